@@ -1,0 +1,1 @@
+"""Kernel families for CPUs. Importing this package registers them."""

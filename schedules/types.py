@@ -1,0 +1,118 @@
+"""The plain types a kernel is described with. Everything here is data: no TVM object is needed to build one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from tvm.tirx import PrimFunc
+
+Config = Mapping[str, int]
+"""One point of a schedule's space: small integers by name, so that it is JSON, printable and comparable."""
+
+FloatArray = NDArray[np.float32]
+
+ACTIVATIONS = ("relu", "relu6", "gelu", "silu", "sigmoid", "tanh", "hardswish")
+
+
+@dataclass(frozen=True)
+class Isa:
+    """What a schedule must know of an instruction set.
+
+    lanes: float32 elements of one vector register; registers: how many vector registers;
+    l1_bytes, l2_bytes: data cache of one core that a tile may assume.
+    """
+
+    name: str
+    lanes: int
+    registers: int
+    l1_bytes: int = 32 * 1024
+    l2_bytes: int = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Window:
+    """The sliding window of a 2-D convolution. padding is (top, left, bottom, right); the input is height x width."""
+
+    height: int
+    width: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+
+    @property
+    def out_height(self) -> int:
+        reach = self.dilation[0] * (self.kernel[0] - 1) + 1
+        return (self.height + self.padding[0] + self.padding[2] - reach) // self.stride[0] + 1
+
+    @property
+    def out_width(self) -> int:
+        reach = self.dilation[1] * (self.kernel[1] - 1) + 1
+        return (self.width + self.padding[1] + self.padding[3] - reach) // self.stride[1] + 1
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """What happens to an accumulator before it is stored: + bias[m], + residual[m, n], then the activation."""
+
+    bias: bool = False
+    residual: bool = False
+    activation: str | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Y[b, m, n] = epilogue(sum_k W[m, k] * X[b, offset(k) + n]): one layer, without its weights.
+
+    op "linear": X is (batch, k, n). op "conv2d": X is (batch, channels, height, width), k = channels * kernel area in
+    the order (channel, row, column), n = out_height * out_width. op "depthwise": m = channels, k = kernel area, row c
+    of W is the window of channel c. x_shape and y_shape are how the caller's contiguous arrays look: any shape with
+    the same elements in the same order. threads: how many run the kernel.
+    """
+
+    op: str
+    m: int
+    k: int
+    n: int
+    x_shape: tuple[int, ...]
+    y_shape: tuple[int, ...]
+    batch: int = 1
+    window: Window | None = None
+    epilogue: Epilogue = Epilogue()
+    dtype: str = "float32"
+    threads: int = 1
+
+    @property
+    def channels(self) -> int:
+        """Input channels of a convolution; k of a linear layer."""
+        if self.window is None:
+            return self.k
+        return self.m if self.op == "depthwise" else self.k // (self.window.kernel[0] * self.window.kernel[1])
+
+    @property
+    def pointwise(self) -> bool:
+        """True where offset(k) + n is just row k of a matrix: a linear layer, or a 1x1 convolution of stride 1."""
+        if self.op == "linear" or self.window is None:
+            return True
+        w = self.window
+        return self.op == "conv2d" and w.kernel == (1, 1) and w.stride == (1, 1) and w.padding == (0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Code:
+    """A generated kernel. main takes (X, *constants, bias if any, residual if any, Y), all contiguous.
+
+    panels are straight-line helpers that main calls by symbol, a tuple for each object file: they are compiled apart,
+    in parallel, by the minimal pipeline. pipeline names the one that main itself wants: "default" or "straight".
+    """
+
+    main: PrimFunc
+    constants: tuple[NDArray[Any], ...] = ()
+    panels: tuple[tuple[PrimFunc, ...], ...] = field(default=())
+    pipeline: str = "default"

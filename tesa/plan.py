@@ -1,0 +1,90 @@
+"""What the compiler decided, as plain data: JSON both ways, printable, comparable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tesa.schedules.types import Config
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to run a part. times in milliseconds; measured_ms is None where it was not measured; note says why not."""
+
+    schedule: str
+    config: Config = field(default_factory=dict)
+    predicted_ms: float | None = None
+    measured_ms: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A share of a layer's weight with one pattern and one precision, and the kernel that runs it.
+
+    W is the sum of its layer's parts; nonzeros counts this part's. digest identifies values and pattern together.
+    """
+
+    pattern: str
+    bits: int
+    nonzeros: int
+    digest: str
+    schedule: str
+    config: Config = field(default_factory=dict)
+    candidates: tuple[Candidate, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """One operator of the compiled model in running order.
+
+    kind: "sparse" (a weight layer with generated kernels), "operator" (a scheduled operator without a sparse weight)
+    or "layout" (an explicit change of layout). shape is (m, k, n) for a weight layer. facts are TeSA facts as text.
+    """
+
+    layer: str
+    op: str
+    kind: str
+    shape: tuple[int, ...]
+    sparsity: float = 0.0
+    epilogue: str = ""
+    parts: tuple[Part, ...] = ()
+    facts: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All layers of a model for one target and number of threads."""
+
+    target: str
+    threads: int
+    layers: tuple[LayerPlan, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dicts and lists, ready for json.dump."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Plan:
+        """The inverse of to_json."""
+        return Plan(data["target"], data["threads"], tuple(_layer(row) for row in data["layers"]))
+
+    def layer(self, name: str) -> LayerPlan:
+        """The layer of that name. KeyError if there is none."""
+        for layer in self.layers:
+            if layer.layer == name:
+                return layer
+        raise KeyError(name)
+
+
+def _layer(row: Mapping[str, Any]) -> LayerPlan:
+    parts = tuple(_part(part) for part in row["parts"])
+    return LayerPlan(**{**row, "shape": tuple(row["shape"]), "facts": tuple(row["facts"]), "parts": parts})
+
+
+def _part(row: Mapping[str, Any]) -> Part:
+    return Part(**{**row, "candidates": tuple(Candidate(**c) for c in row["candidates"])})

@@ -11,10 +11,8 @@ and after pruning and the sparsity of each layer.
 """
 
 import argparse
-import os
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -36,49 +34,45 @@ DENSE_EPOCHS, PRUNE_EPOCHS, FINAL_EPOCHS = 24, 20, 24
 BATCH = 48
 BOUNDS = [("min", 0.0), ("max", 6.0)]  # of ReLU6
 
-Masks = dict[str, Tensor]
+Data = tuple[Tensor, Tensor]  # images float32 [n, 1, 64, 64] and labels int64 [n]
 
 
-class Block(nn.Module):
+def convolution(cin: int, cout: int, size: int, stride: int, groups: int) -> nn.Conv2d:
+    """A convolution that keeps the size of the image but for the stride. The norm after it brings the bias."""
+    return nn.Conv2d(cin, cout, size, stride, padding=size // 2, groups=groups, bias=False)
+
+
+def make_block(cin: int, cout: int, stride: int) -> nn.Sequential:
     """A depthwise 3x3 and a 1x1 convolution, each with ReLU6: [n, cin, h, w] -> [n, cout, h/stride, w/stride]."""
-
-    def __init__(self, cin: int, cout: int, stride: int) -> None:
-        super().__init__()
-        self.depthwise = nn.Conv2d(cin, cin, 3, stride, padding=1, groups=cin, bias=False)
-        self.depthwise_norm: nn.Module = nn.BatchNorm2d(cin)
-        self.pointwise = nn.Conv2d(cin, cout, 1, bias=False)
-        self.pointwise_norm: nn.Module = nn.BatchNorm2d(cout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Run the block."""
-        x = F.relu6(self.depthwise_norm(self.depthwise(x)))
-        return F.relu6(self.pointwise_norm(self.pointwise(x)))
+    block = nn.Sequential()
+    block.add_module("depthwise", convolution(cin, cin, 3, stride, groups=cin))
+    block.add_module("depthwise_norm", nn.BatchNorm2d(cin))
+    block.add_module("depthwise_relu6", nn.ReLU6())
+    block.add_module("pointwise", convolution(cin, cout, 1, 1, groups=1))
+    block.add_module("pointwise_norm", nn.BatchNorm2d(cout))
+    block.add_module("pointwise_relu6", nn.ReLU6())
+    return block
 
 
-class DigitsNet(nn.Module):
-    """image [n, 1, 64, 64] -> logits [n, 10]."""
+def make_net() -> nn.Sequential:
+    """The network with random weights: image [n, 1, 64, 64] -> logits [n, 10]."""
+    net = nn.Sequential()
+    net.add_module("stem", convolution(1, 32, 3, 2, groups=1))
+    net.add_module("stem_norm", nn.BatchNorm2d(32))
+    net.add_module("stem_relu6", nn.ReLU6())
+    channels = 32
+    for number, (cout, stride) in enumerate(BLOCKS, start=1):
+        net.add_module(f"block{number}", make_block(channels, cout, stride))
+        channels = cout
+    net.add_module("pool", nn.AdaptiveAvgPool2d(1))
+    net.add_module("flatten", nn.Flatten())
+    net.add_module("classifier", nn.Linear(channels, 10))
+    return net
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(1, 32, 3, stride=2, padding=1, bias=False)
-        self.stem_norm: nn.Module = nn.BatchNorm2d(32)
-        channels = 32
-        for number, (cout, stride) in enumerate(BLOCKS, start=1):
-            self.add_module(f"block{number}", Block(channels, cout, stride))
-            channels = cout
-        self.classifier = nn.Linear(channels, 10)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Run the network."""
-        x = F.relu6(self.stem_norm(self.stem(x)))
-        for number in range(1, len(BLOCKS) + 1):
-            x = self.get_submodule(f"block{number}")(x)
-        logits: Tensor = self.classifier(F.adaptive_avg_pool2d(x, 1).flatten(1))
-        return logits
-
-    def pointwise_weights(self) -> dict[str, nn.Parameter]:
-        """The weights that are pruned, by name."""
-        return {name: weight for name, weight in self.named_parameters() if name.endswith(".pointwise.weight")}
+def pruned_weights(net: nn.Sequential) -> list[Tensor]:
+    """The weights of the 1x1 convolutions, the ones that are pruned."""
+    return [weight for name, weight in net.named_parameters() if name.endswith(".pointwise.weight")]
 
 
 def split_data() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -102,93 +96,68 @@ def augment(images: Tensor) -> Tensor:
     return F.grid_sample(images, grid, align_corners=False)
 
 
-def batches(images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch of augmented batches, in random order."""
-    for index in torch.randperm(len(images)).split(BATCH):
-        yield augment(images[index]), labels[index]
+def magnitude_mask(weight: Tensor, sparsity: float) -> Tensor:
+    """A mask that is 0 at the round(sparsity * size) smallest elements of the weight, else 1."""
+    order = weight.detach().abs().flatten().argsort(stable=True)
+    mask = torch.ones(weight.numel())
+    mask[order[: round(sparsity * weight.numel())]] = 0
+    return mask.view_as(weight)
 
 
-def magnitude_masks(net: DigitsNet, sparsity: float) -> Masks:
-    """For each pruned weight a mask that is 0 at its round(sparsity * size) smallest elements, else 1."""
-    masks = {}
-    for name, weight in net.pointwise_weights().items():
-        order = weight.detach().abs().flatten().argsort(stable=True)
-        mask = torch.ones(weight.numel())
-        mask[order[: round(sparsity * weight.numel())]] = 0
-        masks[name] = mask.view_as(weight)
-    return masks
-
-
-def apply_masks(net: DigitsNet, masks: Masks) -> None:
-    """Set the masked weights to zero."""
-    weights = net.pointwise_weights()
-    with torch.no_grad():
-        for name, mask in masks.items():
-            weights[name].mul_(mask)
-
-
-def train(
-    net: DigitsNet,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    epochs: int,
-    peak: float,
-    sparsity_at: Callable[[float], float] | None = None,
-) -> None:
+def train(net: nn.Sequential, data: Data, epochs: int, peak: float, sparsity_at: Callable[[float], float]) -> None:
     """Train in place with a one-cycle learning rate.
 
     `sparsity_at(progress)` gives the sparsity to reach at each epoch, progress going from 0 to 1. The masks only
-    ever grow: a weight that is zero has the smallest magnitude there is. Without it nothing is pruned.
+    ever grow: a weight that is zero has the smallest magnitude there is.
     """
+    images, labels = data
     optimizer = torch.optim.AdamW(net.parameters(), lr=peak, weight_decay=1e-3)
     steps = epochs * -(-len(images) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=steps, pct_start=0.2)
-    masks: Masks = {}
     net.train()
     for epoch in range(epochs):
-        start = time.perf_counter()
-        if sparsity_at is not None:
-            masks = magnitude_masks(net, sparsity_at((epoch + 1) / epochs))
-            apply_masks(net, masks)
+        masks = [magnitude_mask(weight, sparsity_at((epoch + 1) / epochs)) for weight in pruned_weights(net)]
         total = 0.0
-        for batch, target in batches(images, labels):
+        for index in torch.split(torch.randperm(len(images)), BATCH):
             optimizer.zero_grad()
-            loss = F.cross_entropy(net(batch), target, label_smoothing=0.05)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss = F.cross_entropy(net(augment(images[index])), labels[index], label_smoothing=0.05)
+            torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
-            apply_masks(net, masks)  # the optimizer has no notion of a weight that stays zero
-            total += loss.item() * len(target)
-        print(f"  epoch {epoch + 1}/{epochs}: loss {total / len(images):.4f}, {time.perf_counter() - start:.1f} s")
+            for weight, mask in zip(pruned_weights(net), masks, strict=True):
+                weight.detach().mul_(mask)  # the optimizer has no notion of a weight that stays zero
+            total += loss.item() * len(index)
+        print(f"  epoch {epoch + 1}/{epochs}: loss {total / len(images):.4f}")
 
 
-def accuracy(net: DigitsNet, images: Tensor, labels: Tensor) -> float:
+def accuracy(net: nn.Sequential, data: Data) -> float:
     """The share of the images that the network gets right."""
     net.eval()
     with torch.no_grad():
-        return float(np.mean((net(images).argmax(1) == labels).numpy()))
+        return float(np.mean((net(data[0]).argmax(1) == data[1]).numpy()))
 
 
-def fold_norms(net: DigitsNet) -> None:
+def fold_norms(net: nn.Sequential) -> None:
     """Fold each batch norm into the convolution before it. A zero weight stays zero: folding only scales it."""
     net.eval()
     for parent in list(net.modules()):
         for name, norm in list(parent.named_children()):
             if isinstance(norm, nn.BatchNorm2d):
-                convolution = parent.get_submodule(name.removesuffix("_norm"))
-                assert isinstance(convolution, nn.Conv2d)
-                setattr(parent, name.removesuffix("_norm"), fuse_conv_bn_eval(convolution, norm))
+                layer = parent.get_submodule(name.removesuffix("_norm"))
+                assert isinstance(layer, nn.Conv2d)
+                setattr(parent, name.removesuffix("_norm"), fuse_conv_bn_eval(layer, norm))
                 setattr(parent, name, nn.Identity())
 
 
-def export(net: DigitsNet) -> onnx.ModelProto:
+def export(net: nn.Sequential) -> onnx.ModelProto:
     """The network as ONNX opset 17, with nodes and values named after the layers."""
     fold_norms(net)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "digits.onnx"
-        names = {"input_names": ["image"], "output_names": ["logits"]}
-        torch.onnx.export(net, (torch.zeros(1, 1, 64, 64),), path, opset_version=17, dynamo=False, **names)
+        image = torch.zeros(1, 1, 64, 64)
+        torch.onnx.export(
+            net, (image,), path, input_names=["image"], output_names=["logits"], opset_version=17, dynamo=False
+        )
         model = onnx.load(path)
     tidy(model.graph)
     onnx.checker.check_model(model, full_check=True)
@@ -197,7 +166,7 @@ def export(net: DigitsNet) -> onnx.ModelProto:
 
 def tidy(graph: onnx.GraphProto) -> None:
     """Name nodes and values after their layers, and keep the bounds of ReLU6 once, as initializers."""
-    bounds = [onnx.numpy_helper.from_array(np.float32(bound), f"relu6.{name}") for name, bound in BOUNDS]
+    bounds = [onnx.numpy_helper.from_array(np.array(bound, np.float32), f"relu6.{name}") for name, bound in BOUNDS]
     graph.initializer.extend(bounds)
     nodes = [node for node in graph.node if node.op_type != "Constant"]
     renamed: dict[str, str] = {}
@@ -225,21 +194,14 @@ def onnx_accuracy(model: onnx.ModelProto, images: npt.NDArray[np.float32], label
     return float(np.mean(np.array(guesses) == labels))
 
 
-def layer_sparsities(model: onnx.ModelProto) -> dict[str, float]:
-    """The share of zeros in each weight."""
-    weights = {w.name: onnx.numpy_helper.to_array(w) for w in model.graph.initializer if w.name.endswith(".weight")}
-    return {name: float(np.mean(weight == 0)) for name, weight in weights.items()}
+def print_sparsity(graph: onnx.GraphProto) -> None:
+    """Print the share of zeros in each weight."""
+    for tensor in graph.initializer:
+        if tensor.name.endswith(".weight"):
+            print(f"{tensor.name:28} {np.mean(onnx.numpy_helper.to_array(tensor) == 0):8.4%} zero")
 
 
-def write(path: Path, save: Callable[[Path], None]) -> None:
-    """Write a file under a temporary name first, so that an interrupted run leaves no half file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{path.name}")
-    save(partial)
-    os.replace(partial, path)
-
-
-def train_pruned(seed: int) -> tuple[DigitsNet, float, float]:
+def train_pruned(seed: int) -> tuple[nn.Sequential, float, float]:
     """The trained and pruned network, and its accuracies on the held-out images: dense and pruned."""
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True)
@@ -247,15 +209,15 @@ def train_pruned(seed: int) -> tuple[DigitsNet, float, float]:
     train8, test8, train_labels, test_labels = split_data()
     data = torch.from_numpy(preprocess_digits(train8)), torch.from_numpy(train_labels)
     held_out = torch.from_numpy(preprocess_digits(test8)), torch.from_numpy(test_labels)
-    net = DigitsNet()
+    net = make_net()
     print("dense")
-    train(net, *data, epochs=DENSE_EPOCHS, peak=4e-3)
-    dense = accuracy(net, *held_out)
+    train(net, data, epochs=DENSE_EPOCHS, peak=4e-3, sparsity_at=lambda _: 0.0)
+    dense = accuracy(net, held_out)
     print("pruning")  # fast at first, slow at the end, where each further weight costs more
-    train(net, *data, epochs=PRUNE_EPOCHS, peak=2e-3, sparsity_at=lambda done: SPARSITY * (1 - (1 - done) ** 3))
+    train(net, data, epochs=PRUNE_EPOCHS, peak=2e-3, sparsity_at=lambda done: SPARSITY * (1 - (1 - done) ** 3))
     print("pruned")
-    train(net, *data, epochs=FINAL_EPOCHS, peak=2e-3, sparsity_at=lambda _: SPARSITY)
-    return net, dense, accuracy(net, *held_out)
+    train(net, data, epochs=FINAL_EPOCHS, peak=2e-3, sparsity_at=lambda _: SPARSITY)
+    return net, dense, accuracy(net, held_out)
 
 
 def main() -> None:
@@ -270,20 +232,14 @@ def main() -> None:
     exported = onnx_accuracy(model, preprocess_digits(test8), labels)
     if exported != pruned:
         raise SystemExit(f"the exported model has accuracy {exported:.4f}, the trained one {pruned:.4f}")
-    for name, sparsity in layer_sparsities(model).items():
-        print(f"{name:28} {sparsity:8.4%} zero")
+    print_sparsity(model.graph)
     print(f"held-out accuracy: dense {dense:.4f}, pruned {pruned:.4f}")
-    properties = {
-        "producer": "tesa",
-        "command": f"python -m benchmarks.train_digits --seed {arguments.seed}",
-        "seed": str(arguments.seed),
-        "accuracy": f"{pruned:.4f}",
-    }
+    command = f"python -m benchmarks.train_digits --seed {arguments.seed}"
+    properties = {"producer": "tesa", "seed": str(arguments.seed), "accuracy": f"{pruned:.4f}", "command": command}
     onnx.helper.set_model_props(model, properties)
-    write(arguments.output, lambda path: onnx.save(model, path))
-    held_out = {"images8": test8, "labels": labels}
-    target = arguments.output.with_name(f"{arguments.output.stem}_test.npz")
-    write(target, lambda path: np.savez_compressed(path, allow_pickle=False, **held_out))
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, arguments.output)
+    np.savez_compressed(arguments.output.with_name(f"{arguments.output.stem}_test.npz"), images8=test8, labels=labels)
 
 
 if __name__ == "__main__":

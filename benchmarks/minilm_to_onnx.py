@@ -246,14 +246,14 @@ def run_onnx(model: onnx.ModelProto, ids: Ints, mask: Ints) -> Floats:
     return np.concatenate([session.run(["embedding"], feed)[0] for feed in feeds])
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Read the command line, build, check and write."""
     parser = argparse.ArgumentParser(description="Turn all-MiniLM-L6-v2 into an ONNX model with pruned weights.")
     parser.add_argument("-o", "--output", type=Path, required=True, help="where to write the ONNX model")
     parser.add_argument("--sparsity", type=float, default=0.8, help="share of zeros in each linear weight")
     parser.add_argument("--length", type=int, default=128, help=f"number of tokens, at most {MAX_LENGTH}")
     parser.add_argument("--dynamic", action="store_true", help="leave the number of tokens open")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     if not 0 <= arguments.sparsity <= 1 or not 2 <= arguments.length <= MAX_LENGTH:
         parser.error(f"--sparsity must be from 0 to 1 and --length from 2 to {MAX_LENGTH}")
     weights = prune(load_weights(), arguments.sparsity)

@@ -43,6 +43,8 @@ class LayerPlan:
 
     kind: "sparse" (a weight layer with generated kernels), "operator" (a scheduled operator without a sparse weight)
     or "layout" (an explicit change of layout). shape is (m, k, n) for a weight layer. facts are TeSA facts as text.
+    tensor names the value of the source model that it computes ("" where no single one corresponds), symbol the
+    function in the library, layout the logical axis that each stored axis of the result holds.
     """
 
     layer: str
@@ -54,6 +56,9 @@ class LayerPlan:
     parts: tuple[Part, ...] = ()
     facts: tuple[str, ...] = ()
     note: str = ""
+    tensor: str = ""
+    symbol: str = ""
+    layout: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,8 @@ class Plan:
 
 def _layer(row: Mapping[str, Any]) -> LayerPlan:
     parts = tuple(_part(part) for part in row["parts"])
-    return LayerPlan(**{**row, "shape": tuple(row["shape"]), "facts": tuple(row["facts"]), "parts": parts})
+    tuples = {name: tuple(row[name]) for name in ("shape", "facts", "layout")}
+    return LayerPlan(**{**row, **tuples, "parts": parts})
 
 
 def _part(row: Mapping[str, Any]) -> Part:

@@ -1,0 +1,140 @@
+"""The command line: `tesa VERB ...`. One file per verb; this one reads the line, runs the verb, shows the outcome.
+
+Exit codes: 0 ok; 1 a check failed; 2 wrong use; 3 unsupported; 70 a defect of tesa itself; 130 stopped by Ctrl-C,
+143 by SIGTERM; 141 the reader of the output went away.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from tesa.cli import bench, compile, doctor, explain, inspect, listing, run, verify
+from tesa.cli.options import add_common
+from tesa.cli.output import emit, guarded_stdout, stop_on_sigterm
+from tesa.cli.verb import Outcome, Verb
+from tesa.errors import TesaError, UsageError
+
+VERBS: tuple[Verb, ...] = (
+    doctor.VERB,
+    inspect.VERB,
+    compile.VERB,
+    run.VERB,
+    bench.VERB,
+    verify.VERB,
+    explain.VERB,
+    listing.VERB,
+)
+"""Every verb, in the order in which a user meets them."""
+
+DEFECT, BROKEN_PIPE, INTERRUPTED = 70, 141, 130
+
+_EXIT_CODES = """\
+Exit codes: 0 ok, 1 a check failed, 2 wrong use, 3 unsupported, 70 a defect of tesa, 130 stopped by Ctrl-C.
+`tesa VERB -h` shows the options of a verb and examples."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code. argv is without the program's name; None takes sys.argv.
+
+    >>> main(["inspect", "--shape", "image", "model.onnx"])
+    2
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with stop_on_sigterm():
+            return _run(words)
+    except SystemExit as stop:  # -h and --version end like this, SIGTERM too
+        return stop.code if isinstance(stop.code, int) else 0
+    except KeyboardInterrupt:
+        return _fail("stopped by Ctrl-C; no half-written file was left behind", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would complain at its end
+        return BROKEN_PIPE
+    except TesaError as error:
+        return _fail(str(error), error.exit_code, error, words)
+    except OSError as error:
+        return _fail(str(error), UsageError.exit_code, error, words)
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        return _fail(f"{text} (a defect of tesa; the same command with -vv shows where)", DEFECT, error, words)
+
+
+def _run(words: Sequence[str]) -> int:
+    args = _parser().parse_args(words)
+    if args.verb is None:
+        _parser().print_help(sys.stderr)
+        return UsageError.exit_code
+    _set_up_logging(args)
+    with guarded_stdout(args.json):
+        outcome: Outcome = args.run(args)
+    emit(outcome, as_json=args.json)
+    return _fail(outcome.failure, 1) if outcome.failure else 0
+
+
+def _fail(message: str, code: int, error: BaseException | None = None, words: Sequence[str] = ()) -> int:
+    """Say it in one message on standard error, below the stack if that was asked for."""
+    if error is not None and _wants_stack(words):
+        import traceback
+
+        traceback.print_exception(error)
+    print(f"tesa: error: {message}", file=sys.stderr)
+    return code
+
+
+def _wants_stack(words: Sequence[str]) -> bool:
+    letters = sum(word.count("v") for word in words if word.startswith("-v") and set(word) == {"-", "v"})
+    return letters + sum(word == "--verbose" for word in words) > 1 or os.environ.get("TESA_DEBUG") == "1"
+
+
+def _set_up_logging(args: Namespace) -> None:
+    import logging
+
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(args.verbose, 2)]
+    logging.basicConfig(level=level, stream=sys.stderr, format="tesa: %(levelname)s: %(message)s")
+
+
+class _Parser(ArgumentParser):
+    """Raises UsageError where argparse would print its own message and leave."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} -h")
+
+
+class _Version(Action):
+    """Prints the versions that decide what comes out, without importing what takes long."""
+
+    def __call__(self, parser: ArgumentParser, *_: Any) -> NoReturn:
+        from importlib.metadata import version
+
+        names = ("tesa", "apache-tvm", "apache-tvm-ffi")
+        print(", ".join(f"{name} {version(name)}" for name in names))
+        parser.exit()
+
+
+def _parser() -> ArgumentParser:
+    parser = _Parser(
+        prog="tesa",
+        description="Compiles pruned and quantized neural networks into kernels made for exactly their sparsity.",
+        epilog=_EXIT_CODES,
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the versions and exit")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
+    for verb in VERBS:
+        sub = verbs.add_parser(
+            verb.name,
+            help=verb.help,
+            description=verb.help[0].upper() + verb.help[1:] + ".",
+            epilog=verb.epilog,
+            formatter_class=RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        verb.arguments(sub)
+        add_common(sub)
+        sub.set_defaults(run=verb.run)
+    return parser

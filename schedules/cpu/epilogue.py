@@ -1,0 +1,73 @@
+"""What happens to an accumulator before it is stored, as one expression that vectorizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tvm import tirx
+
+from tesa.schedules.cpu import math
+from tesa.schedules.types import ACTIVATIONS, Epilogue
+
+
+def finish(epilogue: Epilogue, value: Any, bias: Any = None, residual: Any = None) -> Any:
+    """act(value + bias + residual). All are scalar float32 expressions; bias and residual are read where it has them."""
+    if epilogue.bias:
+        value = value + bias
+    if epilogue.residual:
+        value = value + residual
+    return activate(epilogue.activation, value)
+
+
+def activate(name: str | None, value: Any) -> Any:
+    """An activation of types.ACTIVATIONS, or none. Not-a-number stays what it is.
+
+    gelu is the exact x (1 + erf(x / sqrt 2)) / 2, silu is x sigmoid(x), hardswish is x relu6(x + 3) / 6.
+    """
+    if name is None:
+        return value
+    if name not in _FUNCTIONS:
+        raise ValueError(f"no activation {name!r}; there are {', '.join(ACTIVATIONS)}")
+    return _FUNCTIONS[name](value)
+
+
+def _relu(x: Any) -> Any:
+    steps = math.Steps()
+    x = steps(x)
+    return steps.result(tirx.Select(x < math.f32(0), math.f32(0), x))
+
+
+def _relu6(x: Any) -> Any:
+    steps = math.Steps()
+    return steps.result(math.clamp(steps, x, 0.0, 6.0))
+
+
+def _gelu(x: Any) -> Any:
+    steps = math.Steps()
+    x = steps(x)
+    scaled = steps(x * math.f32(0.7071067811865476))
+    return steps.result(x * math.f32(0.5) * (math.f32(1) + math.erf(scaled)))
+
+
+def _silu(x: Any) -> Any:
+    steps = math.Steps()
+    x = steps(x)
+    return steps.result(x * math.sigmoid(x))
+
+
+def _hardswish(x: Any) -> Any:
+    steps = math.Steps()
+    x = steps(x)
+    return steps.result(x * math.clamp(steps, x + math.f32(3), 0.0, 6.0) * math.f32(1 / 6))
+
+
+_FUNCTIONS: dict[str, Callable[[Any], Any]] = {
+    "relu": _relu,
+    "relu6": _relu6,
+    "gelu": _gelu,
+    "silu": _silu,
+    "sigmoid": math.sigmoid,
+    "tanh": math.tanh,
+    "hardswish": _hardswish,
+}

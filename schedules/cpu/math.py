@@ -1,0 +1,129 @@
+"""float32 exp, erf, tanh and sigmoid as plain arithmetic: no call of a C library, so that a loop around them vectorizes.
+
+Every function takes a float32 expression and returns one; a loop of kind "vectorized" around it turns all of it into
+vector instructions. Not-a-number goes in and comes out; infinities give the limits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tvm import tirx
+
+_EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+_ERF_NEAR = (-5.96761703e-4, 4.99119423e-3, -2.67681349e-2, 1.12819925e-1, -3.76125336e-1, 1.28379166e-1)
+_ERF_FAR = (-1.06777877e-1, -6.34846687e-1, -1.28717512e-1)
+_TANH_TOP = (
+    -2.76076847742355e-16,
+    2.00018790482477e-13,
+    -8.60467152213735e-11,
+    5.12229709037114e-08,
+    1.48572235717979e-05,
+    6.37261928875436e-04,
+    4.89352455891786e-03,
+)
+_TANH_BOTTOM = (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03)
+
+
+class Steps:
+    """Names for values that an expression uses more than once, in the order in which they are computed.
+
+    One flat chain `let a = ..; let b = f(a); result`: a chain inside the value of another one would be analysed again
+    at every level, which takes seconds at the depth of erf. The expression of `result` may be used only once.
+    """
+
+    def __init__(self) -> None:
+        self._chain: list[tuple[Any, Any]] = []
+
+    def __call__(self, value: Any) -> Any:
+        """A name for the value."""
+        name = tirx.Var("t", "float32")
+        self._chain.append((name, value))
+        return name
+
+    def result(self, value: Any) -> Any:
+        """The value with all the names in front of it."""
+        for name, step in reversed(self._chain):
+            value = tirx.Let(name, step, value)
+        return value
+
+
+def exp(x: Any) -> Any:
+    """e to the power x; relative error below 2e-7 where the result is a normal number.
+
+    Cephes' expf: x = i ln 2 + r, a polynomial in r, and 2**i put together out of exponent bits. The power is applied
+    in two halves, so that overflow gives infinity and small results go through the subnormal numbers down to 0.
+    """
+    steps = Steps()
+    return steps.result(_exp(steps, clamp(steps, x, -105.0, 89.0)))
+
+
+def erf(x: Any) -> Any:
+    """The error function; absolute error below 1.2e-7.
+
+    Norbert Juffa's erff: an odd polynomial for |x| <= 0.921875, else 1 - exp(polynomial of |x|).
+    """
+    steps = Steps()
+    # 1 - erf(4) is 1.5e-8, less than half a unit in the last place of 1; squares of larger arguments could overflow
+    x = clamp(steps, x, -4.0, 4.0)
+    square, size = steps(x * x), steps(tirx.Select(x < f32(0), f32(0) - x, x))
+    near = steps(horner(_ERF_NEAR, square) * x + x)
+    low, high = horner((-1.72853470e-5, 3.83197126e-4), size), horner((-3.88396438e-3, 2.42546219e-2), size)
+    power = steps(horner(_ERF_FAR, size, first=low * square + high) * size - size)
+    far = steps(f32(1) - _exp(steps, power))
+    signed = tirx.Select(x < f32(0), f32(0) - far, far)
+    return steps.result(tirx.Select(size > f32(0.921875), signed, near))
+
+
+def tanh(x: Any) -> Any:
+    """The hyperbolic tangent; relative error below 4e-7, absolute value at most 1.
+
+    Eigen's rational approximation of degree 13 / 6; from |x| = 9 on the result is 1.
+    """
+    steps = Steps()
+    x = clamp(steps, x, -9.0, 9.0)
+    square = steps(x * x)
+    ratio = steps(x * (horner(_TANH_TOP, square) / horner(_TANH_BOTTOM, square)))
+    return steps.result(clamp(steps, ratio, -1.0, 1.0))
+
+
+def sigmoid(x: Any) -> Any:
+    """1 / (1 + exp(-x)); relative error below 4e-7 where the result is a normal number."""
+    return f32(1) / (f32(1) + exp(f32(0) - x))
+
+
+def clamp(steps: Steps, x: Any, low: float, high: float) -> Any:
+    """x limited to low..high. Written so that a not-a-number, which compares as false, goes through."""
+    x = steps(x)
+    x = steps(tirx.Select(x < f32(low), f32(low), x))
+    return steps(tirx.Select(x > f32(high), f32(high), x))
+
+
+def horner(coefficients: Sequence[float], x: Any, first: Any = None) -> Any:
+    """The polynomial with these coefficients, the highest power first; first is one more in front of them."""
+    value = first
+    for c in coefficients:
+        value = f32(c) if value is None else value * x + f32(c)
+    return value
+
+
+def f32(value: float) -> Any:
+    """A float32 constant."""
+    return tirx.FloatImm("float32", value)
+
+
+def _exp(steps: Steps, x: Any) -> Any:
+    """exp for -105 <= x <= 89."""
+    i = steps(tirx.floor(x * f32(1.44269504088896341) + f32(0.5)))
+    # ln 2 in two parts: i times the first one is exact
+    r = steps(x - i * f32(0.693359375) - i * f32(-2.12194440e-4))
+    half = steps(tirx.floor(i * f32(0.5)))
+    value = horner(_EXP, r) * (r * r) + r + f32(1)
+    return value * _power(half) * _power(i - half)
+
+
+def _power(i: Any) -> Any:
+    """2**i for a whole number -126 <= i <= 127."""
+    bits = tirx.shift_left(tirx.Cast("int32", i) + 127, tirx.IntImm("int32", 23))
+    return tirx.reinterpret("float32", bits)

@@ -1,0 +1,43 @@
+"""The module pass that replaces calls of the C library's float32 functions by arithmetic, which vectorizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tvm
+from tvm import ir, tirx
+
+from tesa.schedules.cpu import math
+from tesa.schedules.cpu.operators.tree import rewrite
+
+_FUNCTIONS: dict[str, Callable[[Any], Any]] = {
+    "tirx.exp": math.exp,
+    "tirx.erf": math.erf,
+    "tirx.tanh": math.tanh,
+    "tirx.sigmoid": math.sigmoid,
+    "tirx.rsqrt": lambda x: tirx.FloatImm("float32", 1.0) / tirx.sqrt(x),
+}
+
+
+def rewrite_math(root: Any) -> Any:
+    """root with every scalar float32 exp, erf, tanh, sigmoid and rsqrt written out as arithmetic."""
+
+    def change(call: Any) -> Any:
+        function = _FUNCTIONS.get(getattr(call.op, "name", ""))
+        return call if function is None or str(call.ty.dtype) != "float32" else function(call.args[0])
+
+    return rewrite(root, ir.Call, change)
+
+
+@tvm.transform.module_pass(opt_level=0, name="VectorizableMath")
+def VectorizableMath(module: Any, context: Any) -> Any:
+    """Apply rewrite_math to every PrimFunc of a module. Do it before loops are vectorized."""
+    changed = {
+        name: func.with_body(rewrite_math(func.body))
+        for name, func in module.functions_items()
+        if isinstance(func, tirx.PrimFunc)
+    }
+    module = tvm.IRModule(dict(module.functions_items()), attrs=module.attrs, global_infos=module.global_infos)
+    module.update(tvm.IRModule(changed))
+    return module

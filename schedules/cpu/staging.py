@@ -1,0 +1,95 @@
+"""The padded copy of a convolution's input, and the way back from positions to outputs; see operand.py and nest.py."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from tvm.tirx.script import builder as T
+
+from tesa.schedules.cpu.operand import SLACK, Operand, Plane
+from tesa.schedules.types import Problem, Window
+
+if TYPE_CHECKING:
+    from tesa.schedules.cpu.nest import Names, Plan
+
+LANES = 16
+"""Copies go in pieces of at most so many elements; the code generator splits them for a narrower machine."""
+
+
+def stage(problem: Problem, view: Operand, x: Any, item: Any, staged: Any, channels: Any) -> None:
+    """Fill the planes of one batch item. channels: the table of live channels, None if it is all of them."""
+    window = problem.window
+    if window is None:
+        raise ValueError("only a convolution is staged")
+    count, area = len(view.channels), window.height * window.width
+    parallel = problem.threads > 1 and count >= 2 * problem.threads
+    with T.parallel(0, count) if parallel else T.serial(0, count) as c:
+        channel = c if channels is None else channels[c]
+        source = item * (problem.channels * area) + channel * area
+        for i, plane in enumerate(view.planes):
+            target = (c * len(view.planes) + i) * view.plane
+            _fill(staged, target, view.plane)
+            _copy_plane(window, plane, x, source, staged, target, view.row)
+    _fill(staged, view.staged - SLACK, SLACK)
+
+
+def _fill(buffer: Any, start: Any, count: int) -> None:
+    """Zeros; count is a multiple of LANES."""
+    with T.serial(0, count // LANES) as i, T.vectorized(0, LANES) as lane:
+        T.buffer_store(buffer, T.float32(0), [start + i * LANES + lane])
+
+
+def _copy_plane(window: Window, plane: Plane, x: Any, source: Any, staged: Any, target: Any, row: int) -> None:
+    (top, bottom), (left, right) = plane.rows, plane.columns
+    if top == bottom or left == right:
+        return
+    down, step = window.stride
+    with T.serial(0, bottom - top) as i:
+        read = source + ((i + top) * down + plane.row) * window.width + left * step + plane.column
+        write = target + (i + top) * row + left
+
+        def copy(start: Any, lane: Any) -> None:
+            T.buffer_store(staged, x[read + (start + lane) * step], [write + start + lane])
+
+        pieces(right - left, copy)
+
+
+def pieces(count: int, body: Any, widest: int = LANES) -> None:
+    """body(start, lane) for all elements 0 ... count - 1, in whole vectors; the last one overlaps where it must.
+
+    body must store the same value when it meets an element twice.
+    """
+    lanes = min(widest, 1 << (count.bit_length() - 1))
+    whole = count // lanes
+
+    def vector(start: Any) -> None:
+        with T.vectorized(0, lanes) if lanes > 1 else nullcontext(0) as lane:
+            body(start, lane)
+
+    if whole > 4:
+        with T.serial(0, whole) as i:
+            vector(i * lanes)
+    else:
+        for i in range(whole):
+            vector(i * lanes)
+    if count % lanes:
+        vector(count - lanes)
+
+
+def compact(problem: Problem, plan: Plan, names: Names, scratch: Any, item: Any, row: Any, part: Any) -> None:
+    """Y = epilogue(scratch) for the band of output rows that starts at `row`, without the garbage columns."""
+    from tesa.schedules.cpu.nest import final
+
+    p, view = problem, plan.operand
+    parts = plan.parts
+    low, high = (part * p.m // parts, (part + 1) * p.m // parts) if parts > 1 else (0, p.m)
+    with T.serial(low, high) as m, T.serial(0, plan.band) as i:
+        read = m * plan.stride + i * view.row
+        write = item * (p.m * p.n) + m * p.n + (row + i) * view.width
+
+        def store(start: Any, lane: Any) -> None:
+            at = write + start + lane
+            T.buffer_store(names.y, final(p, names, scratch[read + start + lane], m, at), [at])
+
+        pieces(view.width, store)

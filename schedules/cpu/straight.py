@@ -1,0 +1,227 @@
+"""Straight-line code: a pipeline of few passes for functions that are vectorized and unrolled already, and their builder.
+
+TVM's default pipeline runs passes over a function that are super-linear in its statements (common subexpressions,
+simplification); code whose every statement is written out by a generator needs none of them. Such code is in single
+assignment form: each intermediate vector is a Bind of its own, so accumulators stay in registers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import tirx
+from tvm.tirx import (
+    Bind,
+    Broadcast,
+    BufferLoad,
+    BufferStore,
+    DeclBuffer,
+    Evaluate,
+    FloatImm,
+    For,
+    ForKind,
+    IntImm,
+    Ramp,
+    SeqStmt,
+    Shuffle,
+    Var,
+)
+from tvm.tirx.compilation_pipeline import register_tir_pipeline
+
+PIPELINE = "tesa_straight"
+"""The name under which tvm.compile(..., tir_pipeline=PIPELINE) finds the pipeline."""
+
+
+def _straight() -> tuple[Any, Any, Any]:
+    @tvm.transform.module_pass(opt_level=0)
+    def lower(mod: Any, _context: Any) -> Any:
+        steps = [
+            tirx.transform.FlattenBuffer(),
+            tirx.transform.VectorizeLoop(),
+            tirx.transform.VerifyMemory(),
+            tirx.transform.AnnotateEntryFunc(),
+            tirx.transform.SplitHostDevice(),
+            tirx.transform.MakePackedAPI(),
+        ]
+        return tvm.transform.Sequential(steps)(mod)
+
+    return lower, _finalize_host, _finalize_device
+
+
+def _finalize_host() -> Any:
+    return tvm.transform.Sequential([tirx.transform.LowerTVMBuiltin(), tirx.transform.LowerIntrin()])
+
+
+def _finalize_device() -> Any:
+    return tvm.transform.Sequential([])
+
+
+register_tir_pipeline(PIPELINE, _straight)
+
+
+def i32(value: int) -> Any:
+    """An int32 constant."""
+    return IntImm("int32", int(value))
+
+
+@dataclass(frozen=True)
+class Array:
+    """An array from outside: param as the caller shapes it, flat to work on. It is aligned to its elements only."""
+
+    param: Any
+    flat: Any
+
+    @staticmethod
+    def make(name: str, shape: Sequence[int], dtype: str = "float32") -> Array:
+        """A parameter of that shape. The body must begin with declare() of it."""
+        elements = max(1, int(np.prod(shape)))
+        param = tirx.decl_buffer(tuple(shape), dtype, name=name, data_alignment=4)
+        return Array(param, tirx.decl_buffer((elements,), dtype, name=f"{name}_flat", data_alignment=4))
+
+    def declare(self) -> Any:
+        """The statement that makes flat a view of param."""
+        return DeclBuffer(self.flat, data=self.param.data)
+
+
+class Block:
+    """Statements in the order in which they are made, on float32 vectors of a fixed number of lanes.
+
+    Example:
+        >>> block = Block(8)
+        >>> x = tirx.decl_buffer((64,), "float32", name="x")
+        >>> value = block.bind("v", block.load(x, 16))
+        >>> block.store(x, value, 0)
+        >>> print(block.statement().script().strip().splitlines()[-1].strip())
+        x[0:8] = v
+    """
+
+    def __init__(self, lanes: int) -> None:
+        self.lanes = lanes
+        self.vector = f"float32x{lanes}"
+        self.statements: list[Any] = []
+        self._zero = self.splat(0.0)
+
+    def child(self) -> Block:
+        """An empty block of the same width: the body of a loop."""
+        return Block(self.lanes)
+
+    def statement(self) -> Any:
+        """All of it as one statement."""
+        if not self.statements:
+            return Evaluate(i32(0))
+        return self.statements[0] if len(self.statements) == 1 else SeqStmt(self.statements)
+
+    def bind(self, name: str, value: Any, dtype: str | None = None) -> Any:
+        """Give the value a name: it is computed once, here."""
+        var = Var(name, dtype or self.vector)
+        self.statements.append(Bind(var, value))
+        return var
+
+    def splat(self, value: Any) -> Any:
+        """A scalar in all lanes; a Python number becomes an immediate."""
+        scalar = FloatImm("float32", float(value)) if isinstance(value, (int, float)) else value
+        return Broadcast(scalar, i32(self.lanes))
+
+    @property
+    def zero(self) -> Any:
+        """0.0 in all lanes."""
+        return self._zero
+
+    def load(self, buffer: Any, index: Any) -> Any:
+        """lanes elements of a flat buffer."""
+        return BufferLoad(buffer, [self._ramp(index)])
+
+    def store(self, buffer: Any, value: Any, index: Any) -> None:
+        """Write lanes elements to a flat buffer."""
+        self.statements.append(BufferStore(buffer, value, [self._ramp(index)]))
+
+    def load_part(self, buffer: Any, index: Any, low: int, high: int) -> Any:
+        """Lanes low <= lane < high of a load, 0.0 in the others; memory behind the others is not touched."""
+        if low <= 0 and high >= self.lanes:
+            return self.load(buffer, index)
+        if high <= max(low, 0):
+            return self.zero
+        pointer = tirx.address_of(BufferLoad(buffer, [_index(index)]))
+        return tirx.call_llvm_intrin(self.vector, "llvm.masked.load", pointer, self._mask(low, high), self.zero)
+
+    def store_part(self, buffer: Any, value: Any, index: Any, high: int) -> None:
+        """Write the first high lanes only."""
+        if high >= self.lanes:
+            self.store(buffer, value, index)
+            return
+        pointer = tirx.address_of(BufferLoad(buffer, [_index(index)]))
+        mask = self._mask(0, high)
+        self.statements.append(Evaluate(tirx.call_llvm_intrin("", "llvm.masked.store", value, pointer, mask)))
+
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        """a * b + c, rounded once."""
+        return tirx.call_llvm_pure_intrin(self.vector, "llvm.fma", a, b, c)
+
+    def shuffle(self, vectors: Sequence[Any], lanes: Sequence[int]) -> Any:
+        """The chosen lanes of the vectors laid end to end."""
+        return Shuffle(list(vectors), [i32(lane) for lane in lanes])
+
+    def loop(self, var: Any, start: Any, extent: Any, body: Block, parallel: bool = False) -> None:
+        """for var in range(start, start + extent): body."""
+        kind = ForKind.PARALLEL if parallel else ForKind.SERIAL
+        self.statements.append(For(var, _index(start), _index(extent), kind, body.statement()))
+
+    def _ramp(self, index: Any) -> Any:
+        return Ramp(_index(index), i32(1), i32(self.lanes))
+
+    def _mask(self, low: int, high: int) -> Any:
+        lane = Ramp(i32(0), i32(1), i32(self.lanes))
+        above = tirx.GE(lane, Broadcast(i32(max(low, 0)), i32(self.lanes)))
+        below = tirx.LT(lane, Broadcast(i32(min(high, self.lanes)), i32(self.lanes)))
+        return tirx.And(above, below)
+
+
+def _index(index: Any) -> Any:
+    return i32(index) if isinstance(index, int) else index
+
+
+INLINE_ACTIVATIONS = (None, "relu", "relu6", "hardswish")
+"""Activations that are a few instructions on a vector; the others are applied to what was stored, see activate_stored."""
+
+
+def activate(block: Block, activation: str | None, value: Any) -> Any:
+    """An inline activation of a vector. Comparisons are such that a not-a-number goes through."""
+    if activation not in INLINE_ACTIVATIONS:
+        raise ValueError(f"activation {activation!r} is not a few instructions; expected one of {INLINE_ACTIVATIONS}")
+    if activation is None:
+        return value
+    if activation == "relu":
+        return _between(block, value, None)
+    if activation == "relu6":
+        return _between(block, value, 6.0)
+    value = block.bind("h", value)
+    return value * _between(block, value + block.splat(3.0), 6.0) * block.splat(1 / 6)
+
+
+def _between(block: Block, value: Any, top: float | None) -> Any:
+    value = block.bind("low", value)
+    value = tirx.Select(value < block.zero, block.zero, value)
+    if top is None:
+        return value
+    value = block.bind("high", value)
+    return tirx.Select(value > block.splat(top), block.splat(top), value)
+
+
+def activate_stored(block: Block, buffer: Any, start: Any, count: int, function: Any) -> None:
+    """buffer[start : start + count] = function of each, in whole vectors and then one by one; function takes a scalar."""
+    whole, rest = divmod(count, block.lanes)
+    if whole:
+        part, lane, inner = Var("part", "int32"), Var("lane", "int32"), block.child()
+        at = start + part * block.lanes + lane
+        store = BufferStore(buffer, function(BufferLoad(buffer, [at])), [at])
+        inner.statements.append(For(lane, i32(0), i32(block.lanes), ForKind.VECTORIZED, store))
+        block.loop(part, 0, whole, inner)
+    if rest:
+        one, inner = Var("one", "int32"), block.child()
+        at = start + whole * block.lanes + one
+        inner.statements.append(BufferStore(buffer, function(BufferLoad(buffer, [at])), [at]))
+        block.loop(one, 0, rest, inner)

@@ -1,0 +1,65 @@
+"""tesa compile: an ONNX model becomes a library with a kernel made for each weight."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from tesa.cli.options import add_model_inputs, add_threads, positive
+from tesa.cli.verb import Outcome, Verb
+from tesa.errors import UsageError
+
+
+def _arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("model", metavar="model.onnx", help="the model to compile")
+    parser.add_argument("-o", "--output", required=True, metavar="model.so", help="the library to write; model.json too")
+    target = "x86 (this machine), x86:CPU, or TVM's own form (default: x86); see `tesa list targets`"
+    parser.add_argument("--target", default="x86", metavar="TARGET", help=target)
+    add_threads(parser, default=1)
+    parser.add_argument("--log", metavar="DIR", help="folder of measured times: read first, then added to")
+    parser.add_argument("--no-measure", action="store_true", help="choose by estimate what the log does not know")
+    parser.add_argument("--jobs", type=positive, metavar="N", help="processes that compile kernels (default: all CPUs)")
+    parser.add_argument("--dump-dir", metavar="DIR", help="write the module after each phase there, as text")
+    add_model_inputs(parser)
+
+
+def _run(args: Namespace) -> Outcome:
+    from tesa.progress import shown
+
+    output = Path(args.output)
+    if output.suffix in (".json", ".onnx"):
+        raise UsageError(f"cannot write {output}: the output is a library; give a name that ends in .so")
+    with shown(sys.stderr, quiet=args.quiet or args.json) as progress:
+        from tesa.compile import compile_model
+        from tesa.report.plain import plain
+        from tesa.report.plan import compiled_view
+
+        compiled = compile_model(
+            args.model,
+            target=args.target,
+            output=output,
+            threads=args.threads,
+            log=args.log,
+            shapes=dict(args.shape),
+            masks=args.mask,
+            measure=not args.no_measure,
+            jobs=args.jobs,
+            dump_dir=args.dump_dir,
+            progress=progress,
+        )
+    return Outcome({"bytes": compiled.path.stat().st_size, **plain(compiled)}, lambda: compiled_view(compiled))
+
+
+VERB = Verb(
+    name="compile",
+    help="compile an ONNX model into a library for one target",
+    examples=(
+        ("tesa compile model.onnx -o model.so", "for this machine, one thread; kernels are chosen by measured time"),
+        ("tesa compile model.onnx -o model.so --target x86:cascadelake --threads 2 --log tuning_logs", "and keep the times"),
+        ("tesa compile model.onnx -o model.so --shape image=1,3,224,224 --mask masks.npz", "set sizes; apply masks first"),
+        ("tesa compile model.onnx -o model.so --no-measure", "quickly, by estimate, as on another machine"),
+    ),
+    arguments=_arguments,
+    run=_run,
+)

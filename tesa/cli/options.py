@@ -1,0 +1,81 @@
+"""Options that several verbs share, and how their values are read."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError
+
+Shape = tuple[str, tuple[int, ...]]
+
+
+def shape(text: str) -> Shape:
+    """Read "name=1,3,64,64". The name itself may contain "=".
+
+    >>> shape("image=1,3,64,64")
+    ('image', (1, 3, 64, 64))
+    """
+    name, _, sizes = text.rpartition("=")
+    try:
+        dims = tuple(int(size) for size in sizes.lower().replace("x", ",").split(","))
+    except ValueError:
+        dims = ()
+    if not name or not dims or min(dims) < 1:
+        raise ArgumentTypeError(f"{text!r} is not NAME=SIZES with whole sizes above 0, as in image=1,3,64,64")
+    return name, dims
+
+
+def positive(text: str) -> int:
+    """Read a whole number above 0.
+
+    >>> positive("2")
+    2
+    """
+    value = int(text) if text.isascii() and text.isdigit() else 0
+    if value < 1:
+        raise ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return value
+
+
+def tolerance(text: str) -> float:
+    """Read a finite number that is not negative.
+
+    >>> tolerance("1e-4")
+    0.0001
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise ArgumentTypeError(f"{text!r} is not a finite number of 0 or more")
+    return value
+
+
+def add_common(parser: ArgumentParser) -> None:
+    """--json, -q and -v, which every verb has."""
+    group = parser.add_argument_group("output")
+    group.add_argument("--json", action="store_true", help="print one JSON document on standard output, nothing else")
+    group.add_argument("-q", "--quiet", action="store_true", help="show no progress")
+    group.add_argument("-v", "--verbose", action="count", default=0, help="tell more; -vv: with the stack of an error")
+
+
+def add_model_inputs(parser: ArgumentParser) -> None:
+    """--shape and --mask, for the verbs that read an ONNX file."""
+    parser.add_argument(
+        "--shape",
+        type=shape,
+        action="append",
+        default=[],
+        metavar="NAME=SIZES",
+        help="shape of an input whose size the model leaves open, as in image=1,3,64,64; may be repeated",
+    )
+    parser.add_argument(
+        "--mask",
+        metavar="MASKS.npz",
+        help="arrays by the names of weights, False or 0 where a weight is pruned",
+    )
+
+
+def add_threads(parser: ArgumentParser, *, default: int | None) -> None:
+    """--threads."""
+    text = "threads that run the model" + ("" if default is None else f" (default: {default})")
+    parser.add_argument("--threads", type=positive, default=default, metavar="N", help=text)

@@ -1,0 +1,63 @@
+"""Where the words of the command line go: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from types import FrameType
+
+from tesa.cli.verb import Outcome
+
+_WIDE = 400  # columns of a table in a pipe or a file: nothing is cut there
+
+
+def emit(outcome: Outcome, *, as_json: bool) -> None:
+    """Print the outcome on standard output: one JSON document, or its view."""
+    if as_json:
+        print(json.dumps(outcome.data, indent=1, allow_nan=False))
+    else:
+        from rich.console import Console
+
+        console = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
+        for part in outcome.view():
+            console.print(part)
+    sys.stdout.flush()
+
+
+@contextmanager
+def guarded_stdout(active: bool) -> Iterator[None]:
+    """While active, send what libraries print on standard output, C++ included, to standard error."""
+    if not active:
+        yield
+        return
+    sys.stdout.flush()
+    saved = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
+@contextmanager
+def stop_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM unwind the stack like Ctrl-C does, so that files written aside are removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _exit)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)

@@ -1,0 +1,40 @@
+"""What a verb of the command line is made of."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a verb found: plain data for --json, and how it looks on a terminal, built only where it is shown.
+
+    failure is one sentence if a check did not hold; the exit code is then 1.
+    """
+
+    data: Any
+    view: Callable[[], Iterable[RenderableType]]
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One subcommand. examples: command lines, each with what it is for. Modules that take long to import are
+    imported inside run, so that -h answers at once."""
+
+    name: str
+    help: str
+    examples: tuple[tuple[str, str], ...]
+    arguments: Callable[[ArgumentParser], None]
+    run: Callable[[Namespace], Outcome]
+
+    @property
+    def epilog(self) -> str:
+        """The Examples section of -h."""
+        return "Examples:\n" + "\n".join(f"  {line}\n      {purpose}" for line, purpose in self.examples)

@@ -1,0 +1,51 @@
+"""tesa verify: does a compiled model compute what the original computes."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from tesa.cli.options import tolerance
+from tesa.cli.verb import Outcome, Verb
+
+
+def _arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("model", metavar="model.so", help="a compiled model")
+    parser.add_argument("--ref", required=True, metavar="model.onnx", help="the model it was compiled from")
+    parser.add_argument("--per-layer", action="store_true", help="compare the result of every layer too")
+    parser.add_argument("-i", "--input", metavar="IN.npz", help="arrays to compare on (default: random ones)")
+    parser.add_argument("--atol", type=tolerance, default=1e-4, metavar="X", help="absolute tolerance (default: 1e-4)")
+    parser.add_argument("--rtol", type=tolerance, default=1e-3, metavar="X", help="relative tolerance (default: 1e-3)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the random inputs (default: 0)")
+
+
+def _run(args: Namespace) -> Outcome:
+    from tesa import runtime
+    from tesa.cli.arrays import check_names, read_npz
+    from tesa.report.verify import verify_view
+
+    model = runtime.load(args.model)
+    feeds = None
+    if args.input is not None:
+        feeds = read_npz(args.input)
+        check_names(feeds, [info.name for info in model.inputs], args.input)
+    result = runtime.verify(
+        model, args.ref, per_layer=args.per_layer, atol=args.atol, rtol=args.rtol, seed=args.seed, feeds=feeds
+    )
+    from tesa.report.plain import plain
+
+    wrong = [item.name for item in (*result.outputs, *result.layers) if not item.ok]
+    failure = f"{args.model} and {args.ref} differ in {', '.join(wrong)}" if wrong else ""
+    return Outcome(plain(result.to_json()), lambda: verify_view(result), failure)
+
+
+VERB = Verb(
+    name="verify",
+    help="compare what a compiled model computes with onnxruntime on the original",
+    examples=(
+        ("tesa verify model.so --ref model.onnx", "every output; exit code 1 if one differs"),
+        ("tesa verify model.so --ref model.onnx --per-layer", "every layer too: where does the difference begin"),
+        ("tesa verify model.so --ref model.onnx -i in.npz --atol 1e-5", "on real inputs, more strictly"),
+    ),
+    arguments=_arguments,
+    run=_run,
+)

@@ -1,0 +1,122 @@
+"""Writes a file aside and moves it into place when it is whole, so that nobody ever reads half of one."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from tesa.errors import UsageError
+
+_FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
+_CREATE = {
+    errno.EACCES: "no permission to write in {folder}: choose another folder, or change its permissions",
+    errno.EPERM: "no permission to write in {folder}: choose another folder, or change its permissions",
+    errno.EROFS: "{folder} is read-only: choose another folder",
+    errno.ENAMETOOLONG: "the file name is too long: choose a shorter one",
+}
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give an empty file in the folder of path; when the block ends well, it becomes path in one step.
+
+    It has the suffix of path and a name that no other writer has. If the block raises anything, Ctrl-C included, the
+    file is removed and what stood at path before stays as it was. A symbolic link is followed, not replaced.
+
+    Raises UsageError, naming path and what to do, if the folder is missing or cannot be written, if path is a folder
+    or a device, and if the disk is full, whoever reports that from inside the block.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     with atomic_path(Path(folder) / "plan.json") as aside:
+    ...         _ = aside.write_text("{}")
+    ...     [file.name for file in Path(folder).iterdir()]
+    ['plan.json']
+    """
+    final = _checked(Path(path))
+    aside = _create(Path(path), final)
+    try:
+        yield aside
+        _sync(aside)
+        os.replace(aside, final)
+    except Exception as error:
+        reason = _full_disk(error, Path(path))
+        if reason is None:
+            raise
+        raise UsageError(f"cannot write {path}: {reason}") from error
+    finally:
+        with suppress(OSError):  # gone already where it was moved into place
+            aside.unlink(missing_ok=True)
+    with suppress(OSError):  # not every file system lets a folder be synced
+        _sync(final.parent)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write the text in UTF-8 to path, whole or not at all. Errors are those of atomic_path."""
+    with atomic_path(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike[str], data: Any) -> None:
+    """Write plain data as JSON to path, whole or not at all, the same bytes for the same data. Refuses NaN."""
+    write_text(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
+
+
+def cache_dir() -> Path:
+    """The folder for what can be made again: $TESA_CACHE_DIR, or tesa's place in the user's cache. Need not exist."""
+    given = os.environ.get("TESA_CACHE_DIR")
+    return Path(given) if given else Path(platformdirs.user_cache_dir("tesa", appauthor=False))
+
+
+def _checked(path: Path) -> Path:
+    """Where the file will really stand; refuses what cannot be replaced by a file."""
+    final = Path(os.path.realpath(path))
+    if final.is_dir():
+        raise UsageError(f"cannot write {path}: it is a folder; give the name of a file")
+    if final.exists() and not final.is_file():
+        raise UsageError(f"cannot write {path}: it is not a regular file; give the name of a file")
+    if not final.parent.exists():
+        raise UsageError(f"cannot write {path}: there is no folder {path.parent}; create it first: mkdir -p {path.parent}")
+    if not final.parent.is_dir():
+        raise UsageError(f"cannot write {path}: {path.parent} is not a folder")
+    return final
+
+
+def _create(path: Path, final: Path) -> Path:
+    aside = final.with_name(f".{final.stem[:40]}.{secrets.token_hex(6)}{final.suffix}")
+    try:
+        os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    except OSError as error:
+        text = _CREATE.get(error.errno or 0, error.strerror or str(error)).format(folder=path.parent)
+        raise UsageError(f"cannot write {path}: {_full(error.errno, path) or text}") from error
+    return aside
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _full_disk(error: Exception, path: Path) -> str | None:
+    """What to say if the error tells of a full disk. Linkers tell of it only in their output."""
+    number = error.errno if isinstance(error, OSError) else None
+    if os.strerror(errno.ENOSPC) in str(error):
+        number = errno.ENOSPC
+    return _full(number, path)
+
+
+def _full(number: int | None, path: Path) -> str | None:
+    if number is None or number not in _FULL:
+        return None
+    return f"{_FULL[number]}; free some space in {path.parent}, or write to another disk"

@@ -1,0 +1,308 @@
+"""A model file as plain nodes and NumPy arrays, checked: what the rewrites work on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import numpy_helper
+
+from tesa.errors import ModelError, UnsupportedError, UsageError
+from tesa.frontend.model import Array, Mask
+from tesa.frontend.names import did_you_mean
+
+INFINITY_ALLOWED = {"Add", "Clip", "Where", "Max", "Min", "Less", "Greater", "Expand", "Slice", "Reshape", "Unsqueeze"}
+CONTROL_FLOW = {"If", "Loop", "Scan"}
+HOW_TO_ADD = "Replace the operator when exporting (another opset, or a plain composition of other operators)"
+
+
+@dataclass(frozen=True)
+class Source:
+    """The initializer that a constant was made of, and how it was transposed since."""
+
+    initializer: str
+    axes: tuple[int, ...] | None = None
+
+
+@dataclass
+class Graph:
+    """A model in work. Nodes in topological order; constants are all tensors whose content is in the file.
+
+    sources: for a constant the initializer behind it. layers: the layer of each node, by the name of its first output.
+    """
+
+    nodes: list[Any]
+    constants: dict[str, Array]
+    inputs: list[Any]
+    outputs: list[Any]
+    opset: int
+    source: str
+    sources: dict[str, Source] = field(default_factory=dict)
+    layers: dict[str, str] = field(default_factory=dict)
+    masks: dict[str, Mask] = field(default_factory=dict)
+    quantization: dict[str, Any] = field(default_factory=dict)
+
+    def users(self) -> dict[str, list[Any]]:
+        """The nodes that read each tensor; an output of the model counts as one more reader, None."""
+        users: dict[str, list[Any]] = {output.name: [None] for output in self.outputs}
+        for node in self.nodes:
+            for name in node.input:
+                users.setdefault(name, []).append(node)
+        return users
+
+
+def load_graph(model: str | Path | Any, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
+    """Read and check a model file (or a ModelProto). Every fault is a ModelError, UsageError or UnsupportedError."""
+    source, proto = _read(model)
+    if proto.functions:
+        proto = onnx.inliner.inline_local_functions(proto)
+    constants = _constants(proto.graph, source)
+    inputs = [value for value in proto.graph.input if value.name not in constants]
+    opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
+    graph = Graph(list(proto.graph.node), constants, inputs, list(proto.graph.output), opset, source)
+    graph.sources = {name: Source(name) for name in constants}
+    _fix_shapes(graph, shapes or {})
+    _check_operators(graph)
+    _absorb_constant_nodes(graph)
+    _sort(graph)
+    _check_finite(graph)
+    return graph
+
+
+def _read(model: str | Path | Any) -> tuple[str, Any]:
+    if isinstance(model, onnx.ModelProto):
+        source, proto = "the given model", model
+    else:
+        source = str(model)
+        proto = _parse(Path(model))
+    if not proto.ir_version and not proto.graph.node:
+        raise ModelError(f"{source}: not an ONNX file. Give a file that torch.onnx.export or onnx.save has written")
+    if not proto.graph.node:
+        raise ModelError(f"{source}: the graph has no nodes, there is nothing to compile")
+    if not proto.graph.output:
+        raise ModelError(f"{source}: the graph has no outputs. Export the model again with its outputs")
+    return source, proto
+
+
+def _parse(path: Path) -> Any:
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder, give the .onnx file in it")
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(f"{path}: there is no such file. {_nearest_file(path)}".rstrip()) from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    if not data:
+        raise ModelError(f"{path}: the file is empty. Export or download the model again")
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(data)
+    except DecodeError:
+        raise ModelError(
+            f"{path}: not an ONNX file, or a truncated one ({len(data)} bytes). Export or download the model again"
+        ) from None
+    _load_external(proto, path)
+    return proto
+
+
+def _nearest_file(path: Path) -> str:
+    names = [p.name for p in path.parent.glob("*.onnx")] if path.parent.is_dir() else []
+    return did_you_mean(path.name, names)
+
+
+def _load_external(proto: Any, path: Path) -> None:
+    for tensor in proto.graph.initializer:
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        location = next((e.value for e in tensor.external_data if e.key == "location"), "?")
+        try:
+            onnx.external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
+        except Exception as error:
+            raise ModelError(
+                f"{path}: the data of tensor {tensor.name!r} are in the external file {location!r}, which cannot be "
+                f"read from {path.parent or '.'}. Put that file beside the model ({type(error).__name__})"
+            ) from error
+        tensor.data_location = onnx.TensorProto.DEFAULT
+
+
+def _constants(graph: Any, source: str) -> dict[str, Array]:
+    constants = {tensor.name: _to_array(tensor, source) for tensor in graph.initializer}
+    constants.update({t.values.name: _densify(t, source) for t in graph.sparse_initializer})
+    return constants
+
+
+def _to_array(tensor: Any, source: str) -> Array:
+    if tensor.data_type == onnx.TensorProto.STRING:
+        raise UnsupportedError(f"{source}: tensor {tensor.name!r} holds strings; tesa compiles numbers only")
+    try:
+        return np.asarray(numpy_helper.to_array(tensor))
+    except Exception as error:
+        raise ModelError(
+            f"{source}: the data of tensor {tensor.name!r} do not fill its shape {list(tensor.dims)}: the file is "
+            f"truncated or damaged. Export or download the model again ({error})"
+        ) from error
+
+
+def _densify(tensor: Any, source: str) -> Array:
+    """A SparseTensorProto as an array. indices: (nnz, rank), or (nnz,) into the flattened tensor."""
+    name, dims = tensor.values.name, tuple(tensor.dims)
+    values, indices = _to_array(tensor.values, source), _to_array(tensor.indices, source).astype(np.int64)
+    dense = np.zeros(dims, values.dtype)
+    try:
+        if indices.ndim == 1:
+            dense.reshape(-1)[indices] = values
+        else:
+            dense[tuple(indices.T)] = values
+    except (IndexError, ValueError) as error:
+        raise ModelError(
+            f"{source}: sparse tensor {name!r}: its indices of shape {list(indices.shape)} do not fit its "
+            f"{values.size} values and its shape {list(dims)} ({error})"
+        ) from error
+    return dense
+
+
+def _fix_shapes(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Write the sizes of all inputs into the graph; each must be in the file or in `shapes`."""
+    names = [value.name for value in graph.inputs]
+    for name in shapes:
+        if name not in names:
+            raise UsageError(
+                f"{graph.source}: a shape is given for {name!r}, but the model has no such input. "
+                f"Its inputs: {', '.join(names)}. {did_you_mean(name, names)}".rstrip()
+            )
+    for value in graph.inputs:
+        _fix_shape(graph.source, value, shapes.get(value.name))
+
+
+def _fix_shape(source: str, value: Any, given: Sequence[int] | None) -> None:
+    tensor = value.type.tensor_type
+    if not value.type.HasField("tensor_type") or not tensor.elem_type:
+        raise UnsupportedError(f"{source}: input {value.name!r} is no tensor; tesa compiles tensors only")
+    declared = [d.dim_value if d.HasField("dim_value") else (d.dim_param or "?") for d in tensor.shape.dim]
+    ranked = tensor.HasField("shape")
+    if given is None:
+        open_dims = [f"{i} ({d!r})" for i, d in enumerate(declared) if not (isinstance(d, int) and d > 0)]
+        if open_dims or not ranked:
+            what = f"dimension {', '.join(open_dims)} of {declared}" if ranked else "its number of dimensions"
+            example = ",".join(str(d) if isinstance(d, int) and d > 0 else "1" for d in declared) or "1,3,224,224"
+            raise UsageError(
+                f"{source}: the size of input {value.name!r} is not fixed: {what} has no size; tesa compiles for fixed "
+                f"sizes. Give one, for example --shape {value.name}={example}"
+            )
+        return
+    sizes = [int(n) for n in given]
+    fits = not ranked or len(sizes) == len(declared)
+    fits = fits and all(n > 0 and (not isinstance(d, int) or d in (0, n)) for n, d in zip(sizes, declared, strict=False))
+    if not fits:
+        raise UsageError(
+            f"{source}: shape {sizes} is given for input {value.name!r}, but the model declares {declared}. "
+            "Give as many positive sizes as it has dimensions and keep the fixed ones"
+        )
+    tensor.shape.ClearField("dim")
+    for n in sizes:
+        tensor.shape.dim.add().dim_value = n
+
+
+def _check_operators(graph: Graph) -> None:
+    from tesa.frontend.importer import importable
+
+    bad: dict[str, list[str]] = {}
+    for node in graph.nodes:
+        domain = node.domain if node.domain not in ("", "ai.onnx") else ""
+        known = domain in ("", "com.microsoft") and importable(node.op_type)
+        if known and node.op_type not in CONTROL_FLOW:
+            continue
+        kind = f"{domain + '::' if domain else ''}{node.op_type}"
+        bad.setdefault(kind, []).append(node.name or (node.output[0] if node.output else "?"))
+    if bad:
+        rows = "; ".join(f"{op} ({len(n)}x, first at node {n[0]!r})" for op, n in sorted(bad.items()))
+        raise UnsupportedError(
+            f"{graph.source} (opset {graph.opset}): no import for the operator{'s' if len(bad) > 1 else ''} {rows}. "
+            + HOW_TO_ADD
+        )
+
+
+def _absorb_constant_nodes(graph: Graph) -> None:
+    nodes = []
+    for node in graph.nodes:
+        attributes = {a.name: a for a in node.attribute}
+        if node.op_type != "Constant":
+            nodes.append(node)
+            continue
+        name = node.output[0]
+        graph.constants[name] = _constant_node(attributes, graph.source, name)
+        graph.sources[name] = Source(name)
+    graph.nodes = nodes
+
+
+def _constant_node(attributes: Mapping[str, Any], source: str, name: str) -> Array:
+    if "value" in attributes:
+        return _to_array(attributes["value"].t, source)
+    if "sparse_value" in attributes:
+        return _densify(attributes["sparse_value"].sparse_tensor, source)
+    for key, dtype in (("float", np.float32), ("int", np.int64)):
+        if f"value_{key}" in attributes:
+            return np.asarray(getattr(attributes[f"value_{key}"], key[0]), dtype)
+        if f"value_{key}s" in attributes:
+            return np.asarray(list(getattr(attributes[f"value_{key}s"], f"{key}s")), dtype)
+    raise UnsupportedError(f"{source}: Constant node {name!r} holds strings; tesa compiles numbers only")
+
+
+def _sort(graph: Graph) -> None:
+    """Topological order. A tensor that nobody makes, that two nodes make, or a cycle, is a ModelError."""
+    made = Counter(name for node in graph.nodes for name in node.output if name)
+    for name, times in made.items():
+        if times > 1 or name in graph.constants:
+            raise ModelError(f"{graph.source}: tensor {name!r} is written more than once; the file is not valid ONNX")
+    have = set(graph.constants) | {value.name for value in graph.inputs} | {""}
+    _check_made(graph, have | set(made))
+    order: list[Any] = []
+    waiting = graph.nodes
+    while waiting:
+        rest = []
+        for node in waiting:
+            if all(name in have for name in node.input):
+                order.append(node)
+                have.update(node.output)
+            else:
+                rest.append(node)
+        if len(rest) == len(waiting):
+            names = ", ".join(repr(n.name or n.output[0]) for n in rest[:4])
+            raise ModelError(f"{graph.source}: the graph has a cycle through the nodes {names}; ONNX graphs have none")
+        waiting = rest
+    graph.nodes = order
+
+
+def _check_made(graph: Graph, have: set[str]) -> None:
+    for node in graph.nodes:
+        for name in node.input:
+            if name not in have:
+                raise ModelError(
+                    f"{graph.source}: node {node.name or node.output[0]!r} ({node.op_type}) reads tensor {name!r}, "
+                    "which no node, input or initializer provides. Export the model again"
+                )
+    for output in graph.outputs:
+        if output.name not in have:
+            raise ModelError(f"{graph.source}: no node provides the model's output {output.name!r}")
+
+
+def _check_finite(graph: Graph) -> None:
+    users = graph.users()
+    for name, array in graph.constants.items():
+        if array.dtype.kind != "f" or bool(np.isfinite(array).all()):
+            continue
+        nan, infinite = int(np.isnan(array).sum()), int(np.isinf(array).sum())
+        if not nan and all(node is None or node.op_type in INFINITY_ALLOWED for node in users.get(name, [])):
+            continue
+        layers = ", ".join(node.name or node.op_type for node in users.get(name, [])[:3] if node is not None)
+        raise ModelError(
+            f"{graph.source}: tensor {name!r} (used by {layers or 'no node'}) has {nan} NaN and {infinite} infinite "
+            f"of {array.size} values. Repair the weights: training has diverged, or the file is damaged"
+        )

@@ -1,0 +1,94 @@
+"""Pruning masks that a user brings beside the model, as an .npz file."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tesa.errors import UsageError
+from tesa.frontend.graph import Graph
+from tesa.frontend.model import Mask
+from tesa.frontend.names import did_you_mean
+from tesa.frontend.rewrite import WEIGHT_OPS
+
+
+def load_masks(path: str | Path) -> dict[str, Mask]:
+    """Read masks from an .npz file: one array for each weight, 0 or False where it is pruned.
+
+    The name is the initializer's ("block1.pointwise.weight"), the layer's ("block1.pointwise") or torch's
+    ("block1.pointwise.weight_mask"). UsageError if the file is no .npz archive of numbers.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise UsageError(f"{path}: one array without a name; save the masks with np.savez(path, **masks)")
+            masks = {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise UsageError(f"{path}: there is no such file of masks") from None
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise UsageError(f"{path}: not an .npz file of masks, save them with np.savez ({error})") from error
+    for name, mask in masks.items():
+        if mask.dtype.kind not in "bifu":
+            raise UsageError(f"{path}: mask {name!r} has elements of type {mask.dtype}, expected booleans or 0 and 1")
+    return {name: mask.astype(bool) for name, mask in masks.items()}
+
+
+def apply_masks(graph: Graph, masks: Mapping[str, Any]) -> None:
+    """Multiply each mask into its weight and remember it in graph.masks.
+
+    UsageError if a name matches no weight (with the nearest names) or a shape is another.
+    """
+    makers = {name: node for node in graph.nodes for name in node.output}
+    layers = {}
+    for node in graph.nodes:
+        if node.op_type in WEIGHT_OPS and len(node.input) > 1:
+            layers[graph.layers[node.output[0]]] = _origin(graph, makers, node.input[1])
+    for name, given in masks.items():
+        initializer = _find(graph, layers, name)
+        mask = np.asarray(given).astype(bool)
+        weight = graph.constants[initializer]
+        if mask.shape != weight.shape:
+            raise UsageError(
+                f"{graph.source}: mask {name!r} has shape {list(mask.shape)}, its weight {initializer!r} has "
+                f"{list(weight.shape)}; a mask has one element for each weight"
+            )
+        graph.constants[initializer] = np.where(mask, weight, _zero(graph, initializer)).astype(weight.dtype)
+        graph.masks[initializer] = mask & graph.masks.get(initializer, np.ones(1, bool))
+
+
+def _find(graph: Graph, layers: Mapping[str, str], name: str) -> str:
+    for candidate in (name, name.removesuffix("_mask"), f"{name}.weight"):
+        if candidate in graph.constants:
+            return candidate
+        if layers.get(candidate):
+            return layers[candidate]
+    known = [*(n for n, a in graph.constants.items() if a.ndim > 1), *layers]
+    near = did_you_mean(name, known)
+    raise UsageError(
+        f"{graph.source}: mask {name!r} matches no weight and no layer of the model. "
+        + (near or f"Its layers: {', '.join(list(layers)[:8])}")
+    )
+
+
+def _origin(graph: Graph, makers: Mapping[str, Any], name: str) -> str:
+    while name in makers and name not in graph.constants:
+        name = makers[name].input[0]
+    return name if name in graph.constants else ""
+
+
+def _zero(graph: Graph, name: str) -> Any:
+    """What stands for 0 in a weight: its zero point if it is stored quantized."""
+    weight = graph.constants[name]
+    for node in graph.nodes:
+        if node.op_type == "DequantizeLinear" and node.input[0] == name and len(node.input) > 2 and node.input[2]:
+            zero = graph.constants.get(node.input[2], np.zeros(1, weight.dtype))
+            axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
+            view = [1] * weight.ndim
+            if zero.size > 1:
+                view[axis] = -1
+            return zero.reshape(view)
+    return weight.dtype.type(0)

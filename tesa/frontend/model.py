@@ -1,0 +1,63 @@
+"""What the frontend hands on: a Relax module, and the names that lead from it back to the model file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesa.attribute import Quantization
+
+Array = NDArray[Any]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of the model: its name in the file, static shape and element type ("float32")."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class WeightUse:
+    """Where a tensor of the file ended up: as argument number `argument` of the call bound to `var`, in `layer`.
+
+    axes: how the tensor was transposed on the way (numpy.transpose), None if it was not.
+    """
+
+    layer: str
+    var: str
+    argument: int
+    axes: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ImportedModel:
+    """A model as Relax, in ONNX order of inputs and outputs.
+
+    mod: one function "main", static shapes, weights as constants: conv2d (out, in/groups, kh, kw), matmul (k, out).
+    names: the layer of each binding's variable. A layer is an ONNX node; several variables may belong to one.
+    weights: for each initializer of the file that a convolution or matmul uses, where. masks: the user's masks by
+    initializer (already multiplied into the weights). quantization: by (variable, argument) of a weight that was
+    stored quantized.
+    """
+
+    mod: Any
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    names: Mapping[str, str]
+    weights: Mapping[str, tuple[WeightUse, ...]]
+    tensors: Mapping[str, str] = field(default_factory=dict)
+    masks: Mapping[str, Mask] = field(default_factory=dict)
+    quantization: Mapping[tuple[str, int], Quantization] = field(default_factory=dict)
+    source: str = ""
+
+    def __repr__(self) -> str:
+        ports = ", ".join(f"{p.name}{list(p.shape)}" for p in self.inputs)
+        return f"ImportedModel({self.source}: {ports}, {len(self.names)} operators, {len(self.weights)} weights)"

@@ -1,0 +1,137 @@
+"""import_onnx: the one way into the compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from tesa.attribute import Quantization
+from tesa.errors import UnsupportedError
+from tesa.frontend import rewrite
+from tesa.frontend.graph import Graph, load_graph
+from tesa.frontend.importer import content, quiet, static_shape, to_relax
+from tesa.frontend.masks import apply_masks, load_masks
+from tesa.frontend.model import ImportedModel, Port, WeightUse
+from tesa.frontend.rename import name_bindings
+
+WEIGHT_CALLS = ("relax.nn.conv2d", "relax.nn.conv1d", "relax.nn.conv2d_transpose", "relax.matmul")
+
+
+def import_onnx(
+    model: str | Path | Any,
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    masks: str | Path | Mapping[str, Any] | None = None,
+) -> ImportedModel:
+    """Read an ONNX model as a Relax module with static shapes.
+
+    model: a path, or an onnx.ModelProto (left as it is). shapes: the sizes of inputs whose sizes the file leaves open.
+    masks: pruning masks by weight or layer, or the .npz file of them; they are multiplied into the weights. Sparse
+    initializers become dense, quantized weights real numbers whose quantization is remembered, Clip becomes
+    relax.clip, erf-GELU relax.nn.gelu, and a batch norm behind a convolution disappears into it.
+
+    ModelError if the file is at fault, UsageError if the call is, UnsupportedError if tesa cannot import an operator.
+    """
+    if not isinstance(model, str | Path):
+        copy = type(model)()
+        copy.CopyFrom(model)
+        model = copy
+    graph = load_graph(model, shapes)
+    rewrite.name_layers(graph)
+    if masks is not None:
+        apply_masks(graph, load_masks(masks) if isinstance(masks, str | Path) else masks)
+    rewrite.drop_identities(graph)
+    rewrite.fold_constants(graph)
+    rewrite.fold_batch_norms(graph)
+    rewrite.fuse_gelu(graph)
+    rewrite.drop_unused(graph)
+    mod, layers, tensors = to_relax(graph)
+    mod = _simplify(mod)
+    last = graph.layers.get(graph.outputs[0].name, "outputs") if len(graph.outputs) == 1 else "outputs"
+    mod, names, old = name_bindings(mod, layers, last)
+    _check_static(graph, mod, names)
+    weights, quantization = _trace_weights(graph, mod, names)
+    tensors = {name: tensors[before] for name, before in old.items() if before in tensors}
+    if len(graph.outputs) == 1:
+        tensors[bindings(mod)[-1].var.name] = graph.outputs[0].name
+    ports = _inputs(graph, mod), _outputs(graph, mod)
+    return ImportedModel(mod, *ports, names, weights, tensors, graph.masks, quantization, graph.source)
+
+
+def _simplify(mod: Any) -> Any:
+    passes = [
+        relax.transform.DecomposeOpsForInference(),
+        relax.transform.CanonicalizeBindings(),
+        relax.transform.FoldConstant(),
+        relax.transform.DeadCodeElimination(),
+    ]
+    with quiet():
+        return tvm.transform.Sequential(passes)(mod)
+
+
+def bindings(mod: Any) -> list[Any]:
+    """The bindings of main in order."""
+    return [binding for block in mod["main"].body.blocks for binding in block.bindings]
+
+
+def _check_static(graph: Graph, mod: Any, names: Mapping[str, str]) -> None:
+    for binding in bindings(mod):
+        ty = binding.var.ty
+        for field in ty.fields if isinstance(ty, relax.TupleType) else [ty]:
+            static = isinstance(field, relax.ShapeType) or (
+                isinstance(field, relax.TensorType)
+                and field.shape is not None
+                and all(isinstance(n, tvm.tirx.IntImm) for n in field.shape)
+            )
+            if not static and not isinstance(field, relax.PrimType if hasattr(relax, "PrimType") else ()):
+                raise UnsupportedError(
+                    f"{graph.source}: node {names.get(binding.var.name, binding.var.name)!r}: the shape of its result "
+                    f"depends on data ({field}); tesa compiles for fixed sizes"
+                )
+
+
+def _inputs(graph: Graph, mod: Any) -> tuple[Port, ...]:
+    pairs = zip(graph.inputs, mod["main"].params, strict=True)
+    return tuple(Port(value.name, tuple(static_shape(p)), str(p.ty.dtype)) for value, p in pairs)
+
+
+def _outputs(graph: Graph, mod: Any) -> tuple[Port, ...]:
+    ty = mod["main"].ret_ty
+    types = list(ty.fields) if isinstance(ty, relax.TupleType) else [ty]
+    pairs = zip(graph.outputs, types, strict=True)
+    return tuple(Port(v.name, tuple(int(n) for n in t.shape), str(t.dtype)) for v, t in pairs)
+
+
+def _trace_weights(
+    graph: Graph, mod: Any, names: Mapping[str, str]
+) -> tuple[dict[str, tuple[WeightUse, ...]], dict[tuple[str, int], Quantization]]:
+    """Follow each weight constant of a convolution or matmul back to its initializer, by its layer's node."""
+    nodes = {graph.layers[node.output[0]]: node for node in graph.nodes}
+    uses: dict[str, tuple[WeightUse, ...]] = {}
+    quantization = {}
+    for binding in bindings(mod):
+        call, node = binding.value, nodes.get(names.get(binding.var.name, ""))
+        if not isinstance(call, relax.Call) or getattr(call.op, "name", "") not in WEIGHT_CALLS or node is None:
+            continue
+        for argument, expr in enumerate(call.args):
+            tensor = node.input[argument] if argument < len(node.input) else ""
+            if content(expr) is None or tensor not in graph.sources:
+                continue
+            source = graph.sources[tensor]
+            turned = node.op_type == "Gemm" and rewrite.attributes(node).get("transB", 0)
+            axes = (source.axes or (0, 1))[::-1] if turned else source.axes
+            use = WeightUse(names[binding.var.name], binding.var.name, argument, axes)
+            uses[source.initializer] = (*uses.get(source.initializer, ()), use)
+            if tensor in graph.quantization:
+                found = graph.quantization[tensor]
+                quantization[binding.var.name, argument] = _turned(found) if turned else found
+    return uses, quantization
+
+
+def _turned(q: Quantization) -> Quantization:
+    return Quantization(q.bits, q.signed, np.transpose(q.scale), np.transpose(q.zero_point))

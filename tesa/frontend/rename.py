@@ -1,0 +1,67 @@
+"""Gives every binding of a module a unique name that says its layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tvm import relax
+
+from tesa.frontend.names import Unique, identifier
+
+
+HEAVY = ("conv1d", "conv2d", "conv2d_transpose", "matmul")
+
+
+def name_bindings(mod: Any, layers: Mapping[str, str], last: str) -> tuple[Any, dict[str, str], dict[str, str]]:
+    """(module, layer of each variable, its old name). layers: what is known of the variables' layers before.
+
+    A variable that a pass has made belongs to the layer of the next one that is known, or to the layer `last`. Several operators of one
+    layer are called `layer`, `layer_add`: the convolution or matmul keeps the plain name, otherwise the last one does.
+    """
+    func = mod["main"]
+    order = [binding for block in func.body.blocks for binding in block.bindings]
+    owner, layer = {}, last
+    for binding in reversed(order):
+        layer = layers.get(binding.var.name, layer)
+        owner[binding.var] = layer
+    main: dict[str, Any] = {}
+    for binding in order:
+        if _kind(main.get(owner[binding.var])) not in HEAVY:
+            main[owner[binding.var]] = binding.value
+    unique = Unique(param.name for param in func.params)
+    names: dict[Any, str] = {}
+    for binding in order:
+        home = owner[binding.var]
+        plain = identifier(home)
+        works = binding.value is main[home] or binding.value.same_as(main[home])
+        names[binding.var] = unique(plain if works else f"{plain}_{_kind(binding.value)}")
+    renamed = _Renamer(names).visit_expr(func)
+    mod = mod.clone() if hasattr(mod, "clone") else mod
+    mod["main"] = renamed
+    return mod, {names[var]: owner[var] for var in names}, {names[var]: var.name for var in names}
+
+
+def _kind(value: Any) -> str:
+    name = getattr(getattr(value, "op", None), "name", "") or type(value).__name__
+    return identifier(name.removeprefix("relax.").removeprefix("nn.").lower())
+
+
+@relax.expr_functor.mutator
+class _Renamer(relax.PyExprMutator):  # type: ignore[misc]
+    def __init__(self, names: Mapping[Any, str]) -> None:
+        super().__init__()
+        self._names = names
+
+    def visit_var_def_(self, var: Any) -> Any:
+        return self._fresh(var, relax.Var)
+
+    def visit_dataflow_var_def_(self, var: Any) -> Any:
+        return self._fresh(var, relax.DataflowVar)
+
+    def _fresh(self, var: Any, kind: Any) -> Any:
+        if var not in self._names:
+            return var
+        new = kind(self._names[var], var.ty)
+        self.set_var_remap(var, new)
+        return new

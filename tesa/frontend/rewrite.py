@@ -1,0 +1,306 @@
+"""Rewrites of an ONNX graph that make it plain: constants folded, norms folded, GELU and padding recognisable.
+
+Each takes a Graph and changes it in place. Done here and not in Relax because a node still has its name here, and
+because a rewrite in NumPy takes microseconds where folding in TVM compiles a function.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from tesa.attribute import Quantization
+from tesa.frontend.graph import Graph, Source
+from tesa.frontend.model import Array
+from tesa.frontend.names import layer_names
+
+WEIGHT_OPS = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
+CARRIERS = {"Identity", "Transpose", "DequantizeLinear", "QuantizeLinear", "Cast", "Reshape"}
+FOLDABLE = {
+    "Abs", "Add", "And", "Cast", "Ceil", "Concat", "ConstantOfShape", "Div", "Equal", "Exp", "Expand", "Flatten",
+    "Floor", "Gather", "Greater", "Less", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Range",
+    "Reciprocal", "ReduceProd", "ReduceSum", "Reshape", "Slice", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Tril",
+    "Trilu", "Unsqueeze", "Where",
+}  # fmt: skip
+FOLD_LIMIT = 1 << 26  # elements; what is larger stays an operator
+SMALL = 1024  # elements of a constant whose content shape inference may want
+
+
+def attributes(node: Any) -> dict[str, Any]:
+    """The attributes of a node as Python values."""
+    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+
+
+def name_layers(graph: Graph) -> None:
+    """Give each node its layer; a weight layer is called like its weight."""
+    makers = {name: node for node in graph.nodes for name in node.output}
+    weights = {}
+    for node in graph.nodes:
+        if node.op_type in WEIGHT_OPS and len(node.input) > 1:
+            name = node.input[1]
+            while name in makers and makers[name].op_type in CARRIERS:
+                name = makers[name].input[0]
+            if name in graph.constants:
+                weights[node.output[0]] = name
+    graph.layers = layer_names(graph.nodes, weights)
+
+
+def drop_identities(graph: Graph) -> None:
+    """Remove Identity and Dropout, which do nothing at inference. One that makes an output of the model stays."""
+    outputs = {output.name for output in graph.outputs}
+    alias: dict[str, str] = {}
+    nodes = []
+    for node in graph.nodes:
+        node.input[:] = [alias.get(name, name) for name in node.input]
+        read = len(node.output) > 1 and node.output[1] and (graph.users().get(node.output[1]) or False)
+        if node.op_type in ("Identity", "Dropout") and node.output[0] not in outputs and not read:
+            alias[node.output[0]] = node.input[0]
+        else:
+            nodes.append(node)
+    graph.nodes = nodes
+
+
+def fold_constants(graph: Graph) -> None:
+    """Evaluate the nodes whose inputs are all constants, and those that ask for a shape that is known."""
+    while True:
+        shapes = _infer_shapes(graph) if any(n.op_type in ("Shape", "Size") for n in graph.nodes) else {}
+        before = len(graph.nodes)
+        graph.nodes = [node for node in graph.nodes if not _fold(graph, node, shapes)]
+        if len(graph.nodes) == before or not any(n.op_type in ("Shape", "Size") for n in graph.nodes):
+            return
+
+
+def _fold(graph: Graph, node: Any, shapes: dict[str, tuple[int, ...]]) -> bool:
+    """Turn a node into a constant if that can be done. True if it is now superfluous."""
+    output = node.output[0]
+    if output in {o.name for o in graph.outputs} or len(node.output) != 1:
+        return False
+    if node.op_type in ("Shape", "Size") and node.input[0] in shapes | {n: a.shape for n, a in graph.constants.items()}:
+        source = graph.constants.get(node.input[0])
+        value = _shape_value(node, shapes[node.input[0]] if source is None else source.shape)
+    elif not node.input or any(name and name not in graph.constants for name in node.input):
+        return False
+    elif node.op_type == "DequantizeLinear":
+        value = _dequantize(graph, node)
+    elif node.op_type in FOLDABLE and not node.domain:
+        value = _evaluate(graph, node)
+    else:
+        return False
+    if value is None or value.size > FOLD_LIMIT:
+        return False
+    graph.constants[output] = value
+    _carry_source(graph, node)
+    return True
+
+
+def _carry_source(graph: Graph, node: Any) -> None:
+    source = graph.sources.get(node.input[0]) if node.input else None
+    if source is None or node.op_type not in ("Transpose", "DequantizeLinear", "Cast"):
+        return
+    axes = source.axes
+    rank = graph.constants[node.output[0]].ndim
+    if node.op_type == "Transpose":
+        perm = tuple(attributes(node).get("perm", range(rank)[::-1]))
+        axes = tuple((axes or tuple(range(rank)))[i] for i in perm)
+    graph.sources[node.output[0]] = Source(source.initializer, axes)
+    old = graph.quantization.get(node.input[0])
+    if old is not None and node.op_type == "Transpose":
+        moved = [np.transpose(v, perm) for v in (old.scale, old.zero_point)]
+        graph.quantization[node.output[0]] = Quantization(old.bits, old.signed, *moved)
+
+
+def _shape_value(node: Any, shape: tuple[int, ...]) -> Array:
+    if node.op_type == "Size":
+        return np.asarray(math.prod(shape), np.int64)
+    options = attributes(node)
+    return np.asarray(shape[options.get("start", 0) : options.get("end", len(shape))], np.int64)
+
+
+def _dequantize(graph: Graph, node: Any) -> Array | None:
+    """scale * (x - zero_point), per tensor or along one axis; remembers the quantization of the result."""
+    x, scale = graph.constants[node.input[0]], graph.constants[node.input[1]]
+    options = attributes(node)
+    if options.get("block_size", 0):
+        return None
+    zero = graph.constants[node.input[2]] if len(node.input) > 2 and node.input[2] else np.zeros_like(scale)
+    if scale.ndim == 1 and x.ndim:
+        view = [1] * x.ndim
+        view[options.get("axis", 1)] = -1
+        scale, zero = scale.reshape(view), zero.reshape(view)
+    else:
+        scale, zero = (np.reshape(v, (1,) * x.ndim) for v in (scale, zero))
+    real = (x.astype(np.float32) - zero.astype(np.float32)) * scale.astype(np.float32)
+    bits = {"int4": 4, "uint4": 4, "int8": 8, "uint8": 8, "int16": 16, "uint16": 16}.get(x.dtype.name)
+    if bits is not None:
+        signed = x.dtype.name.startswith("i")
+        graph.quantization[node.output[0]] = Quantization(bits, signed, scale, zero.astype(np.int32))
+    return real
+
+
+def _evaluate(graph: Graph, node: Any) -> Array | None:
+    """Run one node with ONNX's reference implementation; None where that has none."""
+    from onnx.reference import ReferenceEvaluator
+
+    values = {name: graph.constants[name] for name in node.input if name}
+    ins = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for n, v in values.items()]
+    outs = [helper.make_empty_tensor_value_info(node.output[0])]
+    body = helper.make_graph([node], "fold", ins, outs)
+    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", graph.opset)])
+    try:
+        result = ReferenceEvaluator(model).run(None, values)[0]
+    except Exception:  # whatever the reference cannot do stays an operator of the model, nothing is lost
+        return None
+    return np.asarray(result)
+
+
+def _infer_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
+    """The static shapes that ONNX infers, without carrying the large constants around."""
+    small = [numpy_helper.from_array(a, n) for n, a in graph.constants.items() if a.size <= SMALL]
+    large = [
+        helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+        for n, a in graph.constants.items()
+        if a.size > SMALL
+    ]
+    body = helper.make_graph(graph.nodes, "shapes", [*graph.inputs, *large], graph.outputs, small)
+    opsets = [helper.make_opsetid("", graph.opset), helper.make_opsetid("com.microsoft", 1)]
+    model = onnx.shape_inference.infer_shapes(helper.make_model(body, opset_imports=opsets), data_prop=True)
+    shapes = {}
+    for value in [*model.graph.value_info, *graph.inputs]:
+        dims = value.type.tensor_type.shape.dim
+        if value.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in dims):
+            shapes[value.name] = tuple(d.dim_value for d in dims)
+    return shapes
+
+
+def fold_batch_norms(graph: Graph) -> None:
+    """Fold each BatchNormalization into the convolution that alone feeds it. A zero weight stays zero."""
+    users, makers = graph.users(), {node.output[0]: node for node in graph.nodes}
+    for norm in [n for n in graph.nodes if n.op_type == "BatchNormalization"]:
+        conv = makers.get(norm.input[0])
+        constants = [graph.constants.get(name) for name in norm.input[1:5]]
+        foldable = conv is not None and conv.op_type == "Conv" and len(users[conv.output[0]]) == 1
+        weights = [graph.constants.get(n) for n in (conv.input[1:] if conv is not None else []) if n]
+        if not foldable or any(c is None for c in [*constants, *weights]) or attributes(norm).get("training_mode", 0):
+            continue
+        scale, shift, mean, variance = (np.asarray(c, np.float64) for c in constants)
+        factor = scale / np.sqrt(variance + attributes(norm).get("epsilon", 1e-5))
+        _scale_conv(graph, conv, factor, shift - mean * factor)
+        conv.output[0] = norm.output[0]
+        graph.layers[norm.output[0]] = graph.layers[norm.input[0]]
+        graph.nodes.remove(norm)
+
+
+def _scale_conv(graph: Graph, conv: Any, factor: Array, shift: Array) -> None:
+    weight = graph.constants[conv.input[1]]
+    bias = graph.constants[conv.input[2]] if len(conv.input) > 2 and conv.input[2] else np.zeros(len(factor))
+    names = [f"{conv.output[0]}#{what}" for what in ("weight", "bias")]
+    graph.constants[names[0]] = (weight * factor.reshape(-1, *[1] * (weight.ndim - 1))).astype(weight.dtype)
+    graph.constants[names[1]] = (bias * factor + shift).astype(weight.dtype)
+    if conv.input[1] in graph.sources:
+        graph.sources[names[0]] = graph.sources[conv.input[1]]
+    quantization = graph.quantization.get(conv.input[1])
+    if quantization is not None:
+        scale = (quantization.scale * factor.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.float32)
+        graph.quantization[names[0]] = Quantization(
+            quantization.bits, quantization.signed, scale, np.broadcast_to(quantization.zero_point, scale.shape)
+        )
+    conv.input[:] = [conv.input[0], *names]
+
+
+def fuse_gelu(graph: Graph) -> None:
+    """Turn x * 0.5 * (1 + erf(x / sqrt(2))), in any order of its factors, into one Gelu node."""
+    makers = {name: node for node in graph.nodes for name in node.output}
+    for erf in [n for n in graph.nodes if n.op_type == "Erf"]:
+        users = graph.users()
+        x = _scaled_input(graph, makers.get(erf.input[0]))
+        add = _only_user(users, erf.output[0], "Add")
+        if x is None or add is None or not _is_constant(graph, _other(add, erf.output[0]), 1.0):
+            continue
+        last = _gelu_product(graph, makers, users, add, x)
+        if last is None:
+            continue
+        gelu = helper.make_node("Gelu", [x], [last.output[0]], name=last.name)
+        graph.nodes[graph.nodes.index(last)] = gelu
+    drop_unused(graph)
+
+
+def _gelu_product(graph: Graph, makers: dict[str, Any], users: dict[str, list[Any]], add: Any, x: str) -> Any:
+    """The multiplication that completes the product of x, 0.5 and the output of add; None if there is none."""
+    node, seen_x, seen_half = add, False, False
+    while not (seen_x and seen_half):
+        readers = users.get(node.output[0], [])
+        if len(readers) != 1 or readers[0] is None or readers[0].op_type not in ("Mul", "Div"):
+            return None
+        product = readers[0]
+        other = _other(product, node.output[0])
+        if product.op_type == "Div":
+            if product.input[0] != node.output[0] or not _is_constant(graph, other, 2.0) or seen_half:
+                return None
+            seen_half = True
+        elif other == x and not seen_x:
+            seen_x = True
+        elif _is_constant(graph, other, 0.5) and not seen_half:
+            seen_half = True
+        elif _halved(graph, makers.get(other)) == x and not (seen_x or seen_half):
+            seen_x = seen_half = True
+        else:
+            return None
+        node = product
+    return node
+
+
+def _halved(graph: Graph, node: Any) -> str | None:
+    """x if the node computes x * 0.5 or x / 2."""
+    return _times(graph, node, 0.5)
+
+
+def _scaled_input(graph: Graph, node: Any) -> str | None:
+    """x if the node computes x / sqrt(2) or x * sqrt(1/2)."""
+    return _times(graph, node, math.sqrt(0.5))
+
+
+def _times(graph: Graph, node: Any, factor: float) -> str | None:
+    if node is None or node.op_type not in ("Mul", "Div"):
+        return None
+    first, second = node.input
+    if node.op_type == "Div":
+        return str(first) if _is_constant(graph, second, 1 / factor) else None
+    if _is_constant(graph, second, factor):
+        return str(first)
+    return str(second) if _is_constant(graph, first, factor) else None
+
+
+def _is_constant(graph: Graph, name: str, value: float) -> bool:
+    array = graph.constants.get(name)
+    return array is not None and array.size == 1 and math.isclose(float(array.reshape(())), value, rel_tol=2e-5)
+
+
+def _other(node: Any, name: str) -> str:
+    return str(node.input[1] if node.input[0] == name else node.input[0])
+
+
+def _only_user(users: dict[str, list[Any]], name: str, op: str) -> Any:
+    readers = users.get(name, [])
+    return readers[0] if len(readers) == 1 and readers[0] is not None and readers[0].op_type == op else None
+
+
+def drop_unused(graph: Graph) -> None:
+    """Remove nodes and constants that no output of the model depends on."""
+    needed = {output.name for output in graph.outputs}
+    nodes = []
+    for node in reversed(graph.nodes):
+        if needed.intersection(node.output):
+            nodes.append(node)
+            needed.update(node.input)
+    graph.nodes = nodes[::-1]
+    graph.constants = {name: array for name, array in graph.constants.items() if name in needed}
+
+
+def tensor_type(value: Any) -> str:
+    """The NumPy name of the element type of a graph input or output."""
+    code = value.type.tensor_type.elem_type
+    return "bool" if code == TensorProto.BOOL else str(helper.tensor_dtype_to_np_dtype(code))

@@ -1,0 +1,95 @@
+"""What machine this is: CPU, its features and caches. Only for reports: nothing of it enters a compiled artefact."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+_FEATURES = (
+    "sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512vl", "avx512_vnni",
+    "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "asimd", "asimdhp", "asimddp", "i8mm", "sve",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cache:
+    """One level of cache. shared_by: how many logical CPUs use it together."""
+
+    level: int
+    kind: str
+    bytes: int
+    shared_by: int
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """features: those that matter for kernels, by Linux's names; empty, like caches, where the system does not tell."""
+
+    model: str
+    arch: str
+    usable: int
+    features: tuple[str, ...]
+    caches: tuple[Cache, ...]
+
+
+def read_cpu(proc: Path = Path("/proc/cpuinfo"), sys: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> Cpu:
+    """The CPU of this machine, as Linux tells it in proc and sys.
+
+    >>> read_cpu().usable > 0
+    True
+    """
+    facts = _cpuinfo(proc)
+    present = set((facts.get("flags") or facts.get("Features") or "").split())
+    model = facts.get("model name") or platform.processor() or "unknown"
+    features = tuple(name for name in _FEATURES if name in present)
+    return Cpu(model, platform.machine(), usable_cpus(), features, _caches(sys))
+
+
+def usable_cpus() -> int:
+    """How many logical CPUs this process may run on.
+
+    >>> usable_cpus() > 0
+    True
+    """
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cpuinfo(path: Path) -> dict[str, str]:
+    """The lines of the first CPU."""
+    if not path.is_file():
+        return {}
+    first = path.read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def _caches(folder: Path) -> tuple[Cache, ...]:
+    found = [_cache(index) for index in sorted(folder.glob("index*"))]
+    return tuple(cache for cache in found if cache is not None and cache.kind != "Instruction")
+
+
+def _cache(index: Path) -> Cache | None:
+    """One index folder; None where the system leaves something out, as some virtual machines do."""
+    try:
+        level, kind, size, shared = (
+            (index / name).read_text(encoding="ascii").strip() for name in ("level", "type", "size", "shared_cpu_list")
+        )
+        return Cache(int(level), kind, _bytes(size), _count(shared))
+    except (OSError, ValueError):
+        return None
+
+
+def _bytes(text: str) -> int:
+    """Linux writes "48K" or "32M"."""
+    factor = {"K": 1024, "M": 1024**2}.get(text[-1], 1)
+    return int(text.rstrip("KM")) * factor
+
+
+def _count(ranges: str) -> int:
+    """How many numbers a list such as "0-1,8" holds."""
+    bounds = [part.split("-") for part in ranges.split(",")]
+    return sum(int(bound[-1]) - int(bound[0]) + 1 for bound in bounds)

@@ -1,0 +1,95 @@
+"""Tells how far a long job is: a bar on a terminal, plain lines in a log, nothing where nobody asked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TextIO
+
+
+@dataclass(frozen=True)
+class Event:
+    """`done` of `total` steps of a phase are finished; text names the one at work. total is 0 where it is unknown.
+
+    >>> Event("measure", 3, 12, "block3.pointwise")
+    Event(phase='measure', done=3, total=12, text='block3.pointwise')
+    """
+
+    phase: str
+    done: int
+    total: int
+    text: str = ""
+
+
+Progress = Callable[[Event], None]
+"""What a long job calls now and then. It must be quick, and must not be called from two threads at once."""
+
+
+def silent(event: Event) -> None:
+    """Show nothing."""
+
+
+def plain(stream: TextIO, *, every_s: float = 2.0, clock: Callable[[], float] = time.monotonic) -> Progress:
+    """Write a line at the start and end of each phase and at most one in every_s seconds between them.
+
+    >>> import sys
+    >>> show = plain(sys.stdout)
+    >>> show(Event("measure", 0, 2, "conv1"))
+    measure 0/2 conv1
+    >>> show(Event("measure", 1, 2, "conv2"))
+    >>> show(Event("measure", 2, 2))
+    measure 2/2
+    """
+    phase, written = "", -every_s
+
+    def show(event: Event) -> None:
+        nonlocal phase, written
+        now = clock()
+        if event.phase != phase or now - written >= every_s or 0 < event.total <= event.done:
+            phase, written = event.phase, now
+            count = f"{event.done}/{event.total}" if event.total else ""
+            print(" ".join(word for word in (event.phase, count, event.text) if word), file=stream, flush=True)
+
+    return show
+
+
+@contextmanager
+def bar(stream: TextIO) -> Iterator[Progress]:
+    """Draw one bar for each phase on a terminal, with the expected time to its end."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}", markup=False),
+    )
+    tasks: dict[str, int] = {}
+    with Bars(*columns, console=Console(file=stream)) as bars:
+
+        def show(event: Event) -> None:
+            if event.phase not in tasks:
+                tasks[event.phase] = bars.add_task(event.phase, total=event.total or None, text="")
+            task = bars.tasks[tasks[event.phase]]
+            bars.update(task.id, completed=event.done, total=event.total or None, text=event.text)
+
+        yield show
+
+
+@contextmanager
+def shown(stream: TextIO, *, quiet: bool = False) -> Iterator[Progress]:
+    """The renderer that fits: silent if quiet, a bar if the stream is a terminal, plain lines otherwise."""
+    if quiet:
+        yield silent
+    elif stream.isatty():
+        with bar(stream) as show:
+            yield show
+    else:
+        yield plain(stream)

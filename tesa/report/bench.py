@@ -1,0 +1,32 @@
+"""Times of a model, of its peers and of its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rich.console import RenderableType
+
+from tesa.report.numbers import milliseconds, percent, ratio
+from tesa.report.table import table
+
+if TYPE_CHECKING:
+    from tesa.runtime import BenchResult
+
+_TIMES = ("median ms", "min ms", "p90 ms", "spread ms", "calls", "tesa is faster by")
+
+
+def bench_view(result: BenchResult) -> Iterator[RenderableType]:
+    """A row for the model and each peer, then one per layer where they were timed."""
+    title = f"{result.threads} thread{'s' if result.threads != 1 else ''}; spread is the inter-quartile range"
+    rows = []
+    for times in (result.model, *result.peers):
+        gain = "" if times is result.model else ratio(times.median_ms / result.model.median_ms)
+        numbers = (times.median_ms, times.min_ms, times.p90_ms, times.iqr_ms)
+        rows.append((times.name, *map(milliseconds, numbers), str(times.calls), gain))
+    columns = _TIMES if result.peers else _TIMES[:-1]
+    yield table(("engine", *columns), [row[: len(columns) + 1] for row in rows], title=title, right=columns)
+    if result.layers:
+        layers = [(x.layer, x.symbol, milliseconds(x.median_ms), percent(x.share)) for x in result.layers]
+        yield ""
+        yield table(("layer", "function", "median ms", "share"), layers, right=("median ms", "share"))

@@ -1,0 +1,111 @@
+"""A plan as a table, and one layer of it explained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tesa.plan import Candidate, LayerPlan, Part, Plan
+from tesa.report.numbers import NOTHING, dims, milliseconds, percent, ratio, size
+from tesa.report.table import table
+from tesa.report.times import chosen, layer_times
+
+if TYPE_CHECKING:
+    from tesa.compile import CompiledModel
+
+_COLUMNS = ("layer", "op", "shape", "pattern", "sparsity", "kernel", "ms", "dense ms", "speed-up", "note")
+_NUMBERS = ("sparsity", "ms", "dense ms", "speed-up")
+
+
+def plan_table(plan: Plan) -> Table:
+    """One row per layer in running order: what it is, which kernel it got, and what that gains over dense.
+
+    A time with "~" in front is the estimate: it was not measured.
+    """
+    title = f"Plan for {plan.target}, {plan.threads} thread{'s' if plan.threads != 1 else ''}"
+    return table(_COLUMNS, [_row(layer) for layer in plan.layers], title=title, right=_NUMBERS)
+
+
+def compiled_view(compiled: CompiledModel) -> Iterator[RenderableType]:
+    """The plan of a model that was just compiled, what was left as it is and why, and where it was written."""
+    yield plan_table(compiled.plan)
+    for reason in compiled.skipped:
+        yield Text(f"left as it is: {reason}")
+    description = compiled.path.with_suffix(".json")
+    yield Text(f"wrote {compiled.path} ({size(compiled.path.stat().st_size)}) and {description}")
+
+
+def explanation(layer: LayerPlan, plan: Plan) -> Iterator[RenderableType]:
+    """Why a layer got its kernel: what is known of it, then for each part the candidates and their times."""
+    times = layer_times(layer)
+    head = f"{layer.layer}: {layer.op} {dims(layer.shape)}, {layer.kind}"
+    yield Text(head, style="bold")
+    yield Text(f"target {plan.target}, threads {plan.threads}")
+    if layer.epilogue:
+        yield Text(f"fused after it: {layer.epilogue}")
+    if layer.kind == "sparse":
+        yield Text(f"zeros among the weights: {percent(layer.sparsity)}")
+    if times.speedup is not None:
+        yield Text(f"{ratio(times.speedup)} the speed of its dense self{'' if times.measured else ', by the estimate'}")
+    if layer.note:
+        yield Text(f"note: {layer.note}")
+    yield Text("facts:" if layer.facts else "facts: none")
+    yield from (Text(f"  {fact}") for fact in layer.facts)
+    for number, part in enumerate(layer.parts, start=1):
+        yield Text(f"part {number} of {len(layer.parts)}: {part.pattern}, {part.bits} bits, {part.nonzeros} non-zeros")
+        yield _candidates(part)
+        yield Text(f"why: {part.reason or 'no reason was recorded'}")
+
+
+def _row(layer: LayerPlan) -> tuple[str, ...]:
+    times = layer_times(layer)
+    mark = "" if times.measured else "~"
+    return (
+        layer.layer,
+        layer.op,
+        dims(layer.shape),
+        " + ".join(part.pattern for part in layer.parts) or NOTHING,
+        percent(layer.sparsity) if layer.kind == "sparse" else NOTHING,
+        " + ".join(part.schedule for part in layer.parts) or NOTHING,
+        _marked(times.chosen_ms, mark),
+        _marked(times.dense_ms, mark),
+        ratio(times.speedup),
+        layer.note,
+    )
+
+
+def _marked(time: float | None, mark: str) -> str:
+    return NOTHING if time is None else mark + milliseconds(time)
+
+
+def _candidates(part: Part) -> Table:
+    taken = chosen(part)
+    ordered = sorted(part.candidates, key=_rank)
+    best = taken.measured_ms if taken else None
+    rows = [_candidate_row(candidate, best, candidate is taken) for candidate in ordered]
+    columns = ("", "kernel", "configuration", "predicted ms", "measured ms", "vs chosen", "note")
+    return table(columns, rows, right=("predicted ms", "measured ms", "vs chosen"))
+
+
+def _rank(candidate: Candidate) -> tuple[float, float]:
+    """Measured ones first, fastest first; then the others by their estimate."""
+    infinity = float("inf")
+    measured, predicted = candidate.measured_ms, candidate.predicted_ms
+    return (infinity if measured is None else measured, infinity if predicted is None else predicted)
+
+
+def _candidate_row(candidate: Candidate, best: float | None, taken: bool) -> tuple[str, ...]:
+    against = candidate.measured_ms / best if best and candidate.measured_ms is not None else None
+    return (
+        "*" if taken else "",
+        candidate.schedule,
+        " ".join(f"{key}={value}" for key, value in candidate.config.items()) or NOTHING,
+        milliseconds(candidate.predicted_ms),
+        milliseconds(candidate.measured_ms),
+        ratio(against),
+        candidate.note,
+    )

@@ -1,0 +1,69 @@
+"""What a layer's kernel gains over its dense self, read off the candidates in a plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tesa.plan import Candidate, LayerPlan, Part
+
+
+@dataclass(frozen=True)
+class LayerTimes:
+    """chosen_ms: the layer's kernels together; dense_ms: the best dense candidate. None where it is not known.
+
+    measured is False where a time is only the estimate.
+    """
+
+    chosen_ms: float | None
+    dense_ms: float | None
+    measured: bool
+
+    @property
+    def speedup(self) -> float | None:
+        """dense_ms / chosen_ms."""
+        if not self.chosen_ms or self.dense_ms is None:
+            return None
+        return self.dense_ms / self.chosen_ms
+
+
+def is_dense(schedule: str) -> bool:
+    """True for the families that ignore the zeros of a weight."""
+    return schedule.rpartition(".")[2].startswith("dense")
+
+
+def layer_times(layer: LayerPlan) -> LayerTimes:
+    """The times of a layer. Measured and estimated times are never compared with each other.
+
+    >>> fast, slow = Candidate("indexed", measured_ms=0.5), Candidate("dense", measured_ms=2.0)
+    >>> part = Part("unstructured", 32, 10, "", "indexed", candidates=(fast, slow))
+    >>> layer_times(LayerPlan("fc", "linear", "sparse", (8, 8, 1), parts=(part,))).speedup
+    4.0
+    """
+    measured = bool(layer.parts) and all(_time(chosen(part), True) is not None for part in layer.parts)
+    total = _sum([_time(chosen(part), measured) for part in layer.parts])
+    dense = _sum([_best_dense(part, measured) for part in layer.parts])
+    return LayerTimes(total, dense, measured)
+
+
+def chosen(part: Part) -> Candidate | None:
+    """The candidate that the plan took for the part; None if the plan does not list it."""
+    for candidate in part.candidates:
+        if candidate.schedule == part.schedule and dict(candidate.config) == dict(part.config):
+            return candidate
+    return None
+
+
+def _time(candidate: Candidate | None, measured: bool) -> float | None:
+    if candidate is None:
+        return None
+    return candidate.measured_ms if measured else candidate.predicted_ms
+
+
+def _best_dense(part: Part, measured: bool) -> float | None:
+    times = [_time(candidate, measured) for candidate in part.candidates if is_dense(candidate.schedule)]
+    return min((time for time in times if time is not None), default=None)
+
+
+def _sum(times: list[float | None]) -> float | None:
+    known = [time for time in times if time is not None]
+    return sum(known) if known and len(known) == len(times) else None

@@ -1,0 +1,149 @@
+"""Times a compiled model, alone or interleaved with peers, so that a noisy machine hits all of them alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tesa.errors import UsageError
+from tesa.runtime.model import Array, Model, TensorInfo
+from tesa.runtime.peers import onnxruntime_call
+
+
+@dataclass(frozen=True)
+class Times:
+    """Milliseconds of one call over all rounds."""
+
+    name: str
+    median_ms: float
+    min_ms: float
+    iqr_ms: float
+    p90_ms: float
+    calls: int
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """Median milliseconds of one kernel inside the running model."""
+
+    layer: str
+    symbol: str
+    median_ms: float
+    share: float
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """Times of the model and its peers, and of its layers where they were asked for. threads: of all alike."""
+
+    model: Times
+    peers: tuple[Times, ...]
+    layers: tuple[LayerTime, ...]
+    threads: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dicts and lists, ready for json.dump."""
+        return asdict(self)
+
+
+def bench(
+    model: Model,
+    *,
+    repeat: int = 50,
+    feeds: Mapping[str, Array] | None = None,
+    seed: int = 0,
+    peers: Sequence[str] = (),
+    onnx: str | Path | None = None,
+    threads: int | None = None,
+    profile: bool = False,
+) -> BenchResult:
+    """Time the model over `repeat` rounds of a few milliseconds each.
+
+    feeds: inputs, random ones by default. peers: "onnxruntime", which runs the file given as onnx with as many
+    threads. Raises UsageError for an unknown peer or one that is not installed.
+    """
+    count = threads or model.plan.threads
+    arrays = dict(feeds) if feeds is not None else random_feeds(model.inputs, seed)
+    prepared = model.prepare(arrays)
+    calls: dict[str, Callable[[], object]] = {"tesa": lambda: model.execute(prepared)}
+    for peer in peers:
+        if peer != "onnxruntime":
+            raise UsageError(f"unknown peer {peer!r}; there is: onnxruntime")
+        if onnx is None:
+            raise UsageError("onnxruntime runs an ONNX file: give --model model.onnx")
+        calls[peer] = onnxruntime_call(Path(onnx), arrays, count)
+    times = interleave(calls, repeat)
+    layers = profile_layers(model, prepared, max(5, repeat // 2)) if profile else ()
+    return BenchResult(times[0], tuple(times[1:]), layers, count)
+
+
+def random_feeds(infos: Sequence[TensorInfo], seed: int = 0) -> dict[str, Array]:
+    """Inputs for a model: standard normal floats, ones for masks, small non-negative numbers for other integers."""
+    rng = np.random.default_rng(seed)
+    feeds: dict[str, Array] = {}
+    for info in infos:
+        dtype = np.dtype(info.dtype)
+        if dtype.kind == "f":
+            feeds[info.name] = rng.standard_normal(info.shape).astype(dtype)
+        elif dtype.kind == "b" or "mask" in info.name:
+            feeds[info.name] = np.ones(info.shape, dtype)
+        else:
+            feeds[info.name] = rng.integers(0, 100, info.shape).astype(dtype)
+    return feeds
+
+
+def interleave(calls: Mapping[str, Callable[[], object]], rounds: int, slice_ms: float = 3.0) -> list[Times]:
+    """Time several functions in turn, a slice of about slice_ms each, `rounds` times over."""
+    counts = {}
+    for name, call in calls.items():
+        call()
+        once = min(_seconds(call, 1) for _ in range(3))
+        counts[name] = max(1, int(slice_ms / 1e3 / max(once, 1e-7)))
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(max(rounds, 3)):
+        for name, call in calls.items():
+            call()  # its code and weights are back in the caches before the clock starts
+            samples[name].append(_seconds(call, counts[name]) * 1e3)
+    return [_times(name, samples[name], counts[name]) for name in calls]
+
+
+def _seconds(call: Callable[[], object], count: int) -> float:
+    start = time.perf_counter()
+    for _ in range(count):
+        call()
+    return (time.perf_counter() - start) / count
+
+
+def _times(name: str, samples: list[float], count: int) -> Times:
+    low, median, high, p90 = (float(v) for v in np.percentile(samples, [25, 50, 75, 90]))
+    return Times(name, median, min(samples), high - low, p90, count * len(samples))
+
+
+def profile_layers(model: Model, prepared: Sequence[Any], runs: int) -> tuple[LayerTime, ...]:
+    """Time every kernel inside the model, with a clock read before and after each call."""
+    stamps: list[tuple[str, bool, int]] = []
+
+    def note(_function: object, name: str, before: bool, _result: object, *_args: object) -> None:
+        stamps.append((name, before, time.perf_counter_ns()))
+
+    samples: list[list[float]] = []
+    symbols: list[str] = []
+    with model.instrumented(note):
+        for _ in range(runs):
+            stamps.clear()
+            model.execute(prepared)
+            kept = [(a, b) for a, b in zip(stamps[::2], stamps[1::2], strict=True) if not a[0].startswith("vm.")]
+            symbols = [a[0] for a, _ in kept]
+            samples.append([(b[2] - a[2]) / 1e6 for a, b in kept])
+    medians = np.median(np.array(samples), axis=0)
+    total = float(medians.sum()) or 1.0
+    names = [layer.layer for layer in model.plan.layers]
+    if len(names) != len(symbols):
+        names = symbols
+    rows = zip(names, symbols, medians, strict=True)
+    return tuple(LayerTime(name, symbol, float(ms), float(ms) / total) for name, symbol, ms in rows)

@@ -1,0 +1,180 @@
+"""A compiled model: load it, look at its inputs and outputs, call it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesa.errors import ModelError, UsageError
+from tesa.plan import Plan
+from tesa.runtime.library import load_library, open_machine, runtime, set_threads
+
+Array = NDArray[Any]
+FORMAT = 1
+"""Version of model.json; a reader refuses what is newer."""
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Name, shape and NumPy dtype name of an input or output."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What model.json says of model.so."""
+
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    plan: Plan
+    versions: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dicts and lists, ready for json.dump."""
+        return {
+            "format": FORMAT,
+            "inputs": [vars(info) for info in self.inputs],
+            "outputs": [vars(info) for info in self.outputs],
+            "versions": dict(self.versions),
+            "plan": self.plan.to_json(),
+        }
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read model.json. ModelError where it is missing, broken or of a newer format."""
+    try:
+        data = json.loads(path.read_text())
+        if data["format"] > FORMAT:
+            raise ModelError(f"{path}: format {data['format']} is newer than this tesa reads ({FORMAT}); update tesa")
+        infos = [tuple(TensorInfo(i["name"], tuple(i["shape"]), i["dtype"]) for i in data[k]) for k in _SIDES]
+        return Manifest(infos[0], infos[1], Plan.from_json(data["plan"]), data["versions"])
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror}); it is written beside the library") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path}: is not the description of a compiled model ({error})") from error
+
+
+_SIDES = ("inputs", "outputs")
+
+
+class Model:
+    """A compiled model in this process. Calls are checked for names, shapes and dtypes.
+
+    >>> import tesa.models, tesa.runtime                                    # doctest: +SKIP
+    >>> model = tesa.runtime.load("digits.so")                              # doctest: +SKIP
+    >>> model({"image": tesa.models.digits_images()[:1]})["logits"].shape   # doctest: +SKIP
+    (1, 10)
+    """
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.library = load_library(path)
+        self.machine = open_machine(self.library, path)
+        self._main = self.machine.get_function("main")
+        self._from_numpy = runtime().from_dlpack
+
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        """What a call needs, in order."""
+        return self.manifest.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        """What a call returns, in order."""
+        return self.manifest.outputs
+
+    @property
+    def plan(self) -> Plan:
+        """The compiler's decisions."""
+        return self.manifest.plan
+
+    def __call__(self, feeds: Mapping[str, Array] | Sequence[Array] | Array) -> dict[str, Array]:
+        """Run the model on arrays by input name, or in the order of inputs.
+
+        Returns an array for each output name. UsageError for a missing or unknown name, a wrong shape or dtype.
+        """
+        return self.collect(self.execute(self.prepare(feeds)))
+
+    def prepare(self, feeds: Mapping[str, Array] | Sequence[Array] | Array) -> list[Any]:
+        """Check the inputs and wrap them for execute; the arrays are not copied."""
+        arrays = _by_name(feeds, self.inputs)
+        return [self._from_numpy(_checked(arrays[info.name], info)) for info in self.inputs]
+
+    def execute(self, prepared: Sequence[Any]) -> Any:
+        """Run on prepared inputs: the bare call, as an application makes it."""
+        return self._main(*prepared)
+
+    def collect(self, result: Any) -> dict[str, Array]:
+        """The result of execute as arrays by output name. They own their memory."""
+        results = [result] if hasattr(result, "shape") else list(result)
+        arrays = (np.from_dlpack(tensor) for tensor in results)
+        return {info.name: np.array(array) for info, array in zip(self.outputs, arrays, strict=True)}
+
+    @contextmanager
+    def instrumented(self, note: Callable[..., None]) -> Iterator[None]:
+        """Call note(function, symbol, before, result, *args) around every call that the model makes."""
+        self.machine.get_function("set_instrument")(note)
+        try:
+            yield
+        finally:
+            machine = open_machine(self.library, self.path)
+            self.machine, self._main = machine, machine.get_function("main")
+
+
+def load(path: str | Path, threads: int | None = None) -> Model:
+    """Load a compiled model and its description, `model.json` beside `model.so`.
+
+    threads: how many the kernels run on, at most what the model was compiled for, which is the default.
+    """
+    path = Path(path)
+    manifest = read_manifest(path.with_suffix(".json")) if path.is_file() else None
+    if manifest is None:
+        raise ModelError(f"{path}: no such file; compile a model with `tesa compile model.onnx -o {path}`")
+    compiled = manifest.plan.threads
+    if threads is not None and not 1 <= threads <= compiled:
+        raise UsageError(f"{path}: was compiled for {compiled} thread(s), got threads={threads}; compile it again")
+    model = Model(path, manifest)
+    if compiled > 1:
+        set_threads(threads or compiled)
+    return model
+
+
+def _by_name(feeds: Mapping[str, Array] | Sequence[Array] | Array, infos: tuple[TensorInfo, ...]) -> dict[str, Array]:
+    if isinstance(feeds, Mapping):
+        arrays = dict(feeds)
+    else:
+        values = [feeds] if isinstance(feeds, np.ndarray) else list(feeds)
+        if len(values) != len(infos):
+            raise UsageError(f"the model has {len(infos)} input(s) {_names(infos)}, got {len(values)} array(s)")
+        arrays = {info.name: value for info, value in zip(infos, values, strict=True)}
+    missing = [info.name for info in infos if info.name not in arrays]
+    unknown = [name for name in arrays if name not in {info.name for info in infos}]
+    if missing or unknown:
+        parts = [f"missing {', '.join(missing)}"] * bool(missing) + [f"unknown {', '.join(unknown)}"] * bool(unknown)
+        raise UsageError(f"wrong inputs: {'; '.join(parts)}; the model takes {_names(infos)}")
+    return arrays
+
+
+def _names(infos: tuple[TensorInfo, ...]) -> str:
+    return ", ".join(f"{info.name} {info.dtype}{list(info.shape)}" for info in infos)
+
+
+def _checked(array: Array, info: TensorInfo) -> Array:
+    array = np.asarray(array)
+    if array.shape != info.shape or array.dtype.name != info.dtype:
+        raise UsageError(
+            f"input {info.name!r}: expected {info.dtype} of shape {list(info.shape)}, "
+            f"got {array.dtype.name} of shape {list(array.shape)}"
+        )
+    return np.ascontiguousarray(array)

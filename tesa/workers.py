@@ -1,0 +1,195 @@
+"""Child processes that run one function after another, so that a crash in generated code or in LLVM stays theirs.
+
+Not multiprocessing: its spawn runs the user's main script a second time, which fails in a script without a main guard,
+and one dead worker of a process pool takes all the other jobs with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import pickle
+import queue
+import select
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, BinaryIO
+
+_HEADER = struct.Struct("<Q")
+_TAIL = 600  # characters of a child's error output that go into a message
+
+
+class WorkerError(Exception):
+    """A call in a child process brought no result. The text says why."""
+
+
+class WorkerDied(WorkerError):
+    """The child process ended, or had to be ended, during the call."""
+
+
+class Worker:
+    """One child process. It starts at the first call, and again at the call after its death.
+
+    env: variables that the child gets on top of this process's own.
+    """
+
+    def __init__(self, env: Mapping[str, str] | None = None) -> None:
+        self._env = dict(env or {})
+        self._process: subprocess.Popen[bytes] | None = None
+        self._errors: Any = None
+
+    def call(self, function: str, *args: object, timeout: float | None = None) -> Any:
+        """The result of module:function(*args) in the child.
+
+        Raises WorkerError with the traceback if the function raises, WorkerDied if the child crashes or needs longer
+        than timeout seconds (it is killed then).
+        """
+        process = self._start()
+        assert process.stdin is not None
+        payload = pickle.dumps((function, args), protocol=pickle.HIGHEST_PROTOCOL)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            process.stdin.write(_HEADER.pack(len(payload)) + payload)
+            process.stdin.flush()
+            (length,) = _HEADER.unpack(self._read(_HEADER.size, deadline))
+            reply = self._read(length, deadline)
+        except (OSError, EOFError) as error:
+            raise WorkerDied(self._obituary()) from error
+        except TimeoutError as error:
+            self.close()
+            raise WorkerDied(f"no result after {timeout} s") from error
+        except BaseException:  # a KeyboardInterrupt leaves half a message in the pipe: this child is of no more use
+            self.close()
+            raise
+        ok, value = pickle.loads(reply)
+        if not ok:
+            raise WorkerError(value)
+        return value
+
+    def close(self) -> None:
+        """End the child, whatever it is doing."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout, self._errors):
+            if stream is not None:
+                with contextlib.suppress(OSError):  # flushing to a dead child
+                    stream.close()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        if self._process is not None and self._process.poll() is None:
+            return self._process
+        self.close()
+        self._errors = tempfile.TemporaryFile()
+        code = f"import sys; sys.path[:] = {sys.path!r}; from tesa.workers import serve; serve()"
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env={**os.environ, **self._env},
+            start_new_session=True,  # Ctrl-C reaches this process alone, which then ends its children
+        )
+        return self._process
+
+    def _read(self, count: int, deadline: float | None) -> bytes:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        descriptor, parts = self._process.stdout.fileno(), []
+        while count:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not select.select([descriptor], [], [], left)[0]:
+                raise TimeoutError
+            part = os.read(descriptor, min(count, 1 << 20))
+            if not part:
+                raise EOFError
+            parts.append(part)
+            count -= len(part)
+        return b"".join(parts)
+
+    def _obituary(self) -> str:
+        assert self._process is not None
+        code = self._process.wait()
+        self._errors.seek(0)
+        tail = self._errors.read().decode("utf-8", "replace").strip()[-_TAIL:]
+        self.close()
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return f"the process died ({how})" + (f": {tail}" if tail else "")
+
+
+def run_jobs(
+    jobs: Sequence[tuple[str, tuple[Any, ...]]], count: int, *, done: Callable[[int], None] | None = None
+) -> list[Any]:
+    """The result of each job (function, arguments), or the WorkerError it ended with, computed by count children.
+
+    A job whose child dies fails alone: a new child goes on with the next. done(i) is called in the caller's thread
+    after job i. Ctrl-C ends the children and passes on.
+    """
+    results: list[Any] = [None] * len(jobs)
+    todo: queue.SimpleQueue[int] = queue.SimpleQueue()
+    finished: queue.SimpleQueue[int | BaseException] = queue.SimpleQueue()
+    for index in range(len(jobs)):
+        todo.put(index)
+    workers = [Worker() for _ in range(min(count, len(jobs)))]
+    stop = threading.Event()
+
+    def work(worker: Worker) -> None:
+        while not stop.is_set():
+            try:
+                index = todo.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                results[index] = worker.call(jobs[index][0], *jobs[index][1])
+            except WorkerError as error:
+                results[index] = error
+            except BaseException as error:
+                finished.put(error)
+                return
+            finished.put(index)
+
+    threads = [threading.Thread(target=work, args=(worker,), daemon=True) for worker in workers]
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in jobs:
+            item = finished.get()
+            if isinstance(item, BaseException):
+                raise item
+            if done is not None:
+                done(item)
+    finally:
+        stop.set()
+        for worker in workers:
+            worker.close()
+    return results
+
+
+def serve() -> None:
+    """The child's side: answer calls until the pipe closes. What the called code prints goes to standard error."""
+    requests: BinaryIO = os.fdopen(os.dup(0), "rb")
+    replies: BinaryIO = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    while header := requests.read(_HEADER.size):
+        name, args = pickle.loads(requests.read(_HEADER.unpack(header)[0]))
+        try:
+            module, _, function = name.partition(":")
+            reply = (True, getattr(importlib.import_module(module), function)(*args))
+        except Exception as error:
+            reply = (False, f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-3)}".strip())
+        payload = pickle.dumps(reply, protocol=pickle.HIGHEST_PROTOCOL)
+        replies.write(_HEADER.pack(len(payload)) + payload)
+        replies.flush()

@@ -1,0 +1,32 @@
+"""What every test runs under."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# For `tests` and `benchmarks`. Last, so that `make test` gets the tesa that it installed, not the checkout.
+sys.path.append(str(Path(__file__).parent.parent))
+
+from tests.support import require_system as _require_system  # noqa: E402
+
+# Timing noise of a busy machine is no defect, and a failure must come back with the same examples.
+settings.register_profile("tesa", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("tesa")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the tests out of the user's cache, and one run's measurements out of the next."""
+    os.environ["TESA_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def require_system() -> Callable[[str, str], str]:
+    """require_system(tool, package): see tests.support."""
+    return _require_system

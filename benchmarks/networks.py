@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.minilm_to_onnx import SENTENCES, encode
 from benchmarks.minilm_to_onnx import main as export_minilm
-from tesa.compile import compile_model
+from tesa.compiler import compile_model
 from tesa.demo import DENSE
 from tesa.models import digits_images, digits_path
 from tesa.progress import shown

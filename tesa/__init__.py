@@ -1,3 +1,39 @@
-"""tesa compiles pruned and quantized neural networks into kernels made for exactly their sparsity pattern."""
+"""tesa compiles pruned and quantized neural networks into kernels made for exactly their sparsity pattern.
+
+The functions here are loaded at their first use, so that `import tesa` costs nothing:
+compile (ONNX file to library), load (a compiled model), kernel (one layer), import_onnx, inspect_model.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "compile": ("tesa.compiler", "compile_model"),
+    "load": ("tesa.runtime", "load"),
+    "kernel": ("tesa.kernel", "kernel"),
+    "import_onnx": ("tesa.frontend", "import_onnx"),
+    "inspect_model": ("tesa.inspect", "inspect_model"),
+}
+__all__ = ["__version__", "compile", "import_onnx", "inspect_model", "kernel", "load"]
+
+if TYPE_CHECKING:
+    from tesa.compiler import compile_model as compile
+    from tesa.frontend import import_onnx
+    from tesa.inspect import inspect_model
+    from tesa.kernel import kernel
+    from tesa.runtime import load
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tesa' has no attribute {name!r}")
+    module, function = _HOMES[name]
+    return getattr(importlib.import_module(module), function)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

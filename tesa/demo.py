@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tesa.compile import compile_model
+from tesa.compiler import compile_model
 from tesa.errors import TesaError
 from tesa.models import digits_images, digits_labels, digits_path
 from tesa.progress import Progress, shown

@@ -58,7 +58,7 @@ class Diagnosis:
 def examine() -> Diagnosis:
     """Look at everything. Takes a few seconds: a kernel is built and run in a child process."""
     cpu = read_cpu()
-    checks = [*versions(), *self_test(), *_cpu_checks(cpu), *_tools(), *_targets(cpu), _cache(cache_dir())]
+    checks = [*versions(), *self_test(), *_cpu_checks(cpu), *_tools(), *target_checks(cpu), cache_check(cache_dir())]
     return Diagnosis(tuple(checks), cpu)
 
 
@@ -146,7 +146,7 @@ def _tools() -> Iterator[Check]:
         yield Check("tools", "C++ compiler", FAILED, "none found", "it links every compiled model: apt-get install g++")
 
 
-def _targets(cpu: Cpu) -> Iterator[Check]:
+def target_checks(cpu: Cpu) -> Iterator[Check]:
     """What each target needs on this machine. Only x86 can be compiled for in this version."""
     yield _target("x86", {"a C++ compiler": bool(_compilers())}, "apt-get install g++", "ready")
     if cpu.arch == "x86_64" and cpu.features and not {"avx2", "fma"} <= set(cpu.features):
@@ -182,7 +182,7 @@ def _versioned(name: str) -> bool:
     return any(shutil.which(one) for one in (name, *(f"{name}-{version}" for version in range(14, 30))))
 
 
-def _cache(folder: Path) -> Check:
+def cache_check(folder: Path) -> Check:
     """The cache folder and how much is in it."""
     if not folder.is_dir():
         return Check("cache", str(folder), INFO, "empty")

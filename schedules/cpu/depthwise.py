@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from tvm import tirx
 from tvm.tirx import PrimFunc, Var
 
-from tesa.schedules.cpu.straight import INLINE_ACTIVATIONS, Array, Block, activate, activate_stored
+from tesa.schedules.cpu.straight import INLINE_ACTIVATIONS, Array, Block, activate_stored, activate_vector
 from tesa.schedules.registry import schedule
 from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem, Window
 
@@ -43,7 +43,6 @@ MAX_MASKS = 16
 MAX_FMAS = 6000
 """FMA instructions of one kernel, about half a millisecond of code generation each."""
 
-scalar_activation: Any = None
 _MAX_ELEMENTS = 2**31 - 1
 _GIGA = 1e6  # operations per millisecond of a core at 1 GHz
 
@@ -208,7 +207,7 @@ def _tile(s: _Scene, block: Block, group: _Group, rows: _Run, columns: _Run, at:
             value = value + block.load_part(s.residual.flat, place, 0, valid)
         activation = s.problem.epilogue.activation
         if activation in INLINE_ACTIVATIONS:
-            value = activate(block, activation, value)
+            value = activate_vector(block, activation, value)
         block.store_part(s.y.flat, value, place, valid)
 
 
@@ -261,7 +260,7 @@ def _channel(s: _Scene, block: Block, group: _Group, item: Any) -> None:
         _each(block, rows, "y", row_block)
     activation = s.problem.epilogue.activation
     if activation not in INLINE_ACTIVATIONS:
-        activate_stored(block, s.y.flat, at.y, s.problem.n, scalar_activation(activation))
+        activate_stored(block, s.y.flat, at.y, s.problem.n, activation)
 
 
 def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:

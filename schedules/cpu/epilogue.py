@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx
 
 from tesa.schedules.cpu import math
-from tesa.schedules.types import ACTIVATIONS, Epilogue
+from tesa.schedules.types import ACTIVATIONS, Epilogue, Problem
+
+
+@dataclass(frozen=True)
+class Names:
+    """The arrays of a kernel as flat buffers. constants are in the order of Code.constants."""
+
+    x: Any
+    y: Any
+    constants: tuple[Any, ...]
+    bias: Any = None
+    residual: Any = None
 
 
 def finish(epilogue: Epilogue, value: Any, bias: Any = None, residual: Any = None) -> Any:
@@ -18,6 +30,13 @@ def finish(epilogue: Epilogue, value: Any, bias: Any = None, residual: Any = Non
     if epilogue.residual:
         value = value + residual
     return activate(epilogue.activation, value)
+
+
+def final(problem: Problem, names: Names, value: Any, m: Any, at: Any) -> Any:
+    """The epilogue of the sum of row m that goes to element `at` of Y."""
+    bias = names.bias[m] if names.bias is not None else None
+    residual = names.residual[at] if names.residual is not None else None
+    return finish(problem.epilogue, value, bias, residual)
 
 
 def activate(name: str | None, value: Any) -> Any:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tvm.tirx.script import builder as T
 
+from tesa.schedules.cpu.cut import Cut
+from tesa.schedules.cpu.epilogue import Names, final
 from tesa.schedules.cpu.operand import SLACK, Operand, Plane
 from tesa.schedules.types import Problem, Window
-
-if TYPE_CHECKING:
-    from tesa.schedules.cpu.nest import Names, Plan
 
 LANES = 16
 """Copies go in pieces of at most so many elements; the code generator splits them for a narrower machine."""
@@ -77,15 +76,11 @@ def pieces(count: int, body: Any, widest: int = LANES) -> None:
         vector(count - lanes)
 
 
-def compact(problem: Problem, plan: Plan, names: Names, scratch: Any, item: Any, row: Any, part: Any) -> None:
-    """Y = epilogue(scratch) for the band of output rows that starts at `row`, without the garbage columns."""
-    from tesa.schedules.cpu.nest import final
-
-    p, view = problem, plan.operand
-    parts = plan.parts
-    low, high = (part * p.m // parts, (part + 1) * p.m // parts) if parts > 1 else (0, p.m)
-    with T.serial(low, high) as m, T.serial(0, plan.band) as i:
-        read = m * plan.stride + i * view.row
+def compact(problem: Problem, cut: Cut, names: Names, scratch: Any, item: Any, row: Any, rows: tuple[Any, Any]) -> None:
+    """Y = epilogue(scratch) for the band of output rows that starts at `row`, rows[0] <= m < rows[1], without the garbage columns."""
+    p, view = problem, cut.operand
+    with T.serial(*rows) as m, T.serial(0, cut.band) as i:
+        read = m * cut.stride + i * view.row
         write = item * (p.m * p.n) + m * p.n + (row + i) * view.width
 
         def store(start: Any, lane: Any) -> None:

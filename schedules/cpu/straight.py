@@ -32,6 +32,8 @@ from tvm.tirx import (
 )
 from tvm.tirx.compilation_pipeline import register_tir_pipeline
 
+from tesa.schedules.cpu import epilogue
+
 PIPELINE = "tesa_straight"
 """The name under which tvm.compile(..., tir_pipeline=PIPELINE) finds the pipeline."""
 
@@ -180,15 +182,11 @@ class Block:
         return tirx.And(above, below)
 
 
-def _index(index: Any) -> Any:
-    return i32(index) if isinstance(index, int) else index
-
-
 INLINE_ACTIVATIONS = (None, "relu", "relu6", "hardswish")
 """Activations that are a few instructions on a vector; the others are applied to what was stored, see activate_stored."""
 
 
-def activate(block: Block, activation: str | None, value: Any) -> Any:
+def activate_vector(block: Block, activation: str | None, value: Any) -> Any:
     """An inline activation of a vector. Comparisons are such that a not-a-number goes through."""
     if activation not in INLINE_ACTIVATIONS:
         raise ValueError(f"activation {activation!r} is not a few instructions; expected one of {INLINE_ACTIVATIONS}")
@@ -211,17 +209,19 @@ def _between(block: Block, value: Any, top: float | None) -> Any:
     return tirx.Select(value > block.splat(top), block.splat(top), value)
 
 
-def activate_stored(block: Block, buffer: Any, start: Any, count: int, function: Any) -> None:
-    """buffer[start : start + count] = function of each, in whole vectors and then one by one; function takes a scalar."""
+def activate_stored(block: Block, buffer: Any, start: Any, count: int, activation: str | None) -> None:
+    """Apply an activation to buffer[start : start + count], in whole vectors and then one by one."""
     whole, rest = divmod(count, block.lanes)
-    if whole:
-        part, lane, inner = Var("part", "int32"), Var("lane", "int32"), block.child()
-        at = start + part * block.lanes + lane
-        store = BufferStore(buffer, function(BufferLoad(buffer, [at])), [at])
-        inner.statements.append(For(lane, i32(0), i32(block.lanes), ForKind.VECTORIZED, store))
-        block.loop(part, 0, whole, inner)
-    if rest:
-        one, inner = Var("one", "int32"), block.child()
-        at = start + whole * block.lanes + one
-        inner.statements.append(BufferStore(buffer, function(BufferLoad(buffer, [at])), [at]))
-        block.loop(one, 0, rest, inner)
+    for size, times, first in ((block.lanes, whole, 0), (1, rest, whole * block.lanes)):
+        if times:
+            part, lane, inner = Var("part", "int32"), Var("lane", "int32"), block.child()
+            at = start + part * size + (lane + first if size > 1 else first)
+            statement = BufferStore(buffer, epilogue.activate(activation, BufferLoad(buffer, [at])), [at])
+            if size > 1:
+                statement = For(lane, i32(0), i32(size), ForKind.VECTORIZED, statement)
+            inner.statements.append(statement)
+            block.loop(part, 0, times, inner)
+
+
+def _index(index: Any) -> Any:
+    return i32(index) if isinstance(index, int) else index

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from tvm import tirx
 from tvm.tirx import AllocBuffer, BufferLoad, BufferStore, PrimFunc, Var
 
-from tesa.schedules.cpu.straight import INLINE_ACTIVATIONS, Array, Block, activate, activate_stored, i32
+from tesa.schedules.cpu.straight import INLINE_ACTIVATIONS, Array, Block, activate_stored, activate_vector, i32
 from tesa.schedules.registry import schedule
 from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
 
@@ -38,8 +38,6 @@ MAX_SIDES = 16
 _UNROLL = 8
 _CHAINS = 8  # independent FMAs that keep two units with a latency of four cycles busy
 _MAX_ELEMENTS = 2**31 - 1
-
-scalar_activation: Any = None
 
 
 @dataclass(frozen=True)
@@ -71,11 +69,10 @@ class _Scene:
 
 
 def _strips(m: int, panel: int, lanes: int) -> list[tuple[int, int, int]]:
-    """(first row, vectors, panels) of the whole panels and of the rest."""
-    vectors = -(-m // lanes)
-    whole, rest = divmod(vectors, panel)
+    """(first row, vectors, panels) of the whole panels, and of the rest as one smaller panel."""
+    whole, rest = divmod(m, panel * lanes)
     strips = [(0, panel, whole)] if whole else []
-    return strips + ([(whole * panel * lanes, rest, 1)] if rest else [])
+    return strips + ([(m - rest, -(-rest // lanes), 1)] if rest else [])
 
 
 def _pack(
@@ -85,19 +82,20 @@ def _pack(
     m, k = weight.shape
     values, columns, starts, strips, base = [], [], [0], [], 0
     for first, vectors, panels in _strips(m, panel, lanes):
-        strips.append(_Strip(first, vectors, panels, len(starts) - 1, base - starts[-1] * vectors * lanes))
-        for i in range(panels):
-            low = first + i * vectors * lanes
-            rows = np.zeros((vectors * lanes, k), np.float32)
-            rows[: min(m, low + vectors * lanes) - low] = weight[low : low + vectors * lanes]
+        height = vectors * lanes
+        strips.append(_Strip(first, vectors, panels, len(starts) - 1, base - (starts[-1] * height if listed else 0)))
+        for low in range(first, first + panels * height, height):
+            rows = np.zeros((height, k), np.float32)
+            rows[: min(m - low, height)] = weight[low : low + height]
             live = np.flatnonzero((rows != 0).any(axis=0)) if listed else np.arange(k)
             values.append(rows.T[live].reshape(-1))
-            columns.append(live.astype(np.int32))
+            columns.append(live)
             starts.append(starts[-1] + len(live))
             base += values[-1].size
-    flat = np.concatenate(values) if base else np.zeros(1, np.float32)
-    listing = np.concatenate(columns) if starts[-1] else np.zeros(1, np.int32)
-    return flat.astype(np.float32), listing, np.array(starts, np.int32), strips
+    # an array from outside is never empty
+    flat = np.concatenate([*values, np.zeros(0 if base else 1)]).astype(np.float32)
+    listing = np.concatenate([*columns, np.zeros(0 if starts[-1] else 1)]).astype(np.int32)
+    return flat, listing, np.array(starts, np.int32), strips
 
 
 def _sides(problem: Problem, registers: int, vectors: int) -> list[list[tuple[int, int]]]:
@@ -155,24 +153,24 @@ def _finish(s: _Scene, block: Block, value: Any, row: Any, valid: int, side: tup
     image, j = side
     if s.bias is not None:
         value = value + block.load_part(s.bias.flat, row, 0, valid)
-    if problem.n == 1:
-        place = row + image * problem.m
-        if s.residual is not None:
-            value = value + block.load_part(s.residual.flat, place, 0, valid)
-        if activation in INLINE_ACTIVATIONS:
-            value = activate(block, activation, value)
-        block.store_part(s.y.flat, value, place, valid)
-        if activation not in INLINE_ACTIVATIONS:
-            activate_stored(block, s.y.flat, place, valid, scalar_activation(activation))
+    if problem.n > 1:
+        # the rows lie n apart, so each lane is stored by itself; the activation follows when all of Y is there
+        value = block.bind("total", value)
+        for lane in range(valid):
+            place = (row + lane) * problem.n + (image * problem.m * problem.n + j)
+            one = tirx.Shuffle([value], [i32(lane)])
+            if s.residual is not None:
+                one = one + BufferLoad(s.residual.flat, [place])
+            block.statements.append(BufferStore(s.y.flat, one, [place]))
         return
-    # a few columns: the rows lie n apart, so each lane is stored by itself
-    value = block.bind("sums", value)
-    for lane in range(valid):
-        place = (row + lane) * problem.n + (image * problem.m * problem.n + j)
-        one = tirx.Shuffle([value], [i32(lane)])
-        if s.residual is not None:
-            one = one + BufferLoad(s.residual.flat, [place])
-        block.statements.append(BufferStore(s.y.flat, one, [place]))
+    place = row + image * problem.m
+    if s.residual is not None:
+        value = value + block.load_part(s.residual.flat, place, 0, valid)
+    if activation in INLINE_ACTIVATIONS:
+        value = activate_vector(block, activation, value)
+    block.store_part(s.y.flat, value, place, valid)
+    if activation not in INLINE_ACTIVATIONS:
+        activate_stored(block, s.y.flat, place, valid, activation)
 
 
 def _panel(s: _Scene, block: Block, strip: _Strip, panel: Any) -> None:
@@ -189,7 +187,110 @@ def _panel(s: _Scene, block: Block, strip: _Strip, panel: Any) -> None:
     for sides in _sides(s.problem, s.registers, strip.vectors):
         sums = _sweep(s, block, strip, sides, first, count)
         for p in range(strip.vectors):
-            # only the last panel of all can be short, and it is a strip of its own or ends in this very vector
-            valid = min(s.lanes, m - strip.first - p * s.lanes) if strip.panels == 1 else s.lanes
+            valid = min(s.lanes, m - strip.first - p * s.lanes)  # only the last strip, which is one panel, is short
             for q, side in enumerate(sides):
                 _finish(s, block, sums[p * len(sides) + q], row + p * s.lanes, valid, side)
+
+
+def _main(s: _Scene, strips: Sequence[_Strip], symbol: str) -> Any:
+    tasks = min(s.problem.threads, max(strip.panels for strip in strips))
+    share, body, outer = Var("share", "int32"), Block(s.lanes), Block(s.lanes)
+    body.statements.append(AllocBuffer(s.acc))
+    for i, strip in enumerate(strips):
+        panel, inner = Var("panel", "int32"), body.child()
+        _panel(s, inner, strip, panel)
+        # the rest is as much work as one panel: it goes to the last share
+        panels = strip.panels if i == 0 else tasks
+        first, end = (tirx.truncdiv((share + extra) * panels, i32(tasks)) for extra in (0, 1))
+        if tasks == 1:
+            body.loop(panel, 0, strip.panels, inner)
+        elif strip.panels > 1 or len(strips) == 1:
+            body.loop(panel, first, end - first, inner)
+        else:
+            body.loop(panel, 0, tirx.truncdiv(share + 1, i32(tasks)), inner)
+    params = []
+    for array in (s.x, s.weights, s.columns, s.starts, s.bias, s.residual, s.y):
+        if array is not None:
+            params.append(array.param)
+            outer.statements.append(array.declare())
+    if tasks == 1:
+        outer.statements += body.statements
+    else:
+        outer.loop(share, 0, tasks, body, parallel=True)
+    problem = s.problem
+    if problem.n > 1 and problem.epilogue.activation is not None:
+        total = problem.batch * problem.m * problem.n
+        activate_stored(outer, s.y.flat, i32(0), total, problem.epilogue.activation)
+    return PrimFunc(params, outer.statement()).with_attr({"global_symbol": symbol, "tirx.noalias": True})
+
+
+def _panels(problem: Problem, isa: Isa) -> list[int]:
+    """Heights worth trying, in vectors: 8 accumulators hide the latency, less where there is not a panel for each thread."""
+    vectors = -(-problem.m // isa.lanes)
+    most = max(1, min(8, isa.registers // 2, vectors // problem.threads))
+    return sorted({p for p in (most, 4, 2, 1) if p <= most}, reverse=True)
+
+
+def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
+    if not problem.pointwise or problem.op == "depthwise" or problem.dtype != "float32":
+        return ()
+    if not 0 < problem.batch * problem.n <= MAX_SIDES or weight.size > _MAX_ELEMENTS or problem.k < 1:
+        return ()
+    configs = []
+    for panel in _panels(problem, isa):
+        listed = _live_share(weight, panel * isa.lanes) < 1.0
+        configs.append({"panel": panel, "list": int(listed)})
+    return tuple(configs[:6])
+
+
+def _live_share(weight: FloatArray, height: int) -> float:
+    """Share of the (panel, column) pairs that hold a non-zero."""
+    starts = range(0, weight.shape[0], height)
+    live = sum(int((weight[i : i + height] != 0).any(axis=0).sum()) for i in starts)
+    return live / max(1, len(starts) * weight.shape[1])
+
+
+def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) -> float:
+    """The weights at 24 bytes a cycle of 3 GHz, or an FMA a cycle for each further side of a vector of rows."""
+    height = config["panel"] * isa.lanes
+    share = _live_share(weight, height) if config["list"] else 1.0
+    elements = share * -(-problem.m // height) * height * problem.k
+    cycles = elements * max(4 / 24, problem.batch * problem.n / isa.lanes)
+    return cycles / 3e6 / problem.threads
+
+
+@schedule("vector", arch="x86", space=_space, estimate=_estimate)
+def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol: str) -> Code:
+    """A matrix times one vector or a few: weights read once, whole vectors of rows, live columns only.
+
+    config: panel, vectors of rows at once; list, 1 where dead columns are left out. constants: the weights, panel by
+    panel, with list also the live columns and where those of each panel start (int32). Raises ValueError for a problem
+    that is not a plain product.
+
+    Example:
+        >>> p = Problem("linear", 40, 8, 1, (1, 8), (1, 40))
+        >>> code = emit(p, np.ones((40, 8), np.float32), Isa("avx512", 16, 32), {"panel": 2, "list": 0}, "mv")
+        >>> [c.shape for c in code.constants]
+        [(384,)]
+    """
+    if not problem.pointwise or problem.op == "depthwise":
+        raise ValueError(f"schedule vector cannot compute op {problem.op!r} with a window")
+    values, columns, starts, strips = _pack(weight, config["panel"], isa.lanes, bool(config["list"]))
+    sides = min(problem.batch * problem.n, max(1, (isa.registers - 2) // config["panel"]))
+    accumulators = max(config["panel"] * sides, _CHAINS)
+    listed = bool(config["list"])
+    scene = _Scene(
+        problem=problem,
+        lanes=isa.lanes,
+        registers=isa.registers,
+        x=Array.make("X", problem.x_shape),
+        weights=Array.make("W", values.shape),
+        columns=Array.make("columns", columns.shape, "int32") if listed else None,
+        starts=Array.make("starts", starts.shape, "int32") if listed else None,
+        bias=Array.make("bias", (problem.m,)) if problem.epilogue.bias else None,
+        residual=Array.make("residual", problem.y_shape) if problem.epilogue.residual else None,
+        y=Array.make("Y", problem.y_shape),
+        acc=tirx.decl_buffer((accumulators,), f"float32x{isa.lanes}", name="acc", scope="local"),
+    )
+    constants: tuple[NDArray[Any], ...] = (values, columns, starts) if listed else (values,)
+    return Code(_main(scene, strips, symbol), constants, pipeline="straight")

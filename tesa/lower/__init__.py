@@ -1,0 +1,7 @@
+"""From a propagated Relax module to calls of kernels: layouts, fused epilogues, the passes behind them."""
+
+from tesa.lower.bind import Binding, bind
+from tesa.lower.function import Lowered, WeightLayer, lower
+from tesa.lower.pipeline import schedule_rest
+
+__all__ = ["Binding", "Lowered", "WeightLayer", "bind", "lower", "schedule_rest"]

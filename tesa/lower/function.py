@@ -21,13 +21,17 @@ PLACEHOLDER = "tesa.layer."
 
 @dataclass(frozen=True)
 class WeightLayer:
-    """A layer whose kernel is to be generated. result: the source variable that its fused kernel computes."""
+    """A layer whose kernel is to be generated.
+
+    result: the source variable that the fused kernel computes; layout: the logical axis that each stored axis holds.
+    """
 
     name: str
     problem: Problem
     weight: FloatArray
     bias: FloatArray | None
     result: str
+    layout: tuple[int, ...]
 
     @property
     def placeholder(self) -> str:
@@ -155,7 +159,7 @@ def _emit_layer(
         threads=threads,
     )
     name = names.get(chain.first.name, "") or f"layer{index}"
-    layer = WeightLayer(name, problem, chain.weight, chain.bias, chain.last.name)
+    layer = WeightLayer(name, problem, chain.weight, chain.bias, chain.last.name, perm)
     args = [x.expr]
     if chain.residual is not None:
         args.append(emitter.to(emitter.value(chain.residual), perm).expr)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import tvm
+import tvm_ffi
 from numpy.typing import NDArray
 
 import tesa.schedules.cpu  # noqa: F401  (registers the families)
@@ -113,7 +114,7 @@ def unaligned(array: NDArray[Any]) -> Any:
     start = -raw.ctypes.data % 64 + array.itemsize
     view = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
     view[...] = array
-    return tvm.runtime.from_dlpack(view)
+    return tvm_ffi.from_dlpack(view, require_alignment=array.itemsize)
 
 
 def run(

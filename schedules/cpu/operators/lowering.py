@@ -51,7 +51,7 @@ def unaligned(func: Any) -> Any:
     for param in func.params:
         if not tirx.is_buffer_var(param):
             continue
-        new = tirx.decl_buffer(list(param.shape), str(param.dtype), name=param.name, data_alignment=4, offset_factor=1)
+        new = tirx.decl_buffer(list(param.shape), str(param.dtype), name=param.name, data_alignment=4, elem_offset=0)
         pairs.append((param, new))
     return rewrite(func, ir.Var, lambda var: next((new for old, new in pairs if var.same_as(old)), var))
 

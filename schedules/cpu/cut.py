@@ -1,0 +1,75 @@
+"""How the work of one problem is cut into bands, tiles and shares for the threads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesa.schedules.cpu.operand import LINE, Operand, Tiling, tiling
+from tesa.schedules.types import Isa, Problem
+
+SCRATCH_BYTES = 256 * 1024
+"""A band's scratch is kept below this where it can be."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How the work of one problem is cut.
+
+    band: output rows of a band (0: no bands, a direct operand). bounds: the rows of W in shares, share i is bounds[i] <=
+    m < bounds[i + 1]. With more than one share the tasks are the shares and each goes over all tiles, otherwise the
+    tasks are tiles or bands.
+    """
+
+    operand: Operand
+    tiling: Tiling
+    bounds: tuple[int, ...]
+    band: int = 0
+
+    @property
+    def parts(self) -> int:
+        """How many shares of the rows there are."""
+        return len(self.bounds) - 1
+
+    @property
+    def bands(self) -> int:
+        """How many bands there are; the last one starts earlier where they do not fit evenly."""
+        return -(-self.operand.height // self.band) if self.band else 1
+
+    @property
+    def stride(self) -> int:
+        """Elements of a scratch row. An odd number of lines, so that the rows fall into different sets of the cache."""
+        return (-(-self.tiling.count * self.tiling.width // LINE) | 1) * LINE
+
+
+def cut(problem: Problem, isa: Isa, view: Operand, vectors: int, work: NDArray[np.int64], panel: int = 1) -> Cut:
+    """Cut the work: by tiles or bands if there are enough for the threads, else by rows.
+
+    work: (m,), what a row costs; shares of rows are multiples of `panel` rows that cost about the same.
+    """
+    if view.direct:
+        tiles = tiling(problem.n, isa.lanes, vectors)
+        units = tiles.count * (1 if view.staged else problem.batch)
+        return Cut(view, tiles, shares(work, panel, 1 if units >= problem.threads else problem.threads))
+    rows = max(SCRATCH_BYTES // (4 * problem.m * view.row), 2)
+    if view.height >= 2 * problem.threads:
+        rows = min(rows, -(-view.height // problem.threads))
+    band = -(-view.height // -(-view.height // min(rows, view.height)))
+    parts = 1 if -(-view.height // band) >= problem.threads else problem.threads
+    return Cut(view, tiling(view.length(band), isa.lanes, vectors, padded=True), shares(work, panel, parts), band)
+
+
+def shares(work: NDArray[np.int64], panel: int, parts: int) -> tuple[int, ...]:
+    """Bounds of at most `parts` contiguous shares of the rows that cost about the same, multiples of `panel` rows.
+
+    >>> shares(np.array([9, 1, 1, 1, 1, 5]), 1, 2)
+    (0, 1, 6)
+    """
+    rows = len(work)
+    ends = np.minimum(np.arange(1, -(-rows // panel) + 1) * panel, rows)
+    total = np.cumsum(work + 1)[ends - 1]
+    wanted = total[-1] * np.arange(1, parts) / parts
+    inner = {int(ends[np.argmin(np.abs(total - w))]) for w in wanted}
+    return (0, *sorted(inner - {rows}), rows)

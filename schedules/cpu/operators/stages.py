@@ -1,0 +1,143 @@
+"""What a legalised operator consists of: a list of stages, each one S-block in its own loops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import ir, s_tir, tirx
+from tvm.s_tir.schedule import ScheduleError
+
+from tesa.schedules.cpu.operators import marks
+from tesa.schedules.cpu.operators.tree import collect, const_int, flat_index, loads, strides
+
+_COMPARISONS = (tirx.LT, tirx.LE, tirx.GT, tirx.GE)
+_INLINE_STEPS = 12
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One S-block. spatial and reduce are its (variable, extent); store is buffer[indices] = value."""
+
+    name: str
+    block: Any
+    spatial: tuple[tuple[Any, int], ...]
+    reduce: tuple[tuple[Any, int], ...]
+    store: Any
+    is_output: bool
+
+    @property
+    def iters(self) -> tuple[tuple[Any, int], ...]:
+        return self.spatial + self.reduce
+
+    @property
+    def buffer(self) -> Any:
+        return self.store.buffer
+
+    def load_strides(self, load: Any) -> list[int] | None:
+        """Elements that a load moves by for each of iters; None where that is not constant."""
+        offset = flat_index(load.source, load.indices)
+        return None if offset is None else strides(offset, self.iters)
+
+
+def read_stages(schedule: Any) -> list[Stage] | None:
+    """The stages in running order; None for a function that is not a plain chain of single-store blocks."""
+    blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
+    outputs = [schedule.get(block) for block in schedule.get_output_blocks("root")]
+    found = [_stage(schedule, block, outputs) for block in blocks]
+    return None if None in found or not found else [stage for stage in found if stage is not None]
+
+
+def _stage(schedule: Any, block: Any, outputs: list[Any]) -> Stage | None:
+    node = schedule.get(block)
+    loops = [schedule.get(loop) for loop in schedule.get_loops(block)]
+    extents = [const_int(loop.extent) for loop in loops]
+    if not isinstance(node.body, tirx.BufferStore) or None in extents or len(loops) != len(node.iter_vars):
+        return None
+    iters = [(i.var, const_int(i.dom.extent), int(i.iter_type)) for i in node.iter_vars]
+    if any(extent is None or kind not in (0, 2) for _, extent, kind in iters):
+        return None
+    if [extent for _, extent, _ in iters] != extents:
+        return None
+    spatial = tuple((var, int(extent)) for var, extent, kind in iters if kind == 0)
+    reduce = tuple((var, int(extent)) for var, extent, kind in iters if kind == 2)
+    is_output = any(node.same_as(output) for output in outputs)
+    return Stage(str(node.name_hint), block, spatial, reduce, node.body, is_output)
+
+
+def steps(expr: Any) -> int:
+    """How many arithmetic nodes an expression has; a transcendental call counts for ten."""
+    plain = (tirx.Add, tirx.Sub, tirx.Mul, tirx.Div, tirx.Max, tirx.Min, tirx.Select, tirx.Cast, tirx.FloorDiv)
+    return len(collect(expr, plain)) + 10 * len(collect(expr, ir.Call))
+
+
+def has_conditions(stage: Stage) -> bool:
+    """True where a comparison decides what a stage computes: padding, concatenation, selection."""
+    return bool(collect(stage.store.value, _COMPARISONS))
+
+
+def uses(stages: Sequence[Stage], buffer: Any) -> int:
+    """How many loads of a buffer there are."""
+    return sum(load.source.same_as(buffer) for stage in stages for load in loads(stage.store.value))
+
+
+def inline_cheap(schedule: Any, stages: list[Stage], everything: bool = False) -> list[Stage]:
+    """Inline every spatial stage that costs little to repeat, and read the stages anew.
+
+    A stage that is read once is always inlined where it is as large as its reader; with everything, so is any other.
+    """
+    changed = True
+    while changed:
+        changed = False
+        for stage in stages:
+            if stage.is_output or stage.reduce or not _worth(stages, stage, everything):
+                continue
+            try:
+                schedule.compute_inline(stage.block)
+            except ScheduleError:
+                continue
+            again = read_stages(schedule)
+            if again is None:
+                return stages
+            stages, changed = again, True
+            break
+    return stages
+
+
+def _worth(stages: list[Stage], stage: Stage, everything: bool) -> bool:
+    if everything:
+        return True
+    readers = [s for s in stages if any(load.source.same_as(stage.buffer) for load in loads(s.store.value))]
+    size = _size(stage)
+    repeated = any(_size(reader) > size for reader in readers)
+    cost = steps(stage.store.value)
+    if repeated:
+        return cost <= 1 and not collect(stage.store.value, tirx.Div)
+    return uses(stages, stage.buffer) == 1 or cost <= _INLINE_STEPS // 4
+
+
+def _size(stage: Stage) -> int:
+    total = 1
+    for _, extent in stage.iters:
+        total *= extent
+    return total
+
+
+def annotate_nest(schedule: Any, block: Any, lanes: int, conditions: bool) -> None:
+    """Mark a spatial block's loops: the innermost one as vector, the others as free to run in parallel."""
+    loops = schedule.get_loops(block)
+    for loop in loops:
+        schedule.annotate(loop, marks.SPATIAL, 1)
+    wide = [loop for loop in loops if const_int(schedule.get(loop).extent) != 1]
+    if not wide:
+        return
+    schedule.annotate(wide[-1], marks.VECTOR, lanes)
+    for loop in wide[:-1]:
+        if conditions:
+            schedule.annotate(loop, marks.PEEL, 1)
+
+
+def new_schedule(func: Any) -> Any:
+    """A schedule of one function, called main inside."""
+    return s_tir.Schedule(func.with_attr("global_symbol", "main"))

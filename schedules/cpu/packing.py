@@ -1,0 +1,46 @@
+"""A packed tile: the live rows of one tile of the operand, copied into a contiguous buffer that stays in the cache.
+
+Worth its copy where rows lie a power of two apart (they all fall into one set of the cache), or where vectors straddle
+cache lines and each row of the operand is read many times.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from tvm.tirx.script import builder as T
+
+from tesa.schedules.cpu.nest import Builder, Tile, lanes
+from tesa.schedules.cpu.operand import Operand, Tiling
+
+
+class Packing:
+    """buffer[i][:] = row i of the live rows of a tile. Make one while constants are collected."""
+
+    def __init__(self, builder: Builder, view: Operand) -> None:
+        live = view.offsets[view.offsets >= 0]
+        self.rows = len(live)
+        step = int(live[1] - live[0]) if len(live) > 1 else 0
+        first = int(live[0]) if len(live) else 0
+        self._step = step if np.array_equal(live, first + step * np.arange(len(live))) else None
+        self._first = first
+        self._table = None if self._step is not None else builder.constant(live.astype(np.int32))
+
+    def allocate(self, tiling: Tiling, rows: int | None = None) -> Any:
+        """The buffer for all live rows, or for so many of them."""
+        return T.alloc_buffer((max(self.rows if rows is None else rows, 1) * tiling.width,), "float32", align=64)
+
+    def fill(self, names: Any, tile: Tile, buffer: Any, first: Any = 0, count: Any = None) -> None:
+        """Copy `count` live rows from the first-th on (all of them by default) to the front of the buffer."""
+        t = tile.tiling
+        with T.serial(0, self.rows if count is None else count) as i:
+            offset = self._offset(names, first + i)
+            with T.unroll(0, t.vectors) as v, lanes(t.lanes) as lane:
+                value = tile.source[offset + tile.base + tile.at(v) + lane]
+                T.buffer_store(buffer, value, [i * t.width + v * t.lanes + lane])
+
+    def _offset(self, names: Any, row: Any) -> Any:
+        if self._table is None:
+            return self._first + row * self._step
+        return names.constants[self._table][row]

@@ -1,0 +1,112 @@
+"""The whole way from an ONNX file to a library: import, propagate, lower, choose kernels, build, write."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tesa.errors import UsageError
+from tesa.files import atomic_path
+from tesa.plan import Plan
+from tesa.progress import Event, Progress, silent
+from tesa.runtime.model import Manifest, TensorInfo
+
+
+@dataclass(frozen=True)
+class CompiledModel:
+    """Where a compiled model was written, and what is in it. skipped: what was left as it is, each with its reason."""
+
+    path: Path
+    plan: Plan
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    skipped: tuple[str, ...] = ()
+
+
+def compile_model(
+    model: Any,
+    *,
+    output: str | Path,
+    target: Any = None,
+    threads: int = 1,
+    log: str | Path | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    masks: Any = None,
+    measure: bool = True,
+    jobs: int | None = None,
+    dump_dir: str | Path | None = None,
+    forms: Sequence[str] | None = None,
+    progress: Progress = silent,
+) -> CompiledModel:
+    """Compile an ONNX file into `output` (a shared library) and its description, the same name with .json.
+
+    target: see tesa.target.parse_target; the machine itself by default. threads: how many the kernels are made for.
+    log: folder of measured records, read and added to. shapes: sizes of dynamic inputs. masks: path of an .npz, or
+    arrays by weight name. measure=False chooses by estimate what the log does not know. jobs: compiler processes.
+    dump_dir: the module after each phase, as text. forms: only these kernel families compete.
+
+    Raises errors of tesa.errors; nothing is written unless everything succeeded.
+    """
+    from tesa.frontend import import_onnx
+    from tesa.generate import Choice, Dump, generate, versions
+    from tesa.propagate import propagate
+    from tesa.target import parse_target
+
+    path = checked_output(Path(output))
+    if threads < 1:
+        raise UsageError(f"threads must be at least 1, got {threads}")
+    resolved = parse_target(target)
+    dump = Dump(Path(dump_dir) if dump_dir is not None else None)
+    progress(Event("import", 0, 1, str(model) if isinstance(model, str | Path) else "model"))
+    imported = import_onnx(model, shapes=shapes, masks=masks)
+    dump.module("1-imported", imported.mod)
+    progress(Event("import", 1, 1))
+    progress(Event("propagate", 0, 1))
+    attributed = propagate(imported)
+    dump.module("2-propagated", attributed.mod)
+    progress(Event("propagate", 1, 1))
+    choice = Choice(resolved, threads, log, measure, jobs, tuple(forms) if forms is not None else None)
+    generated = generate(attributed, imported, choice, dump, progress)
+    manifest = Manifest(ports(imported.inputs), ports(imported.outputs), generated.plan, versions())
+    progress(Event("write", 0, 1, str(path)))
+    write(generated, manifest, path)
+    progress(Event("write", 1, 1, str(path)))
+    return CompiledModel(path, generated.plan, manifest.inputs, manifest.outputs, attributed.unruled)
+
+
+def checked_output(path: Path) -> Path:
+    """Refuse a place that could not be written before the long work starts, not after it."""
+    if path.suffix != ".so":
+        raise UsageError(f"{path}: the output is a shared library; give a name that ends in .so")
+    if not path.parent.is_dir():
+        raise UsageError(
+            f"cannot write {path}: there is no folder {path.parent}; create it first: mkdir -p {path.parent}"
+        )
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise UsageError(f"cannot write {path}: no permission, or a folder of that name; choose another place")
+    return path
+
+
+def ports(infos: Sequence[Any]) -> tuple[TensorInfo, ...]:
+    """The frontend's inputs or outputs as the runtime describes them."""
+    return tuple(TensorInfo(info.name, tuple(info.shape), info.dtype) for info in infos)
+
+
+def write(generated: Any, manifest: Manifest, path: Path) -> None:
+    """Link the library and write its description; both appear whole or not at all."""
+    with atomic_path(path) as library, atomic_path(path.with_suffix(".json")) as description:
+        link(generated, library)
+        description.write_text(json.dumps(manifest.to_json(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def link(generated: Any, path: Path) -> None:
+    """Join the virtual machine's code and the kernels' objects into a shared library."""
+    try:
+        generated.executable.export_library(str(path), addons=[str(file) for file in generated.objects])
+    except RuntimeError as error:
+        text = str(error).strip()
+        raise UsageError(f"cannot link {path.name}: {text.splitlines()[-1]}\n{text}") from error

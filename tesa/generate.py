@@ -1,0 +1,166 @@
+"""From an attributed module to an executable: lower, choose a kernel for each layer, build, and keep the plan."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import tvm
+import tvm_ffi
+
+import tesa
+from tesa.frontend import ImportedModel
+from tesa.lower import Binding, Lowered, WeightLayer, bind, lower, schedule_rest
+from tesa.plan import LayerPlan, Plan
+from tesa.progress import Event, Progress
+from tesa.propagate import TesaModel
+from tesa.specialize.choose import ChosenKernel, LayerTask, choose
+from tesa.target import Target
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How kernels are to be chosen; the fields are arguments of tesa.compile."""
+
+    target: Target
+    threads: int
+    log: str | Path | None
+    measure: bool
+    jobs: int | None
+    forms: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What is written: the virtual machine's code, the kernels' object files in a fixed order, the plan."""
+
+    executable: Any
+    objects: tuple[Path, ...]
+    plan: Plan
+
+
+class Dump:
+    """Writes modules as text into a folder, if there is one."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def module(self, name: str, mod: Any) -> None:
+        """Write a module as NAME.py. Weights are left out."""
+        if self.folder is not None:
+            (self.folder / f"{name}.py").write_text(mod.script(show_meta=False))
+
+
+def generate(
+    attributed: TesaModel,
+    imported: ImportedModel,
+    choice: Choice,
+    dump: Dump,
+    progress: Progress,
+) -> Generated:
+    """Generate code for a module whose tensors carry their TeSA; imported gives the names of its layers."""
+    lowered = lower(attributed.mod, imported.names, choice.threads)
+    dump.module("3-lowered", lowered.mod)
+    tasks = [LayerTask(layer.name, layer.problem, layer.weight, _facts(attributed, layer)) for layer in lowered.layers]
+    kernels = choose(
+        tasks,
+        choice.target,
+        log=choice.log,
+        measure=choice.measure,
+        jobs=choice.jobs,
+        forms=choice.forms,
+        progress=progress,
+    )
+    progress(Event("build", 0, 1))
+    target = tvm.target.Target(choice.target.tvm)
+    bindings = {
+        layer.placeholder: Binding(kernel.symbol, kernel.constants, layer.bias)
+        for layer, kernel in zip(lowered.layers, kernels, strict=True)
+    }
+    mod = schedule_rest(bind(lowered.mod, bindings), target, choice.target.isa, choice.threads)
+    dump.module("4-scheduled", mod)
+    plan = Plan(choice.target.name, choice.threads, _layers(mod, lowered, kernels, tasks, imported.tensors))
+    executable = tvm.compile(mod, target=target)
+    objects = dict.fromkeys(path for kernel in kernels for path in kernel.objects)
+    progress(Event("build", 1, 1))
+    return Generated(executable, tuple(objects), plan)
+
+
+def _facts(attributed: TesaModel, layer: WeightLayer) -> tuple[str, ...]:
+    return tuple(attributed.facts.get(layer.name, ()))
+
+
+def _layers(
+    mod: Any,
+    lowered: Lowered,
+    kernels: Sequence[ChosenKernel],
+    tasks: Sequence[LayerTask],
+    tensors: Mapping[str, str],
+) -> tuple[LayerPlan, ...]:
+    """A row for every call that the compiled function makes, in running order."""
+    waiting: dict[str, list[LayerPlan]] = {}
+    for layer, kernel, task in zip(lowered.layers, kernels, tasks, strict=True):
+        waiting.setdefault(kernel.symbol, []).append(_weight_layer(layer, kernel, task, tensors))
+    rows: list[LayerPlan] = []
+    for block in mod["main"].body.blocks:
+        for binding in block.bindings:
+            name = getattr(getattr(binding.value, "op", None), "name", "")
+            if name == "relax.call_dps_packed":
+                rows.append(waiting[str(binding.value.args[0].global_symbol)].pop(0))
+            elif name == "relax.call_tir":
+                rows.append(_operator(mod, binding, len(rows)))
+    return tuple(rows)
+
+
+def _weight_layer(layer: WeightLayer, kernel: ChosenKernel, task: LayerTask, tensors: Mapping[str, str]) -> LayerPlan:
+    problem = layer.problem
+    return LayerPlan(
+        layer=layer.name,
+        op=problem.op,
+        kind="sparse",
+        shape=(problem.m, problem.k, problem.n),
+        sparsity=1.0 - np.count_nonzero(layer.weight) / max(layer.weight.size, 1),
+        epilogue=_epilogue(layer),
+        parts=(kernel.part,),
+        facts=task.facts,
+        tensor=tensors.get(layer.result, ""),
+        symbol=kernel.symbol,
+        layout=layer.layout,
+    )
+
+
+def _epilogue(layer: WeightLayer) -> str:
+    epilogue = layer.problem.epilogue
+    words = ["bias"] * epilogue.bias + ["residual"] * epilogue.residual
+    return "+".join(words + ([epilogue.activation] if epilogue.activation else []))
+
+
+def _operator(mod: Any, binding: Any, place: int) -> LayerPlan:
+    """A row for a scheduled operator. A transpose that tesa put in is a change of layout."""
+    function = binding.value.args[0]
+    name = str(function.name_hint)
+    attrs = mod[function].attrs
+    rule = str(attrs["tesa.schedule"]) if attrs and "tesa.schedule" in attrs else ""
+    layout = name.startswith("layout")
+    shape = tuple(int(extent) for extent in binding.var.ty.shape) if hasattr(binding.var.ty, "shape") else ()
+    return LayerPlan(
+        layer=f"{place}.{name}", op=name, kind="layout" if layout else "operator", shape=shape, note=rule, symbol=name
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions that determine what comes out; nothing of the machine."""
+    return {
+        "tesa": tesa.__version__,
+        "tvm": tvm.__version__,
+        "tvm_ffi": tvm_ffi.__version__,
+        "onnx": onnx.__version__,
+        "python": platform.python_version(),
+    }

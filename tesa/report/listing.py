@@ -1,0 +1,70 @@
+"""What this installation knows: the contents of the registries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from tesa.report.table import table
+
+_ARCHITECTURES = ("x86",)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered name and what it stands for. supported is False where this version only knows the name."""
+
+    name: str
+    summary: str
+    supported: bool = True
+
+
+def entries(kind: str) -> tuple[Entry, ...]:
+    """The entries of the "rules", "schedules", "patterns" or "targets", in the order of their registry.
+
+    >>> [entry.name for entry in entries("patterns")][0]
+    'dense'
+    """
+    return _READERS[kind]()
+
+
+def entries_table(kind: str, found: Sequence[Entry]) -> Table:
+    """One row per entry."""
+    return table((kind.removesuffix("s"), "what it is"), [(entry.name, entry.summary) for entry in found])
+
+
+def _rules() -> tuple[Entry, ...]:
+    from tesa.propagate import rules
+
+    return tuple(Entry(rule.name, rule.summary) for rule in rules())
+
+
+def _schedules() -> tuple[Entry, ...]:
+    import tesa.schedules.cpu  # noqa: F401  registers the families
+    from tesa.schedules.registry import schedules
+
+    return tuple(
+        Entry(found.name, f"{found.arch}: {found.summary}") for arch in _ARCHITECTURES for found in schedules(arch)
+    )
+
+
+def _patterns() -> tuple[Entry, ...]:
+    from tesa.pattern import patterns
+
+    return tuple(Entry(found.name, found.summary) for found in patterns())
+
+
+def _targets() -> tuple[Entry, ...]:
+    from tesa.target import list_targets
+
+    return tuple(Entry(found.name, found.note, found.supported) for found in list_targets())
+
+
+_READERS: Mapping[str, Callable[[], tuple[Entry, ...]]] = {
+    "rules": _rules,
+    "schedules": _schedules,
+    "patterns": _patterns,
+    "targets": _targets,
+}

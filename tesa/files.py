@@ -84,7 +84,7 @@ def _checked(path: Path) -> Path:
     if final.exists() and not final.is_file():
         raise UsageError(f"cannot write {path}: it is not a regular file; give the name of a file")
     if not final.parent.exists():
-        raise UsageError(f"cannot write {path}: there is no folder {path.parent}; create it first: mkdir -p {path.parent}")
+        raise UsageError(f"cannot write {path}: there is no folder {path.parent}; make it: mkdir -p {path.parent}")
     if not final.parent.is_dir():
         raise UsageError(f"cannot write {path}: {path.parent} is not a folder")
     return final

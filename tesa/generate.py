@@ -15,7 +15,7 @@ import tvm_ffi
 
 import tesa
 from tesa.frontend import ImportedModel
-from tesa.lower import Binding, Lowered, WeightLayer, bind, lower, schedule_rest
+from tesa.lower import Binding, Known, Lowered, WeightLayer, bind, lower, schedule_rest
 from tesa.plan import LayerPlan, Plan
 from tesa.progress import Event, Progress
 from tesa.propagate import TesaModel
@@ -66,7 +66,8 @@ def generate(
     progress: Progress,
 ) -> Generated:
     """Generate code for a module whose tensors carry their TeSA; imported gives the names of its layers."""
-    lowered = lower(attributed.mod, imported.names, choice.threads)
+    known = {var: _known(attributed, var) for var in attributed.weights}
+    lowered = lower(attributed.mod, imported.names, choice.threads, known)
     dump.module("3-lowered", lowered.mod)
     tasks = [LayerTask(layer.name, layer.problem, layer.weight, _facts(attributed, layer)) for layer in lowered.layers]
     kernels = choose(
@@ -93,8 +94,17 @@ def generate(
     return Generated(executable, tuple(objects), plan)
 
 
+def _known(attributed: TesaModel, var: str) -> Known:
+    """What propagation found for a layer: its weight with the dead elements gone, its constant inputs as a shift."""
+    folded = attributed.folded(var)
+    if folded is None:
+        return Known(attributed.weights[var].effective_weight)
+    return Known(*folded)
+
+
 def _facts(attributed: TesaModel, layer: WeightLayer) -> tuple[str, ...]:
-    return tuple(attributed.facts.get(layer.name, ()))
+    facts = attributed.weights.get(layer.source)
+    return facts.facts if facts is not None else ()
 
 
 def _layers(

@@ -61,11 +61,11 @@ class Worker:
             process.stdin.flush()
             (length,) = _HEADER.unpack(self._read(_HEADER.size, deadline))
             reply = self._read(length, deadline)
-        except (OSError, EOFError) as error:
-            raise WorkerDied(self._obituary()) from error
-        except TimeoutError as error:
+        except TimeoutError as error:  # an OSError, so it has to stand first
             self.close()
             raise WorkerDied(f"no result after {timeout} s") from error
+        except (OSError, EOFError) as error:
+            raise WorkerDied(self._obituary()) from error
         except BaseException:  # a KeyboardInterrupt leaves half a message in the pipe: this child is of no more use
             self.close()
             raise
@@ -73,6 +73,12 @@ class Worker:
         if not ok:
             raise WorkerError(value)
         return value
+
+    def kill(self) -> None:
+        """End the child while another thread waits in call, which then raises WorkerDied."""
+        process = self._process
+        if process is not None:
+            process.kill()
 
     def close(self) -> None:
         """End the child, whatever it is doing."""
@@ -90,7 +96,7 @@ class Worker:
         if self._process is not None and self._process.poll() is None:
             return self._process
         self.close()
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the child)
         code = f"import sys; sys.path[:] = {sys.path!r}; from tesa.workers import serve; serve()"
         self._process = subprocess.Popen(
             [sys.executable, "-c", code],
@@ -119,6 +125,9 @@ class Worker:
 
     def _obituary(self) -> str:
         assert self._process is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)
+        self._process.kill()
         code = self._process.wait()
         self._errors.seek(0)
         tail = self._errors.read().decode("utf-8", "replace").strip()[-_TAIL:]
@@ -159,9 +168,9 @@ def run_jobs(
             finished.put(index)
 
     threads = [threading.Thread(target=work, args=(worker,), daemon=True) for worker in workers]
+    for thread in threads:
+        thread.start()
     try:
-        for thread in threads:
-            thread.start()
         for _ in jobs:
             item = finished.get()
             if isinstance(item, BaseException):
@@ -170,7 +179,10 @@ def run_jobs(
                 done(item)
     finally:
         stop.set()
-        for worker in workers:
+        for worker, thread in zip(workers, threads, strict=True):
+            while thread.is_alive():
+                worker.kill()
+                thread.join(0.05)
             worker.close()
     return results
 

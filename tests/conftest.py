@@ -13,7 +13,7 @@ from hypothesis import settings
 # For `tests` and `benchmarks`. Last, so that `make test` gets the tesa that it installed, not the checkout.
 sys.path.append(str(Path(__file__).parent.parent))
 
-from tests.support import require_system as _require_system  # noqa: E402
+from tests.support import require_system as _require_system
 
 # Timing noise of a busy machine is no defect, and a failure must come back with the same examples.
 settings.register_profile("tesa", deadline=None, derandomize=bool(os.environ.get("CI")))

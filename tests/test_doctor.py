@@ -109,7 +109,9 @@ def test_the_cache_is_measured(tmp_path: Path) -> None:
 
 def test_the_cpu_is_read_from_linux(tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text("processor : 0\nmodel name\t: Old One\nflags : fpu avx2 fma\n\nprocessor : 1\n")
-    for index, (kind, size, shared) in enumerate([("Data", "48K", "0-1"), ("Instruction", "32K", "0"), ("Unified", "2M", "0-3,8")]):
+    for index, (kind, size, shared) in enumerate(
+        [("Data", "48K", "0-1"), ("Instruction", "32K", "0"), ("Unified", "2M", "0-3,8")]
+    ):
         folder = tmp_path / "cache" / f"index{index}"
         folder.mkdir(parents=True)
         for name, text in {"level": str(index + 1), "type": kind, "size": size, "shared_cpu_list": shared}.items():

@@ -35,13 +35,18 @@ def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == stat.S_IMODE((tmp_path / "b").stat().st_mode)
 
 
+def interrupted(path: Path, kind: type[BaseException]) -> None:
+    with atomic_path(path) as aside:
+        aside.write_text("half")
+        raise kind
+
+
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, ValueError, SystemExit])
 def test_an_error_leaves_what_was_there(tmp_path: Path, kind: type[BaseException]) -> None:
     path = tmp_path / "out.json"
     path.write_text("old")
-    with pytest.raises(kind), atomic_path(path) as aside:
-        aside.write_text("half")
-        raise kind
+    with pytest.raises(kind):
+        interrupted(path, kind)
     assert path.read_text() == "old"
     assert names(tmp_path) == ["out.json"]
 
@@ -95,9 +100,7 @@ def test_a_device_is_not_replaced() -> None:
         (errno.ENOSPC, "the disk is full; free some space in"),
     ],
 )
-def test_an_unwritable_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, text: str
-) -> None:
+def test_an_unwritable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, text: str) -> None:
     def refuse(*_: object) -> int:  # root may write anywhere, so the system's answer is made up
         raise OSError(number, os.strerror(number))
 
@@ -115,11 +118,9 @@ def test_an_unwritable_folder(
     ],
 )
 def test_a_full_disk(tmp_path: Path, error: Exception) -> None:
-    with pytest.raises(UsageError, match="disk.*free some space"), atomic_path(tmp_path / "x"):
+    with pytest.raises(UsageError, match=r"disk.*free some space"), atomic_path(tmp_path / "x"):
         raise error
     assert names(tmp_path) == []
-
-
 
 
 def test_other_errors_pass_unchanged(tmp_path: Path) -> None:

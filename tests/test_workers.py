@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ def test_output_does_not_disturb_the_pipe(worker: Worker) -> None:
 
 
 def test_an_exception_leaves_the_child_alive(worker: Worker) -> None:
-    with pytest.raises(WorkerError, match="ValueError: .*domain"):
+    with pytest.raises(WorkerError, match=r"ValueError: .*domain"):
         worker.call("math:sqrt", -1.0)
     assert worker.call("math:sqrt", 1.0) == 1.0
     worker.close()
@@ -57,7 +58,7 @@ def test_time_limit(worker: Worker) -> None:
 
 def test_jobs_keep_their_order_and_fail_alone() -> None:
     seen: list[int] = []
-    jobs = [("math:sqrt", (float(i * i),)) for i in range(6)]
+    jobs: list[tuple[str, tuple[Any, ...]]] = [("math:sqrt", (float(i * i),)) for i in range(6)]
     jobs[2] = ("os:abort", ())
     jobs[4] = ("math:nothing", ())
     results = run_jobs(jobs, 2, done=seen.append)

@@ -130,8 +130,7 @@ class _Kernel:
                 x = read.source[offset + read.base + read.at(v) + lane]
                 value = acc[r, v, lane] + read.names.constants[self.values][w + r] * x
                 T.buffer_store(acc, value, [r, v, lane])
-        with T.unroll(0, rows) as r, T.unroll(0, t.vectors) as v, lanes(t.lanes) as lane:
-            tile.store(panel * self.rows + r, v, lane, acc[r, v, lane])
+        tile.finish(acc, lambda r: panel * self.rows + r, rows)
 
 
 @dataclass(frozen=True)

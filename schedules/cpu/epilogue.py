@@ -39,6 +39,11 @@ def final(problem: Problem, names: Names, value: Any, m: Any, at: Any) -> Any:
     return finish(problem.epilogue, value, bias, residual)
 
 
+def heavy(epilogue: Epilogue) -> bool:
+    """True where the activation is tens of instructions, too many to write out for each accumulator of a tile."""
+    return epilogue.activation in ("gelu", "silu", "sigmoid", "tanh")
+
+
 def activate(name: str | None, value: Any) -> Any:
     """An activation of types.ACTIVATIONS, or none. Not-a-number stays what it is.
 
@@ -52,21 +57,17 @@ def activate(name: str | None, value: Any) -> Any:
 
 
 def _relu(x: Any) -> Any:
-    steps = math.Steps()
-    x = steps(x)
-    return steps.result(tirx.Select(x < math.f32(0), math.f32(0), x))
+    return tirx.Max(math.f32(0), x)
 
 
 def _relu6(x: Any) -> Any:
-    steps = math.Steps()
-    return steps.result(math.clamp(steps, x, 0.0, 6.0))
+    return math.clamp(x, 0.0, 6.0)
 
 
 def _gelu(x: Any) -> Any:
     steps = math.Steps()
     x = steps(x)
-    scaled = steps(x * math.f32(0.7071067811865476))
-    return steps.result(x * math.f32(0.5) * (math.f32(1) + math.erf(scaled)))
+    return steps.result(x * math.f32(0.5) * (math.f32(1) + math.erf(x * math.f32(0.7071067811865476))))
 
 
 def _silu(x: Any) -> Any:
@@ -78,7 +79,7 @@ def _silu(x: Any) -> Any:
 def _hardswish(x: Any) -> Any:
     steps = math.Steps()
     x = steps(x)
-    return steps.result(x * math.clamp(steps, x + math.f32(3), 0.0, 6.0) * math.f32(1 / 6))
+    return steps.result(x * math.clamp(x + math.f32(3), 0.0, 6.0) * math.f32(1 / 6))
 
 
 _FUNCTIONS: dict[str, Callable[[Any], Any]] = {

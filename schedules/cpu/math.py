@@ -56,7 +56,7 @@ def exp(x: Any) -> Any:
     in two halves, so that overflow gives infinity and small results go through the subnormal numbers down to 0.
     """
     steps = Steps()
-    return steps.result(_exp(steps, clamp(steps, x, -105.0, 89.0)))
+    return steps.result(_exp(steps, steps(clamp(x, -105.0, 89.0))))
 
 
 def erf(x: Any) -> Any:
@@ -66,8 +66,8 @@ def erf(x: Any) -> Any:
     """
     steps = Steps()
     # 1 - erf(4) is 1.5e-8, less than half a unit in the last place of 1; squares of larger arguments could overflow
-    x = clamp(steps, x, -4.0, 4.0)
-    square, size = steps(x * x), steps(tirx.Select(x < f32(0), f32(0) - x, x))
+    x = steps(clamp(x, -4.0, 4.0))
+    square, size = steps(x * x), steps(tirx.abs(x))
     near = steps(horner(_ERF_NEAR, square) * x + x)
     low, high = horner((-1.72853470e-5, 3.83197126e-4), size), horner((-3.88396438e-3, 2.42546219e-2), size)
     power = steps(horner(_ERF_FAR, size, first=low * square + high) * size - size)
@@ -82,10 +82,10 @@ def tanh(x: Any) -> Any:
     Eigen's rational approximation of degree 13 / 6; from |x| = 9 on the result is 1.
     """
     steps = Steps()
-    x = clamp(steps, x, -9.0, 9.0)
+    x = steps(clamp(x, -9.0, 9.0))
     square = steps(x * x)
-    ratio = steps(x * (horner(_TANH_TOP, square) / horner(_TANH_BOTTOM, square)))
-    return steps.result(clamp(steps, ratio, -1.0, 1.0))
+    ratio = x * (horner(_TANH_TOP, square) / horner(_TANH_BOTTOM, square))
+    return steps.result(clamp(ratio, -1.0, 1.0))
 
 
 def sigmoid(x: Any) -> Any:
@@ -93,11 +93,9 @@ def sigmoid(x: Any) -> Any:
     return f32(1) / (f32(1) + exp(f32(0) - x))
 
 
-def clamp(steps: Steps, x: Any, low: float, high: float) -> Any:
-    """x limited to low..high. Written so that a not-a-number, which compares as false, goes through."""
-    x = steps(x)
-    x = steps(tirx.Select(x < f32(low), f32(low), x))
-    return steps(tirx.Select(x > f32(high), f32(high), x))
+def clamp(x: Any, low: float, high: float) -> Any:
+    """x limited to low..high. The constants come first, so that a not-a-number, which compares as false, goes through."""
+    return tirx.Min(f32(high), tirx.Max(f32(low), x))
 
 
 def horner(coefficients: Sequence[float], x: Any, first: Any = None) -> Any:

@@ -27,7 +27,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
 from tesa.schedules.cpu.cut import Cut
-from tesa.schedules.cpu.epilogue import Names, final
+from tesa.schedules.cpu.epilogue import Names, final, heavy
 from tesa.schedules.cpu.operand import Tiling
 from tesa.schedules.cpu.staging import compact, stage
 from tesa.schedules.types import Code, Problem
@@ -40,7 +40,7 @@ class Tile:
     """One tile in the making. Element (k, vector v, lane l) is source[offsets[k] + base + at(v) + l].
 
     share: which share of the rows is wanted, rows: its bounds. store(m, v, l, value) writes a finished sum; call it
-    inside of a vectorized loop over l.
+    inside of a vectorized loop over l. heavy: its epilogue is so long that it must not be written out for each vector.
     """
 
     tiling: Tiling
@@ -49,10 +49,25 @@ class Tile:
     share: Any
     rows: tuple[Any, Any]
     store: Store
+    heavy: bool = False
 
     def at(self, v: Any) -> Any:
         """Where vector v starts, from the tile's start."""
         return vector_start(self.tiling, v)
+
+    def finish(self, acc: Any, row: Callable[[Any], Any], rows: int) -> None:
+        """Store the sums acc[rows][vectors][lanes] with the epilogue; row(i) is the row of Y that acc[i] belongs to."""
+        t = self.tiling
+        if not self.heavy:
+            with T.unroll(0, rows) as r, T.unroll(0, t.vectors) as v, lanes(t.lanes) as lane:
+                self.store(row(r), v, lane, acc[r, v, lane])
+            return
+        # through memory: acc itself must not be indexed by a loop variable, or it would leave the registers
+        sums = T.alloc_buffer((rows, t.vectors, t.lanes), "float32", scope="local")
+        with T.unroll(0, rows) as r, T.unroll(0, t.vectors) as v, lanes(t.lanes) as lane:
+            T.buffer_store(sums, acc[r, v, lane], [r, v, lane])
+        with T.serial(0, rows) as r, T.serial(0, t.vectors) as v, lanes(t.lanes) as lane:
+            self.store(row(r), v, lane, sums[r, v, lane])
 
 
 @dataclass
@@ -140,7 +155,7 @@ class _Loops:
             at = item * (p.m * p.n) + m * p.n + start + vector_start(tiles, v) + lane
             T.buffer_store(names.y, final(p, names, value, m, at), [at])
 
-        self.tile(names, Tile(tiles, source, base + start, share, self._rows(share), store))
+        self.tile(names, Tile(tiles, source, base + start, share, self._rows(share), store, heavy(p.epilogue)))
 
     def _band(self, copy: Any, item: Any, b: Any, share: Any) -> None:
         p, cut, names = self.problem, self.cut, self.names

@@ -7,14 +7,14 @@ After, with P vectors of L rows as a panel and W stored panel by panel, each as 
     for every panel (parallel over shares of the panels):
         acc[p, q] = 0                                     P * Q registers, Q right-hand sides at once
         for every live column k of the panel, U at a time:
-            w = the next L weights                        1 register
-            acc[p, q] += w * X[k, q] in all lanes         the broadcast is part of the load
+            w[p] = the next P * L weights                 P registers
+            acc[p, q] += w[p] * X[k, q] in all lanes      1 register, or part of the FMA
         store epilogue(acc)
 The weights are read once, in the order in which they lie in memory, in whole vectors. A column in which the whole panel
 is zero is left out and costs an entry in a list of columns; without such columns there is no list. With fewer than 8
 accumulators each gets several partial sums, so that an FMA need not wait for the one before it.
 
-Registers: P * Q * partial sums + 1 within the register file.
+Registers: P * Q * partial sums + P + 1 within the register file.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class _Scene:
     bias: Array | None
     residual: Array | None
     y: Array
-    acc: Any
+    acc: tuple[Any, ...]
 
 
 def _strips(m: int, panel: int, lanes: int) -> list[tuple[int, int, int]]:
@@ -101,7 +101,7 @@ def _pack(
 def _sides(problem: Problem, registers: int, vectors: int) -> list[list[tuple[int, int]]]:
     """The right-hand sides (image, column), as many at once as there are registers for their accumulators."""
     every = [(b, j) for b in range(problem.batch) for j in range(problem.n)]
-    most = max(1, (registers - 2) // vectors)
+    most = max(1, (registers - 1) // vectors - 1)
     return [every[i : i + most] for i in range(0, len(every), most)]
 
 
@@ -110,26 +110,30 @@ def _sweep(s: _Scene, block: Block, strip: _Strip, sides: Sequence[tuple[int, in
     n_acc = strip.vectors * len(sides)
     partial = max(1, min(_UNROLL, _CHAINS // n_acc))
     for a in range(n_acc * partial):
-        block.statements.append(BufferStore(s.acc, block.zero, [i32(a)]))
+        block.statements.append(BufferStore(s.acc[a], block.zero, [i32(0)]))
 
     def body(inner: Block, start: Any, steps: int) -> None:
-        acc = [BufferLoad(s.acc, [i32(a)]) for a in range(n_acc * partial)]
+        acc = [BufferLoad(s.acc[a], [i32(0)]) for a in range(n_acc * partial)]
         touched: set[int] = set()
         for u in range(steps):
             number = start + u
             column = number - first
             if s.columns is not None:
                 column = inner.bind("k", BufferLoad(s.columns.flat, [number]), "int32")
-            for p in range(strip.vectors):
-                place = number * (strip.vectors * s.lanes) + (strip.base + p * s.lanes)
-                w = inner.bind("w", inner.load(s.weights.flat, place))
-                for q, (image, j) in enumerate(sides):
-                    x = BufferLoad(s.x.flat, [column * s.problem.n + (image * s.problem.k * s.problem.n + j)])
+            place = number * (strip.vectors * s.lanes) + strip.base
+            ws = [
+                inner.bind("w", inner.load(s.weights.flat, place + p * s.lanes)) for p in range(strip.vectors)
+            ]
+            for q, (image, j) in enumerate(sides):
+                x = inner.splat(
+                    BufferLoad(s.x.flat, [column * s.problem.n + (image * s.problem.k * s.problem.n + j)])
+                )
+                for p, w in enumerate(ws):
                     a = (u % partial * strip.vectors + p) * len(sides) + q
-                    acc[a] = inner.bind("a", inner.fma(w, inner.splat(x), acc[a]))
+                    acc[a] = inner.bind("a", inner.fma(w, x, acc[a]))
                     touched.add(a)
         for a in sorted(touched):
-            inner.statements.append(BufferStore(s.acc, acc[a], [i32(a)]))
+            inner.statements.append(BufferStore(s.acc[a], acc[a], [i32(0)]))
 
     whole = block.bind("whole", tirx.truncdiv(count, i32(_UNROLL)), "int32")
     many, one = Var("many", "int32"), Var("one", "int32")
@@ -140,9 +144,9 @@ def _sweep(s: _Scene, block: Block, strip: _Strip, sides: Sequence[tuple[int, in
     block.loop(one, 0, count - whole * _UNROLL, slow)
     sums = []
     for a in range(n_acc):
-        total = BufferLoad(s.acc, [i32(a)])
+        total = BufferLoad(s.acc[a], [i32(0)])
         for part in range(1, partial):
-            total = total + BufferLoad(s.acc, [i32(part * n_acc + a)])
+            total = total + BufferLoad(s.acc[part * n_acc + a], [i32(0)])
         sums.append(block.bind("sum", total))
     return sums
 
@@ -195,7 +199,8 @@ def _panel(s: _Scene, block: Block, strip: _Strip, panel: Any) -> None:
 def _main(s: _Scene, strips: Sequence[_Strip], symbol: str) -> Any:
     tasks = min(s.problem.threads, max(strip.panels for strip in strips))
     share, body, outer = Var("share", "int32"), Block(s.lanes), Block(s.lanes)
-    body.statements.append(AllocBuffer(s.acc))
+    # one small buffer each: one of a kilobyte, or of scope local, comes from the heap and never reaches a register
+    body.statements += [AllocBuffer(acc) for acc in s.acc]
     for i, strip in enumerate(strips):
         panel, inner = Var("panel", "int32"), body.child()
         _panel(s, inner, strip, panel)
@@ -227,7 +232,8 @@ def _main(s: _Scene, strips: Sequence[_Strip], symbol: str) -> Any:
 def _panels(problem: Problem, isa: Isa) -> list[int]:
     """Heights worth trying, in vectors: 8 accumulators hide the latency, less where there is not a panel for each thread."""
     vectors = -(-problem.m // isa.lanes)
-    most = max(1, min(8, isa.registers // 2, vectors // problem.threads))
+    wide = 8 if problem.batch * problem.n == 1 else 4
+    most = max(1, min(wide, isa.registers // 4, vectors // problem.threads))
     return sorted({p for p in (most, 4, 2, 1) if p <= most}, reverse=True)
 
 
@@ -276,9 +282,7 @@ def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol:
     if not problem.pointwise or problem.op == "depthwise":
         raise ValueError(f"schedule vector cannot compute op {problem.op!r} with a window")
     values, columns, starts, strips = _pack(weight, config["panel"], isa.lanes, bool(config["list"]))
-    sides = min(problem.batch * problem.n, max(1, (isa.registers - 2) // config["panel"]))
-    accumulators = max(config["panel"] * sides, _CHAINS)
-    listed = bool(config["list"])
+    listed, vector = bool(config["list"]), f"float32x{isa.lanes}"
     scene = _Scene(
         problem=problem,
         lanes=isa.lanes,
@@ -290,7 +294,7 @@ def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol:
         bias=Array.make("bias", (problem.m,)) if problem.epilogue.bias else None,
         residual=Array.make("residual", problem.y_shape) if problem.epilogue.residual else None,
         y=Array.make("Y", problem.y_shape),
-        acc=tirx.decl_buffer((accumulators,), f"float32x{isa.lanes}", name="acc", scope="local"),
+        acc=tuple(tirx.decl_buffer((1,), vector, name="acc") for _ in range(max(isa.registers, _CHAINS))),
     )
     constants: tuple[NDArray[Any], ...] = (values, columns, starts) if listed else (values,)
     return Code(_main(scene, strips, symbol), constants, pipeline="straight")

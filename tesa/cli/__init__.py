@@ -6,6 +6,7 @@ Exit codes: 0 ok; 1 a check failed; 2 wrong use; 3 unsupported; 70 a defect of t
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
@@ -51,14 +52,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else 0
     except KeyboardInterrupt:
         return _fail("stopped by Ctrl-C; no half-written file was left behind", INTERRUPTED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would complain at its end
-        return BROKEN_PIPE
     except TesaError as error:
         return _fail(str(error), error.exit_code, error, words)
-    except OSError as error:
-        return _fail(str(error), UsageError.exit_code, error, words)
     except Exception as error:
+        if isinstance(error, OSError) and (error.filename is not None or error.errno == errno.ENOSPC):
+            return _fail(str(error), UsageError.exit_code, error, words)  # a file or disk of the user's
         text = f"{type(error).__name__}: {error}".strip().splitlines()[0]
         return _fail(f"{text} (a defect of tesa; the same command with -vv shows where)", DEFECT, error, words)
 
@@ -71,7 +69,11 @@ def _run(words: Sequence[str]) -> int:
     _set_up_logging(args)
     with guarded_stdout(args.json):
         outcome: Outcome = args.run(args)
-    emit(outcome, as_json=args.json)
+    try:
+        emit(outcome, as_json=args.json)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes once more at its end, and would complain
+        return BROKEN_PIPE
     return _fail(outcome.failure, 1) if outcome.failure else 0
 
 

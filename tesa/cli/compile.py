@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
 from tesa.cli.options import add_model_inputs, add_threads, positive
 from tesa.cli.verb import Outcome, Verb
-from tesa.errors import UsageError
 
 
 def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("model", metavar="model.onnx", help="the model to compile")
-    parser.add_argument("-o", "--output", required=True, metavar="model.so", help="the library to write; model.json too")
+    parser.add_argument("-o", "--output", required=True, metavar="model.so", help="the library, with model.json beside")
     target = "x86 (this machine), x86:CPU, or TVM's own form (default: x86); see `tesa list targets`"
     parser.add_argument("--target", default="x86", metavar="TARGET", help=target)
     add_threads(parser, default=1)
@@ -27,18 +25,15 @@ def _arguments(parser: ArgumentParser) -> None:
 def _run(args: Namespace) -> Outcome:
     from tesa.progress import shown
 
-    output = Path(args.output)
-    if output.suffix in (".json", ".onnx"):
-        raise UsageError(f"cannot write {output}: the output is a library; give a name that ends in .so")
     with shown(sys.stderr, quiet=args.quiet or args.json) as progress:
-        from tesa.compile import compile_model
+        from tesa.compiler import compile_model
         from tesa.report.plain import plain
         from tesa.report.plan import compiled_view
 
         compiled = compile_model(
             args.model,
             target=args.target,
-            output=output,
+            output=args.output,
             threads=args.threads,
             log=args.log,
             shapes=dict(args.shape),
@@ -56,9 +51,10 @@ VERB = Verb(
     help="compile an ONNX model into a library for one target",
     examples=(
         ("tesa compile model.onnx -o model.so", "for this machine, one thread; kernels are chosen by measured time"),
-        ("tesa compile model.onnx -o model.so --target x86:cascadelake --threads 2 --log tuning_logs", "and keep the times"),
-        ("tesa compile model.onnx -o model.so --shape image=1,3,224,224 --mask masks.npz", "set sizes; apply masks first"),
-        ("tesa compile model.onnx -o model.so --no-measure", "quickly, by estimate, as on another machine"),
+        ("tesa compile model.onnx -o model.so --threads 2 --log logs", "for two threads; keep the measured times"),
+        ("tesa compile model.onnx -o model.so --target x86:haswell --no-measure", "for another CPU, by estimate"),
+        ("tesa compile model.onnx -o model.so --shape image=1,3,224,224", "where the file leaves a size open"),
+        ("tesa compile model.onnx -o model.so --mask masks.npz", "with weights pruned first"),
     ),
     arguments=_arguments,
     run=_run,

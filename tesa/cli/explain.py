@@ -17,14 +17,18 @@ if TYPE_CHECKING:
 
 def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("model", metavar="model.so", help="a compiled model; or its model.json")
-    parser.add_argument("layer", metavar="LAYER", nargs="?", help="the layer to explain; without it: all of them in a table")
+    parser.add_argument("layer", metavar="LAYER", nargs="?", help="the layer to explain; without it: all in a table")
+    parser.add_argument("--plot", metavar="OUT.png", help="draw how much faster than dense each layer is")
 
 
 def _run(args: Namespace) -> Outcome:
     from tesa.report.plain import plain
     from tesa.report.plan import explanation, plan_table
+    from tesa.report.plots import plot_speedups
 
     plan = read_plan(Path(args.model))
+    if args.plot is not None:
+        plot_speedups(plan, args.plot)
     if args.layer is None:
         return Outcome(plan.to_json(), lambda: [plan_table(plan)])
     layer = _find(plan, args.layer, args.model)
@@ -65,6 +69,7 @@ VERB = Verb(
         ("tesa explain model.so", "all layers and their kernels"),
         ("tesa explain model.so block3.pointwise", "what is known of one layer, and every candidate with its time"),
         ("tesa explain model.so block3.pointwise --json", "the same for a program"),
+        ("tesa explain model.so --plot gains.png", "a bar for each layer: how much faster than its dense self"),
     ),
     arguments=_arguments,
     run=_run,

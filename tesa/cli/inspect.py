@@ -15,13 +15,14 @@ def _arguments(parser: ArgumentParser) -> None:
 
 
 def _run(args: Namespace) -> Outcome:
-    from tesa.inspect import inspect_model
-    from tesa.report.inspection import inspection_view
-    from tesa.report.plain import plain
     from tesa.report.plots import check_plot_path, plot_masks
 
     if args.plot is not None:
         check_plot_path(args.plot)
+    from tesa.inspect import inspect_model
+    from tesa.report.inspection import inspection_view
+    from tesa.report.plain import plain
+
     inspection = inspect_model(args.model, shapes=dict(args.shape), masks=args.mask)
     if args.plot is not None:
         plot_masks(inspection.weights, args.plot)

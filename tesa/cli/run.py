@@ -11,7 +11,7 @@ from tesa.cli.verb import Outcome, Verb
 def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("model", metavar="model.so", help="a compiled model")
     parser.add_argument("-i", "--input", required=True, metavar="IN.npz", help="an array for each input, by its name")
-    parser.add_argument("-o", "--output", metavar="OUT.npz", help="where to write an array for each output, by its name")
+    parser.add_argument("-o", "--output", metavar="OUT.npz", help="where to write the outputs, by their names")
     add_threads(parser, default=None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,17 @@ class Anchor:
     source: Any
     weight: FloatArray
     window: Window | None = None
+
+
+@dataclass(frozen=True)
+class Known:
+    """What propagation found for a weight layer.
+
+    weight: in the place of its own, with more zeros. shift: (m,) what known constant inputs contribute to each output.
+    """
+
+    weight: NDArray[Any] | None = None
+    shift: FloatArray | None = None
 
 
 @dataclass
@@ -67,18 +79,26 @@ def op_name(expr: Any) -> str:
     return str(getattr(expr.op, "name", "")) if isinstance(expr, relax.Call) else ""
 
 
-def find_anchor(call: Any) -> Anchor | None:
-    """The weight layer that a call is, if it is one: matmul or conv2d with a constant float32 weight."""
+def find_anchor(call: Any, known: NDArray[Any] | None = None) -> Anchor | None:
+    """The weight layer that a call is, if it is one: matmul or conv2d with a constant float32 weight.
+
+    known takes the place of the call's own weight.
+    """
     name = op_name(call)
     if name == "relax.matmul":
-        weight = constant_of(call.args[1])
+        weight = _weight(call, known)
         if weight is not None and weight.ndim == 2 and weight.dtype == np.float32 and len(shape_of(call.args[0])) >= 2:
             return Anchor("linear", call, call.args[0], np.ascontiguousarray(weight.T))
     if name == "relax.nn.conv2d" and call.attrs.data_layout == "NCHW" and call.attrs.kernel_layout == "OIHW":
-        weight = constant_of(call.args[1])
+        weight = _weight(call, known)
         if weight is not None and weight.dtype == np.float32:
             return _convolution(call, weight)
     return None
+
+
+def _weight(call: Any, known: NDArray[Any] | None) -> NDArray[Any] | None:
+    own = constant_of(call.args[1])
+    return own if own is None or known is None else known
 
 
 def _convolution(call: Any, weight: FloatArray) -> Anchor:
@@ -108,7 +128,7 @@ def _pair(values: Any) -> tuple[int, int]:
     return first, second
 
 
-def find_chains(bindings: list[Any], outputs: set[Any]) -> list[Chain]:
+def find_chains(bindings: list[Any], outputs: set[Any], facts: Mapping[str, Known]) -> list[Chain]:
     """Every weight layer with the longest epilogue that its value's single use allows."""
     consumers: dict[Any, list[Any]] = {}
     for binding in bindings:
@@ -116,9 +136,10 @@ def find_chains(bindings: list[Any], outputs: set[Any]) -> list[Chain]:
             consumers.setdefault(used, []).append(binding)
     chains = []
     for binding in bindings:
-        anchor = find_anchor(binding.value)
+        known = facts.get(binding.var.name, Known())
+        anchor = find_anchor(binding.value, known.weight)
         if anchor is not None:
-            chain = Chain(anchor, binding.var, binding.var)
+            chain = Chain(anchor, binding.var, binding.var, bias=known.shift)
             while _extend(chain, consumers.get(chain.last, []), outputs):
                 pass
             chains.append(chain)

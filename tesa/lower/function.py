@@ -10,7 +10,7 @@ from typing import Any
 import tvm
 from tvm import relax
 
-from tesa.lower.anchors import Chain, find_chains, op_name, shape_of
+from tesa.lower.anchors import Chain, Known, find_chains, op_name, shape_of
 from tesa.lower.emitter import Emitter
 from tesa.lower.layout import Value, features_outer, identity
 from tesa.lower.operators import lower_operator, plain_argument
@@ -23,13 +23,15 @@ PLACEHOLDER = "tesa.layer."
 class WeightLayer:
     """A layer whose kernel is to be generated.
 
-    result: the source variable that the fused kernel computes; layout: the logical axis that each stored axis holds.
+    source, result: the source variables of its matmul or convolution and of what the fused kernel computes;
+    layout: the logical axis that each stored axis of the result holds.
     """
 
     name: str
     problem: Problem
     weight: FloatArray
     bias: FloatArray | None
+    source: str
     result: str
     layout: tuple[int, ...]
 
@@ -47,15 +49,16 @@ class Lowered:
     layers: tuple[WeightLayer, ...]
 
 
-def lower(mod: Any, names: Mapping[str, str], threads: int = 1) -> Lowered:
+def lower(mod: Any, names: Mapping[str, str], threads: int = 1, facts: Mapping[str, Known] | None = None) -> Lowered:
     """Lower the module's main function.
 
-    names gives the layer name of a source variable, where it has one. Inputs and outputs stay row-major.
+    names gives the layer name of a source variable, where it has one; facts what propagation found for the variable
+    that a layer's matmul or convolution is bound to. Inputs and outputs stay row-major.
     """
     main = mod["main"]
     bindings = [binding for block in main.body.blocks for binding in block.bindings]
     outputs = set(_fields(main.body.body, bindings))
-    chains = find_chains(bindings, outputs)
+    chains = find_chains(bindings, outputs, facts or {})
     heads = {chain.last: chain for chain in chains}
     absorbed = {var for chain in chains for var in chain.absorbed}
     builder = relax.BlockBuilder()
@@ -159,7 +162,7 @@ def _emit_layer(
         threads=threads,
     )
     name = names.get(chain.first.name, "") or f"layer{index}"
-    layer = WeightLayer(name, problem, chain.weight, chain.bias, chain.last.name, perm)
+    layer = WeightLayer(name, problem, chain.weight, chain.bias, chain.first.name, chain.last.name, perm)
     args = [x.expr]
     if chain.residual is not None:
         args.append(emitter.to(emitter.value(chain.residual), perm).expr)

@@ -15,7 +15,7 @@ from tesa.report.table import table
 from tesa.report.times import chosen, layer_times
 
 if TYPE_CHECKING:
-    from tesa.compile import CompiledModel
+    from tesa.compiler import CompiledModel
 
 _COLUMNS = ("layer", "op", "shape", "pattern", "sparsity", "kernel", "ms", "dense ms", "speed-up", "note")
 _NUMBERS = ("sparsity", "ms", "dense ms", "speed-up")

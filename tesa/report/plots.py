@@ -88,9 +88,9 @@ def density(weight: NDArray[Any], most: int = _PIXELS) -> NDArray[np.float64]:
     >>> density(np.array([[0, 2, 0, 0], [1, 3, 0, 0]]), most=2).tolist()
     [[0.5, 0.0], [1.0, 0.0]]
     """
-    matrix = (weight.reshape(weight.shape[0], -1) if weight.ndim > 1 else weight.reshape(1, -1)) != 0
-    if not matrix.size:
+    if not weight.size:
         return np.zeros((1, 1))
+    matrix = (weight.reshape(weight.shape[0], -1) if weight.ndim > 1 else weight.reshape(1, -1)) != 0
     return _pool(_pool(matrix.astype(np.float64), most).T, most).T
 
 
@@ -120,5 +120,7 @@ def _figure(width: float, height: float) -> Any:
 def _save(figure: Any, path: str | os.PathLike[str]) -> None:
     form = Path(path).suffix.lower().removeprefix(".")
     metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[form]
-    with atomic_path(path) as aside:
+    import matplotlib
+
+    with atomic_path(path) as aside, matplotlib.rc_context({"svg.hashsalt": "tesa"}):  # the same ids every time
         figure.savefig(aside, format=form, dpi=150, metadata=metadata)

@@ -19,6 +19,4 @@ def verify_view(result: VerifyResult) -> Iterator[RenderableType]:
     for heading, items in (("output", result.outputs), ("layer", result.layers)):
         if items:
             rows = [(item.name, error(item.max_abs), error(item.max_rel), verdict(item.ok)) for item in items]
-            yield table(
-                (heading, "largest difference", "relative", ""), rows, right=("largest difference", "relative")
-            )
+            yield table((heading, "largest difference", "relative", ""), rows, right=("largest difference", "relative"))

@@ -13,6 +13,7 @@ import numpy as np
 from tesa.errors import UsageError
 from tesa.runtime.model import Array, Model, TensorInfo
 from tesa.runtime.peers import onnxruntime_call
+from tesa.runtime.trace import trace
 
 
 @dataclass(frozen=True)
@@ -126,24 +127,8 @@ def _times(name: str, samples: list[float], count: int) -> Times:
 
 def profile_layers(model: Model, prepared: Sequence[Any], runs: int) -> tuple[LayerTime, ...]:
     """Time every kernel inside the model, with a clock read before and after each call."""
-    stamps: list[tuple[str, bool, int]] = []
-
-    def note(_function: object, name: str, before: bool, _result: object, *_args: object) -> None:
-        stamps.append((name, before, time.perf_counter_ns()))
-
-    samples: list[list[float]] = []
-    symbols: list[str] = []
-    with model.instrumented(note):
-        for _ in range(runs):
-            stamps.clear()
-            model.execute(prepared)
-            kept = [(a, b) for a, b in zip(stamps[::2], stamps[1::2], strict=True) if not a[0].startswith("vm.")]
-            symbols = [a[0] for a, _ in kept]
-            samples.append([(b[2] - a[2]) / 1e6 for a, b in kept])
-    medians = np.median(np.array(samples), axis=0)
+    rounds = trace(model, prepared, runs)
+    medians = np.median(np.array([[call.ms for call in calls] for calls in rounds]), axis=0)
     total = float(medians.sum()) or 1.0
-    names = [layer.layer for layer in model.plan.layers]
-    if len(names) != len(symbols):
-        names = symbols
-    rows = zip(names, symbols, medians, strict=True)
-    return tuple(LayerTime(name, symbol, float(ms), float(ms) / total) for name, symbol, ms in rows)
+    names = [(call.layer.layer if call.layer else call.symbol, call.symbol) for call in rounds[-1]]
+    return tuple(LayerTime(*name, float(ms), float(ms) / total) for name, ms in zip(names, medians, strict=True))

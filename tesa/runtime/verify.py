@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from tesa.plan import LayerPlan
 from tesa.runtime.bench import random_feeds
 from tesa.runtime.model import Array, Model
 from tesa.runtime.peers import reference_outputs
+from tesa.runtime.trace import trace
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,10 @@ def verify(
     missing = [info.name for info in model.outputs if info.name not in expected]
     if missing:
         raise UsageError(f"{ref_onnx}: has no output {', '.join(missing)}; is it the model this was compiled from?")
-    results, inner = _run(model, arrays, layers)
+    results = model(arrays)
     outputs = tuple(compare(name, got, expected[name], atol, rtol) for name, got in results.items())
-    compared = tuple(
-        compare(layer.layer, got, expected[layer.tensor], atol, rtol) for layer, got in zip(layers, inner, strict=True)
-    )
+    inner = _results(model, arrays, {layer.layer for layer in layers}) if layers else []
+    compared = tuple(compare(layer.layer, got, expected[layer.tensor], atol, rtol) for layer, got in inner)
     return VerifyResult(outputs, compared)
 
 
@@ -84,25 +84,15 @@ def compare(name: str, got: Array, expected: Array, atol: float, rtol: float) ->
     return Comparison(name, largest, largest / scale, ok)
 
 
-def _run(
-    model: Model, arrays: Mapping[str, Array], layers: Sequence[LayerPlan]
-) -> tuple[dict[str, Array], list[Array]]:
-    """The outputs, and the results of the wanted layers in row-major layout, taken as each kernel returns."""
-    kernels: list[Array] = []
+def _results(model: Model, arrays: Mapping[str, Array], names: set[str]) -> list[tuple[LayerPlan, Array]]:
+    """The results of the wanted layers in row-major layout, taken as each kernel returns."""
 
-    def note(_function: object, name: str, before: bool, _result: object, *args: Any) -> None:
-        if not before and not name.startswith("vm."):
-            kernels.append(np.array(np.from_dlpack(args[-1])) if wanted.get(len(kernels)) else np.empty(0))
+    def copy(tensor: Any) -> Array:
+        return np.array(np.from_dlpack(tensor))
 
-    prepared = model.prepare(arrays)
-    if not layers:
-        return model.collect(model.execute(prepared)), []
-    names = {layer.layer for layer in layers}
-    wanted = {place: layer.layer in names for place, layer in enumerate(model.plan.layers)}
-    with model.instrumented(note):
-        results = model.collect(model.execute(prepared))
-    taken = [(layer, kernels[place]) for place, layer in enumerate(model.plan.layers) if layer.layer in names]
-    return results, [np.ascontiguousarray(array.transpose(_back(layer.layout))) for layer, array in taken]
+    (calls,) = trace(model, model.prepare(arrays), keep=lambda layer: copy if layer.layer in names else None)
+    wanted = [(call.layer, call.result) for call in calls if call.layer is not None and call.layer.layer in names]
+    return [(layer, np.ascontiguousarray(result.transpose(_back(layer.layout)))) for layer, result in wanted]
 
 
 def _back(layout: tuple[int, ...]) -> tuple[int, ...]:

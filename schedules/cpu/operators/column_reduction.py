@@ -11,13 +11,11 @@ from typing import Any
 
 from tesa.schedules.cpu.operators import marks
 from tesa.schedules.cpu.operators.rows import Rows, find_rows, move_into_rows, split_off_start
-from tesa.schedules.cpu.operators.rules import rule
 from tesa.schedules.types import Isa
 
 _WIDEST = 4
 
 
-@rule("column_reduction")
 def column_reduction(func: Any, isa: Isa) -> Any:
     """Reductions over an outer axis while another one is contiguous: a vector of columns at a time."""
     found = find_rows(func)

@@ -25,4 +25,5 @@ def nanoseconds(stmt: Any) -> float:
         return 0.0
     steps = len(collect(stmt.value, (tirx.Add, tirx.Sub, tirx.Mul, tirx.Div, tirx.Max, tirx.Min)))
     accesses = 1 + len(collect(stmt.value, ir.TensorLoad))
-    return _ACCESS_NS * accesses + _STEP_NS * steps + _CALL_NS * len(collect(stmt.value, ir.Call))
+    lanes = int(stmt.value.ty.dtype.lanes)
+    return lanes * _ACCESS_NS * accesses + _STEP_NS * steps + _CALL_NS * len(collect(stmt.value, ir.Call))

@@ -12,7 +12,6 @@ from typing import Any
 
 from tvm.s_tir.schedule import ScheduleError
 
-from tesa.schedules.cpu.operators.rules import rule
 from tesa.schedules.cpu.operators.stages import (
     annotate_nest,
     has_conditions,
@@ -26,7 +25,6 @@ from tesa.schedules.types import Isa
 _HEAVY = 10
 
 
-@rule("elementwise")
 def elementwise(func: Any, isa: Isa) -> Any:
     """One vector loop over the output for a whole chain of element-wise, broadcast, copy or gather steps."""
     schedule = new_schedule(func)

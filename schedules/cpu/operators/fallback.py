@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from tesa.schedules.cpu.operators import marks
-from tesa.schedules.cpu.operators.rules import rule
 from tesa.schedules.cpu.operators.stages import annotate_nest, has_conditions, new_schedule, read_stages
 from tesa.schedules.types import Isa
 
 
-@rule("fallback")
 def fallback(func: Any, isa: Isa) -> Any:
     """Block by block: reductions with vector accumulators or over a vector of outputs, all else vectorized."""
     schedule = new_schedule(func)

@@ -1,13 +1,15 @@
 """A reduction over a contiguous axis, turned into vector accumulators.
 
 before:  for r in N: acc = acc + x[r]
-after:   v[0:W] = 0; for r in N // W: v[0:W] += x[r * W : r * W + W]; v[0 : N % W] += the rest
-         v[0 : W/2] += v[W/2 : W]; ... ; acc = acc + v[0]
-W is a power of two of several registers, so that the latency of one addition is hidden behind the others.
+after:   v0 .. v3 = 0 (vectors of W); for r in N // 4W: v0 += x[4W r : 4W r + W]; v1 += ...; v2 += ...; v3 += ...
+         v0 += x[N - W : N] where not yet counted; v = (v0 + v1) + (v2 + v3); halves of v added until one is left
+Four accumulators hide the latency of one addition behind the others. The end of the axis is read as a whole vector
+that reaches back into what is already counted, those lanes being replaced by the operation's identity.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,7 @@ from tvm import ir, tirx
 
 from tesa.schedules.cpu.operators.tree import const_int, index, mentions, same, substitute
 
+_ACCUMULATORS = 4
 _OPERATIONS = (tirx.Add, tirx.Max, tirx.Min, tirx.Mul)
 
 
@@ -53,54 +56,88 @@ def find_update(stmt: Any, variables: list[Any]) -> Update | None:
     return None
 
 
-def reduce_in_lanes(nest: list[Any], update: Update, most: int) -> Any:
-    """The statement that does a nest of reduction loops (outermost first) with at most `most` lanes."""
+def reduce_in_lanes(nest: list[Any], update: Update, lanes: int) -> Any:
+    """The statement that does a nest of reduction loops (outermost first) in vectors of at most `lanes` elements."""
     inner = nest[-1]
     extent = const_int(inner.extent) or 1
     width = 1
-    while width * 2 <= min(most, extent):
+    while width * 2 <= min(lanes, extent):
         width *= 2
-    partial = tirx.decl_buffer([index(width)], str(update.value.ty.dtype), name="partial", scope="local")
-    steps = [_chunk(inner, update, partial, width, extent // width, 0)]
-    if extent % width:
-        steps.append(_chunk(inner, update, partial, extent % width, 1, extent - extent % width))
-    body = _sequence(steps)
+    count = extent // width
+    dtype = str(update.value.ty.dtype)
+    partial = [
+        tirx.decl_buffer([index(width)], dtype, name="partial", scope="local") for _ in range(min(_ACCUMULATORS, count))
+    ]
+    body = _sequence(_pieces(inner, update, partial, width, extent))
     for loop in reversed(nest[:-1]):
         body = tirx.For(loop.loop_var, loop.min, loop.extent, tirx.ForKind.SERIAL, body)
-    clear = _lanes(width, lambda lane: tirx.BufferStore(partial, update.identity(), [lane]))
-    parts = [tirx.AllocBuffer(partial), clear, body]
-    while width > 1:
-        width //= 2
-        parts.append(_lanes(width, lambda lane, half=width: _join(update, partial, lane, lane + index(half))))
-    own = tirx.BufferLoad(update.buffer, list(update.at))
-    total = update.join(own, tirx.BufferLoad(partial, [index(0)]))
-    parts.append(tirx.BufferStore(update.buffer, total, list(update.at)))
-    return _sequence(parts)
+    allocate = [tirx.AllocBuffer(buffer) for buffer in partial]
+    clear = [_whole(buffer, width, lambda lane: update.identity()) for buffer in partial]
+    return _sequence([*allocate, *clear, body, *_total(update, partial, width)])
 
 
-def _chunk(loop: Any, update: Update, partial: Any, width: int, count: int, start: int) -> Any:
+def _pieces(loop: Any, update: Update, partial: list[Any], width: int, extent: int) -> list[Any]:
+    """Rounds over all accumulators, then single vectors, then one that ends with the axis and counts only its end."""
+    ways = len(partial)
+    rounds, vectors = extent // (width * ways), extent // width
     step = tirx.Var(loop.loop_var.name + "_o", loop.loop_var.ty.dtype)
 
-    def body(lane: Any) -> Any:
-        at = index(start) + step * index(width) + lane if count > 1 else index(start) + lane
-        value = substitute(update.value, [(loop.loop_var, at)])
-        own = tirx.BufferLoad(partial, [lane])
-        return tirx.BufferStore(partial, update.join(own, value), [lane])
+    def at(start: Any, lane: Any) -> Any:
+        return substitute(update.value, [(loop.loop_var, start + lane)])
 
-    stmt = _lanes(width, body)
-    return tirx.For(step, index(0), index(count), tirx.ForKind.SERIAL, stmt) if count > 1 else stmt
+    def add(buffer: Any, start: Any) -> Any:
+        return _whole(buffer, width, lambda lane: update.join(tirx.BufferLoad(buffer, [lane]), at(start, lane)))
+
+    base = step * index(width * ways) if rounds > 1 else index(0)
+    body = _sequence([add(buffer, base + index(i * width)) for i, buffer in enumerate(partial)])
+    pieces = [tirx.For(step, index(0), index(rounds), tirx.ForKind.SERIAL, body) if rounds > 1 else body]
+    pieces += [add(partial[i % ways], index(i * width)) for i in range(rounds * ways, vectors)]
+    rest = extent % width
+    if rest:
+
+        def end(lane: Any) -> Any:
+            value = tirx.Select(lane >= index(width - rest), at(index(extent - width), lane), update.identity())
+            return update.join(tirx.BufferLoad(partial[0], [lane]), value)
+
+        pieces.append(_whole(partial[0], width, end))
+    return pieces
 
 
-def _join(update: Update, partial: Any, lane: Any, other: Any) -> Any:
-    value = update.join(tirx.BufferLoad(partial, [lane]), tirx.BufferLoad(partial, [other]))
-    return tirx.BufferStore(partial, value, [lane])
+def _total(update: Update, partial: list[Any], width: int) -> list[Any]:
+    """Join the accumulators, then the halves of the one that is left, in registers, down to one element."""
+    statements: list[Any] = []
+
+    def bind(value: Any) -> Any:
+        name = tirx.Var("t", value.ty.dtype)
+        statements.append(tirx.Bind(name, value))
+        return name
+
+    at = index(0) if width == 1 else tirx.Ramp(index(0), index(1), width)
+    values = [tirx.BufferLoad(buffer, [at]) for buffer in partial]
+    while len(values) > 1:
+        values = [bind(update.join(*pair)) if len(pair) > 1 else pair[0] for pair in _pairs(values)]
+    value = bind(values[0])
+    while width > 1:
+        width //= 2
+        value = bind(update.join(_take(value, range(width)), _take(value, range(width, 2 * width))))
+    own = tirx.BufferLoad(update.buffer, list(update.at))
+    return [*statements, tirx.BufferStore(update.buffer, update.join(own, value), list(update.at))]
 
 
-def _lanes(width: int, body: Any) -> Any:
+def _pairs(values: list[Any]) -> list[list[Any]]:
+    return [values[i : i + 2] for i in range(0, len(values), 2)]
+
+
+def _take(vector: Any, picks: range) -> Any:
+    return tirx.Shuffle([vector], [tirx.IntImm("int32", pick) for pick in picks])
+
+
+def _whole(buffer: Any, width: int, value: Callable[[Any], Any]) -> Any:
+    """buffer[0 : width] = value(lane) as one vector store."""
     if width == 1:
-        return body(index(0))
+        return tirx.BufferStore(buffer, value(index(0)), [index(0)])
     lane = tirx.Var("lane", "int64")
-    return tirx.For(lane, index(0), index(width), tirx.ForKind.VECTORIZED, body(lane))
+    return tirx.For(lane, index(0), index(width), tirx.ForKind.VECTORIZED, tirx.BufferStore(buffer, value(lane), [lane]))
 
 
 def _sequence(parts: list[Any]) -> Any:

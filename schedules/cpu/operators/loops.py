@@ -85,9 +85,10 @@ class LoopRewriter:
 
     def _peel(self, loop: Any, extent: int) -> Any:
         pieces = []
-        for low, high in segments(loop.body, loop.loop_var, extent):
+        unrolled = unroll(loop.body)
+        for low, high in segments(unrolled, loop.loop_var, extent):
             var = tirx.Var(loop.loop_var.name, loop.loop_var.ty.dtype)
-            part = substitute(loop.body, [(loop.loop_var, index(low) if high - low == 1 else var + index(low))])
+            part = substitute(unrolled, [(loop.loop_var, index(low) if high - low == 1 else var + index(low))])
             if high - low == 1:
                 pieces.append(self.visit(part))
                 continue
@@ -100,7 +101,7 @@ class LoopRewriter:
 
     def _vector(self, loop: Any, extent: int, lanes: int) -> Any:
         parallel = self._start_parallel(loop, extent // lanes)
-        body = Unroller(self).visit(loop.body)
+        body = unroll(loop.body)
         pieces: list[Any] = []
         for low, high in segments(body, loop.loop_var, extent):
             at = low
@@ -114,23 +115,18 @@ class LoopRewriter:
         return _sequence(pieces)
 
 
-class Unroller:
-    """Inside a vector loop only loops marked for unrolling are changed; all else stays as it is."""
-
-    def __init__(self, owner: LoopRewriter) -> None:
-        self.owner = owner
-
-    def visit(self, stmt: Any) -> Any:
-        if isinstance(stmt, tirx.For):
-            if marks.UNROLL in stmt.annotations:
-                count = const_int(stmt.extent) or 0
-                bodies = [substitute(stmt.body, [(stmt.loop_var, index(i))]) for i in range(count)]
-                return _sequence([self.visit(body) for body in bodies])
-            kind = tirx.ForKind.SERIAL
-            return tirx.For(stmt.loop_var, stmt.min, stmt.extent, kind, self.visit(stmt.body))
-        if isinstance(stmt, tirx.SeqStmt):
-            return tirx.SeqStmt([self.visit(part) for part in stmt.seq])
-        return stmt
+def unroll(stmt: Any) -> Any:
+    """stmt with every loop that is marked for it written out."""
+    if isinstance(stmt, tirx.For):
+        if marks.UNROLL in stmt.annotations:
+            count = const_int(stmt.extent) or 0
+            bodies = [substitute(stmt.body, [(stmt.loop_var, index(i))]) for i in range(count)]
+            return _sequence([unroll(body) for body in bodies])
+        body = unroll(stmt.body)
+        return tirx.For(stmt.loop_var, stmt.min, stmt.extent, stmt.kind, body, annotations=stmt.annotations)
+    if isinstance(stmt, tirx.SeqStmt):
+        return tirx.SeqStmt([unroll(part) for part in stmt.seq])
+    return stmt
 
 
 def melt(loop: Any) -> Any:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import tvm
-from tvm import ir, tirx
+from tvm import ir, s_tir, tirx
 from tvm.s_tir import transform as blocks
 from tvm.tirx import transform as flat
 
+from tesa.schedules.cpu.operators.division import multiply_by_reciprocals
 from tesa.schedules.cpu.operators.loops import LoopRewriter
 from tesa.schedules.cpu.operators.strided import even_odd_loads
 from tesa.schedules.cpu.operators.tree import rewrite
@@ -33,9 +34,14 @@ def lower(func: Any, lanes: int, threads: int) -> Any:
     func = _apply(unaligned(func), _FLATTEN)
     func = func.with_body(LoopRewriter(lanes, threads).visit(func.body))
     func = _apply(func, _CLEAN)
-    func = func.with_body(hoist_allocations(rewrite_math(func.body)))
+    func = func.with_body(hoist_allocations(rewrite_math(multiply_by_reciprocals(func.body))))
     func = _apply(func, (blocks.ConvertSSA, flat.VectorizeLoop))
-    return func.with_body(even_odd_loads(func.body))
+    return func.with_body(_root(even_odd_loads(func.body)))
+
+
+def _root(body: Any) -> Any:
+    """body in a root S-block: Relax looks for one in every function of a module that it builds."""
+    return s_tir.SBlockRealize([], True, s_tir.SBlock([], [], [], "root", body))
 
 
 def _apply(func: Any, passes: Any) -> Any:

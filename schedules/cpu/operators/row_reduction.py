@@ -11,16 +11,13 @@ from typing import Any
 
 from tesa.schedules.cpu.operators import marks
 from tesa.schedules.cpu.operators.rows import find_rows, move_into_rows, split_off_start
-from tesa.schedules.cpu.operators.rules import rule
 from tesa.schedules.cpu.operators.stages import steps
 from tesa.schedules.cpu.operators.tree import const_int
 from tesa.schedules.types import Isa
 
-_ACCUMULATORS = 4
 _HEAVY = 10
 
 
-@rule("row_reduction")
 def row_reduction(func: Any, isa: Isa) -> Any:
     """Reductions over the contiguous axis (softmax, layer norm, mean, global pooling): a row at a time in vectors."""
     found = find_rows(func)
@@ -30,7 +27,7 @@ def row_reduction(func: Any, isa: Isa) -> Any:
     for stage in found.stages:
         if stage.reduce:
             for loop in split_off_start(schedule, stage):
-                schedule.annotate(loop, marks.LANES, isa.lanes * _ACCUMULATORS)
+                schedule.annotate(loop, marks.LANES, isa.lanes)
             continue
         inner = [loop for loop in schedule.get_loops(stage.block) if const_int(schedule.get(loop).extent) != 1]
         if inner:

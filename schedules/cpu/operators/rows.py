@@ -9,6 +9,7 @@ from typing import Any
 from tvm.s_tir.schedule import ScheduleError
 
 from tesa.schedules.cpu.operators import marks
+from tesa.schedules.cpu.operators.softmax import mark_nonpositive
 from tesa.schedules.cpu.operators.stages import Stage, inline_cheap, new_schedule, read_stages
 from tesa.schedules.cpu.operators.tree import loads
 
@@ -30,7 +31,7 @@ class Rows:
 
 def find_rows(func: Any) -> Rows | None:
     """Read a function that reduces; None where it has no reduction, more than one output, or no common rows."""
-    schedule = new_schedule(func)
+    schedule = new_schedule(mark_nonpositive(func, new_schedule(func)))
     stages = read_stages(schedule)
     if stages is None or sum(stage.is_output for stage in stages) != 1 or not stages[-1].is_output:
         return None

@@ -1,4 +1,4 @@
-"""The ordered list of rules. A rule schedules one kind of operator and answers None for all others."""
+"""What a rule is: it schedules one kind of operator and answers None for all others."""
 
 from __future__ import annotations
 
@@ -20,20 +20,6 @@ class Rule:
     apply: Apply
 
 
-_RULES: list[Rule] = []
-
-
-def rule(name: str) -> Callable[[Apply], Apply]:
-    """Add the decorated function to the end of the list; its docstring's first line is the summary."""
-
-    def register(apply: Apply) -> Apply:
-        summary = (apply.__doc__ or "").strip().splitlines()[0]
-        _RULES.append(Rule(name, summary, apply))
-        return apply
-
-    return register
-
-
-def rules() -> tuple[Rule, ...]:
-    """Every rule in the order in which it is asked."""
-    return tuple(_RULES)
+def make_rule(name: str, apply: Apply) -> Rule:
+    """A rule whose summary is the first line of its function's docstring."""
+    return Rule(name, (apply.__doc__ or "").strip().splitlines()[0], apply)

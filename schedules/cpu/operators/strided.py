@@ -20,7 +20,7 @@ def even_odd_loads(root: Any) -> Any:
         if not isinstance(at, tirx.Ramp) or const_int(at.stride) != 2 or len(load.indices) != 1:
             return load
         lanes = const_int(at.lanes)
-        if lanes is None or lanes < 4 or lanes % 2:
+        if lanes is None or lanes < 4:
             return load
         one = tirx.const(1, at.stride.ty.dtype)
         low = tirx.BufferLoad(load.source, [tirx.Ramp(at.base, one, lanes)])

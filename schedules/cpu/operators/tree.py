@@ -87,9 +87,8 @@ def flat_index(buffer: Any, indices: Sequence[Any]) -> Any | None:
         return None
     offset: Any = index(0)
     for size, position in zip(shape, indices, strict=True):
-        offset = offset * index(size) + tirx.Cast(INDEX, position) if position.ty.dtype != INDEX else (
-            offset * index(size) + position
-        )
+        wide = position if str(position.ty.dtype) == INDEX else tirx.Cast(INDEX, position)
+        offset = offset * index(size) + wide
     return offset
 
 

@@ -9,6 +9,7 @@ import tvm
 from tvm import ir, tirx
 
 from tesa.schedules.cpu import math
+from tesa.schedules.cpu.operators.softmax import exp_nonpositive, nonpositive
 from tesa.schedules.cpu.operators.tree import rewrite
 
 _FUNCTIONS: dict[str, Callable[[Any], Any]] = {
@@ -25,7 +26,11 @@ def rewrite_math(root: Any) -> Any:
 
     def change(call: Any) -> Any:
         function = _FUNCTIONS.get(getattr(call.op, "name", ""))
-        return call if function is None or str(call.ty.dtype) != "float32" else function(call.args[0])
+        if function is None or str(call.ty.dtype) != "float32":
+            return call
+        argument = call.args[0]
+        below = nonpositive(argument) if function is math.exp else None
+        return function(argument) if below is None else exp_nonpositive(below)
 
     return rewrite(root, ir.Call, change)
 

@@ -1,0 +1,267 @@
+"""Products of two activations: attention's scores and values, any order of the axes, with what is fused behind them.
+
+out[.., q, p] = f(sum over k of a[.., q, k] * b[.., k, p]), p the axis along which the output lies in memory.
+
+before:  for q, p, k: t[q, p] += a[q, k] * b[k, p];  for q, p: y[q, p] = f(t[q, p])
+after:   for p in tiles of V vectors, q in tiles of R rows:
+           acc[R][V] = 0
+           for k: load V vectors of b; for each row: broadcast a[q, k]; V fused multiply-adds
+           y = f(acc)
+R * V accumulators, V vectors of b and two broadcasts are in registers: 8 * 2 + 2 + 2 of 32 with AVX-512. Where b lies
+with k innermost it is transposed into a buffer first, once for each batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import ir, tirx
+
+from tesa.schedules.cpu.operators.emit import Access, Views, loop, sequence, tiles, vector_loop
+from tesa.schedules.cpu.operators.stages import Stage, inline_cheap, new_schedule, read_stages
+from tesa.schedules.cpu.operators.tiling import register_tile
+from tesa.schedules.cpu.operators.transpose import turn
+from tesa.schedules.cpu.operators.tree import index, loads, rewrite, same, substitute
+from tesa.schedules.types import Isa
+
+
+@dataclass(frozen=True)
+class Product:
+    """The product that a function computes. Axes are positions in the stage's iters; k is the last one.
+
+    scalar does not move along p, vector does. accumulator is the load in last's value that stands for the sum; to_last
+    says which iter of last each spatial iter of the product is (None: of extent 1).
+    """
+
+    product: Stage
+    last: Stage
+    scalar: Access
+    vector: Access
+    accumulator: Any
+    to_last: tuple[int | None, ...]
+    q: int | None
+    p: int
+
+    def extent(self, axis: int | None) -> int:
+        return 1 if axis is None else self.product.iters[axis][1]
+
+    @property
+    def k(self) -> int:
+        return self.product.iters[-1][1]
+
+
+def matmul(func: Any, isa: Isa) -> Any:
+    """Products of two activations (attention) in register tiles, with scaling, masks and activations fused."""
+    schedule = new_schedule(func)
+    stages = read_stages(schedule)
+    if stages is None or sum(bool(stage.reduce) for stage in stages) != 1:
+        return None
+    stages = inline_cheap(schedule, stages, everything=True)
+    views = Views()
+    found = _read(stages, views)
+    if found is None:
+        return None
+    return schedule.mod["main"].with_body(views.declare(_Writer(found, isa, views).nest()))
+
+
+def _read(stages: list[Stage], views: Views) -> Product | None:
+    if len(stages) > 2 or not stages[0].reduce or not stages[-1].is_output:
+        return None
+    product, last = stages[0], stages[-1]
+    factors = _factors(product)
+    mapped = _to_last(product, last)
+    if factors is None or mapped is None:
+        return None
+    accumulator, to_last = mapped
+    wide = [i for i, (_, extent) in enumerate(last.spatial) if extent > 1]
+    along = [i for i, axis in enumerate(to_last) if axis is not None and wide and axis == wide[-1]]
+    sides = [views.access(product, load) for load in factors]
+    if len(along) != 1 or sides[0] is None or sides[1] is None:
+        return None
+    p, k = along[0], len(product.iters) - 1
+    moving = [side for side in sides if side is not None and side.strides[p]]
+    still = [side for side in sides if side is not None and not side.strides[p]]
+    if len(moving) != 1 or 1 not in (moving[0].strides[p], moving[0].strides[k]):
+        return None
+    rows = [i for i in range(k) if i != p and still[0].strides[i] and not moving[0].strides[i]]
+    q = max(rows, key=lambda i: product.iters[i][1], default=None)
+    return Product(product, last, still[0], moving[0], accumulator, to_last, q, p)
+
+
+def _factors(stage: Stage) -> list[Any] | None:
+    """The two loads of buffer[..] = buffer[..] + one * other, all of them float32, over a single reduced axis."""
+    value = stage.store.value
+    if len(stage.reduce) != 1 or not isinstance(value, tirx.Add) or str(stage.buffer.dtype) != "float32":
+        return None
+    for own, term in ((value.a, value.b), (value.b, value.a)):
+        if isinstance(own, ir.TensorLoad) and own.source.same_as(stage.buffer) and isinstance(term, tirx.Mul):
+            both = [term.a, term.b]
+            if all(isinstance(side, ir.TensorLoad) and str(side.source.dtype) == "float32" for side in both):
+                return both
+    return None
+
+
+def _to_last(product: Stage, last: Stage) -> tuple[Any, tuple[int | None, ...]] | None:
+    """(accumulator load, iter of last for each spatial iter of product); None where the epilogue moves things about."""
+    plain = len(product.store.indices) == len(product.spatial) and all(
+        at.same_as(var) for at, (var, _) in zip(product.store.indices, product.spatial, strict=True)
+    )
+    if not plain:
+        return None
+    if last is product:
+        own = [load for load in loads(product.store.value) if load.source.same_as(product.buffer)]
+        return own[0], tuple(range(len(product.spatial)))
+    own = [load for load in loads(last.store.value) if load.source.same_as(product.buffer)]
+    if not own or any(not same(load, own[0]) for load in own[1:]):
+        return None
+    straight = len(last.store.indices) == len(last.spatial) and all(
+        at.same_as(var) or extent == 1 for at, (var, extent) in zip(last.store.indices, last.spatial, strict=True)
+    )
+    places: list[int | None] = []
+    for at, (_, extent) in zip(own[0].indices, product.spatial, strict=True):
+        match = [i for i, (var, _) in enumerate(last.spatial) if at.same_as(var)]
+        if extent > 1 and (len(match) != 1 or last.spatial[match[0]][1] != extent):
+            return None
+        places.append(match[0] if match and extent > 1 else None)
+    taken = [place for place in places if place is not None]
+    covered = all(i in taken for i, (_, extent) in enumerate(last.spatial) if extent > 1)
+    return (own[0], tuple(places)) if straight and covered and len(set(taken)) == len(taken) else None
+
+
+class _Writer:
+    """Writes the loops of one product."""
+
+    def __init__(self, found: Product, isa: Isa, views: Views) -> None:
+        self.found, self.isa = found, isa
+        self.out = views.of(found.last.buffer)
+        self.lanes = isa.lanes
+        self.height, self.vectors = register_tile(isa, found.extent(found.q), found.extent(found.p))
+        self.packed = found.vector.strides[found.p] != 1 and found.extent(found.p) > 1
+        if self.packed:
+            size = found.k * found.extent(found.p)
+            self.panel = tirx.decl_buffer([index(size)], "float32", name="panel")
+
+    def nest(self) -> Any:
+        found = self.found
+        batch = [i for i in range(len(found.product.spatial)) if i not in (found.q, found.p)]
+
+        def over(places: list[Any], axes: list[int]) -> Any:
+            if axes:
+                head, *tail = axes
+                return loop(f"b{head}", found.extent(head), lambda at: over(self._put(places, head, at), tail), True)
+            return self._matrix(places)
+
+        return over([index(0)] * len(found.product.iters), batch)
+
+    def _put(self, places: list[Any], axis: int | None, at: Any) -> list[Any]:
+        return [at if i == axis else place for i, place in enumerate(places)]
+
+    def _matrix(self, places: list[Any]) -> Any:
+        found = self.found
+        widths = [self.lanes * self.vectors] + ([self.lanes] if self.vectors > 1 else [])
+
+        def columns(start: Any, width: int) -> Any:
+            def rows(first: Any, height: int) -> Any:
+                return self._tile(self._put(self._put(places, found.p, start), found.q, first), width, height)
+
+            return tiles("q", found.extent(found.q), [self.height], rows, spatial=not self.packed)
+
+        body = tiles("p", found.extent(found.p), widths, columns, spatial=not self.packed)
+        if not self.packed:
+            return body
+        return tirx.SeqStmt([tirx.AllocBuffer(self.panel), self._pack(places), body])
+
+    def _pack(self, places: list[Any]) -> Any:
+        """panel[k, p] = vector operand[p, k], in square tiles and single elements at the edges."""
+        found, width = self.found, self.found.extent(self.found.p)
+        k = len(places) - 1
+        side = self.lanes
+        while side > min(width, found.k) and side > 1:
+            side //= 2
+
+        def tile(at_p: Any, at_k: Any, tall: int, wide: int) -> Any:
+            here = self._put(self._put(places, found.p, at_p), k, at_k)
+            step, start = found.vector.strides[found.p], found.vector.at(here)
+            if tall != side or wide != side or side < 4:
+                return loop("r", tall, lambda r: loop("c", wide, lambda c: tirx.BufferStore(
+                    self.panel, tirx.BufferLoad(found.vector.view, [start + r * index(step) + c]),
+                    [(at_k + c) * index(width) + at_p + r])))
+            rows = [
+                tirx.BufferLoad(found.vector.view, [tirx.Ramp(start + index(r * step), index(1), side)])
+                for r in range(side)
+            ]
+            return turn(rows, lambda c, row: tirx.BufferStore(
+                self.panel, row, [tirx.Ramp((at_k + index(c)) * index(width) + at_p, index(1), side)]))
+
+        return tiles("pp", width, [side], lambda at_p, tall: tiles(
+            "kk", found.k, [side], lambda at_k, wide: tile(at_p, at_k, tall, wide)))
+
+    def _tile(self, places: list[Any], width: int, height: int) -> Any:
+        widths = [self.lanes] * (width // self.lanes) + ([width % self.lanes] if width % self.lanes else [])
+        accumulators = [
+            [tirx.decl_buffer([index(lanes)], "float32", name=f"acc{r}_{v}", scope="local") for v, lanes in enumerate(widths)]
+            for r in range(height)
+        ]
+        every = [(r, v) for r in range(height) for v in range(len(widths))]
+        allocate = [tirx.AllocBuffer(accumulators[r][v]) for r, v in every]
+        clear = [self._write(accumulators[r][v], self._splat(tirx.FloatImm("float32", 0.0), widths[v])) for r, v in every]
+        multiply = loop("k", self.found.k, lambda at: self._step(places, at, widths, accumulators))
+        finish = [self._finish(places, r, v, widths[v], accumulators[r][v]) for r, v in every]
+        return sequence([*allocate, *clear, multiply, *finish])
+
+    def _step(self, places: list[Any], at: Any, widths: list[int], accumulators: list[list[Any]]) -> Any:
+        found, statements, operands = self.found, [], []
+        here = self._put(places, len(places) - 1, at)
+        for v, lanes in enumerate(widths):
+            shifted = self._put(here, found.p, here[found.p] + index(v * self.lanes))
+            name = tirx.Var(f"b{v}", self._dtype(lanes))
+            statements.append(tirx.Bind(name, self._operand(shifted, at, lanes)))
+            operands.append(name)
+        for r, row in enumerate(accumulators):
+            moved = self._put(here, found.q, here[found.q] + index(r)) if found.q is not None else here
+            name = tirx.Var(f"a{r}", "float32")
+            statements.append(tirx.Bind(name, found.scalar.vector(moved, 1)))
+            for v, lanes in enumerate(widths):
+                value = self._read_all(row[v], lanes) + self._splat(name, lanes) * operands[v]
+                statements.append(self._write(row[v], value))
+        return sequence(statements)
+
+    def _operand(self, places: list[Any], at: Any, lanes: int) -> Any:
+        found = self.found
+        if not self.packed:
+            return found.vector.vector(places, lanes)
+        start = at * index(found.extent(found.p)) + places[found.p]
+        return tirx.BufferLoad(self.panel, [start if lanes == 1 else tirx.Ramp(start, index(1), lanes)])
+
+    def _finish(self, places: list[Any], r: int, v: int, lanes: int, accumulator: Any) -> Any:
+        found, last = self.found, self.found.last
+        row = self._put(places, found.q, places[found.q] + index(r)) if found.q is not None else places
+
+        def store(lane: Any) -> Any:
+            moved = self._put(row, found.p, row[found.p] + index(v * self.lanes) + lane)
+            outer: list[Any] = [index(0)] * len(last.spatial)
+            for axis, place in zip(found.to_last, moved, strict=False):
+                if axis is not None:
+                    outer[axis] = place
+            pairs = [(var, at) for (var, _), at in zip(last.spatial, outer, strict=True)]
+            own = tirx.BufferLoad(accumulator, [lane])
+            value = own
+            if last is not found.product:
+                value = rewrite(last.store.value, ir.TensorLoad, lambda n: own if same(n, found.accumulator) else n)
+            return tirx.BufferStore(last.buffer, substitute(value, pairs), [substitute(i, pairs) for i in last.store.indices])
+
+        return vector_loop(lanes, store)
+
+    def _dtype(self, lanes: int) -> str:
+        return "float32" if lanes == 1 else f"float32x{lanes}"
+
+    def _splat(self, value: Any, lanes: int) -> Any:
+        return value if lanes == 1 else tirx.Broadcast(value, lanes)
+
+    def _read_all(self, buffer: Any, lanes: int) -> Any:
+        return tirx.BufferLoad(buffer, [index(0) if lanes == 1 else tirx.Ramp(index(0), index(1), lanes)])
+
+    def _write(self, buffer: Any, value: Any) -> Any:
+        lanes = int(value.ty.dtype.lanes)
+        return tirx.BufferStore(buffer, value, [index(0) if lanes == 1 else tirx.Ramp(index(0), index(1), lanes)])

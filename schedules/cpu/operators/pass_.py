@@ -1,0 +1,91 @@
+"""The pass over a module, and what it says about each function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tvm
+from tvm import tirx
+from tvm.s_tir.schedule import ScheduleError
+
+from tesa.schedules.cpu.operators.column_reduction import column_reduction
+from tesa.schedules.cpu.operators.elementwise import elementwise
+from tesa.schedules.cpu.operators.fallback import fallback
+from tesa.schedules.cpu.operators.lowering import lower
+from tesa.schedules.cpu.operators.marks import SCHEDULE
+from tesa.schedules.cpu.operators.matmul import matmul
+from tesa.schedules.cpu.operators.row_reduction import row_reduction
+from tesa.schedules.cpu.operators.rules import Rule, make_rule
+from tesa.schedules.cpu.operators.transpose import transpose
+from tesa.schedules.cpu.operators.window import window
+from tesa.schedules.types import Isa
+
+RULES: tuple[Rule, ...] = (
+    make_rule("matmul", matmul),
+    make_rule("window", window),
+    make_rule("transpose", transpose),
+    make_rule("elementwise", elementwise),
+    make_rule("row_reduction", row_reduction),
+    make_rule("column_reduction", column_reduction),
+    make_rule("fallback", fallback),
+)
+"""In the order in which they are asked. The special cases come first, the one that takes anything last."""
+
+UNSCHEDULED = "none"
+
+
+def ScheduleOperators(isa: Isa, threads: int = 1) -> Any:
+    """The module pass. threads: how many run a large operator; 1 leaves out every parallel loop.
+
+    Every PrimFunc with S-blocks, that is every legalised operator, is scheduled; a kernel without them stays as it is.
+    """
+
+    @tvm.transform.module_pass(opt_level=0, name="ScheduleOperators")
+    def run(module: Any, context: Any) -> Any:
+        changed = {
+            name: schedule_function(func, isa, threads)
+            for name, func in module.functions_items()
+            if isinstance(func, tirx.PrimFunc) and not describe(func)
+        }
+        module = tvm.IRModule(dict(module.functions_items()), attrs=module.attrs, global_infos=module.global_infos)
+        module.update(tvm.IRModule(changed))
+        return module
+
+    return run
+
+
+def schedule_function(func: Any, isa: Isa, threads: int = 1) -> Any:
+    """One PrimFunc, scheduled by the first rule that applies.
+
+    A function without S-blocks is somebody's finished kernel and comes back as it is. One that no rule can read
+    (dynamic shapes, several statements in a block) comes back with its loops unchanged and is described as "none".
+    """
+    if not func.attrs or not func.attrs.get("s_tir", False):
+        return func
+    for rule in RULES:
+        try:
+            marked = rule.apply(func, isa)
+        except ScheduleError:
+            # TVM found a dependence that the rule's own checks do not look for
+            continue
+        if marked is None:
+            continue
+        done = lower(marked, isa.lanes, threads)
+        symbol = func.attrs.get("global_symbol", None)
+        done = done.without_attr("global_symbol") if symbol is None else done.with_attr("global_symbol", symbol)
+        return done.with_attr(SCHEDULE, rule.name)
+    return func.with_attr(SCHEDULE, UNSCHEDULED)
+
+
+def describe(func: Any) -> str:
+    """The name of the rule that scheduled a PrimFunc; "" if the pass has not seen it, "none" if no rule applied."""
+    return str((func.attrs or {}).get(SCHEDULE, ""))
+
+
+def operator_rules() -> tuple[tuple[str, str], ...]:
+    """(name, summary) of every rule, in the order in which they are asked.
+
+    >>> operator_rules()[-1][0]
+    'fallback'
+    """
+    return tuple((rule.name, rule.summary) for rule in RULES)

@@ -1,0 +1,161 @@
+"""Transposes, alone or at the start of an element-wise chain: square tiles turned around in registers.
+
+before:  for i, j: y[i, j] = f(x[j, i])
+after:   for i, j in tiles of 16 x 16: load 16 rows of x; 4 rounds of 16 shuffles; store 16 rows of y
+Each round exchanges blocks of 8, 4, 2, 1 lanes between pairs of rows (J. O. Eklundh, A fast computer method for matrix
+transposing, 1972). 16 registers hold the tile, 8 more the shuffles' patterns. At the edges a tile is moved back so
+that it ends with the matrix: a few elements are written twice, none is handled alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tvm import tirx
+
+from tesa.schedules.cpu.operators.emit import Access, Views, loop, sequence, vector_loop
+from tesa.schedules.cpu.operators.stages import Stage, inline_cheap, new_schedule, read_stages
+from tesa.schedules.cpu.operators.tree import index, loads, rewrite, same, substitute
+from tesa.schedules.types import Isa
+
+_LEAST = 4
+
+
+def transpose(func: Any, isa: Isa) -> Any:
+    """Layout changes, with an element-wise chain behind them: square tiles turned around in registers."""
+    schedule = new_schedule(func)
+    stages = read_stages(schedule)
+    if stages is None or any(stage.reduce for stage in stages):
+        return None
+    stages = inline_cheap(schedule, stages, everything=True)
+    if len(stages) != 1 or not stages[0].is_output:
+        return None
+    stage = stages[0]
+    views = Views()
+    turned = _turned_load(stage, views)
+    if turned is None:
+        return None
+    load, access, along, across = turned
+    extents = [extent for _, extent in stage.spatial]
+    side = isa.lanes
+    while side > min(extents[along], extents[across]):
+        side //= 2
+    if side < _LEAST:
+        return None
+    rest = [i for i in range(len(extents)) if i not in (along, across)]
+
+    def nest(places: list[Any], axes: list[int]) -> Any:
+        if axes:
+            head, *tail = axes
+            return loop(f"a{head}", extents[head], lambda at: nest(_put(places, head, at), tail), spatial=True)
+        return _tiles(stage, views, (load, access), places, (along, across), side)
+
+    body = nest([index(0)] * len(extents), rest)
+    return schedule.mod["main"].with_body(views.declare(body))
+
+
+def _put(places: list[Any], axis: int, at: Any) -> list[Any]:
+    return [at if i == axis else place for i, place in enumerate(places)]
+
+
+def _turned_load(stage: Stage, views: Views) -> tuple[Any, Access, int, int] | None:
+    """The one load that runs across the output: (load, its access, output's contiguous axis, load's contiguous axis)."""
+    wide = [i for i, (_, extent) in enumerate(stage.spatial) if extent > 1]
+    plain = all(at.same_as(var) or extent == 1 for at, (var, extent) in zip(stage.store.indices, stage.spatial, strict=False))
+    if len(wide) < 2 or not plain or len(stage.store.indices) != len(stage.spatial):
+        return None
+    along = wide[-1]
+    found: list[tuple[Any, Access, int, int]] = []
+    for load in loads(stage.store.value):
+        access = views.access(stage, load)
+        if access is None:
+            return None
+        if access.strides[along] <= 1 or any(same(load, known) for known, *_ in found):
+            continue
+        ones = [i for i in wide if access.strides[i] == 1]
+        if len(ones) != 1:
+            return None
+        found.append((load, access, along, ones[0]))
+    return found[0] if len(found) == 1 else None
+
+
+def _tiles(
+    stage: Stage, views: Views, source: tuple[Any, Access], places: list[Any], axes: tuple[int, int], side: int
+) -> Any:
+    load, access = source
+    along, across = axes
+    lengths = stage.spatial[along][1], stage.spatial[across][1]
+    out = Access(views.of(stage.buffer), index(0), _row_major([extent for _, extent in stage.spatial]))
+    plain = same(stage.store.value, load)
+    tile = tirx.decl_buffer([index(side * side)], str(load.source.dtype), name="tile", scope="local")
+
+    def one(start_along: Any, start_across: Any) -> Any:
+        here = _put(_put(places, along, start_along), across, start_across)
+        step = access.strides[along]
+        rows = [tirx.BufferLoad(access.view, [tirx.Ramp(access.at(here) + index(r * step), index(1), side)]) for r in range(side)]
+        if plain:
+            start = out.at(here)
+            move = out.strides[across]
+            return turn(rows, lambda c, row: tirx.BufferStore(out.view, row, [tirx.Ramp(start + index(c * move), index(1), side)]))
+        turned = turn(rows, lambda c, row: tirx.BufferStore(tile, row, [tirx.Ramp(index(c * side), index(1), side)]))
+        return tirx.SeqStmt([turned, loop("c", side, lambda c: vector_loop(side, lambda lane: element(here, c, lane)))])
+
+    def element(here: list[Any], c: Any, lane: Any) -> Any:
+        moved = _put(_put(here, along, here[along] + lane), across, here[across] + c)
+        own = tirx.BufferLoad(tile, [c * index(side) + lane])
+        value = rewrite(stage.store.value, type(load), lambda node: own if same(node, load) else node)
+        pairs = [(var, at) for (var, _), at in zip(stage.spatial, moved, strict=True)]
+        return tirx.BufferStore(stage.buffer, substitute(value, pairs), [substitute(i, pairs) for i in stage.store.indices])
+
+    def columns(start: Any) -> Any:
+        return _clamped("p", lengths[0], side, lambda at: one(at, start))
+
+    body = _clamped("q", lengths[1], side, columns, spatial=True)
+    return body if plain else tirx.SeqStmt([tirx.AllocBuffer(tile), body])
+
+
+def _clamped(name: str, extent: int, side: int, body: Callable[[Any], Any], spatial: bool = False) -> Any:
+    """Tiles of one size; the last one ends with the axis and may lie over the one before it."""
+    count = -(-extent // side)
+    if extent % side == 0:
+        return loop(name, count, lambda step: body(step * index(side)), spatial)
+    return loop(name, count, lambda step: body(tirx.min(step * index(side), index(extent - side))), spatial)
+
+
+def turn(rows: list[Any], store: Callable[[int, Any], Any]) -> Any:
+    """Statements that transpose len(rows) vectors of as many lanes and store(c, column c)."""
+    side = len(rows)
+    statements: list[Any] = []
+
+    def bind(value: Any) -> Any:
+        name = tirx.Var(f"r{len(statements)}", value.ty.dtype)
+        statements.append(tirx.Bind(name, value))
+        return name
+
+    rows = [bind(row) for row in rows]
+    distance = side // 2
+    while distance:
+        after = list(rows)
+        for i in range(side):
+            if i & distance:
+                continue
+            a, b = rows[i], rows[i + distance]
+            low = [n if not n & distance else side + n - distance for n in range(side)]
+            high = [n + distance if not n & distance else side + n for n in range(side)]
+            after[i], after[i + distance] = bind(_shuffle(a, b, low)), bind(_shuffle(a, b, high))
+        rows = after
+        distance //= 2
+    return sequence([*statements, *(store(c, row) for c, row in enumerate(rows))])
+
+
+def _shuffle(a: Any, b: Any, picks: list[int]) -> Any:
+    return tirx.Shuffle([a, b], [tirx.IntImm("int32", pick) for pick in picks])
+
+
+def _row_major(extents: list[int]) -> tuple[int, ...]:
+    strides, step = [], 1
+    for extent in reversed(extents):
+        strides.append(step)
+        step *= extent
+    return tuple(reversed(strides))

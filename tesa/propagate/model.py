@@ -1,0 +1,179 @@
+"""propagate: a model with the facts about each of its tensors, and what they mean for each weight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from tesa.attribute import Origin, TeSA, Values, from_mask, from_quantization, share
+from tesa.frontend.model import ImportedModel
+from tesa.propagate.engine import Fixpoint, solve
+from tesa.propagate.network import Network, Node, build_network
+from tesa.propagate.rules.common import all_channels
+
+WEIGHT_OPS = ("relax.matmul", "relax.nn.conv2d")
+
+
+@dataclass(frozen=True, eq=False)
+class WeightFacts:
+    """A layer with a constant weight and what propagation has found about it.
+
+    var, argument: the call and the place of the weight in it; var is also the name of its output. input, tensor:
+    the names of the activation and of the weight in TesaModel.tesa. weight: as in the module. effective_weight: the
+    same with every dead element set to 0. It may take the place of `weight` in all layers at once, with everything
+    else left as it is, and no output of the model changes. facts: sentences for `tesa explain`.
+    """
+
+    layer: str
+    op: str
+    var: str
+    argument: int
+    input: str
+    tensor: str
+    weight: Values
+    effective_weight: Values
+    given_sparsity: float
+    sparsity: float
+    facts: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.weight.shape))
+        return f"WeightFacts({self.layer}: {self.op} {shape}, {self.given_sparsity:.1%} -> {self.sparsity:.1%} sparse)"
+
+
+@dataclass(frozen=True, eq=False)
+class TesaModel:
+    """mod with its facts. tesa: by variable; part i of a tuple is `var.i`, argument i that is a constant `var#i`.
+
+    weights: by the variable that a layer's convolution or matmul is bound to, in running order. unruled: layers whose
+    operator has no rule, with the operator: all around them counts as live and unknown. steps: visits it took.
+    """
+
+    imported: ImportedModel
+    mod: Any
+    tesa: Mapping[str, TeSA]
+    weights: Mapping[str, WeightFacts]
+    unruled: Mapping[str, str]
+    steps: int
+    network: Network = field(repr=False)
+
+    def __repr__(self) -> str:
+        return f"TesaModel({len(self.tesa)} tensors, {len(self.weights)} weights, {len(self.unruled)} without a rule)"
+
+    def folded(self, var: str) -> tuple[Values, Values] | None:
+        """(weight, shift): known constant channels of the input moved out of the layer `var`, None if there are none.
+
+        The weights of those channels become 0 and what they contribute, `shift` of shape (outputs,), is to be added to
+        each output channel. For a layer x @ W and for a convolution without padding.
+        """
+        return _fold(self, self.weights[var])
+
+
+def propagate(
+    imported: ImportedModel, *, given: Mapping[str, TeSA] | None = None, seed: int | None = None
+) -> TesaModel:
+    """Find all facts about all tensors of a model.
+
+    given: further facts, by the names of TesaModel.tesa: the user's own. seed: visit in random order (for tests; the
+    result is the same). ContradictionError if facts disagree.
+    """
+    net = build_network(imported.mod["main"], imported.names)
+    known = _from_file(imported, net)
+    for name, facts in (given or {}).items():
+        known[name] = facts
+    found = solve(net, known, seed=seed)
+    tesa = {**found.tesa, **{alias: found.tesa[name] for alias, name in net.aliases.items()}}
+    weights = {f.var: f for f in (_weight_facts(node, net, found) for node in net.nodes) if f is not None}
+    return TesaModel(imported, _attach(imported.mod, tesa), tesa, weights, found.unruled, found.steps, net)
+
+
+def _from_file(imported: ImportedModel, net: Network) -> dict[str, TeSA]:
+    """What the file and the user's masks say of weights."""
+    facts: dict[str, TeSA] = {}
+    uses = {(u.var, u.argument): (name, u) for name, all_uses in imported.weights.items() for u in all_uses}
+    for (var, argument), (initializer, use) in uses.items():
+        key = f"{var}#{argument}"
+        if key in net.shapes and initializer in imported.masks:
+            mask = imported.masks[initializer]
+            turned = mask if use.axes is None else np.transpose(mask, use.axes)
+            facts[key] = from_mask(turned, Origin("value", "user"))
+    for (var, argument), quantization in imported.quantization.items():
+        key = f"{var}#{argument}"
+        if key in net.shapes:
+            quantized = from_quantization(net.shapes[key], quantization)
+            old = facts.get(key)
+            facts[key] = quantized if old is None else _with_bits(old, quantized)
+    return facts
+
+
+def _with_bits(facts: TeSA, quantized: TeSA) -> TeSA:
+    origins = facts.origins | quantized.origins
+    return replace(facts, bits=quantized.bits, quantization=quantized.quantization, origins=origins)
+
+
+def _weight_facts(node: Node, net: Network, found: Fixpoint) -> WeightFacts | None:
+    if node.operator.op not in WEIGHT_OPS or len(node.inputs) != 2:
+        return None
+    constant = [i for i, name in enumerate(node.inputs) if name in net.constants]
+    if len(constant) != 1:
+        return None
+    argument = constant[0]
+    tensor, source = node.inputs[argument], node.inputs[1 - argument]
+    weight, facts = net.constants[tensor], found.tesa[tensor]
+    keep = facts.live & ~facts.zero
+    effective = np.where(keep, weight, weight.dtype.type(0))
+    given, now = (1 - np.count_nonzero(w) / max(w.size, 1) for w in (weight, effective))
+    return WeightFacts(
+        node.operator.layer, node.operator.op, node.var, argument, source, tensor, weight, effective, given, now,
+        _sentences(found, tensor, source, node.outputs[0], given, now),
+    )  # fmt: skip
+
+
+def _sentences(found: Fixpoint, tensor: str, source: str, output: str, given: float, now: float) -> tuple[str, ...]:
+    lines = [f"weight: {given:.2%} zero as given"]
+    if now > given:
+        why = found.tesa[tensor]._because("live")
+        lines.append(f"weight: {now:.2%} zero after propagation{why}")
+    lines += [f"weight: {fact}" for fact in found.tesa[tensor].facts() if "bits" in fact]
+    for what, name in (("input", source), ("output", output)):
+        lines += [f"{what}: {fact}" for fact in found.tesa[name].facts()]
+    return tuple(lines)
+
+
+def _fold(model: TesaModel, layer: WeightFacts) -> tuple[Values, Values] | None:
+    x, weight = model.tesa[layer.input], layer.effective_weight.astype(np.float64)
+    conv = layer.op == "relax.nn.conv2d"
+    node = next(n for n in model.network.nodes if n.var == layer.var)
+    if (conv and (any(node.operator.attrs["padding"]) or node.operator.attrs["groups"] != 1)) or layer.argument != 1:
+        return None
+    axis = 1 if conv else len(x.shape) - 1
+    channels = x.shape[axis]
+    per_channel = int(np.prod([n for i, n in enumerate(x.value.shape) if i != axis])) == 1
+    constant = all_channels(x.known & (x.value != 0), channels, axis)
+    if not per_channel or not constant.any() or weight.ndim not in (2, 4):
+        return None
+    value = np.where(constant, np.broadcast_to(x.value.reshape(-1), (channels,)), 0.0)
+    shift = np.einsum("oikl,i->o", weight, value) if conv else value @ weight
+    view = (1, -1, 1, 1) if conv else (-1, 1)
+    left = np.where(constant.reshape(view), 0.0, weight).astype(layer.weight.dtype)
+    return left, shift.astype(layer.weight.dtype)
+
+
+def summary(tesa: Mapping[str, TeSA]) -> dict[str, str]:
+    """One line for each tensor about which something is known."""
+    return {name: str(facts) for name, facts in tesa.items() if not facts.trivial}
+
+
+def _attach(mod: Any, tesa: Mapping[str, TeSA]) -> Any:
+    """The module with the facts in words as attribute "tesa" of its main function. The input stays as it is."""
+    new = mod.clone()
+    new["main"] = new["main"].with_attr("tesa", summary(tesa))
+    return new
+
+
+def dead_share(facts: TeSA) -> float:
+    """The share of elements that no output depends on."""
+    return share(facts.dead, facts.shape)

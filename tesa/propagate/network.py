@@ -1,0 +1,178 @@
+"""A Relax function as a plain network of operators and named tensors: what the engine runs over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from tesa.attribute import Shape, Values
+from tesa.errors import UnsupportedError
+from tesa.propagate.registry import Operator
+
+
+@dataclass(frozen=True)
+class Node:
+    """An operator and the names of its tensors. var: the variable it is bound to."""
+
+    operator: Operator
+    var: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass
+class Network:
+    """Nodes in running order. A tensor is called like its variable, part i of a tuple `var.i`, a constant `var#i`.
+
+    A constant is a tensor of its own for each use: what is dead in one place may be live in another. aliases: other
+    variables that hold the same tensor.
+    """
+
+    nodes: list[Node] = field(default_factory=list)
+    shapes: dict[str, Shape] = field(default_factory=dict)
+    constants: dict[str, Values] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
+    aliases: dict[str, str] = field(default_factory=dict)
+
+
+def build_network(func: Any, layers: Mapping[str, str] | None = None) -> Network:
+    """The network of a Relax function with static shapes and one straight-line body.
+
+    layers: the layer of a variable, where it is not its name. UnsupportedError for control flow.
+    """
+    net, parts = Network(), {}
+    for param in func.params:
+        parts[param] = _declare(net, param.name, param.ty)
+    for block in func.body.blocks:
+        for binding in block.bindings:
+            parts[binding.var] = _bind(net, binding, parts, layers or {})
+    net.outputs = _flat(func.body.body, parts)
+    return net
+
+
+def _declare(net: Network, name: str, ty: Any) -> tuple[str, ...]:
+    if isinstance(ty, relax.TupleType):
+        return tuple(n for i, f in enumerate(ty.fields) for n in _declare(net, f"{name}.{i}", f))
+    net.shapes[name] = tuple(int(n) for n in ty.shape) if isinstance(ty, relax.TensorType) else ()
+    return (name,)
+
+
+def _flat(expr: Any, parts: Mapping[Any, tuple[str, ...]]) -> tuple[str, ...]:
+    if isinstance(expr, relax.Var):
+        return parts[expr]
+    if isinstance(expr, relax.Tuple):
+        return tuple(name for f in expr.fields for name in _flat(f, parts))
+    return ()
+
+
+def _bind(net: Network, binding: Any, parts: Mapping[Any, tuple[str, ...]], layers: Mapping[str, str]) -> Any:
+    var, value = binding.var, binding.value
+    name = var.name
+    if isinstance(value, relax.TupleGetItem):
+        whole = parts[value.tuple_value]
+        size = [_width(f) for f in value.tuple_value.ty.fields]
+        begin = sum(size[: value.index])
+        result = whole[begin : begin + size[value.index]]
+    elif isinstance(value, relax.Var | relax.Tuple):
+        result = _flat(value, parts)
+    elif isinstance(value, relax.Call):
+        return _call(net, var, value, parts, layers.get(name, name))
+    elif isinstance(value, tvm.ir.GenericConst):
+        net.constants[name] = value.value.numpy()
+        return _declare(net, name, var.ty)
+    else:
+        raise UnsupportedError(f"{layers.get(name, name)}: {type(value).__name__} is control flow, which tesa lacks")
+    if len(result) == 1:
+        net.aliases[name] = result[0]
+    return result
+
+
+def _width(ty: Any) -> int:
+    return sum(_width(f) for f in ty.fields) if isinstance(ty, relax.TupleType) else 1
+
+
+def _call(net: Network, var: Any, call: Any, parts: Mapping[Any, tuple[str, ...]], layer: str) -> tuple[str, ...]:
+    names: list[str] = []
+    static: list[Any] = []
+    for arg in call.args:
+        _argument(net, f"{var.name}#", arg, parts, names, static)
+    outputs = _declare(net, var.name, var.ty)
+    operator = Operator(
+        getattr(call.op, "name", None) or type(call.op).__name__,
+        layer,
+        tuple(net.shapes[n] for n in names),
+        tuple(net.shapes[n] for n in outputs),
+        tuple(net.constants.get(n) for n in names),
+        _dtypes(var.ty),
+        _attributes(call.attrs),
+        tuple(static),
+    )
+    net.nodes.append(Node(operator, var.name, tuple(names), outputs))
+    return outputs
+
+
+def _argument(
+    net: Network, prefix: str, arg: Any, parts: Mapping[Any, tuple[str, ...]], names: list[str], static: list[Any]
+) -> None:
+    """Sort one argument of a call: tensors to names, numbers and shapes to static."""
+    if isinstance(arg, relax.Var):
+        names.extend(parts[arg])
+    elif isinstance(arg, tvm.ir.GenericConst):
+        content = arg.value.numpy()
+        key = f"{prefix}{len(names)}"
+        net.constants[key], net.shapes[key] = content, content.shape
+        names.append(key)
+    elif isinstance(arg, relax.Tuple) and any(isinstance(f, relax.Var | tvm.ir.GenericConst) for f in arg.fields):
+        for f in arg.fields:
+            _argument(net, prefix, f, parts, names, static)
+    elif isinstance(arg, relax.Tuple | relax.ShapeExpr):
+        fields = arg.fields if isinstance(arg, relax.Tuple) else arg.values
+        static.append(tuple(_number(f) for f in fields))
+    elif _number(arg) is not None:
+        static.append(_number(arg))
+
+
+def _number(expr: Any) -> Any:
+    inner = getattr(expr, "value", None)
+    return inner if isinstance(inner, int | float) else getattr(inner, "value", None)
+
+
+def _dtypes(ty: Any) -> tuple[str, ...]:
+    if isinstance(ty, relax.TupleType):
+        return tuple(d for f in ty.fields for d in _dtypes(f))
+    return (str(getattr(ty, "dtype", "")),)
+
+
+def _attributes(attrs: Any) -> dict[str, Any]:
+    if attrs is None:
+        return {}
+    info = getattr(type(attrs), "__tvm_ffi_type_info__", None)
+    names = [f.name for f in info.fields] if info is not None else []
+    return {name: _plain(getattr(attrs, name)) for name in names}
+
+
+def _plain(value: Any) -> Any:
+    number = _number(value)
+    if number is not None:
+        return number
+    if isinstance(value, str | int | float | bool) or value is None:
+        return value
+    try:
+        return tuple(_plain(v) for v in value)
+    except TypeError:
+        return str(value)
+
+
+def order_key(nodes: list[Node]) -> dict[str, int]:
+    """The position of the node that makes each tensor."""
+    return {name: i for i, node in enumerate(nodes) for name in node.outputs}
+
+
+def is_float(array: Values) -> bool:
+    """True for real-valued content."""
+    return bool(np.asarray(array).dtype.kind == "f")

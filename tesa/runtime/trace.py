@@ -1,0 +1,56 @@
+"""Watches a running model: one entry for each kernel that it calls, in order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tesa.plan import LayerPlan
+from tesa.runtime.model import Model
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """One call of a kernel: its symbol, the layer it belongs to (None for a copy that no layer asked for), its time."""
+
+    symbol: str
+    layer: LayerPlan | None
+    ms: float
+    result: Any
+
+
+Keep = Callable[[LayerPlan], Callable[[Any], Any] | None]
+
+
+def trace(model: Model, prepared: Sequence[Any], runs: int = 1, keep: Keep = lambda _: None) -> list[list[KernelCall]]:
+    """Run `runs` times on prepared inputs; the calls of each run.
+
+    keep(layer): a function of the layer's result tensor whose value becomes KernelCall.result, or None. The tensor's
+    memory is used again after the call, so it has to copy what it wants.
+    """
+    calls: list[KernelCall] = []
+    waiting: list[LayerPlan] = []
+    start = 0
+
+    def note(_function: object, symbol: str, before: bool, _returned: object, *args: Any) -> None:
+        nonlocal start
+        if symbol.startswith("vm."):
+            return
+        if before:
+            start = time.perf_counter_ns()
+            return
+        ms = (time.perf_counter_ns() - start) / 1e6
+        layer = waiting.pop(0) if waiting and waiting[0].symbol == symbol else None
+        read = keep(layer) if layer is not None else None
+        calls.append(KernelCall(symbol, layer, ms, read(args[-1]) if read is not None else None))
+
+    rounds = []
+    with model.instrumented(note):
+        for _ in range(runs):
+            waiting[:] = model.plan.layers
+            model.execute(prepared)
+            rounds.append(calls[:])
+            calls.clear()
+    return rounds

@@ -1,0 +1,213 @@
+"""Turns generated code into object files, in parallel and at most once, and object files into a library."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache as remember
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import tesa
+from tesa.errors import UsageError
+from tesa.files import atomic_path
+from tesa.pattern import digest
+from tesa.schedules.types import Code, Config, FloatArray, Problem
+from tesa.specialize.cache import Cache
+from tesa.target import Target
+from tesa.workers import WorkerError, run_jobs
+
+PIPELINES = {"default": "default", "straight": "tesa_straight"}
+"""Name of a pipeline in Code -> TVM's name of it."""
+
+Done = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class BuildFailure:
+    """What stands in the place of the objects of code that could not be compiled."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One object file. functions: (symbol, exact text) of each."""
+
+    functions: tuple[tuple[str, str], ...]
+    target: str
+    pipeline: str
+    key: str
+
+
+def symbol_of(problem: Problem, weight: FloatArray, target: Target, schedule: str, config: Config) -> str:
+    """The name of a kernel's function: "tesa_" and 16 hexadecimal digits that identify everything that shapes it."""
+    facts = [asdict(problem), digest(weight), target.tvm, asdict(target.isa), schedule, dict(config)]
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+    return "tesa_" + hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def build_objects(
+    codes: Sequence[tuple[str, Code]],
+    target: Target,
+    *,
+    jobs: int,
+    cache: Cache | None,
+    folder: Path,
+    done: Done | None = None,
+) -> list[tuple[Path, ...] | BuildFailure]:
+    """Compile each (symbol, code) to object files in folder: main's first, then one for each tuple of panels.
+
+    jobs: compiler processes; with 1 everything happens in this process, so that a crash in LLVM is the caller's.
+    done(finished, total) is called after each object. Code that fails, or kills its compiler, gets a BuildFailure and
+    harms no other. The same code and target give the same bytes, whatever the number of jobs and the order.
+    """
+    plans = [_jobs(symbol, code, target) for symbol, code in codes]
+    unique = {job.key: job for plan in plans for job in plan}
+    objects: dict[str, bytes | WorkerError] = {}
+    for key in unique:
+        found = cache.get(key) if cache is not None else None
+        if found is not None:
+            objects[key] = found
+    missing = [job for key, job in unique.items() if key not in objects]
+    count = len(objects)
+
+    def report(index: int) -> None:
+        nonlocal count
+        count += 1
+        if done is not None:
+            done(count, len(unique))
+
+    for job, result in zip(missing, _compile_all(missing, jobs, report), strict=True):
+        objects[job.key] = result
+        if cache is not None and isinstance(result, bytes):
+            cache.put(job.key, result)
+    if cache is not None and missing:
+        cache.trim()
+    return [_written(plan, objects, folder) for plan in plans]
+
+
+def link(objects: Sequence[Path], path: Path) -> None:
+    """Join object files into a shared library at path, with the C compiler; path appears whole or not at all.
+
+    Raises UsageError if there is no C compiler, if the objects do not fit together, or if path cannot be written.
+    """
+    from tvm.support import cc
+
+    compiler = c_compiler()
+    with atomic_path(path) as aside:
+        try:
+            cc.create_shared(str(aside), [str(item) for item in objects], cc=compiler)
+        except RuntimeError as error:
+            if "No space left" in str(error):
+                raise
+            raise UsageError(f"cannot link {path.name}: {_linker_says(str(error))}") from error
+
+
+def c_compiler() -> str:
+    """The command that links, or compiles C: $CXX, $CC or the first of g++, gcc, clang++, clang, c++, cc.
+
+    Raises UsageError, naming the packages to install, if there is none.
+    """
+    from tvm.support import cc
+
+    compiler = cc.get_cc()
+    if not compiler:
+        raise UsageError(
+            "no C compiler found, and one is needed to link kernels: install g++ or clang "
+            "(Debian and Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++), or name one in $CXX"
+        )
+    return str(compiler)
+
+
+def compile_object(functions: Sequence[tuple[str, str]], target: str, pipeline: str) -> bytes:
+    """The bytes of an object file that holds the functions (symbol, text of tvm.ir.save_json); target is JSON."""
+    import tvm
+
+    if pipeline == PIPELINES["straight"]:
+        import_module("tesa.schedules.cpu.straight")  # registers it
+    mod = tvm.IRModule({tvm.ir.GlobalVar(symbol): tvm.ir.load_json(text) for symbol, text in functions})
+    library = tvm.compile(mod, target=tvm.target.Target(json.loads(target)), tir_pipeline=pipeline)
+    with tempfile.TemporaryDirectory(prefix="tesa-") as folder:
+        path = Path(folder) / "code.o"
+        library.mod.write_to_file(str(path), "o")
+        return path.read_bytes()
+
+
+def _jobs(symbol: str, code: Code, target: Target) -> tuple[_Job, ...]:
+    main = _job(((symbol, code.main),), target, PIPELINES[code.pipeline])
+    panels = [
+        _job(tuple((str(panel.attrs["global_symbol"]), panel) for panel in group), target, PIPELINES["straight"])
+        for group in code.panels
+    ]
+    return (main, *panels)
+
+
+def _job(functions: tuple[tuple[str, Any], ...], target: Target, pipeline: str) -> _Job:
+    import tvm
+
+    texts = tuple((symbol, tvm.ir.save_json(function)) for symbol, function in functions)
+    tvm_target = json.dumps(target.tvm, sort_keys=True)
+    hasher = hashlib.sha256("\n".join((*_versions(), pipeline, _pipeline_source(pipeline), tvm_target)).encode())
+    for symbol, text in texts:
+        hasher.update(f"\n{symbol}\n{len(text)}\n{text}".encode())
+    return _Job(texts, tvm_target, pipeline, hasher.hexdigest())
+
+
+@remember
+def _versions() -> tuple[str, ...]:
+    import tvm
+    import tvm_ffi
+
+    return tesa.__version__, str(tvm.__version__), str(tvm_ffi.__version__)
+
+
+@remember
+def _pipeline_source(pipeline: str) -> str:
+    """The code of our own pipeline is part of what an object was made by; TVM's is known by its version."""
+    if pipeline != PIPELINES["straight"]:
+        return ""
+    from tesa.schedules.cpu import straight
+
+    return hashlib.sha256(Path(straight.__file__).read_bytes()).hexdigest()
+
+
+def _compile_all(missing: Sequence[_Job], jobs: int, report: Callable[[int], None]) -> list[bytes | WorkerError]:
+    if jobs > 1 and len(missing) > 1:
+        calls = [(f"{__name__}:compile_object", (job.functions, job.target, job.pipeline)) for job in missing]
+        return run_jobs(calls, jobs, done=report)
+    results: list[bytes | WorkerError] = []
+    for index, job in enumerate(missing):
+        try:
+            results.append(compile_object(job.functions, job.target, job.pipeline))
+        except Exception as error:  # whatever TVM raises is this candidate's failure, as it is in a child
+            results.append(WorkerError(f"{type(error).__name__}: {error}"))
+        report(index)
+    return results
+
+
+def _written(
+    plan: Sequence[_Job], objects: dict[str, bytes | WorkerError], folder: Path
+) -> tuple[Path, ...] | BuildFailure:
+    paths = []
+    for job in plan:
+        content = objects[job.key]
+        if isinstance(content, WorkerError):
+            return BuildFailure(f"{job.functions[0][0]}: {content}".split("\nTraceback")[0])
+        path = folder / f"{job.key[:32]}.o"
+        if not path.exists():
+            with atomic_path(path) as aside:
+                aside.write_bytes(content)
+        paths.append(path)
+    return tuple(paths)
+
+
+def _linker_says(text: str) -> str:
+    """The lines of a linker's output that tell what is wrong."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("Command line")]
+    told = [line for line in lines if "error" in line or "undefined" in line or "multiple definition" in line]
+    return "; ".join((told or lines)[:3])

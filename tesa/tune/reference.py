@@ -1,0 +1,119 @@
+"""What a kernel must compute, by plain NumPy in float64, and how far from it a float32 kernel may be."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesa.schedules.types import FloatArray, Problem
+
+Wide = NDArray[np.float64]
+
+_EPSILON = float(np.finfo(np.float32).eps)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a kernel is run on: x in problem.x_shape; bias (m,) and residual in problem.y_shape where it has them."""
+
+    x: FloatArray
+    bias: FloatArray | None = None
+    residual: FloatArray | None = None
+
+    @staticmethod
+    def random(problem: Problem, seed: int = 0) -> Inputs:
+        """Standard normal numbers, the same for the same problem and seed."""
+        rng = np.random.default_rng(seed)
+        epilogue = problem.epilogue
+        x = rng.standard_normal(problem.x_shape, dtype=np.float32)
+        bias = rng.standard_normal(problem.m, dtype=np.float32) if epilogue.bias else None
+        residual = rng.standard_normal(problem.y_shape, dtype=np.float32) if epilogue.residual else None
+        return Inputs(x, bias, residual)
+
+    @property
+    def extra(self) -> tuple[FloatArray, ...]:
+        """The arguments of a kernel behind its constants: bias and residual, as far as there are."""
+        return tuple(array for array in (self.bias, self.residual) if array is not None)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The right result in problem.y_shape, and the largest difference that rounding explains."""
+
+    y: Wide
+    tolerance: float
+
+    def error(self, y: FloatArray) -> float:
+        """The largest difference; infinite where y has a number that is not finite and the result has none."""
+        difference = np.abs(y.astype(np.float64) - self.y)
+        worst = float(np.max(difference, initial=0.0))
+        return math.inf if math.isnan(worst) else worst
+
+
+def reference(problem: Problem, weight: FloatArray, inputs: Inputs) -> Reference:
+    """The result of a problem, weight (m, k), and its tolerance.
+
+    The rounding error of a sum of k products, in any order, is within eps * k * sum |w| |x| and in practice near
+    eps * sqrt(k) * |w|_2 * |x|: Higham, Accuracy and Stability of Numerical Algorithms, section 4.2. The tolerance is
+    a few times the latter, at the scale of the largest number in the sum.
+    """
+    columns, wide = _columns(problem, inputs.x.astype(np.float64)), weight.astype(np.float64)
+    if problem.op == "depthwise":
+        y = np.einsum("ct,bctn->bcn", wide, columns)
+    else:
+        y = wide @ columns.reshape(problem.batch, problem.k, problem.n)
+    norm = float(np.sqrt(np.max(np.square(wide).sum(axis=1), initial=0.0)))
+    scale = [norm * _largest(inputs.x), _largest(y)]
+    if inputs.bias is not None:
+        y = y + inputs.bias.astype(np.float64)[:, None]
+    y = y.reshape(problem.y_shape)
+    if inputs.residual is not None:
+        y = y + inputs.residual.astype(np.float64)
+    scale.append(_largest(y))
+    y = activate(y, problem.epilogue.activation)
+    return Reference(y, _EPSILON * (16 + 4 * math.sqrt(problem.k)) * max(*scale, _largest(y)))
+
+
+def activate(y: Wide, name: str | None) -> Wide:
+    """An activation of types.ACTIVATIONS, element by element."""
+    if name is None:
+        return y
+    if name == "relu":
+        return np.maximum(y, 0)
+    if name == "relu6":
+        return np.clip(y, 0, 6)
+    if name == "tanh":
+        return np.tanh(y)
+    if name == "hardswish":
+        return y * np.clip(y + 3, 0, 6) / 6
+    if name == "gelu":
+        erf: Wide = np.asarray(np.frompyfunc(math.erf, 1, 1)(y * math.sqrt(0.5)), np.float64)
+        return y * 0.5 * (1 + erf)
+    if name in ("sigmoid", "silu"):
+        sigmoid = 0.5 * (1 + np.tanh(0.5 * y))
+        return sigmoid if name == "sigmoid" else y * sigmoid
+    raise ValueError(f"no activation {name!r}")
+
+
+def _columns(problem: Problem, x: Wide) -> Wide:
+    """(batch, channels, kernel area, n): the input element of each tap and output."""
+    window = problem.window
+    if window is None:
+        return x.reshape(problem.batch, problem.k, 1, problem.n)
+    top, left, bottom, right = window.padding
+    x = x.reshape(problem.batch, problem.channels, window.height, window.width)
+    x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    reach = tuple(d * (size - 1) + 1 for d, size in zip(window.dilation, window.kernel, strict=True))
+    views: Any = np.lib.stride_tricks.sliding_window_view(x, reach, axis=(2, 3))
+    taps = views[:, :, :: window.stride[0], :: window.stride[1], :: window.dilation[0], :: window.dilation[1]]
+    area = window.kernel[0] * window.kernel[1]
+    columns: Wide = taps.transpose(0, 1, 4, 5, 2, 3).reshape(problem.batch, problem.channels, area, problem.n)
+    return columns
+
+
+def _largest(array: Any) -> float:
+    return float(np.max(np.abs(array), initial=0.0))

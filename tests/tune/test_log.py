@@ -1,0 +1,144 @@
+"""The log: what goes in comes out, torn lines cost nothing else, several may write, errors are clear."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tesa.errors import UsageError
+from tesa.schedules.types import Epilogue, Problem, Window
+from tesa.tune import log as log_module
+from tesa.tune.log import Log, Record, Task
+from tests.specialize import toy
+
+PROBLEM = toy.linear()
+WEIGHT = toy.weight(PROBLEM)
+TASK = Task.of(PROBLEM, WEIGHT)
+
+
+def record(median: float = 1.0, schedule: str = "dense", **more: Any) -> Record:
+    return Record(TASK, "x86:haswell", {"cpu": "haswell"}, schedule, {"rows": 4}, median, median / 2, **more)
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    log = Log.load(tmp_path / "logs", device="znver5")
+    assert len(log) == 0
+    failed = Record(TASK, "x86:haswell", {"cpu": "haswell"}, "block", {}, None, None, ok=False, error="wrong")
+    log.append([record(), record(0.5, "indexed"), failed])
+    again = Log.load(tmp_path / "logs")
+    assert again.records(TASK, "x86:haswell") == log.records(TASK, "x86:haswell")
+    assert len(again) == 3
+    best = again.best(TASK, "x86:haswell")
+    assert best is not None
+    assert (best.schedule, best.median_ms) == ("indexed", 0.5)
+    assert best.time.endswith("+00:00")
+    assert again.best(TASK, "x86:znver5") is None
+    line = json.loads((tmp_path / "logs" / "znver5.jsonl").read_text().splitlines()[0])
+    assert line["v"] == 1
+    assert line["task"]["pattern"]["kind"] == "unstructured"
+
+
+def test_last_record_counts(tmp_path: Path) -> None:
+    log = Log.load(tmp_path, device="a")
+    log.append([record(1.0)])
+    log.append([record(2.0)])
+    (only,) = Log.load(tmp_path).records(TASK, "x86:haswell")
+    assert only.median_ms == 2.0
+
+
+def test_the_task_names_all_that_matters() -> None:
+    problems = [
+        PROBLEM,
+        replace(PROBLEM, n=17, x_shape=(1, 12, 17), y_shape=(1, 8, 17)),
+        replace(PROBLEM, threads=2),
+        replace(PROBLEM, epilogue=Epilogue(activation="relu")),
+        replace(PROBLEM, batch=2, x_shape=(2, 12, 16), y_shape=(2, 8, 16)),
+        replace(PROBLEM, op="conv2d", window=Window(4, 4, (1, 1))),
+        replace(PROBLEM, op="conv2d", window=Window(4, 4, (1, 1), stride=(2, 2))),
+    ]
+    keys = {Task.of(problem, WEIGHT).key for problem in problems} | {Task.of(PROBLEM, WEIGHT * 2).key}
+    assert len(keys) == len(problems) + 1
+    assert Task.of(PROBLEM, WEIGHT.copy()).key == TASK.key
+    assert Task.of(replace(PROBLEM, x_shape=(12, 16)), WEIGHT).key == TASK.key  # the same work, written otherwise
+
+
+def test_window_survives_json() -> None:
+    problem = Problem("conv2d", 8, 12, 16, (1, 3, 5, 5), (1, 8, 4, 4), window=Window(5, 5, (2, 2)))
+    there = Record(Task.of(problem, WEIGHT), "t", {}, "dense", {}, 1.0, 1.0)
+    back = Record.from_json(json.loads(json.dumps(there.to_json())))
+    assert back == there
+    assert back.task.key == there.task.key
+
+
+def test_a_torn_line_costs_only_itself(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    log = Log.load(tmp_path, device="a")
+    log.append([record(schedule="dense")])
+    with open(path, "a") as file:
+        file.write(json.dumps(record().to_json())[:50])
+    with pytest.warns(UserWarning, match="line 2"):
+        torn = Log.load(tmp_path, device="a")
+    assert len(torn) == 1
+    torn.append([record(schedule="block")])
+    with pytest.warns(UserWarning, match="line 2"):
+        assert len(Log.load(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("line", ["5", "[]", "{}", '{"v": 2}', '{"v": 1}', '{"v": 1, "task": {}}', "\x00\xff"])
+def test_strange_lines_are_left_out(tmp_path: Path, line: str) -> None:
+    (tmp_path / "a.jsonl").write_text(line + "\n" + json.dumps(record().to_json()) + "\n")
+    with pytest.warns(UserWarning, match="line 1"):
+        assert len(Log.load(tmp_path)) == 1
+
+
+def test_folders_and_files_in_order(tmp_path: Path) -> None:
+    for name, median in (("one", 1.0), ("two", 2.0)):
+        Log.load(tmp_path / name, device="a").append([record(median)])
+    for places, expected in ((("one", "two"), 2.0), (("two", "one/a.jsonl"), 1.0), (("missing", "one"), 1.0)):
+        (only,) = Log.load(*(tmp_path / place for place in places)).records(TASK, "x86:haswell")
+        assert only.median_ms == expected
+
+
+def test_several_processes_append(tmp_path: Path) -> None:
+    code = (
+        "from tests.tune.test_log import *\n"
+        "log = Log.load(sys.argv[1], device='a')\n"
+        "for i in range(20): log.append([record(schedule=sys.argv[2] + str(i))])\n"
+    )
+    root = str(Path(__file__).parents[2])
+    children = [
+        subprocess.Popen([sys.executable, "-c", f"import sys; sys.path.append({root!r})\n{code}", str(tmp_path), name])
+        for name in ("x", "y")
+    ]
+    assert [child.wait() for child in children] == [0, 0]
+    assert len(Log.load(tmp_path)) == 40
+
+
+def test_unwritable(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    log = Log.load(tmp_path / "file" / "logs", device="a")
+    with pytest.raises(UsageError, match=r"cannot write the tuning log .*a\.jsonl"):
+        log.append([record()])
+
+
+def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(log_module.os, "fsync", full)
+    with pytest.raises(UsageError, match="the disk is full"):
+        Log.load(tmp_path, device="a").append([record()])
+
+
+def test_memory_only() -> None:
+    log = Log()
+    log.append([record()])
+    assert len(log) == 1
+    assert np.isclose(log.records(TASK, "x86:haswell")[0].median_ms or 0, 1.0)

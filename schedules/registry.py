@@ -10,6 +10,7 @@ from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
 Space = Callable[[Problem, FloatArray, Isa], Sequence[Config]]
 Estimate = Callable[[Problem, FloatArray, Isa, Config], float]
 Emit = Callable[[Problem, FloatArray, Isa, Config, str], Code]
+Size = Callable[[Problem, FloatArray, Config], int]
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class Schedule:
     space(problem, weight, isa): the configurations worth trying, the untuned default first; empty where the family
     does not apply. estimate(problem, weight, isa, config): expected time in ms on a nominal core of this instruction
     set, used when nothing may be measured. emit(problem, weight, isa, config, symbol): the code; main is called symbol.
-    weight is the float32 (m, k) matrix, zeros included.
+    size(problem, weight, config): instructions of straight-line code, each about half a millisecond to compile; None for
+    families of loops. weight is the float32 (m, k) matrix, zeros included.
     """
 
     name: str
@@ -28,19 +30,22 @@ class Schedule:
     space: Space
     estimate: Estimate
     emit: Emit
+    size: Size | None = None
 
 
 _SCHEDULES: dict[str, Schedule] = {}
 
 
-def schedule(name: str, *, arch: str, space: Space, estimate: Estimate) -> Callable[[Emit], Emit]:
+def schedule(
+    name: str, *, arch: str, space: Space, estimate: Estimate, size: Size | None = None
+) -> Callable[[Emit], Emit]:
     """Register the decorated function as the emit of a kernel family; its docstring's first line is the summary."""
 
     def register(emit: Emit) -> Emit:
         if name in _SCHEDULES:
             raise ValueError(f"schedule {name!r} is registered twice")
         summary = (emit.__doc__ or "").strip().splitlines()[0]
-        _SCHEDULES[name] = Schedule(name, arch, summary, space, estimate, emit)
+        _SCHEDULES[name] = Schedule(name, arch, summary, space, estimate, emit, size)
         return emit
 
     return register

@@ -79,7 +79,7 @@ class TeSA:
 
     known, value: bool and number; value is 0 where nothing is known. live: False where no output of the model depends
     on the element. bits: 4, 8, 16 or 32, what a stored element needs. All four have as many axes as the tensor, each
-    of its full length or of length 1, and the shortest form is always the one stored, so that equal facts compare equal.
+    of its full length or of length 1; the shortest form is the one stored, so that equal facts compare equal.
 
     >>> t = from_weight(np.array([[1.0, 0.0], [2.0, 0.0]]))
     >>> t.known, t.sparsity
@@ -153,18 +153,19 @@ class TeSA:
         zero, known, dead = (share(m, self.shape) for m in (self.zero, self.known & (self.value != 0), self.dead))
         lines = []
         if zero:
-            lines.append(f"{zero:.1%} known to be 0" + self._because("value"))
+            lines.append(f"{zero:.1%} known to be 0" + self.because("value"))
         if known:
-            lines.append(f"{known:.1%} a known constant" + self._because("value"))
+            lines.append(f"{known:.1%} a known constant" + self.because("value"))
         if dead:
-            lines.append(f"{dead:.1%} dead" + self._because("live"))
+            lines.append(f"{dead:.1%} dead" + self.because("live"))
         if (self.bits < FULL_BITS).any():
             widths = "/".join(str(b) for b in np.unique(self.bits))
             note = f" ({self.quantization})" if self.quantization else ""
-            lines.append(f"{widths} bits{note}" + self._because("bits"))
+            lines.append(f"{widths} bits{note}" + self.because("bits"))
         return tuple(lines)
 
-    def _because(self, fact: str) -> str:
+    def because(self, fact: str) -> str:
+        """ " (origin, origin)" of one kind of fact: "value", "live" or "bits"; empty without origins."""
         reasons = sorted(str(origin) for origin in self.origins if origin.fact == fact)
         return f" ({', '.join(reasons)})" if reasons else ""
 
@@ -269,7 +270,8 @@ def reduce_to(mask: Bools, shape: Sequence[int]) -> Bools:
 
     The reverse of broadcasting: an element is needed if any of its copies is.
     """
-    mask = mask.any(axis=tuple(range(mask.ndim - len(shape)))) if mask.ndim > len(shape) else mask
+    if mask.ndim > len(shape):
+        mask = np.asarray(mask.any(axis=tuple(range(mask.ndim - len(shape)))))
     axes = tuple(i for i, length in enumerate(shape) if length == 1 and mask.shape[i] != 1)
     return np.asarray(mask.any(axis=axes, keepdims=True)) if axes else mask
 

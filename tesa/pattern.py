@@ -19,8 +19,12 @@ Structure = dict[str, Any]
 Recogniser = Callable[[Mask], Structure | None]
 
 BLOCKS = sorted(
-    [(32, 32), (16, 16), (8, 8), (4, 4), (2, 2), (16, 4), (4, 16), (32, 1), (1, 32), (16, 1), (1, 16)]
-    + [(8, 1), (1, 8), (4, 1), (1, 4), (2, 1), (1, 2)],
+    [
+        *((side, side) for side in (32, 16, 8, 4, 2)),
+        *((16, 4), (4, 16)),
+        *((height, 1) for height in (32, 16, 8, 4, 2)),
+        *((1, width) for width in (32, 16, 8, 4, 2)),
+    ],
     key=lambda block: -block[0] * block[1],
 )
 N_OF_M = [(1, 2), (1, 4), (2, 4), (1, 8), (2, 8), (4, 8)]
@@ -167,9 +171,8 @@ def _group(mask: Mask) -> Structure | None:
     for groups in reversed(GROUPS):
         if rows % groups or columns % groups or mask.sum() * groups != mask.size:
             continue
-        if mask.reshape(groups, rows // groups, groups, columns // groups).transpose(0, 2, 1, 3)[
-            np.arange(groups), np.arange(groups)
-        ].all():
+        tiles = mask.reshape(groups, rows // groups, groups, columns // groups)
+        if all(tiles[g, :, g].all() for g in range(groups)):
             return {"group": groups}
     return None
 

@@ -47,6 +47,11 @@ _ALIASES = {
     "amdgcn": "rocm",
 }  # fmt: skip
 _OTHER_KINDS = ("c", "hexagon", "metal", "opencl", "trn", "vulkan", "webgpu")
+# LLVM's feature names that stand for instructions; the others are hints about speed, such as prefer-256-bit.
+_INSTRUCTIONS = (
+    "adx", "aes", "amx", "avx", "bmi", "f16c", "fma", "gfni", "lzcnt", "movbe", "pclmul", "popcnt", "sha", "sse",
+    "ssse", "vaes", "vpclmulqdq", "xop",
+)  # fmt: skip
 _KEYS = ("kind", "mtriple", "mcpu", "mattr")
 _IGNORED = ("tag", "keys", "host")  # TVM prints these for every target; they change no code of a CPU
 
@@ -111,6 +116,23 @@ def parse_target(text: str | Mapping[str, Any] | Target | None) -> Target:
     if stripped.split(" ")[0] in ("llvm", "cuda", "rocm", *_OTHER_KINDS) or " -" in stripped:
         return _from_classic(stripped)
     return _from_short(stripped)
+
+
+def host_cpu() -> str:
+    """LLVM's name of this machine's CPU, such as "znver4"; "generic" where LLVM does not know it."""
+    return _host_cpu()
+
+
+def runs_here(target: Target) -> bool:
+    """True if this machine's CPU has every instruction that code for the target may hold.
+
+    >>> runs_here(parse_target("x86")) if _host_is_x86() else True
+    True
+    """
+    if not _host_is_x86():
+        return False
+    wanted = _with_features(_cpu_features(target.triple, target.cpu), target.features)
+    return {name for name in wanted if name.startswith(_INSTRUCTIONS)} <= _cpu_features(TRIPLE, _host_cpu())
 
 
 def target_names() -> tuple[str, ...]:

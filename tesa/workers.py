@@ -6,7 +6,9 @@ and one dead worker of a process pool takes all the other jobs with it.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import importlib
 import os
 import pickle
@@ -136,55 +138,85 @@ class Worker:
         return f"the process died ({how})" + (f": {tail}" if tail else "")
 
 
-def run_jobs(
-    jobs: Sequence[tuple[str, tuple[Any, ...]]], count: int, *, done: Callable[[int], None] | None = None
-) -> list[Any]:
-    """The result of each job (function, arguments), or the WorkerError it ended with, computed by count children.
+class Pool:
+    """A number of children for many jobs. They start when there is work, and end with the with block.
 
-    A job whose child dies fails alone: a new child goes on with the next. done(i) is called in the caller's thread
-    after job i. Ctrl-C ends the children and passes on.
+    >>> with Pool(2) as pool:
+    ...     pool.run([("math:sqrt", (4.0,)), ("math:hypot", (3.0, 4.0))])
+    [2.0, 5.0]
     """
-    results: list[Any] = [None] * len(jobs)
-    todo: queue.SimpleQueue[int] = queue.SimpleQueue()
-    finished: queue.SimpleQueue[int | BaseException] = queue.SimpleQueue()
-    for index in range(len(jobs)):
-        todo.put(index)
-    workers = [Worker() for _ in range(min(count, len(jobs)))]
-    stop = threading.Event()
 
-    def work(worker: Worker) -> None:
-        while not stop.is_set():
-            try:
-                index = todo.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                results[index] = worker.call(jobs[index][0], *jobs[index][1])
-            except WorkerError as error:
-                results[index] = error
-            except BaseException as error:
-                finished.put(error)
-                return
-            finished.put(index)
+    def __init__(self, count: int) -> None:
+        self._workers = [Worker() for _ in range(count)]
 
-    threads = [threading.Thread(target=work, args=(worker,), daemon=True) for worker in workers]
-    for thread in threads:
-        thread.start()
-    try:
-        for _ in jobs:
-            item = finished.get()
-            if isinstance(item, BaseException):
-                raise item
-            if done is not None:
-                done(item)
-    finally:
-        stop.set()
-        for worker, thread in zip(workers, threads, strict=True):
-            while thread.is_alive():
-                worker.kill()
-                thread.join(0.05)
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the children."""
+        for worker in self._workers:
             worker.close()
-    return results
+
+    def run(
+        self, jobs: Sequence[tuple[str, tuple[Any, ...]]], *, done: Callable[[int], None] | None = None
+    ) -> list[Any]:
+        """The result of each job (function, arguments), or the WorkerError it ended with.
+
+        A job whose child dies fails alone: a new child goes on with the next. done(i) is called in the caller's thread
+        after job i. Ctrl-C ends the children and passes on.
+        """
+        results: list[Any] = [None] * len(jobs)
+        todo: queue.SimpleQueue[int] = queue.SimpleQueue()
+        finished: queue.SimpleQueue[int | BaseException] = queue.SimpleQueue()
+        for index in range(len(jobs)):
+            todo.put(index)
+        stop = threading.Event()
+
+        def work(worker: Worker) -> None:
+            while not stop.is_set():
+                try:
+                    index = todo.get_nowait()
+                except queue.Empty:
+                    return
+                try:
+                    results[index] = worker.call(jobs[index][0], *jobs[index][1])
+                except WorkerError as error:
+                    results[index] = error
+                except BaseException as error:
+                    finished.put(error)
+                    return
+                finished.put(index)
+
+        workers = self._workers[: len(jobs)]
+        threads = [threading.Thread(target=work, args=(worker,), daemon=True) for worker in workers]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in jobs:
+                item = finished.get()
+                if isinstance(item, BaseException):
+                    raise item
+                if done is not None:
+                    done(item)
+        finally:
+            stop.set()
+            for worker, thread in zip(workers, threads, strict=True):
+                thread.join(0.1)
+                while thread.is_alive():
+                    worker.kill()
+                    thread.join(0.05)
+        return results
+
+
+@functools.cache
+def shared_pool(count: int) -> Pool:
+    """A pool that lives as long as this process: the next kernel in a notebook does not wait for children to start."""
+    pool = Pool(count)
+    atexit.register(pool.close)
+    return pool
 
 
 def serve() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tesa.workers import Worker, WorkerDied, WorkerError, run_jobs
+from tesa.workers import Pool, Worker, WorkerDied, WorkerError
 
 
 @pytest.fixture
@@ -61,7 +61,8 @@ def test_jobs_keep_their_order_and_fail_alone() -> None:
     jobs: list[tuple[str, tuple[Any, ...]]] = [("math:sqrt", (float(i * i),)) for i in range(6)]
     jobs[2] = ("os:abort", ())
     jobs[4] = ("math:nothing", ())
-    results = run_jobs(jobs, 2, done=seen.append)
+    with Pool(2) as pool:
+        results = pool.run(jobs, done=seen.append)
     assert [results[i] for i in (0, 1, 3, 5)] == [0.0, 1.0, 3.0, 5.0]
     assert isinstance(results[2], WorkerDied)
     assert isinstance(results[4], WorkerError)
@@ -73,6 +74,14 @@ def test_an_interrupt_ends_the_children() -> None:
         raise KeyboardInterrupt
 
     start = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        run_jobs([("os:getpid", ()), ("time:sleep", (60,))], 2, done=interrupt)
+    with Pool(2) as pool:
+        with pytest.raises(KeyboardInterrupt):
+            pool.run([("os:getpid", ()), ("time:sleep", (60,))], done=interrupt)
+        assert pool.run([("math:sqrt", (4.0,))]) == [2.0]
     assert time.monotonic() - start < 30
+
+
+def test_children_of_a_pool_live_on() -> None:
+    with Pool(1) as pool:
+        first = pool.run([("os:getpid", ())])
+        assert pool.run([("os:getpid", ())]) == first

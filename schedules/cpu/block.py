@@ -25,13 +25,22 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm.tirx.script import builder as T
 
-from tesa.schedules.cpu.cut import cut
+from tesa.schedules.cpu import cost
+from tesa.schedules.cpu.cut import Cut, cut
 from tesa.schedules.cpu.epilogue import Names
-from tesa.schedules.cpu.nest import Builder, Tile, lanes
-from tesa.schedules.cpu.operand import operand
+from tesa.schedules.cpu.loops import lanes, span
+from tesa.schedules.cpu.nest import Builder, Tile
+from tesa.schedules.cpu.operand import Operand, operand
 from tesa.schedules.cpu.packing import Packing
 from tesa.schedules.registry import schedule
 from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
+
+
+MAX_UNROLLED = 64
+"""A loop over k of at most this length takes its bounds from a table."""
+
+MAX_FILL = 0.9
+"""Panels with more live columns than this are left to "dense"."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,7 @@ def _pack(weight: FloatArray, rows: int, dense: bool) -> _Panels:
 
 def _emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol: str, dense: bool) -> Code:
     rows = min(config["rows"], problem.m)
-    live = np.ones(problem.k, bool) if dense else (weight != 0).any(axis=0)
+    live = _live(weight, dense)
     panels, view = _pack(weight, rows, dense), operand(problem, live)
     work = np.repeat(np.diff(panels.at), rows)[: problem.m]
     made = Builder(problem, cut(problem, isa, view, config["vectors"], work, rows))
@@ -70,7 +79,8 @@ def _emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol
         offsets = view.offsets
         step = problem.n if dense and problem.pointwise else None
     table = None if step is not None else made.constant(offsets[panels.columns].astype(np.int32))
-    at = None if dense else made.constant(panels.at.astype(np.int32))
+    # a small number of iterations that LLVM knows would be unrolled in full, at seconds of compile time
+    at = None if dense and problem.k > MAX_UNROLLED else made.constant(panels.at.astype(np.int32))
     kernel = _Kernel(problem, rows, int(panels.at[-2]), packing, step, values, table, at)
     return made.build(symbol, kernel.tile)
 
@@ -107,7 +117,7 @@ class _Kernel:
         read = _Read(names, source, base, at)
         if whole:
             last = whole if isinstance(high, int) else T.floordiv(high, rows)
-            with T.serial(0 if isinstance(low, int) else T.floordiv(low, rows), last) as panel:
+            with span(0 if isinstance(low, int) else T.floordiv(low, rows), last) as panel:
                 self._panel(tile, read, panel, rows)
         if rest:
             with nullcontext() if isinstance(high, int) else T.If(high == self.problem.m):
@@ -121,9 +131,9 @@ class _Kernel:
         with T.unroll(0, rows) as r, T.unroll(0, t.vectors) as v, lanes(t.lanes) as lane:
             T.buffer_store(acc, T.float32(0), [r, v, lane])
         at = None if self.at is None else read.names.constants[self.at]
-        first, end = (0, k) if at is None else (at[panel], at[panel + 1])
-        with T.serial(first, end) as i:
-            e = panel * k + i if at is None else i
+        first, count = (panel * k, k) if at is None else (at[panel], at[panel + 1] - at[panel])
+        with T.serial(0, count) as i:
+            e = first + i
             w = e * rows if rows == self.rows else self.last * self.rows + (e - self.last) * rows
             offset = i * self.step if self.table is None else read.names.constants[self.table][e]
             with T.unroll(0, rows) as r, T.unroll(0, t.vectors) as v, lanes(t.lanes) as lane:
@@ -143,29 +153,97 @@ class _Read:
     at: Callable[[Any], Any]
 
 
-def _space(problem: Problem, isa: Isa) -> list[Config]:
-    return [{"rows": 4, "vectors": 6, "pack": 0}] if isa.lanes == 16 else [{"rows": 4, "vectors": 2, "pack": 0}]
+def _candidates(isa: Isa) -> list[tuple[int, int]]:
+    """Every (rows, vectors) that fills most of the registers, and the short panels for narrow blocks."""
+    sizes = []
+    for vectors in range(1, 13):
+        most = (isa.registers - 1 - vectors) // vectors
+        sizes += [(rows, vectors) for rows in {most, most // 8 * 8, most // 4 * 4, min(most, 2), 1} if rows > 0]
+    return sizes
 
 
-def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) -> float:
-    return 1.0
+def _space(problem: Problem, weight: FloatArray, isa: Isa, dense: bool) -> Sequence[Config]:
+    """The eight that the estimate likes best; for "block" only panels with enough dead columns."""
+    if problem.op == "depthwise":
+        return []
+    found: dict[tuple[int, int, int], tuple[float, Config]] = {}
+    view = operand(problem, _live(weight, dense))
+    sizes = {rows: _entries(weight, rows, dense) for rows in {min(r, problem.m) for r, _ in _candidates(isa)}}
+    for rows, vectors in _candidates(isa):
+        entries = sizes[min(rows, problem.m)]
+        if not dense and entries > MAX_FILL * _entries(weight, min(rows, problem.m), True):
+            continue
+        for pack in (0, 1):
+            config = {"rows": rows, "vectors": vectors, "pack": pack}
+            expected = _cost(problem, isa, config, view, entries)
+            tiles = _cut(problem, isa, config, view).tiling
+            key = (min(rows, problem.m), tiles.vectors, pack)
+            if key not in found:
+                found[key] = expected, config
+    return [config for _, config in sorted(found.values(), key=lambda item: item[0])[:8]]
+
+
+def _live(weight: FloatArray, dense: bool) -> NDArray[np.bool_]:
+    return np.ones(weight.shape[1], bool) if dense else (weight != 0).any(axis=0)
+
+
+def _entries(weight: FloatArray, rows: int, dense: bool) -> int:
+    """Computed columns of all panels together."""
+    if dense:
+        return -(-len(weight) // rows) * weight.shape[1]
+    live = np.add.reduceat(weight != 0, np.arange(0, len(weight), rows), axis=0)
+    return int(np.count_nonzero(live))
+
+
+def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config, dense: bool) -> float:
+    rows, view = min(config["rows"], problem.m), operand(problem, _live(weight, dense))
+    return _cost(problem, isa, config, view, _entries(weight, rows, dense))
+
+
+def _cut(problem: Problem, isa: Isa, config: Config, view: Operand) -> Cut:
+    return cut(problem, isa, view, config["vectors"], np.ones(problem.m, np.int64), min(config["rows"], problem.m))
+
+
+def _cost(problem: Problem, isa: Isa, config: Config, view: Operand, entries: int) -> float:
+    """entries x (the slowest of FMAs, loads, latency, bytes of X and W), + packing + stores; see cost.py."""
+    made, rows = _cut(problem, isa, config, view), min(config["rows"], problem.m)
+    panels, v = -(-problem.m // rows), made.tiling.vectors
+    live = int(np.count_nonzero(view.offsets >= 0))
+    read = cost.reads(problem, isa, made, bool(config["pack"]))
+    far = read.cycles(live * made.tiling.width * 4, v * made.tiling.lanes * 4)
+    stream = rows * 4 / cost.FAR_BYTES_PER_CYCLE if entries * rows * 4 > isa.l2_bytes / 2 else 0.0
+    step = max(rows * v / 2, (rows + v * read.split) / 2, cost.FMA_LATENCY * 1.1)
+    step = cost.together(step, far, stream)
+    # a last panel of fewer rows has code of its own, which is less well fed
+    tile = entries * step * (1 + 0.3 * (problem.m % rows > 0) / panels) + panels * 10.0 + cost.finishing(problem.epilogue, problem.m * v)
+    if config["pack"]:
+        tile += cost.packing(made, cost.reads(problem, isa, made, False), live)
+    return cost.total_ms(problem, made, tile)
 
 
 def _dense_space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
-    return [] if problem.op == "depthwise" else _space(problem, isa)
+    return _space(problem, weight, isa, dense=True)
 
 
-@schedule("dense", arch="x86", space=_dense_space, estimate=_estimate)
+def _dense_estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) -> float:
+    return _estimate(problem, weight, isa, config, dense=True)
+
+
+@schedule("dense", arch="x86", space=_dense_space, estimate=_dense_estimate)
 def emit_dense(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol: str) -> Code:
     """Every element of the weight, zeros included: the kernel that sparsity is measured against."""
     return _emit(problem, weight, isa, config, symbol, dense=True)
 
 
 def _block_space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
-    return [] if problem.op == "depthwise" else _space(problem, isa)
+    return _space(problem, weight, isa, dense=False)
 
 
-@schedule("block", arch="x86", space=_block_space, estimate=_estimate)
+def _block_estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) -> float:
+    return _estimate(problem, weight, isa, config, dense=False)
+
+
+@schedule("block", arch="x86", space=_block_space, estimate=_block_estimate)
 def emit_block(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol: str) -> Code:
     """Panels of rows over the columns that are live in any of them."""
     return _emit(problem, weight, isa, config, symbol, dense=False)

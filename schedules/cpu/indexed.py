@@ -26,13 +26,19 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm.tirx.script import builder as T
 
+from tesa.schedules.cpu import cost
 from tesa.schedules.cpu.cut import cut
 from tesa.schedules.cpu.epilogue import Names
-from tesa.schedules.cpu.nest import Builder, Tile, lanes, vector_start
-from tesa.schedules.cpu.operand import LINE, Tiling, operand
+from tesa.schedules.cpu.loops import lanes, loop, span
+from tesa.schedules.cpu.nest import Builder, Tile, vector_start
+from tesa.schedules.cpu.operand import LINE, Operand, Tiling, operand
 from tesa.schedules.cpu.packing import Packing
 from tesa.schedules.registry import schedule
 from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
+
+
+MAX_DENSITY = 0.6
+"""With more non-zeros than this share, "dense" is faster: it reads X once for many rows."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,8 @@ def stream(
 ) -> Stream:
     """The stream of a weight. blocks: the columns of each block and their offsets; bounds: shares of rows; unit: U.
 
-    The first and the last block have all rows, empty ones too; the blocks between only the rows with non-zeros.
+    The last block has all rows, empty ones too, for it stores the results; the others only the rows with non-zeros, and
+    empty ones where they make up a set.
     """
     writer, at = _Writer(), []
     for low, high in zip(bounds[:-1], bounds[1:], strict=True):
@@ -98,8 +105,8 @@ def stream(
             part = weight[:, columns]
             counts = np.count_nonzero(part[low:high], axis=1)
             rows = np.argsort(counts, kind="stable") + low
-            if 0 < b < len(blocks) - 1:
-                rows = rows[np.sort(counts) > 0]
+            if b < len(blocks) - 1:
+                rows = rows[max(len(rows) - -(-np.count_nonzero(counts) // unit) * unit, 0) :]
             whole = len(rows) // unit * unit
             first = len(writer.groups)
             writer.add(rows[:whole].reshape(-1, unit).tolist(), part, offsets)
@@ -117,10 +124,12 @@ def stream(
 
 @dataclass(frozen=True)
 class _Kernel:
-    """Writes the statements of a tile. sizes: live k of each block. The other fields are constants and the config."""
+    """Writes the statements of a tile. sizes: live k of each block. odd: some rows go alone. packing and the
+    fields behind it: the packed tile, if any, and the constants."""
 
     problem: Problem
     unit: int
+    odd: bool
     sizes: tuple[int, ...]
     packing: Packing | None
     values: int
@@ -135,25 +144,23 @@ class _Kernel:
         buffer = self.packing.allocate(tile.tiling, max(self.sizes)) if self.packing else None
         partial = None
         if blocks > 1:
-            partial = T.alloc_buffer((self.problem.m * _stride(tile.tiling),), "float32", align=64)
-        self._block(names, tile, buffer, partial, 0, blocks == 1, True)
-        if blocks > 2:
-            with T.serial(1, blocks - 1) as block:
-                self._block(names, tile, buffer, partial, block, False, False)
-        if blocks > 1:
-            self._block(names, tile, buffer, partial, blocks - 1, True, False)
+            stride, (low, high) = _stride(tile.tiling), tile.rows
+            partial = T.alloc_buffer((self.problem.m * stride,), "float32", align=64)
+            with T.serial(0, (high - low) * (stride // LINE)) as i, lanes(LINE) as lane:
+                T.buffer_store(partial, T.float32(0), [low * stride + i * LINE + lane])
+            with loop(blocks - 1) as block:
+                self._block(names, tile, buffer, partial, block, False)
+        self._block(names, tile, buffer, partial, blocks - 1, True)
 
-    def _block(
-        self, names: Names, tile: Tile, buffer: Any, partial: Any, block: Any, last: bool, first: bool
-    ) -> None:
+    def _block(self, names: Names, tile: Tile, buffer: Any, partial: Any, block: Any, last: bool) -> None:
         if self.packing:
             size = self.sizes[-1] if last else self.sizes[0]
             self.packing.fill(names, tile, buffer, block * self.sizes[0], size)
-        step = _Step(self, names, tile, buffer, partial, first, last)
+        step = _Step(self, names, tile, buffer, partial, last)
         at = (tile.share * len(self.sizes) + block) * 3
         limits = names.constants[self.at]
         step.groups(limits[at], limits[at + 1], self.unit)
-        if self.unit > 1:
+        if self.odd:
             step.groups(limits[at + 1], limits[at + 2], 1)
 
 
@@ -166,13 +173,12 @@ class _Step:
     tile: Tile
     buffer: Any
     partial: Any
-    first: bool
     last: bool
 
     def groups(self, low: Any, high: Any, unit: int) -> None:
         """The groups low ... high - 1, whose rows go `unit` at a time."""
         table = self.names.constants[self.kernel.groups]
-        with T.serial(low, high) as g:
+        with span(low, high) as g:
             length, start, row = T.bind(table[g * 4 + 1]), T.bind(table[g * 4 + 2]), T.bind(table[g * 4 + 3])
             with T.serial(0, table[g * 4]) as r:
                 self._rows(row + r * unit, start + r * length * unit, length, unit)
@@ -190,7 +196,7 @@ class _Step:
             return constants[kernel.rows][row + u] * _stride(t) + v * t.lanes + lane
 
         def begin(u: Any, v: Any, lane: Any) -> None:
-            T.buffer_store(acc, T.float32(0) if self.first else self.partial[place(u, v, lane)], [u, v, lane])
+            T.buffer_store(acc, T.float32(0) if self.partial is None else self.partial[place(u, v, lane)], [u, v, lane])
 
         def keep(u: Any, v: Any, lane: Any) -> None:
             T.buffer_store(self.partial, acc[u, v, lane], [place(u, v, lane)])
@@ -221,24 +227,81 @@ def _stride(tiling: Tiling) -> int:
     return -(-tiling.width // LINE) * LINE
 
 
+def _sizes(problem: Problem, isa: Isa, live: int) -> list[Config]:
+    """Tiles of 4 to 16 vectors, and blocks of k that fill the cache half, once and twice."""
+    configs = []
+    # of two or three vectors there are not enough accumulators to hide an FMA's latency, so rows go together
+    for vectors, rows in ((4, 1), (4, 2), (6, 1), (6, 2), (7, 1), (8, 1), (12, 1), (16, 1), (2, 4), (1, 8)):
+        if rows * (vectors + 1) > isa.registers - 2:
+            continue
+        line = vectors * isa.lanes * 4
+        sizes = {max(isa.l1_bytes * part // 4 // line, 16) for part in (2, 4, 8)}
+        for size in sorted({s for s in sizes if s < live} | {0}):
+            configs += [{"vectors": vectors, "rows": rows, "kblock": size, "pack": pack} for pack in (0, 1)]
+    return configs
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What an estimate needs to know of a weight: its view of X, the non-zeros of each row, the live columns."""
+
+    view: Operand
+    counts: NDArray[np.int64]
+    live: int
+
+
+def _facts(problem: Problem, weight: FloatArray) -> _Facts:
+    live = (weight != 0).any(axis=0)
+    return _Facts(operand(problem, live), np.count_nonzero(weight, axis=1), int(np.count_nonzero(live)))
+
+
 def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
-    if problem.op == "depthwise":
+    """The eight that the estimate likes best; none for a weight that is all but full."""
+    if problem.op == "depthwise" or np.count_nonzero(weight) > MAX_DENSITY * weight.size:
         return []
-    return [{"vectors": 8, "rows": 1, "kblock": 96, "pack": 1}]
+    facts = _facts(problem, weight)
+    found: dict[tuple[int, ...], tuple[float, Config]] = {}
+    for config in _sizes(problem, isa, facts.live):
+        tiles = cut(problem, isa, facts.view, config["vectors"], facts.counts).tiling
+        key = (tiles.vectors, config["rows"], config["kblock"], config["pack"])
+        if key not in found:
+            found[key] = _cost(problem, isa, config, facts), config
+    return [config for _, config in sorted(found.values(), key=lambda item: item[0])[:8]]
 
 
 def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) -> float:
-    return 1.0
+    return _cost(problem, isa, config, _facts(problem, weight))
+
+
+def _cost(problem: Problem, isa: Isa, config: Config, facts: _Facts) -> float:
+    """non-zeros x (the slowest of FMAs, loads, latency, bytes of X and W) + row sets x their overhead; see cost.py."""
+    made, unit = cut(problem, isa, facts.view, config["vectors"], facts.counts), config["rows"]
+    v, nonzeros, live = made.tiling.vectors, int(facts.counts.sum()), facts.live
+    size = min(config["kblock"] or live, max(live, 1))
+    blocks = -(-live // max(size, 1)) or 1
+    read = cost.reads(problem, isa, made, bool(config["pack"]))
+    far = read.cycles(size * made.tiling.width * 4, v * made.tiling.lanes * 4)
+    stream = 8 / cost.FAR_BYTES_PER_CYCLE if nonzeros * 8 > isa.l2_bytes / 2 else 0.0
+    # a row's chain of additions overlaps with the next row's about half
+    step = max(v / 2, (v * read.split + 2) / 2, (v + 6) / 6, cost.FMA_LATENCY / 2 / unit)
+    step = cost.together(step, far, stream)
+    sets = problem.m * blocks / unit
+    moved = 0.0 if blocks == 1 else blocks * problem.m * v * 2.5
+    misses = min(sets, 12.0 * blocks) * cost.MISPREDICTION
+    tile = nonzeros * step + sets * (8.0 + 3 * unit) + moved + misses
+    tile += cost.finishing(problem.epilogue, problem.m * v)
+    if config["pack"]:
+        tile += cost.packing(made, cost.reads(problem, isa, made, False), live)
+    return cost.total_ms(problem, made, tile)
 
 
 @schedule("indexed", arch="x86", space=_space, estimate=_estimate)
 def emit_indexed(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol: str) -> Code:
     """The non-zeros as a list of values and offsets, blocked over k."""
-    live = (weight != 0).any(axis=0)
-    view, unit = operand(problem, live), config["rows"]
-    columns = np.flatnonzero(live)
+    facts, unit = _facts(problem, weight), config["rows"]
+    view, columns = facts.view, np.flatnonzero(facts.view.offsets >= 0)
+    made = Builder(problem, cut(problem, isa, view, config["vectors"], facts.counts))
     size = min(config["kblock"] or problem.k, max(len(columns), 1))
-    made = Builder(problem, cut(problem, isa, view, config["vectors"], np.count_nonzero(weight, axis=1)))
     blocks = []
     for first in range(0, max(len(columns), 1), size):
         block = columns[first : first + size]
@@ -247,5 +310,7 @@ def emit_indexed(problem: Problem, weight: FloatArray, isa: Isa, config: Config,
     packing = Packing(made, view) if config["pack"] else None
     data = stream(weight, blocks, made.cut.bounds, unit)
     constants = [made.constant(a) for a in (data.values, data.offsets, data.rows, data.groups, data.at)]
-    kernel = _Kernel(problem, unit, tuple(len(b) for b, _ in blocks), packing, *constants)
+    limits = data.at.reshape(-1, 3)
+    odd = bool((limits[:, 2] > limits[:, 1]).any())
+    kernel = _Kernel(problem, unit, odd, tuple(len(b) for b, _ in blocks), packing, *constants)
     return made.build(symbol, kernel.tile)

@@ -17,7 +17,6 @@ A tile is what the family writes: its statements see where to read and where to 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +27,7 @@ from tvm.tirx.script import builder as T
 
 from tesa.schedules.cpu.cut import Cut
 from tesa.schedules.cpu.epilogue import Names, final, heavy
+from tesa.schedules.cpu.loops import lanes, loop, span
 from tesa.schedules.cpu.operand import Tiling
 from tesa.schedules.cpu.staging import compact, stage
 from tesa.schedules.types import Code, Problem
@@ -187,7 +187,7 @@ class _Loops:
                 yield unit, share
         else:
             tasks = min(threads, units)
-            with T.parallel(0, tasks) as task, T.serial(task * units // tasks, (task + 1) * units // tasks) as unit:
+            with T.parallel(0, tasks) as task, span(task * units // tasks, (task + 1) * units // tasks) as unit:
                 yield unit, 0
 
 
@@ -196,20 +196,6 @@ def vector_start(tiles: Tiling, v: Any) -> Any:
     if tiles.last_vector == (tiles.vectors - 1) * tiles.lanes:
         return v * tiles.lanes
     return T.min(v * tiles.lanes, tiles.last_vector)
-
-
-@contextmanager
-def lanes(count: int) -> Iterator[Any]:
-    """A vectorized loop; for one lane just 0."""
-    with T.vectorized(0, count) if count > 1 else nullcontext(0) as lane:
-        yield lane
-
-
-@contextmanager
-def loop(extent: int) -> Iterator[Any]:
-    """A serial loop; for one iteration just 0."""
-    with T.serial(0, extent) if extent > 1 else nullcontext(0) as index:
-        yield index
 
 
 def _tile_start(tiles: Tiling, t: Any) -> Any:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from tvm.tirx.script import builder as T
 
-from tesa.schedules.cpu.nest import Builder, Tile, lanes
+from tesa.schedules.cpu.loops import lanes
+from tesa.schedules.cpu.nest import Builder, Tile
 from tesa.schedules.cpu.operand import Operand, Tiling
 
 

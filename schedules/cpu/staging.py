@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Any
 
 from tvm.tirx.script import builder as T
 
 from tesa.schedules.cpu.cut import Cut
 from tesa.schedules.cpu.epilogue import Names, final
+from tesa.schedules.cpu.loops import lanes
 from tesa.schedules.cpu.operand import SLACK, Operand, Plane
 from tesa.schedules.types import Problem, Window
 
@@ -59,27 +59,30 @@ def pieces(count: int, body: Any, widest: int = LANES) -> None:
 
     body must store the same value when it meets an element twice.
     """
-    lanes = min(widest, 1 << (count.bit_length() - 1))
-    whole = count // lanes
+    width = min(widest, 1 << (count.bit_length() - 1))
+    whole = count // width
 
     def vector(start: Any) -> None:
-        with T.vectorized(0, lanes) if lanes > 1 else nullcontext(0) as lane:
+        with lanes(width) as lane:
             body(start, lane)
 
     if whole > 4:
         with T.serial(0, whole) as i:
-            vector(i * lanes)
+            vector(i * width)
     else:
         for i in range(whole):
-            vector(i * lanes)
-    if count % lanes:
-        vector(count - lanes)
+            vector(i * width)
+    if count % width:
+        vector(count - width)
 
 
 def compact(problem: Problem, cut: Cut, names: Names, scratch: Any, item: Any, row: Any, rows: tuple[Any, Any]) -> None:
     """Y = epilogue(scratch) for the band of output rows that starts at `row`, rows[0] <= m < rows[1], without the garbage columns."""
     p, view = problem, cut.operand
-    with T.serial(*rows) as m, T.serial(0, cut.band) as i:
+    low, high = rows
+    # one loop over both: LLVM would unroll an inner loop of known length in full, at seconds of compile time
+    with T.serial(0, (high - low) * cut.band) as both:
+        m, i = low + both // cut.band, both % cut.band
         read = m * cut.stride + i * view.row
         write = item * (p.m * p.n) + m * p.n + (row + i) * view.width
 

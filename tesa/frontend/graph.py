@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+import onnx.inliner
 from onnx import numpy_helper
 
 from tesa.errors import ModelError, UnsupportedError, UsageError
+from tesa.frontend.file import read_model
 from tesa.frontend.model import Array, Mask
 from tesa.frontend.names import did_you_mean
 
@@ -59,7 +60,7 @@ class Graph:
 
 def load_graph(model: str | Path | Any, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
     """Read and check a model file (or a ModelProto). Every fault is a ModelError, UsageError or UnsupportedError."""
-    source, proto = _read(model)
+    source, proto = read_model(model)
     if proto.functions:
         proto = onnx.inliner.inline_local_functions(proto)
     constants = _constants(proto.graph, source)
@@ -73,63 +74,6 @@ def load_graph(model: str | Path | Any, shapes: Mapping[str, Sequence[int]] | No
     _sort(graph)
     _check_finite(graph)
     return graph
-
-
-def _read(model: str | Path | Any) -> tuple[str, Any]:
-    if isinstance(model, onnx.ModelProto):
-        source, proto = "the given model", model
-    else:
-        source = str(model)
-        proto = _parse(Path(model))
-    if not proto.ir_version and not proto.graph.node:
-        raise ModelError(f"{source}: not an ONNX file. Give a file that torch.onnx.export or onnx.save has written")
-    if not proto.graph.node:
-        raise ModelError(f"{source}: the graph has no nodes, there is nothing to compile")
-    if not proto.graph.output:
-        raise ModelError(f"{source}: the graph has no outputs. Export the model again with its outputs")
-    return source, proto
-
-
-def _parse(path: Path) -> Any:
-    if path.is_dir():
-        raise UsageError(f"{path}: is a folder, give the .onnx file in it")
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise UsageError(f"{path}: there is no such file. {_nearest_file(path)}".rstrip()) from None
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
-    if not data:
-        raise ModelError(f"{path}: the file is empty. Export or download the model again")
-    proto = onnx.ModelProto()
-    try:
-        proto.ParseFromString(data)
-    except DecodeError:
-        raise ModelError(
-            f"{path}: not an ONNX file, or a truncated one ({len(data)} bytes). Export or download the model again"
-        ) from None
-    _load_external(proto, path)
-    return proto
-
-
-def _nearest_file(path: Path) -> str:
-    names = [p.name for p in path.parent.glob("*.onnx")] if path.parent.is_dir() else []
-    return did_you_mean(path.name, names)
-
-
-def _load_external(proto: Any, path: Path) -> None:
-    for tensor in proto.graph.initializer:
-        if tensor.data_location != onnx.TensorProto.EXTERNAL:
-            continue
-        location = next((e.value for e in tensor.external_data if e.key == "location"), "?")
-        try:
-            onnx.external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
-        except Exception as error:
-            raise ModelError(
-                f"{path}: the data of tensor {tensor.name!r} are in the external file {location!r}, which cannot be "
-                f"read from {path.parent or '.'}. Put that file beside the model ({type(error).__name__})"
-            ) from error
-        tensor.data_location = onnx.TensorProto.DEFAULT
 
 
 def _constants(graph: Any, source: str) -> dict[str, Array]:
@@ -199,7 +143,8 @@ def _fix_shape(source: str, value: Any, given: Sequence[int] | None) -> None:
         return
     sizes = [int(n) for n in given]
     fits = not ranked or len(sizes) == len(declared)
-    fits = fits and all(n > 0 and (not isinstance(d, int) or d in (0, n)) for n, d in zip(sizes, declared, strict=False))
+    pairs = zip(sizes, declared, strict=False)
+    fits = fits and all(n > 0 and (not isinstance(d, int) or d in (0, n)) for n, d in pairs)
     if not fits:
         raise UsageError(
             f"{source}: shape {sizes} is given for input {value.name!r}, but the model declares {declared}. "

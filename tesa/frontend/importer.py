@@ -44,7 +44,11 @@ def to_relax(graph: Graph) -> tuple[Any, dict[str, str], dict[str, str]]:
     """(module, layer of each variable, ONNX output tensor of the variable that ends a layer)."""
     importer = _Importer(graph)
     with quiet():
-        mod = importer.from_onnx(_Body(graph), graph.opset)
+        try:
+            mod = importer.from_onnx(_Body(graph), graph.opset)
+        except TesaError:
+            importer.bb._end_block()  # else TVM complains on stderr about the block that the failure left open
+            raise
     return mod, importer.layer_of, importer.tensor_of
 
 
@@ -195,7 +199,7 @@ def _conv(bb: Any, inputs: list[Any], attrs: dict[str, Any]) -> Any:
 
 
 def _padding(attrs: dict[str, Any], size: list[int], kernel: list[int], stride: list[int], dil: list[int]) -> list[int]:
-    """(top, left, bottom, right). "SAME": ceil(size / stride) outputs, the odd pixel after (UPPER) or before (LOWER)."""
+    """(top, left, bottom, right). "SAME": ceil(size / stride) outputs; an odd pixel goes after (UPPER) or before."""
     mode = attrs.get("auto_pad", b"NOTSET").decode()
     if mode == "NOTSET":
         return list(attrs.get("pads", (0, 0, 0, 0)))
@@ -233,6 +237,19 @@ def _gelu(bb: Any, inputs: list[Any], attrs: dict[str, Any]) -> Any:
     return relax.op.nn.gelu_tanh(inputs[0])
 
 
+def _batch_norm(bb: Any, inputs: list[Any], attrs: dict[str, Any]) -> Any:
+    """x * scale + shift, with the constants of inference."""
+    arrays = [content(x) for x in inputs[1:5]]
+    if any(a is None for a in arrays) or attrs.get("training_mode", 0):
+        return None
+    gamma, beta, mean, variance = (np.asarray(a, np.float64) for a in arrays)
+    factor = gamma / np.sqrt(variance + attrs.get("epsilon", 1e-5))
+    view = (-1,) + (1,) * (len(static_shape(inputs[0])) - 2)
+    scale, shift = (v.reshape(view).astype(np.float32) for v in (factor, beta - mean * factor))
+    return relax.op.add(relax.op.multiply(inputs[0], constant(scale)), constant(shift))
+
+
 _CONVERTERS: dict[str, Converter] = {
     "Clip": _clip, "Gemm": _gemm, "Conv": _conv, "Gather": _gather, "Gelu": _gelu,
+    "BatchNormalization": _batch_norm,
 }  # fmt: skip

@@ -23,9 +23,10 @@ def load_masks(path: str | Path) -> dict[str, Mask]:
     ("block1.pointwise.weight_mask"). UsageError if the file is no .npz archive of numbers.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise UsageError(f"{path}: one array without a name; save the masks with np.savez(path, **masks)")
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise UsageError(f"{path}: one array without a name; save the masks with np.savez(path, **masks)")
+        with archive:
             masks = {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file of masks") from None

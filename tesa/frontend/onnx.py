@@ -13,6 +13,7 @@ from tvm import relax
 from tesa.attribute import Quantization
 from tesa.errors import UnsupportedError
 from tesa.frontend import rewrite
+from tesa.frontend.gelu import fuse_gelu
 from tesa.frontend.graph import Graph, load_graph
 from tesa.frontend.importer import content, quiet, static_shape, to_relax
 from tesa.frontend.masks import apply_masks, load_masks
@@ -36,6 +37,10 @@ def import_onnx(
     relax.clip, erf-GELU relax.nn.gelu, and a batch norm behind a convolution disappears into it.
 
     ModelError if the file is at fault, UsageError if the call is, UnsupportedError if tesa cannot import an operator.
+
+    >>> from importlib.resources import files
+    >>> import_onnx(str(files("tesa.models") / "digits.onnx")).inputs
+    (Port(name='image', shape=(1, 1, 64, 64), dtype='float32'),)
     """
     if not isinstance(model, str | Path):
         copy = type(model)()
@@ -48,7 +53,7 @@ def import_onnx(
     rewrite.drop_identities(graph)
     rewrite.fold_constants(graph)
     rewrite.fold_batch_norms(graph)
-    rewrite.fuse_gelu(graph)
+    fuse_gelu(graph)
     rewrite.drop_unused(graph)
     mod, layers, tensors = to_relax(graph)
     mod = _simplify(mod)
@@ -83,16 +88,15 @@ def _check_static(graph: Graph, mod: Any, names: Mapping[str, str]) -> None:
     for binding in bindings(mod):
         ty = binding.var.ty
         for field in ty.fields if isinstance(ty, relax.TupleType) else [ty]:
-            static = isinstance(field, relax.ShapeType) or (
-                isinstance(field, relax.TensorType)
-                and field.shape is not None
-                and all(isinstance(n, tvm.tirx.IntImm) for n in field.shape)
-            )
-            if not static and not isinstance(field, relax.PrimType if hasattr(relax, "PrimType") else ()):
+            if isinstance(field, relax.TensorType) and not _static(field):
                 raise UnsupportedError(
                     f"{graph.source}: node {names.get(binding.var.name, binding.var.name)!r}: the shape of its result "
-                    f"depends on data ({field}); tesa compiles for fixed sizes"
+                    f"depends on data ({field}); tesa compiles for fixed sizes. Export it with fixed sizes"
                 )
+
+
+def _static(ty: Any) -> bool:
+    return ty.shape is not None and all(isinstance(n, tvm.tirx.IntImm) for n in ty.shape)
 
 
 def _inputs(graph: Graph, mod: Any) -> tuple[Port, ...]:

@@ -9,15 +9,15 @@ from tvm import relax
 
 from tesa.frontend.names import Unique, identifier
 
-
 HEAVY = ("conv1d", "conv2d", "conv2d_transpose", "matmul")
 
 
 def name_bindings(mod: Any, layers: Mapping[str, str], last: str) -> tuple[Any, dict[str, str], dict[str, str]]:
     """(module, layer of each variable, its old name). layers: what is known of the variables' layers before.
 
-    A variable that a pass has made belongs to the layer of the next one that is known, or to the layer `last`. Several operators of one
-    layer are called `layer`, `layer_add`: the convolution or matmul keeps the plain name, otherwise the last one does.
+    A variable that a pass has made belongs to the layer of the next one that is known, or to the layer `last`. Several
+    operators of one layer are called `layer`, `layer_add`: the convolution or matmul keeps the plain name, otherwise
+    the last one does.
     """
     func = mod["main"]
     order = [binding for block in func.body.blocks for binding in block.bindings]

@@ -1,4 +1,4 @@
-"""Rewrites of an ONNX graph that make it plain: constants folded, norms folded, GELU and padding recognisable.
+"""Rewrites of an ONNX graph that make it plain: constants and norms folded, what does nothing removed.
 
 Each takes a Graph and changes it in place. Done here and not in Relax because a node still has its name here, and
 because a rewrite in NumPy takes microseconds where folding in TVM compiles a function.
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.shape_inference
 from onnx import TensorProto, helper, numpy_helper
 
 from tesa.attribute import Quantization
@@ -81,7 +82,7 @@ def _fold(graph: Graph, node: Any, shapes: dict[str, tuple[int, ...]]) -> bool:
         return False
     if node.op_type in ("Shape", "Size") and node.input[0] in shapes | {n: a.shape for n, a in graph.constants.items()}:
         source = graph.constants.get(node.input[0])
-        value = _shape_value(node, shapes[node.input[0]] if source is None else source.shape)
+        value: Array | None = _shape_value(node, shapes[node.input[0]] if source is None else source.shape)
     elif not node.input or any(name and name not in graph.constants for name in node.input):
         return False
     elif node.op_type == "DequantizeLinear":
@@ -146,7 +147,7 @@ def _evaluate(graph: Graph, node: Any) -> Array | None:
     from onnx.reference import ReferenceEvaluator
 
     values = {name: graph.constants[name] for name in node.input if name}
-    ins = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for n, v in values.items()]
+    ins = [_value_info(name, value) for name, value in values.items()]
     outs = [helper.make_empty_tensor_value_info(node.output[0])]
     body = helper.make_graph([node], "fold", ins, outs)
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", graph.opset)])
@@ -157,14 +158,14 @@ def _evaluate(graph: Graph, node: Any) -> Array | None:
     return np.asarray(result)
 
 
+def _value_info(name: str, array: Array) -> Any:
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+
+
 def _infer_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
     """The static shapes that ONNX infers, without carrying the large constants around."""
     small = [numpy_helper.from_array(a, n) for n, a in graph.constants.items() if a.size <= SMALL]
-    large = [
-        helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
-        for n, a in graph.constants.items()
-        if a.size > SMALL
-    ]
+    large = [_value_info(n, a) for n, a in graph.constants.items() if a.size > SMALL]
     body = helper.make_graph(graph.nodes, "shapes", [*graph.inputs, *large], graph.outputs, small)
     opsets = [helper.make_opsetid("", graph.opset), helper.make_opsetid("com.microsoft", 1)]
     model = onnx.shape_inference.infer_shapes(helper.make_model(body, opset_imports=opsets), data_prop=True)
@@ -181,11 +182,12 @@ def fold_batch_norms(graph: Graph) -> None:
     users, makers = graph.users(), {node.output[0]: node for node in graph.nodes}
     for norm in [n for n in graph.nodes if n.op_type == "BatchNormalization"]:
         conv = makers.get(norm.input[0])
-        constants = [graph.constants.get(name) for name in norm.input[1:5]]
-        foldable = conv is not None and conv.op_type == "Conv" and len(users[conv.output[0]]) == 1
-        weights = [graph.constants.get(n) for n in (conv.input[1:] if conv is not None else []) if n]
-        if not foldable or any(c is None for c in [*constants, *weights]) or attributes(norm).get("training_mode", 0):
+        if conv is None or conv.op_type != "Conv" or len(users[conv.output[0]]) != 1:
             continue
+        names = [*norm.input[1:5], *(n for n in conv.input[1:] if n)]
+        if any(n not in graph.constants for n in names) or attributes(norm).get("training_mode", 0):
+            continue
+        constants = [graph.constants[n] for n in norm.input[1:5]]
         scale, shift, mean, variance = (np.asarray(c, np.float64) for c in constants)
         factor = scale / np.sqrt(variance + attributes(norm).get("epsilon", 1e-5))
         _scale_conv(graph, conv, factor, shift - mean * factor)
@@ -209,83 +211,6 @@ def _scale_conv(graph: Graph, conv: Any, factor: Array, shift: Array) -> None:
             quantization.bits, quantization.signed, scale, np.broadcast_to(quantization.zero_point, scale.shape)
         )
     conv.input[:] = [conv.input[0], *names]
-
-
-def fuse_gelu(graph: Graph) -> None:
-    """Turn x * 0.5 * (1 + erf(x / sqrt(2))), in any order of its factors, into one Gelu node."""
-    makers = {name: node for node in graph.nodes for name in node.output}
-    for erf in [n for n in graph.nodes if n.op_type == "Erf"]:
-        users = graph.users()
-        x = _scaled_input(graph, makers.get(erf.input[0]))
-        add = _only_user(users, erf.output[0], "Add")
-        if x is None or add is None or not _is_constant(graph, _other(add, erf.output[0]), 1.0):
-            continue
-        last = _gelu_product(graph, makers, users, add, x)
-        if last is None:
-            continue
-        gelu = helper.make_node("Gelu", [x], [last.output[0]], name=last.name)
-        graph.nodes[graph.nodes.index(last)] = gelu
-    drop_unused(graph)
-
-
-def _gelu_product(graph: Graph, makers: dict[str, Any], users: dict[str, list[Any]], add: Any, x: str) -> Any:
-    """The multiplication that completes the product of x, 0.5 and the output of add; None if there is none."""
-    node, seen_x, seen_half = add, False, False
-    while not (seen_x and seen_half):
-        readers = users.get(node.output[0], [])
-        if len(readers) != 1 or readers[0] is None or readers[0].op_type not in ("Mul", "Div"):
-            return None
-        product = readers[0]
-        other = _other(product, node.output[0])
-        if product.op_type == "Div":
-            if product.input[0] != node.output[0] or not _is_constant(graph, other, 2.0) or seen_half:
-                return None
-            seen_half = True
-        elif other == x and not seen_x:
-            seen_x = True
-        elif _is_constant(graph, other, 0.5) and not seen_half:
-            seen_half = True
-        elif _halved(graph, makers.get(other)) == x and not (seen_x or seen_half):
-            seen_x = seen_half = True
-        else:
-            return None
-        node = product
-    return node
-
-
-def _halved(graph: Graph, node: Any) -> str | None:
-    """x if the node computes x * 0.5 or x / 2."""
-    return _times(graph, node, 0.5)
-
-
-def _scaled_input(graph: Graph, node: Any) -> str | None:
-    """x if the node computes x / sqrt(2) or x * sqrt(1/2)."""
-    return _times(graph, node, math.sqrt(0.5))
-
-
-def _times(graph: Graph, node: Any, factor: float) -> str | None:
-    if node is None or node.op_type not in ("Mul", "Div"):
-        return None
-    first, second = node.input
-    if node.op_type == "Div":
-        return str(first) if _is_constant(graph, second, 1 / factor) else None
-    if _is_constant(graph, second, factor):
-        return str(first)
-    return str(second) if _is_constant(graph, first, factor) else None
-
-
-def _is_constant(graph: Graph, name: str, value: float) -> bool:
-    array = graph.constants.get(name)
-    return array is not None and array.size == 1 and math.isclose(float(array.reshape(())), value, rel_tol=2e-5)
-
-
-def _other(node: Any, name: str) -> str:
-    return str(node.input[1] if node.input[0] == name else node.input[0])
-
-
-def _only_user(users: dict[str, list[Any]], name: str, op: str) -> Any:
-    readers = users.get(name, [])
-    return readers[0] if len(readers) == 1 and readers[0] is not None and readers[0].op_type == op else None
 
 
 def drop_unused(graph: Graph) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tesa.attribute import Origin, TeSA, Values, from_mask, from_quantization, share
+from tesa.attribute import Origin, TeSA, Values, from_mask, from_quantization
 from tesa.frontend.model import ImportedModel
 from tesa.propagate.engine import Fixpoint, solve
 from tesa.propagate.network import Network, Node, build_network
@@ -79,6 +79,11 @@ def propagate(
 
     given: further facts, by the names of TesaModel.tesa: the user's own. seed: visit in random order (for tests; the
     result is the same). ContradictionError if facts disagree.
+
+    >>> from importlib.resources import files
+    >>> from tesa.frontend import import_onnx
+    >>> propagate(import_onnx(str(files("tesa.models") / "digits.onnx"))).weights["block2_pointwise"]
+    WeightFacts(block2.pointwise: relax.nn.conv2d 128x64x1x1, 90.0% -> 90.0% sparse)
     """
     net = build_network(imported.mod["main"], imported.names)
     known = _from_file(imported, net)
@@ -125,7 +130,7 @@ def _weight_facts(node: Node, net: Network, found: Fixpoint) -> WeightFacts | No
     weight, facts = net.constants[tensor], found.tesa[tensor]
     keep = facts.live & ~facts.zero
     effective = np.where(keep, weight, weight.dtype.type(0))
-    given, now = (1 - np.count_nonzero(w) / max(w.size, 1) for w in (weight, effective))
+    given, now = (float(1 - np.count_nonzero(w) / max(w.size, 1)) for w in (weight, effective))
     return WeightFacts(
         node.operator.layer, node.operator.op, node.var, argument, source, tensor, weight, effective, given, now,
         _sentences(found, tensor, source, node.outputs[0], given, now),
@@ -135,7 +140,7 @@ def _weight_facts(node: Node, net: Network, found: Fixpoint) -> WeightFacts | No
 def _sentences(found: Fixpoint, tensor: str, source: str, output: str, given: float, now: float) -> tuple[str, ...]:
     lines = [f"weight: {given:.2%} zero as given"]
     if now > given:
-        why = found.tesa[tensor]._because("live")
+        why = found.tesa[tensor].because("live")
         lines.append(f"weight: {now:.2%} zero after propagation{why}")
     lines += [f"weight: {fact}" for fact in found.tesa[tensor].facts() if "bits" in fact]
     for what, name in (("input", source), ("output", output)):
@@ -163,8 +168,12 @@ def _fold(model: TesaModel, layer: WeightFacts) -> tuple[Values, Values] | None:
 
 
 def summary(tesa: Mapping[str, TeSA]) -> dict[str, str]:
-    """One line for each tensor about which something is known."""
-    return {name: str(facts) for name, facts in tesa.items() if not facts.trivial}
+    """One line for each tensor about which something is known; that a bias is a constant goes without saying."""
+    return {
+        name: str(facts)
+        for name, facts in tesa.items()
+        if not facts.trivial and not ("#" in name and facts.known.all() and facts.live.all())
+    }
 
 
 def _attach(mod: Any, tesa: Mapping[str, TeSA]) -> Any:
@@ -172,8 +181,3 @@ def _attach(mod: Any, tesa: Mapping[str, TeSA]) -> Any:
     new = mod.clone()
     new["main"] = new["main"].with_attr("tesa", summary(tesa))
     return new
-
-
-def dead_share(facts: TeSA) -> float:
-    """The share of elements that no output depends on."""
-    return share(facts.dead, facts.shape)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import tvm
 from tvm import relax
 
@@ -166,13 +165,3 @@ def _plain(value: Any) -> Any:
         return tuple(_plain(v) for v in value)
     except TypeError:
         return str(value)
-
-
-def order_key(nodes: list[Node]) -> dict[str, int]:
-    """The position of the node that makes each tensor."""
-    return {name: i for i, node in enumerate(nodes) for name in node.outputs}
-
-
-def is_float(array: Values) -> bool:
-    """True for real-valued content."""
-    return bool(np.asarray(array).dtype.kind == "f")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
@@ -12,7 +12,41 @@ from tesa.report.numbers import NOTHING, dims, percent, size
 from tesa.report.table import table
 
 if TYPE_CHECKING:
-    from tesa.inspect import Inspection
+    from tesa.frontend import Port
+    from tesa.inspect import InspectedLayer, Inspection
 
 _COLUMNS = ("layer", "op", "weight", "output", "sparsity", "pattern", "bits", "bytes", "note")
 _NUMBERS = ("sparsity", "bits", "bytes")
+
+
+def inspection_view(inspection: Inspection, plot: str | None = None) -> Iterator[RenderableType]:
+    """Inputs and outputs, a row per layer, and what all weights come to together. plot: where they were drawn."""
+    yield Text(f"{inspection.source}: {_ports(inspection.inputs)} -> {_ports(inspection.outputs)}", style="bold")
+    yield table(_COLUMNS, [_row(layer) for layer in inspection.layers], right=_NUMBERS)
+    total = sum(weight.size for weight in inspection.weights.values())
+    zeros = sum(int((weight == 0).sum()) for weight in inspection.weights.values())
+    share = f", {percent(zeros / total)} of them zero" if total else ""
+    stored = sum(layer.bytes or 0 for layer in inspection.layers)
+    yield Text(f"{len(inspection.weights)} weights with {total} elements{share}; {size(stored)} stored dense")
+    for layer, operator in inspection.unruled.items():
+        yield Text(f"{layer}: no propagation rule for {operator}; everything about its output counts as unknown")
+    if plot is not None:
+        yield Text(f"wrote {plot}")
+
+
+def _ports(ports: Sequence[Port]) -> str:
+    return ", ".join(f"{port.name} {port.dtype} {dims(port.shape)}" for port in ports)
+
+
+def _row(layer: InspectedLayer) -> tuple[str, ...]:
+    return (
+        layer.layer,
+        layer.op,
+        NOTHING if layer.weight is None else dims(layer.weight),
+        dims(layer.output),
+        percent(layer.sparsity),
+        layer.pattern or NOTHING,
+        NOTHING if layer.bits is None else str(layer.bits),
+        size(layer.bytes),
+        layer.note,
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache as remember
 from importlib import import_module
@@ -19,7 +19,7 @@ from tesa.pattern import digest
 from tesa.schedules.types import Code, Config, FloatArray, Problem
 from tesa.specialize.cache import Cache
 from tesa.target import Target
-from tesa.workers import WorkerError, run_jobs
+from tesa.workers import Pool, WorkerError
 
 PIPELINES = {"default": "default", "straight": "tesa_straight"}
 """Name of a pipeline in Code -> TVM's name of it."""
@@ -43,6 +43,21 @@ class _Job:
     pipeline: str
     key: str
 
+    @property
+    def size(self) -> int:
+        """Characters of text, to which the time to compile it is about proportional."""
+        return sum(len(text) for _, text in self.functions)
+
+
+def compile_functions(functions: Mapping[str, Any], target: Mapping[str, Any], pipeline: str) -> Any:
+    """TVM's module of PrimFuncs by symbol; target is TVM's dictionary, pipeline TVM's name."""
+    import tvm
+
+    if pipeline == PIPELINES["straight"]:
+        import_module("tesa.schedules.cpu.straight")  # registers it
+    mod = tvm.IRModule({tvm.ir.GlobalVar(symbol): function for symbol, function in functions.items()})
+    return tvm.compile(mod, target=tvm.target.Target(dict(target)), tir_pipeline=pipeline).mod
+
 
 def symbol_of(problem: Problem, weight: FloatArray, target: Target, schedule: str, config: Config) -> str:
     """The name of a kernel's function: "tesa_" and 16 hexadecimal digits that identify everything that shapes it."""
@@ -55,14 +70,15 @@ def build_objects(
     codes: Sequence[tuple[str, Code]],
     target: Target,
     *,
-    jobs: int,
+    jobs: int | Pool,
     cache: Cache | None,
     folder: Path,
     done: Done | None = None,
 ) -> list[tuple[Path, ...] | BuildFailure]:
     """Compile each (symbol, code) to object files in folder: main's first, then one for each tuple of panels.
 
-    jobs: compiler processes; with 1 everything happens in this process, so that a crash in LLVM is the caller's.
+    jobs: how many compiler processes, or a pool of them that lives on; with 1 everything happens in this process, and
+    a crash in LLVM is the caller's. An object that stands in folder already, of an earlier call, is taken as it is.
     done(finished, total) is called after each object. Code that fails, or kills its compiler, gets a BuildFailure and
     harms no other. The same code and target give the same bytes, whatever the number of jobs and the order.
     """
@@ -70,10 +86,12 @@ def build_objects(
     unique = {job.key: job for plan in plans for job in plan}
     objects: dict[str, bytes | WorkerError] = {}
     for key in unique:
-        found = cache.get(key) if cache is not None else None
+        here = _path(folder, key)
+        found = here.read_bytes() if here.exists() else cache.get(key) if cache is not None else None
         if found is not None:
             objects[key] = found
     missing = [job for key, job in unique.items() if key not in objects]
+    missing.sort(key=lambda job: -job.size)  # the longest first, so that no worker is left alone with it at the end
     count = len(objects)
 
     def report(index: int) -> None:
@@ -126,16 +144,26 @@ def c_compiler() -> str:
 
 def compile_object(functions: Sequence[tuple[str, str]], target: str, pipeline: str) -> bytes:
     """The bytes of an object file that holds the functions (symbol, text of tvm.ir.save_json); target is JSON."""
-    import tvm
-
-    if pipeline == PIPELINES["straight"]:
-        import_module("tesa.schedules.cpu.straight")  # registers it
-    mod = tvm.IRModule({tvm.ir.GlobalVar(symbol): tvm.ir.load_json(text) for symbol, text in functions})
-    library = tvm.compile(mod, target=tvm.target.Target(json.loads(target)), tir_pipeline=pipeline)
+    library = compile_functions({symbol: _function(text) for symbol, text in functions}, json.loads(target), pipeline)
     with tempfile.TemporaryDirectory(prefix="tesa-") as folder:
         path = Path(folder) / "code.o"
-        library.mod.write_to_file(str(path), "o")
+        library.write_to_file(str(path), "o")
         return path.read_bytes()
+
+
+def _function(text: str) -> Any:
+    import tvm
+
+    return tvm.ir.load_json(text)
+
+
+@remember
+def versions() -> dict[str, str]:
+    """What the bytes of an object depend on beside the code and the target."""
+    import tvm
+    import tvm_ffi
+
+    return {"tesa": tesa.__version__, "tvm": str(tvm.__version__), "tvm_ffi": str(tvm_ffi.__version__)}
 
 
 def _jobs(symbol: str, code: Code, target: Target) -> tuple[_Job, ...]:
@@ -152,18 +180,11 @@ def _job(functions: tuple[tuple[str, Any], ...], target: Target, pipeline: str) 
 
     texts = tuple((symbol, tvm.ir.save_json(function)) for symbol, function in functions)
     tvm_target = json.dumps(target.tvm, sort_keys=True)
-    hasher = hashlib.sha256("\n".join((*_versions(), pipeline, _pipeline_source(pipeline), tvm_target)).encode())
+    made_by = (*versions().values(), pipeline, _pipeline_source(pipeline), tvm_target)
+    hasher = hashlib.sha256("\n".join(made_by).encode())
     for symbol, text in texts:
         hasher.update(f"\n{symbol}\n{len(text)}\n{text}".encode())
     return _Job(texts, tvm_target, pipeline, hasher.hexdigest())
-
-
-@remember
-def _versions() -> tuple[str, ...]:
-    import tvm
-    import tvm_ffi
-
-    return tesa.__version__, str(tvm.__version__), str(tvm_ffi.__version__)
 
 
 @remember
@@ -176,10 +197,15 @@ def _pipeline_source(pipeline: str) -> str:
     return hashlib.sha256(Path(straight.__file__).read_bytes()).hexdigest()
 
 
-def _compile_all(missing: Sequence[_Job], jobs: int, report: Callable[[int], None]) -> list[bytes | WorkerError]:
+def _compile_all(
+    missing: Sequence[_Job], jobs: int | Pool, report: Callable[[int], None]
+) -> list[bytes | WorkerError]:
+    calls = [(f"{__name__}:compile_object", (job.functions, job.target, job.pipeline)) for job in missing]
+    if isinstance(jobs, Pool):
+        return jobs.run(calls, done=report)
     if jobs > 1 and len(missing) > 1:
-        calls = [(f"{__name__}:compile_object", (job.functions, job.target, job.pipeline)) for job in missing]
-        return run_jobs(calls, jobs, done=report)
+        with Pool(jobs) as pool:
+            return pool.run(calls, done=report)
     results: list[bytes | WorkerError] = []
     for index, job in enumerate(missing):
         try:
@@ -198,12 +224,16 @@ def _written(
         content = objects[job.key]
         if isinstance(content, WorkerError):
             return BuildFailure(f"{job.functions[0][0]}: {content}".split("\nTraceback")[0])
-        path = folder / f"{job.key[:32]}.o"
+        path = _path(folder, job.key)
         if not path.exists():
             with atomic_path(path) as aside:
                 aside.write_bytes(content)
         paths.append(path)
     return tuple(paths)
+
+
+def _path(folder: Path, key: str) -> Path:
+    return folder / f"{key[:32]}.o"
 
 
 def _linker_says(text: str) -> str:

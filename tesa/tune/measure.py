@@ -58,8 +58,8 @@ def measure(
 
     A kernel whose result is not the reference's within rounding is a Failure of kind "wrong" and is not timed. The
     others take turns of a few milliseconds until each had about budget_ms; those 1.5 times slower than the best after
-    three rounds drop out with what they have. problem.threads is the size of the thread pool. isolate=False measures
-    in this process: a candidate that crashes ends it.
+    three rounds drop out with what they have. budget_ms=0 only compares, and the times are zero. problem.threads is
+    the size of the thread pool. isolate=False measures in this process: a candidate that crashes ends it.
     """
     inputs = Inputs.random(problem) if inputs is None else inputs
     results: list[Timing | Failure | None] = [None] * len(kernels)

@@ -39,6 +39,10 @@ class Timing:
         return Timing(float(median(samples)), float(min(samples)), float(high - low), len(samples))
 
 
+UNTIMED = Timing(0.0, 0.0, 0.0, 0)
+"""Stands for a kernel that is right and was not timed."""
+
+
 @dataclass(frozen=True)
 class Failure:
     """Why there is no time. kind: "build", "link", "load", "call", "wrong", "crash" or "timeout"."""
@@ -82,7 +86,10 @@ class Slot:
 def run(
     problem: Problem, weight: FloatArray, kernels: Sequence[Linked], inputs: Inputs, budget_ms: float, slot: str
 ) -> list[Timing | Failure]:
-    """Check every kernel, then time those that are right in turns. The results are in the order of the kernels."""
+    """Check every kernel, then time those that are right in turns (UNTIMED if there is no budget).
+
+    The results are in the order of the kernels.
+    """
     _check_threads(problem.threads)
     here = Slot(slot)
     wanted = reference(problem, weight, inputs)
@@ -95,10 +102,22 @@ def run(
         results.append(failure)
         if failure is None and not isinstance(loaded, Failure):
             ready.append((index, loaded))
-    for index, timing in _times(ready, inputs, problem, budget_ms, here).items():
-        results[index] = timing
+    if budget_ms > 0:
+        for index, timing in _times(ready, inputs, problem, budget_ms, here).items():
+            results[index] = timing
+    else:
+        for index, _ in ready:
+            results[index] = UNTIMED
     here.close()
     return [result for result in results if result is not None]
+
+
+def time_one(library: Any, symbol: str, arguments: Sequence[Any], budget_ms: float) -> Timing:
+    """The time of library[symbol](*arguments), a module of tvm.runtime, in this process, within about budget_ms."""
+    timer = _Timer(library, symbol, arguments)
+    first = timer()
+    rounds = max(_FIRST_ROUNDS, min(_ROUNDS, int(budget_ms / max(first * timer.number, 1e-6))))
+    return Timing.of([first, *(timer() for _ in range(rounds - 1))])
 
 
 @dataclass(frozen=True)
@@ -158,7 +177,8 @@ def _times(
     calls: dict[int, _Timer] = {}
     for index, loaded in ready:
         slot.set(index)
-        calls[index] = _Timer(loaded, loaded.tensors(inputs), tvm.runtime.empty(problem.y_shape, "float32"))
+        y = tvm.runtime.empty(problem.y_shape, "float32")
+        calls[index] = _Timer(loaded.library, loaded.kernel.symbol, (*loaded.tensors(inputs), y))
     live, samples = list(calls), {index: list[float]() for index in calls}
     rounds = _FIRST_ROUNDS
     done = 0
@@ -179,8 +199,8 @@ def _times(
 class _Timer:
     """Calls a kernel for about a slice and gives the milliseconds of one call; the loop is TVM's, in C++."""
 
-    def __init__(self, loaded: _Loaded, arguments: Sequence[Any], y: Any) -> None:
-        self._loaded, self._arguments = loaded, (*arguments, y)
+    def __init__(self, library: Any, symbol: str, arguments: Sequence[Any]) -> None:
+        self._library, self._symbol, self._arguments = library, symbol, arguments
         once = min(self._run(1), self._run(1))
         self.number = max(1, min(100_000, int(SLICE_MS / max(once, 1e-6))))
         self._evaluator = self._make(self.number)
@@ -191,7 +211,7 @@ class _Timer:
     def _make(self, number: int) -> Any:
         import tvm
 
-        return self._loaded.library.time_evaluator(self._loaded.kernel.symbol, tvm.cpu(), number=number, repeat=1)
+        return self._library.time_evaluator(self._symbol, tvm.cpu(), number=number, repeat=1)
 
     def _run(self, number: int) -> float:
         return float(self._make(number)(*self._arguments).results[0]) * 1e3

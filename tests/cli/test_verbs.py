@@ -55,15 +55,20 @@ def write_model(path: Path, hidden: np.ndarray[Any, Any], out: np.ndarray[Any, A
 
 
 @pytest.fixture(scope="module")
-def mlp(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+def source(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     folder = tmp_path_factory.mktemp("mlp")
     rng = np.random.default_rng(0)
     hidden = rng.standard_normal((64, 48)).astype(np.float32) * (rng.random((64, 48)) > 0.8)
     out = rng.standard_normal((48, 10)).astype(np.float32)
     model = Compiled(folder, hidden.astype(np.float32), out)
     write_model(folder / "mlp.onnx", model.hidden, model.out)
-    assert main(["compile", model.onnx, "-o", model.library, "--no-measure", "-q"]) == 0
     return model
+
+
+@pytest.fixture(scope="module")
+def mlp(source: Compiled) -> Compiled:
+    assert main(["compile", source.onnx, "-o", source.library, "--no-measure", "-q"]) == 0
+    return source
 
 
 def said(capsys: Capture, words: list[str], code: int = 0) -> str:
@@ -163,21 +168,21 @@ def test_explain_shows_candidates(mlp: Compiled, capsys: Capture) -> None:
     assert "nearest: hidden" in complaint(capsys, ["explain", mlp.library, "hiden"])
 
 
-def test_inspect_finds_the_zeros(mlp: Compiled, tmp_path: Path, capsys: Capture) -> None:
+def test_inspect_finds_the_zeros(source: Compiled, tmp_path: Path, capsys: Capture) -> None:
     picture = tmp_path / "masks.png"
-    assert "unstructured" in said(capsys, ["inspect", mlp.onnx, "--plot", str(picture)])
+    assert "unstructured" in said(capsys, ["inspect", source.onnx, "--plot", str(picture)])
     assert picture.read_bytes().startswith(b"\x89PNG")
-    layers = {layer["name"]: layer for layer in json.loads(said(capsys, ["inspect", mlp.onnx, "--json"]))["layers"]}
-    assert layers["hidden"]["sparsity"] == pytest.approx(float(np.mean(mlp.hidden == 0)))
+    layers = {layer["layer"]: layer for layer in json.loads(said(capsys, ["inspect", source.onnx, "--json"]))["layers"]}
+    assert layers["hidden"]["sparsity"] == pytest.approx(float(np.mean(source.hidden == 0)))
     assert layers["out"]["sparsity"] == 0
 
 
-def test_inspect_applies_masks(mlp: Compiled, tmp_path: Path, capsys: Capture) -> None:
+def test_inspect_applies_masks(source: Compiled, tmp_path: Path, capsys: Capture) -> None:
     mask = np.zeros((48, 10), bool)
     mask[:, :5] = True
     np.savez(tmp_path / "masks.npz", w1=mask)
-    words = ["inspect", mlp.onnx, "--mask", str(tmp_path / "masks.npz")]
-    layers = {layer["name"]: layer for layer in json.loads(said(capsys, [*words, "--json"]))["layers"]}
+    words = ["inspect", source.onnx, "--mask", str(tmp_path / "masks.npz")]
+    layers = {layer["layer"]: layer for layer in json.loads(said(capsys, [*words, "--json"]))["layers"]}
     assert layers["out"]["sparsity"] == 0.5
     np.savez(tmp_path / "masks.npz", w2=mask)
     line = complaint(capsys, words)
@@ -210,19 +215,19 @@ def test_doctor_finds_nothing_wrong(capsys: Capture) -> None:
     ],
 )
 def test_compile_refuses_a_target(
-    mlp: Compiled, tmp_path: Path, capsys: Capture, target: str, code: int, piece: str
+    source: Compiled, tmp_path: Path, capsys: Capture, target: str, code: int, piece: str
 ) -> None:
-    words = ["compile", mlp.onnx, "-o", str(tmp_path / "a.so"), "--target", target]
+    words = ["compile", source.onnx, "-o", str(tmp_path / "a.so"), "--target", target]
     assert piece in complaint(capsys, words, code)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_compile_refuses_bad_files(mlp: Compiled, tmp_path: Path, capsys: Capture) -> None:
+def test_compile_refuses_bad_files(source: Compiled, tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "text.onnx").write_text("this is not a model")
-    (tmp_path / "half.onnx").write_bytes(Path(mlp.onnx).read_bytes()[:2000])
+    (tmp_path / "half.onnx").write_bytes(Path(source.onnx).read_bytes()[:2000])
     for name in ("text.onnx", "half.onnx", "none.onnx"):
         assert name in complaint(capsys, ["compile", str(tmp_path / name), "-o", str(tmp_path / "a.so"), "-q"])
-    line = complaint(capsys, ["compile", mlp.onnx, "-o", str(tmp_path / "no" / "a.so")])
+    line = complaint(capsys, ["compile", source.onnx, "-o", str(tmp_path / "no" / "a.so")])
     assert str(tmp_path / "no") in line
     assert sorted(path.name for path in tmp_path.iterdir()) == ["half.onnx", "text.onnx"]
 

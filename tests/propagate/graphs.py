@@ -9,6 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 Shape = tuple[int, ...]
+IMAGE_STEPS = ["conv", "conv", "depthwise", "act", "act", "add", "mul", "concat", "split", "affine", "pool"]
 
 
 class Maker:
@@ -83,7 +84,7 @@ def _image_step(m: Maker, names: list[str]) -> list[str]:
     x = _pick(m, names)
     n, c, h, w = m.shapes[x]
     alike = [t for t in names if m.shapes[t] == m.shapes[x]]
-    kind = str(m.rng.choice(["conv", "conv", "depthwise", "act", "act", "add", "mul", "concat", "split", "affine", "pool"]))
+    kind = str(m.rng.choice(IMAGE_STEPS))
     if kind == "conv":
         return [_conv(m, x)]
     if kind == "depthwise":
@@ -106,6 +107,9 @@ def _image_step(m: Maker, names: list[str]) -> list[str]:
         sizes = m.constant(np.array([cut, c - cut]))
         return list(m.op("Split", [x, sizes], [(n, cut, h, w), (n, c - cut, h, w)], axis=1))
     if kind == "pool" and min(h, w) >= 2:
+        if m.rng.random() < 0.5:
+            counted = int(m.rng.integers(0, 2))
+            return [m.op("AveragePool", [x], m.shapes[x], kernel_shape=[3, 3], pads=[1] * 4, count_include_pad=counted)]
         op = str(m.rng.choice(["MaxPool", "AveragePool"]))
         return [m.op(op, [x], (n, c, h // 2, w // 2), kernel_shape=[2, 2], strides=[2, 2])]
     scaled = m.op("Mul", [x, m.constant(m.pruned(c, 1, 1))], m.shapes[x])
@@ -170,7 +174,8 @@ def _matrix_step(m: Maker, names: list[str]) -> str:
         return str(m.op("MatMul", [x, turned], (n, rows, rows)))
     if kind == "heads" and k % 2 == 0:
         split = m.op("Reshape", [x, m.constant(np.array([n, rows, 2, k // 2]))], (n, rows, 2, k // 2))
-        turned = m.op("Transpose", [split], (n, 2, rows, k // 2), perm=[0, 2, 1, 3])
+        perm = [[0, 2, 1, 3], [0, 2, 3, 1]][int(m.rng.integers(0, 2))]
+        turned = m.op("Transpose", [split], tuple(m.shapes[split][i] for i in perm), perm=perm)
         return str(m.op("Reshape", [turned, m.constant(np.array([n, 2 * rows, k // 2]))], (n, 2 * rows, k // 2)))
     if kind == "slice" and k > 1:
         begin = int(m.rng.integers(0, k - 1))

@@ -17,7 +17,7 @@ from .graphs import random_model
 from .interpreter import run
 
 SEEDS = st.integers(0, 2**32 - 1)
-many = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+many = settings(max_examples=110, deadline=None, suppress_health_check=list(HealthCheck))
 few = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -112,6 +112,30 @@ def test_folded_constants_change_nothing(seed: int) -> None:
         moved = layer + shift.reshape(view)
         mask = np.broadcast_to(live, moved.shape)
         np.testing.assert_allclose(moved[mask], values[var][mask], rtol=1e-4, atol=1e-4)
+
+
+@given(SEEDS)
+@many
+def test_all_that_the_compiler_uses_at_once(seed: int) -> None:
+    """Every weight effective or folded, the shifts added, and whatever is dead scrambled."""
+    model, inputs = solved(seed)
+    rng = np.random.default_rng(seed)
+    weights, shifts = {}, {}
+    for var, facts in model.weights.items():
+        folded = model.folded(var)
+        weights[facts.tensor] = facts.effective_weight if folded is None else folded[0]
+        if folded is not None:
+            shifts[var] = folded[1].reshape((1, -1, 1, 1) if facts.op == "relax.nn.conv2d" else (-1,))
+
+    def change(name: str, value: Any) -> Any:
+        if name in weights:
+            return weights[name].astype(float)
+        value = value + shifts[name] if name in shifts else value
+        return np.where(model.tesa[name].dead, rng.normal(scale=10, size=value.shape).astype(value.dtype), value)
+
+    expected, found = run(model.network, inputs), run(model.network, inputs, change)
+    for a, b in zip(outputs(model, expected), outputs(model, found), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-4)  # a shift has the precision of a weight, float32
 
 
 def test_the_random_models_exercise_the_rules() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tvm
+import tvm_ffi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -239,8 +240,11 @@ def test_layer_norm(shape: Shape, axis: int, added: bool) -> None:
     def build(bb: Any, a: Any, g: Any, s: Any) -> Any:
         return op.nn.layer_norm(bb.emit(op.add(a, a)) if added else a, g, s, axes=[axis])
 
-    expected = layer_norm(x + x if added else x, axis, gain, shift).astype("float32")
-    agree(run(build, [x, gain, shift]), expected, scale=10)
+    taken = x + x if added else x
+    expected = layer_norm(taken, axis, gain, shift).astype("float32")
+    # x - mean loses as many digits as x is larger than the spread of its row
+    loss = np.abs(taken).max() / np.sqrt(taken.astype("float64").var(axis) + 1e-5).min()
+    agree(run(build, [x, gain, shift]), expected, scale=max(10.0, loss))
 
 
 REDUCTIONS: dict[str, tuple[Callable[..., Any], Callable[..., Array]]] = {
@@ -252,9 +256,7 @@ REDUCTIONS: dict[str, tuple[Callable[..., Any], Callable[..., Array]]] = {
 
 
 @settings(max_examples=24)
-@given(
-    shape=shapes(1, 4), name=st.sampled_from(sorted(REDUCTIONS)), chosen=st.integers(1, 15), keep=st.booleans()
-)
+@given(shape=shapes(1, 4), name=st.sampled_from(sorted(REDUCTIONS)), chosen=st.integers(1, 15), keep=st.booleans())
 def test_reduction_over_any_axes(shape: Shape, name: str, chosen: int, keep: bool) -> None:
     axes = [i for i in range(len(shape)) if chosen >> i & 1] or [0]
     x = normal(shape)
@@ -449,11 +451,11 @@ def legal(build: Callable[..., Any], shape: Shape, threads: int) -> Any:
 
 
 def test_hot_loops_are_vectors() -> None:
-    """64 lanes for the main part, 5 for the tail, no call of the C library."""
+    """32 lanes for the main part, 5 for the tail, no call of the C library."""
     text = scheduled(lambda bb, a: op.tanh(a), (3, 23), 1)
     assert "float32x32" in text
     assert "float32x5" in text
-    assert "tanh" not in text.replace("def tanh", "").replace('tanh"', "").replace("cls.tanh", "").replace("T_tanh", "")
+    assert "T.tanh" not in text
 
 
 def test_attribute_and_list_agree() -> None:
@@ -465,7 +467,7 @@ def test_attribute_and_list_agree() -> None:
     function = next(f for f in module.functions.values() if isinstance(f, tirx.PrimFunc))
     assert describe(function) == "row_reduction"
     again = ScheduleOperators(AVX512, 1)(module)
-    assert tvm.ir.structural_equal(again, module)
+    assert tvm_ffi.structural_equal(again, module)
 
 
 def test_dynamic_shape_is_left_and_said_so() -> None:
@@ -484,7 +486,7 @@ def test_unscanned_pattern_falls_back() -> None:
 def test_vectorizable_math_replaces_calls() -> None:
     a = te.placeholder((8,), name="a")
     func = te.create_prim_func([a, te.compute((8,), lambda i: te.exp(a[i]), name="b")])
-    module = VectorizableMath(tvm.IRModule({"main": func}))
+    module = VectorizableMath()(tvm.IRModule({"main": func}))
     assert "T.exp(" not in module.script()
 
 

@@ -17,6 +17,7 @@ from tesa.specialize import objects
 from tesa.specialize.cache import Cache
 from tesa.specialize.objects import BuildFailure, build_objects, link, symbol_of
 from tesa.target import parse_target
+from tesa.workers import Pool
 from tests.specialize import toy
 
 PROBLEM = toy.linear()
@@ -24,7 +25,7 @@ WEIGHT = toy.weight(PROBLEM)
 
 
 def build(
-    tmp_path: Path, codes: list[tuple[str, Code]], name: str = "out", jobs: int = 1, cache: Cache | None = None
+    tmp_path: Path, codes: list[tuple[str, Code]], name: str = "out", jobs: int | Pool = 1, cache: Cache | None = None
 ) -> Any:
     folder = tmp_path / name
     folder.mkdir(exist_ok=True)
@@ -81,14 +82,16 @@ def test_a_failure_is_the_candidates_own(tmp_path: Path, jobs: int) -> None:
     assert re.match(r"tesa_bad: InternalError: .*llvm\.sqrt", bad.message)
 
 
-def test_a_dying_compiler_is_the_candidates_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = objects.run_jobs
+class _DeadlyPool(Pool):
+    """Its second job kills the child."""
 
-    def run(jobs: Any, count: int, **more: Any) -> Any:
-        return real([jobs[0], ("os:abort", ())], count, **more)
+    def run(self, jobs: Any, **more: Any) -> list[Any]:
+        return super().run([jobs[0], ("os:abort", ())], **more)
 
-    monkeypatch.setattr(objects, "run_jobs", run)
-    good, bad = build(tmp_path, toy_codes(), jobs=2)
+
+def test_a_dying_compiler_is_the_candidates_own(tmp_path: Path) -> None:
+    with _DeadlyPool(2) as pool:
+        good, bad = build(tmp_path, toy_codes(), jobs=pool)
     assert good[0].exists()
     assert isinstance(bad, BuildFailure)
     assert "SIGABRT" in bad.message

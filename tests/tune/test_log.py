@@ -14,7 +14,6 @@ import pytest
 
 from tesa.errors import UsageError
 from tesa.schedules.types import Epilogue, Problem, Window
-from tesa.tune import log as log_module
 from tesa.tune.log import Log, Record, Task
 from tests.specialize import toy
 
@@ -132,7 +131,7 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(log_module.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(UsageError, match="the disk is full"):
         Log.load(tmp_path, device="a").append([record()])
 

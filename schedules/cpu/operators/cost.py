@@ -24,6 +24,6 @@ def nanoseconds(stmt: Any) -> float:
     if not isinstance(stmt, tirx.BufferStore):
         return 0.0
     steps = len(collect(stmt.value, (tirx.Add, tirx.Sub, tirx.Mul, tirx.Div, tirx.Max, tirx.Min)))
-    accesses = 1 + len(collect(stmt.value, ir.TensorLoad))
+    accesses = 1 + max(1, len(collect(stmt.value, ir.TensorLoad)))
     lanes = int(stmt.value.ty.dtype.lanes)
     return lanes * _ACCESS_NS * accesses + _STEP_NS * steps + _CALL_NS * len(collect(stmt.value, ir.Call))

@@ -4,26 +4,42 @@ from __future__ import annotations
 
 from typing import Any
 
+from tvm.s_tir.schedule import ScheduleError
+
 from tesa.schedules.cpu.operators import marks
-from tesa.schedules.cpu.operators.stages import annotate_nest, has_conditions, new_schedule, read_stages
+from tesa.schedules.cpu.operators.stages import (
+    annotate_nest,
+    has_conditions,
+    is_reduction_nest,
+    new_schedule,
+    read_stage,
+)
 from tesa.schedules.types import Isa
 
 
 def fallback(func: Any, isa: Isa) -> Any:
-    """Block by block: reductions with vector accumulators or over a vector of outputs, all else vectorized."""
+    """Block by block: reductions with vector accumulators, all else vectorized, a block of unknown form left alone."""
     schedule = new_schedule(func)
-    stages = read_stages(schedule)
-    if stages is None:
-        return None
-    for stage in stages:
-        if not stage.reduce:
-            annotate_nest(schedule, stage.block, isa.lanes, has_conditions(stage))
+    known = 0
+    for block in schedule.get_child_blocks(schedule.get_sblock("root")):
+        try:
+            known += _schedule_block(schedule, block, isa)
+        except ScheduleError:
             continue
-        loops = schedule.get_loops(stage.block)
-        spatial = loops[: len(stage.spatial)]
-        for loop in spatial:
-            schedule.annotate(loop, marks.SPATIAL, 1)
-        schedule.decompose_reduction(stage.block, loops[len(stage.spatial)])
-        for loop in schedule.get_loops(stage.block)[len(stage.spatial) :]:
-            schedule.annotate(loop, marks.LANES, isa.lanes)
-    return schedule.mod["main"]
+    return schedule.mod["main"] if known else None
+
+
+def _schedule_block(schedule: Any, block: Any, isa: Isa) -> bool:
+    stage = read_stage(schedule, block, [])
+    if stage is not None and not stage.reduce:
+        annotate_nest(schedule, block, isa.lanes, has_conditions(stage))
+        return True
+    first = is_reduction_nest(schedule, block)
+    if first is None:
+        return False
+    for loop in schedule.get_loops(block)[:first]:
+        schedule.annotate(loop, marks.SPATIAL, 1)
+    schedule.decompose_reduction(block, schedule.get_loops(block)[first])
+    for loop in schedule.get_loops(block)[first:]:
+        schedule.annotate(loop, marks.LANES, isa.lanes)
+    return True

@@ -42,8 +42,21 @@ class Update:
         return tirx.const(1 if self.operation is tirx.Mul else 0, dtype)
 
 
-def find_update(stmt: Any, variables: list[Any]) -> Update | None:
-    """The update that a reduction's body is; None for anything else."""
+def find_updates(stmt: Any, variables: list[Any]) -> list[Update] | None:
+    """The updates that a reduction's body consists of; None for anything else.
+
+    Several updates (a sum and a sum of squares) must not read each other's accumulators.
+    """
+    parts = list(stmt.seq) if isinstance(stmt, tirx.SeqStmt) else [stmt]
+    named = [(part.var, part.value) for part in parts if isinstance(part, tirx.Bind)]
+    stores = [part for part in parts if not isinstance(part, tirx.Bind)]
+    updates = [_find_update(substitute(store, named) if named else store, variables) for store in stores]
+    found = [update for update in updates if update is not None]
+    crossed = any(mentions(a.value, b.buffer) for a in found for b in found)
+    return None if len(found) < len(updates) or crossed else found
+
+
+def _find_update(stmt: Any, variables: list[Any]) -> Update | None:
     if not isinstance(stmt, tirx.BufferStore) or type(stmt.value) not in _OPERATIONS:
         return None
     for own, other in ((stmt.value.a, stmt.value.b), (stmt.value.b, stmt.value.a)):
@@ -51,7 +64,7 @@ def find_update(stmt: Any, variables: list[Any]) -> Update | None:
             continue
         alike = all(same(a, b) for a, b in zip(own.indices, stmt.indices, strict=True))
         moved = any(mentions(i, var) for i in stmt.indices for var in variables)
-        if alike and not moved and not mentions(other, stmt.buffer):
+        if alike and not moved:
             return Update(stmt.buffer, tuple(stmt.indices), type(stmt.value), other)
     return None
 
@@ -137,7 +150,8 @@ def _whole(buffer: Any, width: int, value: Callable[[Any], Any]) -> Any:
     if width == 1:
         return tirx.BufferStore(buffer, value(index(0)), [index(0)])
     lane = tirx.Var("lane", "int64")
-    return tirx.For(lane, index(0), index(width), tirx.ForKind.VECTORIZED, tirx.BufferStore(buffer, value(lane), [lane]))
+    store = tirx.BufferStore(buffer, value(lane), [lane])
+    return tirx.For(lane, index(0), index(width), tirx.ForKind.VECTORIZED, store)
 
 
 def _sequence(parts: list[Any]) -> Any:

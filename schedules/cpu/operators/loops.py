@@ -14,7 +14,7 @@ from tvm import ir, tirx
 
 from tesa.schedules.cpu.operators import marks
 from tesa.schedules.cpu.operators.cost import nanoseconds
-from tesa.schedules.cpu.operators.lanes import find_update, reduce_in_lanes
+from tesa.schedules.cpu.operators.lanes import find_updates, reduce_in_lanes
 from tesa.schedules.cpu.operators.peel import segments
 from tesa.schedules.cpu.operators.tree import collect, const_int, index, linear, mentions, rewrite, substitute
 
@@ -78,10 +78,11 @@ class LoopRewriter:
         nest = [loop]
         while isinstance(nest[-1].body, tirx.For) and marks.LANES in nest[-1].body.annotations:
             nest.append(melt(nest[-1].body))
-        update = find_update(nest[-1].body, [one.loop_var for one in nest])
-        if update is None:
+        updates = find_updates(nest[-1].body, [one.loop_var for one in nest])
+        if updates is None:
             return self._serial(loop, self.visit(loop.body))
-        return reduce_in_lanes(nest, update, int(loop.annotations[marks.LANES]))
+        lanes = int(loop.annotations[marks.LANES])
+        return _sequence([reduce_in_lanes(nest, update, lanes) for update in updates])
 
     def _peel(self, loop: Any, extent: int) -> Any:
         pieces = []
@@ -180,7 +181,8 @@ def _vector_chunks(var: Any, body: Any, start: int, width: int, count: int, para
         stmt = substitute(body, [(var, base)])
     else:
         allocated, widened = _widen(body, lane, width)
-        stmt = tirx.For(lane, index(0), index(width), tirx.ForKind.VECTORIZED, substitute(widened, [(var, base + lane)]))
+        widened = substitute(widened, [(var, base + lane)])
+        stmt = tirx.For(lane, index(0), index(width), tirx.ForKind.VECTORIZED, widened)
         stmt = _sequence([*allocated, stmt])
     if count == 1:
         return stmt

@@ -104,10 +104,7 @@ def _factors(stage: Stage) -> list[Any] | None:
 
 def _to_last(product: Stage, last: Stage) -> tuple[Any, tuple[int | None, ...]] | None:
     """(accumulator load, iter of last for each spatial iter of product); None where the epilogue moves things about."""
-    plain = len(product.store.indices) == len(product.spatial) and all(
-        at.same_as(var) for at, (var, _) in zip(product.store.indices, product.spatial, strict=True)
-    )
-    if not plain:
+    if not product.stores_in_order():
         return None
     if last is product:
         own = [load for load in loads(product.store.value) if load.source.same_as(product.buffer)]
@@ -115,9 +112,6 @@ def _to_last(product: Stage, last: Stage) -> tuple[Any, tuple[int | None, ...]] 
     own = [load for load in loads(last.store.value) if load.source.same_as(product.buffer)]
     if not own or any(not same(load, own[0]) for load in own[1:]):
         return None
-    straight = len(last.store.indices) == len(last.spatial) and all(
-        at.same_as(var) or extent == 1 for at, (var, extent) in zip(last.store.indices, last.spatial, strict=True)
-    )
     places: list[int | None] = []
     for at, (_, extent) in zip(own[0].indices, product.spatial, strict=True):
         match = [i for i, (var, _) in enumerate(last.spatial) if at.same_as(var)]
@@ -126,7 +120,7 @@ def _to_last(product: Stage, last: Stage) -> tuple[Any, tuple[int | None, ...]] 
         places.append(match[0] if match and extent > 1 else None)
     taken = [place for place in places if place is not None]
     covered = all(i in taken for i, (_, extent) in enumerate(last.spatial) if extent > 1)
-    return (own[0], tuple(places)) if straight and covered and len(set(taken)) == len(taken) else None
+    return (own[0], tuple(places)) if last.stores_in_order() and covered and len(set(taken)) == len(taken) else None
 
 
 class _Writer:
@@ -184,28 +178,47 @@ class _Writer:
             here = self._put(self._put(places, found.p, at_p), k, at_k)
             step, start = found.vector.strides[found.p], found.vector.at(here)
             if tall != side or wide != side or side < 4:
-                return loop("r", tall, lambda r: loop("c", wide, lambda c: tirx.BufferStore(
-                    self.panel, tirx.BufferLoad(found.vector.view, [start + r * index(step) + c]),
-                    [(at_k + c) * index(width) + at_p + r])))
+                return loop(
+                    "r",
+                    tall,
+                    lambda r: loop(
+                        "c",
+                        wide,
+                        lambda c: tirx.BufferStore(
+                            self.panel,
+                            tirx.BufferLoad(found.vector.view, [start + r * index(step) + c]),
+                            [(at_k + c) * index(width) + at_p + r],
+                        ),
+                    ),
+                )
             rows = [
                 tirx.BufferLoad(found.vector.view, [tirx.Ramp(start + index(r * step), index(1), side)])
                 for r in range(side)
             ]
-            return turn(rows, lambda c, row: tirx.BufferStore(
-                self.panel, row, [tirx.Ramp((at_k + index(c)) * index(width) + at_p, index(1), side)]))
+            return turn(
+                rows,
+                lambda c, row: tirx.BufferStore(
+                    self.panel, row, [tirx.Ramp((at_k + index(c)) * index(width) + at_p, index(1), side)]
+                ),
+            )
 
-        return tiles("pp", width, [side], lambda at_p, tall: tiles(
-            "kk", found.k, [side], lambda at_k, wide: tile(at_p, at_k, tall, wide)))
+        return tiles(
+            "pp",
+            width,
+            [side],
+            lambda at_p, tall: tiles("kk", found.k, [side], lambda at_k, wide: tile(at_p, at_k, tall, wide)),
+        )
 
     def _tile(self, places: list[Any], width: int, height: int) -> Any:
         widths = [self.lanes] * (width // self.lanes) + ([width % self.lanes] if width % self.lanes else [])
         accumulators = [
-            [tirx.decl_buffer([index(lanes)], "float32", name=f"acc{r}_{v}", scope="local") for v, lanes in enumerate(widths)]
+            [tirx.decl_buffer([index(lanes)], "float32", name=f"acc{r}", scope="local") for lanes in widths]
             for r in range(height)
         ]
         every = [(r, v) for r in range(height) for v in range(len(widths))]
         allocate = [tirx.AllocBuffer(accumulators[r][v]) for r, v in every]
-        clear = [self._write(accumulators[r][v], self._splat(tirx.FloatImm("float32", 0.0), widths[v])) for r, v in every]
+        zero = tirx.FloatImm("float32", 0.0)
+        clear = [self._write(accumulators[r][v], self._splat(zero, widths[v])) for r, v in every]
         multiply = loop("k", self.found.k, lambda at: self._step(places, at, widths, accumulators))
         finish = [self._finish(places, r, v, widths[v], accumulators[r][v]) for r, v in every]
         return sequence([*allocate, *clear, multiply, *finish])
@@ -249,7 +262,8 @@ class _Writer:
             value = own
             if last is not found.product:
                 value = rewrite(last.store.value, ir.TensorLoad, lambda n: own if same(n, found.accumulator) else n)
-            return tirx.BufferStore(last.buffer, substitute(value, pairs), [substitute(i, pairs) for i in last.store.indices])
+            at = [substitute(i, pairs) for i in last.store.indices]
+            return tirx.BufferStore(last.buffer, substitute(value, pairs), at)
 
         return vector_loop(lanes, store)
 

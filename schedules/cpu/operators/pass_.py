@@ -40,7 +40,6 @@ def ScheduleOperators(isa: Isa, threads: int = 1) -> Any:
     Every PrimFunc with S-blocks, that is every legalised operator, is scheduled; a kernel without them stays as it is.
     """
 
-    @tvm.transform.module_pass(opt_level=0, name="ScheduleOperators")
     def run(module: Any, context: Any) -> Any:
         changed = {
             name: schedule_function(func, isa, threads)
@@ -51,7 +50,7 @@ def ScheduleOperators(isa: Isa, threads: int = 1) -> Any:
         module.update(tvm.IRModule(changed))
         return module
 
-    return run
+    return tvm.transform.module_pass(run, opt_level=0, name="ScheduleOperators")
 
 
 def schedule_function(func: Any, isa: Isa, threads: int = 1) -> Any:

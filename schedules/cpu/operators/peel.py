@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from tvm import tirx
@@ -24,7 +25,7 @@ def segments(body: Any, var: Any, extent: int) -> list[tuple[int, int]]:
     edges = sorted(cuts)
     if len(edges) > _MOST + 1:
         return [(0, extent)]
-    return list(zip(edges, edges[1:], strict=False))
+    return list(pairwise(edges))
 
 
 def _cuts(node: Any, var: Any) -> tuple[int, ...]:

@@ -64,7 +64,7 @@ def batched_matmul(
         inputs.append(mask)
         unmasked = result
         result = te.compute(shape, lambda *at: unmasked(*at) + mask(*_broadcast(at, mask_shape)), name="masked")
-    return te.create_prim_func([*inputs, result])
+    return te.create_prim_func([*inputs, result]).without_attr("global_symbol")
 
 
 def _swap(shape: tuple[int, ...], transposed: bool) -> tuple[int, int]:

@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import tvm
 from tvm import ir, s_tir, tirx
 from tvm.s_tir.schedule import ScheduleError
 
 from tesa.schedules.cpu.operators import marks
-from tesa.schedules.cpu.operators.tree import collect, const_int, flat_index, loads, strides
+from tesa.schedules.cpu.operators.tree import collect, const_int, flat_index, loads, strides, substitute
 
 _COMPARISONS = (tirx.LT, tirx.LE, tirx.GT, tirx.GE)
 _INLINE_STEPS = 12
+_SPATIAL, _REDUCE = 0, 2
+_block_realize = tvm.get_global_func("s_tir.schedule.GetSBlockRealize")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,13 @@ class Stage:
     def buffer(self) -> Any:
         return self.store.buffer
 
+    def stores_in_order(self) -> bool:
+        """True where the stage stores at its spatial iters, one for each index (an index of extent 1 may be 0)."""
+        indices = self.store.indices
+        return len(indices) == len(self.spatial) and all(
+            at.same_as(var) or extent == 1 for at, (var, extent) in zip(indices, self.spatial, strict=True)
+        )
+
     def load_strides(self, load: Any) -> list[int] | None:
         """Elements that a load moves by for each of iters; None where that is not constant."""
         offset = flat_index(load.source, load.indices)
@@ -45,25 +55,45 @@ def read_stages(schedule: Any) -> list[Stage] | None:
     """The stages in running order; None for a function that is not a plain chain of single-store blocks."""
     blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
     outputs = [schedule.get(block) for block in schedule.get_output_blocks("root")]
-    found = [_stage(schedule, block, outputs) for block in blocks]
+    found = [read_stage(schedule, block, outputs) for block in blocks]
     return None if None in found or not found else [stage for stage in found if stage is not None]
 
 
-def _stage(schedule: Any, block: Any, outputs: list[Any]) -> Stage | None:
+def read_stage(schedule: Any, block: Any, outputs: list[Any]) -> Stage | None:
+    """One block; None where it does more than one store, or its loops are not its iterators one by one."""
     node = schedule.get(block)
     loops = [schedule.get(loop) for loop in schedule.get_loops(block)]
-    extents = [const_int(loop.extent) for loop in loops]
-    if not isinstance(node.body, tirx.BufferStore) or None in extents or len(loops) != len(node.iter_vars):
+    if not isinstance(node.body, tirx.BufferStore):
         return None
-    iters = [(i.var, const_int(i.dom.extent), int(i.iter_type)) for i in node.iter_vars]
-    if any(extent is None or kind not in (0, 2) for _, extent, kind in iters):
+    values = _block_realize(schedule, block).iter_values
+    looped, single = [], []
+    for i, value in zip(node.iter_vars, values, strict=True):
+        extent, kind = const_int(i.dom.extent), int(i.iter_type)
+        if extent is None or kind not in (_SPATIAL, _REDUCE):
+            return None
+        if extent == 1 and const_int(value) == 0:
+            single.append((i.var, value))
+        else:
+            looped.append((i.var, extent, kind, value))
+    if len(loops) != len(looped) or any(
+        not value.same_as(loop.loop_var) or const_int(loop.extent) != extent
+        for loop, (_, extent, _, value) in zip(loops, looped, strict=True)
+    ):
         return None
-    if [extent for _, extent, _ in iters] != extents:
-        return None
-    spatial = tuple((var, int(extent)) for var, extent, kind in iters if kind == 0)
-    reduce = tuple((var, int(extent)) for var, extent, kind in iters if kind == 2)
+    spatial = tuple((var, extent) for var, extent, kind, _ in looped if kind == _SPATIAL)
+    reduce = tuple((var, extent) for var, extent, kind, _ in looped if kind == _REDUCE)
     is_output = any(node.same_as(output) for output in outputs)
-    return Stage(str(node.name_hint), block, spatial, reduce, node.body, is_output)
+    return Stage(str(node.name_hint), block, spatial, reduce, substitute(node.body, single), is_output)
+
+
+def is_reduction_nest(schedule: Any, block: Any) -> int | None:
+    """Where the reduction loops of a block begin, if it has any, they are innermost, and all sizes are known."""
+    kinds = [int(i.iter_type) for i in schedule.get(block).iter_vars]
+    loops = schedule.get_loops(block)
+    known = all(const_int(schedule.get(loop).extent) is not None for loop in loops)
+    first = kinds.index(_REDUCE) if _REDUCE in kinds else len(kinds)
+    inner = set(kinds[first:])
+    return first if known and len(loops) == len(kinds) and inner == {_REDUCE} else None
 
 
 def steps(expr: Any) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from tesa.schedules.types import Isa
 
 _LATENCY = 8
@@ -14,7 +16,7 @@ def register_tile(isa: Isa, rows: int, columns: int) -> tuple[int, int]:
     A step over k takes one load for each row (a broadcast) and each vector, two a cycle, and one FMA for each pair,
     two a cycle. Registers: rows * vectors accumulators, the vectors, two broadcasts.
     """
-    best: tuple[float, int, int] | None = None
+    best = (math.inf, 1, 1)
     for vectors in (1, 2, 3, 4):
         if vectors > 1 and (vectors - 1) * isa.lanes >= columns:
             break
@@ -22,9 +24,8 @@ def register_tile(isa: Isa, rows: int, columns: int) -> tuple[int, int]:
             if height * vectors + vectors + 2 > isa.registers:
                 break
             cost = _cycles(isa, rows, columns, height, vectors)
-            if best is None or cost < best[0]:
+            if cost < best[0]:
                 best = (cost, height, vectors)
-    assert best is not None
     return best[1], best[2]
 
 

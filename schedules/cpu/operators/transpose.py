@@ -60,10 +60,9 @@ def _put(places: list[Any], axis: int, at: Any) -> list[Any]:
 
 
 def _turned_load(stage: Stage, views: Views) -> tuple[Any, Access, int, int] | None:
-    """The one load that runs across the output: (load, its access, output's contiguous axis, load's contiguous axis)."""
+    """(load, its access, contiguous axis of the output, that of the load), for the one load that runs across."""
     wide = [i for i, (_, extent) in enumerate(stage.spatial) if extent > 1]
-    plain = all(at.same_as(var) or extent == 1 for at, (var, extent) in zip(stage.store.indices, stage.spatial, strict=False))
-    if len(wide) < 2 or not plain or len(stage.store.indices) != len(stage.spatial):
+    if len(wide) < 2 or not stage.stores_in_order():
         return None
     along = wide[-1]
     found: list[tuple[Any, Access, int, int]] = []
@@ -93,26 +92,31 @@ def _tiles(
     def one(start_along: Any, start_across: Any) -> Any:
         here = _put(_put(places, along, start_along), across, start_across)
         step = access.strides[along]
-        rows = [tirx.BufferLoad(access.view, [tirx.Ramp(access.at(here) + index(r * step), index(1), side)]) for r in range(side)]
+        begin = access.at(here)
+        rows = [tirx.BufferLoad(access.view, [_run(begin + index(r * step), side)]) for r in range(side)]
         if plain:
-            start = out.at(here)
-            move = out.strides[across]
-            return turn(rows, lambda c, row: tirx.BufferStore(out.view, row, [tirx.Ramp(start + index(c * move), index(1), side)]))
-        turned = turn(rows, lambda c, row: tirx.BufferStore(tile, row, [tirx.Ramp(index(c * side), index(1), side)]))
-        return tirx.SeqStmt([turned, loop("c", side, lambda c: vector_loop(side, lambda lane: element(here, c, lane)))])
+            start, move = out.at(here), out.strides[across]
+            return turn(rows, lambda c, row: tirx.BufferStore(out.view, row, [_run(start + index(c * move), side)]))
+        turned = turn(rows, lambda c, row: tirx.BufferStore(tile, row, [_run(index(c * side), side)]))
+        rest = loop("c", side, lambda c: vector_loop(side, lambda lane: element(here, c, lane)))
+        return tirx.SeqStmt([tirx.AllocBuffer(tile), turned, rest])
 
     def element(here: list[Any], c: Any, lane: Any) -> Any:
         moved = _put(_put(here, along, here[along] + lane), across, here[across] + c)
         own = tirx.BufferLoad(tile, [c * index(side) + lane])
         value = rewrite(stage.store.value, type(load), lambda node: own if same(node, load) else node)
         pairs = [(var, at) for (var, _), at in zip(stage.spatial, moved, strict=True)]
-        return tirx.BufferStore(stage.buffer, substitute(value, pairs), [substitute(i, pairs) for i in stage.store.indices])
+        at = [substitute(i, pairs) for i in stage.store.indices]
+        return tirx.BufferStore(stage.buffer, substitute(value, pairs), at)
 
     def columns(start: Any) -> Any:
         return _clamped("p", lengths[0], side, lambda at: one(at, start))
 
-    body = _clamped("q", lengths[1], side, columns, spatial=True)
-    return body if plain else tirx.SeqStmt([tirx.AllocBuffer(tile), body])
+    return _clamped("q", lengths[1], side, columns, spatial=True)
+
+
+def _run(start: Any, lanes: int) -> Any:
+    return tirx.Ramp(start, index(1), lanes)
 
 
 def _clamped(name: str, extent: int, side: int, body: Callable[[Any], Any], spatial: bool = False) -> Any:

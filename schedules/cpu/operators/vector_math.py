@@ -35,9 +35,15 @@ def rewrite_math(root: Any) -> Any:
     return rewrite(root, ir.Call, change)
 
 
-@tvm.transform.module_pass(opt_level=0, name="VectorizableMath")
-def VectorizableMath(module: Any, context: Any) -> Any:
-    """Apply rewrite_math to every PrimFunc of a module. Do it before loops are vectorized."""
+def VectorizableMath() -> Any:
+    """The module pass: rewrite_math on every PrimFunc. Run it before loops are vectorized.
+
+    ScheduleOperators does this itself; the pass alone is for kernels that are written by hand.
+    """
+    return tvm.transform.module_pass(_run, opt_level=0, name="VectorizableMath")
+
+
+def _run(module: Any, context: Any) -> Any:
     changed = {
         name: func.with_body(rewrite_math(func.body))
         for name, func in module.functions_items()

@@ -20,8 +20,11 @@ from tesa.propagate.rules.common import facts, pad_axes, same_place, unbroadcast
 Evaluate = Callable[..., Any]
 
 
+_ERF = np.vectorize(math.erf, otypes=[np.float64])
+
+
 def _erf(x: Values) -> Values:
-    return np.vectorize(math.erf, otypes=[np.float64])(x) if x.size else x
+    return np.asarray(_ERF(x))
 
 
 def _sigmoid(x: Values) -> Values:
@@ -29,7 +32,7 @@ def _sigmoid(x: Values) -> Values:
 
 
 def _gelu_tanh(x: Values) -> Values:
-    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return np.asarray(0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))))
 
 
 def _selu(x: Values) -> Values:

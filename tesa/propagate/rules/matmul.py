@@ -61,7 +61,7 @@ def _backward(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...])
 
 
 def _rows_differ(a: TeSA, live: Bools) -> bool:
-    return a.zero.shape[-2] > 1 or live.shape[-2] > 1
+    return bool(a.zero.shape[-2] > 1 or live.shape[-2] > 1)
 
 
 def _collapse(mask: Bools, shape: tuple[int, ...]) -> Bools:

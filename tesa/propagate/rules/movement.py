@@ -127,10 +127,9 @@ def concat(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
 
 
 def _join(arrays: Sequence[Values], shapes: Sequence[Shape], axis: int) -> Values:
-    common = np.broadcast_shapes(*(a.shape[:axis] + (1,) + a.shape[axis + 1 :] for a in arrays))
-    wide = [
-        np.broadcast_to(a, common[:axis] + (s[axis],) + common[axis + 1 :]) for a, s in zip(arrays, shapes, strict=True)
-    ]
+    common = np.broadcast_shapes(*((*a.shape[:axis], 1, *a.shape[axis + 1 :]) for a in arrays))
+    before, after = common[:axis], common[axis + 1 :]
+    wide = [np.broadcast_to(a, (*before, s[axis], *after)) for a, s in zip(arrays, shapes, strict=True)]
     return np.concatenate(wide, axis=axis)
 
 
@@ -227,7 +226,7 @@ def take(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
 
     def pick(array: Values) -> Values:
         if array.shape[axis] > 1:
-            return np.take(array, indices, axis=axis)
+            return np.asarray(np.take(array, indices, axis=axis))
         return array.reshape(array.shape[:axis] + (1,) * rank + array.shape[axis + 1 :])
 
     if indices is not None:

@@ -32,6 +32,5 @@ def pool2d(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
     if flat and not diluted:
         keep = keep | all_channels(x.known, channels)
     value = np.broadcast_to(x.value.reshape(-1)[:channels] if flat else 0.0, (channels,))
-    same_grid = x if op.op == "relax.nn.max_pool2d" and x.quantization is not None else None
-    short = same_grid is not None and x.bits.size == 1
-    return (facts(op.outputs[0], as_channels(keep, 4), as_channels(np.where(keep, value, 0.0), 4), x if short else None),)
+    grid = x if op.op == "relax.nn.max_pool2d" and x.bits.size == 1 else None
+    return (facts(op.outputs[0], as_channels(keep, 4), as_channels(np.where(keep, value, 0.0), 4), grid),)

@@ -1,0 +1,105 @@
+"""What a looped kernel is expected to cost, in cycles of a nominal core.
+
+The nominal core starts two FMAs and two loads of a vector and one store in a cycle, finishes an FMA after four, reads
+32 bytes a cycle from its second-level cache and 12 from beyond. Only ratios of estimates mean anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import gcd
+
+from tesa.schedules.cpu.cut import Cut
+from tesa.schedules.types import Epilogue, Isa, Problem
+
+CYCLES_PER_MS = 3e6
+"""3 GHz."""
+
+CALL = 1500.0
+"""Cycles of a call, and of a parallel region."""
+
+L2_BYTES_PER_CYCLE = 32.0
+FAR_BYTES_PER_CYCLE = 12.0
+FMA_LATENCY = 4.0
+MISPREDICTION = 15.0
+
+_ACTIVATION = {None: 0.0, "relu": 1.0, "relu6": 1.5, "hardswish": 3.0, "tanh": 20.0, "sigmoid": 18.0, "silu": 19.0}
+_GELU = 35.0
+
+
+@dataclass(frozen=True)
+class Reads:
+    """How vectors of X are read. split: load slots of a vector, 2 where it straddles cache lines; near, middle: bytes of
+    the first and the second-level cache that its rows can occupy."""
+
+    split: float
+    near: float
+    middle: float
+
+    def cycles(self, slice_bytes: float, step_bytes: float) -> float:
+        """To read step_bytes of a slice that is read over and over."""
+        if slice_bytes <= self.near:
+            return 0.0
+        if slice_bytes <= self.middle:
+            return step_bytes * self.split / L2_BYTES_PER_CYCLE
+        return step_bytes / FAR_BYTES_PER_CYCLE
+
+
+def reads(problem: Problem, isa: Isa, cut: Cut, packed: bool) -> Reads:
+    """From a packed tile: aligned, all of the cache. From the operand: as its rows lie."""
+    if packed:
+        return Reads(1.0, isa.l1_bytes * 0.75, isa.l2_bytes * 0.5)
+    if not problem.pointwise:
+        return Reads(1.9, isa.l1_bytes * 0.5, isa.l2_bytes * 0.5)
+    split = 1.0 if problem.n % isa.lanes == 0 else 1.9
+    lines = max(problem.n * 4 // 64, 1)
+
+    def usable(sets: int) -> float:
+        touched = sets // gcd(lines, sets) * (-(-cut.tiling.width * 4 // 64) + split - 1)
+        return 0.75 * min(touched / sets, 1.0)
+
+    return Reads(split, isa.l1_bytes * usable(64), isa.l2_bytes * usable(1024) * 0.7)
+
+
+def together(*cycles: float) -> float:
+    """Things that overlap: the slowest counts, and a little of what is nearly as slow."""
+    return float(sum(c**4 for c in cycles) ** 0.25)
+
+
+def staging(problem: Problem, cut: Cut) -> float:
+    """Cycles of one batch item's padded copy and of the way back from positions to outputs."""
+    view = cut.operand
+    if not view.staged:
+        return 0.0
+    cycles = view.staged / 16 * 3.0
+    if problem.window is not None and problem.window.stride[1] > 1:
+        cycles += view.staged * 0.5
+    if not view.direct:
+        vector = 16 if view.width >= 16 else 1 << (view.width.bit_length() - 1)
+        cycles += problem.m * view.height * (-(-view.width // vector) * 2.0 + 2.0)
+    return cycles
+
+
+def packing(cut: Cut, source: Reads, rows: int) -> float:
+    """Cycles of a packed copy of one tile with that many live rows."""
+    far = 1.0 if rows * cut.tiling.width * 4 <= source.near else 2.0
+    return rows * cut.tiling.vectors * (source.split + far)
+
+
+def finishing(epilogue: Epilogue, vectors: float) -> float:
+    """Cycles to store that many accumulators with the epilogue."""
+    each = 1.5 + 0.5 * epilogue.bias + epilogue.residual
+    return vectors * (each + _ACTIVATION.get(epilogue.activation, _GELU))
+
+
+def total_ms(problem: Problem, cut: Cut, tile: float) -> float:
+    """All of a call, from the cycles of one tile with all its rows."""
+    units = cut.tiling.count * cut.bands
+    work = units * tile
+    batches = problem.batch
+    if problem.threads > 1:
+        shares = cut.parts if cut.parts > 1 else min(problem.threads, units * (1 if cut.operand.staged else batches))
+        work = work / shares * 1.1
+    regions = 0 if problem.threads == 1 else (batches if cut.operand.staged else 1)
+    cycles = CALL + regions * 2 * CALL + batches * (staging(problem, cut) / problem.threads + work)
+    return cycles / CYCLES_PER_MS

@@ -1,0 +1,317 @@
+"""One kernel at a time, for exploration: made for a weight, called on NumPy arrays, looked at, timed, saved."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tesa.errors import UsageError
+from tesa.files import atomic_path
+from tesa.plan import LayerPlan
+from tesa.problem import Pair, bias_array, known, make_epilogue, make_problem, weight_array
+from tesa.schedules.registry import find
+from tesa.schedules.types import Code, Config, Epilogue, FloatArray, Problem
+from tesa.specialize.choose import ChosenKernel, LayerTask, candidates, choose
+from tesa.specialize.decide import Option
+from tesa.specialize.package import ENTRY, package
+from tesa.target import Target, parse_target, runs_here
+from tesa.tune.log import Log
+from tesa.tune.timing import Timing
+
+_F32 = np.dtype(np.float32)
+
+
+def kernel(
+    weight: ArrayLike,
+    n: int | None = None,
+    *,
+    op: str = "linear",
+    size: Sequence[int] | None = None,
+    stride: Pair = 1,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    batch: int | None = None,
+    dtype: str = "float32",
+    epilogue: str | Epilogue | None = None,
+    bias: ArrayLike | None = None,
+    target: Any = None,
+    form: str | Sequence[str] | None = None,
+    config: Config | None = None,
+    threads: int = 1,
+    measure: bool = True,
+    log: str | Path | Log | None = None,
+    jobs: int | None = None,
+) -> Kernel:
+    """Make a kernel for exactly this weight: Y = epilogue(W X).
+
+    op "linear": weight is (m, k), X (k, n) or with batch=b (b, k, n); n is 196 if not given. op "conv2d": weight is
+    (out, in, height, width), X (batch, in, *size); stride, padding and dilation are a number or one for each direction,
+    padding also (top, left, bottom, right). op "depthwise": weight is (channels, 1, height, width).
+
+    epilogue: None, or what follows the sum, joined by "+": "bias", "residual", and one of relu, relu6, gelu, silu,
+    sigmoid, tanh, hardswish; bias: m numbers. target: see tesa.target.parse_target, by default this machine. form: the
+    name of the kernel family to take, or of those that compete; config: one configuration of the one form. threads:
+    how many run the kernel. measure=False chooses by estimate. log: folder of measured records, read and added to.
+
+    Raises UsageError for a weight or option that makes no sense, UnsupportedError for what tesa cannot do yet.
+
+    >>> weight = np.diag([1.0, 2.0, 0.0, 4.0])
+    >>> k = kernel(weight, n=3, form="dense", measure=False)
+    >>> k(np.ones((4, 3), np.float32))
+    array([[1., 1., 1.],
+           [2., 2., 2.],
+           [0., 0., 0.],
+           [4., 4., 4.]], dtype=float32)
+    """
+    array = weight_array(weight, op)
+    offset = bias_array(bias, array.shape[0])
+    problem = make_problem(
+        array, op=op, n=n, size=size, stride=stride, padding=padding, dilation=dilation, batch=batch,
+        epilogue=make_epilogue(epilogue, offset is not None), dtype=dtype, threads=threads,
+    )  # fmt: skip
+    where = parse_target(target)
+    matrix = array.reshape(problem.m, problem.k)
+    forms = [form] if isinstance(form, str) else form
+    options = None if config is None else _one_option(problem, matrix, where, forms, config)
+    task = LayerTask("kernel", problem, matrix)
+    (chosen,) = choose([task], where, log=log, measure=measure, jobs=jobs, forms=forms, options=options)
+    return Kernel(chosen, problem, matrix, offset, where)
+
+
+class Kernel:
+    """A kernel with its weight and bias inside, ready to call. tesa.kernel makes it.
+
+    >>> k = kernel(np.eye(4), n=16, epilogue="relu", form="dense", measure=False)
+    >>> k  # doctest: +ELLIPSIS
+    Kernel(linear 4x4x16, group 4, 75% zeros, relu, x86:..., dense)
+    """
+
+    def __init__(
+        self, chosen: ChosenKernel, problem: Problem, weight: FloatArray, bias: FloatArray | None, target: Target
+    ) -> None:
+        self.problem, self.target, self.weight, self.bias = problem, target, weight, bias
+        self._chosen = chosen
+        self._folder = tempfile.TemporaryDirectory(prefix="tesa-")
+        self._names = ("X", *(["residual"] if problem.epilogue.residual else []), "Y")
+        constants = (*chosen.constants, *([] if bias is None else [bias]))
+        self._library_path = Path(self._folder.name) / f"{chosen.symbol}.so"
+        package(self._library_path, chosen.objects, chosen.symbol, constants, self._names)
+        self._y_shape = problem.y_shape
+        self._in_shapes = (problem.x_shape, problem.y_shape)[: len(self._names) - 1]
+        self._entry: Any = self._refuse
+        if runs_here(target):
+            self._use_threads()
+            self._entry = self._library[ENTRY]
+
+    @property
+    def plan(self) -> LayerPlan:
+        """What was decided: pattern, candidates with their times, and the reason."""
+        problem, part = self.problem, self._chosen.part
+        words = [name for name in ("bias", "residual") if getattr(problem.epilogue, name)]
+        return LayerPlan(
+            layer="kernel",
+            op=problem.op,
+            kind="sparse",
+            shape=(problem.m, problem.k, problem.n),
+            sparsity=1 - part.nonzeros / self.weight.size,
+            epilogue="+".join(words + ([problem.epilogue.activation] if problem.epilogue.activation else [])),
+            parts=(part,),
+            symbol=self._chosen.symbol,
+        )
+
+    def __call__(
+        self, x: NDArray[Any], residual: NDArray[Any] | None = None, *, out: NDArray[Any] | None = None
+    ) -> FloatArray:
+        """Y for X: float32, contiguous, of the shape that the kernel was made for; residual in the shape of Y.
+
+        out: where to write Y instead of into a new array; it must not overlap the inputs.
+
+        Raises UsageError, with what is expected and what was given, for another shape, dtype or memory layout.
+        """
+        y = np.empty(self._y_shape, _F32) if out is None else out
+        arrays: tuple[NDArray[Any], ...] = (x,) if residual is None else (x, residual)
+        if (
+            len(arrays) != len(self._in_shapes)
+            or not all(map(_plain, arrays, self._in_shapes))
+            or (out is not None and not (_plain(out, self._y_shape) and _apart(out, arrays)))
+        ):
+            arrays = self._careful(x, residual, out)
+        self._entry(*arrays, y)  # tvm_ffi makes DLPack tensors of them
+        return y
+
+    def time(self, *, budget_ms: float = 200.0) -> Timing:
+        """How long one call of the generated code takes on random numbers, in about budget_ms.
+
+        The median, least and spread of up to 20 samples in milliseconds, with warm caches and without Python.
+        """
+        import tvm
+
+        from tesa.tune.reference import Inputs
+        from tesa.tune.timing import time_one
+
+        self._check_runs()
+        self._use_threads()
+        inputs = Inputs.random(self.problem)
+        arrays = [inputs.x, *([inputs.residual] if inputs.residual is not None else [])]
+        tensors = [tvm.runtime.tensor(array) for array in arrays]
+        return time_one(self._library, ENTRY, (*tensors, tvm.runtime.empty(self._y_shape, "float32")), budget_ms)
+
+    def show(self, kind: str = "tir") -> str:
+        """The generated code as text: "tir", "llvm" or "asm", the main function and then every panel it calls."""
+        from tesa.specialize.source import source
+
+        return source(self._code, self.target, kind)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the kernel as a library, with its constants inside, and beside it a .json that says how to call it.
+
+        Anybody can call it who has libtvm_ffi: `tvm_ffi.load_module("k.so")["entry"](X, Y)`, or from C
+        `__tvm_ffi_entry`. Without TVM's runtime in the process it runs on one thread.
+
+        Raises UsageError if path does not end in .so or cannot be written.
+        """
+        path = Path(path)
+        if path.suffix != ".so":
+            raise UsageError(f"{path}: a kernel is saved as a shared library; give a name that ends in .so")
+        description = path.with_suffix(".json")
+        with atomic_path(path) as library, atomic_path(description) as text:
+            library.write_bytes(self._library_path.read_bytes())
+            text.write_text(json.dumps(self._manifest(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        return path
+
+    def __repr__(self) -> str:
+        plan, part = self.plan, self._chosen.part
+        shape = "x".join(map(str, plan.shape))
+        words = [f"{plan.op} {shape}", part.pattern, f"{plan.sparsity:.0%} zeros", plan.epilogue, self.target.name]
+        return f"Kernel({', '.join(word for word in (*words, part.schedule) if word)})"
+
+    def _repr_html_(self) -> str:
+        from tesa.report.kernel import kernel_html
+
+        threads = f"{self.problem.threads} thread{'s' if self.problem.threads != 1 else ''}"
+        return kernel_html(self.plan, self.weight, f"{self.target.name}, {threads}")
+
+    @cached_property
+    def _code(self) -> Code:
+        part = self._chosen.part
+        emit = find(part.schedule).emit
+        return emit(self.problem, self.weight, self.target.isa, part.config, self._chosen.symbol)
+
+    @cached_property
+    def _library(self) -> Any:
+        import tvm
+
+        from tesa.runtime.library import runtime
+
+        runtime()  # settles how many threads there can be before the pool starts
+        return tvm.runtime.load_module(str(self._library_path))
+
+    def _use_threads(self) -> None:
+        """The pool is the process's: another kernel or model may have set it otherwise since."""
+        if self.problem.threads > 1:
+            from tesa.runtime.library import runtime, set_threads
+
+            runtime()
+            set_threads(self.problem.threads)
+
+    def _refuse(self, *_: object) -> None:
+        self._check_runs()
+
+    def _check_runs(self) -> None:
+        if not runs_here(self.target):
+            raise UsageError(
+                f"this machine's CPU cannot run code for {self.target.name}: save the kernel and run it there, or make "
+                "it for target 'x86'"
+            )
+
+    def _careful(self, x: Any, residual: Any, out: Any) -> tuple[NDArray[Any], ...]:
+        """The inputs of a call that is not the plain case, or the UsageError that says what is wrong."""
+        if residual is not None and len(self._in_shapes) == 1:
+            raise UsageError("this kernel adds no residual: make it with epilogue='residual'")
+        if residual is None and len(self._in_shapes) == 2:
+            raise UsageError("this kernel adds a residual: call it as k(X, residual)")
+        given = (x,) if residual is None else (x, residual)
+        names = ("X", "residual")
+        arrays = tuple(_input(*facts) for facts in zip(names, given, self._in_shapes, strict=False))
+        if out is not None:
+            _check("out", out, self._y_shape)
+            if not out.flags.writeable:
+                raise UsageError("out: is read-only")
+            if not _apart(out, arrays):
+                raise UsageError("out: overlaps an input; the kernel reads its inputs while it writes")
+        return arrays
+
+    def _manifest(self) -> dict[str, Any]:
+        from tesa.specialize.objects import versions
+
+        def port(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
+            return {"name": name, "shape": list(shape), "dtype": "float32"}
+
+        return {
+            "tesa_kernel": 1,
+            "entry": ENTRY,
+            "call": f"{ENTRY}({', '.join(self._names)}): contiguous row-major DLPack tensors on the CPU; Y is written",
+            "inputs": [port(*facts) for facts in zip(self._names, self._in_shapes, strict=False)],
+            "outputs": [port("Y", self._y_shape)],
+            "target": self.target.name,
+            "threads": self.problem.threads,
+            "problem": asdict(self.problem),
+            "plan": asdict(self.plan),
+            "versions": versions(),
+        }
+
+
+def _plain(array: Any, shape: tuple[int, ...]) -> bool:
+    """True for an array that the generated code can take as it is."""
+    # carray: contiguous, aligned, writeable
+    return isinstance(array, np.ndarray) and array.shape == shape and array.dtype == _F32 and array.flags.carray
+
+
+def _apart(out: NDArray[Any], arrays: Sequence[NDArray[Any]]) -> bool:
+    return not any(np.may_share_memory(array, out) for array in arrays)
+
+
+def _check(name: str, array: Any, shape: tuple[int, ...]) -> None:
+    wanted = f"{name}: expected a contiguous float32 array of shape {shape}"
+    if not isinstance(array, np.ndarray):
+        raise UsageError(f"{wanted}, got {type(array).__name__}")
+    if array.shape != shape or array.dtype != _F32:
+        raise UsageError(f"{wanted}, got {array.dtype} of shape {array.shape}")
+    if not array.flags.c_contiguous:
+        raise UsageError(f"{wanted}, got one with strides {array.strides}: pass np.ascontiguousarray({name})")
+    if not array.flags.aligned:
+        raise UsageError(f"{wanted}, got one whose address is not a multiple of 4: pass {name}.copy()")
+
+
+def _input(name: str, array: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    """The array, checked. DLPack hands over no read-only array, so such a one gets a second view of its memory."""
+    _check(name, array, shape)
+    if array.flags.writeable:
+        return np.asarray(array)
+    memory: Any = (ctypes.c_float * array.size).from_address(array.ctypes.data)
+    return np.asarray(np.frombuffer(memory, _F32).reshape(shape))
+
+
+def _one_option(
+    problem: Problem, weight: FloatArray, target: Target, forms: Sequence[str] | None, config: Config
+) -> list[Option]:
+    """The one candidate that form and config name. UsageError if the configuration is none of the family's."""
+    if forms is None or len(forms) != 1:
+        raise UsageError("config belongs to one form: give form as well")
+    offered = candidates(problem, weight, target, forms)
+    keys = set(offered[0][1])
+    for name in config:
+        known(name, sorted(keys), f"parameter of {forms[0]}")
+    if set(config) != keys:
+        raise UsageError(f"config of {forms[0]}: {', '.join(sorted(keys - set(config)))} missing; its default is "
+                         f"{dict(offered[0][1])}")  # fmt: skip
+    return [(forms[0], {name: int(value) for name, value in config.items()})]

@@ -1,0 +1,68 @@
+"""One kernel as HTML, for a notebook: its mask as a picture, what it computes, and what it competed with."""
+
+from __future__ import annotations
+
+import base64
+import struct
+import zlib
+from html import escape
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesa.plan import LayerPlan
+from tesa.report.numbers import dims, milliseconds, percent
+from tesa.report.plots import density
+
+_PIXELS = 256
+
+
+def kernel_html(layer: LayerPlan, weight: NDArray[Any], facts: str) -> str:
+    """An HTML fragment. weight: as the picture shows it, the first axis downwards. facts: target and threads."""
+    part = layer.parts[0]
+    zeros = percent(layer.sparsity)
+    after = f", {layer.epilogue}" if layer.epilogue else ""
+    head = f"{layer.op} {dims(layer.shape)}, {part.pattern}, {zeros} zeros{after}"
+    rows = []
+    for row in sorted(part.candidates, key=lambda row: row.measured_ms or row.predicted_ms or float("inf")):
+        taken = row.schedule == part.schedule and dict(row.config) == dict(part.config)
+        config = ", ".join(f"{name}={value}" for name, value in row.config.items())
+        time = milliseconds(row.measured_ms) if row.measured_ms is not None else ""
+        estimate = milliseconds(row.predicted_ms) if row.predicted_ms is not None else ""
+        cells = "".join(f"<td>{escape(text)}</td>" for text in (row.schedule, config, time, estimate, row.note))
+        rows.append(f"<tr{' style=font-weight:bold' if taken else ''}>{cells}</tr>")
+    names = "".join(f"<th>{name}</th>" for name in ("kernel", "configuration", "measured", "estimate", "note"))
+    return (
+        f"<div><b>{escape(head)}</b><br>{escape(facts)}<br>{escape(part.reason)}</div>"
+        f'<div style="display:flex;gap:1em;align-items:flex-start">{picture(weight)}'
+        f"<table><thead><tr>{names}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def picture(weight: NDArray[Any]) -> str:
+    """The mask of a weight as an HTML image: black where every element under a pixel is non-zero, white where none is.
+
+    >>> picture(np.eye(3)).startswith('<img src="data:image/png;base64,')
+    True
+    """
+    shade = np.rint(255 * (1 - density(weight, _PIXELS))).astype(np.uint8)
+    height, width = shade.shape
+    scale = max(1, _PIXELS // max(height, width))
+    data = base64.b64encode(png(shade)).decode()
+    style = "image-rendering:pixelated;border:1px solid #888"
+    size = f'width="{width * scale}" height="{height * scale}"'
+    return f'<img src="data:image/png;base64,{data}" {size} style="{style}" alt="mask of the weight">'
+
+
+def png(grey: NDArray[np.uint8]) -> bytes:
+    """A PNG file of a grey picture (height, width): PNG specification, third edition, sections 5 and 11."""
+    height, width = grey.shape
+    lines = np.concatenate([np.zeros((height, 1), np.uint8), grey], axis=1)  # each line behind its filter, 0 for none
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines.tobytes(), 9)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body

@@ -1,0 +1,270 @@
+"""Chooses a kernel for every layer: by measured time, kept in a log, or by estimate where nothing may be measured.
+
+The way of one layer: candidates() lists every form and configuration that applies; what the log does not know is
+generated, built and measured; the fastest wins, where a sparse form must beat the dense one by more than the noise.
+What is chosen has been compared with NumPy in this run, whatever a log says.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from tesa.errors import CheckFailed
+from tesa.hostinfo import usable_cpus
+from tesa.plan import Part
+from tesa.progress import Event, Progress, silent
+from tesa.schedules.registry import find
+from tesa.schedules.types import Code, FloatArray, Problem
+from tesa.specialize.cache import Cache
+from tesa.specialize.decide import Option, candidates, decide, describe, make_part, predict
+from tesa.specialize.objects import BuildFailure, build_objects, symbol_of, versions
+from tesa.specialize.shortlist import shortlist
+from tesa.target import Target, host_cpu, runs_here
+from tesa.tune.log import Log, Record, Task, config_key
+from tesa.tune.measure import BUDGET_MS, Built, Failure
+from tesa.tune.measure import measure as measure_kernels
+from tesa.workers import Pool, shared_pool
+
+__all__ = ["ChosenKernel", "LayerTask", "candidates", "choose"]
+
+_BATCH = 24  # candidates that are generated at once: their code is held in memory, and unrolled forms are large
+_PASSING = ("link", "load")  # kinds of failure that say nothing about the kernel: they do not enter the log
+
+
+@dataclass(frozen=True)
+class LayerTask:
+    """A layer that needs a kernel. weight is the float32 (m, k) matrix; facts are TeSA facts as text, for the plan."""
+
+    name: str
+    problem: Problem
+    weight: FloatArray
+    facts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ChosenKernel:
+    """The kernel of a layer: called as symbol(X, *constants, bias if any, residual if any, Y).
+
+    objects: what has to be linked, main first. They lie in a temporary folder that is removed when the last
+    ChosenKernel of one call of choose is gone (home holds it).
+    """
+
+    layer: str
+    part: Part
+    symbol: str
+    constants: tuple[NDArray[Any], ...]
+    objects: tuple[Path, ...]
+    home: Any = field(default=None, repr=False, compare=False)
+
+
+def choose(
+    layers: Sequence[LayerTask],
+    target: Target,
+    *,
+    log: str | Path | Log | None = None,
+    measure: bool = True,
+    jobs: int | None = None,
+    forms: Sequence[str] | None = None,
+    options: Sequence[Option] | None = None,
+    progress: Progress = silent,
+    cache: Cache | None = None,
+) -> list[ChosenKernel]:
+    """A kernel for each layer, in their order. Layers with equal problem and weight share one.
+
+    log: a folder of records, or a Log; it is read first, and what is measured is added to it. measure=False decides by
+    estimate where the log knows nothing, and so it is for a target whose code this machine cannot run. jobs: compiler
+    processes, by default one for each CPU. forms: only these families compete; options: only these, each a family with
+    its configuration. progress gets Events of phase "kernels". cache: of objects, by default the user's.
+
+    The same layers and target with a log that knows all candidates give the same kernels, byte by byte.
+
+    Raises UnsupportedError for a layer that no form applies to, UsageError for an unknown form or a log that cannot be
+    written, CheckFailed if every candidate of a layer is wrong or cannot be built.
+    """
+    if log is not None and not isinstance(log, Log):
+        log = Log.load(log, device=host_cpu())
+    works: dict[tuple[Any, ...], _Work] = {}
+    mine: list[_Work] = []
+    for layer in layers:
+        task = Task.of(layer.problem, layer.weight)
+        key = (task.key, layer.problem.x_shape, layer.problem.y_shape)
+        if key not in works:
+            found = options if options is not None else candidates(layer.problem, layer.weight, target, forms)
+            predicted = predict(found, layer.problem, layer.weight, target)
+            if options is None:
+                found = shortlist(found, predicted, layer.problem, layer.weight)
+            works[key] = _Work(layer, task, list(found), predicted)
+        mine.append(works[key])
+    pool = shared_pool(jobs or usable_cpus())
+    chooser = _Chooser(target, Log() if log is None else log, measure, cache or Cache(), progress, pool, len(works))
+    kernels = {id(work): kernel for work, kernel in chooser.run(list(works.values()))}
+    return [replace(kernels[id(work)], layer=layer.name) for work, layer in zip(mine, layers, strict=True)]
+
+
+@dataclass
+class _Work:
+    """A layer on its way. records: what is known, by config_key; checked: compared with NumPy in this run."""
+
+    layer: LayerTask
+    task: Task
+    options: list[Option]
+    predicted: dict[str, float]
+    records: dict[str, Record] = field(default_factory=dict)
+    checked: set[str] = field(default_factory=set)
+    built: dict[str, Built] = field(default_factory=dict)
+
+
+class _Chooser:
+    def __init__(
+        self, target: Target, log: Log, measure: bool, cache: Cache, progress: Progress, pool: Pool, total: int
+    ) -> None:
+        self.target, self.log, self.cache, self.progress, self.pool = target, log, cache, progress, pool
+        self.runs = runs_here(target)
+        self.measure = measure and self.runs
+        self.home = tempfile.TemporaryDirectory(prefix="tesa-")
+        self.done, self.total = 0, total
+
+    def run(self, works: Sequence[_Work]) -> Iterator[tuple[_Work, ChosenKernel]]:
+        """Every work with its kernel."""
+        for work in works:
+            for record in self.log.records(work.task, self.target.name):
+                work.records[config_key(record.schedule, record.config)] = record
+        for batch in _batches([(work, self._unknown(work)) for work in works]):
+            self._build(batch)
+            for work, unknown in batch:
+                if unknown:
+                    self._tell(f"{work.layer.name}: measuring {len(unknown)} candidates")
+                    self._measure(work, [option for option in unknown if config_key(*option) in work.built])
+            for work, kernel in self._settle([work for work, _ in batch]):
+                self.done += 1
+                self._tell(f"{work.layer.name}: {kernel.part.schedule}")
+                yield work, kernel
+
+    def _unknown(self, work: _Work) -> list[Option]:
+        """What has to be measured: what the log does not know, and with it the best that it knows, to compare."""
+        missing = [option for option in work.options if config_key(*option) not in work.records]
+        if not missing or not self.measure:
+            return []
+        best = decide(work.options, work.records, work.predicted) if len(missing) < len(work.options) else None
+        known = [(best.schedule, best.config)] if best and best.reason.startswith("measured") else []
+        return known + missing
+
+    def _build(self, wanted: Sequence[tuple[_Work, Sequence[Option]]]) -> None:
+        """Generate and compile options; what fails becomes a failed record."""
+        codes: list[tuple[str, Code]] = []
+        places: list[tuple[_Work, Option]] = []
+        for work, options in wanted:
+            for option in options:
+                if config_key(*option) in work.built:
+                    continue
+                name, config = option
+                problem, weight = work.layer.problem, work.layer.weight
+                symbol = symbol_of(problem, weight, self.target, name, config)
+                try:
+                    codes.append((symbol, find(name).emit(problem, weight, self.target.isa, config, symbol)))
+                except Exception as error:  # a defect of one form must not stop the others
+                    self._fail(work, option, Failure("build", f"cannot be generated: {type(error).__name__}: {error}"))
+                    continue
+                places.append((work, option))
+        if not codes:
+            return
+        names = ", ".join(dict.fromkeys(work.layer.name for work, _ in places))
+        self._tell(f"building {len(codes)} candidates: {names}")
+        folder = Path(self.home.name)
+        objects = build_objects(codes, self.target, jobs=self.pool, cache=self.cache, folder=folder)
+        for (work, option), (symbol, code), files in zip(places, codes, objects, strict=True):
+            if isinstance(files, BuildFailure):
+                self._fail(work, option, Failure("build", files.message))
+            else:
+                work.built[config_key(*option)] = Built(symbol, files, code.constants)
+
+    def _measure(self, work: _Work, options: Sequence[Option], budget_ms: float = BUDGET_MS) -> None:
+        """Compare options with NumPy, time them if there is a budget, and keep what came out."""
+        if not options:
+            return
+        kernels = [work.built[config_key(*option)] for option in options]
+        results = measure_kernels(work.layer.problem, work.layer.weight, kernels, budget_ms=budget_ms)
+        records = []
+        for option, result in zip(options, results, strict=True):
+            if isinstance(result, Failure):
+                self._fail(work, option, result)
+                continue
+            work.checked.add(config_key(*option))
+            if budget_ms:
+                record = replace(self._record(work, option), median_ms=result.median_ms, min_ms=result.min_ms)
+                work.records[config_key(*option)] = record
+                records.append(record)
+        self.log.append(records)
+
+    def _settle(self, works: Sequence[_Work]) -> Iterator[tuple[_Work, ChosenKernel]]:
+        """Decide, build and check; where the choice turns out to be bad, the next best takes its place."""
+        pending = list(works)
+        while pending:
+            choice = {id(work): self._best(work) for work in pending}
+            self._build([(work, [choice[id(work)]]) for work in pending])
+            again = []
+            for work in pending:
+                option = choice[id(work)]
+                key = config_key(*option)
+                if key in work.built and key not in work.checked and self.runs:
+                    self._measure(work, [option], budget_ms=0)
+                if key in work.built and work.records.get(key, self._record(work, option)).ok:
+                    yield work, self._kernel(work, option)
+                else:
+                    again.append(work)
+            pending = again
+
+    def _best(self, work: _Work) -> Option:
+        decision = decide(work.options, work.records, work.predicted)
+        if decision is None:
+            keyed = [(option, work.records[config_key(*option)].error) for option in work.options]
+            rows = [f"{name} {dict(config)}: {error}" for (name, config), error in keyed]
+            raise CheckFailed(
+                f"layer {work.layer.name}: every kernel for {describe(work.layer.problem)} failed on "
+                f"{self.target.name}:\n  " + "\n  ".join(rows)
+            )
+        return decision.schedule, decision.config
+
+    def _kernel(self, work: _Work, option: Option) -> ChosenKernel:
+        decision = decide(work.options, work.records, work.predicted)
+        assert decision is not None  # _best found one, and it did not fail
+        if not self.runs and decision.reason.startswith("estimated"):
+            decision = replace(decision, reason=f"{decision.reason} (this machine cannot run {self.target.name})")
+        part = make_part(work.options, work.records, work.predicted, decision, work.layer.weight)
+        built = work.built[config_key(*option)]
+        work.built = {}
+        return ChosenKernel(work.layer.name, part, built.symbol, built.constants, built.objects, self.home)
+
+    def _record(self, work: _Work, option: Option) -> Record:
+        device = {"cpu": host_cpu()}
+        return Record(work.task, self.target.name, device, option[0], dict(option[1]), None, None, versions=versions())
+
+    def _fail(self, work: _Work, option: Option, failure: Failure) -> None:
+        record = replace(self._record(work, option), ok=False, error=f"{failure.kind}: {failure.message}")
+        work.records[config_key(*option)] = record
+        if failure.kind not in _PASSING:
+            self.log.append([record])
+
+    def _tell(self, text: str) -> None:
+        self.progress(Event("kernels", self.done, self.total, text))
+
+
+def _batches(items: Sequence[tuple[_Work, list[Option]]]) -> Iterator[list[tuple[_Work, list[Option]]]]:
+    """Groups with at most _BATCH candidates to build, or one work that has more."""
+    batch: list[tuple[_Work, list[Option]]] = []
+    room = _BATCH
+    for work, options in items:
+        cost = max(1, len(options))
+        if batch and cost > room:
+            yield batch
+            batch, room = [], _BATCH
+        batch.append((work, options))
+        room -= cost
+    if batch:
+        yield batch

@@ -1,0 +1,151 @@
+"""Which kernels a layer could have, and which of them is the best, given what is known of their times."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import numpy as np
+
+from tesa.errors import UnsupportedError, UsageError
+from tesa.pattern import classify, digest
+from tesa.plan import Candidate, Part
+from tesa.schedules.registry import Schedule, schedules
+from tesa.schedules.types import Config, FloatArray, Problem
+from tesa.target import Target
+from tesa.tune.log import Record, config_key
+
+Option = tuple[str, Config]
+"""Name of a kernel family and one configuration of it."""
+
+GAIN = 0.02
+"""What a sparse form must win over the dense one: less than that is noise."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The chosen family and configuration, and why, in words."""
+
+    schedule: str
+    config: Config
+    reason: str
+
+
+def candidates(
+    problem: Problem, weight: FloatArray, target: Target, forms: Sequence[str] | None = None
+) -> list[Option]:
+    """Every family that applies with every configuration worth trying: dense first, and of each the default first.
+
+    weight is (m, k). forms: names of the families to try, by default all.
+
+    Raises UsageError for an unknown form, UnsupportedError if none applies.
+    """
+    families = _families(target)
+    names = list(families) if forms is None else list(forms)
+    for name in names:
+        if name not in families:
+            near = get_close_matches(name, families, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise UsageError(f"unknown form {name!r}; {hint}there are {', '.join(families)}")
+    ordered = sorted(names, key=lambda name: name != "dense")  # stable: the rest in the order of registration
+    found: list[Option] = []
+    for name in ordered:
+        found += [(name, config) for config in families[name].space(problem, weight, target.isa)]
+    if not found:
+        raise UnsupportedError(
+            f"no kernel form applies to {describe(problem)} on {target.name}; tried {', '.join(ordered)}"
+            + ("" if forms is None else ", give others in forms or leave it out")
+        )
+    return found
+
+
+def predict(options: Sequence[Option], problem: Problem, weight: FloatArray, target: Target) -> dict[str, float]:
+    """The estimated milliseconds of each option, by config_key."""
+    families = _families(target)
+    return {
+        config_key(name, config): float(families[name].estimate(problem, weight, target.isa, config))
+        for name, config in options
+    }
+
+
+def decide(options: Sequence[Option], records: Mapping[str, Record], predicted: Mapping[str, float]) -> Decision | None:
+    """The fastest option by the records, by config_key; by prediction where no option has a time. None if all failed.
+
+    A sparse form has to be faster than the dense one by GAIN, or dense it is.
+    """
+    keyed = {config_key(*option): option for option in options}
+    times = {key: records[key].median_ms for key in keyed if key in records and records[key].ok}
+    known = {key: time for key, time in times.items() if time is not None}
+    failed = {key for key in keyed if key in records and not records[key].ok}
+    word = "measured" if known else "estimated"
+    if not known:
+        known = {key: predicted[key] for key in keyed if key not in failed}
+    if not known:
+        return None
+    best: dict[str, str] = {}  # of each family
+    for key, time in known.items():
+        name = keyed[key][0]
+        if name not in best or time < known[best[name]]:
+            best[name] = key
+    ranking = sorted(best, key=lambda name: known[best[name]])
+    winner = ranking[0]
+    if "dense" in best and winner != "dense" and known[best[winner]] > (1 - GAIN) * known[best["dense"]]:
+        winner = "dense"
+    text = ", ".join(f"{name} {_ms(known[best[name]])}" for name in ranking)
+    if winner != ranking[0]:
+        text += f": {ranking[0]} gains less than {GAIN:.0%}"
+    return Decision(*keyed[best[winner]], f"{word}: {text}")
+
+
+def make_part(
+    options: Sequence[Option],
+    records: Mapping[str, Record],
+    predicted: Mapping[str, float],
+    decision: Decision,
+    weight: FloatArray,
+) -> Part:
+    """The decision as the plan keeps it, with all that competed."""
+    rows = []
+    for name, config in options:
+        key = config_key(name, config)
+        record = records.get(key)
+        measured = record.median_ms if record is not None and record.ok else None
+        note = record.error if record is not None and not record.ok else "" if record is not None else "not measured"
+        rows.append(Candidate(name, dict(config), predicted[key], measured, note))
+    return Part(
+        pattern=str(classify(weight)),
+        bits=32,
+        nonzeros=int(np.count_nonzero(weight)),
+        digest=digest(weight),
+        schedule=decision.schedule,
+        config=dict(decision.config),
+        candidates=tuple(rows),
+        reason=decision.reason,
+    )
+
+
+def describe(problem: Problem) -> str:
+    """A problem in a few words, for messages.
+
+    >>> describe(Problem("linear", 8, 12, 16, (1, 12, 16), (1, 8, 16)))
+    'linear (m=8, k=12, n=16, batch=1, float32, 1 thread)'
+    """
+    threads = f"{problem.threads} thread{'s' if problem.threads != 1 else ''}"
+    window = problem.window
+    place = ""
+    if window is not None:
+        place = f" {window.kernel[0]}x{window.kernel[1]} on {window.height}x{window.width}"
+    sizes = f"m={problem.m}, k={problem.k}, n={problem.n}, batch={problem.batch}"
+    return f"{problem.op}{place} ({sizes}, {problem.dtype}, {threads})"
+
+
+def _families(target: Target) -> dict[str, Schedule]:
+    importlib.import_module("tesa.schedules.cpu")  # registers them
+    return {schedule.name: schedule for schedule in schedules(target.arch)}
+
+
+def _ms(time: float) -> str:
+    """A time in milliseconds, with the unit in which it reads best."""
+    return f"{time:.3g} ms" if time >= 0.1 else f"{time * 1e3:.3g} us"

@@ -1,0 +1,44 @@
+"""Which candidates a plain compile measures: the most promising few of every family, within a budget of code.
+
+Tuning goes through whole spaces. A compile has a minute: it trusts the estimates to rank the configurations of one
+family, but not to compare families, so each that applies is measured with its best two or three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tesa.schedules.registry import find
+from tesa.schedules.types import FloatArray, Problem
+from tesa.specialize.decide import Option
+from tesa.tune.log import config_key
+
+KEEP = 3
+"""Configurations of a family of loops: each takes a few tenths of a second to compile."""
+
+INSTRUCTIONS = 12_000
+"""Straight-line instructions that the candidates of one layer may have together: some six seconds to compile."""
+
+
+def shortlist(
+    options: Sequence[Option], predicted: Mapping[str, float], problem: Problem, weight: FloatArray
+) -> list[Option]:
+    """The options to measure, in their order. predicted: estimated milliseconds by config_key.
+
+    Of the families of straight-line code, those that fit into INSTRUCTIONS, the quickest to compile first.
+    """
+    keep: set[str] = set()
+    room = INSTRUCTIONS
+    for name in dict.fromkeys(name for name, _ in options):
+        size = find(name).size
+        configs = [config for option, config in options if option == name]
+        if size is None:
+            ranked = sorted(configs, key=lambda config: predicted[config_key(name, config)])
+            keep.update(config_key(name, config) for config in ranked[:KEEP])
+            continue
+        for config in sorted(configs, key=lambda config: size(problem, weight, config)):
+            cost = size(problem, weight, config)
+            if cost <= room:
+                room -= cost
+                keep.add(config_key(name, config))
+    return [option for option in options if config_key(*option) in keep]

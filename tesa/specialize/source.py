@@ -1,0 +1,35 @@
+"""Generated code as text: TIR, LLVM's IR or assembler, of the main function and of every panel."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any
+
+from tesa.errors import UsageError
+from tesa.schedules.types import Code
+from tesa.specialize.objects import PIPELINES, compile_functions
+from tesa.target import Target
+
+KINDS = {"tir": "TIR, TVM's tensor program", "llvm": "LLVM's intermediate representation", "asm": "assembler"}
+
+
+def source(code: Code, target: Target, kind: str) -> str:
+    """The text of a kernel in one of KINDS; "asm" is what the object files hold.
+
+    Raises UsageError for another kind.
+    """
+    if kind not in KINDS:
+        near = get_close_matches(kind, KINDS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UsageError(f"cannot show {kind!r}; {hint}expected {', '.join(repr(name) for name in KINDS)}")
+    groups: list[tuple[tuple[Any, ...], str]] = [((code.main,), PIPELINES[code.pipeline])]
+    groups += [(group, PIPELINES["straight"]) for group in code.panels]
+    return "\n".join(_text(functions, target, pipeline, kind) for functions, pipeline in groups)
+
+
+def _text(functions: tuple[Any, ...], target: Target, pipeline: str, kind: str) -> str:
+    if kind == "tir":
+        return "\n".join(str(function.script(show_meta=False)) for function in functions)
+    named = {str(function.attrs["global_symbol"]): function for function in functions}
+    module = compile_functions(named, target.tvm, pipeline)
+    return str(module.inspect_source("ll" if kind == "llvm" else "asm"))

@@ -1,0 +1,190 @@
+"""The choice: by measurement, by log, by estimate; bad candidates lose, and the reasons are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tesa.schedules.cpu  # noqa: F401  (registers its families now, not into the test's registry)
+from tesa.errors import CheckFailed, UnsupportedError, UsageError
+from tesa.progress import Event
+from tesa.schedules import registry
+from tesa.schedules.registry import Schedule
+from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
+from tesa.specialize.choose import LayerTask, candidates, choose
+from tesa.specialize.decide import decide
+from tesa.tune.log import Log, Record, Task, config_key
+from tesa.tune.measure import measure
+from tests.specialize import toy
+
+PROBLEM = toy.linear()
+WEIGHT = toy.weight(PROBLEM)
+TASK = Task.of(PROBLEM, WEIGHT)
+
+Emit = Callable[[Problem, FloatArray, str, Config], Code]
+
+
+def family(name: str, emit: Emit, configs: list[Config], estimates: list[float]) -> Schedule:
+    def estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) -> float:
+        return estimates[configs.index(config)]
+
+    def full(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol: str) -> Code:
+        return emit(problem, weight, symbol, config)
+
+    def space(problem: Problem, weight: FloatArray, isa: Isa) -> list[Config]:
+        return configs if problem.op == "linear" else []
+
+    return Schedule(name, "x86", name, space, estimate, full)
+
+
+def loop(problem: Problem, weight: FloatArray, symbol: str, config: Config) -> Code:
+    return toy.code(problem, weight, symbol, repeat=config["repeat"])
+
+
+def wrong(problem: Problem, weight: FloatArray, symbol: str, config: Config) -> Code:
+    return toy.code(problem, weight, symbol, error=1.0)
+
+
+def broken(problem: Problem, weight: FloatArray, symbol: str, config: Config) -> Code:
+    return toy.broken(problem, weight, symbol)
+
+
+def refusing(problem: Problem, weight: FloatArray, symbol: str, config: Config) -> Code:
+    raise ZeroDivisionError("no such kernel")
+
+
+@pytest.fixture
+def families(monkeypatch: pytest.MonkeyPatch) -> dict[str, Schedule]:
+    """The registry, with a slow sparse form, a faster dense one, and nothing else."""
+    found = {
+        "sparse": family("sparse", loop, [{"repeat": 40}, {"repeat": 20}], [0.1, 0.2]),
+        "dense": family("dense", loop, [{"repeat": 1}], [0.5]),
+    }
+    monkeypatch.setattr(registry, "_SCHEDULES", found)
+    return found
+
+
+def layers(*names: str) -> list[LayerTask]:
+    return [LayerTask(name, PROBLEM, WEIGHT) for name in names]
+
+
+@pytest.mark.usefixtures("families")
+def test_candidates_dense_first() -> None:
+    found = candidates(PROBLEM, WEIGHT, toy.TARGET)
+    assert found == [("dense", {"repeat": 1}), ("sparse", {"repeat": 40}), ("sparse", {"repeat": 20})]
+    assert candidates(PROBLEM, WEIGHT, toy.TARGET, ["sparse"]) == found[1:]
+    with pytest.raises(UsageError, match="unknown form 'spars'; did you mean sparse"):
+        candidates(PROBLEM, WEIGHT, toy.TARGET, ["spars"])
+    with pytest.raises(UnsupportedError, match="no kernel form applies to conv2d"):
+        candidates(replace(PROBLEM, op="conv2d"), WEIGHT, toy.TARGET)
+
+
+@pytest.mark.usefixtures("families")
+def test_by_measurement_and_then_by_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[Event] = []
+    first, second = choose(layers("a", "b"), toy.TARGET, log=tmp_path, progress=events.append)
+    assert (first.layer, second.layer) == ("a", "b")
+    assert first.symbol == second.symbol
+    assert first.part.schedule == "dense"
+    assert first.part.reason.startswith("measured: dense ")
+    assert all(row.measured_ms for row in first.part.candidates)
+    assert [row.predicted_ms for row in first.part.candidates] == [0.5, 0.1, 0.2]
+    assert first.part.nonzeros == (WEIGHT != 0).sum()
+    assert len(first.objects) == 1
+    assert {event.total for event in events} == {1}
+    assert events[-1].done == 1
+
+    def refuse(problem: Problem, weight: FloatArray, kernels: list[Any], *, budget_ms: float) -> list[Any]:
+        assert budget_ms == 0, "measured again"
+        return measure(problem, weight, kernels, budget_ms=0)
+
+    monkeypatch.setattr("tesa.specialize.choose.measure_kernels", refuse)
+    third, _ = choose(layers("a", "b"), toy.TARGET, log=tmp_path)
+    assert third.part == first.part
+    assert third.objects[0].read_bytes() == first.objects[0].read_bytes()
+    (fourth,) = choose(layers("a"), toy.TARGET, log=Log.load(tmp_path), measure=False, jobs=1)
+    assert fourth.part == first.part
+
+
+@pytest.mark.usefixtures("families")
+def test_by_estimate() -> None:
+    (kernel,) = choose(layers("a"), toy.TARGET, measure=False)
+    assert (kernel.part.schedule, kernel.part.config) == ("sparse", {"repeat": 40})
+    assert kernel.part.reason == "estimated: sparse 0.1 ms, dense 0.5 ms"
+    assert {row.note for row in kernel.part.candidates} == {"not measured"}
+
+
+@pytest.mark.usefixtures("families")
+def test_a_target_that_does_not_run_here_is_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tesa.specialize.choose.runs_here", lambda target: False)
+    (kernel,) = choose(layers("a"), toy.TARGET)
+    assert kernel.part.reason.endswith("(this machine cannot run x86:haswell)")
+
+
+def test_bad_candidates_lose(families: dict[str, Schedule], tmp_path: Path) -> None:
+    for name, emit in (("wrong", wrong), ("broken", broken), ("refusing", refusing)):
+        families[name] = family(name, emit, [{}], [0.001])
+    (kernel,) = choose(layers("a"), toy.TARGET, log=tmp_path)
+    notes = {row.schedule: row.note for row in kernel.part.candidates}
+    assert kernel.part.schedule == "dense"
+    assert notes["wrong"].startswith("wrong: largest error 1")
+    assert notes["broken"].startswith("build: ")
+    assert notes["refusing"] == "build: cannot be generated: ZeroDivisionError: no such kernel"
+    known = {record.schedule: record.ok for record in Log.load(tmp_path).records(TASK, toy.TARGET.name)}
+    assert known == {"dense": True, "sparse": True, "wrong": False, "broken": False, "refusing": False}
+
+
+def test_an_estimate_is_checked_too(families: dict[str, Schedule]) -> None:
+    families["wrong"] = family("wrong", wrong, [{}], [0.001])
+    families["refusing"] = family("refusing", refusing, [{}], [0.002])
+    (kernel,) = choose(layers("a"), toy.TARGET, measure=False)
+    assert kernel.part.schedule == "sparse"
+
+
+def test_a_stale_record_does_not_let_a_wrong_kernel_in(families: dict[str, Schedule]) -> None:
+    families["wrong"] = family("wrong", wrong, [{}], [0.001])
+    log = Log()
+    options = candidates(PROBLEM, WEIGHT, toy.TARGET)
+    log.append([record(name, config, 0.5 if name == "wrong" else 1.0) for name, config in options])
+    (kernel,) = choose(layers("a"), toy.TARGET, log=log)
+    assert kernel.part.schedule == "dense"
+    assert [row.measured_ms for row in kernel.part.candidates] == [1.0, 1.0, 1.0, None]
+
+
+def test_nothing_works(families: dict[str, Schedule]) -> None:
+    families.clear()
+    families["wrong"] = family("wrong", wrong, [{}], [0.001])
+    with pytest.raises(CheckFailed, match=r"layer a: every kernel for linear \(m=8(.|\n)*largest error"):
+        choose(layers("a"), toy.TARGET)
+
+
+def record(schedule: str, config: Config, median: float) -> Record:
+    return Record(TASK, toy.TARGET.name, {}, schedule, config, median, median)
+
+
+@pytest.mark.parametrize(
+    ("dense", "sparse", "winner", "reason"),
+    [
+        (1.0, 0.97, "sparse", "measured: sparse 0.97 ms, dense 1 ms"),
+        (1.0, 0.99, "dense", "measured: sparse 0.99 ms, dense 1 ms: sparse gains less than 2%"),
+        (1.0, 1.01, "dense", "measured: dense 1 ms, sparse 1.01 ms"),
+    ],
+)
+def test_a_sparse_form_must_gain_more_than_noise(dense: float, sparse: float, winner: str, reason: str) -> None:
+    options: list[tuple[str, Config]] = [("dense", {"a": 1}), ("sparse", {"b": 1}), ("sparse", {"b": 2})]
+    times = [dense, 2.0, sparse]
+    known = {config_key(*o): record(*o, time) for o, time in zip(options, times, strict=True)}
+    decision = decide(options, known, {})
+    assert decision is not None
+    assert (decision.schedule, decision.reason) == (winner, reason)
+
+
+def test_the_real_families(tmp_path: Path) -> None:
+    problem = toy.linear(16, 24, 32)
+    (kernel,) = choose([LayerTask("a", problem, toy.weight(problem, density=0.2))], toy.TARGET, log=tmp_path)
+    assert {row.schedule for row in kernel.part.candidates} >= {"dense", "block", "indexed"}
+    assert {row.note for row in kernel.part.candidates} == {""}

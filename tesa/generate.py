@@ -21,6 +21,7 @@ from tesa.progress import Event, Progress
 from tesa.propagate import TesaModel
 from tesa.specialize.choose import ChosenKernel, LayerTask, choose
 from tesa.target import Target
+from tesa.tune.places import open_log
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def generate(
     kernels = choose(
         tasks,
         choice.target,
-        log=choice.log,
+        log=open_log(choice.log),
         measure=choice.measure,
         jobs=choice.jobs,
         forms=choice.forms,

@@ -83,8 +83,11 @@ def kernel(
     forms = [form] if isinstance(form, str) else form
     options = None if config is None else _one_option(problem, matrix, where, forms, config)
     task = LayerTask("kernel", problem, matrix)
-    (chosen,) = choose([task], where, log=log, measure=measure, jobs=jobs, forms=forms, options=options)
-    return Kernel(chosen, problem, matrix, offset, where)
+    with tempfile.TemporaryDirectory(prefix="tesa-") as name:
+        (chosen,) = choose(
+            [task], where, log=log, measure=measure, jobs=jobs, forms=forms, options=options, folder=Path(name)
+        )
+        return Kernel(chosen, problem, matrix, offset, where)  # which links the objects
 
 
 class Kernel:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 from typing import Any
 
@@ -85,3 +87,13 @@ def test_children_of_a_pool_live_on() -> None:
     with Pool(1) as pool:
         first = pool.run([("os:getpid", ())])
         assert pool.run([("os:getpid", ())]) == first
+
+
+def test_ctrl_c_while_waiting() -> None:
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    start = time.monotonic()
+    with Pool(1) as pool:
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            pool.run([("time:sleep", (60,))])
+    assert time.monotonic() - start < 30

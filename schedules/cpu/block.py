@@ -17,7 +17,7 @@ fit where R divides r. Vector registers: R V accumulators + V of x + 1 for the b
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,6 @@ from tesa.schedules.cpu.packing import Packing
 from tesa.schedules.registry import schedule
 from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
 
-
 MAX_UNROLLED = 64
 """A loop over k of at most this length takes its bounds from a table."""
 
@@ -45,8 +44,11 @@ MAX_FILL = 0.9
 
 @dataclass(frozen=True)
 class _Panels:
-    """The packed weight. values: (entries, rows) for each panel in turn; columns: the k of each entry; at: (panels + 1,)
-    where each panel's entries start."""
+    """The packed weight.
+
+    values: (entries, rows) for each panel in turn; columns: the k of each entry; at: (panels + 1,) where each panel's
+    entries start.
+    """
 
     values: NDArray[np.float32]
     columns: NDArray[np.int64]
@@ -120,9 +122,11 @@ class _Kernel:
             with span(0 if isinstance(low, int) else T.floordiv(low, rows), last) as panel:
                 self._panel(tile, read, panel, rows)
         if rest:
-            with nullcontext() if isinstance(high, int) else T.If(high == self.problem.m):
-                with nullcontext() if isinstance(high, int) else T.Then():
-                    self._panel(tile, read, whole, rest)
+            with ExitStack() as stack:
+                if not isinstance(high, int):
+                    stack.enter_context(T.If(high == self.problem.m))
+                    stack.enter_context(T.Then())
+                self._panel(tile, read, whole, rest)
 
     def _panel(self, tile: Tile, read: _Read, panel: Any, rows: int) -> None:
         t, k = tile.tiling, self.problem.k
@@ -215,7 +219,8 @@ def _cost(problem: Problem, isa: Isa, config: Config, view: Operand, entries: in
     step = max(rows * v / 2, (rows + v * read.split) / 2, cost.FMA_LATENCY * 1.1)
     step = cost.together(step, far, stream)
     # a last panel of fewer rows has code of its own, which is less well fed
-    tile = entries * step * (1 + 0.3 * (problem.m % rows > 0) / panels) + panels * 10.0 + cost.finishing(problem.epilogue, problem.m * v)
+    tile = entries * step * (1 + 0.3 * (problem.m % rows > 0) / panels) + panels * 10.0
+    tile += cost.finishing(problem.epilogue, problem.m * v)
     if config["pack"]:
         tile += cost.packing(made, cost.reads(problem, isa, made, False), live)
     return cost.total_ms(problem, made, tile)

@@ -29,8 +29,11 @@ _GELU = 35.0
 
 @dataclass(frozen=True)
 class Reads:
-    """How vectors of X are read. split: load slots of a vector, 2 where it straddles cache lines; near, middle: bytes of
-    the first and the second-level cache that its rows can occupy."""
+    """How vectors of X are read.
+
+    split: load slots of a vector, 2 where it straddles cache lines; near, middle: bytes of the first and of the
+    second-level cache that its rows can occupy.
+    """
 
     split: float
     near: float

@@ -18,9 +18,9 @@ SCRATCH_BYTES = 256 * 1024
 class Cut:
     """How the work of one problem is cut.
 
-    band: output rows of a band (0: no bands, a direct operand). bounds: the rows of W in shares, share i is bounds[i] <=
-    m < bounds[i + 1]. With more than one share the tasks are the shares and each goes over all tiles, otherwise the
-    tasks are tiles or bands.
+    band: output rows of a band (0: no bands, a direct operand). bounds: the rows of W in shares, share i is
+    bounds[i] <= m < bounds[i + 1]. With more than one share the tasks are the shares and each goes over all tiles,
+    otherwise the tasks are tiles or bands.
     """
 
     operand: Operand

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,9 @@ from numpy.typing import NDArray
 from tvm import tirx
 from tvm.tirx import PrimFunc, Var
 
+from tesa.schedules.cpu import cost
 from tesa.schedules.cpu.straight import INLINE_ACTIVATIONS, Array, Block, activate_stored, activate_vector
+from tesa.schedules.cpu.taps import Group, Run, column_runs, fmas, groups_of, picks, row_runs
 from tesa.schedules.registry import schedule
 from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem, Window
 
@@ -44,26 +47,6 @@ MAX_FMAS = 6000
 """FMA instructions of one kernel, about half a millisecond of code generation each."""
 
 _MAX_ELEMENTS = 2**31 - 1
-_GIGA = 1e6  # operations per millisecond of a core at 1 GHz
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Channels start ... start + count of the sorted channel list: those whose live taps are taps, as (row, column)."""
-
-    taps: tuple[tuple[int, int], ...]
-    start: int
-    count: int
-
-
-@dataclass(frozen=True)
-class _Run:
-    """count tiles of one shape: they start at first, first + size, ... key says what is cut off by the borders."""
-
-    first: int
-    size: int
-    count: int
-    key: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -95,84 +78,18 @@ class _At:
     column: Any = 0
 
 
-def _groups(live: NDArray[np.bool_], window: Window) -> tuple[tuple[_Group, ...], NDArray[np.int32] | None]:
-    """The channels by their live taps, and their order where it is not just 0, 1, 2, ..."""
-    masks, member = np.unique(live, axis=0, return_inverse=True)
-    member = member.reshape(-1)
-    counts = np.bincount(member, minlength=len(masks))
-    starts = np.cumsum(counts) - counts
-    columns = window.kernel[1]
-    taps = [tuple((int(t) // columns, int(t) % columns) for t in np.flatnonzero(mask)) for mask in masks]
-    groups = tuple(_Group(t, int(s), int(n)) for t, s, n in zip(taps, starts, counts, strict=True))
-    return groups, None if len(groups) == 1 else np.argsort(member, kind="stable").astype(np.int32)
-
-
-def _picks(window: Window, lanes: int, taps: Sequence[tuple[int, int]]) -> dict[int, tuple[int, int]]:
-    """For each live column of the window: where its loads start (from stride * first output column), and its phase."""
-    stride = window.stride[1]
-    shifts = {j: j * window.dilation[1] - window.padding[1] for _, j in taps}
-    if not shifts:
-        return {}
-    least = min(shifts.values())
-    return {j: (shift - (shift - least) % stride, (shift - least) % stride) for j, shift in shifts.items()}
-
-
-def _merge(tiles: Sequence[tuple[int, int, tuple[Any, ...]]]) -> list[_Run]:
-    """Consecutive (first, size, key) that differ in first only become one run."""
-    runs: list[_Run] = []
-    for first, size, key in tiles:
-        last = runs[-1] if runs else None
-        if last and (last.size, last.key) == (size, key) and first == last.first + last.count * size:
-            runs[-1] = replace(last, count=last.count + 1)
-        else:
-            runs.append(_Run(first, size, 1, key))
-    return runs
-
-
-def _row_runs(window: Window, rows: int, taps: Sequence[tuple[int, int]]) -> list[_Run]:
-    """Blocks of output rows; the key lists the (output row of the block, window row) that lie inside of the image."""
-    tiles = []
-    for first in range(0, window.out_height, rows):
-        size = min(rows, window.out_height - first)
-        inside = [
-            (r, i)
-            for r in range(size)
-            for i in sorted({i for i, _ in taps})
-            if 0 <= (first + r) * window.stride[0] + i * window.dilation[0] - window.padding[0] < window.height
-        ]
-        tiles.append((first, size, tuple(inside)))
-    return _merge(tiles)
-
-
-def _column_runs(window: Window, lanes: int, picks: dict[int, tuple[int, int]]) -> list[_Run]:
-    """Vectors of output columns; the key holds (start, part, low, high): the lanes of each load inside of the image."""
-    width, stride = window.out_width, window.stride[1]
-    firsts = list(range(0, width - lanes + 1, lanes)) or [0]
-    if width > lanes and width % lanes:
-        firsts.append(width - lanes)
-    tiles = []
-    for first in firsts:
-        key = []
-        for start in sorted({start for start, _ in picks.values()}):
-            for part in range(stride):
-                base = stride * first + start + part * lanes
-                key.append((start, part, max(0, -base), min(lanes, window.width - base)))
-        tiles.append((first, lanes, tuple(key)))
-    return _merge(tiles)
-
-
 def _row_of_x(
-    s: _Scene, block: Block, base: Any, columns: _Run, picks: dict[int, tuple[int, int]], wanted: Sequence[int]
+    s: _Scene, block: Block, base: Any, columns: Run, picked: dict[int, tuple[int, int]], wanted: Sequence[int]
 ) -> dict[int, Any]:
-    """The vectors of X that one input row gives to the wanted window columns; base is where the vector's columns start."""
+    """What one input row gives to the wanted window columns; base is where the vector's columns start in X."""
     stride, raw, found = s.window.stride[1], {}, {}
-    starts = {picks[j][0] for j in wanted}
+    starts = {picked[j][0] for j in wanted}
     for start, part, low, high in columns.key:
         if start in starts:
             value = block.load_part(s.x.flat, base + (start + part * s.lanes), low, high)
             raw[start, part] = block.bind("x", value)
     for j in wanted:
-        start, phase = picks[j]
+        start, phase = picked[j]
         if stride == 1:
             found[j] = raw[start, 0]
         else:
@@ -181,9 +98,9 @@ def _row_of_x(
     return found
 
 
-def _tile(s: _Scene, block: Block, group: _Group, rows: _Run, columns: _Run, at: _At) -> None:
+def _tile(s: _Scene, block: Block, group: Group, rows: Run, columns: Run, at: _At) -> None:
     """One block of rows x one vector of columns, from loads to stores."""
-    window, picks = s.window, _picks(s.window, s.lanes, group.taps)
+    window, picked = s.window, picks(s.window, group.taps)
     acc: list[Any] = [at.bias] * rows.size
     seen: dict[int, list[tuple[int, int]]] = {}
     for r, i in rows.key:
@@ -192,7 +109,7 @@ def _tile(s: _Scene, block: Block, group: _Group, rows: _Run, columns: _Run, at:
         wanted = sorted({j for i, j in group.taps if any(i == other for _, other in users)})
         line = at.row * window.stride[0] + (below - window.padding[0])
         base = at.x + line * window.width + at.column * window.stride[1]
-        x = _row_of_x(s, block, base, columns, picks, wanted)
+        x = _row_of_x(s, block, base, columns, picked, wanted)
         for j in wanted:
             for r, i in users:
                 if (i, j) in group.taps:
@@ -211,7 +128,7 @@ def _tile(s: _Scene, block: Block, group: _Group, rows: _Run, columns: _Run, at:
         block.store_part(s.y.flat, value, place, valid)
 
 
-def _each(block: Block, run: _Run, name: str, body: Any) -> None:
+def _each(block: Block, run: Run, name: str, body: Any) -> None:
     """body(block, position) for each tile of a run, as a loop if there are several."""
     if run.count == 1:
         body(block, tirx.IntImm("int32", run.first))
@@ -221,7 +138,17 @@ def _each(block: Block, run: _Run, name: str, body: Any) -> None:
     block.loop(var, 0, run.count, inner)
 
 
-def _channel(s: _Scene, block: Block, group: _Group, item: Any) -> None:
+def _rows(s: _Scene, group: Group, rows: Run, across: Sequence[Run], at: _At, block: Block, row: Any) -> None:
+    """One block of rows, all columns."""
+
+    def vector(inner: Block, column: Any, columns: Run) -> None:
+        _tile(s, inner, group, rows, columns, replace(at, row=row, column=column))
+
+    for columns in across:
+        _each(block, columns, "v", partial(vector, columns=columns))
+
+
+def _channel(s: _Scene, block: Block, group: Group, item: Any) -> None:
     """All tiles of one channel of one image; item counts the channels of the group, image by image."""
     window, m = s.window, s.problem.m
     image, index = (0, item)
@@ -243,21 +170,9 @@ def _channel(s: _Scene, block: Block, group: _Group, item: Any) -> None:
         weights,
         bias,
     )
-    column_runs = _column_runs(window, s.lanes, _picks(window, s.lanes, group.taps))
-    for rows in _row_runs(window, s.rows, group.taps):
-
-        def row_block(inner: Block, row: Any, rows: _Run = rows) -> None:
-            for columns in column_runs:
-                _each(
-                    inner,
-                    columns,
-                    "v",
-                    lambda b, column, columns=columns: _tile(
-                        s, b, group, rows, columns, replace(at, row=row, column=column)
-                    ),
-                )
-
-        _each(block, rows, "y", row_block)
+    across = column_runs(window, s.lanes, picks(window, group.taps))
+    for rows in row_runs(window, s.rows, group.taps):
+        _each(block, rows, "y", partial(_rows, s, group, rows, across, at))
     activation = s.problem.epilogue.activation
     if activation not in INLINE_ACTIVATIONS:
         activate_stored(block, s.y.flat, at.y, s.problem.n, activation)
@@ -275,7 +190,7 @@ def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
 
 
 def _default_rows(window: Window, taps: int, isa: Isa) -> int:
-    """As many rows as the registers hold beside the taps, at most 8 (4 with a stride), in blocks of about equal size."""
+    """As many rows as the registers hold beside the taps, at most 8, or 4 with a stride; blocks of equal size."""
     strided = window.stride[1] > 1
     free = isa.registers - (4 if strided else 2)
     most = max(1, min(4 if strided else 8, free - taps if free - taps > 1 else free - 4))
@@ -284,25 +199,24 @@ def _default_rows(window: Window, taps: int, isa: Isa) -> int:
 
 
 def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) -> float:
-    """FMAs of whole vectors at one per cycle of 3 GHz, plus 12 bytes a cycle for what is read and written once."""
+    """The larger of an FMA or a load for each live tap of each vector, and of reading X and writing Y once."""
     window = problem.window
-    assert window is not None
-    vectors = window.out_height * -(-window.out_width // isa.lanes)
-    fmas = problem.batch * vectors * float((weight != 0).sum())
+    if window is None:
+        raise ValueError("a depthwise convolution has a window")
+    vectors = problem.batch * window.out_height * -(-window.out_width // isa.lanes)
+    taps = float((weight != 0).sum())
+    # rows of a block share the loads of a window column, which a column stride makes twice as many, with shuffles
+    loads = taps * (config["rows"] + window.kernel[0] - 1) / (config["rows"] * window.kernel[0]) * window.stride[1]
     moved = 4.0 * problem.batch * problem.m * (window.height * window.width + problem.n)
-    return (fmas + moved / 12) / (3 * _GIGA) / problem.threads
+    far = cost.L2_BYTES_PER_CYCLE if moved <= isa.l2_bytes / 2 else cost.FAR_BYTES_PER_CYCLE
+    each = 0.5 if window.stride[1] == 1 else 1.0
+    work = cost.together(vectors * taps / 2, vectors * loads * each, moved / far)
+    done = cost.finishing(problem.epilogue, vectors * problem.m)
+    regions = 2 * cost.CALL if problem.threads > 1 else 0.0
+    return float(cost.CALL + regions + (work + done) / problem.threads) / cost.CYCLES_PER_MS
 
 
-def _fmas(window: Window, lanes: int, rows: int, groups: Sequence[_Group]) -> int:
-    """FMA instructions of the code for these groups."""
-    total = 0
-    for group in groups:
-        vectors = len(_column_runs(window, lanes, _picks(window, lanes, group.taps)))
-        total += vectors * len(group.taps) * sum(run.size for run in _row_runs(window, rows, group.taps))
-    return total
-
-
-def _main(s: _Scene, groups: Sequence[_Group], symbol: str) -> Any:
+def _main(s: _Scene, groups: Sequence[Group], symbol: str) -> Any:
     problem = s.problem
     tasks = min(problem.threads, problem.m * problem.batch)
     share, body = Var("share", "int32"), Block(s.lanes)
@@ -345,10 +259,10 @@ def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol:
     window = problem.window
     if problem.op != "depthwise" or window is None:
         raise ValueError(f"schedule depthwise cannot compute op {problem.op!r}")
-    groups, order = _groups(weight != 0, window)
+    groups, order = groups_of(weight != 0, window)
     rows = config["rows"]
-    if len(groups) > 1 and (len(groups) > MAX_MASKS or _fmas(window, isa.lanes, rows, groups) > MAX_FMAS):
-        groups, order = _groups(np.broadcast_to((weight != 0).any(axis=0), weight.shape), window)
+    if len(groups) > 1 and (len(groups) > MAX_MASKS or fmas(window, isa.lanes, rows, groups) > MAX_FMAS):
+        groups, order = groups_of(np.broadcast_to((weight != 0).any(axis=0), weight.shape), window)
     most = max(len(group.taps) for group in groups)
     scene = _Scene(
         problem=problem,

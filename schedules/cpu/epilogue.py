@@ -24,7 +24,7 @@ class Names:
 
 
 def finish(epilogue: Epilogue, value: Any, bias: Any = None, residual: Any = None) -> Any:
-    """act(value + bias + residual). All are scalar float32 expressions; bias and residual are read where it has them."""
+    """act(value + bias + residual). All are scalar float32 expressions; bias, residual: where the epilogue has them."""
     if epilogue.bias:
         value = value + bias
     if epilogue.residual:

@@ -1,7 +1,8 @@
 """The positions of a straight-line kernel in tiles that are all alike.
 
-A tile is V vectors of positions: of one row of outputs, or of several rows where a row is short. Its code is written once,
-so all tiles have the same shape: where they do not fit evenly, the last one starts earlier and meets some positions again.
+A tile is V vectors of positions: of one row of outputs, or of several rows where a row is short. Its code is written
+once, so all tiles have the same shape: where they do not fit evenly, the last one starts earlier and meets some
+positions again.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from tesa.schedules.cpu.straight import i32
 class Grid:
     """The positions of one batch item in tiles. Tile t stands at column t % across and row t // across.
 
-    reads, writes: where the vectors of a tile start, from the tile's start, in S and in a row of Y. lanes: elements of a
-    vector that are stored. step, last: tile column c starts at position min(c * step, last) of its row; the same for
+    reads, writes: where the vectors of a tile start, from the tile's start, in S and in a row of Y. lanes: elements of
+    a vector that are stored. step, last: tile column c starts at position min(c * step, last) of its row; the same for
     rows, `down` and `last_row`, of which one is `pitch` elements of S and `width` elements of Y.
     """
 

@@ -11,8 +11,8 @@ After, for each tile of V vectors (see nest.py for the loops around it):
                 for i in the rows' non-zeros:
                     for u in U:  acc[u][:] += value[e, u] * S[offset[e, u] + position]
                 partial sums = acc, or in the last block  Y = epilogue(acc)
-A group's trip counts are all the same, which the branch predictor needs: blocks leave a handful of non-zeros to a row. To
-make groups of U rows, rows are sorted by their count and the shorter ones filled up with zero weights; a last odd row
+A group's trip counts are all the same, which the branch predictor needs: blocks leave a handful of non-zeros to a row.
+To make sets of U rows, rows are sorted by their count and the shorter ones filled up with zero weights; a last odd row
 goes alone. Vector registers: U V accumulators + U for the weights; X is an operand of the multiplication.
 """
 
@@ -35,7 +35,6 @@ from tesa.schedules.cpu.operand import LINE, Operand, Tiling, operand
 from tesa.schedules.cpu.packing import Packing
 from tesa.schedules.registry import schedule
 from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
-
 
 MAX_DENSITY = 0.6
 """With more non-zeros than this share, "dense" is faster: it reads X once for many rows."""
@@ -100,7 +99,8 @@ def stream(
     empty ones where they make up a set.
     """
     writer, at = _Writer(), []
-    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+    pairs = [(bounds[i], bounds[i + 1]) for i in range(len(bounds) - 1)]
+    for low, high in pairs:
         for b, (columns, offsets) in enumerate(blocks):
             part = weight[:, columns]
             counts = np.count_nonzero(part[low:high], axis=1)

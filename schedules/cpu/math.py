@@ -1,4 +1,4 @@
-"""float32 exp, erf, tanh and sigmoid as plain arithmetic: no call of a C library, so that a loop around them vectorizes.
+"""float32 exp, erf, tanh, sigmoid as plain arithmetic: no call of a C library, so that a loop around them vectorizes.
 
 Every function takes a float32 expression and returns one; a loop of kind "vectorized" around it turns all of it into
 vector instructions. Not-a-number goes in and comes out; infinities give the limits.
@@ -94,7 +94,7 @@ def sigmoid(x: Any) -> Any:
 
 
 def clamp(x: Any, low: float, high: float) -> Any:
-    """x limited to low..high. The constants come first, so that a not-a-number, which compares as false, goes through."""
+    """x limited to low..high. The constants come first, so that a not-a-number (it compares as false) goes through."""
     return tirx.Min(f32(high), tirx.Max(f32(low), x))
 
 

@@ -8,8 +8,8 @@ the vector axis.
   stride 2 four planes: even and odd rows and columns), so that the taps of neighbouring outputs are neighbours in a
   plane:
       x[c, y s + i d - top, ...] = plane(c, (i d) % s)[y + (i d) // s, ...]
-  All planes have rows of the same length, `row` >= out_width; p = y row + x, and the positions between out_width and row
-  are garbage that is computed and never stored. The padding right of a row is the padding left of the next one.
+  All planes have rows of the same length, `row` >= out_width; p = y row + x, and the positions between out_width and
+  row are garbage that is computed and never stored. The padding right of a row is the padding left of the next one.
   Where row == out_width (a 1x1 convolution with a stride) there is no garbage.
 """
 
@@ -134,9 +134,7 @@ def operand(problem: Problem, live: NDArray[np.bool_]) -> Operand:
     for t in np.unique(tap):
         phase, (down, right) = _tap(window, int(t))
         chosen = tap == t
-        offsets[np.flatnonzero(live)[chosen]] = (
-            (place[chosen] * len(planes) + index[phase]) * size + down * row + right
-        )
+        offsets[np.flatnonzero(live)[chosen]] = (place[chosen] * len(planes) + index[phase]) * size + down * row + right
     staged = len(channels) * len(planes) * size + SLACK
     made = tuple(plane[2] for plane in planes)
     return Operand(offsets, window.out_height, window.out_width, row, staged, channels, made, size)

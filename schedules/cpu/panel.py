@@ -1,13 +1,14 @@
-"""A panel of an unrolled kernel: a function in which every non-zero weight of some rows and columns is one instruction.
+"""A panel of an unrolled kernel: a function in which every non-zero weight of some rows and columns is an instruction.
 
-It runs over a range of tiles, see unrolled.py for the loop nest. Its parameters are bare pointers to where the batch item
-begins, and the range.
+It runs over a range of tiles, see unrolled.py for the loop nest. Its parameters are bare pointers to where the batch
+item begins, and the range.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ OBJECT_FMAS = 5000
 """FMA instructions of one object file; code generation for an object is one unit of parallel work."""
 
 LOADS_PER_BASE = 16
-"""Loads with one base address. The compiler's time grows with the square of this, so `one` hides that bases are related."""
+"""Loads with one base address. The compiler's time grows with its square, so `one` hides that bases are related."""
 
 _POINTER = ir.PointerType(ir.PrimType("float32"))
 
@@ -49,7 +50,7 @@ def panels(weight: FloatArray, config: Config, vectors: int, symbol: str) -> lis
     live = np.flatnonzero((weight != 0).any(axis=0))
     count = -(-len(weight) // config["rows"])
     bounds = [len(weight) * i // count for i in range(count + 1)]
-    heaviest = max(int(np.count_nonzero(weight[a:b])) for a, b in zip(bounds, bounds[1:], strict=False))
+    heaviest = max(int(np.count_nonzero(weight[a:b])) for a, b in pairwise(bounds))
     blocks = -(-heaviest * vectors // FUNCTION_FMAS)
     if config["kblock"]:
         blocks = max(blocks, -(-len(live) // config["kblock"]))
@@ -57,7 +58,7 @@ def panels(weight: FloatArray, config: Config, vectors: int, symbol: str) -> lis
     result = []
     for block, columns in enumerate(np.array_split(live, blocks)):
         row = []
-        for i, (low, high) in enumerate(zip(bounds, bounds[1:], strict=False)):
+        for i, (low, high) in enumerate(pairwise(bounds)):
             part = weight[low:high, columns]
             used = np.flatnonzero((part != 0).any(axis=0))
             values = np.ascontiguousarray(part[:, used])
@@ -139,9 +140,9 @@ def _pointers(s: Scene) -> _Pointers:
     return _Pointers(flat("x"), flat("y"), flat("bias", e.bias), flat("residual", e.residual), partial, raw)
 
 
-def _accumulate(s: Scene, panel: Panel, body: Block, pointers: _Pointers, at: tuple[Any, Any, Any]) -> list[Any]:
+def _accumulate(s: Scene, panel: Panel, body: Block, pointers: _Pointers, place: tuple[Any, Any, Any]) -> list[Any]:
     """The sums of a tile, row by row: vectors values each. None where there is nothing yet."""
-    read, number, one = at
+    read, number, one = place
     rows = len(panel.weights)
     acc: list[Any] = [None] * (rows * s.vectors)
     if not panel.begins:
@@ -155,9 +156,9 @@ def _accumulate(s: Scene, panel: Panel, body: Block, pointers: _Pointers, at: tu
             base = body.bind("base", read + one * origin, "int32")
         xs = []
         for v, at in enumerate(s.grid.reads):
-            place = base + (s.offsets[column] - origin + (v * s.lanes if s.packed else at))
+            where = base + (s.offsets[column] - origin + (v * s.lanes if s.packed else at))
             high = s.grid.lanes if s.masked else s.lanes
-            xs.append(body.bind("x", body.load_part(pointers.x, place, 0, high)))
+            xs.append(body.bind("x", body.load_part(pointers.x, where, 0, high)))
         for r in np.flatnonzero(panel.weights[:, i]):
             w = body.splat(float(panel.weights[r, i]))
             for v in range(s.vectors):

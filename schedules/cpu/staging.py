@@ -77,7 +77,10 @@ def pieces(count: int, body: Any, widest: int = LANES) -> None:
 
 
 def compact(problem: Problem, cut: Cut, names: Names, scratch: Any, item: Any, row: Any, rows: tuple[Any, Any]) -> None:
-    """Y = epilogue(scratch) for the band of output rows that starts at `row`, rows[0] <= m < rows[1], without the garbage columns."""
+    """Y = epilogue(scratch) without its garbage columns, for rows[0] <= m < rows[1].
+
+    row: where the band of output rows starts.
+    """
     p, view = problem, cut.operand
     low, high = rows
     # one loop over both: LLVM would unroll an inner loop of known length in full, at seconds of compile time

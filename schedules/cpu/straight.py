@@ -1,4 +1,4 @@
-"""Straight-line code: a pipeline of few passes for functions that are vectorized and unrolled already, and their builder.
+"""Straight-line code: a pipeline of few passes for functions that are vectorized and unrolled already; their builder.
 
 TVM's default pipeline runs passes over a function that are super-linear in its statements (common subexpressions,
 simplification); code whose every statement is written out by a generator needs none of them. Such code is in single
@@ -39,7 +39,6 @@ PIPELINE = "tesa_straight"
 
 
 def _straight() -> tuple[Any, Any, Any]:
-    @tvm.transform.module_pass(opt_level=0)
     def lower(mod: Any, _context: Any) -> Any:
         steps = [
             tirx.transform.FlattenBuffer(),
@@ -51,7 +50,7 @@ def _straight() -> tuple[Any, Any, Any]:
         ]
         return tvm.transform.Sequential(steps)(mod)
 
-    return lower, _finalize_host, _finalize_device
+    return tvm.transform.module_pass(lower, opt_level=0), _finalize_host, _finalize_device
 
 
 def _finalize_host() -> Any:
@@ -183,7 +182,7 @@ class Block:
 
 
 INLINE_ACTIVATIONS = (None, "relu", "relu6", "hardswish")
-"""Activations that are a few instructions on a vector; the others are applied to what was stored, see activate_stored."""
+"""Activations that are a few instructions on a vector; the others are applied to what was stored: activate_stored."""
 
 
 def activate_vector(block: Block, activation: str | None, value: Any) -> Any:

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,9 @@ from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
 
 MAX_FMAS = 60_000
 """FMA instructions of one kernel, non-zeros times vectors: about a millisecond of code generation each."""
+
+_FMA_BYTES = 11
+_CALL = 80.0  # cycles of a call of a panel
 
 
 @dataclass(frozen=True)
@@ -88,14 +92,15 @@ def _params(problem: Problem, tables: _Tables) -> _Arrays:
         "residual": (problem.y_shape, "float32") if problem.epilogue.residual else None,
         "y": (problem.y_shape, "float32"),
     }
-    shaped = {n: k and T.arg(n, T.buffer(tuple(k[0]) or (1,), k[1], align=4)) for n, k in kinds.items()}
     # all parameters come before the first declaration
-    return _Arrays(
-        **{
-            name: kind and T.decl_buffer((int(np.prod(kind[0])),), kind[1], data=shaped[name].data, align=4)
-            for name, kind in kinds.items()
-        }
-    )
+    shaped = {
+        name: T.arg(name, T.buffer(tuple(kind[0]) or (1,), kind[1], align=4)) for name, kind in kinds.items() if kind
+    }
+    flat: dict[str, Any] = dict.fromkeys(kinds)
+    for name, buffer in shaped.items():
+        elements = int(np.prod([int(size) for size in buffer.shape]))
+        flat[name] = T.decl_buffer((elements,), str(buffer.dtype), data=buffer.data, align=4)
+    return _Arrays(**flat)
 
 
 def _shares(s: Scene, functions: list[list[Panel]]) -> Iterator[tuple[Any, Any, list[list[Panel]]]]:
@@ -110,7 +115,7 @@ def _shares(s: Scene, functions: list[list[Panel]]) -> Iterator[tuple[Any, Any, 
     else:
         bounds = _balance(functions, threads)
         with T.parallel(0, len(bounds) - 1) as task:
-            for i, (low, high) in enumerate(zip(bounds, bounds[1:], strict=False)):
+            for i, (low, high) in enumerate(pairwise(bounds)):
                 with T.If(task == i), T.Then():
                     yield 0, count, [row[low:high] for row in functions]
 
@@ -175,30 +180,67 @@ class _Tables:
 
 
 def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
+    nonzeros, live = int(np.count_nonzero(weight)), int((weight != 0).any(axis=0).sum())
     if problem.op not in ("linear", "conv2d") or problem.dtype != "float32" or problem.n < isa.lanes // 2:
         return ()
-    if max(np.prod(problem.x_shape), np.prod(problem.y_shape)) > 2**31 - 1:
+    if nonzeros > MAX_FMAS or max(np.prod(problem.x_shape), np.prod(problem.y_shape)) > 2**31 - 1:
         return ()
-    nonzeros = int(np.count_nonzero(weight))
-    configs = []
-    for vectors in (2, 1, 4):
-        if nonzeros * vectors <= MAX_FMAS and (vectors == 1 or vectors * isa.lanes <= problem.n):
-            rows = (isa.registers - vectors - 2) // vectors
-            configs.append({"rows": rows, "vectors": vectors, "kblock": 0, "chunk": 8, "pack": 0})
+    best = _config(isa, 1, live)
+    configs = [best]
+    if problem.pointwise and 4 * live * problem.n > isa.l1_bytes:
+        packed = {**best, "pack": 1}
+        # rows a multiple of 1 KiB apart share a few sets of the cache
+        configs.insert(0 if problem.n % 256 == 0 and live * 64 > isa.l1_bytes // 4 else 1, packed)
+    if 2 * nonzeros <= MAX_FMAS // 4 and problem.n >= 2 * isa.lanes:
+        configs.append(_config(isa, 2, live))
+    configs.append({**best, "chunk": 4 * best["chunk"]})
+    if live > 256:
+        configs.append({**best, "kblock": 128})
     return tuple(configs)
 
 
+def _config(isa: Isa, vectors: int, live: int) -> Config:
+    """As many rows as the registers hold, some left for loads in flight; tiles whose X is half of the L1, at least 4."""
+    rows = (isa.registers - 4 - 2 * vectors) // vectors
+    fit = isa.l1_bytes // 2 // max(1, 4 * live * vectors * isa.lanes)
+    return {"rows": rows, "vectors": vectors, "kblock": 0, "chunk": max(4, min(16, fit)), "pack": 0}
+
+
 def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) -> float:
-    return 1.0
-
-
-def _size(problem: Problem, weight: FloatArray, config: Config) -> int:
-    return int(np.count_nonzero(weight)) * config["vectors"]
+    """The largest of FMAs, loads, X from the second-level cache and code from there, for each chunk of tiles."""
+    live = (weight != 0).any(axis=0)
+    view = operand(problem, live)
+    tiles = grid(view, problem.n, isa.lanes, config["vectors"])
+    vectors, bytes_ = len(tiles.reads), 4 * isa.lanes
+    functions = [panel for row in panels(weight, config, vectors, "estimate") for panel in row]
+    fmas, columns = sum(p.fmas for p in functions), sum(len(p.columns) for p in functions)
+    chunk = min(config["chunk"] or tiles.count, tiles.count)
+    near = len(functions[0].columns) * vectors * bytes_ * chunk <= isa.l1_bytes * 3 // 4
+    fetched = 0.0 if near else columns * vectors * bytes_ / cost.L2_BYTES_PER_CYCLE
+    code = 0.0 if fmas * _FMA_BYTES <= isa.l1_bytes // 2 else fmas * _FMA_BYTES / 16 / chunk
+    loads = columns * vectors + fmas / vectors
+    tile = cost.together(fmas / 2, loads / 2, fetched) + code + cost.finishing(problem.epilogue, problem.m * vectors)
+    tile += _CALL * len(functions) / chunk + (2.0 * int(live.sum()) * vectors if config["pack"] else 0.0)
+    regions = 2 * cost.CALL * problem.batch if problem.threads > 1 else 0.0
+    work = problem.batch * (tiles.count * tile + view.staged / isa.lanes * 3) / problem.threads
+    return float(cost.CALL + regions + work) / cost.CYCLES_PER_MS
 
 
 @schedule("unrolled", arch="x86", space=_space, estimate=_estimate, size=_size)
 def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol: str) -> Code:
-    """The pattern is the code: one FMA instruction for every non-zero weight, accumulators in registers."""
+    """The pattern is the code: one FMA instruction for every non-zero weight, accumulators in registers.
+
+    config: rows of a panel, vectors of a tile, kblock live columns at once (0: as many as a function may hold), chunk
+    tiles a call, pack 1 to copy the tiles' columns of X together first. constants: offsets of the live columns where
+    pack is 1, the live channels where a staged convolution has dead ones (int32). Raises ValueError for an operator
+    that has no view of its operand (depthwise).
+
+    Example:
+        >>> p = Problem("linear", 4, 8, 32, (1, 8, 32), (1, 4, 32))
+        >>> code = emit(p, np.eye(4, 8, dtype=np.float32), Isa("avx512", 16, 32), _config(Isa("", 16, 32), 1, 4), "sp")
+        >>> [str(f.attrs["global_symbol"]) for group in code.panels for f in group], code.pipeline
+        (['sp_p0_0'], 'default')
+    """
     live = (weight != 0).any(axis=0)
     view = operand(problem, live)
     tiles = grid(view, problem.n, isa.lanes, config["vectors"])

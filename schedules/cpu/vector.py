@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from tvm import tirx
 from tvm.tirx import AllocBuffer, BufferLoad, BufferStore, PrimFunc, Var
 
+from tesa.schedules.cpu import cost
 from tesa.schedules.cpu.straight import INLINE_ACTIVATIONS, Array, Block, activate_stored, activate_vector, i32
 from tesa.schedules.registry import schedule
 from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
@@ -105,7 +106,9 @@ def _sides(problem: Problem, registers: int, vectors: int) -> list[list[tuple[in
     return [every[i : i + most] for i in range(0, len(every), most)]
 
 
-def _sweep(s: _Scene, block: Block, strip: _Strip, sides: Sequence[tuple[int, int]], first: Any, count: Any) -> list[Any]:
+def _sweep(
+    s: _Scene, block: Block, strip: _Strip, sides: Sequence[tuple[int, int]], first: Any, count: Any
+) -> list[Any]:
     """The sums of one panel over its count live columns from number first on: vectors x sides values."""
     n_acc = strip.vectors * len(sides)
     partial = max(1, min(_UNROLL, _CHAINS // n_acc))
@@ -121,13 +124,9 @@ def _sweep(s: _Scene, block: Block, strip: _Strip, sides: Sequence[tuple[int, in
             if s.columns is not None:
                 column = inner.bind("k", BufferLoad(s.columns.flat, [number]), "int32")
             place = number * (strip.vectors * s.lanes) + strip.base
-            ws = [
-                inner.bind("w", inner.load(s.weights.flat, place + p * s.lanes)) for p in range(strip.vectors)
-            ]
+            ws = [inner.bind("w", inner.load(s.weights.flat, place + p * s.lanes)) for p in range(strip.vectors)]
             for q, (image, j) in enumerate(sides):
-                x = inner.splat(
-                    BufferLoad(s.x.flat, [column * s.problem.n + (image * s.problem.k * s.problem.n + j)])
-                )
+                x = inner.splat(BufferLoad(s.x.flat, [column * s.problem.n + (image * s.problem.k * s.problem.n + j)]))
                 for p, w in enumerate(ws):
                     a = (u % partial * strip.vectors + p) * len(sides) + q
                     acc[a] = inner.bind("a", inner.fma(w, x, acc[a]))
@@ -230,7 +229,7 @@ def _main(s: _Scene, strips: Sequence[_Strip], symbol: str) -> Any:
 
 
 def _panels(problem: Problem, isa: Isa) -> list[int]:
-    """Heights worth trying, in vectors: 8 accumulators hide the latency, less where there is not a panel for each thread."""
+    """Heights worth trying, in vectors: 8 sums hide the latency, less where there is not a panel for each thread."""
     vectors = -(-problem.m // isa.lanes)
     wide = 8 if problem.batch * problem.n == 1 else 4
     most = max(1, min(wide, isa.registers // 4, vectors // problem.threads))
@@ -257,12 +256,18 @@ def _live_share(weight: FloatArray, height: int) -> float:
 
 
 def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) -> float:
-    """The weights at 24 bytes a cycle of 3 GHz, or an FMA a cycle for each further side of a vector of rows."""
+    """The larger of reading the weights once and of an FMA or a load of X for each vector of them and each side."""
     height = config["panel"] * isa.lanes
     share = _live_share(weight, height) if config["list"] else 1.0
     elements = share * -(-problem.m // height) * height * problem.k
-    cycles = elements * max(4 / 24, problem.batch * problem.n / isa.lanes)
-    return cycles / 3e6 / problem.threads
+    sides = problem.batch * problem.n
+    near = 4 * elements <= isa.l2_bytes / 2
+    read = 4 * elements / (cost.L2_BYTES_PER_CYCLE if near else cost.FAR_BYTES_PER_CYCLE)
+    loads = elements / isa.lanes * (1 + sides / config["panel"]) / 2
+    work = cost.together(read, loads, elements / isa.lanes * sides / 2)
+    done = cost.finishing(problem.epilogue, sides * problem.m / (isa.lanes if problem.n == 1 else 1))
+    regions = 2 * cost.CALL if problem.threads > 1 else 0.0
+    return float(cost.CALL + regions + (work + done) / problem.threads) / cost.CYCLES_PER_MS
 
 
 @schedule("vector", arch="x86", space=_space, estimate=_estimate)

@@ -7,6 +7,8 @@ What is chosen has been compared with NumPy in this run, whatever a log says.
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -51,8 +53,7 @@ class LayerTask:
 class ChosenKernel:
     """The kernel of a layer: called as symbol(X, *constants, bias if any, residual if any, Y).
 
-    objects: what has to be linked, main first. They lie in a temporary folder that is removed when the last
-    ChosenKernel of one call of choose is gone (home holds it).
+    objects: what has to be linked, main first; they lie in the folder that choose was given.
     """
 
     layer: str
@@ -60,7 +61,6 @@ class ChosenKernel:
     symbol: str
     constants: tuple[NDArray[Any], ...]
     objects: tuple[Path, ...]
-    home: Any = field(default=None, repr=False, compare=False)
 
 
 def choose(
@@ -74,6 +74,7 @@ def choose(
     options: Sequence[Option] | None = None,
     progress: Progress = silent,
     cache: Cache | None = None,
+    folder: Path | None = None,
 ) -> list[ChosenKernel]:
     """A kernel for each layer, in their order. Layers with equal problem and weight share one.
 
@@ -81,6 +82,8 @@ def choose(
     estimate where the log knows nothing, and so it is for a target whose code this machine cannot run. jobs: compiler
     processes, by default one for each CPU. forms: only these families compete; options: only these, each a family with
     its configuration. progress gets Events of phase "kernels". cache: of objects, by default the user's.
+    folder: where the objects of the chosen kernels are written, by default a temporary one that lasts as long as this
+    process.
 
     The same layers and target with a log that knows all candidates give the same kernels, byte by byte.
 
@@ -102,9 +105,16 @@ def choose(
             works[key] = _Work(layer, task, list(found), predicted)
         mine.append(works[key])
     pool = shared_pool(jobs or usable_cpus())
-    chooser = _Chooser(target, Log() if log is None else log, measure, cache or Cache(), progress, pool, len(works))
-    kernels = {id(work): kernel for work, kernel in chooser.run(list(works.values()))}
+    home = _lasting_folder() if folder is None else folder
+    chooser = _Chooser(target, Log() if log is None else log, measure, cache or Cache(), progress, pool, home)
+    kernels = chooser.run(list(works.values()))
     return [replace(kernels[id(work)], layer=layer.name) for work, layer in zip(mine, layers, strict=True)]
+
+
+def _lasting_folder() -> Path:
+    folder = tempfile.mkdtemp(prefix="tesa-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 @dataclass
@@ -122,16 +132,25 @@ class _Work:
 
 class _Chooser:
     def __init__(
-        self, target: Target, log: Log, measure: bool, cache: Cache, progress: Progress, pool: Pool, total: int
+        self, target: Target, log: Log, measure: bool, cache: Cache, progress: Progress, pool: Pool, home: Path
     ) -> None:
         self.target, self.log, self.cache, self.progress, self.pool = target, log, cache, progress, pool
         self.runs = runs_here(target)
         self.measure = measure and self.runs
-        self.home = tempfile.TemporaryDirectory(prefix="tesa-")
-        self.done, self.total = 0, total
+        self.home = home
+        self.done, self.total = 0, 0
 
-    def run(self, works: Sequence[_Work]) -> Iterator[tuple[_Work, ChosenKernel]]:
-        """Every work with its kernel."""
+    def run(self, works: Sequence[_Work]) -> dict[int, ChosenKernel]:
+        """The kernel of every work, by the work's id. The candidates' objects do not outlive this."""
+        self.total = len(works)
+        kernels: dict[int, ChosenKernel] = {}
+        with tempfile.TemporaryDirectory(prefix="tesa-") as self.bench:
+            for work, kernel in self._choose(works):
+                objects = tuple(Path(shutil.copy(path, self.home)) for path in kernel.objects)
+                kernels[id(work)] = replace(kernel, objects=objects)
+        return kernels
+
+    def _choose(self, works: Sequence[_Work]) -> Iterator[tuple[_Work, ChosenKernel]]:
         for work in works:
             for record in self.log.records(work.task, self.target.name):
                 work.records[config_key(record.schedule, record.config)] = record
@@ -176,8 +195,7 @@ class _Chooser:
             return
         names = ", ".join(dict.fromkeys(work.layer.name for work, _ in places))
         self._tell(f"building {len(codes)} candidates: {names}")
-        folder = Path(self.home.name)
-        objects = build_objects(codes, self.target, jobs=self.pool, cache=self.cache, folder=folder)
+        objects = build_objects(codes, self.target, jobs=self.pool, cache=self.cache, folder=Path(self.bench))
         for (work, option), (symbol, code), files in zip(places, codes, objects, strict=True):
             if isinstance(files, BuildFailure):
                 self._fail(work, option, Failure("build", files.message))
@@ -239,7 +257,7 @@ class _Chooser:
         part = make_part(work.options, work.records, work.predicted, decision, work.layer.weight)
         built = work.built[config_key(*option)]
         work.built = {}
-        return ChosenKernel(work.layer.name, part, built.symbol, built.constants, built.objects, self.home)
+        return ChosenKernel(work.layer.name, part, built.symbol, built.constants, built.objects)
 
     def _record(self, work: _Work, option: Option) -> Record:
         device = {"cpu": host_cpu()}

@@ -25,20 +25,29 @@ def shortlist(
 ) -> list[Option]:
     """The options to measure, in their order. predicted: estimated milliseconds by config_key.
 
-    Of the families of straight-line code, those that fit into INSTRUCTIONS, the quickest to compile first.
+    Of the families of straight-line code, those that fit into INSTRUCTIONS, the quickest to compile first; where
+    nothing else applies, or was asked for, the quickest whatever it takes.
     """
     keep: set[str] = set()
     room = INSTRUCTIONS
     for name in dict.fromkeys(name for name, _ in options):
-        size = find(name).size
         configs = [config for option, config in options if option == name]
-        if size is None:
+        if find(name).size is None:
             ranked = sorted(configs, key=lambda config: predicted[config_key(name, config)])
             keep.update(config_key(name, config) for config in ranked[:KEEP])
             continue
-        for config in sorted(configs, key=lambda config: size(problem, weight, config)):
-            cost = size(problem, weight, config)
+        for config in sorted(configs, key=lambda config: _size((name, config), problem, weight)):
+            cost = _size((name, config), problem, weight)
             if cost <= room:
                 room -= cost
                 keep.add(config_key(name, config))
+    if not keep and options:
+        sizes = {config_key(*option): _size(option, problem, weight) for option in options}
+        keep.add(min(sizes, key=lambda key: sizes[key]))
     return [option for option in options if config_key(*option) in keep]
+
+
+def _size(option: Option, problem: Problem, weight: FloatArray) -> int:
+    name, config = option
+    size = find(name).size
+    return 0 if size is None else size(problem, weight, config)

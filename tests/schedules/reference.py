@@ -127,7 +127,7 @@ def run(
     bias: FloatArray | None = None,
     residual: FloatArray | None = None,
 ) -> FloatArray:
-    """Y of a kernel: a Code, or the name of a family that makes one from weight and config. All arrays are unaligned."""
+    """Y of a kernel: a Code, or the name of a family that makes one from weight and config. Arrays are unaligned."""
     code = find(kernel).emit(problem, weight, isa, config, "kernel") if isinstance(kernel, str) else kernel
     y = unaligned(np.full(problem.y_shape, np.nan, np.float32))
     arrays = [x.reshape(problem.x_shape), *code.constants]
@@ -137,9 +137,7 @@ def run(
     return np.array(y.numpy())
 
 
-def inputs(
-    problem: Problem, seed: int = 0
-) -> tuple[FloatArray, FloatArray | None, FloatArray | None]:
+def inputs(problem: Problem, seed: int = 0) -> tuple[FloatArray, FloatArray | None, FloatArray | None]:
     """Random X, bias and residual as the problem's epilogue wants them."""
     rng = np.random.default_rng(seed)
     x = rng.standard_normal(problem.x_shape).astype(np.float32)

@@ -1,0 +1,1 @@
+"""Measured records that ship with tesa, one file for each device."""

@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "compile": ("tesa.compiler", "compile_model"),
     "load": ("tesa.runtime", "load"),
-    "kernel": ("tesa.kernel", "kernel"),
+    "kernel": ("tesa.single", "kernel"),
     "import_onnx": ("tesa.frontend", "import_onnx"),
     "inspect_model": ("tesa.inspect", "inspect_model"),
 }
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from tesa.compiler import compile_model as compile
     from tesa.frontend import import_onnx
     from tesa.inspect import inspect_model
-    from tesa.kernel import kernel
     from tesa.runtime import load
+    from tesa.single import kernel
 
 
 def __getattr__(name: str) -> Any:

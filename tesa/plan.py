@@ -11,7 +11,7 @@ from tesa.schedules.types import Config
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to run a part. times in milliseconds; measured_ms is None where it was not measured; note says why not."""
+    """One way to run a part. Times in milliseconds; measured_ms is None where not measured, and note says why."""
 
     schedule: str
     config: Config = field(default_factory=dict)

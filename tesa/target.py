@@ -218,7 +218,7 @@ def _features(mattr: object, text: str) -> tuple[str, ...]:
     if isinstance(mattr, str):
         mattr = [item for item in mattr.split(",") if item]
     if not isinstance(mattr, list | tuple):
-        raise UsageError(f"target {text}: mattr is a list such as [\"+avx512f\"], not {mattr!r}")
+        raise UsageError(f'target {text}: mattr is a list such as ["+avx512f"], not {mattr!r}')
     for item in mattr:
         if not re.fullmatch(r"[+-][\w.-]+", str(item)):
             raise UsageError(f"target {text}: {item!r} in mattr is not of the form +feature or -feature")

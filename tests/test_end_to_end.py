@@ -195,7 +195,7 @@ def test_a_failed_compile_leaves_nothing(tiny, tmp_path, monkeypatch):
 
 
 def test_the_output_is_checked_before_the_work(tiny, tmp_path):
-    with pytest.raises(UsageError, match="ends in .so"):
+    with pytest.raises(UsageError, match=r"ends in \.so"):
         compile_model(tiny / "tiny.onnx", output=tmp_path / "tiny.onnx")
     with pytest.raises(UsageError, match="there is no folder"):
         compile_model(tiny / "tiny.onnx", output=tmp_path / "none" / "tiny.so")
@@ -204,6 +204,7 @@ def test_the_output_is_checked_before_the_work(tiny, tmp_path):
 
 
 def test_the_top_level_names_exist():
-    assert callable(tesa.compile) and callable(tesa.load) and callable(tesa.kernel) and callable(tesa.import_onnx)
+    names = ("compile", "load", "kernel", "import_onnx", "inspect_model")
+    assert all(callable(getattr(tesa, name)) for name in names)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = tesa.nonsense

@@ -194,7 +194,7 @@ def _live(weight: FloatArray, dense: bool) -> NDArray[np.bool_]:
 def _entries(weight: FloatArray, rows: int, dense: bool) -> int:
     """Computed columns of all panels together."""
     if dense:
-        return -(-len(weight) // rows) * weight.shape[1]
+        return -(-len(weight) // rows) * int(weight.shape[1])
     live = np.add.reduceat(weight != 0, np.arange(0, len(weight), rows), axis=0)
     return int(np.count_nonzero(live))
 

@@ -51,6 +51,7 @@ def grid(view: Operand, n: int, lanes: int, vectors: int) -> Grid:
     """Tiles of at most so many vectors: of a row of positions, or of several rows where a row is short.
 
     Example:
+        >>> import numpy as np
         >>> grid(Operand(np.zeros(1, np.int64), 1, 40, 40), 40, 16, 4).reads
         (0, 16, 24)
     """

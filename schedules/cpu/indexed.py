@@ -227,9 +227,9 @@ def _stride(tiling: Tiling) -> int:
     return -(-tiling.width // LINE) * LINE
 
 
-def _sizes(problem: Problem, isa: Isa, live: int) -> list[Config]:
+def _sizes(isa: Isa, live: int) -> list[Config]:
     """Tiles of 4 to 16 vectors, and blocks of k that fill the cache half, once and twice."""
-    configs = []
+    configs: list[Config] = []
     # of two or three vectors there are not enough accumulators to hide an FMA's latency, so rows go together
     for vectors, rows in ((4, 1), (4, 2), (6, 1), (6, 2), (7, 1), (8, 1), (12, 1), (16, 1), (2, 4), (1, 8)):
         if rows * (vectors + 1) > isa.registers - 2:
@@ -261,7 +261,7 @@ def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
         return []
     facts = _facts(problem, weight)
     found: dict[tuple[int, ...], tuple[float, Config]] = {}
-    for config in _sizes(problem, isa, facts.live):
+    for config in _sizes(isa, facts.live):
         tiles = cut(problem, isa, facts.view, config["vectors"], facts.counts).tiling
         key = (tiles.vectors, config["rows"], config["kblock"], config["pack"])
         if key not in found:

@@ -200,10 +200,16 @@ def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
 
 
 def _config(isa: Isa, vectors: int, live: int) -> Config:
-    """As many rows as the registers hold, some left for loads in flight; tiles whose X is half of the L1, at least 4."""
+    """As many rows as the registers hold beside loads in flight; tiles whose X is half of the L1, at least 4."""
     rows = (isa.registers - 4 - 2 * vectors) // vectors
     fit = isa.l1_bytes // 2 // max(1, 4 * live * vectors * isa.lanes)
     return {"rows": rows, "vectors": vectors, "kblock": 0, "chunk": max(4, min(16, fit)), "pack": 0}
+
+
+def _size(problem: Problem, weight: FloatArray, config: Config) -> int:
+    """FMA instructions: one for each non-zero and vector of a tile."""
+    del problem
+    return int(np.count_nonzero(weight)) * config["vectors"]
 
 
 def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) -> float:

@@ -252,14 +252,14 @@ def _live_share(weight: FloatArray, height: int) -> float:
     """Share of the (panel, column) pairs that hold a non-zero."""
     starts = range(0, weight.shape[0], height)
     live = sum(int((weight[i : i + height] != 0).any(axis=0).sum()) for i in starts)
-    return live / max(1, len(starts) * weight.shape[1])
+    return float(live / max(1, len(starts) * weight.shape[1]))
 
 
 def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) -> float:
     """The larger of reading the weights once and of an FMA or a load of X for each vector of them and each side."""
     height = config["panel"] * isa.lanes
     share = _live_share(weight, height) if config["list"] else 1.0
-    elements = share * -(-problem.m // height) * height * problem.k
+    elements = share * float(-(-problem.m // height) * height * problem.k)
     sides = problem.batch * problem.n
     near = 4 * elements <= isa.l2_bytes / 2
     read = 4 * elements / (cost.L2_BYTES_PER_CYCLE if near else cost.FAR_BYTES_PER_CYCLE)

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from tesa.cli import bench, compile, doctor, explain, inspect, listing, run, verify
 from tesa.cli.options import add_common
-from tesa.cli.output import emit, guarded_stdout, stop_on_sigterm
+from tesa.cli.output import Terminated, emit, guarded_stdout, stop_on_sigterm
 from tesa.cli.verb import Outcome, Verb
 from tesa.errors import TesaError, UsageError
 
@@ -31,7 +31,7 @@ VERBS: tuple[Verb, ...] = (
 )
 """Every verb, in the order in which a user meets them."""
 
-DEFECT, BROKEN_PIPE, INTERRUPTED = 70, 141, 130
+DEFECT, BROKEN_PIPE, INTERRUPTED, TERMINATED = 70, 141, 130, 143
 
 _EXIT_CODES = """\
 Exit codes: 0 ok, 1 a check failed, 2 wrong use, 3 unsupported, 70 a defect of tesa, 130 stopped by Ctrl-C.
@@ -48,10 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with stop_on_sigterm():
             return _run(words)
-    except SystemExit as stop:  # -h and --version end like this, SIGTERM too
-        return stop.code if isinstance(stop.code, int) else 0
+    except SystemExit as stop:  # -h and --version end like this
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KeyboardInterrupt:
         return _fail("stopped by Ctrl-C; no half-written file was left behind", INTERRUPTED)
+    except Terminated:
+        return _fail("stopped by SIGTERM; no half-written file was left behind", TERMINATED)
     except TesaError as error:
         return _fail(str(error), error.exit_code, error, words)
     except Exception as error:

@@ -58,12 +58,12 @@ def percent(share: float | None) -> str:
 def ratio(value: float | None) -> str:
     """A speed-up.
 
-    >>> ratio(2.345), ratio(12.34), ratio(None)
-    ('2.35x', '12.3x', '-')
+    >>> ratio(2.348), ratio(11.04), ratio(123.4), ratio(None)
+    ('2.35x', '11.0x', '123x', '-')
     """
     if value is None:
         return NOTHING
-    return f"{value:.2f}x" if value < 10 else f"{value:.3g}x"
+    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}x"
 
 
 def error(value: float | None) -> str:

@@ -197,9 +197,7 @@ def _pipeline_source(pipeline: str) -> str:
     return hashlib.sha256(Path(straight.__file__).read_bytes()).hexdigest()
 
 
-def _compile_all(
-    missing: Sequence[_Job], jobs: int | Pool, report: Callable[[int], None]
-) -> list[bytes | WorkerError]:
+def _compile_all(missing: Sequence[_Job], jobs: int | Pool, report: Callable[[int], None]) -> list[bytes | WorkerError]:
     calls = [(f"{__name__}:compile_object", (job.functions, job.target, job.pipeline)) for job in missing]
     if isinstance(jobs, Pool):
         return jobs.run(calls, done=report)

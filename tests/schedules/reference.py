@@ -20,10 +20,13 @@ from numpy.typing import NDArray
 import tesa.schedules.cpu  # noqa: F401  (registers the families)
 from tesa.schedules.registry import find
 from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
+from tesa.target import parse_target, runs_here
 
 AVX512 = Isa("avx512", lanes=16, registers=32, l1_bytes=32 * 1024, l2_bytes=1024 * 1024)
 AVX2 = Isa("avx2", lanes=8, registers=16, l1_bytes=32 * 1024, l2_bytes=256 * 1024)
 CPUS = {"avx512": "skylake-avx512", "avx2": "haswell"}
+HERE = tuple(isa for isa in (AVX512, AVX2) if runs_here(parse_target(f"x86:{CPUS[isa.name]}")))
+"""The instruction sets that this machine can run."""
 
 Wide = NDArray[np.float64]
 

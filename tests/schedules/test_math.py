@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from tvm.script import tirx as T
 
 from tesa.schedules.cpu import math as fast
+from tests.schedules.reference import CPUS, HERE
 
-CPU = {"kind": "llvm", "mcpu": "skylake-avx512"}
+CPU = {"kind": "llvm", "mcpu": CPUS[HERE[0].name]}
 SIZE = 1 << 15
 
 

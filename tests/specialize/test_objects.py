@@ -130,9 +130,7 @@ def test_damaged_cache_is_rebuilt(tmp_path: Path) -> None:
 def test_target_is_part_of_the_key(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "cache")
     (path,) = build(tmp_path, toy_codes()[:1], cache=cache)
-    wide = build_objects(
-        toy_codes()[:1], parse_target("x86:cascadelake"), jobs=1, cache=cache, folder=tmp_path
-    )
+    wide = build_objects(toy_codes()[:1], parse_target("x86:cascadelake"), jobs=1, cache=cache, folder=tmp_path)
     assert not isinstance(wide[0], BuildFailure)
     assert wide[0][0].name != path[0].name
 

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from tesa.errors import UnsupportedError, UsageError
-from tesa.kernel import Kernel, kernel
 from tesa.report.kernel import picture, png
 from tesa.schedules.types import Epilogue, Problem
+from tesa.single import Kernel, kernel
 from tesa.specialize.objects import c_compiler
 from tesa.tune.log import Log
 from tesa.tune.reference import Inputs, reference
@@ -198,7 +198,7 @@ def test_sparse_container() -> None:
 
 
 def test_a_target_of_another_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("tesa.kernel.runs_here", "tesa.specialize.choose.runs_here"):
+    for name in ("tesa.single.runs_here", "tesa.specialize.choose.runs_here"):
         monkeypatch.setattr(name, lambda target: False)
     k = kernel(sparse(4, 4), n=4, form="dense")
     with pytest.raises(UsageError, match="cannot run code for"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import tempfile
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tesa.arguments import FLOAT32, are_apart, check_array, checked_input, is_plain
 from tesa.errors import UsageError
 from tesa.files import atomic_path
 from tesa.plan import LayerPlan
@@ -26,8 +26,6 @@ from tesa.specialize.package import ENTRY, package
 from tesa.target import Target, parse_target, runs_here
 from tesa.tune.log import Log
 from tesa.tune.timing import Timing
-
-_F32 = np.dtype(np.float32)
 
 
 def kernel(
@@ -140,12 +138,12 @@ class Kernel:
 
         Raises UsageError, with what is expected and what was given, for another shape, dtype or memory layout.
         """
-        y = np.empty(self._y_shape, _F32) if out is None else out
+        y = np.empty(self._y_shape, FLOAT32) if out is None else out
         arrays: tuple[NDArray[Any], ...] = (x,) if residual is None else (x, residual)
         if (
             len(arrays) != len(self._in_shapes)
-            or not all(map(_plain, arrays, self._in_shapes))
-            or (out is not None and not (_plain(out, self._y_shape) and _apart(out, arrays)))
+            or not all(map(is_plain, arrays, self._in_shapes))
+            or (out is not None and not (is_plain(out, self._y_shape) and are_apart(out, arrays)))
         ):
             arrays = self._careful(x, residual, out)
         self._entry(*arrays, y)  # tvm_ffi makes DLPack tensors of them
@@ -244,12 +242,12 @@ class Kernel:
             raise UsageError("this kernel adds a residual: call it as k(X, residual)")
         given = (x,) if residual is None else (x, residual)
         names = ("X", "residual")
-        arrays = tuple(_input(*facts) for facts in zip(names, given, self._in_shapes, strict=False))
+        arrays = tuple(checked_input(*facts) for facts in zip(names, given, self._in_shapes, strict=False))
         if out is not None:
-            _check("out", out, self._y_shape)
+            check_array("out", out, self._y_shape)
             if not out.flags.writeable:
                 raise UsageError("out: is read-only")
-            if not _apart(out, arrays):
+            if not are_apart(out, arrays):
                 raise UsageError("out: overlaps an input; the kernel reads its inputs while it writes")
         return arrays
 
@@ -271,37 +269,6 @@ class Kernel:
             "plan": asdict(self.plan),
             "versions": versions(),
         }
-
-
-def _plain(array: Any, shape: tuple[int, ...]) -> bool:
-    """True for an array that the generated code can take as it is."""
-    # carray: contiguous, aligned, writeable
-    return isinstance(array, np.ndarray) and array.shape == shape and array.dtype == _F32 and array.flags.carray
-
-
-def _apart(out: NDArray[Any], arrays: Sequence[NDArray[Any]]) -> bool:
-    return not any(np.may_share_memory(array, out) for array in arrays)
-
-
-def _check(name: str, array: Any, shape: tuple[int, ...]) -> None:
-    wanted = f"{name}: expected a contiguous float32 array of shape {shape}"
-    if not isinstance(array, np.ndarray):
-        raise UsageError(f"{wanted}, got {type(array).__name__}")
-    if array.shape != shape or array.dtype != _F32:
-        raise UsageError(f"{wanted}, got {array.dtype} of shape {array.shape}")
-    if not array.flags.c_contiguous:
-        raise UsageError(f"{wanted}, got one with strides {array.strides}: pass np.ascontiguousarray({name})")
-    if not array.flags.aligned:
-        raise UsageError(f"{wanted}, got one whose address is not a multiple of 4: pass {name}.copy()")
-
-
-def _input(name: str, array: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-    """The array, checked. DLPack hands over no read-only array, so such a one gets a second view of its memory."""
-    _check(name, array, shape)
-    if array.flags.writeable:
-        return np.asarray(array)
-    memory: Any = (ctypes.c_float * array.size).from_address(array.ctypes.data)
-    return np.asarray(np.frombuffer(memory, _F32).reshape(shape))
 
 
 def _one_option(

@@ -1,0 +1,47 @@
+"""Checks arrays before generated code gets their addresses: quickly where all is well, in full where it is not."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesa.errors import UsageError
+
+FLOAT32 = np.dtype(np.float32)
+
+
+def is_plain(array: Any, shape: tuple[int, ...]) -> bool:
+    """True for an array that the generated code can take as it is."""
+    # carray: contiguous, aligned, writeable
+    return isinstance(array, np.ndarray) and array.shape == shape and array.dtype == FLOAT32 and array.flags.carray
+
+
+def are_apart(out: NDArray[Any], arrays: Sequence[NDArray[Any]]) -> bool:
+    """True if out shares no memory with the arrays."""
+    return not any(np.may_share_memory(array, out) for array in arrays)
+
+
+def check_array(name: str, array: Any, shape: tuple[int, ...]) -> None:
+    """UsageError, with what was expected and what was given, if generated code cannot take the array."""
+    wanted = f"{name}: expected a contiguous float32 array of shape {shape}"
+    if not isinstance(array, np.ndarray):
+        raise UsageError(f"{wanted}, got {type(array).__name__}")
+    if array.shape != shape or array.dtype != FLOAT32:
+        raise UsageError(f"{wanted}, got {array.dtype} of shape {array.shape}")
+    if not array.flags.c_contiguous:
+        raise UsageError(f"{wanted}, got one with strides {array.strides}: pass np.ascontiguousarray({name})")
+    if not array.flags.aligned:
+        raise UsageError(f"{wanted}, got one whose address is not a multiple of 4: pass {name}.copy()")
+
+
+def checked_input(name: str, array: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    """The array, checked. DLPack hands over no read-only array, so such a one gets a second view of its memory."""
+    check_array(name, array, shape)
+    if array.flags.writeable:
+        return np.asarray(array)
+    memory: Any = (ctypes.c_float * array.size).from_address(array.ctypes.data)
+    return np.asarray(np.frombuffer(memory, FLOAT32).reshape(shape))

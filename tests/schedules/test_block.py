@@ -1,0 +1,119 @@
+"""The dense kernel and the block form against NumPy, their space and their text."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tesa.schedules.registry import find
+from tesa.schedules.types import Config, Epilogue, FloatArray, Isa, Problem, Window
+from tests.schedules import golden
+from tests.schedules.reference import AVX2, AVX512, check, inputs, reference, run
+from tests.schedules.strategies import convolutions, isas, linears, weights
+
+names = st.sampled_from(["dense", "block"])
+configs = st.fixed_dictionaries(
+    {"rows": st.sampled_from([1, 2, 4, 5, 8]), "vectors": st.integers(1, 6), "pack": st.integers(0, 1)}
+)
+
+
+def linear(m: int, k: int, n: int, **more: object) -> Problem:
+    return Problem("linear", m, k, n, (k, n), (m, n), **more)  # type: ignore[arg-type]
+
+
+def blocks(m: int, k: int, size: tuple[int, int], density: float) -> FloatArray:
+    rng = np.random.default_rng(1)
+    mask = np.kron(rng.random((m // size[0], k // size[1])) < density, np.ones(size))
+    return (rng.standard_normal((m, k)) * mask).astype(np.float32)
+
+
+@settings(max_examples=40)
+@given(names, linears(), isas, configs, st.data())
+def test_linear(name: str, problem: Problem, isa: Isa, config: Config, data: st.DataObject) -> None:
+    check(name, problem, data.draw(weights(problem)), isa, config)
+
+
+@settings(max_examples=40)
+@given(names, convolutions(), isas, configs, st.data())
+def test_convolution(name: str, problem: Problem, isa: Isa, config: Config, data: st.DataObject) -> None:
+    check(name, problem, data.draw(weights(problem)), isa, config)
+
+
+@pytest.mark.parametrize("name", ["dense", "block"])
+@pytest.mark.parametrize("size", [(1, 1, 1), (1, 3, 1), (7, 1, 2), (3, 2, 300)])
+def test_the_smallest_in_every_default(name: str, size: tuple[int, int, int]) -> None:
+    problem = linear(*size, epilogue=Epilogue(True, True, "gelu"))
+    weight = np.ones((problem.m, problem.k), np.float32)
+    weight[:, 1:] = 0
+    for config in find(name).space(problem, weight, AVX2):
+        check(name, problem, weight, AVX2, config)
+
+
+def test_an_empty_weight_gives_the_epilogue_of_zero() -> None:
+    problem = linear(5, 6, 40, epilogue=Epilogue(True, False, "sigmoid"))
+    weight = np.zeros((5, 6), np.float32)
+    x, bias, _ = inputs(problem)
+    got = run("block", problem, weight, AVX2, {"rows": 4, "vectors": 2, "pack": 0}, x * np.inf, bias)
+    np.testing.assert_allclose(got, reference(problem, weight, x, bias), rtol=1e-5)
+
+
+def test_block_never_touches_a_dead_column() -> None:
+    problem, weight = linear(8, 4, 33), np.ones((8, 4), np.float32)
+    weight[:, 2] = 0
+    x, _, _ = inputs(problem)
+    x[2] = np.nan
+    got = run("block", problem, weight, AVX2, {"rows": 4, "vectors": 2, "pack": 1}, x)
+    assert np.isfinite(got).all()
+
+
+@pytest.mark.parametrize("size", [(16, 1), (4, 4), (32, 32), (1, 16)])
+def test_block_is_offered_for_blocks(size: tuple[int, int]) -> None:
+    weight = blocks(128, 128, size, 0.2)
+    space = find("block").space(linear(128, 128, 196), weight, AVX512)
+    assert 0 < len(space) <= 8
+    costs = [find("block").estimate(linear(128, 128, 196), weight, AVX512, c) for c in space]
+    assert costs == sorted(costs)
+    dense = find("dense").space(linear(128, 128, 196), weight, AVX512)[0]
+    assert costs[0] < 0.7 * find("dense").estimate(linear(128, 128, 196), weight, AVX512, dense)
+
+
+def test_block_is_not_offered_for_a_full_weight_but_dense_always_is() -> None:
+    weight = np.ones((64, 64), np.float32)
+    assert not find("block").space(linear(64, 64, 100), weight, AVX512)
+    assert find("dense").space(linear(64, 64, 100), weight * 0, AVX512)
+
+
+def test_the_registers_are_enough() -> None:
+    rng = np.random.default_rng(0)
+    weight = (rng.standard_normal((100, 50)) * (rng.random((100, 50)) < 0.2)).astype(np.float32)
+    for isa in (AVX512, AVX2):
+        for name in ("dense", "block"):
+            for config in find(name).space(linear(100, 50, 333), weight, isa):
+                assert config["rows"] * config["vectors"] + config["vectors"] + 1 <= isa.registers
+
+
+def test_depthwise_is_left_to_its_own_family() -> None:
+    problem = Problem("depthwise", 4, 9, 16, (1, 4, 4, 4), (1, 4, 4, 4), 1, Window(4, 4, (3, 3), padding=(1, 1, 1, 1)))
+    for name in ("dense", "block"):
+        assert not find(name).space(problem, np.ones((4, 9), np.float32), AVX512)
+
+
+def test_two_threads_split_the_rows_where_there_is_one_tile() -> None:
+    weight = blocks(64, 32, (4, 4), 0.5)
+    check("block", linear(64, 32, 20, threads=2), weight, AVX2, {"rows": 4, "vectors": 3, "pack": 1})
+
+
+def test_golden_dense() -> None:
+    weight = np.arange(1, 13, dtype=np.float32).reshape(4, 3)
+    problem = linear(4, 3, 40, epilogue=Epilogue(bias=True, activation="relu"))
+    golden.compare("dense", find("dense").emit(problem, weight, AVX2, {"rows": 2, "vectors": 2, "pack": 0}, "kernel"))
+
+
+def test_golden_block_convolution() -> None:
+    window = Window(6, 6, (3, 3), (2, 2), (1, 1, 1, 1))
+    problem = Problem("conv2d", 2, 18, 9, (1, 2, 6, 6), (1, 2, 3, 3), 1, window)
+    weight = np.zeros((2, 18), np.float32)
+    weight[:, [0, 4, 8]] = [[1, 2, 3], [4, 5, 6]]
+    golden.compare("block", find("block").emit(problem, weight, AVX2, {"rows": 2, "vectors": 1, "pack": 1}, "kernel"))

@@ -7,13 +7,16 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tesa.errors import UsageError
 from tesa.files import atomic_path
 from tesa.plan import Plan
 from tesa.progress import Event, Progress, silent
 from tesa.runtime.model import Manifest, TensorInfo
+
+if TYPE_CHECKING:
+    from tesa.generate import Generated
 
 
 @dataclass(frozen=True)
@@ -100,17 +103,21 @@ def ports(infos: Sequence[Any]) -> tuple[TensorInfo, ...]:
     return tuple(TensorInfo(info.name, tuple(info.shape), info.dtype) for info in infos)
 
 
-def write(generated: Any, manifest: Manifest, path: Path) -> None:
+def write(generated: Generated, manifest: Manifest, path: Path) -> None:
     """Link the library and write its description; both appear whole or not at all."""
     with atomic_path(path) as library, atomic_path(path.with_suffix(".json")) as description:
         link(generated, library)
         description.write_text(json.dumps(manifest.to_json(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def link(generated: Any, path: Path) -> None:
+def link(generated: Generated, path: Path) -> None:
     """Join the virtual machine's code and the kernels' objects into a shared library."""
+    from tesa.specialize.objects import c_compiler, linker_says
+
+    objects = [str(file) for file in generated.objects]
     try:
-        generated.executable.export_library(str(path), addons=[str(file) for file in generated.objects])
+        generated.executable.export_library(str(path), addons=objects, cc=c_compiler())
     except RuntimeError as error:
-        text = str(error).strip()
-        raise UsageError(f"cannot link {path.name}: {text.splitlines()[-1]}\n{text}") from error
+        if "No space left" in str(error):
+            raise  # atomic_path says it better
+        raise UsageError(f"cannot link {path.name}: {linker_says(str(error))}") from error

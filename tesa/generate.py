@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,7 +163,12 @@ def _operator(mod: Any, binding: Any, place: int) -> LayerPlan:
     layout = name.startswith("layout")
     shape = tuple(int(extent) for extent in binding.var.ty.shape) if hasattr(binding.var.ty, "shape") else ()
     return LayerPlan(
-        layer=f"{place}.{name}", op=name, kind="layout" if layout else "operator", shape=shape, note=rule, symbol=name
+        layer=f"{place}.{name}",
+        op=re.sub(r"\d+$", "", name),  # TVM numbers functions of one name
+        kind="layout" if layout else "operator",
+        shape=shape,
+        note=rule,
+        symbol=name,
     )
 
 

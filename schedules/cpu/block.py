@@ -11,13 +11,13 @@ After, for each tile of V vectors (see nest.py for the loops around it):
             for r in R:  acc[r][:] += W[e, r] * x[:]        W packed as [entries][R]
         Y = epilogue(acc)
 A column that is live in one row of the panel is computed for all of them, zeros included: blocks r x c of any size
-fit where R divides r. Vector registers: R V accumulators + V of x + 1 for the broadcast weight.
+fit where R divides r. Vector registers: R V accumulators + 1 for the broadcast weight + V of x (none for R = 1: there x
+is an operand of the multiplication).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ from tvm.tirx.script import builder as T
 from tesa.schedules.cpu import cost
 from tesa.schedules.cpu.cut import Cut, cut
 from tesa.schedules.cpu.epilogue import Names
-from tesa.schedules.cpu.loops import lanes, span
+from tesa.schedules.cpu.loops import lanes, named, serial, span, unrolled
 from tesa.schedules.cpu.nest import Builder, Tile
 from tesa.schedules.cpu.operand import Operand, operand
 from tesa.schedules.cpu.packing import Packing
@@ -55,9 +55,15 @@ class _Panels:
     at: NDArray[np.int64]
 
 
+def _starts(m: int, rows: int) -> list[int]:
+    """The first rows of the panels. The last panel overlaps the one before it where m is no multiple of its rows: code
+    for a shorter panel would cost registers, and the rows met twice get the same values twice."""
+    return [min(first, m - rows) for first in range(0, m, rows)]
+
+
 def _pack(weight: FloatArray, rows: int, dense: bool) -> _Panels:
     values, columns, at = [], [], [0]
-    for first in range(0, len(weight), rows):
+    for first in _starts(len(weight), rows):
         panel = weight[first : first + rows]
         live = np.arange(panel.shape[1]) if dense else np.flatnonzero((panel != 0).any(axis=0))
         values.append(np.ascontiguousarray(panel[:, live].T).ravel())
@@ -83,7 +89,7 @@ def _emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol
     table = None if step is not None else made.constant(offsets[panels.columns].astype(np.int32))
     # a small number of iterations that LLVM knows would be unrolled in full, at seconds of compile time
     at = None if dense and problem.k > MAX_UNROLLED else made.constant(panels.at.astype(np.int32))
-    kernel = _Kernel(problem, rows, int(panels.at[-2]), packing, step, values, table, at)
+    kernel = _Kernel(problem, rows, packing, step, values, table, at)
     return made.build(symbol, kernel.tile)
 
 
@@ -91,13 +97,12 @@ def _emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol
 class _Kernel:
     """Writes the statements of a tile.
 
-    last: the first entry of the last panel. step: distance of the rows of the operand where they are in order, else the
+    step: distance of the rows of the operand where they are in order, else the
     offset of each entry is in the constant `table`. values, at: constants; at is None where all panels have k entries.
     """
 
     problem: Problem
     rows: int
-    last: int
     packing: Packing | None
     step: int | None
     values: int
@@ -107,7 +112,6 @@ class _Kernel:
     def tile(self, names: Names, tile: Tile) -> None:
         """All panels of the tile's share of the rows."""
         rows, (low, high) = self.rows, tile.rows
-        whole, rest = divmod(self.problem.m, rows)
         source, base, at = tile.source, tile.base, tile.at
         if self.packing:
             source, base = self.packing.allocate(tile.tiling), 0
@@ -116,35 +120,26 @@ class _Kernel:
             def at(v: Any) -> Any:
                 return v * tile.tiling.lanes
 
-        read = _Read(names, source, base, at)
-        if whole:
-            last = whole if isinstance(high, int) else T.floordiv(high, rows)
-            with span(0 if isinstance(low, int) else T.floordiv(low, rows), last) as panel:
-                self._panel(tile, read, panel, rows)
-        if rest:
-            with ExitStack() as stack:
-                if not isinstance(high, int):
-                    stack.enter_context(T.If(high == self.problem.m))
-                    stack.enter_context(T.Then())
-                self._panel(tile, read, whole, rest)
+        first, last = (0, -(-high // rows)) if isinstance(high, int) else (low // rows, T.ceildiv(high, rows))
+        with span("panel", first, last) as panel:
+            self._panel(tile, _Read(names, source, base, at), panel)
 
-    def _panel(self, tile: Tile, read: _Read, panel: Any, rows: int) -> None:
-        t, k = tile.tiling, self.problem.k
-        shape = (rows, t.vectors, t.lanes)
-        acc = T.alloc_buffer(shape, "float32", scope="local")
-        with T.unroll(0, rows) as r, T.unroll(0, t.vectors) as v, lanes(t.lanes) as lane:
+    def _panel(self, tile: Tile, read: _Read, panel: Any) -> None:
+        t, k, rows = tile.tiling, self.problem.k, self.rows
+        acc = named("acc", T.alloc_buffer((rows, t.vectors, t.lanes), "float32", scope="local"))
+        with unrolled("r", rows) as r, unrolled("v", t.vectors) as v, lanes(t.lanes) as lane:
             T.buffer_store(acc, T.float32(0), [r, v, lane])
         at = None if self.at is None else read.names.constants[self.at]
         first, count = (panel * k, k) if at is None else (at[panel], at[panel + 1] - at[panel])
-        with T.serial(0, count) as i:
+        with serial("i", count) as i:
             e = first + i
-            w = e * rows if rows == self.rows else self.last * self.rows + (e - self.last) * rows
             offset = i * self.step if self.table is None else read.names.constants[self.table][e]
-            with T.unroll(0, rows) as r, T.unroll(0, t.vectors) as v, lanes(t.lanes) as lane:
+            with unrolled("r", rows) as r, unrolled("v", t.vectors) as v, lanes(t.lanes) as lane:
                 x = read.source[offset + read.base + read.at(v) + lane]
-                value = acc[r, v, lane] + read.names.constants[self.values][w + r] * x
+                value = acc[r, v, lane] + read.names.constants[self.values][e * rows + r] * x
                 T.buffer_store(acc, value, [r, v, lane])
-        tile.finish(acc, lambda r: panel * self.rows + r, rows)
+        row = T.min(panel * rows, self.problem.m - rows) if self.problem.m % rows else panel * rows
+        tile.finish(acc, lambda r: row + r, rows)
 
 
 @dataclass(frozen=True)
@@ -162,7 +157,9 @@ def _candidates(isa: Isa) -> list[tuple[int, int]]:
     sizes = []
     for vectors in range(1, 13):
         most = (isa.registers - 1 - vectors) // vectors
-        sizes += [(rows, vectors) for rows in {most, most // 8 * 8, most // 4 * 4, min(most, 2), 1} if rows > 0]
+        sizes += [(rows, vectors) for rows in {most, most // 8 * 8, most // 4 * 4, min(most, 2)} if rows > 1]
+        if vectors <= isa.registers - 2:
+            sizes.append((1, vectors))
     return sizes
 
 
@@ -195,8 +192,8 @@ def _entries(weight: FloatArray, rows: int, dense: bool) -> int:
     """Computed columns of all panels together."""
     if dense:
         return -(-len(weight) // rows) * int(weight.shape[1])
-    live = np.add.reduceat(weight != 0, np.arange(0, len(weight), rows), axis=0)
-    return int(np.count_nonzero(live))
+    mask = weight != 0
+    return sum(int(np.count_nonzero(mask[first : first + rows].any(axis=0))) for first in _starts(len(mask), rows))
 
 
 def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config, dense: bool) -> float:
@@ -218,9 +215,7 @@ def _cost(problem: Problem, isa: Isa, config: Config, view: Operand, entries: in
     stream = rows * 4 / cost.FAR_BYTES_PER_CYCLE if entries * rows * 4 > isa.l2_bytes / 2 else 0.0
     step = max(rows * v / 2, (rows + v * read.split) / 2, cost.FMA_LATENCY * 1.1)
     step = cost.together(step, far, stream)
-    # a last panel of fewer rows has code of its own, which is less well fed
-    tile = entries * step * (1 + 0.3 * (problem.m % rows > 0) / panels) + panels * 10.0
-    tile += cost.finishing(problem.epilogue, problem.m * v)
+    tile = entries * step + panels * 10.0 + cost.finishing(problem.epilogue, panels * rows * v)
     if config["pack"]:
         tile += cost.packing(made, cost.reads(problem, isa, made, False), live)
     return cost.total_ms(problem, made, tile)

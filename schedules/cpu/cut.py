@@ -65,7 +65,7 @@ def shares(work: NDArray[np.int64], panel: int, parts: int) -> tuple[int, ...]:
     """Bounds of at most `parts` contiguous shares of the rows that cost about the same, multiples of `panel` rows.
 
     >>> shares(np.array([9, 1, 1, 1, 1, 5]), 1, 2)
-    (0, 1, 6)
+    (0, 2, 6)
     """
     rows = len(work)
     ends = np.minimum(np.arange(1, -(-rows // panel) + 1) * panel, rows)

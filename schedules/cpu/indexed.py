@@ -29,97 +29,16 @@ from tvm.tirx.script import builder as T
 from tesa.schedules.cpu import cost
 from tesa.schedules.cpu.cut import cut
 from tesa.schedules.cpu.epilogue import Names
-from tesa.schedules.cpu.loops import lanes, loop, span
+from tesa.schedules.cpu.loops import lanes, loop, named, serial, span, unrolled
 from tesa.schedules.cpu.nest import Builder, Tile, vector_start
 from tesa.schedules.cpu.operand import LINE, Operand, Tiling, operand
 from tesa.schedules.cpu.packing import Packing
+from tesa.schedules.cpu.stream import stream
 from tesa.schedules.registry import schedule
 from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
 
 MAX_DENSITY = 0.6
 """With more non-zeros than this share, "dense" is faster: it reads X once for many rows."""
-
-
-@dataclass(frozen=True)
-class Stream:
-    """The non-zeros in the order in which they are used.
-
-    values, offsets: of each non-zero. rows: the rows in turn. groups: (groups, 4) of number of row sets, non-zeros of a
-    row, where its values start, where its rows start. at: (shares, blocks, 3) first group of a block, first group of
-    single rows, end.
-    """
-
-    values: NDArray[np.float32]
-    offsets: NDArray[np.int32]
-    rows: NDArray[np.int32]
-    groups: NDArray[np.int32]
-    at: NDArray[np.int32]
-
-
-class _Writer:
-    """Puts a stream together."""
-
-    def __init__(self) -> None:
-        self.values: list[NDArray[np.float32]] = []
-        self.offsets: list[NDArray[np.int64]] = []
-        self.rows: list[int] = []
-        self.groups: list[list[int]] = []
-        self._size = 0
-
-    def add(self, sets: list[list[int]], part: FloatArray, offsets: NDArray[np.int64]) -> None:
-        """Sets of rows, of one size; rows of `part`, whose column j lies at offsets[j]."""
-        previous = -1
-        for rows in sets:
-            length = max(int(np.count_nonzero(part[r])) for r in rows)
-            if length != previous:
-                self.groups.append([0, length, self._size, len(self.rows)])
-                previous = length
-            self.groups[-1][0] += 1
-            self.rows += rows
-            values = np.zeros((length, len(rows)), np.float32)
-            places = np.zeros((length, len(rows)), np.int64)
-            for u, r in enumerate(rows):
-                live = np.flatnonzero(part[r])
-                values[: len(live), u] = part[r, live]
-                places[: len(live), u] = offsets[live]
-            self.values.append(values.ravel())
-            self.offsets.append(places.ravel())
-            self._size += values.size
-
-
-def stream(
-    weight: FloatArray,
-    blocks: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
-    bounds: Sequence[int],
-    unit: int,
-) -> Stream:
-    """The stream of a weight. blocks: the columns of each block and their offsets; bounds: shares of rows; unit: U.
-
-    The last block has all rows, empty ones too, for it stores the results; the others only the rows with non-zeros, and
-    empty ones where they make up a set.
-    """
-    writer, at = _Writer(), []
-    pairs = [(bounds[i], bounds[i + 1]) for i in range(len(bounds) - 1)]
-    for low, high in pairs:
-        for b, (columns, offsets) in enumerate(blocks):
-            part = weight[:, columns]
-            counts = np.count_nonzero(part[low:high], axis=1)
-            rows = np.argsort(counts, kind="stable") + low
-            if b < len(blocks) - 1:
-                rows = rows[max(len(rows) - -(-np.count_nonzero(counts) // unit) * unit, 0) :]
-            whole = len(rows) // unit * unit
-            first = len(writer.groups)
-            writer.add(rows[:whole].reshape(-1, unit).tolist(), part, offsets)
-            single = len(writer.groups)
-            writer.add([[int(r)] for r in rows[whole:]], part, offsets)
-            at.append((first, single, len(writer.groups)))
-    return Stream(
-        np.concatenate(writer.values or [np.zeros(0, np.float32)]),
-        np.concatenate(writer.offsets or [np.zeros(0, np.int64)]).astype(np.int32),
-        np.array(writer.rows, np.int32),
-        np.array(writer.groups, np.int32).ravel(),
-        np.array(at, np.int32).ravel(),
-    )
 
 
 @dataclass(frozen=True)
@@ -145,10 +64,10 @@ class _Kernel:
         partial = None
         if blocks > 1:
             stride, (low, high) = _stride(tile.tiling), tile.rows
-            partial = T.alloc_buffer((self.problem.m * stride,), "float32", align=64)
-            with T.serial(0, (high - low) * (stride // LINE)) as i, lanes(LINE) as lane:
+            partial = named("partial", T.alloc_buffer((self.problem.m * stride,), "float32", align=64))
+            with serial("i", (high - low) * (stride // LINE)) as i, lanes(LINE) as lane:
                 T.buffer_store(partial, T.float32(0), [low * stride + i * LINE + lane])
-            with loop(blocks - 1) as block:
+            with loop("block", blocks - 1) as block:
                 self._block(names, tile, buffer, partial, block, False)
         self._block(names, tile, buffer, partial, blocks - 1, True)
 
@@ -178,18 +97,20 @@ class _Step:
     def groups(self, low: Any, high: Any, unit: int) -> None:
         """The groups low ... high - 1, whose rows go `unit` at a time."""
         table = self.names.constants[self.kernel.groups]
-        with span(low, high) as g:
-            length, start, row = T.bind(table[g * 4 + 1]), T.bind(table[g * 4 + 2]), T.bind(table[g * 4 + 3])
-            with T.serial(0, table[g * 4]) as r:
+        with span("g", low, high) as g:
+            length, start, row = (
+                named(name, T.bind(table[g * 4 + i])) for i, name in enumerate(("length", "start", "row"), 1)
+            )
+            with serial("r", table[g * 4]) as r:
                 self._rows(row + r * unit, start + r * length * unit, length, unit)
 
     def _rows(self, row: Any, start: Any, length: Any, unit: int) -> None:
         t = self.tile.tiling
         constants, kernel = self.names.constants, self.kernel
-        acc = T.alloc_buffer((unit, t.vectors, t.lanes), "float32", scope="local")
+        acc = named("acc", T.alloc_buffer((unit, t.vectors, t.lanes), "float32", scope="local"))
 
         def each(body: Callable[[Any, Any, Any], None]) -> None:
-            with T.unroll(0, unit) as u, T.unroll(0, t.vectors) as v, lanes(t.lanes) as lane:
+            with unrolled("u", unit) as u, unrolled("v", t.vectors) as v, lanes(t.lanes) as lane:
                 body(u, v, lane)
 
         def place(u: Any, v: Any, lane: Any) -> Any:
@@ -202,7 +123,7 @@ class _Step:
             T.buffer_store(self.partial, acc[u, v, lane], [place(u, v, lane)])
 
         each(begin)
-        with T.serial(0, length) as i:
+        with serial("i", length) as i:
 
             def add(u: Any, v: Any, lane: Any) -> None:
                 e = start + i * unit + u

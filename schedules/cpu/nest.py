@@ -27,7 +27,7 @@ from tvm.tirx.script import builder as T
 
 from tesa.schedules.cpu.cut import Cut
 from tesa.schedules.cpu.epilogue import Names, final, heavy
-from tesa.schedules.cpu.loops import lanes, loop, span
+from tesa.schedules.cpu.loops import lanes, loop, named, parallel, serial, span, unrolled
 from tesa.schedules.cpu.operand import Tiling
 from tesa.schedules.cpu.staging import compact, stage
 from tesa.schedules.types import Code, Problem
@@ -59,14 +59,14 @@ class Tile:
         """Store the sums acc[rows][vectors][lanes] with the epilogue; row(i) is the row of Y that acc[i] belongs to."""
         t = self.tiling
         if not self.heavy:
-            with T.unroll(0, rows) as r, T.unroll(0, t.vectors) as v, lanes(t.lanes) as lane:
+            with unrolled("r", rows) as r, unrolled("v", t.vectors) as v, lanes(t.lanes) as lane:
                 self.store(row(r), v, lane, acc[r, v, lane])
             return
         # through memory: acc itself must not be indexed by a loop variable, or it would leave the registers
-        sums = T.alloc_buffer((rows, t.vectors, t.lanes), "float32", scope="local")
-        with T.unroll(0, rows) as r, T.unroll(0, t.vectors) as v, lanes(t.lanes) as lane:
+        sums = named("sums", T.alloc_buffer((rows, t.vectors, t.lanes), "float32", scope="local"))
+        with unrolled("r", rows) as r, unrolled("v", t.vectors) as v, lanes(t.lanes) as lane:
             T.buffer_store(sums, acc[r, v, lane], [r, v, lane])
-        with T.serial(0, rows) as r, T.serial(0, t.vectors) as v, lanes(t.lanes) as lane:
+        with serial("r", rows) as r, serial("v", t.vectors) as v, lanes(t.lanes) as lane:
             self.store(row(r), v, lane, sums[r, v, lane])
 
 
@@ -137,8 +137,8 @@ class _Loops:
     def staged(self) -> None:
         """Batch items one after the other: the tasks share the staged copy."""
         p, view = self.problem, self.cut.operand
-        copy = T.alloc_buffer((view.staged,), "float32", align=64)
-        with loop(p.batch) as item:
+        copy = named("staged", T.alloc_buffer((view.staged,), "float32", align=64))
+        with loop("item", p.batch) as item:
             stage(p, view, self.names.x, item, copy, self.channels)
             if view.direct:
                 for t, share in self._tasks(self.cut.tiling.count):
@@ -159,9 +159,9 @@ class _Loops:
 
     def _band(self, copy: Any, item: Any, b: Any, share: Any) -> None:
         p, cut, names = self.problem, self.cut, self.names
-        scratch = T.alloc_buffer((p.m * cut.stride,), "float32", align=64)
+        scratch = named("scratch", T.alloc_buffer((p.m * cut.stride,), "float32", align=64))
         row = T.min(b * cut.band, cut.operand.height - cut.band) if cut.bands > 1 else 0
-        with loop(cut.tiling.count) as t:
+        with loop("t", cut.tiling.count) as t:
             start = t * cut.tiling.width
 
             def store(m: Any, v: Any, lane: Any, value: Any) -> None:
@@ -180,14 +180,14 @@ class _Loops:
         """The loops over (unit, share of the rows), for use as `for unit, share in ...:`; the body is written once."""
         threads, parts = self.problem.threads, self.cut.parts
         if threads == 1:
-            with loop(units) as unit:
+            with loop("unit", units) as unit:
                 yield unit, 0
         elif parts > 1:
-            with T.parallel(0, parts) as share, loop(units) as unit:
+            with parallel("share", parts) as share, loop("unit", units) as unit:
                 yield unit, share
         else:
             tasks = min(threads, units)
-            with T.parallel(0, tasks) as task, span(task * units // tasks, (task + 1) * units // tasks) as unit:
+            with parallel("task", tasks) as i, span("unit", i * units // tasks, (i + 1) * units // tasks) as unit:
                 yield unit, 0
 
 
@@ -213,4 +213,5 @@ def _array(name: str, shape: Sequence[int], dtype: str = "float32") -> Any:
 
 def _flat(buffer: Any) -> Any:
     elements = int(np.prod([int(s) for s in buffer.shape]))
-    return T.decl_buffer((elements,), str(buffer.dtype), data=buffer.data, align=4)
+    flat = T.decl_buffer((elements,), str(buffer.dtype), data=buffer.data, align=4)
+    return named(f"{buffer.name}_flat", flat)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tvm.tirx.script import builder as T
 
-from tesa.schedules.cpu.loops import lanes
+from tesa.schedules.cpu.loops import lanes, named, serial, unrolled
 from tesa.schedules.cpu.nest import Builder, Tile
 from tesa.schedules.cpu.operand import Operand, Tiling
 
@@ -30,14 +30,15 @@ class Packing:
 
     def allocate(self, tiling: Tiling, rows: int | None = None) -> Any:
         """The buffer for all live rows, or for so many of them."""
-        return T.alloc_buffer((max(self.rows if rows is None else rows, 1) * tiling.width,), "float32", align=64)
+        size = max(self.rows if rows is None else rows, 1) * tiling.width
+        return named("packed", T.alloc_buffer((size,), "float32", align=64))
 
     def fill(self, names: Any, tile: Tile, buffer: Any, first: Any = 0, count: Any = None) -> None:
         """Copy `count` live rows from the first-th on (all of them by default) to the front of the buffer."""
         t = tile.tiling
-        with T.serial(0, self.rows if count is None else count) as i:
+        with serial("i", self.rows if count is None else count) as i:
             offset = self._offset(names, first + i)
-            with T.unroll(0, t.vectors) as v, lanes(t.lanes) as lane:
+            with unrolled("v", t.vectors) as v, lanes(t.lanes) as lane:
                 value = tile.source[offset + tile.base + tile.at(v) + lane]
                 T.buffer_store(buffer, value, [i * t.width + v * t.lanes + lane])
 

@@ -185,25 +185,27 @@ def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
         return ()
     if nonzeros > MAX_FMAS or max(np.prod(problem.x_shape), np.prod(problem.y_shape)) > 2**31 - 1:
         return ()
-    best = _config(isa, 1, live)
-    configs = [best]
-    if problem.pointwise and 4 * live * problem.n > isa.l1_bytes:
-        packed = {**best, "pack": 1}
-        # rows a multiple of 1 KiB apart share a few sets of the cache
-        configs.insert(0 if problem.n % 256 == 0 and live * 64 > isa.l1_bytes // 4 else 1, packed)
+    best = _config(problem, isa, 1, live)
+    configs = [best, {**best, "pack": 1 - best["pack"]}]
     if 2 * nonzeros <= MAX_FMAS // 4 and problem.n >= 2 * isa.lanes:
-        configs.append(_config(isa, 2, live))
+        configs.append(_config(problem, isa, 2, live))
+    configs.append({**best, "chunk": max(4, best["chunk"] // 2)})
     configs.append({**best, "chunk": 4 * best["chunk"]})
-    if live > 256:
-        configs.append({**best, "kblock": 128})
-    return tuple(configs)
+    return tuple({tuple(c.items()): c for c in configs}.values())
 
 
-def _config(isa: Isa, vectors: int, live: int) -> Config:
-    """As many rows as the registers hold beside loads in flight; tiles whose X is half of the L1, at least 4."""
+def _config(problem: Problem, isa: Isa, vectors: int, live: int) -> Config:
+    """As many rows as the registers hold beside loads in flight, and tiles whose X is half of the L1, 4 at least.
+
+    Tiles are packed where each is read by several panels and lies badly: vectors straddle cache lines, or rows a multiple
+    of 1 KiB apart share a few sets of the cache. Blocks of columns beyond what a function may hold were never faster.
+    """
     rows = (isa.registers - 4 - 2 * vectors) // vectors
-    fit = isa.l1_bytes // 2 // max(1, 4 * live * vectors * isa.lanes)
-    return {"rows": rows, "vectors": vectors, "kblock": 0, "chunk": max(4, min(16, fit)), "pack": 0}
+    tile = 4 * live * vectors * isa.lanes
+    bad = problem.n % isa.lanes != 0 or problem.n % 256 == 0 or not problem.pointwise
+    pack = int(bad and problem.m > 3 * rows and 4 * tile > isa.l1_bytes)
+    chunk = 16 if 4 * tile > isa.l1_bytes else max(4, min(16, isa.l1_bytes // 2 // max(1, tile)))
+    return {"rows": rows, "vectors": vectors, "kblock": 0, "chunk": chunk, "pack": pack}
 
 
 def _size(problem: Problem, weight: FloatArray, config: Config) -> int:
@@ -243,7 +245,8 @@ def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol:
 
     Example:
         >>> p = Problem("linear", 4, 8, 32, (1, 8, 32), (1, 4, 32))
-        >>> code = emit(p, np.eye(4, 8, dtype=np.float32), Isa("avx512", 16, 32), _config(Isa("", 16, 32), 1, 4), "sp")
+        >>> config = {"rows": 26, "vectors": 1, "kblock": 0, "chunk": 4, "pack": 0}
+        >>> code = emit(p, np.eye(4, 8, dtype=np.float32), Isa("avx512", 16, 32), config, "sp")
         >>> [str(f.attrs["global_symbol"]) for group in code.panels for f in group], code.pipeline
         (['sp_p0_0'], 'default')
     """

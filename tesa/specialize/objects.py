@@ -123,7 +123,7 @@ def link(objects: Sequence[Path], path: Path) -> None:
         except RuntimeError as error:
             if "No space left" in str(error):
                 raise
-            raise UsageError(f"cannot link {path.name}: {_linker_says(str(error))}") from error
+            raise UsageError(f"cannot link {path.name}: {linker_says(str(error))}") from error
 
 
 def c_compiler() -> str:
@@ -234,7 +234,7 @@ def _path(folder: Path, key: str) -> Path:
     return folder / f"{key[:32]}.o"
 
 
-def _linker_says(text: str) -> str:
+def linker_says(text: str) -> str:
     """The lines of a linker's output that tell what is wrong."""
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("Command line")]
     told = [line for line in lines if "error" in line or "undefined" in line or "multiple definition" in line]

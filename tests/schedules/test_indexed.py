@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tesa.schedules.cpu.indexed import stream
+from tesa.schedules.cpu.stream import stream
 from tesa.schedules.registry import find
 from tesa.schedules.types import Config, Epilogue, FloatArray, Isa, Problem
 from tests.schedules import golden

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tesa.errors import UsageError
 from tesa.inspect import inspect_model
+from tesa.models import digits_path
 
 from .frontend.onnx_models import floats, model, node, port
 
-DIGITS = Path(__file__).parents[1] / "tesa" / "models" / "digits.onnx"
+DIGITS = digits_path()
 
 
 def test_digits() -> None:

@@ -16,7 +16,7 @@ CYCLES_PER_MS = 3e6
 """3 GHz."""
 
 CALL = 1500.0
-"""Cycles of a call, and of a parallel region."""
+"""Cycles of a call; a parallel region costs six times as much."""
 
 L2_BYTES_PER_CYCLE = 32.0
 FAR_BYTES_PER_CYCLE = 12.0
@@ -100,9 +100,9 @@ def total_ms(problem: Problem, cut: Cut, tile: float) -> float:
     units = cut.tiling.count * cut.bands
     work = units * tile
     batches = problem.batch
-    if problem.threads > 1:
-        shares = cut.parts if cut.parts > 1 else min(problem.threads, units * (1 if cut.operand.staged else batches))
-        work = work / shares * 1.1
-    regions = 0 if problem.threads == 1 else (batches if cut.operand.staged else 1)
-    cycles = CALL + regions * 2 * CALL + batches * (staging(problem, cut) / problem.threads + work)
+    threads, parts, staged = cut.threads, cut.parts, bool(cut.operand.staged)
+    if threads > 1:
+        work = work / (parts if parts > 1 else min(threads, units * (1 if staged else batches))) * 1.1
+    regions = 0 if threads == 1 else (batches if staged else 1)
+    cycles = CALL + regions * 6 * CALL + batches * (staging(problem, cut) / threads + work)
     return cycles / CYCLES_PER_MS

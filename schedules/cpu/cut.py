@@ -13,6 +13,9 @@ from tesa.schedules.types import Isa, Problem
 SCRATCH_BYTES = 256 * 1024
 """A band's scratch is kept below this where it can be."""
 
+SERIAL_CYCLES = 12_000
+"""Less work than this stays on one thread: to wake the others would cost as much."""
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -20,13 +23,14 @@ class Cut:
 
     band: output rows of a band (0: no bands, a direct operand). bounds: the rows of W in shares, share i is
     bounds[i] <= m < bounds[i + 1]. With more than one share the tasks are the shares and each goes over all tiles,
-    otherwise the tasks are tiles or bands.
+    otherwise the tasks are tiles or bands. threads: how many of the problem's threads are used, 1 for no parallel loop.
     """
 
     operand: Operand
     tiling: Tiling
     bounds: tuple[int, ...]
     band: int = 0
+    threads: int = 1
 
     @property
     def parts(self) -> int:
@@ -47,18 +51,21 @@ class Cut:
 def cut(problem: Problem, isa: Isa, view: Operand, vectors: int, work: NDArray[np.int64], panel: int = 1) -> Cut:
     """Cut the work: by tiles or bands if there are enough for the threads, else by rows.
 
-    work: (m,), what a row costs; shares of rows are multiples of `panel` rows that cost about the same.
+    work: (m,), the FMAs of a row for each output; shares of the rows cost about the same, in multiples of `panel` rows.
     """
+    small = float(work.sum()) * problem.n * problem.batch / isa.lanes / 2 < SERIAL_CYCLES
+    threads = 1 if small else problem.threads
     if view.direct:
         tiles = tiling(problem.n, isa.lanes, vectors)
         units = tiles.count * (1 if view.staged else problem.batch)
-        return Cut(view, tiles, shares(work, panel, 1 if units >= problem.threads else problem.threads))
+        return Cut(view, tiles, shares(work, panel, 1 if units >= threads else threads), threads=threads)
     rows = max(SCRATCH_BYTES // (4 * problem.m * view.row), 2)
-    if view.height >= 2 * problem.threads:
-        rows = min(rows, -(-view.height // problem.threads))
+    if view.height >= 2 * threads:
+        rows = min(rows, -(-view.height // threads))
     band = -(-view.height // -(-view.height // min(rows, view.height)))
-    parts = 1 if -(-view.height // band) >= problem.threads else problem.threads
-    return Cut(view, tiling(view.length(band), isa.lanes, vectors, padded=True), shares(work, panel, parts), band)
+    parts = 1 if -(-view.height // band) >= threads else threads
+    tiles = tiling(view.length(band), isa.lanes, vectors, padded=True)
+    return Cut(view, tiles, shares(work, panel, parts), band, threads)
 
 
 def shares(work: NDArray[np.int64], panel: int, parts: int) -> tuple[int, ...]:

@@ -35,6 +35,7 @@ from tvm import tirx
 from tvm.tirx import PrimFunc, Var
 
 from tesa.schedules.cpu import cost
+from tesa.schedules.cpu.cut import SERIAL_CYCLES
 from tesa.schedules.cpu.straight import INLINE_ACTIVATIONS, Array, Block, activate_stored, activate_vector
 from tesa.schedules.cpu.taps import Group, Run, column_runs, fmas, groups_of, picks, row_runs
 from tesa.schedules.registry import schedule
@@ -58,6 +59,7 @@ class _Scene:
     lanes: int
     rows: int
     in_registers: bool
+    small: bool
     x: Array
     y: Array
     weights: Array
@@ -218,7 +220,7 @@ def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) ->
 
 def _main(s: _Scene, groups: Sequence[Group], symbol: str) -> Any:
     problem = s.problem
-    tasks = min(problem.threads, problem.m * problem.batch)
+    tasks = 1 if s.small else min(problem.threads, problem.m * problem.batch)
     share, body = Var("share", "int32"), Block(s.lanes)
     for group in groups:
         item, inner, items = Var("i", "int32"), body.child(), group.count * problem.batch
@@ -270,6 +272,7 @@ def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol:
         lanes=isa.lanes,
         rows=rows,
         in_registers=most + rows + (2 if window.stride[1] == 1 else 4) <= isa.registers,
+        small=float((weight != 0).sum()) * problem.batch * problem.n / isa.lanes / 2 < SERIAL_CYCLES,
         x=Array.make("X", problem.x_shape),
         y=Array.make("Y", problem.y_shape),
         weights=Array.make("W", weight.shape),

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,9 @@ from tesa.schedules.cpu.loops import lanes, loop, named, parallel, serial, span,
 from tesa.schedules.cpu.operand import Tiling
 from tesa.schedules.cpu.staging import compact, stage
 from tesa.schedules.types import Code, Problem
+
+MAX_ELEMENTS = 2**31 - 2**16
+"""Of one array, with room for what is added to an index on the way."""
 
 Store = Callable[[Any, Any, Any, Any], None]
 
@@ -85,7 +89,9 @@ class Builder:
 
     def build(self, symbol: str, tile: Callable[[Names, Tile], None]) -> Code:
         """The kernel."""
-        channels, bounds = self.cut.operand.channels, self.cut.bounds
+        p, channels, bounds = self.problem, self.cut.operand.channels, self.cut.bounds
+        if max(prod(p.x_shape), prod(p.y_shape), *(c.size for c in self.constants)) > MAX_ELEMENTS:
+            raise ValueError(f"{symbol}: an array of more than {MAX_ELEMENTS} elements; indices are 32-bit integers")
         chosen = None
         if channels and channels != tuple(range(len(channels))):
             chosen = self.constant(np.array(channels, np.int32))
@@ -139,7 +145,7 @@ class _Loops:
         p, view = self.problem, self.cut.operand
         copy = named("staged", T.alloc_buffer((view.staged,), "float32", align=64))
         with loop("item", p.batch) as item:
-            stage(p, view, self.names.x, item, copy, self.channels)
+            stage(p, view, self.names.x, item, copy, self.channels, self.cut.threads)
             if view.direct:
                 for t, share in self._tasks(self.cut.tiling.count):
                     self._direct(copy, 0, item, t, share)
@@ -178,7 +184,7 @@ class _Loops:
 
     def _tasks(self, units: int) -> Iterator[tuple[Any, Any]]:
         """The loops over (unit, share of the rows), for use as `for unit, share in ...:`; the body is written once."""
-        threads, parts = self.problem.threads, self.cut.parts
+        threads, parts = self.cut.threads, self.cut.parts
         if threads == 1:
             with loop("unit", units) as unit:
                 yield unit, 0

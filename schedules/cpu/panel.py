@@ -89,7 +89,11 @@ class _Pointers:
 
 @dataclass(frozen=True)
 class Scene:
-    """What all functions of one kernel share. columns: of S, the packed tile or X; where column k begins."""
+    """What all functions of one kernel share.
+
+    offsets: where column k begins in S, in a packed tile or in X. masked: a row of X is shorter than a vector. packed:
+    elements of a packed tile, 0 without. blocked: sums wait in a scratch between blocks of columns. threads: used ones.
+    """
 
     problem: Problem
     grid: Grid
@@ -98,6 +102,7 @@ class Scene:
     masked: bool
     packed: int
     blocked: bool
+    threads: int
 
     @property
     def vectors(self) -> int:
@@ -157,7 +162,7 @@ def _accumulate(s: Scene, panel: Panel, body: Block, pointers: _Pointers, place:
         xs = []
         for v, at in enumerate(s.grid.reads):
             where = base + (s.offsets[column] - origin + (v * s.lanes if s.packed else at))
-            high = s.grid.lanes if s.masked else s.lanes
+            high = s.grid.lanes if s.masked and not s.packed else s.lanes
             xs.append(body.bind("x", body.load_part(pointers.x, where, 0, high)))
         for r in np.flatnonzero(panel.weights[:, i]):
             w = body.splat(float(panel.weights[r, i]))
@@ -202,13 +207,15 @@ def _activate_late(s: Scene, panel: Panel, body: Block, pointers: _Pointers, wri
     """Y = activation(raw), as a loop over the rows of the panel: such an activation is too long to write out."""
     r, inner = Var("r", "int32"), body.child()
     for v, at in enumerate(s.grid.writes):
-        lane = Var("lane", "int32")
+        lane = Var("lane", "int32") if s.grid.lanes > 1 else i32(0)
         value = epilogue.activate(
             s.problem.epilogue.activation, BufferLoad(pointers.raw, [r * (s.vectors * s.lanes) + (v * s.lanes) + lane])
         )
         place = write + (r + panel.first) * s.problem.n + at + lane
         store = BufferStore(pointers.y, value, [place])
-        inner.statements.append(For(lane, i32(0), i32(s.grid.lanes), ForKind.VECTORIZED, store))
+        if s.grid.lanes > 1:
+            store = For(lane, i32(0), i32(s.grid.lanes), ForKind.VECTORIZED, store)
+        inner.statements.append(store)
     body.loop(r, 0, len(panel.weights), inner)
 
 

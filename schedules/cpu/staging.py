@@ -16,13 +16,19 @@ LANES = 16
 """Copies go in pieces of at most so many elements; the code generator splits them for a narrower machine."""
 
 
-def stage(problem: Problem, view: Operand, x: Any, item: Any, staged: Any, channels: Any) -> None:
-    """Fill the planes of one batch item. channels: the table of live channels, None if it is all of them."""
+def stage(
+    problem: Problem, view: Operand, x: Any, item: Any, staged: Any, channels: Any, threads: int | None = None
+) -> None:
+    """Fill the planes of one batch item. channels: the table of live channels, None if it is all of them.
+
+    threads: how many share the work, by default all of the problem's.
+    """
     window = problem.window
     if window is None:
         raise ValueError("only a convolution is staged")
+    threads = problem.threads if threads is None else threads
     count, area = len(view.channels), window.height * window.width
-    threaded = problem.threads > 1 and count >= 2 * problem.threads
+    threaded = threads > 1 and count >= 2 * threads
     with (parallel if threaded else serial)("c", count) as c:
         channel = c if channels is None else channels[c]
         source = item * (problem.channels * area) + channel * area

@@ -36,6 +36,7 @@ from tvm.tirx import BufferLoad
 from tvm.tirx.script import builder as T
 
 from tesa.schedules.cpu import cost
+from tesa.schedules.cpu.cut import SERIAL_CYCLES
 from tesa.schedules.cpu.grid import grid
 from tesa.schedules.cpu.operand import Operand, operand
 from tesa.schedules.cpu.panel import Panel, Scene, objects, panels
@@ -73,7 +74,7 @@ def _main(s: Scene, view: Operand, functions: list[list[Panel]], chunk: int, tab
         with T.serial(0, problem.batch) as item:
             source, base = arrays.x, item * (problem.k * problem.n)
             if staged is not None:
-                stage(problem, view, arrays.x, item, staged, arrays.channels)
+                stage(problem, view, arrays.x, item, staged, arrays.channels, s.threads)
                 source, base = staged, 0
             for first, end, chosen in _shares(s, functions):
                 _chunks(s, chosen, arrays, (source, base), item, (first, end, chunk))
@@ -105,7 +106,7 @@ def _params(problem: Problem, tables: _Tables) -> _Arrays:
 
 def _shares(s: Scene, functions: list[list[Panel]]) -> Iterator[tuple[Any, Any, list[list[Panel]]]]:
     """(first tile, end, functions) for each thread; the body of the loop over this is written once for each."""
-    count, threads = s.grid.count, s.problem.threads
+    count, threads = s.grid.count, s.threads
     if threads == 1:
         yield 0, count, functions
     elif count >= 4 * threads or len(functions[0]) < 2:
@@ -197,8 +198,8 @@ def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
 def _config(problem: Problem, isa: Isa, vectors: int, live: int) -> Config:
     """As many rows as the registers hold beside loads in flight, and tiles whose X is half of the L1, 4 at least.
 
-    Tiles are packed where each is read by several panels and lies badly: vectors straddle cache lines, or rows a multiple
-    of 1 KiB apart share a few sets of the cache. Blocks of columns beyond what a function may hold were never faster.
+    Tiles are packed where each is read by several panels and lies badly: vectors straddle cache lines, or rows a
+    multiple of 1 KiB apart share a few sets of the cache. More blocks of columns than functions need were never faster.
     """
     rows = (isa.registers - 4 - 2 * vectors) // vectors
     tile = 4 * live * vectors * isa.lanes
@@ -206,6 +207,12 @@ def _config(problem: Problem, isa: Isa, vectors: int, live: int) -> Config:
     pack = int(bad and problem.m > 3 * rows and 4 * tile > isa.l1_bytes)
     chunk = 16 if 4 * tile > isa.l1_bytes else max(4, min(16, isa.l1_bytes // 2 // max(1, tile)))
     return {"rows": rows, "vectors": vectors, "kblock": 0, "chunk": chunk, "pack": pack}
+
+
+def _threads(problem: Problem, weight: FloatArray, isa: Isa) -> int:
+    """1 where to wake other threads costs as much as the work."""
+    cycles = np.count_nonzero(weight) * float(problem.n * problem.batch) / isa.lanes / 2
+    return 1 if cycles < SERIAL_CYCLES else problem.threads
 
 
 def _size(problem: Problem, weight: FloatArray, config: Config) -> int:
@@ -229,8 +236,9 @@ def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) ->
     loads = columns * vectors + fmas / vectors
     tile = cost.together(fmas / 2, loads / 2, fetched) + code + cost.finishing(problem.epilogue, problem.m * vectors)
     tile += _CALL * len(functions) / chunk + (2.0 * int(live.sum()) * vectors if config["pack"] else 0.0)
-    regions = 2 * cost.CALL * problem.batch if problem.threads > 1 else 0.0
-    work = problem.batch * (tiles.count * tile + view.staged / isa.lanes * 3) / problem.threads
+    threads = _threads(problem, weight, isa)
+    regions = 2 * cost.CALL * problem.batch if threads > 1 else 0.0
+    work = problem.batch * (tiles.count * tile + view.staged / isa.lanes * 3) / threads
     return float(cost.CALL + regions + work) / cost.CYCLES_PER_MS
 
 
@@ -262,9 +270,10 @@ def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol:
         grid=tiles,
         lanes=isa.lanes,
         offsets={k: i * width if packed else int(view.offsets[k]) for i, k in enumerate(numbers)},
-        masked=not view.staged and not packed and tiles.lanes < isa.lanes,
+        masked=not view.staged and tiles.lanes < isa.lanes,
         packed=len(numbers) * width if packed else 0,
         blocked=len(functions) > 1,
+        threads=_threads(problem, weight, isa),
     )
     channels = np.array(view.channels, np.int32) if len(view.channels) < problem.channels and view.staged else None
     tables = _Tables(np.array([view.offsets[k] for k in numbers], np.int32) if packed else None, channels)

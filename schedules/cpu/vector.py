@@ -29,6 +29,7 @@ from tvm import tirx
 from tvm.tirx import AllocBuffer, BufferLoad, BufferStore, PrimFunc, Var
 
 from tesa.schedules.cpu import cost
+from tesa.schedules.cpu.cut import SERIAL_CYCLES
 from tesa.schedules.cpu.straight import INLINE_ACTIVATIONS, Array, Block, activate_stored, activate_vector, i32
 from tesa.schedules.registry import schedule
 from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
@@ -59,6 +60,7 @@ class _Scene:
     problem: Problem
     lanes: int
     registers: int
+    small: bool
     x: Array
     weights: Array
     columns: Array | None
@@ -196,7 +198,7 @@ def _panel(s: _Scene, block: Block, strip: _Strip, panel: Any) -> None:
 
 
 def _main(s: _Scene, strips: Sequence[_Strip], symbol: str) -> Any:
-    tasks = min(s.problem.threads, max(strip.panels for strip in strips))
+    tasks = 1 if s.small else min(s.problem.threads, max(strip.panels for strip in strips))
     share, body, outer = Var("share", "int32"), Block(s.lanes), Block(s.lanes)
     # one small buffer each: one of a kilobyte, or of scope local, comes from the heap and never reaches a register
     body.statements += [AllocBuffer(acc) for acc in s.acc]
@@ -292,6 +294,7 @@ def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol:
         problem=problem,
         lanes=isa.lanes,
         registers=isa.registers,
+        small=4.0 * values.size / cost.L2_BYTES_PER_CYCLE < SERIAL_CYCLES,
         x=Array.make("X", problem.x_shape),
         weights=Array.make("W", values.shape),
         columns=Array.make("columns", columns.shape, "int32") if listed else None,

@@ -16,10 +16,11 @@ from tvm import relax
 
 from tesa.frontend import ImportedModel, import_onnx
 from tesa.frontend.onnx import bindings
+from tesa.models import digits_path
 
 from .onnx_models import conv_model, floats, model, node, port
 
-DIGITS = Path(__file__).parents[2] / "tesa" / "models" / "digits.onnx"
+DIGITS = digits_path()
 
 
 def operators(imported: ImportedModel) -> list[str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tesa.schedules.cpu import cut
 from tesa.schedules.registry import find
 from tesa.schedules.types import Config, Epilogue, FloatArray, Isa, Problem, Window
 from tests.schedules import golden
@@ -17,6 +20,13 @@ names = st.sampled_from(["dense", "block"])
 configs = st.fixed_dictionaries(
     {"rows": st.sampled_from([1, 2, 4, 5, 8]), "vectors": st.integers(1, 6), "pack": st.integers(0, 1)}
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_work_on_threads_too() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cut, "SERIAL_CYCLES", 0)
+        yield
 
 
 def linear(m: int, k: int, n: int, **more: object) -> Problem:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tesa.schedules.cpu import cut
 from tesa.schedules.cpu.stream import stream
 from tesa.schedules.registry import find
 from tesa.schedules.types import Config, Epilogue, FloatArray, Isa, Problem
@@ -23,6 +26,13 @@ configs = st.fixed_dictionaries(
         "pack": st.integers(0, 1),
     }
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_work_on_threads_too() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cut, "SERIAL_CYCLES", 0)
+        yield
 
 
 def linear(m: int, k: int, n: int, **more: object) -> Problem:

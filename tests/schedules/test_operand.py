@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tesa.schedules.cpu.cut import shares
+from tesa.schedules.cpu.cut import cut, shares
 from tesa.schedules.cpu.operand import SLACK, Operand, operand, tiling
 from tesa.schedules.types import FloatArray, Problem, Window
-from tests.schedules.reference import columns
+from tests.schedules.reference import AVX512, columns
 from tests.schedules.strategies import convolutions, linears
 
 
@@ -94,6 +94,16 @@ def test_shares_cost_about_the_same() -> None:
     assert all(b % 4 == 0 for b in bounds)
     sums = [work[low:high].sum() for low, high in zip(bounds[:-1], bounds[1:], strict=True)]  # noqa: RUF007
     assert max(sums) < 1.2 * min(sums)
+
+
+def test_little_work_stays_on_one_thread() -> None:
+    def threads(m: int) -> int:
+        problem = Problem("linear", m, 64, 256, (64, 256), (m, 256), threads=2)
+        view = operand(problem, np.ones(64, bool))
+        return cut(problem, AVX512, view, 4, np.full(m, 64)).threads
+
+    assert threads(8) == 1
+    assert threads(512) == 2
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5])

@@ -7,14 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tesa.schedules.cpu import unrolled
 from tesa.schedules.cpu.grid import grid
 from tesa.schedules.cpu.operand import Operand
 from tesa.schedules.cpu.panel import FUNCTION_FMAS, OBJECT_FMAS, panels
 from tesa.schedules.cpu.unrolled import MAX_FMAS
 from tesa.schedules.registry import find
-from tesa.schedules.types import Config, Epilogue, Isa, Problem, Window
+from tesa.schedules.types import Code, Config, Epilogue, Isa, Problem, Window
+from tests.schedules import golden
+from tests.schedules.guarded import harsh
 from tests.schedules.reference import AVX2, AVX512, check
-from tests.schedules.snapshots import check_golden
 from tests.schedules.strategies import convolutions, isas, linears, weights
 
 UNROLLED = find("unrolled")
@@ -30,13 +32,15 @@ def configs(draw: st.DrawFn) -> Config:
 @settings(max_examples=25)
 @given(linears(), isas, configs(), st.data())
 def test_any_linear_layer(p: Problem, isa: Isa, config: Config, data: st.DataObject) -> None:
-    check("unrolled", p, data.draw(weights(p)), isa, config)
+    with harsh(unrolled, data.draw(st.booleans())):
+        check("unrolled", p, data.draw(weights(p)), isa, config)
 
 
 @settings(max_examples=20)
 @given(convolutions(), isas, configs(), st.data())
 def test_any_convolution(p: Problem, isa: Isa, config: Config, data: st.DataObject) -> None:
-    check("unrolled", p, data.draw(weights(p)), isa, config)
+    with harsh(unrolled, data.draw(st.booleans())):
+        check("unrolled", p, data.draw(weights(p)), isa, config)
 
 
 @pytest.mark.parametrize("isa", [AVX512, AVX2], ids=lambda isa: str(isa.name))
@@ -121,4 +125,7 @@ def test_golden() -> None:
     p = Problem("linear", 3, 4, 40, (1, 4, 40), (1, 3, 40), epilogue=Epilogue(bias=True, activation="relu"))
     weight = np.array([[1, 0, 0, 2], [0, 0, 0, 0], [3, 0, 4, 0]], np.float32)
     config = {"rows": 2, "vectors": 1, "kblock": 0, "chunk": 2, "pack": 0}
-    check_golden("unrolled", UNROLLED.emit(p, weight, AVX512, config, "unrolled"))
+    code = UNROLLED.emit(p, weight, AVX512, config, "unrolled")
+    golden.compare("unrolled", code)
+    for i, panel in enumerate(code.panels[0]):
+        golden.compare(f"unrolled_panel{i}", Code(panel))

@@ -20,8 +20,8 @@ class Schedule:
     space(problem, weight, isa): the configurations worth trying, the untuned default first; empty where the family
     does not apply. estimate(problem, weight, isa, config): expected time in ms on a nominal core of this instruction
     set, used when nothing may be measured. emit(problem, weight, isa, config, symbol): the code; main is called symbol.
-    size(problem, weight, config): instructions of straight-line code, each about half a millisecond to compile; None
-    for families of loops. weight is the float32 (m, k) matrix, zeros included.
+    size(problem, weight, config): instructions of straight-line code, each 0.6 to 1.2 ms to compile; None for families
+    of loops. weight is the float32 (m, k) matrix, zeros included.
     """
 
     name: str

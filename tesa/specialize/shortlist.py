@@ -16,7 +16,7 @@ from tesa.tune.log import config_key
 KEEP = 3
 """Configurations of a family of loops: each takes a few tenths of a second to compile."""
 
-INSTRUCTIONS = 12_000
+INSTRUCTIONS = 8_000
 """Straight-line instructions that the candidates of one layer may have together: some six seconds to compile."""
 
 

@@ -24,6 +24,7 @@ settings.load_profile("tesa")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep the tests out of the user's cache, and one run's measurements out of the next."""
     os.environ["TESA_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["XDG_DATA_HOME"] = str(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture

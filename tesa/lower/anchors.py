@@ -23,12 +23,17 @@ _ACTIVATIONS = {
 
 @dataclass(frozen=True)
 class Anchor:
-    """A weight layer before its epilogue: op as in Problem, the (m, k) weight, the activation it reads."""
+    """A weight layer before its epilogue: op as in Problem, the (m, k) weight, the activation it reads.
+
+    axis: the logical axis of its output features. A linear layer with the weight on the right, x W, has them last; with
+    the weight on the left, W x, they come before the columns, which is how the kernel wants them.
+    """
 
     op: str
     call: Any
     source: Any
     weight: FloatArray
+    axis: int
     window: Window | None = None
 
 
@@ -86,19 +91,29 @@ def find_anchor(call: Any, known: NDArray[Any] | None = None) -> Anchor | None:
     """
     name = op_name(call)
     if name == "relax.matmul":
-        weight = _weight(call, known)
-        if weight is not None and weight.ndim == 2 and weight.dtype == np.float32 and len(shape_of(call.args[0])) >= 2:
-            return Anchor("linear", call, call.args[0], np.ascontiguousarray(weight.T))
+        return _linear(call, known)
     if name == "relax.nn.conv2d" and call.attrs.data_layout == "NCHW" and call.attrs.kernel_layout == "OIHW":
-        weight = _weight(call, known)
+        weight = _weight(call, 1, known)
         if weight is not None and weight.dtype == np.float32:
             return _convolution(call, weight)
     return None
 
 
-def _weight(call: Any, known: NDArray[Any] | None) -> NDArray[Any] | None:
-    own = constant_of(call.args[1])
+def _weight(call: Any, argument: int, known: NDArray[Any] | None) -> NDArray[Any] | None:
+    own = constant_of(call.args[argument])
     return own if own is None or known is None else known
+
+
+def _linear(call: Any, known: NDArray[Any] | None) -> Anchor | None:
+    rank = len(shape_of(call))
+    for argument in (1, 0):
+        weight = _weight(call, argument, known)
+        source = call.args[1 - argument]
+        if weight is None or weight.ndim != 2 or weight.dtype != np.float32 or len(shape_of(source)) < 2:
+            continue
+        matrix = weight.T if argument == 1 else weight
+        return Anchor("linear", call, source, np.ascontiguousarray(matrix), rank - 1 if argument == 1 else rank - 2)
+    return None
 
 
 def _convolution(call: Any, weight: FloatArray) -> Anchor:
@@ -112,7 +127,7 @@ def _convolution(call: Any, weight: FloatArray) -> Anchor:
     window = Window(height, width, (kh, kw), stride, (padding[0], padding[1], padding[2], padding[3]), dilation)
     groups = int(attrs.groups)
     if groups == channels == out and in_group == 1:
-        return Anchor("depthwise", call, call.args[0], np.ascontiguousarray(weight.reshape(out, kh * kw)), window)
+        return Anchor("depthwise", call, call.args[0], np.ascontiguousarray(weight.reshape(out, kh * kw)), 1, window)
     full = weight
     if groups > 1:
         full = np.zeros((out, channels, kh, kw), np.float32)
@@ -120,7 +135,7 @@ def _convolution(call: Any, weight: FloatArray) -> Anchor:
         for g in range(groups):
             part = slice(g * rows, (g + 1) * rows)
             full[part, g * in_group : (g + 1) * in_group] = weight[part]
-    return Anchor("conv2d", call, call.args[0], np.ascontiguousarray(full.reshape(out, -1)), window)
+    return Anchor("conv2d", call, call.args[0], np.ascontiguousarray(full.reshape(out, -1)), 1, window)
 
 
 def _pair(values: Any) -> tuple[int, int]:
@@ -135,20 +150,25 @@ def find_chains(bindings: list[Any], outputs: set[Any], facts: Mapping[str, Know
         for used in _variables(binding.value):
             consumers.setdefault(used, []).append(binding)
     chains = []
+    taken: set[Any] = set()
     for binding in bindings:
         known = facts.get(binding.var.name, Known())
         anchor = find_anchor(binding.value, known.weight)
         if anchor is not None:
             chain = Chain(anchor, binding.var, binding.var, bias=known.shift)
-            while _extend(chain, consumers.get(chain.last, []), outputs):
-                pass
+            while _extend(chain, consumers.get(chain.last, []), outputs, taken):
+                taken.add(chain.last)
             chains.append(chain)
     return chains
 
 
-def _extend(chain: Chain, users: list[Any], outputs: set[Any]) -> bool:
-    """Absorb the one consumer of the chain's value, if its operator fits into what is left of the epilogue."""
-    if len(users) != 1 or chain.last in outputs or chain.activation is not None:
+def _extend(chain: Chain, users: list[Any], outputs: set[Any], taken: set[Any]) -> bool:
+    """Absorb the one consumer of the chain's value, if its operator fits into what is left of the epilogue.
+
+    taken: what other chains compute. Of a sum of two layers one takes the sum into its epilogue, and the other is its
+    residual.
+    """
+    if len(users) != 1 or chain.last in outputs or chain.activation is not None or users[0].var in taken:
         return False
     binding = users[0]
     call, name = binding.value, op_name(binding.value)
@@ -199,7 +219,7 @@ def _per_feature(chain: Chain, expr: Any) -> FloatArray | None:
     shape = shape_of(chain.anchor.call)
     if array is None or array.dtype != np.float32 or array.ndim > len(shape):
         return None
-    axis = len(shape) - 1 if chain.anchor.op == "linear" else 1
+    axis = chain.anchor.axis
     padded = array.reshape((1,) * (len(shape) - array.ndim) + array.shape)
     if any(extent != 1 for place, extent in enumerate(padded.shape) if place != axis):
         return None

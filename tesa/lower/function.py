@@ -24,7 +24,7 @@ class WeightLayer:
     """A layer whose kernel is to be generated.
 
     source, result: the source variables of its matmul or convolution and of what the fused kernel computes;
-    layout: the logical axis that each stored axis of the result holds.
+    layout: the logical axis that each stored axis of the result holds; axis: the logical axis of its output features.
     """
 
     name: str
@@ -34,6 +34,7 @@ class WeightLayer:
     source: str
     result: str
     layout: tuple[int, ...]
+    axis: int
 
     @property
     def placeholder(self) -> str:
@@ -143,8 +144,10 @@ def _emit_layer(
     anchor = chain.anchor
     source = emitter.value(anchor.source)
     shape = shape_of(anchor.call)
-    perm = features_outer(len(shape)) if anchor.op == "linear" else identity(len(shape))
-    x = emitter.to(source, features_outer(len(source.shape)) if anchor.op == "linear" else identity(len(source.shape)))
+    right = anchor.op == "linear" and anchor.axis == len(shape) - 1
+    layout = features_outer if right else identity
+    perm = layout(len(shape))
+    x = emitter.to(source, layout(len(source.shape)))
     epilogue = Epilogue(chain.bias is not None, chain.residual is not None, chain.activation)
     m, k = chain.weight.shape
     rows = shape[:-2] if anchor.op == "linear" else shape[:1]
@@ -153,7 +156,7 @@ def _emit_layer(
         op=anchor.op,
         m=m,
         k=k,
-        n=shape[-2] if anchor.op == "linear" else shape[2] * shape[3],
+        n=y_shape[-1] if anchor.op == "linear" else shape[2] * shape[3],
         x_shape=x.physical,
         y_shape=y_shape,
         batch=prod(rows),
@@ -162,7 +165,7 @@ def _emit_layer(
         threads=threads,
     )
     name = names.get(chain.first.name, "") or f"layer{index}"
-    layer = WeightLayer(name, problem, chain.weight, chain.bias, chain.first.name, chain.last.name, perm)
+    layer = WeightLayer(name, problem, chain.weight, chain.bias, chain.first.name, chain.last.name, perm, anchor.axis)
     args = [x.expr]
     if chain.residual is not None:
         args.append(emitter.to(emitter.value(chain.residual), perm).expr)

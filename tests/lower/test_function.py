@@ -187,3 +187,38 @@ def test_a_batch_of_vectors_and_a_single_one():
 def test_a_layer_without_a_name_gets_a_number():
     mod = build(lambda builder, x: builder.emit(relax.op.matmul(x, sparse(3, 4))), (2, 3))
     assert [layer.name for layer in lower(mod, {}).layers] == ["layer0"]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_sum_of_two_layers_is_one_epilogue(shared):
+    def make(builder, x, y):
+        left = builder.emit(relax.op.matmul(x, sparse(6, 4)))
+        right = builder.emit(relax.op.matmul(x if shared else y, sparse(6, 4)))
+        return builder.emit(relax.op.nn.relu(builder.emit(relax.op.add(left, right))))
+
+    mod = build(make, (3, 6), (3, 6))
+    residuals = [layer.problem.epilogue.residual for layer in lower(mod, {}).layers]
+    assert sorted(residuals) == [False, True]
+    check(mod, 2, [(3, 6), (3, 6)])
+
+
+def test_a_down_sampling_block():
+    def make(builder, x):
+        first = builder.emit(relax.op.nn.conv2d(x, sparse(4, 4, 3, 3), strides=[2, 2], padding=[1, 1]))
+        second = builder.emit(
+            relax.op.nn.conv2d(builder.emit(relax.op.nn.relu(first)), sparse(4, 4, 3, 3), padding=[1, 1])
+        )
+        short = builder.emit(relax.op.nn.conv2d(x, sparse(4, 4, 1, 1), strides=[2, 2]))
+        return builder.emit(relax.op.nn.relu(builder.emit(relax.op.add(second, short))))
+
+    check(build(make, (1, 4, 8, 8)), 3, [(1, 4, 8, 8)])
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (2, 6, 5)])
+def test_a_weight_on_the_left_needs_no_other_layout(shape):
+    def make(builder, x):
+        y = builder.emit(relax.op.add(builder.emit(relax.op.matmul(sparse(4, 6), x)), sparse(4, 1)))
+        return builder.emit(relax.op.nn.relu(y))
+
+    text = check(build(make, shape), 1, [shape])
+    assert "layout" not in text

@@ -78,11 +78,11 @@ def compile_model(
     progress(Event("write", 0, 1, str(path)))
     write(generated, manifest, path)
     progress(Event("write", 1, 1, str(path)))
-    skipped = tuple(
+    unruled = tuple(
         f"{layer}: {op} has no propagation rule; everything around it counts as live and unknown"
         for layer, op in attributed.unruled.items()
     )
-    return CompiledModel(path, generated.plan, manifest.inputs, manifest.outputs, skipped)
+    return CompiledModel(path, generated.plan, manifest.inputs, manifest.outputs, generated.skipped + unruled)
 
 
 def checked_output(path: Path) -> Path:

@@ -39,11 +39,15 @@ class Choice:
 
 @dataclass(frozen=True)
 class Generated:
-    """What is written: the virtual machine's code, the kernels' object files in a fixed order, the plan."""
+    """What is written: the virtual machine's code, the kernels' object files in a fixed order, the plan.
+
+    skipped: layers with a weight that got no kernel of their own, each with the reason.
+    """
 
     executable: Any
     objects: tuple[Path, ...]
     plan: Plan
+    skipped: tuple[str, ...]
 
 
 class Dump:
@@ -93,7 +97,23 @@ def generate(
     executable = tvm.compile(mod, target=target)
     objects = dict.fromkeys(path for kernel in kernels for path in kernel.objects)
     progress(Event("build", 1, 1))
-    return Generated(executable, tuple(objects), plan)
+    return Generated(executable, tuple(objects), plan, _skipped(attributed, lowered))
+
+
+def _skipped(attributed: TesaModel, lowered: Lowered) -> tuple[str, ...]:
+    """Why a weight that propagation knows became no weight layer."""
+    done = {layer.source for layer in lowered.layers}
+    rows = []
+    for var, facts in attributed.weights.items():
+        if var in done:
+            continue
+        why = f"the activation it meets has {len(attributed.tesa[facts.input].shape)} axis, kernels need two"
+        if facts.weight.dtype != np.float32:
+            why = f"its weight is {facts.weight.dtype.name}, kernels are made for float32"
+        elif facts.op == "relax.matmul" and facts.weight.ndim != 2:
+            why = f"its weight has {facts.weight.ndim} axes, kernels are made for two"
+        rows.append(f"{facts.layer}: left dense ({facts.sparsity:.0%} zeros stay in it): {why}")
+    return tuple(rows)
 
 
 def _known(attributed: TesaModel, var: str) -> Known:

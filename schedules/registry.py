@@ -11,6 +11,7 @@ Space = Callable[[Problem, FloatArray, Isa], Sequence[Config]]
 Estimate = Callable[[Problem, FloatArray, Isa, Config], float]
 Emit = Callable[[Problem, FloatArray, Isa, Config, str], Code]
 Size = Callable[[Problem, FloatArray, Config], int]
+Dense = Callable[[FloatArray, Config], bool]
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Schedule:
     does not apply. estimate(problem, weight, isa, config): expected time in ms on a nominal core of this instruction
     set, used when nothing may be measured. emit(problem, weight, isa, config, symbol): the code; main is called symbol.
     size(problem, weight, config): instructions of straight-line code, each 0.6 to 1.2 ms to compile; None for families
-    of loops. weight is the float32 (m, k) matrix, zeros included.
+    of loops. dense(weight, config): whether it computes with the zeros of the weight, which is what sparsity is
+    measured against; None for never. weight is the float32 (m, k) matrix, zeros included.
     """
 
     name: str
@@ -31,13 +33,14 @@ class Schedule:
     estimate: Estimate
     emit: Emit
     size: Size | None = None
+    dense: Dense | None = None
 
 
 _SCHEDULES: dict[str, Schedule] = {}
 
 
 def schedule(
-    name: str, *, arch: str, space: Space, estimate: Estimate, size: Size | None = None
+    name: str, *, arch: str, space: Space, estimate: Estimate, size: Size | None = None, dense: Dense | None = None
 ) -> Callable[[Emit], Emit]:
     """Register the decorated function as the emit of a kernel family; its docstring's first line is the summary."""
 
@@ -45,7 +48,7 @@ def schedule(
         if name in _SCHEDULES:
             raise ValueError(f"schedule {name!r} is registered twice")
         summary = (emit.__doc__ or "").strip().splitlines()[0]
-        _SCHEDULES[name] = Schedule(name, arch, summary, space, estimate, emit, size)
+        _SCHEDULES[name] = Schedule(name, arch, summary, space, estimate, emit, size, dense)
         return emit
 
     return register

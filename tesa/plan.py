@@ -11,13 +11,17 @@ from tesa.schedules.types import Config
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to run a part. Times in milliseconds; measured_ms is None where not measured, and note says why."""
+    """One way to run a part. Times in milliseconds; measured_ms is None where not measured, and note says why.
+
+    dense: it computes with the zeros of the weight, so that it is what sparsity is measured against.
+    """
 
     schedule: str
     config: Config = field(default_factory=dict)
     predicted_ms: float | None = None
     measured_ms: float | None = None
     note: str = ""
+    dense: bool = False
 
 
 @dataclass(frozen=True)

@@ -229,7 +229,7 @@ def _dense_estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Conf
     return _estimate(problem, weight, isa, config, dense=True)
 
 
-@schedule("dense", arch="x86", space=_dense_space, estimate=_dense_estimate)
+@schedule("dense", arch="x86", space=_dense_space, estimate=_dense_estimate, dense=lambda weight, config: True)
 def emit_dense(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol: str) -> Code:
     """Every element of the weight, zeros included: the kernel that sparsity is measured against."""
     return _emit(problem, weight, isa, config, symbol, dense=True)

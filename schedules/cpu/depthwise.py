@@ -186,9 +186,17 @@ def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
         return ()
     if max(problem.batch * problem.m * max(window.height * window.width, problem.n), weight.size) > _MAX_ELEMENTS:
         return ()
-    default = _default_rows(window, int((weight != 0).any(axis=0).sum()), isa)
-    rows = dict.fromkeys((default, max(1, default // 2), min(window.out_height, 2 * default)))
-    return tuple({"rows": r} for r in rows if r <= isa.registers - 4)
+    configs = []
+    for every in (0, 1) if not weight.all() else (1,):
+        default = _default_rows(window, int(_live(weight, every).any(axis=0).sum()), isa)
+        rows = dict.fromkeys((default, max(1, default // 2), min(window.out_height, 2 * default)))
+        configs += [{"rows": r, "every": every} for r in rows if r <= isa.registers - 4]
+    return tuple(configs)
+
+
+def _live(weight: FloatArray, every: int) -> NDArray[np.bool_]:
+    """Which taps are computed: those that are not zero, or every one."""
+    return np.ones(weight.shape, bool) if every else weight != 0
 
 
 def _default_rows(window: Window, taps: int, isa: Isa) -> int:
@@ -206,7 +214,7 @@ def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) ->
     if window is None:
         raise ValueError("a depthwise convolution has a window")
     vectors = problem.batch * window.out_height * -(-window.out_width // isa.lanes)
-    taps = float((weight != 0).sum())
+    taps = float(_live(weight, config.get("every", 0)).sum())
     # rows of a block share the loads of a window column, which a column stride makes twice as many, with shuffles
     loads = taps * (config["rows"] + window.kernel[0] - 1) / (config["rows"] * window.kernel[0]) * window.stride[1]
     moved = 4.0 * problem.batch * problem.m * (window.height * window.width + problem.n)
@@ -244,11 +252,16 @@ def _main(s: _Scene, groups: Sequence[Group], symbol: str) -> Any:
     return PrimFunc(params, outer.statement()).with_attr(attributes)
 
 
-@schedule("depthwise", arch="x86", space=_space, estimate=_estimate)
+def _dense(weight: FloatArray, config: Config) -> bool:
+    return bool(config.get("every", 0)) or bool(weight.all())
+
+
+@schedule("depthwise", arch="x86", space=_space, estimate=_estimate, dense=_dense)
 def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol: str) -> Code:
     """Depthwise convolution straight from the image: only live taps, borders known when the code is made.
 
-    weight is (channels, kernel area). constants: the weights, and where the live taps differ between channels the
+    weight is (channels, kernel area). config: rows, output rows of a block; every, 1 where all taps are computed, zeros
+    too. constants: the weights, and where the live taps differ between channels the
     channels sorted by them (int32). Raises ValueError for a problem that space answers with ().
 
     Example:
@@ -261,10 +274,11 @@ def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol:
     window = problem.window
     if problem.op != "depthwise" or window is None:
         raise ValueError(f"schedule depthwise cannot compute op {problem.op!r}")
-    groups, order = groups_of(weight != 0, window)
+    live = _live(weight, config.get("every", 0))
+    groups, order = groups_of(live, window)
     rows = config["rows"]
     if len(groups) > 1 and (len(groups) > MAX_MASKS or fmas(window, isa.lanes, rows, groups) > MAX_FMAS):
-        groups, order = groups_of(np.broadcast_to((weight != 0).any(axis=0), weight.shape), window)
+        groups, order = groups_of(np.broadcast_to(live.any(axis=0), weight.shape), window)
     most = max(len(group.taps) for group in groups)
     scene = _Scene(
         problem=problem,
@@ -272,7 +286,7 @@ def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol:
         lanes=isa.lanes,
         rows=rows,
         in_registers=most + rows + (2 if window.stride[1] == 1 else 4) <= isa.registers,
-        small=float((weight != 0).sum()) * problem.batch * problem.n / isa.lanes / 2 < SERIAL_CYCLES,
+        small=float(live.sum()) * problem.batch * problem.n / isa.lanes / 2 < SERIAL_CYCLES,
         x=Array.make("X", problem.x_shape),
         y=Array.make("Y", problem.y_shape),
         weights=Array.make("W", weight.shape),

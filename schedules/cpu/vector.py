@@ -246,8 +246,8 @@ def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
     configs = []
     for panel in _panels(problem, isa):
         listed = _live_share(weight, panel * isa.lanes) < 1.0
-        configs.append({"panel": panel, "list": int(listed)})
-    return tuple(configs[:6])
+        configs += [{"panel": panel, "list": choice} for choice in ((1, 0) if listed else (0,))]
+    return tuple(configs[:8])
 
 
 def _live_share(weight: FloatArray, height: int) -> float:
@@ -272,7 +272,7 @@ def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) ->
     return float(cost.CALL + regions + (work + done) / problem.threads) / cost.CYCLES_PER_MS
 
 
-@schedule("vector", arch="x86", space=_space, estimate=_estimate)
+@schedule("vector", arch="x86", space=_space, estimate=_estimate, dense=lambda weight, config: not config["list"])
 def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol: str) -> Code:
     """A matrix times one vector or a few: weights read once, whole vectors of rows, live columns only.
 

@@ -26,15 +26,10 @@ class LayerTimes:
         return self.dense_ms / self.chosen_ms
 
 
-def is_dense(schedule: str) -> bool:
-    """True for the families that ignore the zeros of a weight."""
-    return schedule.rpartition(".")[2].startswith("dense")
-
-
 def layer_times(layer: LayerPlan) -> LayerTimes:
     """The times of a layer. Measured and estimated times are never compared with each other.
 
-    >>> fast, slow = Candidate("indexed", measured_ms=0.5), Candidate("dense", measured_ms=2.0)
+    >>> fast, slow = Candidate("indexed", measured_ms=0.5), Candidate("dense", measured_ms=2.0, dense=True)
     >>> part = Part("unstructured", 32, 10, "", "indexed", candidates=(fast, slow))
     >>> layer_times(LayerPlan("fc", "linear", "sparse", (8, 8, 1), parts=(part,))).speedup
     4.0
@@ -60,7 +55,7 @@ def _time(candidate: Candidate | None, measured: bool) -> float | None:
 
 
 def _best_dense(part: Part, measured: bool) -> float | None:
-    times = [_time(candidate, measured) for candidate in part.candidates if is_dense(candidate.schedule)]
+    times = [_time(candidate, measured) for candidate in part.candidates if candidate.dense]
     return min((time for time in times if time is not None), default=None)
 
 

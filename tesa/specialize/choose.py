@@ -24,7 +24,7 @@ from tesa.progress import Event, Progress, silent
 from tesa.schedules.registry import find
 from tesa.schedules.types import Code, FloatArray, Problem
 from tesa.specialize.cache import Cache
-from tesa.specialize.decide import Option, candidates, decide, describe, make_part, predict
+from tesa.specialize.decide import Option, candidates, decide, dense_keys, describe, make_part, predict
 from tesa.specialize.objects import BuildFailure, build_objects, symbol_of, versions
 from tesa.specialize.shortlist import shortlist
 from tesa.target import Target, host_cpu, runs_here
@@ -102,7 +102,7 @@ def choose(
             predicted = predict(found, layer.problem, layer.weight, target)
             if options is None:
                 found = shortlist(found, predicted, layer.problem, layer.weight)
-            works[key] = _Work(layer, task, list(found), predicted)
+            works[key] = _Work(layer, task, list(found), predicted, dense_keys(found, layer.weight))
         mine.append(works[key])
     pool = shared_pool(jobs or usable_cpus())
     home = _lasting_folder() if folder is None else folder
@@ -125,6 +125,7 @@ class _Work:
     task: Task
     options: list[Option]
     predicted: dict[str, float]
+    dense: frozenset[str]
     records: dict[str, Record] = field(default_factory=dict)
     checked: set[str] = field(default_factory=set)
     built: dict[str, Built] = field(default_factory=dict)
@@ -170,7 +171,9 @@ class _Chooser:
         missing = [option for option in work.options if config_key(*option) not in work.records]
         if not missing or not self.measure:
             return []
-        best = decide(work.options, work.records, work.predicted) if len(missing) < len(work.options) else None
+        best = (
+            decide(work.options, work.records, work.predicted, work.dense) if len(missing) < len(work.options) else None
+        )
         known = [(best.schedule, best.config)] if best and best.reason.startswith("measured") else []
         return known + missing
 
@@ -239,7 +242,7 @@ class _Chooser:
             pending = again
 
     def _best(self, work: _Work) -> Option:
-        decision = decide(work.options, work.records, work.predicted)
+        decision = decide(work.options, work.records, work.predicted, work.dense)
         if decision is None:
             keyed = [(option, work.records[config_key(*option)].error) for option in work.options]
             rows = [f"{name} {dict(config)}: {error}" for (name, config), error in keyed]
@@ -250,7 +253,7 @@ class _Chooser:
         return decision.schedule, decision.config
 
     def _kernel(self, work: _Work, option: Option) -> ChosenKernel:
-        decision = decide(work.options, work.records, work.predicted)
+        decision = decide(work.options, work.records, work.predicted, work.dense)
         assert decision is not None  # _best found one, and it did not fail
         if not self.runs and decision.reason.startswith("estimated"):
             decision = replace(decision, reason=f"{decision.reason} (this machine cannot run {self.target.name})")

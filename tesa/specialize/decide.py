@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -12,7 +12,7 @@ import numpy as np
 from tesa.errors import UnsupportedError, UsageError
 from tesa.pattern import classify, digest
 from tesa.plan import Candidate, Part
-from tesa.schedules.registry import Schedule, schedules
+from tesa.schedules.registry import Schedule, find, schedules
 from tesa.schedules.types import Config, FloatArray, Problem
 from tesa.target import Target
 from tesa.tune.log import Record, config_key
@@ -38,7 +38,8 @@ def candidates(
 ) -> list[Option]:
     """Every family that applies with every configuration worth trying: dense first, and of each the default first.
 
-    weight is (m, k). forms: names of the families to try, by default all.
+    weight is (m, k). forms: names of the families to try, by default all; "dense" also stands for the configurations of
+    the others that compute with the zeros.
 
     Raises UsageError for an unknown form, UnsupportedError if none applies.
     """
@@ -49,13 +50,16 @@ def candidates(
             near = get_close_matches(name, families, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             raise UsageError(f"unknown form {name!r}; {hint}there are {', '.join(families)}")
-    ordered = sorted(names, key=lambda name: name != "dense")  # stable: the rest in the order of registration
+    ordered = sorted(families, key=lambda name: name != "dense")  # stable: the rest in the order of registration
     found: list[Option] = []
     for name in ordered:
-        found += [(name, config) for config in families[name].space(problem, weight, target.isa)]
+        if name in names or "dense" in names:
+            options = [(name, config) for config in families[name].space(problem, weight, target.isa)]
+            dense = dense_keys(options, weight)
+            found += [option for option in options if name in names or config_key(*option) in dense]
     if not found:
         raise UnsupportedError(
-            f"no kernel form applies to {describe(problem)} on {target.name}; tried {', '.join(ordered)}"
+            f"no kernel form applies to {describe(problem)} on {target.name}; tried {', '.join(names)}"
             + ("" if forms is None else ", give others in forms or leave it out")
         )
     return found
@@ -70,10 +74,25 @@ def predict(options: Sequence[Option], problem: Problem, weight: FloatArray, tar
     }
 
 
-def decide(options: Sequence[Option], records: Mapping[str, Record], predicted: Mapping[str, float]) -> Decision | None:
+def dense_keys(options: Sequence[Option], weight: FloatArray) -> frozenset[str]:
+    """The options, by config_key, that compute with the zeros of the weight: its dense self."""
+    found = set()
+    for name, config in options:
+        test = find(name).dense
+        if test is not None and test(weight, config):
+            found.add(config_key(name, config))
+    return frozenset(found)
+
+
+def decide(
+    options: Sequence[Option],
+    records: Mapping[str, Record],
+    predicted: Mapping[str, float],
+    dense: Collection[str] = (),
+) -> Decision | None:
     """The fastest option by the records, by config_key; by prediction where no option has a time. None if all failed.
 
-    A sparse form has to be faster than the dense one by GAIN, or dense it is.
+    dense: the options that are the layer's dense self. A sparse one has to be faster than the best of them by GAIN.
     """
     keyed = {config_key(*option): option for option in options}
     times = {key: records[key].median_ms for key in keyed if key in records and records[key].ok}
@@ -84,15 +103,18 @@ def decide(options: Sequence[Option], records: Mapping[str, Record], predicted: 
         known = {key: predicted[key] for key in keyed if key not in failed}
     if not known:
         return None
-    best: dict[str, str] = {}  # of each family
+    best: dict[str, str] = {}  # of each family, and of its dense configurations
     for key, time in known.items():
         name = keyed[key][0]
+        if key in dense and name != "dense":
+            name = f"dense {name}"
         if name not in best or time < known[best[name]]:
             best[name] = key
     ranking = sorted(best, key=lambda name: known[best[name]])
     winner = ranking[0]
-    if "dense" in best and winner != "dense" and known[best[winner]] > (1 - GAIN) * known[best["dense"]]:
-        winner = "dense"
+    rival = next((name for name in ranking if best[name] in dense), winner)
+    if known[best[winner]] > (1 - GAIN) * known[best[rival]]:
+        winner = rival
     text = ", ".join(f"{name} {_ms(known[best[name]])}" for name in ranking)
     if winner != ranking[0]:
         text += f": {ranking[0]} gains less than {GAIN:.0%}"
@@ -107,13 +129,14 @@ def make_part(
     weight: FloatArray,
 ) -> Part:
     """The decision as the plan keeps it, with all that competed."""
+    dense = dense_keys(options, weight)
     rows = []
     for name, config in options:
         key = config_key(name, config)
         record = records.get(key)
         measured = record.median_ms if record is not None and record.ok else None
         note = record.error if record is not None and not record.ok else "" if record is not None else "not measured"
-        rows.append(Candidate(name, dict(config), predicted[key], measured, note))
+        rows.append(Candidate(name, dict(config), predicted[key], measured, note, key in dense))
     return Part(
         pattern=str(classify(weight)),
         bits=32,

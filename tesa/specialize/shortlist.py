@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from tesa.schedules.registry import find
 from tesa.schedules.types import FloatArray, Problem
-from tesa.specialize.decide import Option
+from tesa.specialize.decide import Option, dense_keys
 from tesa.tune.log import config_key
 
 KEEP = 3
@@ -24,6 +24,8 @@ def shortlist(
     options: Sequence[Option], predicted: Mapping[str, float], problem: Problem, weight: FloatArray
 ) -> list[Option]:
     """The options to measure, in their order. predicted: estimated milliseconds by config_key.
+
+    The layer's dense self is always among them.
 
     Of the families of straight-line code, those that fit into INSTRUCTIONS, the quickest to compile first; where
     nothing else applies, or was asked for, the quickest whatever it takes.
@@ -41,6 +43,9 @@ def shortlist(
             if cost <= room:
                 room -= cost
                 keep.add(config_key(name, config))
+    dense = dense_keys(options, weight)
+    if dense:
+        keep.add(min(sorted(dense), key=lambda key: predicted[key]))
     if not keep and options:
         sizes = {config_key(*option): _size(option, problem, weight) for option in options}
         keep.add(min(sizes, key=lambda key: sizes[key]))

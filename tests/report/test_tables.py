@@ -39,8 +39,8 @@ def part(*candidates: Candidate, chosen: int = 0) -> Part:
 
 
 INDEXED = Candidate("indexed", {"rows": 4, "tile": 64}, predicted_ms=0.4, measured_ms=0.5)
-DENSE = Candidate("dense", {"rows": 8}, predicted_ms=1.0, measured_ms=1.5)
-DENSE_SLOW = Candidate("dense", {"rows": 2}, predicted_ms=0.9, measured_ms=2.0)
+DENSE = Candidate("dense", {"rows": 8}, predicted_ms=1.0, measured_ms=1.5, dense=True)
+DENSE_SLOW = Candidate("dense", {"rows": 2}, predicted_ms=0.9, measured_ms=2.0, dense=True)
 TOO_BIG = Candidate("unrolled", {"rows": 16}, predicted_ms=0.3, note="90000 non-zeros are over the budget")
 
 LAYER = LayerPlan(
@@ -57,7 +57,7 @@ def test_times_compare_measured_with_measured() -> None:
 
 
 def test_estimates_are_used_where_nothing_was_measured() -> None:
-    fast, slow = Candidate("indexed", predicted_ms=1.0), Candidate("dense", predicted_ms=4.0, measured_ms=0.1)
+    fast, slow = Candidate("indexed", predicted_ms=1.0), Candidate("dense", predicted_ms=4.0, measured_ms=0.1, dense=True)
     times = layer_times(LayerPlan("a", "linear", "sparse", (1, 1, 1), parts=(part(fast, slow),)))
     assert (times.chosen_ms, times.dense_ms, times.measured) == (1.0, 4.0, False)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import tesa.schedules.cpu  # noqa: F401  (registers its families now, not into the test's registry)
@@ -14,7 +15,7 @@ from tesa.errors import CheckFailed, UnsupportedError, UsageError
 from tesa.progress import Event
 from tesa.schedules import registry
 from tesa.schedules.registry import Schedule
-from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
+from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem, Window
 from tesa.specialize.choose import LayerTask, candidates, choose
 from tesa.specialize.decide import decide
 from tesa.tune.log import Log, Record, Task, config_key
@@ -38,7 +39,7 @@ def family(name: str, emit: Emit, configs: list[Config], estimates: list[float])
     def space(problem: Problem, weight: FloatArray, isa: Isa) -> list[Config]:
         return configs if problem.op == "linear" else []
 
-    return Schedule(name, "x86", name, space, estimate, full)
+    return Schedule(name, "x86", name, space, estimate, full, dense=lambda weight, config: name == "dense")
 
 
 def loop(problem: Problem, weight: FloatArray, symbol: str, config: Config) -> Code:
@@ -178,7 +179,7 @@ def test_a_sparse_form_must_gain_more_than_noise(dense: float, sparse: float, wi
     options: list[tuple[str, Config]] = [("dense", {"a": 1}), ("sparse", {"b": 1}), ("sparse", {"b": 2})]
     times = [dense, 2.0, sparse]
     known = {config_key(*o): record(*o, time) for o, time in zip(options, times, strict=True)}
-    decision = decide(options, known, {})
+    decision = decide(options, known, {}, {config_key(*options[0])})
     assert decision is not None
     assert (decision.schedule, decision.reason) == (winner, reason)
 
@@ -188,3 +189,22 @@ def test_the_real_families(tmp_path: Path) -> None:
     (kernel,) = choose([LayerTask("a", problem, toy.weight(problem, density=0.2))], toy.TARGET, log=tmp_path)
     assert {row.schedule for row in kernel.part.candidates} >= {"dense", "block", "indexed"}
     assert {row.note for row in kernel.part.candidates} == {""}
+
+
+def test_dense_is_a_configuration_of_every_family() -> None:
+    """The dense self of a depthwise layer, and of a matrix times a vector, computes with the zeros too."""
+    window = Window(6, 6, (3, 3), padding=(1, 1, 1, 1))
+    taps = np.tile(np.eye(3, dtype=np.float32).reshape(1, 9), (8, 1))
+    depthwise = Problem("depthwise", 8, 9, 36, (1, 8, 6, 6), (1, 8, 6, 6), window=window)
+    sparse = np.zeros((32, 16), np.float32)
+    sparse[:, 3] = 1
+    product = Problem("linear", 32, 16, 1, (1, 16), (1, 32))
+    for problem, weight, family_name in ((depthwise, taps, "depthwise"), (product, sparse, "vector")):
+        every = [option for option in candidates(problem, weight, toy.TARGET) if option[0] == family_name]
+        dense = candidates(problem, weight, toy.TARGET, ["dense"])
+        own = [option for option in dense if option[0] == family_name]
+        assert 0 < len(own) < len(every)
+        (kernel,) = choose([LayerTask("a", problem, weight)], toy.TARGET, measure=False)
+        rows = [row for row in kernel.part.candidates if row.schedule == family_name]
+        assert {row.dense for row in rows} == {True, False}
+        assert not next(row for row in rows if dict(row.config) == dict(kernel.part.config)).dense

@@ -1,10 +1,17 @@
 #!/usr/bin/env bash
-# Installs what tesa needs beside Python: a C++ compiler, which links every compiled model. Does nothing where
+# Installs what tesa needs beside Python: g++, gcc or clang, which links every compiled model. Does nothing where
 # everything is there, so it may run again at any time.
 set -euo pipefail
 
 packages=()
-command -v g++ >/dev/null || packages+=(g++)
+has_compiler() {
+    local name
+    for name in "${CXX:-}" g++ gcc clang++ clang; do
+        if [ -n "$name" ] && command -v "$name" >/dev/null; then return 0; fi
+    done
+    return 1
+}
+has_compiler || packages+=(g++)
 command -v make >/dev/null || packages+=(make)
 "${PYTHON:-python3}" -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
 

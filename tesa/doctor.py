@@ -17,6 +17,7 @@ from ctypes.util import find_library
 from dataclasses import dataclass
 from pathlib import Path
 
+from tesa.errors import TesaError
 from tesa.files import cache_dir
 from tesa.hostinfo import Cpu, read_cpu
 from tesa.selftest import STEPS
@@ -25,6 +26,9 @@ OK, FAILED, MISSING, INFO = "ok", "failed", "missing", "info"
 
 _OPTIONAL = {"onnxruntime": "bench", "matplotlib": "plot"}
 _SELF_TEST = (sys.executable, "-m", "tesa.selftest")
+_GET_COMPILER = "apt-get install g++ (or gcc, or clang)"
+_HERE = "x86, this machine"
+_ELSEWHERE = "name another CPU to compile for, as in x86:haswell, and run the model there"
 _BITCODE = ("/opt/rocm/amdgcn/bitcode", "/usr/lib/x86_64-linux-gnu/amdgcn/bitcode")
 
 
@@ -58,8 +62,13 @@ class Diagnosis:
 def examine() -> Diagnosis:
     """Look at everything. Takes a few seconds: a kernel is built and run in a child process."""
     cpu = read_cpu()
-    checks = [*versions(), *self_test(), *_cpu_checks(cpu), *_tools(), *target_checks(cpu), cache_check(cache_dir())]
-    return Diagnosis(tuple(checks), cpu)
+    tested = list(self_test())
+    targets = list(target_checks(cpu))
+    old = any(check.name == _HERE for check in targets)
+    if not old and all(check.status == OK for check in tested):  # else the import of TVM may end this process
+        targets[1:1] = host_check()
+    checks = (*versions(), *tested, *_cpu_checks(cpu), *_tools(), *targets, cache_check(cache_dir()))
+    return Diagnosis(checks, cpu)
 
 
 def versions() -> Iterator[Check]:
@@ -127,7 +136,7 @@ def _self_test_hint(line: dict[str, object]) -> str:
     if line["ok"]:
         return ""
     if not _compilers():
-        return "install a C++ compiler: apt-get install g++"
+        return f"install a compiler: {_GET_COMPILER}"
     return "install the pair that tesa pins: " + " ".join(f"{name}=={pin}" for name, pin in _pins())
 
 
@@ -139,27 +148,43 @@ def _cpu_checks(cpu: Cpu) -> Iterator[Check]:
 
 
 def _compilers() -> list[str]:
-    """The C++ compilers that can link a library, in the order in which TVM looks for them."""
-    names = (os.environ.get("CXX", ""), "g++", "gcc", "clang++", "clang", "c++")
-    return [path for name in names if name and (path := shutil.which(name))]
+    """The compilers that can link a library, in the order in which TVM looks for them: $CXX or $CC decides alone."""
+    named = os.environ.get("CXX") or os.environ.get("CC")
+    names = (named,) if named else ("g++", "gcc", "clang++", "clang", "c++", "cc")
+    return [path for name in names if (path := shutil.which(name))]
 
 
 def _tools() -> Iterator[Check]:
     found = _compilers()
+    named = next((name for name in ("CXX", "CC") if os.environ.get(name)), "")
     if found:
-        yield Check("tools", "C++ compiler", OK, found[0])
+        yield Check("tools", "compiler", OK, found[0])
+    elif named:
+        text = f"{os.environ[named]}, which ${named} names, is not there"
+        yield Check("tools", "compiler", FAILED, text, f"unset ${named}, or let it name g++, gcc or clang")
     else:
-        yield Check("tools", "C++ compiler", FAILED, "none found", "it links every compiled model: apt-get install g++")
+        yield Check("tools", "compiler", FAILED, "none found", f"it links every compiled model: {_GET_COMPILER}")
 
 
 def target_checks(cpu: Cpu) -> Iterator[Check]:
     """What each target needs on this machine. Only x86 can be compiled for in this version."""
-    yield _target("x86", {"a C++ compiler": bool(_compilers())}, "apt-get install g++", "ready")
+    yield _target("x86", {"a compiler": bool(_compilers())}, _GET_COMPILER, "ready")
     if cpu.arch == "x86_64" and cpu.features and not {"avx2", "fma"} <= set(cpu.features):
-        hint = "name another CPU to compile for, as in x86:haswell, and run the model there"
-        yield Check("targets", "x86, this machine", MISSING, "its CPU lacks AVX2 or FMA", hint)
+        yield Check("targets", _HERE, MISSING, "its CPU lacks AVX2 or FMA", _ELSEWHERE)
     for name, (tools, hint) in _later_targets().items():
         yield _target(name, tools, hint, f"has {', '.join(tools)}", "; tesa cannot compile for it yet")
+
+
+def host_check() -> Iterator[Check]:
+    """Which target "x86" is on this machine, and what a virtual machine or the system hides of its CPU."""
+    from tesa.target import host_note, parse_target
+
+    try:
+        target = parse_target("x86")
+    except TesaError as error:
+        yield Check("targets", _HERE, MISSING, str(error), _ELSEWHERE)
+    else:
+        yield Check("targets", _HERE, INFO, f"{host_note()}: {target.name}, {target.isa.name}")
 
 
 def _later_targets() -> dict[str, tuple[dict[str, bool], str]]:

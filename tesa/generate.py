@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ import tvm
 import tvm_ffi
 
 import tesa
+from tesa.errors import UsageError
+from tesa.files import write_text
 from tesa.frontend import ImportedModel
 from tesa.lower import Binding, Known, Lowered, WeightLayer, bind, lower, schedule_rest
 from tesa.plan import LayerPlan, Plan
@@ -54,14 +57,23 @@ class Dump:
     """Writes modules as text into a folder, if there is one."""
 
     def __init__(self, folder: Path | None) -> None:
+        """Make the folder and try it out. UsageError, before any work, if nothing can be written there."""
         self.folder = folder
-        if folder is not None:
+        if folder is None:
+            return
+        try:
             folder.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=folder) as file:
+                file.write(b"0")
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UsageError(f"cannot dump into {folder}: a file is in the way; give another folder") from error
+        except OSError as error:
+            raise UsageError(f"cannot dump into {folder}: {error.strerror or error}; give another folder") from error
 
     def module(self, name: str, mod: Any) -> None:
-        """Write a module as NAME.py. Weights are left out."""
+        """Write a module as NAME.py, whole or not at all. Weights are left out. UsageError as tesa.files has it."""
         if self.folder is not None:
-            (self.folder / f"{name}.py").write_text(mod.script(show_meta=False))
+            write_text(self.folder / f"{name}.py", mod.script(show_meta=False))
 
 
 def generate(
@@ -93,7 +105,7 @@ def generate(
     }
     mod = schedule_rest(bind(lowered.mod, bindings), target, choice.target.isa, choice.threads)
     dump.module("4-scheduled", mod)
-    plan = Plan(choice.target.name, choice.threads, _layers(mod, lowered, kernels, tasks, imported.tensors))
+    plan = Plan(choice.target.name, choice.threads, _layers(mod, lowered, kernels, tasks, attributed))
     executable = tvm.compile(mod, target=target)
     objects = dict.fromkeys(path for kernel in kernels for path in kernel.objects)
     progress(Event("build", 1, 1))
@@ -134,12 +146,12 @@ def _layers(
     lowered: Lowered,
     kernels: Sequence[ChosenKernel],
     tasks: Sequence[LayerTask],
-    tensors: Mapping[str, str],
+    attributed: TesaModel,
 ) -> tuple[LayerPlan, ...]:
     """A row for every call that the compiled function makes, in running order."""
     waiting: dict[str, list[LayerPlan]] = {}
     for layer, kernel, task in zip(lowered.layers, kernels, tasks, strict=True):
-        waiting.setdefault(kernel.symbol, []).append(_weight_layer(layer, kernel, task, tensors))
+        waiting.setdefault(kernel.symbol, []).append(_weight_layer(layer, kernel, task, attributed))
     rows: list[LayerPlan] = []
     for block in mod["main"].body.blocks:
         for binding in block.bindings:
@@ -151,8 +163,10 @@ def _layers(
     return tuple(rows)
 
 
-def _weight_layer(layer: WeightLayer, kernel: ChosenKernel, task: LayerTask, tensors: Mapping[str, str]) -> LayerPlan:
+def _weight_layer(layer: WeightLayer, kernel: ChosenKernel, task: LayerTask, attributed: TesaModel) -> LayerPlan:
     problem = layer.problem
+    dead = attributed.tesa[layer.result].dead
+    any_dead = dead.any(axis=tuple(axis for axis in range(dead.ndim) if axis != layer.axis))
     return LayerPlan(
         layer=layer.name,
         op=problem.op,
@@ -162,9 +176,10 @@ def _weight_layer(layer: WeightLayer, kernel: ChosenKernel, task: LayerTask, ten
         epilogue=_epilogue(layer),
         parts=(kernel.part,),
         facts=task.facts,
-        tensor=tensors.get(layer.result, ""),
+        tensor=attributed.imported.tensors.get(layer.result, ""),
         symbol=kernel.symbol,
         layout=layer.layout,
+        dead=tuple(int(i) for i in np.flatnonzero(np.broadcast_to(any_dead, problem.m))),
     )
 
 

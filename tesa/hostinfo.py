@@ -1,4 +1,4 @@
-"""What machine this is: CPU, its features and caches. Only for reports: nothing of it enters a compiled artefact."""
+"""What machine this is: CPU, its features and caches. It enters a compiled artefact only where the target is "x86"."""
 
 from __future__ import annotations
 
@@ -41,10 +41,20 @@ def read_cpu(proc: Path = Path("/proc/cpuinfo"), sys: Path = Path("/sys/devices/
     True
     """
     facts = _cpuinfo(proc)
-    present = set((facts.get("flags") or facts.get("Features") or "").split())
+    present = cpu_flags(proc)
     model = facts.get("model name") or platform.processor() or "unknown"
     features = tuple(name for name in _FEATURES if name in present)
     return Cpu(model, platform.machine(), usable_cpus(), features, _caches(sys))
+
+
+def cpu_flags(proc: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+    """Every instruction set that the CPU and the system let programs use, by Linux's names; empty where none is told.
+
+    >>> cpu_flags(Path("/nowhere"))
+    frozenset()
+    """
+    facts = _cpuinfo(proc)
+    return frozenset((facts.get("flags") or facts.get("Features") or "").split())
 
 
 def usable_cpus() -> int:

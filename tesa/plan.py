@@ -48,7 +48,8 @@ class LayerPlan:
     kind: "sparse" (a weight layer with generated kernels), "operator" (a scheduled operator without a sparse weight)
     or "layout" (an explicit change of layout). shape is (m, k, n) for a weight layer. facts are TeSA facts as text.
     tensor names the value of the source model that it computes ("" where no single one corresponds), symbol the
-    function in the library, layout the logical axis that each stored axis of the result holds.
+    function in the library, layout the logical axis that each stored axis of the result holds. dead: the output
+    features of the result that have an element on which no output of the model depends; compiling may change these.
     """
 
     layer: str
@@ -63,6 +64,7 @@ class LayerPlan:
     tensor: str = ""
     symbol: str = ""
     layout: tuple[int, ...] = ()
+    dead: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class Plan:
 def _layer(row: Mapping[str, Any]) -> LayerPlan:
     parts = tuple(_part(part) for part in row["parts"])
     tuples = {name: tuple(row[name]) for name in ("shape", "facts", "layout")}
+    tuples["dead"] = tuple(row.get("dead", ()))
     return LayerPlan(**{**row, **tuples, "parts": parts})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,9 @@ from tesa.specialize.package import ENTRY, package
 from tesa.target import Target, parse_target, runs_here
 from tesa.tune.log import Log
 from tesa.tune.timing import Timing
+
+_SHOWN = 24
+"""Configurations that an error message lists."""
 
 
 def kernel(
@@ -57,7 +60,8 @@ def kernel(
 
     epilogue: None, or what follows the sum, joined by "+": "bias", "residual", and one of relu, relu6, gelu, silu,
     sigmoid, tanh, hardswish; bias: m numbers. target: see tesa.target.parse_target, by default this machine. form: the
-    name of the kernel family to take, or of those that compete; config: one configuration of the one form. threads:
+    name of the kernel family to take, or of those that compete; config: one configuration of the one form, out of
+    those that it offers for this weight. threads:
     how many run the kernel. measure=False chooses by estimate. log: folder of measured records, read and added to.
 
     Raises UsageError for a weight or option that makes no sense, UnsupportedError for what tesa cannot do yet.
@@ -78,7 +82,7 @@ def kernel(
     )  # fmt: skip
     where = parse_target(target)
     matrix = array.reshape(problem.m, problem.k)
-    forms = [form] if isinstance(form, str) else form
+    forms = _forms(form)
     options = None if config is None else _one_option(problem, matrix, where, forms, config)
     task = LayerTask("kernel", problem, matrix)
     with tempfile.TemporaryDirectory(prefix="tesa-") as name:
@@ -93,7 +97,7 @@ class Kernel:
 
     >>> k = kernel(np.eye(4), n=16, epilogue="relu", form="dense", measure=False)
     >>> k  # doctest: +ELLIPSIS
-    Kernel(linear 4x4x16, group 4, 75% zeros, relu, x86:..., dense)
+    Kernel(linear 4x4x16, group 4, 75% zeros, relu, ..., dense)
     """
 
     def __init__(
@@ -167,9 +171,14 @@ class Kernel:
         return time_one(self._library, ENTRY, (*tensors, tvm.runtime.empty(self._y_shape, "float32")), budget_ms)
 
     def show(self, kind: str = "tir") -> str:
-        """The generated code as text: "tir", "llvm" or "asm", the main function and then every panel it calls."""
-        from tesa.specialize.source import source
+        """The generated code as text: "tir", "llvm" or "asm", the main function and then every panel it calls.
 
+        Raises UsageError for another kind.
+        """
+        from tesa.specialize.source import KINDS, source
+
+        if not isinstance(kind, str):
+            raise UsageError(f"cannot show {kind!r}; expected {', '.join(repr(name) for name in KINDS)}")
         return source(self._code, self.target, kind)
 
     def save(self, path: str | Path) -> Path:
@@ -271,17 +280,39 @@ class Kernel:
         }
 
 
+def _forms(form: str | Sequence[str] | None) -> list[str] | None:
+    """The names of the families that compete; None means all."""
+    if form is None:
+        return None
+    names = [form] if isinstance(form, str) else list(form) if isinstance(form, list | tuple) else []
+    if not names or not all(isinstance(name, str) for name in names):
+        raise UsageError(
+            f"form is the name of a kernel family, or a list of one or more, got {form!r}; leave it out to let all "
+            "compete (`tesa list schedules` shows them)"
+        )
+    return names
+
+
 def _one_option(
     problem: Problem, weight: FloatArray, target: Target, forms: Sequence[str] | None, config: Config
 ) -> list[Option]:
-    """The one candidate that form and config name. UsageError if the configuration is none of the family's."""
+    """The one candidate that form and config name. UsageError if the family does not offer the configuration."""
     if forms is None or len(forms) != 1:
         raise UsageError("config belongs to one form: give form as well")
-    offered = candidates(problem, weight, target, forms)
-    keys = set(offered[0][1])
+    offered = [dict(option[1]) for option in candidates(problem, weight, target, forms)]
+    if not isinstance(config, Mapping):
+        raise UsageError(f"config of {forms[0]} is a dictionary such as {offered[0]}, not {type(config).__name__}")
     for name in config:
-        known(name, sorted(keys), f"parameter of {forms[0]}")
-    if set(config) != keys:
-        raise UsageError(f"config of {forms[0]}: {', '.join(sorted(keys - set(config)))} missing; its default is "
-                         f"{dict(offered[0][1])}")  # fmt: skip
+        known(name, sorted(offered[0]), f"parameter of {forms[0]}")
+    lacking = sorted(set(offered[0]) - set(config))
+    if lacking:
+        raise UsageError(f"config of {forms[0]}: {', '.join(lacking)} missing; {_offer(offered)}")
+    if dict(config) not in offered or any(isinstance(value, bool) for value in config.values()):
+        raise UsageError(f"config of {forms[0]}: {dict(config)} is not one for this weight and target; "
+                         f"{_offer(offered)}")  # fmt: skip
     return [(forms[0], {name: int(value) for name, value in config.items()})]
+
+
+def _offer(offered: Sequence[Config]) -> str:
+    more = f" and {len(offered) - _SHOWN} more" if len(offered) > _SHOWN else ""
+    return f"valid are {', '.join(str(dict(one)) for one in offered[:_SHOWN])}{more}"

@@ -8,13 +8,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cache
 from typing import Any
 
+from tesa import llvm
 from tesa.errors import UnsupportedError, UsageError
+from tesa.llvm import TRIPLE
 from tesa.schedules.types import Isa
-
-TRIPLE = "x86_64-linux-gnu"
 
 _KIB = 1024
 
@@ -47,11 +46,6 @@ _ALIASES = {
     "amdgcn": "rocm",
 }  # fmt: skip
 _OTHER_KINDS = ("c", "hexagon", "metal", "opencl", "trn", "vulkan", "webgpu")
-# LLVM's feature names that stand for instructions; the others are hints about speed, such as prefer-256-bit.
-_INSTRUCTIONS = (
-    "adx", "aes", "amx", "avx", "bmi", "f16c", "fma", "gfni", "lzcnt", "movbe", "pclmul", "popcnt", "sha", "sse",
-    "ssse", "vaes", "vpclmulqdq", "xop",
-)  # fmt: skip
 _KEYS = ("kind", "mtriple", "mcpu", "mattr")
 _IGNORED = ("tag", "keys", "host")  # TVM prints these for every target; they change no code of a CPU
 
@@ -89,7 +83,8 @@ class TargetInfo:
 
 
 def parse_target(text: str | Mapping[str, Any] | Target | None) -> Target:
-    """The target that a user's text means. None is "x86": the CPU that this runs on.
+    """The target that a user's text means. None is "x86": the CPU that this runs on, without the instructions that a
+    virtual machine or the system's settings hide.
 
     text: a short name ("x86", "x86:cascadelake"), TVM's JSON or dictionary ({"kind": "llvm", "mcpu": "haswell"}), or
     the classic string ("llvm -mtriple=x86_64-linux-gnu -mcpu=haswell -mattr=+avx512f,+avx512vl").
@@ -120,7 +115,7 @@ def parse_target(text: str | Mapping[str, Any] | Target | None) -> Target:
 
 def host_cpu() -> str:
     """LLVM's name of this machine's CPU, such as "znver4"; "generic" where LLVM does not know it."""
-    return _host_cpu()
+    return llvm.host_cpu()
 
 
 def runs_here(target: Target) -> bool:
@@ -131,18 +126,24 @@ def runs_here(target: Target) -> bool:
     """
     if not _host_is_x86():
         return False
-    wanted = _with_features(_cpu_features(target.triple, target.cpu), target.features)
-    return {name for name in wanted if name.startswith(_INSTRUCTIONS)} <= _cpu_features(TRIPLE, _host_cpu())
+    return llvm.instructions(target.triple, target.cpu, target.features) <= llvm.host_features()
+
+
+def host_note() -> str:
+    """This machine's CPU in words: LLVM's name, and what of it programs may not use."""
+    hidden = llvm.hidden_features()
+    without = f" without {', '.join(hidden)}, which the system hides" if hidden else ""
+    return ("one that LLVM does not know" if host_cpu() == "generic" else host_cpu()) + without
 
 
 def target_names() -> tuple[str, ...]:
     """Every short name that can be compiled for: "x86", then "x86:CPU" for each x86 CPU with AVX2 and FMA."""
-    return ("x86", *(f"x86:{cpu}" for cpu in _cpus(TRIPLE) if _isa_name(_cpu_features(TRIPLE, cpu))))
+    return ("x86", *(f"x86:{cpu}" for cpu in llvm.cpus(TRIPLE) if _isa_name(llvm.features(TRIPLE, cpu))))
 
 
 def list_targets() -> tuple[TargetInfo, ...]:
     """What `tesa list targets` prints: the usable names with their instruction set, then the ones to come."""
-    note = f"this machine's CPU: {_host_cpu()}" if _host_is_x86() else "the host is not x86-64"
+    note = f"this machine's CPU: {host_note()}" if _host_is_x86() else "the host is not x86-64"
     rows = [TargetInfo("x86", _host_is_x86(), note)]
     for name in target_names()[1:]:
         isa = parse_target(name).isa
@@ -157,7 +158,7 @@ def _from_short(text: str) -> Target:
     if arch in _LATER:
         raise _later(text, arch)
     if arch not in _X86:
-        known = ["x86", *_LATER, *(f"x86:{name}" for name in _cpus(TRIPLE))]
+        known = ["x86", *_LATER, *(f"x86:{name}" for name in llvm.cpus(TRIPLE))]
         bare = {name.removeprefix("x86:"): name for name in known}
         near = [bare[name] for name in get_close_matches(text, bare, n=3)] or get_close_matches(text, known, n=3)
         raise UsageError(f"unknown target {text!r}; {_nearest(near)}known are x86, x86:CPU and TVM's own forms "
@@ -167,7 +168,20 @@ def _from_short(text: str) -> Target:
     if not _host_is_x86():
         raise UsageError(f"target {text!r} is the CPU of this machine, and that is {platform.machine()}, not x86-64; "
                          "name the CPU to compile for, as in x86:haswell")  # fmt: skip
-    return _x86(_host_cpu(), (), TRIPLE, text)
+    return _host(text)
+
+
+def _host(text: str) -> Target:
+    """The target "x86". A CPU that LLVM does not know is taken for the newest general one that it covers."""
+    cpu = llvm.host_cpu()
+    if cpu == "generic":
+        general = ("x86-64-v4", "x86-64-v3")
+        fits = [name for name in general if llvm.instructions(TRIPLE, name) <= llvm.host_features()]
+        if not fits:
+            raise UsageError(f"target {text!r} is the CPU of this machine, which LLVM does not know; name one whose "
+                             "instructions it has, as in x86:haswell")  # fmt: skip
+        return _x86(fits[0], (), TRIPLE, text)
+    return _x86(cpu, tuple(f"-{name}" for name in llvm.hidden_features()), TRIPLE, text)
 
 
 def _from_json(text: str) -> Target:
@@ -222,16 +236,22 @@ def _features(mattr: object, text: str) -> tuple[str, ...]:
     for item in mattr:
         if not re.fullmatch(r"[+-][\w.-]+", str(item)):
             raise UsageError(f"target {text}: {item!r} in mattr is not of the form +feature or -feature")
-    return tuple(sorted({str(item) for item in mattr}))
+    features = tuple(sorted({str(item) for item in mattr}))
+    for item in features:
+        if item[1:] not in llvm.known_features():
+            near = get_close_matches(item[1:].lower(), sorted(llvm.known_features()), n=3)
+            raise UsageError(f"target {text}: no x86 CPU has a feature {item[1:]!r}; "
+                             f"{_nearest(near)}features are LLVM's, such as avx512vl")  # fmt: skip
+    return features
 
 
 def _x86(cpu: str, extra: tuple[str, ...], triple: str, text: str) -> Target:
-    names = _cpus(triple)
+    names = llvm.cpus(triple)
     if cpu not in names:
         lowered = cpu.lower().replace("_", "-")
-        near = get_close_matches(lowered, names, n=3, cutoff=0.5)
+        near = get_close_matches(lowered, names, n=3)
         raise UsageError(f"target {text}: LLVM knows no x86 CPU {cpu!r}; {_nearest(near)}see `tesa list targets`")
-    isa = _isa_name(_with_features(_cpu_features(triple, cpu), extra))
+    isa = _isa_name(llvm.features(triple, cpu, extra))
     if not isa:
         raise UnsupportedError(f"target {text}: {cpu} has no AVX2 with FMA, which all of tesa's x86 kernels need; "
                                "the oldest CPU they run on is x86:haswell")  # fmt: skip
@@ -244,19 +264,7 @@ def _x86(cpu: str, extra: tuple[str, ...], triple: str, text: str) -> Target:
     return Target(name, "x86", cpu, Isa(isa, lanes, registers, l1 * _KIB, l2 * _KIB), extra, triple)
 
 
-def _with_features(features: frozenset[str], extra: tuple[str, ...]) -> set[str]:
-    """LLVM's implications between the few features that decide on a kernel: avx512f brings avx2 and fma with it."""
-    found = set(features)
-    for item in extra:
-        if item[0] == "+":
-            found |= {item[1:], "avx2", "fma"} if item[1:].startswith("avx512") else {item[1:]}
-    for item in extra:
-        if item[0] == "-":
-            found.discard(item[1:])
-    return found
-
-
-def _isa_name(features: frozenset[str] | set[str]) -> str:
+def _isa_name(features: frozenset[str]) -> str:
     if not {"avx2", "fma"} <= features:
         return ""
     return "avx512" if {"avx512f", "avx512vl"} <= features else "avx2"
@@ -273,27 +281,3 @@ def _later(text: str, arch: str) -> UnsupportedError:
 
 def _host_is_x86() -> bool:
     return platform.machine().lower() in ("x86_64", "amd64")
-
-
-@cache
-def _host_cpu() -> str:
-    from tvm.target import codegen
-
-    return str(codegen.llvm_get_system_cpu())
-
-
-@cache
-def _cpus(triple: str) -> tuple[str, ...]:
-    from tvm.target import Target as TvmTarget
-    from tvm.target import codegen
-
-    return tuple(str(cpu) for cpu in codegen.llvm_get_cpu_archlist(TvmTarget({"kind": "llvm", "mtriple": triple})))
-
-
-@cache
-def _cpu_features(triple: str, cpu: str) -> frozenset[str]:
-    from tvm.target import Target as TvmTarget
-    from tvm.target import codegen
-
-    target = TvmTarget({"kind": "llvm", "mtriple": triple, "mcpu": cpu})
-    return frozenset(str(feature) for feature in codegen.llvm_get_cpu_features(target))

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from tesa import doctor
-from tesa.doctor import FAILED, MISSING, OK, Check
+from tesa.doctor import FAILED, INFO, MISSING, OK, Check
 from tesa.hostinfo import Cache, read_cpu
+from tesa.llvm import TRIPLE, features
 from tesa.selftest import STEPS
+from tesa.specialize.objects import c_compiler
 
 
 def child(body: str) -> tuple[str, ...]:
@@ -88,10 +90,43 @@ def test_a_missing_extra_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_compiler_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.delenv("CC", raising=False)
     checks = doctor.examine().checks
     failed = {check.name: check.hint for check in checks if check.status == FAILED}
-    assert "apt-get install g++" in failed["C++ compiler"]
-    assert failed["build and export"] == "install a C++ compiler: apt-get install g++"
+    assert "apt-get install g++ (or gcc, or clang)" in failed["compiler"]
+    assert failed["build and export"] == "install a compiler: apt-get install g++ (or gcc, or clang)"
+
+
+@pytest.mark.parametrize("name", ["g++", "gcc", "clang", "cc"])
+def test_any_of_the_compilers_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (tmp_path / name).write_text("#!/bin/sh\n")
+    (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for variable in ("CXX", "CC"):
+        monkeypatch.delenv(variable, raising=False)
+    assert only(list(doctor._tools()), OK).found == str(tmp_path / name) == c_compiler()
+
+
+def test_a_named_compiler_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    failed = only(list(doctor._tools()), FAILED)
+    assert failed.found == "no-such-compiler, which $CXX names, is not there"
+    assert failed.hint.startswith("unset $CXX")
+
+
+def test_a_hidden_instruction_set_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tesa.target._host_is_x86", lambda: True)
+    monkeypatch.setattr("tesa.llvm.host_cpu", lambda: "cascadelake")
+    named = features(TRIPLE, "cascadelake")
+    monkeypatch.setattr("tesa.llvm.host_features", lambda: frozenset(f for f in named if "avx512" not in f))
+    (check,) = doctor.host_check()
+    assert check.status == INFO
+    assert check.found.startswith("cascadelake without avx512f, which the system hides: llvm ")
+    assert check.found.endswith("-mattr=-avx512f, avx2")
+    monkeypatch.setattr("tesa.llvm.host_cpu", lambda: "core2")
+    monkeypatch.setattr("tesa.llvm.host_features", lambda: features(TRIPLE, "core2"))
+    (check,) = doctor.host_check()
+    assert check.status == MISSING
 
 
 def test_a_cpu_without_avx2_is_told() -> None:

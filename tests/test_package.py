@@ -1,13 +1,14 @@
-"""What ships: every folder of code is listed, and tests look at the installed package where they are told to."""
+"""What ships: every folder of code is listed, the README is whole, and the package can be run."""
 
-import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-import tesa
-
 ROOT = Path(__file__).parent.parent
+DOCUMENTS = sorted(str(file.relative_to(ROOT)) for file in (*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/*.md")))
 
 
 @pytest.mark.skipif(not (ROOT / "pyproject.toml").exists(), reason="needs the sources")
@@ -21,15 +22,29 @@ def test_every_package_is_listed():
     assert listed == found
 
 
-@pytest.mark.skipif("TESA_TEST_INSTALLED" not in os.environ, reason="runs on the checkout")
-def test_the_installed_package_is_tested():
-    assert Path(tesa.__file__).is_relative_to(os.environ["TESA_TEST_INSTALLED"])
-    assert (Path(tesa.__file__).parent / "py.typed").exists()
-
-
 def test_logs_and_models_ship():
     from tesa.models import digits_path
     from tesa.tune.places import shipped
 
     assert digits_path().stat().st_size > 1_000_000
     assert list(shipped().glob("*.jsonl"))
+
+
+def test_the_package_can_be_run():
+    done = subprocess.run([sys.executable, "-m", "tesa", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("tesa ")
+    wrong = subprocess.run([sys.executable, "-m", "tesa", "no-such-verb"], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
+
+
+@pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="needs the sources")
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_in_the_documents_lead_somewhere(name):
+    links = re.findall(r"\]\(([^)\s]+)\)", (ROOT / name).read_text(encoding="utf-8"))
+    local = [link.partition("#")[0] for link in links if "://" not in link and not link.startswith(("#", "mailto:"))]
+    assert [link for link in local if not ((ROOT / name).parent / link).exists()] == []
+
+
+@pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="needs the sources")
+def test_nothing_is_left_open_in_the_readme():
+    assert "@@" not in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ import pytest
 
 from tesa.errors import UnsupportedError, UsageError
 from tesa.schedules.types import Isa
-from tesa.target import Target, list_targets, parse_target, target_names
+from tesa.target import Target, host_note, list_targets, parse_target, runs_here, target_names
 
 
 def test_short_name_of_an_avx512_cpu() -> None:
@@ -109,11 +109,90 @@ def test_malformed(text: object, message: str) -> None:
 
 def test_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tesa.target._host_is_x86", lambda: True)
-    monkeypatch.setattr("tesa.target._host_cpu", lambda: "znver4")
+    machine(monkeypatch, "znver4", "")
     assert parse_target("x86") == parse_target(None) == parse_target("x86:znver4")
     monkeypatch.setattr("tesa.target._host_is_x86", lambda: False)
     with pytest.raises(UsageError, match="name the CPU"):
         parse_target("x86")
+
+
+# What Linux tells of a Zen 4, and of the same machine where a hypervisor masks AVX-512.
+AVX2 = (
+    "sse sse2 pni ssse3 sse4_1 sse4_2 sse4a movbe popcnt abm aes pclmulqdq avx f16c fma bmi1 bmi2 avx2 adx sha_ni "
+    "vaes vpclmulqdq gfni"
+)
+AVX512 = AVX2 + (
+    " avx512f avx512dq avx512ifma avx512cd avx512bw avx512vl avx512_bf16 avx512vbmi avx512_vbmi2 avx512_vnni "
+    "avx512_bitalg avx512_vpopcntdq"
+)
+
+
+def machine(monkeypatch: pytest.MonkeyPatch, cpu: str, flags: str) -> None:
+    monkeypatch.setattr("tesa.target._host_is_x86", lambda: True)
+    monkeypatch.setattr("tesa.llvm.host_cpu", lambda: cpu)
+    monkeypatch.setattr("tesa.llvm.host_flags", lambda: frozenset(flags.split()))
+
+
+def test_a_host_with_all_that_its_name_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, "znver4", AVX512)
+    assert parse_target("x86") == parse_target("x86:znver4")
+    assert [runs_here(parse_target(f"x86:{cpu}")) for cpu in ("znver4", "x86-64-v4", "haswell", "znver5")] == [
+        True, True, True, False,
+    ]  # fmt: skip
+    assert host_note() == "znver4"
+
+
+def test_a_host_whose_avx512_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, "znver4", AVX2)
+    target = parse_target("x86")
+    assert (target.cpu, target.isa.name, target.features) == ("znver4", "avx2", ("-avx512f",))
+    assert runs_here(target)
+    assert not runs_here(parse_target("x86:znver4"))
+    assert not runs_here(parse_target("x86:x86-64-v4"))
+    assert parse_target(target.name) == target
+    assert host_note() == "znver4 without avx512f, which the system hides"
+    assert "without avx512f" in list_targets()[0].note
+
+
+def test_a_host_without_a_part_of_avx512(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, "znver4", AVX512.replace("avx512_bf16", ""))
+    assert parse_target("x86").features == ("-avx512bf16",)
+    assert parse_target("x86").isa.name == "avx512"
+
+
+@pytest.mark.parametrize(("flags", "name"), [(AVX512, "x86:x86-64-v4"), (AVX2, "x86:x86-64-v3")])
+def test_a_host_that_llvm_does_not_know(monkeypatch: pytest.MonkeyPatch, flags: str, name: str) -> None:
+    machine(monkeypatch, "generic", flags)
+    assert parse_target("x86") == parse_target(name)
+    assert runs_here(parse_target(name))
+
+
+@pytest.mark.parametrize("flags", ["", "sse sse2"])
+def test_a_host_of_which_nothing_is_known(monkeypatch: pytest.MonkeyPatch, flags: str) -> None:
+    machine(monkeypatch, "generic", flags)
+    with pytest.raises(UsageError, match="which LLVM does not know; name one"):
+        parse_target("x86")
+
+
+def test_without_flags_the_name_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, "cascadelake", "")
+    assert parse_target("x86") == parse_target("x86:cascadelake")
+    assert runs_here(parse_target("x86"))
+
+
+def test_unknown_features_come_with_the_nearest(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UsageError, match=r"no x86 CPU has a feature 'avx512vll'; nearest: avx512vl"):
+        parse_target("llvm -mcpu=haswell -mattr=+avx512vll")
+    with pytest.raises(UsageError, match=r"'bogus'; features are LLVM's"):
+        parse_target({"kind": "llvm", "mcpu": "haswell", "mattr": ["-bogus"]})
+    assert capfd.readouterr().err == ""
+
+
+def test_nothing_near_is_suggested_for_nonsense() -> None:
+    with pytest.raises(UsageError) as error:
+        parse_target("x86:nonsense")
+    assert "nearest" not in str(error.value)
+    assert "tesa list targets" in str(error.value)
 
 
 def test_every_listed_name_parses() -> None:

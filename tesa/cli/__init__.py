@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import warnings
 from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -63,12 +64,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"{text} (a defect of tesa; the same command with -vv shows where)", DEFECT, error, words)
 
 
+def _warn(message: Warning | str, *_where: object) -> None:
+    print(f"tesa: warning: {message}", file=sys.stderr)
+
+
 def _run(words: Sequence[str]) -> int:
     args = _parser().parse_args(words)
     if args.verb is None:
         _parser().print_help(sys.stderr)
         return UsageError.exit_code
     _set_up_logging(args)
+    warnings.showwarning = _warn
     with guarded_stdout(args.json):
         outcome: Outcome = args.run(args)
     try:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
 from tesa.cli.options import add_threads, positive
 from tesa.cli.verb import Outcome, Verb
-from tesa.errors import UsageError
 
 _PEERS = ("onnxruntime",)
 
@@ -15,19 +15,21 @@ def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("model", metavar="model.so", help="a compiled model")
     parser.add_argument("-i", "--input", metavar="IN.npz", help="arrays to run it on (default: random ones)")
     parser.add_argument("--vs", action="append", default=[], choices=_PEERS, help="time this engine in turn with it")
-    parser.add_argument("--model", dest="onnx", metavar="model.onnx", help="the model that the other engine runs")
+    parser.add_argument(
+        "--model", dest="onnx", metavar="model.onnx", help="what the other engine runs (default: the .onnx beside)"
+    )
     parser.add_argument("--profile", action="store_true", help="time every layer too")
     parser.add_argument("--repeat", type=positive, default=50, metavar="N", help="rounds (default: 50)")
     add_threads(parser, default=None)
 
 
 def _run(args: Namespace) -> Outcome:
-    if args.vs and args.onnx is None:
-        raise UsageError(f"--vs {args.vs[0]} needs the model that it runs: add --model model.onnx")
     from tesa import runtime
     from tesa.cli.arrays import check_names, read_npz
     from tesa.report.bench import bench_view
+    from tesa.runtime.bench import onnx_beside
 
+    source = onnx_beside(Path(args.model)) if args.vs and args.onnx is None else args.onnx
     model = runtime.load(args.model, threads=args.threads)
     feeds = None
     if args.input is not None:
@@ -38,7 +40,7 @@ def _run(args: Namespace) -> Outcome:
         repeat=args.repeat,
         feeds=feeds,
         peers=args.vs,
-        onnx=args.onnx,
+        onnx=source,
         threads=args.threads,
         profile=args.profile,
     )
@@ -50,7 +52,8 @@ VERB = Verb(
     help="time a compiled model, alone or in turn with another engine",
     examples=(
         ("tesa bench model.so", "median, minimum and spread"),
-        ("tesa bench model.so --vs onnxruntime --model model.onnx", "next to onnxruntime, in turn, on the same inputs"),
+        ("tesa bench model.so --vs onnxruntime", "next to onnxruntime, in turn, on the same inputs"),
+        ("tesa bench model.so --vs onnxruntime --model m.onnx", "where the ONNX file has another name than model.onnx"),
         ("tesa bench model.so --profile --repeat 200", "the time of every layer too"),
     ),
     arguments=_arguments,

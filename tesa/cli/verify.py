@@ -11,6 +11,7 @@ from tesa.cli.verb import Outcome, Verb
 def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("model", metavar="model.so", help="a compiled model")
     parser.add_argument("--ref", required=True, metavar="model.onnx", help="the model it was compiled from")
+    parser.add_argument("--mask", metavar="MASKS.npz", help="the masks that it was compiled with")
     parser.add_argument("--per-layer", action="store_true", help="compare the result of every layer too")
     parser.add_argument("-i", "--input", metavar="IN.npz", help="arrays to compare on (default: random ones)")
     parser.add_argument("--atol", type=tolerance, default=1e-4, metavar="X", help="absolute tolerance (default: 1e-4)")
@@ -29,7 +30,14 @@ def _run(args: Namespace) -> Outcome:
         feeds = read_npz(args.input)
         check_names(feeds, [info.name for info in model.inputs], args.input)
     result = runtime.verify(
-        model, args.ref, per_layer=args.per_layer, atol=args.atol, rtol=args.rtol, seed=args.seed, feeds=feeds
+        model,
+        args.ref,
+        per_layer=args.per_layer,
+        atol=args.atol,
+        rtol=args.rtol,
+        seed=args.seed,
+        feeds=feeds,
+        masks=args.mask,
     )
     from tesa.report.plain import plain
 
@@ -44,6 +52,7 @@ VERB = Verb(
     examples=(
         ("tesa verify model.so --ref model.onnx", "every output; exit code 1 if one differs"),
         ("tesa verify model.so --ref model.onnx --per-layer", "every layer too: where does the difference begin"),
+        ("tesa verify model.so --ref model.onnx --mask masks.npz", "a model that was compiled with these masks"),
         ("tesa verify model.so --ref model.onnx -i in.npz --atol 1e-5", "on real inputs, more strictly"),
     ),
     arguments=_arguments,

@@ -66,6 +66,7 @@ def _load_external(proto: Any, path: Path) -> None:
         except Exception as error:
             raise ModelError(
                 f"{path}: the data of tensor {tensor.name!r} are in the external file {location!r}, which cannot be "
-                f"read from {path.parent or '.'}. Put that file beside the model ({type(error).__name__})"
+                f"read from the folder {path.absolute().parent}. Put that file beside the model "
+                f"({type(error).__name__})"
             ) from error
         tensor.data_location = onnx.TensorProto.DEFAULT

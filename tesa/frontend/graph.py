@@ -131,6 +131,7 @@ def _fix_shape(source: str, value: Any, given: Sequence[int] | None) -> None:
         raise UnsupportedError(f"{source}: input {value.name!r} is no tensor; tesa compiles tensors only")
     declared = [d.dim_value if d.HasField("dim_value") else (d.dim_param or "?") for d in tensor.shape.dim]
     ranked = tensor.HasField("shape")
+    _refuse_empty(source, value.name, declared, given)
     if given is None:
         open_dims = [f"{i} ({d!r})" for i, d in enumerate(declared) if not (isinstance(d, int) and d > 0)]
         if open_dims or not ranked:
@@ -153,6 +154,21 @@ def _fix_shape(source: str, value: Any, given: Sequence[int] | None) -> None:
     tensor.shape.ClearField("dim")
     for n in sizes:
         tensor.shape.dim.add().dim_value = n
+
+
+def _refuse_empty(source: str, name: str, declared: Sequence[int | str], given: Sequence[int] | None) -> None:
+    """A size of 0 in the file stands for one that is left open only where the user gives it."""
+    sizes = declared if given is None else [int(n) for n in given]
+    if 0 not in sizes:
+        return
+    text = f"the model declares {list(declared)}" if given is None else (
+        f"shape {sizes} is given, the model declares {list(declared)}"
+    )  # fmt: skip
+    example = ",".join(str(d) if isinstance(d, int) and d > 0 else "1" for d in declared)
+    raise UsageError(
+        f"{source}: input {name!r} has size 0 in dimension {list(sizes).index(0)} ({text}); tensors without elements "
+        f"are not supported. Give positive sizes, for example --shape {name}={example}"
+    )
 
 
 def _check_operators(graph: Graph) -> None:

@@ -62,7 +62,7 @@ def import_onnx(
     _check_static(graph, mod, names)
     weights, quantization = _trace_weights(graph, mod, names)
     tensors = {name: tensors[before] for name, before in old.items() if before in tensors}
-    if len(graph.outputs) == 1:
+    if len(graph.outputs) == 1 and bindings(mod):  # there is none where the output is an input or a constant
         tensors[bindings(mod)[-1].var.name] = graph.outputs[0].name
     ports = _inputs(graph, mod), _outputs(graph, mod)
     return ImportedModel(mod, *ports, names, weights, tensors, graph.masks, quantization, graph.source)

@@ -19,7 +19,7 @@ class Emitter:
     def __init__(self, builder: Any) -> None:
         self.builder = builder
         self.values: dict[Any, Value] = {}
-        self._moved: dict[tuple[int, Perm], Value] = {}
+        self._moved: dict[tuple[int, Perm, Perm], tuple[Value, Value]] = {}
 
     def value(self, expr: Any) -> Value:
         """The lowered value of a source expression: a variable seen before or a constant."""
@@ -41,10 +41,11 @@ class Emitter:
         if array is not None:
             moved = np.ascontiguousarray(array.transpose(steps(value.perm, perm)))
             return Value(relax.const(moved, value.dtype), value.shape, value.dtype, perm)
-        key = (id(value.expr), perm)
+        # A transposed tensor has the same expression and another layout. The source is kept: ids are used again.
+        key = (id(value.expr), value.perm, perm)
         if key not in self._moved:
-            self._moved[key] = self._move(value, perm)
-        return self._moved[key]
+            self._moved[key] = (value, self._move(value, perm))
+        return self._moved[key][1]
 
     def _move(self, value: Value, perm: Perm) -> Value:
         if same_order(value.shape, value.perm, perm):

@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from tesa.report.numbers import NOTHING, dims, percent, size
-from tesa.report.table import table
+from tesa.report.table import Fitted
 
 if TYPE_CHECKING:
     from tesa.frontend import Port
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("layer", "op", "weight", "output", "sparsity", "pattern", "bits", "bytes", "note")
 _NUMBERS = ("sparsity", "bits", "bytes")
+_SPARE = ("note", "bits", "op", "output", "bytes", "weight")  # the first goes first where a terminal is narrow
 
 
 def inspection_view(inspection: Inspection, plot: str | None = None) -> Iterator[RenderableType]:
     """Inputs and outputs, a row per layer, and what all weights come to together. plot: where they were drawn."""
     yield Text(f"{inspection.source}: {_ports(inspection.inputs)} -> {_ports(inspection.outputs)}", style="bold")
-    yield table(_COLUMNS, [_row(layer) for layer in inspection.layers], right=_NUMBERS)
+    yield Fitted(_COLUMNS, [_row(layer) for layer in inspection.layers], right=_NUMBERS, spare=_SPARE)
     total = sum(weight.size for weight in inspection.weights.values())
     zeros = sum(int((weight == 0).sum()) for weight in inspection.weights.values())
     share = f", {percent(zeros / total)} of them zero" if total else ""

@@ -11,23 +11,24 @@ from rich.text import Text
 
 from tesa.plan import Candidate, LayerPlan, Part, Plan
 from tesa.report.numbers import NOTHING, dims, milliseconds, percent, ratio, size
-from tesa.report.table import table
+from tesa.report.table import Fitted, table
 from tesa.report.times import chosen, layer_times
 
 if TYPE_CHECKING:
     from tesa.compiler import CompiledModel
 
-_COLUMNS = ("layer", "op", "shape", "pattern", "sparsity", "kernel", "ms", "dense ms", "speed-up", "note")
-_NUMBERS = ("sparsity", "ms", "dense ms", "speed-up")
+_COLUMNS = ("layer", "op", "shape", "pattern", "sparsity", "kernel", "time", "dense", "speed-up", "note")
+_NUMBERS = ("sparsity", "time", "dense", "speed-up")
+_SPARE = ("note", "op", "pattern", "sparsity", "dense", "shape")  # the first goes first where a terminal is narrow
 
 
-def plan_table(plan: Plan) -> Table:
+def plan_table(plan: Plan) -> RenderableType:
     """One row per layer in running order: what it is, which kernel it got, and what that gains over dense.
 
     A time with "~" in front is the estimate: it was not measured.
     """
     title = f"Plan for {plan.target}, {plan.threads} thread{'s' if plan.threads != 1 else ''}"
-    return table(_COLUMNS, [_row(layer) for layer in plan.layers], title=title, right=_NUMBERS)
+    return Fitted(_COLUMNS, [_row(layer) for layer in plan.layers], title=title, right=_NUMBERS, spare=_SPARE)
 
 
 def compiled_view(compiled: CompiledModel) -> Iterator[RenderableType]:
@@ -79,7 +80,18 @@ def _row(layer: LayerPlan) -> tuple[str, ...]:
 
 
 def _marked(time: float | None, mark: str) -> str:
-    return NOTHING if time is None else mark + milliseconds(time)
+    return NOTHING if time is None else mark + duration(time)
+
+
+def duration(time: float) -> str:
+    """Milliseconds with three significant digits, in the unit that reads best.
+
+    >>> [duration(ms) for ms in (0.005867, 0.3134, 12.345, 2345.6, 0)]
+    ['5.87 us', '0.313 ms', '12.3 ms', '2.35 s', '0 ms']
+    """
+    if time >= 1000:
+        return f"{milliseconds(time / 1000)} s"
+    return f"{milliseconds(time * 1000)} us" if 0 < time < 0.1 else f"{milliseconds(time)} ms"
 
 
 def _candidates(part: Part) -> Table:
@@ -87,8 +99,8 @@ def _candidates(part: Part) -> Table:
     ordered = sorted(part.candidates, key=_rank)
     best = taken.measured_ms if taken else None
     rows = [_candidate_row(candidate, best, candidate is taken) for candidate in ordered]
-    columns = ("", "kernel", "configuration", "predicted ms", "measured ms", "vs chosen", "note")
-    return table(columns, rows, right=("predicted ms", "measured ms", "vs chosen"))
+    columns = ("", "kernel", "configuration", "predicted", "measured", "vs chosen", "note")
+    return table(columns, rows, right=("predicted", "measured", "vs chosen"))
 
 
 def _rank(candidate: Candidate) -> tuple[float, float]:
@@ -104,8 +116,8 @@ def _candidate_row(candidate: Candidate, best: float | None, taken: bool) -> tup
         "*" if taken else "",
         candidate.schedule,
         " ".join(f"{key}={value}" for key, value in candidate.config.items()) or NOTHING,
-        milliseconds(candidate.predicted_ms),
-        milliseconds(candidate.measured_ms),
+        _marked(candidate.predicted_ms, ""),
+        _marked(candidate.measured_ms, ""),
         ratio(against),
         candidate.note,
     )

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 Cell = str | Text
+
+NARROW = 120
+"""Terminals with fewer columns than this get a table without what can be spared."""
+
+_ENDLESS = 10_000
 
 
 def table(
@@ -29,6 +35,44 @@ def table(
     for row in rows:
         out.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
     return out
+
+
+class Fitted:
+    """A table that leaves columns out, from the first of spare on, until every row fits on one line of the terminal.
+
+    Only terminals narrower than NARROW are treated so; what was left out is told below. The other arguments are
+    those of table.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[Cell]],
+        *,
+        spare: Sequence[str],
+        title: str = "",
+        right: Collection[str] = (),
+    ) -> None:
+        self.columns, self.rows, self.spare, self.title, self.right = columns, list(rows), spare, title, right
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """What rich prints."""
+        gone: list[str] = []
+        shown = self._without(gone)
+        wide = options.update(max_width=_ENDLESS)
+        for name in self.spare if options.max_width < NARROW else ():
+            if shown.__rich_measure__(console, wide).maximum <= options.max_width:
+                break
+            gone.append(name)
+            shown = self._without(gone)
+        yield shown
+        if gone:
+            yield Text(f"left out on this narrow terminal: {', '.join(gone)}", style="dim")
+
+    def _without(self, gone: Collection[str]) -> Table:
+        kept = [index for index, name in enumerate(self.columns) if name not in gone]
+        rows = ([row[index] for index in kept] for row in self.rows)
+        return table([self.columns[index] for index in kept], rows, title=self.title, right=self.right)
 
 
 def verdict(ok: bool | None, words: tuple[str, str, str] = ("ok", "FAILED", "-")) -> Text:

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from tesa.errors import UsageError
+from tesa.hostinfo import usable_cpus
 from tesa.runtime.model import Array, Model, TensorInfo
 from tesa.runtime.peers import onnxruntime_call
+from tesa.runtime.reference import read_reference
 from tesa.runtime.trace import trace
 
 
@@ -68,19 +70,29 @@ def bench(
     feeds: inputs, random ones by default. peers: "onnxruntime", which runs the file given as onnx with as many
     threads. Raises UsageError for an unknown peer or one that is not installed.
     """
-    count = threads or model.plan.threads
+    count = min(threads or model.plan.threads, usable_cpus())  # as many as load gave the model
     arrays = dict(feeds) if feeds is not None else random_feeds(model.inputs, seed)
     prepared = model.prepare(arrays)
     calls: dict[str, Callable[[], object]] = {"tesa": lambda: model.execute(prepared)}
     for peer in peers:
         if peer != "onnxruntime":
             raise UsageError(f"unknown peer {peer!r}; there is: onnxruntime")
-        if onnx is None:
-            raise UsageError("onnxruntime runs an ONNX file: give --model model.onnx")
-        calls[peer] = onnxruntime_call(Path(onnx), arrays, count)
+        source = onnx_beside(model.path) if onnx is None else Path(onnx)
+        read_reference(source, model)
+        calls[peer] = onnxruntime_call(source, arrays, count)
     times = interleave(calls, repeat)
     layers = profile_layers(model, prepared, max(5, repeat // 2)) if profile else ()
     return BenchResult(times[0], tuple(times[1:]), layers, count)
+
+
+def onnx_beside(library: Path) -> Path:
+    """The ONNX file that lies beside a compiled model under the same name. UsageError if there is none."""
+    beside = library.with_suffix(".onnx")
+    if not beside.is_file():
+        raise UsageError(
+            f"onnxruntime needs the model that it runs: add --model model.onnx (there is no {beside} beside it)"
+        )
+    return beside
 
 
 def random_feeds(infos: Sequence[TensorInfo], seed: int = 0) -> dict[str, Array]:

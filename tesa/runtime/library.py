@@ -6,19 +6,27 @@ import ctypes
 import functools
 import importlib.util
 import os
+import struct
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tesa.errors import ModelError, UsageError
+from tesa.hostinfo import usable_cpus
 
 _CPU, _POOLED = 1, 2
+_ELF = struct.Struct("<40xQ10xHH2x")
+"""In the 64-bit header: where the table of sections begins, size and number of its entries. The table ends the file."""
+
+_LOADED: dict[Path, tuple[int, int]] = {}
+"""Device and inode of the file that each path was first loaded from."""
 
 
 @functools.cache
 def runtime() -> Any:
     """The tvm_ffi module, after libtvm_runtime.so was loaded into the process."""
     # The thread pool is made at its first use and never grows, so its size is settled before anything runs.
-    os.environ.setdefault("TVM_NUM_THREADS", str(os.cpu_count() or 1))
+    os.environ.setdefault("TVM_NUM_THREADS", str(usable_cpus()))
     import tvm_ffi
 
     spec = importlib.util.find_spec("tvm")
@@ -29,14 +37,43 @@ def runtime() -> Any:
 
 
 def load_library(path: Path) -> Any:
-    """The module of a shared library. ModelError where the file is missing or is no library."""
+    """The module of a shared library. ModelError where the file is missing, cut off, or no library."""
     if not path.is_file():
         raise ModelError(f"{path}: no such file; compile a model with `tesa compile model.onnx -o {path}`")
+    fault = _fault(path)
+    if fault:
+        raise ModelError(f"{path}: cannot be loaded as a compiled model: {fault}; compile the model again")
     try:
-        return runtime().load_module(str(path.resolve()))
+        return _load(path.resolve())
     except Exception as error:
-        line = str(error).strip().splitlines()[-1]
+        line = str(error).strip().splitlines()[-1].rpartition(": ")[2]
         raise ModelError(f"{path}: cannot be loaded as a compiled model: {line}") from error
+
+
+def _load(path: Path) -> Any:
+    """The module of the file that is there now. The system's loader gives the old one back for a name it knows."""
+    stat = path.stat()
+    now = (stat.st_dev, stat.st_ino)
+    if _LOADED.setdefault(path, now) == now:
+        return runtime().load_module(str(path))
+    with TemporaryDirectory(prefix="tesa-") as folder:
+        link = Path(folder) / path.name
+        link.symlink_to(path)
+        return runtime().load_module(str(link))
+
+
+def _fault(path: Path) -> str:
+    """What is wrong with a library at first sight, "" if nothing is. The loader crashes on one that is cut off."""
+    if path.suffix != ".so":
+        return "its name does not end in .so"
+    with path.open("rb") as file:
+        header = file.read(_ELF.size)
+    if not header.startswith(b"\x7fELF"):
+        return "it is no shared library"
+    if len(header) < _ELF.size:
+        return "it is cut off"
+    sections, size, count = _ELF.unpack(header)
+    return "it is cut off" if sections + size * count > path.stat().st_size else ""
 
 
 def open_machine(library: Any, path: Path) -> Any:

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesa.errors import ModelError, UsageError
+from tesa.hostinfo import usable_cpus
 from tesa.plan import Plan
+from tesa.runtime.inputs import by_name, checked
 from tesa.runtime.library import load_library, open_machine, runtime, set_threads
 
 Array = NDArray[Any]
@@ -100,16 +102,16 @@ class Model:
         return self.manifest.plan
 
     def __call__(self, feeds: Mapping[str, Array] | Sequence[Array] | Array) -> dict[str, Array]:
-        """Run the model on arrays by input name, or in the order of inputs.
+        """Run the model on arrays by input name, in the order of inputs, or on the one array of the one input.
 
         Returns an array for each output name. UsageError for a missing or unknown name, a wrong shape or dtype.
         """
         return self.collect(self.execute(self.prepare(feeds)))
 
     def prepare(self, feeds: Mapping[str, Array] | Sequence[Array] | Array) -> list[Any]:
-        """Check the inputs and wrap them for execute; the arrays are not copied."""
-        arrays = _by_name(feeds, self.inputs)
-        return [self._from_numpy(_checked(arrays[info.name], info)) for info in self.inputs]
+        """Check the inputs and wrap them for execute; an array is copied only if it is strided or misaligned."""
+        arrays = by_name(feeds, self.inputs)
+        return [self._from_numpy(checked(arrays[info.name], info)) for info in self.inputs]
 
     def execute(self, prepared: Sequence[Any]) -> Any:
         """Run on prepared inputs: the bare call, as an application makes it."""
@@ -138,6 +140,9 @@ def load(path: str | Path, threads: int | None = None) -> Model:
     threads: how many the kernels run on, at most what the model was compiled for, which is the default.
     """
     path = Path(path)
+    if path.suffix == ".onnx":
+        library = path.with_suffix(".so")
+        raise ModelError(f"{path}: is no compiled model; compile it first: `tesa compile {path} -o {library}`")
     manifest = read_manifest(path.with_suffix(".json")) if path.is_file() else None
     if manifest is None:
         raise ModelError(f"{path}: no such file; compile a model with `tesa compile model.onnx -o {path}`")
@@ -146,35 +151,5 @@ def load(path: str | Path, threads: int | None = None) -> Model:
         raise UsageError(f"{path}: was compiled for {compiled} thread(s), got threads={threads}; compile it again")
     model = Model(path, manifest)
     if compiled > 1:
-        set_threads(threads or compiled)
+        set_threads(min(threads or compiled, usable_cpus()))
     return model
-
-
-def _by_name(feeds: Mapping[str, Array] | Sequence[Array] | Array, infos: tuple[TensorInfo, ...]) -> dict[str, Array]:
-    if isinstance(feeds, Mapping):
-        arrays = dict(feeds)
-    else:
-        values = [feeds] if isinstance(feeds, np.ndarray) else list(feeds)
-        if len(values) != len(infos):
-            raise UsageError(f"the model has {len(infos)} input(s) {_names(infos)}, got {len(values)} array(s)")
-        arrays = {info.name: value for info, value in zip(infos, values, strict=True)}
-    missing = [info.name for info in infos if info.name not in arrays]
-    unknown = [name for name in arrays if name not in {info.name for info in infos}]
-    if missing or unknown:
-        parts = [f"missing {', '.join(missing)}"] * bool(missing) + [f"unknown {', '.join(unknown)}"] * bool(unknown)
-        raise UsageError(f"wrong inputs: {'; '.join(parts)}; the model takes {_names(infos)}")
-    return arrays
-
-
-def _names(infos: tuple[TensorInfo, ...]) -> str:
-    return ", ".join(f"{info.name} {info.dtype}{list(info.shape)}" for info in infos)
-
-
-def _checked(array: Array, info: TensorInfo) -> Array:
-    array = np.asarray(array)
-    if array.shape != info.shape or array.dtype.name != info.dtype:
-        raise UsageError(
-            f"input {info.name!r}: expected {info.dtype} of shape {list(info.shape)}, "
-            f"got {array.dtype.name} of shape {list(array.shape)}"
-        )
-    return np.ascontiguousarray(array)

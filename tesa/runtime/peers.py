@@ -12,8 +12,12 @@ from tesa.errors import ModelError, UsageError
 from tesa.runtime.model import Array
 
 
-def onnxruntime_session(model: Path | bytes, threads: int = 1) -> Any:
-    """A CPU session of onnxruntime. UsageError where it is not installed, ModelError where it refuses the model."""
+def onnxruntime_session(model: Path | bytes, threads: int = 1, *, optimize: bool = True, name: str = "model") -> Any:
+    """A CPU session of onnxruntime; name: of the model in messages, where it is not a path.
+
+    optimize=False runs every operator as the file has it. onnxruntime's own rewrites of a quantized model round where
+    the model does not. UsageError where onnxruntime is not installed, ModelError where it refuses the model.
+    """
     try:
         import onnxruntime
     except ImportError as error:
@@ -21,12 +25,15 @@ def onnxruntime_session(model: Path | bytes, threads: int = 1) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what is worth saying comes as an exception
+    if not optimize:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     source = str(model) if isinstance(model, Path) else model
     try:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ModelError(f"{model if isinstance(model, Path) else 'model'}: onnxruntime refuses it: {error}") from error
+        where = model if isinstance(model, Path) else name
+        raise ModelError(f"{where}: onnxruntime refuses it: {_line(error)}") from error
 
 
 def onnxruntime_call(path: Path, feeds: Mapping[str, Array], threads: int) -> Callable[[], object]:
@@ -40,17 +47,37 @@ def onnxruntime_call(path: Path, feeds: Mapping[str, Array], threads: int) -> Ca
     return lambda: session.run_with_iobinding(binding)
 
 
-def reference_outputs(path: Path, feeds: Mapping[str, Array], extra: Sequence[str] = ()) -> dict[str, Array]:
-    """What onnxruntime computes for an ONNX file, by name; extra: inner tensors to return as well."""
-    import onnx
+def reference_outputs(
+    source: str | Path | Any, feeds: Mapping[str, Array], extra: Sequence[str] = (), *, name: str = "model"
+) -> dict[str, Array]:
+    """What onnxruntime computes for an ONNX file or ModelProto, operator by operator, by name.
 
-    if not extra:
-        session = onnxruntime_session(path)
-    else:
-        model = onnx.load(str(path))
-        present = {output.name for output in model.graph.output}
-        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in extra if name not in present)
-        session = onnxruntime_session(model.SerializeToString())
+    extra: inner tensors to return as well; name: of a ModelProto in messages. UsageError where it cannot compute with
+    these inputs.
+    """
+    if isinstance(source, str | Path):
+        from tesa.frontend.file import read_model
+
+        name, source = read_model(source)
+    model = type(source)()
+    model.CopyFrom(source)
+    present = {output.name for output in model.graph.output}
+    for tensor in dict.fromkeys(extra):
+        if tensor not in present:
+            model.graph.output.add().name = tensor
+    session = onnxruntime_session(model.SerializeToString(), optimize=False, name=name)
     names = [output.name for output in session.get_outputs()]
     wanted = {i.name for i in session.get_inputs()}
-    return dict(zip(names, session.run(names, {k: v for k, v in feeds.items() if k in wanted}), strict=True))
+    try:
+        found = session.run(names, {k: v for k, v in feeds.items() if k in wanted})
+    except Exception as error:
+        raise UsageError(
+            f"{name}: onnxruntime cannot compute with these inputs; give real ones with -i in.npz ({_line(error)})"
+        ) from error
+    return dict(zip(names, found, strict=True))
+
+
+def _line(error: Exception) -> str:
+    """The first line of what onnxruntime says, without its own error code."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rpartition(" : ")[2] if lines[0].startswith("[ONNXRuntimeError]") else lines[0]

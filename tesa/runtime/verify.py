@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,17 +15,35 @@ from tesa.plan import LayerPlan
 from tesa.runtime.bench import random_feeds
 from tesa.runtime.model import Array, Model
 from tesa.runtime.peers import reference_outputs
+from tesa.runtime.reference import read_reference
 from tesa.runtime.trace import trace
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Largest absolute and relative difference of one tensor. ok: |got - expected| <= atol + rtol * |expected|."""
+    """How far one tensor is from the reference.
+
+    max_abs: the largest |got - expected|, where equal infinities and two NaN differ by 0, and anything else that is
+    not finite by infinity. max_rel: max_abs / largest finite |expected| of the whole tensor, not element by element.
+    ok: |got - expected| <= atol + rtol * |expected| for every element. dead, channels, of a layer: how many output
+    features were left out because they have elements that no output of the model depends on, and how many there are.
+    """
 
     name: str
     max_abs: float
     max_rel: float
     ok: bool
+    dead: int = 0
+    channels: int = 0
+
+    @property
+    def note(self) -> str:
+        """What was left out, "" if nothing was."""
+        if not self.dead:
+            return ""
+        if self.dead == self.channels:
+            return f"not compared: all {self.channels} channels have dead elements"
+        return f"{self.dead} of {self.channels} channels are dead, not compared"
 
 
 @dataclass(frozen=True)
@@ -40,8 +59,9 @@ class VerifyResult:
         return all(item.ok for item in (*self.outputs, *self.layers))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain dicts and lists, ready for json.dump."""
-        return {"ok": self.ok, **asdict(self)}
+        """Plain dicts and lists, ready for json.dump; an infinite difference is None, which JSON writes as null."""
+        sides = {"outputs": self.outputs, "layers": self.layers}
+        return {"ok": self.ok, **{side: [_row(item) for item in items] for side, items in sides.items()}}
 
 
 def verify(
@@ -53,44 +73,70 @@ def verify(
     rtol: float = 1e-3,
     seed: int = 0,
     feeds: Mapping[str, Array] | None = None,
+    masks: str | Path | Mapping[str, Any] | None = None,
 ) -> VerifyResult:
     """Run the model and onnxruntime on the same inputs (random ones by default) and compare what comes out.
 
-    per_layer also compares every weight layer with the tensor of the source model that it computes.
-    Raises UsageError where the reference has other outputs than the model.
+    per_layer also compares every weight layer with the tensor of the source model that it computes, without the
+    channels that no output depends on: compiling is free to change these. masks: those that the model was compiled
+    with. Raises UsageError where the reference is another model.
     """
     arrays = dict(feeds) if feeds is not None else random_feeds(model.inputs, seed)
+    reference = read_reference(ref_onnx, model, masks)
+    prepared = model.prepare(arrays)
     layers = [layer for layer in model.plan.layers if per_layer and layer.tensor]
-    expected = reference_outputs(Path(ref_onnx), arrays, [layer.tensor for layer in layers])
-    missing = [info.name for info in model.outputs if info.name not in expected]
-    if missing:
-        raise UsageError(f"{ref_onnx}: has no output {', '.join(missing)}; is it the model this was compiled from?")
-    results = model(arrays)
+    expected = reference_outputs(reference, arrays, [layer.tensor for layer in layers], name=str(ref_onnx))
+    results = model.collect(model.execute(prepared))
     outputs = tuple(compare(name, got, expected[name], atol, rtol) for name, got in results.items())
-    inner = _results(model, arrays, {layer.layer for layer in layers}) if layers else []
-    compared = tuple(compare(layer.layer, got, expected[layer.tensor], atol, rtol) for layer, got in inner)
+    inner = _results(model, prepared, {layer.layer for layer in layers}) if layers else []
+    compared = tuple(_compare_live(layer, got, expected[layer.tensor], atol, rtol) for layer, got in inner)
     return VerifyResult(outputs, compared)
 
 
 def compare(name: str, got: Array, expected: Array, atol: float, rtol: float) -> Comparison:
-    """Compare two arrays; a different shape or a NaN in one of them alone is never ok."""
+    """Compare two arrays; a NaN or an infinity in one of them alone is never ok.
+
+    UsageError for another shape.
+
+    >>> compare("y", np.array([1.0, np.inf]), np.array([1.5, np.inf]), 1e-4, 1e-3)
+    Comparison(name='y', max_abs=0.5, max_rel=0.3333333333333333, ok=False, dead=0, channels=0)
+    """
     if got.shape != expected.shape:
         raise UsageError(f"{name}: shape {list(got.shape)} against {list(expected.shape)} of the reference")
     wide, reference = got.astype(np.float64), expected.astype(np.float64)
-    difference = np.abs(wide - reference)
-    scale = float(np.abs(reference).max(initial=0.0)) or 1.0
-    ok = bool(np.allclose(wide, reference, rtol=rtol, atol=atol, equal_nan=True))
-    largest = float(difference.max(initial=0.0))
+    finite = np.isfinite(wide) & np.isfinite(reference)
+    same = (wide == reference) | (np.isnan(wide) & np.isnan(reference))
+    difference = np.full(wide.shape, math.inf)
+    np.subtract(wide, reference, out=difference, where=finite)
+    largest = float(np.where(same, 0.0, np.abs(difference)).max(initial=0.0))
+    scale = float(np.abs(reference[np.isfinite(reference)]).max(initial=0.0)) or 1.0
+    ok = bool(np.isclose(wide, reference, rtol=rtol, atol=atol, equal_nan=True).all())
     return Comparison(name, largest, largest / scale, ok)
 
 
-def _results(model: Model, arrays: Mapping[str, Array], names: set[str]) -> list[tuple[LayerPlan, Array]]:
+def _compare_live(layer: LayerPlan, got: Array, expected: Array, atol: float, rtol: float) -> Comparison:
+    """Compare the channels of a layer's result that some output of the model depends on, in row-major layout."""
+    if got.shape != expected.shape:
+        return compare(layer.layer, got, expected, atol, rtol)
+    # A kernel stores the features before the tokens or pixels, whatever axis of the tensor they are.
+    axis = layer.layout[len(layer.layout) - 2 if layer.op == "linear" else 1]
+    live = np.setdiff1d(np.arange(got.shape[axis]), layer.dead)
+    found = compare(layer.layer, got.take(live, axis), expected.take(live, axis), atol, rtol)
+    return Comparison(found.name, found.max_abs, found.max_rel, found.ok, len(layer.dead), got.shape[axis])
+
+
+def _row(item: Comparison) -> dict[str, Any]:
+    row = asdict(item)
+    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
+
+
+def _results(model: Model, prepared: list[Any], names: set[str]) -> list[tuple[LayerPlan, Array]]:
     """The results of the wanted layers in row-major layout, taken as each kernel returns."""
 
     def copy(tensor: Any) -> Array:
         return np.array(np.from_dlpack(tensor))
 
-    (calls,) = trace(model, model.prepare(arrays), keep=lambda layer: copy if layer.layer in names else None)
+    (calls,) = trace(model, prepared, keep=lambda layer: copy if layer.layer in names else None)
     wanted = [(call.layer, call.result) for call in calls if call.layer is not None and call.layer.layer in names]
     return [(layer, np.ascontiguousarray(result.transpose(_back(layer.layout)))) for layer, result in wanted]
 

@@ -136,7 +136,7 @@ def c_compiler() -> str:
     compiler = cc.get_cc()
     if not compiler:
         raise UsageError(
-            "no C compiler found, and one is needed to link kernels: install g++ or clang "
+            "no C compiler found, and one is needed to link kernels: install g++, gcc or clang "
             "(Debian and Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++), or name one in $CXX"
         )
     return str(compiler)

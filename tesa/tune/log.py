@@ -8,6 +8,7 @@ import json
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
 from pathlib import Path
@@ -24,6 +25,10 @@ VERSION = 1
 """Of the format. A record of another version is left out, with a warning."""
 
 _LOCK_S = 60.0
+_DENIED = (errno.EACCES, errno.EPERM)
+_FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
+_IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+_ELSEWHERE = "give another folder with --log DIR (log=DIR in Python)"
 
 
 @dataclass(frozen=True)
@@ -117,32 +122,51 @@ class Log:
     'dense'
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, *, optional: bool = False) -> None:
+        """optional: where path cannot be written, warn once and go on in memory."""
         self.path = path
+        self.optional = optional
         self._records: dict[tuple[str, str], dict[str, Record]] = {}
 
     @staticmethod
-    def load(*places: str | Path, device: str | None = None) -> Log:
+    def load(*places: str | Path, device: str | None = None, optional: bool = False) -> Log:
         """All records of the given folders (their *.jsonl files) and files, in this order; later ones count.
 
         device: name of the CPU that new records are for; they are appended to DEVICE.jsonl in the first place if that
         is a folder (it is made at the first record if there is none yet), or to the first place itself if that is a
         file ending in .jsonl. Without it nothing is written. Lines that cannot be read are left out with a warning.
+
+        optional: for places that the user did not name: what cannot be read or written is told in a warning, once, and
+        is no error. Otherwise it is a UsageError.
         """
-        log = Log(_writable(Path(places[0]), device) if places and device else None)
+        log = Log(_writable(Path(places[0]), device) if places and device else None, optional=optional)
+        unreadable = ""
         for place in places:
-            for path in _files(Path(place)):
-                log._add(_read(path))
+            try:
+                for path in _files(Path(place)):
+                    log._add(_read(path))
+            except UsageError as error:
+                if not optional:
+                    raise
+                unreadable = unreadable or str(error)
+        if unreadable:
+            log._forget(unreadable)
         return log
 
     def append(self, records: Sequence[Record]) -> None:
         """Add records: in memory, and at the end of the file in one synced write.
 
-        Raises UsageError if the file cannot be written.
+        Raises UsageError, with what to do, if the file cannot be written; an optional log warns once instead.
         """
         stamped = [_stamped(record) for record in records]
         if self.path is not None and stamped:
-            _write(self.path, "".join(json.dumps(record.to_json(), allow_nan=False) + "\n" for record in stamped))
+            text = "".join(json.dumps(record.to_json(), allow_nan=False) + "\n" for record in stamped)
+            try:
+                _write(self.path, text)
+            except UsageError as error:
+                if not self.optional:
+                    raise
+                self._forget(str(error))
         self._add(stamped)
 
     def records(self, task: Task, target: str) -> tuple[Record, ...]:
@@ -156,6 +180,11 @@ class Log:
 
     def __len__(self) -> int:
         return sum(len(known) for known in self._records.values())
+
+    def _forget(self, why: str) -> None:
+        """Write nothing from now on. The path is gone with it, so that this is said once."""
+        self.path = None
+        warnings.warn(f"{why}; what is measured now is not remembered", stacklevel=4)
 
     def _add(self, records: Iterable[Record]) -> None:
         for record in records:
@@ -187,9 +216,18 @@ def _writable(place: Path, device: str) -> Path:
 
 
 def _files(place: Path) -> list[Path]:
-    if place.is_dir():
-        return sorted(place.glob("*.jsonl"))
-    return [place] if place.is_file() else []
+    try:
+        if place.is_dir():
+            return sorted(place.glob("*.jsonl"))
+        if not place.is_file():
+            return []
+    except OSError as error:  # a folder above it that may not be searched
+        raise UsageError(f"cannot read the tuning log {place}: {error.strerror}; {_ELSEWHERE}") from error
+    if place.suffix != ".jsonl":
+        raise UsageError(
+            f"cannot use the tuning log {place}: it is a file; give a folder, or a file whose name ends in .jsonl"
+        )
+    return [place]
 
 
 def _read(path: Path) -> list[Record]:
@@ -212,21 +250,54 @@ def _read(path: Path) -> list[Record]:
 
 
 def _write(path: Path, text: str) -> None:
-    """Append whole lines. A line that a crash or a full disk cut short before is ended first."""
+    """Append whole lines. A line that a crash cut short before is ended first; what fails leaves nothing behind."""
+    lock = path.with_name(f".{path.name}.lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_S), open(path, "ab+") as file:
-            end = file.seek(0, os.SEEK_END)
-            if end:
-                file.seek(end - 1)
-                text = text if file.read(1) == b"\n" else "\n" + text
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
+        fresh = [item for item in (path, lock) if not item.exists()]
+        try:
+            with FileLock(lock, timeout=_LOCK_S):
+                _append(path, text.encode())
+        except OSError as error:
+            for item in [] if isinstance(error, Timeout) else fresh:
+                with suppress(OSError):  # perhaps it was never made
+                    if item.stat().st_size == 0:
+                        item.unlink()
+            raise
     except Timeout as error:
-        raise UsageError(f"cannot write the tuning log {path}: another process holds its lock") from error
+        raise UsageError(f"cannot write the tuning log {path}: another process holds its lock; {_ELSEWHERE}") from error
     except OSError as error:
-        reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
-        raise UsageError(
-            f"cannot write the tuning log {path}: {reason}; free some space or give another folder"
-        ) from error
+        raise UsageError(f"cannot write the tuning log {path}: {_advice(error, path)}") from error
+
+
+def _append(path: Path, data: bytes) -> None:
+    with open(path, "ab+", buffering=0) as file:  # a buffer would be written once more when the file is closed
+        end = file.seek(0, os.SEEK_END)
+        if end:
+            file.seek(end - 1)
+            data = data if file.read(1) == b"\n" else b"\n" + data
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[file.write(view) :]
+            os.fsync(file.fileno())
+        except BaseException:
+            with suppress(OSError):
+                file.truncate(end)
+            raise
+
+
+def _advice(error: OSError, path: Path) -> str:
+    """What is in the way, and what to do about exactly that."""
+    folder = path.parent
+    if error.errno in _FULL:
+        return f"{_FULL[error.errno]}; free some space in {folder}, or {_ELSEWHERE}"
+    if error.errno in _DENIED:
+        return f"no permission to write in {folder}; change its permissions, or {_ELSEWHERE}"
+    if error.errno == errno.EROFS:
+        return f"{folder} is read-only; {_ELSEWHERE}"
+    if error.errno in _IN_THE_WAY:
+        wrong = next((item for item in reversed(path.parents) if item.exists() and not item.is_dir()), None)
+        what = f"{wrong} exists and is a file" if wrong is not None else f"{path} exists and is a folder"
+        return f"{what}; remove it, or {_ELSEWHERE}"
+    return f"{error.strerror or error}; {_ELSEWHERE}"

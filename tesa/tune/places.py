@@ -22,8 +22,11 @@ def user() -> Path:
 
 
 def open_log(folder: str | Path | None) -> Log:
-    """The log of a folder, which alone is read and added to; without one the user's, on top of what is shipped."""
+    """The log of a folder, which alone is read and added to; without one the user's, on top of what is shipped.
+
+    A folder that cannot be used is a UsageError; where nobody named it, it is a warning, and nothing is remembered.
+    """
     if folder is not None:
         return Log.load(folder, device=host_cpu())
     # The first place is written to, and of two records of one configuration the later one counts.
-    return Log.load(user(), shipped(), user(), device=host_cpu())
+    return Log.load(user(), shipped(), user(), device=host_cpu(), optional=True)

@@ -212,3 +212,10 @@ def test_a_signal_leaves_no_half_written_file(tmp_path: Path, number: signal.Sig
     assert errors.startswith("tesa: error: stopped by ")
     assert len(errors.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_warning_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    import tesa.cli
+
+    tesa.cli._warn(UserWarning("the log cannot be written"), UserWarning, "file.py", 3)
+    assert capsys.readouterr().err == "tesa: warning: the log cannot be written\n"

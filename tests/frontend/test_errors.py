@@ -73,6 +73,14 @@ def test_missing_external_data(tmp_path: Path) -> None:
     assert "Put that file beside the model" in text
 
 
+def test_external_data_missing_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    onnx.save(conv_model(floats(64, 64, 1, 1)), "model.onnx", save_as_external_data=True, location="model.data")
+    (tmp_path / "model.data").unlink()
+    text = message(ModelError, "model.onnx")
+    assert f"cannot be read from the folder {tmp_path}. Put that file beside" in text
+
+
 def test_truncated_external_data(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(conv_model(floats(64, 64, 1, 1)), path, save_as_external_data=True, location="model.data")
@@ -110,6 +118,19 @@ def test_open_dimension() -> None:
     assert "dimension 0 ('batch')" in text
     assert "--shape image=1,3,8,8" in text
     assert import_onnx(dynamic, shapes={"image": (2, 3, 8, 8)}).inputs[0].shape == (2, 3, 8, 8)
+
+
+@pytest.mark.parametrize("shapes", [{}, {"x": (2, 0)}])
+def test_a_size_of_zero(shapes: dict[str, tuple[int, ...]]) -> None:
+    text = message(UsageError, model([node("Relu", ["x"], "y")], [port("x", [2, 0])], ["y"]), shapes=shapes)
+    assert "input 'x' has size 0 in dimension 1" in text
+    assert "tensors without elements are not supported" in text
+    assert "--shape x=2,1" in text
+
+
+def test_a_size_of_zero_in_the_file_may_mean_an_open_one() -> None:
+    given = model([node("Relu", ["x"], "y")], [port("x", [2, 0])], ["y"])
+    assert import_onnx(given, shapes={"x": (2, 3)}).inputs[0].shape == (2, 3)
 
 
 def test_unknown_rank() -> None:

@@ -14,9 +14,11 @@ import tvm
 from onnx import helper, numpy_helper
 from tvm import relax
 
+from tesa.compiler import compile_model
 from tesa.frontend import ImportedModel, import_onnx
 from tesa.frontend.onnx import bindings
 from tesa.models import digits_path
+from tesa.runtime import load
 
 from .onnx_models import conv_model, floats, model, node, port
 
@@ -352,3 +354,21 @@ def test_the_import_is_quiet(capfd: pytest.CaptureFixture[str], recwarn: pytest.
     out, err = capfd.readouterr()
     assert out + err == ""
     assert not list(recwarn)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "output", "expected"),
+    [
+        ([node("Relu", ["x"], "y")], "x", np.arange(4)),
+        ([node("Identity", ["x"], "y")], "y", np.arange(4)),
+        ([node("Reshape", ["x", "shape"], "y")], "y", np.arange(4)),
+        ([node("Identity", ["w"], "y")], "y", np.full(3, 7)),
+    ],
+)
+def test_an_output_that_nothing_computes(tmp_path: Path, nodes: list[Any], output: str, expected: Any) -> None:
+    arrays = {"w": np.full(3, 7, np.float32), "shape": np.array([4])}
+    given = model(nodes, [port("x", [4])], [output], arrays)
+    assert [out.shape for out in import_onnx(given).outputs] == [expected.shape]
+    compiled = compile_model(given, output=tmp_path / "model.so", measure=False)
+    results = load(compiled.path)({"x": np.arange(4, dtype=np.float32)})
+    np.testing.assert_array_equal(results[output], expected)

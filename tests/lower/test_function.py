@@ -222,3 +222,16 @@ def test_a_weight_on_the_left_needs_no_other_layout(shape):
 
     text = check(build(make, shape), 1, [shape])
     assert "layout" not in text
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 6), (6, 6, 6)])
+def test_a_tensor_and_its_transpose_do_not_share_a_copy(shape):
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", R.Tensor(shape, "float32"))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            y = builder.emit(relax.op.matmul(x, sparse(6, 6)))
+            turned = builder.emit(relax.op.permute_dims(y, [2, 1, 0]))
+            out = builder.emit_output(relax.Tuple([y, turned]))
+        builder.emit_func_output(out)
+    check(builder.get(), 1, [shape])

@@ -57,7 +57,10 @@ def test_times_compare_measured_with_measured() -> None:
 
 
 def test_estimates_are_used_where_nothing_was_measured() -> None:
-    fast, slow = Candidate("indexed", predicted_ms=1.0), Candidate("dense", predicted_ms=4.0, measured_ms=0.1, dense=True)
+    fast, slow = (
+        Candidate("indexed", predicted_ms=1.0),
+        Candidate("dense", predicted_ms=4.0, measured_ms=0.1, dense=True),
+    )
     times = layer_times(LayerPlan("a", "linear", "sparse", (1, 1, 1), parts=(part(fast, slow),)))
     assert (times.chosen_ms, times.dense_ms, times.measured) == (1.0, 4.0, False)
 

@@ -43,9 +43,17 @@ class Result:
 
 
 def run(
-    build: Callable[..., Any], arrays: Sequence[Array], isa: Isa = AVX512, threads: int = 1, want: int = 1
+    build: Callable[..., Any],
+    arrays: Sequence[Array],
+    isa: Isa = AVX512,
+    threads: int = 1,
+    want: int = 1,
+    together: bool = False,
 ) -> Result:
-    """Build a Relax function out of build(builder, *variables), push it through the usual passes and run it."""
+    """Build a Relax function out of build(builder, *variables), push it through the usual passes and run it.
+
+    together: everything in one function, as fusion by pattern does; otherwise FuseOps decides.
+    """
     builder = relax.BlockBuilder()
     names = [relax.Var(f"x{i}", relax.TensorType(a.shape, str(a.dtype))) for i, a in enumerate(arrays)]
     with builder.function("main", names):
@@ -53,8 +61,9 @@ def run(
             outputs = build(builder, *names)
             result = builder.emit_output(outputs)
         builder.emit_func_output(result)
-    module = builder.get()
-    for step in ("LegalizeOps", "AnnotateTIROpPattern", "FoldConstant", "FuseOps", "FuseTIR", "DeadCodeElimination"):
+    module = relax.transform.LegalizeOps()(builder.get())
+    module = one_function(module, [a.shape for a in arrays]) if together else module
+    for step in ("AnnotateTIROpPattern", "FoldConstant", "FuseOps", "FuseTIR", "DeadCodeElimination"):
         module = getattr(relax.transform, step)()(module)
     module = ScheduleOperators(isa, threads)(module)
     rules = {str(n.name_hint): describe(f) for n, f in module.functions_items() if isinstance(f, tirx.PrimFunc)}
@@ -62,6 +71,20 @@ def run(
     machine = relax.VirtualMachine(tvm.compile(module, target=target), tvm.cpu())
     got = machine["main"](*[tvm.runtime.tensor(a) for a in arrays])
     return Result([got.numpy()] if want == 1 else [one.numpy() for one in got], rules)
+
+
+def one_function(module: Any, shapes: Sequence[Shape]) -> Any:
+    """main as a call of a single function that FuseTIR will make one PrimFunc of."""
+    rest = {name: func for name, func in module.functions_items() if name.name_hint != "main"}
+    builder = relax.BlockBuilder(tvm.IRModule(rest))
+    body = module["main"].without_attr("global_symbol").with_attr("Primitive", True)
+    whole = builder.add_func(body, "whole")
+    names = [relax.Var(f"y{i}", relax.TensorType(shape, "float32")) for i, shape in enumerate(shapes)]
+    with builder.function("main", names):
+        with builder.dataflow():
+            result = builder.emit_output(relax.Call(whole, names))
+        builder.emit_func_output(result)
+    return builder.get()
 
 
 def _cpu(isa: Isa) -> str:
@@ -405,6 +428,113 @@ def test_register_tile_fits(rows: int, columns: int, isa: Isa) -> None:
     height, vectors = register_tile(isa, rows, columns)
     assert 1 <= height <= rows
     assert height * vectors + vectors + 2 <= isa.registers
+
+
+# One value read at several places: FuseTIR writes down only one of them
+
+
+def sigmoid(x: Array) -> Array:
+    return np.asarray(1 / (1 + np.exp(-x.astype("float64"))))
+
+
+def _half(bb: Any, a: Any, axis: int, second: bool) -> Any:
+    width = int(a.ty.shape[axis]) // 2
+    return bb.emit(op.strided_slice(a, [axis], [width * second], [width * (second + 1)]))
+
+
+def _after(function: Callable[[Any], Any], join: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    """join(bb, function(a)): function(a) is read more than once."""
+    return lambda bb, a: join(bb, bb.emit(function(a)))
+
+
+def _twice(axis: int) -> Callable[[Any, Any], Any]:
+    return lambda bb, a: op.concat([a, a], axis)
+
+
+def _folded(bb: Any, a: Any) -> Any:
+    return op.add(_half(bb, a, 1, False), _half(bb, a, 1, True))
+
+
+def _turned(bb: Any, a: Any) -> Any:
+    return op.concat([bb.emit(op.negative(_half(bb, a, 1, True))), _half(bb, a, 1, False)], 1)
+
+
+def _pooled(a: Any) -> Any:
+    return op.nn.max_pool2d(a, (2, 2), (2, 2))
+
+
+def _halves(x: Array) -> tuple[Array, Array]:
+    first, second = np.split(x, 2, axis=1)
+    return first, second
+
+
+def _doubled(x: Array, axis: int) -> Array:
+    return np.concatenate([x, x], axis)
+
+
+def _by_two(x: Array) -> Array:
+    return pool(x, (2, 2), (2, 2), (0, 0, 0, 0), "max")
+
+
+def _row_softmax(a: Any) -> Any:
+    return op.nn.softmax(a, -1)
+
+
+REREAD: dict[str, tuple[Callable[..., Any], Callable[[Array], Array], Shape]] = {
+    "itself beside itself": (_after(op.sigmoid, _twice(1)), lambda x: _doubled(sigmoid(x), 1), (34, 26)),
+    "itself below itself": (_after(op.nn.silu, _twice(0)), lambda x: _doubled(x * sigmoid(x), 0), (34, 26)),
+    "twice as wide twice": (
+        _after(lambda a: op.concat([a, a], 1), _twice(1)),
+        lambda x: np.tile(x, (1, 4, 1)),
+        (2, 3, 7),
+    ),
+    "sum of halves": (_after(op.sigmoid, _folded), lambda x: np.add(*_halves(sigmoid(x))), (5, 32)),
+    "halves exchanged": (
+        _after(op.sigmoid, _turned),
+        lambda x: np.concatenate([-_halves(sigmoid(x))[1], _halves(sigmoid(x))[0]], 1),
+        (5, 32),
+    ),
+    "softmax beside itself": (_after(_row_softmax, _twice(1)), lambda x: _doubled(softmax(x, -1), 1), (6, 26)),
+    "softmax below itself": (_after(_row_softmax, _twice(0)), lambda x: _doubled(softmax(x, -1), 0), (6, 26)),
+    "sum of a softmax's halves": (_after(_row_softmax, _folded), lambda x: np.add(*_halves(softmax(x, -1))), (6, 26)),
+    "softmax over columns": (
+        _after(lambda a: op.nn.softmax(a, 1), _folded),
+        lambda x: np.add(*_halves(softmax(x, 1))),
+        (3, 8, 26),
+    ),
+    "mean, halves exchanged": (
+        _after(lambda a: op.mean(a, [2]), _turned),
+        lambda x: np.concatenate([-_halves(x.mean(2))[1], _halves(x.mean(2))[0]], 1),
+        (3, 8, 26),
+    ),
+    "pooled beside itself": (_after(_pooled, _twice(1)), lambda x: _doubled(_by_two(x), 1), (1, 4, 10, 12)),
+    "halves of what is pooled": (_after(_pooled, _folded), lambda x: np.add(*_halves(_by_two(x))), (1, 4, 10, 12)),
+    "square, then sum": (
+        lambda bb, a: op.sum(bb.emit(op.multiply(bb.emit(op.sigmoid(a)), bb.emit(op.sigmoid(a)))), [1]),
+        lambda x: (sigmoid(x) ** 2).sum(1),
+        (9, 26),
+    ),
+    "product with itself turned": (
+        lambda bb, a: op.matmul(a, bb.emit(op.permute_dims(a, [1, 0]))),
+        lambda x: x @ x.T,
+        (20, 30),
+    ),
+    "product with itself": (
+        _after(lambda a: op.matmul(a, a), lambda bb, a: op.concat([a, a], 0)),
+        lambda x: _doubled(x @ x, 0),
+        (20, 20),
+    ),
+}
+
+
+@pytest.mark.parametrize("fused", [True, False], ids=["fused by pattern", "fused by kind"])
+@pytest.mark.parametrize("name", REREAD)
+def test_a_value_read_at_several_places(name: str, fused: bool) -> None:
+    build, reference, shape = REREAD[name]
+    x = normal(shape)
+    expected = np.asarray(reference(x)).astype("float32")
+    for threads in (1, 2):
+        agree(run(build, [x], threads=threads, together=fused), expected, scale=20)
 
 
 # Threads, the pass itself

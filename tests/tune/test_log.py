@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ import pytest
 from tesa.errors import UsageError
 from tesa.schedules.types import Epilogue, Problem, Window
 from tesa.tune.log import Log, Record, Task
+from tesa.tune.places import open_log
 from tests.specialize import toy
 
 PROBLEM = toy.linear()
@@ -120,20 +124,68 @@ def test_several_processes_append(tmp_path: Path) -> None:
     assert len(Log.load(tmp_path)) == 40
 
 
-def test_unwritable(tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     log = Log.load(tmp_path / "file" / "logs", device="a")
-    with pytest.raises(UsageError, match=r"cannot write the tuning log .*a\.jsonl"):
+    with pytest.raises(UsageError, match=r"cannot write .*a\.jsonl: .*file exists and is a file; remove"):
         log.append([record()])
+    with pytest.raises(UsageError, match=r"file: it is a file; give a folder"):
+        Log.load(tmp_path / "file", device="a")
+    (tmp_path / "a.jsonl").mkdir()
+    with pytest.raises(UsageError, match=r"cannot read the tuning log .*a\.jsonl: Is a directory"):
+        Log.load(tmp_path, device="a")
 
 
-def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.ENOSPC, "the disk is full; free some space in"),
+        (errno.EDQUOT, "quota is used up; free"),
+        (errno.EROFS, "is read-only; give another folder with --log"),
+        (errno.EACCES, "no permission to write in .*; change its permissions, or give"),
+        (errno.EIO, "Input/output error; give another folder"),
+    ],
+)
+def test_a_failing_write_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, message: str
+) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(UsageError, match="the disk is full"):
-        Log.load(tmp_path, device="a").append([record()])
+    kept = Log.load(tmp_path / "old", device="a")
+    kept.append([record(schedule="dense")])
+    before = (tmp_path / "old" / "a.jsonl").read_bytes()
+    monkeypatch.setattr("os.fsync", refuse)
+    with pytest.raises(UsageError, match=message):
+        kept.append([record(schedule="block")])
+    assert (tmp_path / "old" / "a.jsonl").read_bytes() == before
+    with pytest.raises(UsageError, match=message):
+        Log.load(tmp_path / "new", device="a").append([record()])
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_an_optional_log_warns_once_and_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    log = Log.load(tmp_path / "file" / "logs", device="a", optional=True)
+    with pytest.warns(UserWarning, match="is a file; .*not remembered"):
+        log.append([record(schedule="dense")])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        log.append([record(schedule="block")])
+    assert len(log) == 2
+    with pytest.warns(UserWarning, match="it is a file; .*not remembered") as told:
+        assert len(Log.load(tmp_path / "file", tmp_path / "file", device="a", optional=True)) == 0
+    assert len(told) == 1
+
+
+def test_the_default_log_is_optional_and_a_named_one_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").write_text("")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    log = open_log(None)
+    with pytest.warns(UserWarning, match="not remembered"):
+        log.append([record()])
+    with pytest.raises(UsageError, match="exists and is a file"):
+        open_log(tmp_path / "data" / "logs").append([record()])
 
 
 def test_memory_only() -> None:

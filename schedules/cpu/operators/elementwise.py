@@ -13,6 +13,7 @@ from typing import Any
 from tvm.s_tir.schedule import ScheduleError
 
 from tesa.schedules.cpu.operators.stages import (
+    Stage,
     annotate_nest,
     has_conditions,
     inline_cheap,
@@ -33,14 +34,31 @@ def elementwise(func: Any, isa: Isa) -> Any:
         return None
     stages = inline_cheap(schedule, stages)
     outputs = [stage for stage in stages if stage.is_output]
-    if len(outputs) == 1 and stages[-1].is_output:
-        innermost = schedule.get_loops(outputs[0].block)[-1]
-        for stage in reversed(stages[:-1]):
-            try:
-                schedule.compute_at(stage.block, innermost)
-            except ScheduleError:
-                schedule.compute_inline(stage.block)
-    for stage in outputs if len(outputs) == 1 else stages:
+    nests = stages
+    if len(outputs) == 1 and stages[-1].is_output and schedule.get_loops(stages[-1].block):
+        schedule, nests = _into_one_nest(schedule, stages)
+    for stage in nests:
         heavy = steps(stage.store.value) >= _HEAVY
         annotate_nest(schedule, stage.block, isa.lanes * (2 if heavy else 4), has_conditions(stage))
     return schedule.mod["main"]
+
+
+def _into_one_nest(schedule: Any, stages: list[Stage]) -> tuple[Any, list[Stage]]:
+    """Compute each stage inside of the last one's loops, and say which stages still have loops of their own.
+
+    Those are the ones of which a single element of the output takes several: concat(a, a), a sum of a's halves.
+    """
+    last, apart = stages[-1], [stages[-1]]
+    loops = schedule.get_loops(last.block)
+    for stage in reversed(stages[:-1]):
+        trial = schedule.copy()
+        try:
+            trial.compute_at(stage.block, loops[-1])
+        except ScheduleError:
+            apart.append(stage)
+            continue
+        if len(trial.get_loops(stage.block)) > len(loops):
+            apart.append(stage)
+        else:
+            schedule = trial
+    return schedule, apart

@@ -14,6 +14,7 @@ from tesa.schedules.cpu.operators.fallback import fallback
 from tesa.schedules.cpu.operators.lowering import lower
 from tesa.schedules.cpu.operators.marks import SCHEDULE
 from tesa.schedules.cpu.operators.matmul import matmul
+from tesa.schedules.cpu.operators.regions import declare_accesses
 from tesa.schedules.cpu.operators.row_reduction import row_reduction
 from tesa.schedules.cpu.operators.rules import Rule, make_rule
 from tesa.schedules.cpu.operators.transpose import transpose
@@ -61,9 +62,10 @@ def schedule_function(func: Any, isa: Isa, threads: int = 1) -> Any:
     """
     if not func.attrs or not func.attrs.get("s_tir", False):
         return func
+    declared = declare_accesses(func)
     for rule in RULES:
         try:
-            marked = rule.apply(func, isa)
+            marked = rule.apply(declared, isa)
         except ScheduleError:
             # TVM found a dependence that the rule's own checks do not look for
             continue

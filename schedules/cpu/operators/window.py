@@ -13,6 +13,7 @@ from typing import Any
 from tvm.s_tir.schedule import ScheduleError
 
 from tesa.schedules.cpu.operators import marks
+from tesa.schedules.cpu.operators.regions import agree
 from tesa.schedules.cpu.operators.stages import Stage, annotate_nest, inline_cheap, new_schedule, read_stages
 from tesa.schedules.cpu.operators.tree import loads, mentions
 from tesa.schedules.types import Isa
@@ -36,6 +37,8 @@ def window(func: Any, isa: Isa) -> Any:
         if len(stages) != 2 or not stages[0].reduce:
             return None
         pool, last = stages
+        if not agree([load.indices for load in loads(last.store.value) if load.source.same_as(pool.buffer)]):
+            return None
         schedule.compute_at(pool.block, schedule.get_loops(last.block)[-1], preserve_unit_loops=True)
         first = len(schedule.get_loops(pool.block)) - len(pool.reduce)
         schedule.decompose_reduction(pool.block, schedule.get_loops(pool.block)[first])

@@ -1,0 +1,71 @@
+"""Checks what a compiled model is called with, and hands on memory that its kernels can read."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesa.errors import UsageError
+
+if TYPE_CHECKING:
+    from tesa.runtime.model import TensorInfo
+
+Array = NDArray[Any]
+
+
+def by_name(feeds: Any, infos: Sequence[TensorInfo]) -> dict[str, Any]:
+    """The values for all inputs by name, given that way, in order, or as the only one.
+
+    UsageError where one is missing, one is unknown, or feeds holds no values at all.
+    """
+    if isinstance(feeds, Mapping):
+        values = dict(feeds)
+    else:
+        several = list(feeds) if isinstance(feeds, Sequence) and not isinstance(feeds, str | bytes) else [feeds]
+        if len(several) != len(infos):
+            raise UsageError(f"the model has {len(infos)} input(s) {_names(infos)}, got {len(several)} array(s)")
+        values = {info.name: value for info, value in zip(infos, several, strict=True)}
+    missing = [info.name for info in infos if info.name not in values]
+    unknown = [str(name) for name in values if name not in {info.name for info in infos}]
+    if missing or unknown:
+        parts = [f"missing {', '.join(missing)}"] * bool(missing) + [f"unknown {', '.join(unknown)}"] * bool(unknown)
+        raise UsageError(f"wrong inputs: {'; '.join(parts)}; the model takes {_names(infos)}")
+    return values
+
+
+def checked(value: Any, info: TensorInfo) -> Array:
+    """The array for an input, aligned, contiguous and writeable; a copy only where strides or address demand one.
+
+    UsageError for what is no array, or one of another shape or dtype, byte order included.
+    """
+    wanted = f"input {info.name!r}: expected {info.dtype} of shape {list(info.shape)}"
+    if not isinstance(value, np.ndarray | np.generic) and not hasattr(value, "__array__"):
+        raise UsageError(f"{wanted}, got {type(value).__name__}; make an array of it: numpy.asarray(x, {info.dtype!r})")
+    array = np.asarray(value)
+    if array.shape != info.shape or array.dtype != np.dtype(info.dtype):
+        raise UsageError(f"{wanted}, got {_dtype(array)} of shape {list(array.shape)}")
+    if not array.flags.c_contiguous or not array.flags.aligned:
+        return array.copy(order="C")
+    return array if array.flags.writeable else _second_view(array)
+
+
+def _second_view(array: Array) -> Array:
+    """The memory of a read-only array without the mark that DLPack refuses. Kernels only read their inputs."""
+    if array.size == 0:
+        return array.copy(order="C")
+    memory: Any = (ctypes.c_char * array.nbytes).from_address(array.ctypes.data)
+    memory.owner = array  # the view outlives the caller's name for the array
+    return np.frombuffer(memory, array.dtype).reshape(array.shape)
+
+
+def _dtype(array: Array) -> str:
+    """The name of a dtype, with the byte order where it is not this machine's."""
+    return array.dtype.name if array.dtype.isnative else f"{array.dtype.name} in the other byte order ({array.dtype})"
+
+
+def _names(infos: Sequence[TensorInfo]) -> str:
+    return ", ".join(f"{info.name} {info.dtype}{list(info.shape)}" for info in infos)

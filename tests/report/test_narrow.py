@@ -1,0 +1,65 @@
+"""On a narrow terminal columns are left out before words are broken."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+import pytest
+from rich.console import Console, RenderableType
+
+from tesa.plan import Candidate, LayerPlan, Part, Plan
+from tesa.report.plan import duration, plan_table
+from tesa.report.table import Fitted
+
+
+def lines(shown: RenderableType, width: int) -> list[str]:
+    console = Console(file=StringIO(), width=width)
+    console.print(shown)
+    assert isinstance(console.file, StringIO)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def plan() -> Plan:
+    chosen = Candidate("unrolled", {"rows": 4}, predicted_ms=0.005, measured_ms=0.005867)
+    dense = Candidate("dense", {}, predicted_ms=0.4, measured_ms=0.3134, dense=True)
+    part = Part("unstructured", 32, 1638, "abc", "unrolled", {"rows": 4}, (chosen, dense), "fastest")
+    layers = [
+        LayerPlan(
+            f"features.{i}.pointwise", "conv2d", "sparse", (256, 256, 16), 0.9, "bias+relu6", (part,), (), "a note"
+        )
+        for i in range(12)
+    ]
+    return Plan("x86:cascadelake", 1, (*layers, LayerPlan("13.softmax", "nn.softmax", "operator", (1, 10))))
+
+
+@pytest.mark.parametrize("width", [80, 100, 119])
+def test_every_row_of_a_plan_is_one_line(width: int) -> None:
+    shown = lines(plan_table(plan()), width)
+    assert max(map(len, shown)) <= width
+    rows = [line for line in shown if "pointwise" in line]
+    assert [row.split()[0] for row in rows] == [f"features.{i}.pointwise" for i in range(12)]
+    assert all("unrolled" in row and "5.87 us" in row for row in rows)
+    assert len(shown) == 3 + 13 + 1
+    assert shown[-1].startswith("left out on this narrow terminal: note")
+
+
+def test_a_wide_terminal_gets_everything() -> None:
+    shown = lines(plan_table(plan()), 200)
+    for word in ("a note", "conv2d", "unstructured", "90 %", "5.87 us", "0.313 ms"):
+        assert word in shown[3]
+    assert not any("left out" in line for line in shown)
+
+
+def test_nothing_is_left_out_where_all_fits() -> None:
+    shown = lines(Fitted(["layer", "note"], [["a", "b"]], spare=["note"]), 40)
+    assert shown[-1].split() == ["a", "b"]
+
+
+def test_what_cannot_be_spared_is_folded_not_cut() -> None:
+    shown = lines(Fitted(["layer", "note"], [["x" * 50, "b"]], spare=["note"]), 40)
+    assert sum(line.count("x") for line in shown) == 50
+    assert shown[-1] == "left out on this narrow terminal: note"
+
+
+def test_durations() -> None:
+    assert [duration(ms) for ms in (0.00001, 0.05, 999.6, 1000)] == ["0.0100 us", "50.0 us", "1000 ms", "1.00 s"]

@@ -1,0 +1,87 @@
+"""Verification layer by layer leaves out what compiling may change, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from tesa.cli import main
+from tesa.plan import Plan
+from tesa.runtime import Model, verify
+
+from .models import build, convolutions, first_row, mlp, weight_on_the_left
+
+
+@pytest.mark.parametrize(
+    ("proto", "dead", "channels"),
+    [(mlp(), (3, 5), 8), (convolutions(), (1, 3), 4), (weight_on_the_left(), (1, 4), 6), (first_row(), range(8), 8)],
+    ids=["linear", "conv", "left", "rows"],
+)
+def test_dead_channels_are_listed_and_left_out(tmp_path: Path, proto: Any, dead: Any, channels: int) -> None:
+    model = build(tmp_path, proto)
+    first = model.plan.layers[[layer.kind for layer in model.plan.layers].index("sparse")]
+    assert first.dead == tuple(dead)
+    result = verify(model, tmp_path / "model.onnx", per_layer=True)
+    assert result.ok, result
+    assert (result.layers[0].dead, result.layers[0].channels) == (len(tuple(dead)), channels)
+    assert all(layer.dead == 0 and layer.note == "" for layer in result.layers[1:])
+
+
+def test_without_the_list_the_dead_channels_differ(tmp_path: Path) -> None:
+    model = build(tmp_path, mlp())
+    layers = tuple(replace(layer, dead=()) for layer in model.plan.layers)
+    manifest = replace(model.manifest, plan=replace(model.plan, layers=layers))
+    model.manifest = manifest
+    assert not verify(model, tmp_path / "model.onnx", per_layer=True).ok
+
+
+def _changed(folder: Path, weight: str, column: int) -> Path:
+    """The model in the folder with one column of a weight changed."""
+    proto = onnx.load(folder / "model.onnx")
+    for tensor in proto.graph.initializer:
+        if tensor.name == weight:
+            array = numpy_helper.to_array(tensor).copy()
+            array[:, column] += 1
+            tensor.CopyFrom(numpy_helper.from_array(array, weight))
+    onnx.save(proto, folder / "other.onnx")
+    return folder / "other.onnx"
+
+
+@pytest.mark.parametrize(("column", "ok"), [(3, True), (4, False)])
+def test_a_live_channel_that_differs_is_found(tmp_path: Path, column: int, ok: bool) -> None:
+    model = build(tmp_path, mlp())
+    result = verify(model, _changed(tmp_path, "w0", column), per_layer=True)
+    assert (result.layers[0].name, result.layers[0].ok) == ("hidden", ok)
+
+
+def test_the_plan_keeps_the_list_through_json(tmp_path: Path) -> None:
+    plan = build(tmp_path, mlp()).plan
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+    older = plan.to_json()
+    for row in older["layers"]:
+        del row["dead"]
+    assert [layer.dead for layer in Plan.from_json(older).layers] == [()] * len(plan.layers)
+
+
+def test_the_table_says_what_was_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    build(tmp_path, mlp())
+    words = ["verify", str(tmp_path / "model.so"), "--ref", str(tmp_path / "model.onnx"), "--per-layer"]
+    assert main(words) == 0
+    assert "2 of 8 channels are dead, not compared" in capsys.readouterr().out
+    build(tmp_path, first_row())
+    assert main(words) == 0
+    assert "not compared: all 8 channels have dead elements" in capsys.readouterr().out
+
+
+def test_masks_kill_channels_too(tmp_path: Path) -> None:
+    mask = np.ones((8, 3), bool)
+    mask[[0, 1]] = False
+    model: Model = build(tmp_path, mlp(), masks={"w1": mask})
+    assert next(layer for layer in model.plan.layers if layer.layer == "hidden").dead == (0, 1, 3, 5)

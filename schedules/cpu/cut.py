@@ -13,8 +13,9 @@ from tesa.schedules.types import Isa, Problem
 SCRATCH_BYTES = 256 * 1024
 """A band's scratch is kept below this where it can be."""
 
-SERIAL_CYCLES = 12_000
-"""Less work than this stays on one thread: to wake the others would cost as much."""
+SERIAL_CYCLES = 40_000
+"""Less work than this, some ten microseconds, stays on one thread: in a network, where the others have gone idle since
+the last layer that used them, to wake them costs as much as they would save."""
 
 
 @dataclass(frozen=True)

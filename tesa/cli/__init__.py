@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"{text} (a defect of tesa; the same command with -vv shows where)", DEFECT, error, words)
 
 
-def _warn(message: Warning | str, *_where: object) -> None:
+def _warn(message: Warning | str, *_where: object, **_more: object) -> None:
     print(f"tesa: warning: {message}", file=sys.stderr)
 
 

@@ -196,7 +196,7 @@ class Pool:
             thread.start()
         try:
             for _ in jobs:
-                item = finished.get()
+                item = _next(finished)
                 if isinstance(item, BaseException):
                     raise item
                 if done is not None:
@@ -209,6 +209,13 @@ class Pool:
                     worker.kill()
                     thread.join(0.05)
         return results
+
+
+def _next(finished: queue.SimpleQueue[int | BaseException]) -> int | BaseException:
+    """The next item. Waits in short turns: a signal that another thread of the process took does not end a long wait."""
+    while True:
+        with contextlib.suppress(queue.Empty):
+            return finished.get(timeout=0.2)
 
 
 @functools.cache

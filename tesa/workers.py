@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import functools
 import importlib
+import math
 import os
 import pickle
 import queue
@@ -26,6 +27,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO
 
 _HEADER = struct.Struct("<Q")
+_TURN_S = 0.2  # of a wait: a long one would not end by a signal that another thread of the process took
 _TAIL = 600  # characters of a child's error output that go into a message
 
 
@@ -115,9 +117,11 @@ class Worker:
         assert self._process.stdout is not None
         descriptor, parts = self._process.stdout.fileno(), []
         while count:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not select.select([descriptor], [], [], left)[0]:
-                raise TimeoutError
+            left = math.inf if deadline is None else max(0.0, deadline - time.monotonic())
+            if not select.select([descriptor], [], [], min(left, _TURN_S))[0]:
+                if left <= _TURN_S:
+                    raise TimeoutError
+                continue
             part = os.read(descriptor, min(count, 1 << 20))
             if not part:
                 raise EOFError
@@ -212,10 +216,10 @@ class Pool:
 
 
 def _next(finished: queue.SimpleQueue[int | BaseException]) -> int | BaseException:
-    """The next item. Waits in short turns: a signal that another thread of the process took does not end a long wait."""
+    """The next item."""
     while True:
         with contextlib.suppress(queue.Empty):
-            return finished.get(timeout=0.2)
+            return finished.get(timeout=_TURN_S)
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""tesa compiles pruned and quantized neural networks into kernels made for exactly their sparsity pattern.
+"""tesa compiles neural networks with pruned weights into kernels made for exactly their sparsity pattern.
 
 The functions here are loaded at their first use, so that `import tesa` costs nothing:
 compile (ONNX file to library), load (a compiled model), kernel (one layer), import_onnx, inspect_model.

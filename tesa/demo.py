@@ -41,9 +41,11 @@ def main() -> int:
 
 
 def _compile(output: Path, folder: Path, threads: int, progress: Progress) -> tuple[Model, Model, float]:
+    print("compiling digits", file=sys.stderr)
     start = time.perf_counter()
     compile_model(digits_path(), output=output, threads=threads, progress=progress)
     seconds = time.perf_counter() - start
+    print("compiling it once more with its zeros kept, to compare", file=sys.stderr)
     dense = folder / "dense.so"
     compile_model(digits_path(), output=dense, threads=threads, forms=DENSE, progress=progress)
     return load(output), load(dense), seconds

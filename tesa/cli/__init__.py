@@ -128,7 +128,7 @@ class _Version(Action):
 def _parser() -> ArgumentParser:
     parser = _Parser(
         prog="tesa",
-        description="Compiles pruned and quantized neural networks into kernels made for exactly their sparsity.",
+        description="Compiles neural networks with pruned weights into kernels made for exactly their sparsity.",
         epilog=_EXIT_CODES,
         formatter_class=RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -40,9 +40,13 @@ def read_plan(path: Path) -> Plan:
     """The plan in the .json beside a compiled model. UsageError if it is missing or damaged."""
     from tesa.plan import Plan
 
+    if path.suffix not in (".so", ".json"):
+        raise UsageError(f"{path} is no compiled model: give model.so, or the model.json beside it")
     file = path.with_suffix(".json")
     try:
         data: Any = json.loads(file.read_text(encoding="utf-8"))
+        if "tesa_kernel" in data:
+            raise UsageError(f"{file} describes a single kernel, which has no plan of layers; look at its Kernel.plan")
         return Plan.from_json(data["plan"])
     except FileNotFoundError as error:
         raise UsageError(

@@ -56,6 +56,12 @@ def read_manifest(path: Path) -> Manifest:
     """Read model.json. ModelError where it is missing, broken or of a newer format."""
     try:
         data = json.loads(path.read_text())
+        if "tesa_kernel" in data:
+            library = path.with_suffix(".so")
+            raise ModelError(
+                f"{library}: is a single kernel, not a model; call it: "
+                f'tvm_ffi.load_module("{library}")["entry"](*arrays, y), {path} says which'
+            )
         if data["format"] > FORMAT:
             raise ModelError(f"{path}: format {data['format']} is newer than this tesa reads ({FORMAT}); update tesa")
         infos = [tuple(TensorInfo(i["name"], tuple(i["shape"]), i["dtype"]) for i in data[k]) for k in _SIDES]
@@ -85,6 +91,10 @@ class Model:
         self.machine = open_machine(self.library, path)
         self._main = self.machine.get_function("main")
         self._from_numpy = runtime().from_dlpack
+
+    def __repr__(self) -> str:
+        ports = ", ".join(f"{i.name} {i.dtype}{list(i.shape)}" for i in self.inputs)
+        return f"Model({self.path}: {ports}; {self.plan.target}, {self.plan.threads} thread(s))"
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:

@@ -27,6 +27,9 @@ def runtime() -> Any:
     """The tvm_ffi module, after libtvm_runtime.so was loaded into the process."""
     # The thread pool is made at its first use and never grows, so its size is settled before anything runs.
     os.environ.setdefault("TVM_NUM_THREADS", str(usable_cpus()))
+    # TVM would bind its workers to cores, but not the caller: where both are on one core, each waits for the other to
+    # use up its turn, and a call of 0.1 ms takes 4.
+    os.environ.setdefault("TVM_BIND_THREADS", "0")
     import tvm_ffi
 
     spec = importlib.util.find_spec("tvm")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tesa.errors import UsageError
-from tesa.files import atomic_path
+from tesa.files import atomic_path, write_json
 from tesa.plan import Plan
 from tesa.progress import Event, Progress, silent
 from tesa.runtime.model import Manifest, TensorInfo
@@ -105,19 +104,15 @@ def ports(infos: Sequence[Any]) -> tuple[TensorInfo, ...]:
 
 def write(generated: Generated, manifest: Manifest, path: Path) -> None:
     """Link the library and write its description; both appear whole or not at all."""
-    with atomic_path(path) as library, atomic_path(path.with_suffix(".json")) as description:
+    with atomic_path(path) as library:
         link(generated, library)
-        description.write_text(json.dumps(manifest.to_json(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        write_json(path.with_suffix(".json"), manifest.to_json())
 
 
 def link(generated: Generated, path: Path) -> None:
     """Join the virtual machine's code and the kernels' objects into a shared library."""
-    from tesa.specialize.objects import c_compiler, linker_says
+    from tesa.specialize.objects import c_compiler, link_errors
 
     objects = [str(file) for file in generated.objects]
-    try:
+    with link_errors(path):
         generated.executable.export_library(str(path), addons=objects, cc=c_compiler())
-    except RuntimeError as error:
-        if "No space left" in str(error):
-            raise  # atomic_path says it better
-        raise UsageError(f"cannot link {path.name}: {linker_says(str(error))}") from error

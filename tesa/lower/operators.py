@@ -64,17 +64,19 @@ _ELEMENTWISE = (
 def elementwise(emitter: Emitter, call: Any) -> Value | None:
     """All operands take the layout of the largest one that has the result's shape."""
     shape = shape_of(call)
-    tensors = [emitter.value(arg) for arg in call.args if hasattr(arg.ty, "shape") and hasattr(arg.ty, "ndim")]
+    tensors = [emitter.value(arg) for arg in call.args if _is_tensor(arg)]
     full = [t for t in tensors if t.shape == shape and constant_of(t.expr) is None]
     moved = [t.perm for t in full if t.perm != identity(len(shape))]
     if not moved:
         return None
     perm = moved[0]
-    args = []
-    for arg in call.args:
-        is_tensor = hasattr(arg.ty, "shape") and hasattr(arg.ty, "ndim")
-        args.append(_aligned(emitter, emitter.value(arg), perm) if is_tensor else arg)
+    args = [_aligned(emitter, emitter.value(arg), perm) if _is_tensor(arg) else arg for arg in call.args]
     return emitter.emit(relax.Call(call.op, args, call.attrs, call.ty_args), shape, perm)
+
+
+def _is_tensor(expr: Any) -> bool:
+    """False for scalars such as the bounds of a clip."""
+    return hasattr(expr.ty, "shape") and hasattr(expr.ty, "ndim")
 
 
 def _aligned(emitter: Emitter, value: Value, perm: Perm) -> Any:

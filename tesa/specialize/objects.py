@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache as remember
 from importlib import import_module
@@ -117,13 +118,19 @@ def link(objects: Sequence[Path], path: Path) -> None:
     from tvm.support import cc
 
     compiler = c_compiler()
-    with atomic_path(path) as aside:
-        try:
-            cc.create_shared(str(aside), [str(item) for item in objects], cc=compiler)
-        except RuntimeError as error:
-            if "No space left" in str(error):
-                raise
-            raise UsageError(f"cannot link {path.name}: {linker_says(str(error))}") from error
+    with atomic_path(path) as aside, link_errors(path):
+        cc.create_shared(str(aside), [str(item) for item in objects], cc=compiler)
+
+
+@contextmanager
+def link_errors(path: Path) -> Iterator[None]:
+    """Turn a linker's failure into a UsageError that names the library. A full disk is left to atomic_path."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "No space left" in str(error):
+            raise
+        raise UsageError(f"cannot link {path.name}: {_linker_says(str(error))}") from error
 
 
 def c_compiler() -> str:
@@ -234,7 +241,7 @@ def _path(folder: Path, key: str) -> Path:
     return folder / f"{key[:32]}.o"
 
 
-def linker_says(text: str) -> str:
+def _linker_says(text: str) -> str:
     """The lines of a linker's output that tell what is wrong."""
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("Command line")]
     told = [line for line in lines if "error" in line or "undefined" in line or "multiple definition" in line]

@@ -77,9 +77,11 @@ class Quantization:
 class TeSA:
     """The facts about one tensor of the given shape. Make one with `unknown`, `from_weight`, `from_constant`, ...
 
-    known, value: bool and number; value is 0 where nothing is known. live: False where no output of the model depends
-    on the element. bits: 4, 8, 16 or 32, what a stored element needs. All four have as many axes as the tensor, each
-    of its full length or of length 1; the shortest form is the one stored, so that equal facts compare equal.
+    known, value: bool and number; value is 0 where nothing is known, it may be infinite, never NaN. live: False where
+    no output of the model depends on the element. bits: 1 to 32, what a stored element needs: where it is less than 32,
+    rounding the element to the grid of `quantization` changes no output of the model. All four have as many axes as the
+    tensor, each of its full length or of length 1; the shortest form is the one stored, so that equal facts compare
+    equal.
 
     >>> t = from_weight(np.array([[1.0, 0.0], [2.0, 0.0]]))
     >>> t.known, t.sparsity
@@ -186,9 +188,9 @@ def unknown(shape: Sequence[int]) -> TeSA:
 
 
 def from_constant(value: ArrayLike, origin: Origin | None = None) -> TeSA:
-    """A tensor whose every element is a known constant: a bias, a scale. NaN and infinity stay unknown."""
+    """A tensor whose every element is a known constant: a bias, a scale, a mask of -inf. NaN stays unknown."""
     array = np.asarray(value)
-    finite = np.isfinite(array) if array.dtype.kind == "f" else _ones(array.shape, True)
+    finite = ~np.isnan(array) if array.dtype.kind == "f" else _ones(array.shape, True)
     origins = frozenset() if origin is None else frozenset({origin})
     return replace(unknown(array.shape), known=finite, value=array, origins=origins)
 
@@ -237,7 +239,8 @@ def _check_agree(a: TeSA, b: TeSA, tolerance: float) -> None:
     if not both.any():
         return
     x, y = np.asarray(a.value, np.float64), np.asarray(b.value, np.float64)
-    differ = both & ~(np.abs(x - y) <= tolerance * np.maximum(1.0, np.abs(x)))
+    with np.errstate(invalid="ignore"):
+        differ = both & (x != y) & ~(np.abs(x - y) <= tolerance * np.maximum(1.0, np.abs(x)))
     if not differ.any():
         return
     at = tuple(int(i) for i in np.argwhere(differ)[0])

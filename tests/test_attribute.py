@@ -66,10 +66,10 @@ def test_a_weight_knows_its_zeros_only() -> None:
     assert t.facts() == ("50.0% known to be 0 (the weights of the model)",)
 
 
-def test_a_constant_is_known_but_where_it_is_not_finite() -> None:
+def test_a_constant_is_known_but_where_it_is_no_number() -> None:
     t = from_constant(np.array([1.0, np.inf, np.nan, 0.0]))
-    np.testing.assert_array_equal(t.known, [True, False, False, True])
-    np.testing.assert_array_equal(t.value, [1, 0, 0, 0])
+    np.testing.assert_array_equal(t.known, [True, True, False, True])
+    np.testing.assert_array_equal(t.value, [1, np.inf, 0, 0])
 
 
 def test_what_is_not_known_has_the_value_zero() -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tesa.attribute import Quantization
+
+if TYPE_CHECKING:
+    from tesa.frontend.graph import Graph
 
 Array = NDArray[Any]
 Mask = NDArray[np.bool_]
@@ -45,7 +48,8 @@ class ImportedModel:
     names: the layer of each binding's variable. A layer is an ONNX node; several variables may belong to one.
     weights: for each initializer of the file that a convolution or matmul uses, where. masks: the user's masks by
     initializer (already multiplied into the weights). quantization: by (variable, argument) of a weight that was
-    stored quantized.
+    stored quantized. graph: the ONNX nodes and constants that mod was made of, after all rewrites; tensors: for the
+    variable that ends a layer the ONNX tensor it is. Both are missing where a module did not come from ONNX.
     """
 
     mod: Any
@@ -57,6 +61,7 @@ class ImportedModel:
     masks: Mapping[str, Mask] = field(default_factory=dict)
     quantization: Mapping[tuple[str, int], Quantization] = field(default_factory=dict)
     source: str = ""
+    graph: Graph | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         ports = ", ".join(f"{p.name}{list(p.shape)}" for p in self.inputs)

@@ -65,7 +65,7 @@ def import_onnx(
     if len(graph.outputs) == 1 and bindings(mod):  # there is none where the output is an input or a constant
         tensors[bindings(mod)[-1].var.name] = graph.outputs[0].name
     ports = _inputs(graph, mod), _outputs(graph, mod)
-    return ImportedModel(mod, *ports, names, weights, tensors, graph.masks, quantization, graph.source)
+    return ImportedModel(mod, *ports, names, weights, tensors, graph.masks, quantization, graph.source, graph)
 
 
 def _simplify(mod: Any) -> Any:

@@ -14,7 +14,8 @@ for the live ones; and a dead weight that is not known, replaced by anything, me
 
 Why the result does not depend on the order of visits, and a second run changes nothing: the forward facts are the
 least fixpoint of monotone functions of known values only; the backward facts are one of monotone functions of liveness,
-for the final known values. So forward work is done before any backward work, whatever was put into the list first.
+for the final known values. So forward work is done before any backward work, whatever was put into the list first. The
+bits that suffice for the consumers come last, see precision.py.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import numpy as np
 from tesa.attribute import Bools, Origin, TeSA, compact, from_constant, from_weight, merge, unknown
 from tesa.propagate import rules as _rules  # noqa: F401  (importing it registers the rules)
 from tesa.propagate.network import Network, Node
+from tesa.propagate.precision import narrow
 from tesa.propagate.registry import Rule, find
 
 
@@ -96,12 +98,13 @@ class _Engine:
             self.waiting[direction].discard(i)
             (self._forward, self._backward)[direction](i)
             steps += 1
+        tesa = narrow(self.net, self.rules, self.tesa)
         unruled = {
             node.operator.layer: node.operator.op
             for node, rule in zip(self.net.nodes, self.rules, strict=True)
             if rule is None
         }
-        return Fixpoint(self.tesa, unruled, steps)
+        return Fixpoint(tesa, unruled, steps)
 
     def _push(self, direction: int, i: int) -> None:
         """Forward work in running order, backward work in reverse: then one visit is mostly enough."""

@@ -16,12 +16,13 @@ from tesa.propagate.registry import Operator
 
 @dataclass(frozen=True)
 class Node:
-    """An operator and the names of its tensors. var: the variable it is bound to."""
+    """An operator and the names of its tensors. var: the variable it is bound to. call: the Relax call itself."""
 
     operator: Operator
     var: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    call: Any = field(default=None, compare=False, repr=False)
 
 
 @dataclass
@@ -111,7 +112,7 @@ def _call(net: Network, var: Any, call: Any, parts: Mapping[Any, tuple[str, ...]
         _attributes(call.attrs),
         tuple(static),
     )
-    net.nodes.append(Node(operator, var.name, tuple(names), outputs))
+    net.nodes.append(Node(operator, var.name, tuple(names), outputs, call))
     return outputs
 
 

@@ -30,6 +30,7 @@ class Operator:
 
 Forward = Callable[[Operator, tuple[TeSA, ...]], tuple[TeSA, ...]]
 Backward = Callable[[Operator, tuple[TeSA, ...], tuple[TeSA, ...]], tuple[Bools, ...]]
+Precision = Callable[[Operator, tuple[TeSA, ...], tuple[TeSA, ...]], tuple[TeSA | None, ...]]
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,9 @@ class Rule:
     forward(operator, inputs): what is known of each output. backward(operator, inputs, outputs): for each input a mask
     that broadcasts to its shape, True where an element is needed so that the live elements of the outputs are right.
     weights: the positions of inputs that are weights where they are constants: only their zeros are facts, so that
-    their other elements can be found dead.
+    their other elements can be found dead. precision(operator, inputs, outputs): for each input the bits and the
+    quantization that suffice so that the outputs are right to their own bits, as a TeSA that says nothing else; None
+    for an input, or for the rule, where full precision is needed.
     """
 
     operators: tuple[str, ...]
@@ -47,17 +50,20 @@ class Rule:
     forward: Forward
     backward: Backward
     weights: tuple[int, ...] = ()
+    precision: Precision | None = None
 
 
 _RULES: dict[str, Rule] = {}
 
 
-def rule(*operators: str, backward: Backward, weights: tuple[int, ...] = ()) -> Callable[[Forward], Forward]:
+def rule(
+    *operators: str, backward: Backward, weights: tuple[int, ...] = (), precision: Precision | None = None
+) -> Callable[[Forward], Forward]:
     """Register the decorated function as forward rule of the operators; its docstring's first line is the summary."""
 
     def register(forward: Forward) -> Forward:
         summary = (forward.__doc__ or "").strip().splitlines()[0]
-        new = Rule(operators, summary, forward, backward, weights)
+        new = Rule(operators, summary, forward, backward, weights, precision)
         for name in operators:
             if name in _RULES:
                 raise ValueError(f"operator {name!r} has two rules")

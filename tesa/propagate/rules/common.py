@@ -15,11 +15,14 @@ LARGEST = float(np.finfo(np.float32).max)
 
 
 def facts(shape: Shape, known: Bools, value: Values, like: TeSA | None = None) -> TeSA:
-    """A TeSA with this knowledge; a value that float32 cannot hold counts as unknown. Bits are those of `like`."""
+    """A TeSA with this knowledge; NaN, and a number that float32 cannot hold, count as unknown; infinity may be known.
+
+    Bits are those of `like`.
+    """
     known, value = pad_axes(np.asarray(known), len(shape)), pad_axes(np.asarray(value), len(shape))
     if value.dtype.kind == "f":
         with np.errstate(invalid="ignore"):
-            good = np.isfinite(value) & (np.abs(value) <= LARGEST)
+            good = np.isinf(value) | (np.abs(value) <= LARGEST)
         known, value = known & good, np.where(good, value, 0.0)
     top = replace(unknown(shape), known=known, value=value)
     return top if like is None else replace(top, bits=pad_axes(like.bits, len(shape)), quantization=like.quantization)

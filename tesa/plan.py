@@ -50,6 +50,8 @@ class LayerPlan:
     tensor names the value of the source model that it computes ("" where no single one corresponds), symbol the
     function in the library, layout the logical axis that each stored axis of the result holds. dead: the output
     features of the result that have an element on which no output of the model depends; compiling may change these.
+    kept: where slices of the source's tensor were removed, for each of its axes the indices that are left; an empty row
+    stands for an axis that is whole.
     """
 
     layer: str
@@ -65,6 +67,7 @@ class LayerPlan:
     symbol: str = ""
     layout: tuple[int, ...] = ()
     dead: tuple[int, ...] = ()
+    kept: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ def _layer(row: Mapping[str, Any]) -> LayerPlan:
     parts = tuple(_part(part) for part in row["parts"])
     tuples = {name: tuple(row[name]) for name in ("shape", "facts", "layout")}
     tuples["dead"] = tuple(row.get("dead", ()))
+    tuples["kept"] = tuple(tuple(axis) for axis in row.get("kept", ()))
     return LayerPlan(**{**row, **tuples, "parts": parts})
 
 

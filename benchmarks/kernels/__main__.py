@@ -1,0 +1,61 @@
+"""tesa's kernels beside every peer that is installed, interleaved in one run, after all results were checked.
+
+    python -m benchmarks.kernels [--quick] [--groups abcd] [--threads 1] [--json FILE] [--plot FILE]
+
+Every time starts and ends with plain row-major arrays. A wrong result stops the benchmark.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+
+def main() -> int:
+    """Run the benchmark; 1 if a result is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--groups", default="abcdefg", help="letters of the groups to run")
+    parser.add_argument("--quick", action="store_true", help="one case in five")
+    parser.add_argument("--match", default="", help="only cases whose name contains this")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, help="of weights and values; another one in each run by default")
+    parser.add_argument("--rounds", type=int, default=15, help="interleaved rounds")
+    parser.add_argument("--json", type=Path, help="append a line for each case to this file")
+    parser.add_argument("--plot", type=Path, help="draw the speed-up over dense against sparsity")
+    options = parser.parse_args()
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TVM_NUM_THREADS"):
+        os.environ[name] = str(options.threads)  # before any of the libraries is loaded
+    os.environ["KMP_BLOCKTIME"] = "1"
+    if options.threads == 1:
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+    from benchmarks.kernels.cases import cases
+    from benchmarks.kernels.report import print_row, print_summary, write_plot
+    from benchmarks.kernels.run import WrongResultError, run, start
+
+    session = start(options.threads, options.rounds, options.seed)
+    rows = []
+    for case in cases(options.groups, options.quick):
+        if options.match not in case.name:
+            continue
+        try:
+            row = run(case, session)
+        except WrongResultError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        rows.append(row)
+        print_row(row)
+        if options.json:
+            with options.json.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(row) + "\n")
+    print_summary(rows, session)
+    if options.plot:
+        write_plot(rows, options.plot)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""One case: tesa's kernel and all peers, checked against NumPy, then timed in turn."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import tesa
+from benchmarks.kernels.cases import Array, Case, activations, weight
+from benchmarks.kernels.limits import Limits, measure_limits
+from benchmarks.kernels.peers import PEERS, Prepared
+from tesa.runtime.bench import Times, interleave
+from tesa.target import parse_target
+
+
+class WrongResultError(Exception):
+    """A kernel computed something else than NumPy."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """What all cases of a run share."""
+
+    threads: int
+    rounds: int
+    seed: int
+    limits: Limits
+    folder: tempfile.TemporaryDirectory[str]
+    missing: tuple[str, ...]
+
+
+def start(threads: int, rounds: int, seed: int | None) -> Session:
+    """Measure the machine's limits and see which peers are there."""
+    chosen = int(np.random.default_rng().integers(1 << 31)) if seed is None else seed
+    limits = measure_limits(parse_target(None).isa.lanes)
+    missing = tuple(peer.name for peer in PEERS if not peer.installed)
+    print(f"seed {chosen}, {threads} thread(s); limits of one thread: {limits.fma:.0f} GFLOP/s, "
+          f"{limits.dot:.0f} GOP/s int8, {limits.read:.1f} GB/s")  # fmt: skip
+    if missing:
+        print(f"not installed: {', '.join(missing)}")
+    return Session(threads, rounds, chosen, limits, tempfile.TemporaryDirectory(), missing)
+
+
+def run(case: Case, session: Session) -> dict[str, Any]:
+    """A row of results. WrongResultError if anything computes something else than NumPy."""
+    rng = np.random.default_rng([session.seed, *case.name.encode()])
+    w, x = weight(case, rng), activations(case, rng)
+    expected = _reference(case, w, x)
+    kernel = _kernel(case, w, session)
+    y = np.empty(expected.shape, np.float32)
+    ready: dict[str, Prepared] = {"tesa": ((lambda: kernel(x, out=y)), lambda: y)}
+    for peer in PEERS:
+        prepared = peer.prepare(case, w, x, session.threads) if peer.installed else None
+        if prepared is not None:
+            ready[peer.name] = prepared
+    for name, (call, result) in ready.items():
+        call()
+        _check(case, name, result(), expected)
+    times = {t.name: t for t in interleave({name: call for name, (call, _) in ready.items()}, session.rounds)}
+    part = kernel.plan.parts[0]
+    return _row(case, session, times, float(np.count_nonzero(w)) / w.size, f"{part.schedule} {dict(part.config)}")
+
+
+def _kernel(case: Case, w: Array, session: Session) -> Any:
+    log = Path(session.folder.name)
+    if case.op == "linear":
+        return tesa.kernel(w, n=case.n, threads=session.threads, log=log)
+    size = (case.size, case.size)
+    return tesa.kernel(
+        w, op=case.op, size=size, stride=case.stride, padding=case.kernel // 2, threads=session.threads, log=log
+    )
+
+
+def _reference(case: Case, w: Array, x: Array) -> Array:
+    wide = np.int64 if case.dtype == "int8" else np.float64
+    if case.op == "linear":
+        return np.asarray(w.astype(wide) @ x.astype(wide))
+    import onnx.reference
+
+    from benchmarks.kernels.onnx_models import model_of
+
+    return np.asarray(onnx.reference.ReferenceEvaluator(model_of(case, w)).run(None, {"X": x})[0])
+
+
+def _check(case: Case, name: str, got: Array, expected: Array) -> None:
+    scale = max(1.0, float(np.abs(expected).max(initial=0)))
+    error = float(np.abs(got.astype(np.float64).reshape(expected.shape) - expected).max(initial=0)) / scale
+    if not error <= 2e-5:
+        raise WrongResultError(f"{case.group} {case.name}: {name} differs from NumPy by {error:.1e} of the largest value")
+
+
+def _row(case: Case, session: Session, times: dict[str, Times], density: float, chosen: str) -> dict[str, Any]:
+    ours = times.pop("tesa")
+    best = min(times.values(), key=lambda t: t.median_ms, default=None)
+    effective = case.flops * density / ours.median_ms / 1e6
+    limit = session.limits.dot if case.dtype == "int8" else session.limits.fma
+    return {
+        "group": case.group, "case": case.name, "pattern": case.pattern, "threads": session.threads,
+        "dtype": case.dtype, "sparsity": round(case.sparsity, 4), "seed": session.seed, "tesa_ms": ours.median_ms,
+        "tesa_min_ms": ours.min_ms, "kernel": chosen, "peers": {t.name: t.median_ms for t in times.values()},
+        "peers_min": {t.name: t.min_ms for t in times.values()}, "best_peer": best.name if best else None,
+        "ratio": best.median_ms / ours.median_ms if best else None,
+        "dense_gflops": case.flops / ours.median_ms / 1e6, "effective_gflops": effective,
+        "limit_fraction": effective / limit / session.threads if limit else None,
+    }  # fmt: skip
+
+
+def progress(text: str) -> None:
+    """A line on standard error."""
+    print(text, file=sys.stderr, flush=True)

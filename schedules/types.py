@@ -25,7 +25,7 @@ class Isa:
     """What a schedule must know of an instruction set.
 
     lanes: float32 elements of one vector register; registers: how many vector registers;
-    l1_bytes, l2_bytes: data cache of one core that a tile may assume.
+    l1_bytes, l2_bytes: data cache of one core that a tile may assume; vnni: has the dot product of 4 bytes a lane.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Isa:
     registers: int
     l1_bytes: int = 32 * 1024
     l2_bytes: int = 1024 * 1024
+    vnni: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,37 @@ class Window:
 
 @dataclass(frozen=True)
 class Epilogue:
-    """What happens to an accumulator before it is stored: + bias[m], + residual[m, n], then the activation."""
+    """What happens to a sum before it is stored: * scale[m], + bias[m], + residual[m, n], then the activation.
+
+    scale belongs to int8, where it makes a real number of the int32 sum.
+    """
 
     bias: bool = False
     residual: bool = False
     activation: str | None = None
+    scale: bool = False
+
+
+@dataclass(frozen=True)
+class Output:
+    """What an element of Y is: dtype "float32", "int32" (the bare sums of int8), or quantized, "uint8" or "int8".
+
+    A quantized element is clip(round(real / scale) + zero), rounded to even.
+    """
+
+    dtype: str = "float32"
+    scale: float = 1.0
+    zero: int = 0
+
+    @property
+    def quantized(self) -> bool:
+        """True where an element is a code and not a number."""
+        return self.dtype in ("uint8", "int8")
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """The least and the largest code."""
+        return (0, 255) if self.dtype == "uint8" else (-128, 127)
 
 
 @dataclass(frozen=True)
@@ -73,7 +100,8 @@ class Problem:
     op "linear": X is (batch, k, n). op "conv2d": X is (batch, channels, height, width), k = channels * kernel area in
     the order (channel, row, column), n = out_height * out_width. op "depthwise": m = channels, k = kernel area, row c
     of W is the window of channel c. x_shape and y_shape are how the caller's contiguous arrays look: any shape with
-    the same elements in the same order. threads: how many run the kernel.
+    the same elements in the same order. threads: how many run the kernel. dtype: "float32", or "int8" for uint8 X and
+    int8 W with int32 sums; x_zero: the code of X that stands for 0, which pads a convolution. output: of Y.
     """
 
     op: str
@@ -87,6 +115,13 @@ class Problem:
     epilogue: Epilogue = Epilogue()
     dtype: str = "float32"
     threads: int = 1
+    x_zero: int = 0
+    output: Output = Output()
+
+    @property
+    def x_dtype(self) -> str:
+        """The element type of X."""
+        return "float32" if self.dtype == "float32" else "uint8"
 
     @property
     def channels(self) -> int:
@@ -106,7 +141,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Code:
-    """A generated kernel. main takes (X, *constants, bias if any, residual if any, Y), all contiguous.
+    """A generated kernel. main takes (X, *constants, scale, bias, residual if any, Y), all contiguous.
 
     panels are straight-line helpers that main calls by symbol, a tuple for each object file: they are compiled apart,
     in parallel, by the minimal pipeline. pipeline names the one that main itself wants: "default" or "straight".

@@ -14,10 +14,10 @@ from tesa.errors import UsageError
 FLOAT32 = np.dtype(np.float32)
 
 
-def is_plain(array: Any, shape: tuple[int, ...]) -> bool:
+def is_plain(array: Any, shape: tuple[int, ...], dtype: np.dtype[Any] = FLOAT32) -> bool:
     """True for an array that the generated code can take as it is."""
     # carray: contiguous, aligned, writeable
-    return isinstance(array, np.ndarray) and array.shape == shape and array.dtype == FLOAT32 and array.flags.carray
+    return isinstance(array, np.ndarray) and array.shape == shape and array.dtype == dtype and array.flags.carray
 
 
 def are_apart(out: NDArray[Any], arrays: Sequence[NDArray[Any]]) -> bool:
@@ -25,23 +25,23 @@ def are_apart(out: NDArray[Any], arrays: Sequence[NDArray[Any]]) -> bool:
     return not any(np.may_share_memory(array, out) for array in arrays)
 
 
-def check_array(name: str, array: Any, shape: tuple[int, ...]) -> None:
+def check_array(name: str, array: Any, shape: tuple[int, ...], dtype: np.dtype[Any] = FLOAT32) -> None:
     """UsageError, with what was expected and what was given, if generated code cannot take the array."""
-    wanted = f"{name}: expected a contiguous float32 array of shape {shape}"
+    wanted = f"{name}: expected a contiguous {dtype} array of shape {shape}"
     if not isinstance(array, np.ndarray):
         raise UsageError(f"{wanted}, got {type(array).__name__}")
-    if array.shape != shape or array.dtype != FLOAT32:
+    if array.shape != shape or array.dtype != dtype:
         raise UsageError(f"{wanted}, got {array.dtype} of shape {array.shape}")
     if not array.flags.c_contiguous:
         raise UsageError(f"{wanted}, got one with strides {array.strides}: pass np.ascontiguousarray({name})")
     if not array.flags.aligned:
-        raise UsageError(f"{wanted}, got one whose address is not a multiple of 4: pass {name}.copy()")
+        raise UsageError(f"{wanted}, got one whose address is not a multiple of {dtype.itemsize}: pass {name}.copy()")
 
 
-def checked_input(name: str, array: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+def checked_input(name: str, array: Any, shape: tuple[int, ...], dtype: np.dtype[Any] = FLOAT32) -> NDArray[Any]:
     """The array, checked. DLPack hands over no read-only array, so such a one gets a second view of its memory."""
-    check_array(name, array, shape)
+    check_array(name, array, shape, dtype)
     if array.flags.writeable:
         return np.asarray(array)
-    memory: Any = (ctypes.c_float * array.size).from_address(array.ctypes.data)
-    return np.asarray(np.frombuffer(memory, FLOAT32).reshape(shape))
+    memory: Any = (ctypes.c_char * array.nbytes).from_address(array.ctypes.data)
+    return np.asarray(np.frombuffer(memory, dtype).reshape(shape))

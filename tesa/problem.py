@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -10,9 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tesa.errors import UnsupportedError, UsageError
-from tesa.schedules.types import ACTIVATIONS, Epilogue, FloatArray, Problem, Window
+from tesa.schedules.types import ACTIVATIONS, Epilogue, FloatArray, Output, Problem, Window
 
 OPS = ("linear", "conv2d", "depthwise")
+DTYPES = ("float32", "int8")
+FLOAT = Output()
 DEFAULT_N = 196
 """Columns of a linear layer's X where the user names none: the 14 x 14 pixels of a typical late layer."""
 
@@ -71,15 +74,17 @@ def make_problem(
     epilogue: Epilogue,
     dtype: str,
     threads: int,
+    output: Output = FLOAT,
 ) -> Problem:
     """The problem of a weight that weight_array gave. The arguments are those of tesa.kernel."""
-    if dtype != "float32":
-        raise UnsupportedError(f"dtype {dtype!r} is not supported yet; kernels compute in float32")
+    known(dtype, DTYPES, "dtype")
     _positive("threads", threads)
     if batch is not None:
         _positive("batch", batch)
+    if dtype == "int8":
+        _check_int8(weight, op, stride, padding, epilogue, output)
     if op == "linear":
-        return _linear(weight, n, size, batch, epilogue, threads)
+        return replace(_linear(weight, n, size, batch, epilogue, threads), dtype=dtype, output=output)
     if n is not None:
         raise UsageError(f"op {op!r} takes the size=(height, width) of its input, not n")
     if size is None:
@@ -104,13 +109,67 @@ def make_problem(
     k, n = int(np.prod(weight.shape[1:])), window.out_height * window.out_width
     x_shape = (batch or 1, channels, window.height, window.width)
     y_shape = (batch or 1, m, window.out_height, window.out_width)
-    return Problem(op, m, k, n, x_shape, y_shape, batch or 1, window, epilogue, dtype, threads)
+    return Problem(op, m, k, n, x_shape, y_shape, batch or 1, window, epilogue, dtype, threads, output=output)
 
 
-def make_epilogue(epilogue: str | Epilogue | None, bias: bool) -> Epilogue:
+def make_output(dtype: str, output: str | None, scaled: bool, y_scale: float | None, y_zero: int | None) -> Output:
+    """What Y holds. dtype: of the kernel; scaled: whether the sums are multiplied by a scale. The rest as tesa.kernel.
+
+    >>> make_output("int8", None, False, None, None).dtype
+    'int32'
+    """
+    if dtype != "int8":
+        if output not in (None, "float32") or scaled or y_scale is not None or y_zero is not None:
+            raise UsageError("scale, output, y_scale and y_zero belong to dtype='int8'; float32 kernels write float32")
+        return FLOAT
+    chosen = output or ("float32" if scaled else "int32")
+    known(chosen, ("int32", "float32", "uint8", "int8"), "output")
+    if (chosen == "int32") == scaled:
+        raise UsageError(f"output {chosen!r} and scale: an int32 result is the bare sum, every other one needs a scale")
+    if chosen in ("int32", "float32"):
+        if y_scale is not None or y_zero is not None:
+            raise UsageError(f"y_scale and y_zero belong to a quantized output, 'uint8' or 'int8', not to {chosen!r}")
+        return Output(chosen)
+    made = Output(chosen, 1.0 if y_scale is None else float(y_scale), 0 if y_zero is None else int(y_zero))
+    low, high = made.range
+    if not (np.isfinite(made.scale) and made.scale > 0 and low <= made.zero <= high):
+        raise UsageError(f"y_scale must be positive and y_zero in {low} ... {high}, got {made.scale} and {made.zero}")
+    return made
+
+
+def scale_array(scale: ArrayLike | None, m: int) -> FloatArray | None:
+    """The scale of int8 sums as float32 (m,); one number stands for all rows. UsageError for another length."""
+    if scale is None:
+        return None
+    array = np.asarray(scale)
+    if array.dtype.kind not in "fiu" or array.size not in (1, m) or not np.isfinite(array).all():
+        raise UsageError(f"scale: expected 1 or {m} finite numbers, got shape {array.shape} of {array.dtype}")
+    return np.array(np.broadcast_to(array.reshape(-1), (m,)), np.float32)
+
+
+def _check_int8(weight: FloatArray, op: str, stride: Pair, padding: Pair, epilogue: Epilogue, output: Output) -> None:
+    ones = {1, (1, 1)}
+    pointwise = op == "conv2d" and weight.shape[2:] == (1, 1) and _key(stride) in ones
+    if op != "linear" and not (pointwise and not np.any(padding)):
+        raise UnsupportedError(
+            f"int8 kernels are made for linear layers and 1x1 convolutions of stride 1, not for {op} of "
+            f"{weight.shape}; leave dtype out for a float32 kernel"
+        )
+    whole = np.rint(weight)
+    if not np.array_equal(whole, weight) or np.abs(weight + 0.5).max() > 127.5:
+        raise UsageError("weight of an int8 kernel: expected whole numbers from -128 to 127; quantize it first")
+    if output.dtype == "int32" and (epilogue.bias or epilogue.residual or epilogue.activation):
+        raise UsageError("an int32 result is the bare sum: give a scale for a bias, a residual or an activation")
+
+
+def _key(value: Pair) -> object:
+    return tuple(value) if isinstance(value, Sequence) else value
+
+
+def make_epilogue(epilogue: str | Epilogue | None, bias: bool, scale: bool = False) -> Epilogue:
     """The epilogue that a user's text means: words joined by "+", such as "relu" or "residual+relu6".
 
-    bias: whether a bias is given, which is then added whether the text says so or not.
+    bias: whether a bias is given, which is then added whether the text says so or not; scale: likewise, for int8.
 
     >>> make_epilogue("residual+relu", bias=True)
     Epilogue(bias=True, residual=True, activation='relu')
@@ -129,7 +188,7 @@ def make_epilogue(epilogue: str | Epilogue | None, bias: bool) -> Epilogue:
     functions = [word for word in words if word in ACTIVATIONS]
     if len(functions) > 1:
         raise UsageError(f"an epilogue has one activation at most, got {' and '.join(functions)}")
-    return Epilogue(bias, "residual" in words, functions[0] if functions else None)
+    return Epilogue(bias, "residual" in words, functions[0] if functions else None, scale)
 
 
 def bias_array(bias: ArrayLike | None, m: int) -> FloatArray | None:

@@ -17,7 +17,7 @@ from tesa.arguments import FLOAT32, are_apart, check_array, checked_input, is_pl
 from tesa.errors import UsageError
 from tesa.files import atomic_path
 from tesa.plan import LayerPlan
-from tesa.problem import Pair, bias_array, known, make_epilogue, make_problem, weight_array
+from tesa.problem import Pair, bias_array, known, make_epilogue, make_output, make_problem, scale_array, weight_array
 from tesa.schedules.registry import find
 from tesa.schedules.types import Code, Config, Epilogue, FloatArray, Problem
 from tesa.specialize.choose import ChosenKernel, LayerTask, candidates, choose
@@ -44,6 +44,10 @@ def kernel(
     dtype: str = "float32",
     epilogue: str | Epilogue | None = None,
     bias: ArrayLike | None = None,
+    scale: ArrayLike | None = None,
+    output: str | None = None,
+    y_scale: float | None = None,
+    y_zero: int | None = None,
     target: Any = None,
     form: str | Sequence[str] | None = None,
     config: Config | None = None,
@@ -64,6 +68,11 @@ def kernel(
     those that it offers for this weight. threads:
     how many run the kernel. measure=False chooses by estimate. log: folder of measured records, read and added to.
 
+    dtype "int8": the weight holds whole numbers from -128 to 127, X is uint8, sums are int32. Without scale Y is the
+    bare int32 sum. scale (one number or m): the sum times scale, plus bias, through the epilogue; output says how it is
+    stored: "float32" (default), or "uint8" or "int8" as clip(round(y / y_scale) + y_zero). A zero point z of X goes
+    into the bias: subtract scale * z * weight.sum(axis=1).
+
     Raises UsageError for a weight or option that makes no sense, UnsupportedError for what tesa cannot do yet.
 
     >>> weight = np.diag([1.0, 2.0, 0.0, 4.0])
@@ -75,10 +84,11 @@ def kernel(
            [4., 4., 4.]], dtype=float32)
     """
     array = weight_array(weight, op)
-    offset = bias_array(bias, array.shape[0])
+    offset, factor = bias_array(bias, array.shape[0]), scale_array(scale, array.shape[0])
     problem = make_problem(
         array, op=op, n=n, size=size, stride=stride, padding=padding, dilation=dilation, batch=batch,
-        epilogue=make_epilogue(epilogue, offset is not None), dtype=dtype, threads=threads,
+        epilogue=make_epilogue(epilogue, offset is not None, factor is not None), dtype=dtype, threads=threads,
+        output=make_output(dtype, output, factor is not None, y_scale, y_zero),
     )  # fmt: skip
     where = parse_target(target)
     matrix = array.reshape(problem.m, problem.k)
@@ -89,7 +99,7 @@ def kernel(
         (chosen,) = choose(
             [task], where, log=log, measure=measure, jobs=jobs, forms=forms, options=options, folder=Path(name)
         )
-        return Kernel(chosen, problem, matrix, offset, where)  # which links the objects
+        return Kernel(chosen, problem, matrix, offset, where, factor)  # which links the objects
 
 
 class Kernel:
@@ -101,17 +111,25 @@ class Kernel:
     """
 
     def __init__(
-        self, chosen: ChosenKernel, problem: Problem, weight: FloatArray, bias: FloatArray | None, target: Target
+        self,
+        chosen: ChosenKernel,
+        problem: Problem,
+        weight: FloatArray,
+        bias: FloatArray | None,
+        target: Target,
+        scale: FloatArray | None = None,
     ) -> None:
-        self.problem, self.target, self.weight, self.bias = problem, target, weight, bias
+        self.problem, self.target, self.weight, self.bias, self.scale = problem, target, weight, bias, scale
         self._chosen = chosen
         self._folder = tempfile.TemporaryDirectory(prefix="tesa-")
         self._names = ("X", *(["residual"] if problem.epilogue.residual else []), "Y")
-        constants = (*chosen.constants, *([] if bias is None else [bias]))
+        constants = (*chosen.constants, *(array for array in (scale, bias) if array is not None))
         self._library_path = Path(self._folder.name) / f"{chosen.symbol}.so"
         package(self._library_path, chosen.objects, chosen.symbol, constants, self._names)
         self._y_shape = problem.y_shape
+        self._x_dtype, self._y_dtype = np.dtype(problem.x_dtype), np.dtype(problem.output.dtype)
         self._in_shapes = (problem.x_shape, problem.y_shape)[: len(self._names) - 1]
+        self._in_dtypes = (self._x_dtype, FLOAT32)[: len(self._names) - 1]
         self._entry: Any = self._refuse
         if runs_here(target):
             self._use_threads()
@@ -135,19 +153,21 @@ class Kernel:
 
     def __call__(
         self, x: NDArray[Any], residual: NDArray[Any] | None = None, *, out: NDArray[Any] | None = None
-    ) -> FloatArray:
-        """Y for X: float32, contiguous, of the shape that the kernel was made for; residual in the shape of Y.
+    ) -> NDArray[Any]:
+        """Y for X: contiguous, of the shape that the kernel was made for, float32 (uint8 for an int8 kernel).
+
+        residual: float32, in the shape of Y.
 
         out: where to write Y instead of into a new array; it must not overlap the inputs.
 
         Raises UsageError, with what is expected and what was given, for another shape, dtype or memory layout.
         """
-        y = np.empty(self._y_shape, FLOAT32) if out is None else out
+        y = np.empty(self._y_shape, self._y_dtype) if out is None else out
         arrays: tuple[NDArray[Any], ...] = (x,) if residual is None else (x, residual)
         if (
             len(arrays) != len(self._in_shapes)
-            or not all(map(is_plain, arrays, self._in_shapes))
-            or (out is not None and not (is_plain(out, self._y_shape) and are_apart(out, arrays)))
+            or not all(map(is_plain, arrays, self._in_shapes, self._in_dtypes))
+            or (out is not None and not (is_plain(out, self._y_shape, self._y_dtype) and are_apart(out, arrays)))
         ):
             arrays = self._careful(x, residual, out)
         self._entry(*arrays, y)  # tvm_ffi makes DLPack tensors of them
@@ -168,7 +188,8 @@ class Kernel:
         inputs = Inputs.random(self.problem)
         arrays = [inputs.x, *([inputs.residual] if inputs.residual is not None else [])]
         tensors = [tvm.runtime.tensor(array) for array in arrays]
-        return time_one(self._library, ENTRY, (*tensors, tvm.runtime.empty(self._y_shape, "float32")), budget_ms)
+        y = tvm.runtime.empty(self._y_shape, self.problem.output.dtype)
+        return time_one(self._library, ENTRY, (*tensors, y), budget_ms)
 
     def show(self, kind: str = "tir") -> str:
         """The generated code as text: "tir", "llvm" or "asm", the main function and then every panel it calls.
@@ -251,9 +272,10 @@ class Kernel:
             raise UsageError("this kernel adds a residual: call it as k(X, residual)")
         given = (x,) if residual is None else (x, residual)
         names = ("X", "residual")
-        arrays = tuple(checked_input(*facts) for facts in zip(names, given, self._in_shapes, strict=False))
+        facts = zip(names, given, self._in_shapes, self._in_dtypes, strict=False)
+        arrays = tuple(checked_input(*fact) for fact in facts)
         if out is not None:
-            check_array("out", out, self._y_shape)
+            check_array("out", out, self._y_shape, self._y_dtype)
             if not out.flags.writeable:
                 raise UsageError("out: is read-only")
             if not are_apart(out, arrays):
@@ -263,15 +285,15 @@ class Kernel:
     def _manifest(self) -> dict[str, Any]:
         from tesa.specialize.objects import versions
 
-        def port(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
-            return {"name": name, "shape": list(shape), "dtype": "float32"}
+        def port(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> dict[str, Any]:
+            return {"name": name, "shape": list(shape), "dtype": dtype.name}
 
         return {
             "tesa_kernel": 1,
             "entry": ENTRY,
             "call": f"{ENTRY}({', '.join(self._names)}): contiguous row-major DLPack tensors on the CPU; Y is written",
-            "inputs": [port(*facts) for facts in zip(self._names, self._in_shapes, strict=False)],
-            "outputs": [port("Y", self._y_shape)],
+            "inputs": [port(*facts) for facts in zip(self._names, self._in_shapes, self._in_dtypes, strict=False)],
+            "outputs": [port("Y", self._y_shape, self._y_dtype)],
             "target": self.target.name,
             "threads": self.problem.threads,
             "problem": asdict(self.problem),

@@ -251,7 +251,8 @@ def _x86(cpu: str, extra: tuple[str, ...], triple: str, text: str) -> Target:
         lowered = cpu.lower().replace("_", "-")
         near = get_close_matches(lowered, names, n=3)
         raise UsageError(f"target {text}: LLVM knows no x86 CPU {cpu!r}; {_nearest(near)}see `tesa list targets`")
-    isa = _isa_name(llvm.features(triple, cpu, extra))
+    features = llvm.features(triple, cpu, extra)
+    isa = _isa_name(features)
     if not isa:
         raise UnsupportedError(f"target {text}: {cpu} has no AVX2 with FMA, which all of tesa's x86 kernels need; "
                                "the oldest CPU they run on is x86:haswell")  # fmt: skip
@@ -261,7 +262,8 @@ def _x86(cpu: str, extra: tuple[str, ...], triple: str, text: str) -> Target:
     if extra or triple != TRIPLE:
         mattr = f" -mattr={','.join(extra)}" if extra else ""
         name = f"llvm -mtriple={triple} -mcpu={cpu}{mattr}"
-    return Target(name, "x86", cpu, Isa(isa, lanes, registers, l1 * _KIB, l2 * _KIB), extra, triple)
+    dot = "avx512vnni" in features if isa == "avx512" else "avxvnni" in features
+    return Target(name, "x86", cpu, Isa(isa, lanes, registers, l1 * _KIB, l2 * _KIB, dot), extra, triple)
 
 
 def _isa_name(features: frozenset[str]) -> str:

@@ -198,9 +198,49 @@ def test_wrong_options(weight: Any, options: dict[str, Any], message: str) -> No
         kernel(weight, **options)
 
 
+@pytest.mark.parametrize(
+    ("weight", "options", "message"),
+    [
+        ([[0.5]], {}, "whole numbers from -128 to 127"),
+        ([[200]], {}, "whole numbers from -128 to 127"),
+        ([[1]], {"epilogue": "relu"}, "the bare sum"),
+        ([[1]], {"output": "uint8"}, "needs a scale"),
+        ([[1]], {"scale": 1.0, "output": "int32"}, "the bare sum"),
+        ([[1]], {"scale": 1.0, "output": "uint8", "y_zero": 300}, "y_zero in 0 ... 255"),
+        ([[1]], {"scale": 1.0, "y_scale": 2.0}, "belong to a quantized output"),
+        ([[1]], {"scale": [1.0, 2.0]}, "expected 1 or 1 finite numbers"),
+        ([[1]], {"dtype": "float32", "scale": 1.0}, "belong to dtype='int8'"),
+        ([[1]], {"dtype": "int4"}, "unknown dtype"),
+    ],
+)
+def test_wrong_options_of_int8(weight: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        kernel(np.array(weight), **{"dtype": "int8", **options})
+
+
+def test_int8() -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.integers(-127, 128, (24, 30)) * (rng.random((24, 30)) < 0.3)
+    x = rng.integers(0, 256, (30, 50), np.uint8)
+    sums = weight @ x.astype(np.int64)
+    assert np.array_equal(kernel(weight, n=50, dtype="int8", measure=False)(x), sums)
+    scale, bias = rng.random(24) / 1000, rng.normal(size=24)
+    made = kernel(
+        weight, n=50, dtype="int8", scale=scale, bias=bias, epilogue="relu", output="uint8", y_scale=0.1, y_zero=3,
+        measure=False,
+    )  # fmt: skip
+    wanted = np.clip(np.rint(np.maximum(sums * scale[:, None] + bias[:, None], 0) / 0.1) + 3, 0, 255)
+    y = made(x)
+    assert y.dtype == np.uint8
+    assert np.abs(y - wanted).max() <= 1
+    assert (y != wanted).mean() < 0.01
+    with pytest.raises(UsageError, match="expected a contiguous uint8 array"):
+        made(x.astype(np.float32))
+
+
 def test_unsupported() -> None:
-    with pytest.raises(UnsupportedError, match="int8"):
-        kernel(np.ones((2, 2)), dtype="int8")
+    with pytest.raises(UnsupportedError, match="int8 kernels are made for"):
+        kernel(np.ones((2, 2, 3, 3)), op="conv2d", size=(5, 5), dtype="int8")
     with pytest.raises(UnsupportedError, match="not supported"):
         kernel(np.ones((2, 2)), target="cuda")
 

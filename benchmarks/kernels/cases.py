@@ -38,7 +38,7 @@ class Case:
 
     @property
     def pattern(self) -> str:
-        """"unstructured", "16x1", "2:4", "taps" or "dense"."""
+        """ "unstructured", "16x1", "2:4", "taps" or "dense"."""
         if self.op == "depthwise":
             return f"{self.taps} of 9 taps"
         if self.two_four:
@@ -127,13 +127,21 @@ def _g() -> Iterator[Case]:
     for channels, size, stride in DEPTHWISE:
         for taps in (0, 1, 3, 5):
             out = (size + 2 - 3) // stride + 1
-            yield Case("g", "depthwise", channels, 9, out * out, taps / 9, kernel=3, size=size, stride=stride, taps=taps)
+            yield Case(
+                "g", "depthwise", channels, 9, out * out, taps / 9, kernel=3, size=size, stride=stride, taps=taps
+            )
 
 
 def _h() -> Iterator[Case]:
     shapes = ((1024, 1024, 1024), *MOBILENET, *BERT)
     for m, k, n in shapes:
-        for block, sparsity in ((UNSTRUCTURED, 0.0), (UNSTRUCTURED, 0.7), (UNSTRUCTURED, 0.9), ((4, 4), 0.7), ((4, 4), 0.9)):
+        for block, sparsity in (
+            (UNSTRUCTURED, 0.0),
+            (UNSTRUCTURED, 0.7),
+            (UNSTRUCTURED, 0.9),
+            ((4, 4), 0.7),
+            ((4, 4), 0.9),
+        ):
             yield replace(Case("h", "linear", m, k, n, sparsity, block), dtype="int8")
 
 
@@ -141,7 +149,7 @@ _GROUPS = {"a": _a, "b": _b, "c": _c, "d": _d, "e": _e, "f": _f, "g": _g, "h": _
 
 
 def weight(case: Case, rng: np.random.Generator) -> Array:
-    """W in the case's pattern: (m, k), (out, in, 3, 3) or (channels, 1, 3, 3); float32, or int8 without 0 where live."""
+    """W in the case's pattern: (m, k), (out, in, 3, 3) or (channels, 1, 3, 3); float32 or int8."""
     if case.op == "depthwise":
         return _filters(case, rng)
     keep = _mask(case, rng)

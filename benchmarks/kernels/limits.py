@@ -63,7 +63,18 @@ def measure_limits(lanes: int) -> Limits:
         source, library = Path(name) / "limits.c", Path(name) / "limits.so"
         source.write_text(SOURCE)
         words = [f"-D{key}={value}" for key, value in VECTORS[lanes].items()]
-        command = [c_compiler(), "-O3", "-funroll-loops", "-march=native", "-shared", "-fPIC", "-x", "c", *words, str(source)]
+        command = [
+            c_compiler(),
+            "-O3",
+            "-funroll-loops",
+            "-march=native",
+            "-shared",
+            "-fPIC",
+            "-x",
+            "c",
+            *words,
+            str(source),
+        ]
         subprocess.run([*command, "-o", str(library)], check=True)
         code = CDLL(str(library))
         fma = _rate(code.fma_loop) * 12 * 2 * lanes

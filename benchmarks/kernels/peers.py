@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.kernels.cases import UNSTRUCTURED, Array, Case
-from benchmarks.kernels.onnx_models import model_of
+from benchmarks.kernels.onnx_models import arranged, model_of, restored
 
 Call = Callable[[], object]
 Prepared = tuple[Call, Callable[[], Array]]
 """What is timed, and what returns its result."""
+Prepare = Callable[[Case, Array, Array, int], Prepared | None]
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Peer:
     name: str
     package: str
     dense: bool
-    prepare: Callable[[Case, Array, Array, int], Prepared | None]
+    prepare: Prepare
 
     @property
     def installed(self) -> bool:
@@ -78,40 +79,54 @@ def _torch_csr(case: Case, w: Array, x: Array, threads: int) -> Prepared | None:
     return (lambda: torch.mm(sparse, data, out=out)), out.numpy
 
 
-def _onnxruntime(case: Case, w: Array, x: Array, threads: int) -> Prepared | None:
-    import onnxruntime
+def _onnxruntime(form: str) -> Prepare:
+    def prepare(case: Case, w: Array, x: Array, threads: int) -> Prepared | None:
+        import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        model_of(case, w).SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    binding = session.io_binding()
-    binding.bind_cpu_input("X", x)
-    out = np.empty(session.get_outputs()[0].shape, np.int32 if case.dtype == "int8" else np.float32)
-    kind = out.dtype.type
-    binding.bind_output("Y", "cpu", 0, kind, out.shape, out.ctypes.data)
-    return (lambda: session.run_with_iobinding(binding)), lambda: out
+        if not _applies(case, form):
+            return None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 4
+        model = model_of(case, w, form).SerializeToString()
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        binding, data = session.io_binding(), arranged(case, x, form)
+        binding.bind_cpu_input("X", data)
+        kind = np.int32 if "int32" in session.get_outputs()[0].type else np.float32
+        out = np.empty(session.get_outputs()[0].shape, kind)
+        binding.bind_output("Y", "cpu", 0, kind, out.shape, out.ctypes.data)
+        return (lambda: session.run_with_iobinding(binding)), lambda keep=data: restored(case, out, form)
+
+    return prepare
 
 
-def _openvino(case: Case, w: Array, x: Array, threads: int) -> Prepared | None:
-    import openvino
+def _openvino(form: str) -> Prepare:
+    def prepare(case: Case, w: Array, x: Array, threads: int) -> Prepared | None:
+        import openvino
 
-    if case.dtype == "int8":
-        return None
-    core = openvino.Core()
-    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32",
-                "ENABLE_CPU_PINNING": False}  # fmt: skip
-    compiled = core.compile_model(core.read_model(model_of(case, w).SerializeToString()), "CPU", settings)
-    request = compiled.create_infer_request()
-    data = openvino.Tensor(x, shared_memory=True)
-    request.set_input_tensor(data)
+        if not _applies(case, form) or (case.dtype == "int8" and form in ("matmul", "rows")):
+            return None
+        core = openvino.Core()
+        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32",
+                    "ENABLE_CPU_PINNING": False, "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}  # fmt: skip
+        compiled = core.compile_model(core.read_model(model_of(case, w, form).SerializeToString()), "CPU", settings)
+        request, array = compiled.create_infer_request(), arranged(case, x, form)
+        data = openvino.Tensor(array, shared_memory=True)
+        request.set_input_tensor(data)
 
-    def result(keep: Any = (x, data)) -> Array:
-        return np.asarray(request.get_output_tensor().data)
+        def result(keep: Any = (array, data)) -> Array:
+            return restored(case, np.asarray(request.get_output_tensor().data), form)
 
-    return request.infer, result
+        return request.infer, result
+
+    return prepare
+
+
+def _applies(case: Case, form: str) -> bool:
+    """Of a convolution there is one form; numbers are written as numbers."""
+    if case.op != "linear":
+        return form == "matmul"
+    return "dequantized" not in form or case.dtype == "int8"
 
 
 def _mkl(case: Case, w: Array, x: Array, threads: int) -> Prepared | None:
@@ -196,8 +211,13 @@ def _scipy(case: Case, w: Array, x: Array, threads: int) -> Prepared | None:
 
 
 PEERS = (
-    Peer("onnxruntime", "onnxruntime", True, _onnxruntime),
-    Peer("openvino", "openvino", True, _openvino),
+    Peer("onnxruntime", "onnxruntime", True, _onnxruntime("matmul")),
+    Peer("onnxruntime rows", "onnxruntime", True, _onnxruntime("rows")),
+    Peer("onnxruntime conv", "onnxruntime", True, _onnxruntime("conv")),
+    Peer("openvino", "openvino", True, _openvino("matmul")),
+    Peer("openvino rows", "openvino", True, _openvino("rows")),
+    Peer("openvino conv", "openvino", True, _openvino("conv")),
+    Peer("openvino int8", "openvino", True, _openvino("dequantized rows")),
     Peer("torch", "torch", True, _torch_dense),
     Peer("torch csr", "torch", False, _torch_csr),
     Peer("mkl sparse", "mkl", False, _mkl),

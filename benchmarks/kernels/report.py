@@ -46,7 +46,9 @@ def write_plot(rows: Sequence[Row], path: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(9, 6))
     lines: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
-        dense = [ms for name, ms in row["peers"].items() if name in ("onnxruntime", "openvino", "torch")]
+        dense = [
+            ms for name, ms in row["peers"].items() if name.split()[0] in ("onnxruntime", "openvino") or name == "torch"
+        ]
         if dense and row["group"] != "g":
             lines.setdefault(f"{row['group']} {row['case'].split(' ')[0]} {row['pattern']}", []).append(
                 (row["sparsity"], min(dense) / row["tesa_ms"])

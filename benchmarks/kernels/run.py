@@ -52,7 +52,7 @@ def run(case: Case, session: Session) -> dict[str, Any]:
     w, x = weight(case, rng), activations(case, rng)
     expected = _reference(case, w, x)
     kernel = _kernel(case, w, session)
-    y = np.empty(expected.shape, np.float32)
+    y = np.empty(expected.shape, np.int32 if case.dtype == "int8" else np.float32)
     ready: dict[str, Prepared] = {"tesa": ((lambda: kernel(x, out=y)), lambda: y)}
     for peer in PEERS:
         prepared = peer.prepare(case, w, x, session.threads) if peer.installed else None
@@ -69,7 +69,7 @@ def run(case: Case, session: Session) -> dict[str, Any]:
 def _kernel(case: Case, w: Array, session: Session) -> Any:
     log = Path(session.folder.name)
     if case.op == "linear":
-        return tesa.kernel(w, n=case.n, threads=session.threads, log=log)
+        return tesa.kernel(w, n=case.n, dtype=case.dtype, threads=session.threads, log=log)
     size = (case.size, case.size)
     return tesa.kernel(
         w, op=case.op, size=size, stride=case.stride, padding=case.kernel // 2, threads=session.threads, log=log
@@ -91,7 +91,9 @@ def _check(case: Case, name: str, got: Array, expected: Array) -> None:
     scale = max(1.0, float(np.abs(expected).max(initial=0)))
     error = float(np.abs(got.astype(np.float64).reshape(expected.shape) - expected).max(initial=0)) / scale
     if not error <= 2e-5:
-        raise WrongResultError(f"{case.group} {case.name}: {name} differs from NumPy by {error:.1e} of the largest value")
+        raise WrongResultError(
+            f"{case.group} {case.name}: {name} differs from NumPy by {error:.1e} of the largest value"
+        )
 
 
 def _row(case: Case, session: Session, times: dict[str, Times], density: float, chosen: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from tvm.tirx.script import builder as T
 
 from tesa.schedules.cpu import cost
+from tesa.schedules.cpu.arithmetic import Arithmetic, arithmetic
 from tesa.schedules.cpu.cut import Cut, cut
 from tesa.schedules.cpu.epilogue import Names
 from tesa.schedules.cpu.loops import lanes, named, serial, span, unrolled
@@ -50,7 +51,7 @@ class _Panels:
     entries start.
     """
 
-    values: NDArray[np.float32]
+    values: NDArray[Any]
     columns: NDArray[np.int64]
     at: NDArray[np.int64]
 
@@ -61,7 +62,7 @@ def _starts(m: int, rows: int) -> list[int]:
     return [min(first, m - rows) for first in range(0, m, rows)]
 
 
-def _pack(weight: FloatArray, rows: int, dense: bool) -> _Panels:
+def _pack(weight: NDArray[Any], rows: int, dense: bool) -> _Panels:
     values, columns, at = [], [], [0]
     for first in _starts(len(weight), rows):
         panel = weight[first : first + rows]
@@ -73,13 +74,14 @@ def _pack(weight: FloatArray, rows: int, dense: bool) -> _Panels:
 
 
 def _emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol: str, dense: bool) -> Code:
-    rows = min(config["rows"], problem.m)
-    live = _live(weight, dense)
-    panels, view = _pack(weight, rows, dense), operand(problem, live)
+    rows, sums = min(config["rows"], problem.m), arithmetic(problem, isa)
+    weight = sums.matrix(weight)
+    live, k = _live(weight, dense), weight.shape[1]
+    panels, view = _pack(weight, rows, dense), operand(problem, live, sums.group)
     work = np.repeat(np.diff(panels.at), rows)[: problem.m]
     made = Builder(problem, cut(problem, isa, view, config["vectors"], work, rows))
     values = made.constant(panels.values)
-    packing = Packing(made, view) if config.get("pack") else None
+    packing = Packing(made, view, sums) if config.get("pack") else None
     if packing:
         offsets = (np.cumsum(live) - 1) * made.cut.tiling.width
         step = made.cut.tiling.width if dense else None
@@ -88,20 +90,22 @@ def _emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol
         step = problem.n if dense and problem.pointwise else None
     table = None if step is not None else made.constant(offsets[panels.columns].astype(np.int32))
     # a small number of iterations that LLVM knows would be unrolled in full, at seconds of compile time
-    at = None if dense and problem.k > MAX_UNROLLED else made.constant(panels.at.astype(np.int32))
-    kernel = _Kernel(problem, rows, packing, step, values, table, at)
+    at = None if dense and k > MAX_UNROLLED else made.constant(panels.at.astype(np.int32))
+    kernel = _Kernel(problem, sums, k, rows, packing, step, values, table, at)
     return made.build(symbol, kernel.tile)
 
 
 @dataclass(frozen=True)
 class _Kernel:
-    """Writes the statements of a tile.
+    """Writes the statements of a tile. k: columns of W, in elements of the arithmetic.
 
     step: distance of the rows of the operand where they are in order, else the
     offset of each entry is in the constant `table`. values, at: constants; at is None where all panels have k entries.
     """
 
     problem: Problem
+    sums: Arithmetic
+    k: int
     rows: int
     packing: Packing | None
     step: int | None
@@ -125,19 +129,23 @@ class _Kernel:
             self._panel(tile, _Read(names, source, base, at), panel)
 
     def _panel(self, tile: Tile, read: _Read, panel: Any) -> None:
-        t, k, rows = tile.tiling, self.problem.k, self.rows
-        acc = named("acc", T.alloc_buffer((rows, t.vectors, t.lanes), "float32", scope="local"))
+        t, k, rows = tile.tiling, self.k, self.rows
+        acc = named("acc", T.alloc_buffer((rows, t.vectors, t.lanes), self.sums.dtype, scope="local"))
         with unrolled("r", rows) as r, unrolled("v", t.vectors) as v, lanes(t.lanes) as lane:
-            T.buffer_store(acc, T.float32(0), [r, v, lane])
+            T.buffer_store(acc, self.sums.zero, [r, v, lane])
         at = None if self.at is None else read.names.constants[self.at]
         first, count = (panel * k, k) if at is None else (at[panel], at[panel + 1] - at[panel])
         with serial("i", count) as i:
             e = first + i
             offset = i * self.step if self.table is None else read.names.constants[self.table][e]
-            with unrolled("r", rows) as r, unrolled("v", t.vectors) as v, lanes(t.lanes) as lane:
-                x = read.source[offset + read.base + read.at(v) + lane]
-                value = acc[r, v, lane] + read.names.constants[self.values][e * rows + r] * x
-                T.buffer_store(acc, value, [r, v, lane])
+
+            def w(r: Any) -> Any:
+                return read.names.constants[self.values][e * rows + r]
+
+            def x(r: Any, v: Any, lane: Any) -> Any:
+                return read.source, offset + read.base + read.at(v) + lane
+
+            self.sums.accumulate(acc, (rows, t.vectors, t.lanes), w, x)
         row = T.min(panel * rows, self.problem.m - rows) if self.problem.m % rows else panel * rows
         tile.finish(acc, lambda r: row + r, rows)
 
@@ -165,16 +173,18 @@ def _candidates(isa: Isa) -> list[tuple[int, int]]:
 
 def _space(problem: Problem, weight: FloatArray, isa: Isa, dense: bool) -> Sequence[Config]:
     """The eight that the estimate likes best; for "block" only panels with enough dead columns."""
-    if problem.op == "depthwise":
+    if problem.op == "depthwise" or (problem.dtype != "float32" and not problem.pointwise):
         return []
     found: dict[tuple[int, int, int], tuple[float, Config]] = {}
-    view = operand(problem, _live(weight, dense))
+    sums = arithmetic(problem, isa)
+    weight = sums.matrix(weight)
+    view = operand(problem, _live(weight, dense), sums.group)
     sizes = {rows: _entries(weight, rows, dense) for rows in {min(r, problem.m) for r, _ in _candidates(isa)}}
     for rows, vectors in _candidates(isa):
         entries = sizes[min(rows, problem.m)]
         if not dense and entries > MAX_FILL * _entries(weight, min(rows, problem.m), True):
             continue
-        for pack in (0, 1):
+        for pack in (1,) if sums.integer else (0, 1):
             config = {"rows": rows, "vectors": vectors, "pack": pack}
             expected = _cost(problem, isa, config, view, entries)
             tiles = _cut(problem, isa, config, view).tiling
@@ -184,11 +194,11 @@ def _space(problem: Problem, weight: FloatArray, isa: Isa, dense: bool) -> Seque
     return [config for _, config in sorted(found.values(), key=lambda item: item[0])[:8]]
 
 
-def _live(weight: FloatArray, dense: bool) -> NDArray[np.bool_]:
+def _live(weight: NDArray[Any], dense: bool) -> NDArray[np.bool_]:
     return np.ones(weight.shape[1], bool) if dense else (weight != 0).any(axis=0)
 
 
-def _entries(weight: FloatArray, rows: int, dense: bool) -> int:
+def _entries(weight: NDArray[Any], rows: int, dense: bool) -> int:
     """Computed columns of all panels together."""
     if dense:
         return -(-len(weight) // rows) * int(weight.shape[1])
@@ -197,7 +207,9 @@ def _entries(weight: FloatArray, rows: int, dense: bool) -> int:
 
 
 def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config, dense: bool) -> float:
-    rows, view = min(config["rows"], problem.m), operand(problem, _live(weight, dense))
+    sums = arithmetic(problem, isa)
+    weight = sums.matrix(weight)
+    rows, view = min(config["rows"], problem.m), operand(problem, _live(weight, dense), sums.group)
     return _cost(problem, isa, config, view, _entries(weight, rows, dense))
 
 

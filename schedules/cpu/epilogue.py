@@ -9,7 +9,7 @@ from typing import Any
 from tvm import tirx
 
 from tesa.schedules.cpu import math
-from tesa.schedules.types import ACTIVATIONS, Epilogue, Problem
+from tesa.schedules.types import ACTIVATIONS, Epilogue, Output, Problem
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,16 @@ class Names:
     constants: tuple[Any, ...]
     bias: Any = None
     residual: Any = None
+    scale: Any = None
 
 
-def finish(epilogue: Epilogue, value: Any, bias: Any = None, residual: Any = None) -> Any:
-    """act(value + bias + residual). All are scalar float32 expressions; bias, residual: where the epilogue has them."""
+def finish(epilogue: Epilogue, value: Any, bias: Any = None, residual: Any = None, scale: Any = None) -> Any:
+    """act(value * scale + bias + residual), scalars, float32 but for an int32 value that has a scale.
+
+    scale, bias, residual: where the epilogue has them.
+    """
+    if epilogue.scale:
+        value = tirx.Cast("float32", value) * scale
     if epilogue.bias:
         value = value + bias
     if epilogue.residual:
@@ -36,7 +42,19 @@ def final(problem: Problem, names: Names, value: Any, m: Any, at: Any) -> Any:
     """The epilogue of the sum of row m that goes to element `at` of Y."""
     bias = names.bias[m] if names.bias is not None else None
     residual = names.residual[at] if names.residual is not None else None
-    return finish(problem.epilogue, value, bias, residual)
+    scale = names.scale[m] if names.scale is not None else None
+    return quantize(problem.output, finish(problem.epilogue, value, bias, residual, scale))
+
+
+def quantize(output: Output, value: Any) -> Any:
+    """A finished element as Y stores it."""
+    if not output.quantized:
+        return value
+    low, high = output.range
+    steps = math.Steps()
+    value = steps(value * math.f32(1 / output.scale) + math.f32(output.zero))
+    code = math.clamp(tirx.nearbyint(value), float(low), float(high))
+    return tirx.Cast(output.dtype, tirx.Cast("int32", steps.result(code)))
 
 
 def heavy(epilogue: Epilogue) -> bool:

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from tvm.tirx.script import builder as T
 
 from tesa.schedules.cpu import cost
+from tesa.schedules.cpu.arithmetic import Arithmetic, arithmetic
 from tesa.schedules.cpu.cut import cut
 from tesa.schedules.cpu.epilogue import Names
 from tesa.schedules.cpu.loops import lanes, loop, named, serial, span, unrolled
@@ -47,6 +48,7 @@ class _Kernel:
     fields behind it: the packed tile, if any, and the constants."""
 
     problem: Problem
+    sums: Arithmetic
     unit: int
     odd: bool
     sizes: tuple[int, ...]
@@ -64,9 +66,9 @@ class _Kernel:
         partial = None
         if blocks > 1:
             stride, (low, high) = _stride(tile.tiling), tile.rows
-            partial = named("partial", T.alloc_buffer((self.problem.m * stride,), "float32", align=64))
+            partial = named("partial", T.alloc_buffer((self.problem.m * stride,), self.sums.dtype, align=64))
             with serial("i", (high - low) * (stride // LINE)) as i, lanes(LINE) as lane:
-                T.buffer_store(partial, T.float32(0), [low * stride + i * LINE + lane])
+                T.buffer_store(partial, self.sums.zero, [low * stride + i * LINE + lane])
             with loop("block", blocks - 1) as block:
                 self._block(names, tile, buffer, partial, block, False)
         self._block(names, tile, buffer, partial, blocks - 1, True)
@@ -107,7 +109,8 @@ class _Step:
     def _rows(self, row: Any, start: Any, length: Any, unit: int) -> None:
         t = self.tile.tiling
         constants, kernel = self.names.constants, self.kernel
-        acc = named("acc", T.alloc_buffer((unit, t.vectors, t.lanes), "float32", scope="local"))
+        sums = kernel.sums
+        acc = named("acc", T.alloc_buffer((unit, t.vectors, t.lanes), sums.dtype, scope="local"))
 
         def each(body: Callable[[Any, Any, Any], None]) -> None:
             with unrolled("u", unit) as u, unrolled("v", t.vectors) as v, lanes(t.lanes) as lane:
@@ -117,7 +120,7 @@ class _Step:
             return constants[kernel.rows][row + u] * _stride(t) + v * t.lanes + lane
 
         def begin(u: Any, v: Any, lane: Any) -> None:
-            T.buffer_store(acc, T.float32(0) if self.partial is None else self.partial[place(u, v, lane)], [u, v, lane])
+            T.buffer_store(acc, sums.zero if self.partial is None else self.partial[place(u, v, lane)], [u, v, lane])
 
         def keep(u: Any, v: Any, lane: Any) -> None:
             T.buffer_store(self.partial, acc[u, v, lane], [place(u, v, lane)])
@@ -125,12 +128,13 @@ class _Step:
         each(begin)
         with serial("i", length) as i:
 
-            def add(u: Any, v: Any, lane: Any) -> None:
-                e = start + i * unit + u
-                x = self._x(constants[kernel.offsets][e], v, lane)
-                T.buffer_store(acc, acc[u, v, lane] + constants[kernel.values][e] * x, [u, v, lane])
+            def w(u: Any) -> Any:
+                return constants[kernel.values][start + i * unit + u]
 
-            each(add)
+            def x(u: Any, v: Any, lane: Any) -> Any:
+                return self._x(constants[kernel.offsets][start + i * unit + u], v, lane)
+
+            sums.accumulate(acc, (unit, t.vectors, t.lanes), w, x)
         if self.last:
             self.tile.finish(acc, lambda u: constants[kernel.rows][row + u], unit)
         else:
@@ -139,8 +143,8 @@ class _Step:
     def _x(self, offset: Any, v: Any, lane: Any) -> Any:
         t = self.tile.tiling
         if self.buffer is not None:
-            return self.buffer[offset + v * t.lanes + lane]
-        return self.tile.source[offset + self.tile.base + vector_start(t, v) + lane]
+            return self.buffer, offset + v * t.lanes + lane
+        return self.tile.source, offset + self.tile.base + vector_start(t, v) + lane
 
 
 def _stride(tiling: Tiling) -> int:
@@ -171,18 +175,25 @@ class _Facts:
     live: int
 
 
-def _facts(problem: Problem, weight: FloatArray) -> _Facts:
+def _facts(problem: Problem, weight: NDArray[Any], sums: Arithmetic) -> _Facts:
+    """weight: in elements of the arithmetic."""
     live = (weight != 0).any(axis=0)
-    return _Facts(operand(problem, live), np.count_nonzero(weight, axis=1), int(np.count_nonzero(live)))
+    return _Facts(operand(problem, live, sums.group), np.count_nonzero(weight, axis=1), int(np.count_nonzero(live)))
 
 
 def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
     """The eight that the estimate likes best; none for a weight that is all but full."""
-    if problem.op == "depthwise" or np.count_nonzero(weight) > MAX_DENSITY * weight.size:
+    sums = arithmetic(problem, isa)
+    if problem.op == "depthwise" or (sums.integer and not problem.pointwise):
         return []
-    facts = _facts(problem, weight)
+    weight = sums.matrix(weight)
+    if np.count_nonzero(weight) > MAX_DENSITY * weight.size:
+        return []
+    facts = _facts(problem, weight, sums)
     found: dict[tuple[int, ...], tuple[float, Config]] = {}
     for config in _sizes(isa, facts.live):
+        if sums.integer and not config["pack"]:
+            continue
         tiles = cut(problem, isa, facts.view, config["vectors"], facts.counts).tiling
         key = (tiles.vectors, config["rows"], config["kblock"], config["pack"])
         if key not in found:
@@ -191,7 +202,8 @@ def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
 
 
 def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) -> float:
-    return _cost(problem, isa, config, _facts(problem, weight))
+    sums = arithmetic(problem, isa)
+    return _cost(problem, isa, config, _facts(problem, sums.matrix(weight), sums))
 
 
 def _cost(problem: Problem, isa: Isa, config: Config, facts: _Facts) -> float:
@@ -219,19 +231,21 @@ def _cost(problem: Problem, isa: Isa, config: Config, facts: _Facts) -> float:
 @schedule("indexed", arch="x86", space=_space, estimate=_estimate)
 def emit_indexed(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol: str) -> Code:
     """The non-zeros as a list of values and offsets, blocked over k."""
-    facts, unit = _facts(problem, weight), config["rows"]
+    sums = arithmetic(problem, isa)
+    weight = sums.matrix(weight)
+    facts, unit = _facts(problem, weight, sums), config["rows"]
     view, columns = facts.view, np.flatnonzero(facts.view.offsets >= 0)
     made = Builder(problem, cut(problem, isa, view, config["vectors"], facts.counts))
-    size = min(config["kblock"] or problem.k, max(len(columns), 1))
+    size = min(config["kblock"] or weight.shape[1], max(len(columns), 1))
     blocks = []
     for first in range(0, max(len(columns), 1), size):
         block = columns[first : first + size]
         packed = np.arange(len(block)) * made.cut.tiling.width
         blocks.append((block, packed if config["pack"] else view.offsets[block]))
-    packing = Packing(made, view) if config["pack"] else None
+    packing = Packing(made, view, sums) if config["pack"] else None
     data = stream(weight, blocks, made.cut.bounds, unit)
     constants = [made.constant(a) for a in (data.values, data.offsets, data.rows, data.groups, data.at)]
     limits = data.at.reshape(-1, 3)
     odd = bool((limits[:, 2] > limits[:, 1]).any())
-    kernel = _Kernel(problem, unit, odd, tuple(len(b) for b, _ in blocks), packing, *constants)
+    kernel = _Kernel(problem, sums, unit, odd, tuple(len(b) for b, _ in blocks), packing, *constants)
     return made.build(symbol, kernel.tile)

@@ -67,7 +67,7 @@ class Tile:
                 self.store(row(r), v, lane, acc[r, v, lane])
             return
         # through memory: acc itself must not be indexed by a loop variable, or it would leave the registers
-        sums = named("sums", T.alloc_buffer((rows, t.vectors, t.lanes), "float32", scope="local"))
+        sums = named("sums", T.alloc_buffer((rows, t.vectors, t.lanes), str(acc.dtype), scope="local"))
         with unrolled("r", rows) as r, unrolled("v", t.vectors) as v, lanes(t.lanes) as lane:
             T.buffer_store(sums, acc[r, v, lane], [r, v, lane])
         with serial("r", rows) as r, serial("v", t.vectors) as v, lanes(t.lanes) as lane:
@@ -113,13 +113,14 @@ class Builder:
 
     def _params(self) -> Names:
         p = self.problem
-        x = _array("X", p.x_shape)
+        x = _array("X", p.x_shape, p.x_dtype)
         constants = [_array(f"C{i}", c.shape, str(c.dtype)) for i, c in enumerate(self.constants)]
+        scale = _array("Scale", (p.m,)) if p.epilogue.scale else None
         bias = _array("Bias", (p.m,)) if p.epilogue.bias else None
         residual = _array("Residual", p.y_shape) if p.epilogue.residual else None
-        y = _array("Y", p.y_shape)
+        y = _array("Y", p.y_shape, p.output.dtype)
         flat = tuple(_flat(c) for c in constants)
-        return Names(_flat(x), _flat(y), flat, bias, None if residual is None else _flat(residual))
+        return Names(_flat(x), _flat(y), flat, bias, None if residual is None else _flat(residual), scale)
 
 
 @dataclass(frozen=True)
@@ -214,10 +215,10 @@ def _tile_start(tiles: Tiling, t: Any) -> Any:
 
 def _array(name: str, shape: Sequence[int], dtype: str = "float32") -> Any:
     # callers pass NumPy memory: aligned to its elements, no more
-    return T.arg(name, T.buffer(tuple(shape) or (1,), dtype, align=4))
+    return T.arg(name, T.buffer(tuple(shape) or (1,), dtype, align=np.dtype(dtype).itemsize))
 
 
 def _flat(buffer: Any) -> Any:
     elements = int(np.prod([int(s) for s in buffer.shape]))
-    flat = T.decl_buffer((elements,), str(buffer.dtype), data=buffer.data, align=4)
+    flat = T.decl_buffer((elements,), str(buffer.dtype), data=buffer.data, align=np.dtype(str(buffer.dtype)).itemsize)
     return named(f"{buffer.name}_flat", flat)

@@ -115,10 +115,10 @@ def tiling(length: int, lanes: int, vectors: int, padded: bool = False) -> Tilin
     return Tiling(lanes, -(-total // count), count, length, padded)
 
 
-def operand(problem: Problem, live: NDArray[np.bool_]) -> Operand:
-    """The view of a problem's X. live: (k,), the columns of the weight that are read at all."""
+def operand(problem: Problem, live: NDArray[np.bool_], group: int = 1) -> Operand:
+    """The view of a problem's X. live: the columns of the weight that are read at all, `group` neighbouring k each."""
     if problem.pointwise:
-        offsets = np.where(live, np.arange(problem.k, dtype=np.int64) * problem.n, -1)
+        offsets = np.where(live, np.arange(len(live), dtype=np.int64) * (group * problem.n), -1)
         return Operand(offsets, 1, problem.n, problem.n)
     window = problem.window
     if window is None or problem.op != "conv2d":

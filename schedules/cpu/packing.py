@@ -1,5 +1,7 @@
 """A packed tile: the live rows of one tile of the operand, copied into a contiguous buffer that stays in the cache.
 
+Integers are put together in groups on the way (arithmetic.py): then a row of the buffer holds `group` rows of X.
+
 Worth its copy where rows lie a power of two apart (they all fall into one set of the cache), or where vectors straddle
 cache lines and each row of the operand is read many times.
 """
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 from tvm.tirx.script import builder as T
 
+from tesa.schedules.cpu.arithmetic import Arithmetic
 from tesa.schedules.cpu.loops import lanes, named, serial, unrolled
 from tesa.schedules.cpu.nest import Builder, Tile
 from tesa.schedules.cpu.operand import Operand, Tiling
@@ -19,7 +22,8 @@ from tesa.schedules.cpu.operand import Operand, Tiling
 class Packing:
     """buffer[i][:] = row i of the live rows of a tile. Make one while constants are collected."""
 
-    def __init__(self, builder: Builder, view: Operand) -> None:
+    def __init__(self, builder: Builder, view: Operand, sums: Arithmetic) -> None:
+        self._sums, self._problem = sums, builder.problem
         live = view.offsets[view.offsets >= 0]
         self.rows = len(live)
         step = int(live[1] - live[0]) if len(live) > 1 else 0
@@ -31,16 +35,24 @@ class Packing:
     def allocate(self, tiling: Tiling, rows: int | None = None) -> Any:
         """The buffer for all live rows, or for so many of them."""
         size = max(self.rows if rows is None else rows, 1) * tiling.width
-        return named("packed", T.alloc_buffer((size,), "float32", align=64))
+        return named("packed", T.alloc_buffer((size,), self._sums.dtype, align=64))
 
     def fill(self, names: Any, tile: Tile, buffer: Any, first: Any = 0, count: Any = None) -> None:
         """Copy `count` live rows from the first-th on (all of them by default) to the front of the buffer."""
         t = tile.tiling
         with serial("i", self.rows if count is None else count) as i:
             offset = self._offset(names, first + i)
+            members = [self._member(offset, j) for j in range(self._sums.group)]
             with unrolled("v", t.vectors) as v, lanes(t.lanes) as lane:
-                value = tile.source[offset + tile.base + tile.at(v) + lane]
-                T.buffer_store(buffer, value, [i * t.width + v * t.lanes + lane])
+                parts = [tile.source[member + tile.base + tile.at(v) + lane] for member in members]
+                T.buffer_store(buffer, self._sums.pack(parts), [i * t.width + v * t.lanes + lane])
+
+    def _member(self, offset: Any, j: int) -> Any:
+        """Where row j of the group at `offset` is. Beyond the last row: that row once more, it meets zeros of W."""
+        k, n = self._problem.k, self._problem.n
+        if j == 0 or k % self._sums.group == 0:
+            return offset + j * n
+        return T.min(offset + j * n, (k - 1) * n)
 
     def _offset(self, names: Any, row: Any) -> Any:
         if self._table is None:

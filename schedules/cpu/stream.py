@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from tesa.schedules.types import FloatArray
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,7 @@ class Stream:
     single rows, end.
     """
 
-    values: NDArray[np.float32]
+    values: NDArray[Any]
     offsets: NDArray[np.int32]
     rows: NDArray[np.int32]
     groups: NDArray[np.int32]
@@ -31,13 +30,13 @@ class _Writer:
     """Puts a stream together."""
 
     def __init__(self) -> None:
-        self.values: list[NDArray[np.float32]] = []
+        self.values: list[NDArray[Any]] = []
         self.offsets: list[NDArray[np.int64]] = []
         self.rows: list[int] = []
         self.groups: list[list[int]] = []
         self._size = 0
 
-    def add(self, sets: list[list[int]], part: FloatArray, offsets: NDArray[np.int64]) -> None:
+    def add(self, sets: list[list[int]], part: NDArray[Any], offsets: NDArray[np.int64]) -> None:
         """Sets of rows, of one size; rows of `part`, whose column j lies at offsets[j]."""
         previous = -1
         for rows in sets:
@@ -47,7 +46,7 @@ class _Writer:
                 previous = length
             self.groups[-1][0] += 1
             self.rows += rows
-            values = np.zeros((length, len(rows)), np.float32)
+            values = np.zeros((length, len(rows)), part.dtype)
             places = np.zeros((length, len(rows)), np.int64)
             for u, r in enumerate(rows):
                 live = np.flatnonzero(part[r])
@@ -59,7 +58,7 @@ class _Writer:
 
 
 def stream(
-    weight: FloatArray,
+    weight: NDArray[Any],
     blocks: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
     bounds: Sequence[int],
     unit: int,
@@ -85,7 +84,7 @@ def stream(
             writer.add([[int(r)] for r in rows[whole:]], part, offsets)
             at.append((first, single, len(writer.groups)))
     return Stream(
-        np.concatenate(writer.values or [np.zeros(0, np.float32)]),
+        np.concatenate(writer.values or [np.zeros(0, weight.dtype)]),
         np.concatenate(writer.offsets or [np.zeros(0, np.int64)]).astype(np.int32),
         np.array(writer.rows, np.int32),
         np.array(writer.groups, np.int32).ravel(),

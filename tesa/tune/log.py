@@ -63,7 +63,7 @@ class Task:
         pattern = Pattern(str(classify(weight)), round(zeros, 6), digest(weight))
         return Task(
             problem.op, problem.m, problem.k, problem.n, problem.batch, window, problem.dtype,
-            asdict(problem.epilogue), problem.threads, pattern,
+            _epilogue(problem), problem.threads, pattern,
         )  # fmt: skip
 
     @property
@@ -72,6 +72,15 @@ class Task:
         facts = asdict(self)
         facts["pattern"] = self.pattern.digest
         return hashlib.sha256(json.dumps(_plain(facts), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _epilogue(problem: Problem) -> dict[str, Any]:
+    """What follows the sum. What belongs to int8 alone is left out elsewhere: float32 tasks keep their keys."""
+    facts = asdict(problem.epilogue)
+    if problem.dtype == "float32":
+        del facts["scale"]
+        return facts
+    return {**facts, "x_zero": problem.x_zero, "output": asdict(problem.output)}
 
 
 @dataclass(frozen=True)

@@ -20,34 +20,46 @@ _EPSILON = float(np.finfo(np.float32).eps)
 class Inputs:
     """What a kernel is run on: x in problem.x_shape; bias (m,) and residual in problem.y_shape where it has them."""
 
-    x: FloatArray
+    x: NDArray[Any]
     bias: FloatArray | None = None
     residual: FloatArray | None = None
+    scale: FloatArray | None = None
 
     @staticmethod
     def random(problem: Problem, seed: int = 0) -> Inputs:
-        """Standard normal numbers, the same for the same problem and seed."""
+        """Standard normal numbers, for int8 all codes alike, the same for the same problem and seed.
+
+        scale brings the sums of int8 to about the size of the other numbers, or of the codes of Y.
+        """
         rng = np.random.default_rng(seed)
         epilogue = problem.epilogue
-        x = rng.standard_normal(problem.x_shape, dtype=np.float32)
+        if problem.dtype == "float32":
+            x: NDArray[Any] = rng.standard_normal(problem.x_shape, dtype=np.float32)
+        else:
+            x = rng.integers(0, 256, problem.x_shape, np.uint8)
         bias = rng.standard_normal(problem.m, dtype=np.float32) if epilogue.bias else None
         residual = rng.standard_normal(problem.y_shape, dtype=np.float32) if epilogue.residual else None
-        return Inputs(x, bias, residual)
+        size = 128.0 * 64.0 * math.sqrt(problem.k) / (problem.output.scale * 40.0 if problem.output.quantized else 1.0)
+        scale = ((1 + rng.random(problem.m)) / size).astype(np.float32) if epilogue.scale else None
+        return Inputs(x, bias, residual, scale)
 
     @property
     def extra(self) -> tuple[FloatArray, ...]:
-        """The arguments of a kernel behind its constants: bias and residual, as far as there are."""
-        return tuple(array for array in (self.bias, self.residual) if array is not None)
+        """The arguments of a kernel behind its constants: scale, bias and residual, as far as there are."""
+        return tuple(array for array in (self.scale, self.bias, self.residual) if array is not None)
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The right result in problem.y_shape, and the largest difference that rounding explains."""
+    """The right result in problem.y_shape, and the largest difference that rounding explains.
+
+    A quantized result may be one code off where the real number lies between two.
+    """
 
     y: Wide
     tolerance: float
 
-    def error(self, y: FloatArray) -> float:
+    def error(self, y: NDArray[Any]) -> float:
         """The largest difference; infinite where y has a number that is not finite and the result has none."""
         difference = np.abs(y.astype(np.float64) - self.y)
         worst = float(np.max(difference, initial=0.0))
@@ -61,11 +73,16 @@ def reference(problem: Problem, weight: FloatArray, inputs: Inputs) -> Reference
     eps * sqrt(k) * |w|_2 * |x|: Higham, Accuracy and Stability of Numerical Algorithms, section 4.2. The tolerance is
     a few times the latter, at the scale of the largest number in the sum.
     """
-    columns, wide = _columns(problem, inputs.x.astype(np.float64)), weight.astype(np.float64)
+    columns, wide = _columns(problem, inputs.x.astype(np.float64) - problem.x_zero), weight.astype(np.float64)
     if problem.op == "depthwise":
         y = np.einsum("ct,bctn->bcn", wide, columns)
     else:
         y = wide @ columns.reshape(problem.batch, problem.k, problem.n)
+    if problem.output.dtype == "int32":
+        return Reference(y.reshape(problem.y_shape), 0.0)
+    if inputs.scale is not None:
+        wide = wide * inputs.scale.astype(np.float64)[:, None]
+        y = y * inputs.scale.astype(np.float64)[:, None]
     norm = float(np.sqrt(np.max(np.square(wide).sum(axis=1), initial=0.0)))
     scale = [norm * _largest(inputs.x), _largest(y)]
     if inputs.bias is not None:
@@ -75,6 +92,9 @@ def reference(problem: Problem, weight: FloatArray, inputs: Inputs) -> Reference
         y = y + inputs.residual.astype(np.float64)
     scale.append(_largest(y))
     y = activate(y, problem.epilogue.activation)
+    if problem.output.quantized:
+        low, high = problem.output.range
+        return Reference(np.clip(np.rint(y / problem.output.scale) + problem.output.zero, low, high), 1.0)
     return Reference(y, _EPSILON * (16 + 4 * math.sqrt(problem.k)) * max(*scale, _largest(y)))
 
 

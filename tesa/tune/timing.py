@@ -164,20 +164,22 @@ def _load(kernel: Linked) -> _Loaded | Failure:
 def check(loaded: _Loaded, problem: Problem, inputs: Inputs, wanted: Reference) -> Failure | None:
     """What is wrong with the kernel's result, or None.
 
-    Y is filled with not-a-number before, stands between guards, and has only the alignment of a NumPy array.
+    Y is filled with bytes of ones before (not-a-number, or -1), stands between guards, and has only the alignment of a
+    NumPy array.
     """
     import tvm_ffi
 
-    flat = np.full(int(np.prod(problem.y_shape)) + 2 * _GUARD + 16, np.nan, np.float32)
-    start = _GUARD + (16 - flat.ctypes.data // 4) % 16 + 4  # 16 bytes behind a multiple of 64
-    size = int(np.prod(problem.y_shape))
-    y = flat[start : start + size].reshape(problem.y_shape)
+    dtype, size = np.dtype(problem.output.dtype), int(np.prod(problem.y_shape))
+    room = np.full(size * dtype.itemsize + 8 * _GUARD + 64, 0xFF, np.uint8)
+    start = 4 * _GUARD + -room.ctypes.data % 64 + 16  # 16 bytes behind a multiple of 64
+    end = start + size * dtype.itemsize
+    y = room[start:end].view(dtype).reshape(problem.y_shape)
     arguments = [tvm_ffi.from_dlpack(_sixteen(array)) for array in (inputs.x, *loaded.kernel.constants, *inputs.extra)]
     try:
         loaded.library[loaded.kernel.symbol](*arguments, tvm_ffi.from_dlpack(y))
     except Exception as error:
         return Failure("call", _first_line(error))
-    if not np.isnan(flat[:start]).all() or not np.isnan(flat[start + size :]).all():
+    if not (room[:start] == 0xFF).all() or not (room[end:] == 0xFF).all():
         return Failure("wrong", "writes outside of its result")
     error_found = wanted.error(y)
     if error_found > wanted.tolerance:
@@ -195,7 +197,7 @@ def _times(
     calls: dict[int, _InPlace] = {}
     for index, loaded in ready:
         slot.set(index)
-        y = tvm.runtime.empty(problem.y_shape, "float32")
+        y = tvm.runtime.empty(problem.y_shape, problem.output.dtype)
         calls[index] = _InPlace(loaded.library, loaded.kernel.symbol, (*loaded.tensors(inputs), y))
     live, samples = list(calls), {index: list[float]() for index in calls}
     rounds = _FIRST_ROUNDS

@@ -101,7 +101,8 @@ class Problem:
     the order (channel, row, column), n = out_height * out_width. op "depthwise": m = channels, k = kernel area, row c
     of W is the window of channel c. x_shape and y_shape are how the caller's contiguous arrays look: any shape with
     the same elements in the same order. threads: how many run the kernel. dtype: "float32", or "int8" for uint8 X and
-    int8 W with int32 sums; x_zero: the code of X that stands for 0, which pads a convolution. output: of Y.
+    int8 W with int32 sums; x_zero: the code of X that stands for 0, which pads a convolution. output: of Y. storage:
+    "float32", or "float16" or "bfloat16" where every weight is such a number, so that a kernel may keep it in 16 bits.
     """
 
     op: str
@@ -117,6 +118,7 @@ class Problem:
     threads: int = 1
     x_zero: int = 0
     output: Output = Output()
+    storage: str = "float32"
 
     @property
     def x_dtype(self) -> str:

@@ -15,6 +15,7 @@ from tesa.schedules.types import ACTIVATIONS, Epilogue, FloatArray, Output, Prob
 
 OPS = ("linear", "conv2d", "depthwise")
 DTYPES = ("float32", "int8")
+STORAGES = ("float32", "float16", "bfloat16")
 FLOAT = Output()
 DEFAULT_N = 196
 """Columns of a linear layer's X where the user names none: the 14 x 14 pixels of a typical late layer."""
@@ -135,6 +136,27 @@ def make_output(dtype: str, output: str | None, scaled: bool, y_scale: float | N
     if not (np.isfinite(made.scale) and made.scale > 0 and low <= made.zero <= high):
         raise UsageError(f"y_scale must be positive and y_zero in {low} ... {high}, got {made.scale} and {made.zero}")
     return made
+
+
+def round_to(weight: FloatArray, storage: str, dtype: str) -> FloatArray:
+    """The weight rounded to numbers of a storage type. UsageError where one is too large for it."""
+    known(storage, STORAGES, "storage")
+    if storage == "float32":
+        return weight
+    if dtype != "float32":
+        raise UsageError(f"storage {storage!r} belongs to dtype='float32'; int8 weights are stored in 8 bits")
+    if storage == "float16":
+        with np.errstate(over="ignore"):
+            rounded = weight.astype(np.float16).astype(np.float32)
+    else:
+        bits = weight.view(np.uint32)
+        # to the nearest, ties to even
+        rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).astype(np.uint32).view(np.float32)
+    if not np.isfinite(rounded).all():
+        raise UsageError(
+            f"weight: {float(np.abs(weight).max()):g} is too large for {storage}; scale it, or store float32"
+        )
+    return rounded
 
 
 def scale_array(scale: ArrayLike | None, m: int) -> FloatArray | None:

@@ -80,8 +80,9 @@ class Array:
     def make(name: str, shape: Sequence[int], dtype: str = "float32") -> Array:
         """A parameter of that shape. The body must begin with declare() of it."""
         elements = max(1, int(np.prod(shape)))
-        param = tirx.decl_buffer(tuple(shape), dtype, name=name, data_alignment=4)
-        return Array(param, tirx.decl_buffer((elements,), dtype, name=f"{name}_flat", data_alignment=4))
+        align = np.dtype(dtype).itemsize
+        param = tirx.decl_buffer(tuple(shape), dtype, name=name, data_alignment=align)
+        return Array(param, tirx.decl_buffer((elements,), dtype, name=f"{name}_flat", data_alignment=align))
 
     def declare(self) -> Any:
         """The statement that makes flat a view of param."""

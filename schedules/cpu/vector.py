@@ -12,7 +12,8 @@ After, with P vectors of L rows as a panel and W stored panel by panel, each as 
         store epilogue(acc)
 The weights are read once, in the order in which they lie in memory, in whole vectors. A column in which the whole panel
 is zero is left out and costs an entry in a list of columns; without such columns there is no list. With fewer than 8
-accumulators each gets several partial sums, so that an FMA need not wait for the one before it.
+accumulators each gets several partial sums, so that an FMA need not wait for the one before it. Weights that are 16-bit
+numbers are stored as such and widened on the way into a register: half of the bytes.
 
 Registers: P * Q * partial sums + P + 1 within the register file.
 """
@@ -101,6 +102,26 @@ def _pack(
     return flat, listing, np.array(starts, np.int32), strips
 
 
+def stored(values: FloatArray, storage: str) -> NDArray[Any]:
+    """The weights as a kernel keeps them; of bfloat16 the upper half of each float32, which loses nothing."""
+    if storage == "float16":
+        return values.astype(np.float16)
+    if storage == "bfloat16":
+        return (values.view(np.uint32) >> 16).astype(np.uint16)
+    return values
+
+
+def _wide(s: _Scene, block: Block, place: Any) -> Any:
+    """A vector of stored weights as float32."""
+    value = block.load(s.weights.flat, place)
+    if s.problem.storage == "float16":
+        return tirx.Cast(block.vector, value)
+    if s.problem.storage == "bfloat16":
+        bits = tirx.Cast(f"uint32x{s.lanes}", value)
+        return tirx.reinterpret(block.vector, bits << tirx.Broadcast(tirx.IntImm("uint32", 16), s.lanes))
+    return value
+
+
 def _sides(problem: Problem, registers: int, vectors: int) -> list[list[tuple[int, int]]]:
     """The right-hand sides (image, column), as many at once as there are registers for their accumulators."""
     every = [(b, j) for b in range(problem.batch) for j in range(problem.n)]
@@ -126,7 +147,7 @@ def _sweep(
             if s.columns is not None:
                 column = inner.bind("k", BufferLoad(s.columns.flat, [number]), "int32")
             place = number * (strip.vectors * s.lanes) + strip.base
-            ws = [inner.bind("w", inner.load(s.weights.flat, place + p * s.lanes)) for p in range(strip.vectors)]
+            ws = [inner.bind("w", _wide(s, inner, place + p * s.lanes)) for p in range(strip.vectors)]
             for q, (image, j) in enumerate(sides):
                 x = inner.splat(BufferLoad(s.x.flat, [column * s.problem.n + (image * s.problem.k * s.problem.n + j)]))
                 for p, w in enumerate(ws):
@@ -288,15 +309,16 @@ def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol:
     """
     if not problem.pointwise or problem.op == "depthwise":
         raise ValueError(f"schedule vector cannot compute op {problem.op!r} with a window")
-    values, columns, starts, strips = _pack(weight, config["panel"], isa.lanes, bool(config["list"]))
+    packed, columns, starts, strips = _pack(weight, config["panel"], isa.lanes, bool(config["list"]))
+    values = stored(packed, problem.storage)
     listed, vector = bool(config["list"]), f"float32x{isa.lanes}"
     scene = _Scene(
         problem=problem,
         lanes=isa.lanes,
         registers=isa.registers,
-        small=4.0 * values.size / cost.L2_BYTES_PER_CYCLE < SERIAL_CYCLES,
+        small=float(values.nbytes) / cost.L2_BYTES_PER_CYCLE < SERIAL_CYCLES,
         x=Array.make("X", problem.x_shape),
-        weights=Array.make("W", values.shape),
+        weights=Array.make("W", values.shape, str(values.dtype)),
         columns=Array.make("columns", columns.shape, "int32") if listed else None,
         starts=Array.make("starts", starts.shape, "int32") if listed else None,
         bias=Array.make("bias", (problem.m,)) if problem.epilogue.bias else None,

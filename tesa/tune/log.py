@@ -62,7 +62,7 @@ class Task:
         zeros = 1.0 - np.count_nonzero(weight) / weight.size if weight.size else 0.0
         pattern = Pattern(str(classify(weight)), round(zeros, 6), digest(weight))
         return Task(
-            problem.op, problem.m, problem.k, problem.n, problem.batch, window, problem.dtype,
+            problem.op, problem.m, problem.k, problem.n, problem.batch, window, _dtype(problem),
             _epilogue(problem), problem.threads, pattern,
         )  # fmt: skip
 
@@ -72,6 +72,10 @@ class Task:
         facts = asdict(self)
         facts["pattern"] = self.pattern.digest
         return hashlib.sha256(json.dumps(_plain(facts), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _dtype(problem: Problem) -> str:
+    return problem.dtype if problem.storage == "float32" else f"{problem.dtype}, weights {problem.storage}"
 
 
 def _epilogue(problem: Problem) -> dict[str, Any]:

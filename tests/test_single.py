@@ -238,6 +238,26 @@ def test_int8() -> None:
         made(x.astype(np.float32))
 
 
+@pytest.mark.parametrize(("storage", "most"), [("float16", 2**-11), ("bfloat16", 2**-8)])
+@pytest.mark.parametrize("n", [1, 3])
+def test_weights_in_16_bits(storage: str, most: float, n: int) -> None:
+    rng = np.random.default_rng(0)
+    weight = (rng.normal(size=(37, 50)) * (rng.random((37, 50)) < 0.5)).astype(np.float32)
+    x = rng.normal(size=(50, n)).astype(np.float32)
+    made = kernel(weight, n=n, storage=storage, form="vector", measure=False)
+    assert 0 < np.abs(made.weight - weight).max() <= most * np.abs(weight).max()
+    np.testing.assert_allclose(made(x), made.weight.astype(np.float64) @ x, atol=1e-5)
+    with pytest.raises(UsageError, match="unknown storage"):
+        kernel(weight, n=n, storage="float8")
+    with pytest.raises(UsageError, match="belongs to dtype='float32'"):
+        kernel(np.eye(3), n=n, storage=storage, dtype="int8")
+
+
+def test_a_weight_that_16_bits_cannot_hold() -> None:
+    with pytest.raises(UsageError, match="70000 is too large for float16"):
+        kernel(np.array([[7e4]]), n=1, storage="float16")
+
+
 def test_unsupported() -> None:
     with pytest.raises(UnsupportedError, match="int8 kernels are made for"):
         kernel(np.ones((2, 2, 3, 3)), op="conv2d", size=(5, 5), dtype="int8")

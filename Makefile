@@ -2,6 +2,7 @@
 #   make venv         the environment           make demo        compile the model that ships with tesa
 #   make test         all checks, as CI runs    make test-quick  the tests without the slow ones, on the checkout
 #   make bench        side by side with others  make format      lay the sources out
+#   make bench-propagation  what propagation gains and costs
 #   make clean        remove what was built     make distclean   and the environment
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ SOURCES := $(shell find tesa schedules -name '*.py' -o -name '*.typed' -o -name 
 
 MINILM := $(shell sed -n 's/^minilm = \["\(.*\)"\]/\1/p' pyproject.toml)
 
-.PHONY: venv demo test lint types pytest test-quick test-slow bench format clean distclean
+.PHONY: venv demo test lint types pytest test-quick test-slow bench bench-propagation format clean distclean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -59,6 +60,9 @@ test-slow: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.networks
+
+bench-propagation: $(STAMP)
+	$(BIN)/python -m benchmarks.propagation --plot out/propagation $(ARGS)
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

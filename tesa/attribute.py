@@ -18,13 +18,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tesa.errors import ModelError
+from tesa.grid import FULL_BITS as FULL_BITS
+from tesa.grid import Bits as Bits
+from tesa.grid import Quantization as Quantization
+from tesa.grid import compact as compact
+from tesa.grid import lower_precision, shortest
 
 Bools = NDArray[np.bool_]
-Bits = NDArray[np.int8]
 Values = NDArray[Any]
 Shape = tuple[int, ...]
 
-FULL_BITS = 32
 ORIGINS = ("user", "weight", "qdq", "rule")
 
 
@@ -52,36 +55,14 @@ class Origin:
 
 
 @dataclass(frozen=True, eq=False)
-class Quantization:
-    """real = scale * (stored - zero_point). scale and zero_point broadcast to the tensor's shape."""
-
-    bits: int
-    signed: bool
-    scale: Values
-    zero_point: Values
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Quantization):
-            return NotImplemented
-        same = (self.bits, self.signed) == (other.bits, other.signed)
-        return same and _same(self.scale, other.scale) and _same(self.zero_point, other.zero_point)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __str__(self) -> str:
-        scales = "1 scale" if self.scale.size == 1 else f"{self.scale.size} scales"
-        return f"{'int' if self.signed else 'uint'}{self.bits}, {scales}"
-
-
-@dataclass(frozen=True, eq=False)
 class TeSA:
     """The facts about one tensor of the given shape. Make one with `unknown`, `from_weight`, `from_constant`, ...
 
     known, value: bool and number; value is 0 where nothing is known, it may be infinite, never NaN. live: False where
     no output of the model depends on the element. bits: 1 to 32, what a stored element needs: where it is less than 32,
-    rounding the element to the grid of `quantization` changes no output of the model. All four have as many axes as the
-    tensor, each of its full length or of length 1; the shortest form is the one stored, so that equal facts compare
-    equal.
+    rounding the element to the grid of `quantization` with so many bits changes no output of the model, see `rounded`.
+    All four have as many axes as the tensor, each of its full length or of length 1; the shortest form is the one
+    stored, so that equal facts compare equal.
 
     >>> t = from_weight(np.array([[1.0, 0.0], [2.0, 0.0]]))
     >>> t.known, t.sparsity
@@ -105,6 +86,8 @@ class TeSA:
             object.__setattr__(self, name, array)
         object.__setattr__(self, "live", compact(_fit(self.live, self.shape, "live")))
         object.__setattr__(self, "bits", compact(_fit(self.bits, self.shape, "bits")))
+        if self.quantization is not None:
+            object.__setattr__(self, "quantization", shortest(self.quantization, self.bits, len(self.shape)))
 
     @property
     def zero(self) -> Bools:
@@ -125,6 +108,20 @@ class TeSA:
     def effective_bits(self) -> Bits:
         """`bits`, and 0 where nothing has to be stored because the element is dead or known."""
         return np.where(self.dead | self.known, 0, self.bits).astype(np.int8)
+
+    def rounded(self, x: Any, *, integer: bool | None = None) -> Values:
+        """The tensor's content x on its grid: what it may be replaced by. Elements of full precision stay as they are.
+
+        integer: whether the tensor holds integers, by default whether x does.
+
+        >>> grid = Quantization(8, True, np.array([0.5]), np.array([0]))
+        >>> from_quantization((2,), grid).rounded(np.array([0.7, 100.0]))
+        array([ 0.5, 63.5])
+        """
+        if self.quantization is None:
+            return np.asarray(x)
+        on_grid = self.quantization.rounded(x, self.bits, integer=integer)
+        return np.where(self.bits < FULL_BITS, on_grid, x).astype(np.asarray(x).dtype)
 
     @property
     def trivial(self) -> bool:
@@ -229,9 +226,8 @@ def merge(a: TeSA, b: TeSA, *, tolerance: float = 1e-5) -> TeSA:
     _check_agree(a, b, tolerance)
     known = a.known | b.known
     value = np.where(a.known, a.value, b.value) if b.known.any() else a.value
-    low = a if a.bits.min(initial=FULL_BITS) <= b.bits.min(initial=FULL_BITS) else b
-    quantization = low.quantization or a.quantization or b.quantization
-    return TeSA(a.shape, known, value, a.live & b.live, np.minimum(a.bits, b.bits), quantization, a.origins | b.origins)
+    bits, quantization = lower_precision(a.bits, a.quantization, b.bits, b.quantization)
+    return TeSA(a.shape, known, value, a.live & b.live, bits, quantization, a.origins | b.origins)
 
 
 def _check_agree(a: TeSA, b: TeSA, tolerance: float) -> None:
@@ -255,17 +251,6 @@ def _check_agree(a: TeSA, b: TeSA, tolerance: float) -> None:
 def share(mask: Bools, shape: Sequence[int]) -> float:
     """The share of True in a mask that broadcasts to the shape; 0 for an empty tensor."""
     return float(mask.mean()) if mask.size and all(shape) else 0.0
-
-
-def compact(array: NDArray[Any]) -> NDArray[Any]:
-    """The shortest array that broadcasts to the same content: each axis along which nothing changes gets length 1."""
-    for axis, length in enumerate(array.shape):
-        if length <= 1:
-            continue
-        first = array.take([0], axis=axis)
-        if array.strides[axis] == 0 or bool((array == first).all()):
-            array = first
-    return array
 
 
 def reduce_to(mask: Bools, shape: Sequence[int]) -> Bools:

@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tesa.attribute import FULL_BITS, TeSA, Values
+import numpy as np
+
+from tesa.attribute import FULL_BITS, Values
 from tesa.frontend import ImportedModel, Port, import_onnx
 from tesa.pattern import classify, weight_matrix
 from tesa.propagate import TesaModel, WeightFacts, propagate
@@ -20,8 +22,9 @@ class InspectedLayer:
 
     op: "conv2d", "depthwise", "linear", or the operator's name in Relax. weight, output: shapes; a linear weight is
     (k, out). sparsity: the share of zeros in the weight, masks included; propagated: with all that propagation proves
-    to be dead as well. pattern, bits (of a stored element) and bytes (stored dense) are the weight's. All None without
-    a weight. note: what else there is to know.
+    to be dead as well. pattern, bits (of a stored element) and bytes (stored dense) are the weight's; initializer: its
+    name in the file, which a mask is given by. All None without a weight, or for a weight that no initializer of the
+    file holds. note: what else there is to know.
     """
 
     layer: str
@@ -33,12 +36,17 @@ class InspectedLayer:
     pattern: str | None = None
     bits: int | None = None
     bytes: int | None = None
+    initializer: str | None = None
     note: str = ""
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """A model at a glance. weights: the weight of each layer that has one, as in its row. unruled: see TesaModel."""
+    """A model at a glance. weights: the weight of each layer that has one, as in its row.
+
+    unruled, scrambled, notes: what became of operators without a propagation rule, see TesaModel. dropped, unused: what
+    no output of the model depends on, see ImportedModel.
+    """
 
     source: str
     inputs: tuple[Port, ...]
@@ -46,12 +54,18 @@ class Inspection:
     layers: tuple[InspectedLayer, ...]
     weights: Mapping[str, Values] = field(default_factory=dict, repr=False, compare=False)
     unruled: Mapping[str, str] = field(default_factory=dict)
+    scrambled: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for json.dump; the weights' content is left out."""
         rows = [asdict(layer) for layer in self.layers]
         ports = {name: [asdict(p) for p in getattr(self, name)] for name in ("inputs", "outputs")}
-        return {"source": self.source, **ports, "layers": rows, "unruled": dict(self.unruled)}
+        without = {name: dict(getattr(self, name)) for name in ("unruled", "scrambled", "notes")}
+        left_out = {"dropped": list(self.dropped), "unused": list(self.unused)}
+        return {"source": self.source, **ports, "layers": rows, **without, **left_out}
 
     def layer(self, name: str) -> InspectedLayer:
         """The layer of that name. KeyError if there is none."""
@@ -77,17 +91,18 @@ def inspect_model(
         groups.setdefault(node.operator.layer, []).append(node)
     layers = tuple(_layer(name, nodes, model) for name, nodes in groups.items())
     weights = {facts.layer: facts.weight for facts in model.weights.values()}
-    return Inspection(imported.source, imported.inputs, imported.outputs, layers, weights, model.unruled)
+    rest = (model.unruled, model.scrambled, model.notes, imported.dropped, imported.unused)
+    return Inspection(imported.source, imported.inputs, imported.outputs, layers, weights, *rest)
 
 
 def _layer(name: str, nodes: Sequence[Node], model: TesaModel) -> InspectedLayer:
     output = nodes[-1].operator.outputs[0]
     weighty = [model.weights[node.var] for node in nodes if node.var in model.weights]
     if not weighty:
-        note = "no propagation rule" if name in model.unruled else ""
+        note = "no propagation rule" if name in model.unruled else "scrambled" if name in model.scrambled else ""
         return InspectedLayer(name, _main(nodes), output, note=note)
     facts = weighty[0]
-    tesa = model.tesa[facts.tensor]
+    bits = _stored_bits(facts, model.imported)
     return InspectedLayer(
         name,
         _kind(facts, nodes),
@@ -95,10 +110,11 @@ def _layer(name: str, nodes: Sequence[Node], model: TesaModel) -> InspectedLayer
         weight=facts.weight.shape,
         sparsity=facts.given_sparsity,
         propagated=facts.sparsity,
-        pattern=str(classify(weight_matrix(facts.op, facts.weight))),
-        bits=int(tesa.bits.max(initial=0)) or FULL_BITS,
-        bytes=_bytes(facts, tesa),
-        note=_note(facts, tesa, model.imported),
+        pattern=str(classify(_matrix(facts))),
+        bits=bits,
+        bytes=-(-facts.weight.size * min(bits, facts.weight.dtype.itemsize * 8) // 8),
+        initializer=_initializer(facts, model.imported),
+        note=_note(facts, bits, model),
     )
 
 
@@ -110,20 +126,42 @@ def _kind(facts: WeightFacts, nodes: Sequence[Node]) -> str:
     if facts.op == "relax.matmul":
         return "linear"
     groups = next(int(n.operator.attrs["groups"]) for n in nodes if n.var == facts.var)
-    return "depthwise" if groups > 1 and facts.weight.shape[1] == 1 else "conv2d"
+    depthwise = facts.op == "relax.nn.conv2d" and groups > 1 and facts.weight.shape[1] == 1
+    return "depthwise" if depthwise else facts.op.removeprefix("relax.nn.")
 
 
-def _bytes(facts: WeightFacts, tesa: TeSA) -> int:
-    bits = int(tesa.bits.max(initial=0)) or FULL_BITS
-    return -(-facts.weight.size * min(bits, facts.weight.dtype.itemsize * 8) // 8)
+def _matrix(facts: WeightFacts) -> Values:
+    """The weight as (outputs, all else)."""
+    if facts.op == "relax.matmul":
+        return weight_matrix(facts.op, facts.weight)
+    outputs = 1 if facts.op.endswith("_transpose") else 0
+    moved = np.moveaxis(facts.weight, outputs, 0)
+    return moved.reshape(moved.shape[0], -1)
 
 
-def _note(facts: WeightFacts, tesa: TeSA, imported: ImportedModel) -> str:
-    notes = []
+def _stored_bits(facts: WeightFacts, imported: ImportedModel) -> int:
+    """Bits of an element in the file; propagation may find that fewer do."""
+    quantization = imported.quantization.get((facts.var, facts.argument))
+    return FULL_BITS if quantization is None else quantization.bits
+
+
+def _initializer(facts: WeightFacts, imported: ImportedModel) -> str | None:
+    place = (facts.var, facts.argument)
+    return next((n for n, uses in imported.weights.items() if place in [(u.var, u.argument) for u in uses]), None)
+
+
+def _note(facts: WeightFacts, bits: int, model: TesaModel) -> str:
+    notes, imported = [], model.imported
     if any(use.var == facts.var and name in imported.masks for name, uses in imported.weights.items() for use in uses):
         notes.append("masked by the user")
     if facts.sparsity > facts.given_sparsity:
         notes.append(f"{facts.sparsity:.1%} after propagation")
-    if tesa.quantization is not None:
-        notes.append(f"stored as {tesa.quantization}")
+    stored, enough = (
+        imported.quantization.get((facts.var, facts.argument)),
+        model.tesa[facts.tensor].bits.max(initial=0),
+    )
+    if stored is not None:
+        notes.append(f"stored as {stored}")
+    if enough < bits:
+        notes.append(f"{enough} bits are enough")
     return ", ".join(notes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -153,3 +154,47 @@ def test_it_prints_and_pickles() -> None:
     assert repr(t) == "TeSA(2: 50.0% known to be 0 (the weights of the model))"
     assert "<li>50.0% known to be 0" in t._repr_html_()
     assert pickle.loads(pickle.dumps(t)) == t
+
+
+def grid(bits: int, signed: bool, scale: float, zero: int) -> Quantization:
+    return Quantization(bits, signed, np.full((1, 1), scale), np.full((1, 1), zero))
+
+
+def test_rounding_saturates_and_ties_go_to_the_even_code() -> None:
+    t = from_quantization((1, 5), grid(3, True, 0.5, 0))
+    np.testing.assert_array_equal(t.rounded([[0.25, 0.75, -9.0, np.inf, 0.6]]), [[0.0, 1.0, -2.0, 1.5, 0.5]])
+    odd = from_quantization((1, 2), grid(3, False, 1.0, 3))
+    np.testing.assert_array_equal(odd.rounded(np.array([[0.5, 1.5]])), [[0.0, 2.0]])
+    assert t.rounded(np.float32([[0, 1, 1, 1, 1]])).dtype == np.float32
+
+
+def test_rounding_integers_gives_integers_of_their_type() -> None:
+    uneven = from_quantization((1, 4), grid(2, True, 8.4, 0))
+    np.testing.assert_array_equal(uneven.rounded(np.array([[-128, -9, 5, 100]], np.int8)), [[-17, -8, 8, 8]])
+    outside = from_quantization((1, 2), grid(2, True, 100.0, 0))
+    np.testing.assert_array_equal(outside.rounded(np.array([[-128, 127]], np.int8)), [[-100, 100]])
+    assert outside.rounded(np.array([[-128, 127]], np.int8)).dtype == np.int8
+
+
+def test_full_precision_is_not_rounded() -> None:
+    mixed = replace(from_quantization((1, 2), grid(4, True, 1.0, 0)), bits=np.array([[4, 32]], np.int8))
+    np.testing.assert_array_equal(mixed.rounded(np.array([[0.3, 0.3]])), [[0.0, 0.3]])
+    np.testing.assert_array_equal(unknown((2,)).rounded([0.3, 1e9]), [0.3, 1e9])
+
+
+def test_merged_bits_keep_the_grid_of_each_element() -> None:
+    """Element by element the lower precision, also where one grid counts from 0 and the other one does not."""
+    signed, unsigned = grid(8, True, 0.5, 0), grid(4, False, 2.0, 3)
+    a = replace(from_quantization((1, 3), signed), bits=np.array([[8, 8, 3]], np.int8))
+    b = from_quantization((1, 3), unsigned)
+    for m in (merge(a, b), merge(b, a)):
+        np.testing.assert_array_equal(m.bits, [[4, 4, 3]])
+        x = np.array([[-3.2, 100.0, -3.2]])
+        np.testing.assert_array_equal(m.rounded(x), [[-4.0, 24.0, -2.0]])
+    first = from_quantization((1, 3), grid(4, True, 1.0, 0))
+    assert merge(first, b).quantization == first.quantization, "the first where both have as many bits"
+
+
+def test_equal_grids_are_equal_however_they_are_written() -> None:
+    long = Quantization(8, True, np.full((1, 3), 0.5), np.zeros(3, int))
+    assert from_quantization((2, 3), long) == from_quantization((2, 3), grid(8, True, 0.5, 0))

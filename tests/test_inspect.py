@@ -10,6 +10,7 @@ import pytest
 from tesa.errors import UsageError
 from tesa.inspect import inspect_model
 from tesa.models import digits_path
+from tesa.propagate import remove_rule, rule_scope
 
 from .frontend.onnx_models import floats, model, node, port
 
@@ -40,7 +41,7 @@ def test_json_holds_everything_but_the_weights() -> None:
     assert data["inputs"] == [{"name": "image", "shape": [1, 1, 64, 64], "dtype": "float32"}]
 
 
-def test_masks_propagation_and_missing_rules_are_noted() -> None:
+def test_masks_and_propagation_are_noted() -> None:
     nodes = [
         node("MatMul", ["x", "a.weight"], "a"),
         node("Relu", ["a"], "r"),
@@ -56,15 +57,53 @@ def test_masks_propagation_and_missing_rules_are_noted() -> None:
     assert inspection.layer("b").sparsity == 0
     assert inspection.layer("b").propagated == 0.5
     assert inspection.layer("b").note == "50.0% after propagation"
-    assert inspection.layer("sum").note == "no propagation rule"
+    assert inspection.layer("a").initializer == "a.weight"
+    assert inspection.layer("sum").initializer is None
+
+
+def test_an_operator_without_a_rule_is_noted() -> None:
+    nodes = [node("CumSum", ["x", "axis"], "y", name="sum")]
+    with rule_scope():
+        remove_rule("relax.cumsum")
+        inspection = inspect_model(model(nodes, [port("x", [1, 4])], ["y"], {"axis": np.int64(1)}))
+    assert inspection.layer("sum").note == "scrambled"
+    assert "sum" in inspection.to_json()["notes"]
 
 
 def test_a_quantized_weight_shows_its_bits() -> None:
     nodes = [node("DequantizeLinear", ["q", "s"], "w"), node("MatMul", ["x", "w"], "y", name="fc")]
-    constants = {"q": np.arange(-6, 6, dtype=np.int8).reshape(4, 3), "s": np.float32(0.5)}
+    constants = {"q": np.array([[-128, 3, 1], [4, -1, 5], [9, -2, 6], [5, 3, 127]], np.int8), "s": np.float32(0.5)}
     layer = inspect_model(model(nodes, [port("x", [2, 4])], ["y"], constants)).layer("fc")
     assert (layer.bits, layer.bytes) == (8, 12)
     assert layer.note == "stored as int8, 1 scale"
+
+
+def test_fewer_bits_than_stored_are_noted() -> None:
+    nodes = [node("DequantizeLinear", ["q", "s"], "w"), node("MatMul", ["x", "w"], "y", name="fc")]
+    constants = {"q": np.arange(-6, 6, dtype=np.int8).reshape(4, 3), "s": np.float32(0.5)}
+    layer = inspect_model(model(nodes, [port("x", [2, 4])], ["y"], constants)).layer("fc")
+    assert layer.bits == 8
+    assert layer.note == "stored as int8, 1 scale, 4 bits are enough"
+
+
+@pytest.mark.parametrize(
+    ("op", "shape", "kind"),
+    [
+        ("Conv", (5, 2, 3), "conv1d"),
+        ("Conv", (5, 2, 3, 3), "conv2d"),
+        ("Conv", (5, 2, 3, 3, 3), "conv3d"),
+        ("ConvTranspose", (2, 5, 3, 3), "conv2d_transpose"),
+    ],
+)
+def test_every_convolution(op: str, shape: tuple[int, ...], kind: str) -> None:
+    weight = floats(*shape)
+    np.moveaxis(weight, int(op != "Conv"), 0)[1] = 0
+    size = [1, 2, *[6] * (len(shape) - 2)]
+    layer = inspect_model(model([node(op, ["x", "c.weight"], "y")], [port("x", size)], ["y"], {"c.weight": weight}))
+    row = layer.layer("c")
+    assert (row.op, row.weight, row.sparsity) == (kind, shape, pytest.approx(0.2))
+    assert row.pattern is not None
+    assert row.pattern.startswith("channel 4/5")
 
 
 def test_errors_are_those_of_the_import() -> None:

@@ -14,7 +14,7 @@ from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormat
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from tesa.cli import bench, compile, doctor, explain, inspect, listing, run, verify
+from tesa.cli import bench, compile, doctor, explain, inspect, listing, propagate, run, verify
 from tesa.cli.options import add_common
 from tesa.cli.output import Terminated, emit, guarded_stdout, stop_on_sigterm
 from tesa.cli.verb import Outcome, Verb
@@ -23,6 +23,7 @@ from tesa.errors import TesaError, UsageError
 VERBS: tuple[Verb, ...] = (
     doctor.VERB,
     inspect.VERB,
+    propagate.VERB,
     compile.VERB,
     run.VERB,
     bench.VERB,

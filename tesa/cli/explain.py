@@ -1,4 +1,4 @@
-"""tesa explain: why a layer got its kernel, read from the plan that stands beside the compiled model."""
+"""tesa explain: why a layer got its kernel, or, of a model file, why something is known of its tensors."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tesa.cli.options import add_model_inputs, positive
 from tesa.cli.verb import Outcome, Verb
 from tesa.errors import UsageError
 
@@ -16,12 +17,23 @@ if TYPE_CHECKING:
 
 
 def _arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("model", metavar="model.so", help="a compiled model; or its model.json")
+    parser.add_argument("model", metavar="model.so|model.onnx", help="a compiled model (or its model.json), or a model")
     parser.add_argument("layer", metavar="LAYER", nargs="?", help="the layer to explain; without it: all in a table")
-    parser.add_argument("--plot", metavar="OUT.png", help="draw how much faster than dense each layer is")
+    parser.add_argument("--plot", metavar="OUT.png", help="draw the gain, or the facts, of each layer")
+    add_model_inputs(parser)
+    parser.add_argument("--depth", type=positive, metavar="N", help="of a model.onnx: how many steps back to show")
 
 
 def _run(args: Namespace) -> Outcome:
+    if Path(args.model).suffix == ".onnx":
+        return _facts(args)
+    for option in ("mask", "shape", "depth"):
+        if getattr(args, option):
+            raise UsageError(f"--{option} goes with a model.onnx; {args.model} is a compiled model")
+    return _kernels(args)
+
+
+def _kernels(args: Namespace) -> Outcome:
     from tesa.report.plain import plain
     from tesa.report.plan import explanation, plan_table
     from tesa.report.plots import plot_speedups
@@ -36,12 +48,36 @@ def _run(args: Namespace) -> Outcome:
     return Outcome(data, lambda: explanation(layer, plan))
 
 
+def _facts(args: Namespace) -> Outcome:
+    from tesa.report.plots import check_plot_path
+
+    if args.plot is not None:
+        check_plot_path(args.plot)
+    from tesa.frontend import import_onnx
+    from tesa.propagate import propagate
+    from tesa.propagate.explain import DEPTH, explain
+    from tesa.report.plain import plain
+    from tesa.report.propagation import propagation_table
+    from tesa.report.propagation_plot import plot_propagation
+
+    model = propagate(import_onnx(args.model, shapes=dict(args.shape), masks=args.mask))
+    if args.plot is not None:
+        plot_propagation(model, args.plot)
+    if args.layer is None:
+        table = propagation_table(model, every=True)
+        return Outcome(table.to_json(), lambda: table.view(args.plot))
+    from rich.text import Text
+
+    found = explain(model, args.layer, depth=args.depth or DEPTH)
+    return Outcome(plain(found.to_json()), lambda: [Text(str(found))])
+
+
 def read_plan(path: Path) -> Plan:
     """The plan in the .json beside a compiled model. UsageError if it is missing or damaged."""
     from tesa.plan import Plan
 
     if path.suffix not in (".so", ".json"):
-        raise UsageError(f"{path} is no compiled model: give model.so, or the model.json beside it")
+        raise UsageError(f"{path} is no compiled model: give model.so, or the model.json beside it; or a model.onnx")
     file = path.with_suffix(".json")
     try:
         data: Any = json.loads(file.read_text(encoding="utf-8"))
@@ -68,12 +104,17 @@ def _find(plan: Plan, name: str, path: str) -> LayerPlan:
 
 VERB = Verb(
     name="explain",
-    help="show why a layer got its kernel: facts, candidates, times",
+    help="show why a layer got its kernel, or why its zeros are known",
     examples=(
         ("tesa explain model.so", "all layers and their kernels"),
         ("tesa explain model.so block3.pointwise", "what is known of one layer, and every candidate with its time"),
         ("tesa explain model.so block3.pointwise --json", "the same for a program"),
         ("tesa explain model.so --plot gains.png", "a bar for each layer: how much faster than its dense self"),
+        (
+            "tesa explain model.onnx block3.pointwise",
+            "what is known of its tensors, and where that comes from",
+        ),
+        ("tesa explain model.onnx block3.pointwise --mask masks.npz", "the same, with weights pruned first"),
     ),
     arguments=_arguments,
     run=_run,

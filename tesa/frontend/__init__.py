@@ -1,7 +1,17 @@
-"""A model file becomes a Relax module: `import_onnx`, `load_masks`."""
+"""A model file becomes a Relax module: `import_onnx`, `load_masks`, and `converter` for operators of your own."""
 
+from tesa.frontend.custom import converter, converter_scope, converters
 from tesa.frontend.masks import load_masks
 from tesa.frontend.model import ImportedModel, Port, WeightUse
 from tesa.frontend.onnx import import_onnx
 
-__all__ = ["ImportedModel", "Port", "WeightUse", "import_onnx", "load_masks"]
+__all__ = [
+    "ImportedModel",
+    "Port",
+    "WeightUse",
+    "converter",
+    "converter_scope",
+    "converters",
+    "import_onnx",
+    "load_masks",
+]

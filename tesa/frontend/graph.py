@@ -18,10 +18,6 @@ from tesa.frontend.file import read_model
 from tesa.frontend.model import Array, Mask
 from tesa.frontend.names import did_you_mean
 
-INFINITY_ALLOWED = {"Add", "Clip", "Where", "Max", "Min", "Less", "Greater", "Expand", "Slice", "Reshape", "Unsqueeze"}
-CONTROL_FLOW = {"If", "Loop", "Scan"}
-HOW_TO_ADD = "Replace the operator when exporting (another opset, or a plain composition of other operators)"
-
 
 @dataclass(frozen=True)
 class Source:
@@ -36,6 +32,8 @@ class Graph:
     """A model in work. Nodes in topological order; constants are all tensors whose content is in the file.
 
     sources: for a constant the initializer behind it. layers: the layer of each node, by the name of its first output.
+    domains: the version of each further operator set. dropped, unused: layers, and inputs and initializers, on which no
+    output of the model depends.
     """
 
     nodes: list[Any]
@@ -48,6 +46,9 @@ class Graph:
     layers: dict[str, str] = field(default_factory=dict)
     masks: dict[str, Mask] = field(default_factory=dict)
     quantization: dict[str, Any] = field(default_factory=dict)
+    domains: dict[str, int] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
     def users(self) -> dict[str, list[Any]]:
         """The nodes that read each tensor; an output of the model counts as one more reader, None."""
@@ -60,6 +61,8 @@ class Graph:
 
 def load_graph(model: str | Path | Any, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
     """Read and check a model file (or a ModelProto). Every fault is a ModelError, UsageError or UnsupportedError."""
+    from tesa.frontend.checks import check_finite, check_operators, check_outputs
+
     source, proto = read_model(model)
     if proto.functions:
         proto = onnx.inliner.inline_local_functions(proto)
@@ -67,12 +70,14 @@ def load_graph(model: str | Path | Any, shapes: Mapping[str, Sequence[int]] | No
     inputs = [value for value in proto.graph.input if value.name not in constants]
     opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
     graph = Graph(list(proto.graph.node), constants, inputs, list(proto.graph.output), opset, source)
+    graph.domains = {o.domain: o.version for o in proto.opset_import if o.domain not in ("", "ai.onnx")}
     graph.sources = {name: Source(name) for name in constants}
     _fix_shapes(graph, shapes or {})
-    _check_operators(graph)
     _absorb_constant_nodes(graph)
+    check_outputs(graph)
+    check_operators(graph)
     _sort(graph)
-    _check_finite(graph)
+    check_finite(graph)
     return graph
 
 
@@ -171,23 +176,9 @@ def _refuse_empty(source: str, name: str, declared: Sequence[int | str], given: 
     )
 
 
-def _check_operators(graph: Graph) -> None:
-    from tesa.frontend.importer import importable
-
-    bad: dict[str, list[str]] = {}
-    for node in graph.nodes:
-        domain = node.domain if node.domain not in ("", "ai.onnx") else ""
-        known = domain in ("", "com.microsoft") and importable(node.op_type)
-        if known and node.op_type not in CONTROL_FLOW:
-            continue
-        kind = f"{domain + '::' if domain else ''}{node.op_type}"
-        bad.setdefault(kind, []).append(node.name or (node.output[0] if node.output else "?"))
-    if bad:
-        rows = "; ".join(f"{op} ({len(n)}x, first at node {n[0]!r})" for op, n in sorted(bad.items()))
-        raise UnsupportedError(
-            f"{graph.source} (opset {graph.opset}): no import for the operator{'s' if len(bad) > 1 else ''} {rows}. "
-            + HOW_TO_ADD
-        )
+def domain_of(node: Any) -> str:
+    """The operator set of a node, "" for ONNX's own."""
+    return "" if node.domain in ("", "ai.onnx") else str(node.domain)
 
 
 def _absorb_constant_nodes(graph: Graph) -> None:
@@ -252,18 +243,3 @@ def _check_made(graph: Graph, have: set[str]) -> None:
     for output in graph.outputs:
         if output.name not in have:
             raise ModelError(f"{graph.source}: no node provides the model's output {output.name!r}")
-
-
-def _check_finite(graph: Graph) -> None:
-    users = graph.users()
-    for name, array in graph.constants.items():
-        if array.dtype.kind != "f" or bool(np.isfinite(array).all()):
-            continue
-        nan, infinite = int(np.isnan(array).sum()), int(np.isinf(array).sum())
-        if not nan and all(node is None or node.op_type in INFINITY_ALLOWED for node in users.get(name, [])):
-            continue
-        layers = ", ".join(node.name or node.op_type for node in users.get(name, [])[:3] if node is not None)
-        raise ModelError(
-            f"{graph.source}: tensor {name!r} (used by {layers or 'no node'}) has {nan} NaN and {infinite} infinite "
-            f"of {array.size} values. Repair the weights: training has diverged, or the file is damaged"
-        )

@@ -49,7 +49,9 @@ class ImportedModel:
     weights: for each initializer of the file that a convolution or matmul uses, where. masks: the user's masks by
     initializer (already multiplied into the weights). quantization: by (variable, argument) of a weight that was
     stored quantized. graph: the ONNX nodes and constants that mod was made of, after all rewrites; tensors: for the
-    variable that ends a layer the ONNX tensor it is. Both are missing where a module did not come from ONNX.
+    variable that ends a layer the ONNX tensor it is. Both are missing where a module did not come from ONNX. dropped:
+    layers on which no output of the model depends; they are not part of mod. unused: inputs and initializers on which
+    no output depends; the inputs stay inputs.
     """
 
     mod: Any
@@ -62,6 +64,8 @@ class ImportedModel:
     quantization: Mapping[tuple[str, int], Quantization] = field(default_factory=dict)
     source: str = ""
     graph: Graph | None = field(default=None, repr=False)
+    dropped: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         ports = ", ".join(f"{p.name}{list(p.shape)}" for p in self.inputs)

@@ -13,11 +13,15 @@ from tvm import relax
 from tesa.attribute import Quantization
 from tesa.errors import UnsupportedError
 from tesa.frontend import rewrite
+from tesa.frontend.converters import content, static_shape
+from tesa.frontend.empty import fold_empty
 from tesa.frontend.gelu import fuse_gelu
 from tesa.frontend.graph import Graph, load_graph
-from tesa.frontend.importer import content, quiet, static_shape, to_relax
+from tesa.frontend.importer import quiet, to_relax
+from tesa.frontend.integer import to_qdq
 from tesa.frontend.masks import apply_masks, load_masks
 from tesa.frontend.model import ImportedModel, Port, WeightUse
+from tesa.frontend.qdq import widen_codes
 from tesa.frontend.rename import name_bindings
 
 WEIGHT_CALLS = ("relax.nn.conv2d", "relax.nn.conv1d", "relax.nn.conv2d_transpose", "relax.matmul")
@@ -47,16 +51,20 @@ def import_onnx(
         copy.CopyFrom(model)
         model = copy
     graph = load_graph(model, shapes)
+    to_qdq(graph)
     rewrite.name_layers(graph)
+    rewrite.note_unused(graph)
     if masks is not None:
         apply_masks(graph, load_masks(masks) if isinstance(masks, str | Path) else masks)
     rewrite.drop_identities(graph)
     rewrite.fold_constants(graph)
+    fold_empty(graph)
     rewrite.fold_batch_norms(graph)
     fuse_gelu(graph)
+    widen_codes(graph)
     rewrite.drop_unused(graph)
     mod, layers, tensors = to_relax(graph)
-    mod = _simplify(mod)
+    mod = _simplify(mod, graph.source)
     last = graph.layers.get(graph.outputs[0].name, "outputs") if len(graph.outputs) == 1 else "outputs"
     mod, names, old = name_bindings(mod, layers, last)
     _check_static(graph, mod, names)
@@ -65,10 +73,22 @@ def import_onnx(
     if len(graph.outputs) == 1 and bindings(mod):  # there is none where the output is an input or a constant
         tensors[bindings(mod)[-1].var.name] = graph.outputs[0].name
     ports = _inputs(graph, mod), _outputs(graph, mod)
-    return ImportedModel(mod, *ports, names, weights, tensors, graph.masks, quantization, graph.source, graph)
+    return ImportedModel(
+        mod,
+        *ports,
+        names,
+        weights,
+        tensors,
+        graph.masks,
+        quantization,
+        graph.source,
+        graph,
+        graph.dropped,
+        graph.unused,
+    )
 
 
-def _simplify(mod: Any) -> Any:
+def _simplify(mod: Any, source: str) -> Any:
     passes = [
         relax.transform.DecomposeOpsForInference(),
         relax.transform.CanonicalizeBindings(),
@@ -76,7 +96,14 @@ def _simplify(mod: Any) -> Any:
         relax.transform.DeadCodeElimination(),
     ]
     with quiet():
-        return tvm.transform.Sequential(passes)(mod)
+        try:
+            return tvm.transform.Sequential(passes)(mod)
+        except Exception as error:
+            reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+            raise UnsupportedError(
+                f"{source}: TVM cannot simplify the model: {reason[0]}. If an operator has constants only as inputs, "
+                "fold it while exporting; else export that operator in another way"
+            ) from error
 
 
 def bindings(mod: Any) -> list[Any]:
@@ -93,6 +120,12 @@ def _check_static(graph: Graph, mod: Any, names: Mapping[str, str]) -> None:
                     f"{graph.source}: node {names.get(binding.var.name, binding.var.name)!r}: the shape of its result "
                     f"depends on data ({field}); tesa compiles for fixed sizes. Export it with fixed sizes"
                 )
+            if isinstance(field, relax.TensorType) and any(int(n) == 0 for n in field.shape):
+                raise UnsupportedError(
+                    f"{graph.source}: node {names.get(binding.var.name, binding.var.name)!r}: its result of shape "
+                    f"{[int(n) for n in field.shape]} has no elements; tensors without elements are not supported. "
+                    "Check the sizes of the slices that lead to it"
+                )
 
 
 def _static(ty: Any) -> bool:
@@ -107,7 +140,11 @@ def _inputs(graph: Graph, mod: Any) -> tuple[Port, ...]:
 def _outputs(graph: Graph, mod: Any) -> tuple[Port, ...]:
     ty = mod["main"].ret_ty
     types = list(ty.fields) if isinstance(ty, relax.TupleType) else [ty]
-    pairs = zip(graph.outputs, types, strict=True)
+    pairs = list(zip(graph.outputs, types, strict=False))
+    wrong = [v.name for v, t in pairs if not isinstance(t, relax.TensorType)]
+    if wrong or len(types) != len(graph.outputs):
+        name = (wrong or [graph.outputs[-1].name])[0]
+        raise UnsupportedError(f"{graph.source}: output {name!r} is no tensor; tesa compiles tensors only")
     return tuple(Port(v.name, tuple(int(n) for n in t.shape), str(t.dtype)) for v, t in pairs)
 
 

@@ -163,18 +163,25 @@ def _value_info(name: str, array: Array) -> Any:
 
 
 def _infer_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
-    """The static shapes that ONNX infers, without carrying the large constants around."""
+    return {name: shape for name, (shape, _) in infer_types(graph).items()}
+
+
+def infer_types(graph: Graph) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """The static shapes and element types that ONNX infers, without carrying the large constants around."""
     small = [numpy_helper.from_array(a, n) for n, a in graph.constants.items() if a.size <= SMALL]
     large = [_value_info(n, a) for n, a in graph.constants.items() if a.size > SMALL]
     body = helper.make_graph(graph.nodes, "shapes", [*graph.inputs, *large], graph.outputs, small)
-    opsets = [helper.make_opsetid("", graph.opset), helper.make_opsetid("com.microsoft", 1)]
+    domains = {"com.microsoft": 1, **graph.domains, "": graph.opset}
+    opsets = [helper.make_opsetid(domain, version) for domain, version in domains.items()]
     model = onnx.shape_inference.infer_shapes(helper.make_model(body, opset_imports=opsets), data_prop=True)
-    shapes = {}
-    for value in [*model.graph.value_info, *graph.inputs]:
-        dims = value.type.tensor_type.shape.dim
-        if value.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in dims):
-            shapes[value.name] = tuple(d.dim_value for d in dims)
-    return shapes
+    types = {}
+    for value in [*model.graph.value_info, *model.graph.output, *graph.inputs]:
+        tensor = value.type.tensor_type
+        dims = tensor.shape.dim
+        if tensor.HasField("shape") and tensor.elem_type and all(d.HasField("dim_value") for d in dims):
+            dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+            types[value.name] = (tuple(d.dim_value for d in dims), dtype)
+    return types
 
 
 def fold_batch_norms(graph: Graph) -> None:
@@ -211,6 +218,20 @@ def _scale_conv(graph: Graph, conv: Any, factor: Array, shift: Array) -> None:
             quantization.bits, quantization.signed, scale, np.broadcast_to(quantization.zero_point, scale.shape)
         )
     conv.input[:] = [conv.input[0], *names]
+
+
+def note_unused(graph: Graph) -> None:
+    """Say in graph.dropped and graph.unused on what no output of the model depends; drop_unused removes it."""
+    needed = {output.name for output in graph.outputs}
+    dropped = []
+    for node in reversed(graph.nodes):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+        else:
+            dropped.append(graph.layers[node.output[0]])
+    graph.dropped = tuple(dropped[::-1])
+    names = [*(value.name for value in graph.inputs), *graph.constants]
+    graph.unused = tuple(name for name in names if name not in needed)
 
 
 def drop_unused(graph: Graph) -> None:

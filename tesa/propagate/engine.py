@@ -23,24 +23,33 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from tesa.attribute import Bools, Origin, TeSA, compact, from_constant, from_weight, merge, unknown
 from tesa.propagate import rules as _rules  # noqa: F401  (importing it registers the rules)
-from tesa.propagate.network import Network, Node
+from tesa.propagate.executor import CannotRunError
+from tesa.propagate.network import Network
 from tesa.propagate.precision import narrow
-from tesa.propagate.registry import Rule, find
+from tesa.propagate.registry import Rule
+from tesa.propagate.select import Choice, select
 
 
 @dataclass(frozen=True)
 class Fixpoint:
-    """tesa: the facts about each tensor of the network. unruled: operators without a rule, by layer. steps: visits."""
+    """tesa: the facts about each tensor of the network. steps: visits.
+
+    unruled: layer -> operator, of those about which nothing is found out: all around them is live and unknown.
+    scrambled: layer -> operator, of those without a rule that were scrambled instead. notes: for the layers in one of
+    the two, what was done or why nothing could be done.
+    """
 
     tesa: Mapping[str, TeSA]
     unruled: Mapping[str, str]
     steps: int
+    scrambled: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 def solve(net: Network, given: Mapping[str, TeSA] | None = None, *, seed: int | None = None) -> Fixpoint:
@@ -63,14 +72,12 @@ class _Engine:
         for i, node in enumerate(net.nodes):
             for name in node.inputs:
                 self.consumers.setdefault(name, set()).add(i)
-        self.rules: list[Rule | None] = [self._rule(node) for node in net.nodes]
+        self.choices = [select(node) for node in net.nodes]
+        self.rules: list[Rule | None] = [choice.rule for choice in self.choices]
         self.tesa = self._initial(given)
         self.needs: dict[tuple[int, int], Bools] = {}
         self.queues: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
         self.waiting: tuple[set[int], set[int]] = (set(), set())
-
-    def _rule(self, node: Node) -> Rule | None:
-        return find(node.operator.op)
 
     def _initial(self, given: Mapping[str, TeSA]) -> dict[str, TeSA]:
         tesa = {name: unknown(shape) for name, shape in self.net.shapes.items()}
@@ -99,12 +106,21 @@ class _Engine:
             (self._forward, self._backward)[direction](i)
             steps += 1
         tesa = narrow(self.net, self.rules, self.tesa)
-        unruled = {
-            node.operator.layer: node.operator.op
-            for node, rule in zip(self.net.nodes, self.rules, strict=True)
-            if rule is None
-        }
-        return Fixpoint(tesa, unruled, steps)
+        return Fixpoint(tesa, steps=steps, **self._without_rule())
+
+    def _without_rule(self) -> dict[str, dict[str, str]]:
+        found: dict[str, dict[str, str]] = {"unruled": {}, "scrambled": {}, "notes": {}}
+        for node, choice, rule in zip(self.net.nodes, self.choices, self.rules, strict=True):
+            if choice.note:
+                name = node.var if node.operator.layer in found["notes"] else node.operator.layer
+                found["unruled" if rule is None else "scrambled"][name] = node.operator.op
+                found["notes"][name] = choice.note
+        return found
+
+    def _give_up(self, i: int, error: CannotRunError) -> None:
+        """An operator that was scrambled and then failed on some numbers: from now on nothing is said about it."""
+        self.rules[i] = None
+        self.choices[i] = Choice(None, f"no rule; could not be run: {error}")
 
     def _push(self, direction: int, i: int) -> None:
         """Forward work in running order, backward work in reverse: then one visit is mostly enough."""
@@ -117,12 +133,28 @@ class _Engine:
         operator = self.net.nodes[i].operator
         return Origin("", "rule", operator.op, operator.layer)
 
-    def _forward(self, i: int) -> None:
+    def _ask_forward(self, i: int) -> tuple[TeSA, ...]:
         node, rule = self.net.nodes[i], self.rules[i]
-        if rule is None:
-            return
-        inputs = tuple(self.tesa[name] for name in node.inputs)
-        for name, found in zip(node.outputs, rule.forward(node.operator, inputs), strict=True):
+        try:
+            if rule is not None:
+                return rule.forward(node.operator, tuple(self.tesa[name] for name in node.inputs))
+        except CannotRunError as error:
+            self._give_up(i, error)
+        return tuple(unknown(shape) for shape in node.operator.outputs)
+
+    def _ask_backward(self, i: int) -> tuple[Bools, ...]:
+        node, rule = self.net.nodes[i], self.rules[i]
+        inputs, outputs = (tuple(self.tesa[name] for name in names) for names in (node.inputs, node.outputs))
+        try:
+            if rule is not None:
+                return rule.backward(node.operator, inputs, outputs)
+        except CannotRunError as error:
+            self._give_up(i, error)
+        return tuple(np.ones((1,) * len(t.shape), bool) for t in inputs)
+
+    def _forward(self, i: int) -> None:
+        node = self.net.nodes[i]
+        for name, found in zip(node.outputs, self._ask_forward(i), strict=True):
             old = self.tesa[name]
             new = merge(old, found)
             if new != old:
@@ -133,16 +165,9 @@ class _Engine:
                 self._push(1, i)
 
     def _backward(self, i: int) -> None:
-        node, rule = self.net.nodes[i], self.rules[i]
-        inputs = tuple(self.tesa[name] for name in node.inputs)
-        outputs = tuple(self.tesa[name] for name in node.outputs)
-        if rule is None:
-            needs: tuple[Bools, ...] = tuple(np.ones((1,) * len(t.shape), bool) for t in inputs)
-        else:
-            needs = rule.backward(node.operator, inputs, outputs)
-        for position, need in enumerate(needs):
+        for position, need in enumerate(self._ask_backward(i)):
             self.needs[i, position] = compact(np.asarray(need))
-        for name in dict.fromkeys(node.inputs):
+        for name in dict.fromkeys(self.net.nodes[i].inputs):
             self._update_live(name, i)
 
     def _update_live(self, name: str, cause: int) -> None:

@@ -10,11 +10,14 @@ import numpy as np
 
 from tesa.attribute import Origin, TeSA, Values, from_mask, from_quantization
 from tesa.frontend.model import ImportedModel
+from tesa.propagate.effective import effective_constants, with_constants
 from tesa.propagate.engine import Fixpoint, solve
+from tesa.propagate.fold import Fold, fold, fold_by_channel
 from tesa.propagate.network import Network, Node, build_network
-from tesa.propagate.rules.common import all_channels
+from tesa.propagate.registry import Operator
+from tesa.propagate.rules.conv import PLAIN, TRANSPOSED
 
-WEIGHT_OPS = ("relax.matmul", "relax.nn.conv2d")
+WEIGHT_OPS = ("relax.matmul", *PLAIN, *TRANSPOSED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +53,8 @@ class TesaModel:
 
     weights: by the variable that a layer's convolution or matmul is bound to, in running order. unruled: layers whose
     operator has no rule, with the operator: all around them counts as live and unknown. steps: visits it took.
+    scrambled: layers whose operator has no rule and was run on random numbers instead. notes: for the layers in one of
+    the two, the reason.
     """
 
     imported: ImportedModel
@@ -59,6 +64,8 @@ class TesaModel:
     unruled: Mapping[str, str]
     steps: int
     network: Network = field(repr=False)
+    scrambled: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"TesaModel({len(self.tesa)} tensors, {len(self.weights)} weights, {len(self.unruled)} without a rule)"
@@ -67,9 +74,35 @@ class TesaModel:
         """(weight, shift): known constant channels of the input moved out of the layer `var`, None if there are none.
 
         The weights of those channels become 0 and what they contribute, `shift` of shape (outputs,), is to be added to
-        each output channel. For a layer x @ W and for a convolution without padding.
+        each output channel. For a layer x @ W and for a 2-D convolution where that is one number for each channel;
+        `fold` has no such limits.
         """
-        return _fold(self, self.weights[var])
+        layer = self.weights[var]
+        return fold_by_channel(self._operator(var), layer.argument, self.tesa[layer.input], layer.effective_weight)
+
+    def fold(self, var: str) -> Fold | None:
+        """The layer `var` with the known constant channels of its input moved out of it, None if there are none.
+
+        Any convolution or matmul in `weights`: the layer with Fold.weight, plus Fold.shift, is the layer with its
+        effective weight, right at every live element. Infinite values are not folded.
+        """
+        layer = self.weights[var]
+        return fold(self._operator(var), layer.argument, self.tesa[layer.input], layer.effective_weight)
+
+    def effective_constants(self) -> dict[str, Values]:
+        """By the names of `tesa`, every weight of which elements are dead but not 0, with 0 there.
+
+        These are the effective weights, and those of operators that are in no row of `weights`, as einsum and take. All
+        have to take their places together: what is dead may lean on any of them.
+        """
+        return effective_constants(self.network, self.tesa)
+
+    def effective_module(self) -> Any:
+        """`mod` with the effective constants in place. No output changes."""
+        return with_constants(self.mod, self.effective_constants())
+
+    def _operator(self, var: str) -> Operator:
+        return next(node.operator for node in self.network.nodes if node.var == var)
 
 
 def propagate(
@@ -92,7 +125,8 @@ def propagate(
     found = solve(net, known, seed=seed)
     tesa = {**found.tesa, **{alias: found.tesa[name] for alias, name in net.aliases.items()}}
     weights = {f.var: f for f in (_weight_facts(node, net, found) for node in net.nodes) if f is not None}
-    return TesaModel(imported, _attach(imported.mod, tesa), tesa, weights, found.unruled, found.steps, net)
+    mod = _attach(imported.mod, tesa)
+    return TesaModel(imported, mod, tesa, weights, found.unruled, found.steps, net, found.scrambled, found.notes)
 
 
 def _from_file(imported: ImportedModel, net: Network) -> dict[str, TeSA]:
@@ -146,25 +180,6 @@ def _sentences(found: Fixpoint, tensor: str, source: str, output: str, given: fl
     for what, name in (("input", source), ("output", output)):
         lines += [f"{what}: {fact}" for fact in found.tesa[name].facts()]
     return tuple(lines)
-
-
-def _fold(model: TesaModel, layer: WeightFacts) -> tuple[Values, Values] | None:
-    x, weight = model.tesa[layer.input], layer.effective_weight.astype(np.float64)
-    conv = layer.op == "relax.nn.conv2d"
-    node = next(n for n in model.network.nodes if n.var == layer.var)
-    if (conv and (any(node.operator.attrs["padding"]) or node.operator.attrs["groups"] != 1)) or layer.argument != 1:
-        return None
-    axis = 1 if conv else len(x.shape) - 1
-    channels = x.shape[axis]
-    per_channel = int(np.prod([n for i, n in enumerate(x.value.shape) if i != axis])) == 1
-    constant = all_channels(x.known & (x.value != 0), channels, axis)
-    if not per_channel or not constant.any() or weight.ndim not in (2, 4):
-        return None
-    value = np.where(constant, np.broadcast_to(x.value.reshape(-1), (channels,)), 0.0)
-    shift = np.einsum("oikl,i->o", weight, value) if conv else value @ weight
-    view = (1, -1, 1, 1) if conv else (-1, 1)
-    left = np.where(constant.reshape(view), 0.0, weight).astype(layer.weight.dtype)
-    return left, shift.astype(layer.weight.dtype)
 
 
 def summary(tesa: Mapping[str, TeSA]) -> dict[str, str]:

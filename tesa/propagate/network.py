@@ -13,16 +13,27 @@ from tesa.attribute import Shape, Values
 from tesa.errors import UnsupportedError
 from tesa.propagate.registry import Operator
 
+CALLS = {
+    "relax.call_tir": "call_tir", "relax.call_tir_inplace": "call_tir", "relax.call_tir_with_grad": "call_tir",
+    "relax.call_dps_packed": "call_dps_packed", "relax.call_pure_packed": "call_packed",
+    "relax.call_inplace_packed": "call_packed",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Node:
-    """An operator and the names of its tensors. var: the variable it is bound to. call: the Relax call itself."""
+    """An operator and the names of its tensors. var: the variable it is bound to. call: the Relax call itself.
+
+    functions: the module that the call's functions are in, if it was given. dynamic: a shape is known at run time only.
+    """
 
     operator: Operator
     var: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     call: Any = field(default=None, compare=False, repr=False)
+    functions: Any = field(default=None, compare=False, repr=False)
+    dynamic: bool = False
 
 
 @dataclass
@@ -30,7 +41,8 @@ class Network:
     """Nodes in running order. A tensor is called like its variable, part i of a tuple `var.i`, a constant `var#i`.
 
     A constant is a tensor of its own for each use: what is dead in one place may be live in another. aliases: other
-    variables that hold the same tensor.
+    variables that hold the same tensor. dynamic: what is no tensor, or of a shape that is known at run time only; its
+    shape here is () and nothing is ever found out about it.
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -38,14 +50,21 @@ class Network:
     constants: dict[str, Values] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
     aliases: dict[str, str] = field(default_factory=dict)
+    dynamic: set[str] = field(default_factory=set)
+    functions: Any = field(default=None, repr=False)
 
 
-def build_network(func: Any, layers: Mapping[str, str] | None = None) -> Network:
-    """The network of a Relax function with static shapes and one straight-line body.
+def build_network(func: Any, layers: Mapping[str, str] | None = None, functions: Any = None) -> Network:
+    """The network of a Relax function with one straight-line body.
 
-    layers: the layer of a variable, where it is not its name. UnsupportedError for control flow.
+    layers: the layer of a variable, where it is not its name. functions: the module that func is from, needed to run
+    what it calls by name. UnsupportedError for control flow.
+
+    An operator is called as in Relax, and one with a function of its own after that: call_tir.NAME (the attribute
+    "tesa.op" of the PrimFunc if it has one, else the name of its GlobalVar), call_dps_packed.SYMBOL,
+    call_packed.SYMBOL, call.NAME for a Relax function.
     """
-    net, parts = Network(), {}
+    net, parts = Network(functions=functions), {}
     for param in func.params:
         parts[param] = _declare(net, param.name, param.ty)
     for block in func.body.blocks:
@@ -58,8 +77,19 @@ def build_network(func: Any, layers: Mapping[str, str] | None = None) -> Network
 def _declare(net: Network, name: str, ty: Any) -> tuple[str, ...]:
     if isinstance(ty, relax.TupleType):
         return tuple(n for i, f in enumerate(ty.fields) for n in _declare(net, f"{name}.{i}", f))
-    net.shapes[name] = tuple(int(n) for n in ty.shape) if isinstance(ty, relax.TensorType) else ()
+    shape = static_shape(ty)
+    net.shapes[name] = () if shape is None else shape
+    if shape is None:
+        net.dynamic.add(name)
     return (name,)
+
+
+def static_shape(ty: Any) -> Shape | None:
+    """The shape of a tensor's type; None for what is no tensor, or of a shape that is known at run time only."""
+    dims = getattr(ty, "shape", None) if isinstance(ty, relax.TensorType) else None
+    if dims is None or not all(isinstance(n, int | tvm.tirx.IntImm) for n in dims):
+        return None
+    return tuple(int(n) for n in dims)
 
 
 def _flat(expr: Any, parts: Mapping[Any, tuple[str, ...]]) -> tuple[str, ...]:
@@ -103,7 +133,7 @@ def _call(net: Network, var: Any, call: Any, parts: Mapping[Any, tuple[str, ...]
         _argument(net, f"{var.name}#", arg, parts, names, static)
     outputs = _declare(net, var.name, var.ty)
     operator = Operator(
-        getattr(call.op, "name", None) or type(call.op).__name__,
+        operator_name(call, net.functions),
         layer,
         tuple(net.shapes[n] for n in names),
         tuple(net.shapes[n] for n in outputs),
@@ -112,14 +142,34 @@ def _call(net: Network, var: Any, call: Any, parts: Mapping[Any, tuple[str, ...]
         _attributes(call.attrs),
         tuple(static),
     )
-    net.nodes.append(Node(operator, var.name, tuple(names), outputs, call))
+    dynamic = any(name in net.dynamic for name in (*names, *outputs))
+    net.nodes.append(Node(operator, var.name, tuple(names), outputs, call, net.functions, dynamic))
     return outputs
+
+
+def operator_name(call: Any, functions: Any = None) -> str:
+    """The name that a rule is registered under for this call, see `build_network`."""
+    if isinstance(call.op, tvm.ir.GlobalVar):
+        return f"call.{call.op.name_hint}"
+    if isinstance(call.op, relax.ExternFunc):
+        return f"call_packed.{call.op.global_symbol}"
+    name = getattr(call.op, "name", "")
+    callee = call.args[0] if name in CALLS else None
+    if isinstance(callee, tvm.ir.GlobalVar):
+        body = functions.functions.get(callee) if functions is not None else None
+        attrs = getattr(body, "attrs", None) or {}
+        return f"call_tir.{attrs.get('tesa.op', callee.name_hint)}"
+    if isinstance(callee, relax.ExternFunc):
+        return f"{CALLS[name]}.{callee.global_symbol}"
+    return name or type(call.op).__name__
 
 
 def _argument(
     net: Network, prefix: str, arg: Any, parts: Mapping[Any, tuple[str, ...]], names: list[str], static: list[Any]
 ) -> None:
     """Sort one argument of a call: tensors to names, numbers and shapes to static."""
+    if isinstance(arg, tvm.ir.GlobalVar):
+        return
     if isinstance(arg, relax.Var):
         names.extend(parts[arg])
     elif isinstance(arg, tvm.ir.GenericConst):

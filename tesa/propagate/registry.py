@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,30 +55,105 @@ class Rule:
 
 
 _RULES: dict[str, Rule] = {}
+_FAMILIES: list[Callable[[], Mapping[str, Rule]]] = []
 
 
 def rule(
-    *operators: str, backward: Backward, weights: tuple[int, ...] = (), precision: Precision | None = None
+    *operators: str,
+    backward: Backward,
+    weights: tuple[int, ...] = (),
+    precision: Precision | None = None,
+    replace: bool = False,
 ) -> Callable[[Forward], Forward]:
-    """Register the decorated function as forward rule of the operators; its docstring's first line is the summary."""
+    """Register the decorated function as forward rule of the operators; its docstring's first line is the summary.
+
+    operators: names in Relax, or of a custom operator: call_tir.NAME for a PrimFunc (its attribute "tesa.op" if it has
+    one, else the name of its GlobalVar), call_dps_packed.SYMBOL and call_packed.SYMBOL for a packed function, call.NAME
+    for a Relax function. replace: take the place of a rule that is there, which is a ValueError otherwise.
+
+    A whole custom operator, swoosh(x) = x * sigmoid(x - 1), which keeps a zero:
+
+    >>> import numpy as np, tvm
+    >>> from tvm import relax, te
+    >>> from tesa.attribute import from_mask
+    >>> from tesa.propagate import common, rule, rule_scope
+    >>> from tesa.propagate.engine import solve
+    >>> from tesa.propagate.network import build_network
+    >>> def swoosh(x):
+    ...     return te.compute(x.shape, lambda *i: x(*i) * te.sigmoid(x(*i) - 1.0), name="swoosh")
+    >>> builder, x = relax.BlockBuilder(), relax.Var("x", relax.TensorType([1, 3], "float32"))
+    >>> with builder.function("main", [x]):
+    ...     y = builder.emit_func_output(builder.emit(builder.call_te(swoosh, x, primfunc_name_hint="swoosh"), "y"))
+    >>> mod = builder.get()
+    >>> with rule_scope():  # a script of your own registers it for good and needs no scope
+    ...     @rule("call_tir.swoosh", backward=common.same_place)
+    ...     def keeps_zero(op, inputs):
+    ...         "swoosh(0) = 0."
+    ...         (x,) = inputs
+    ...         return (common.facts(op.outputs[0], x.zero, np.zeros((1, 1))),)
+    ...     net = build_network(mod["main"], functions=mod)
+    ...     print(solve(net, {"x": from_mask(np.array([[1, 0, 1]]))}).tesa["y"])
+    33.3% known to be 0 (rule call_tir.swoosh of y)
+
+    Without the rule the same is found: swoosh is element-wise and asked for f(0); what is not element-wise is
+    scrambled.
+    """
 
     def register(forward: Forward) -> Forward:
-        summary = (forward.__doc__ or "").strip().splitlines()[0]
-        new = Rule(operators, summary, forward, backward, weights, precision)
-        for name in operators:
-            if name in _RULES:
-                raise ValueError(f"operator {name!r} has two rules")
-            _RULES[name] = new
+        summary = (forward.__doc__ or "").strip().splitlines()[:1]
+        new = Rule(operators, summary[0] if summary else "", forward, backward, weights, precision)
+        taken = [name for name in operators if name in _RULES]
+        if taken and not replace:
+            raise ValueError(
+                f"operator {taken[0]!r} has two rules; rule(..., replace=True) puts the new one in its place"
+            )
+        _RULES.update(dict.fromkeys(operators, new))
         return forward
 
     return register
 
 
+def remove_rule(*operators: str) -> None:
+    """Take the rules of these operators away: from now on they are asked for f(0), or scrambled.
+
+    KeyError for an operator that has none.
+    """
+    for name in operators:
+        del _RULES[name]
+
+
+@contextmanager
+def rule_scope() -> Iterator[None]:
+    """What is registered, replaced or removed inside ends with the scope: for tests and notebooks.
+
+    >>> from tesa.propagate import remove_rule, rule_scope, rules
+    >>> with rule_scope():
+    ...     remove_rule("relax.multiply")
+    ...     "relax.multiply" in dict(rules())
+    False
+    >>> "relax.multiply" in dict(rules())
+    True
+    """
+    before = dict(_RULES)
+    try:
+        yield
+    finally:
+        _RULES.clear()
+        _RULES.update(before)
+
+
 def find(operator: str) -> Rule | None:
-    """The rule of an operator, None if there is none: then everything about it is live and unknown."""
+    """The rule that is registered for an operator by name, None if there is none; see select.py for what is then."""
     return _RULES.get(operator)
 
 
+def family(members: Callable[[], Mapping[str, Rule]]) -> Callable[[], Mapping[str, Rule]]:
+    """Register a function that lists operators whose rule is no matter of their name, for `rules`."""
+    _FAMILIES.append(members)
+    return members
+
+
 def rules() -> tuple[tuple[str, Rule], ...]:
-    """Every operator that has a rule, with the rule, by name."""
-    return tuple(sorted(_RULES.items()))
+    """Every operator that has a rule, with the rule, by name; also those that are covered without being named."""
+    found = {name: rule for members in _FAMILIES for name, rule in members().items()}
+    return tuple(sorted({**found, **_RULES}.items()))

@@ -10,14 +10,23 @@ from rich.text import Text
 
 from tesa.report.numbers import NOTHING, dims, percent, size
 from tesa.report.table import Fitted
+from tesa.report.unruled import dropped_lines, unruled_lines
 
 if TYPE_CHECKING:
     from tesa.frontend import Port
     from tesa.inspect import InspectedLayer, Inspection
 
-_COLUMNS = ("layer", "op", "weight", "output", "sparsity", "pattern", "bits", "bytes", "note")
+_COLUMNS = ("layer", "op", "weight", "output", "sparsity", "pattern", "bits", "bytes", "initializer", "note")
 _NUMBERS = ("sparsity", "bits", "bytes")
-_SPARE = ("note", "bits", "op", "output", "bytes", "weight")  # the first goes first where a terminal is narrow
+_SPARE = (
+    "note",
+    "initializer",
+    "bits",
+    "op",
+    "output",
+    "bytes",
+    "weight",
+)  # the first goes first where a terminal is narrow
 
 
 def inspection_view(inspection: Inspection, plot: str | None = None) -> Iterator[RenderableType]:
@@ -27,10 +36,12 @@ def inspection_view(inspection: Inspection, plot: str | None = None) -> Iterator
     total = sum(weight.size for weight in inspection.weights.values())
     zeros = sum(int((weight == 0).sum()) for weight in inspection.weights.values())
     share = f", {percent(zeros / total)} of them zero" if total else ""
+    if any(layer.initializer for layer in inspection.layers):
+        yield Text("--mask takes the names of the layers, or those in the column initializer", style="dim")
     stored = sum(layer.bytes or 0 for layer in inspection.layers)
     yield Text(f"{len(inspection.weights)} weights with {total} elements{share}; {size(stored)} stored dense")
-    for layer, operator in inspection.unruled.items():
-        yield Text(f"{layer}: no propagation rule for {operator}; everything about its output counts as unknown")
+    yield from map(Text, unruled_lines(inspection.unruled, inspection.scrambled, inspection.notes))
+    yield from map(Text, dropped_lines(inspection.dropped, inspection.unused))
     if plot is not None:
         yield Text(f"wrote {plot}")
 
@@ -49,5 +60,6 @@ def _row(layer: InspectedLayer) -> tuple[str, ...]:
         layer.pattern or NOTHING,
         NOTHING if layer.bits is None else str(layer.bits),
         size(layer.bytes),
+        layer.initializer or NOTHING,
         layer.note,
     )

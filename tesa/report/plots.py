@@ -47,7 +47,7 @@ def plot_masks(weights: Mapping[str, NDArray[Any]], path: str | os.PathLike[str]
         raise UsageError("there is no weight to draw: the model has no convolution or matrix product with a constant")
     columns = min(len(weights), _COLUMNS)
     rows = math.ceil(len(weights) / columns)
-    figure = _figure(columns * _CELL_INCHES, rows * _CELL_INCHES)
+    figure = new_figure(columns * _CELL_INCHES, rows * _CELL_INCHES)
     for place, (name, weight) in enumerate(weights.items(), start=1):
         axes = figure.add_subplot(rows, columns, place)
         picture = density(weight)
@@ -56,7 +56,7 @@ def plot_masks(weights: Mapping[str, NDArray[Any]], path: str | os.PathLike[str]
         axes.set_title(f"{name}\n{dims(weight.shape)}, {zeros} zeros", fontsize=7, parse_math=False)
         axes.set_xticks([])
         axes.set_yticks([])
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_speedups(plan: Plan, path: str | os.PathLike[str]) -> None:
@@ -69,7 +69,7 @@ def plot_speedups(plan: Plan, path: str | os.PathLike[str]) -> None:
     gains = [(name, time.speedup, time.measured) for name, time in times.items() if time.speedup is not None]
     if not gains:
         raise UsageError("the plan knows no times to draw: compile without --no-measure")
-    figure = _figure(8, 1.2 + 0.28 * len(gains))
+    figure = new_figure(8, 1.2 + 0.28 * len(gains))
     axes = figure.add_subplot()
     places = range(len(gains))
     bars = axes.barh(places, [gain for _, gain, _ in gains], color=["C0" if known else "C7" for *_, known in gains])
@@ -79,7 +79,7 @@ def plot_speedups(plan: Plan, path: str | os.PathLike[str]) -> None:
     axes.axvline(1, color="black", linewidth=1)
     axes.margins(x=0.12)
     axes.set_xlabel(f"times as fast as dense ({plan.target}, {plan.threads} threads; grey: estimated)")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def density(weight: NDArray[Any], most: int = _PIXELS) -> NDArray[np.float64]:
@@ -112,12 +112,13 @@ def _matplotlib() -> Any:
     return matplotlib.figure
 
 
-def _figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
     """A figure of its own, apart from pyplot: no window, no global state."""
     return _matplotlib().Figure(figsize=(width, height), layout="constrained")
 
 
-def _save(figure: Any, path: str | os.PathLike[str]) -> None:
+def save_figure(figure: Any, path: str | os.PathLike[str]) -> None:
+    """Write a figure in the format that the name says, whole or not at all, the same bytes every time."""
     form = Path(path).suffix.lower().removeprefix(".")
     metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[form]
     import matplotlib

@@ -223,7 +223,7 @@ def test_a_warning_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_explain_wants_a_compiled_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "model.json").write_text("{}")
-    assert main(["explain", str(tmp_path / "model.onnx")]) == 2
+    assert main(["explain", str(tmp_path / "model.bin")]) == 2
     assert "is no compiled model" in capsys.readouterr().err
     (tmp_path / "k.json").write_text('{"tesa_kernel": 1}')
     assert main(["explain", str(tmp_path / "k.so")]) == 2

@@ -89,10 +89,10 @@ def test_truncated_external_data(tmp_path: Path) -> None:
 
 
 def test_operators_without_import_are_all_listed() -> None:
-    nodes = [node("QLinearConv", ["x"], "a"), node("Foo", ["a"], "b"), node("Foo", ["b"], "c", domain="my.ops")]
+    nodes = [node("Bar", ["x"], "a"), node("Foo", ["a"], "b"), node("Foo", ["b"], "c", domain="my.ops")]
     text = message(UnsupportedError, model(nodes, [port("x", [1])], ["c"]))
     assert "Foo (1x, first at node 'b')" in text
-    assert "QLinearConv (1x, first at node 'a')" in text
+    assert "Bar (1x, first at node 'a')" in text
     assert "my.ops::Foo" in text
     assert "opset 17" in text
 

@@ -1,5 +1,47 @@
 """The rules that come with tesa, one file for each family of operators. Importing this package registers them."""
 
-from tesa.propagate.rules import conv, elementwise, matmul, movement, normalize, pool, quantize, reduce
+from tesa.propagate.rules import (
+    attention,
+    clip,
+    conv,
+    create,
+    einsum,
+    elementwise,
+    gather,
+    matmul,
+    normalize,
+    order,
+    pad,
+    pool,
+    quantize,
+    reduce,
+    reshape,
+    resize,
+    scatter,
+    slicing,
+    softmax,
+    unary,
+)
 
-__all__ = ["conv", "elementwise", "matmul", "movement", "normalize", "pool", "quantize", "reduce"]
+__all__ = [
+    "attention",
+    "clip",
+    "conv",
+    "create",
+    "einsum",
+    "elementwise",
+    "gather",
+    "matmul",
+    "normalize",
+    "order",
+    "pad",
+    "pool",
+    "quantize",
+    "reduce",
+    "reshape",
+    "resize",
+    "scatter",
+    "slicing",
+    "softmax",
+    "unary",
+]

@@ -1,69 +1,117 @@
-"""2-D convolutions, grouped and depthwise ones too. Activations by channel, weights by element.
+"""Convolutions of one to three axes, plain and transposed, grouped and depthwise. Weights by element.
 
-A channel is 0, or a constant, only if it is so at every pixel. A non-zero constant channel leaves a convolution as a
-constant only without padding: at the border the padding's zeros take its place.
+What is known of an activation counts by channel, and by position along an axis whose window is a single tap. A channel
+that is one constant up to the border meets the padding's zeros there: the result is then a constant that differs from
+position to position. A weight that is computed by the model is an activation, and the law for two of them holds: only
+what is not known may lean on the zeros of the other (see engine.py).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from tesa.attribute import Bools, TeSA, Values
+from tesa.attribute import Bools, TeSA, Values, compact
 from tesa.propagate.registry import Operator, rule
-from tesa.propagate.rules.common import all_channels, all_needed, as_channels, facts, nothing, per_channel
+from tesa.propagate.rules.common import all_needed, facts, nothing
+from tesa.propagate.rules.conv_view import ConvView, carried, conv_view, convolve, inside, meets, pairs
+
+PLAIN = ("relax.nn.conv1d", "relax.nn.conv2d", "relax.nn.conv3d")
+TRANSPOSED = tuple(f"{name}_transpose" for name in PLAIN)
 
 
-def _supported(op: Operator) -> bool:
-    layouts = (op.attrs.get("data_layout", "NCHW"), op.attrs.get("kernel_layout", "OIHW"))
-    return layouts == ("NCHW", "OIHW") and op.attrs.get("out_layout") in ("NCHW", "", None) and len(op.inputs) == 2
+def _infinite(known: Bools, value: Values) -> Bools:
+    return np.asarray(known & np.isinf(value))
 
 
-def inside(op: Operator) -> Bools:
-    """(kh, kw): which taps of the window ever read a pixel; the others read padding at every position."""
-    reach = []
-    pads = [int(p) for p in op.attrs["padding"]]
-    for axis in (0, 1):
-        size, taps, outs = op.inputs[0][2 + axis], op.inputs[1][2 + axis], op.outputs[0][2 + axis]
-        stride, dilation = int(op.attrs["strides"][axis]), int(op.attrs["dilation"][axis])
-        at = np.arange(outs)[:, None] * stride + np.arange(taps)[None, :] * dilation - pads[axis]
-        reach.append(((at >= 0) & (at < size)).any(axis=0))
-    return np.asarray(np.logical_and.outer(*reach))
-
-
-def _by_group(op: Operator, channels: Values) -> Values:
-    """(in,) as (out, in/groups): the channels that each output reads."""
-    groups, outs = int(op.attrs["groups"]), op.inputs[1][0]
-    return np.repeat(channels.reshape(groups, -1), outs // groups, axis=0)
+def _weight(op: Operator, w: TeSA, view: ConvView) -> tuple[Bools, Values]:
+    """Where the weight is known, and its value. Of a constant every element is: its content is at hand."""
+    content = op.constants[1]
+    known = w.known if content is None else np.ones((1,) * len(w.shape), bool)
+    value = w.value if content is None else np.where(w.known, w.value, content)
+    shape = op.inputs[1]
+    return view.weight(np.broadcast_to(known, shape)), view.weight(np.broadcast_to(value, shape)).astype(np.float64)
 
 
 def _backward(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...]) -> tuple[Bools, ...]:
-    if not _supported(op):
+    view = conv_view(op)
+    if view is None:
         return all_needed(op, inputs, outputs)
     x, w = inputs
-    groups, (outs, ins) = int(op.attrs["groups"]), op.inputs[1][:2]
-    live = per_channel(outputs[0].live, outs)
-    if op.constants[1] is None:
-        return all_needed(op, inputs, outputs)
-    nonzero = ~_by_group(op, all_channels(x.zero, op.inputs[0][1]))
-    need_w = (live[:, None] & nonzero)[:, :, None, None] & inside(op)
-    used = (~w.zero & need_w).any(axis=(2, 3))
-    need_x = used.reshape(groups, outs // groups, ins).any(axis=1).reshape(-1)
-    return as_channels(need_x, 4), need_w
+    live, reached = view.result(outputs[0].live), inside(view)
+    nonzero_x = view.data(~x.zero)
+    nonzero_w = view.weight(np.broadcast_to(~w.zero, op.inputs[1]))
+    need_w = pairs(view, live, nonzero_x)
+    if op.constants[1] is not None:  # a weight that is dead becomes 0, so both may lean on each other
+        need_x = carried(view, live, nonzero_w & need_w)
+    else:
+        every = np.broadcast_to(reached, nonzero_w.shape)
+        need_x = np.where(view.data(x.known), carried(view, live, every), carried(view, live, nonzero_w & reached))
+        known_w = view.weight(np.broadcast_to(w.known, op.inputs[1]))
+        need_w = np.where(known_w, pairs(view, live, np.ones_like(nonzero_x)), need_w)
+    poison = view.data(_infinite(x.known, x.value))
+    if poison.any():  # 0 * inf is no 0
+        need_x = need_x | (poison & carried(view, live, np.broadcast_to(reached, nonzero_w.shape)))
+    return compact(view.as_data(need_x)), view.as_weight(need_w)
 
 
-@rule("relax.nn.conv2d", backward=_backward, weights=(1,))
-def conv2d(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
-    """An output channel is constant if each input channel it reads through a non-zero weight is 0, or a constant."""
-    weight = op.constants[1]
-    if not _supported(op) or weight is None:
+@rule(*PLAIN, *TRANSPOSED, backward=_backward, weights=(1,))
+def convolution(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
+    """An output channel is known if each input channel it reads through a non-zero weight is."""
+    view = conv_view(op)
+    if view is None:
         return nothing(op, inputs)
-    x, channels = inputs[0], op.inputs[0][1]
-    zero = all_channels(x.zero, channels)
-    flat = all_channels(x.known, channels) & (x.value.shape[0] * x.value.shape[2] * x.value.shape[3] == 1)
-    if any(op.attrs["padding"]):
-        flat = np.zeros_like(flat)
-    taps = np.where(inside(op), weight.astype(np.float64), 0.0)
-    open_terms = ((taps != 0).any(axis=(2, 3)) & ~_by_group(op, zero | flat)).any(axis=1)
-    value = np.broadcast_to(x.value.reshape(-1)[:channels] if flat.any() else 0.0, (channels,))
-    constant = (taps.sum(axis=(2, 3)) * _by_group(op, np.where(flat & ~zero, value, 0.0))).sum(axis=1)
-    return (facts(op.outputs[0], as_channels(~open_terms, 4), as_channels(constant, 4)),)
+    x, w = inputs
+    known_x, value_x = view.data(x.known), view.data(x.value).astype(np.float64)
+    known_w, value_w = _weight(op, w, view)
+    bad_x, bad_w = _infinite(known_x, value_x), _infinite(known_w, value_w)
+    unknown = meets(view, ~known_x, ~known_w | (value_w != 0))
+    if not known_w.all():
+        unknown = unknown | meets(view, ~known_x | (value_x != 0), ~known_w)
+    if bad_x.any():
+        unknown = unknown | meets(view, bad_x, np.ones_like(known_w))
+    if bad_w.any():
+        unknown = unknown | meets(view, np.ones_like(known_x), bad_w)
+    if unknown.all():
+        return nothing(op, inputs)
+    value_x, value_w = (np.where(np.isinf(v), 0.0, v) for v in (value_x, value_w))  # they reach no known output
+    value = _constant(view, value_x, value_w, ~unknown)
+    return (facts(op.outputs[0], view.as_result(~unknown), view.as_result(value)),)
+
+
+def _constant(view: ConvView, x: Values, w: Values, known: Bools) -> Values:
+    """The value of the outputs that are known; only groups and channels that take part are computed."""
+    x = np.broadcast_to(x, (x.shape[0], view.groups, view.ins, *x.shape[3:]))
+    wanted: Bools = np.asarray(known.any(axis=(0, *range(3, known.ndim))))
+    given: Bools = np.asarray((x != 0).any(axis=(0, *range(3, x.ndim))))
+    groups = np.flatnonzero(wanted.any(axis=1) & given.any(axis=1))
+    if not groups.size:
+        return np.zeros((1,) * known.ndim)
+    outs, ins = (np.flatnonzero(m[groups].any(axis=0)) for m in (wanted, given))
+    part = convolve(view, x[:, groups][:, :, ins], w[groups][:, outs][:, :, ins])
+    full = np.zeros((x.shape[0], view.groups, view.outs, *part.shape[3:]))
+    full[:, groups[:, None], outs[None, :]] = part
+    return np.where(known, full, 0.0)
+
+
+def constant_part(op: Operator, x: TeSA, weight: Values) -> tuple[Values, Values] | None:
+    """(weight, shift): the input channels that are known and finite at every place taken out of a convolution.
+
+    Those channels get the weight 0; shift broadcasts to the output, and convolution plus shift is what it was. None if
+    there are no such channels, or all are 0.
+    """
+    view = conv_view(op)
+    if view is None:
+        return None
+    others = (0, *range(3, 3 + len(view.axes)))
+    known, value = view.data(x.known), view.data(x.value).astype(np.float64)
+    fixed = (known & np.isfinite(value)).all(axis=others, keepdims=True)
+    fixed = fixed & (value != 0).any(axis=others, keepdims=True)
+    if not fixed.any():
+        return None
+    parts = view.weight(weight).astype(np.float64)
+    channels = np.broadcast_to(fixed, (1, view.groups, view.ins, *fixed.shape[3:]))[0]
+    of_weight = channels.reshape(view.groups, 1, view.ins, *(1 for _ in view.axes))
+    every = np.ones((1, view.groups, view.outs, *(1 for _ in view.axes)), bool)
+    shift = _constant(view, np.where(fixed, value, 0.0), np.where(of_weight, parts, 0.0), every)
+    left = view.as_weight(np.where(of_weight, 0.0, parts))
+    return left.astype(weight.dtype), compact(view.as_result(shift)).astype(weight.dtype)

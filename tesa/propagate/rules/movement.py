@@ -1,30 +1,224 @@
-"""Operators that only move elements: the facts move with them, and back. Short arrays stay short where they can."""
+"""Moving elements without touching them: four kinds of step, and how facts pass a chain of them.
+
+A step knows three ways: `move` an array that broadcasts to its input forward; what of the input is `needed` for a mask
+over its output; and `undo`, which takes for each input element the content of one of its copies. Short arrays stay
+short: an axis along which nothing varies is not spread out.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tesa.attribute import Bools, Shape, TeSA, Values, reduce_to, unknown
-from tesa.propagate.registry import Operator, rule
-from tesa.propagate.rules.common import all_needed, facts, nothing, pad_axes, unbroadcast
+from tesa.attribute import FULL_BITS, Bools, Quantization, Shape, TeSA, Values, unknown
+from tesa.propagate.grids import claimed, lead, need, with_grid
 
-Move = Callable[[Values], Values]
+Index = NDArray[np.int64]
+NOWHERE = -1  # in an index: this output element comes from no input element
 
 
-def _moved(t: TeSA, shape: Shape, move: Move) -> TeSA:
-    """All facts of the tensor, moved. The quantization goes along if one scale serves all elements."""
-    scales = t.quantization is None or t.quantization.scale.size == 1
-    bits = move(t.bits) if scales else unknown(shape).bits
-    q = t.quantization if scales else None
-    if q is not None:
-        view = (1,) * len(shape)
-        q = replace(q, scale=q.scale.reshape(view), zero_point=q.zero_point.reshape(view))
-    return replace(unknown(shape), known=move(t.known), value=move(t.value), bits=bits, quantization=q)
+class Step(Protocol):
+    """One movement of elements."""
+
+    def move(self, array: Values, fill: Any) -> Values:
+        """An array over the input as one over the output; `fill` where an element comes from nowhere."""
+
+    def needed(self, mask: Bools) -> Bools:
+        """True for each input element of which any copy is True in a mask over the output."""
+
+    def undo(self, array: Values) -> Values:
+        """For each input element the content of one of its copies; anything where it has none."""
+
+
+@dataclass(frozen=True)
+class Reshape:
+    """The same elements in the same order."""
+
+    old: Shape
+    new: Shape
+
+    def move(self, array: Values, fill: Any) -> Values:
+        return reshape_short(array, self.old, self.new)
+
+    def needed(self, mask: Bools) -> Bools:
+        return reshape_short(mask, self.new, self.old)
+
+    undo = needed
+
+
+@dataclass(frozen=True)
+class Permute:
+    """Output axis i is input axis axes[i]."""
+
+    axes: tuple[int, ...]
+
+    def move(self, array: Values, fill: Any) -> Values:
+        return array.transpose(self.axes)
+
+    def needed(self, mask: Bools) -> Bools:
+        return mask.transpose(np.argsort(self.axes))
+
+    undo = needed
+
+
+@dataclass(frozen=True, eq=False)
+class Pick:
+    """Along one axis of `size` elements, output j is input index[j], or comes from nowhere."""
+
+    axis: int
+    size: int
+    index: Index
+
+    def move(self, array: Values, fill: Any) -> Values:
+        outside = self.index == NOWHERE
+        if array.shape[self.axis] > 1:
+            array = np.take(array, np.where(outside, 0, self.index), axis=self.axis)
+        if fill is None or not outside.any():
+            return array
+        view = [1] * array.ndim
+        view[self.axis] = -1
+        return np.where(outside.reshape(view), np.asarray(fill), array)
+
+    def needed(self, mask: Bools) -> Bools:
+        copied = np.zeros(self.size, bool)
+        copied[self.index[self.index != NOWHERE]] = True
+        if mask.shape[self.axis] == 1:
+            view = [1] * mask.ndim
+            view[self.axis] = -1
+            return mask if copied.all() else mask & copied.reshape(view)
+        front = np.moveaxis(mask, self.axis, 0)[self.index != NOWHERE]
+        result = np.zeros((self.size, *front.shape[1:]), bool)
+        np.logical_or.at(result, self.index[self.index != NOWHERE], front)
+        return np.moveaxis(result, 0, self.axis)
+
+    def undo(self, array: Values) -> Values:
+        if array.shape[self.axis] == 1:
+            return array
+        return np.take(array, _first(self.index, self.size), axis=self.axis)
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Any movement at all: the output has the shape of `index`, each entry a place in the flattened input."""
+
+    shape: Shape
+    index: Index
+
+    def move(self, array: Values, fill: Any) -> Values:
+        outside = self.index == NOWHERE
+        if array.size == 1:
+            moved = array.reshape((1,) * self.index.ndim)
+        else:
+            moved = np.broadcast_to(array, self.shape).reshape(-1)[np.where(outside, 0, self.index)]
+        return moved if fill is None or not outside.any() else np.where(outside, np.asarray(fill), moved)
+
+    def needed(self, mask: Bools) -> Bools:
+        result = np.zeros(math.prod(self.shape), bool)
+        live = np.broadcast_to(mask, self.index.shape) & (self.index != NOWHERE)
+        result[self.index[live]] = True
+        return result.reshape(self.shape)
+
+    def undo(self, array: Values) -> Values:
+        if array.size == 1:
+            return array.reshape((1,) * len(self.shape))
+        places = _first(self.index.reshape(-1), math.prod(self.shape))
+        return np.broadcast_to(array, self.index.shape).reshape(-1)[places].reshape(self.shape)
+
+
+def _first(index: Index, size: int) -> Index:
+    """For each input element a place where it went, 0 where it went nowhere."""
+    result = np.zeros(size, np.int64)
+    there = np.flatnonzero(index != NOWHERE)[::-1]
+    result[index[there]] = there
+    return result
+
+
+Chain = Sequence[Step]
+
+
+def broadcast_steps(old: Shape, new: Shape) -> tuple[Step, ...]:
+    """The steps that broadcast a tensor by NumPy's rules."""
+    wide = (1,) * (len(new) - len(old)) + tuple(old)
+    spread = [Pick(i, 1, np.zeros(n, np.int64)) for i, (m, n) in enumerate(zip(wide, new, strict=True)) if m != n]
+    return (Reshape(tuple(old), wide), *spread)
+
+
+def move(steps: Chain, array: Values, fill: Any = None) -> Values:
+    """An array that broadcasts to the input of the first step, as one that broadcasts to the output of the last."""
+    for step in steps:
+        array = step.move(array, fill)
+    return array
+
+
+def needed(steps: Chain, mask: Bools) -> Bools:
+    """The input elements of which any copy is True in a mask over the output."""
+    for step in reversed(steps):
+        mask = step.needed(mask)
+    return mask
+
+
+def _undo(steps: Chain, array: Values) -> Values:
+    for step in reversed(steps):
+        array = step.undo(array)
+    return array
+
+
+def moved(t: TeSA, shape: Shape, steps: Chain, fill: Any = None, gaps: bool = True) -> TeSA:
+    """All facts of a tensor at the other end of the steps, an output of the given shape.
+
+    fill: the known value of elements that come from nowhere, None if it is not known. gaps: False where no element
+    comes from nowhere, which saves the work.
+    """
+    if t.trivial and (fill is None or not gaps):
+        return unknown(shape)
+    known = move(steps, t.known, (fill is not None) if gaps else None)
+    value = t.value if t.known.any() or fill is None else np.zeros(t.value.shape, np.asarray(fill).dtype)
+    value = move(steps, value, (0 if fill is None else fill) if gaps else None)
+    result = replace(unknown(shape), known=known, value=value)
+    return _with_grid(result, t, steps, fill, gaps) if claimed(t) else result
+
+
+def _with_grid(result: TeSA, t: TeSA, steps: Chain, fill: Any, gaps: bool) -> TeSA:
+    """The quantization moves like the values; an element from nowhere needs all bits unless it is on the grid."""
+    q = t.quantization
+    if q is None:
+        return result
+    scale, zero = (move(steps, lead(v, len(t.shape))) for v in (q.scale, q.zero_point))
+    bits, grid = move(steps, t.bits, FULL_BITS if gaps else None), Quantization(q.bits, q.signed, scale, zero)
+    if gaps and fill is not None:
+        outside = move(steps, np.zeros((1,) * len(t.shape), bool), True)
+        fits = grid.rounded(np.asarray(fill, np.float64)) == fill
+        bits = np.where(outside & fits, q.bits, bits)
+    return with_grid(result, bits, grid)
+
+
+def grid_before(out: TeSA, shape: Shape, steps: Chain) -> TeSA | None:
+    """The grid that suffices for an input of the given shape so that the output is right to its own grid.
+
+    None where the output needs all bits, or where copies of one element need different grids.
+    """
+    q = out.quantization
+    if q is None or not claimed(out):
+        return None
+    laid = [lead(v, len(out.shape)) for v in (q.scale, q.zero_point, out.bits)]
+    found = [_undo(steps, v) for v in laid]
+    same = [not bool((move(steps, a) != b).any()) for a, b in zip(found, laid, strict=True)]
+    if not same[0] or not same[1]:
+        return None
+    return need(shape, found[2] if same[2] else laid[2].max(), Quantization(q.bits, q.signed, found[0], found[1]))
+
+
+def one_scale(out: TeSA, shape: Shape) -> TeSA | None:
+    """The grid of an output for an input of another shape whose elements may come anywhere: only with one scale."""
+    q = out.quantization
+    if q is None or not claimed(out) or q.scale.size > 1 or q.zero_point.size > 1:
+        return None
+    return need(shape, out.bits.max(), q)
 
 
 def reshape_short(array: Values, old: Shape, new: Shape) -> Values:
@@ -36,6 +230,8 @@ def reshape_short(array: Values, old: Shape, new: Shape) -> Values:
     >>> reshape_short(np.zeros((1, 1, 6)), (1, 128, 6), (1, 128, 2, 3)).shape
     (1, 1, 2, 3)
     """
+    if 0 in old:
+        return array.reshape(-1)[:1].reshape((1,) * len(new)) if array.size else np.zeros((1,) * len(new), array.dtype)
     pieces: list[int] = []
     result: list[int] = []
     for olds, news in _axis_groups(old, new):
@@ -64,205 +260,3 @@ def _axis_groups(old: Shape, new: Shape) -> list[tuple[list[int], list[int]]]:
                 j += 1
         groups.append((mine, theirs))
     return groups
-
-
-def _reshape_backward(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...]) -> tuple[Bools, ...]:
-    if 0 in op.inputs[0]:
-        return all_needed(op, inputs, outputs)
-    return (reshape_short(outputs[0].live, op.outputs[0], op.inputs[0]),)
-
-
-@rule("relax.reshape", "relax.flatten", "relax.squeeze", "relax.expand_dims", backward=_reshape_backward)
-def reshape(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
-    """The same elements in the same order."""
-    if 0 in op.inputs[0]:
-        return nothing(op, inputs)
-    return (_moved(inputs[0], op.outputs[0], lambda a: reshape_short(a, op.inputs[0], op.outputs[0])),)
-
-
-def _permutation(op: Operator) -> list[int]:
-    axes, rank = op.attrs.get("axes"), len(op.inputs[0])
-    return list(range(rank))[::-1] if axes is None else [int(a) % rank for a in axes]
-
-
-def _permute_backward(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...]) -> tuple[Bools, ...]:
-    return (outputs[0].live.transpose(np.argsort(_permutation(op))),)
-
-
-@rule("relax.permute_dims", backward=_permute_backward)
-def permute_dims(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
-    """The axes change places."""
-    return (_moved(inputs[0], op.outputs[0], lambda a: a.transpose(_permutation(op))),)
-
-
-def _broadcast_backward(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...]) -> tuple[Bools, ...]:
-    return (unbroadcast(outputs[0].live, op.outputs[0], op.inputs[0]),)
-
-
-@rule("relax.broadcast_to", backward=_broadcast_backward)
-def broadcast_to(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
-    """Each copy knows what the element knows."""
-    return (_moved(inputs[0], op.outputs[0], lambda a: pad_axes(a, len(op.outputs[0]))),)
-
-
-def _concat_backward(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...]) -> tuple[Bools, ...]:
-    axis = int(op.attrs["axis"] or 0) % len(op.outputs[0])
-    ends = np.cumsum([shape[axis] for shape in op.inputs])
-    return tuple(_cut(outputs[0].live, axis, end - s[axis], end) for end, s in zip(ends, op.inputs, strict=True))
-
-
-def _cut(array: Values, axis: int, begin: int, end: int, step: int = 1) -> Values:
-    if array.shape[axis] == 1:
-        return array
-    return array[(slice(None),) * axis + (slice(begin, end, step),)]
-
-
-@rule("relax.concat", backward=_concat_backward)
-def concat(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
-    """One after the other along the axis."""
-    axis = int(op.attrs["axis"] or 0) % len(op.outputs[0])
-    known, value = (_join([getattr(t, name) for t in inputs], op.inputs, axis) for name in ("known", "value"))
-    same = all(t.quantization == inputs[0].quantization for t in inputs) and inputs[0].quantization is not None
-    return (facts(op.outputs[0], known, value, inputs[0] if same else None),)
-
-
-def _join(arrays: Sequence[Values], shapes: Sequence[Shape], axis: int) -> Values:
-    common = np.broadcast_shapes(*((*a.shape[:axis], 1, *a.shape[axis + 1 :]) for a in arrays))
-    before, after = common[:axis], common[axis + 1 :]
-    wide = [np.broadcast_to(a, (*before, s[axis], *after)) for a, s in zip(arrays, shapes, strict=True)]
-    return np.concatenate(wide, axis=axis)
-
-
-def _bounds(op: Operator) -> list[tuple[int, int]]:
-    """Where each output of a split lies on its axis."""
-    axis, bounds, at = int(op.attrs["axis"]) % len(op.inputs[0]), [], 0
-    for shape in op.outputs:
-        bounds.append((at, at + shape[axis]))
-        at += shape[axis]
-    return bounds
-
-
-def _split_backward(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...]) -> tuple[Bools, ...]:
-    axis = int(op.attrs["axis"]) % len(op.inputs[0])
-    return (_join([t.live for t in outputs], op.outputs, axis),)
-
-
-@rule("relax.split", backward=_split_backward)
-def split(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
-    """Each part knows what its share of the tensor knows."""
-    axis = int(op.attrs["axis"]) % len(op.inputs[0])
-    return tuple(
-        _moved(inputs[0], shape, lambda a, b=bounds: _cut(a, axis, *b))  # type: ignore[misc]
-        for shape, bounds in zip(op.outputs, _bounds(op), strict=True)
-    )
-
-
-def _slices(op: Operator) -> dict[int, slice] | None:
-    """axis -> slice of a strided_slice whose bounds are static, None otherwise."""
-    if len(op.static) < 3 or any(not isinstance(a, tuple) for a in op.static):
-        return None
-    axes, begins, ends = op.static[:3]
-    steps = op.static[3] if len(op.static) > 3 else (1,) * len(axes)
-    result = {}
-    for axis, begin, end, step in zip(axes, begins, ends, steps, strict=True):
-        result[int(axis) % len(op.inputs[0])] = slice(begin, None if step < 0 and end < 0 else end, step)
-    axes_sizes = {a: len(range(op.inputs[0][a])[s]) for a, s in result.items()}
-    return result if all(op.outputs[0][a] == n for a, n in axes_sizes.items()) else None
-
-
-def _slice_backward(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...]) -> tuple[Bools, ...]:
-    slices = _slices(op)
-    if slices is None:
-        return all_needed(op, inputs, outputs)
-    live = outputs[0].live
-    need = np.zeros([op.inputs[0][i] if i in slices else n for i, n in enumerate(live.shape)], bool)
-    need[tuple(slices.get(i, slice(None)) for i in range(live.ndim))] = live
-    return (need,)
-
-
-@rule("relax.strided_slice", backward=_slice_backward)
-def strided_slice(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
-    """The part knows what the tensor knows there; what is cut away is dead."""
-    slices = _slices(op)
-    if slices is None:
-        return nothing(op, inputs)
-
-    def move(array: Values) -> Values:
-        return array[tuple(slices.get(i, slice(None)) if n > 1 else slice(None) for i, n in enumerate(array.shape))]
-
-    return (_moved(inputs[0], op.outputs[0], move),)
-
-
-def _take_parts(op: Operator) -> tuple[int, Any]:
-    """(axis, constant indices in range or None)."""
-    axis = int(op.attrs["axis"] or 0) % len(op.inputs[0])
-    indices = op.constants[1]
-    inside = indices is not None and bool(((indices >= 0) & (indices < op.inputs[0][axis])).all())
-    return axis, indices if inside else None
-
-
-def _take_backward(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...]) -> tuple[Bools, ...]:
-    axis, indices = _take_parts(op)
-    rank, live = len(op.inputs[1]), outputs[0].live
-    places = tuple(range(axis, axis + rank))
-    others = tuple(i for i in range(live.ndim) if i not in places)
-    index_need = np.asarray(live.any(axis=others)).reshape([live.shape[i] for i in places])
-    if indices is None:
-        table = live.any(axis=places)
-        return np.expand_dims(table, axis), index_need
-    wide = np.broadcast_to(live, [n if i in places else live.shape[i] for i, n in enumerate(op.outputs[0])])
-    rows = np.moveaxis(wide, places, range(rank)).reshape(indices.size, *[live.shape[i] for i in others])
-    need = np.zeros((op.inputs[0][axis], *rows.shape[1:]), bool)
-    np.logical_or.at(need, indices.reshape(-1), rows)
-    return np.moveaxis(need, 0, axis), index_need
-
-
-@rule("relax.take", backward=_take_backward, weights=(0,))
-def take(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
-    """Rows of a table. With indices that are known at run time only, what all rows have in common is known."""
-    axis, indices = _take_parts(op)
-    table, rank = inputs[0], len(op.inputs[1])
-    shape = op.outputs[0]
-
-    def pick(array: Values) -> Values:
-        if array.shape[axis] > 1:
-            return np.asarray(np.take(array, indices, axis=axis))
-        return array.reshape(array.shape[:axis] + (1,) * rank + array.shape[axis + 1 :])
-
-    if indices is not None:
-        return (_moved(table, shape, pick),)
-    first = np.take(table.value, [0], axis=axis)
-    same = (table.known & (table.value == first)).all(axis=axis, keepdims=True)
-    return (facts(shape, pick(same), pick(first)),)
-
-
-def _pad_width(op: Operator) -> list[tuple[int, int]] | None:
-    width = op.attrs.get("pad_width")
-    if width is None or op.attrs.get("pad_mode", "constant") != "constant":
-        return None
-    flat = [int(n) for n in width]
-    return list(zip(flat[::2], flat[1::2], strict=True))
-
-
-def _pad_backward(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...]) -> tuple[Bools, ...]:
-    width = _pad_width(op)
-    if width is None:
-        return all_needed(op, inputs, outputs)
-    need = outputs[0].live
-    for axis, (before, _) in enumerate(width):
-        need = _cut(need, axis, before, before + op.inputs[0][axis])
-    return (reduce_to(need, need.shape),)
-
-
-@rule("relax.nn.pad", backward=_pad_backward)
-def pad(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
-    """Known inside where the input is. Of the border, that it is 0 is used where the input is 0 as well."""
-    width = _pad_width(op)
-    if width is None or float(op.attrs.get("pad_value", 0.0)) != 0.0:
-        return nothing(op, inputs)
-    zero = inputs[0].zero
-    for axis, (before, after) in enumerate(width):
-        if zero.shape[axis] > 1 and before + after:
-            edges = [(before, after) if i == axis else (0, 0) for i in range(zero.ndim)]
-            zero = np.pad(zero, edges, constant_values=True)
-    return (facts(op.outputs[0], zero, np.zeros((1,) * zero.ndim)),)

@@ -1,0 +1,120 @@
+"""tesa propagate: what follows from the zeros of a model, layer by layer; and the smaller model that this makes."""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tesa.cli.options import add_model_inputs
+from tesa.cli.verb import Outcome, Verb
+from tesa.errors import CheckFailed, UsageError
+
+if TYPE_CHECKING:
+    from tesa.compact import Compacted
+    from tesa.propagate import TesaModel
+
+TOLERANCE = 1e-3
+"""How far the outputs of the smaller model may be from those of the given one, relative to their largest."""
+
+
+def _arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("model", metavar="model.onnx", help="the model, with its zeros or with --mask")
+    parser.add_argument("-o", "--output", metavar="smaller.onnx", help="write the model without what is not needed")
+    parser.add_argument("--plot", metavar="FACTS.png", help="draw sparsity and bits by layer (.png, .svg or .pdf)")
+    parser.add_argument("--all", action="store_true", help="list the layers without a weight as well")
+    add_model_inputs(parser)
+
+
+def _run(args: Namespace) -> Outcome:
+    from tesa.report.plain import plain
+    from tesa.report.plots import check_plot_path
+
+    if args.plot is not None:
+        check_plot_path(args.plot)
+    if args.output is not None:
+        check_output(Path(args.output), Path(args.model))
+    from tesa.frontend import import_onnx
+    from tesa.propagate import propagate
+    from tesa.report.compaction import compaction_view
+    from tesa.report.propagation import propagation_table
+    from tesa.report.propagation_plot import plot_propagation
+
+    model = propagate(import_onnx(args.model, shapes=dict(args.shape), masks=args.mask))
+    table = propagation_table(model, every=args.all)
+    if args.plot is not None:
+        plot_propagation(table, args.plot)
+    data: dict[str, Any] = {**table.to_json(), "plot": args.plot}
+    if args.output is None:
+        return Outcome(data, lambda: table.view(args.plot))
+    compacted, error = write_smaller(model, Path(args.output))
+    data["compacted"] = {
+        "path": args.output,
+        "max_error": error,
+        **{name: plain(getattr(compacted, name)) for name in compacted.__dataclass_fields__ if name != "proto"},
+    }
+    return Outcome(data, lambda: [*table.view(args.plot), *compaction_view(compacted, error, args.output)])
+
+
+def check_output(output: Path, model: Path) -> None:
+    """UsageError for a place that cannot be written, before any work is done; the model itself is never replaced.
+
+    >>> check_output(Path("model.onnx"), Path("model.onnx"))
+    Traceback (most recent call last):
+    ...
+    tesa.errors.UsageError: cannot write model.onnx: it is the model that is read; give another name
+    """
+    if output.suffix != ".onnx":
+        raise UsageError(f"cannot write {output}: the smaller model is an ONNX file; give a name that ends in .onnx")
+    if os.path.realpath(output) == os.path.realpath(model):
+        raise UsageError(f"cannot write {output}: it is the model that is read; give another name")
+    if not output.parent.is_dir():
+        raise UsageError(
+            f"cannot write {output}: there is no folder {output.parent}; make it: mkdir -p {output.parent}"
+        )
+
+
+def write_smaller(model: TesaModel, path: Path) -> tuple[Compacted, float | None]:
+    """Compact a model, compare the result with the given one, and write it. (result, largest error).
+
+    The error is None where onnxruntime is not installed. CheckFailed, and nothing written, if the outputs differ.
+    """
+    from importlib.util import find_spec
+
+    from tesa.compact import compact, verify_with_onnxruntime
+    from tesa.files import atomic_path
+
+    compacted = compact(model)
+    error = None
+    if find_spec("onnxruntime") is not None:
+        error = verify_with_onnxruntime(model.imported, compacted.proto)
+        if not error <= TOLERANCE:
+            raise CheckFailed(
+                f"{model.imported.source}: the smaller model computes something else (relative error {error:.1e}, "
+                f"allowed {TOLERANCE:.0e}); {path} was not written. Please report the model"
+            )
+    with atomic_path(path) as aside:
+        aside.write_bytes(_serialized(compacted.proto, path))
+    return compacted, error
+
+
+def _serialized(proto: Any, path: Path) -> bytes:
+    try:
+        return bytes(proto.SerializeToString())
+    except Exception as error:  # protobuf's own error classes differ from version to version
+        raise UsageError(f"cannot write {path}: an ONNX file holds at most 2 GB ({error})") from error
+
+
+VERB = Verb(
+    name="propagate",
+    help="show what follows from a model's zeros, layer by layer, and write the smaller model",
+    examples=(
+        ("tesa propagate model.onnx", "zeros by layer before and after, and what is known of activations"),
+        ("tesa propagate model.onnx --mask masks.npz -o smaller.onnx", "prune, then remove all that is not needed"),
+        ("tesa propagate model.onnx --plot facts.png", "sparsity and bits by layer as a picture"),
+        ("tesa propagate model.onnx --shape image=1,3,224,224 --json", "the same for a program, with a size set"),
+    ),
+    arguments=_arguments,
+    run=_run,
+)

@@ -1,0 +1,137 @@
+"""Which indices of which tensors go together: a walk over the nodes that gives every tensor its structure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tesa.attribute import Values
+from tesa.compact.index import Ids, Index, Part, Structure
+from tesa.frontend.graph import Graph
+from tesa.frontend.rewrite import attributes
+
+if TYPE_CHECKING:
+    from tesa.compact.cut import Cutter
+
+Edit = Callable[["Cutter", Any], list[Any] | None]
+Handler = Callable[["Analysis", int, Any], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """Indices that a node sums over. ids: of the indices. axes: where they lie in each operand, by its position.
+
+    owners: of the same shape, the id of the group of a grouped convolution: where it goes, the sum goes as well.
+    """
+
+    ids: Ids
+    axes: Mapping[int, tuple[int, ...]]
+    owners: Ids | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Contraction:
+    """A node that sums over indices. kind: how a constant among them is made up for, "" where it cannot be."""
+
+    node: int
+    kind: str
+    terms: tuple[Term, ...]
+
+
+_HANDLERS: dict[str, Handler] = {}
+
+
+def ties(*operators: str) -> Callable[[Handler], Handler]:
+    """Register the decorated function: it gives the outputs of these operators, and their constants, a structure."""
+
+    def register(handler: Handler) -> Handler:
+        for name in operators:
+            if name in _HANDLERS:
+                raise ValueError(f"operator {name!r} has two handlers")
+            _HANDLERS[name] = handler
+        return handler
+
+    return register
+
+
+def handled() -> tuple[str, ...]:
+    """The ONNX operators through which channels can be removed, by name."""
+    return tuple(sorted(_HANDLERS))
+
+
+class Analysis:
+    """The structures of a graph's tensors.
+
+    structures: of activations. uses: of constants, by node and input. contractions: the sums over what may go. edits:
+    for a node that names sizes or indices, the function that rewrites it. own_cuts: uses of constants that such a
+    function cuts.
+    """
+
+    def __init__(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self.graph, self.shapes, self.index = graph, shapes, Index()
+        self.structures: dict[str, Structure] = {}
+        self.uses: dict[tuple[int, int], Structure] = {}
+        self.contractions: list[Contraction] = []
+        self.edits: dict[int, Edit] = {}
+        self.own_cuts: set[tuple[int, int]] = set()
+        for i, node in enumerate(graph.nodes):
+            self._visit(i, node)
+        for output in graph.outputs:
+            self.hold(output.name)
+
+    def _visit(self, i: int, node: Any) -> None:
+        handler = _HANDLERS.get(node.op_type) if node.domain in ("", "ai.onnx", "com.microsoft") else None
+        tensors = [name for name in (*node.input, *node.output) if name and name not in self.graph.constants]
+        if handler is None or any(name not in self.shapes for name in tensors):
+            self.give_up(node)
+        else:
+            handler(self, i, node)
+
+    def give_up(self, node: Any) -> None:
+        """Nothing of the node's inputs and outputs may go."""
+        for name in node.input:
+            self.hold(name)
+
+    def hold(self, name: str) -> None:
+        """Nothing of this tensor may go."""
+        for part in self.structures.get(name, ()):
+            for ids in (part.ids, *part.groups):
+                self.index.pin(ids)
+
+    def constant(self, name: str) -> Values | None:
+        """The content of a constant, None for anything else."""
+        return self.graph.constants.get(name)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a constant or an activation."""
+        found = self.graph.constants.get(name)
+        return self.shapes[name] if found is None else tuple(found.shape)
+
+    def of(self, name: str) -> Structure:
+        """The structure of an activation."""
+        return self.structures.get(name, ())
+
+    def plain(self, name: str, axis: int) -> Ids | None:
+        """The ids along one axis of an activation, None if it stays as it is."""
+        self.structures[name], ids = self.index.plain(self.of(name), axis)
+        return ids
+
+    def attrs(self, node: Any) -> dict[str, Any]:
+        """The attributes of a node as Python values."""
+        return attributes(node)
+
+    def fresh(self, length: int) -> Ids | None:
+        """Ids for a new axis; None for an axis of length 1, which cannot get shorter."""
+        return self.index.fresh(length) if length > 1 else None
+
+    def use(self, i: int, position: int, *axes: tuple[int, Ids | None]) -> None:
+        """Say which ids the axes of a constant have. An id of None: the axis stays."""
+        self.uses[i, position] = tuple(Part((axis,), ids) for axis, ids in axes if ids is not None)
+
+
+def structure(*axes: tuple[int, Ids | None]) -> Structure:
+    """A structure of plain axes."""
+    return tuple(Part((axis,), ids) for axis, ids in axes if ids is not None and bool(np.any(ids)))

@@ -1,0 +1,69 @@
+"""Does the smaller model compute the same? Asked of onnxruntime, with random inputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tesa.attribute import Values
+from tesa.compact.write import write
+from tesa.errors import UsageError
+from tesa.frontend.model import ImportedModel, Port
+
+
+def verify_with_onnxruntime(original: ImportedModel | str | Path | Any, proto: Any, trials: int = 2) -> float:
+    """The largest difference between the outputs of two models, relative to the largest value of each output.
+
+    original: an imported model (with its masks), a path or a ModelProto. Each trial takes other random inputs.
+    UsageError where onnxruntime is not installed or a model cannot compute with random inputs.
+    """
+    from tesa.runtime.peers import reference_outputs
+
+    if isinstance(original, ImportedModel):
+        graph = original.graph
+        if graph is None:
+            raise UsageError("this module did not come from ONNX, so onnxruntime cannot run it")
+        ports: tuple[Port, ...] = original.inputs
+        original = write(
+            graph,
+            graph.nodes,
+            graph.constants,
+            graph.sources,
+            graph.quantization,
+            {p.name: p.shape for p in original.outputs},
+        )
+    else:
+        from tesa.frontend.onnx import import_onnx
+
+        ports = import_onnx(original).inputs
+    worst = 0.0
+    for seed in range(trials):
+        rng = np.random.default_rng(seed)
+        feeds = {port.name: random_input(port, rng) for port in ports}
+        expected = reference_outputs(original, feeds, name="the original model")
+        found = reference_outputs(proto, feeds, name="the smaller model")
+        worst = max([worst, *(difference(found[name], array) for name, array in expected.items())])
+    return worst
+
+
+def random_input(port: Port, rng: np.random.Generator) -> Values:
+    """Normal floats; integers 0 and 1, which every table has a row for."""
+    if port.dtype.startswith(("float", "bfloat")):
+        return rng.standard_normal(port.shape).astype(port.dtype)
+    return rng.integers(0, 2, port.shape).astype(port.dtype)
+
+
+def difference(found: Values, expected: Values) -> float:
+    """The largest difference relative to the largest expected value; infinite where the shapes or the NaNs differ."""
+    if found.shape != expected.shape:
+        return float("inf")
+    a, b = (np.asarray(v, np.float64) for v in (found, expected))
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore"):
+        gap = np.where(same, 0.0, np.abs(a - b))
+    if not np.isfinite(gap).all():
+        return float("inf")
+    largest = float(np.abs(b[np.isfinite(b)]).max(initial=0.0))
+    return float(gap.max(initial=0.0)) / max(largest, 1e-6)

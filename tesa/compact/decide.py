@@ -1,0 +1,127 @@
+"""Which classes of indices go: those all of whose slices are dead or known, as far as every operator allows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tesa.compact.analysis import Analysis, Contraction
+from tesa.compact.facts import Facts
+from tesa.compact.fold import correctable, taps, varies
+from tesa.compact.index import PIN, Bools, Ids
+
+WORTH_A_MAP = 8
+"""A constant that differs between positions costs an addition and a read for each element of the output. It is worth
+that if it takes the place of at least as many multiplications."""
+
+REASONS = {
+    1: "tied to what is needed",
+    2: "the groups must stay equally large",
+    3: "a constant that meets something it cannot be folded into",
+    4: "one has to stay",
+    5: "the constant that would replace them costs more than they do",
+}
+NEEDED, UNEQUAL, UNFOLDABLE, LAST, COSTLY = REASONS
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """keep: by id, whether the index stays. reason: by id, why (a key of REASONS), 0 where it goes."""
+
+    keep: Bools
+    reason: Ids
+
+
+def decide(a: Analysis, facts: Facts) -> Decision:
+    """The largest removal that the ties, balances and sums allow. Starts from all that is spare and takes back."""
+    choice = _Choice(a)
+    for tensor, parts in a.structures.items():
+        for part in parts if a.constant(tensor) is None else ():
+            choice.refuse(part.ids[~facts.spare(tensor, part.axes)], NEEDED)
+    phases = (
+        lambda: _groups(choice, a),
+        lambda: _sums(choice, a, facts, UNFOLDABLE),
+        lambda: _members(choice, a),
+        lambda: _sums(choice, a, facts, COSTLY),
+        lambda: _last(choice, a),
+    )
+    at = 0
+    while at < len(phases):  # what must be comes before what is a matter of choice
+        choice.changed = False
+        phases[at]()
+        at = 0 if choice.changed else at + 1
+    return Decision(~choice.goes(np.arange(a.index.size)), choice.reason[choice.classes])
+
+
+class _Choice:
+    """The classes that still go, by the smallest id of each."""
+
+    def __init__(self, a: Analysis) -> None:
+        self.classes = a.index.classes()
+        self.reason = np.zeros(a.index.size, np.int64)
+        self.changed = True
+        self.refuse(np.array([PIN]), NEEDED)
+
+    def goes(self, ids: Ids) -> Bools:
+        return np.asarray(self.reason[self.classes[ids]] == 0)
+
+    def refuse(self, ids: Ids, reason: int) -> None:
+        """These stay, with all that is tied to them."""
+        roots = self.classes[ids]
+        roots = roots[self.reason[roots] == 0]
+        if roots.size:
+            self.reason[roots] = reason
+            self.changed = True
+
+
+def _groups(choice: _Choice, a: Analysis) -> None:
+    """A group goes only if all of it goes."""
+    for part in a.index.balances:
+        cells = choice.goes(part.ids)
+        for axis, ids in enumerate(part.groups):
+            whole = cells.all(axis=tuple(k for k in range(cells.ndim) if k != axis))
+            choice.refuse(ids[~whole], NEEDED)
+
+
+def _members(choice: _Choice, a: Analysis) -> None:
+    """The groups that stay lose equally many members, and not all."""
+    for part in a.index.balances:
+        table = part.ids
+        for axis, ids in enumerate(part.groups):
+            table = np.compress(~choice.goes(ids), table, axis)
+        left = choice.goes(table)
+        allowed = min(int(left.sum(axis=-1).min(initial=left.shape[-1])), left.shape[-1] - 1)
+        extra = table[left & (np.cumsum(left, axis=-1) > allowed)]
+        choice.refuse(extra, UNEQUAL if left.shape[-1] > 1 else NEEDED)
+
+
+def _sums(choice: _Choice, a: Analysis, facts: Facts, reason: int) -> None:
+    """A constant that is summed over must be 0 in one of the operands, or be made up for at a fair price."""
+    for contraction in a.contractions:
+        node = a.graph.nodes[contraction.node]
+        for term in contraction.terms:
+            heavy = choice.goes(term.ids)
+            if term.owners is not None:
+                heavy &= ~choice.goes(term.owners)
+            for position, axes in term.axes.items():
+                if heavy.any() and a.constant(node.input[position]) is None:
+                    heavy &= facts.constant(node.input[position], axes)
+            if heavy.any() and _refused(a, facts, contraction, int(heavy.sum()), reason):
+                choice.refuse(term.ids[heavy], reason)
+
+
+def _refused(a: Analysis, facts: Facts, contraction: Contraction, count: int, reason: int) -> bool:
+    if reason == UNFOLDABLE:
+        return not correctable(a, facts, contraction)
+    return count * taps(a, contraction) < WORTH_A_MAP and varies(a, facts, contraction)
+
+
+def _last(choice: _Choice, a: Analysis) -> None:
+    """No axis is removed wholly."""
+    seen: set[int] = set()
+    axes = [part.ids for parts in a.structures.values() for part in parts if len(part.axes) == 1]
+    for ids in (*axes, *(ids for part in a.index.balances for ids in part.groups)):
+        if id(ids) not in seen and choice.goes(ids).all():
+            choice.refuse(ids[:1], LAST)
+        seen.add(id(ids))

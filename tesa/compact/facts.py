@@ -1,0 +1,83 @@
+"""What propagation says of the tensors of the ONNX graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tesa.attribute import Bools, TeSA, Values, compact
+from tesa.propagate import TesaModel
+
+
+class Facts:
+    """By ONNX tensor: which slices may go, and which value stands in for what goes.
+
+    A dead element may be anything, so 0 stands in for it; for a live one that is known, its value does. tensors: with
+    their shapes; one that propagation knows nothing of counts as live and unknown, one that nobody reads as dead.
+    """
+
+    def __init__(self, model: TesaModel, shapes: Mapping[str, tuple[int, ...]], unread: Sequence[str] = ()) -> None:
+        self._tesa: dict[str, TeSA] = {}
+        for tensor, found in by_tensor(model).items():
+            if found.shape == shapes.get(tensor):
+                self._tesa[tensor] = found
+        self._shapes = shapes
+        self._unread = set(unread)
+        self._spare: dict[str, Bools] = {}
+        self._standin: dict[str, Values] = {}
+
+    def __contains__(self, tensor: str) -> bool:
+        return tensor in self._tesa or tensor in self._unread
+
+    def spare(self, tensor: str, axes: Sequence[int]) -> Bools:
+        """Of the shape of these axes: which slices are dead or known and finite throughout."""
+        shape = self._shapes[tensor]
+        return spread(self._spare_elements(tensor), axes, shape, every=True)
+
+    def standin(self, tensor: str) -> Values:
+        """What takes the place of removed elements, in float64; broadcasts to the tensor, 0 where nothing can go."""
+        if tensor not in self._standin:
+            found = self._tesa.get(tensor)
+            value: Values = np.zeros((1,) * len(self._shapes[tensor]))
+            if found is not None and tensor not in self._unread:
+                good = found.known & found.live & np.isfinite(found.value.astype(np.float64))
+                value = compact(np.where(good, found.value, 0).astype(np.float64)) if good.any() else value
+            self._standin[tensor] = value
+        return self._standin[tensor]
+
+    def constant(self, tensor: str, axes: Sequence[int]) -> Bools:
+        """Of the shape of these axes: where the stand-in is not 0 somewhere in the slice."""
+        return spread(self.standin(tensor) != 0, axes, self._shapes[tensor], every=False)
+
+    def _spare_elements(self, tensor: str) -> Bools:
+        if tensor not in self._spare:
+            found, rank = self._tesa.get(tensor), len(self._shapes[tensor])
+            mask: Bools = np.full((1,) * rank, tensor in self._unread)
+            if found is not None and tensor not in self._unread:
+                mask = ~found.live | (found.known & np.isfinite(found.value.astype(np.float64)))
+            self._spare[tensor] = mask
+        return self._spare[tensor]
+
+
+def by_tensor(model: TesaModel) -> dict[str, TeSA]:
+    """The facts by ONNX tensor. The variable of a node with several outputs is a tuple: part k is output k."""
+    graph = model.imported.graph
+    makers = {node.output[0]: node for node in graph.nodes} if graph is not None else {}
+    found: dict[str, TeSA] = {}
+    for var, tensor in model.imported.tensors.items():
+        if var in model.tesa:
+            found[tensor] = model.tesa[var]
+            continue
+        outputs = makers[tensor].output if tensor in makers else ()
+        parts = {name: model.tesa.get(f"{var}.{k}") for k, name in enumerate(outputs) if name}
+        found |= {name: facts for name, facts in parts.items() if facts is not None}
+    return found
+
+
+def spread(mask: Bools, axes: Sequence[int], shape: Sequence[int], *, every: bool) -> Bools:
+    """A mask that broadcasts to `shape`, reduced to these axes in this order, each of its full length."""
+    others = tuple(a for a in range(mask.ndim) if a not in axes)
+    reduced = np.asarray(mask.all(axis=others) if every else mask.any(axis=others))
+    order = np.argsort(np.argsort(axes))
+    return np.broadcast_to(reduced.transpose(tuple(order)), tuple(shape[a] for a in axes))

@@ -1,0 +1,211 @@
+"""compact: the smaller model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import onnx
+
+from tesa.compact import elementwise, movement, products, reshape  # noqa: F401  (importing them registers the ties)
+from tesa.compact.analysis import Analysis
+from tesa.compact.cut import Cutter, Use
+from tesa.compact.decide import REASONS, Decision, decide
+from tesa.compact.facts import Facts, by_tensor
+from tesa.compact.index import Bools
+from tesa.compact.measure import infer_shapes, macs, parameters
+from tesa.compact.write import write
+from tesa.errors import UsageError
+from tesa.frontend import import_onnx
+from tesa.frontend.graph import Graph
+from tesa.frontend.rewrite import attributes
+from tesa.propagate import TesaModel, propagate
+
+SUMS = ("Add", "Sub", "Sum", "Concat")
+"""Constant only where all that they read is."""
+
+MIXES = (
+    "Softmax",
+    "LogSoftmax",
+    "LayerNormalization",
+    "RMSNormalization",
+    "InstanceNormalization",
+    "GroupNormalization",
+)
+"""Constant here and there although what they read is not."""
+
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "Einsum")
+
+
+@dataclass(frozen=True)
+class Removal:
+    """`before - after` of the indices along an axis of a tensor of the file, the weight of a layer, are gone."""
+
+    layer: str
+    tensor: str
+    axis: int
+    before: int
+    after: int
+
+    def __str__(self) -> str:
+        return f"{self.layer}: {self.tensor} axis {self.axis}: {self.before} -> {self.after}"
+
+
+@dataclass(frozen=True, eq=False)
+class Compacted:
+    """proto: the smaller model. removed: from which weights. kept: sentences about what could go but had to stay.
+
+    parameters: elements of all constants; macs: multiply-accumulates of the convolutions and matrix products of a run.
+    """
+
+    proto: onnx.ModelProto = field(repr=False)
+    removed: tuple[Removal, ...]
+    kept: tuple[str, ...]
+    parameters_before: int
+    parameters_after: int
+    macs_before: int
+    macs_after: int
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.removed)} weights are smaller: {self.parameters_before} -> {self.parameters_after} parameters, "
+            f"{self.macs_before} -> {self.macs_after} multiply-accumulates"
+        )
+
+
+def compact(model: TesaModel) -> Compacted:
+    """Remove, over the whole network, every channel, feature or head that is dead or a known constant.
+
+    Tensors that an operator joins are shrunk together or not at all. Constants are folded into the biases of what reads
+    them. Weights have the dead elements that stay set to 0. Inputs and outputs keep names and shapes, nodes and weights
+    their names, and the outputs their values up to rounding. No axis is removed wholly: one index stays.
+
+    UsageError for a module that did not come from an ONNX file.
+
+    >>> from importlib.resources import files
+    >>> from tesa.frontend import import_onnx
+    >>> from tesa.propagate import propagate
+    >>> small = compact(propagate(import_onnx(str(files("tesa.models") / "digits.onnx"))))
+    >>> small.parameters_after <= small.parameters_before
+    True
+    """
+    found, again = _once(model)
+    while again:  # a folded constant may have been all that kept something else alive
+        more, again = _once(propagate(import_onnx(found.proto)))
+        again = again and bool(more.removed)
+        found = _joined(found, more) if more.removed else found
+    return found
+
+
+def _once(model: TesaModel) -> tuple[Compacted, bool]:
+    """One pass; and whether another one may find more."""
+    graph = model.imported.graph
+    if graph is None:
+        raise UsageError("compact needs a model that was imported with tesa.import_onnx; this module came another way")
+    shapes = {
+        **{name: facts.shape for name, facts in by_tensor(model).items()},
+        **infer_shapes(graph, graph.nodes, graph.constants),
+    }
+    analysis = Analysis(graph, shapes)
+    users = graph.users()
+    unread = [name for node in graph.nodes for name in node.output if name and name not in users]
+    facts = Facts(model, shapes, unread)
+    decision = decide(analysis, facts)
+    cutter = Cutter(analysis, facts, decision.keep, dead_elements(model))
+    cutter.run()
+    after = write(graph, cutter.nodes, cutter.constants, cutter.sources, cutter.quantization, shapes)
+    new_shapes = {name: tuple(cutter.shape(name)) for name in shapes}
+    new_shapes |= {name: new_shapes[old] for name, old in cutter.renamed.items() if old in new_shapes}
+    result = Compacted(
+        after,
+        _removed(analysis, cutter),
+        _kept(analysis, facts, decision),
+        parameters(graph.constants),
+        parameters(cutter.constants),
+        macs(graph.nodes, shapes, graph.constants),
+        macs(cutter.nodes, new_shapes, cutter.constants),
+    )
+    return result, any(_frees(analysis, facts, decision, node) for node in graph.nodes)
+
+
+def _frees(a: Analysis, facts: Facts, decision: Decision, node: Any) -> bool:
+    """True if constants were taken out of the output of a node that needs inputs that are not constant for them."""
+    inputs = [name for name in node.input if name and a.constant(name) is None]
+    if node.op_type in SUMS or (len(inputs) < 2 and node.op_type not in MIXES):
+        return False
+    tensors = [name for name in node.output if name in a.structures]
+    parts = [(name, part) for name in tensors for part in a.of(name)]
+    return any((facts.constant(n, p.axes) & ~decision.keep[p.ids]).any() for n, p in parts)
+
+
+def _joined(first: Compacted, second: Compacted) -> Compacted:
+    """Two passes as one."""
+    rows = {(r.layer, r.tensor, r.axis): r for r in first.removed}
+    for row in second.removed:
+        key = (row.layer, row.tensor, row.axis)
+        rows[key] = replace(row, before=rows[key].before) if key in rows else row
+    return replace(
+        second,
+        removed=tuple(rows.values()),
+        parameters_before=first.parameters_before,
+        macs_before=first.macs_before,
+    )
+
+
+def dead_elements(model: TesaModel) -> dict[Use, Bools]:
+    """Where the weights of the graph's nodes are dead, by node and input."""
+    graph = model.imported.graph
+    assert graph is not None
+    nodes = {graph.layers[node.output[0]]: i for i, node in enumerate(graph.nodes) if node.output[0] in graph.layers}
+    found: dict[Use, Bools] = {}
+    for uses in model.imported.weights.values():
+        for use in uses:
+            facts, i = model.weights.get(use.var), nodes.get(use.layer)
+            if facts is None or i is None or facts.argument != use.argument:
+                continue
+            zero = facts.effective_weight == 0
+            node = graph.nodes[i]
+            if node.op_type == "Gemm" and attributes(node).get("transB", 0):
+                zero = zero.T
+            array = graph.constants[node.input[use.argument]]
+            if zero.shape == array.shape and (zero & (array != 0)).any():
+                found[i, use.argument] = zero
+    return found
+
+
+def _layer(graph: Graph, node: Any) -> str:
+    return str(graph.layers.get(node.output[0], node.name or node.output[0]))
+
+
+def _removed(a: Analysis, cutter: Cutter) -> tuple[Removal, ...]:
+    rows: dict[Removal, None] = {}
+    for i, node in enumerate(a.graph.nodes):
+        for position, name in enumerate(node.input) if node.op_type in LAYERS else ():
+            array = a.constant(name)
+            if array is None or array.ndim < 2:
+                continue
+            left = cutter.left.get((i, position), array.shape)
+            source = a.graph.sources.get(name)
+            axes = range(array.ndim) if source is None or source.axes is None else source.axes
+            for axis, (m, n) in enumerate(zip(array.shape, left, strict=True)):
+                if m != n:
+                    tensor = name if source is None else source.initializer
+                    rows[Removal(_layer(a.graph, node), tensor, axes[axis], m, n)] = None
+    return tuple(rows)
+
+
+def _kept(a: Analysis, facts: Facts, decision: Decision) -> tuple[str, ...]:
+    """For the output of each layer how many indices could go by themselves, and why they stay."""
+    lines = []
+    for node in a.graph.nodes:
+        output = node.output[0]
+        if node.op_type not in LAYERS or a.constant(output) is not None:
+            continue
+        for part in a.of(output):
+            stay = facts.spare(output, part.axes) & decision.keep[part.ids]
+            for reason in np.unique(decision.reason[part.ids][stay]):
+                count = int((stay & (decision.reason[part.ids] == reason)).sum())
+                what = REASONS.get(int(reason), "tied to what is needed")
+                lines.append(f"{_layer(a.graph, node)}: {count} of {stay.size} stay on axis {part.axes[-1]}: {what}")
+    return tuple(lines)

@@ -1,0 +1,158 @@
+"""A Graph of the frontend as an ONNX file again.
+
+Undone is what only serves the compiler: a weight that was stored quantized becomes integers and a DequantizeLinear, one
+that was transposed in the file is so again, and GELU is written with operators that its opset has.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from tesa.attribute import Quantization, Values
+from tesa.frontend.graph import Graph, Source
+from tesa.frontend.names import Unique
+from tesa.frontend.rewrite import attributes
+
+GELU_OPSET = 20
+QDQ_OPSET, AXIS_OPSET = 10, 13  # of DequantizeLinear, and of its axis
+
+
+def write(
+    graph: Graph,
+    nodes: Sequence[Any],
+    constants: Mapping[str, Values],
+    sources: Mapping[str, Source],
+    quantization: Mapping[str, Quantization],
+    shapes: Mapping[str, Sequence[int]] | None = None,
+) -> ModelProto:
+    """The model of these nodes and constants, with the inputs, outputs, opset and names of the graph.
+
+    sources, quantization: of constants, as in Graph. shapes: for outputs that are declared without one.
+    """
+    taken = {name for node in nodes for name in (*node.input, *node.output)} | {v.name for v in graph.inputs}
+    writer = _Writer(graph, Unique(taken))
+    read = {name for node in nodes for name in node.input} | {value.name for value in graph.outputs}
+    for name, array in constants.items():
+        if name in read:
+            writer.constant(name, array, sources.get(name), quantization.get(name))
+    body = [new for node in nodes for new in writer.node(node)]
+    domains = {node.domain for node in (*writer.front, *body)} - {"", "ai.onnx"}
+    opsets = [helper.make_opsetid("", graph.opset), *(helper.make_opsetid(d, 1) for d in sorted(domains))]
+    model = ModelProto(ir_version=_ir_version(graph.opset), producer_name="tesa", opset_import=opsets)
+    model.graph.name = "main"
+    model.graph.node.extend([*writer.front, *body])
+    model.graph.input.extend(graph.inputs)
+    model.graph.output.extend(graph.outputs)
+    for value in model.graph.output:
+        tensor = value.type.tensor_type
+        if not tensor.HasField("shape") and value.name in (shapes or {}):
+            tensor.shape.SetInParent()
+            for size in (shapes or {})[value.name]:
+                tensor.shape.dim.add().dim_value = size
+    for name, array in writer.tensors.items():
+        _fill(model.graph.initializer.add(), name, array)
+    return model
+
+
+def _fill(tensor: Any, name: str, array: Values) -> None:
+    """Write an array into a TensorProto; without a copy in between where its bytes are those of the file."""
+    if array.dtype.kind not in "fiub":
+        tensor.CopyFrom(numpy_helper.from_array(array, name))
+        return
+    tensor.name, tensor.data_type = name, helper.np_dtype_to_tensor_dtype(array.dtype)
+    tensor.dims.extend(array.shape)
+    tensor.raw_data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def _ir_version(opset: int) -> int:
+    """The oldest version of the file format that has the opset: what reads the opset then reads the file."""
+    return int(max(8, helper.find_min_ir_version_for([helper.make_opsetid("", opset)])))
+
+
+class _Writer:
+    def __init__(self, graph: Graph, unique: Unique) -> None:
+        self.graph, self.unique = graph, unique
+        self.tensors: dict[str, Values] = {}
+        self.front: list[Any] = []
+        self.renamed: dict[str, str] = {}
+
+    def node(self, given: Any) -> list[Any]:
+        """The node in operators of the opset, with the constants called as in the file."""
+        node = type(given)()
+        node.CopyFrom(given)
+        node.input[:] = [self.renamed.get(name, name) for name in given.input]
+        if node.op_type == "Gelu" and not node.domain and self.graph.opset < GELU_OPSET:
+            return self._gelu(node)
+        return [node]
+
+    def _gelu(self, node: Any) -> list[Any]:
+        """x * (1 + erf(x / sqrt 2)) * 0.5; the last node has the name of the operator."""
+        x, base = node.input[0], node.name or node.output[0]
+        if attributes(node).get("approximate", b"none") != b"none":
+            return [node]
+        numbers = [
+            self._number(f"{base}/{what}", v) for what, v in (("sqrt2", math.sqrt(2)), ("one", 1), ("half", 0.5))
+        ]
+        names = [self.unique(f"{node.output[0]}/{what}") for what in ("scaled", "erf", "plus", "product")]
+        steps = [("Div", [x, numbers[0]]), ("Erf", [names[0]]), ("Add", [names[1], numbers[1]]), ("Mul", [x, names[2]])]
+        made = [helper.make_node(op, ins, [out], f"{base}/{op}") for (op, ins), out in zip(steps, names, strict=True)]
+        return [*made, helper.make_node("Mul", [names[3], numbers[2]], [node.output[0]], node.name)]
+
+    def _number(self, name: str, value: float) -> str:
+        name = self.unique(name)
+        self.tensors[name] = np.asarray(value, np.float32)
+        return name
+
+    def constant(self, name: str, array: Values, source: Source | None, quantization: Quantization | None) -> None:
+        """Initializers, and nodes in front of the graph, that make the constant `name`."""
+        initializer, axes = (name, None) if source is None else (source.initializer, source.axes)
+        stored = _stored(array, quantization, self.graph.opset) if quantization is not None else None
+        if stored is None:
+            self._plain(name, array, initializer, axes)
+            return
+        integers, scale, zero, axis = stored
+        if initializer == name or initializer in self.tensors or initializer in self.unique.taken:
+            initializer = self.unique(f"{name}/quantized")
+        names = [initializer, *(self.unique(f"{initializer}/{what}") for what in ("scale", "zero_point"))]
+        for key, value in zip(names, (integers, scale, zero), strict=True):
+            self.tensors[key] = value
+        options = {} if axis is None else {"axis": axis}
+        self.front.append(helper.make_node("DequantizeLinear", names, [name], f"{name}/DequantizeLinear", **options))
+
+    def _plain(self, name: str, array: Values, initializer: str, axes: tuple[int, ...] | None) -> None:
+        if initializer != name and (initializer in self.tensors or initializer in self.unique.taken):
+            self.tensors[name] = array
+        elif axes is None or axes == tuple(range(array.ndim)):
+            self.tensors[initializer] = array
+            self.renamed[name] = initializer
+        else:
+            self.tensors[initializer] = np.transpose(array, np.argsort(axes))
+            self.front.append(
+                helper.make_node("Transpose", [initializer], [name], f"{name}/Transpose", perm=list(axes))
+            )
+
+
+def _stored(array: Values, q: Quantization, opset: int) -> tuple[Values, Values, Values, int | None] | None:
+    """(integers, scale, zero point, axis) that give back the array exactly enough; None if there are none."""
+    if q.bits not in (4, 8, 16) or (q.bits != 8 and opset < 21) or (np.asarray(q.scale) <= 0).any():
+        return None
+    scale, zero = (np.asarray(v) for v in (q.scale, q.zero_point))
+    long = [axis for axis, n in enumerate(scale.shape) if n > 1]
+    if len(long) > 1 or zero.size not in (1, scale.size) or opset < (AXIS_OPSET if long else QDQ_OPSET):
+        return None
+    lowest = -(1 << (q.bits - 1)) if q.signed else 0
+    integers = np.round(array.astype(np.float64) / scale) + zero
+    back = (integers - zero) * scale
+    if integers.min(initial=0) < lowest or integers.max(initial=0) >= lowest + (1 << q.bits):
+        return None
+    if not np.allclose(back, array, rtol=1e-5, atol=1e-7 * float(np.abs(array).max(initial=0))):
+        return None
+    shape = (-1,) if long else ()
+    dtype = helper.tensor_dtype_to_np_dtype(TensorProto.DataType.Value(f"{'INT' if q.signed else 'UINT'}{q.bits}"))
+    zeros = np.broadcast_to(zero, scale.shape).reshape(shape).astype(dtype)
+    return integers.astype(dtype), scale.reshape(shape).astype(np.float32), zeros, long[0] if long else None

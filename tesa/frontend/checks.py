@@ -1,0 +1,79 @@
+"""What a graph must be so that tesa can compile it: operators that it knows, finite weights, outputs of one name."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from tesa.errors import ModelError, UnsupportedError
+from tesa.frontend.graph import Graph, domain_of
+from tesa.frontend.importer import importable
+
+INFINITY_ALLOWED = {
+    "Add", "Clip", "Where", "Max", "Min", "Less", "Greater", "Expand", "Slice", "Reshape", "Unsqueeze", "Squeeze",
+    "Trilu", "Concat", "Transpose", "Gather", "Tile", "Identity", "Cast", "Pad", "ScatterND", "ConstantOfShape",
+    "Attention",
+}  # fmt: skip
+CONTROL_FLOW = {"If", "Loop", "Scan"}
+HOW_TO_ADD = (
+    "Replace the operator when exporting (another opset, or a plain composition of other operators); an operator of a "
+    "domain of its own can be given a converter, see tesa.frontend.converter"
+)
+RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
+
+
+def check_operators(graph: Graph) -> None:
+    """UnsupportedError that lists all operators that cannot be imported, or one that draws random numbers."""
+    bad: dict[str, list[str]] = {}
+    for node in graph.nodes:
+        _check_deterministic(graph, node)
+        domain = domain_of(node)
+        if importable(node.op_type, domain) and node.op_type not in CONTROL_FLOW:
+            continue
+        kind = f"{domain + '::' if domain else ''}{node.op_type}"
+        bad.setdefault(kind, []).append(node.name or (node.output[0] if node.output else "?"))
+    if bad:
+        rows = "; ".join(f"{op} ({len(n)}x, first at node {n[0]!r})" for op, n in sorted(bad.items()))
+        raise UnsupportedError(
+            f"{graph.source} (opset {graph.opset}): no import for the operator{'s' if len(bad) > 1 else ''} {rows}. "
+            + HOW_TO_ADD
+        )
+
+
+def _check_deterministic(graph: Graph, node: Any) -> None:
+    """A node that draws random numbers has no facts, and no two runs to compare. Dropout does so in training mode."""
+    training = len(node.input) > 2 and node.op_type == "Dropout" and not domain_of(node)
+    off = training and node.input[2] in graph.constants and not graph.constants[node.input[2]].any()
+    if (node.op_type in RANDOM and not domain_of(node)) or (training and node.input[2] and not off):
+        raise UnsupportedError(
+            f"{graph.source}: node {node.name or node.output[0]!r} ({node.op_type}) draws random numbers; tesa "
+            "compiles models whose outputs depend on their inputs alone. Export the model for inference"
+        )
+
+
+def check_outputs(graph: Graph) -> None:
+    """ModelError if two outputs of the model have one name."""
+    for name, times in Counter(output.name for output in graph.outputs).items():
+        if times > 1:
+            raise ModelError(
+                f"{graph.source}: {name!r} is an output of the model {times} times; an output has one name of its own. "
+                "Drop the copy, or give it a name with an Identity node"
+            )
+
+
+def check_finite(graph: Graph) -> None:
+    """ModelError if a weight has NaN, or infinities where they make no sense."""
+    users = graph.users()
+    for name, array in graph.constants.items():
+        if array.dtype.kind != "f" or bool(np.isfinite(array).all()) or (array.size == 1 and np.isinf(array)):
+            continue
+        nan, infinite = int(np.isnan(array).sum()), int(np.isinf(array).sum())
+        if not nan and all(node is None or node.op_type in INFINITY_ALLOWED for node in users.get(name, [])):
+            continue
+        layers = ", ".join(node.name or node.op_type for node in users.get(name, [])[:3] if node is not None)
+        raise ModelError(
+            f"{graph.source}: tensor {name!r} (used by {layers or 'no node'}) has {nan} NaN and {infinite} infinite "
+            f"of {array.size} values. Repair the weights: training has diverged, or the file is damaged"
+        )

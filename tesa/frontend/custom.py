@@ -1,0 +1,67 @@
+"""Operators of a model that no one but its maker knows: a converter for each, registered by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tesa.errors import UsageError
+
+Converter = Callable[[Any, Any, dict[str, Any]], Any]
+
+_CONVERTERS: dict[str, Converter] = {}
+
+
+def converter(name: str, *, replace: bool = False) -> Callable[[Converter], Converter]:
+    """Register the decorated function as the way to import an ONNX operator, "domain::Operator".
+
+    The function gets (bb, inputs, attrs): the relax.BlockBuilder, the node's inputs as Relax expressions (None for one
+    that is left out; a constant tensor is a Relax constant), and its attributes as Python values (text as bytes). It
+    returns a Relax expression, a relax.Tuple of them for several outputs. bb.normalize(expression) gives a new
+    expression its type; bb.call_te(function, *inputs) makes an operator of its own out of a tensor expression.
+
+    UsageError if the name has no domain or is taken; replace: take the place of a converter that is there.
+
+    >>> from tvm import relax
+    >>> with converter_scope():  # a script of your own registers it for good and needs no scope
+    ...     @converter("com.example::Swoosh")
+    ...     def swoosh(bb, inputs, attrs):
+    ...         (x,) = inputs
+    ...         shifted = bb.normalize(relax.op.subtract(x, relax.const(attrs.get("shift", 1.0), "float32")))
+    ...         return relax.op.multiply(x, bb.normalize(relax.op.sigmoid(shifted)))
+    ...     converters()
+    ('com.example::Swoosh',)
+    """
+    domain, _, operator = name.partition("::")
+    if not domain or not operator:
+        raise UsageError(f"a converter is registered for {name!r}, expected domain::Operator, as com.example::Swoosh")
+
+    def register(function: Converter) -> Converter:
+        if name in _CONVERTERS and not replace:
+            raise UsageError(f"operator {name!r} has a converter; converter(..., replace=True) puts this in its place")
+        _CONVERTERS[name] = function
+        return function
+
+    return register
+
+
+def find_converter(name: str) -> Converter | None:
+    """The registered converter of "domain::Operator", None if there is none."""
+    return _CONVERTERS.get(name)
+
+
+def converters() -> tuple[str, ...]:
+    """The operators that a converter is registered for."""
+    return tuple(sorted(_CONVERTERS))
+
+
+@contextmanager
+def converter_scope() -> Iterator[None]:
+    """Converters registered inside are forgotten at its end."""
+    before = dict(_CONVERTERS)
+    try:
+        yield
+    finally:
+        _CONVERTERS.clear()
+        _CONVERTERS.update(before)

@@ -1,0 +1,199 @@
+"""Operators on quantized tensors as dequantize, the plain operator, quantize: one form for all quantized models.
+
+ONNX and ONNX Runtime have an operator of its own for the quantized form of each important one (QLinearConv, QGemm,
+...). What they compute is what the operator between DequantizeLinear and QuantizeLinear computes, up to the rounding
+of a float sum, and in that form every later step of the compiler knows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto, helper
+
+from tesa.errors import UnsupportedError
+from tesa.frontend.graph import Graph, domain_of
+
+MICROSOFT = "com.microsoft"
+
+
+@dataclass
+class _Rewrite:
+    """What one node is replaced by: `nodes`, named after it, with `inputs` as in the node ("" where left out)."""
+
+    graph: Graph
+    node: Any
+    nodes: list[Any] = field(default_factory=list)
+
+    @property
+    def inputs(self) -> list[str]:
+        return list(self.node.input)
+
+    def at(self, index: int) -> str:
+        """The name of an input, "" if the node has none there."""
+        return self.node.input[index] if index < len(self.node.input) else ""
+
+    def attributes(self) -> dict[str, Any]:
+        return {a.name: helper.get_attribute_value(a) for a in self.node.attribute}
+
+    def add(self, op: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
+        """One more node; the name of its output. The one that ends the chain has the name of the original node."""
+        label = f"{self.node.name or self.node.output[0]}"
+        name = output or f"{self.node.output[0]}#{op.lower()}{len(self.nodes)}"
+        own = label if op in PLAIN else f"{label}.{op.lower()}{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, list(inputs), [name], own, **attributes))
+        return name
+
+    def constant(self, array: Any) -> str:
+        """A new constant."""
+        name = f"{self.node.output[0]}#constant{len(self.graph.constants)}"
+        self.graph.constants[name] = np.asarray(array)
+        return name
+
+    def real(self, index: int, axis: int | None = None) -> str:
+        """Three inputs x, scale, zero point from `index` on, as the real tensor. axis: of a scale for each place."""
+        return self.dequantize(self.at(index), self.at(index + 1), self.at(index + 2), axis)
+
+    def dequantize(self, x: str, scale: str, zero: str = "", axis: int | None = None) -> str:
+        """DequantizeLinear; along `axis` where the scale is not one number."""
+        options: dict[str, Any] = {} if axis is None or self._single(scale) else {"axis": axis}
+        return self.add("DequantizeLinear", [x, scale, *([zero] if zero else [])], **options)
+
+    def quantize(self, x: str, scale: str, zero: str) -> None:
+        """QuantizeLinear, the last node."""
+        self.add("QuantizeLinear", [x, scale, *([zero] if zero else [])], self.node.output[0])
+
+    def _single(self, name: str) -> bool:
+        array = self.graph.constants.get(name)
+        if array is None:
+            return True
+        if array.ndim > 1 and array.size > 1:
+            raise UnsupportedError(
+                f"{self.graph.source}: node {self.node.name or self.node.output[0]!r} ({self.node.op_type}): the scale "
+                f"{name!r} has shape {list(array.shape)}, expected one number or one for each place of one axis. "
+                "Export the model in QDQ form"
+            )
+        if array.size == 1 and array.ndim:
+            self.graph.constants[name] = array.reshape(())
+        return array.size == 1
+
+
+PLAIN = {"Conv", "MatMul", "Gemm", "Add", "Mul", "Sigmoid", "LeakyRelu", "Concat", "Softmax", "GlobalAveragePool",
+         "AveragePool"}  # fmt: skip
+
+
+def _conv(r: _Rewrite) -> None:
+    """QLinearConv(x, xs, xz, w, ws, wz, ys, yz[, bias]); the bias is int32 of scale xs * ws."""
+    x, w = r.real(0), r.real(3, axis=0)
+    inputs = [x, w]
+    if r.at(8):
+        inputs.append(_bias(r, 8, r.at(1), r.at(4)))
+    r.quantize(r.add("Conv", inputs, **r.attributes()), r.at(6), r.at(7))
+
+
+def _bias(r: _Rewrite, index: int, *scales: str) -> str:
+    """An int32 bias as real numbers: its scale is the product of the operands' scales."""
+    return r.add("Mul", [r.add("Cast", [r.at(index)], to=TensorProto.FLOAT), r.add("Mul", scales)])
+
+
+def _matmul(r: _Rewrite) -> None:
+    """QLinearMatMul(a, as, az, b, bs, bz, ys, yz)."""
+    r.quantize(r.add("MatMul", [r.real(0, axis=-2), r.real(3, axis=-1)]), r.at(6), r.at(7))
+
+
+def _gemm(r: _Rewrite) -> None:
+    """QGemm(a, as, az, b, bs, bz[, c][, ys, yz]); c is int32 of scale alpha as bs; without ys the output is real."""
+    options = r.attributes()
+    alpha, turned = float(options.pop("alpha", 1.0)), int(options.get("transB", 0))
+    inputs = [r.real(0), r.real(3, axis=0 if turned else 1)]
+    if r.at(6):
+        inputs.append(_bias(r, 6, r.at(1), r.at(4)) if alpha == 1.0 else _scaled_bias(r, alpha))
+    if r.at(7):
+        r.quantize(r.add("Gemm", inputs, alpha=alpha, **options), r.at(7), r.at(8))
+    else:
+        r.add("Gemm", inputs, r.node.output[0], alpha=alpha, **options)
+
+
+def _scaled_bias(r: _Rewrite, alpha: float) -> str:
+    return r.add("Mul", [_bias(r, 6, r.at(1), r.at(4)), r.constant(np.float32(alpha))])
+
+
+def _binary(op: str) -> Callable[[_Rewrite], None]:
+    """QLinearAdd and QLinearMul (a, as, az, b, bs, bz, ys, yz)."""
+    return lambda r: r.quantize(r.add(op, [r.real(0), r.real(3)]), r.at(6), r.at(7))
+
+
+def _unary(op: str) -> Callable[[_Rewrite], None]:
+    """One input: (x, xs, xz, ys, yz)."""
+
+    def rewrite(r: _Rewrite) -> None:
+        own = {k: v for k, v in r.attributes().items() if k not in ("opset", "channels_last")}
+        if r.attributes().get("channels_last", 0):
+            raise UnsupportedError(
+                f"{r.graph.source}: node {r.node.name or r.node.output[0]!r} ({r.node.op_type}) has its channels last; "
+                "export it with channels in axis 1, or the model in QDQ form"
+            )
+        r.quantize(r.add(op, [r.real(0)], **own), r.at(3), r.at(4))
+
+    return rewrite
+
+
+def _concat(r: _Rewrite) -> None:
+    """QLinearConcat(ys, yz, x0, s0, z0, x1, ...)."""
+    parts = [r.real(i) for i in range(2, len(r.node.input), 3)]
+    r.quantize(r.add("Concat", parts, **r.attributes()), r.at(0), r.at(1))
+
+
+def _integer_to_float(r: _Rewrite) -> None:
+    """MatMulIntegerToFloat(a, b, as, bs[, az][, bz][, bias])."""
+    a = r.dequantize(r.at(0), r.at(2), r.at(4), axis=-2)
+    b = r.dequantize(r.at(1), r.at(3), r.at(5), axis=-1)
+    _with_bias(r, [a, b], r.at(6))
+
+
+def _dynamic_matmul(r: _Rewrite) -> None:
+    """DynamicQuantizeMatMul(A, b, bs[, bz][, bias]): A is quantized to uint8 by its own range."""
+    names = [f"{r.node.output[0]}#a{part}" for part in ("", "scale", "zero")]
+    r.nodes.append(helper.make_node("DynamicQuantizeLinear", [r.at(0)], names, f"{r.node.name or names[0]}.quantize"))
+    a = r.add("DequantizeLinear", names)
+    _with_bias(r, [a, r.dequantize(r.at(1), r.at(2), r.at(3), axis=-1)], r.at(4))
+
+
+def _with_bias(r: _Rewrite, factors: Sequence[str], bias: str) -> None:
+    product = r.add("MatMul", factors, "" if bias else r.node.output[0])
+    if bias:
+        r.add("Add", [product, bias], r.node.output[0])
+
+
+REWRITES: dict[tuple[str, str], Callable[[_Rewrite], None]] = {
+    ("", "QLinearConv"): _conv,
+    ("", "QLinearMatMul"): _matmul,
+    (MICROSOFT, "QGemm"): _gemm,
+    (MICROSOFT, "QLinearAdd"): _binary("Add"),
+    (MICROSOFT, "QLinearMul"): _binary("Mul"),
+    (MICROSOFT, "QLinearSigmoid"): _unary("Sigmoid"),
+    (MICROSOFT, "QLinearLeakyRelu"): _unary("LeakyRelu"),
+    (MICROSOFT, "QLinearSoftmax"): _unary("Softmax"),
+    (MICROSOFT, "QLinearGlobalAveragePool"): _unary("GlobalAveragePool"),
+    (MICROSOFT, "QLinearAveragePool"): _unary("AveragePool"),
+    (MICROSOFT, "QLinearConcat"): _concat,
+    (MICROSOFT, "MatMulIntegerToFloat"): _integer_to_float,
+    (MICROSOFT, "DynamicQuantizeMatMul"): _dynamic_matmul,
+}
+
+
+def to_qdq(graph: Graph) -> None:
+    """Replace each quantized operator of the graph. UnsupportedError where one has a form that QDQ has not."""
+    nodes: list[Any] = []
+    for node in graph.nodes:
+        rewrite = REWRITES.get((domain_of(node), node.op_type))
+        if rewrite is None:
+            nodes.append(node)
+            continue
+        work = _Rewrite(graph, node)
+        rewrite(work)
+        nodes += work.nodes
+    graph.nodes = nodes

@@ -1,0 +1,91 @@
+"""Quantized models: the forms of fewer than 8 bits, brought into a form that TVM can run.
+
+ONNX says "fewer than 8 bits" in two ways: a Clip of the codes between QuantizeLinear and DequantizeLinear, and the
+types int4, uint4, int2 and uint2 of newer opsets. TVM has neither as they are: a Clip of integers is imported as two
+anonymous functions, and nothing is quantized to fewer than 8 bits. Both become a clip of 8-bit codes here.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from onnx import helper
+from tvm import relax
+
+from tesa.frontend.graph import Graph
+
+SMALL = {"int4": (-8, 7), "uint4": (0, 15), "int2": (-2, 1), "uint2": (0, 3)}
+
+
+def integer_clip(inputs: list[Any], attrs: dict[str, Any]) -> Any:
+    """Clip of a tensor of integers as relax.clip; None where a bound is no constant.
+
+    inputs: the tensor, and the bounds where they are inputs (opset 11 on); attrs: "min" and "max" before.
+    """
+    dtype = np.dtype(str(inputs[0].ty.dtype))
+    limits = np.iinfo(dtype)
+    bounds = []
+    for index, (name, default) in enumerate((("min", limits.min), ("max", limits.max)), start=1):
+        given = inputs[index] if index < len(inputs) else None
+        if given is None:
+            number = attrs.get(name, default)
+            bounds.append(int(number) if math.isfinite(number) else int(default))
+        elif hasattr(given, "value"):
+            bounds.append(int(given.value.numpy().reshape(())))
+        else:
+            return None
+    return relax.op.clip(inputs[0], *bounds)
+
+
+def widen_codes(graph: Graph) -> None:
+    """Quantize to 8 bits and clip, where a node quantizes to fewer bits than TVM can."""
+    nodes = []
+    for node in graph.nodes:
+        dtype = _small_type(graph, node)
+        if dtype is not None:
+            _widen_parameter(graph, node, dtype)
+        if node.op_type != "QuantizeLinear" or dtype is None:
+            nodes.append(node)
+            continue
+        output, codes = node.output[0], f"{node.output[0]}#codes"
+        low, high = _bounds(graph, codes, dtype)
+        clip = helper.make_node("Clip", [codes, low, high], [output], f"{node.name or output}.clip")
+        node.output[0] = codes
+        graph.layers[codes] = graph.layers[output]
+        nodes += [node, clip]
+    graph.nodes = nodes
+
+
+def _small_type(graph: Graph, node: Any) -> str | None:
+    """The small type that a node quantizes to or from, by its zero point or attribute; None for other nodes."""
+    if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+        return None
+    zero = graph.constants.get(node.input[2]) if len(node.input) > 2 else None
+    name = zero.dtype.name if zero is not None else ""
+    for attribute in node.attribute:
+        if attribute.name == "output_dtype" and zero is None and attribute.i:
+            name = helper.tensor_dtype_to_np_dtype(attribute.i).name
+    return name if name in SMALL else None
+
+
+def _widen_parameter(graph: Graph, node: Any, dtype: str) -> None:
+    """Give the node a zero point of 8 bits."""
+    wide = np.int8 if dtype.startswith("i") else np.uint8
+    old = graph.constants[node.input[2]] if len(node.input) > 2 and node.input[2] else None
+    zero = np.zeros(graph.constants[node.input[1]].shape, wide) if old is None else old.astype(wide)
+    name = f"{node.output[0]}#zero"
+    graph.constants[name] = zero
+    node.input[:] = [*node.input[:2], name]
+    kept = [a for a in node.attribute if a.name != "output_dtype"]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+
+
+def _bounds(graph: Graph, codes: str, dtype: str) -> tuple[str, str]:
+    wide = np.int8 if dtype.startswith("i") else np.uint8
+    names = (f"{codes}#low", f"{codes}#high")
+    for name, bound in zip(names, SMALL[dtype], strict=True):
+        graph.constants[name] = np.array(bound, wide)
+    return names

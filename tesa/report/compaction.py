@@ -1,0 +1,48 @@
+"""What was cut off a model, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from tesa.report.numbers import error as error_text
+from tesa.report.numbers import percent
+from tesa.report.table import table
+
+if TYPE_CHECKING:
+    from tesa.compact import Compacted
+
+
+def compaction_view(compacted: Compacted, error: float | None, path: str) -> Iterator[RenderableType]:
+    """A row for each cut, what was left whole and why, parameters and MACs, and whether the result was checked.
+
+    error: the largest relative difference of an output, None if it was not looked for. path: where it was written.
+    """
+    rows = [
+        (r.layer, r.tensor, str(r.axis), str(r.before), str(r.after), _less(r.before, r.after))
+        for r in compacted.removed
+    ]
+    if rows:
+        yield table(
+            ("layer", "axis", "before", "after", "less"), rows, title="Removed", right=("before", "after", "less")
+        )
+    else:
+        yield Text("nothing could be removed")
+    yield from (Text(f"left whole: {reason}") for reason in compacted.kept)
+    for what, before, after in (
+        ("parameters", compacted.parameters_before, compacted.parameters_after),
+        ("multiply-adds", compacted.macs_before, compacted.macs_after),
+    ):
+        yield Text(f"{what}: {before} -> {after}, {_less(before, after)} less")
+    if error is None:
+        yield Text("not checked: onnxruntime is not installed (pip install 'tesa[bench]')")
+    else:
+        yield Text(f"checked with onnxruntime on random inputs: largest relative error {error_text(error)}")
+    yield Text(f"wrote {path}")
+
+
+def _less(before: int, after: int) -> str:
+    return percent(1 - after / before if before else 0.0)

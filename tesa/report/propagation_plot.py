@@ -1,0 +1,102 @@
+"""The picture of what propagation has found: sparsity and bits by layer, before and after."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from tesa.errors import UsageError
+from tesa.report.plots import check_plot_path, new_figure, save_figure
+from tesa.report.propagation import Change, LayerChange, PropagationTable, propagation_table
+
+if TYPE_CHECKING:
+    from tesa.propagate import TesaModel
+
+_GREY = "#808080"  # readable on white and on black, which shows through: the figure has no background of its own
+_BEFORE, _AFTER, _FOLDED, _IN, _OUT = "#1f77b4", "#ff7f0e", "#bcbd22", "#2ca02c", "#d62728"
+_LABELS = 120  # with more layers than this, not every one is named
+_WIDEST = 60.0  # inches
+
+
+def plot_propagation(model: TesaModel | PropagationTable, path: str | os.PathLike[str]) -> None:
+    """Draw two panels with all weight layers from left to right, and write them to path (.png, .svg or .pdf).
+
+    Above, the share of each weight that is zero before propagation (solid bar), after it (the bar behind) and after
+    folding of constants (the next bar behind), with the share of the layer's input and output that is 0 or dead. Below,
+    the bits of weights and inputs before and after. model: a TesaModel, or its propagation_table.
+
+    Raises UsageError for a model without weights, for a path that cannot be written, and without matplotlib.
+    """
+    check_plot_path(path)
+    table = model if isinstance(model, PropagationTable) else propagation_table(model)
+    layers = [layer for layer in table.layers if layer.weight is not None]
+    if not layers:
+        raise UsageError("there is no layer to draw: the model has no convolution or matrix product with a constant")
+    figure = new_figure(min(max(8.0, 1.5 + 0.17 * len(layers)), _WIDEST), 6.5)
+    figure.patch.set_alpha(0)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    _draw_sparsity(upper, layers)
+    _draw_bits(lower, layers)
+    step = -(-len(layers) // _LABELS)
+    places = range(0, len(layers), step)
+    lower.set_xticks(places, [layers[i].layer for i in places], rotation=90, fontsize=7, parse_math=False)
+    upper.set_title(f"{table.source}: before and after propagation", fontsize=10, pad=24, color=_GREY, parse_math=False)
+    for axes in (upper, lower):
+        _neutral(axes)
+    save_figure(figure, path)
+
+
+def _draw_sparsity(axes: Any, layers: list[LayerChange]) -> None:
+    places = range(len(layers))
+    zeros = [_given(layer.zeros) for layer in layers]
+    folded = [100 * (layer.folded or 0.0) for layer in layers]
+    bars = (
+        (folded, _FOLDED, "weight, constants folded"),
+        ([100 * c.after for c in zeros], _AFTER, "weight, after"),
+        ([100 * c.before for c in zeros], _BEFORE, "weight, before"),
+    )
+    for heights, color, label in bars:  # the tallest first, so that the others stand before it
+        axes.bar(places, heights, width=0.85, color=color, label=label)
+    for changes, color, marker, label in (
+        ([_given(layer.input) for layer in layers], _IN, "<", "input, after"),
+        ([layer.output for layer in layers], _OUT, ">", "output, after"),
+    ):
+        axes.plot(
+            places, [100 * c.after for c in changes], marker, color=color, markersize=3.5, clip_on=False, label=label
+        )
+    axes.set_ylim(0, 104)
+    axes.set_ylabel("zero or dead, % of elements")
+
+
+def _draw_bits(axes: Any, layers: list[LayerChange]) -> None:
+    places = range(len(layers))
+    weights, inputs = [_given(layer.weight_bits) for layer in layers], [_given(layer.input_bits) for layer in layers]
+    axes.bar(places, [c.before for c in weights], width=0.85, color=_BEFORE, alpha=0.45, label="weight, before")
+    axes.bar(places, [c.after for c in weights], width=0.85, color=_AFTER, alpha=0.9, label="weight, after")
+    hollow = {"color": _IN, "markersize": 5, "fillstyle": "none"}
+    axes.plot(places, [c.before for c in inputs], "<", label="input, before", **hollow)
+    axes.plot(places, [c.after for c in inputs], "<", color=_IN, markersize=3.5, label="input, after")
+    axes.set_ylim(0, 4 * (max(c.before for c in (*weights, *inputs)) // 4 + 1))
+    axes.set_ylabel("bits of the widest element")
+    axes.set_xlabel("layer, in running order")
+
+
+def _given(change: Change | None) -> Change:
+    return change or Change(0, 0)
+
+
+def _neutral(axes: Any) -> None:
+    """No background, and grey for all that is written."""
+    axes.patch.set_alpha(0)
+    axes.margins(x=0.01)
+    axes.tick_params(colors=_GREY, labelsize=8)
+    axes.grid(axis="y", color=_GREY, alpha=0.3, linewidth=0.6)
+    axes.set_axisbelow(True)
+    for spine in axes.spines.values():
+        spine.set_color(_GREY)
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set_color(_GREY)
+    look = {"fontsize": 8, "ncols": 5, "columnspacing": 1.0, "frameon": False, "borderaxespad": 0.2}
+    legend = axes.legend(loc="lower left", bbox_to_anchor=(0, 1), **look)
+    for text in legend.get_texts():
+        text.set_color(_GREY)

@@ -42,6 +42,8 @@ def compile_model(
     jobs: int | None = None,
     dump_dir: str | Path | None = None,
     forms: Sequence[str] | None = None,
+    propagation: bool = True,
+    compact: bool = True,
     progress: Progress = silent,
 ) -> CompiledModel:
     """Compile an ONNX file into `output` (a shared library) and its description, the same name with .json.
@@ -49,13 +51,13 @@ def compile_model(
     target: see tesa.target.parse_target; the machine itself by default. threads: how many the kernels are made for.
     log: folder of measured records, read and added to. shapes: sizes of dynamic inputs. masks: path of an .npz, or
     arrays by weight name. measure=False chooses by estimate what the log does not know. jobs: compiler processes.
-    dump_dir: the module after each phase, as text. forms: only these kernel families compete.
+    dump_dir: the module after each phase, as text. forms: only these kernel families compete. compact=False leaves
+    channels that are dead or constant in place, propagation=False also those that could be found to be so.
 
     Raises errors of tesa.errors; nothing is written unless everything succeeded.
     """
-    from tesa.frontend import import_onnx
     from tesa.generate import Choice, Dump, generate, versions
-    from tesa.propagate import propagate
+    from tesa.prepare import prepare
     from tesa.target import parse_target
 
     path = checked_output(Path(output))
@@ -63,25 +65,17 @@ def compile_model(
         raise UsageError(f"threads must be at least 1, got {threads}")
     resolved = parse_target(target)
     dump = Dump(Path(dump_dir) if dump_dir is not None else None)
-    progress(Event("import", 0, 1, str(model) if isinstance(model, str | Path) else "model"))
-    imported = import_onnx(model, shapes=shapes, masks=masks)
-    dump.module("1-imported", imported.mod)
-    progress(Event("import", 1, 1))
-    progress(Event("propagate", 0, 1))
-    attributed = propagate(imported)
-    dump.module("2-propagated", attributed.mod)
-    progress(Event("propagate", 1, 1))
+    prepared = prepare(model, shapes=shapes, masks=masks, propagation=propagation, shrink=compact, progress=progress)
+    dump.module("1-imported", prepared.imported.mod)
+    dump.module("2-propagated", prepared.attributed.mod)
     choice = Choice(resolved, threads, log, measure, jobs, tuple(forms) if forms is not None else None)
-    generated = generate(attributed, imported, choice, dump, progress)
+    generated = generate(prepared, choice, dump, progress)
+    imported = prepared.imported
     manifest = Manifest(ports(imported.inputs), ports(imported.outputs), generated.plan, versions())
     progress(Event("write", 0, 1, str(path)))
     write(generated, manifest, path)
     progress(Event("write", 1, 1, str(path)))
-    unruled = tuple(
-        f"{layer}: {op} has no propagation rule; everything around it counts as live and unknown"
-        for layer, op in attributed.unruled.items()
-    )
-    return CompiledModel(path, generated.plan, manifest.inputs, manifest.outputs, generated.skipped + unruled)
+    return CompiledModel(path, generated.plan, manifest.inputs, manifest.outputs, generated.skipped + prepared.notes)
 
 
 def checked_output(path: Path) -> Path:

@@ -18,9 +18,9 @@ import tvm_ffi
 import tesa
 from tesa.errors import UsageError
 from tesa.files import write_text
-from tesa.frontend import ImportedModel
 from tesa.lower import Binding, Known, Lowered, WeightLayer, bind, lower, schedule_rest
 from tesa.plan import LayerPlan, Plan
+from tesa.prepare import Prepared
 from tesa.progress import Event, Progress
 from tesa.propagate import TesaModel
 from tesa.specialize.choose import ChosenKernel, LayerTask, choose
@@ -77,17 +77,20 @@ class Dump:
 
 
 def generate(
-    attributed: TesaModel,
-    imported: ImportedModel,
+    prepared: Prepared,
     choice: Choice,
     dump: Dump,
     progress: Progress,
 ) -> Generated:
-    """Generate code for a module whose tensors carry their TeSA; imported gives the names of its layers."""
+    """Generate code for a module whose tensors carry their TeSA."""
+    attributed, imported = prepared.attributed, prepared.imported
     known = {var: _known(attributed, var) for var in attributed.weights}
-    lowered = lower(attributed.mod, imported.names, choice.threads, known)
+    lowered = lower(attributed.effective_module(), imported.names, choice.threads, known)
     dump.module("3-lowered", lowered.mod)
-    tasks = [LayerTask(layer.name, layer.problem, layer.weight, _facts(attributed, layer)) for layer in lowered.layers]
+    tasks = [
+        LayerTask(layer.name, layer.problem, layer.weight, prepared.facts.get(layer.name, ()))
+        for layer in lowered.layers
+    ]
     kernels = choose(
         tasks,
         choice.target,
@@ -105,7 +108,7 @@ def generate(
     }
     mod = schedule_rest(bind(lowered.mod, bindings), target, choice.target.isa, choice.threads)
     dump.module("4-scheduled", mod)
-    plan = Plan(choice.target.name, choice.threads, _layers(mod, lowered, kernels, tasks, attributed))
+    plan = Plan(choice.target.name, choice.threads, _layers(mod, lowered, kernels, tasks, prepared))
     executable = tvm.compile(mod, target=target)
     objects = dict.fromkeys(path for kernel in kernels for path in kernel.objects)
     progress(Event("build", 1, 1))
@@ -122,6 +125,10 @@ def _skipped(attributed: TesaModel, lowered: Lowered) -> tuple[str, ...]:
         why = f"the activation it meets has {len(attributed.tesa[facts.input].shape)} axis, kernels need two"
         if facts.weight.dtype != np.float32:
             why = f"its weight is {facts.weight.dtype.name}, kernels are made for float32"
+        elif facts.op.endswith("_transpose"):
+            why = "transposed convolutions have no sparse kernels yet"
+        elif facts.op in ("relax.nn.conv1d", "relax.nn.conv3d"):
+            why = "convolutions of one and of three axes have no sparse kernels yet"
         elif facts.op == "relax.matmul" and facts.weight.ndim != 2:
             why = f"its weight has {facts.weight.ndim} axes, kernels are made for two"
         rows.append(f"{facts.layer}: left dense ({facts.sparsity:.0%} zeros stay in it): {why}")
@@ -136,22 +143,17 @@ def _known(attributed: TesaModel, var: str) -> Known:
     return Known(*folded)
 
 
-def _facts(attributed: TesaModel, layer: WeightLayer) -> tuple[str, ...]:
-    facts = attributed.weights.get(layer.source)
-    return facts.facts if facts is not None else ()
-
-
 def _layers(
     mod: Any,
     lowered: Lowered,
     kernels: Sequence[ChosenKernel],
     tasks: Sequence[LayerTask],
-    attributed: TesaModel,
+    prepared: Prepared,
 ) -> tuple[LayerPlan, ...]:
     """A row for every call that the compiled function makes, in running order."""
     waiting: dict[str, list[LayerPlan]] = {}
     for layer, kernel, task in zip(lowered.layers, kernels, tasks, strict=True):
-        waiting.setdefault(kernel.symbol, []).append(_weight_layer(layer, kernel, task, attributed))
+        waiting.setdefault(kernel.symbol, []).append(_weight_layer(layer, kernel, task, prepared))
     rows: list[LayerPlan] = []
     for block in mod["main"].body.blocks:
         for binding in block.bindings:
@@ -163,8 +165,9 @@ def _layers(
     return tuple(rows)
 
 
-def _weight_layer(layer: WeightLayer, kernel: ChosenKernel, task: LayerTask, attributed: TesaModel) -> LayerPlan:
-    problem = layer.problem
+def _weight_layer(layer: WeightLayer, kernel: ChosenKernel, task: LayerTask, prepared: Prepared) -> LayerPlan:
+    problem, attributed = layer.problem, prepared.attributed
+    tensor = attributed.imported.tensors.get(layer.result, "")
     dead = attributed.tesa[layer.result].dead
     any_dead = dead.any(axis=tuple(axis for axis in range(dead.ndim) if axis != layer.axis))
     return LayerPlan(
@@ -176,10 +179,11 @@ def _weight_layer(layer: WeightLayer, kernel: ChosenKernel, task: LayerTask, att
         epilogue=_epilogue(layer),
         parts=(kernel.part,),
         facts=task.facts,
-        tensor=attributed.imported.tensors.get(layer.result, ""),
+        tensor=tensor,
         symbol=kernel.symbol,
         layout=layer.layout,
         dead=tuple(int(i) for i in np.flatnonzero(np.broadcast_to(any_dead, problem.m))),
+        kept=prepared.kept.get(tensor, ()),
     )
 
 

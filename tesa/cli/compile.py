@@ -17,6 +17,8 @@ def _arguments(parser: ArgumentParser) -> None:
     add_threads(parser, default=1)
     parser.add_argument("--log", metavar="DIR", help="folder of measured times: read first, then added to")
     parser.add_argument("--no-measure", action="store_true", help="choose by estimate what the log does not know")
+    parser.add_argument("--no-compact", action="store_true", help="leave dead and constant channels in place")
+    parser.add_argument("--no-propagation", action="store_true", help="use the zeros of the weights as they stand only")
     parser.add_argument("--jobs", type=positive, metavar="N", help="processes that compile kernels (default: all CPUs)")
     parser.add_argument("--dump-dir", metavar="DIR", help="write the module after each phase there, as text")
     add_model_inputs(parser)
@@ -41,6 +43,8 @@ def _run(args: Namespace) -> Outcome:
             measure=not args.no_measure,
             jobs=args.jobs,
             dump_dir=args.dump_dir,
+            propagation=not args.no_propagation,
+            compact=not args.no_compact,
             progress=progress,
         )
     return Outcome({"bytes": compiled.path.stat().st_size, **plain(compiled)}, lambda: compiled_view(compiled))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from tesa.compact.analysis import Analysis, Contraction
+from tesa.compact.analysis import Analysis, Contraction, Term
 from tesa.compact.facts import Facts
 from tesa.compact.fold import correctable, taps, varies
 from tesa.compact.index import PIN, Bools, Ids
 
 WORTH_A_MAP = 8
-"""A constant that differs between positions costs an addition and a read for each element of the output. It is worth
+"""A constant that has no place in a bias costs an addition and a read for each element of the output. It is worth
 that if it takes the place of at least as many multiplications."""
 
 REASONS = {
@@ -39,18 +40,23 @@ def decide(a: Analysis, facts: Facts) -> Decision:
     for tensor, parts in a.structures.items():
         for part in parts if a.constant(tensor) is None else ():
             choice.refuse(part.ids[~facts.spare(tensor, part.axes)], NEEDED)
-    phases = (
-        lambda: _groups(choice, a),
-        lambda: _sums(choice, a, facts, UNFOLDABLE),
-        lambda: _members(choice, a),
-        lambda: _sums(choice, a, facts, COSTLY),
-        lambda: _last(choice, a),
-    )
-    at = 0
-    while at < len(phases):  # what must be comes before what is a matter of choice
+    phases: dict[int, Callable[[], None]] = {
+        NEEDED: lambda: _groups(choice, a),
+        UNFOLDABLE: lambda: _sums(choice, a, facts, UNFOLDABLE),
+        COSTLY: lambda: _sums(choice, a, facts, COSTLY),
+        UNEQUAL: lambda: _members(choice, a),
+        LAST: lambda: _last(choice, a),
+    }
+    first = choice.reason.copy()
+    todo = list(phases)
+    while todo:  # what must be comes before what is a matter of choice
         choice.changed = False
-        phases[at]()
-        at = 0 if choice.changed else at + 1
+        phase = todo.pop(0)
+        phases[phase]()
+        if choice.changed:
+            todo = list(phases)
+        if choice.changed and phase == COSTLY:  # choices that were made before this was known are made again
+            choice.reason = np.where(choice.reason == COSTLY, COSTLY, first)
     return Decision(~choice.goes(np.arange(a.index.size)), choice.reason[choice.classes])
 
 
@@ -107,8 +113,15 @@ def _sums(choice: _Choice, a: Analysis, facts: Facts, reason: int) -> None:
             for position, axes in term.axes.items():
                 if heavy.any() and a.constant(node.input[position]) is None:
                     heavy &= facts.constant(node.input[position], axes)
-            if heavy.any() and _refused(a, facts, contraction, int(heavy.sum()), reason):
+            if heavy.any() and _refused(a, facts, contraction, _saved(term, heavy), reason):
                 choice.refuse(term.ids[heavy], reason)
+
+
+def _saved(term: Term, heavy: Bools) -> int:
+    """How many of the indices enter one sum: those of one group."""
+    if term.owners is not None:
+        return int(np.unique(term.owners[heavy], return_counts=True)[1].max())
+    return int(heavy.sum(axis=-1).max())
 
 
 def _refused(a: Analysis, facts: Facts, contraction: Contraction, count: int, reason: int) -> bool:

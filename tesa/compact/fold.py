@@ -71,10 +71,8 @@ def correction(
             return None
         if p not in positions:
             pair.append(content(p).astype(np.float64))
-    if contraction.kind in ("Conv", "ConvTranspose"):
-        found = _conv(a, node, *pair)
-    else:
-        found = _product(node, *pair)
+    windowed = contraction.kind in ("Conv", "ConvTranspose")
+    found = _conv(a, node, *pair) if windowed else _product(node, *pair)
     return found if found.any() else None
 
 

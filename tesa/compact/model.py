@@ -14,7 +14,7 @@ from tesa.compact.cut import Cutter, Use
 from tesa.compact.decide import REASONS, Decision, decide
 from tesa.compact.facts import Facts, by_tensor
 from tesa.compact.index import Bools
-from tesa.compact.measure import infer_shapes, macs, parameters
+from tesa.compact.measure import infer_types, macs, parameters
 from tesa.compact.write import write
 from tesa.errors import UsageError
 from tesa.frontend import import_onnx
@@ -103,16 +103,14 @@ def _once(model: TesaModel) -> tuple[Compacted, bool]:
     graph = model.imported.graph
     if graph is None:
         raise UsageError("compact needs a model that was imported with tesa.import_onnx; this module came another way")
-    shapes = {
-        **{name: facts.shape for name, facts in by_tensor(model).items()},
-        **infer_shapes(graph, graph.nodes, graph.constants),
-    }
+    inferred, dtypes = infer_types(graph)
+    shapes = {**{name: facts.shape for name, facts in by_tensor(model).items()}, **inferred}
     analysis = Analysis(graph, shapes)
     users = graph.users()
     unread = [name for node in graph.nodes for name in node.output if name and name not in users]
     facts = Facts(model, shapes, unread)
     decision = decide(analysis, facts)
-    cutter = Cutter(analysis, facts, decision.keep, dead_elements(model))
+    cutter = Cutter(analysis, facts, decision.keep, dead_elements(model), dtypes)
     cutter.run()
     after = write(graph, cutter.nodes, cutter.constants, cutter.sources, cutter.quantization, shapes)
     new_shapes = {name: tuple(cutter.shape(name)) for name in shapes}

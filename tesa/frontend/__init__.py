@@ -1,6 +1,6 @@
 """A model file becomes a Relax module: `import_onnx`, `load_masks`, and `converter` for operators of your own."""
 
-from tesa.frontend.custom import converter, converter_scope, converters
+from tesa.frontend.custom import converter, converter_scope, custom_operators
 from tesa.frontend.masks import load_masks
 from tesa.frontend.model import ImportedModel, Port, WeightUse
 from tesa.frontend.onnx import import_onnx
@@ -11,7 +11,7 @@ __all__ = [
     "WeightUse",
     "converter",
     "converter_scope",
-    "converters",
+    "custom_operators",
     "import_onnx",
     "load_masks",
 ]

@@ -30,7 +30,7 @@ def converter(name: str, *, replace: bool = False) -> Callable[[Converter], Conv
     ...         (x,) = inputs
     ...         shifted = bb.normalize(relax.op.subtract(x, relax.const(attrs.get("shift", 1.0), "float32")))
     ...         return relax.op.multiply(x, bb.normalize(relax.op.sigmoid(shifted)))
-    ...     converters()
+    ...     custom_operators()
     ('com.example::Swoosh',)
     """
     domain, _, operator = name.partition("::")
@@ -51,7 +51,7 @@ def find_converter(name: str) -> Converter | None:
     return _CONVERTERS.get(name)
 
 
-def converters() -> tuple[str, ...]:
+def custom_operators() -> tuple[str, ...]:
     """The operators that a converter is registered for."""
     return tuple(sorted(_CONVERTERS))
 

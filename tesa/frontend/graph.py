@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,9 +67,11 @@ def load_graph(model: str | Path | Any, shapes: Mapping[str, Sequence[int]] | No
     if proto.functions:
         proto = onnx.inliner.inline_local_functions(proto)
     constants = _constants(proto.graph, source)
-    inputs = [value for value in proto.graph.input if value.name not in constants]
+    # copies: the caller's model stays as it is, and a part of a message would keep all of it in memory
+    nodes, outputs = _copies(proto.graph.node), _copies(proto.graph.output)
+    inputs = _copies(value for value in proto.graph.input if value.name not in constants)
     opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
-    graph = Graph(list(proto.graph.node), constants, inputs, list(proto.graph.output), opset, source)
+    graph = Graph(nodes, constants, inputs, outputs, opset, source)
     graph.domains = {o.domain: o.version for o in proto.opset_import if o.domain not in ("", "ai.onnx")}
     graph.sources = {name: Source(name) for name in constants}
     _fix_shapes(graph, shapes or {})
@@ -79,6 +81,14 @@ def load_graph(model: str | Path | Any, shapes: Mapping[str, Sequence[int]] | No
     _sort(graph)
     check_finite(graph)
     return graph
+
+
+def _copies(messages: Iterable[Any]) -> list[Any]:
+    copies = []
+    for message in messages:
+        copies.append(type(message)())
+        copies[-1].CopyFrom(message)
+    return copies
 
 
 def _constants(graph: Any, source: str) -> dict[str, Array]:

@@ -40,11 +40,16 @@ class _Rewrite:
         return {a.name: helper.get_attribute_value(a) for a in self.node.attribute}
 
     def add(self, op: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
-        """One more node; the name of its output. The one that ends the chain has the name of the original node."""
-        label = f"{self.node.name or self.node.output[0]}"
+        """One more node, called after its operator; the name of its output."""
         name = output or f"{self.node.output[0]}#{op.lower()}{len(self.nodes)}"
-        own = label if op in PLAIN else f"{label}.{op.lower()}{len(self.nodes)}"
+        own = f"{self.node.name or self.node.output[0]}.{op.lower()}{len(self.nodes)}"
         self.nodes.append(helper.make_node(op, list(inputs), [name], own, **attributes))
+        return name
+
+    def core(self, op: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
+        """The operator itself: it keeps the name of the node."""
+        name = self.add(op, inputs, output, **attributes)
+        self.nodes[-1].name = self.node.name
         return name
 
     def constant(self, array: Any) -> str:
@@ -81,17 +86,13 @@ class _Rewrite:
         return array.size == 1
 
 
-PLAIN = {"Conv", "MatMul", "Gemm", "Add", "Mul", "Sigmoid", "LeakyRelu", "Concat", "Softmax", "GlobalAveragePool",
-         "AveragePool"}  # fmt: skip
-
-
 def _conv(r: _Rewrite) -> None:
     """QLinearConv(x, xs, xz, w, ws, wz, ys, yz[, bias]); the bias is int32 of scale xs * ws."""
     x, w = r.real(0), r.real(3, axis=0)
     inputs = [x, w]
     if r.at(8):
         inputs.append(_bias(r, 8, r.at(1), r.at(4)))
-    r.quantize(r.add("Conv", inputs, **r.attributes()), r.at(6), r.at(7))
+    r.quantize(r.core("Conv", inputs, **r.attributes()), r.at(6), r.at(7))
 
 
 def _bias(r: _Rewrite, index: int, *scales: str) -> str:
@@ -101,7 +102,7 @@ def _bias(r: _Rewrite, index: int, *scales: str) -> str:
 
 def _matmul(r: _Rewrite) -> None:
     """QLinearMatMul(a, as, az, b, bs, bz, ys, yz)."""
-    r.quantize(r.add("MatMul", [r.real(0, axis=-2), r.real(3, axis=-1)]), r.at(6), r.at(7))
+    r.quantize(r.core("MatMul", [r.real(0, axis=-2), r.real(3, axis=-1)]), r.at(6), r.at(7))
 
 
 def _gemm(r: _Rewrite) -> None:
@@ -112,9 +113,9 @@ def _gemm(r: _Rewrite) -> None:
     if r.at(6):
         inputs.append(_bias(r, 6, r.at(1), r.at(4)) if alpha == 1.0 else _scaled_bias(r, alpha))
     if r.at(7):
-        r.quantize(r.add("Gemm", inputs, alpha=alpha, **options), r.at(7), r.at(8))
+        r.quantize(r.core("Gemm", inputs, alpha=alpha, **options), r.at(7), r.at(8))
     else:
-        r.add("Gemm", inputs, r.node.output[0], alpha=alpha, **options)
+        r.core("Gemm", inputs, r.node.output[0], alpha=alpha, **options)
 
 
 def _scaled_bias(r: _Rewrite, alpha: float) -> str:
@@ -123,7 +124,7 @@ def _scaled_bias(r: _Rewrite, alpha: float) -> str:
 
 def _binary(op: str) -> Callable[[_Rewrite], None]:
     """QLinearAdd and QLinearMul (a, as, az, b, bs, bz, ys, yz)."""
-    return lambda r: r.quantize(r.add(op, [r.real(0), r.real(3)]), r.at(6), r.at(7))
+    return lambda r: r.quantize(r.core(op, [r.real(0), r.real(3)]), r.at(6), r.at(7))
 
 
 def _unary(op: str) -> Callable[[_Rewrite], None]:
@@ -136,7 +137,7 @@ def _unary(op: str) -> Callable[[_Rewrite], None]:
                 f"{r.graph.source}: node {r.node.name or r.node.output[0]!r} ({r.node.op_type}) has its channels last; "
                 "export it with channels in axis 1, or the model in QDQ form"
             )
-        r.quantize(r.add(op, [r.real(0)], **own), r.at(3), r.at(4))
+        r.quantize(r.core(op, [r.real(0)], **own), r.at(3), r.at(4))
 
     return rewrite
 
@@ -144,7 +145,7 @@ def _unary(op: str) -> Callable[[_Rewrite], None]:
 def _concat(r: _Rewrite) -> None:
     """QLinearConcat(ys, yz, x0, s0, z0, x1, ...)."""
     parts = [r.real(i) for i in range(2, len(r.node.input), 3)]
-    r.quantize(r.add("Concat", parts, **r.attributes()), r.at(0), r.at(1))
+    r.quantize(r.core("Concat", parts, **r.attributes()), r.at(0), r.at(1))
 
 
 def _integer_to_float(r: _Rewrite) -> None:
@@ -163,7 +164,7 @@ def _dynamic_matmul(r: _Rewrite) -> None:
 
 
 def _with_bias(r: _Rewrite, factors: Sequence[str], bias: str) -> None:
-    product = r.add("MatMul", factors, "" if bias else r.node.output[0])
+    product = r.core("MatMul", factors, "" if bias else r.node.output[0])
     if bias:
         r.add("Add", [product, bias], r.node.output[0])
 

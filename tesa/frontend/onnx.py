@@ -24,7 +24,10 @@ from tesa.frontend.model import ImportedModel, Port, WeightUse
 from tesa.frontend.qdq import widen_codes
 from tesa.frontend.rename import name_bindings
 
-WEIGHT_CALLS = ("relax.nn.conv2d", "relax.nn.conv1d", "relax.nn.conv2d_transpose", "relax.matmul")
+WEIGHT_CALLS = (
+    "relax.matmul",
+    *(f"relax.nn.conv{n}d{kind}" for n in (1, 2, 3) for kind in ("", "_transpose")),
+)
 
 
 def import_onnx(
@@ -46,10 +49,6 @@ def import_onnx(
     >>> import_onnx(str(files("tesa.models") / "digits.onnx")).inputs
     (Port(name='image', shape=(1, 1, 64, 64), dtype='float32'),)
     """
-    if not isinstance(model, str | Path):
-        copy = type(model)()
-        copy.CopyFrom(model)
-        model = copy
     graph = load_graph(model, shapes)
     to_qdq(graph)
     rewrite.name_layers(graph)

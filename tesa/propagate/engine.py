@@ -33,7 +33,7 @@ from tesa.propagate.executor import CannotRunError
 from tesa.propagate.network import Network
 from tesa.propagate.precision import narrow
 from tesa.propagate.registry import Rule
-from tesa.propagate.select import Choice, select
+from tesa.propagate.select import Choice, select_all
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,11 @@ def solve(net: Network, given: Mapping[str, TeSA] | None = None, *, seed: int | 
     return _Engine(net, given or {}, seed).run()
 
 
+def start(net: Network, given: Mapping[str, TeSA] | None = None) -> Fixpoint:
+    """The facts before anything is propagated: what constants and `given` say."""
+    return Fixpoint(_Engine(net, given or {}, None).tesa, {}, 0)
+
+
 class _Engine:
     def __init__(self, net: Network, given: Mapping[str, TeSA], seed: int | None) -> None:
         self.net = net
@@ -72,7 +77,7 @@ class _Engine:
         for i, node in enumerate(net.nodes):
             for name in node.inputs:
                 self.consumers.setdefault(name, set()).add(i)
-        self.choices = [select(node) for node in net.nodes]
+        self.choices = select_all(net.nodes)
         self.rules: list[Rule | None] = [choice.rule for choice in self.choices]
         self.tesa = self._initial(given)
         self.needs: dict[tuple[int, int], Bools] = {}

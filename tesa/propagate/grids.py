@@ -50,6 +50,18 @@ def claimed(t: TeSA) -> bool:
     return t.quantization is not None and bool((t.bits < FULL_BITS).any())
 
 
+def undeduced(facts: TeSA) -> TeSA:
+    """Without bits that were deduced: what is so for the sake of a reader is no fact about values to lean on.
+
+    They all come again, and the same ones if it was an earlier run that deduced them.
+    """
+    kinds = {origin.kind for origin in facts.origins if origin.fact == "bits"}
+    if kinds != {"rule"}:
+        return facts
+    origins = frozenset(origin for origin in facts.origins if origin.fact != "bits")
+    return replace(facts, bits=unknown(facts.shape).bits, quantization=None, origins=origins)
+
+
 def moved_grid(t: TeSA, shape: Shape, move: Move) -> TeSA:
     """Forward: bits and grid of a tensor whose elements `move` takes to an output of the given shape.
 

@@ -11,8 +11,9 @@ import numpy as np
 from tesa.attribute import Origin, TeSA, Values, from_mask, from_quantization
 from tesa.frontend.model import ImportedModel
 from tesa.propagate.effective import effective_constants, with_constants
-from tesa.propagate.engine import Fixpoint, solve
+from tesa.propagate.engine import Fixpoint, solve, start
 from tesa.propagate.fold import Fold, fold, fold_by_channel
+from tesa.propagate.given import checked
 from tesa.propagate.network import Network, Node, build_network
 from tesa.propagate.registry import Operator
 from tesa.propagate.rules.conv import PLAIN, TRANSPOSED
@@ -118,11 +119,18 @@ def propagate(
     >>> propagate(import_onnx(str(files("tesa.models") / "digits.onnx"))).weights["block2_pointwise"]
     WeightFacts(block2.pointwise: relax.nn.conv2d 128x64x1x1, 90.0% -> 90.0% sparse)
     """
-    net = build_network(imported.mod["main"], imported.names)
-    known = _from_file(imported, net)
-    for name, facts in (given or {}).items():
-        known[name] = facts
-    found = solve(net, known, seed=seed)
+    net = build_network(imported.mod["main"], imported.names, imported.mod)
+    known = {**_from_file(imported, net), **checked(net, given or {})}
+    return _model(imported, net, solve(net, known, seed=seed))
+
+
+def as_given(imported: ImportedModel) -> TesaModel:
+    """The model with what the file and the user's masks say, and nothing found out: the opposite of `propagate`."""
+    net = build_network(imported.mod["main"], imported.names, imported.mod)
+    return _model(imported, net, start(net, _from_file(imported, net)))
+
+
+def _model(imported: ImportedModel, net: Network, found: Fixpoint) -> TesaModel:
     tesa = {**found.tesa, **{alias: found.tesa[name] for alias, name in net.aliases.items()}}
     weights = {f.var: f for f in (_weight_facts(node, net, found) for node in net.nodes) if f is not None}
     mod = _attach(imported.mod, tesa)
@@ -162,9 +170,11 @@ def _weight_facts(node: Node, net: Network, found: Fixpoint) -> WeightFacts | No
     argument = constant[0]
     tensor, source = node.inputs[argument], node.inputs[1 - argument]
     weight, facts = net.constants[tensor], found.tesa[tensor]
-    keep = facts.live & ~facts.zero
-    effective = np.where(keep, weight, weight.dtype.type(0))
-    given, now = (float(1 - np.count_nonzero(w) / max(w.size, 1)) for w in (weight, effective))
+    gone = (facts.dead | facts.zero) & (weight != 0)
+    effective = np.where(gone, weight.dtype.type(0), weight) if gone.any() else weight  # large, and mostly the same
+    zeros = weight.size - np.count_nonzero(weight)
+    given, now = (zeros + more for more in (0, np.count_nonzero(gone)))
+    given, now = (float(count / max(weight.size, 1)) for count in (given, now))
     return WeightFacts(
         node.operator.layer, node.operator.op, node.var, argument, source, tensor, weight, effective, given, now,
         _sentences(found, tensor, source, node.outputs[0], given, now),

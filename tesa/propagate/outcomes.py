@@ -5,45 +5,52 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tesa.attribute import Bools, TeSA, Values
 from tesa.propagate.registry import Operator
 from tesa.propagate.rules.common import facts
-from tesa.propagate.samples import is_float
 
 CLOSE = 16  # units in the last place that count as the same float
+EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23}
 
 
 class Invariant:
     """Which elements of the outputs have been the same in all runs so far."""
 
     def __init__(self) -> None:
-        self.first: tuple[Values, ...] = ()
-        self.same: list[Bools] = []
-        self.exact: list[Bools] = []
+        self._first: tuple[Values, ...] = ()
+        self._same: list[NDArray[np.intp]] = []  # for each output, the places left
+        self._exact: list[Bools] = []
 
     @property
     def empty(self) -> bool:
-        return not any(mask.any() for mask in self.same)
+        """True if nothing has stayed the same."""
+        return not any(places.size for places in self._same)
 
     def see(self, outputs: tuple[Values, ...]) -> None:
         """Compare one more run with the first."""
-        if not self.first:
-            self.first = outputs
-            self.same = [~_nan(y) for y in outputs]
-            self.exact = [np.ones(y.shape, bool) for y in outputs]
-        for i, (a, b) in enumerate(zip(self.first, outputs, strict=True)):
-            equal = wide(a) == wide(b)
-            self.exact[i] = self.exact[i] & equal
-            self.same[i] = self.same[i] & (equal | _close(a, b))
+        if not self._first:
+            self._first = outputs
+            self._same = [np.flatnonzero(~_nan(y)) for y in outputs]
+            self._exact = [np.ones(y.shape, bool) for y in outputs]
+            return
+        for i, (first, now) in enumerate(zip(self._first, outputs, strict=True)):
+            places = self._same[i]
+            a, b = wide(first.reshape(-1)[places]), wide(now.reshape(-1)[places])
+            equal = a == b
+            self._exact[i].reshape(-1)[places[~equal]] = False
+            self._same[i] = places[equal | _close(a, b, first.dtype.name)]
 
     def facts(self, op: Operator, whole: bool) -> tuple[TeSA, ...]:
         """What is known. whole: of a tensor only if all of it is one constant."""
         result = []
-        for shape, y, same, exact in zip(op.outputs, self.first, self.same, self.exact, strict=True):
+        for shape, first, places, exact in zip(op.outputs, self._first, self._same, self._exact, strict=True):
+            y, same = wide(first), np.zeros(first.shape, bool)
+            same.reshape(-1)[places] = True
             if whole and not (same.all() and exact.all() and bool((y == y.flat[0]).all())):
                 same = np.zeros_like(same)
-            value = wide(y) if exact[same].all() else np.where(exact, wide(y), _rounded(wide(y)))
+            value = y if exact[same].all() else np.where(exact, y, _rounded(y))
             result.append(facts(shape, same, np.where(same, value, np.zeros((), value.dtype))))
         return tuple(result)
 
@@ -58,14 +65,13 @@ def _nan(y: Values) -> Bools:
     return np.isnan(real) if real.dtype.kind == "f" else np.zeros(y.shape, bool)
 
 
-def _close(a: Values, b: Values) -> Bools:
-    if not is_float(a.dtype.name):
+def _close(a: Values, b: Values, dtype: str) -> Bools:
+    """Equal up to rounding, and finite; short floats must be equal."""
+    if dtype not in EPSILON:
         return np.zeros(a.shape, bool)
-    epsilon = {"float64": 2.0**-52, "float32": 2.0**-23}.get(a.dtype.name, 0.0)
-    x, y = wide(a), wide(b)
     with np.errstate(all="ignore"):
-        near = np.abs(x - y) <= CLOSE * epsilon * np.maximum(np.abs(x), np.abs(y))
-        return np.asarray(np.isfinite(x) & np.isfinite(y) & near)
+        near = np.abs(a - b) <= CLOSE * EPSILON[dtype] * np.maximum(np.abs(a), np.abs(b))
+        return np.asarray(np.isfinite(a) & np.isfinite(b) & near)
 
 
 def _rounded(y: Values) -> Values:

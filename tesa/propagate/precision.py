@@ -45,6 +45,7 @@ from tesa.propagate.grids import (
     narrowed,
     need,
     same_grid,
+    undeduced,
     with_grid,
 )
 from tesa.propagate.intervals import Range
@@ -63,23 +64,11 @@ def narrow(net: Network, rules: Sequence[Rule | None], tesa: Mapping[str, TeSA])
     """The facts with the fewest bits that the law of bits allows. rules: of each node; tesa: all other facts, final."""
     types = dtypes(net)
     whole = {name for name, dtype in types.items() if dtype.startswith(("int", "uint"))}
-    sure = {name: _undeduced(facts) for name, facts in tesa.items()}
+    sure = {name: undeduced(facts) for name, facts in tesa.items()}
     again = {name for name, facts in tesa.items() if claimed(facts) and not claimed(sure[name])}
     found, _ = ranges(net, sure)
     forward = _Forward(net, sure, whole, found, again).run(rules)
     return _Backward(net, forward, whole, found).run(rules)
-
-
-def _undeduced(facts: TeSA) -> TeSA:
-    """Without bits that were deduced: what is so for the sake of a reader is no fact about values to lean on.
-
-    They all come again, and the same ones if it was an earlier run that deduced them.
-    """
-    kinds = {origin.kind for origin in facts.origins if origin.fact == "bits"}
-    if kinds != {"rule"}:
-        return facts
-    origins = frozenset(origin for origin in facts.origins if origin.fact != "bits")
-    return replace(facts, bits=unknown(facts.shape).bits, quantization=None, origins=origins)
 
 
 class _Forward:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from tvm import relax
 
-from tesa.attribute import TeSA
+from tesa.attribute import FULL_BITS, TeSA
+from tesa.propagate.grids import undeduced
 from tesa.propagate.intervals import INTERVALS, Range, type_range
 from tesa.propagate.network import Network, Node
 
@@ -82,8 +83,9 @@ def _given(net: Network, name: str, facts: TeSA, dtype: str) -> Range:
             return type_range(dtype)
         return float(content.min()), float(content.max())
     low, high = type_range(dtype)
+    facts = undeduced(facts)
     q = facts.quantization
-    if q is None or (facts.bits >= 32).any():
+    if q is None or (facts.bits >= FULL_BITS).any():
         return low, high
     ends = [q.points(q.codes(bound, facts.bits), dtype.startswith(("int", "uint"))) for bound in (-math.inf, math.inf)]
     return max(low, float(np.min(ends))), min(high, float(np.max(ends)))

@@ -32,16 +32,18 @@ class Pair:
     focus: float = 0.0
 
 
-def pairs(numbers: Iterable[float]) -> tuple[Pair, ...]:
-    """The pairs of one trial. numbers: those the operator deals with."""
-    plain = (
-        Pair("unit", "eight"),
-        Pair("positive", "bold"),
-        Pair("bold", "unit"),
-        Pair("ties", "ties"),
-        Pair("", ""),
-    )
-    return plain + tuple(Pair("focus", "focus", n) for n in focus(numbers))
+PLAIN = (Pair("unit", "eight"), Pair("positive", "bold"), Pair("bold", "unit"), Pair("ties", "ties"), Pair("", ""))
+
+
+def pairs(numbers: Iterable[float], turn: int = 0, each: bool = True) -> tuple[Pair, ...]:
+    """The pairs of trial number `turn`. numbers: those the operator deals with.
+
+    each: of the numbers, every one in every trial; else, for operators that take long, they take turns.
+    """
+    centres = focus(numbers)
+    if not each:
+        centres = centres[turn % len(centres) :][:1] if centres else ()
+    return PLAIN + tuple(Pair("focus", "focus", n) for n in centres)
 
 
 def focus(numbers: Iterable[float]) -> tuple[float, ...]:

@@ -41,10 +41,11 @@ from tesa.propagate.search import Search, TooMuchWork
 from tesa.propagate.subject import TRIALS, Subject
 
 
-def scrambling(node: Node) -> Rule:
+def scrambling(node: Node, sharing: int = 1) -> Rule:
     """A rule for one node that has none. CannotRunError, with the reason, if it cannot be run.
 
-    Both directions may be asked again and again; results are kept for the life of the process.
+    sharing: how many nodes share the budget of work. Both directions may be asked again and again; results are kept for
+    the life of the process.
 
     >>> from tvm.relax import BlockBuilder, TensorType, Var, op
     >>> from tesa.attribute import from_mask
@@ -56,7 +57,7 @@ def scrambling(node: Node) -> Rule:
     >>> print(scrambling(node).forward(node.operator, (from_mask(np.array([[0, 0, 1]])),))[0])
     66.7% known to be 0
     """
-    subject = Subject(node)
+    subject = Subject(node, sharing)
     found = _Scrambler(subject)
     summary = f"no rule; scrambled with {TRIALS} trials"
     return Rule((node.operator.op,), summary + subject.limits(), found.forward, found.backward)
@@ -72,7 +73,7 @@ class _Scrambler:
 
     def forward(self, op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
         """What never changes."""
-        key = (self.subject.program, *_digest(inputs))
+        key = (self.subject.program, self.subject.allowed, *_digest(inputs))
         if key not in _FORWARD:
             _FORWARD[key] = self._forward(op, inputs)
         return _FORWARD[key]
@@ -80,7 +81,13 @@ class _Scrambler:
     def backward(self, op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...]) -> tuple[Bools, ...]:
         """What moves a live output."""
         constants = tuple(c is not None for c in op.constants)
-        key = (self.subject.program, constants, *_digest(inputs), *(_bytes(t.live) for t in outputs))
+        key = (
+            self.subject.program,
+            self.subject.allowed,
+            constants,
+            *_digest(inputs),
+            *(_bytes(t.live) for t in outputs),
+        )
         if key not in _BACKWARD:
             _BACKWARD[key] = self._backward(op, inputs, outputs)
         return _BACKWARD[key]
@@ -94,8 +101,8 @@ class _Scrambler:
         if all(mask.all() for mask in state.fixed):
             invariant.see(s.program(s.sample(state, (0,), Pair("unit", "unit"), probe=False)))
             return invariant.facts(op, wholes is not None)
-        for trial in range(TRIALS):
-            for i, pair in enumerate(s.pairs(state)):
+        for trial, pairs in enumerate(s.pairs(state)):
+            for i, pair in enumerate(pairs):
                 for probe in (False, True):
                     invariant.see(s.program(s.sample(state, (2, trial, i), pair, probe)))
                     if invariant.empty:
@@ -121,12 +128,15 @@ class _Scrambler:
         nothing = [np.zeros(t.shape, bool) for t in inputs]
         given = [c & k for c, k in zip(constant, known, strict=True)]
         found_out = [k & ~c for c, k in zip(constant, known, strict=True)]
-        dead = nothing
+        dead, rounds = nothing, 0
         for number, (stays, wanted) in enumerate(((nothing, given), (given, found_out), (known, [~k for k in known]))):
             candidates = [w & (i not in self.subject.frozen) for i, w in enumerate(wanted)]
             if any(c.any() for c in candidates):
                 found = search.dead(self.subject.state(inputs, stays), candidates, 10 * number + 3)
                 dead = [d | f for d, f in zip(dead, found, strict=True)]
+                rounds += any(bool(f.any()) for f in found)
+        if rounds < 2 and search.exact:
+            return dead  # they were tested together
         stays = [k & ~d for k, d in zip(known, dead, strict=True)]
         return search.confirmed(self.subject.state(inputs, stays), dead)
 

@@ -28,6 +28,7 @@ class Search:
         self.actual = actual
         self.live = list(live)
         self.left = subject.allowed
+        self.exact = True
 
     def dead(self, state: State, candidates: Sequence[Bools], salt: int) -> list[Bools]:
         """Which of the candidates move nothing, while what `state` fixes stays and the rest is random."""
@@ -42,6 +43,7 @@ class Search:
         for i, plan in enumerate(plans([int(c.sum()) for c in candidates], s.types, s.allowed)):
             left = [c & ~d for c, d in zip(candidates, dead, strict=True)]
             groups = plan.groups(left)
+            self.exact = self.exact and plan.exact
             if groups.count:
                 moved = self._movers(state, groups, self.live, salt + i)
                 still = groups.spread(~moved)
@@ -62,10 +64,11 @@ class Search:
         Once in a trial the old numbers are those that are known, be they infinite.
         """
         moved = np.zeros(groups.count, bool)
-        pairs = self.subject.pairs(state)
+        choices = self.subject.pairs(state)
         quiet = trial = 0
         while quiet < TRIALS and not moved.all():
             before = moved.sum()
+            pairs = choices[trial % TRIALS]
             for i, pair in enumerate((*pairs, pairs[0])):
                 stays = self.actual if i == len(pairs) else state
                 old = self.subject.sample(stays, (salt, trial, i), pair, probe=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tesa.propagate.executor import CannotRunError
@@ -19,20 +20,34 @@ class Choice:
     note: str = ""
 
 
-def select(node: Node) -> Choice:
-    """The rule of a node. What has no elements, or a shape that is known at run time only, never has one."""
+def select(node: Node, sharing: int = 1) -> Choice:
+    """The rule of a node. What has no elements, or a shape that is known at run time only, never has one.
+
+    sharing: how many nodes there are that share the time for scrambling.
+    """
+    return _simple(node) or _scrambled(node, sharing)
+
+
+def select_all(nodes: Sequence[Node]) -> list[Choice]:
+    """`select` for the nodes of a network: the more of them must be scrambled, the less time there is for each."""
+    found = [_simple(node) for node in nodes]
+    sharing = sum(choice is None for choice in found)
+    return [choice or _scrambled(node, sharing) for node, choice in zip(nodes, found, strict=True)]
+
+
+def _simple(node: Node) -> Choice | None:
+    """The choice that takes no running of the operator."""
     if node.dynamic:
         return Choice(None, "left as it is: a shape of it is known at run time only")
     if any(0 in shape for shape in (*node.operator.inputs, *node.operator.outputs)):
         return Choice(None, "left as it is: a tensor of it has no elements")
-    own = find(node.operator.op)
-    if own is not None:
-        return Choice(own)
+    rule = find(node.operator.op) or elementwise_rule(node)
+    return None if rule is None else Choice(rule)
+
+
+def _scrambled(node: Node, sharing: int) -> Choice:
     try:
-        rule = elementwise_rule(node)
-        if rule is not None:
-            return Choice(rule)
-        rule = scrambling(node)
+        rule = scrambling(node, sharing)
     except CannotRunError as error:
         return Choice(None, f"no rule; could not be run: {error}")
     return Choice(rule, rule.summary)

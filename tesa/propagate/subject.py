@@ -14,11 +14,12 @@ from tesa.propagate.executor import CannotRunError, Program, Signature, compile_
 from tesa.propagate.groups import plans
 from tesa.propagate.network import Node
 from tesa.propagate.outcomes import differ
-from tesa.propagate.samples import Pair, draw, is_float, known_numbers, pairs, supported
+from tesa.propagate.samples import PLAIN, Pair, draw, is_float, known_numbers, pairs, supported
 
 TRIALS = 32
-WORK = 3e9  # stores that scrambling one operator may cost, in one direction
+WORK = 4e9  # stores that scrambling all operators of a network may cost, in one direction
 CALL = 2e4  # the cost of calling a program, in stores
+EACH = 20000  # with fewer runs than this, the numbers that an operator deals with take turns
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,11 @@ class State:
 class Subject:
     """A node that can be scrambled. CannotRunError, with the reason, for one that cannot.
 
-    allowed: how many runs may be spent in one direction. frozen: positions of inputs that are never changed.
+    sharing: how many nodes share the budget. allowed: how many runs may be spent in one direction. frozen: positions of
+    inputs that are never changed.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, sharing: int = 1) -> None:
         self.types: Signature = signature_of(node)
         self._check(node)
         self.constants = node.operator.constants
@@ -48,15 +50,15 @@ class Subject:
         self._numbers = [*(reading.numbers if reading is not None else ()), *_plain_numbers(static)]
         sizes = sum(int(np.prod(s)) for s in (*node.operator.inputs, *node.operator.outputs))
         cost = CALL + max(sizes, reading.steps if reading is not None else 8 * sizes)
-        self.allowed = int(WORK / cost)
-        if self.allowed < 2 * TRIALS * len(pairs(())):
+        self.allowed = int(WORK / max(sharing, 1) / cost)
+        if self.allowed < 2 * TRIALS * len(PLAIN):
             raise CannotRunError(f"too large to be run often enough, with {cost:.0e} steps a run")
         self._check_repeatable()
 
     @property
     def forward_only(self) -> bool:
         """True where the budget does not reach for the backward direction."""
-        return self.allowed < 8 * TRIALS * len(pairs(()))
+        return self.allowed < 16 * TRIALS * len(PLAIN)
 
     def limits(self) -> str:
         """What the size of the operator forbids to tell apart, as the end of a sentence; "" if nothing."""
@@ -89,10 +91,11 @@ class Subject:
             fixed.append(np.full(mask.shape, stays))
         return State(tuple(fixed), state.values)
 
-    def pairs(self, state: State) -> tuple[Pair, ...]:
-        """The pairs of distributions of one trial."""
+    def pairs(self, state: State) -> tuple[tuple[Pair, ...], ...]:
+        """The pairs of distributions of each of the trials."""
         known = [v[m] for m, v in zip(state.fixed, state.values, strict=True) if m.any()]
-        return pairs([*self._numbers, *known_numbers(known)])
+        numbers = [*self._numbers, *known_numbers(known)]
+        return tuple(pairs(numbers, turn, self.allowed > EACH) for turn in range(TRIALS))
 
     def sample(self, state: State, salt: tuple[int, ...], pair: Pair, probe: bool) -> list[Values]:
         """Inputs that are random but for what stays. salt: names the draw; the same salt draws the same."""

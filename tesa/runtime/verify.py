@@ -78,8 +78,8 @@ def verify(
     """Run the model and onnxruntime on the same inputs (random ones by default) and compare what comes out.
 
     per_layer also compares every weight layer with the tensor of the source model that it computes, without the
-    channels that were removed and those that no output depends on: compiling is free to change these. masks: those that the model was compiled
-    with. Raises UsageError where the reference is another model.
+    channels that were removed and those that no output depends on: compiling is free to change these. masks: those
+    that the model was compiled with. Raises UsageError where the reference is another model.
     """
     arrays = dict(feeds) if feeds is not None else random_feeds(model.inputs, seed)
     reference = read_reference(ref_onnx, model, masks)

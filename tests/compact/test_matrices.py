@@ -145,13 +145,26 @@ def test_a_gemm_as_pytorch_writes_it() -> None:
     assert not np.allclose(made["d"], constants["d"])
 
 
-def test_two_constants_of_a_product_of_activations_stay() -> None:
-    """q and k are both constant in feature 0: what they add to the scores has no bias to go into."""
-    nodes, constants = attention(1, 4)
+@pytest.mark.parametrize("count", [7, 10])
+def test_two_constants_of_a_product_of_activations(count: int) -> None:
+    """q and k are both constant in some features: they add a constant to the scores, if that is worth an addition."""
+    nodes, constants = attention(2, 12)
     for name in "qk":
-        constants[f"{name}.weight"] = without(constants[f"{name}.weight"], 0, axis=1)
+        gone = [*range(count), *range(12, 12 + count)]
+        constants[f"{name}.weight"] = without(constants[f"{name}.weight"], *gone, axis=1)
     found = shrink(model(nodes, [TOKENS], ["y"], constants))
-    assert shapes(found)["q.weight"] == (8, 4)
+    assert shapes(found)["q.weight"] == ((8, 24) if count == 7 else (8, 4))
+    assert any("costs more" in line for line in found.kept) == (count == 7)
+
+
+def test_a_sum_of_constants_stays() -> None:
+    """ReduceSum may lose zeros, nothing else."""
+    nodes = [*linear("x", "a", "t"), node("ReduceSum", ["t", "axes"], "s"), node("Add", ["s", "x"], "y")]
+    constants = {**layer("a", 8, 6), "axes": np.array([2])}
+    constants["a.weight"] = without(constants["a.weight"], 0, 1, axis=1)
+    constants["a.bias"] = without(constants["a.bias"], 0)
+    found = shrink(model(nodes, [TOKENS], ["y"], constants))
+    assert shapes(found)["a.weight"] == (8, 5)
     assert any("cannot be folded" in line for line in found.kept)
 
 

@@ -46,7 +46,6 @@ class Op:
     domain: str = ""
     outputs: int = 1
     order: tuple[str, ...] = ()
-    step: float = 1e-4
 
     def model(self) -> onnx.ModelProto:
         names = list(self.order) or [*self.inputs, *self.constants]
@@ -146,7 +145,8 @@ OPS: dict[str, Op] = {
     ),
     "quantized sum": Op(
         "QLinearAdd", {"a": u8(2, 4), "b": u8(2, 4)}, {**QX, "bs": F(0.02), "bz": np.uint8(3), **QY},
-        ("dequantize", "dequantize", "add", "quantize"), domain=MS, order=("a", "xs", "xz", "b", "bs", "bz", "ys", "yz"),
+        ("dequantize", "dequantize", "add", "quantize"), domain=MS,
+        order=("a", "xs", "xz", "b", "bs", "bz", "ys", "yz"),
     ),
     "quantized sigmoid": Op(
         "QLinearSigmoid", {"x": u8(1, 4)}, {**QX, "ys": F(0.004), "yz": np.uint8(0)},
@@ -184,7 +184,8 @@ OPS: dict[str, Op] = {
     "group norm": Op("GroupNormalization", {"x": X}, {"s": floats(4), "b": floats(4)}, ("nn.group_norm", "multiply",
                      "add"), {"num_groups": 2}, opset=21),
     "group norm by group": Op(
-        "GroupNormalization", {"x": X}, {"s": floats(2), "b": floats(2)}, ("nn.group_norm",), {"num_groups": 2}, opset=18
+        "GroupNormalization", {"x": X}, {"s": floats(2), "b": floats(2)}, ("nn.group_norm",), {"num_groups": 2},
+        opset=18,
     ),
     "instance norm": Op("InstanceNormalization", {"x": X}, {"s": floats(4), "b": floats(4)}),
     "layer norm with its mean": Op(
@@ -194,7 +195,8 @@ OPS: dict[str, Op] = {
     "rms norm": Op("RMSNormalization", {"x": floats(1, 3, 8)}, {"s": floats(8)}, ("nn.rms_norm",), {"axis": -1},
                    opset=23),
     "layer norm of a sum": Op(
-        "SkipLayerNormalization", {"x": floats(1, 3, 8), "s": floats(1, 3, 8, seed=1)}, {"g": floats(8), "b": floats(8)},
+        "SkipLayerNormalization", {"x": floats(1, 3, 8), "s": floats(1, 3, 8, seed=1)},
+        {"g": floats(8), "b": floats(8)},
         ("add", "nn.layer_norm"), domain=MS,
     ),
     "simplified layer norm": Op("SimplifiedLayerNormalization", {"x": floats(1, 3, 8)}, {"g": floats(8)},
@@ -231,8 +233,8 @@ OPS: dict[str, Op] = {
 @pytest.mark.parametrize("name", OPS)
 def test_numbers_of_onnxruntime(name: str) -> None:
     op = OPS[name]
-    codes = op.model().graph.output[0].type.tensor_type.elem_type in (2, 3)
-    imported = compare(op.model(), op.inputs, 1.0 if codes else op.step)
+    codes = op.becomes[-1:] == ("quantize",)  # a float sum that lies between two codes may round to either
+    imported = compare(op.model(), op.inputs, 1.0 if codes else 1e-4)
     if op.becomes:
         assert tuple(operators(imported)) == op.becomes
 

@@ -172,6 +172,7 @@ def indexed(net: Network) -> bool:
     return any(part in node.operator.op for node in net.nodes for part in INDEXING)
 
 
+@cache
 def judge(name: str, kind: str) -> str:
     """ "ok", or what is wrong: "import: ...", "run: ..." (TVM cannot), "numbers: ...", "propagate: ...", "law: ..."."""
     seed = zlib.crc32(f"{name}:{kind}".encode())
@@ -198,6 +199,8 @@ def judge(name: str, kind: str) -> str:
         values = run(net, feeds, evaluate)
     except Exception as error:  # so may its compiler
         return f"run: {type(error).__name__}: {str(error).strip()[-200:]}"
+    if kind != "plain" and judge(name, "plain").startswith("numbers"):
+        return "numbers: of the plain test are wrong already, so TVM is no judge"
     wrong = _numbers(name, [values[o] for o in net.outputs], tolerance(net)) if kind == "plain" else ""
     return wrong or _judge_facts(imported, net, feeds, evaluate, seed)
 

@@ -12,7 +12,7 @@ from tesa.frontend import import_onnx
 from tesa.propagate import TesaModel, propagate
 from tesa.propagate.layer_bits import layer_bits
 
-from ..frontend.onnx_models import floats
+from ..frontend.onnx_models import floats, node
 from .interpreter import run
 from .qdq_models import check_law_of_bits, solved
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvm.relax import op as R
 
-from .single import Case, agrees_with_tvm, check, check_bits, floats
+from tesa.attribute import from_constant, from_mask, unknown
+from tesa.propagate.registry import Operator, find
+
+from .single import Case, agrees_with_tvm, check, check_bits, floats, rule_of
 
 X = floats(2, 3, 4)
 
@@ -108,3 +112,44 @@ def test_the_rule(name: str, seed: int) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_bits_move_with_the_elements(name: str) -> None:
     assert sum(check_bits(CASES[name], seed) for seed in range(12)) > 12
+
+
+def test_a_slice_whose_bounds_are_constant_tensors() -> None:
+    bounds = (np.array([0, 3]), np.array([2, 0]), np.array([1, -2]))
+    sizes = ((3, 4), (2,), (2,), (2,))
+    slices = Operator("relax.dynamic_strided_slice", "cut", sizes, ((2, 2),), (None, *bounds), ("float32",))
+    rule = find(slices.op) or pytest.fail("dynamic_strided_slice has a rule")
+    facts = (from_mask(np.array([[1, 0, 1, 1]] * 3)), *(from_constant(b) for b in bounds))
+    found = rule.forward(slices, facts)
+    assert np.broadcast_to(found[0].zero, (2, 2)).tolist() == [[False, True], [False, True]]
+    need = rule.backward(slices, facts, found)[0]
+    assert np.broadcast_to(need, (3, 4)).astype(int).tolist() == [[0, 1, 0, 1], [0, 1, 0, 1], [0, 0, 0, 0]]
+    unclear = replace(slices, constants=(None, None, None, None))
+    assert not rule.forward(unclear, facts)[0].known.any()
+    assert rule.backward(unclear, facts, found)[0].all()
+
+
+def test_integers_stay_exact() -> None:
+    large = np.array([2**60 + 1, 3], np.int64)
+    for case in (
+        Case(lambda x, y: R.concat([x, y], 0), (large, large), lambda x, y: x),
+        Case(lambda x, y: R.stack([x, y], 0), (large, large), lambda x, y: x),
+    ):
+        node, _ = case.node()
+        (found,) = rule_of(node).forward(node.operator, (from_constant(large), unknown((2,))))
+        assert found.value.reshape(-1)[0] == 2**60 + 1
+
+
+def test_facts_stay_short() -> None:
+    facts = from_mask(np.array([1, 0, 1, 0, 1, 1, 1, 1], bool).reshape(1, 8, 1, 1))
+    wide = replace(unknown((2, 8, 6, 6)), known=facts.known)
+    for make, shape in (
+        (lambda x: R.reshape(x, (2, 8, 36)), (1, 8, 1)),
+        (lambda x: R.permute_dims(x, [0, 2, 3, 1]), (1, 1, 1, 8)),
+        (lambda x: R.strided_slice(x, [2], [1], [4]), (1, 8, 1, 1)),
+        (lambda x: R.tile(x, (1, 1, 2, 2)), (1, 8, 1, 1)),
+        (lambda x: R.flip(x, 3), (1, 8, 1, 1)),
+        (lambda x: R.reshape(x, (2, 2, 4, 6, 6)), (1, 2, 4, 1, 1)),
+    ):
+        node, _ = Case(make, (floats(2, 8, 6, 6),), lambda x: x).node()
+        assert rule_of(node).forward(node.operator, (wide,))[0].known.shape == shape

@@ -251,6 +251,7 @@ def test_large_operators_are_told_apart_by_slices_and_say_so() -> None:
     for mask in need:
         assert mask[0].all(axis=(1, 2)).tolist() == [True, False] * 3
     assert scrambling(call(R.nn.relu, ((2, 2), F))).summary == "no rule; scrambled with 32 trials"
+    assert scrambling(node, sharing=30).summary == "no rule; scrambled with 32 trials, forward only: too large"
     with pytest.raises(CannotRunError, match="too large"):
         scrambling(call(R.matmul, ((1024, 1024), F), ((1024, 1024), F)))
 

@@ -8,7 +8,9 @@ Nothing is compiled as long as nothing is known. Further inputs may be constants
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -197,11 +199,25 @@ def _has_zero(t: TeSA) -> bool:
 def covered() -> Mapping[str, Rule]:
     """The operators of Relax that the rule is for, found by trying it on all of them."""
     found = {}
-    for name in sorted(tvm.ir.Op.list_op_names()):
-        rule = _rule_of(name) if name.startswith("relax.") else None
-        if rule is not None:
-            found[name] = rule
+    with _mute():
+        for name in sorted(tvm.ir.Op.list_op_names()):
+            rule = _rule_of(name) if name.startswith("relax.") else None
+            if rule is not None:
+                found[name] = rule
     return found
+
+
+@contextmanager
+def _mute() -> Iterator[None]:
+    """TVM notes on stderr, past Python, that a type does not suit an operator; here that is no news."""
+    kept, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(sink, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(sink)
 
 
 def _rule_of(name: str) -> Rule | None:

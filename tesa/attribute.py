@@ -225,7 +225,9 @@ def merge(a: TeSA, b: TeSA, *, tolerance: float = 1e-5) -> TeSA:
         raise ValueError(f"cannot merge the TeSA of shapes {a.shape} and {b.shape}")
     _check_agree(a, b, tolerance)
     known = a.known | b.known
-    value = np.where(a.known, a.value, b.value) if b.known.any() else a.value
+    value = a.value
+    if b.known.any():  # what knows nothing has zeros of float64, which would make whole numbers inexact
+        value = np.where(a.known, a.value, b.value) if a.known.any() else b.value
     bits, quantization = lower_precision(a.bits, a.quantization, b.bits, b.quantization)
     return TeSA(a.shape, known, value, a.live & b.live, bits, quantization, a.origins | b.origins)
 

@@ -179,7 +179,7 @@ def _weight_layer(layer: WeightLayer, kernel: ChosenKernel, task: LayerTask, pre
         epilogue=_epilogue(layer),
         parts=(kernel.part,),
         facts=task.facts,
-        tensor=tensor,
+        tensor=tensor if tensor in prepared.tensors else "",
         symbol=kernel.symbol,
         layout=layer.layout,
         dead=tuple(int(i) for i in np.flatnonzero(np.broadcast_to(any_dead, problem.m))),

@@ -19,13 +19,14 @@ Kept = tuple[tuple[int, ...], ...]
 class Prepared:
     """imported, attributed: what is lowered. facts: by layer, what propagation found in the model as it was given.
 
-    kept: of each ONNX tensor that is smaller now, what is left of it. notes: what was left as it is, each with its
-    reason.
+    tensors: of the source model. kept: of each of these that is smaller now, what is left of it. notes: what was left
+    as it is, each with its reason.
     """
 
     imported: ImportedModel
     attributed: TesaModel
     facts: Mapping[str, tuple[str, ...]]
+    tensors: frozenset[str]
     kept: Mapping[str, Kept]
     notes: tuple[str, ...]
 
@@ -50,7 +51,7 @@ def prepare(
     progress(Event("propagate", 0, 1))
     attributed = propagate(imported) if propagation else as_given(imported)
     facts = {layer.layer: layer.facts for layer in attributed.weights.values()}
-    notes = _notes(attributed)
+    notes, tensors = _notes(attributed), frozenset(imported.tensors.values())
     kept: Mapping[str, Kept] = {}
     if propagation and shrink:
         smaller = compact(attributed)
@@ -61,13 +62,14 @@ def prepare(
             imported, kept = import_onnx(smaller.proto), smaller.left
             attributed = propagate(imported)
     progress(Event("propagate", 1, 1))
-    return Prepared(imported, attributed, facts, kept, notes)
+    return Prepared(imported, attributed, facts, tensors, kept, notes)
 
 
 def _notes(model: TesaModel) -> tuple[str, ...]:
     unruled = (
-        f"{layer}: {op} has no propagation rule; everything around it counts as live and unknown"
+        f"{layer}: {op}: {model.notes.get(layer, 'no rule')}; everything around it counts as live and unknown"
         for layer, op in model.unruled.items()
     )
+    scrambled = (f"{layer}: {op}: {model.notes.get(layer, 'scrambled')}" for layer, op in model.scrambled.items())
     dropped = (f"{layer}: no output of the model depends on it; left out" for layer in model.imported.dropped)
-    return (*unruled, *dropped)
+    return (*unruled, *scrambled, *dropped)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -38,6 +39,9 @@ MIXES = (
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "Einsum")
 
 
+Left = tuple[tuple[int, ...], ...]
+
+
 @dataclass(frozen=True)
 class Removal:
     """`before - after` of the indices along an axis of a tensor of the file, the weight of a layer, are gone."""
@@ -57,6 +61,8 @@ class Compacted:
     """proto: the smaller model. removed: from which weights. kept: sentences about what could go but had to stay.
 
     parameters: elements of all constants; macs: multiply-accumulates of the convolutions and matrix products of a run.
+    left: of each activation that is smaller, for each axis the indices that are left, () for all of them. Missing is a
+    tensor of which more went than whole slices.
     """
 
     proto: onnx.ModelProto = field(repr=False)
@@ -66,6 +72,7 @@ class Compacted:
     parameters_after: int
     macs_before: int
     macs_after: int
+    left: Mapping[str, Left] = field(default_factory=dict, repr=False)
 
     def __str__(self) -> str:
         return (
@@ -123,8 +130,18 @@ def _once(model: TesaModel) -> tuple[Compacted, bool]:
         parameters(cutter.constants),
         macs(graph.nodes, shapes, graph.constants),
         macs(cutter.nodes, new_shapes, cutter.constants),
+        {name: rows for name in analysis.structures for rows in [_left(analysis, decision, name)] if any(rows)},
     )
-    return result, any(_frees(analysis, facts, decision, node) for node in graph.nodes)
+    unties = any(_unties(analysis, new_shapes, node) for node in graph.nodes)
+    return result, unties or any(_frees(analysis, facts, decision, node) for node in graph.nodes)
+
+
+def _unties(a: Analysis, shapes: Mapping[str, tuple[int, ...]], node: Any) -> bool:
+    """True if an axis that a reshape merges or splits has one index left: then the axis beside it is free."""
+    if node.op_type not in ("Reshape", "Flatten"):
+        return False
+    tensors = [name for name in (node.input[0], node.output[0]) if name in shapes and name in a.shapes]
+    return any(m > 1 and n == 1 for name in tensors for m, n in zip(a.shapes[name], shapes[name], strict=True))
 
 
 def _frees(a: Analysis, facts: Facts, decision: Decision, node: Any) -> bool:
@@ -135,6 +152,26 @@ def _frees(a: Analysis, facts: Facts, decision: Decision, node: Any) -> bool:
     tensors = [name for name in node.output if name in a.structures]
     parts = [(name, part) for name in tensors for part in a.of(name)]
     return any((facts.constant(n, p.axes) & ~decision.keep[p.ids]).any() for n, p in parts)
+
+
+def _left(a: Analysis, decision: Decision, tensor: str) -> Left:
+    """The indices left on each axis of a tensor."""
+    rows: list[tuple[int, ...]] = [()] * len(a.shape(tensor))
+    for part in a.of(tensor):
+        keep = decision.keep[part.ids]
+        if len(part.axes) == 1 and not keep.all():
+            rows[part.axes[0]] = tuple(int(i) for i in np.flatnonzero(keep))
+    return tuple(rows)
+
+
+def _chained(first: Mapping[str, Left], second: Mapping[str, Left]) -> dict[str, Left]:
+    """Two removals one after the other, as one."""
+    rows = dict(first)
+    for name, after in second.items():
+        before = first.get(name, ((),) * len(after))
+        pairs = zip(before, after, strict=True)
+        rows[name] = tuple(tuple(b[i] for i in a) if a and b else a or b for b, a in pairs)
+    return rows
 
 
 def _joined(first: Compacted, second: Compacted) -> Compacted:
@@ -148,6 +185,7 @@ def _joined(first: Compacted, second: Compacted) -> Compacted:
         removed=tuple(rows.values()),
         parameters_before=first.parameters_before,
         macs_before=first.macs_before,
+        left=_chained(first.left, second.left),
     )
 
 
@@ -169,6 +207,21 @@ def dead_elements(model: TesaModel) -> dict[Use, Bools]:
             array = graph.constants[node.input[use.argument]]
             if zero.shape == array.shape and (zero & (array != 0)).any():
                 found[i, use.argument] = zero
+    return found | _dead_factors(model, nodes)
+
+
+def _dead_factors(model: TesaModel, nodes: Mapping[str, int]) -> dict[Use, Bools]:
+    """Of einsums, which are no layers: what is dead elsewhere may lean on their dead weights as well."""
+    graph = model.imported.graph
+    assert graph is not None
+    found: dict[Use, Bools] = {}
+    for key, content in model.effective_constants().items():
+        var, _, argument = key.partition("#")
+        i, position = nodes.get(model.imported.names.get(var, ""), -1), int(argument or 0)
+        if i >= 0 and graph.nodes[i].op_type == "Einsum":
+            array = graph.constants.get(graph.nodes[i].input[position])
+            if array is not None and array.shape == content.shape:
+                found[i, position] = content == 0
     return found
 
 

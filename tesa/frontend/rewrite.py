@@ -22,10 +22,10 @@ from tesa.frontend.names import layer_names
 WEIGHT_OPS = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
 CARRIERS = {"Identity", "Transpose", "DequantizeLinear", "QuantizeLinear", "Cast", "Reshape"}
 FOLDABLE = {
-    "Abs", "Add", "And", "Cast", "Ceil", "Concat", "ConstantOfShape", "Div", "Equal", "Exp", "Expand", "Flatten",
-    "Floor", "Gather", "Greater", "Less", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Range",
-    "Reciprocal", "ReduceProd", "ReduceSum", "Reshape", "Slice", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Tril",
-    "Trilu", "Unsqueeze", "Where",
+    "Abs", "Add", "And", "Cast", "Ceil", "Clip", "Concat", "ConstantOfShape", "Div", "Equal", "Exp", "Expand",
+    "Flatten", "Floor", "Gather", "Greater", "Less", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow",
+    "QuantizeLinear", "Range", "Reciprocal", "ReduceProd", "ReduceSum", "Reshape", "Slice", "Sqrt", "Squeeze", "Sub",
+    "Tile", "Transpose", "Tril", "Trilu", "Unsqueeze", "Where",
 }  # fmt: skip
 FOLD_LIMIT = 1 << 26  # elements; what is larger stays an operator
 SMALL = 1024  # elements of a constant whose content shape inference may want
@@ -100,7 +100,7 @@ def _fold(graph: Graph, node: Any, shapes: dict[str, tuple[int, ...]]) -> bool:
 
 def _carry_source(graph: Graph, node: Any) -> None:
     source = graph.sources.get(node.input[0]) if node.input else None
-    if source is None or node.op_type not in ("Transpose", "DequantizeLinear", "Cast"):
+    if source is None or node.op_type not in ("Transpose", "DequantizeLinear", "QuantizeLinear", "Clip", "Cast"):
         return
     axes = source.axes
     rank = graph.constants[node.output[0]].ndim

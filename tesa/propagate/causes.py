@@ -17,7 +17,8 @@ import numpy as np
 from tesa.attribute import FULL_BITS, Bools, TeSA
 from tesa.propagate.model import TesaModel
 from tesa.propagate.network import Node
-from tesa.propagate.registry import Operator, Rule, find
+from tesa.propagate.registry import Operator, Rule
+from tesa.propagate.select import select
 
 Key = tuple[str, str]
 """A fact: the tensor, and "value", "live" or "bits"."""
@@ -121,7 +122,7 @@ class Causes:
     def _rule(self, node: Node) -> Rule | None:
         """The rule of an operator's own; scrambling is too slow to be asked again and again."""
         layer = node.operator.layer
-        return None if layer in self.model.unruled or layer in self.model.scrambled else find(node.operator.op)
+        return None if layer in self.model.unruled or layer in self.model.scrambled else select(node).rule
 
     def _around(self, node: Node) -> tuple[tuple[TeSA, ...], tuple[TeSA, ...]]:
         inputs, outputs = (tuple(self.model.tesa[n] for n in names) for names in (node.inputs, node.outputs))

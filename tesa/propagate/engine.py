@@ -27,9 +27,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from tesa.attribute import Bools, Origin, TeSA, compact, from_constant, from_weight, merge, unknown
+from tesa.attribute import Bools, Origin, TeSA, compact, from_constant, from_weight, unknown
 from tesa.propagate import rules as _rules  # noqa: F401  (importing it registers the rules)
 from tesa.propagate.executor import CannotRunError
+from tesa.propagate.given import merge_named
 from tesa.propagate.network import Network
 from tesa.propagate.precision import narrow
 from tesa.propagate.registry import Rule
@@ -91,7 +92,7 @@ class _Engine:
                 if name in self.net.constants:
                     tesa[name] = self._constant(name, rule is not None and position in rule.weights)
         for name, facts in given.items():
-            tesa[name] = merge(tesa[name], facts)
+            tesa[name] = merge_named(self.net, name, tesa[name], facts)
         return tesa
 
     def _constant(self, name: str, weight: bool) -> TeSA:
@@ -161,7 +162,7 @@ class _Engine:
         node = self.net.nodes[i]
         for name, found in zip(node.outputs, self._ask_forward(i), strict=True):
             old = self.tesa[name]
-            new = merge(old, found)
+            new = merge_named(self.net, name, old, found, self._origin(i))
             if new != old:
                 self.tesa[name] = new.growth(old, self._origin(i))
                 for consumer in self.consumers.get(name, ()):

@@ -13,7 +13,7 @@ from tesa.frontend.model import ImportedModel
 from tesa.propagate.effective import effective_constants, with_constants
 from tesa.propagate.engine import Fixpoint, solve, start
 from tesa.propagate.fold import Fold, fold, fold_by_channel
-from tesa.propagate.given import checked
+from tesa.propagate.given import checked, merge_named
 from tesa.propagate.network import Network, Node, build_network
 from tesa.propagate.registry import Operator
 from tesa.propagate.rules.conv import PLAIN, TRANSPOSED
@@ -120,7 +120,9 @@ def propagate(
     WeightFacts(block2.pointwise: relax.nn.conv2d 128x64x1x1, 90.0% -> 90.0% sparse)
     """
     net = build_network(imported.mod["main"], imported.names, imported.mod)
-    known = {**_from_file(imported, net), **checked(net, given or {})}
+    known = _from_file(imported, net)
+    for name, facts in checked(net, given or {}).items():
+        known[name] = merge_named(net, name, known[name], facts) if name in known else facts
     return _model(imported, net, solve(net, known, seed=seed))
 
 

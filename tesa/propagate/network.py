@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import tvm
@@ -142,9 +142,19 @@ def _call(net: Network, var: Any, call: Any, parts: Mapping[Any, tuple[str, ...]
         _attributes(call.attrs),
         tuple(static),
     )
+    if operator.op == "relax.matmul" and _rows_sum_to_one(net, names[0]):
+        operator = replace(operator, attrs={**operator.attrs, "rows_sum_to_one": True})
     dynamic = any(name in net.dynamic for name in (*names, *outputs))
     net.nodes.append(Node(operator, var.name, tuple(names), outputs, call, net.functions, dynamic))
     return outputs
+
+
+def _rows_sum_to_one(net: Network, name: str) -> bool:
+    """True for the output of a softmax along its last axis; the rule of matmul says what follows."""
+    maker = next((node.operator for node in reversed(net.nodes) if name in node.outputs), None)
+    if maker is None or maker.op != "relax.nn.softmax":
+        return False
+    return int(maker.attrs.get("axis", -1)) in (-1, len(maker.outputs[0]) - 1)
 
 
 def operator_name(call: Any, functions: Any = None) -> str:

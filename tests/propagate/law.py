@@ -86,10 +86,11 @@ def on_grid(facts: TeSA, value: Any) -> Any:
     if not (facts.bits < 32).any():
         return value
     assert facts.quantization is not None, f"{facts!r}: fewer than 32 bits of which grid?"
-    result = facts.rounded(value)
-    assert np.unique(np.where(facts.bits < 32, result, 0)).size <= max(2.0 ** facts.bits[facts.bits < 32].max(), 1) * (
-        max(facts.quantization.scale.size, facts.quantization.zero_point.size, 1)
-    ) + 1, f"{facts!r}: more numbers than bits"  # fmt: skip
+    grid, result = facts.quantization, facts.rounded(value)
+    steps = np.round(result / np.where(grid.scale == 0, 1, grid.scale), 3)  # numbers on the grid keep their last digits
+    numbers = np.unique(np.where(facts.bits < 32, steps, 0)).size
+    most = 2.0 ** facts.bits[facts.bits < 32].max() * max(grid.scale.size, grid.zero_point.size, 1) + 1
+    assert numbers <= most, f"{facts!r}: {numbers} numbers are more than its bits can tell apart"
     return result
 
 

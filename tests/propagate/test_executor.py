@@ -142,3 +142,13 @@ def test_a_network_that_cannot_be_run_names_the_operator() -> None:
     net = network(lambda b, x: b.emit(R.call_dps_packed("tesa.test.absent", x, x.ty)), ((2,), F))
     with pytest.raises(CannotRunError, match=r"call_dps_packed.tesa.test.absent\): no function"):
         run_network(net, {"x0": np.zeros(2, F)})
+
+
+def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    """TVM warns of pow(x, 3), of indices out of bounds, and of types that do not suit an operator."""
+    take = call(lambda x, i: R.take(x, i, 0), ((3,), F), ((5,), "int64"))
+    for node in (call(R.nn.gelu_tanh, ((2, 5), F)), take):
+        compile_node(node)
+    with pytest.raises(CannotRunError):
+        compile_node(call(R.logical_not, ((2, 5), F)))
+    assert capfd.readouterr() == ("", "")

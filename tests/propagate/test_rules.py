@@ -187,8 +187,8 @@ def test_quantized_activations_carry_their_bits() -> None:
     nodes = [node("QuantizeLinear", ["x", "s", "z"], "q"), node("DequantizeLinear", ["q", "s", "z"], "d"),
              node("Relu", ["d"], "r"), node("Reshape", ["r", "shape"], "f"), node("Tanh", ["f"], "y")]  # fmt: skip
     found = solved(nodes, [2, 3], {**parameters, "shape": np.array([6])})
-    for name in ("q", "d", "r", "f"):
-        assert found.tesa[name].bits.max() == 8, name
+    for name, bits in (("q", 7), ("d", 7), ("r", 7), ("f", 7)):  # behind the relu no code is below 0
+        assert found.tesa[name].bits.max() == bits, name
         assert found.tesa[name].quantization is not None
     assert found.tesa["y"].bits.max() == 32
 
@@ -200,20 +200,9 @@ def test_bits_of_a_quantized_weight_come_with_its_mask() -> None:
         model(nodes, [port("x", [1, 2])], ["y"], constants), masks={"w": np.array([[1, 1, 0], [1, 0, 1]])}
     )
     facts = propagate(imported).tesa["y#1"]
-    assert facts.bits.max() == 8
+    assert facts.bits.max() == 3  # its codes are 1 to 6
     assert facts.sparsity == pytest.approx(2 / 6)
     assert {"user", "qdq"} <= {origin.kind for origin in facts.origins}
-
-
-def test_an_operator_without_a_rule_is_listed_and_stops_the_facts() -> None:
-    weight = floats(3, 4)
-    weight[:, 1] = 0
-    nodes = [node("MatMul", ["x", "w"], "a"), node("CumSum", ["a", "axis"], "c", name="sum"),
-             node("MatMul", ["c", "v"], "y")]  # fmt: skip
-    found = solved(nodes, [1, 3], {"w": weight, "v": floats(4, 2), "axis": np.int64(1)})
-    assert found.unruled == {"sum": "relax.cumsum"}
-    assert found.tesa["a"].live.all()
-    assert not found.tesa["sum"].known.any()
 
 
 def test_facts_of_the_user_count_and_contradictions_name_both() -> None:

@@ -14,7 +14,7 @@ from tests.frontend.onnx_models import floats, model, node, port
 
 
 def build(folder: Path, proto: Any, name: str = "model", **options: Any) -> Model:
-    """Save a ModelProto as NAME.onnx, compile it to NAME.so beside it, load that."""
+    """Save a ModelProto as NAME.onnx, compile it to NAME.so beside it, load that. options: of compile_model."""
     onnx.save(proto, folder / f"{name}.onnx")
     compile_model(folder / f"{name}.onnx", output=folder / f"{name}.so", measure=False, **options)
     return load(folder / f"{name}.so")

@@ -25,7 +25,7 @@ from .models import build, convolutions, first_row, mlp, weight_on_the_left
     ids=["linear", "conv", "left", "rows"],
 )
 def test_dead_channels_are_listed_and_left_out(tmp_path: Path, proto: Any, dead: Any, channels: int) -> None:
-    model = build(tmp_path, proto)
+    model = build(tmp_path, proto, compact=False)
     first = model.plan.layers[[layer.kind for layer in model.plan.layers].index("sparse")]
     assert first.dead == tuple(dead)
     result = verify(model, tmp_path / "model.onnx", per_layer=True)
@@ -35,7 +35,7 @@ def test_dead_channels_are_listed_and_left_out(tmp_path: Path, proto: Any, dead:
 
 
 def test_without_the_list_the_dead_channels_differ(tmp_path: Path) -> None:
-    model = build(tmp_path, mlp())
+    model = build(tmp_path, mlp(), compact=False)
     layers = tuple(replace(layer, dead=()) for layer in model.plan.layers)
     manifest = replace(model.manifest, plan=replace(model.plan, layers=layers))
     model.manifest = manifest
@@ -56,13 +56,13 @@ def _changed(folder: Path, weight: str, column: int) -> Path:
 
 @pytest.mark.parametrize(("column", "ok"), [(3, True), (4, False)])
 def test_a_live_channel_that_differs_is_found(tmp_path: Path, column: int, ok: bool) -> None:
-    model = build(tmp_path, mlp())
+    model = build(tmp_path, mlp(), compact=False)
     result = verify(model, _changed(tmp_path, "w0", column), per_layer=True)
     assert (result.layers[0].name, result.layers[0].ok) == ("hidden", ok)
 
 
 def test_the_plan_keeps_the_list_through_json(tmp_path: Path) -> None:
-    plan = build(tmp_path, mlp()).plan
+    plan = build(tmp_path, mlp(), compact=False).plan
     assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
     older = plan.to_json()
     for row in older["layers"]:
@@ -71,11 +71,11 @@ def test_the_plan_keeps_the_list_through_json(tmp_path: Path) -> None:
 
 
 def test_the_table_says_what_was_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    build(tmp_path, mlp())
+    build(tmp_path, mlp(), compact=False)
     words = ["verify", str(tmp_path / "model.so"), "--ref", str(tmp_path / "model.onnx"), "--per-layer"]
     assert main(words) == 0
     assert "2 of 8 channels are dead, not compared" in capsys.readouterr().out
-    build(tmp_path, first_row())
+    build(tmp_path, first_row(), compact=False)
     assert main(words) == 0
     assert "not compared: all 8 channels have dead elements" in capsys.readouterr().out
 
@@ -83,5 +83,36 @@ def test_the_table_says_what_was_left_out(tmp_path: Path, capsys: pytest.Capture
 def test_masks_kill_channels_too(tmp_path: Path) -> None:
     mask = np.ones((8, 3), bool)
     mask[[0, 1]] = False
-    model: Model = build(tmp_path, mlp(), masks={"w1": mask})
+    model: Model = build(tmp_path, mlp(), masks={"w1": mask}, compact=False)
     assert next(layer for layer in model.plan.layers if layer.layer == "hidden").dead == (0, 1, 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("proto", "axis", "left"),
+    [(mlp(), 1, (0, 1, 2, 4, 6, 7)), (convolutions(), 1, (0, 2)), (weight_on_the_left(), 0, (0, 2, 3, 5))],
+    ids=["linear", "conv", "left"],
+)
+def test_what_is_left_of_a_removed_tensor_is_compared(tmp_path: Path, proto: Any, axis: int, left: Any) -> None:
+    model = build(tmp_path, proto)
+    first = model.plan.layers[[layer.kind for layer in model.plan.layers].index("sparse")]
+    assert first.kept[axis] == left
+    assert any(fact.startswith("removed: ") for fact in first.facts)
+    assert Plan.from_json(json.loads(json.dumps(model.plan.to_json()))) == model.plan
+    assert verify(model, tmp_path / "model.onnx", per_layer=True).ok
+    wrong = tuple(i - (i > 0) for i in left)
+    layers = tuple(
+        replace(layer, kept=tuple(wrong if row else row for row in layer.kept)) for layer in model.plan.layers
+    )
+    model.manifest = replace(model.manifest, plan=replace(model.plan, layers=layers))
+    assert not verify(model, tmp_path / "model.onnx", per_layer=True).ok
+
+
+@pytest.mark.parametrize("options", [{"compact": False}, {"propagation": False}])
+def test_shrinking_and_propagation_can_be_left_out(tmp_path: Path, options: Any) -> None:
+    model = build(tmp_path, mlp(), **options)
+    shapes = [layer.shape for layer in model.plan.layers if layer.kind == "sparse"]
+    assert shapes == [(8, 6, 4), (3, 8, 4)]
+    assert not any(layer.kept for layer in model.plan.layers)
+    assert bool(model.plan.layers[-1].dead or any(layer.dead for layer in model.plan.layers)) == (
+        "propagation" not in options
+    )

@@ -1,7 +1,8 @@
 """Softmax and log-softmax mix their row, but for what a mask takes out of it.
 
 A logit that is -inf, or so far below its row that its exponential is 0, has the result 0, whatever the others are. An
-unknown logit is taken as finite and below 1e30 in magnitude. The only logit that a mask leaves in a row has the
+unknown logit is taken as finite. So a mask of the lowest finite number counts where the row has a known logit above it,
+and one of -inf everywhere. The only logit that a mask leaves in a row has the
 result 1, whatever it is. Otherwise an output needs its whole row. The mask itself is needed: the other outputs would
 not be right without it.
 """
@@ -14,7 +15,7 @@ import numpy as np
 
 from tesa.attribute import Bools, TeSA, Values, compact, unknown
 from tesa.propagate.registry import Operator, rule
-from tesa.propagate.rules.annihilate import absorbs, largest_unknown
+from tesa.propagate.rules.annihilate import absorbs
 from tesa.propagate.rules.common import axes_of, facts
 
 GONE = 1000.0  # exp(-1000) is 0 in float64 too
@@ -37,7 +38,7 @@ def read_row(x: TeSA, axis: int, dtype: str) -> Row | None:
     if not length or (not x.known.any() and length > 1):
         return None
     known, value = (_along(a, axis, length) for a in (x.known, x.value.astype(np.float64)))
-    bound = largest_unknown(dtype)
+    bound = float(np.finfo(dtype).max)  # no less: a mask applied at run time may have put the lowest number there
     with np.errstate(invalid="ignore"):
         floor = np.where(known, value, -bound).max(axis=axis, keepdims=True)
         overflow = (known & (value == np.inf)).any(axis=axis, keepdims=True)

@@ -8,9 +8,7 @@ Nothing is compiled as long as nothing is known. Further inputs may be constants
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -27,6 +25,7 @@ from tesa.propagate.network import Node, build_network
 from tesa.propagate.outcomes import wide
 from tesa.propagate.registry import Operator, Rule, family
 from tesa.propagate.rules.common import facts, unbroadcast
+from tesa.propagate.silence import silence
 
 SUMMARY = (
     "Element-wise: a constant c becomes f(c), which the operator itself is asked for; relu(0) = 0, sigmoid(0) = 0.5."
@@ -199,25 +198,12 @@ def _has_zero(t: TeSA) -> bool:
 def covered() -> Mapping[str, Rule]:
     """The operators of Relax that the rule is for, found by trying it on all of them."""
     found = {}
-    with _mute():
+    with silence():
         for name in sorted(tvm.ir.Op.list_op_names()):
             rule = _rule_of(name) if name.startswith("relax.") else None
             if rule is not None:
                 found[name] = rule
     return found
-
-
-@contextmanager
-def _mute() -> Iterator[None]:
-    """TVM notes on stderr, past Python, that a type does not suit an operator; here that is no news."""
-    kept, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(sink, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(sink)
 
 
 def _rule_of(name: str) -> Rule | None:

@@ -29,7 +29,7 @@ def compaction_speed(model: Any, rounds: int = 100, ratio: float = 0.6, threads:
     from tesa.runtime.bench import interleave
 
     ways: dict[str, dict[str, Any]] = {
-        "as given": {"propagation": False}, "propagated": {}, "compacted": {"compact": True},
+        "as given": {"propagation": False}, "propagated": {"compact": False}, "compacted": {},
     }  # fmt: skip
     pruned, feeds = masked(model, coarse(model, ratio)), zoo.feeds(model)
     with tempfile.TemporaryDirectory() as name:

@@ -194,7 +194,7 @@ def make_epilogue(epilogue: str | Epilogue | None, bias: bool, scale: bool = Fal
     bias: whether a bias is given, which is then added whether the text says so or not; scale: likewise, for int8.
 
     >>> make_epilogue("residual+relu", bias=True)
-    Epilogue(bias=True, residual=True, activation='relu')
+    Epilogue(bias=True, residual=True, activation='relu', scale=False)
     """
     if isinstance(epilogue, Epilogue):
         words = ["bias"] * epilogue.bias + ["residual"] * epilogue.residual

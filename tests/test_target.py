@@ -15,7 +15,7 @@ def test_short_name_of_an_avx512_cpu() -> None:
     target = parse_target("x86:cascadelake")
     assert target.arch == "x86"
     assert target.cpu == "cascadelake"
-    assert target.isa == Isa("avx512", 16, 32, 32 * 1024, 1024 * 1024)
+    assert target.isa == Isa("avx512", 16, 32, 32 * 1024, 1024 * 1024, vnni=True)
 
 
 def test_short_name_of_an_avx2_cpu() -> None:

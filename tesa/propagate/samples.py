@@ -20,7 +20,7 @@ from tesa.attribute import Shape, Values
 
 STYLES = ("unit", "eight", "bold", "positive", "ties", "tiny", "scales", "ahead")
 FOCUSED = 6  # numbers that are tried, each with a pair of its own
-LARGEST = 1e29  # unknown elements count as smaller than 1e30
+LARGEST = 1e29  # random numbers stay clear of overflow
 
 
 @dataclass(frozen=True)

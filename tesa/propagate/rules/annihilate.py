@@ -1,8 +1,8 @@
 """The algebra of binary operators: how two constants combine, and which operand decides the result all by itself.
 
-0 * x is 0 and inf + x is inf for every finite x, False & x is False, max of x and the type's largest integer is that
-integer. An unknown element is taken as finite and below 1e30 in magnitude; so -3.4e38, the mask of many exports, takes
-up what is added to it: half of its last bit in float32 is 1e31.
+0 * x is 0 and inf + x is inf for every finite x, False & x is False, max of x and the type's largest number is that
+number. An unknown element is taken as finite, no more: -3.4e38, the mask of many exports, does not take up what is
+added to it, for that may be such a mask too, put there at run time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import numpy as np
 
 from tesa.attribute import Bools, Values
 
-UNKNOWN_BELOW = 1e30
 FLOATS = ("float16", "float32", "float64")
 NEAR = 1e-5  # two constants closer than this may be equal in the model's own arithmetic
 
@@ -58,23 +57,17 @@ def integer_range(dtype: str) -> tuple[int, int]:
 
 
 def largest_unknown(dtype: str) -> float:
-    """The magnitude that an unknown element of the type stays below, or does not exceed."""
-    return min(UNKNOWN_BELOW, float(np.finfo(dtype).max)) if dtype in FLOATS else UNKNOWN_BELOW
+    """The magnitude that an unknown element of the type does not exceed: its largest finite number."""
+    return float(np.finfo(dtype if dtype in FLOATS else "float64").max)
 
 
 def absorbs(value: Values, dtype: str) -> Bools:
-    """Where value + x rounds to value for every unknown x: infinity, and numbers with a very large last bit.
+    """Where value + x is value for every unknown x: infinity.
 
-    >>> absorbs(np.array([np.inf, np.finfo(np.float32).min, -1e30, 0.0]), "float32")
-    array([ True,  True, False, False])
+    >>> absorbs(np.array([np.inf, np.finfo(np.float32).min, 0.0]), "float32")
+    array([ True, False, False])
     """
-    infinite = np.isinf(value)
-    if dtype not in FLOATS:
-        return np.asarray(infinite & is_float(dtype))
-    with np.errstate(over="ignore", invalid="ignore"):
-        size = np.abs(np.where(infinite, 0, value)).astype(dtype)
-        last = (size - np.nextafter(size, np.zeros_like(size))).astype(np.float64)
-    return np.asarray(infinite | (last / 2 > largest_unknown(dtype)))
+    return np.asarray(np.isinf(value) & is_float(dtype))
 
 
 def _zero(value: Values, dtype: str) -> tuple[Any, Any]:

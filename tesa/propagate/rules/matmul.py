@@ -48,7 +48,8 @@ def matmul(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
     if not op.attrs.get("rows_sum_to_one") or len(op.inputs[1]) < 2:
         return (found,)
     steady, value = _steady(operands[1], len(op.outputs[0]))
-    return (facts(op.outputs[0], found.known | steady, np.where(found.known, found.value, value)),)
+    # the same digits whether the softmax is known yet or not
+    return (facts(op.outputs[0], found.known | steady, np.where(steady, value, found.value)),)
 
 
 def _steady(b: Factor, rank: int) -> tuple[Bools, Values]:

@@ -174,9 +174,8 @@ def _weight_facts(node: Node, net: Network, found: Fixpoint) -> WeightFacts | No
     weight, facts = net.constants[tensor], found.tesa[tensor]
     gone = (facts.dead | facts.zero) & (weight != 0)
     effective = np.where(gone, weight.dtype.type(0), weight) if gone.any() else weight  # large, and mostly the same
-    zeros = weight.size - np.count_nonzero(weight)
-    given, now = (zeros + more for more in (0, np.count_nonzero(gone)))
-    given, now = (float(count / max(weight.size, 1)) for count in (given, now))
+    zeros = weight.size - int(np.count_nonzero(weight))
+    given, now = (count / max(weight.size, 1) for count in (zeros, zeros + int(np.count_nonzero(gone))))
     return WeightFacts(
         node.operator.layer, node.operator.op, node.var, argument, source, tensor, weight, effective, given, now,
         _sentences(found, tensor, source, node.outputs[0], given, now),

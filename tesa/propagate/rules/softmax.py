@@ -15,7 +15,7 @@ import numpy as np
 
 from tesa.attribute import Bools, TeSA, Values, compact, unknown
 from tesa.propagate.registry import Operator, rule
-from tesa.propagate.rules.annihilate import absorbs
+from tesa.propagate.rules.annihilate import absorbs, largest_unknown
 from tesa.propagate.rules.common import axes_of, facts
 
 GONE = 1000.0  # exp(-1000) is 0 in float64 too
@@ -38,7 +38,7 @@ def read_row(x: TeSA, axis: int, dtype: str) -> Row | None:
     if not length or (not x.known.any() and length > 1):
         return None
     known, value = (_along(a, axis, length) for a in (x.known, x.value.astype(np.float64)))
-    bound = float(np.finfo(dtype).max)  # no less: a mask applied at run time may have put the lowest number there
+    bound = largest_unknown(dtype)  # no less: a mask applied at run time may have put the lowest number there
     with np.errstate(invalid="ignore"):
         floor = np.where(known, value, -bound).max(axis=axis, keepdims=True)
         overflow = (known & (value == np.inf)).any(axis=axis, keepdims=True)

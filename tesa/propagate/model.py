@@ -71,6 +71,11 @@ class TesaModel:
     def __repr__(self) -> str:
         return f"TesaModel({len(self.tesa)} tensors, {len(self.weights)} weights, {len(self.unruled)} without a rule)"
 
+    def _repr_html_(self) -> str:
+        from tesa.report import propagation_table
+
+        return str(propagation_table(self)._repr_html_())
+
     def folded(self, var: str) -> tuple[Values, Values] | None:
         """(weight, shift): known constant channels of the input moved out of the layer `var`, None if there are none.
 

@@ -68,7 +68,7 @@ class PropagationTable:
     """All layers of a model before and after propagation; prints as a table, in a notebook too.
 
     parameters: the elements of all weights; zeros: how many of them are 0 before and after. unruled, scrambled,
-    notes: see TesaModel. dropped, unused: see ImportedModel.
+    notes: see TesaModel. dropped, unused: see ImportedModel. overflows: integer sums that may leave their type.
     """
 
     source: str
@@ -80,6 +80,7 @@ class PropagationTable:
     notes: Mapping[str, str] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+    overflows: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for json.dump."""
@@ -101,6 +102,7 @@ class PropagationTable:
         yield Text(self.totals())
         yield from map(Text, unruled_lines(self.unruled, self.scrambled, self.notes))
         yield from map(Text, dropped_lines(self.dropped, self.unused))
+        yield from map(Text, self.overflows)
         if plot is not None:
             yield Text(f"wrote {plot}")
 
@@ -139,6 +141,7 @@ def propagation_table(model: TesaModel, *, every: bool = False) -> PropagationTa
     ((128, 64, 1, 1), 0.9)
     """
     from tesa.propagate.layer_bits import layer_bits
+    from tesa.propagate.ranges import ranges
 
     bits = {found.var: found for found in layer_bits(model)}
     groups: dict[str, list[Node]] = {}
@@ -157,6 +160,7 @@ def propagation_table(model: TesaModel, *, every: bool = False) -> PropagationTa
         dict(model.notes),
         model.imported.dropped,
         model.imported.unused,
+        tuple(map(str, ranges(model.network, model.tesa)[1])),
     )
 
 

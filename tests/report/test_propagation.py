@@ -152,3 +152,14 @@ def test_a_real_network() -> None:
     assert all(c.before <= c.after for c in changes)
     assert all(layer.folded is not None and layer.folded >= layer.zeros.after for layer in table.layers if layer.zeros)
     assert table.layer("layer1.1.conv1").zeros == Change(0.5, 0.75)
+
+
+def test_an_integer_sum_that_may_overflow_is_listed() -> None:
+    """150,000 products of two bytes can leave int32 behind; a hundred cannot."""
+    for terms, risky in ((150_000, True), (100, False)):
+        nodes = [node("MatMulInteger", ["x", "w"], "y", name="sum")]
+        constants = {"w": np.full((terms, 2), -128, np.int8)}
+        proto = model(nodes, [port("x", [1, terms], "int8")], ["y"], constants)
+        table = propagation_table(propagate(import_onnx(proto)), every=True)
+        assert bool(table.overflows) == risky
+        assert ("wraps around" in str(table)) == risky

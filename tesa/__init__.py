@@ -28,7 +28,12 @@ if TYPE_CHECKING:
     from tesa.single import kernel
 
 
+_PARTS = ("compact", "frontend", "propagate", "report", "runtime", "schedules")
+
+
 def __getattr__(name: str) -> Any:
+    if name in _PARTS:
+        return importlib.import_module(f"tesa.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'tesa' has no attribute {name!r}")
     module, function = _HOMES[name]

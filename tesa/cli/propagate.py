@@ -35,6 +35,8 @@ def _run(args: Namespace) -> Outcome:
         check_plot_path(args.plot)
     if args.output is not None:
         check_output(Path(args.output), Path(args.model))
+    from rich.text import Text
+
     from tesa.frontend import import_onnx
     from tesa.propagate import propagate
     from tesa.report.compaction import compaction_view
@@ -54,7 +56,8 @@ def _run(args: Namespace) -> Outcome:
         "max_error": error,
         **{name: plain(getattr(compacted, name)) for name in compacted.__dataclass_fields__ if name != "proto"},
     }
-    return Outcome(data, lambda: [*table.view(args.plot), *compaction_view(compacted, error, args.output)])
+    fixed = [Text("its inputs are fixed to the sizes given with --shape")] if args.shape else []
+    return Outcome(data, lambda: [*table.view(args.plot), *compaction_view(compacted, error, args.output), *fixed])
 
 
 def check_output(output: Path, model: Path) -> None:

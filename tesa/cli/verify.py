@@ -43,6 +43,8 @@ def _run(args: Namespace) -> Outcome:
 
     wrong = [item.name for item in (*result.outputs, *result.layers) if not item.ok]
     failure = f"{args.model} and {args.ref} differ in {', '.join(wrong)}" if wrong else ""
+    if failure and args.mask is None and any("the user's mask" in f for row in model.plan.layers for f in row.facts):
+        failure += "; it was compiled with masks, give them with --mask"
     return Outcome(plain(result.to_json()), lambda: verify_view(result), failure)
 
 

@@ -71,7 +71,7 @@ def _find(graph: Graph, layers: Mapping[str, str], name: str) -> str:
     near = did_you_mean(name, known)
     raise UsageError(
         f"{graph.source}: mask {name!r} matches no weight and no layer of the model. "
-        + (near or f"Its layers: {', '.join(list(layers)[:8])}")
+        + (near or f"Its layers: {', '.join(list(layers)[:8])}{', ...' if len(layers) > 8 else ''}")
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tesa.attribute import Origin, TeSA, Values, from_mask, from_quantization
+from tesa.errors import UsageError
 from tesa.frontend.model import ImportedModel
 from tesa.propagate.effective import effective_constants, with_constants
 from tesa.propagate.engine import Fixpoint, solve, start
@@ -124,6 +125,10 @@ def propagate(
     >>> propagate(import_onnx(str(files("tesa.models") / "digits.onnx"))).weights["block2_pointwise"]
     WeightFacts(block2.pointwise: relax.nn.conv2d 128x64x1x1, 90.0% -> 90.0% sparse)
     """
+    if not isinstance(imported, ImportedModel):
+        raise UsageError(
+            f"propagate takes what import_onnx returns, not {type(imported).__name__}: propagate(tesa.import_onnx(path))"
+        )
     net = build_network(imported.mod["main"], imported.names, imported.mod)
     known = _from_file(imported, net)
     for name, facts in checked(net, given or {}).items():

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def compaction_view(compacted: Compacted, error: float | None, path: str) -> Iterator[RenderableType]:
-    """A row for each cut, what was left whole and why, parameters and MACs, and whether the result was checked.
+    """A row for each cut, what stays and why, parameters and MACs, and whether the result was checked.
 
     error: the largest relative difference of an output, None if it was not looked for. path: where it was written.
     """
@@ -31,7 +31,7 @@ def compaction_view(compacted: Compacted, error: float | None, path: str) -> Ite
         )
     else:
         yield Text("nothing could be removed")
-    yield from (Text(f"left whole: {reason}") for reason in compacted.kept)
+    yield from (Text(f"could go but stays: {reason}") for reason in compacted.kept)
     for what, before, after in (
         ("parameters", compacted.parameters_before, compacted.parameters_after),
         ("multiply-adds", compacted.macs_before, compacted.macs_after),

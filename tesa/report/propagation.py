@@ -97,8 +97,8 @@ class PropagationTable:
         rows = [_cells(layer)[: len(columns)] for layer in self.layers]
         right = [c for c in columns if c not in ("layer", "op", "weight")]
         yield Fitted(columns, rows, title=f"{self.source}: facts by layer", right=right, spare=_SPARE)
-        if bits:
-            yield Text("bits: of weight, input and output", style="dim")
+        legend = "folded: zeros of the weight once known constants are in biases; gone: known to be 0, or dead"
+        yield Text(legend + "; bits: of weight, input and output" * bits, style="dim")
         yield Text(self.totals())
         yield from map(Text, unruled_lines(self.unruled, self.scrambled, self.notes))
         yield from map(Text, dropped_lines(self.dropped, self.unused))

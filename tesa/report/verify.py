@@ -21,6 +21,9 @@ def verify_view(result: VerifyResult) -> Iterator[RenderableType]:
     for heading, items in (("output", result.outputs), ("layer", result.layers)):
         if not items:
             continue
-        rows = [(item.name, error(item.max_abs), error(item.max_rel), verdict(item.ok), item.note) for item in items]
+        rows = [
+            (item.name, error(item.max_abs), error(item.max_rel), verdict(item.ok) if item.compared else "-", item.note)
+            for item in items
+        ]
         width = 5 if any(item.note for item in items) else 4
         yield table((heading, *_NUMBERS, "", "note")[:width], [row[:width] for row in rows], right=_NUMBERS)

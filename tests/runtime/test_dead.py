@@ -15,6 +15,8 @@ from onnx import numpy_helper
 from tesa.cli import main
 from tesa.plan import Plan
 from tesa.runtime import Model, verify
+from tests.frontend.onnx_models import floats, node, port
+from tests.frontend.onnx_models import model as onnx_model
 
 from .models import build, convolutions, first_row, mlp, weight_on_the_left
 
@@ -116,3 +118,30 @@ def test_shrinking_and_propagation_can_be_left_out(tmp_path: Path, options: Any)
     assert bool(model.plan.layers[-1].dead or any(layer.dead for layer in model.plan.layers)) == (
         "propagation" not in options
     )
+
+
+def test_a_smaller_model_is_compared_with_the_original_as_far_as_it_can_be(tmp_path: Path) -> None:
+    """A constant channel behind a padded convolution leaves a table that is added: there is no such tensor before."""
+    from tesa.compact import compact
+    from tesa.frontend import import_onnx
+    from tesa.propagate import propagate
+
+    first, bias = floats(16, 3, 3, 3), floats(16, seed=5)
+    first[::2] = 0
+    nodes = [
+        node("Conv", ["x", "w0", "b0"], "a", name="first", pads=[1, 1, 1, 1]),
+        node("Relu", ["a"], "r"),
+        node("Conv", ["r", "w1"], "c", name="second", pads=[1, 1, 1, 1]),
+        node("Relu", ["c"], "y"),
+    ]
+    constants = {"w0": first, "b0": np.abs(bias) + 1, "w1": floats(4, 16, 3, 3, seed=2)}
+    proto = onnx_model(nodes, [port("x", [1, 3, 6, 6])], ["y"], constants)
+    onnx.save(proto, tmp_path / "original.onnx")
+    model = build(tmp_path, compact(propagate(import_onnx(proto))).proto, name="smaller")
+    result = verify(model, tmp_path / "original.onnx", per_layer=True)
+    assert result.ok
+    assert [layer.compared for layer in result.layers] == [False, False]
+    assert all("not compared" in layer.note for layer in result.layers)
+    whole = build(tmp_path, proto, name="whole")
+    layers = verify(whole, tmp_path / "original.onnx", per_layer=True).layers
+    assert [layer.compared for layer in layers] == [True, False]

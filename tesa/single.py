@@ -81,8 +81,9 @@ def kernel(
 
     dtype "int8": the weight holds whole numbers from -128 to 127, X is uint8, sums are int32. Without scale Y is the
     bare int32 sum. scale (one number or m): the sum times scale, plus bias, through the epilogue; output says how it is
-    stored: "float32" (default), or "uint8" or "int8" as clip(round(y / y_scale) + y_zero), by default 1 and 0. A zero point z of X goes
-    into the bias: subtract scale * z * weight.sum(axis=1).
+    stored: "float32" (default), or "uint8" or "int8" as clip(round(y / y_scale) + y_zero), where 1 and 0 are the
+    defaults. bias and residual are real numbers, not codes. A zero point z of X goes into the bias: subtract
+    scale * z * weight.sum(axis=1).
 
     storage "float16" or "bfloat16" rounds the weight to such numbers, so that a kernel that is bound by reading weights
     (n of a few columns) reads half as many bytes; it computes in float32.

@@ -127,7 +127,7 @@ def propagate(
     """
     if not isinstance(imported, ImportedModel):
         raise UsageError(
-            f"propagate takes what import_onnx returns, not {type(imported).__name__}: propagate(tesa.import_onnx(path))"
+            f"propagate takes what tesa.import_onnx returns, not {type(imported).__name__}; import the file first"
         )
     net = build_network(imported.mod["main"], imported.names, imported.mod)
     known = _from_file(imported, net)

@@ -1,6 +1,7 @@
 # tesa: everything runs in .venv, which is made on first use.
 #   make venv         the environment           make demo        compile the model that ships with tesa
 #   make test         all checks, as CI runs    make test-quick  the tests without the slow ones, on the checkout
+#   make test-slow    the slow tests, those too that take minutes
 #   make bench        side by side with others  make format      lay the sources out
 #   make bench-propagation  what propagation gains and costs
 #   make clean        remove what was built     make distclean   and the environment
@@ -50,11 +51,12 @@ types: $(INSTALLED)/.stamp
 		--cache-dir $(CURDIR)/.mypy_cache -p tesa
 
 pytest: $(INSTALLED)/.stamp
-	PYTHONSAFEPATH=1 PYTHONPATH=$(INSTALLED) TESA_TEST_INSTALLED=$(INSTALLED) $(BIN)/pytest $(ARGS)
+	PYTHONSAFEPATH=1 PYTHONPATH=$(INSTALLED) TESA_TEST_INSTALLED=$(INSTALLED) $(BIN)/pytest -m 'not long' $(ARGS)
 
 test-quick: $(STAMP)
 	$(BIN)/pytest -m 'not slow' $(ARGS)
 
+# The long ones take minutes each: thousands of random models, every node test of ONNX.
 test-slow: $(STAMP)
 	$(BIN)/pytest -m slow $(ARGS)
 

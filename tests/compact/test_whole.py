@@ -54,6 +54,7 @@ def test_random_models(seed: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @given(SEEDS)
 @settings(max_examples=1000, deadline=None, suppress_health_check=CALM)
 def test_many_random_models(seed: int) -> None:

@@ -166,6 +166,7 @@ def test_a_rule_claims_no_more_than_is_true(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", [n for n, e in EXAMPLES.items() if reference(e.op) is None])
 def test_scrambling_claims_no_more_than_is_true(name: str) -> None:
     """As if the operator had no rule."""

@@ -64,6 +64,7 @@ def test_the_law(seed: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_law_on_thousands_of_models() -> None:
     """TESA_LAW_GRAPHS: how many; TESA_LAW_SEED: the first seed. A failure names the seed."""
     first, count = int(os.environ.get("TESA_LAW_SEED", "0")), int(os.environ.get("TESA_LAW_GRAPHS", "2000"))

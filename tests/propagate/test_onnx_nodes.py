@@ -54,6 +54,7 @@ def test_a_sample_of_the_node_tests() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_all_node_tests() -> None:
     """Every one."""
     wrong, imported = violations(list(cases()))

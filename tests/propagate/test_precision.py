@@ -32,6 +32,7 @@ def test_the_law_of_bits(seed: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @given(SEEDS)
 @settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
 def test_the_law_of_bits_on_many(seed: int) -> None:

@@ -29,7 +29,8 @@ def infer_types(graph: Graph) -> tuple[dict[str, tuple[int, ...]], dict[str, Any
         helper.make_node("Erf", node.input, node.output) if node.op_type == "Gelu" else node for node in graph.nodes
     ]
     body = helper.make_graph(plain, "shapes", [*graph.inputs, *large], graph.outputs, small)
-    opsets = [helper.make_opsetid("", graph.opset), helper.make_opsetid("com.microsoft", 1)]
+    domains = {"com.microsoft": 1, **graph.domains}
+    opsets = [helper.make_opsetid("", graph.opset), *(helper.make_opsetid(*pair) for pair in domains.items())]
     inferred = onnx.shape_inference.infer_shapes(helper.make_model(body, opset_imports=opsets), data_prop=True).graph
     shapes, dtypes = {}, {}
     for value in (*inferred.value_info, *graph.inputs, *inferred.output):

@@ -200,12 +200,14 @@ def dead_elements(model: TesaModel) -> dict[Use, Bools]:
             facts, i = model.weights.get(use.var), nodes.get(use.layer)
             if facts is None or i is None or facts.argument != use.argument:
                 continue
-            zero = facts.effective_weight == 0
             node = graph.nodes[i]
-            if node.op_type == "Gemm" and attributes(node).get("transB", 0):
-                zero = zero.T
-            array = graph.constants[node.input[use.argument]]
-            if zero.shape == array.shape and (zero & (array != 0)).any():
+            array, words = graph.constants[node.input[use.argument]], attributes(node)
+            turned = node.op_type == "Gemm" and words.get(("transA", "transB")[use.argument], 0)
+            weight, zero = (w.T if turned else w for w in (facts.weight, facts.effective_weight == 0))
+            # the weight with a zero point, of an integer convolution, is no longer the array of the file: it stays
+            scale = array.dtype.type(words.get("alpha", 1.0) if node.op_type == "Gemm" and use.argument == 1 else 1)
+            same = weight.shape == array.shape and np.array_equal(weight, array * scale)
+            if same and (zero & (array != 0)).any():
                 found[i, use.argument] = zero
     return found | _dead_factors(model, nodes)
 

@@ -42,7 +42,8 @@ def write(
             writer.constant(name, array, sources.get(name), quantization.get(name))
     body = [new for node in nodes for new in writer.node(node)]
     domains = {node.domain for node in (*writer.front, *body)} - {"", "ai.onnx"}
-    opsets = [helper.make_opsetid("", graph.opset), *(helper.make_opsetid(d, 1) for d in sorted(domains))]
+    versions = (helper.make_opsetid(domain, graph.domains.get(domain, 1)) for domain in sorted(domains))
+    opsets = [helper.make_opsetid("", graph.opset), *versions]
     model = ModelProto(ir_version=_ir_version(graph.opset), producer_name="tesa", opset_import=opsets)
     model.graph.name = "main"
     model.graph.node.extend([*writer.front, *body])

@@ -50,7 +50,12 @@ def apply_masks(graph: Graph, masks: Mapping[str, Any]) -> None:
             layers[graph.layers[node.output[0]]] = _origin(graph, makers, node.input[1])
     for name, given in masks.items():
         initializer = _find(graph, layers, name)
-        mask = np.asarray(given).astype(bool)
+        given = np.asarray(given)
+        if given.dtype.kind == "f" and bool(np.isnan(given).any()):
+            raise UsageError(
+                f"{graph.source}: mask {name!r} has NaN; give 0 for each weight to prune and 1 for the rest"
+            )
+        mask = given.astype(bool)
         weight = graph.constants[initializer]
         if mask.shape != weight.shape:
             raise UsageError(

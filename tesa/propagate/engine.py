@@ -12,6 +12,8 @@ be right:
 The law of TeSA follows: known elements replaced by their constants are a special case for the dead ones and no change
 for the live ones; and a dead weight that is not known, replaced by anything, meets an activation that is known to be 0.
 
+What is assumed of the model: what is not known is finite, and no divisor is 0, so that 0 / x is 0.
+
 Why the result does not depend on the order of visits, and a second run changes nothing: the forward facts are the
 least fixpoint of monotone functions of known values only; the backward facts are one of monotone functions of liveness,
 for the final known values. So forward work is done before any backward work, whatever was put into the list first. The

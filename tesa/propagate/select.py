@@ -41,7 +41,10 @@ def _simple(node: Node) -> Choice | None:
         return Choice(None, "left as it is: a shape of it is known at run time only")
     if any(0 in shape for shape in (*node.operator.inputs, *node.operator.outputs)):
         return Choice(None, "left as it is: a tensor of it has no elements")
-    rule = find(node.operator.op) or elementwise_rule(node)
+    op = node.operator.op
+    # of two functions of one name, for two shapes, TVM calls the second name1
+    numbered = op.rstrip("0123456789") if op.startswith("call_tir.") else op
+    rule = find(op) or find(numbered) or elementwise_rule(node)
     return None if rule is None else Choice(rule)
 
 

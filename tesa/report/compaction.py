@@ -26,9 +26,8 @@ def compaction_view(compacted: Compacted, error: float | None, path: str) -> Ite
         for r in compacted.removed
     ]
     if rows:
-        yield table(
-            ("layer", "axis", "before", "after", "less"), rows, title="Removed", right=("before", "after", "less")
-        )
+        columns = ("layer", "weight", "axis", "before", "after", "less")
+        yield table(columns, rows, title="Removed", right=("before", "after", "less"))
     else:
         yield Text("nothing could be removed")
     yield from (Text(f"could go but stays: {reason}") for reason in compacted.kept)
@@ -36,7 +35,8 @@ def compaction_view(compacted: Compacted, error: float | None, path: str) -> Ite
         ("parameters", compacted.parameters_before, compacted.parameters_after),
         ("multiply-adds", compacted.macs_before, compacted.macs_after),
     ):
-        yield Text(f"{what}: {before} -> {after}, {_less(before, after)} less")
+        change = f"{_less(before, after)} less" if after <= before else f"{after / max(before, 1):.1f} times as many"
+        yield Text(f"{what}: {before} -> {after}, {change}")
     if error is None:
         yield Text("not checked: onnxruntime is not installed (pip install 'tesa[bench]')")
     else:

@@ -110,7 +110,7 @@ def compare(name: str, got: Array, expected: Array, atol: float, rtol: float) ->
     UsageError for another shape.
 
     >>> compare("y", np.array([1.0, np.inf]), np.array([1.5, np.inf]), 1e-4, 1e-3)
-    Comparison(name='y', max_abs=0.5, max_rel=0.3333333333333333, ok=False, dead=0, channels=0)
+    Comparison(name='y', max_abs=0.5, max_rel=0.3333333333333333, ok=False, dead=0, channels=0, why='')
     """
     if got.shape != expected.shape:
         raise UsageError(f"{name}: shape {list(got.shape)} against {list(expected.shape)} of the reference")

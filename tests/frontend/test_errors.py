@@ -224,3 +224,11 @@ def test_a_model_object_is_left_as_it_was() -> None:
     before = given.SerializeToString()
     import_onnx(given, shapes={"x": (2, 4)})
     assert given.SerializeToString() == before
+
+
+def test_a_mask_with_nan() -> None:
+    from tesa.frontend import import_onnx
+
+    nodes = [node("MatMul", ["x", "w"], "y")]
+    with pytest.raises(UsageError, match="mask 'w' has NaN"):
+        import_onnx(model(nodes, [port("x", [1, 2])], ["y"], {"w": floats(2, 2)}), masks={"w": np.full((2, 2), np.nan)})

@@ -175,3 +175,25 @@ def test_a_custom_operator_of_a_model_file() -> None:
     x = np.array([[1, 0, -1, 2]], np.float32)
     expected = np.maximum(x, 0) / (1 + np.exp(-2 * np.maximum(x, 0)))
     np.testing.assert_allclose(run_network(net, {"x": x})[net.outputs[0]], expected, rtol=1e-6)
+
+
+def test_a_rule_holds_for_every_shape_of_a_function() -> None:
+    """TVM calls the second function of a name name1."""
+    from tesa.propagate.network import Node
+    from tesa.propagate.select import select
+
+    with rule_scope():
+
+        def backward(op: Operator, inputs: Any, outputs: Any) -> Any:
+            return (outputs[0].live,)
+
+        @rule("call_tir.swoosh", backward=backward)
+        def swoosh(op: Operator, inputs: Any) -> Any:
+            """0 stays 0."""
+            return (inputs[0],)
+
+        for name in ("swoosh", "swoosh1", "swoosh12"):
+            operator = Operator(f"call_tir.{name}", "layer", ((2,),), ((2,),), (None,), ("float32",))
+            chosen = select(Node(operator, "y", ("x",), ("y",))).rule
+            assert chosen is not None
+            assert chosen.summary == "0 stays 0."

@@ -120,6 +120,21 @@ def _conv_integer(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     return _convolve(x, weight, attrs, out_dtype="int32")
 
 
+def _matmul_integer(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+    """(a - a_zero) @ (b - b_zero) in int32. A constant and its zero point are one constant: the weight of a layer."""
+    zeros = [at(inputs, 2), at(inputs, 3)]
+    if any(zero is not None and len(static_shape(zero)) > 1 for zero in zeros):
+        return None
+    a, b = (_as_int32(bb, x) for x in inputs[:2])
+    if zeros[0] is not None:  # one for each row of a
+        view: tuple[int, ...] = (-1, 1) if math.prod(static_shape(zeros[0])) > 1 else ()
+        a = _less(bb, a, _as_int32(bb, zeros[0]), view)
+    if zeros[1] is not None:  # one for each column of b
+        view = (-1,) if math.prod(static_shape(zeros[1])) > 1 else ()
+        b = _less(bb, b, _as_int32(bb, zeros[1]), view)
+    return relax.op.matmul(a, b, out_dtype="int32")
+
+
 def _as_int32(bb: Any, x: Any) -> Any:
     values = content(x)
     return bb.normalize(relax.op.astype(x, "int32")) if values is None else constant(values.astype(np.int32))
@@ -237,5 +252,6 @@ def _swish(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
 
 CONVERTERS: dict[str, Converter] = {
     "Clip": _clip, "Gemm": _gemm, "Conv": _conv, "ConvTranspose": _conv_transpose, "ConvInteger": _conv_integer,
+    "MatMulInteger": _matmul_integer,
     "Gelu": _gelu, "BatchNormalization": _batch_norm, "Einsum": _einsum, "Pow": _pow, "Swish": _swish,
 }  # fmt: skip

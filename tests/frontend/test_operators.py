@@ -13,6 +13,7 @@ from onnx import helper, numpy_helper
 
 from tesa.errors import UnsupportedError
 from tesa.frontend import import_onnx
+from tests.frontend.onnx_models import model, node, port
 
 from .onnx_models import floats
 from .test_import import compare, operators
@@ -284,3 +285,28 @@ def test_what_would_be_computed_wrongly_is_refused(name: str) -> None:
         import_onnx(op.model())
     assert expected in str(caught.value)
     assert "node 'node'" in str(caught.value)
+
+
+@pytest.mark.parametrize("zeros", [(None, None), (7, None), (7, 3), ([1, 2, 3], [0, 4, 5, 250])])
+def test_an_integer_product_has_its_weight(zeros: tuple[Any, Any]) -> None:
+    """A zero point is one number, or one for each row of a and each column of b. With it b is the weight of a layer."""
+    from tesa.propagate import propagate
+    from tesa.propagate.executor import run_network
+
+    rng = np.random.default_rng(0)
+    constants = {"w": rng.integers(0, 256, (5, 4)).astype(np.uint8)}
+    names = ["x", "w"]
+    for name, zero in zip(("za", "zb"), zeros, strict=True):
+        if zero is not None:
+            constants[name] = np.asarray(zero, np.uint8)
+            names.append(name)
+    nodes = [node("MatMulInteger", names, "i"), node("Cast", ["i"], "y", to=1)]
+    proto = model(nodes, [port("x", [3, 5], "uint8")], ["y"], constants)
+    x = rng.integers(0, 256, (3, 5)).astype(np.uint8)
+    rows, columns = (np.asarray(0 if zero is None else zero) for zero in zeros)
+    expected = (x.astype(np.int64) - rows.reshape(-1, 1)) @ (constants["w"].astype(np.int64) - columns)
+    found = propagate(import_onnx(proto))
+    (layer,) = found.weights.values()
+    assert layer.weight.shape == (5, 4)
+    got = run_network(found.network, {found.imported.mod["main"].params[0].name: x})
+    np.testing.assert_array_equal(got[found.network.outputs[0]], expected)

@@ -145,3 +145,23 @@ def test_a_smaller_model_is_compared_with_the_original_as_far_as_it_can_be(tmp_p
     whole = build(tmp_path, proto, name="whole")
     layers = verify(whole, tmp_path / "original.onnx", per_layer=True).layers
     assert [layer.compared for layer in layers] == [True, False]
+
+
+def test_dead_weights_are_zero_in_layers_that_stay_dense_too(tmp_path: Path) -> None:
+    """A channel that is a known 0 by its bias is dead for the next layer, and that layer's weight for it is dead too.
+
+    The transposed convolution stays dense. With its weight as it was, what the first layer leaves there would count.
+    """
+    first, bias = floats(2, 2, 1, 1), np.array([0.3, -1.0], np.float32)
+    first[1] = np.array([2.0, 0.0], np.float32).reshape(2, 1, 1)
+    nodes = [
+        node("Mul", ["x", "zero"], "m"),
+        node("Sigmoid", ["m"], "s"),
+        node("Conv", ["s", "w", "b"], "h", name="first"),
+        node("ConvTranspose", ["h", "t"], "u", strides=[2, 2]),
+        node("Add", ["u", "v"], "y"),
+    ]
+    constants = {"zero": np.zeros((1, 2, 1, 1), np.float32), "w": first, "b": bias, "t": floats(2, 3, 2, 2)}
+    proto = onnx_model(nodes, [port("x", [1, 2, 4, 4]), port("v", [1, 3, 8, 8])], ["y"], constants)
+    for options in ({}, {"compact": False}, {"propagation": False}):
+        assert verify(build(tmp_path, proto, **options), tmp_path / "model.onnx").ok, options

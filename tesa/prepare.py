@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-from tesa.compact import compact, verify_with_onnxruntime
+from tesa.compact import TOLERANCE, compact, verify_with_onnxruntime
 from tesa.errors import TesaError
 from tesa.frontend import ImportedModel, import_onnx
 from tesa.progress import Event, Progress, silent
 from tesa.propagate import TesaModel, as_given, propagate
-
-TOLERANCE = 1e-3
-"""How far the outputs of the smaller model may be from those of the given one, relative to their largest."""
 
 Kept = tuple[tuple[int, ...], ...]
 """For each axis of a tensor the indices that are left; an empty row stands for all of them."""

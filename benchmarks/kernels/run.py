@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,8 +109,3 @@ def _row(case: Case, session: Session, times: dict[str, Times], density: float, 
         "dense_gflops": case.flops / ours.median_ms / 1e6, "effective_gflops": effective,
         "limit_fraction": effective / limit / session.threads if limit else None,
     }  # fmt: skip
-
-
-def progress(text: str) -> None:
-    """A line on standard error."""
-    print(text, file=sys.stderr, flush=True)

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from tesa.compact import Compacted
     from tesa.propagate import TesaModel
 
-TOLERANCE = 1e-3
-"""How far the outputs of the smaller model may be from those of the given one, relative to their largest."""
-
 
 def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("model", metavar="model.onnx", help="the model, with its zeros or with --mask")
@@ -85,7 +82,7 @@ def write_smaller(model: TesaModel, path: Path) -> tuple[Compacted, float | None
     """
     from importlib.util import find_spec
 
-    from tesa.compact import compact, verify_with_onnxruntime
+    from tesa.compact import TOLERANCE, compact, verify_with_onnxruntime
     from tesa.files import atomic_path
 
     compacted = compact(model)

@@ -1,7 +1,7 @@
 """Physical removal of dead and constant channels: `compact`, `verify_with_onnxruntime`."""
 
 from tesa.compact.analysis import handled
-from tesa.compact.check import verify_with_onnxruntime
+from tesa.compact.check import TOLERANCE, verify_with_onnxruntime
 from tesa.compact.model import Compacted, Removal, compact
 
-__all__ = ["Compacted", "Removal", "compact", "handled", "verify_with_onnxruntime"]
+__all__ = ["TOLERANCE", "Compacted", "Removal", "compact", "handled", "verify_with_onnxruntime"]

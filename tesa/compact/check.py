@@ -12,6 +12,9 @@ from tesa.compact.write import write
 from tesa.errors import UsageError
 from tesa.frontend.model import ImportedModel, Port
 
+TOLERANCE = 1e-3
+"""How far the outputs of the smaller model may be from those of the given one, relative to their largest."""
+
 
 def verify_with_onnxruntime(original: ImportedModel | str | Path | Any, proto: Any, trials: int = 2) -> float:
     """The largest difference between the outputs of two models, relative to the largest value of each output.

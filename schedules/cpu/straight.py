@@ -159,6 +159,12 @@ class Block:
         mask = self._mask(0, high)
         self.statements.append(Evaluate(tirx.call_llvm_intrin("", "llvm.masked.store", value, pointer, mask)))
 
+    def prefetch(self, buffer: Any, index: Any) -> None:
+        """Ask for the line of an element, which may lie behind the end of the buffer: nothing is read."""
+        pointer = tirx.address_of(BufferLoad(buffer, [_index(index)]))
+        hint = (i32(0), i32(3), i32(1))  # to read, into every level of cache, data
+        self.statements.append(Evaluate(tirx.call_llvm_intrin("", "llvm.prefetch", pointer, *hint)))
+
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         """a * b + c, rounded once."""
         return tirx.call_llvm_pure_intrin(self.vector, "llvm.fma", a, b, c)

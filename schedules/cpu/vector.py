@@ -55,10 +55,30 @@ class _Strip:
 
 
 @dataclass(frozen=True)
+class Ends:
+    """Where sums end: Y and what the epilogue adds to them."""
+
+    problem: Problem
+    bias: Array | None
+    residual: Array | None
+    y: Array
+
+    @staticmethod
+    def of(problem: Problem) -> Ends:
+        """The arrays that the problem's epilogue asks for."""
+        return Ends(
+            problem,
+            Array.make("bias", (problem.m,)) if problem.epilogue.bias else None,
+            Array.make("residual", problem.y_shape) if problem.epilogue.residual else None,
+            Array.make("Y", problem.y_shape),
+        )
+
+
+@dataclass(frozen=True)
 class _Scene:
     """What all parts of one kernel share. columns and starts are None where every column is live."""
 
-    problem: Problem
+    ends: Ends
     lanes: int
     registers: int
     small: bool
@@ -66,10 +86,11 @@ class _Scene:
     weights: Array
     columns: Array | None
     starts: Array | None
-    bias: Array | None
-    residual: Array | None
-    y: Array
     acc: tuple[Any, ...]
+
+    @property
+    def problem(self) -> Problem:
+        return self.ends.problem
 
 
 def _strips(m: int, panel: int, lanes: int) -> list[tuple[int, int, int]]:
@@ -111,14 +132,13 @@ def stored(values: FloatArray, storage: str) -> NDArray[Any]:
     return values
 
 
-def _wide(s: _Scene, block: Block, place: Any) -> Any:
+def widened(problem: Problem, block: Block, value: Any) -> Any:
     """A vector of stored weights as float32."""
-    value = block.load(s.weights.flat, place)
-    if s.problem.storage == "float16":
+    if problem.storage == "float16":
         return tirx.Cast(block.vector, value)
-    if s.problem.storage == "bfloat16":
-        bits = tirx.Cast(f"uint32x{s.lanes}", value)
-        return tirx.reinterpret(block.vector, bits << tirx.Broadcast(tirx.IntImm("uint32", 16), s.lanes))
+    if problem.storage == "bfloat16":
+        bits = tirx.Cast(f"uint32x{block.lanes}", value)
+        return tirx.reinterpret(block.vector, bits << tirx.Broadcast(tirx.IntImm("uint32", 16), block.lanes))
     return value
 
 
@@ -147,7 +167,10 @@ def _sweep(
             if s.columns is not None:
                 column = inner.bind("k", BufferLoad(s.columns.flat, [number]), "int32")
             place = number * (strip.vectors * s.lanes) + strip.base
-            ws = [inner.bind("w", _wide(s, inner, place + p * s.lanes)) for p in range(strip.vectors)]
+            ws = [
+                inner.bind("w", widened(s.problem, inner, inner.load(s.weights.flat, place + p * s.lanes)))
+                for p in range(strip.vectors)
+            ]
             for q, (image, j) in enumerate(sides):
                 x = inner.splat(BufferLoad(s.x.flat, [column * s.problem.n + (image * s.problem.k * s.problem.n + j)]))
                 for p, w in enumerate(ws):
@@ -173,30 +196,44 @@ def _sweep(
     return sums
 
 
-def _finish(s: _Scene, block: Block, value: Any, row: Any, valid: int, side: tuple[int, int]) -> None:
-    """Bias, residual, activation and store of valid rows from row on, for one right-hand side."""
-    problem, activation = s.problem, s.problem.epilogue.activation
+def finish(
+    ends: Ends,
+    block: Block,
+    value: Any,
+    row: Any,
+    valid: int,
+    side: tuple[int, int],
+    rows: Sequence[Any] | None = None,
+) -> None:
+    """Bias, residual, activation and store of valid rows for one right-hand side, (image, column).
+
+    The rows are those from row on, or the given ones. Where they do not lie side by side in Y, each lane is stored by
+    itself, and the activation is left to the caller, for when all of Y is there.
+    """
+    problem, activation = ends.problem, ends.problem.epilogue.activation
     image, j = side
-    if s.bias is not None:
-        value = value + block.load_part(s.bias.flat, row, 0, valid)
-    if problem.n > 1:
-        # the rows lie n apart, so each lane is stored by itself; the activation follows when all of Y is there
+    if ends.bias is not None and rows is None:
+        value = value + block.load_part(ends.bias.flat, row, 0, valid)
+    if problem.n > 1 or rows is not None:
         value = block.bind("total", value)
         for lane in range(valid):
-            place = (row + lane) * problem.n + (image * problem.m * problem.n + j)
             one = tirx.Shuffle([value], [i32(lane)])
-            if s.residual is not None:
-                one = one + BufferLoad(s.residual.flat, [place])
-            block.statements.append(BufferStore(s.y.flat, one, [place]))
+            mine = row + lane if rows is None else block.bind("row", rows[lane], "int32")
+            if ends.bias is not None and rows is not None:
+                one = one + BufferLoad(ends.bias.flat, [mine])
+            place = mine * problem.n + (image * problem.m * problem.n + j)
+            if ends.residual is not None:
+                one = one + BufferLoad(ends.residual.flat, [place])
+            block.statements.append(BufferStore(ends.y.flat, one, [place]))
         return
     place = row + image * problem.m
-    if s.residual is not None:
-        value = value + block.load_part(s.residual.flat, place, 0, valid)
+    if ends.residual is not None:
+        value = value + block.load_part(ends.residual.flat, place, 0, valid)
     if activation in INLINE_ACTIVATIONS:
         value = activate_vector(block, activation, value)
-    block.store_part(s.y.flat, value, place, valid)
+    block.store_part(ends.y.flat, value, place, valid)
     if activation not in INLINE_ACTIVATIONS:
-        activate_stored(block, s.y.flat, place, valid, activation)
+        activate_stored(block, ends.y.flat, place, valid, activation)
 
 
 def _panel(s: _Scene, block: Block, strip: _Strip, panel: Any) -> None:
@@ -215,7 +252,7 @@ def _panel(s: _Scene, block: Block, strip: _Strip, panel: Any) -> None:
         for p in range(strip.vectors):
             valid = min(s.lanes, m - strip.first - p * s.lanes)  # only the last strip, which is one panel, is short
             for q, side in enumerate(sides):
-                _finish(s, block, sums[p * len(sides) + q], row + p * s.lanes, valid, side)
+                finish(s.ends, block, sums[p * len(sides) + q], row + p * s.lanes, valid, side)
 
 
 def _main(s: _Scene, strips: Sequence[_Strip], symbol: str) -> Any:
@@ -236,7 +273,7 @@ def _main(s: _Scene, strips: Sequence[_Strip], symbol: str) -> Any:
         else:
             body.loop(panel, 0, tirx.truncdiv(share + 1, i32(tasks)), inner)
     params = []
-    for array in (s.x, s.weights, s.columns, s.starts, s.bias, s.residual, s.y):
+    for array in (s.x, s.weights, s.columns, s.starts, s.ends.bias, s.ends.residual, s.ends.y):
         if array is not None:
             params.append(array.param)
             outer.statements.append(array.declare())
@@ -247,7 +284,7 @@ def _main(s: _Scene, strips: Sequence[_Strip], symbol: str) -> Any:
     problem = s.problem
     if problem.n > 1 and problem.epilogue.activation is not None:
         total = problem.batch * problem.m * problem.n
-        activate_stored(outer, s.y.flat, i32(0), total, problem.epilogue.activation)
+        activate_stored(outer, s.ends.y.flat, i32(0), total, problem.epilogue.activation)
     return PrimFunc(params, outer.statement()).with_attr({"global_symbol": symbol, "tirx.noalias": True})
 
 
@@ -313,7 +350,7 @@ def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol:
     values = stored(packed, problem.storage)
     listed, vector = bool(config["list"]), f"float32x{isa.lanes}"
     scene = _Scene(
-        problem=problem,
+        ends=Ends.of(problem),
         lanes=isa.lanes,
         registers=isa.registers,
         small=float(values.nbytes) / cost.L2_BYTES_PER_CYCLE < SERIAL_CYCLES,
@@ -321,9 +358,6 @@ def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol:
         weights=Array.make("W", values.shape, str(values.dtype)),
         columns=Array.make("columns", columns.shape, "int32") if listed else None,
         starts=Array.make("starts", starts.shape, "int32") if listed else None,
-        bias=Array.make("bias", (problem.m,)) if problem.epilogue.bias else None,
-        residual=Array.make("residual", problem.y_shape) if problem.epilogue.residual else None,
-        y=Array.make("Y", problem.y_shape),
         acc=tuple(tirx.decl_buffer((1,), vector, name="acc") for _ in range(max(isa.registers, _CHAINS))),
     )
     constants: tuple[NDArray[Any], ...] = (values, columns, starts) if listed else (values,)

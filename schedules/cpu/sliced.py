@@ -1,0 +1,384 @@
+"""An unstructured matrix times one vector, or a few: sliced ELLPACK whose slices walk over X with a sliding window.
+
+Before:
+    for m: for k with W[m, k] != 0:  Y[m] += W[m, k] * X[k]          (a gather of X for each weight)
+
+After, with L rows, one in each lane, as a slice, and a window of 2 L (or 4 L) neighbouring elements of X:
+    for every slice (parallel over shares of about equal work):
+        acc[q] = 0
+        for every step of the slice:
+            x[q] = X[base .. base + 2 L, q]               2 registers, base is the step's own
+            acc[q] += w * permute(x[q], place)            each lane takes the element its next weight meets
+        store epilogue(acc)
+In a step every lane takes its row's next weight, if that lies in the window, which begins at the first column that any
+lane still needs. Lanes may run ahead by the width of the window: with 30 % of the weights left, 89 % of the lanes of
+all steps have work, with 10 % left 70 %, or 81 % in the wide window; a slice padded to its longest row and gathered
+from memory would fill as many, but a gather of 16 takes 20 cycles where the permutation takes 1 or 2. A weight costs 5
+bytes, its value and its place in the window: less than in compressed rows. Rows of unlike lengths are sorted by it.
+
+The format is sliced ELLPACK (Monakov, Lokhmotov and Avetisyan 2010) with rows sorted as in SELL-C-sigma (Kreutzer and
+others 2014); the sliding window is tesa's own.
+
+Registers: 2 sums, w, place and window + 2 for each side in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tvm import tirx
+from tvm.tirx import AllocBuffer, BufferLoad, BufferStore, PrimFunc, Var
+
+from tesa.schedules.cpu import cost
+from tesa.schedules.cpu.cut import SERIAL_CYCLES, shares
+from tesa.schedules.cpu.operand import LINE
+from tesa.schedules.cpu.straight import Array, Block, activate_stored, i32
+from tesa.schedules.cpu.vector import Ends, finish, stored, widened
+from tesa.schedules.registry import schedule
+from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
+
+MAX_SIDES = 8
+"""Right-hand sides (batch * n) up to which this family competes: each needs its own permutations."""
+
+_DENSEST = 0.75
+"""Share of non-zeros above which 5 bytes for each of them are more than 4 for every element."""
+
+_CHAINS = {1: 4, 2: 2, 3: 2}  # sums by the number of sides, so that a step need not wait for the one before it
+
+AHEAD = 160
+"""Steps from a weight that is read to the one that is asked for: some 10 KB, without which several right-hand sides wait
+for memory (4096 x 4096 at 70 %, four columns: 0.59 ms instead of 1.33)."""
+
+_NEVER = np.iinfo(np.int32).max
+
+
+@dataclass(frozen=True)
+class Slices:
+    """The weights in reading order.
+
+    places and values: (steps, lanes); bases: (steps / share,), where the windows begin; starts: (slices + 1,), in
+    steps; rows: (slices, lanes), the row of each lane, -1 for none; sorted: whether these are not simply in order.
+    """
+
+    values: FloatArray
+    places: NDArray[np.uint8]
+    bases: NDArray[np.int32]
+    starts: NDArray[np.int32]
+    rows: NDArray[np.int32]
+    sorted: bool
+
+
+def pack(weight: FloatArray, lanes: int, window: int, share: int, unroll: int) -> Slices:
+    """Cut a matrix (m, k), k >= window, into slices.
+
+    The steps of a slice are a multiple of unroll, which is one of share. All slices are walked at once, `share` steps
+    of each at a time.
+    """
+    m, k = weight.shape
+    slices = -(-m // lanes)
+    counts = np.count_nonzero(weight, axis=1)
+    order, is_sorted = _order(counts, lanes)
+    rows = np.full(slices * lanes, -1, np.int32)
+    rows[:m] = order
+    columns, first = _columns(weight, counts)
+    at = np.where(rows >= 0, first[rows], len(columns) - 1).reshape(slices, lanes)  # the last one is _NEVER
+    source = rows.reshape(slices, lanes)
+    groups: list[tuple[NDArray[Any], NDArray[Any]]] = []
+    steps: list[tuple[NDArray[Any], NDArray[Any]]] = []
+    live = np.arange(slices)
+    while True:
+        least = columns[at[live]].min(axis=1, initial=_NEVER)
+        live, least = live[least < _NEVER], least[least < _NEVER]
+        if not len(live):
+            break
+        base = np.minimum(least, k - window)
+        groups.append((live, base))
+        for _ in range(share):
+            following = columns[at[live]]
+            place = following.astype(np.int64) - base[:, None]
+            taken = place < window
+            value = np.where(taken, weight[source[live], np.where(taken, following, 0)], np.float32(0))
+            steps.append((np.where(taken, place, 0).astype(np.uint8), value))
+            at[live] += taken
+    lengths = np.bincount(np.concatenate([g[0] for g in groups] or [[]]).astype(np.int64), minlength=slices) * share
+    starts = np.concatenate([[0], np.cumsum(-(-lengths // unroll) * unroll)]).astype(np.int32)
+    total = max(unroll, int(starts[-1]))
+    values, places = np.zeros((total, lanes), np.float32), np.zeros((total, lanes), np.uint8)
+    bases = np.zeros(total // share, np.int32)
+    for number, (place, value) in enumerate(steps):
+        live, base = groups[number // share]
+        places[starts[live] + number], values[starts[live] + number] = place, value
+        bases[(starts[live] + number) // share] = base
+    return Slices(values, places, bases, starts, source, is_sorted)
+
+
+def _order(counts: NDArray[np.int64], lanes: int) -> tuple[NDArray[np.int64], bool]:
+    """The rows as they are, or by their number of weights where slices then end at least 5 % earlier."""
+    order = np.argsort(-counts, kind="stable")
+    if _longest(counts[order], lanes) < 0.95 * _longest(counts, lanes):
+        return order, True
+    return np.arange(len(counts)), False
+
+
+def _longest(counts: NDArray[np.int64], lanes: int) -> int:
+    return int(np.maximum.reduceat(counts, np.arange(0, len(counts), lanes)).sum())
+
+
+def _columns(weight: FloatArray, counts: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The columns of the non-zeros row by row, each row ended by _NEVER, and where the rows start."""
+    where = np.nonzero(weight)
+    first = np.concatenate([[0], np.cumsum(counts + 1)[:-1]])
+    columns = np.full(int(counts.sum()) + len(counts), _NEVER, np.int32)
+    columns[np.arange(len(where[0])) + where[0]] = where[1]
+    return columns, first
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """What all parts of one kernel share. across: X with k innermost, a copy where there is more
+    than one column; stride: elements from one of its rows to the next."""
+
+    ends: Ends
+    lanes: int
+    window: int
+    x: Array
+    across: Any
+    stride: int
+    values: Array
+    places: Array
+    bases: Array
+    starts: Array
+    rows: Array | None
+    acc: tuple[Any, ...]
+
+    @property
+    def problem(self) -> Problem:
+        return self.ends.problem
+
+
+def _permuted(block: Block, window: Sequence[Any], place: Any) -> Any:
+    """For each lane the element at its place among the registers of the window laid end to end."""
+    lanes = block.lanes
+    if lanes == 16 and len(window) == 2:
+        name = "llvm.x86.avx512.vpermi2var.ps.512"
+        return tirx.call_llvm_pure_intrin(block.vector, name, window[0], place, window[1])
+    if len(window) == 1:
+        return tirx.call_llvm_pure_intrin(block.vector, "llvm.x86.avx2.permps", window[0], place)
+    half = len(window) // 2
+    low, high = (block.bind("g", _permuted(block, part, place)) for part in (window[:half], window[half:]))
+    # the permutations look at the lowest bits of the place only; where they should not, the other half is taken
+    upper = tirx.bitwise_and(place, tirx.Broadcast(i32(2 * half * lanes - 1), lanes)) if len(window) == 2 else place
+    above = tirx.GE(upper, tirx.Broadcast(i32(half * lanes), lanes))
+    return tirx.Select(above, high, low)
+
+
+def _group(s: _Scene, block: Block, group: Any, share: int, sums: list[list[Any]], chain: int) -> None:
+    """The steps of one window position, for all sides; sums[side][chain] are the names of the sums so far."""
+    lanes, problem = s.lanes, s.problem
+    base = block.bind("base", BufferLoad(s.bases.flat, [group]), "int32")
+    ws, places = [], []
+    for u in range(share):
+        at = (group * share + u) * lanes
+        for array, elements in ((s.values.flat, 64 // (4 if problem.storage == "float32" else 2)), (s.places.flat, 64)):
+            if u * lanes % elements == 0:
+                block.prefetch(array, at + AHEAD * lanes)
+        place = tirx.Cast(f"int32x{lanes}", block.load(s.places.flat, at))
+        places.append(block.bind("place", place, f"int32x{lanes}"))
+        ws.append(block.bind("w", widened(problem, block, block.load(s.values.flat, at))))
+    for side, row in enumerate(sums):
+        start = base + side * s.stride
+        window = [block.bind("x", block.load(s.across, start + i * lanes)) for i in range(s.window)]
+        for u in range(share):
+            x = block.bind("p", _permuted(block, window, places[u]))
+            c = (chain + u) % len(row)
+            row[c] = block.bind("a", block.fma(ws[u], x, row[c]))
+
+
+def _slice(s: _Scene, block: Block, number: Any, share: int, unroll: int) -> None:
+    """All of one slice."""
+    sides = s.problem.batch * s.problem.n
+    chains = len(s.acc) // sides
+    first = block.bind("first", BufferLoad(s.starts.flat, [number]), "int32")
+    count = block.bind("count", BufferLoad(s.starts.flat, [number + 1]) - first, "int32")
+    for acc in s.acc:
+        block.statements.append(BufferStore(acc, block.zero, [i32(0)]))
+    many, inner = Var("many", "int32"), block.child()
+    sums = [[BufferLoad(s.acc[side * chains + c], [i32(0)]) for c in range(chains)] for side in range(sides)]
+    groups = unroll // share
+    start = tirx.truncdiv(first, i32(share)) + many * groups
+    for group in range(groups):
+        _group(s, inner, start + group, share, sums, group * share)
+    for side in range(sides):
+        for c in range(chains):
+            inner.statements.append(BufferStore(s.acc[side * chains + c], sums[side][c], [i32(0)]))
+    block.loop(many, 0, tirx.truncdiv(count, i32(unroll)), inner)
+    for side in range(sides):
+        total: Any = BufferLoad(s.acc[side * chains], [i32(0)])
+        for c in range(1, chains):
+            total = total + BufferLoad(s.acc[side * chains + c], [i32(0)])
+        _store(s, block, block.bind("sum", total), number, side)
+
+
+def _store(s: _Scene, block: Block, value: Any, number: Any, side: int) -> None:
+    """The rows of a slice; those of the last one, which may be short, one by one."""
+    problem, lanes = s.problem, s.lanes
+    place = divmod(side, problem.n)
+    short = problem.m % lanes
+    rows = None
+    if s.rows is not None:
+        rows = [BufferLoad(s.rows.flat, [number * lanes + lane]) for lane in range(lanes)]
+    if not short:
+        finish(s.ends, block, value, number * lanes, lanes, place, rows)
+        return
+    last = problem.m // lanes
+    for low, high, valid in ((0, last, lanes), (last, last + 1, short)):
+        inner, once = block.child(), Var("once", "int32")
+        finish(s.ends, inner, value, number * lanes, valid, place, rows)
+        inside = tirx.And(tirx.GE(number, i32(low)), tirx.LT(number, i32(high)))
+        # a loop of one turn or none: the builder knows no other branch
+        block.loop(once, 0, tirx.Cast("int32", inside), inner)
+
+
+def _turned(s: _Scene, block: Block) -> None:
+    """X as (batch, n, k): a window of it is then contiguous."""
+    problem = s.problem
+    k, inner = Var("c", "int32"), block.child()
+    for side in range(problem.batch * problem.n):
+        image, j = divmod(side, problem.n)
+        value = BufferLoad(s.x.flat, [k * problem.n + (image * problem.k * problem.n + j)])
+        inner.statements.append(BufferStore(s.across, value, [k + side * s.stride]))
+    block.loop(k, 0, problem.k, inner)
+
+
+def _main(s: _Scene, bounds: Sequence[int], share: int, unroll: int, symbol: str) -> Any:
+    problem, tasks = s.problem, len(bounds) - 1
+    turned = s.across is not s.x.flat
+    outer, body = Block(s.lanes), Block(s.lanes)
+    body.statements += [AllocBuffer(acc) for acc in s.acc]
+    number, inner = Var("slice", "int32"), body.child()
+    _slice(s, inner, number, share, unroll)
+    task = Var("task", "int32")
+    low, high = _chosen(bounds[:-1], task), _chosen(bounds[1:], task)
+    body.loop(number, low, high - low if tasks > 1 else bounds[1], inner)
+    params = []
+    arrays = (s.x, s.values, s.places, s.bases, s.starts, s.rows, s.ends.bias, s.ends.residual, s.ends.y)
+    for array in arrays:
+        if array is not None:
+            params.append(array.param)
+            outer.statements.append(array.declare())
+    if turned:
+        outer.statements.append(AllocBuffer(s.across))
+        _turned(s, outer)
+    if tasks == 1:
+        outer.statements += body.statements
+    else:
+        outer.loop(task, 0, tasks, body, parallel=True)
+    by_lane = s.rows is not None or problem.n > 1
+    if by_lane and problem.epilogue.activation is not None:
+        total = problem.batch * problem.m * problem.n
+        activate_stored(outer, s.ends.y.flat, i32(0), total, problem.epilogue.activation)
+    return PrimFunc(params, outer.statement()).with_attr({"global_symbol": symbol, "tirx.noalias": True})
+
+
+def _chosen(values: Sequence[int], index: Any) -> Any:
+    """values[index] for a few of them."""
+    found: Any = i32(values[-1])
+    for i in range(len(values) - 2, -1, -1):
+        found = tirx.Select(tirx.EQ(index, i32(i)), i32(values[i]), found)
+    return found
+
+
+def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
+    if not problem.pointwise or problem.op == "depthwise" or problem.dtype != "float32" or isa.lanes not in (8, 16):
+        return ()
+    if not 0 < problem.batch * problem.n <= MAX_SIDES or problem.m < 1:
+        return ()
+    if np.count_nonzero(weight) > _DENSEST * weight.size:
+        return ()
+    windows = [w for w in (2, 4) if w * isa.lanes <= problem.k]
+    sparse = np.count_nonzero(weight) < 0.2 * weight.size
+    wide_first = sparse or problem.batch * problem.n == 1
+    return tuple(
+        {"window": window, "share": share}
+        for share in (4, 2)
+        for window in (reversed(windows) if wide_first else windows)
+    )
+
+
+def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) -> float:
+    """The larger of reading 5 bytes a weight and of the loads and permutations of each step."""
+    gap = weight.size / max(1, np.count_nonzero(weight))  # columns from one weight of a row to its next
+    reach = config["window"] * isa.lanes / gap
+    filled = reach / (reach + 1.0)  # a fit to random patterns: 0.9 at a reach of 9.6, 0.7 at 3.2 (measured 0.76)
+    longest = _longest(np.sort(np.count_nonzero(weight, axis=1)), isa.lanes)
+    steps = longest / filled
+    sides = problem.batch * problem.n
+    bytes_ = steps * isa.lanes * (5 if problem.storage == "float32" else 3)
+    near = bytes_ <= isa.l2_bytes / 2
+    read = bytes_ / (cost.L2_BYTES_PER_CYCLE if near else cost.FAR_BYTES_PER_CYCLE)
+    window, share = config["window"], config["share"]
+    work = steps * (1.4 + 1.0 / share + sides * window * (0.15 + 0.4 / share))
+    done = cost.finishing(problem.epilogue, sides * problem.m / (isa.lanes if problem.n == 1 else 1))
+    turned = sides * problem.k if problem.n > 1 else 0.0
+    regions = 2 * cost.CALL if problem.threads > 1 else 0.0
+    total = cost.CALL + regions + turned + (cost.together(read, work) + done) / problem.threads
+    return float(total) / cost.CYCLES_PER_MS
+
+
+@schedule("sliced", arch="x86", space=_space, estimate=_estimate)
+def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol: str) -> Code:
+    """An unstructured matrix times one vector or a few: a row in each lane, X from a sliding window in registers.
+
+    config: window, registers of X that a step chooses from, 2 or 4; share, steps from one position of the window to
+    the next, 1, 2 or 4. constants: the weights (steps * lanes), their
+    places in the window (uint8), where each step's window begins and where the steps of each slice begin (int32), and
+    where rows are sorted, the row of each lane. Raises ValueError for a problem that is not a plain product.
+
+    Example:
+        >>> p = Problem("linear", 16, 64, 1, (1, 64), (1, 16))
+        >>> code = emit(p, np.eye(16, 64, dtype=np.float32), Isa("avx512", 16, 32), {"window": 2, "share": 1}, "mv")
+        >>> [c.shape for c in code.constants]
+        [(64,), (64,), (4,), (2,)]
+    """
+    if not problem.pointwise or problem.op == "depthwise":
+        raise ValueError(f"schedule sliced cannot compute op {problem.op!r} with a window")
+    lanes, sides = isa.lanes, problem.batch * problem.n
+    chains = _CHAINS.get(sides, 1)
+    unroll = 4 if sides == 1 else 2
+    share = config["share"]
+    unroll = max(unroll, share)
+    packed = pack(weight, lanes, config["window"] * lanes, share, unroll)
+    values = stored(packed.values.reshape(-1), problem.storage)
+    work = np.diff(packed.starts).astype(np.int64)
+    small = float(work.sum()) * (2 + 2 * sides) < SERIAL_CYCLES
+    bounds = shares(work, 1, 1 if small else min(problem.threads, len(work)))
+    constants: list[NDArray[Any]] = [values, packed.places.reshape(-1), packed.bases, packed.starts]
+    names = ["W", "places", "bases", "starts"]
+    if packed.sorted:
+        constants.append(np.maximum(packed.rows.reshape(-1), 0))
+        names.append("rows")
+    arrays = [Array.make(name, c.shape, str(c.dtype)) for name, c in zip(names, constants, strict=True)]
+    x = Array.make("X", problem.x_shape)
+    stride = (
+        -(-problem.k // LINE) | 1
+    ) * LINE  # an odd number of lines: the sides fall into different sets of the cache
+    vector = f"float32x{lanes}"
+    scene = _Scene(
+        ends=Ends.of(problem),
+        lanes=lanes,
+        window=config["window"],
+        x=x,
+        across=x.flat if problem.n == 1 else tirx.decl_buffer((sides * stride,), "float32", name="across"),
+        stride=problem.k if problem.n == 1 else stride,
+        values=arrays[0],
+        places=arrays[1],
+        bases=arrays[2],
+        starts=arrays[3],
+        rows=arrays[4] if packed.sorted else None,
+        acc=tuple(tirx.decl_buffer((1,), vector, name="acc") for _ in range(chains * sides)),
+    )
+    return Code(_main(scene, bounds, share, unroll, symbol), tuple(constants), pipeline="straight")

@@ -100,9 +100,11 @@ class Problem:
     op "linear": X is (batch, k, n). op "conv2d": X is (batch, channels, height, width), k = channels * kernel area in
     the order (channel, row, column), n = out_height * out_width. op "depthwise": m = channels, k = kernel area, row c
     of W is the window of channel c. x_shape and y_shape are how the caller's contiguous arrays look: any shape with
-    the same elements in the same order. threads: how many run the kernel. dtype: "float32", or "int8" for uint8 X and
-    int8 W with int32 sums; x_zero: the code of X that stands for 0, which pads a convolution. output: of Y. storage:
-    "float32", or "float16" or "bfloat16" where every weight is such a number, so that a kernel may keep it in 16 bits.
+    the same elements in the same order. threads: how many run the kernel. dtype: "float32", "int8" for uint8 X and
+    int8 W with int32 sums, or "mixed" for uint8 X and a W of int8 codes among which outliers are any float32 numbers,
+    in the unit of the codes: scale[m] holds for both. x_zero: the code of X that stands for 0, which pads a
+    convolution. output: of Y. storage: "float32", or "float16" or "bfloat16" where every weight is such a number, so
+    that a kernel may keep it in 16 bits.
     """
 
     op: str
@@ -147,9 +149,22 @@ class Code:
 
     panels are straight-line helpers that main calls by symbol, a tuple for each object file: they are compiled apart,
     in parallel, by the minimal pipeline. pipeline names the one that main itself wants: "default" or "straight".
+    pieces are whole kernels that main calls as symbol(X, *their constants, ..., Y), each (symbol, code); their
+    constants are among those of this one, which passes them on.
     """
 
     main: PrimFunc
     constants: tuple[NDArray[Any], ...] = ()
     panels: tuple[tuple[PrimFunc, ...], ...] = field(default=())
     pipeline: str = "default"
+    pieces: tuple[tuple[str, Code], ...] = ()
+
+    def objects(self, symbol: str) -> tuple[tuple[tuple[tuple[str, PrimFunc], ...], str], ...]:
+        """What each object file holds, main's first: ((name, function), ...) and the pipeline to compile them with.
+
+        symbol: the name of main.
+        """
+        files: list[tuple[tuple[tuple[str, PrimFunc], ...], str]] = [(((symbol, self.main),), self.pipeline)]
+        for group in self.panels:
+            files.append((tuple((str(panel.attrs["global_symbol"]), panel) for panel in group), "straight"))
+        return (*files, *(file for name, code in self.pieces for file in code.objects(name)))

@@ -61,15 +61,33 @@ class Arithmetic:
             if self.integer and width in _PAIRS:
                 source, start = x(r, v, 0)
                 lane, elements = T.ramp(0, 1, width), source[T.ramp(start, 1, width)]
-                T.buffer_store(acc, self._dot(acc[r, v, lane], elements, w(r), width), [r, v, lane])
+                T.buffer_store(
+                    acc, self._dot(acc[r, v, lane], elements, tirx.Broadcast(w(r), width), width), [r, v, lane]
+                )
                 return
             with lanes(width) as lane:
                 source, index = x(r, v, lane)
                 T.buffer_store(acc, self._scalar(acc[r, v, lane], source[index], w(r)), [r, v, lane])
 
+    def accumulate_rows(
+        self, acc: Any, shape: tuple[int, int, int], w: Callable[[Any], Any], x: Callable[[Any], Any]
+    ) -> None:
+        """acc[q, v, :] += w(v) * x(q), with rows of W in the lanes. shape: of acc; w: a buffer and where vector v of it
+        starts; x: an element of the operand."""
+        columns, vectors, width = shape
+        with unrolled("q", columns) as q, unrolled("v", vectors) as v:
+            source, start = w(v)
+            if self.integer:
+                lane = T.ramp(0, 1, width)
+                weights, element = source[T.ramp(start, 1, width)], tirx.Broadcast(x(q), width)
+                T.buffer_store(acc, self._dot(acc[q, v, lane], element, weights, width), [q, v, lane])
+                return
+            with lanes(width) as each:
+                T.buffer_store(acc, acc[q, v, each] + source[start + each] * x(q), [q, v, each])
+
     def _dot(self, acc: Any, x: Any, w: Any, width: int) -> Any:
+        """acc + the dot products of the lanes of x and w."""
         vector = f"int32x{width}"
-        w = tirx.Broadcast(w, width)
         if self.group == 4:
             kind, name = f"int8x{width * 4}", f"llvm.x86.avx512.vpdpbusd.{width * 32}"
             return tirx.call_llvm_pure_intrin(vector, name, acc, tirx.reinterpret(kind, x), tirx.reinterpret(kind, w))

@@ -88,27 +88,39 @@ class Builder:
         return len(self.constants) - 1
 
     def build(self, symbol: str, tile: Callable[[Names, Tile], None]) -> Code:
-        """The kernel."""
-        p, channels, bounds = self.problem, self.cut.operand.channels, self.cut.bounds
-        if max(prod(p.x_shape), prod(p.y_shape), *(c.size for c in self.constants)) > MAX_ELEMENTS:
-            raise ValueError(f"{symbol}: an array of more than {MAX_ELEMENTS} elements; indices are 32-bit integers")
-        chosen = None
-        if channels and channels != tuple(range(len(channels))):
-            chosen = self.constant(np.array(channels, np.int32))
+        """The kernel: the loops of this file around what tile writes."""
+        p, channels, bounds = self.problem, self.chosen(), self.cut.bounds
         limits = self.constant(np.array(bounds, np.int32)) if len(bounds) > 2 else None
-        with IRBuilder() as ir, T.prim_func():
-            T.func_name(symbol)
-            T.func_attr({"global_symbol": symbol, "tirx.noalias": True})
-            names = self._params()
+
+        def write(names: Names) -> None:
             loops = _Loops(
-                self.problem,
+                p,
                 self.cut,
                 names,
                 tile,
-                None if chosen is None else names.constants[chosen],
+                None if channels is None else names.constants[channels],
                 None if limits is None else names.constants[limits],
             )
             loops.staged() if self.cut.operand.staged else loops.unstaged()
+
+        return self.code(symbol, write)
+
+    def chosen(self) -> int | None:
+        """The constant that lists the live channels of a convolution, None where it is all of them."""
+        channels = self.cut.operand.channels
+        if channels and channels != tuple(range(len(channels))):
+            return self.constant(np.array(channels, np.int32))
+        return None
+
+    def code(self, symbol: str, write: Callable[[Names], None]) -> Code:
+        """The kernel whose body is what write writes; all constants are there by now."""
+        p = self.problem
+        if max(prod(p.x_shape), prod(p.y_shape), *(c.size for c in self.constants)) > MAX_ELEMENTS:
+            raise ValueError(f"{symbol}: an array of more than {MAX_ELEMENTS} elements; indices are 32-bit integers")
+        with IRBuilder() as ir, T.prim_func():
+            T.func_name(symbol)
+            T.func_attr({"global_symbol": symbol, "tirx.noalias": True})
+            write(self._params())
         return Code(ir.get(), tuple(self.constants))
 
     def _params(self) -> Names:

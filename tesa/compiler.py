@@ -40,6 +40,7 @@ def compile_model(
     masks: Any = None,
     measure: bool = True,
     jobs: int | None = None,
+    code_budget: int | None = None,
     dump_dir: str | Path | None = None,
     forms: Sequence[str] | None = None,
     propagation: bool = True,
@@ -51,6 +52,8 @@ def compile_model(
     target: see tesa.target.parse_target; the machine itself by default. threads: how many the kernels are made for.
     log: folder of measured records, read and added to. shapes: sizes of dynamic inputs. masks: path of an .npz, or
     arrays by weight name. measure=False chooses by estimate what the log does not know. jobs: compiler processes.
+    code_budget: straight-line instructions that the measured candidates of one layer may have together, each about a
+    millisecond to compile and 10 bytes; 8000 by default.
     dump_dir: the module after each phase, as text. forms: only these kernel families compete. compact=False leaves
     channels that are dead or constant in place, propagation=False also those that could be found to be so.
 
@@ -68,7 +71,7 @@ def compile_model(
     prepared = prepare(model, shapes=shapes, masks=masks, propagation=propagation, shrink=compact, progress=progress)
     dump.module("1-imported", prepared.imported.mod)
     dump.module("2-propagated", prepared.attributed.mod)
-    choice = Choice(resolved, threads, log, measure, jobs, tuple(forms) if forms is not None else None)
+    choice = Choice(resolved, threads, log, measure, jobs, code_budget, tuple(forms) if forms is not None else None)
     generated = generate(prepared, choice, dump, progress)
     imported = prepared.imported
     manifest = Manifest(ports(imported.inputs), ports(imported.outputs), generated.plan, versions())

@@ -24,6 +24,7 @@ from tesa.prepare import Prepared
 from tesa.progress import Event, Progress
 from tesa.propagate import TesaModel
 from tesa.specialize.choose import ChosenKernel, LayerTask, choose
+from tesa.specialize.shortlist import INSTRUCTIONS
 from tesa.target import Target
 from tesa.tune.places import open_log
 
@@ -37,6 +38,7 @@ class Choice:
     log: str | Path | None
     measure: bool
     jobs: int | None
+    code_budget: int | None
     forms: tuple[str, ...] | None
 
 
@@ -98,6 +100,7 @@ def generate(
         measure=choice.measure,
         jobs=choice.jobs,
         forms=choice.forms,
+        instructions=INSTRUCTIONS if choice.code_budget is None else choice.code_budget,
         progress=progress,
     )
     progress(Event("build", 0, 1))

@@ -33,6 +33,7 @@ from tesa.schedules.types import Code, Config, Epilogue, FloatArray, Problem
 from tesa.specialize.choose import ChosenKernel, LayerTask, candidates, choose
 from tesa.specialize.decide import Option
 from tesa.specialize.package import ENTRY, package
+from tesa.specialize.shortlist import INSTRUCTIONS
 from tesa.target import Target, parse_target, runs_here
 from tesa.tune.log import Log
 from tesa.tune.timing import Timing
@@ -64,6 +65,7 @@ def kernel(
     config: Config | None = None,
     threads: int = 1,
     measure: bool = True,
+    code_budget: int = INSTRUCTIONS,
     log: str | Path | Log | None = None,
     jobs: int | None = None,
 ) -> Kernel:
@@ -76,8 +78,9 @@ def kernel(
     epilogue: None, or what follows the sum, joined by "+": "bias", "residual", and one of relu, relu6, gelu, silu,
     sigmoid, tanh, hardswish; bias: m numbers. target: see tesa.target.parse_target, by default this machine. form: the
     name of the kernel family to take, or of those that compete; config: one configuration of the one form, out of
-    those that it offers for this weight. threads:
-    how many run the kernel. measure=False chooses by estimate. log: folder of measured records, read and added to.
+    those that it offers for this weight. threads: how many run the kernel. measure=False chooses by estimate.
+    code_budget: straight-line instructions that the measured candidates may have together, each about a millisecond to
+    compile and 10 bytes. log: folder of measured records, read and added to.
 
     dtype "int8": the weight holds whole numbers from -128 to 127, X is uint8, sums are int32. Without scale Y is the
     bare int32 sum. scale (one number or m): the sum times scale, plus bias, through the epilogue; output says how it is
@@ -113,8 +116,9 @@ def kernel(
     task = LayerTask("kernel", problem, matrix)
     with tempfile.TemporaryDirectory(prefix="tesa-") as name:
         (chosen,) = choose(
-            [task], where, log=log, measure=measure, jobs=jobs, forms=forms, options=options, folder=Path(name)
-        )
+            [task], where, log=log, measure=measure, jobs=jobs, forms=forms, options=options, folder=Path(name),
+            instructions=code_budget,
+        )  # fmt: skip
         return Kernel(chosen, problem, matrix, offset, where, factor)  # which links the objects
 
 

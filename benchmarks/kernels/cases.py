@@ -51,6 +51,7 @@ class Case:
     def name(self) -> str:
         """Shape and pattern in words."""
         shape = f"{self.m}x{self.k}x{self.n}" if self.op == "linear" else f"{self.m}@{self.size}"
+        shape += f"/{self.stride}" if self.stride > 1 else ""
         share = "" if self.op == "depthwise" or self.sparsity == 0 else f" {self.sparsity:.0%}"
         return f"{shape} {self.pattern}{share}"
 

@@ -6,8 +6,8 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from ctypes import CDLL, c_double, c_long
-from dataclasses import dataclass
+from ctypes import CDLL, c_double, c_long, c_void_p
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,15 @@ double fma_loop(long rounds) {
   for (int i = 1; i < 12; ++i) s = ADD(s, a[i]);
   return ((float *)&s)[0];
 }
+double read_loop(const float *p, long elements) {
+  VEC a[8];
+  for (int i = 0; i < 8; ++i) a[i] = SET1(0.0f);
+  for (long e = 0; e + 8 * LANES <= elements; e += 8 * LANES)
+    for (int i = 0; i < 8; ++i) a[i] = ADD(a[i], LOAD(p + e + i * LANES));
+  VEC s = a[0];
+  for (int i = 1; i < 8; ++i) s = ADD(s, a[i]);
+  return ((float *)&s)[0];
+}
 #ifdef __AVX512VNNI__
 double dot_loop(long rounds) {
   __m512i a[12]; __m512i x = _mm512_set1_epi8(3), y = _mm512_set1_epi8(5);
@@ -43,18 +52,34 @@ double dot_loop(long rounds) {
 #endif
 """
 VECTORS = {
-    16: {"VEC": "__m512", "SET1": "_mm512_set1_ps", "FMA": "_mm512_fmadd_ps", "ADD": "_mm512_add_ps"},
-    8: {"VEC": "__m256", "SET1": "_mm256_set1_ps", "FMA": "_mm256_fmadd_ps", "ADD": "_mm256_add_ps"},
-}
+    16: {"VEC": "__m512", "SET1": "_mm512_set1_ps", "FMA": "_mm512_fmadd_ps", "ADD": "_mm512_add_ps",
+         "LOAD": "_mm512_loadu_ps", "LANES": "16"},
+    8: {"VEC": "__m256", "SET1": "_mm256_set1_ps", "FMA": "_mm256_fmadd_ps", "ADD": "_mm256_add_ps",
+        "LOAD": "_mm256_loadu_ps", "LANES": "8"},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one thread. fma: GFLOP/s; dot: int8 GOP/s, 0 without VNNI; read: GB/s from memory beyond the caches."""
+    """Of one thread. fma: GFLOP/s; dot: int8 GOP/s, 0 without VNNI; read: GB/s from memory beyond the caches.
+
+    reader: the loop behind `read`, for other sizes.
+    """
 
     fma: float
     dot: float
     read: float
+    reader: Callable[..., float]
+
+    def read_rate(self, size: int) -> float:
+        """GB/s when the same `size` bytes are read over and over, from whatever cache or memory holds them."""
+        array = np.ones(max(size // 4, 256), np.float32)
+        best = 0.0
+        for _ in range(12):
+            start = time.perf_counter()
+            self.reader(array.ctypes.data_as(c_void_p), array.size)
+            best = max(best, array.nbytes / (time.perf_counter() - start))
+        return best / 1e9
 
 
 def measure_limits(lanes: int) -> Limits:
@@ -63,23 +88,14 @@ def measure_limits(lanes: int) -> Limits:
         source, library = Path(name) / "limits.c", Path(name) / "limits.so"
         source.write_text(SOURCE)
         words = [f"-D{key}={value}" for key, value in VECTORS[lanes].items()]
-        command = [
-            c_compiler(),
-            "-O3",
-            "-funroll-loops",
-            "-march=native",
-            "-shared",
-            "-fPIC",
-            "-x",
-            "c",
-            *words,
-            str(source),
-        ]
-        subprocess.run([*command, "-o", str(library)], check=True)
+        flags = ["-O3", "-funroll-loops", "-march=native", "-shared", "-fPIC", "-x", "c"]
+        subprocess.run([c_compiler(), *flags, *words, str(source), "-o", str(library)], check=True)
         code = CDLL(str(library))
         fma = _rate(code.fma_loop) * 12 * 2 * lanes
         dot = _rate(code.dot_loop) * 12 * 2 * 64 if hasattr(code, "dot_loop") else 0.0
-    return Limits(fma / 1e9, dot / 1e9, _read_rate() / 1e9)
+        code.read_loop.restype, code.read_loop.argtypes = c_double, [c_void_p, c_long]
+        limits = Limits(fma / 1e9, dot / 1e9, 0.0, code.read_loop)
+    return replace(limits, read=limits.read_rate(512 << 20))
 
 
 def _rate(function: Callable[..., float]) -> float:
@@ -90,13 +106,4 @@ def _rate(function: Callable[..., float]) -> float:
         start = time.perf_counter()
         function(rounds)
         best = max(best, rounds / (time.perf_counter() - start))
-    return best
-
-
-def _read_rate() -> float:
-    array, best = np.ones(64 << 20, np.float32), 0.0
-    for _ in range(8):
-        start = time.perf_counter()
-        array.view(np.int64).max()
-        best = max(best, array.nbytes / (time.perf_counter() - start))
     return best

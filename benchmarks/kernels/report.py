@@ -18,7 +18,10 @@ def print_row(row: Row) -> None:
     peers = "  ".join(f"{name} {ms:.3f}" for name, ms in sorted(row["peers"].items(), key=lambda item: item[1]))
     share = f"{row['limit_fraction']:4.0%}" if row["limit_fraction"] is not None else "   -"
     ratio = f"{row['ratio']:5.2f}x" if row["ratio"] is not None else "    -"
-    print(f"{row['group']} {row['case']:34} {row['tesa_ms']:8.3f} (min {row['tesa_min_ms']:.3f}) {ratio}  "
+    if "bandwidth_fraction" in row:
+        share = f"{row['bandwidth_fraction']:4.0%} of bandwidth"
+    print(f"{row['group']} {row['case']:34} {row['tesa_ms']:8.3f} (min {row['tesa_min_ms']:.3f}, inner "
+          f"{row['inner_ms']:.3f}) {ratio}  "
           f"{row['dense_gflops']:7.0f} {row['effective_gflops']:6.1f} GFLOP/s {share}  | {peers} | {row['kernel']}",
           flush=True)  # fmt: skip
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,10 @@ from benchmarks.kernels.cases import Array, Case, activations, weight
 from benchmarks.kernels.limits import Limits, measure_limits
 from benchmarks.kernels.peers import PEERS, Prepared
 from tesa.runtime.bench import Times, interleave
+from tesa.schedules.registry import find
+from tesa.specialize.objects import BuildFailure, build_objects
 from tesa.target import parse_target
+from tesa.tune.measure import Built, Timing, measure
 
 
 class WrongResultError(Exception):
@@ -62,7 +65,47 @@ def run(case: Case, session: Session) -> dict[str, Any]:
         _check(case, name, result(), expected)
     times = {t.name: t for t in interleave({name: call for name, (call, _) in ready.items()}, session.rounds)}
     part = kernel.plan.parts[0]
-    return _row(case, session, times, float(np.count_nonzero(w)) / w.size, f"{part.schedule} {dict(part.config)}")
+    row = _row(case, session, times, float(np.count_nonzero(w)) / w.size, f"{part.schedule} {dict(part.config)}")
+    row["inner_ms"] = max(row["tesa_ms"] - layout_ms(kernel, part, row["tesa_ms"]), 0.0)
+    if case.op == "linear" and case.n <= 16:
+        row["bandwidth_fraction"] = _bandwidth(w, row["tesa_ms"], session.limits)
+    return row
+
+
+def layout_ms(kernel: Any, part: Any, whole_ms: float) -> float:
+    """What the kernel spends on changes of layout (packed tiles, padded copies), and on being called.
+
+    A second kernel of the same form has few rows, all columns that the first one reads, and so the same copies. With t
+    rows of m and times T and t_few = C + t w, T = C + m w, C is what does not depend on the rows.
+    """
+    problem, weight = kernel.problem, kernel.weight
+    if problem.op == "depthwise":
+        return 0.0
+    lanes = kernel.target.isa.lanes
+    few = part.config["panel"] * lanes if part.schedule == "rowlanes" else 1
+    if few >= problem.m:
+        return 0.0
+    # the shape of Y is (m, n), or (1, m, height, width)
+    shape = tuple(few if i == (len(problem.y_shape) > 2) else size for i, size in enumerate(problem.y_shape))
+    short = replace(problem, m=few, y_shape=shape)
+    live = np.repeat((weight != 0).any(axis=0)[None], few, axis=0).astype(np.float32)
+    code = find(part.schedule).emit(short, live, kernel.target.isa, part.config, "few_rows")
+    with tempfile.TemporaryDirectory() as folder:
+        (objects,) = build_objects([("few_rows", code)], kernel.target, jobs=1, cache=None, folder=Path(folder))
+        if isinstance(objects, BuildFailure):
+            raise WrongResultError(f"the kernel of {few} rows cannot be built: {objects.message}")
+        (timing,) = measure(short, live, [Built("few_rows", objects, code.constants)])
+    if not isinstance(timing, Timing):
+        raise WrongResultError(f"the kernel of {few} rows: {timing.message}")
+    return max((problem.m * timing.median_ms - few * whole_ms) / (problem.m - few), 0.0)
+
+
+def _bandwidth(w: Array, tesa_ms: float, limits: Limits) -> float:
+    """What must be read at the rate at which this machine reads so much, over the time: the values of the non-zeros,
+    and where any is zero a bit for each element that says so."""
+    nonzeros = int(np.count_nonzero(w))
+    size = 4 * nonzeros + (w.size // 8 if nonzeros < w.size else 0)
+    return size / limits.read_rate(size) / 1e6 / tesa_ms
 
 
 def _kernel(case: Case, w: Array, session: Session) -> Any:

@@ -98,7 +98,7 @@ def finishing(epilogue: Epilogue, vectors: float) -> float:
 def total_ms(problem: Problem, cut: Cut, tile: float) -> float:
     """All of a call, from the cycles of one tile with all its rows."""
     units = cut.tiling.count * cut.bands
-    work = units * tile
+    work = cut.tiling.whole * cut.bands * tile
     batches = problem.batch
     threads, parts, staged = cut.threads, cut.parts, bool(cut.operand.staged)
     if threads > 1:

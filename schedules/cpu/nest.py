@@ -167,8 +167,20 @@ class _Loops:
                     self._band(copy, item, b, share)
 
     def _direct(self, source: Any, base: Any, item: Any, t: Any, share: Any) -> None:
-        p, tiles, names = self.problem, self.cut.tiling, self.names
-        start = _tile_start(tiles, t)
+        tiles = self.cut.tiling
+        rest = tiles.rest
+        if rest is None:
+            self._one(source, base, item, tiles, _tile_start(tiles, t), share)
+            return
+        with T.If(t == tiles.count - 1):
+            with T.Then():
+                self._one(source, base, item, rest, tiles.last_start, share)
+            with T.Else():
+                self._one(source, base, item, tiles, t * tiles.width, share)
+
+    def _one(self, source: Any, base: Any, item: Any, tiles: Tiling, start: Any, share: Any) -> None:
+        """The tile of that tiling whose first output is start."""
+        p, names = self.problem, self.names
 
         def store(m: Any, v: Any, lane: Any, value: Any) -> None:
             at = item * (p.m * p.n) + m * p.n + start + vector_start(tiles, v) + lane

@@ -74,12 +74,13 @@ class Operand:
 class Tiling:
     """The vector axis in tiles of `vectors` vectors of `lanes` elements.
 
-    Only whole vectors are touched. Where length is no multiple of a tile, the last tile starts at length - width; where
-    there is one tile and it is ragged, its last vector starts at length - lanes. The positions met twice get the same
-    value twice. With padded=True (a buffer of our own with room at its end) tiles just run over.
+    Only whole vectors are touched. Where length is no multiple of a tile, the last tile has fewer vectors if that is
+    enough (rest), and starts at length - its width; where there is one tile and it is ragged, its last vector starts at
+    length - lanes. The positions met twice get the same value twice. With padded=True (a buffer of our own with room at
+    its end) tiles just run over. pitch: of a packed tile, elements from a row to the next, 0 for its width.
 
     >>> tiling(196, 16, 7)
-    Tiling(lanes=16, vectors=7, count=2, length=196, padded=False)
+    Tiling(lanes=16, vectors=7, count=2, length=196, padded=False, pitch=0)
     """
 
     lanes: int
@@ -87,6 +88,27 @@ class Tiling:
     count: int
     length: int
     padded: bool = False
+    pitch: int = 0
+
+    @property
+    def row(self) -> int:
+        """Elements from a row of a packed tile to the next."""
+        return self.pitch or self.width
+
+    @property
+    def rest(self) -> Tiling | None:
+        """The last tile, where it has fewer vectors than the others."""
+        total = -(-self.length // self.lanes)
+        left = total - (self.count - 1) * self.vectors
+        if self.padded or self.count == 1 or left == self.vectors:
+            return None
+        return Tiling(self.lanes, left, 1, left * self.lanes, pitch=self.width)
+
+    @property
+    def whole(self) -> float:
+        """How many tiles there are, the last one counted by its vectors."""
+        rest = self.rest
+        return self.count if rest is None else self.count - 1 + rest.vectors / self.vectors
 
     @property
     def width(self) -> int:
@@ -96,8 +118,9 @@ class Tiling:
     @property
     def last_start(self) -> int:
         """Where the last tile starts."""
-        start = (self.count - 1) * self.width
-        return start if self.padded else max(min(start, self.length - self.width), 0)
+        start, rest = (self.count - 1) * self.width, self.rest
+        width = self.width if rest is None else rest.width
+        return start if self.padded else max(min(start, self.length - width), 0)
 
     @property
     def last_vector(self) -> int:

@@ -34,7 +34,7 @@ class Packing:
 
     def allocate(self, tiling: Tiling, rows: int | None = None) -> Any:
         """The buffer for all live rows, or for so many of them."""
-        size = max(self.rows if rows is None else rows, 1) * tiling.width
+        size = max(self.rows if rows is None else rows, 1) * tiling.row
         return named("packed", T.alloc_buffer((size,), self._sums.dtype, align=64))
 
     def fill(self, names: Any, tile: Tile, buffer: Any, first: Any = 0, count: Any = None) -> None:
@@ -45,7 +45,7 @@ class Packing:
             members = [self._member(offset, j) for j in range(self._sums.group)]
             with unrolled("v", t.vectors) as v, lanes(t.lanes) as lane:
                 parts = [tile.source[member + tile.base + tile.at(v) + lane] for member in members]
-                T.buffer_store(buffer, self._sums.pack(parts), [i * t.width + v * t.lanes + lane])
+                T.buffer_store(buffer, self._sums.pack(parts), [i * t.row + v * t.lanes + lane])
 
     def _member(self, offset: Any, j: int) -> Any:
         """Where row j of the group at `offset` is. Beyond the last row: that row once more, it meets zeros of W."""

@@ -20,6 +20,8 @@ def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--no-compact", action="store_true", help="leave dead and constant channels in place")
     parser.add_argument("--no-propagation", action="store_true", help="use the zeros of the weights as they stand only")
     parser.add_argument("--jobs", type=positive, metavar="N", help="processes that compile kernels (default: all CPUs)")
+    budget = "straight-line instructions that a layer's candidates may have together, 1 ms each (default: 8000)"
+    parser.add_argument("--code-budget", type=positive, metavar="N", help=budget)
     parser.add_argument("--dump-dir", metavar="DIR", help="write the module after each phase there, as text")
     add_model_inputs(parser)
 
@@ -42,6 +44,7 @@ def _run(args: Namespace) -> Outcome:
             masks=args.mask,
             measure=not args.no_measure,
             jobs=args.jobs,
+            code_budget=args.code_budget,
             dump_dir=args.dump_dir,
             propagation=not args.no_propagation,
             compact=not args.no_compact,

@@ -26,7 +26,7 @@ from tesa.schedules.types import Code, FloatArray, Problem
 from tesa.specialize.cache import Cache
 from tesa.specialize.decide import Option, candidates, decide, dense_keys, describe, make_part, predict
 from tesa.specialize.objects import BuildFailure, build_objects, symbol_of, versions
-from tesa.specialize.shortlist import shortlist
+from tesa.specialize.shortlist import INSTRUCTIONS, shortlist
 from tesa.target import Target, host_cpu, runs_here
 from tesa.tune.log import Log, Record, Task, config_key
 from tesa.tune.measure import BUDGET_MS, Built, Failure
@@ -72,6 +72,7 @@ def choose(
     jobs: int | None = None,
     forms: Sequence[str] | None = None,
     options: Sequence[Option] | None = None,
+    instructions: int = INSTRUCTIONS,
     progress: Progress = silent,
     cache: Cache | None = None,
     folder: Path | None = None,
@@ -81,9 +82,10 @@ def choose(
     log: a folder of records, or a Log; it is read first, and what is measured is added to it. measure=False decides by
     estimate where the log knows nothing, and so it is for a target whose code this machine cannot run. jobs: compiler
     processes, by default one for each CPU. forms: only these families compete; options: only these, each a family with
-    its configuration. progress gets Events of phase "kernels". cache: of objects, by default the user's.
-    folder: where the objects of the chosen kernels are written, by default a temporary one that lasts as long as this
-    process.
+    its configuration. instructions: of straight-line code that the measured candidates of a layer may have together,
+    about a millisecond of compile time and 10 bytes each; what a log already knows competes whatever its size.
+    progress gets Events of phase "kernels". cache: of objects, by default the user's. folder: where the objects of the
+    chosen kernels are written, by default a temporary one that lasts as long as this process.
 
     The same layers and target with a log that knows all candidates give the same kernels, byte by byte.
 
@@ -101,7 +103,9 @@ def choose(
             found = options if options is not None else candidates(layer.problem, layer.weight, target, forms)
             predicted = predict(found, layer.problem, layer.weight, target)
             if options is None:
-                found = shortlist(found, predicted, layer.problem, layer.weight)
+                short = shortlist(found, predicted, layer.problem, layer.weight, instructions)
+                known = {config_key(r.schedule, r.config) for r in log.records(task, target.name)} if log else set()
+                found = [option for option in found if option in short or config_key(*option) in known]
             works[key] = _Work(layer, task, list(found), predicted, dense_keys(found, layer.weight))
         mine.append(works[key])
     pool = shared_pool(jobs or usable_cpus())

@@ -17,21 +17,26 @@ KEEP = 3
 """Configurations of a family of loops: each takes a few tenths of a second to compile."""
 
 INSTRUCTIONS = 8_000
-"""Straight-line instructions that the candidates of one layer may have together: some six seconds to compile."""
+"""Straight-line instructions that the candidates of one layer may have together: some six seconds to compile, and at
+some 10 bytes each 80 KB of code."""
 
 
 def shortlist(
-    options: Sequence[Option], predicted: Mapping[str, float], problem: Problem, weight: FloatArray
+    options: Sequence[Option],
+    predicted: Mapping[str, float],
+    problem: Problem,
+    weight: FloatArray,
+    instructions: int = INSTRUCTIONS,
 ) -> list[Option]:
     """The options to measure, in their order. predicted: estimated milliseconds by config_key.
 
     The layer's dense self is always among them.
 
-    Of the families of straight-line code, those that fit into INSTRUCTIONS, the quickest to compile first; where
+    Of the families of straight-line code, those that fit into `instructions`, the quickest to compile first; where
     nothing else applies, or was asked for, the quickest whatever it takes.
     """
     keep: set[str] = set()
-    room = INSTRUCTIONS
+    room = instructions
     for name in dict.fromkeys(name for name, _ in options):
         configs = [config for option, config in options if option == name]
         if find(name).size is None:

@@ -66,12 +66,16 @@ def test_tiles_cover_everything_and_nothing_else(length: int, lanes: int, vector
     tiles = tiling(length, lanes, vectors)
     seen = np.zeros(length, int)
     for t in range(tiles.count):
-        for v in range(tiles.vectors):
-            start = min(t * tiles.width, tiles.last_start) + min(v * tiles.lanes, tiles.last_vector)
+        tile = tiles.rest if tiles.rest is not None and t == tiles.count - 1 else tiles
+        for v in range(tile.vectors):
+            start = min(t * tiles.width, tiles.last_start) + min(v * tiles.lanes, tile.last_vector)
             assert 0 <= start <= length - tiles.lanes
             seen[start : start + tiles.lanes] += 1
     assert seen.all()
     assert tiles.vectors <= vectors
+    computed = (tiles.count - 1) * tiles.vectors + (tiles.vectors if tiles.rest is None else tiles.rest.vectors)
+    assert computed == -(-length // tiles.lanes)  # no vector more than needed
+    assert tiles.rest is None or tiles.rest.row == tiles.width
 
 
 def test_only_live_channels_and_phases_are_staged() -> None:

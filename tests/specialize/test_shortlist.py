@@ -5,7 +5,6 @@ import pytest
 
 from tesa.schedules.registry import find
 from tesa.schedules.types import Problem
-from tesa.specialize import shortlist as module
 from tesa.specialize.decide import candidates, predict
 from tesa.specialize.shortlist import KEEP, shortlist
 from tesa.target import parse_target
@@ -48,10 +47,9 @@ def test_what_was_asked_for_is_there_whatever_it_takes():
 
 
 @pytest.mark.parametrize("room", [0, 5_000, 100_000])
-def test_more_room_keeps_more(room, monkeypatch):
+def test_more_room_keeps_more(room):
     found, predicted, problem, weight = options(128, 0.1)
-    monkeypatch.setattr(module, "INSTRUCTIONS", room)
-    kept = [option for option in shortlist(found, predicted, problem, weight) if option[0] == "unrolled"]
+    kept = [option for option in shortlist(found, predicted, problem, weight, room) if option[0] == "unrolled"]
     size = find("unrolled").size
     assert size is not None
     assert sum(size(problem, weight, config) for _, config in kept) <= room

@@ -91,6 +91,8 @@ def pattern(name: str) -> Callable[[Recogniser], Recogniser]:
         if name in _KINDS:
             raise ValueError(f"pattern {name!r} is registered twice")
         _KINDS[name] = PatternKind(name, (recognise.__doc__ or "").strip().splitlines()[0], recognise)
+        if "unstructured" in _KINDS:  # which every mask is: asked last
+            _KINDS["unstructured"] = _KINDS.pop("unstructured")
         return recognise
 
     return register

@@ -173,7 +173,9 @@ def _candidates(isa: Isa) -> list[tuple[int, int]]:
 
 def _space(problem: Problem, weight: FloatArray, isa: Isa, dense: bool) -> Sequence[Config]:
     """The eight that the estimate likes best; for "block" only panels with enough dead columns."""
-    if problem.op == "depthwise" or (problem.dtype != "float32" and not problem.pointwise):
+    if problem.op == "depthwise" or problem.dtype not in ("float32", "int8"):
+        return []
+    if problem.dtype != "float32" and not problem.pointwise:
         return []
     found: dict[tuple[int, int, int], tuple[float, Config]] = {}
     sums = arithmetic(problem, isa)

@@ -184,7 +184,9 @@ def _facts(problem: Problem, weight: NDArray[Any], sums: Arithmetic) -> _Facts:
 def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
     """The eight that the estimate likes best; none for a weight that is all but full."""
     sums = arithmetic(problem, isa)
-    if problem.op == "depthwise" or (sums.integer and not problem.pointwise):
+    if problem.op == "depthwise" or problem.dtype not in ("float32", "int8"):
+        return []
+    if sums.integer and not problem.pointwise:
         return []
     weight = sums.matrix(weight)
     if np.count_nonzero(weight) > MAX_DENSITY * weight.size:

@@ -288,7 +288,9 @@ def _entries(matrix: NDArray[Any], height: int, listed: bool) -> int:
 
 def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
     """The four that the estimate likes best: panels of 1, 2 and 4 vectors, whole and with dead columns left out."""
-    if problem.op == "depthwise" or (problem.dtype != "float32" and not problem.pointwise):
+    if problem.op == "depthwise" or problem.dtype not in ("float32", "int8"):
+        return ()
+    if problem.dtype != "float32" and not problem.pointwise:
         return ()
     if not 1 < problem.n <= MAX_OUTPUTS or problem.n % isa.lanes == 0 or problem.k < 1:
         return ()

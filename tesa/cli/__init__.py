@@ -14,7 +14,22 @@ from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormat
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from tesa.cli import bench, compile, doctor, explain, inspect, listing, propagate, run, verify
+from tesa.cli import (
+    analyze,
+    bench,
+    calibrate,
+    compile,
+    devices,
+    doctor,
+    explain,
+    inspect,
+    listing,
+    logs,
+    propagate,
+    run,
+    tune,
+    verify,
+)
 from tesa.cli.options import add_common
 from tesa.cli.output import Terminated, emit, guarded_stdout, stop_on_sigterm
 from tesa.cli.verb import Outcome, Verb
@@ -23,12 +38,17 @@ from tesa.errors import TesaError, UsageError
 VERBS: tuple[Verb, ...] = (
     doctor.VERB,
     inspect.VERB,
+    analyze.VERB,
     propagate.VERB,
     compile.VERB,
+    tune.VERB,
     run.VERB,
     bench.VERB,
     verify.VERB,
     explain.VERB,
+    calibrate.VERB,
+    devices.VERB,
+    logs.VERB,
     listing.VERB,
 )
 """Every verb, in the order in which a user meets them."""

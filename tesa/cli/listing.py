@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 
 from tesa.cli.verb import Outcome, Verb
 
-KINDS = ("rules", "schedules", "patterns", "targets")
+KINDS = ("rules", "schedules", "policies", "patterns", "targets")
 
 
 def _arguments(parser: ArgumentParser) -> None:
@@ -23,7 +23,7 @@ def _run(args: Namespace) -> Outcome:
 
 VERB = Verb(
     name="list",
-    help="list what tesa knows: propagation rules, schedules, patterns, targets",
+    help="list what tesa knows: propagation rules, schedules, policies, patterns, targets",
     examples=(
         ("tesa list schedules", "the kernel families, each with what it is good for"),
         ("tesa list targets", "names for --target, with their instruction set"),

@@ -22,7 +22,7 @@ class Entry:
 
 
 def entries(kind: str) -> tuple[Entry, ...]:
-    """The entries of the "rules", "schedules", "patterns" or "targets", in the order of their registry.
+    """The entries of the "rules", "schedules", "policies", "patterns" or "targets", in the order of their registry.
 
     >>> "unstructured" in [entry.name for entry in entries("patterns")]
     True
@@ -32,7 +32,8 @@ def entries(kind: str) -> tuple[Entry, ...]:
 
 def entries_table(kind: str, found: Sequence[Entry]) -> Table:
     """One row per entry."""
-    return table((kind.removesuffix("s"), "what it is"), [(entry.name, entry.summary) for entry in found])
+    heading = "policy" if kind == "policies" else kind.removesuffix("s")
+    return table((heading, "what it is"), [(entry.name, entry.summary) for entry in found])
 
 
 def _rules() -> tuple[Entry, ...]:
@@ -63,9 +64,16 @@ def _targets() -> tuple[Entry, ...]:
     return tuple(Entry(found.name, found.note, found.supported) for found in list_targets())
 
 
+def _policies() -> tuple[Entry, ...]:
+    from tesa.transform import policies
+
+    return tuple(Entry(policy.name, policy.summary) for policy in policies())
+
+
 _READERS: Mapping[str, Callable[[], tuple[Entry, ...]]] = {
     "rules": _rules,
     "schedules": _schedules,
+    "policies": _policies,
     "patterns": _patterns,
     "targets": _targets,
 }

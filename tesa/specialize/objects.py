@@ -174,12 +174,7 @@ def versions() -> dict[str, str]:
 
 
 def _jobs(symbol: str, code: Code, target: Target) -> tuple[_Job, ...]:
-    main = _job(((symbol, code.main),), target, PIPELINES[code.pipeline])
-    panels = [
-        _job(tuple((str(panel.attrs["global_symbol"]), panel) for panel in group), target, PIPELINES["straight"])
-        for group in code.panels
-    ]
-    return (main, *panels)
+    return tuple(_job(functions, target, PIPELINES[pipeline]) for functions, pipeline in code.objects(symbol))
 
 
 def _job(functions: tuple[tuple[str, Any], ...], target: Target, pipeline: str) -> _Job:

@@ -22,9 +22,12 @@ def source(code: Code, target: Target, kind: str) -> str:
         near = get_close_matches(kind, KINDS, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise UsageError(f"cannot show {kind!r}; {hint}expected {', '.join(repr(name) for name in KINDS)}")
-    groups: list[tuple[tuple[Any, ...], str]] = [((code.main,), PIPELINES[code.pipeline])]
-    groups += [(group, PIPELINES["straight"]) for group in code.panels]
-    return "\n".join(_text(functions, target, pipeline, kind) for functions, pipeline in groups)
+    groups = code.objects(str(code.main.attrs["global_symbol"]))
+    texts = (
+        _text(tuple(function for _, function in functions), target, PIPELINES[pipeline], kind)
+        for functions, pipeline in groups
+    )
+    return "\n".join(texts)
 
 
 def _text(functions: tuple[Any, ...], target: Target, pipeline: str, kind: str) -> str:

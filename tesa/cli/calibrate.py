@@ -1,0 +1,72 @@
+"""tesa calibrate: measures the cost table of this machine."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+
+from tesa.cli.options import add_threads, positive
+from tesa.cli.output import Terminated
+from tesa.cli.verb import Outcome, Verb
+
+
+def _minutes(text: str) -> float:
+    """Read a finite number above 0.
+
+    >>> _minutes("0.5")
+    0.5
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ArgumentTypeError(f"{text!r} is not a number of minutes above 0")
+    return value
+
+
+def _arguments(parser: ArgumentParser) -> None:
+    target = "x86 (this machine), x86:CPU, or TVM's own form (default: x86); its code must run here"
+    parser.add_argument("--target", default="x86", metavar="TARGET", help=target)
+    add_threads(parser, default=1)
+    parser.add_argument("--minutes", type=_minutes, default=15.0, metavar="M", help="how long (default: 15)")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="the table (default: this machine's, in the user's data folder)"
+    )
+    parser.add_argument("--jobs", type=positive, metavar="N", help="processes that compile kernels (default: all CPUs)")
+
+
+def _run(args: Namespace) -> Outcome:
+    from tesa.progress import shown
+    from tesa.report.calibrate import calibration_data, calibration_view
+    from tesa.tune.costs import store
+    from tesa.tune.costs.calibrate import calibrate
+
+    try:
+        with shown(sys.stderr, quiet=args.quiet or args.json) as progress:
+            made = calibrate(
+                args.target,
+                threads=args.threads,
+                minutes=args.minutes,
+                path=args.output,
+                jobs=args.jobs,
+                progress=progress,
+            )
+    except (KeyboardInterrupt, Terminated):
+        kept = store.kept(args.target, args.threads, args.output)
+        print(f"tesa: {kept}; the same command goes on from there", file=sys.stderr)
+        raise
+    return Outcome(calibration_data(made), lambda: calibration_view(made))
+
+
+VERB = Verb(
+    name="calibrate",
+    help="measure the cost table of this machine, and say how well it predicts",
+    examples=(
+        ("tesa calibrate", "for one thread, in a quarter of an hour; Ctrl-C keeps what is measured"),
+        ("tesa calibrate --minutes 30", "once more: a second run goes on where the first one ended"),
+        ("tesa calibrate --threads 2 -o tables.json", "for two threads, into a file of your own"),
+    ),
+    arguments=_arguments,
+    run=_run,
+)

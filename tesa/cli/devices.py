@@ -1,0 +1,82 @@
+"""tesa devices: which devices can measure, and are they sound."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+
+from tesa.cli.verb import Outcome, Verb
+
+
+def address(text: str) -> tuple[str, int]:
+    """Read "HOST:PORT"; an IPv6 address stands in brackets.
+
+    >>> address("10.0.0.2:9190")
+    ('10.0.0.2', 9190)
+    >>> address("[::1]:9190")
+    ('::1', 9190)
+    """
+    host, _, port = text.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
+        raise ArgumentTypeError(f"{text!r} is not HOST:PORT, as in 10.0.0.2:9190")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def seconds(text: str) -> float:
+    """Read a number of seconds above 0.
+
+    >>> seconds("2.5")
+    2.5
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return value
+
+
+def _arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--rpc", type=address, required=True, metavar="HOST:PORT", help="where the RPC tracker listens")
+    parser.add_argument("--key", metavar="K", help="only the devices with this key")
+    parser.add_argument(
+        "--timeout", type=seconds, default=10.0, metavar="S", help="seconds that a device has to answer (default: 10)"
+    )
+    parser.add_argument(
+        "--cross-compiler",
+        metavar="COMMAND",
+        help="C compiler that links code for the devices, such as aarch64-linux-gnu-gcc (default: this machine's)",
+    )
+
+
+def _run(args: Namespace) -> Outcome:
+    from tesa.report.devices import devices_data, devices_view
+    from tesa.tune.remote.health import BROKEN, devices
+
+    host, port = args.rpc
+    found = devices(host, port, key=args.key, answer_s=args.timeout, compiler=args.cross_compiler)
+    failure = ""
+    broken = [device for device in found if device.state == BROKEN]
+    if broken:
+        failure = "; ".join(f"device {device.place} ({device.key}) is broken: {device.reason}" for device in broken)
+    elif not found:
+        keyed = "" if args.key is None else f" with key {args.key!r}"
+        key = args.key or "KEY"
+        failure = (
+            f"no device{keyed} is registered at the tracker {host}:{port}; on a device: "
+            f"python -m tesa.tune.remote.server --tracker {host}:{port} --key {key}"
+        )
+    return Outcome(devices_data(found), lambda: devices_view(found), failure)
+
+
+VERB = Verb(
+    name="devices",
+    help="list the devices of an RPC tracker, and check each that is free",
+    examples=(
+        ("tesa devices --rpc 10.0.0.2:9190", "all devices; exit code 1 if one is broken, or if there is none"),
+        ("tesa devices --rpc 10.0.0.2:9190 --key pi5 --cross-compiler aarch64-linux-gnu-gcc", "64-bit ARM boards"),
+        ("tesa devices --rpc 10.0.0.2:9190 --json | jq '.devices[].cpu'", "the same for a program"),
+    ),
+    arguments=_arguments,
+    run=_run,
+)

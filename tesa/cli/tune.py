@@ -1,0 +1,128 @@
+"""tesa tune: measures many candidates for each layer of a model, and keeps the times for every compile after that."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from dataclasses import dataclass
+
+from tesa.cli.options import add_model_inputs, add_threads, positive
+from tesa.cli.verb import Outcome, Verb
+
+_TRIALS = 64
+_INTERRUPTED = "stopped by Ctrl-C; the best so far is kept, and the same command goes on from there"
+
+
+@dataclass(frozen=True)
+class Stopped(Outcome):
+    """What there is after Ctrl-C. code: what the command line ends with."""
+
+    code: int = 130
+
+
+def _minutes(text: str) -> float:
+    """Read a number of minutes above 0.
+
+    >>> _minutes("1.5")
+    1.5
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ArgumentTypeError(f"{text!r} is not a number of minutes above 0")
+    return value
+
+
+def _seed(text: str) -> int:
+    """Read a whole number that is not negative.
+
+    >>> _seed("7")
+    7
+    """
+    if not (text.isascii() and text.isdigit()):
+        raise ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+    return int(text)
+
+
+def _arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("model", metavar="model.onnx", help="the model whose layers are tuned")
+    target = "x86 (this machine), x86:CPU, or TVM's own form (default: x86); see `tesa list targets`"
+    parser.add_argument("--target", default="x86", metavar="TARGET", help=target)
+    add_threads(parser, default=1)
+    trials = f"measurements of a layer, on average; those in the log count (default: {_TRIALS} if no minutes are given)"
+    parser.add_argument("--trials", type=positive, metavar="N", help=trials)
+    parser.add_argument("--minutes", type=_minutes, metavar="M", help="end after M minutes with the best so far")
+    parser.add_argument("--log", metavar="DIR", help="folder of measured times: read first, then added to")
+    resume = "go on with what an interrupted job left in the log, which is what the same command does anyway"
+    parser.add_argument("--resume", action="store_true", help=resume)
+    layer = "tune this layer only (* and ? stand for any text and letter); may be repeated"
+    parser.add_argument("--layer", action="append", metavar="NAME", help=layer)
+    mode = "how candidates are chosen: model, random or exhaustive (default: model)"
+    parser.add_argument("--mode", default="model", metavar="MODE", help=mode)
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of all that is random (default: 0)")
+    parser.add_argument("--jobs", type=positive, metavar="N", help="processes that compile kernels (default: all CPUs)")
+    parser.add_argument("--rpc", metavar="HOST:PORT", help="measure on the devices of this TVM RPC tracker")
+    parser.add_argument("--key", metavar="KEY", help="the kind of devices, as they are registered at the tracker")
+    parser.add_argument("--cluster", metavar="ADDRESS", help="compile on the workers of this Dask scheduler")
+    parser.add_argument("--no-compact", action="store_true", help="tune the layers of a compile with --no-compact")
+    parser.add_argument("--no-propagation", action="store_true", help="those of a compile with --no-propagation")
+    add_model_inputs(parser)
+
+
+def _run(args: Namespace) -> Outcome:
+    from tesa.report.tune import shown_status
+
+    with shown_status(sys.stderr, quiet=args.quiet or args.json) as (progress, watch):
+        from tesa.report.plain import plain
+        from tesa.report.tune import tuned_view
+        from tesa.tune.model import tune_model
+
+        tuned = tune_model(
+            args.model,
+            target=args.target,
+            threads=args.threads,
+            trials=args.trials,
+            minutes=args.minutes,
+            mode=args.mode,
+            seed=args.seed,
+            log=args.log,
+            layers=args.layer,
+            rpc=args.rpc,
+            key=args.key,
+            cluster=args.cluster,
+            shapes=dict(args.shape),
+            masks=args.mask,
+            propagation=not args.no_propagation,
+            compact=not args.no_compact,
+            jobs=args.jobs,
+            progress=progress,
+            watch=watch,
+        )
+    data = plain(tuned)
+    for row, layer in zip(data["layers"], tuned.layers, strict=True):
+        row["gain"] = layer.gain
+    if tuned.interrupted:
+        return Stopped(data, lambda: tuned_view(tuned), _INTERRUPTED)
+    failure = ""
+    if tuned.stopped:
+        failure = f"ended early, the best so far is kept: {tuned.stopped}"
+    elif tuned.unsaved:
+        failure = f"{tuned.unsaved} of {tuned.measured} results could not be written to the log; see above"
+    return Outcome(data, lambda: tuned_view(tuned), failure)
+
+
+VERB = Verb(
+    name="tune",
+    help="search the fastest kernels of a model by measuring many candidates",
+    examples=(
+        ("tesa tune model.onnx --log logs", "64 measurements a layer on this machine; then compile with --log logs"),
+        ("tesa tune model.onnx --minutes 30 --threads 2", "for half an hour, for two threads, into your own log"),
+        ("tesa tune model.onnx --trials 200 --layer 'block5.*'", "more of some layers"),
+        ("tesa tune model.onnx --rpc 10.0.0.2:9190 --key board --target x86:haswell", "on devices of a tracker"),
+        ("tesa tune model.onnx --cluster tcp://10.0.0.3:8786", "compile the candidates on a Dask cluster"),
+    ),
+    arguments=_arguments,
+    run=_run,
+)

@@ -1,0 +1,90 @@
+"""What a model would cost, as a table: each time with the range it lies in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from tesa.report.numbers import NOTHING, dims, milliseconds, percent, ratio
+from tesa.report.table import Fitted
+
+if TYPE_CHECKING:
+    from tesa.tune.costs.analysis import AnalysedLayer, Analysis
+    from tesa.tune.costs.breakeven import BreakEven
+    from tesa.tune.costs.table import Prediction
+
+_COLUMNS = ("layer", "op", "m x k x n", "pattern", "sparsity", "dense ms", "sparse ms", "form", "saved ms", "gain",
+            "pays from")  # fmt: skip
+_NUMBERS = ("sparsity", "dense ms", "sparse ms", "saved ms", "gain", "pays from")
+_SPARE = ("op", "form", "saved ms", "m x k x n", "pattern")  # the first goes first where a terminal is narrow
+
+
+def analysis_view(analysis: Analysis) -> Iterator[RenderableType]:
+    """Which table, a row per layer, and the sums."""
+    threads = f"{analysis.threads} thread{'s' if analysis.threads > 1 else ''}"
+    yield Text(f"{analysis.source}: predicted for {analysis.target}, {threads}", style="bold")
+    yield Fitted(_COLUMNS, [_row(layer) for layer in analysis.layers], right=_NUMBERS, spare=_SPARE)
+    yield Text(
+        "ranges hold four of five real times; ~ is a bare estimate; pays from: the least sparsity of the pattern that "
+        "is faster than dense",
+        style="dim",
+    )
+    yield Text(_total(analysis))
+    if analysis.table:
+        yield Text(f"by the cost table of {analysis.table}")
+    else:
+        yield Text(
+            f"no cost table fits {analysis.target} with {threads}: these are bare estimates of a nominal core, good to "
+            "compare layers and no more; make a table on the device with: tesa calibrate"
+            + (f" --threads {analysis.threads}" if analysis.threads > 1 else ""),
+            style="yellow",
+        )
+    yield from (Text(note) for note in analysis.notes)
+
+
+def _row(layer: AnalysedLayer) -> tuple[str, ...]:
+    sparse = "gone" if layer.sparse is None else _time(layer.sparse)
+    return (
+        layer.layer,
+        layer.op,
+        dims(layer.shape),
+        layer.pattern,
+        percent(layer.sparsity),
+        _time(layer.dense),
+        sparse,
+        layer.sparse_form or NOTHING,
+        milliseconds(layer.saved_ms) if layer.saved_ms > 0 else "0",
+        ratio(layer.gain),
+        _pays(layer.break_even),
+    )
+
+
+def _time(prediction: Prediction) -> str:
+    mark = "~" if prediction.source == "estimate" else ""
+    low, high = milliseconds(prediction.low_ms), milliseconds(prediction.high_ms)
+    return f"{mark}{milliseconds(prediction.ms)} ({low} - {high})"
+
+
+def _pays(found: BreakEven | None) -> str:
+    if found is None or found.sparsity is None:
+        return "never"
+    low = "0 %" if found.low is None else _share(found.low)
+    return f"{_share(found.sparsity)} ({low} - {'never' if found.high is None else _share(found.high)})"
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.0f} %"
+
+
+def _total(analysis: Analysis) -> str:
+    dense, sparse = (
+        f"{milliseconds(mean)} ms ({milliseconds(low)} - {milliseconds(high)})"
+        for mean, low, high in (analysis.dense_ms, analysis.sparse_ms)
+    )
+    gain = ratio(analysis.dense_ms[0] / analysis.sparse_ms[0]) if analysis.sparse_ms[0] else NOTHING
+    return (
+        f"all {len(analysis.layers)} weight layers: dense {dense}, sparse {sparse}, gain {gain}; other operators apart"
+    )

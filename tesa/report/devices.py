@@ -1,0 +1,52 @@
+"""The devices of an RPC tracker, as a table and as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from tesa.report.table import Fitted
+from tesa.tune.remote.health import BROKEN, BUSY, FREE, Device
+
+_STYLES = {FREE: "green", BUSY: "yellow", BROKEN: "bold red"}
+
+
+def devices_view(devices: Sequence[Device]) -> Iterator[RenderableType]:
+    """One row per device."""
+    columns = ("key", "address", "state", "cpu", "cores", "latency ms", "link MB/s", "versions", "what is wrong")
+    rows = []
+    for device in devices:
+        state = Text(device.state, style=_STYLES[device.state])
+        about = device.about
+        if about is None:
+            rows.append((device.key, str(device.place), state, "", "", "", "", "", device.reason))
+            continue
+        cpu = about.cpu if about.model in ("", about.cpu) else f"{about.cpu} ({about.model})"
+        link = (f"{about.latency_ms:.2f}", f"{about.link_mb_s:.0f}") if about.link_mb_s else ("", "")
+        versions = ", ".join(f"{name} {version}" for name, version in sorted(about.versions.items()) if version)
+        rows.append((device.key, str(device.place), state, cpu, str(about.cores), *link, versions, device.reason))
+    right = ("cores", "latency ms", "link MB/s")
+    yield Fitted(columns, rows, spare=("versions", "link MB/s", "latency ms"), right=right)
+    if any(device.state == BUSY for device in devices):
+        yield Text("A busy device serves somebody else, or is stuck: it was not checked.", style="dim")
+
+
+def devices_data(devices: Sequence[Device]) -> dict[str, Any]:
+    """ok: none is broken, and there is one; devices: by key and address."""
+    return {
+        "ok": bool(devices) and all(device.state != BROKEN for device in devices),
+        "devices": [_data(device) for device in devices],
+    }
+
+
+def _data(device: Device) -> dict[str, Any]:
+    about = device.about
+    told: dict[str, Any] = dict.fromkeys(("cpu", "model", "machine", "cores", "host", "latency_ms", "link_mb_s"))
+    told["versions"] = {}
+    if about is not None:
+        told = {name: getattr(about, name) for name in told}
+    place = {"host": device.place.host, "port": device.place.port}
+    return {"key": device.key, "address": place, "state": device.state, "reason": device.reason, **told}

@@ -1,0 +1,230 @@
+"""What the files of the tuning log hold, as tables and as plain data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tesa.report.numbers import milliseconds, percent, size
+from tesa.report.table import Fitted, table
+from tesa.tune.lines import Entry
+from tesa.tune.log import Log
+from tesa.tune.records import Record, Task
+from tesa.tune.upkeep import Merged, Pruned, Summary
+
+_SPARE = ("first", "bytes", "targets", "device", "target", "least ms", "time", "epilogue")
+
+
+@dataclass(frozen=True)
+class Best:
+    """One task on one target: its fastest record, None if all failed, and how many configurations were tried."""
+
+    task: Task
+    target: str
+    record: Record | None
+    tried: int
+    failed: int
+
+
+def best_of_each(log: Log, target: str | None = None) -> list[Best]:
+    """The best of every task that the log knows, in the order of first appearance."""
+    groups: dict[tuple[str, str], list[Entry]] = {}
+    for entry in log.entries():
+        if target is None or entry.target == target:
+            groups.setdefault((entry.key, entry.target), []).append(entry)
+    found = []
+    for (_, place), entries in groups.items():
+        failed = sum(not entry.ok for entry in entries)
+        timed = sorted((e.median_ms, i) for i, e in enumerate(entries) if e.ok and e.median_ms is not None)
+        fast = next(filter(None, (log.record(entries[i]) for _, i in timed)), None)
+        some = fast or next(filter(None, map(log.record, entries)), None)
+        if some is not None:
+            found.append(Best(some.task, place, fast, len(entries), failed))
+    return found
+
+
+def summaries_json(files: Sequence[Summary]) -> list[dict[str, Any]]:
+    """One object a file."""
+    names = ("bytes", "records", "tasks", "failed", "failed_share", "other_versions", "unreadable")
+    return [
+        {
+            "path": str(file.path),
+            **{name: getattr(file, name) for name in names},
+            "devices": list(file.devices),
+            "targets": list(file.targets),
+            "first": file.first or None,
+            "last": file.last or None,
+        }
+        for file in files
+    ]
+
+
+def summaries_view(files: Sequence[Summary], looked_in: Sequence[str]) -> list[RenderableType]:
+    """One row a file."""
+    if not files:
+        return [Text(f"no tuning logs in {', '.join(looked_in)}")]
+    columns = ("file", "records", "tasks", "failed", "devices", "targets", "first", "last", "bytes", "left out")
+    rows = [
+        (
+            str(file.path), str(file.records), str(file.tasks), percent(file.failed_share), ", ".join(file.devices),
+            ", ".join(file.targets), _day(file.first), _day(file.last), size(file.bytes), _left_out(file),
+        )
+        for file in files
+    ]  # fmt: skip
+    return [Fitted(columns, rows, spare=_SPARE, right=("records", "tasks", "failed", "bytes"))]
+
+
+def record_json(record: Record) -> dict[str, Any]:
+    """A record as it stands in the file, with the key of its task."""
+    return {"key": record.task.key, **record.to_json()}
+
+
+def records_view(records: Sequence[Record], what: str) -> list[RenderableType]:
+    """One row a record, and what its tasks are."""
+    if not records:
+        return [Text(f"no record of {what}")]
+    tasks = {record.task.key: record.task for record in records}
+    right = ("ms", "least ms")
+    columns = ("task", "schedule", "configuration", "ms", "least ms", "device", "target", "time", "note")
+    rows = [
+        (
+            record.task.key, record.schedule, _config(record.config), milliseconds(record.median_ms),
+            milliseconds(record.min_ms), str(record.device.get("cpu", "")), record.target, record.time, record.error,
+        )
+        for record in records
+    ]  # fmt: skip
+    return [_tasks(tasks.values()), Fitted(columns, rows, spare=_SPARE, right=right)]
+
+
+def best_json(found: Sequence[Best]) -> list[dict[str, Any]]:
+    """One object a task and target. best is null if every configuration failed."""
+    return [
+        {
+            "key": item.task.key,
+            "task": item.task.to_json(),
+            "target": item.target,
+            "tried": item.tried,
+            "failed": item.failed,
+            "best": None if item.record is None else _how(item.record),
+        }
+        for item in found
+    ]
+
+
+def best_view(found: Sequence[Best]) -> list[RenderableType]:
+    """One row a task and target."""
+    if not found:
+        return [Text("no records")]
+    columns = ("task", "layer", "pattern", "sparsity", "target", "schedule", "configuration", "ms", "tried", "failed")
+    rows = []
+    for item in found:
+        best = item.record
+        rows.append(
+            (
+                item.task.key, layer_text(item.task), item.task.pattern.kind, percent(item.task.pattern.sparsity),
+                item.target, best.schedule if best else "-", _config(best.config) if best else "all failed",
+                milliseconds(best.median_ms if best else None), str(item.tried), str(item.failed),
+            )
+        )  # fmt: skip
+    return [Fitted(columns, rows, spare=_SPARE, right=("sparsity", "ms", "tried", "failed"))]
+
+
+def pruned_json(files: Sequence[Pruned], dry_run: bool) -> dict[str, Any]:
+    """What was dropped of each file, and why."""
+    rows = [
+        {
+            "path": str(file.path),
+            "kept": file.kept,
+            "dropped": dict(file.dropped),
+            "bytes_before": file.bytes_before,
+            "bytes_after": file.bytes_after,
+        }
+        for file in files
+    ]
+    return {"dry_run": dry_run, "files": rows}
+
+
+def pruned_view(files: Sequence[Pruned], dry_run: bool) -> list[RenderableType]:
+    """One row a file."""
+    columns = ("file", "would keep" if dry_run else "kept", "would drop" if dry_run else "dropped", "bytes")
+    rows = []
+    for file in files:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(file.dropped.items())) or "nothing"
+        rows.append((str(file.path), str(file.kept), reasons, f"{size(file.bytes_before)} -> {size(file.bytes_after)}"))
+    return [table(columns, rows, right=(columns[1],))] if rows else [Text("no tuning logs")]
+
+
+def merged_json(done: Merged) -> dict[str, Any]:
+    """What was written."""
+    return {
+        "path": str(done.path),
+        "sources": [str(path) for path in done.sources],
+        "lines": done.lines,
+        "duplicates": done.duplicates,
+        "other_versions": done.other_versions,
+        "unreadable": done.unreadable,
+    }
+
+
+def merged_text(done: Merged) -> str:
+    """In one sentence."""
+    facts = [f"duplicates left out: {done.duplicates}"] if done.duplicates else []
+    facts += [f"of another version, kept as they are: {done.other_versions}"] if done.other_versions else []
+    facts += [f"unreadable, left out: {done.unreadable}"] if done.unreadable else []
+    return f"{done.path}: {_count(done.lines, 'line')} of {_count(len(done.sources), 'file')}" + "".join(
+        f"; {fact}" for fact in facts
+    )
+
+
+def layer_text(task: Task) -> str:
+    """A task in a few words: operator, sizes, type, what follows, threads.
+
+    >>> from tesa.tune.records import Pattern
+    >>> layer_text(Task("linear", 8, 12, 16, 1, None, "float32", {"bias": True}, 2, Pattern("dense", 0.0, "")))
+    'linear 8x12x16 float32 +bias, 2 threads'
+    """
+    window = "" if task.window is None else " " + "x".join(str(side) for side in task.window["kernel"])
+    batch = f" batch {task.batch}" if task.batch != 1 else ""
+    after = "".join(f" +{name}" for name in ("bias", "residual", "scale") if task.epilogue.get(name))
+    activation = f" +{task.epilogue['activation']}" if task.epilogue.get("activation") else ""
+    threads = f", {task.threads} threads" if task.threads != 1 else ""
+    return f"{task.op}{window} {task.m}x{task.k}x{task.n}{batch} {task.dtype}{after}{activation}{threads}"
+
+
+def _tasks(tasks: Iterable[Task]) -> Table:
+    columns = ("task", "digest", "layer (m x k x n)", "pattern", "sparsity")
+    rows = [
+        (task.key, task.pattern.digest, layer_text(task), task.pattern.kind, percent(task.pattern.sparsity))
+        for task in tasks
+    ]
+    return table(columns, rows, right=("sparsity",))
+
+
+def _how(record: Record) -> dict[str, Any]:
+    data = record.to_json()
+    names = ("schedule", "config", "median_ms", "min_ms", "device", "versions", "time")
+    return {name: data[name] for name in names}
+
+
+def _config(config: Mapping[str, int]) -> str:
+    return json.dumps(dict(config))[1:-1].replace('"', "").replace(": ", "=").replace(", ", " ") or "-"
+
+
+def _day(time: str) -> str:
+    return time[:16].replace("T", " ") or "-"
+
+
+def _left_out(file: Summary) -> str:
+    parts = [f"{file.other_versions} of another version"] if file.other_versions else []
+    parts += [f"{file.unreadable} unreadable"] if file.unreadable else []
+    return ", ".join(parts) or "-"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"

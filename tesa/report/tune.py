@@ -1,0 +1,190 @@
+"""A tuning job: live while it runs, and what it gained at its end."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from tesa.progress import Event, Progress, plain, silent
+from tesa.report.numbers import NOTHING, ratio
+from tesa.report.plan import duration
+from tesa.report.table import table
+from tesa.tune.status import LayerStatus, Status, Tuned, TunedLayer, Watch, unseen
+
+_COLUMNS = ("layer", "default", "best", "gain", "form", "configuration", "dense", "measured")
+_NUMBERS = ("default", "best", "gain", "dense", "measured")
+_LIVE = ("layer", "measured", "failed", "default", "best", "gain", "form")
+_LIVE_NUMBERS = ("measured", "failed", "default", "best", "gain")
+_BESIDE = 6  # lines of the live view that are no rows of the table
+_EVERY_S = 5.0
+
+
+def tuned_view(tuned: Tuned) -> Iterator[RenderableType]:
+    """What each layer gained over the untuned default, the whole, and what went wrong."""
+    threads = f"{tuned.threads} thread{'s' if tuned.threads != 1 else ''}"
+    title = f"Tuned for {tuned.target}, {threads}, measured on {tuned.device.get('cpu', NOTHING)}"
+    yield table(_COLUMNS, [_row(layer) for layer in tuned.layers], title=title, right=_NUMBERS)
+    yield Text(_summary(tuned))
+    if any(layer.best_ms is not None and not layer.final for layer in tuned.layers):
+        yield Text("~: of a single measurement; the last comparison with the default is missing")
+    for note in tuned.notes:
+        yield Text(note)
+
+
+def _row(layer: TunedLayer) -> tuple[str, ...]:
+    mark = "" if layer.final or layer.best_ms is None else "~"
+    config = " ".join(f"{key}={value}" for key, value in layer.best[1].items()) if layer.best else NOTHING
+    return (
+        _named(layer.name, layer.layers),
+        _time(layer.default_ms),
+        mark + _time(layer.best_ms),
+        ratio(layer.gain),
+        layer.best[0] if layer.best else NOTHING,
+        config or NOTHING,
+        _time(layer.dense_ms),
+        _count(layer.trials, layer.failed, layer.total),
+    )
+
+
+def _summary(tuned: Tuned) -> str:
+    """The gain of all: the geometric mean over layers, and that of their times together."""
+    known = [layer for layer in tuned.layers if layer.gain is not None]
+    words = f"{tuned.measured} measurements in {_seconds(tuned.seconds)}"
+    if not known:
+        return f"{words}; no layer has a time yet"
+    mean = math.exp(sum(math.log(layer.gain or 1.0) for layer in known) / len(known))
+    before = sum(layer.layers * (layer.default_ms or 0.0) for layer in known)
+    after = sum(layer.layers * (layer.best_ms or 0.0) for layer in known)
+    return (
+        f"{words}; gain {ratio(mean)} (geometric mean of {len(known)} layers); "
+        f"all layers together {duration(before)} -> {duration(after)}"
+    )
+
+
+@contextmanager
+def shown_status(
+    stream: TextIO, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic
+) -> Iterator[tuple[Progress, Watch]]:
+    """What shows the model's import, and what shows the job after it.
+
+    One picture that changes on a terminal, plain lines elsewhere, nothing if quiet.
+    """
+    if quiet:
+        yield silent, unseen
+    elif stream.isatty():
+        with _live(Console(file=stream)) as both:
+            yield both
+    else:
+        yield plain(stream, clock=clock), lines(stream, clock=clock)
+
+
+def lines(stream: TextIO, *, clock: Callable[[], float] = time.monotonic, every_s: float = _EVERY_S) -> Watch:
+    """Write a line at the start and end of each phase, and at most one in every_s seconds between them."""
+    phase, written = "", -every_s
+
+    def watch(status: Status) -> None:
+        nonlocal phase, written
+        if status.phase != phase or clock() - written >= every_s or status.done == status.total:
+            line = status_line(status)
+            phase, written = status.phase, clock()
+            print(line, file=stream, flush=True)
+
+    return watch
+
+
+def status_line(status: Status) -> str:
+    """A job in one line.
+
+    >>> layer = LayerStatus("fc", 1, 12, 1, 90, 0.5, 0.4, "indexed")
+    >>> status_line(Status("search", 12, 64, 0, 1, 30.0, 130.0, "fc", (layer,)))
+    'tune 12/64, 1 failed, about 2 min left; fc: indexed 0.400 ms, default 0.500 ms'
+    """
+    words = f"tune {status.done}/{status.total}, {status.failed} failed"
+    if status.left_s is not None:
+        words += f", about {_seconds(status.left_s)} left"
+    if status.phase == "compare":
+        words += ", last comparison"
+    row = next((item for item in status.layers if item.name == status.layer), None)
+    if row is None or row.best_ms is None:
+        return f"{words}; {status.layer}"
+    return f"{words}; {row.name}: {row.best} {duration(row.best_ms)}, default {_time(row.default_ms)}"
+
+
+@contextmanager
+def _live(console: Console) -> Iterator[tuple[Progress, Watch]]:
+    from rich.live import Live
+
+    with Live(console=console, refresh_per_second=4, transient=True) as live:
+
+        def progress(event: Event) -> None:
+            live.update(Text(" ".join(word for word in (event.phase, event.text) if word)))
+
+        def watch(status: Status) -> None:
+            live.update(live_view(status, console.size.height))
+
+        yield progress, watch
+
+
+def live_view(status: Status, height: int) -> RenderableType:
+    """The job on a terminal with that many lines: a bar, and the layers around the one at work."""
+    head = Table.grid(padding=(0, 1))
+    known = f" ({status.known} of them in the log before)" if status.known else ""
+    left = "" if status.left_s is None else f", about {_seconds(status.left_s)} left"
+    what = "comparing the best once more" if status.phase == "compare" else "tuning"
+    text = f"{status.done}/{status.total}{known}, {status.failed} failed, {_seconds(status.seconds)}{left}"
+    head.add_row(Text(what), ProgressBar(max(status.total, 1), status.done, width=30), Text(text))
+    rows = _around(status.layers, status.layer, max(1, height - _BESIDE))
+    shown = [_live_row(row, row.name == status.layer) for row in rows]
+    more = len(status.layers) - len(rows)
+    parts: list[Any] = [head, table(_LIVE, shown, right=_LIVE_NUMBERS)]
+    if more:
+        parts.append(Text(f"and {more} more layers", style="dim"))
+    return Group(*parts)
+
+
+def _live_row(row: LayerStatus, at_work: bool) -> list[Text]:
+    gain = row.default_ms / row.best_ms if row.best_ms and row.default_ms is not None else None
+    cells = (
+        _named(row.name, row.layers), f"{row.done}/{row.total}", str(row.failed), _time(row.default_ms),
+        _time(row.best_ms), ratio(gain), row.best or NOTHING,
+    )  # fmt: skip
+    return [Text(cell, style="bold" if at_work else "") for cell in cells]
+
+
+def _around(rows: Sequence[LayerStatus], name: str, count: int) -> Sequence[LayerStatus]:
+    """As many rows as there is room for, with that of the layer at work."""
+    place = next((i for i, row in enumerate(rows) if row.name == name), 0)
+    start = max(0, min(place - count // 2, len(rows) - count))
+    return rows[start : start + count]
+
+
+def _named(name: str, layers: int) -> str:
+    return name if layers == 1 else f"{name} (x{layers})"
+
+
+def _count(done: int, failed: int, total: int) -> str:
+    return f"{done}/{total}" + (f", {failed} failed" if failed else "")
+
+
+def _time(value: float | None) -> str:
+    return NOTHING if value is None else duration(value)
+
+
+def _seconds(value: float) -> str:
+    """A span of time for people.
+
+    >>> [_seconds(s) for s in (4.2, 95, 4000)]
+    ['4 s', '2 min', '1 h 7 min']
+    """
+    if value < 60:
+        return f"{value:.0f} s"
+    minutes = round(value / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,147 @@
+"""Builds candidates on a Dask cluster: many machines generate code and compile, and this one gets the objects.
+
+What travels to a worker is a pickled job; a layer's weight is scattered once. A worker that dies has its jobs done
+again by the others (distributed does that). When the cluster itself is gone, the rest is built here: a night of tuning
+must not end because a machine elsewhere was restarted.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tesa.errors import UsageError
+from tesa.specialize.cache import Cache
+from tesa.tune.builders import remote
+from tesa.tune.builders.connect import connect, disconnect
+from tesa.tune.builders.flight import Flight, Lost, Weights
+from tesa.tune.builders.local import LIMIT_S, LocalBuilder, Order, check_numbers, orders_of, unpacked
+from tesa.tune.builders.work import Package
+from tesa.tune.interfaces import BuildRequest
+from tesa.tune.measure import Built
+from tesa.tune.timing import Failure
+
+_AGAIN_S = 60.0  # between two attempts to find a cluster that was lost
+_SHORT_S = 5.0  # for such an attempt
+
+
+class ClusterBuilder:
+    """A Builder (tesa.tune.interfaces) on the Dask cluster whose scheduler is at address, such as "tcp://host:8786".
+
+    limit_s: seconds for one candidate on a worker. jobs, cache: of the builder that takes over on this machine; objects
+    from the cluster are kept in the cache too, where `tesa compile` finds them. connect_s, workers_s: how long to wait
+    for the scheduler, and for a first worker; a cluster without any worker for so long counts as lost.
+
+    Raises UsageError as connect does. What goes wrong later is a warning, and the rest is built on this machine; after
+    a while the cluster is looked for again.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        jobs: int | None = None,
+        cache: Cache | None = None,
+        limit_s: float = LIMIT_S,
+        connect_s: float = 10.0,
+        workers_s: float = 30.0,
+    ) -> None:
+        check_numbers(jobs, limit_s)
+        self.address, self.limit_s = address, limit_s
+        self.cache = Cache() if cache is None else cache
+        self._workers_s = workers_s
+        self._local = LocalBuilder(jobs, self.cache, limit_s)
+        self._lost_at: float | None = None
+        self._closed = threading.Event()
+        self._flights: set[Flight] = set()
+        self._told: set[str] = set()
+        self._wanted = remote.versions()
+        self._client: Any = connect(address, self._wanted, connect_s=connect_s, workers_s=workers_s)
+        self._weights = Weights()
+
+    def __enter__(self) -> ClusterBuilder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def build(self, requests: Sequence[BuildRequest], folder: Path) -> Iterator[tuple[int, Built | Failure]]:
+        """Yield (index of the request, its kernel or why there is none) as each one is ready, in any order.
+
+        A candidate that kills worker after worker fails alone. Raises UsageError where folder cannot be written.
+        """
+        stored = False
+        for index, result in self.results(*orders_of(requests)):
+            for item in result.objects if isinstance(result, Package) else ():
+                stored = True
+                self.cache.put(item.key, item.content)
+            yield index, unpacked(result, folder, self._told)
+        if stored:
+            self.cache.trim()
+
+    def results(self, orders: Sequence[Order], ranking: Sequence[int]) -> Iterator[tuple[int, Package | Failure]]:
+        """What each order came to, with its index, begun in the order of the ranking. Raises as LocalBuilder's."""
+        self._closed.clear()
+        client, left = self._connected(), list(ranking)
+        if client is not None:
+            flight = Flight(
+                client, orders, ranking, self._weights, self.limit_s, self._workers_s, self._wanted, self._closed
+            )
+            self._flights.add(flight)
+            try:
+                yield from flight
+            except Lost as error:
+                self._lose(str(error))
+            finally:
+                flight.close()
+                self._flights.discard(flight)
+            left = flight.left
+            for text in flight.complaints:
+                self._tell(f"{text}; its candidates are built on this machine")
+        if left and not self._closed.is_set():
+            yield from self._local.results(orders, left)
+
+    def close(self) -> None:
+        """End what runs for this builder, here and on the cluster, and leave the cluster. May be called twice."""
+        self._closed.set()
+        for flight in tuple(self._flights):
+            flight.close()  # while there is a connection to tell the workers
+        self._local.close()
+        client, self._client = self._client, None
+        if client is not None:
+            disconnect(client)
+
+    def _connected(self) -> Any:
+        """The client, or None while the cluster is lost."""
+        now = time.monotonic()
+        if self._client is None and (self._lost_at is None or now - self._lost_at > _AGAIN_S):
+            try:
+                self._client = connect(self.address, self._wanted, connect_s=_SHORT_S, workers_s=_SHORT_S)
+            except UsageError as error:
+                self._lost_at = now
+                self._tell(f"{error}; candidates are built on this machine")
+            else:
+                self._weights = Weights()
+                if self._lost_at is not None:
+                    self._told.clear()
+                    warnings.warn(f"the Dask cluster at {self.address} is back", stacklevel=3)
+        return self._client
+
+    def _lose(self, why: str) -> None:
+        client, self._client = self._client, None
+        if client is not None and not self._closed.is_set():
+            self._lost_at = time.monotonic()
+            disconnect(client)
+            self._tell(f"the Dask cluster at {self.address} is lost: {why}; candidates are built on this machine")
+
+    def _tell(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            warnings.warn(text, stacklevel=4)

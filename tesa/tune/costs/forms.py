@@ -1,0 +1,27 @@
+"""The plain kernel families: those that compute a whole weight. Decompositions are made of them, and priced by them."""
+
+from __future__ import annotations
+
+import importlib
+
+from tesa.schedules.registry import find, schedules
+from tesa.schedules.types import FloatArray, Problem
+from tesa.specialize.decide import Option, candidates
+from tesa.target import Target
+
+
+def plain_forms(target: Target) -> list[str]:
+    """Their names, for an architecture."""
+    from tesa.transform import is_composite
+
+    importlib.import_module("tesa.schedules.cpu")  # registers them
+    return [family.name for family in schedules(target.arch) if not is_composite(family.name)]
+
+
+def plain_candidates(problem: Problem, weight: FloatArray, target: Target) -> list[Option]:
+    """The candidates of a layer that are no decompositions, which are not even tried. Errors as candidates."""
+    names = plain_forms(target)
+    found: list[Option] = []
+    for name in sorted(names, key=lambda name: name != "dense"):  # stable, the order of candidates
+        found += [(name, config) for config in find(name).space(problem, weight, target.isa)]
+    return found or candidates(problem, weight, target, names)

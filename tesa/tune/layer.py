@@ -1,0 +1,183 @@
+"""One layer in a tuning job: its candidates, what is known of them, and what to measure next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesa.specialize.choose import LayerTask
+from tesa.specialize.decide import Option, candidates, decide, dense_keys, predict
+from tesa.specialize.shortlist import shortlist
+from tesa.target import Target
+from tesa.tune.log import Log, Record, Task, config_key
+from tesa.tune.search import Experience, Lessons, Mode, Scene, Space, Table, tabulate
+from tesa.tune.search.experience import LEAST
+from tesa.tune.search.features import Wide
+
+NOISE = 0.01
+"""A gain of less than this is none."""
+
+_RETRIES = 2  # of a candidate that no device could run
+
+
+@dataclass(eq=False)
+class Layer:
+    """layers: how many of the model share the kernel. records: the last one of each option, by config_key.
+
+    taken: keys that are being built or measured now. stale: turns since the layer became faster. fresh: something was
+    measured in this run. best, default: what a compile would choose from all records, and an untuned one; None where
+    there is no time yet.
+    """
+
+    work: LayerTask
+    target: Target
+    layers: int = 1
+    records: dict[str, Record] = field(default_factory=dict)
+    taken: set[str] = field(default_factory=set)
+    put_off: dict[str, int] = field(default_factory=dict)
+    stale: int = 0
+    fresh: bool = False
+    best: Option | None = None
+    default: Option | None = None
+
+    @cached_property
+    def task(self) -> Task:
+        """The key of the log."""
+        return Task.of(self.work.problem, self.work.weight)
+
+    @cached_property
+    def space(self) -> Space:
+        """Every option, in the order of candidates(). UnsupportedError if there is none."""
+        return Space(candidates(self.work.problem, self.work.weight, self.target))
+
+    @cached_property
+    def predicted(self) -> dict[str, float]:
+        """Estimated milliseconds by key."""
+        return predict(self.space.options, self.work.problem, self.work.weight, self.target)
+
+    @cached_property
+    def dense(self) -> frozenset[str]:
+        """The keys of the options that compute with the zeros."""
+        return dense_keys(self.space.options, self.work.weight)
+
+    @cached_property
+    def short(self) -> tuple[Option, ...]:
+        """What an untuned compile measures, the layer's dense self among it."""
+        return tuple(shortlist(self.space.options, self.predicted, self.work.problem, self.work.weight))
+
+    @cached_property
+    def estimates(self) -> Wide:
+        """predicted, by index."""
+        return np.array([self.predicted[key] for key in self.space.keys])
+
+    @cached_property
+    def table(self) -> Table:
+        """The features of all options."""
+        problem, weight = self.work.problem, self.work.weight
+        return tabulate(problem, weight, self.target.isa, self.space.options, self.estimates.tolist())
+
+    def recall(self, log: Log) -> None:
+        """Take over what a log knows of the options."""
+        for record in log.records(self.task, self.target.name):
+            key = config_key(record.schedule, record.config)
+            if key in self.space.index:
+                self.records[key] = record
+        self._decide()
+
+    @property
+    def done(self) -> int:
+        """Options with a result, and those at work."""
+        return len(self.records.keys() | self.taken)
+
+    @property
+    def open(self) -> int:
+        """Options that may be measured yet."""
+        return len(self.space) - int(self._closed().sum())
+
+    @property
+    def failed(self) -> int:
+        """Options that do not work."""
+        return sum(not record.ok for record in self.records.values())
+
+    def time(self, option: Option | None) -> float | None:
+        """The measured milliseconds of an option."""
+        record = None if option is None else self.records.get(config_key(*option))
+        return record.median_ms if record is not None and record.ok else None
+
+    @property
+    def dense_ms(self) -> float | None:
+        """The best time of the layer's dense self."""
+        times = [self.time(self.space.options[self.space.index[key]]) for key in self.dense]
+        return min((time for time in times if time is not None), default=None)
+
+    @property
+    def cost_ms(self) -> float:
+        """Of all layers that share the kernel: by the best time, or by the least estimate."""
+        time = self.time(self.best)
+        return self.layers * (float(self.estimates.min()) if time is None else time)
+
+    def next(self, mode: Mode, count: int, experience: Experience, seed: int) -> list[Option]:
+        """Up to count options to measure now: what an untuned compile measures comes first, all at once."""
+        first = self.first()
+        if first:
+            return first
+        closed = self._closed()
+        # The same whether or not the job was interrupted before: it depends on what is known only.
+        rng = np.random.default_rng([seed, int(self.task.key, 16), self.done])
+        scene = Scene(
+            self.space, self.estimates, self.times(), closed, lambda: self.table,
+            experience.without(self.task.key), seed,
+        )  # fmt: skip
+        return [self.space.options[i] for i in mode.propose(scene, min(count, self.open), rng)]
+
+    def first(self) -> list[Option]:
+        """What an untuned compile measures and nobody has measured yet."""
+        closed = self._closed()
+        return [option for option in self.short if not closed[self.space.index[config_key(*option)]]]
+
+    def lessons(self) -> Lessons | None:
+        """What other layers can learn from this one."""
+        if sum(record.ok for record in self.records.values()) < LEAST:
+            return None
+        return Lessons.of(self.table, self.estimates, self.times())
+
+    def keep(self, records: Iterable[Record]) -> None:
+        """Add results, the later ones count, and see whether the layer became faster."""
+        before = self.time(self.best)
+        for record in records:
+            self.records[config_key(record.schedule, record.config)] = record
+            self.fresh = True
+        self._decide()
+        after = self.time(self.best)
+        faster = after is not None and (before is None or after < (1 - NOISE) * before)
+        self.stale = 0 if faster else self.stale + 1
+
+    def leave(self, options: Sequence[Option]) -> None:
+        """No device could run them: they may come again, but not for ever."""
+        for option in options:
+            key = config_key(*option)
+            self.put_off[key] = self.put_off.get(key, 0) + 1
+
+    def times(self) -> Wide:
+        """Milliseconds by index: NaN where not measured, infinite where it failed."""
+        times = np.full(len(self.space), np.nan)
+        for key, record in self.records.items():
+            times[self.space.index[key]] = np.inf if not record.ok or record.median_ms is None else record.median_ms
+        return times
+
+    def _closed(self) -> NDArray[np.bool_]:
+        gone = self.records.keys() | self.taken | {key for key, count in self.put_off.items() if count >= _RETRIES}
+        return np.array([key in gone for key in self.space.keys], bool)
+
+    def _decide(self) -> None:
+        self.best, self.default = self._decided(self.space.options), self._decided(self.short)
+
+    def _decided(self, options: Sequence[Option]) -> Option | None:
+        found = decide(options, self.records, self.predicted, self.dense)
+        if found is None or not found.reason.startswith("measured"):
+            return None
+        return found.schedule, found.config

@@ -1,0 +1,54 @@
+"""How fast a job goes, and how long it will take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+class Pace:
+    """Seconds of a job, by a clock. minutes: that it may take in all; None for no limit.
+
+    >>> now = 0.0
+    >>> pace = Pace(lambda: now, 1.0)
+    >>> pace.begin()
+    >>> now = 20.0
+    >>> pace.turn(8)
+    >>> pace.left, pace.reserve(1), pace.expected(4, 1)
+    (40.0, 20.0, 30.0)
+    """
+
+    def __init__(self, clock: Callable[[], float], minutes: float | None) -> None:
+        self._clock, self._minutes = clock, minutes
+        self._started = self._begun = clock()
+        self._turns = self._measured = 0
+
+    def begin(self) -> None:
+        """What came before was preparation: it says nothing about how long a measurement takes."""
+        self._begun = self._clock()
+
+    def turn(self, measured: int) -> None:
+        """A turn with that many measurements has ended."""
+        self._turns += 1
+        self._measured += measured
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return self._clock() - self._started
+
+    @property
+    def left(self) -> float | None:
+        """Of the time that the job may take."""
+        return None if self._minutes is None else 60 * self._minutes - self.seconds
+
+    def reserve(self, turns: int) -> float:
+        """What that many turns will take."""
+        return turns * (self._clock() - self._begun) / self._turns if self._turns else 0.0
+
+    def expected(self, measurements: int, turns: int) -> float | None:
+        """Until the end, with that many measurements and, after them, that many turns to come; None: not known yet."""
+        left = self.left
+        if not self._turns:
+            return left
+        total = self.reserve(turns) + measurements * (self._clock() - self._begun) / max(self._measured, 1)
+        return total if left is None else max(0.0, min(left, total))

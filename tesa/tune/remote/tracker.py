@@ -1,0 +1,175 @@
+"""Talks to TVM's RPC tracker: which devices there are, and one that is free. Every wait has an end.
+
+TVM's own client waits for ever for a tracker that does not answer and for a device that does not come. The messages
+are TVM's: JSON with the number of its bytes in front.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+_MAGIC = struct.pack("<i", 0x2F271)
+_SUCCESS, _REQUEST, _SUMMARY = 0, 4, 6
+_TURN_S = 0.1
+_MOST = 1 << 24  # bytes of a message
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """Where an RPC server listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A free server that the tracker gave away: it waits some seconds for a client with this matchkey."""
+
+    place: Place
+    matchkey: str
+    since: float
+
+    @property
+    def stale(self) -> bool:
+        """True where the server may have taken the matchkey back: TVM's waits 6 seconds or a little more."""
+        return time.monotonic() - self.since > 4.0
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a tracker knows: (key, place) of each server, and by key how many of them are free."""
+
+    servers: tuple[tuple[str, Place], ...]
+    free: dict[str, int]
+
+    def of(self, key: str) -> tuple[Place, ...]:
+        """The servers with that key."""
+        return tuple(place for name, place in self.servers if name == key)
+
+
+class TrackerLost(Exception):
+    """The tracker cannot be reached, or does not answer as one. The text says why."""
+
+
+class Tracker:
+    """One connection to a tracker, made when it is needed, and again after it was lost. Not for two threads at once."""
+
+    def __init__(self, host: str, port: int, *, answer_s: float = 5.0) -> None:
+        self._address, self._answer_s = (host, port), answer_s
+        self._socket: socket.socket | None = None
+
+    def __str__(self) -> str:
+        return "{}:{}".format(*self._address)
+
+    def close(self) -> None:
+        """Close the connection. May be called twice."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def listing(self) -> Listing:
+        """The servers that are registered now. Raises TrackerLost."""
+        answer = self._ask([_SUMMARY])
+        servers = []
+        for item in answer["server_info"]:
+            host, port = item["addr"]
+            servers.append((str(item["key"]).removeprefix("server:"), Place(str(host), int(port))))
+        free = {str(key): int(queue["free"]) for key, queue in answer["queue_info"].items()}
+        return Listing(tuple(sorted(servers)), free)
+
+    def request(self, key: str, *, until: float, stop: Callable[[], bool] = lambda: False) -> Offer | None:
+        """The next free server with that key; None if none was free until then (time.monotonic()) or at stop().
+
+        One that comes at the very moment of stopping is not lost, but the result.
+
+        Raises TrackerLost.
+        """
+        withdrawn = False
+        try:
+            self._send([_REQUEST, key, "", 1])
+            connection = self._connection()
+            while not select.select([connection], [], [], _TURN_S)[0]:
+                if stop() or time.monotonic() > until:
+                    withdrawn = True
+                    if not self._withdraw(connection):
+                        return None
+                    break
+            host, port, matchkey = self._answer()
+            if withdrawn:
+                self.close()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise self._lost(error) from error
+        return Offer(Place(str(host), int(port)), str(matchkey), time.monotonic())
+
+    def _withdraw(self, connection: socket.socket) -> bool:
+        """Take a request back by closing this side: the tracker then forgets it. True if an answer came first."""
+        connection.shutdown(socket.SHUT_WR)
+        answered = bool(connection.recv(1, socket.MSG_PEEK))
+        if not answered:
+            self.close()
+        return answered
+
+    def _ask(self, message: list[Any]) -> Any:
+        try:
+            self._send(message)
+            return self._answer()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise self._lost(error) from error
+
+    def _lost(self, error: Exception) -> TrackerLost:
+        self.close()
+        return TrackerLost(str(error) or type(error).__name__)
+
+    def _connection(self) -> socket.socket:
+        if self._socket is None:
+            connection = socket.create_connection(self._address, self._answer_s)
+            self._socket = connection
+            connection.sendall(_MAGIC)
+            if self._receive(len(_MAGIC)) != _MAGIC:
+                raise ValueError("something else than an RPC tracker answers")
+        return self._socket
+
+    def _send(self, message: list[Any]) -> None:
+        data = json.dumps(message).encode()
+        for fresh in (False, True):
+            connection = self._connection()
+            try:
+                if not fresh and select.select([connection], [], [], 0)[0]:  # nothing is expected: it was closed
+                    raise OSError("connection closed")
+                connection.sendall(struct.pack("<i", len(data)) + data)
+                return
+            except OSError:
+                self.close()
+                if fresh:
+                    raise
+
+    def _answer(self) -> Any:
+        (length,) = struct.unpack("<i", self._receive(4))
+        if not 0 < length <= _MOST:
+            raise ValueError("something else than an RPC tracker answers")
+        code, value = json.loads(self._receive(length))
+        if code != _SUCCESS:
+            raise ValueError(f"the tracker answers {code}: {value}")
+        return value
+
+    def _receive(self, count: int) -> bytes:
+        assert self._socket is not None
+        parts = []
+        while count:
+            part = self._socket.recv(min(count, 1 << 16))
+            if not part:
+                raise OSError("the tracker closed the connection")
+            parts.append(part)
+            count -= len(part)
+        return b"".join(parts)

@@ -1,0 +1,114 @@
+"""What a log knows of other models' layers, as lessons for the layers of this one.
+
+A record tells the shape of a layer and the numbers of its pattern, not its weight. Where the non-zeros lie anywhere, or
+everywhere, a weight of the same shape and density is as good as the real one for features and estimates: it is drawn
+anew. Records of structured patterns are left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tesa.schedules.registry import find
+from tesa.schedules.types import Config, Epilogue, FloatArray, Problem, Window
+from tesa.specialize.decide import Option
+from tesa.target import Target
+from tesa.tune.lines import Entry
+from tesa.tune.log import Log
+from tesa.tune.search.experience import LEAST, Experience, Lessons
+from tesa.tune.search.features import tabulate
+
+NEAREST = 3
+"""Layers of the log that each layer learns from."""
+
+_KINDS = ("dense", "unstructured")
+_MOST = 200  # candidates of one of them
+
+
+def learn(log: Log, target: Target, problems: Sequence[tuple[Problem, float]], known: Collection[str]) -> Experience:
+    """Lessons from the layers in the log that are most like the problems, each with its density.
+
+    known: the keys of tasks that are not to be looked at, because they are learnt from directly.
+    """
+    found: dict[tuple[str, str], list[Entry]] = {}
+    for entry in log.entries():
+        if entry.target == target.name and entry.ok and entry.kind in _KINDS:
+            found.setdefault((entry.shape, entry.digest), []).append(entry)
+    layers = [entries for entries in found.values() if len(entries) >= LEAST and entries[0].key not in known]
+    facts = {id(entries): json.loads(entries[0].shape) for entries in layers}
+    chosen: dict[str, list[Entry]] = {}
+    for problem, density in problems:
+        ranked = sorted(layers, key=lambda entries: _distance(problem, density, facts[id(entries)], entries[0]))
+        for entries in ranked[:NEAREST]:
+            if _distance(problem, density, facts[id(entries)], entries[0]) < math.inf:
+                chosen[entries[0].key] = entries
+    experience = Experience()
+    for key, entries in chosen.items():
+        experience.learn(key, _lessons(facts[id(entries)], entries[:_MOST], target))
+    return experience
+
+
+def _distance(problem: Problem, density: float, facts: Mapping[str, Any], entry: Entry) -> float:
+    """Between two layers: of the logarithms of their sizes. Infinite where they do not compute alike."""
+    same = facts["op"] == problem.op and facts["dtype"] == problem.dtype and facts["threads"] == problem.threads
+    if not same or problem.storage != "float32" or problem.dtype != "float32":
+        return math.inf
+    pairs: list[tuple[float, float]] = [(problem.m, facts["m"]), (problem.k, facts["k"]), (problem.n, facts["n"])]
+    pairs.append((max(density, 1e-3), max(1 - entry.sparsity, 1e-3)))
+    return sum(abs(math.log(a / b)) for a, b in pairs)
+
+
+def _lessons(facts: Mapping[str, Any], entries: Sequence[Entry], target: Target) -> Lessons | None:
+    problem, weight = _problem(facts), _weight(facts, entries[0])
+    options: list[Option] = []
+    estimates, times = [], []
+    for entry in entries:
+        name, brace, config = entry.option.partition("{")
+        estimate = _estimate(problem, weight, target, name, json.loads(brace + config))
+        if estimate is not None:
+            options.append((name, json.loads(brace + config)))
+            estimates.append(estimate)
+            times.append(entry.median_ms or math.nan)
+    if len(options) < LEAST:
+        return None
+    return Lessons.of(
+        tabulate(problem, weight, target.isa, options, estimates), np.array(estimates), np.array(times, np.float64)
+    )
+
+
+def _estimate(problem: Problem, weight: FloatArray, target: Target, name: str, config: Config) -> float | None:
+    """None for a family or a configuration that there is no longer, or that does not fit the weight that was drawn."""
+    try:
+        return float(find(name).estimate(problem, weight, target.isa, config))
+    except (KeyError, ValueError, IndexError):
+        return None
+
+
+def _problem(facts: Mapping[str, Any]) -> Problem:
+    m, k, n, batch = (int(facts[name]) for name in ("m", "k", "n", "batch"))
+    rows = k
+    window = None
+    if facts["window"] is not None:
+        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in facts["window"].items()}
+        window = Window(**fields)
+        rows = m if facts["op"] == "depthwise" else k // (window.kernel[0] * window.kernel[1])
+    inside = (rows, n) if window is None else (rows, window.height, window.width)
+    outside = (m, n) if window is None else (m, window.out_height, window.out_width)
+    return Problem(
+        facts["op"], m, k, n, (batch, *inside), (batch, *outside), batch, window, Epilogue(**facts["epilogue"]),
+        threads=int(facts["threads"]),
+    )  # fmt: skip
+
+
+def _weight(facts: Mapping[str, Any], entry: Entry) -> FloatArray:
+    """Random, with that many zeros; the same for the same record."""
+    rng = np.random.default_rng(int(entry.digest[:8], 16))
+    shape = int(facts["m"]), int(facts["k"])
+    weight = rng.standard_normal(shape, np.float32)
+    weight[rng.random(shape) < entry.sparsity] = 0
+    return weight

@@ -1,0 +1,152 @@
+"""What the cost model sees of a candidate: numbers of the task, the pattern, the configuration and the code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesa.schedules.registry import find
+from tesa.schedules.types import Config, FloatArray, Isa, Problem
+from tesa.specialize.decide import Option
+
+Numbers = dict[str, float]
+Wide = NDArray[np.float64]
+
+BLOCKS = ((1, 4), (1, 16), (4, 1), (8, 1), (16, 1), (4, 4), (8, 8), (16, 16), (32, 32))
+"""Shapes of blocks whose live share tells how a pattern is clustered."""
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Rows of features. values is (rows, columns), NaN where a row has no such feature."""
+
+    columns: tuple[str, ...]
+    values: Wide
+
+    @staticmethod
+    def of(rows: Sequence[Mapping[str, float]]) -> Table:
+        """The columns are all names that any row has, sorted."""
+        columns = tuple(sorted({name for row in rows for name in row}))
+        place = {name: i for i, name in enumerate(columns)}
+        values = np.full((len(rows), len(columns)), np.nan)
+        for i, row in enumerate(rows):
+            for name, value in row.items():
+                values[i, place[name]] = value
+        return Table(columns, values)
+
+    def take(self, rows: NDArray[np.int64]) -> Table:
+        """Only these rows."""
+        return Table(self.columns, self.values[rows])
+
+    def under(self, columns: Sequence[str]) -> Wide:
+        """The values under other columns: what is not here is NaN."""
+        place = {name: i for i, name in enumerate(self.columns)}
+        values = np.full((len(self.values), len(columns)), np.nan)
+        for i, name in enumerate(columns):
+            if name in place:
+                values[:, i] = self.values[:, place[name]]
+        return values
+
+
+def tabulate(
+    problem: Problem, weight: FloatArray, isa: Isa, options: Sequence[Option], predicted: Sequence[float]
+) -> Table:
+    """A row for each option of a layer, weight (m, k). predicted: its estimated milliseconds.
+
+    >>> problem = Problem("linear", 8, 12, 16, (1, 12, 16), (1, 8, 16))
+    >>> weight, isa = np.eye(8, 12, dtype=np.float32), Isa("avx2", 8, 16)
+    >>> table = tabulate(problem, weight, isa, [("dense", {"rows": 3, "vectors": 2, "pack": 0})], [0.5])
+    >>> dict(zip(table.columns, table.values[0]))["rows used"]  # of 9 rows in 3 panels, 8 are there
+    0.8888888888888888
+    """
+    common = {**of_task(problem, isa), **of_pattern(weight)}
+    least = min(predicted, default=1.0)
+    rows = []
+    for (name, config), estimate in zip(options, predicted, strict=True):
+        code = {"estimate": _log(estimate), "estimate to best": _log(estimate / max(least, 1e-12))}
+        size = find(name).size
+        if size is not None:
+            code["instructions"] = _log(1 + size(problem, weight, config))
+        rows.append({**common, **of_config(problem, isa, name, config), **code})
+    return Table.of(rows)
+
+
+def of_task(problem: Problem, isa: Isa) -> Numbers:
+    """Sizes as logarithms, and flags."""
+    window = problem.window
+    epilogue = problem.epilogue
+    return {
+        "m": _log(problem.m),
+        "k": _log(problem.k),
+        "n": _log(problem.n),
+        "batch": float(problem.batch),
+        "threads": float(problem.threads),
+        "lanes": float(isa.lanes),
+        "depthwise": float(problem.op == "depthwise"),
+        "pointwise": float(problem.pointwise),
+        "taps": 1.0 if window is None else float(window.kernel[0] * window.kernel[1]),
+        "stride": 1.0 if window is None else float(window.stride[1]),
+        "int8": float(problem.dtype == "int8"),
+        "16 bits": float(problem.storage != "float32"),
+        "residual": float(epilogue.residual),
+        "activation": float(epilogue.activation is not None),
+        "n in vectors": float(problem.n % isa.lanes == 0),
+    }
+
+
+def of_pattern(weight: FloatArray) -> Numbers:
+    """Density, how the non-zeros of a weight (m, k) are clustered, and how even its rows and columns are."""
+    mask = weight != 0
+    rows, columns = mask.sum(axis=1), mask.sum(axis=0)
+    total = int(rows.sum())
+    mean = total / max(len(rows), 1)
+    facts = {
+        "density": total / max(mask.size, 1),
+        "non-zeros": _log(1 + total),
+        "row mean": _log(1 + mean),
+        "row spread": float(rows.std() / mean) if mean else 0.0,
+        "row most": _log(1 + float(rows.max(initial=0))),
+        "live columns": float((columns > 0).mean()) if columns.size else 0.0,
+        "live rows": float((rows > 0).mean()) if rows.size else 0.0,
+    }
+    for block in BLOCKS:
+        facts[f"live {block[0]}x{block[1]}"] = live_share(mask, block)
+    return facts
+
+
+def live_share(mask: NDArray[np.bool_], block: tuple[int, int]) -> float:
+    """The share of the aligned blocks, cut off at the edges included, that hold a non-zero.
+
+    >>> live_share(np.eye(4, dtype=bool), (2, 2))
+    0.5
+    """
+    if not mask.size:
+        return 0.0
+    down = np.logical_or.reduceat(mask, np.arange(0, mask.shape[0], block[0]), axis=0)
+    return float(np.logical_or.reduceat(down, np.arange(0, mask.shape[1], block[1]), axis=1).mean())
+
+
+def of_config(problem: Problem, isa: Isa, name: str, config: Config) -> Numbers:
+    """The family, its numbers, and what they come to on this layer: how well panels and tiles fit."""
+    facts = {f"is {name}": 1.0}
+    for key, value in config.items():
+        facts[key] = _log(1 + max(value, 0))
+        last = key.rpartition(".")[2]
+        if value > 0 and last in ("rows", "kblock"):
+            facts[f"{key} used"] = _used(problem.m if last == "rows" else problem.k, value)
+        elif value > 0 and last == "vectors":
+            facts[f"{key} used"] = _used(problem.n, value * isa.lanes)
+            facts[f"{key} tile"] = _log(value * isa.lanes * problem.k)
+    return facts
+
+
+def _used(length: int, step: int) -> float:
+    """The share of whole steps that a length fills."""
+    return length / (-(-length // step) * step) if length else 1.0
+
+
+def _log(value: float) -> float:
+    return float(np.log2(max(value, 1e-12)))

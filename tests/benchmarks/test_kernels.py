@@ -1,0 +1,122 @@
+"""The kernel benchmark: its cases, its row of results, and that a wrong result stops it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.kernels import run as module
+from benchmarks.kernels.cases import Case, activations, cases, weight
+from benchmarks.kernels.limits import Limits, measure_limits
+from benchmarks.kernels.report import print_row, print_summary, write_plot
+from benchmarks.kernels.run import Session, WrongResultError, layout_ms, run
+from tesa.target import parse_target
+
+SMALL = Case("b", "linear", 32, 48, 40, 0.7)
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Session:
+    import tempfile
+
+    limits = Limits(100.0, 400.0, 10.0, lambda pointer, elements: float(elements))
+    return Session(1, 3, 7, limits, tempfile.TemporaryDirectory(dir=tmp_path), ())
+
+
+def test_every_case_of_the_groups_is_there_once() -> None:
+    every = cases()
+    assert len({(c.group, c.name, c.dtype) for c in every}) == len(every)
+    assert {c.group for c in every} == set("abcdefgh")
+    assert {c.sparsity for c in cases("a")} == {0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99}
+    assert len(cases("b")) == 9 * 4
+    assert {c.dtype for c in cases("h")} == {"int8"}
+    assert len(cases(quick=True)) == -(-len(every) // 5)
+
+
+@pytest.mark.parametrize(
+    ("case", "share"),
+    [
+        (Case("d", "linear", 64, 96, 8, 0.5, two_four=True), 0.5),
+        (Case("e", "linear", 64, 96, 8, 0.75, (16, 1)), 0.25),
+        (Case("e", "linear", 64, 96, 8, 0.75, (32, 32)), 0.25),
+        (Case("g", "depthwise", 64, 9, 49, 3 / 9, kernel=3, size=7, taps=3), 6 / 9),
+        (Case("a", "linear", 64, 96, 8, 0.9), 0.1),
+    ],
+)
+def test_weights_have_the_pattern_they_say(case: Case, share: float) -> None:
+    w = weight(case, np.random.default_rng(0)).reshape(case.m, -1)
+    assert np.count_nonzero(w) / w.size == pytest.approx(share, abs=0.13)
+    if case.two_four:
+        assert (np.count_nonzero(w.reshape(case.m, -1, 4), axis=2) == 2).all()
+    if case.block != (1, 1):
+        r, c = case.block
+        tiles = (w != 0).reshape(case.m // r, r, case.k // c, c).sum(axis=(1, 3))
+        assert set(np.unique(tiles)) <= {0, r * c}
+
+
+def test_a_row_of_results(session: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = run(SMALL, session)
+    wanted = {"group", "case", "threads", "dtype", "sparsity", "tesa_ms", "peers", "best_peer", "ratio"}
+    assert wanted | {"effective_gflops", "limit_fraction", "inner_ms"} <= set(row)
+    assert json.loads(json.dumps(row)) == row
+    assert 0 <= row["inner_ms"] <= row["tesa_ms"]
+    density = np.count_nonzero(weight(SMALL, np.random.default_rng([7, *SMALL.name.encode()]))) / (32 * 48)
+    assert row["effective_gflops"] == pytest.approx(row["dense_gflops"] * density)
+    if row["peers"]:
+        assert row["ratio"] == pytest.approx(row["peers"][row["best_peer"]] / row["tesa_ms"])
+    other = {**row, "sparsity": 0.9, "peers": {"onnxruntime": 1.0}, "best_peer": "onnxruntime", "ratio": 2.0}
+    print_row(row)
+    print_summary([row, other], replace(session, missing=("openvino",)))
+    text = capsys.readouterr().out
+    assert "32x48x40 unstructured 70%" in text
+    assert "not installed: openvino" in text
+    write_plot([{**other, "sparsity": 0.5}, other], tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_few_columns_are_held_against_the_bandwidth(session: Session) -> None:
+    row = run(replace(SMALL, n=1), session)
+    assert row["bandwidth_fraction"] > 0
+
+
+def test_a_wrong_result_stops_it(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = module._reference
+
+    def off(case: Case, w: Any, x: Any) -> Any:
+        return right(case, w, x) + 0.01 * np.abs(right(case, w, x)).max()
+
+    monkeypatch.setattr(module, "_reference", off)
+    with pytest.raises(WrongResultError, match="b 32x48x40 unstructured 70%: tesa differs from NumPy"):
+        run(SMALL, session)
+
+
+def test_layout_time_is_of_the_copies_alone(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a row's work w and copies C the few rows take C + w, all rows C + m w: C comes out exactly."""
+    kernel = module._kernel(SMALL, weight(SMALL, np.random.default_rng(0)), session)
+    timing = module.Timing(2.0 + 0.5, 2.5, 0.0, 3)
+    monkeypatch.setattr(module, "measure", lambda *_, **__: [timing])
+    part = kernel.plan.parts[0]
+    few = part.config["panel"] * kernel.target.isa.lanes if part.schedule == "rowlanes" else 1
+    if few == 1:
+        assert layout_ms(kernel, part, 2.0 + 32 * 0.5) == pytest.approx(2.0)
+
+
+def test_limits_are_of_this_machine() -> None:
+    target = parse_target(None)
+    limits = measure_limits(target.isa.lanes)
+    assert limits.fma > 1
+    assert limits.read > 0.5
+    assert (limits.dot > 0) == target.isa.vnni
+
+
+def test_activations_are_what_the_operator_takes() -> None:
+    rng = np.random.default_rng(0)
+    assert activations(SMALL, rng).shape == (48, 40)
+    assert activations(replace(SMALL, dtype="int8"), rng).dtype == np.uint8
+    conv = Case("c", "conv2d", 8, 36, 49, 0.8, kernel=3, size=7)
+    assert activations(conv, rng).shape == (1, 4, 7, 7)

@@ -1,0 +1,135 @@
+"""tesa tune, as a user types it, on layers of the model that ships with tesa; and how it ends when it is stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tesa.cli import main
+from tesa.models import digits_path
+
+Capture = pytest.CaptureFixture[str]
+DIGITS = str(digits_path())
+QUICK = ["--layer", "classifier", "--layer", "block?.depthwise", "--trials", "4", "--mode", "random"]
+
+
+def tune(capsys: Capture, *words: str, code: int = 0) -> tuple[str, str]:
+    """Standard output and error of a command line that ends with that code."""
+    capsys.readouterr()
+    assert main(["tune", DIGITS, *words]) == code, capsys.readouterr().err
+    streams = capsys.readouterr()
+    return streams.out, streams.err
+
+
+def records(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for path in folder.glob("*.jsonl") for line in path.read_text().splitlines()]
+
+
+def test_tune_then_tune_again(tmp_path: Path, capsys: Capture) -> None:
+    out, err = tune(capsys, *QUICK, "--log", str(tmp_path))
+    assert "classifier" in out
+    assert "block5.depthwise" in out
+    assert "stem" not in out
+    assert "geometric mean of 10 layers" in out
+    assert "tune " in err
+    assert " failed" in err
+    found = records(tmp_path)
+    assert len(found) >= 10
+    assert all(record["ok"] for record in found)
+    (path,) = tmp_path.glob("*.jsonl")
+    again = json.loads(tune(capsys, *QUICK, "--log", str(tmp_path), "--resume", "--json")[0])
+    assert again["measured"] == 0
+    assert records(tmp_path) == found
+    assert path.stem == again["device"]["cpu"]
+    assert len(again["layers"]) == 10
+    for layer in again["layers"]:
+        assert layer["best_ms"] > 0
+        assert layer["gain"] == pytest.approx(layer["default_ms"] / layer["best_ms"])
+        assert layer["final"]
+
+
+@pytest.mark.parametrize(
+    ("words", "pieces"),
+    [
+        (["--trials", "0"], ["'0' is not a whole number above 0"]),
+        (["--minutes", "0"], ["'0' is not a number of minutes above 0"]),
+        (["--minutes", "nan"], ["'nan' is not a number of minutes above 0"]),
+        (["--seed", "-1"], ["--seed"]),
+        (["--seed", "x"], ["'x' is not a whole number of 0 or more"]),
+        (["--mode", "modle"], ["unknown mode of search 'modle'", "did you mean model?"]),
+        (["--rpc", "127.0.0.1:9190"], ["name one with --key KEY"]),
+        (["--rpc", "localhost", "--key", "a"], ["'localhost' is no address of a tracker; expected HOST:PORT"]),
+        (["--rpc", "host:99999", "--key", "a"], ["'host:99999' is no address"]),
+        (["--key", "a"], ["give its address with --rpc HOST:PORT"]),
+        (["--layer", "clasifier"], ["no layer with weights is called 'clasifier'", "did you mean classifier?"]),
+        (["--target", "x86:nosuch"], ["LLVM knows no x86 CPU 'nosuch'"]),
+    ],
+)
+def test_what_makes_no_sense(words: list[str], pieces: list[str], capsys: Capture) -> None:
+    out, err = tune(capsys, *words, code=2)
+    (line,) = (line for line in err.splitlines() if line.startswith("tesa: error: "))
+    assert out == ""
+    assert all(piece in line for piece in pieces), line
+
+
+def test_a_target_that_cannot_run_here(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tesa.tune.model.runs_here", lambda target: False)
+    _, err = tune(capsys, "--target", "x86:graniterapids", code=2)
+    assert "this machine cannot run code for x86:graniterapids" in err
+    assert "--rpc HOST:PORT --key KEY" in err
+
+
+def test_without_xgboost_there_is_one_message(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tesa.tune.search.cost_model.find_spec", lambda name: None)
+    _, err = tune(capsys, code=2)
+    assert "pip install 'tesa[tune]'" in err
+    assert "Traceback" not in err
+
+
+def start(folder: Path, *words: str) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
+    """A job in a process of its own, some measurements after its start, and the processes that it has."""
+    command = [sys.executable, "-m", "tesa", "tune", DIGITS, "--log", str(folder), "--mode", "exhaustive", *words]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 120
+    while not list(folder.glob("*.jsonl")):
+        assert time.monotonic() < until, "nothing was measured"
+        assert child.poll() is None, child.communicate()
+        time.sleep(0.05)
+    family = psutil.Process(child.pid).children(recursive=True)
+    assert family
+    return child, family
+
+
+def ended(family: list[psutil.Process]) -> bool:
+    _, alive = psutil.wait_procs(family, timeout=20)
+    return not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_ctrl_c_shows_the_best_so_far(tmp_path: Path) -> None:
+    child, family = start(tmp_path)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 130, err
+    assert "tesa: error: stopped by Ctrl-C; the best so far is kept" in err
+    assert "Traceback" not in err
+    assert "stem" in out
+    assert ended(family)
+    assert records(tmp_path)
+
+
+def test_kill_leaves_no_process_behind(tmp_path: Path) -> None:
+    child, family = start(tmp_path)
+    os.kill(child.pid, signal.SIGKILL)
+    child.communicate(timeout=60)
+    assert ended(family)
+    before = len(records(tmp_path))
+    assert main(["tune", DIGITS, "--log", str(tmp_path), "--layer", "stem", "--trials", "3", "-q"]) == 0
+    assert len(records(tmp_path)) >= before

@@ -1,0 +1,336 @@
+"""The cluster builder, on a real Dask cluster of two worker processes that each test may do harm to."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tesa.schedules.cpu  # noqa: F401  (registers its families now, not into the test's registry)
+from tesa.errors import UsageError
+from tesa.schedules import registry
+from tesa.specialize.cache import Cache
+from tesa.target import parse_target
+from tesa.tune.builders import ClusterBuilder, LocalBuilder, connect, remote
+from tesa.tune.builders.flight import Weights
+from tesa.tune.interfaces import BuildRequest
+from tesa.tune.measure import Built
+from tesa.tune.timing import Failure
+from tests.specialize import toy
+from tests.tune.builders import toys
+from tests.tune.builders.clusters import kill, own_cluster
+from tests.tune.builders.toys import build, contents, request
+
+distributed = pytest.importorskip("distributed", reason="pip install 'tesa[cluster]'")
+TARGET = parse_target("x86:haswell")
+
+
+@dataclass
+class Place:
+    """A running cluster. marks: a folder for toys.killing_once."""
+
+    cluster: Any
+    marks: Path
+
+    @property
+    def address(self) -> str:
+        return str(self.cluster.scheduler_address)
+
+    def pids(self) -> set[int]:
+        """The worker processes."""
+        return set(self.ask(os.getpid))
+
+    def ask(self, function: Any) -> list[Any]:
+        """What both workers answer."""
+        with distributed.Client(self.address, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=60)
+            return list(client.run(function).values())
+
+    def versions(self) -> dict[str, str]:
+        """What both workers say, who are started anew where they do not agree."""
+        answers = self.ask(remote.fingerprint)
+        if answers[0] != answers[1]:
+            with distributed.Client(self.address, set_as_default=False) as client:
+                client.restart()
+            answers = self.ask(remote.fingerprint)
+        found: dict[str, str] = answers[0]
+        return found
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    marks, cache = tmp_path_factory.mktemp("marks"), tmp_path_factory.mktemp("workers")
+    with started(tmp_path_factory.mktemp("dask"), marks, cache) as cluster:
+        yield Place(cluster, marks)
+
+
+def started(folder: Path, marks: Path, cache: Path) -> Any:
+    return distributed.LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        processes=True,
+        host="127.0.0.1",
+        dashboard_address=":0",
+        local_directory=str(folder),
+        env={"TESA_TEST_MARKS": str(marks), "TESA_CACHE_DIR": str(cache)},
+        silence_logs=logging.CRITICAL,
+    )
+
+
+@pytest.fixture
+def same_sources(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who edits tesa while its tests run shall not see these workers refused. Clusters of a test's own compare all."""
+    found = place.versions()
+    assert {**remote.versions(), "sources": ""} == {**found, "sources": ""}
+    monkeypatch.setattr(remote, "versions", lambda: found)
+
+
+@pytest.fixture
+def builder(place: Place, same_sources: None, tmp_path: Path) -> Iterator[ClusterBuilder]:
+    with ClusterBuilder(place.address, jobs=1, cache=Cache(tmp_path / "objects"), limit_s=20) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def _families(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_SCHEDULES", {**registry._SCHEDULES, **toys.families()})
+
+
+def real_requests() -> list[BuildRequest]:
+    """tesa's own families, for a weight that is large enough to be scattered."""
+    rng = np.random.default_rng(0)
+    weight = np.where(rng.random((128, 160)) < 0.02, rng.standard_normal((128, 160)), 0).astype(np.float32)
+    problem = toy.linear(128, 160, 64)
+    found = []
+    for name in ("dense", "indexed", "unrolled"):
+        found += [
+            BuildRequest(problem, weight, TARGET, name, config)
+            for config in registry.find(name).space(problem, weight, TARGET.isa)[:2]
+        ]
+    return found
+
+
+def count_sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A list to which the key of each job's weight on the cluster is added."""
+    sent: list[str] = []
+    get = Weights.get
+
+    def counting(self: Weights, client: Any, weight: Any) -> Any:
+        found = get(self, client, weight)
+        sent.append(found.key)
+        return found
+
+    monkeypatch.setattr(Weights, "get", counting)
+    return sent
+
+
+def test_the_same_bytes_as_here(
+    builder: ClusterBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    requests = real_requests()
+    sent = count_sent(monkeypatch)
+    monkeypatch.setattr(builder._local, "results", lambda *_: pytest.fail("built here"))
+    there = build(builder, requests, tmp_path / "there")
+    assert len(sent) == len(requests)
+    assert len(set(sent)) == 1, "the weight of one layer is scattered once"
+    with LocalBuilder(1, Cache(tmp_path / "other")) as local:
+        here = build(local, requests, tmp_path / "here")
+    assert contents(there) == contents(here)
+    kept = {path.name: path.read_bytes() for path in builder.cache.folder.glob("*/*")}
+    assert kept == {path.name: path.read_bytes() for path in local.cache.folder.glob("*/*")}, "compile finds them"
+    assert len(kept) > len(requests)
+    assert [str(item.message) for item in recwarn if "tesa" in str(item.message)] == []
+
+
+def test_failures_are_the_candidates_own(builder: ClusterBuilder, place: Place, tmp_path: Path) -> None:
+    builder.limit_s = 4
+    workers = place.pids()
+    names = ["good", "raising", "crashing", "endless", "deaf", "good"]
+    requests = [request(name, {"repeat": 50 + i} if name == "good" else {}) for i, name in enumerate(names)]
+    results = build(builder, requests, tmp_path / "out")
+    contents([results[0], results[5]])
+    kinds = [(result.kind, result.message) for result in results[1:5] if isinstance(result, Failure)]
+    assert [kind for kind, _ in kinds] == ["build", "build", "timeout", "timeout"]
+    assert "ZeroDivisionError" in kinds[0][1]
+    assert "SIGSEGV" in kinds[1][1]
+    assert place.pids() == workers, "a worker outlives its candidates"
+
+
+def test_a_worker_killed_in_mid_job_has_it_done_again(builder: ClusterBuilder, place: Place, tmp_path: Path) -> None:
+    requests = [request("killing_once", {"mark": 1})]
+    requests += [request("slow", {"ms": 300, "number": i}) for i in range(4)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # it is not built here
+        results = build(builder, requests, tmp_path / "out")
+    contents(results)
+    assert (place.marks / "1").exists()
+
+
+def test_a_weight_that_died_with_its_worker_is_sent_again(
+    builder: ClusterBuilder, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = count_sent(monkeypatch)
+    monkeypatch.setattr(builder._local, "results", lambda *_: pytest.fail("built here"))
+    contents(build(builder, [request("killing_once", {"mark": 2}, m=128, k=160)], tmp_path / "out"))
+    assert (place.marks / "2").exists()
+    assert len(set(sent)) == 2
+
+
+@pytest.mark.slow
+def test_a_candidate_that_kills_workers_fails_alone(builder: ClusterBuilder, tmp_path: Path) -> None:
+    results = build(builder, [request("patricide"), request("good", {"repeat": 70})], tmp_path / "out")
+    assert isinstance(results[0], Failure)
+    assert results[0].kind == "build"
+    assert "killed the workers of the cluster" in results[0].message
+    contents(results[1:])
+
+
+def nothing_computes(place: Place) -> bool:
+    """No child of a worker has a job."""
+
+    def working() -> int:
+        from tesa.tune.builders import remote
+
+        return sum(hold.working for hold in remote._holds.values())
+
+    return place.ask(working) == [0, 0]
+
+
+def test_closing_the_iterator_ends_what_runs_there(builder: ClusterBuilder, place: Place, tmp_path: Path) -> None:
+    builder.limit_s = 300
+    results = builder.build([request("good", {"size": 1, "repeat": 60}), request("endless"), request("deaf")], tmp_path)
+    assert next(results)[0] == 0
+    time.sleep(1.0)
+    results.close()  # type: ignore[attr-defined]
+    (after,) = build(builder, [request("good", {"repeat": 61})], tmp_path)
+    assert isinstance(after, Built)
+    assert nothing_computes(place)
+
+
+@pytest.mark.usefixtures("same_sources")
+def test_closing_the_builder_from_another_thread(place: Place, tmp_path: Path) -> None:
+    builder = ClusterBuilder(place.address, jobs=1, cache=Cache(tmp_path / "objects"))
+    timer = threading.Timer(1.5, builder.close)
+    timer.start()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert list(builder.build([request("endless")], tmp_path)) == []
+    timer.join()
+    builder.close()
+    assert nothing_computes(place)
+
+
+def test_other_versions_are_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = remote.versions()
+    monkeypatch.setattr(remote, "versions", lambda: {**here, "tvm": "0.26.0", "tvm_ffi": "0.1.9"})
+    expected = rf"the Dask worker tcp://127.0.0.1:\d+ has TVM {here['tvm']} instead of 0.26.0, TVM-FFI .* 1 more worker"
+    with pytest.raises(UsageError, match=expected):
+        ClusterBuilder(place.address)
+
+
+def test_a_worker_that_joins_later_with_other_versions_builds_nothing(builder: ClusterBuilder, tmp_path: Path) -> None:
+    builder._wanted = {**builder._wanted, "tesa": "9.9"}
+    with pytest.warns(UserWarning, match=r"tesa .* instead of 9\.9; its candidates are built on this machine"):
+        results = build(builder, [request("good", {"repeat": 80})], tmp_path / "out")
+    contents(results)
+
+
+def test_a_worker_without_tesa_is_named() -> None:
+    answers = {"tcp://a:1": {"tesa": "1"}, "tcp://b:2": ModuleNotFoundError("No module named 'tesa'")}
+    assert connect.problems(answers, {"tesa": "1"}) == [
+        "the Dask worker tcp://b:2 cannot run tesa: ModuleNotFoundError: No module named 'tesa'"
+    ]
+
+
+def test_no_scheduler(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no Dask scheduler answers at 127\.0\.0\.1:9 within 1 s; start one with"):
+        ClusterBuilder("127.0.0.1:9", connect_s=1)
+    with pytest.raises(UsageError, match=r"cannot use 'http://somewhere' as a Dask scheduler: .*HOST:PORT"):
+        ClusterBuilder("http://somewhere", connect_s=1)
+
+
+def test_no_workers() -> None:
+    with (
+        distributed.LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=":0") as cluster,
+        pytest.raises(UsageError, match=r"has no worker after 1 s; start some with `dask worker tcp://"),
+    ):
+        ClusterBuilder(cluster.scheduler_address, workers_s=1)
+
+
+def test_distributed_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(UsageError, match=r"pip install 'tesa\[cluster\]'"):
+        ClusterBuilder("127.0.0.1:8786")
+
+
+def test_the_cluster_is_lost_in_mid_job(tmp_path: Path) -> None:
+    """The rest is built here, which is said once."""
+    with (
+        own_cluster(tmp_path) as cluster,
+        ClusterBuilder(cluster.address, jobs=2, cache=Cache(tmp_path / "objects")) as builder,
+    ):
+        requests = [request("slow", {"ms": 200, "number": 1000 * i}) for i in range(8)]
+        results = builder.build(requests, tmp_path)
+        first = next(results)
+        kill(cluster.scheduler)
+        with pytest.warns(UserWarning, match="is lost: the connection to the scheduler broke") as told:
+            found = dict([first, *results])
+        assert len([item for item in told if "candidates are built on this machine" in str(item.message)]) == 1
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            later = build(builder, [request("good", {"repeat": 90})], tmp_path)
+    contents([found[index] for index in range(8)] + later)
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_hangs_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tesa.tune.builders.flight._ANSWER_S", 2.0)
+    monkeypatch.setattr("tesa.tune.builders.flight._HEALTH_S", 0.5)
+    with (
+        own_cluster(tmp_path) as cluster,
+        ClusterBuilder(cluster.address, jobs=2, cache=Cache(tmp_path / "objects")) as builder,
+    ):
+        results = builder.build([request("slow", {"ms": 100, "number": 1000 * i}) for i in range(5)], tmp_path)
+        first = next(results)
+        cluster.scheduler.send_signal(signal.SIGSTOP)
+        with pytest.warns(UserWarning, match="is lost: the scheduler does not answer"):
+            found = dict([first, *results])
+    contents([found[index] for index in range(5)])
+
+
+def test_a_cluster_that_all_workers_left_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tesa.tune.builders.flight._HEALTH_S", 0.5)
+    with (
+        own_cluster(tmp_path) as cluster,
+        ClusterBuilder(cluster.address, jobs=2, cache=Cache(tmp_path / "objects"), workers_s=10) as builder,
+    ):
+        builder._workers_s = 2.0
+        results = builder.build([request("slow", {"ms": 100, "number": 1000 * i}) for i in range(5)], tmp_path)
+        first = next(results)
+        kill(cluster.worker)
+        with pytest.warns(UserWarning, match="is lost: it has had no worker for 2 s"):
+            found = dict([first, *results])
+    contents([found[index] for index in range(5)])
+
+
+def test_a_cluster_that_is_back_is_used_again(
+    place: Place, builder: ClusterBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.warns(UserWarning, match="is lost: a test says so"):
+        builder._lose("a test says so")
+    monkeypatch.setattr("tesa.tune.builders.cluster._AGAIN_S", 0.0)
+    monkeypatch.setattr("tesa.tune.builders.cluster._SHORT_S", 30.0)
+    monkeypatch.setattr(builder._local, "results", lambda *_: pytest.fail("built here"))
+    with pytest.warns(UserWarning, match="is back"):
+        contents(build(builder, [request("good", {"repeat": 95})], tmp_path))

@@ -1,0 +1,127 @@
+"""Families that a user wrote reach the compiler processes, wherever their code is."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import pytest
+
+import tesa.schedules.cpu  # noqa: F401  (registers its families now, not into the test's registry)
+from tesa.errors import UsageError
+from tesa.schedules import registry
+from tesa.specialize.cache import Cache
+from tesa.tune.builders import LocalBuilder
+from tesa.tune.builders.families import adopt, gather
+from tests.tune.builders import toys
+from tests.tune.builders.toys import build, contents, request
+
+FAMILY = """
+from tesa.schedules.registry import find, schedule
+
+def space(problem, weight, isa):
+    return [{}]
+
+def estimate(problem, weight, isa, config):
+    return helper.price()
+
+@schedule("users", arch="x86", space=space, estimate=estimate)
+def emit(problem, weight, isa, config, symbol):
+    '''The dense kernel, under another name.'''
+    assert helper.price() == 2.0
+    dense = find("dense")
+    return dense.emit(problem, weight, isa, dense.space(problem, weight, isa)[0], symbol)
+"""
+
+
+def test_tesas_own_families_are_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    families = gather()
+    assert families.added == b""
+    assert "tesa.schedules.cpu.unrolled" in families.modules
+    assert gather().digest == families.digest
+    monkeypatch.setattr(registry, "_SCHEDULES", {**registry._SCHEDULES, **toys.families()})
+    assert gather().digest != families.digest
+
+
+def test_a_users_file_is_sent_with_what_it_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiler processes cannot import it: it was loaded by its path."""
+    monkeypatch.setattr(registry, "_SCHEDULES", dict(registry._SCHEDULES))
+    (tmp_path / "users_helper.py").write_text("def price():\n    return 2.0\n")
+    (tmp_path / "users_family.py").write_text("import users_helper as helper\n" + FAMILY)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    spec = importlib.util.spec_from_file_location("users_family", tmp_path / "users_family.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "users_family", module)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(sys, "path", [item for item in sys.path if item != str(tmp_path)])
+    with LocalBuilder(1, Cache(tmp_path / "objects")) as builder:
+        contents(build(builder, [request("users")], tmp_path / "out"))
+    monkeypatch.delitem(sys.modules, "users_helper")
+
+
+def test_a_family_of_a_script(tmp_path: Path) -> None:
+    """Without a main guard, as in a notebook: no child runs it again."""
+    script = FAMILY + textwrap.dedent("""
+        import sys
+        from pathlib import Path
+        import numpy as np
+        from tesa.schedules.types import Problem
+        from tesa.specialize.cache import Cache
+        from tesa.target import parse_target
+        from tesa.tune.builders import LocalBuilder
+        from tesa.tune.interfaces import BuildRequest
+
+        class helper:
+            price = staticmethod(lambda: 2.0)
+
+        print("begin")
+        problem = Problem("linear", 4, 4, 16, (1, 4, 16), (1, 4, 16))
+        request = BuildRequest(problem, np.eye(4, dtype=np.float32), parse_target("x86:haswell"), "users", {})
+        with LocalBuilder(1, Cache(Path(sys.argv[1]) / "objects")) as builder:
+            print(list(builder.build([request], Path(sys.argv[1]))))
+    """)
+    (tmp_path / "script.py").write_text(script)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py"), str(tmp_path)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("begin") == 1
+    assert "Built(symbol='tesa_" in done.stdout
+
+
+def test_what_cannot_be_sent_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = threading.Lock()
+
+    def locked(*arguments: object) -> None:
+        lock.acquire()
+
+    family = toys.family("locked", locked)  # type: ignore[arg-type]
+    monkeypatch.setattr(registry, "_SCHEDULES", {**registry._SCHEDULES, "locked": family})
+    with pytest.raises(
+        UsageError, match=r"families locked cannot be sent to the compiler processes: TypeError: .*lock"
+    ):
+        gather()
+
+
+def test_cloudpickle_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cloudpickle", None)
+    assert gather().added == b""
+    monkeypatch.setattr(registry, "_SCHEDULES", {**registry._SCHEDULES, **toys.families()})
+    with pytest.raises(UsageError, match=r"needs cloudpickle: pip install 'tesa\[tune\]'"):
+        gather()
+
+
+def test_adopting_keeps_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = dict(registry._SCHEDULES)
+    monkeypatch.setattr(registry, "_SCHEDULES", {**known, **toys.families()})
+    families = gather()
+    monkeypatch.setattr(registry, "_SCHEDULES", dict(known))
+    adopt(families)
+    assert set(registry._SCHEDULES) == set(known) | set(toys.EMITS)
+    assert all(registry._SCHEDULES[name] is family for name, family in known.items())

@@ -198,7 +198,7 @@ class _Kernel:
             rows = named("rows", T.alloc_buffer((self.height * wide,), self.sums.dtype, scope="local", align=64))
         for v in range(self.vectors):
             # the columns that are missing to a power of two are the last one once more
-            vectors = [(acc, (min(columns.start + q, columns.stop - 1), v)) for q in range(wide)]
+            vectors: list[_Vector] = [(acc, (min(columns.start + q, columns.stop - 1), v)) for q in range(wide)]
             step = wide
             while step > 1:
                 vectors = self._interleaved(vectors)

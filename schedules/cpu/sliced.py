@@ -104,7 +104,7 @@ def pack(weight: FloatArray, lanes: int, window: int, share: int, unroll: int) -
             value = np.where(taken, weight[source[live], np.where(taken, following, 0)], np.float32(0))
             steps.append((np.where(taken, place, 0).astype(np.uint8), value))
             at[live] += taken
-    lengths = np.bincount(np.concatenate([g[0] for g in groups] or [[]]).astype(np.int64), minlength=slices) * share
+    lengths = np.bincount(np.concatenate([g[0] for g in groups] or [np.zeros(0, np.int64)]), minlength=slices) * share
     starts = np.concatenate([[0], np.cumsum(-(-lengths // unroll) * unroll)]).astype(np.int32)
     total = max(unroll, int(starts[-1]))
     values, places = np.zeros((total, lanes), np.float32), np.zeros((total, lanes), np.uint8)
@@ -311,7 +311,7 @@ def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
 
 def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) -> float:
     """The larger of reading 5 bytes a weight and of the loads and permutations of each step."""
-    gap = weight.size / max(1, np.count_nonzero(weight))  # columns from one weight of a row to its next
+    gap = weight.size / max(1, int(np.count_nonzero(weight)))  # columns from one weight of a row to its next
     reach = config["window"] * isa.lanes / gap
     filled = reach / (reach + 1.0)  # a fit to random patterns: 0.9 at a reach of 9.6, 0.7 at 3.2 (measured 0.76)
     longest = _longest(np.sort(np.count_nonzero(weight, axis=1)), isa.lanes)

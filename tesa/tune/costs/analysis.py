@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from tesa.errors import UsageError
 from tesa.pattern import classify
 from tesa.progress import Event, Progress, silent
 from tesa.schedules.types import FloatArray, Problem
@@ -97,9 +98,9 @@ def analyze_model(
     impose: patterns such as "0.9:block=4x4" for all layers, or "NAME=0.9" for one, which goes before. The smallest
     weights, or blocks of them, become zero on a copy, in the place of the zeros that the layer has. Each layer is asked
     for itself; only whole channels come on top of the zeros that are there and are propagated, so that what consumes
-    them becomes smaller too. A pattern for all layers leaves out those that it has no
-    meaning for: blocks larger than the weight, and of depthwise filters everything but single taps.
-    Decompositions, which may be faster still, are not tried.
+    them becomes smaller too. A pattern for all layers leaves out those that it has no meaning for: blocks larger than
+    the weight, and of depthwise filters everything but single taps. Decompositions, which may be faster still, are not
+    tried.
 
     table: a CostTable or a file of them; by default the one of this target and number of threads, and where there is
     none the families' bare estimates. Nothing is generated, compiled or measured.
@@ -112,6 +113,8 @@ def analyze_model(
     >>> found.layer("block1.pointwise").pattern, found.layer("block1.pointwise").shape
     ('block 4x1', (64, 32, 1024))
     """
+    if threads < 1:
+        raise UsageError(f"threads must be at least 1, got {threads}")
     code, rules = parse_target(target), Rules.parse(impose)
     known = table if isinstance(table, CostTable) else CostTable.load(code, threads, table)
     costs = CostTable(code.cpu, "", code.name, threads) if known is None else known

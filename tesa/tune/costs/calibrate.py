@@ -73,6 +73,8 @@ def calibrate(
     Raises UsageError if this machine cannot run code for the target or the file cannot be used, CheckFailed if no
     kernel at all can be measured.
     """
+    if threads < 1 or not minutes > 0:
+        raise UsageError(f"threads and minutes must be above 0, got {threads} and {minutes}")
     wanted, file = parse_target(target), store.default_path() if path is None else Path(path)
     if not runs_here(wanted):
         raise UsageError(

@@ -103,7 +103,7 @@ def _run(words: Sequence[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes once more at its end, and would complain
         return BROKEN_PIPE
-    return _fail(outcome.failure, 1) if outcome.failure else 0
+    return _fail(outcome.failure, outcome.code) if outcome.failure else 0
 
 
 def _fail(message: str, code: int, error: BaseException | None = None, words: Sequence[str] = ()) -> int:

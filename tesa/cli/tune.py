@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from dataclasses import dataclass
 
 from tesa.cli.options import add_model_inputs, add_threads, positive
 from tesa.cli.verb import Outcome, Verb
 
 _TRIALS = 64
 _INTERRUPTED = "stopped by Ctrl-C; the best so far is kept, and the same command goes on from there"
-
-
-@dataclass(frozen=True)
-class Stopped(Outcome):
-    """What there is after Ctrl-C. code: what the command line ends with."""
-
-    code: int = 130
 
 
 def _minutes(text: str) -> float:
@@ -104,7 +96,7 @@ def _run(args: Namespace) -> Outcome:
     for row, layer in zip(data["layers"], tuned.layers, strict=True):
         row["gain"] = layer.gain
     if tuned.interrupted:
-        return Stopped(data, lambda: tuned_view(tuned), _INTERRUPTED)
+        return Outcome(data, lambda: tuned_view(tuned), _INTERRUPTED, code=130)
     failure = ""
     if tuned.stopped:
         failure = f"ended early, the best so far is kept: {tuned.stopped}"

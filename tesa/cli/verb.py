@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 class Outcome:
     """What a verb found: plain data for --json, and how it looks on a terminal, built only where it is shown.
 
-    failure is one sentence if a check did not hold; the exit code is then 1.
+    failure is one sentence if a check did not hold, or the work was stopped; the exit code is then code.
     """
 
     data: Any
     view: Callable[[], Iterable[RenderableType]]
     failure: str = ""
+    code: int = 1
 
 
 @dataclass(frozen=True)

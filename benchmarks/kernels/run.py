@@ -75,14 +75,15 @@ def run(case: Case, session: Session) -> dict[str, Any]:
 def layout_ms(kernel: Any, part: Any, whole_ms: float) -> float:
     """What the kernel spends on changes of layout (packed tiles, padded copies), and on being called.
 
-    A second kernel of the same form has few rows, all columns that the first one reads, and so the same copies. With t
-    rows of m and times T and t_few = C + t w, T = C + m w, C is what does not depend on the rows.
+    A second kernel of the same form has few rows, of 1s in all columns that the first one reads: the same copies.
+    From t = C + few w and T = C + m w follows C, the part that does not depend on the rows. The work of a row, w, is
+    more in the few full rows than in the sparse ones: C is an upper bound.
     """
     problem, weight = kernel.problem, kernel.weight
-    if problem.op == "depthwise":
-        return 0.0
+    if problem.op == "depthwise" or part.schedule == "vector" or (part.schedule == "sliced" and problem.n == 1):
+        return 0.0  # X is read where it lies
     lanes = kernel.target.isa.lanes
-    few = part.config["panel"] * lanes if part.schedule == "rowlanes" else 1
+    few = {"rowlanes": part.config.get("panel", 1) * lanes, "sliced": lanes}.get(part.schedule, 1)
     if few >= problem.m:
         return 0.0
     # the shape of Y is (m, n), or (1, m, height, width)

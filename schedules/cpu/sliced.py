@@ -19,7 +19,8 @@ bytes, its value and its place in the window: less than in compressed rows. Rows
 The format is sliced ELLPACK (Monakov, Lokhmotov and Avetisyan 2010) with rows sorted as in SELL-C-sigma (Kreutzer and
 others 2014); the sliding window is tesa's own.
 
-Registers: 2 sums, w, place and window + 2 for each side in turn.
+Registers: 4 sums for one side, 2 for each of two or three, one for each of more; for each step of a share w and its
+places; the window of the side at hand and what is permuted out of it.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from tvm.tirx import AllocBuffer, BufferLoad, BufferStore, PrimFunc, Var
 
 from tesa.schedules.cpu import cost
 from tesa.schedules.cpu.cut import SERIAL_CYCLES, shares
+from tesa.schedules.cpu.nest import MAX_ELEMENTS
 from tesa.schedules.cpu.operand import LINE
 from tesa.schedules.cpu.straight import Array, Block, activate_stored, i32
 from tesa.schedules.cpu.vector import Ends, finish, stored, widened
@@ -295,7 +297,7 @@ def _chosen(values: Sequence[int], index: Any) -> Any:
 def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
     if not problem.pointwise or problem.op == "depthwise" or problem.dtype != "float32" or isa.lanes not in (8, 16):
         return ()
-    if not 0 < problem.batch * problem.n <= MAX_SIDES or problem.m < 1:
+    if not 0 < problem.batch * problem.n <= MAX_SIDES or problem.m < 1 or weight.size > MAX_ELEMENTS:
         return ()
     if np.count_nonzero(weight) > _DENSEST * weight.size:
         return ()
@@ -346,12 +348,19 @@ def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol:
     """
     if not problem.pointwise or problem.op == "depthwise":
         raise ValueError(f"schedule sliced cannot compute op {problem.op!r} with a window")
+    reach = config["window"] * isa.lanes
+    if config["window"] not in (2, 4) or config["share"] not in (1, 2, 4) or reach > problem.k:
+        raise ValueError(f"schedule sliced cannot compute k = {problem.k} with {dict(config)} and {isa.lanes} lanes")
+    if problem.dtype != "float32" or isa.lanes not in (8, 16):
+        raise ValueError(f"schedule sliced cannot compute {problem.dtype} with {isa.lanes} lanes")
     lanes, sides = isa.lanes, problem.batch * problem.n
     chains = _CHAINS.get(sides, 1)
     unroll = 4 if sides == 1 else 2
     share = config["share"]
     unroll = max(unroll, share)
     packed = pack(weight, lanes, config["window"] * lanes, share, unroll)
+    if packed.values.size + AHEAD * lanes > MAX_ELEMENTS:
+        raise ValueError(f"{symbol}: an array of more than {MAX_ELEMENTS} elements; indices are 32-bit integers")
     values = stored(packed.values.reshape(-1), problem.storage)
     work = np.diff(packed.starts).astype(np.int64)
     small = float(work.sum()) * (2 + 2 * sides) < SERIAL_CYCLES

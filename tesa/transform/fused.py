@@ -231,10 +231,10 @@ class _Codes:
     def fill(self, names: Names, tile: Tile) -> _Read:
         """Allocate and fill it."""
         t = tile.tiling
-        buffer = named("codes", T.alloc_buffer((max(self.rows, 1) * t.width,), "uint8", align=64))
+        buffer = named("codes", T.alloc_buffer((max(self.rows, 1) * t.row,), "uint8", align=64))
         with serial("i", self.rows) as i, unrolled("v", t.vectors) as v, lanes(t.lanes) as lane:
             value = tile.source[names.constants[self.table][i] + tile.base + tile.at(v) + lane]
-            T.buffer_store(buffer, value, [i * t.width + v * t.lanes + lane])
+            T.buffer_store(buffer, value, [i * t.row + v * t.lanes + lane])
         return _Read(buffer, 0, lambda v: v * t.lanes)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tesa
 from benchmarks.kernels import run as module
 from benchmarks.kernels.cases import Case, activations, cases, weight
 from benchmarks.kernels.limits import Limits, measure_limits
@@ -95,15 +96,20 @@ def test_a_wrong_result_stops_it(session: Session, monkeypatch: pytest.MonkeyPat
         run(SMALL, session)
 
 
-def test_layout_time_is_of_the_copies_alone(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layout_time_is_of_the_copies_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a row's work w and copies C the few rows take C + w, all rows C + m w: C comes out exactly."""
-    kernel = module._kernel(SMALL, weight(SMALL, np.random.default_rng(0)), session)
+    kernel = tesa.kernel(weight(SMALL, np.random.default_rng(0)), n=40, form="block", measure=False)
     timing = module.Timing(2.0 + 0.5, 2.5, 0.0, 3)
     monkeypatch.setattr(module, "measure", lambda *_, **__: [timing])
     part = kernel.plan.parts[0]
-    few = part.config["panel"] * kernel.target.isa.lanes if part.schedule == "rowlanes" else 1
-    if few == 1:
-        assert layout_ms(kernel, part, 2.0 + 32 * 0.5) == pytest.approx(2.0)
+    assert layout_ms(kernel, part, 2.0 + 32 * 0.5) == pytest.approx(2.0)
+
+
+def test_one_column_needs_no_copies() -> None:
+    w = weight(replace(SMALL, k=96), np.random.default_rng(0))
+    for form in ("vector", "sliced"):
+        kernel = tesa.kernel(w, n=1, form=form, measure=False)
+        assert layout_ms(kernel, kernel.plan.parts[0], 1.0) == 0.0
 
 
 def test_limits_are_of_this_machine() -> None:

@@ -109,6 +109,13 @@ def test_where_it_does_not_apply(p: Problem, density: float) -> None:
     assert SLICED.space(p, weight, AVX512) == ()
 
 
+@pytest.mark.parametrize("config", [{"window": 8, "share": 1}, {"window": 2, "share": 3}, {"window": 3, "share": 1}])
+def test_configurations_that_do_not_fit_are_refused(config: dict[str, int]) -> None:
+    p = Problem("linear", 8, 64, 1, (1, 64), (1, 8))
+    with pytest.raises(ValueError, match="cannot compute k = 64 with"):
+        SLICED.emit(p, np.ones((8, 64), np.float32), AVX512, config, "no")
+
+
 def test_a_window_is_refused() -> None:
     p = Problem("conv2d", 8, 72, 1, (1, 8, 3, 3), (1, 8, 1, 1), window=Window(3, 3, (3, 3)))
     with pytest.raises(ValueError, match="cannot compute op 'conv2d' with a window"):

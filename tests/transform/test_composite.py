@@ -73,6 +73,14 @@ def test_every_form_of_a_policy(case: str) -> None:
         check(name, problem, weight(problem, kinds, 3), config)
 
 
+@pytest.mark.parametrize("vectors", [2, 3])
+def test_a_last_tile_of_fewer_vectors(vectors: int) -> None:
+    problem = linear(16, 64, 5 * TARGET.isa.lanes, dtype="mixed", epilogue=Epilogue(True, False, "relu", scale=True))
+    values = weight(problem, ["dense"], 3)
+    base = next(c for c in find("precision").space(problem, values, TARGET.isa) if "fused.rows" in c)
+    check("precision", problem, values, {**base, "fused.rows": 4, "fused.vectors": vectors})
+
+
 def test_int8_weights_are_covered_too() -> None:
     problem = linear(64, 66, 80, dtype="int8", epilogue=SCALED, threads=2)
     values = weight(problem, ["blocks", "scattered"], 3)

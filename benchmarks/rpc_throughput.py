@@ -35,6 +35,10 @@ from tesa.tune.remote.tracker import Tracker, TrackerLost
 
 _READY_S = 120.0
 
+_TRACKER = (
+    "import sys; from tvm.rpc.tracker import PopenTrackerServerState; port = int(sys.argv[1]); "
+    "PopenTrackerServerState('127.0.0.1', port, port + 1)"
+)
 _SERVER = "import sys, time; from tesa.tune.remote import server; server.main(sys.argv[2:], lambda: time.sleep({}))"
 
 
@@ -102,8 +106,7 @@ def _rate(port: int, problem: Problem, weight: FloatArray, kernels: list[Built])
 def _devices(count: int, delay_s: float) -> Iterator[int]:
     """The port of a tracker with that many slow servers."""
     port = _free_port()
-    tracker = ["-m", "tvm.exec.rpc_tracker", "--host", "127.0.0.1", "--port", str(port), "--port-end", str(port + 1)]
-    started = [_start(tracker)]
+    started = [_start(["-c", _TRACKER, str(port)])]
     try:
         for _ in range(count):
             own = _free_port()

@@ -88,14 +88,14 @@ def shown_status(
 
 def lines(stream: TextIO, *, clock: Callable[[], float] = time.monotonic, every_s: float = _EVERY_S) -> Watch:
     """Write a line at the start and end of each phase, and at most one in every_s seconds between them."""
-    phase, written = "", -every_s
+    phase, written, whole = "", -every_s, False
 
     def watch(status: Status) -> None:
-        nonlocal phase, written
-        if status.phase != phase or clock() - written >= every_s or status.done == status.total:
-            line = status_line(status)
-            phase, written = status.phase, clock()
-            print(line, file=stream, flush=True)
+        nonlocal phase, written, whole
+        end = status.done == status.total and not whole
+        if status.phase != phase or clock() - written >= every_s or end:
+            phase, written, whole = status.phase, clock(), status.done == status.total
+            print(status_line(status), file=stream, flush=True)
 
     return watch
 

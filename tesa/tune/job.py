@@ -117,7 +117,7 @@ class _Job:
         self.experience = Experience()
         self.measured = self.known = self.idle = 0
         self.halted = False
-        self.phase = "search"
+        self.phase, self.settled = "search", 0
 
     def run(self, works: Sequence[LayerTask]) -> Tuned:
         """The whole job."""
@@ -272,7 +272,8 @@ class _Job:
     def _compare(self) -> None:
         """The last comparison of every layer that needs one."""
         self.phase = "compare"
-        for layer in self.layers:
+        for place, layer in enumerate(self.layers):
+            self.settled = sum(item.fresh for item in self.layers[:place])
             compared: set[str] = set()
             for _ in range(ROUNDS):
                 options = finalists(layer, compared)
@@ -286,7 +287,11 @@ class _Job:
 
     def _reserve(self) -> float:
         """Seconds that the last comparison will need."""
-        return self.pace.reserve(sum(layer.fresh for layer in self.layers))
+        return self.pace.reserve(self._uncompared())
+
+    def _uncompared(self) -> int:
+        """Layers that the last comparison has yet to come to."""
+        return sum(layer.fresh for layer in self.layers) - self.settled
 
     def _tell(self, layer: Layer) -> None:
         rows = tuple(status_of(item) for item in self.layers)
@@ -294,7 +299,7 @@ class _Job:
         if self.trials is not None:
             total = max(done, min(total, self.trials * len(rows)))
         missing = total - done if self.phase == "search" else 0
-        expected = self.pace.expected(missing, sum(item.fresh for item in self.layers))
+        expected = self.pace.expected(missing, self._uncompared())
         failed = sum(row.failed for row in rows)
         self.watch(
             Status(

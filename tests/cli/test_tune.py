@@ -18,7 +18,7 @@ from tesa.models import digits_path
 
 Capture = pytest.CaptureFixture[str]
 DIGITS = str(digits_path())
-QUICK = ["--layer", "classifier", "--layer", "block?.depthwise", "--trials", "4", "--mode", "random"]
+QUICK = ["--layer", "classifier", "--layer", "*5.depthwise", "--trials", "4", "--mode", "random"]
 
 
 def tune(capsys: Capture, *words: str, code: int = 0) -> tuple[str, str]:
@@ -38,18 +38,18 @@ def test_tune_then_tune_again(tmp_path: Path, capsys: Capture) -> None:
     assert "classifier" in out
     assert "block5.depthwise" in out
     assert "stem" not in out
-    assert "geometric mean of 10 layers" in out
+    assert "geometric mean of 2 layers" in out
     assert "tune " in err
     assert " failed" in err
     found = records(tmp_path)
-    assert len(found) >= 10
+    assert len(found) >= 6
     assert all(record["ok"] for record in found)
     (path,) = tmp_path.glob("*.jsonl")
     again = json.loads(tune(capsys, *QUICK, "--log", str(tmp_path), "--resume", "--json")[0])
     assert again["measured"] == 0
     assert records(tmp_path) == found
     assert path.stem == again["device"]["cpu"]
-    assert len(again["layers"]) == 10
+    assert len(again["layers"]) == 2
     for layer in again["layers"]:
         assert layer["best_ms"] > 0
         assert layer["gain"] == pytest.approx(layer["default_ms"] / layer["best_ms"])
@@ -113,6 +113,7 @@ def ended(family: list[psutil.Process]) -> bool:
     return not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
 
+@pytest.mark.slow
 def test_ctrl_c_shows_the_best_so_far(tmp_path: Path) -> None:
     child, family = start(tmp_path)
     child.send_signal(signal.SIGINT)
@@ -125,6 +126,7 @@ def test_ctrl_c_shows_the_best_so_far(tmp_path: Path) -> None:
     assert records(tmp_path)
 
 
+@pytest.mark.slow
 def test_kill_leaves_no_process_behind(tmp_path: Path) -> None:
     child, family = start(tmp_path)
     os.kill(child.pid, signal.SIGKILL)

@@ -43,6 +43,7 @@ def test_lines_come_now_and_then() -> None:
         now = float(second)
         watch(replace(STATUS, done=second))
     watch(replace(STATUS, done=64))
+    watch(replace(STATUS, done=64))  # it stays there while the best are compared
     watch(replace(STATUS, phase="compare", done=63))
     assert [line.split(",")[0] for line in stream.getvalue().splitlines()] == [
         "tune 0/64", "tune 5/64", "tune 10/64", "tune 64/64", "tune 63/64",

@@ -56,10 +56,11 @@ def tabulate(
 ) -> Table:
     """A row for each option of a layer, weight (m, k). predicted: its estimated milliseconds.
 
+    >>> import tesa.schedules.cpu
     >>> problem = Problem("linear", 8, 12, 16, (1, 12, 16), (1, 8, 16))
     >>> weight, isa = np.eye(8, 12, dtype=np.float32), Isa("avx2", 8, 16)
     >>> table = tabulate(problem, weight, isa, [("dense", {"rows": 3, "vectors": 2, "pack": 0})], [0.5])
-    >>> dict(zip(table.columns, table.values[0]))["rows used"]  # of 9 rows in 3 panels, 8 are there
+    >>> dict(zip(table.columns, table.values[0].tolist()))["rows used"]  # of 9 rows in 3 panels, 8 are there
     0.8888888888888888
     """
     common = {**of_task(problem, isa), **of_pattern(weight)}

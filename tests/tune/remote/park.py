@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
@@ -17,6 +18,14 @@ import psutil
 from tesa.tune.remote.tracker import Listing, Tracker, TrackerLost
 
 KEY = "here"
+TRACKER = """
+import sys
+from tvm.rpc.tracker import PopenTrackerServerState
+port = int(sys.argv[1])
+PopenTrackerServerState("127.0.0.1", port, port + 1)
+"""
+"""What tvm.exec.rpc_tracker starts in a child, without the child, which would outlive its parent."""
+
 OURS = ("-m", "tesa.tune.remote.server")
 TVMS = ("-m", "tvm.exec.rpc_server")
 READY_S = 90.0
@@ -38,6 +47,12 @@ def until(condition: Callable[[], bool], what: str, seconds: float = READY_S) ->
         time.sleep(0.05)
 
 
+def _end_with_parent() -> None:
+    """Let a test run that is killed leave nothing behind (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 class Program:
     """A process started for a test, and all that it starts itself."""
 
@@ -51,6 +66,7 @@ class Program:
                 stderr=output,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,
                 env=env,
             )
 
@@ -88,8 +104,7 @@ class Park:
 
     def start_tracker(self) -> Program:
         """TVM's tracker, at the same port each time."""
-        words = ["-m", "tvm.exec.rpc_tracker", "--host", "127.0.0.1"]
-        return self._start([*words, "--port", str(self.port), "--port-end", str(self.port + 1)])
+        return self._start(["-c", TRACKER, str(self.port)])
 
     def server(self, key: str = KEY, words: Sequence[str] = OURS, port: int | None = None) -> Program:
         """A server that registers under the key; words: which one, OURS or another command line."""

@@ -17,8 +17,9 @@ _HOMES = {
     "kernel": ("tesa.single", "kernel"),
     "import_onnx": ("tesa.frontend", "import_onnx"),
     "inspect_model": ("tesa.inspect", "inspect_model"),
+    "tune_model": ("tesa.tune.model", "tune_model"),
 }
-__all__ = ["__version__", "compile", "import_onnx", "inspect_model", "kernel", "load"]
+__all__ = ["__version__", "compile", "import_onnx", "inspect_model", "kernel", "load", "tune_model"]
 
 if TYPE_CHECKING:
     from tesa.compiler import compile_model as compile
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from tesa.inspect import inspect_model
     from tesa.runtime import load
     from tesa.single import kernel
+    from tesa.tune.model import tune_model
 
 
 _PARTS = ("compact", "frontend", "propagate", "report", "runtime", "schedules")

@@ -230,11 +230,19 @@ def shared_pool(count: int) -> Pool:
     return pool
 
 
+def _end_with(parent: int) -> None:
+    """End this process when its parent has ended, also in the middle of generated code that never returns."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
 def serve() -> None:
     """The child's side: answer calls until the pipe closes. What the called code prints goes to standard error."""
     requests: BinaryIO = os.fdopen(os.dup(0), "rb")
     replies: BinaryIO = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)

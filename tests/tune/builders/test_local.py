@@ -232,7 +232,7 @@ def test_a_cache_that_cannot_be_written_is_told_once(tmp_path: Path) -> None:
     with LocalBuilder(1, Cache(tmp_path / "file" / "objects")) as builder:
         with pytest.warns(UserWarning, match="cannot write tesa's cache") as told:
             results = build(builder, [request("good"), request("good", {"repeat": 2})], tmp_path / "out")
-        assert len(told) == 1
+        assert len([one for one in told if "cannot write" in str(one.message)]) == 1
     contents(results)
 
 

@@ -16,7 +16,7 @@ from tesa.errors import UsageError
 from tesa.tune.remote import LocalRunner, RpcRunner, devices
 from tesa.tune.remote.health import BROKEN, BUSY, FREE
 from tests.tune.remote import kernels
-from tests.tune.remote.park import KEY, Park, free_port, until
+from tests.tune.remote.park import KEY, Park, free_port, until, with_tests
 
 
 def test_sound_and_broken_devices(park: Park, tmp_path: Path) -> None:
@@ -57,13 +57,13 @@ def test_one_key_and_a_busy_device(park: Park, tmp_path: Path) -> None:
         "import pickle, sys; from tesa.tune.remote import RpcRunner; from tests.tune.remote.kernels import *;"
         f"RpcRunner('127.0.0.1', {park.port}, 'busy').run(PROBLEM, WEIGHT, pickle.load(sys.stdin.buffer), budget_ms=1)"
     )
-    root = str(Path(__file__).parents[3])
-    client = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, cwd=root)
+    client = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, env=with_tests())
     try:
         assert client.stdin is not None
         client.stdin.write(pickle.dumps([kernels.waiting(tmp_path, "one", told, go)]))
         client.stdin.close()
-        until(told.exists, "the candidate running")
+        until(lambda: told.exists() or client.poll() is not None, "the candidate running")
+        assert client.poll() is None
         (device,) = devices("127.0.0.1", park.port, key="busy")
         assert (device.state, device.about) == (BUSY, None)
         family = psutil.Process(client.pid).children(recursive=True)

@@ -51,6 +51,7 @@ def test_the_same_log_gives_the_same_bytes(digits, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_threads_compute_the_same(digits, tmp_path):
     compile_model(digits_path(), output=tmp_path / "two.so", threads=2, measure=False)
     assert verify(load(tmp_path / "two.so"), digits_path(), per_layer=True).ok
@@ -86,6 +87,7 @@ def test_the_plan_tells_what_competed(digits):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_minilm_agrees_with_onnxruntime(tmp_path):
     from benchmarks import minilm_to_onnx as minilm
 

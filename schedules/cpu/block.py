@@ -4,15 +4,20 @@ Before:
     for m, n:  Y[m, n] = epilogue(sum_k W[m, k] * X[k, n])
 
 After, for each tile of V vectors (see nest.py for the loops around it):
-    for panel of R rows:
-        acc[R][V] = 0
-        for e in the panel's entries:            all k for "dense"; the live columns for "block"
-            x[V] = S[offset(e) + position]
-            for r in R:  acc[r][:] += W[e, r] * x[:]        W packed as [entries][R]
-        Y = epilogue(acc)
+    for block of live k, all of them by default:
+        for panel of R rows:
+            acc[R][V] = 0, or what the blocks before have left
+            for e in the panel's entries:        all k for "dense"; the live columns for "block"
+                x[V] = S[offset(e) + position]
+                for r in R:  acc[r][:] += W[e, r] * x[:]    W packed as [entries][R]
+            partial sums = acc, or in the last block  Y = epilogue(acc)
+Blocks are for a k so long that a tile's X does not stay in the first-level cache.
 A column that is live in one row of the panel is computed for all of them, zeros included: blocks r x c of any size
 fit where R divides r. Vector registers: R V accumulators + 1 for the broadcast weight + V of x (none for R = 1: there x
 is an operand of the multiplication).
+
+Where n is no multiple of a vector and fewer than R columns are left, these are the last tile's tail: their sums have
+the panel's rows in the lanes, last[q][:] += W[e, :] * x[q], so that no lane is wasted on them.
 """
 
 from __future__ import annotations
@@ -29,9 +34,9 @@ from tesa.schedules.cpu import cost
 from tesa.schedules.cpu.arithmetic import Arithmetic, arithmetic
 from tesa.schedules.cpu.cut import Cut, cut
 from tesa.schedules.cpu.epilogue import Names
-from tesa.schedules.cpu.loops import lanes, named, serial, span, unrolled
+from tesa.schedules.cpu.loops import lanes, loop, named, serial, span, unrolled
 from tesa.schedules.cpu.nest import Builder, Tile
-from tesa.schedules.cpu.operand import Operand, operand
+from tesa.schedules.cpu.operand import Operand, Tiling, operand, tiling
 from tesa.schedules.cpu.packing import Packing
 from tesa.schedules.registry import schedule
 from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
@@ -47,8 +52,8 @@ MAX_FILL = 0.9
 class _Panels:
     """The packed weight.
 
-    values: (entries, rows) for each panel in turn; columns: the k of each entry; at: (panels + 1,) where each panel's
-    entries start.
+    values: (entries, rows) for each block, and in it for each panel, in turn; columns: the k of each entry; at:
+    (blocks panels + 1,) where the entries of each start.
     """
 
     values: NDArray[Any]
@@ -62,50 +67,64 @@ def _starts(m: int, rows: int) -> list[int]:
     return [min(first, m - rows) for first in range(0, m, rows)]
 
 
-def _pack(weight: NDArray[Any], rows: int, dense: bool) -> _Panels:
+def _pack(weight: NDArray[Any], rows: int, blocks: Sequence[NDArray[np.int64]], dense: bool) -> _Panels:
     values, columns, at = [], [], [0]
-    for first in _starts(len(weight), rows):
-        panel = weight[first : first + rows]
-        live = np.arange(panel.shape[1]) if dense else np.flatnonzero((panel != 0).any(axis=0))
-        values.append(np.ascontiguousarray(panel[:, live].T).ravel())
-        columns.append(live)
-        at.append(at[-1] + len(live))
+    for block in blocks:
+        part = weight[:, block]
+        for first in _starts(len(weight), rows):
+            panel = part[first : first + rows]
+            live = np.arange(panel.shape[1]) if dense else np.flatnonzero((panel != 0).any(axis=0))
+            values.append(np.ascontiguousarray(panel[:, live].T).ravel())
+            columns.append(block[live])
+            at.append(at[-1] + len(live))
     return _Panels(np.concatenate(values), np.concatenate(columns), np.array(at))
+
+
+def _blocks(live: NDArray[np.bool_], size: int) -> list[NDArray[np.int64]]:
+    """The live columns in blocks of `size`, of all of them for 0."""
+    columns = np.flatnonzero(live)
+    step = size or max(len(columns), 1)
+    return [columns[first : first + step] for first in range(0, max(len(columns), 1), step)]
 
 
 def _emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol: str, dense: bool) -> Code:
     rows, sums = min(config["rows"], problem.m), arithmetic(problem, isa)
     weight = sums.matrix(weight)
     live, k = _live(weight, dense), weight.shape[1]
-    panels, view = _pack(weight, rows, dense), operand(problem, live, sums.group)
-    work = np.repeat(np.diff(panels.at), rows)[: problem.m]
-    made = Builder(problem, cut(problem, isa, view, config["vectors"], work, rows))
+    blocks = _blocks(live, config.get("kblock", 0))
+    panels, view = _pack(weight, rows, blocks, dense), operand(problem, live, sums.group)
+    work = np.repeat(np.diff(panels.at).reshape(len(blocks), -1).sum(axis=0), rows)[: problem.m]
+    tail = _tailed(problem, isa, view, rows, config["vectors"])
+    made = Builder(problem, cut(problem, isa, view, config["vectors"], work, rows, tail))
     values = made.constant(panels.values)
     packing = Packing(made, view, sums) if config.get("pack") else None
     if packing:
-        offsets = (np.cumsum(live) - 1) * made.cut.tiling.width
-        step = made.cut.tiling.width if dense else None
+        offsets = np.zeros(len(live), np.int64)
+        for block in blocks:
+            offsets[block] = np.arange(len(block)) * made.cut.tiling.row
+        step = made.cut.tiling.row if dense else None
     else:
         offsets = view.offsets
         step = problem.n if dense and problem.pointwise else None
     table = None if step is not None else made.constant(offsets[panels.columns].astype(np.int32))
     # a small number of iterations that LLVM knows would be unrolled in full, at seconds of compile time
     at = None if dense and k > MAX_UNROLLED else made.constant(panels.at.astype(np.int32))
-    kernel = _Kernel(problem, sums, k, rows, packing, step, values, table, at)
+    kernel = _Kernel(problem, sums, tuple(map(len, blocks)), rows, packing, step, values, table, at)
     return made.build(symbol, kernel.tile)
 
 
 @dataclass(frozen=True)
 class _Kernel:
-    """Writes the statements of a tile. k: columns of W, in elements of the arithmetic.
+    """Writes the statements of a tile. sizes: columns of each block, in elements of the arithmetic.
 
     step: distance of the rows of the operand where they are in order, else the
-    offset of each entry is in the constant `table`. values, at: constants; at is None where all panels have k entries.
+    offset of each entry is in the constant `table`. values, at: constants; at is None where all panels of a block have
+    as many entries as it has columns.
     """
 
     problem: Problem
     sums: Arithmetic
-    k: int
+    sizes: tuple[int, ...]
     rows: int
     packing: Packing | None
     step: int | None
@@ -114,30 +133,60 @@ class _Kernel:
     at: int | None
 
     def tile(self, names: Names, tile: Tile) -> None:
-        """All panels of the tile's share of the rows."""
-        rows, (low, high) = self.rows, tile.rows
-        source, base, at = tile.source, tile.base, tile.at
-        if self.packing:
-            source, base = self.packing.allocate(tile.tiling), 0
-            self.packing.fill(names, tile, source)
-
-            def at(v: Any) -> Any:
-                return v * tile.tiling.lanes
-
+        """All blocks of the tile, and in each all panels of the tile's share of the rows."""
+        t, rows, (low, high), blocks = tile.tiling, self.rows, tile.rows, len(self.sizes)
+        buffer = self.packing.allocate(t, max(self.sizes)) if self.packing else None
         first, last = (0, -(-high // rows)) if isinstance(high, int) else (low // rows, T.ceildiv(high, rows))
+        partial = None
+        if blocks > 1:
+            size = rows * (t.vectors * t.lanes + t.tail)
+            partial = named("partial", T.alloc_buffer((self._panels * size,), self.sums.dtype, align=64))
+            with span("panel", first, last) as panel, serial("i", size) as i:
+                T.buffer_store(partial, self.sums.zero, [panel * size + i])
+            with loop("block", blocks - 1) as block:
+                read = self._read(names, tile, buffer, block, self.sizes[0])
+                with span("panel", first, last) as panel:
+                    self._panel(tile, read, panel, partial, False)
+        read = self._read(names, tile, buffer, blocks - 1, self.sizes[-1])
         with span("panel", first, last) as panel:
-            self._panel(tile, _Read(names, source, base, at), panel)
+            self._panel(tile, read, panel, partial, True)
 
-    def _panel(self, tile: Tile, read: _Read, panel: Any) -> None:
-        t, k, rows = tile.tiling, self.k, self.rows
+    @property
+    def _panels(self) -> int:
+        return -(-self.problem.m // self.rows)
+
+    def _read(self, names: Names, tile: Tile, buffer: Any, block: Any, size: int) -> _Read:
+        """A block of X: of the operand, or packed now."""
+        if self.packing is None:
+            return _Read(names, tile.source, tile.base, tile.at, block, size, block * self.sizes[0])
+        self.packing.fill(names, tile, buffer, block * self.sizes[0], size)
+        return _Read(names, buffer, 0, lambda v: v * tile.tiling.lanes, block, size, 0)
+
+    def _panel(self, tile: Tile, read: _Read, panel: Any, partial: Any, final: bool) -> None:
+        """The block's entries of a panel. partial: sums between blocks, None for one block."""
+        t, rows, size = tile.tiling, self.rows, read.size
         acc = named("acc", T.alloc_buffer((rows, t.vectors, t.lanes), self.sums.dtype, scope="local"))
-        with unrolled("r", rows) as r, unrolled("v", t.vectors) as v, lanes(t.lanes) as lane:
-            T.buffer_store(acc, self.sums.zero, [r, v, lane])
+        last = named("last", T.alloc_buffer((t.tail, 1, rows), self.sums.dtype, scope="local")) if t.tail else None
+        start = panel * (rows * (t.vectors * t.lanes + t.tail))
+
+        def each(body: Callable[[Any, list[Any], Any], None]) -> None:
+            """For every vector of the sums: its buffer, its indices, and where it is among the partial sums."""
+            with unrolled("r", rows) as r, unrolled("v", t.vectors) as v, lanes(t.lanes) as lane:
+                body(acc, [r, v, lane], start + (r * t.vectors + v) * t.lanes + lane)
+            if last is not None:
+                with unrolled("q", t.tail) as q, lanes(rows) as lane:
+                    body(last, [q, 0, lane], start + rows * t.vectors * t.lanes + q * rows + lane)
+
+        each(lambda sums, at, place: T.buffer_store(sums, self.sums.zero if partial is None else partial[place], at))
         at = None if self.at is None else read.names.constants[self.at]
-        first, count = (panel * k, k) if at is None else (at[panel], at[panel + 1] - at[panel])
+        if at is None:
+            first, count = read.block * (self._panels * self.sizes[0]) + panel * size, size
+        else:
+            index = read.block * self._panels + panel
+            first, count = at[index], at[index + 1] - at[index]
         with serial("i", count) as i:
             e = first + i
-            offset = i * self.step if self.table is None else read.names.constants[self.table][e]
+            offset = (read.first + i) * self.step if self.table is None else read.names.constants[self.table][e]
 
             def w(r: Any) -> Any:
                 return read.names.constants[self.values][e * rows + r]
@@ -146,18 +195,36 @@ class _Kernel:
                 return read.source, offset + read.base + read.at(v) + lane
 
             self.sums.accumulate(acc, (rows, t.vectors, t.lanes), w, x)
+            if last is not None:
+
+                def rows_of_w(v: Any) -> tuple[Any, Any]:
+                    return read.names.constants[self.values], e * rows
+
+                def behind(q: Any) -> Any:
+                    return read.source[offset + read.base + t.width + q]
+
+                self.sums.accumulate_rows(last, (t.tail, 1, rows), rows_of_w, behind)
+        if not final:
+            each(lambda sums, at, place: T.buffer_store(partial, sums[tuple(at)], [place]))
+            return
         row = T.min(panel * rows, self.problem.m - rows) if self.problem.m % rows else panel * rows
         tile.finish(acc, lambda r: row + r, rows)
+        if last is not None:
+            tile.finish_tail(last, row, rows)
 
 
 @dataclass(frozen=True)
 class _Read:
-    """Where X is read: the operand itself, or a packed tile of it."""
+    """Where a block of X is read: from the operand itself, or a packed tile of it. first: the k that its offsets count
+    from, where they are in order."""
 
     names: Names
     source: Any
     base: Any
     at: Callable[[Any], Any]
+    block: Any
+    size: int
+    first: Any
 
 
 def _candidates(isa: Isa) -> list[tuple[int, int]]:
@@ -177,7 +244,7 @@ def _space(problem: Problem, weight: FloatArray, isa: Isa, dense: bool) -> Seque
         return []
     if problem.dtype != "float32" and not problem.pointwise:
         return []
-    found: dict[tuple[int, int, int], tuple[float, Config]] = {}
+    found: dict[tuple[int, int, int, int], tuple[float, Config]] = {}
     sums = arithmetic(problem, isa)
     weight = sums.matrix(weight)
     view = operand(problem, _live(weight, dense), sums.group)
@@ -188,12 +255,19 @@ def _space(problem: Problem, weight: FloatArray, isa: Isa, dense: bool) -> Seque
             continue
         for pack in (1,) if sums.integer else (0, 1):
             config = {"rows": rows, "vectors": vectors, "pack": pack}
-            expected = _cost(problem, isa, config, view, entries)
             tiles = _cut(problem, isa, config, view).tiling
-            key = (min(rows, problem.m), tiles.vectors, pack)
-            if key not in found:
-                found[key] = expected, config
+            for size in _sizes(isa, tiles, int(np.count_nonzero(view.offsets >= 0))):
+                key = (min(rows, problem.m), tiles.vectors, pack, size)
+                if key not in found:
+                    one = {**config, "kblock": size} if size else config
+                    found[key] = _cost(problem, isa, one, view, entries), one
     return [config for _, config in sorted(found.values(), key=lambda item: item[0])[:8]]
+
+
+def _sizes(isa: Isa, tiles: Tiling, live: int) -> list[int]:
+    """Lengths of blocks of k: all of it, and what fills the first-level cache by half if that is less."""
+    size = isa.l1_bytes // 2 // (tiles.row * 4) // 16 * 16
+    return [0, size] if size >= 16 and 2 * size <= live else [0]
 
 
 def _live(weight: NDArray[Any], dense: bool) -> NDArray[np.bool_]:
@@ -216,7 +290,17 @@ def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config, de
 
 
 def _cut(problem: Problem, isa: Isa, config: Config, view: Operand) -> Cut:
-    return cut(problem, isa, view, config["vectors"], np.ones(problem.m, np.int64), min(config["rows"], problem.m))
+    rows, vectors = min(config["rows"], problem.m), config["vectors"]
+    return cut(
+        problem, isa, view, vectors, np.ones(problem.m, np.int64), rows, _tailed(problem, isa, view, rows, vectors)
+    )
+
+
+def _tailed(problem: Problem, isa: Isa, view: Operand, rows: int, vectors: int) -> bool:
+    """True where a tail, with the rows in the lanes, is less work than one more vector, and its sums find registers."""
+    tiles = tiling(problem.n, isa.lanes, vectors, tail=True)
+    used = rows * tiles.vectors + tiles.vectors + tiles.tail + 2
+    return view.direct and rows in (4, 8, 16) and rows <= isa.lanes and 0 < tiles.tail < rows and used <= isa.registers
 
 
 def _cost(problem: Problem, isa: Isa, config: Config, view: Operand, entries: int) -> float:
@@ -224,15 +308,19 @@ def _cost(problem: Problem, isa: Isa, config: Config, view: Operand, entries: in
     made, rows = _cut(problem, isa, config, view), min(config["rows"], problem.m)
     panels, v = -(-problem.m // rows), made.tiling.vectors
     live = int(np.count_nonzero(view.offsets >= 0))
-    read = cost.reads(problem, isa, made, bool(config["pack"]))
-    far = read.cycles(live * made.tiling.width * 4, v * made.tiling.lanes * 4)
+    read, size = cost.reads(problem, isa, made, bool(config["pack"])), config.get("kblock", 0) or live
+    blocks = -(-live // max(size, 1)) or 1
+    far = read.cycles(size * made.tiling.width * 4, v * made.tiling.lanes * 4)
     stream = rows * 4 / cost.FAR_BYTES_PER_CYCLE if entries * rows * 4 > isa.l2_bytes / 2 else 0.0
     step = max(rows * v / 2, (rows + v * read.split) / 2, cost.FMA_LATENCY * 1.1)
     step = cost.together(step, far, stream)
-    tile = entries * step + panels * 10.0 + cost.finishing(problem.epilogue, panels * rows * v)
+    tile = entries * step + blocks * panels * 10.0 + cost.finishing(problem.epilogue, panels * rows * v)
     if config["pack"]:
         tile += cost.packing(made, cost.reads(problem, isa, made, False), live)
-    return cost.total_ms(problem, made, tile)
+    if blocks > 1:
+        tile += panels * rows * v * (blocks * 1.5 + 1.0)
+    tail = made.tiling.tail * (entries / 2 + panels * rows * 4.0) / made.tiling.whole
+    return cost.total_ms(problem, made, tile + tail)
 
 
 def _dense_space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:

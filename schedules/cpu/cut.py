@@ -49,15 +49,18 @@ class Cut:
         return (-(-self.tiling.count * self.tiling.width // LINE) | 1) * LINE
 
 
-def cut(problem: Problem, isa: Isa, view: Operand, vectors: int, work: NDArray[np.int64], panel: int = 1) -> Cut:
+def cut(
+    problem: Problem, isa: Isa, view: Operand, vectors: int, work: NDArray[np.int64], panel: int = 1, tail: bool = False
+) -> Cut:
     """Cut the work: by tiles or bands if there are enough for the threads, else by rows.
 
     work: (m,), the FMAs of a row for each output; shares of the rows cost about the same, in multiples of `panel` rows.
+    tail: the kernel knows what to do with a tail (see operand.tiling).
     """
     small = float(work.sum()) * problem.n * problem.batch / isa.lanes / 2 < SERIAL_CYCLES
     threads = 1 if small else problem.threads
     if view.direct:
-        tiles = tiling(problem.n, isa.lanes, vectors)
+        tiles = tiling(problem.n, isa.lanes, vectors, tail=tail)
         units = tiles.count * (1 if view.staged else problem.batch)
         return Cut(view, tiles, shares(work, panel, 1 if units >= threads else threads), threads=threads)
     rows = max(SCRATCH_BYTES // (4 * problem.m * view.row), 2)

@@ -17,7 +17,7 @@ A tile is what the family writes: its statements see where to read and where to 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -37,6 +37,7 @@ MAX_ELEMENTS = 2**31 - 2**16
 """Of one array, with room for what is added to an index on the way."""
 
 Store = Callable[[Any, Any, Any, Any], None]
+Put = Callable[[Any, Any, Any], None]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Tile:
 
     share: which share of the rows is wanted, rows: its bounds. store(m, v, l, value) writes a finished sum; call it
     inside of a vectorized loop over l. heavy: its epilogue is so long that it must not be written out for each vector.
+    put(m, q, value) writes a finished sum of the tail.
     """
 
     tiling: Tiling
@@ -54,6 +56,7 @@ class Tile:
     rows: tuple[Any, Any]
     store: Store
     heavy: bool = False
+    put: Put | None = None
 
     def at(self, v: Any) -> Any:
         """Where vector v starts, from the tile's start."""
@@ -72,6 +75,16 @@ class Tile:
             T.buffer_store(sums, acc[r, v, lane], [r, v, lane])
         with serial("r", rows) as r, serial("v", t.vectors) as v, lanes(t.lanes) as lane:
             self.store(row(r), v, lane, sums[r, v, lane])
+
+    def finish_tail(self, acc: Any, row: Any, rows: int) -> None:
+        """Store the sums acc[tail][1][rows] of rows row, row + 1, ... with the epilogue."""
+        tail, put = self.tiling.tail, self.put
+        assert put is not None  # a tiling with a tail is a direct one
+        sums = named("sums", T.alloc_buffer((tail, rows), str(acc.dtype), scope="local", align=64))
+        with unrolled("q", tail) as q, lanes(rows) as lane:
+            T.buffer_store(sums, acc[q, 0, lane], [q, lane])
+        with serial("r", rows) as r, serial("q", tail) as q:
+            put(row + r, q, sums[q, r])
 
 
 @dataclass
@@ -176,7 +189,7 @@ class _Loops:
             with T.Then():
                 self._one(source, base, item, rest, tiles.last_start, share)
             with T.Else():
-                self._one(source, base, item, tiles, t * tiles.width, share)
+                self._one(source, base, item, replace(tiles, pitch=tiles.row, tail=0), t * tiles.width, share)
 
     def _one(self, source: Any, base: Any, item: Any, tiles: Tiling, start: Any, share: Any) -> None:
         """The tile of that tiling whose first output is start."""
@@ -186,7 +199,11 @@ class _Loops:
             at = item * (p.m * p.n) + m * p.n + start + vector_start(tiles, v) + lane
             T.buffer_store(names.y, final(p, names, value, m, at), [at])
 
-        self.tile(names, Tile(tiles, source, base + start, share, self._rows(share), store, heavy(p.epilogue)))
+        def put(m: Any, q: Any, value: Any) -> None:
+            at = item * (p.m * p.n) + m * p.n + start + tiles.width + q
+            T.buffer_store(names.y, final(p, names, value, m, at), [at])
+
+        self.tile(names, Tile(tiles, source, base + start, share, self._rows(share), store, heavy(p.epilogue), put))
 
     def _band(self, copy: Any, item: Any, b: Any, share: Any) -> None:
         p, cut, names = self.problem, self.cut, self.names

@@ -77,10 +77,11 @@ class Tiling:
     Only whole vectors are touched. Where length is no multiple of a tile, the last tile has fewer vectors if that is
     enough (rest), and starts at length - its width; where there is one tile and it is ragged, its last vector starts at
     length - lanes. The positions met twice get the same value twice. With padded=True (a buffer of our own with room at
-    its end) tiles just run over. pitch: of a packed tile, elements from a row to the next, 0 for its width.
+    its end) tiles just run over. pitch: of a packed tile, elements from a row to the next, 0 for its width. tail:
+    positions behind length that belong to the last tile and to no vector of it.
 
     >>> tiling(196, 16, 7)
-    Tiling(lanes=16, vectors=7, count=2, length=196, padded=False, pitch=0)
+    Tiling(lanes=16, vectors=7, count=2, length=196, padded=False, pitch=0, tail=0)
     """
 
     lanes: int
@@ -89,6 +90,7 @@ class Tiling:
     length: int
     padded: bool = False
     pitch: int = 0
+    tail: int = 0
 
     @property
     def row(self) -> int:
@@ -97,12 +99,12 @@ class Tiling:
 
     @property
     def rest(self) -> Tiling | None:
-        """The last tile, where it has fewer vectors than the others."""
+        """The last tile, where it has fewer vectors than the others, or a tail."""
         total = -(-self.length // self.lanes)
         left = total - (self.count - 1) * self.vectors
-        if self.padded or self.count == 1 or left == self.vectors:
+        if self.padded or self.count == 1 or (left == self.vectors and not self.tail):
             return None
-        return Tiling(self.lanes, left, 1, left * self.lanes, pitch=self.width)
+        return Tiling(self.lanes, left, 1, left * self.lanes, pitch=self.row, tail=self.tail)
 
     @property
     def whole(self) -> float:
@@ -129,13 +131,24 @@ class Tiling:
         return start if self.padded else min(start, self.length - self.lanes)
 
 
-def tiling(length: int, lanes: int, vectors: int, padded: bool = False) -> Tiling:
-    """Tiles of at most that many vectors, as equal as possible; fewer lanes where length is shorter than a vector."""
+def tiling(length: int, lanes: int, vectors: int, padded: bool = False, tail: bool = False) -> Tiling:
+    """Tiles of at most that many vectors, as equal as possible; fewer lanes where length is shorter than a vector.
+
+    tail: what is left behind the last whole vector is the last tile's tail.
+
+    >>> tiling(49, 16, 3, tail=True)
+    Tiling(lanes=16, vectors=3, count=1, length=48, padded=False, pitch=64, tail=1)
+    """
     if not padded:
         lanes = min(lanes, 1 << (length.bit_length() - 1))
+    left = length % lanes if tail else 0
+    length -= left
     total = -(-length // lanes)
     count = -(-total // vectors)
-    return Tiling(lanes, -(-total // count), count, length, padded)
+    vectors = -(-total // count)
+    last = (total - (count - 1) * vectors) * lanes + left
+    pitch = max(vectors * lanes, -(-last // LINE) * LINE) if left else 0
+    return Tiling(lanes, vectors, count, length, padded, pitch, left)
 
 
 def operand(problem: Problem, live: NDArray[np.bool_], group: int = 1) -> Operand:

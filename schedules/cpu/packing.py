@@ -46,6 +46,9 @@ class Packing:
             with unrolled("v", t.vectors) as v, lanes(t.lanes) as lane:
                 parts = [tile.source[member + tile.base + tile.at(v) + lane] for member in members]
                 T.buffer_store(buffer, self._sums.pack(parts), [i * t.row + v * t.lanes + lane])
+            for q in range(t.width, t.width + t.tail):
+                parts = [tile.source[member + tile.base + q] for member in members]
+                T.buffer_store(buffer, self._sums.pack(parts), [i * t.row + q])
 
     def _member(self, offset: Any, j: int) -> Any:
         """Where row j of the group at `offset` is. Beyond the last row: that row once more, it meets zeros of W."""

@@ -18,7 +18,12 @@ from tests.schedules.strategies import convolutions, isas, linears, weights
 
 names = st.sampled_from(["dense", "block"])
 configs = st.fixed_dictionaries(
-    {"rows": st.sampled_from([1, 2, 4, 5, 8]), "vectors": st.integers(1, 6), "pack": st.integers(0, 1)}
+    {
+        "rows": st.sampled_from([1, 2, 4, 5, 8, 16]),
+        "vectors": st.integers(1, 6),
+        "pack": st.integers(0, 1),
+        "kblock": st.sampled_from([0, 0, 1, 3, 8]),
+    }
 )
 
 
@@ -114,6 +119,32 @@ def test_depthwise_is_left_to_its_own_family() -> None:
 def test_two_threads_split_the_rows_where_there_is_one_tile() -> None:
     weight = blocks(64, 32, (4, 4), 0.5)
     check("block", linear(64, 32, 20, threads=2), weight, AVX2, {"rows": 4, "vectors": 3, "pack": 1})
+
+
+@pytest.mark.parametrize("name", ["dense", "block"])
+@pytest.mark.parametrize("n", [17, 49, 50, 10])
+@pytest.mark.parametrize("epilogue", [None, "silu"])
+def test_what_is_left_of_n_has_the_rows_in_the_lanes(name: str, n: int, epilogue: str | None) -> None:
+    problem, weight = linear(20, 40, n, epilogue=Epilogue(True, False, epilogue)), blocks(20, 40, (4, 4), 0.5)
+    for kblock in (0, 16):
+        config = {"rows": 4, "vectors": 3, "pack": 0, "kblock": kblock}
+        symbols = str(find(name).emit(problem, weight, AVX512, config, "kernel").main.script())
+        assert "last[" in symbols
+        check(name, problem, weight, AVX512, config)
+
+
+def test_blocks_of_k_are_offered_where_a_tile_leaves_the_first_cache() -> None:
+    weight = blocks(64, 2048, (4, 4), 0.5)
+    space = find("block").space(linear(64, 2048, 196), weight, AVX512)
+    assert space[0].get("kblock", 0) > 0
+    assert not any(c.get("kblock") for c in find("block").space(linear(64, 64, 196), weight[:, :64], AVX512))
+
+
+def test_golden_tail_and_blocks_of_k() -> None:
+    weight = np.zeros((4, 6), np.float32)
+    weight[:, [0, 2, 5]] = np.arange(1, 13, dtype=np.float32).reshape(4, 3)
+    config = {"rows": 4, "vectors": 1, "pack": 0, "kblock": 2}
+    golden.compare("block_tail", find("block").emit(linear(4, 6, 9), weight, AVX2, config, "kernel"))
 
 
 def test_golden_dense() -> None:

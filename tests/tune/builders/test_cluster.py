@@ -294,6 +294,7 @@ def test_the_cluster_is_lost_in_mid_job(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_scheduler_that_hangs_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tesa.tune.builders.flight._ANSWER_S", 2.0)
     monkeypatch.setattr("tesa.tune.builders.flight._HEALTH_S", 0.5)

@@ -44,6 +44,9 @@ from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
 MAX_UNROLLED = 64
 """A loop over k of at most this length takes its bounds from a table."""
 
+MOST = 16
+"""Configurations that are offered: a compile measures the first few, tuning all of them."""
+
 MAX_FILL = 0.9
 """Panels with more live columns than this are left to "dense"."""
 
@@ -239,7 +242,7 @@ def _candidates(isa: Isa) -> list[tuple[int, int]]:
 
 
 def _space(problem: Problem, weight: FloatArray, isa: Isa, dense: bool) -> Sequence[Config]:
-    """The eight that the estimate likes best; for "block" only panels with enough dead columns."""
+    """The MOST that the estimate likes best; for "block" only panels with enough dead columns."""
     if problem.op == "depthwise" or problem.dtype not in ("float32", "int8"):
         return []
     if problem.dtype != "float32" and not problem.pointwise:
@@ -261,13 +264,14 @@ def _space(problem: Problem, weight: FloatArray, isa: Isa, dense: bool) -> Seque
                 if key not in found:
                     one = {**config, "kblock": size} if size else config
                     found[key] = _cost(problem, isa, one, view, entries), one
-    return [config for _, config in sorted(found.values(), key=lambda item: item[0])[:8]]
+    return [config for _, config in sorted(found.values(), key=lambda item: item[0])[:MOST]]
 
 
 def _sizes(isa: Isa, tiles: Tiling, live: int) -> list[int]:
-    """Lengths of blocks of k: all of it, and what fills the first-level cache by half if that is less."""
-    size = isa.l1_bytes // 2 // (tiles.row * 4) // 16 * 16
-    return [0, size] if size >= 16 and 2 * size <= live else [0]
+    """Lengths of blocks of k: all of it, and what fills the first-level cache by half and whole if that is less."""
+    line = tiles.row * 4
+    sizes = {isa.l1_bytes // part // line // 16 * 16 for part in (1, 2)}
+    return [0, *sorted(size for size in sizes if 16 <= size <= live // 2)]
 
 
 def _live(weight: NDArray[Any], dense: bool) -> NDArray[np.bool_]:

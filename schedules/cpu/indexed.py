@@ -38,6 +38,9 @@ from tesa.schedules.cpu.stream import stream
 from tesa.schedules.registry import schedule
 from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
 
+MOST = 16
+"""Configurations that are offered: a compile measures the first few, tuning all of them."""
+
 MAX_DENSITY = 0.6
 """With more non-zeros than this share, "dense" is faster: it reads X once for many rows."""
 
@@ -182,7 +185,7 @@ def _facts(problem: Problem, weight: NDArray[Any], sums: Arithmetic) -> _Facts:
 
 
 def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
-    """The eight that the estimate likes best; none for a weight that is all but full."""
+    """The MOST that the estimate likes best; none for a weight that is all but full."""
     sums = arithmetic(problem, isa)
     if problem.op == "depthwise" or problem.dtype not in ("float32", "int8"):
         return []
@@ -200,7 +203,7 @@ def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
         key = (tiles.vectors, config["rows"], config["kblock"], config["pack"])
         if key not in found:
             found[key] = _cost(problem, isa, config, facts), config
-    return [config for _, config in sorted(found.values(), key=lambda item: item[0])[:8]]
+    return [config for _, config in sorted(found.values(), key=lambda item: item[0])[:MOST]]
 
 
 def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) -> float:
@@ -218,7 +221,8 @@ def _cost(problem: Problem, isa: Isa, config: Config, facts: _Facts) -> float:
     far = read.cycles(size * made.tiling.width * 4, v * made.tiling.lanes * 4)
     stream = 8 / cost.FAR_BYTES_PER_CYCLE if nonzeros * 8 > isa.l2_bytes / 2 else 0.0
     # a row's chain of additions overlaps with the next row's about half
-    step = max(v / 2, (v * read.split + 2) / 2, (v + 6) / 6, cost.FMA_LATENCY / 2 / unit)
+    # 1.55 loads a cycle were measured, where the addresses are loaded too
+    step = max(v / 2, (v * read.split + 2) / 1.55, (v + 6) / 6, cost.FMA_LATENCY / 2 / unit)
     step = cost.together(step, far, stream)
     sets = problem.m * blocks / unit
     moved = 0.0 if blocks == 1 else blocks * problem.m * v * 2.5

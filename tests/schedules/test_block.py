@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tesa.schedules.cpu import cut
+from tesa.schedules.cpu.block import MOST
 from tesa.schedules.registry import find
 from tesa.schedules.types import Config, Epilogue, FloatArray, Isa, Problem, Window
 from tests.schedules import golden
@@ -87,7 +88,7 @@ def test_block_never_touches_a_dead_column() -> None:
 def test_block_is_offered_for_blocks(size: tuple[int, int]) -> None:
     weight = blocks(128, 128, size, 0.2)
     space = find("block").space(linear(128, 128, 196), weight, AVX512)
-    assert 0 < len(space) <= 8
+    assert 0 < len(space) <= MOST
     costs = [find("block").estimate(linear(128, 128, 196), weight, AVX512, c) for c in space]
     assert costs == sorted(costs)
     dense = find("dense").space(linear(128, 128, 196), weight, AVX512)[0]
@@ -136,7 +137,7 @@ def test_what_is_left_of_n_has_the_rows_in_the_lanes(name: str, n: int, epilogue
 def test_blocks_of_k_are_offered_where_a_tile_leaves_the_first_cache() -> None:
     weight = blocks(64, 2048, (4, 4), 0.5)
     space = find("block").space(linear(64, 2048, 196), weight, AVX512)
-    assert space[0].get("kblock", 0) > 0
+    assert any(config.get("kblock") for config in space)
     assert not any(c.get("kblock") for c in find("block").space(linear(64, 64, 196), weight[:, :64], AVX512))
 
 

@@ -135,10 +135,10 @@ def test_what_is_left_of_n_has_the_rows_in_the_lanes(name: str, n: int, epilogue
 
 
 def test_blocks_of_k_are_offered_where_a_tile_leaves_the_first_cache() -> None:
-    weight = blocks(64, 2048, (4, 4), 0.5)
-    space = find("block").space(linear(64, 2048, 196), weight, AVX512)
+    weight = blocks(512, 2048, (4, 4), 0.5)
+    space = find("block").space(linear(512, 2048, 196), weight, AVX512)
     assert any(config.get("kblock") for config in space)
-    assert not any(c.get("kblock") for c in find("block").space(linear(64, 64, 196), weight[:, :64], AVX512))
+    assert not any(c.get("kblock") for c in find("block").space(linear(64, 64, 196), weight[:64, :64], AVX512))
 
 
 def test_golden_tail_and_blocks_of_k() -> None:

@@ -268,7 +268,7 @@ def _space(problem: Problem, weight: FloatArray, isa: Isa, dense: bool) -> Seque
 
 
 def _sizes(isa: Isa, tiles: Tiling, live: int) -> list[int]:
-    """Lengths of blocks of k: all of it; where that does not fit the first-level cache, what fills half and all of it."""
+    """Lengths of blocks of k: all of it; where that does not fit the first-level cache, half and all that does."""
     line = tiles.row * 4
     sizes = {isa.l1_bytes // part // line // 16 * 16 for part in (1, 2)}
     return [0, *sorted(size for size in sizes if 16 <= size <= live // 2 and live * line > isa.l1_bytes)]

@@ -64,3 +64,17 @@ def find(name: str) -> Schedule:
     if name not in _SCHEDULES:
         raise KeyError(f"no schedule {name!r}; there are {', '.join(_SCHEDULES)}")
     return _SCHEDULES[name]
+
+
+def forget(name: str) -> None:
+    """Take a family out again, for notebooks that define one over and over. KeyError as find.
+
+    >>> @schedule("none", arch="x86", space=lambda p, w, isa: [], estimate=lambda p, w, isa, c: 0.0)
+    ... def none(problem, weight, isa, config, symbol):
+    ...     '''Applies to nothing.'''
+    >>> forget("none")
+    >>> "none" in [family.name for family in schedules("x86")]
+    False
+    """
+    find(name)
+    del _SCHEDULES[name]

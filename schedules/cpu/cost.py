@@ -19,6 +19,9 @@ CALL = 1500.0
 """Cycles of a call; a parallel region costs six times as much."""
 
 L2_BYTES_PER_CYCLE = 40.0
+L2_LATENCY = 3.0
+"""Cycles that the first of some neighbouring lines takes, others being under way."""
+
 FAR_BYTES_PER_CYCLE = 12.0
 FMA_LATENCY = 4.0
 MISPREDICTION = 15.0
@@ -44,7 +47,8 @@ class Reads:
         if slice_bytes <= self.near:
             return 0.0
         if slice_bytes <= self.middle:
-            return step_bytes * self.split / L2_BYTES_PER_CYCLE * min(slice_bytes / self.near - 1, 1.0)
+            missed = min(slice_bytes / self.near - 1, 1.0)
+            return missed * (L2_LATENCY + step_bytes * self.split / L2_BYTES_PER_CYCLE)
         return step_bytes / FAR_BYTES_PER_CYCLE
 
 

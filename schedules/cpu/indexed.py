@@ -14,6 +14,8 @@ After, for each tile of V vectors (see nest.py for the loops around it):
 A group's trip counts are all the same, which the branch predictor needs: blocks leave a handful of non-zeros to a row.
 To make sets of U rows, rows are sorted by their count and the shorter ones filled up with zero weights; a last odd row
 goes alone. Vector registers: U V accumulators + U for the weights; X is an operand of the multiplication.
+
+A weight takes 4 bytes and its offset 2, in cache lines, where all rows of S start at a line's distance; else 4.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ MAX_DENSITY = 0.6
 @dataclass(frozen=True)
 class _Kernel:
     """Writes the statements of a tile. sizes: live k of each block. odd: some rows go alone. packing and the
-    fields behind it: the packed tile, if any, and the constants."""
+    fields behind it: the packed tile, if any, and the constants. step: elements that an offset counts."""
 
     problem: Problem
     sums: Arithmetic
@@ -56,6 +58,7 @@ class _Kernel:
     odd: bool
     sizes: tuple[int, ...]
     packing: Packing | None
+    step: int
     values: int
     offsets: int
     rows: int
@@ -135,7 +138,8 @@ class _Step:
                 return constants[kernel.values][start + i * unit + u]
 
             def x(u: Any, v: Any, lane: Any) -> Any:
-                return self._x(constants[kernel.offsets][start + i * unit + u], v, lane)
+                offset = constants[kernel.offsets][start + i * unit + u]
+                return self._x(offset if kernel.step == 1 else T.Cast("int32", offset) * kernel.step, v, lane)
 
             sums.accumulate(acc, (unit, t.vectors, t.lanes), w, x)
         if self.last:
@@ -219,7 +223,7 @@ def _cost(problem: Problem, isa: Isa, config: Config, facts: _Facts) -> float:
     blocks = -(-live // max(size, 1)) or 1
     read = cost.reads(problem, isa, made, bool(config["pack"]))
     far = read.cycles(size * made.tiling.width * 4, v * made.tiling.lanes * 4)
-    stream = 8 / cost.FAR_BYTES_PER_CYCLE if nonzeros * 8 > isa.l2_bytes / 2 else 0.0
+    stream = 6 / cost.FAR_BYTES_PER_CYCLE if nonzeros * 6 > isa.l2_bytes / 2 else 0.0
     # a row's chain of additions overlaps with the next row's about half
     # 1.55 loads a cycle were measured, where the addresses are loaded too
     step = max(v / 2, (v * read.split + 2) / 1.55, (v + 6) / 6, cost.FMA_LATENCY / 2 / unit)
@@ -250,8 +254,17 @@ def emit_indexed(problem: Problem, weight: FloatArray, isa: Isa, config: Config,
         blocks.append((block, packed if config["pack"] else view.offsets[block]))
     packing = Packing(made, view, sums) if config["pack"] else None
     data = stream(weight, blocks, made.cut.bounds, unit)
-    constants = [made.constant(a) for a in (data.values, data.offsets, data.rows, data.groups, data.at)]
+    step, offsets = _short(data.offsets)
+    constants = [made.constant(a) for a in (data.values, offsets, data.rows, data.groups, data.at)]
     limits = data.at.reshape(-1, 3)
     odd = bool((limits[:, 2] > limits[:, 1]).any())
-    kernel = _Kernel(problem, sums, unit, odd, tuple(len(b) for b, _ in blocks), packing, *constants)
+    kernel = _Kernel(problem, sums, unit, odd, tuple(len(b) for b, _ in blocks), packing, step, *constants)
     return made.build(symbol, kernel.tile)
+
+
+def _short(offsets: NDArray[np.int32]) -> tuple[int, NDArray[Any]]:
+    """Offsets as they are, or in lines and 16 bits: a third less to read where weights come from memory."""
+    lines, rest = np.divmod(offsets, LINE)
+    if rest.any() or lines.max(initial=0) > np.iinfo(np.uint16).max:
+        return 1, offsets
+    return LINE, lines.astype(np.uint16)

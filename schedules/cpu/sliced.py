@@ -55,6 +55,8 @@ AHEAD = 160
 """Steps from a weight that is read to the one that is asked for: some 10 KB. Without it several sides wait for
 memory (4096 x 4096 at 70 %, four columns: 1.33 ms instead of 0.59)."""
 
+_SAMPLED = (3, 4096)  # slices and columns from which an estimate learns how many lanes are at work
+
 _NEVER = np.iinfo(np.int32).max
 
 
@@ -311,13 +313,26 @@ def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
     )
 
 
+def _steps(weight: FloatArray, lanes: int, config: Config) -> float:
+    """Steps of all slices, from a sample: a few slices, and of these some columns."""
+    counts = np.count_nonzero(weight, axis=1)
+    rows, slices = _order(counts, lanes)[0], len(counts) // lanes
+    first = max(weight.shape[1] - _SAMPLED[1], 0) // 2
+    if slices:
+        chosen = np.unique(np.linspace(0, slices - 1, _SAMPLED[0]).astype(np.int64))
+        rows = rows[(chosen[:, None] * lanes + np.arange(lanes)).ravel()]
+    part = weight[rows, first : first + _SAMPLED[1]]
+    least = -(-int(counts.sum()) // lanes)
+    live = int(np.count_nonzero(part))
+    if not live:
+        return float(least)
+    packed = pack(part, lanes, config["window"] * lanes, config["share"], config["share"])
+    return least * packed.values.size / live
+
+
 def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) -> float:
     """The larger of reading 5 bytes a weight and of the loads and permutations of each step."""
-    gap = weight.size / max(1, int(np.count_nonzero(weight)))  # columns from one weight of a row to its next
-    reach = config["window"] * isa.lanes / gap
-    filled = reach / (reach + 1.0)  # a fit to random patterns: 0.9 at a reach of 9.6, 0.7 at 3.2 (measured 0.76)
-    longest = _longest(np.sort(np.count_nonzero(weight, axis=1)), isa.lanes)
-    steps = longest / filled
+    steps = _steps(weight, isa.lanes, config)
     sides = problem.batch * problem.n
     bytes_ = steps * isa.lanes * (5 if problem.storage == "float32" else 3)
     near = bytes_ <= isa.l2_bytes / 2

@@ -13,7 +13,7 @@ from tesa.schedules.cpu import cut, rowlanes
 from tesa.schedules.cpu.rowlanes import groups
 from tesa.schedules.registry import find
 from tesa.schedules.types import Epilogue, Isa, Output, Problem, Window
-from tests.schedules import test_int8
+from tests.schedules import golden, test_int8
 from tests.schedules.reference import AVX2, AVX512, check
 from tests.schedules.strategies import convolutions, epilogues, isas, threads, weights
 
@@ -119,3 +119,10 @@ def test_too_few_rows_are_refused() -> None:
     p = Problem("linear", 7, 8, 5, (1, 8, 5), (1, 7, 5))
     with pytest.raises(ValueError, match="cannot compute linear of 7 rows"):
         ROWLANES.emit(p, np.ones((7, 8), np.float32), AVX512, {"panel": 1, "list": 0}, "no")
+
+
+def test_golden() -> None:
+    weight = np.zeros((8, 4), np.float32)
+    weight[:, 1:3] = np.arange(16).reshape(8, 2)
+    problem = Problem("linear", 8, 4, 5, (4, 5), (8, 5), epilogue=Epilogue(bias=True, activation="relu"))
+    golden.compare("rowlanes", ROWLANES.emit(problem, weight, AVX2, {"panel": 1, "list": 1}, "kernel"))

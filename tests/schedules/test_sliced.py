@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tesa.schedules.cpu import sliced
 from tesa.schedules.cpu.sliced import MAX_SIDES, pack
 from tesa.schedules.registry import find
-from tesa.schedules.types import Isa, Problem, Window
+from tesa.schedules.types import Epilogue, Isa, Problem, Window
+from tests.schedules import golden
 from tests.schedules.guarded import harsh
 from tests.schedules.reference import AVX2, AVX512, check
 from tests.schedules.strategies import epilogues, isas, threads
@@ -120,3 +121,24 @@ def test_a_window_is_refused() -> None:
     p = Problem("conv2d", 8, 72, 1, (1, 8, 3, 3), (1, 8, 1, 1), window=Window(3, 3, (3, 3)))
     with pytest.raises(ValueError, match="cannot compute op 'conv2d' with a window"):
         SLICED.emit(p, np.ones((8, 72), np.float32), AVX512, {"window": 2, "share": 1}, "no")
+
+
+@pytest.mark.parametrize("kind", ["scattered", "banded", "skewed"])
+def test_the_estimate_knows_how_many_steps_there_will_be(kind: str) -> None:
+    rng = np.random.default_rng(4)
+    weight = (rng.random((512, 2048)) < 0.1).astype(np.float32)
+    if kind == "banded":  # rows of a slice want columns far from each other
+        weight = (np.abs(np.arange(2048) - (np.arange(512)[:, None] * 331) % 2048) < 100).astype(np.float32)
+    if kind == "skewed":
+        weight *= rng.random((512, 1)) < 0.2
+    config = {"window": 2, "share": 2}
+    steps = len(pack(weight, 16, 32, 2, 2).values)
+    assert sliced._steps(weight, 16, config) == pytest.approx(steps, rel=0.35)
+
+
+def test_golden() -> None:
+    weight = np.zeros((8, 24), np.float32)
+    weight[np.arange(8), np.arange(8) * 3] = np.arange(1, 9)
+    weight[:, 23] = 9
+    problem = Problem("linear", 8, 24, 1, (24,), (8,), epilogue=Epilogue(bias=True, activation="relu"))
+    golden.compare("sliced", SLICED.emit(problem, weight, AVX2, {"window": 2, "share": 1}, "kernel"))

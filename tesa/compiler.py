@@ -51,9 +51,13 @@ def compile_model(
 
     target: see tesa.target.parse_target; the machine itself by default. threads: how many the kernels are made for.
     log: folder of measured records, read and added to. shapes: sizes of dynamic inputs. masks: path of an .npz, or
-    arrays by weight name. measure=False chooses by estimate what the log does not know. jobs: compiler processes.
+    arrays by weight name. measure=False takes for what the log does not know the kernel of the nearest weight that it
+    knows, else the one that is expected to be the fastest: by the cost table of the target, from the folder "costs" of
+    the log, of the user or of tesa, or by bare estimates where there is none. jobs: compiler processes, by default one
+    for each CPU as far as there is memory for them.
     code_budget: straight-line instructions that the measured candidates of one layer may have together, each about a
-    millisecond to compile and 10 bytes; 8000 by default.
+    millisecond to compile and 10 bytes; 8000 by default. What a log already knows competes whatever its size, and the
+    plan names what was left out.
     dump_dir: the module after each phase, as text. forms: only these kernel families compete. compact=False leaves
     channels that are dead or constant in place, propagation=False also those that could be found to be so.
 

@@ -24,6 +24,7 @@ from tesa.prepare import Prepared
 from tesa.progress import Event, Progress
 from tesa.propagate import TesaModel
 from tesa.specialize.choose import ChosenKernel, LayerTask, choose
+from tesa.specialize.expect import table_for
 from tesa.specialize.shortlist import INSTRUCTIONS
 from tesa.target import Target
 from tesa.tune.places import open_log
@@ -101,6 +102,7 @@ def generate(
         jobs=choice.jobs,
         forms=choice.forms,
         instructions=INSTRUCTIONS if choice.code_budget is None else choice.code_budget,
+        table=table_for(choice.target, choice.threads, choice.log),
         progress=progress,
     )
     progress(Event("build", 0, 1))
@@ -180,13 +182,14 @@ def _weight_layer(layer: WeightLayer, kernel: ChosenKernel, task: LayerTask, pre
         shape=(problem.m, problem.k, problem.n),
         sparsity=1.0 - np.count_nonzero(layer.weight) / max(layer.weight.size, 1),
         epilogue=_epilogue(layer),
-        parts=(kernel.part,),
+        parts=kernel.parts,
         facts=task.facts,
         tensor=tensor if tensor in prepared.tensors else "",
         symbol=kernel.symbol,
         layout=layer.layout,
         dead=tuple(int(i) for i in np.flatnonzero(np.broadcast_to(any_dead, problem.m))),
         kept=prepared.kept.get(tensor, ()),
+        digest=kernel.digest,
     )
 
 

@@ -68,6 +68,39 @@ def usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
+def free_memory(proc: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Bytes that this process can still get: of the machine, and of the control group it is in where that has a limit.
+
+    None where the system does not tell.
+
+    >>> free_memory(Path("/nowhere"), Path("/nowhere")) is None
+    True
+    """
+    known = [_available(proc), _left_in_group(group)]
+    return min((size for size in known if size is not None), default=None)
+
+
+def _available(proc: Path) -> int | None:
+    if not proc.is_file():
+        return None
+    lines = (line.split() for line in proc.read_text(encoding="ascii", errors="replace").splitlines())
+    sizes = {words[0].rstrip(":"): words[1] for words in lines if len(words) > 1}
+    return int(sizes["MemAvailable"]) * 1024 if sizes.get("MemAvailable", "").isdigit() else None
+
+
+def _left_in_group(group: Path) -> int | None:
+    """Of control groups, version 2, as containers have them. Pages of files that nobody uses count as free."""
+    try:
+        limit, used = ((group / name).read_text(encoding="ascii").strip() for name in ("memory.max", "memory.current"))
+        stat = (line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
+    except OSError:
+        return None
+    if not limit.isdigit():
+        return None
+    idle = {words[0]: int(words[1]) for words in stat if len(words) == 2}.get("inactive_file", 0)
+    return max(int(limit) - int(used) + idle, 0)
+
+
 def _cpuinfo(path: Path) -> dict[str, str]:
     """The lines of the first CPU."""
     if not path.is_file():

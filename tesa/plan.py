@@ -8,10 +8,13 @@ from typing import Any
 
 from tesa.schedules.types import Config
 
+LEFT_OUT = "left out:"
+"""How the note of a candidate begins that could have competed, and was not let in."""
+
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to run a part. Times in milliseconds; measured_ms is None where not measured, and note says why.
+    """One way to run a layer. Times in milliseconds; measured_ms is None where not measured, and note says why.
 
     dense: it computes with the zeros of the weight, so that it is what sparsity is measured against.
     """
@@ -29,6 +32,9 @@ class Part:
     """A share of a layer's weight with one pattern and one precision, and the kernel that runs it.
 
     W is the sum of its layer's parts; nonzeros counts this part's. digest identifies values and pattern together.
+    schedule and config are those of the layer's kernel: of a decomposition all parts name the same one, and kernel
+    says what computes this part of it: a family, or "fused" where one kernel computes all parts at once. The first
+    part has the candidates of the layer and the reason of the choice.
     """
 
     pattern: str
@@ -39,6 +45,7 @@ class Part:
     config: Config = field(default_factory=dict)
     candidates: tuple[Candidate, ...] = ()
     reason: str = ""
+    kernel: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class LayerPlan:
     function in the library, layout the logical axis that each stored axis of the result holds. dead: the output
     features of the result that have an element on which no output of the model depends; compiling may change these.
     kept: where slices of the source's tensor were removed, for each of its axes the indices that are left; an empty row
-    stands for an axis that is whole.
+    stands for an axis that is whole. digest: of the whole weight, under which the log keeps the layer's times.
     """
 
     layer: str
@@ -68,6 +75,30 @@ class LayerPlan:
     layout: tuple[int, ...] = ()
     dead: tuple[int, ...] = ()
     kept: tuple[tuple[int, ...], ...] = ()
+    digest: str = ""
+
+    @property
+    def kernel(self) -> str:
+        """What computes the layer: a family's name, or that of a decomposition with the kernels of its parts.
+
+        >>> parts = [Part("block 32x32", 32, 9, "", "cover", kernel=name) for name in ("block", "indexed")]
+        >>> LayerPlan("fc", "linear", "sparse", (8, 8, 1), parts=tuple(parts)).kernel
+        'cover: block + indexed'
+        """
+        if not self.parts or not self.parts[0].kernel:
+            return " + ".join(part.schedule for part in self.parts)
+        kernels = [part.kernel for part in self.parts]
+        return f"{self.parts[0].schedule}: {kernels[0] if len(set(kernels)) == 1 else ' + '.join(kernels)}"
+
+    @property
+    def pattern(self) -> str:
+        """The patterns of the parts, "" for a layer without a weight."""
+        return " + ".join(part.pattern for part in self.parts)
+
+    @property
+    def digests(self) -> frozenset[str]:
+        """Of the weight as the log may know it: the whole one's, or the parts' in a plan from before it was kept."""
+        return frozenset({self.digest} if self.digest else {part.digest for part in self.parts})
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from tesa.errors import UnsupportedError, UsageError
 from tesa.schedules.types import ACTIVATIONS, Epilogue, FloatArray, Output, Problem, Window
 
 OPS = ("linear", "conv2d", "depthwise")
-DTYPES = ("float32", "int8")
+DTYPES = ("float32", "int8", "mixed")
 STORAGES = ("float32", "float16", "bfloat16")
 FLOAT = Output()
 DEFAULT_N = 196
@@ -82,8 +82,12 @@ def make_problem(
     _positive("threads", threads)
     if batch is not None:
         _positive("batch", batch)
+    if dtype != "float32":
+        _check_pointwise(dtype, weight, op, stride, padding)
     if dtype == "int8":
-        _check_int8(weight, op, stride, padding, epilogue, output)
+        _check_int8(weight, epilogue, output)
+    if dtype == "mixed":
+        _check_mixed(weight)
     if op == "linear":
         return replace(_linear(weight, n, size, batch, epilogue, threads), dtype=dtype, output=output)
     if n is not None:
@@ -116,16 +120,20 @@ def make_problem(
 def make_output(dtype: str, output: str | None, scaled: bool, y_scale: float | None, y_zero: int | None) -> Output:
     """What Y holds. dtype: of the kernel; scaled: whether the sums are multiplied by a scale. The rest as tesa.kernel.
 
-    >>> make_output("int8", None, False, None, None).dtype
-    'int32'
+    >>> make_output("int8", None, False, None, None).dtype, make_output("mixed", None, False, None, None).dtype
+    ('int32', 'float32')
     """
-    if dtype != "int8":
+    known(dtype, DTYPES, "dtype")
+    if dtype == "float32":
         if output not in (None, "float32") or scaled or y_scale is not None or y_zero is not None:
-            raise UsageError("scale, output, y_scale and y_zero belong to dtype='int8'; float32 kernels write float32")
+            raise UsageError(
+                "scale, output, y_scale and y_zero belong to dtype='int8' and 'mixed'; float32 kernels write float32"
+            )
         return FLOAT
-    chosen = output or ("float32" if scaled else "int32")
-    known(chosen, ("int32", "float32", "uint8", "int8"), "output")
-    if (chosen == "int32") == scaled:
+    exact = dtype == "int8"
+    chosen = output or ("int32" if exact and not scaled else "float32")
+    known(chosen, ("int32",) * exact + ("float32", "uint8", "int8"), "output")
+    if exact and (chosen == "int32") == scaled:
         raise UsageError(f"output {chosen!r} and scale: an int32 result is the bare sum, every other one needs a scale")
     if chosen in ("int32", "float32"):
         if y_scale is not None or y_zero is not None:
@@ -144,7 +152,7 @@ def round_to(weight: FloatArray, storage: str, dtype: str) -> FloatArray:
     if storage == "float32":
         return weight
     if dtype != "float32":
-        raise UsageError(f"storage {storage!r} belongs to dtype='float32'; int8 weights are stored in 8 bits")
+        raise UsageError(f"storage {storage!r} belongs to dtype='float32'; {dtype} weights are stored in 8 bits")
     if storage == "float16":
         with np.errstate(over="ignore"):
             rounded = weight.astype(np.float16).astype(np.float32)
@@ -169,19 +177,36 @@ def scale_array(scale: ArrayLike | None, m: int) -> FloatArray | None:
     return np.array(np.broadcast_to(array.reshape(-1), (m,)), np.float32)
 
 
-def _check_int8(weight: FloatArray, op: str, stride: Pair, padding: Pair, epilogue: Epilogue, output: Output) -> None:
+def _check_pointwise(dtype: str, weight: FloatArray, op: str, stride: Pair, padding: Pair) -> None:
     ones = {1, (1, 1)}
     pointwise = op == "conv2d" and weight.shape[2:] == (1, 1) and _key(stride) in ones
     if op != "linear" and not (pointwise and not np.any(padding)):
         raise UnsupportedError(
-            f"int8 kernels are made for linear layers and 1x1 convolutions of stride 1, not for {op} of "
+            f"{dtype} kernels are made for linear layers and 1x1 convolutions of stride 1, not for {op} of "
             f"{weight.shape}; leave dtype out for a float32 kernel"
         )
+
+
+def _check_int8(weight: FloatArray, epilogue: Epilogue, output: Output) -> None:
     whole = np.rint(weight)
     if not np.array_equal(whole, weight) or np.abs(weight + 0.5).max() > 127.5:
         raise UsageError("weight of an int8 kernel: expected whole numbers from -128 to 127; quantize it first")
     if output.dtype == "int32" and (epilogue.bias or epilogue.residual or epilogue.activation):
         raise UsageError("an int32 result is the bare sum: give a scale for a bias, a residual or an activation")
+
+
+def _check_mixed(weight: FloatArray) -> None:
+    """UsageError where so few elements are codes that the weight was hardly meant to have any."""
+    from tesa.transform.policy import are_codes
+    from tesa.transform.precision import MAX_OUTLIERS
+
+    outliers, nonzeros = int(np.count_nonzero(~are_codes(weight))), int(np.count_nonzero(weight))
+    if outliers > MAX_OUTLIERS * nonzeros:
+        raise UsageError(
+            f"weight of a mixed kernel: {outliers} of its {nonzeros} non-zeros are no codes, whole numbers from -128 "
+            f"to 127; expected {MAX_OUTLIERS:.0%} at most. Bring real weights into codes with tesa.transform.in_codes, "
+            "or leave dtype out for a float32 kernel"
+        )
 
 
 def _key(value: Pair) -> object:

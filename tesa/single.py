@@ -32,6 +32,7 @@ from tesa.schedules.registry import find
 from tesa.schedules.types import Code, Config, Epilogue, FloatArray, Problem
 from tesa.specialize.choose import ChosenKernel, LayerTask, candidates, choose
 from tesa.specialize.decide import Option
+from tesa.specialize.expect import table_for
 from tesa.specialize.package import ENTRY, package
 from tesa.specialize.shortlist import INSTRUCTIONS
 from tesa.target import Target, parse_target, runs_here
@@ -77,16 +78,23 @@ def kernel(
 
     epilogue: None, or what follows the sum, joined by "+": "bias", "residual", and one of relu, relu6, gelu, silu,
     sigmoid, tanh, hardswish; bias: m numbers. target: see tesa.target.parse_target, by default this machine. form: the
-    name of the kernel family to take, or of those that compete; config: one configuration of the one form, out of
-    those that it offers for this weight. threads: how many run the kernel. measure=False chooses by estimate.
-    code_budget: straight-line instructions that the measured candidates may have together, each about a millisecond to
-    compile and 10 bytes. log: folder of measured records, read and added to.
+    name of the kernel family or decomposition to take, or of those that compete; config: one configuration of the one
+    form, out of those that it offers for this weight. threads: how many run the kernel. measure=False measures nothing:
+    it takes what the log knows to be the fastest, for this weight or the nearest one, else what is expected to be, by
+    the cost table of the target where there is one (`tesa calibrate`). code_budget: straight-line instructions that the
+    measured candidates may have together, each about a millisecond to compile and 10 bytes; what the log already knows
+    competes whatever its size, and the plan names what was left out. log: folder of measured records, read and added
+    to.
 
     dtype "int8": the weight holds whole numbers from -128 to 127, X is uint8, sums are int32. Without scale Y is the
     bare int32 sum. scale (one number or m): the sum times scale, plus bias, through the epilogue; output says how it is
     stored: "float32" (default), or "uint8" or "int8" as clip(round(y / y_scale) + y_zero), where 1 and 0 are the
     defaults. bias and residual are real numbers, not codes. A zero point z of X goes into the bias: subtract
     scale * z * weight.sum(axis=1).
+
+    dtype "mixed": as int8, but some elements of the weight, the outliers, are any float32 numbers, in the unit of the
+    codes: scale[m] holds for both. Codes are added up exactly, outliers in float32. Y is float32, also without a scale,
+    or quantized as output says. tesa.transform.in_codes brings real weights into that form, and says their scale.
 
     storage "float16" or "bfloat16" rounds the weight to such numbers, so that a kernel that is bound by reading weights
     (n of a few columns) reads half as many bytes; it computes in float32.
@@ -100,7 +108,19 @@ def kernel(
            [2., 2., 2.],
            [0., 0., 0.],
            [4., 4., 4.]], dtype=float32)
+
+    Weights on a grid of 1/4, all but one:
+
+    >>> from tesa.transform import in_codes
+    >>> codes = in_codes(np.array([[0.5, -1.0, 0.75, 100.3]], np.float32), np.array([0.25], np.float32))
+    >>> k = kernel(codes.weight, n=16, dtype="mixed", scale=codes.scale, form="precision", measure=False)
+    >>> [(part.bits, part.nonzeros) for part in k.plan.parts]
+    [(8, 3), (32, 1)]
+    >>> k(np.ones((4, 16), np.uint8))[0, :2]
+    array([100.55, 100.55], dtype=float32)
     """
+    from tesa.transform import use_prices
+
     array = round_to(weight_array(weight, op), storage, dtype)
     offset, factor = bias_array(bias, array.shape[0]), scale_array(scale, array.shape[0])
     problem = make_problem(
@@ -112,12 +132,14 @@ def kernel(
     where = parse_target(target)
     matrix = array.reshape(problem.m, problem.k)
     forms = _forms(form)
-    options = None if config is None else _one_option(problem, matrix, where, forms, config)
+    table = table_for(where, threads, log)
+    with use_prices(table):
+        options = None if config is None else _one_option(problem, matrix, where, forms, config)
     task = LayerTask("kernel", problem, matrix)
     with tempfile.TemporaryDirectory(prefix="tesa-") as name:
         (chosen,) = choose(
             [task], where, log=log, measure=measure, jobs=jobs, forms=forms, options=options, folder=Path(name),
-            instructions=code_budget,
+            instructions=code_budget, table=table,
         )  # fmt: skip
         return Kernel(chosen, problem, matrix, offset, where, factor)  # which links the objects
 
@@ -125,9 +147,9 @@ def kernel(
 class Kernel:
     """A kernel with its weight and bias inside, ready to call. tesa.kernel makes it.
 
-    >>> k = kernel(np.eye(4), n=16, epilogue="relu", form="dense", measure=False)
+    >>> k = kernel(np.eye(4), n=16, epilogue="relu", form="indexed", measure=False)
     >>> k  # doctest: +ELLIPSIS
-    Kernel(linear 4x4x16, group 4, 75% zeros, relu, ..., dense)
+    Kernel(linear 4x4x16, group 4, 75% zeros, relu, ..., indexed)
     """
 
     def __init__(
@@ -158,23 +180,24 @@ class Kernel:
     @property
     def plan(self) -> LayerPlan:
         """What was decided: pattern, candidates with their times, and the reason."""
-        problem, part = self.problem, self._chosen.part
+        problem, parts = self.problem, self._chosen.parts
         words = [name for name in ("bias", "residual") if getattr(problem.epilogue, name)]
         return LayerPlan(
             layer="kernel",
             op=problem.op,
             kind="sparse",
             shape=(problem.m, problem.k, problem.n),
-            sparsity=1 - part.nonzeros / self.weight.size,
+            sparsity=1 - sum(part.nonzeros for part in parts) / self.weight.size,
             epilogue="+".join(words + ([problem.epilogue.activation] if problem.epilogue.activation else [])),
-            parts=(part,),
+            parts=parts,
             symbol=self._chosen.symbol,
+            digest=self._chosen.digest,
         )
 
     def __call__(
         self, x: NDArray[Any], residual: NDArray[Any] | None = None, *, out: NDArray[Any] | None = None
     ) -> NDArray[Any]:
-        """Y for X: contiguous, of the shape that the kernel was made for, float32 (uint8 for an int8 kernel).
+        """Y for X: contiguous, of the shape that the kernel was made for, float32 (uint8 for an int8 or mixed kernel).
 
         residual: float32, in the shape of Y.
 
@@ -240,10 +263,10 @@ class Kernel:
         return path
 
     def __repr__(self) -> str:
-        plan, part = self.plan, self._chosen.part
+        plan = self.plan
         shape = "x".join(map(str, plan.shape))
-        words = [f"{plan.op} {shape}", part.pattern, f"{plan.sparsity:.0%} zeros", plan.epilogue, self.target.name]
-        return f"Kernel({', '.join(word for word in (*words, part.schedule) if word)})"
+        words = [f"{plan.op} {shape}", plan.pattern, f"{plan.sparsity:.0%} zeros", plan.epilogue, self.target.name]
+        return f"Kernel({', '.join(word for word in (*words, plan.kernel) if word)})"
 
     def _repr_html_(self) -> str:
         from tesa.report.kernel import kernel_html
@@ -338,21 +361,29 @@ def _forms(form: str | Sequence[str] | None) -> list[str] | None:
 def _one_option(
     problem: Problem, weight: FloatArray, target: Target, forms: Sequence[str] | None, config: Config
 ) -> list[Option]:
-    """The one candidate that form and config name. UsageError if the family does not offer the configuration."""
+    """The one candidate that form and config name. UsageError if the family does not offer the configuration.
+
+    The configurations of a decomposition have different parameters: each those of the kernels of its pieces.
+    """
     if forms is None or len(forms) != 1:
         raise UsageError("config belongs to one form: give form as well")
-    offered = [dict(option[1]) for option in candidates(problem, weight, target, forms)]
+    form = forms[0]
+    # "dense" stands for what computes with the zeros in other families too: their configurations come after its own
+    options = sorted(candidates(problem, weight, target, forms), key=lambda option: option[0] != form)
+    offered = [dict(config) for _, config in options]
     if not isinstance(config, Mapping):
-        raise UsageError(f"config of {forms[0]} is a dictionary such as {offered[0]}, not {type(config).__name__}")
+        raise UsageError(f"config of {form} is a dictionary such as {offered[0]}, not {type(config).__name__}")
     for name in config:
-        known(name, sorted(offered[0]), f"parameter of {forms[0]}")
-    lacking = sorted(set(offered[0]) - set(config))
-    if lacking:
-        raise UsageError(f"config of {forms[0]}: {', '.join(lacking)} missing; {_offer(offered)}")
-    if dict(config) not in offered or any(isinstance(value, bool) for value in config.values()):
-        raise UsageError(f"config of {forms[0]}: {dict(config)} is not one for this weight and target; "
-                         f"{_offer(offered)}")  # fmt: skip
-    return [(forms[0], {name: int(value) for name, value in config.items()})]
+        known(name, sorted({key for one in offered for key in one}), f"parameter of {form}")
+    if dict(config) in offered and not any(isinstance(value, bool) for value in config.values()):
+        return [(options[offered.index(dict(config))][0], {name: int(value) for name, value in config.items()})]
+    alike = [one for one in offered if set(one) == set(config)]
+    if alike:
+        raise UsageError(f"config of {form}: {dict(config)} is not one for this weight and target; {_offer(alike)}")
+    nearest = min(offered, key=lambda one: (len(set(one) ^ set(config)), offered.index(one)))
+    lacking, extra = sorted(set(nearest) - set(config)), sorted(set(config) - set(nearest))
+    words = [f"{', '.join(names)} {what}" for names, what in ((lacking, "missing"), (extra, "too much")) if names]
+    raise UsageError(f"config of {form}: {' and '.join(words)}; {_offer(offered)}")
 
 
 def _offer(offered: Sequence[Config]) -> str:

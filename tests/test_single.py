@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from importlib import import_module
 from pathlib import Path
@@ -18,10 +18,13 @@ import numpy as np
 import pytest
 
 from tesa.errors import UnsupportedError, UsageError
+from tesa.pattern import digest
 from tesa.report.kernel import picture, png
 from tesa.schedules.types import Epilogue, Problem
 from tesa.single import Kernel, kernel
+from tesa.specialize.decide import candidates
 from tesa.specialize.objects import c_compiler
+from tesa.target import parse_target
 from tesa.tune.log import Log
 from tesa.tune.reference import Inputs, reference
 
@@ -43,6 +46,14 @@ def close(k: Kernel, *arrays: np.ndarray) -> None:
 
 def normal(shape: tuple[int, ...]) -> np.ndarray:
     return RNG.standard_normal(shape).astype(np.float32)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_cost_table() -> Iterator[None]:
+    """What is chosen without measuring must not depend on whether there is a table for this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tesa.single.table_for", lambda *_: None)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +125,114 @@ def test_one_configuration() -> None:
             kernel(default.weight, n=9, form="dense", config=wrong)
     with pytest.raises(UsageError, match="give form"):
         kernel(default.weight, n=9, config=config)
+
+
+def scattered_blocks(size: int = 128) -> np.ndarray:
+    """32x32 blocks and scattered elements, for which a cover is offered."""
+    rng = np.random.default_rng(3)
+    live = np.kron(rng.random((size // 32, size // 32)) < 0.4, np.ones((32, 32), bool)) | (
+        rng.random((size, size)) < 0.01
+    )
+    return np.where(live, rng.standard_normal(live.shape), 0).astype(np.float32)
+
+
+def test_a_decomposition(tmp_path: Path) -> None:
+    weight = scattered_blocks()
+    k = kernel(weight, n=64, form="cover", epilogue="relu", bias=np.ones(128), measure=False)
+    plan = k.plan
+    assert len(plan.parts) > 1
+    assert plan.sparsity == pytest.approx(1 - np.count_nonzero(weight) / weight.size)
+    assert plan.digest == digest(weight)
+    assert f" + {plan.parts[1].pattern}" in repr(k)
+    assert re.search(r"cover: (fused|\w+ \+ .*)\)$", repr(k))
+    parser = _Tags()
+    parser.feed(k._repr_html_())
+    assert parser.rows == 1 + len(plan.parts[0].candidates)
+    assert "function" in k.show() or "def " in k.show()
+    close(k, normal((128, 64)))
+    saved = k.save(tmp_path / "k.so")
+    assert len(json.loads(saved.with_suffix(".json").read_text())["plan"]["parts"]) == len(plan.parts)
+
+
+def test_configurations_of_a_decomposition_have_different_parameters() -> None:
+    weight = scattered_blocks()
+    problem = Problem("linear", 128, 128, 64, (128, 64), (128, 64))
+    offered = [dict(config) for _, config in candidates(problem, weight, parse_target(None), ["cover"])]
+    fused = next(config for config in offered if "fused.rows" in config)
+    chain = next(config for config in offered if "fused.rows" not in config)
+    for config in (fused, chain):
+        k = kernel(weight, n=64, form="cover", config=config, measure=False)
+        assert dict(k.plan.parts[0].config) == config
+        close(k, normal((128, 64)))
+    for wrong, message in (
+        ({**fused, "fused.rowz": 1}, r"unknown parameter of cover 'fused\.rowz'; did you mean 'fused\.rows'"),
+        ({**fused, "fused.rows": 1000}, "is not one for this weight and target; valid are {"),
+        ({name: value for name, value in fused.items() if name != "fused.rows"}, r"fused\.rows missing; valid are {"),
+        ({**fused, **chain}, "too much; valid are {"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            kernel(weight, n=64, form="cover", config=wrong)
+
+
+def test_dense_has_the_dense_configurations_of_other_families() -> None:
+    weight = sparse(32, 16)
+    problem = Problem("linear", 32, 16, 1, (16, 1), (32, 1))
+    (name, config), *_ = [o for o in candidates(problem, weight, parse_target(None), ["dense"]) if o[0] != "dense"]
+    k = kernel(weight, n=1, form="dense", config=config, measure=False)
+    assert (k.plan.parts[0].schedule, dict(k.plan.parts[0].config)) == (name, dict(config))
+    close(k, normal((16, 1)))
+
+
+def test_what_is_left_out_is_in_the_plan() -> None:
+    k = kernel(sparse(64, 64), n=32, code_budget=100, measure=False)
+    (note,) = [row.note for row in k.plan.parts[0].candidates if row.schedule == "unrolled"]
+    assert re.fullmatch(r"left out: [\d,]+ instructions, the budget is 100 \(--code-budget\)", note)
+    assert note in k._repr_html_()
+
+
+@pytest.mark.parametrize("output", [None, "uint8"])
+@pytest.mark.parametrize("scaled", [True, False])
+def test_codes_and_outliers(output: str | None, scaled: bool) -> None:
+    weight = RNG.integers(-128, 128, (24, 40)).astype(np.float32)
+    weight[RNG.random(weight.shape) < 0.05] = 300.25
+    scale = (RNG.random(24) + 0.5).astype(np.float32) if scaled else None
+    bias = normal((24,))
+    more = {} if output is None else {"output": output, "y_scale": 900.0, "y_zero": 7}
+    k = kernel(weight, n=33, dtype="mixed", scale=scale, bias=bias, epilogue="relu", measure=False, **more)  # type: ignore[arg-type]
+    x = RNG.integers(0, 256, (40, 33)).astype(np.uint8)
+    wanted = weight.astype(np.float64) @ x * (1 if scale is None else scale[:, None]) + bias[:, None]
+    wanted = np.maximum(wanted, 0)
+    if output is None:
+        np.testing.assert_allclose(k(x), wanted, rtol=1e-5, atol=1e-2)
+        assert k(x).dtype == np.float32
+    else:
+        codes = np.clip(np.rint(wanted / 900) + 7, 0, 255)
+        assert k(x).dtype == np.uint8
+        assert np.abs(k(x).astype(int) - codes).max() <= 1
+    parts = {(part.pattern, part.bits, part.nonzeros) for part in k.plan.parts}
+    outliers = int((weight == 300.25).sum())
+    whole = int(np.count_nonzero(weight))
+    assert parts in ({("int8", 8, whole - outliers), ("outliers", 32, outliers)}, {("float32", 32, whole)})
+
+
+def test_mixed_without_any_weight() -> None:
+    k = kernel(np.zeros((8, 16)), n=20, dtype="mixed", bias=np.arange(8), measure=False)
+    np.testing.assert_array_equal(
+        k(np.ones((16, 20), np.uint8)), np.repeat(np.arange(8, dtype=np.float32)[:, None], 20, 1)
+    )
+
+
+def test_mixed_wants_codes() -> None:
+    with pytest.raises(UsageError, match=r"64 of its 64 non-zeros are no codes.*30% at most.*in_codes"):
+        kernel(normal((8, 8)), dtype="mixed")
+    with pytest.raises(UsageError, match="unknown output 'int32'; "):
+        kernel(np.ones((8, 8)), dtype="mixed", output="int32")
+    with pytest.raises(UnsupportedError, match="mixed kernels are made for linear layers and 1x1 convolutions"):
+        kernel(np.ones((8, 8, 3, 3)), op="conv2d", size=(8, 8), dtype="mixed")
+    with pytest.raises(UsageError, match="mixed weights are stored in 8 bits"):
+        kernel(np.ones((8, 8)), dtype="mixed", storage="float16")
+    with pytest.raises(UsageError, match="unknown dtype 'int9'; did you mean 'int8'"):
+        kernel(np.ones((8, 8)), dtype="int9")
 
 
 def test_out_and_read_only_inputs(small: Kernel) -> None:

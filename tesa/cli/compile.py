@@ -19,8 +19,16 @@ def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--no-measure", action="store_true", help="choose by estimate what the log does not know")
     parser.add_argument("--no-compact", action="store_true", help="leave dead and constant channels in place")
     parser.add_argument("--no-propagation", action="store_true", help="use the zeros of the weights as they stand only")
-    parser.add_argument("--jobs", type=positive, metavar="N", help="processes that compile kernels (default: all CPUs)")
-    budget = "straight-line instructions that a layer's candidates may have together, 1 ms each (default: 8000)"
+    parser.add_argument(
+        "--jobs",
+        type=positive,
+        metavar="N",
+        help="processes that compile kernels (default: all CPUs, fewer where memory is short)",
+    )
+    budget = (
+        "straight-line instructions that the measured candidates of a layer may have together, 1 ms each (default: "
+        "8000); what a log already knows competes whatever its size"
+    )
     parser.add_argument("--code-budget", type=positive, metavar="N", help=budget)
     parser.add_argument("--dump-dir", metavar="DIR", help="write the module after each phase there, as text")
     add_model_inputs(parser)

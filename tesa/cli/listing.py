@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 
 from tesa.cli.verb import Outcome, Verb
 
-KINDS = ("rules", "schedules", "policies", "patterns", "targets")
+KINDS = ("rules", "schedules", "policies", "patterns", "targets", "modes")
 
 
 def _arguments(parser: ArgumentParser) -> None:
@@ -23,10 +23,11 @@ def _run(args: Namespace) -> Outcome:
 
 VERB = Verb(
     name="list",
-    help="list what tesa knows: propagation rules, schedules, policies, patterns, targets",
+    help="list what tesa knows: propagation rules, schedules, policies, patterns, targets, modes of tuning",
     examples=(
         ("tesa list schedules", "the kernel families, each with what it is good for"),
         ("tesa list targets", "names for --target, with their instruction set"),
+        ("tesa list modes", "how `tesa tune` may choose candidates, for its --mode"),
         ("tesa list rules --json", "operators with a hand-written propagation rule, for a program"),
     ),
     arguments=_arguments,

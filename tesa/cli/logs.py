@@ -115,7 +115,7 @@ def _wanted(args: Namespace) -> tuple[Callable[[Entry], bool], str]:
             near = get_close_matches(args.what, names, n=3, cutoff=0.4)
             hint = f"nearest: {', '.join(near)}; " if near else ""
             raise UsageError(f"no layer {args.what!r} in {args.model}; {hint}`tesa explain {args.model}` lists all")
-        digests = {part.digest for part in plan.layer(args.what).parts}
+        digests = plan.layer(args.what).digests
         return lambda entry: entry.digest in digests, f"layer {args.what}"
     if args.what is None:
         return lambda entry: True, "anything"

@@ -23,7 +23,7 @@ def kernel_html(layer: LayerPlan, weight: NDArray[Any], facts: str) -> str:
     part = layer.parts[0]
     zeros = percent(layer.sparsity)
     after = f", {layer.epilogue}" if layer.epilogue else ""
-    head = f"{layer.op} {dims(layer.shape)}, {part.pattern}, {zeros} zeros{after}"
+    head = f"{layer.op} {dims(layer.shape)}, {layer.pattern}, {zeros} zeros{after}"
     rows = []
     for row in sorted(part.candidates, key=lambda row: row.measured_ms or row.predicted_ms or float("inf")):
         taken = row.schedule == part.schedule and dict(row.config) == dict(part.config)
@@ -33,8 +33,16 @@ def kernel_html(layer: LayerPlan, weight: NDArray[Any], facts: str) -> str:
         cells = "".join(f"<td>{escape(text)}</td>" for text in (row.schedule, config, time, estimate, row.note))
         rows.append(f"<tr{' style=font-weight:bold' if taken else ''}>{cells}</tr>")
     names = "".join(f"<th>{name}</th>" for name in ("kernel", "configuration", "measured", "estimate", "note"))
+    said = [head, facts, part.reason]
+    if part.kernel:
+        split = [
+            f"{piece.pattern} ({piece.bits} bits, {piece.nonzeros} non-zeros) by {piece.kernel}"
+            for piece in layer.parts
+        ]
+        said.insert(2, f"{part.schedule}: {' + '.join(split)}")
+    lines = [f"<b>{escape(said[0])}</b>", *map(escape, said[1:])]
     return (
-        f"<div><b>{escape(head)}</b><br>{escape(facts)}<br>{escape(part.reason)}</div>"
+        f"<div>{'<br>'.join(lines)}</div>"
         f'<div style="display:flex;gap:1em;align-items:flex-start">{picture(weight)}'
         f"<table><thead><tr>{names}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )

@@ -22,7 +22,7 @@ class Entry:
 
 
 def entries(kind: str) -> tuple[Entry, ...]:
-    """The entries of the "rules", "schedules", "policies", "patterns" or "targets", in the order of their registry.
+    """The entries of "rules", "schedules", "policies", "patterns", "targets" or "modes", as they were registered.
 
     >>> "unstructured" in [entry.name for entry in entries("patterns")]
     True
@@ -58,6 +58,12 @@ def _patterns() -> tuple[Entry, ...]:
     return tuple(Entry(found.name, found.summary) for found in patterns())
 
 
+def _modes() -> tuple[Entry, ...]:
+    from tesa.tune.search import modes
+
+    return tuple(Entry(found.name, found.summary) for found in modes())
+
+
 def _targets() -> tuple[Entry, ...]:
     from tesa.target import list_targets
 
@@ -76,4 +82,5 @@ _READERS: Mapping[str, Callable[[], tuple[Entry, ...]]] = {
     "policies": _policies,
     "patterns": _patterns,
     "targets": _targets,
+    "modes": _modes,
 }

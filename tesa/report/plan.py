@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tesa.plan import Candidate, LayerPlan, Part, Plan
+from tesa.plan import LEFT_OUT, Candidate, LayerPlan, Part, Plan
 from tesa.report.numbers import NOTHING, dims, milliseconds, percent, ratio, size
 from tesa.report.table import Fitted, table
 from tesa.report.times import chosen, layer_times
@@ -34,10 +34,30 @@ def plan_table(plan: Plan) -> RenderableType:
 def compiled_view(compiled: CompiledModel) -> Iterator[RenderableType]:
     """The plan of a model that was just compiled, what was left as it is and why, and where it was written."""
     yield plan_table(compiled.plan)
+    yield from map(Text, left_out(compiled.plan))
     for reason in compiled.skipped:
         yield Text(f"left as it is: {reason}")
     description = compiled.path.with_suffix(".json")
     yield Text(f"wrote {compiled.path} ({size(compiled.path.stat().st_size)}) and {description}")
+
+
+def left_out(plan: Plan) -> Iterator[str]:
+    """A line for each family that was left out of some layers, with the reason of one of them.
+
+    >>> row = Candidate("unrolled", note="left out: 9,000 instructions, the budget is 8,000")
+    >>> part = Part("unstructured", 32, 10, "", "dense", candidates=(Candidate("dense"), row))
+    >>> list(left_out(Plan("x86", 1, (LayerPlan("fc", "linear", "sparse", (8, 8, 1), parts=(part,)),))))
+    ['unrolled: left out in 1 of 1 layers with weights, as in fc: 9,000 instructions, the budget is 8,000']
+    """
+    layers = [layer for layer in plan.layers if layer.parts]
+    found: dict[str, list[tuple[str, str]]] = {}
+    for layer in layers:
+        for candidate in layer.parts[0].candidates:
+            if candidate.note.startswith(LEFT_OUT):
+                found.setdefault(candidate.schedule, []).append((layer.layer, candidate.note[len(LEFT_OUT) :]))
+    for name, rows in found.items():
+        layer_name, why = rows[0]
+        yield f"{name}: left out in {len(rows)} of {len(layers)} layers with weights, as in {layer_name}:{why}"
 
 
 def explanation(layer: LayerPlan, plan: Plan) -> Iterator[RenderableType]:
@@ -57,9 +77,18 @@ def explanation(layer: LayerPlan, plan: Plan) -> Iterator[RenderableType]:
     yield Text("facts:" if layer.facts else "facts: none")
     yield from (Text(f"  {fact}") for fact in layer.facts)
     for number, part in enumerate(layer.parts, start=1):
-        yield Text(f"part {number} of {len(layer.parts)}: {part.pattern}, {part.bits} bits, {part.nonzeros} non-zeros")
-        yield _candidates(part)
-        yield Text(f"why: {part.reason or 'no reason was recorded'}")
+        by = f", computed by {part.kernel}" if part.kernel else ""
+        head = f"part {number} of {len(layer.parts)}"
+        yield Text(f"{head}: {part.pattern}, {part.bits} bits, {part.nonzeros} non-zeros{by}")
+        if not part.kernel:
+            yield from _choice(part)
+    if layer.parts and layer.parts[0].kernel:  # the first part of a decomposition has what is said of all of it
+        yield from _choice(layer.parts[0])
+
+
+def _choice(part: Part) -> Iterator[RenderableType]:
+    yield _candidates(part)
+    yield Text(f"why: {part.reason or 'no reason was recorded'}")
 
 
 def _row(layer: LayerPlan) -> tuple[str, ...]:
@@ -69,9 +98,9 @@ def _row(layer: LayerPlan) -> tuple[str, ...]:
         layer.layer,
         layer.op,
         dims(layer.shape),
-        " + ".join(part.pattern for part in layer.parts) or NOTHING,
+        layer.pattern or NOTHING,
         percent(layer.sparsity) if layer.kind == "sparse" else NOTHING,
-        " + ".join(part.schedule for part in layer.parts) or NOTHING,
+        layer.kernel or NOTHING,
         _marked(times.chosen_ms, mark),
         _marked(times.dense_ms, mark),
         ratio(times.speedup),

@@ -29,14 +29,17 @@ class LayerTimes:
 def layer_times(layer: LayerPlan) -> LayerTimes:
     """The times of a layer. Measured and estimated times are never compared with each other.
 
+    Candidates stand with a part: of a decomposition with the first one only, and are for all of it.
+
     >>> fast, slow = Candidate("indexed", measured_ms=0.5), Candidate("dense", measured_ms=2.0, dense=True)
     >>> part = Part("unstructured", 32, 10, "", "indexed", candidates=(fast, slow))
     >>> layer_times(LayerPlan("fc", "linear", "sparse", (8, 8, 1), parts=(part,))).speedup
     4.0
     """
-    measured = bool(layer.parts) and all(_time(chosen(part), True) is not None for part in layer.parts)
-    total = _sum([_time(chosen(part), measured) for part in layer.parts])
-    dense = _sum([_best_dense(part, measured) for part in layer.parts])
+    parts = [part for number, part in enumerate(layer.parts) if number == 0 or not part.kernel]
+    measured = bool(parts) and all(_time(chosen(part), True) is not None for part in parts)
+    total = _sum([_time(chosen(part), measured) for part in parts])
+    dense = _sum([_best_dense(part, measured) for part in parts])
     return LayerTimes(total, dense, measured)
 
 

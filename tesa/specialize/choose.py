@@ -1,8 +1,8 @@
 """Chooses a kernel for every layer: by measured time, kept in a log, or by estimate where nothing may be measured.
 
-The way of one layer: candidates() lists every form and configuration that applies; what the log does not know is
-generated, built and measured; the fastest wins, where a sparse form must beat the dense one by more than the noise.
-What is chosen has been compared with NumPy in this run, whatever a log says.
+The way of one layer: candidates() lists every decomposition, form and configuration that applies; what the log does not
+know is generated, built and measured; the fastest wins, where a sparse form must beat the dense one by more than the
+noise. What is chosen has been compared with NumPy in this run, whatever a log says.
 """
 
 from __future__ import annotations
@@ -13,25 +13,30 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from tesa.errors import CheckFailed
-from tesa.hostinfo import usable_cpus
 from tesa.plan import Part
 from tesa.progress import Event, Progress, silent
 from tesa.schedules.registry import find
 from tesa.schedules.types import Code, FloatArray, Problem
 from tesa.specialize.cache import Cache
-from tesa.specialize.decide import Option, candidates, decide, dense_keys, describe, make_part, predict
-from tesa.specialize.objects import BuildFailure, build_objects, symbol_of, versions
-from tesa.specialize.shortlist import INSTRUCTIONS, shortlist
+from tesa.specialize.decide import Decision, Nearest, Option, candidate_rows, candidates, decide, describe, make_parts
+from tesa.specialize.expect import source_of
+from tesa.specialize.objects import BuildFailure, build_objects, compilers, symbol_of, versions
+from tesa.specialize.offer import Offer, offer
+from tesa.specialize.shortlist import INSTRUCTIONS
 from tesa.target import Target, host_cpu, runs_here
+from tesa.tune.device import this_device
 from tesa.tune.log import Log, Record, Task, config_key
 from tesa.tune.measure import BUDGET_MS, Built, Failure
 from tesa.tune.measure import measure as measure_kernels
 from tesa.workers import Pool, shared_pool
+
+if TYPE_CHECKING:
+    from tesa.tune.costs.table import CostTable
 
 __all__ = ["ChosenKernel", "LayerTask", "candidates", "choose"]
 
@@ -53,14 +58,21 @@ class LayerTask:
 class ChosenKernel:
     """The kernel of a layer: called as symbol(X, *constants, bias if any, residual if any, Y).
 
-    objects: what has to be linked, main first; they lie in the folder that choose was given.
+    objects: what has to be linked, main first; they lie in the folder that choose was given. parts: one, or those of a
+    decomposition; see tesa.plan.
     """
 
     layer: str
-    part: Part
+    parts: tuple[Part, ...]
     symbol: str
     constants: tuple[NDArray[Any], ...]
     objects: tuple[Path, ...]
+    digest: str = ""
+
+    @property
+    def part(self) -> Part:
+        """The first part: it has the candidates and the reason."""
+        return self.parts[0]
 
 
 def choose(
@@ -73,44 +85,46 @@ def choose(
     forms: Sequence[str] | None = None,
     options: Sequence[Option] | None = None,
     instructions: int = INSTRUCTIONS,
+    table: CostTable | None = None,
     progress: Progress = silent,
     cache: Cache | None = None,
     folder: Path | None = None,
 ) -> list[ChosenKernel]:
     """A kernel for each layer, in their order. Layers with equal problem and weight share one.
 
-    log: a folder of records, or a Log; it is read first, and what is measured is added to it. measure=False decides by
-    estimate where the log knows nothing, and so it is for a target whose code this machine cannot run. jobs: compiler
-    processes, by default one for each CPU. forms: only these families compete; options: only these, each a family with
-    its configuration. instructions: of straight-line code that the measured candidates of a layer may have together,
-    about a millisecond of compile time and 10 bytes each; what a log already knows competes whatever its size.
-    progress gets Events of phase "kernels". cache: of objects, by default the user's. folder: where the objects of the
-    chosen kernels are written, by default a temporary one that lasts as long as this process.
+    log: a folder of records, or a Log; it is read first, and what is measured is added to it. measure=False decides
+    without measuring where the log does not know the very weight: by the fastest record of the nearest weight, else by
+    what is expected; and so it is for a target whose code this machine cannot run. jobs: compiler processes, by default
+    one for each CPU as far as there is memory for them. forms: only these families compete; options: only these, each a
+    family with its configuration. instructions: of straight-line code that the measured candidates of a layer may have
+    together, about a millisecond of compile time and 10 bytes each; what a log already knows competes whatever its
+    size, and the plan names what was left out. table: of costs, for what is expected and for the prices of blocks; see
+    tesa.specialize.expect.table_for. progress gets Events of phase "kernels". cache: of objects, by default the user's.
+    folder: where the objects of the chosen kernels are written, by default a temporary one that lasts as long as this
+    process.
 
-    The same layers and target with a log that knows all candidates give the same kernels, byte by byte.
+    The same layers, target and table with a log that knows all candidates give the same kernels, byte by byte.
 
     Raises UnsupportedError for a layer that no form applies to, UsageError for an unknown form or a log that cannot be
     written, CheckFailed if every candidate of a layer is wrong or cannot be built.
     """
     if log is not None and not isinstance(log, Log):
         log = Log.load(log, device=host_cpu())
+    log = Log() if log is None else log
     works: dict[tuple[Any, ...], _Work] = {}
     mine: list[_Work] = []
     for layer in layers:
         task = Task.of(layer.problem, layer.weight)
         key = (task.key, layer.problem.x_shape, layer.problem.y_shape)
         if key not in works:
-            found = options if options is not None else candidates(layer.problem, layer.weight, target, forms)
-            predicted = predict(found, layer.problem, layer.weight, target)
-            if options is None:
-                short = shortlist(found, predicted, layer.problem, layer.weight, instructions)
-                known = {config_key(r.schedule, r.config) for r in log.records(task, target.name)} if log else set()
-                found = [option for option in found if option in short or config_key(*option) in known]
-            works[key] = _Work(layer, task, list(found), predicted, dense_keys(found, layer.weight))
+            found = offer(layer.problem, layer.weight, task, target, log, forms, options, instructions, table)
+            works[key] = _Work(layer, task, found, source_of(table))
         mine.append(works[key])
-    pool = shared_pool(jobs or usable_cpus())
+    count, note = (jobs, "") if jobs else compilers()
+    if note:
+        progress(Event("kernels", 0, len(works), note))
     home = _lasting_folder() if folder is None else folder
-    chooser = _Chooser(target, Log() if log is None else log, measure, cache or Cache(), progress, pool, home)
+    chooser = _Chooser(target, log, measure, cache or Cache(), progress, shared_pool(count), home)
     kernels = chooser.run(list(works.values()))
     return [replace(kernels[id(work)], layer=layer.name) for work, layer in zip(mine, layers, strict=True)]
 
@@ -123,16 +137,28 @@ def _lasting_folder() -> Path:
 
 @dataclass
 class _Work:
-    """A layer on its way. records: what is known, by config_key; checked: compared with NumPy in this run."""
+    """A layer on its way. records: what is known, by config_key; checked: compared with NumPy in this run.
+
+    source: whose expectations the offer has, in words.
+    """
 
     layer: LayerTask
     task: Task
-    options: list[Option]
-    predicted: dict[str, float]
-    dense: frozenset[str]
+    offer: Offer
+    source: str = ""
     records: dict[str, Record] = field(default_factory=dict)
     checked: set[str] = field(default_factory=set)
     built: dict[str, Built] = field(default_factory=dict)
+
+    @property
+    def options(self) -> tuple[Option, ...]:
+        """What competes."""
+        return self.offer.options
+
+    def decide(self, nearest: Sequence[Nearest] = ()) -> Decision | None:
+        """The best by what is known now; None if all failed."""
+        found = self.offer
+        return decide(found.options, self.records, found.predicted, found.dense, source=self.source, nearest=nearest)
 
 
 class _Chooser:
@@ -175,14 +201,14 @@ class _Chooser:
         missing = [option for option in work.options if config_key(*option) not in work.records]
         if not missing or not self.measure:
             return []
-        best = (
-            decide(work.options, work.records, work.predicted, work.dense) if len(missing) < len(work.options) else None
-        )
+        best = work.decide() if len(missing) < len(work.options) else None
         known = [(best.schedule, best.config)] if best and best.reason.startswith("measured") else []
         return known + missing
 
     def _build(self, wanted: Sequence[tuple[_Work, Sequence[Option]]]) -> None:
         """Generate and compile options; what fails becomes a failed record."""
+        from tesa.transform import unchanging
+
         codes: list[tuple[str, Code]] = []
         places: list[tuple[_Work, Option]] = []
         for work, options in wanted:
@@ -191,9 +217,10 @@ class _Chooser:
                     continue
                 name, config = option
                 problem, weight = work.layer.problem, work.layer.weight
-                symbol = symbol_of(problem, weight, self.target, name, config)
+                symbol = symbol_of(problem, weight, self.target, name, config, work.task.pattern.digest)
                 try:
-                    codes.append((symbol, find(name).emit(problem, weight, self.target.isa, config, symbol)))
+                    with unchanging(weight, work.task.pattern.digest):
+                        codes.append((symbol, find(name).emit(problem, weight, self.target.isa, config, symbol)))
                 except Exception as error:  # a defect of one form must not stop the others
                     self._fail(work, option, Failure("build", f"cannot be generated: {type(error).__name__}: {error}"))
                     continue
@@ -245,8 +272,12 @@ class _Chooser:
                     again.append(work)
             pending = again
 
+    def _decide(self, work: _Work) -> Decision | None:
+        """The best by what is known; where nothing may be measured, records of the nearest weight count too."""
+        return work.decide(() if self.measure else work.offer.nearest)
+
     def _best(self, work: _Work) -> Option:
-        decision = decide(work.options, work.records, work.predicted, work.dense)
+        decision = self._decide(work)
         if decision is None:
             keyed = [(option, work.records[config_key(*option)].error) for option in work.options]
             rows = [f"{name} {dict(config)}: {error}" for (name, config), error in keyed]
@@ -257,18 +288,21 @@ class _Chooser:
         return decision.schedule, decision.config
 
     def _kernel(self, work: _Work, option: Option) -> ChosenKernel:
-        decision = decide(work.options, work.records, work.predicted, work.dense)
+        decision = self._decide(work)
         assert decision is not None  # _best found one, and it did not fail
-        if not self.runs and decision.reason.startswith("estimated"):
+        if not self.runs and not decision.reason.startswith("measured"):
             decision = replace(decision, reason=f"{decision.reason} (this machine cannot run {self.target.name})")
-        part = make_part(work.options, work.records, work.predicted, decision, work.layer.weight)
+        found, layer = work.offer, work.layer
+        rows = candidate_rows(found.options, work.records, found.predicted, found.dense)
+        parts = make_parts([*rows, *found.left_out], decision, layer.problem, layer.weight, work.task)
         built = work.built[config_key(*option)]
         work.built = {}
-        return ChosenKernel(work.layer.name, part, built.symbol, built.constants, built.objects)
+        return ChosenKernel(layer.name, parts, built.symbol, built.constants, built.objects, work.task.pattern.digest)
 
     def _record(self, work: _Work, option: Option) -> Record:
-        device = {"cpu": host_cpu()}
-        return Record(work.task, self.target.name, device, option[0], dict(option[1]), None, None, versions=versions())
+        return Record(
+            work.task, self.target.name, this_device(), option[0], dict(option[1]), None, None, versions=versions()
+        )
 
     def _fail(self, work: _Work, option: Option, failure: Failure) -> None:
         record = replace(self._record(work, option), ok=False, error=f"{failure.kind}: {failure.message}")

@@ -6,16 +6,17 @@ import importlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 import numpy as np
 
 from tesa.errors import UnsupportedError, UsageError
-from tesa.pattern import classify, digest
+from tesa.pattern import digest
 from tesa.plan import Candidate, Part
 from tesa.schedules.registry import Schedule, find, schedules
 from tesa.schedules.types import Config, FloatArray, Problem
 from tesa.target import Target
-from tesa.tune.log import Record, config_key
+from tesa.tune.log import Record, Task, config_key
 
 Option = tuple[str, Config]
 """Name of a kernel family and one configuration of it."""
@@ -33,13 +34,21 @@ class Decision:
     reason: str
 
 
+@dataclass(frozen=True)
+class Nearest:
+    """An option that was the fastest for a weight like this one, and in words which, for the plan."""
+
+    option: Option
+    reason: str
+
+
 def candidates(
     problem: Problem, weight: FloatArray, target: Target, forms: Sequence[str] | None = None
 ) -> list[Option]:
     """Every family that applies with every configuration worth trying: dense first, and of each the default first.
 
-    weight is (m, k). forms: names of the families to try, by default all; "dense" also stands for the configurations of
-    the others that compute with the zeros.
+    Decompositions (tesa.transform) are families like the others. weight is (m, k). forms: names of the families to
+    try, by default all; "dense" also stands for the configurations of the others that compute with the zeros.
 
     Raises UsageError for an unknown form, UnsupportedError if none applies.
     """
@@ -67,11 +76,14 @@ def candidates(
 
 def predict(options: Sequence[Option], problem: Problem, weight: FloatArray, target: Target) -> dict[str, float]:
     """The estimated milliseconds of each option, by config_key."""
+    from tesa.transform import unchanging
+
     families = _families(target)
-    return {
-        config_key(name, config): float(families[name].estimate(problem, weight, target.isa, config))
-        for name, config in options
-    }
+    with unchanging(weight):
+        return {
+            config_key(name, config): float(families[name].estimate(problem, weight, target.isa, config))
+            for name, config in options
+        }
 
 
 def dense_keys(options: Sequence[Option], weight: FloatArray) -> frozenset[str]:
@@ -89,17 +101,26 @@ def decide(
     records: Mapping[str, Record],
     predicted: Mapping[str, float],
     dense: Collection[str] = (),
+    *,
+    source: str = "",
+    nearest: Sequence[Nearest] = (),
 ) -> Decision | None:
-    """The fastest option by the records, by config_key; by prediction where no option has a time. None if all failed.
+    """The fastest option by the records, by config_key. None if all failed.
+
+    Where none has a time, the first of nearest that has not failed, then the one that is predicted to be the fastest.
 
     dense: the options that are the layer's dense self. A sparse one has to be faster than the best of them by GAIN.
+    source: whose predictions they are, for the reason.
     """
     keyed = {config_key(*option): option for option in options}
     times = {key: records[key].median_ms for key in keyed if key in records and records[key].ok}
     known = {key: time for key, time in times.items() if time is not None}
     failed = {key for key in keyed if key in records and not records[key].ok}
-    word = "measured" if known else "estimated"
+    word = "measured" if known else f"estimated{source}"
     if not known:
+        for near in nearest:
+            if config_key(*near.option) not in failed:
+                return Decision(*near.option, near.reason)
         known = {key: predicted[key] for key in keyed if key not in failed}
     if not known:
         return None
@@ -115,21 +136,46 @@ def decide(
     rival = next((name for name in ranking if best[name] in dense), winner)
     if known[best[winner]] > (1 - GAIN) * known[best[rival]]:
         winner = rival
-    text = ", ".join(f"{name} {_ms(known[best[name]])}" for name in ranking)
+    text = ", ".join(f"{name} {milliseconds(known[best[name]])}" for name in ranking)
     if winner != ranking[0]:
         text += f": {ranking[0]} gains less than {GAIN:.0%}"
     return Decision(*keyed[best[winner]], f"{word}: {text}")
 
 
-def make_part(
-    options: Sequence[Option],
-    records: Mapping[str, Record],
-    predicted: Mapping[str, float],
-    decision: Decision,
-    weight: FloatArray,
-) -> Part:
-    """The decision as the plan keeps it, with all that competed."""
-    dense = dense_keys(options, weight)
+def make_parts(
+    candidates: Sequence[Candidate], decision: Decision, problem: Problem, weight: FloatArray, task: Task
+) -> tuple[Part, ...]:
+    """The decision as the plan keeps it: a part for each piece of a decomposition, else one for the whole weight.
+
+    The first has the candidates and the reason.
+    """
+    from tesa.transform import describe_pieces, unchanging
+
+    option: dict[str, Any] = {"schedule": decision.schedule, "config": dict(decision.config)}
+    first: dict[str, Any] = {"candidates": tuple(candidates), "reason": decision.reason}
+    with unchanging(weight, task.pattern.digest):
+        pieces = describe_pieces(problem, weight, decision.schedule, decision.config)
+    if not pieces:
+        kind = task.pattern.kind
+        return (Part(kind, _bits(problem), int(np.count_nonzero(weight)), task.pattern.digest, **option, **first),)
+    return tuple(
+        Part(
+            pattern=found.piece.pattern,
+            bits=found.piece.bits if problem.dtype == "mixed" else _bits(problem),
+            nonzeros=found.piece.nonzeros,
+            digest=digest(found.piece.weight),
+            kernel=found.schedule,
+            **option,
+            **(first if number == 0 else {}),
+        )
+        for number, found in enumerate(pieces)
+    )
+
+
+def candidate_rows(
+    options: Sequence[Option], records: Mapping[str, Record], predicted: Mapping[str, float], dense: Collection[str]
+) -> list[Candidate]:
+    """What competed, for the plan, each with its times or why it has none."""
     rows = []
     for name, config in options:
         key = config_key(name, config)
@@ -137,16 +183,12 @@ def make_part(
         measured = record.median_ms if record is not None and record.ok else None
         note = record.error if record is not None and not record.ok else "" if record is not None else "not measured"
         rows.append(Candidate(name, dict(config), predicted[key], measured, note, key in dense))
-    return Part(
-        pattern=str(classify(weight)),
-        bits=32,
-        nonzeros=int(np.count_nonzero(weight)),
-        digest=digest(weight),
-        schedule=decision.schedule,
-        config=dict(decision.config),
-        candidates=tuple(rows),
-        reason=decision.reason,
-    )
+    return rows
+
+
+def _bits(problem: Problem) -> int:
+    """Of a stored weight."""
+    return 8 if problem.dtype == "int8" else 32 if problem.storage == "float32" else 16
 
 
 def describe(problem: Problem) -> str:
@@ -165,10 +207,11 @@ def describe(problem: Problem) -> str:
 
 
 def _families(target: Target) -> dict[str, Schedule]:
-    importlib.import_module("tesa.schedules.cpu")  # registers them
+    for module in ("tesa.schedules.cpu", "tesa.transform"):  # they register them
+        importlib.import_module(module)
     return {schedule.name: schedule for schedule in schedules(target.arch)}
 
 
-def _ms(time: float) -> str:
+def milliseconds(time: float) -> str:
     """A time in milliseconds, with the unit in which it reads best."""
     return f"{time:.3g} ms" if time >= 0.1 else f"{time * 1e3:.3g} us"

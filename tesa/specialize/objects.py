@@ -16,6 +16,7 @@ from typing import Any
 import tesa
 from tesa.errors import UsageError
 from tesa.files import atomic_path
+from tesa.hostinfo import free_memory, usable_cpus
 from tesa.pattern import digest
 from tesa.schedules.types import Code, Config, FloatArray, Problem
 from tesa.specialize.cache import Cache
@@ -24,6 +25,9 @@ from tesa.workers import Pool, WorkerError
 
 PIPELINES = {"default": "default", "straight": "tesa_straight"}
 """Name of a pipeline in Code -> TVM's name of it."""
+
+COMPILER_BYTES = 600 << 20
+"""What one compiler process may need: half of it is TVM itself, and a panel of straight-line code takes some more."""
 
 Done = Callable[[int, int], None]
 
@@ -50,6 +54,27 @@ class _Job:
         return sum(len(text) for _, text in self.functions)
 
 
+def compilers(cpus: int | None = None, free: int | None = None) -> tuple[int, str]:
+    """How many compiler processes this machine bears, and a remark where memory allows fewer than CPUs, else "".
+
+    cpus, free (bytes): of this machine by default.
+
+    >>> compilers(8, 2 << 30)
+    (3, 'compiling with 3 processes, not 8: 2.0 GiB of memory are free, and each may need 0.6 GiB')
+    >>> compilers(2, 8 << 30)
+    (2, '')
+    """
+    cpus, free = cpus or usable_cpus(), free_memory() if free is None else free
+    if free is None or free >= cpus * COMPILER_BYTES:
+        return cpus, ""
+    count = max(free // COMPILER_BYTES, 1)
+    processes = f"{count} process{'es' if count > 1 else ''}"
+    return count, (
+        f"compiling with {processes}, not {cpus}: {free / (1 << 30):.1f} GiB of memory are free, and each may need "
+        f"{COMPILER_BYTES / (1 << 30):.1f} GiB"
+    ) if count < cpus else ""
+
+
 def compile_functions(functions: Mapping[str, Any], target: Mapping[str, Any], pipeline: str) -> Any:
     """TVM's module of PrimFuncs by symbol; target is TVM's dictionary, pipeline TVM's name."""
     import tvm
@@ -60,9 +85,14 @@ def compile_functions(functions: Mapping[str, Any], target: Mapping[str, Any], p
     return tvm.compile(mod, target=tvm.target.Target(dict(target)), tir_pipeline=pipeline).mod
 
 
-def symbol_of(problem: Problem, weight: FloatArray, target: Target, schedule: str, config: Config) -> str:
-    """The name of a kernel's function: "tesa_" and 16 hexadecimal digits that identify everything that shapes it."""
-    facts = [asdict(problem), digest(weight), target.tvm, asdict(target.isa), schedule, dict(config)]
+def symbol_of(
+    problem: Problem, weight: FloatArray, target: Target, schedule: str, config: Config, known: str | None = None
+) -> str:
+    """The name of a kernel's function: "tesa_" and 16 hexadecimal digits that identify everything that shapes it.
+
+    known: the weight's digest, where the caller has it.
+    """
+    facts = [asdict(problem), known or digest(weight), target.tvm, asdict(target.isa), schedule, dict(config)]
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
     return "tesa_" + hashlib.sha256(text.encode()).hexdigest()[:16]
 

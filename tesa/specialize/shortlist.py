@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from tesa.plan import LEFT_OUT
 from tesa.schedules.registry import find
 from tesa.schedules.types import FloatArray, Problem
 from tesa.specialize.decide import Option, dense_keys
@@ -15,6 +16,11 @@ from tesa.tune.log import config_key
 
 KEEP = 3
 """Configurations of a family of loops: each takes a few tenths of a second to compile."""
+
+NEAR = 1.3
+"""Times the least estimate: a decomposition that is expected to take longer is not measured. Its estimate adds up those
+of forms that are measured themselves and is off in the same way, so that it has no chance, and it has several kernels
+to compile."""
 
 INSTRUCTIONS = 8_000
 """Straight-line instructions that the candidates of one layer may have together: some six seconds to compile, and at
@@ -27,21 +33,28 @@ def shortlist(
     problem: Problem,
     weight: FloatArray,
     instructions: int = INSTRUCTIONS,
+    asked: bool = False,
 ) -> list[Option]:
     """The options to measure, in their order. predicted: estimated milliseconds by config_key.
 
-    The layer's dense self is always among them.
+    The layer's dense self is always among them. Decompositions are where they may win: see NEAR; asked: the user named
+    the families that compete, and they all do.
 
     Of the families of straight-line code, those that fit into `instructions`, the quickest to compile first; where
     nothing else applies, or was asked for, the quickest whatever it takes.
     """
+    from tesa.transform import is_composite
+
     keep: set[str] = set()
     room = instructions
+    bound = NEAR * min((predicted[config_key(*option)] for option in options), default=0.0)
     for name in dict.fromkeys(name for name, _ in options):
         configs = [config for option, config in options if option == name]
         if find(name).size is None:
-            ranked = sorted(configs, key=lambda config: predicted[config_key(name, config)])
-            keep.update(config_key(name, config) for config in ranked[:KEEP])
+            keys = sorted((config_key(name, config) for config in configs), key=lambda key: predicted[key])
+            if is_composite(name) and not asked:
+                keys = [key for key in keys if predicted[key] <= bound]
+            keep.update(keys[:KEEP])
             continue
         for config in sorted(configs, key=lambda config: _size((name, config), problem, weight)):
             cost = _size((name, config), problem, weight)
@@ -55,6 +68,21 @@ def shortlist(
         sizes = {config_key(*option): _size(option, problem, weight) for option in options}
         keep.add(min(sizes, key=lambda key: sizes[key]))
     return [option for option in options if config_key(*option) in keep]
+
+
+def left_out(
+    options: Sequence[Option], kept: Sequence[Option], problem: Problem, weight: FloatArray, instructions: int
+) -> list[tuple[Option, str]]:
+    """The quickest to compile of each family of straight-line code that has no place in kept, and why, in words."""
+    there = {name for name, _ in kept}
+    found = []
+    for name in dict.fromkeys(name for name, _ in options):
+        if name in there or find(name).size is None:
+            continue
+        mine = [option for option in options if option[0] == name]
+        size, index = min((_size(option, problem, weight), i) for i, option in enumerate(mine))
+        found.append((mine[index], f"{LEFT_OUT} {size:,} instructions, the budget is {instructions:,} (--code-budget)"))
+    return found
 
 
 def _size(option: Option, problem: Problem, weight: FloatArray) -> int:

@@ -8,7 +8,7 @@ from tesa.transform import nm as _nm  # noqa: F401
 from tesa.transform import order as _order  # noqa: F401
 from tesa.transform import precision as _precision  # noqa: F401
 from tesa.transform.composite import PieceKernel, describe_pieces, is_composite
-from tesa.transform.policy import Piece, Policy, find_policy, forget, pieces, policies, policy
+from tesa.transform.policy import Piece, Policy, find_policy, forget, pieces, policies, policy, unchanging
 from tesa.transform.precision import Codes, in_codes
 from tesa.transform.prices import Prices, use_prices
 
@@ -26,5 +26,6 @@ __all__ = [
     "pieces",
     "policies",
     "policy",
+    "unchanging",
     "use_prices",
 ]

@@ -8,8 +8,9 @@ at once (fused.py), "1.indexed.kblock" to the kernel of piece 1, of the family "
 from __future__ import annotations
 
 import importlib
+from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from tesa.schedules.registry import find, schedules
 from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
 from tesa.transform import chain, fused, fused_space
 from tesa.transform.chain import Link
-from tesa.transform.policy import Piece, Policy, own, pieces
+from tesa.transform.policy import Piece, Policy, own, pieces, unchanging, weight_digest
 
 ARCH = "x86"
 FUSED = "fused"
@@ -28,6 +29,10 @@ FUSED = "fused"
 _FUSED_CONFIGS = 4  # of one decomposition
 _INSTRUCTIONS = 4_000  # straight-line code of one piece: some four seconds to compile
 _FAMILIES: set[str] = set()
+_ELEMENTS = 1 << 22  # of a weight, by which kernels of pieces are compared
+_BAND = 64  # rows side by side that are taken together
+_KEPT = 4  # layouts: the candidates of a layer ask for the same ones
+_LAYOUTS: OrderedDict[tuple[object, ...], fused.Layout] = OrderedDict()
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,9 @@ def register_family(policy: Policy) -> None:
 def forget_family(name: str) -> None:
     """The opposite of register_family."""
     _FAMILIES.discard(name)
-    registry._SCHEDULES.pop(name, None)
+    registry.forget(name)
+    for key in [key for key in _LAYOUTS if key[0] == name]:
+        del _LAYOUTS[key]
 
 
 @dataclass(frozen=True)
@@ -87,13 +94,18 @@ class _Family:
 
     def space(self, problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
         """For each of the policy's configurations the best fused kernels and chains, all by estimate."""
+        own_space = self.policy.space(problem, weight, isa)
+        if not own_space:
+            return []
         ranked: list[tuple[float, Config]] = []
-        for config in self.policy.space(problem, weight, isa):
-            found = pieces(self.policy.name, problem, weight, config)
-            head = {f"{self.policy.name}.{key}": int(value) for key, value in config.items()}
-            for rest in _forms(problem, found, isa) if found else []:
-                made = {**head, **rest}
-                ranked.append((self.estimate(problem, weight, isa, made), made))
+        with unchanging(weight):
+            for config in own_space:
+                found = pieces(self.policy.name, problem, weight, config)
+                head = {f"{self.policy.name}.{key}": int(value) for key, value in config.items()}
+                made = self._layout(problem, weight, config) if found else None
+                for rest in [] if made is None else _forms(problem, found, made, isa):
+                    whole = {**head, **rest}
+                    ranked.append((self.estimate(problem, weight, isa, whole), whole))
         ranked.sort(key=lambda item: item[0])
         return [config for _, config in ranked]
 
@@ -101,7 +113,8 @@ class _Family:
         """Of the fused kernel, or the sum of the pieces and of what goes through memory."""
         found = self._pieces(problem, weight, config)
         if _is_fused(config):
-            return fused_space.estimate(problem, layout(problem, found), isa, _fused_config(config))
+            made = self._layout(problem, weight, own(self.policy.name, config))
+            return fused_space.estimate(problem, made, isa, _fused_config(config))
         return _chain_estimate(problem, _links(found, config), isa)
 
     def emit(self, problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol: str) -> Code:
@@ -118,6 +131,15 @@ class _Family:
         name, rest = _kernel(config, 0)
         test = find(name).dense
         return test is not None and test(weight, rest)
+
+    def _layout(self, problem: Problem, weight: FloatArray, config: Config) -> fused.Layout:
+        """The fused kernel's view of the pieces for a configuration of the policy. The last ones are kept."""
+        key = (self.policy.name, problem, weight_digest(weight), tuple(sorted(config.items())))
+        if key not in _LAYOUTS:
+            _LAYOUTS[key] = layout(problem, pieces(self.policy.name, problem, weight, config))
+            while len(_LAYOUTS) > _KEPT:
+                _LAYOUTS.popitem(last=False)
+        return _LAYOUTS[key]
 
     def _pieces(self, problem: Problem, weight: FloatArray, config: Config) -> tuple[Piece, ...]:
         found = pieces(self.policy.name, problem, weight, own(self.policy.name, config))
@@ -150,12 +172,12 @@ def layout(problem: Problem, found: Sequence[Piece]) -> fused.Layout:
     return fused.Layout(panels, scattered, rows)
 
 
-def _forms(problem: Problem, found: Sequence[Piece], isa: Isa) -> list[Config]:
+def _forms(problem: Problem, found: Sequence[Piece], made_of: fused.Layout, isa: Isa) -> list[Config]:
     """The kernels of some pieces: fused ones and chains, as parts of a configuration."""
     made: list[Config] = []
     bound = any(piece.kernels for piece in found)
     if not bound and (problem.dtype != "mixed" or any(piece.bits == 8 for piece in found)):
-        for config in fused_space.space(problem, layout(problem, found), isa)[:_FUSED_CONFIGS]:
+        for config in fused_space.space(problem, made_of, isa)[:_FUSED_CONFIGS]:
             made.append({f"{FUSED}.{key}": value for key, value in config.items()})
     if problem.dtype == "int8" or (len(found) == 1 and problem.dtype == "float32" and not bound):
         return made  # int32 sums have no residual to add to; one piece is an ordinary kernel's work
@@ -173,6 +195,7 @@ def _forms(problem: Problem, found: Sequence[Piece], isa: Isa) -> list[Config]:
 def _choices(problem: Problem, found: Sequence[Piece], index: int, isa: Isa) -> list[tuple[str, Config]]:
     """The best configuration of every family for a piece, the best family first."""
     ranked: list[tuple[float, str, Config]] = []
+    problem, found = _fewer_rows(problem, found)
     piece = found[index]
     for family in schedules(ARCH):
         wanted = [config for name, config in piece.kernels if name == family.name]
@@ -187,6 +210,18 @@ def _choices(problem: Problem, found: Sequence[Piece], index: int, isa: Isa) -> 
     for _, name, config in ranked:
         best.setdefault(name, config)
     return list(best.items())
+
+
+def _fewer_rows(problem: Problem, found: Sequence[Piece]) -> tuple[Problem, Sequence[Piece]]:
+    """A large layer cut down to some of its rows: which kernel is the best for a piece hardly depends on how many."""
+    rows = max(_ELEMENTS // problem.k // _BAND, 4) * _BAND
+    if problem.window is not None or problem.m <= 2 * rows:
+        return problem, found
+    bands = problem.m // _BAND
+    some = np.unique(np.arange(rows // _BAND) * bands // (rows // _BAND))
+    index = (some[:, None] * _BAND + np.arange(_BAND)).ravel()
+    made = replace(problem, m=len(index), y_shape=(problem.batch, len(index), problem.n))
+    return made, [replace(piece, weight=piece.weight[index], order=None) for piece in found]
 
 
 def _flat(pick: Sequence[tuple[str, Config]]) -> Config:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import lcm
+from functools import lru_cache
+from math import lcm, lgamma, log, log1p
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,9 @@ UNIT = 100
 _STEP = 1.02  # sets whose prices for an element differ by less count as equally cheap
 _LEAST = 0.04  # of the non-zeros, what a size has to hold to be worth a piece
 _SAVING = 0.08  # of the price of the best single form, what a cover has to save to be tried
+_BEYOND_CHANCE = 0.04  # of the price of single elements, what blocks have to save beyond those of scattered elements
+_SHARES = (0.15, 0.3, 0.5)  # of a block, from which on it might pay to compute all of it
+_LOOKED_AT = 1 << 19  # elements that sizes and prices are chosen by: a space has to be there in a fraction of a second
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +147,10 @@ def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
     sizes = [size for size in SIZES if size[0] <= problem.m and size[1] <= problem.k]
     if not sizes or total < 64 or total > 0.95 * mask.size:
         return ()
+    mask = _bands(mask)
+    total = int(mask.sum())
+    if not total or not _clustered(mask, sizes, total):  # before prices are asked for, which takes longer
+        return ()
     fine = block_price(problem, isa, (1, 1))
     prices = {size: UNIT * block_price(problem, isa, size) / fine for size in sizes}
     if not _promising(mask, prices, total):
@@ -160,15 +168,62 @@ def _prices(config: Config) -> dict[Size, float]:
     return {(height, width): float(config[key]) for key, (height, width) in sizes.items()}
 
 
+def _bands(mask: Bools) -> Bools:
+    """All of a mask, or of a large one bands of rows, evenly spaced, each as high as the highest block."""
+    height = max(rows for rows, _ in SIZES)
+    count = max(4, _LOOKED_AT // (height * mask.shape[1]))
+    whole = len(mask) // height
+    if whole <= count:
+        return mask
+    bands = np.arange(count) * whole // count
+    return np.asarray(mask[: whole * height].reshape(whole, height, -1)[bands].reshape(count * height, -1))
+
+
 def _promising(mask: Bools, prices: Mapping[Size, float], total: int) -> bool:
-    """Whether to cover with blocks of one size here and singly there saves enough over one form for all of it."""
+    """Whether to cover with blocks of one size here and singly there saves enough over one form for all of it.
+
+    And more than it would with the same number of elements scattered at random: that some blocks are fuller than others
+    by chance is no structure, and a cover by these has never been faster than the better one of the two forms.
+    """
     filled = _padded(mask, list(prices))
-    plain, split = float(UNIT * total), float(UNIT * total)
+    plain, split, beyond = float(UNIT * total), float(UNIT * total), 0.0
     for size, price in prices.items():
         counts = _counts(filled, size)
         plain = min(plain, price * float(np.count_nonzero(counts)))
-        split = min(split, float(np.minimum(counts * float(UNIT), price).sum()))
-    return split <= (1 - _SAVING) * plain
+        saved = UNIT * _saved(counts, price / UNIT)
+        split = min(split, UNIT * total - saved)
+        beyond = max(beyond, saved - UNIT * mask.size * _chance(size[0] * size[1], total / mask.size, price / UNIT))
+    return split <= (1 - _SAVING) * plain and beyond >= _BEYOND_CHANCE * UNIT * total
+
+
+def _clustered(mask: Bools, sizes: Sequence[Size], total: int) -> bool:
+    """Whether full blocks hold more than chance would put there, whatever share of a block pays for the whole."""
+    filled, density = _padded(mask, sizes), total / mask.size
+    for size in sizes:
+        counts, area = _counts(filled, size), size[0] * size[1]
+        for share in _SHARES:
+            beyond = _saved(counts, share * area) - mask.size * _chance(area, density, share * area)
+            if beyond >= _BEYOND_CHANCE / 2 * total:
+                return True
+    return False
+
+
+def _saved(counts: NDArray[np.int32], price: float) -> float:
+    """What blocks at that price save, in the price of an element, where each is taken that pays."""
+    return float(np.maximum(counts - price, 0).sum())
+
+
+@lru_cache(maxsize=1024)
+def _chance(area: int, density: float, least: float) -> float:
+    """The mean of max(count - least, 0) / area, where count is how many of a block's elements chance fills: binomial.
+
+    >>> round(_chance(2, 0.5, 1.0), 3)
+    0.125
+    """
+    count = np.arange(area + 1)
+    ways = lgamma(area + 1) - np.array([lgamma(c + 1) + lgamma(area - c + 1) for c in count])
+    probability = np.exp(ways + count * log(density) + (area - count) * log1p(-min(density, 1 - 1e-9)))
+    return float((np.maximum(count - least, 0.0) * probability).sum()) / area
 
 
 def _used(mask: Bools, prices: Mapping[Size, float], total: int) -> tuple[Config, bytes]:

@@ -25,7 +25,8 @@ Registers: R V accumulators + V of x + 1 for the broadcast weight.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -48,14 +49,18 @@ MAX_UNROLLED = 64
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """What a kernel is made of. panels, scattered: float32 (m, k), disjoint; order: (m,), in which rows are taken."""
+    """What a kernel is made of. panels, scattered: float32 (m, k), disjoint; order: (m,), in which rows are taken.
+
+    counted: what fused_space has counted, by type and rows of a panel: all configurations ask for the same few numbers.
+    """
 
     panels: FloatArray
     scattered: FloatArray
     order: NDArray[np.int64]
+    counted: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict, repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Side:
     """One of the two sums. weight: in elements of its arithmetic; view: where those lie in X."""
 
@@ -63,11 +68,18 @@ class Side:
     weight: NDArray[Any]
     view: Operand
 
-    @property
+    @cached_property
     def live(self) -> NDArray[np.bool_]:
+        """The columns of X that it reads."""
         return np.asarray(self.view.offsets >= 0)
 
+    @cached_property
+    def per_row(self) -> NDArray[np.int64]:
+        """How many elements each row has: many configurations ask."""
+        return np.asarray(np.count_nonzero(self.weight, axis=1), np.int64)
 
+
+@lru_cache(maxsize=2)
 def sides_of(problem: Problem, layout: Layout, isa: Isa) -> tuple[Side, Side]:
     """The blocks' side and the scattered side. Of one arithmetic they share a view, and so a packed tile."""
     if problem.dtype == "mixed":
@@ -93,17 +105,17 @@ def _columns(weight: NDArray[Any], order: NDArray[np.int64], rows: int) -> list[
     return [np.flatnonzero(mask[order[start : start + rows]].any(axis=0)) for start in _starts(len(weight), rows)]
 
 
-def set_sizes(weight: NDArray[Any], order: NDArray[np.int64], rows: int) -> NDArray[np.int64]:
+def set_sizes(side: Side, order: NDArray[np.int64], rows: int) -> NDArray[np.int64]:
     """How many scattered elements each panel's longest row has."""
-    counts = np.count_nonzero(weight, axis=1)[order]
-    return np.array([counts[start : start + rows].max() for start in _starts(len(weight), rows)])
+    counts = side.per_row[order]
+    return np.array([counts[start : start + rows].max() for start in _starts(len(counts), rows)])
 
 
 def _scatter(
     side: Side, order: NDArray[np.int64], rows: int, offsets: NDArray[np.int64]
 ) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int32]]:
     """(values, offsets, where each panel begins): of each panel [set][row], filled up with zeros."""
-    lengths = set_sizes(side.weight, order, rows)
+    lengths = set_sizes(side, order, rows)
     values = np.zeros((int(lengths.sum()), rows), side.weight.dtype)
     places = np.zeros(values.shape, np.int64)
     at = np.concatenate([[0], np.cumsum(lengths)])
@@ -286,8 +298,7 @@ def _joined(offsets: NDArray[np.int64], columns: Sequence[NDArray[np.int64]]) ->
 def cut_of(
     problem: Problem, isa: Isa, left: Side, right: Side, order: NDArray[np.int64], rows: int, vectors: int
 ) -> Cut:
-    work = (np.count_nonzero(left.weight, axis=1) + np.count_nonzero(right.weight, axis=1))[order]
-    made = cut(problem, isa, left.view, vectors, work.astype(np.int64), rows)
+    made = cut(problem, isa, left.view, vectors, (left.per_row + right.per_row)[order], rows)
     if made.band and made.parts > 1:
         # a share of a band's rows compacts its own rows; taken in another order they are not neighbours
         return replace(made, bounds=(0, problem.m))

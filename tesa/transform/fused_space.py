@@ -28,15 +28,13 @@ def space(problem: Problem, layout: Layout, isa: Isa, most: int = 8) -> list[Con
         return []
     sides = sides_of(problem, layout, isa)
     ranked: dict[tuple[int, int, int], tuple[float, Config]] = {}
-    counts: dict[int, tuple[int, int]] = {}
     for vectors in range(1, 9):
         for rows in (r for r in _ROWS if r * vectors + vectors + 1 <= isa.registers):
             rows = min(rows, problem.m)
-            if rows not in counts:
-                counts[rows] = _counts(sides, layout.order, rows)
+            counts = _counts(problem, sides, layout, rows)
             for pack in (0, 1) if problem.dtype == "float32" else (1,):
                 config = {"rows": rows, "vectors": vectors, "pack": pack}
-                time, tiles = _cost(problem, isa, sides, layout, config, counts[rows])
+                time, tiles = _cost(problem, isa, sides, layout, config, counts)
                 ranked.setdefault((rows, tiles, pack), (time, config))
     return [config for _, config in sorted(ranked.values(), key=lambda item: item[0])[:most]]
 
@@ -44,13 +42,18 @@ def space(problem: Problem, layout: Layout, isa: Isa, most: int = 8) -> list[Con
 def estimate(problem: Problem, layout: Layout, isa: Isa, config: Config) -> float:
     """Expected milliseconds on a nominal core, see tesa.schedules.cpu.cost."""
     sides = sides_of(problem, layout, isa)
-    counts = _counts(sides, layout.order, min(config["rows"], problem.m))
+    counts = _counts(problem, sides, layout, min(config["rows"], problem.m))
     return _cost(problem, isa, sides, layout, config, counts)[0]
 
 
-def _counts(sides: tuple[Side, Side], order: NDArray[np.int64], rows: int) -> tuple[int, int]:
-    left, right = sides
-    return _entries(left.weight, order, rows), int(set_sizes(right.weight, order, rows).sum())
+def _counts(problem: Problem, sides: tuple[Side, Side], layout: Layout, rows: int) -> tuple[int, int]:
+    """Columns that panels of so many rows compute, and their sets of scattered elements."""
+    key = (problem.dtype, rows)
+    if key not in layout.counted:
+        left, right = sides
+        entries = _entries(left.weight, layout.order, rows)
+        layout.counted[key] = (entries, int(set_sizes(right, layout.order, rows).sum()))
+    return layout.counted[key]
 
 
 def _cost(

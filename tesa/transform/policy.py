@@ -11,7 +11,9 @@ as a sum of regular ones.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import numpy as np
@@ -136,14 +138,46 @@ def find_policy(name: str) -> Policy:
     return _POLICIES[name]
 
 
+_FIXED: ContextVar[tuple[FloatArray, str] | None] = ContextVar("fixed", default=None)
+
+
+@contextmanager
+def unchanging(weight: FloatArray, known: str | None = None) -> Iterator[None]:
+    """Inside the block nobody changes the weight, so that its digest is taken once: all candidates ask for it.
+
+    known: the digest, where the caller has it.
+
+    >>> w = np.eye(2, dtype=np.float32)
+    >>> with unchanging(w):
+    ...     weight_digest(w) == digest(w)
+    True
+    """
+    found = _FIXED.get()
+    if found is not None and found[0] is weight:
+        yield
+        return
+    token = _FIXED.set((weight, digest(weight) if known is None else known))
+    try:
+        yield
+    finally:
+        _FIXED.reset(token)
+
+
+def weight_digest(weight: FloatArray) -> str:
+    """digest(weight); what is known of it in a block of unchanging() is not computed again."""
+    found = _FIXED.get()
+    return found[1] if found is not None and found[0] is weight else digest(weight)
+
+
 def pieces(name: str, problem: Problem, weight: FloatArray, config: Config) -> tuple[Piece, ...]:
     """The pieces that a policy makes of a weight (m, k); () where it does not apply.
 
     Raises UsageError that names the policy if the pieces overlap, have another shape, or do not add up to the weight.
     """
-    key = (name, problem, digest(weight), tuple(sorted(config.items())))
+    key = (name, problem, weight_digest(weight), tuple(sorted(config.items())))
     if key not in _SPLITS:
-        found = tuple(piece for piece in find_policy(name).split(problem, weight, config) if piece.nonzeros)
+        made = tuple(find_policy(name).split(problem, weight, config))
+        found = tuple(piece for piece in made if piece.nonzeros) or made[:1]  # of a weight of zeros one piece is left
         if found:
             check(name, problem, weight, found)
         _SPLITS[key] = found
@@ -155,7 +189,7 @@ def pieces(name: str, problem: Problem, weight: FloatArray, config: Config) -> t
 
 def check(name: str, problem: Problem, weight: FloatArray, found: Sequence[Piece]) -> None:
     """UsageError unless the pieces are disjoint, of the right kind, and their sum is the weight, bit by bit."""
-    owned = np.zeros(weight.shape, np.int64)
+    owned = np.zeros(weight.shape, np.uint8)
     total = np.zeros(weight.shape, np.float32)
     for number, piece in enumerate(found):
         where = f"policy {name!r}, piece {number} ({piece.pattern})"

@@ -12,6 +12,7 @@ from typing import Any
 from tesa.errors import UsageError
 from tesa.progress import Progress, silent
 from tesa.specialize.choose import LayerTask
+from tesa.specialize.expect import table_for
 from tesa.target import Target, host_cpu, parse_target, runs_here
 from tesa.tune.budget import Budget
 from tesa.tune.interfaces import Builder, Runner
@@ -65,6 +66,8 @@ def tune_model(
         raise UsageError(f"threads must be at least 1, got {threads}")
     if seed < 0:
         raise UsageError(f"seed must not be negative, got {seed}")
+    from tesa.transform import use_prices
+
     find_mode(mode).ready()
     address = _address(rpc, key)
     if address is None and not runs_here(where):
@@ -78,7 +81,8 @@ def tune_model(
             budget, mode, seed, batch=BATCH if address is None else _REMOTE_BATCH, overlap=address is not None
         )  # a device that is this machine must not be disturbed by compilers
         book = _log(log, str(runner.device()["cpu"]))
-        return tune_layers(tasks, where, log=book, builder=builder, runner=runner, plan=plan, watch=watch)
+        with use_prices(table_for(where, threads, log)):  # as a compile has them: decompositions depend on prices
+            return tune_layers(tasks, where, log=book, builder=builder, runner=runner, plan=plan, watch=watch)
 
 
 def layer_tasks(

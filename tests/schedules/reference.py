@@ -90,17 +90,17 @@ def reference(
 def build(code: Code, isa: Isa, directory: Path, cpu: str | None = None) -> Any:
     """The loaded function of a kernel's main. directory must be fresh: the loader knows a file by its path."""
     target = tvm.target.Target({"kind": "llvm", "mcpu": cpu or CPUS[isa.name]})
-    groups = [((code.main,), code.pipeline), *((panel, "straight") for panel in code.panels)]
+    symbol = str(code.main.attrs["global_symbol"])
     objects = []
-    for i, (functions, pipeline) in enumerate(groups):
+    for i, (functions, pipeline) in enumerate(code.objects(symbol)):
         name = "default" if pipeline == "default" else _straight()
-        module = tvm.IRModule({str(f.attrs["global_symbol"]): f for f in functions})
+        module = tvm.IRModule(dict(functions))
         path = directory / f"{i}.o"
         tvm.compile(module, target=target, tir_pipeline=name).mod.write_to_file(str(path), "o")
         objects.append(str(path))
     library = directory / "kernel.so"
     subprocess.run(["gcc", "-shared", "-o", str(library), *objects], check=True)
-    return tvm.runtime.load_module(str(library))[str(code.main.attrs["global_symbol"])]
+    return tvm.runtime.load_module(str(library))[symbol]
 
 
 def _straight() -> str:

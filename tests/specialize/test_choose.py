@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import tesa.schedules.cpu  # noqa: F401  (registers its families now, not into the test's registry)
+import tesa.schedules.cpu
+import tesa.transform  # noqa: F401  (both register their families now, not into the test's registry)
 from tesa.errors import CheckFailed, UnsupportedError, UsageError
 from tesa.progress import Event
 from tesa.schedules import registry
@@ -20,6 +21,7 @@ from tesa.specialize.choose import LayerTask, candidates, choose
 from tesa.specialize.decide import decide
 from tesa.tune.log import Log, Record, Task, config_key
 from tesa.tune.measure import measure
+from tesa.workers import shared_pool
 from tests.specialize import toy
 
 PROBLEM = toy.linear()
@@ -208,3 +210,24 @@ def test_dense_is_a_configuration_of_every_family() -> None:
         rows = [row for row in kernel.part.candidates if row.schedule == family_name]
         assert {row.dense for row in rows} == {True, False}
         assert not next(row for row in rows if dict(row.config) == dict(kernel.part.config)).dense
+
+
+@pytest.mark.usefixtures("families")
+def test_memory_bounds_the_compilers_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tesa.specialize.objects.free_memory", lambda: 1 << 30)
+    monkeypatch.setattr("tesa.specialize.objects.usable_cpus", lambda: 3)
+    asked: list[int] = []
+
+    def spy(count: int) -> Any:
+        asked.append(count)
+        return shared_pool(count)
+
+    monkeypatch.setattr("tesa.specialize.choose.shared_pool", spy)
+    events: list[Event] = []
+    choose(layers("a"), toy.TARGET, measure=False, progress=events.append)
+    assert asked == [1]
+    assert events[0].text.startswith("compiling with 1 process, not 3: 1.0 GiB of memory are free")
+    events.clear()
+    choose(layers("a"), toy.TARGET, measure=False, progress=events.append, jobs=2)
+    assert asked == [1, 2]
+    assert not events[0].text.startswith("compiling with")

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tesa.pattern import digest
 from tesa.schedules.types import Problem
 from tesa.transform import find_policy, use_prices
 from tesa.transform.cover import cover
+from tesa.transform.policy import unchanging, weight_digest
 from tesa.transform.prices import EstimatedPrices, block_price
 from tests.transform.running import TARGET, linear, mask
 
@@ -94,3 +96,39 @@ def test_estimated_prices_make_sense(dtype: str) -> None:
     assert 0 < single < small < large
     assert large < 1024 * single
     assert large < 16.5 * small
+
+
+@pytest.mark.parametrize("density", [0.1, 0.2, 0.3, 0.5])
+@pytest.mark.parametrize(("m", "k"), [(256, 64), (512, 512), (768, 3072)])
+def test_chance_is_no_structure(m: int, k: int, density: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That some blocks of scattered elements are fuller than others: seen before prices are asked for."""
+
+    def refuse(*_: object) -> float:
+        raise AssertionError("asked for a price")
+
+    monkeypatch.setattr("tesa.transform.cover.block_price", refuse)
+    values = (np.random.default_rng(5).random((m, k)) < density).astype(np.float32)
+    assert find_policy("cover").space(linear(m, k, 196), values, TARGET.isa) == ()
+
+
+def test_structure_is_seen_in_a_large_weight_too() -> None:
+    """Of which only bands are looked at."""
+    rng = np.random.default_rng(5)
+    live = np.kron(rng.random((64, 64)) < 0.3, np.ones((32, 32), bool)) | (rng.random((2048, 2048)) < 0.01)
+    problem, values = linear(2048, 2048, 64), live.astype(np.float32)
+    (config, *_) = find_policy("cover").space(problem, values, TARGET.isa)
+    assert {"32x32", "32x64"} & set(config)
+    made = find_policy("cover").split(problem, values, config)
+    assert sum(piece.nonzeros for piece in made if piece.block != (1, 1)) >= 0.9 * live.sum()
+
+
+def test_the_digest_of_a_weight_is_taken_once() -> None:
+    values = np.eye(4, dtype=np.float32)
+    with unchanging(values):
+        known = weight_digest(values)
+        values[0, 1] = 3
+        assert weight_digest(values) == known
+        assert weight_digest(values.copy()) == digest(values) != known
+    with unchanging(values, "given"):
+        assert weight_digest(values) == "given"
+    assert weight_digest(values) == digest(values)

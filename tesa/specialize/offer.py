@@ -1,0 +1,104 @@
+"""What competes for one layer: the promising candidates, what a log knows of this weight, and of the nearest one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tesa.plan import Candidate
+from tesa.schedules.registry import find
+from tesa.schedules.types import FloatArray, Problem
+from tesa.specialize.decide import Nearest, Option, candidates, dense_keys, milliseconds
+from tesa.specialize.expect import expected
+from tesa.specialize.shortlist import left_out, shortlist
+from tesa.target import Target
+from tesa.tune.log import Log, Task, config_key
+from tesa.tune.lookup import lookup
+
+if TYPE_CHECKING:
+    from tesa.tune.costs.table import CostTable
+
+_NEAREST = 3
+"""Options of the nearest weight that are tried, should the first not work for this one."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """predicted: expected milliseconds by config_key; dense: the keys of the layer's dense self; nearest: the best of a
+    weight like this one, the fastest first; left_out: what does not compete, for the plan."""
+
+    options: tuple[Option, ...]
+    predicted: dict[str, float]
+    dense: frozenset[str]
+    nearest: tuple[Nearest, ...] = ()
+    left_out: tuple[Candidate, ...] = ()
+
+
+def offer(
+    problem: Problem,
+    weight: FloatArray,
+    task: Task,
+    target: Target,
+    log: Log,
+    forms: Sequence[str] | None,
+    options: Sequence[Option] | None,
+    instructions: int,
+    table: CostTable | None,
+) -> Offer:
+    """The arguments are those of tesa.specialize.choose.choose; task is the layer's. Errors as candidates."""
+    from tesa.transform import unchanging, use_prices
+
+    with unchanging(weight, task.pattern.digest), use_prices(table):
+        if options is not None:
+            predicted = expected(options, problem, weight, target, table)
+            return Offer(tuple(options), predicted, dense_keys(options, weight))
+        found = candidates(problem, weight, target, forms)
+        allowed = {name for name, _ in found} if forms is None else set(forms)
+        known = [(record.schedule, dict(record.config)) for record in log.records(task, target.name) if record.ok]
+        near = _nearest(log, task, target, allowed)
+        there = {config_key(*option) for option in found}
+        for option in [*known, *(item.option for item in near)]:
+            if config_key(*option) not in there and _applies(option, problem, weight, target, allowed):
+                there.add(config_key(*option))
+                found.append(option)
+        near = [item for item in near if config_key(*item.option) in there][:_NEAREST]
+        predicted = expected(found, problem, weight, target, table)
+        short = shortlist(found, predicted, problem, weight, instructions, asked=forms is not None)
+        every = log.records(task, target.name)
+        wanted = {config_key(*option) for option in short} | {config_key(r.schedule, r.config) for r in every}
+        wanted |= {config_key(*item.option) for item in near}
+        kept = [option for option in found if config_key(*option) in wanted]
+        rows = [
+            Candidate(
+                *option, predicted[config_key(*option)], None, note, config_key(*option) in dense_keys([option], weight)
+            )
+            for option, note in left_out(found, kept, problem, weight, instructions)
+        ]
+        return Offer(tuple(kept), predicted, dense_keys(kept, weight), tuple(near), tuple(rows))
+
+
+def _nearest(log: Log, task: Task, target: Target, allowed: Collection[str]) -> list[Nearest]:
+    """What the log knows of the nearest weight, if it knows nothing of this very one."""
+    found = lookup(log, task, None, target.name)
+    if found.how != "nearest":
+        return []
+    return [
+        Nearest(
+            (record.schedule, dict(record.config)),
+            f"nearest: {record.schedule} {milliseconds(record.median_ms or 0.0)}, of a pattern with {found.note}",
+        )
+        for record in found.records
+        if record.schedule in allowed
+    ]
+
+
+def _applies(option: Option, problem: Problem, weight: FloatArray, target: Target, allowed: Collection[str]) -> bool:
+    """Whether a family can have a configuration that it does not offer for this weight by itself."""
+    name, config = option
+    if name not in allowed:
+        return False
+    try:
+        return find(name).estimate(problem, weight, target.isa, config) > 0
+    except Exception:  # of another version of the family, or of a decomposition that this weight has not
+        return False

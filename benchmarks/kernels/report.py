@@ -21,7 +21,7 @@ def print_row(row: Row) -> None:
     if "bandwidth_fraction" in row:
         share = f"{row['bandwidth_fraction']:4.0%} of bandwidth"
     print(f"{row['group']} {row['case']:34} {row['tesa_ms']:8.3f} (min {row['tesa_min_ms']:.3f}, inner "
-          f"{row['inner_ms']:.3f}) {ratio}  "
+          f"{'-' if row['inner_ms'] is None else format(row['inner_ms'], '.3f')}) {ratio}  "
           f"{row['dense_gflops']:7.0f} {row['effective_gflops']:6.1f} GFLOP/s {share}  | {peers} | {row['kernel']}",
           flush=True)  # fmt: skip
 

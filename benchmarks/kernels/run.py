@@ -17,6 +17,7 @@ from tesa.runtime.bench import Times, interleave
 from tesa.schedules.registry import find
 from tesa.specialize.objects import BuildFailure, build_objects
 from tesa.target import parse_target
+from tesa.transform import is_composite
 from tesa.tune.measure import Built, Timing, measure
 
 
@@ -66,7 +67,9 @@ def run(case: Case, session: Session) -> dict[str, Any]:
     times = {t.name: t for t in interleave({name: call for name, (call, _) in ready.items()}, session.rounds)}
     part = kernel.plan.parts[0]
     row = _row(case, session, times, float(np.count_nonzero(w)) / w.size, f"{part.schedule} {dict(part.config)}")
-    row["inner_ms"] = max(row["tesa_ms"] - layout_ms(kernel, part, row["tesa_ms"]), 0.0)
+    # a decomposition has several kernels, each with copies of its own: not taken apart
+    split = is_composite(part.schedule)
+    row["inner_ms"] = None if split else max(row["tesa_ms"] - layout_ms(kernel, part, row["tesa_ms"]), 0.0)
     if case.op == "linear" and case.n <= 16:
         row["bandwidth_fraction"] = _bandwidth(w, row["tesa_ms"], session.limits)
     return row

@@ -43,7 +43,7 @@ def _milliseconds(case: Case, threads: int) -> float:
             kernel = tesa.kernel(w, n=case.n, dtype=case.dtype, threads=threads, log=log)
         else:
             kernel = tesa.kernel(w, op=case.op, size=(case.size,) * 2, padding=1, threads=threads, log=log)
-    (part,) = kernel.plan.parts
+    part = kernel.plan.parts[0]
     times = [
         c.measured_ms for c in part.candidates if (c.schedule, dict(c.config)) == (part.schedule, dict(part.config))
     ]

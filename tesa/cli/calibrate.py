@@ -29,7 +29,10 @@ def _arguments(parser: ArgumentParser) -> None:
     target = "x86 (this machine), x86:CPU, or TVM's own form (default: x86); its code must run here"
     parser.add_argument("--target", default="x86", metavar="TARGET", help=target)
     add_threads(parser, default=1)
-    parser.add_argument("--minutes", type=_minutes, default=15.0, metavar="M", help="how long (default: 15)")
+    parser.add_argument(
+        "--minutes", type=_minutes, default=14.0, metavar="M",
+        help="how long to measure (default: 14); to learn from it takes up to a minute more",
+    )  # fmt: skip
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="the table (default: this machine's, in the user's data folder)"
     )

@@ -50,10 +50,7 @@ def calibration_view(made: Calibration) -> Iterator[RenderableType]:
             f.name,
             str(f.kernels),
             str(f.layers),
-            percent(f.median),
-            percent(f.p80),
-            percent(f.p95),
-            percent(f.bare),
+            *(_error(share) for share in (f.median, f.p80, f.p95, f.bare)),
         )
         for f in quality.families
     ]
@@ -63,8 +60,17 @@ def calibration_view(made: Calibration) -> Iterator[RenderableType]:
         yield Text(
             f"picked without measuring, on {quality.layers} layers left out: {percent(quality.near)} within 10 % of "
             f"the best measured kernel ({percent(quality.near_by_estimate)} by bare estimates); "
-            f"{percent(quality.loss)} slower on average"
+            f"{_error(quality.loss)} slower on average"
         )
     if made.failed:
         yield Text(f"{len(made.failed)} kernels failed and do not count:", style="yellow")
         yield from (Text(f"  {line}") for line in made.failed[:_SHOWN])
+
+
+def _error(share: float) -> str:
+    """How far a time is off, which may be more than all of it.
+
+    >>> _error(0.0871), _error(2.3)
+    ('8.7 %', '230 %')
+    """
+    return f"{100 * share:.{0 if share >= 1 else 1}f} %"

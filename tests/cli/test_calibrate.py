@@ -29,6 +29,7 @@ def _small_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grid, "_CLASSES", ("linear",))
     monkeypatch.setattr(grid, "_CHANNELS", (8, 16, 24))
     monkeypatch.setattr(grid, "_PLACES", (16, 32, 49))
+    monkeypatch.setattr(grid, "MIN_MACS", 0)
     monkeypatch.setattr("tesa.tune.costs.job.KEEP", 1)
     monkeypatch.setattr("tesa.tune.costs.calibrate.BATCH", 2)
 

@@ -14,7 +14,7 @@ from tesa.tune.costs.impose import Imposed
 from tesa.tune.costs.prices import smaller
 from tesa.tune.costs.table import CostTable, Priced
 
-_SPARSITIES = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
+_SPARSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
 _ELEMENTS = 1 << 21
 
 
@@ -23,7 +23,7 @@ class BreakEven:
     """The least share of zeros from which on it pays, None where none does. pattern: the kind that was tried.
 
     low, high: where it lies in four of five cases, high None where it may be that none pays. The least share that is
-    tried, a tenth or 1 of m, stands for anything below it.
+    tried, a tenth or 1 of m, stands for anything below it. low may be a share at which no sparse form applies yet.
     """
 
     pattern: str
@@ -42,7 +42,8 @@ def break_even(table: CostTable, problem: Problem, like: Imposed) -> BreakEven:
     dense = min((row for row in _ranked(table, problem, None) if row.dense), key=_ms, default=None)
     if dense is None:
         return BreakEven(like.text, None, None, None)
-    points = []
+    points: list[tuple[float, float, float]] = []
+    none = None  # the last share for which there is no sparse form yet, below all points
     for imposed in _steps(like):
         sparse = [row for row in _ranked(table, problem, imposed) if not row.dense]
         if sparse:
@@ -51,7 +52,11 @@ def break_even(table: CostTable, problem: Problem, like: Imposed) -> BreakEven:
             # the two predictions go wrong together in part; taking them as independent is on the safe side
             doubt = 1.2816 * math.hypot(dense.prediction.deviation, prediction.deviation)
             points.append((imposed.sparsity, ahead, doubt))
+        elif not points:
+            none = imposed.sparsity
     crossed = [_crossing([(s, ahead + sign * doubt) for s, ahead, doubt in points]) for sign in (0, 1, -1)]
+    if points and none is not None and crossed[1] == points[0][0]:
+        crossed[1] = none  # it may pay as soon as there is a form
     return BreakEven(like.text, *crossed)
 
 

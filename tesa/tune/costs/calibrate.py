@@ -20,8 +20,12 @@ from tesa.tune.costs.grid import grid_layer
 from tesa.tune.costs.job import Bench, Work, plan
 from tesa.tune.costs.quality import Quality, quality
 from tesa.tune.costs.sample import Measured
+from tesa.tune.costs.sources import sources
 from tesa.tune.costs.table import CostTable
 from tesa.workers import Pool
+
+MINUTES = 14.0
+"""Of measuring. To learn from what was measured takes up to a minute more."""
 
 BATCH = 4
 """Layers whose kernels are compiled at once."""
@@ -56,7 +60,7 @@ def calibrate(
     target: str | Target | None = None,
     *,
     threads: int = 1,
-    minutes: float = 15.0,
+    minutes: float = MINUTES,
     path: str | Path | None = None,
     seed: int = 0,
     jobs: int | None = None,
@@ -98,7 +102,8 @@ def calibrate(
 def _begun(path: Path, target: Target, threads: int, seed: int) -> CostTable:
     """The table that the file holds already, or a new one."""
     made = versions()
-    new = CostTable(host_cpu(), read_cpu().model, target.name, threads, seed, versions=made, started=_now())
+    cpu = read_cpu().model
+    new = CostTable(host_cpu(), cpu, target.name, threads, seed, versions=made, started=_now(), code=sources())
     for table in store.read(path) if path.exists() else ():
         if store.same(table, new):
             return replace(refreshed(table), versions=made)

@@ -19,6 +19,7 @@ Vector = NDArray[np.float64]
 
 _HEAVY = {None: 0.0, "relu": 0.1, "relu6": 0.2, "hardswish": 0.4}  # the others are polynomials of some twenty steps
 _LEAST = 1e-6
+_MASKS = 16  # sets of live taps that depthwise kernels tell apart
 
 
 def names(keys: Sequence[str]) -> tuple[str, ...]:
@@ -49,6 +50,9 @@ _DERIVED = (
     ("accumulators", ("rows", "vectors")),
     ("blocks of k", ("kblock", "vectors")),
     ("packing per use", ("pack", "vectors")),
+    ("taps", ("every",)),
+    ("rows in lanes", ("share",)),
+    ("weight bytes", ("share",)),
 )
 
 
@@ -107,6 +111,8 @@ def _weight(problem: Problem, facts: Facts) -> list[float]:
 
 
 def _derived(problem: Problem, facts: Facts, isa: Isa, config: Config, estimate_ms: float) -> dict[str, float]:
+    window = problem.window if problem.op == "depthwise" else None  # of which rows are those of the image
+    union = bool(config.get("every", 0)) or facts.masks > _MASKS
     live = max(problem.k * facts.columns, 1.0)
     total = -(-problem.n // isa.lanes)
     vectors = max(config.get("vectors", 1), 1)
@@ -122,13 +128,21 @@ def _derived(problem: Problem, facts: Facts, isa: Isa, config: Config, estimate_
         "tile bytes": log2(min(block, live) * real * isa.lanes * 4),
         "ragged tiles": _ragged(problem.n, real * isa.lanes),
         "tiles": log2(tiles),
-        "ragged rows": _ragged(problem.m, rows),
+        "ragged rows": _ragged(problem.m if window is None else window.out_height, rows),
         "accumulators": log2(rows * real),
         "inner length": log2(max(inner, 0.25)),
         "inner loops per time": log2(max(sets, 1) / estimate_ms),
         "blocks of k": log2(blocks),
         "packing per use": config.get("pack", 0) * log2(max(problem.m * facts.density, 1)),
+        "taps": log2(max(problem.k * (1.0 if union else facts.density), 1e-2)),
+        "rows in lanes": _ragged(problem.m, isa.lanes),
+        "weight bytes": _beyond(5.0 * problem.m * problem.k * facts.density, isa.l2_bytes),
     }
+
+
+def _beyond(size: float, cache: int) -> float:
+    """How many times larger than a cache something is, as a logarithm; 0 where it fits."""
+    return max(log2(max(size, 1) / cache), 0.0)
 
 
 def _live_columns(facts: Facts, rows: int) -> float:

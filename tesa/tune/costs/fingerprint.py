@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tesa.schedules.registry import find
-from tesa.schedules.types import Isa
+from tesa.schedules.types import Isa, Problem
 from tesa.tune.costs.grid import GridLayer, grid_layer
+from tesa.tune.costs.impose import Imposed
 from tesa.tune.costs.sample import Measured, Sample
 
 if TYPE_CHECKING:
@@ -18,18 +19,20 @@ if TYPE_CHECKING:
 
 _PROBES = (0, 3, 6, 7, 9, 14, 21)  # small layers of every class of the grid
 _SEED = 4
+_MIXED = GridLayer(
+    Problem("linear", 128, 128, 64, (1, 128, 64), (1, 128, 64)), Imposed("block", 0.7, block=(32, 32)), 0.0, 1, 0.02
+)  # what decompositions are for
 
 
 def fingerprint(name: str, isa: Isa) -> str:
     """16 hexadecimal digits that change when a family's estimates do; "" for a family that is gone."""
-    importlib.import_module("tesa.schedules.cpu")  # registers them
+    importlib.import_module("tesa.transform")  # registers them, and the plain families
     try:
         family = find(name)
     except KeyError:
         return ""
     hasher = hashlib.sha256()
-    for index in _PROBES:
-        layer = _small(grid_layer(index, _SEED))
+    for layer in (*(_small(grid_layer(index, _SEED)) for index in _PROBES), _MIXED):
         weight = layer.weight()
         for config in list(family.space(layer.problem, weight, isa))[:3]:
             expected = family.estimate(layer.problem, weight, isa, config)

@@ -1,4 +1,4 @@
-"""The plain kernel families: those that compute a whole weight. Decompositions are made of them, and priced by them."""
+"""The kernel families a table knows: plain ones, which compute a whole weight, and decompositions, made of them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ def plain_forms(target: Target) -> list[str]:
 
     importlib.import_module("tesa.schedules.cpu")  # registers them
     return [family.name for family in schedules(target.arch) if not is_composite(family.name)]
+
+
+def all_candidates(problem: Problem, weight: FloatArray, target: Target) -> list[Option]:
+    """The candidates of a layer, decompositions included. Errors as candidates."""
+    importlib.import_module("tesa.transform")  # registers them
+    return candidates(problem, weight, target)
 
 
 def plain_candidates(problem: Problem, weight: FloatArray, target: Target) -> list[Option]:

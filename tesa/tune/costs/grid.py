@@ -2,7 +2,8 @@
 
 Layer i is the same for the same seed, whatever came before it. Every sixteen layers hold all classes: linear layers and
 1x1 convolutions, few and single columns, windows, depthwise, int8; sizes, patterns and epilogues are drawn, the usual
-sizes of networks more often than others.
+sizes of networks more often than others. A third of the weights made of blocks have scattered elements too, which is
+what decompositions are for.
 """
 
 from __future__ import annotations
@@ -19,10 +20,15 @@ Rng = np.random.Generator
 MAX_MACS = 6e8
 """Multiply-adds of a dense layer that is measured: some ten milliseconds of one core."""
 
+MIN_MACS = 5e4
+"""And at least: a kernel of less than a microsecond is mostly its call, and differs little from another."""
+
 MAX_WEIGHT = {"vector": 8 << 20}
 """Elements of a weight that is measured, by class of layer; MOST for the others."""
 
 MOST = 4 << 20
+
+_MIXED = 1 << 20  # elements of a weight that is decomposed
 
 _CHANNELS = (16, 24, 32, 48, 64, 64, 96, 128, 128, 160, 192, 256, 256, 320, 384, 384, 512, 512, 768, 768, 960, 1024,
              1024, 1536, 2048, 3072)  # fmt: skip
@@ -35,30 +41,37 @@ _CLASSES = ("linear", "window", "linear", "vector", "linear", "int8", "linear", 
 
 @dataclass(frozen=True)
 class GridLayer:
-    """A layer to measure. imposed is None for a dense weight; spread: how unequal its rows are, 0 for equal."""
+    """A layer to measure. imposed is None for a dense weight; spread: how unequal its rows are, 0 for equal; scattered:
+    the share of elements that stay beside the pattern."""
 
     problem: Problem
     imposed: Imposed | None
     spread: float
     seed: int
+    scattered: float = 0.0
 
     def weight(self) -> FloatArray:
         """The weight (m, k), always the same."""
-        return synthetic(self.problem, self.imposed, self.seed, self.spread)
+        return synthetic(self.problem, self.imposed, self.seed, self.spread, self.scattered)
 
 
-def synthetic(problem: Problem, imposed: Imposed | None, seed: int = 0, spread: float = 0.0) -> FloatArray:
+def synthetic(
+    problem: Problem, imposed: Imposed | None, seed: int = 0, spread: float = 0.0, scattered: float = 0.0
+) -> FloatArray:
     """A random weight (m, k) for a problem, without a single zero where nothing is imposed.
 
-    spread: deviation of the logarithm of the rows' size, so that magnitude leaves unequally much of them. The values
-    are what problem.dtype can hold: whole numbers from -127 to 127 for int8.
+    spread: deviation of the logarithm of the rows' size, so that magnitude leaves unequally much of them. scattered:
+    the share of elements, at random, that the pattern does not touch. The values are what problem.dtype can hold: whole
+    numbers from -127 to 127 for int8.
     """
     rng = np.random.default_rng(seed)
     values = rng.standard_normal((problem.m, problem.k), np.float32)
     values *= np.exp(spread * rng.standard_normal((problem.m, 1))).astype(np.float32)
     values = np.where(np.abs(values) < 1e-6, np.float32(1e-6), values)
     if imposed is not None:
-        values = impose(values, imposed)
+        whole, values = values, impose(values, imposed)
+        if scattered:
+            values = np.where(rng.random(values.shape, np.float32) < scattered, whole, values)
     if problem.dtype != "int8":
         return values
     codes = np.clip(np.rint(values * 40), -127, 127)
@@ -77,7 +90,10 @@ def grid_layer(index: int, seed: int = 0, threads: int = 1) -> GridLayer:
     problem = replace(problem, threads=threads, epilogue=_epilogue(rng, problem))
     imposed = _imposed(rng, problem)
     spread = float(rng.choice([0.0, 0.0, 0.2, 0.5]))
-    return GridLayer(problem, imposed, spread, int(rng.integers(2**31)))
+    seed_of_weight = int(rng.integers(2**31))
+    mixed = imposed is not None and imposed.kind == "block" and problem.op == "linear" and rng.random() < 1 / 3
+    scattered = round(float(2 ** rng.uniform(-8, -4)), 4) if mixed and problem.m * problem.k <= _MIXED else 0.0
+    return GridLayer(problem, imposed, spread, seed_of_weight, scattered)
 
 
 def _one(rng: Rng, values: tuple[int, ...], *, odd: float = 0.15) -> int:
@@ -93,7 +109,7 @@ def _product(rng: Rng, kind: str) -> Problem:
         m, k = _one(rng, sizes), _one(rng, sizes)
         n = {"vector": 1, "few": int(rng.integers(2, 17))}.get(kind) or _one(rng, _PLACES)
         batch = int(rng.choice([1, 1, 1, 1, 1, 1, 2, 4])) if kind == "linear" else 1
-        if batch * m * k * n <= MAX_MACS and m * k <= MAX_WEIGHT.get(kind, MOST):
+        if MIN_MACS <= batch * m * k * n <= MAX_MACS and m * k <= MAX_WEIGHT.get(kind, MOST):
             break
     dtype = "int8" if kind == "int8" else "float32"
     return Problem("linear", m, k, n, (batch, k, n), (batch, m, n), batch, dtype=dtype)
@@ -137,6 +153,8 @@ def _imposed(rng: Rng, problem: Problem) -> Imposed | None:
     if problem.op == "depthwise":
         kind = str(rng.choice(["dense", "unstructured", "unstructured", "channel"]))
     sparsity = round(1 - float(2 ** rng.uniform(-6.0, -0.5)), 4)
+    if problem.op == "depthwise":
+        sparsity = round(float(rng.uniform(0.1, 0.9)), 4)  # of nine taps
     if kind == "dense":
         return None
     if kind == "n:m":

@@ -16,7 +16,7 @@ from tesa.specialize.decide import Option, dense_keys, predict
 from tesa.specialize.objects import BuildFailure, build_objects, symbol_of
 from tesa.target import Target
 from tesa.tune.costs.facts import Facts
-from tesa.tune.costs.forms import plain_candidates
+from tesa.tune.costs.forms import all_candidates, plain_candidates
 from tesa.tune.costs.grid import GridLayer
 from tesa.tune.costs.sample import Measured, Sample
 from tesa.tune.log import config_key
@@ -52,9 +52,12 @@ class Work:
 
 
 def plan(index: int, layer: GridLayer, target: Target) -> Work:
-    """Choose what is measured of a layer: of each family the best by estimate and a few by chance, always the same."""
+    """Choose what is measured of a layer: of each family the best by estimate and a few by chance, always the same.
+
+    Decompositions are measured of weights that are made for them, which have scattered elements beside a pattern.
+    """
     weight = layer.weight()
-    found = plain_candidates(layer.problem, weight, target)
+    found = (all_candidates if layer.scattered else plain_candidates)(layer.problem, weight, target)
     expected = predict(found, layer.problem, weight, target)
     rng = np.random.default_rng((layer.seed, 1))
     chosen: list[Option] = []
@@ -72,7 +75,7 @@ def _affordable(order: Sequence[Option], problem: Problem, weight: FloatArray) -
     """The first KEEP of one family; of straight-line code as many as may be compiled, the first ones that fit."""
     size = find(order[0][0]).size
     if size is None:
-        return list(order[:KEEP])
+        return list(order[: KEEP + 2 if problem.op == "depthwise" else KEEP])  # there is one family for depthwise
     room, kept = INSTRUCTIONS, list[Option]()
     for option in order:
         cost = size(problem, weight, option[1])
@@ -138,5 +141,6 @@ def finished(work: Work, results: Sequence[Timing | Failure]) -> Measured:
     layer = work.layer
     facts = Facts.of(work.weight)
     return Measured(
-        work.index, layer.problem, facts, tuple(samples), layer.imposed, layer.spread, layer.seed, tuple(failed)
-    )
+        work.index, layer.problem, facts, tuple(samples), layer.imposed, layer.spread, layer.seed, tuple(failed),
+        layer.scattered,
+    )  # fmt: skip

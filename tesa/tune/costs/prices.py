@@ -13,7 +13,7 @@ from tesa.schedules.types import Epilogue, FloatArray, Problem
 if TYPE_CHECKING:
     from tesa.tune.costs.table import CostTable
 
-_ELEMENTS = 1 << 19  # of the weight that a price is taken from: a block's price hardly depends on the rows around
+_ELEMENTS = 1 << 16  # of the weight that a price is taken from: a block's price hardly depends on the rows around
 _FLOOR = 0.25  # of the mean price: a difference of two predictions can come out too small, or below zero
 
 

@@ -42,11 +42,12 @@ class Measured:
     spread: float = 0.0
     seed: int = 0
     failed: tuple[tuple[str, Config, str], ...] = field(default=())
+    scattered: float = 0.0
 
     @property
     def source(self) -> GridLayer:
         """What its weight can be made of again."""
-        return GridLayer(self.problem, self.imposed, self.spread, self.seed)
+        return GridLayer(self.problem, self.imposed, self.spread, self.seed, self.scattered)
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts and lists. A sample is [schedule, configuration, estimate, time, quartiles' distance, dense]."""
@@ -55,6 +56,7 @@ class Measured:
             "problem": problem_to_json(self.problem),
             "imposed": None if self.imposed is None else str(self.imposed),
             "spread": self.spread,
+            "scattered": self.scattered,
             "seed": self.seed,
             "facts": self.facts.to_json(),
             "samples": [
@@ -76,6 +78,7 @@ class Measured:
             spread=float(data["spread"]),
             seed=int(data["seed"]),
             failed=tuple((str(name), dict(config), str(why)) for name, config, why in data["failed"]),
+            scattered=float(data.get("scattered", 0.0)),
         )
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tesa.errors import UsageError
-from tesa.files import write_text
+from tesa.files import cache_dir, write_text
 from tesa.target import Target, host_cpu, parse_target
 from tesa.tune.costs.family import shape_from_json, shape_to_json
 from tesa.tune.costs.fingerprint import refreshed
 from tesa.tune.costs.sample import Measured
+from tesa.tune.costs.sources import sources
 from tesa.tune.costs.table import CostTable
 
 VERSION = 1
@@ -46,10 +49,10 @@ def find(target: Target, threads: int, path: Path | None = None) -> CostTable | 
                 f"{path} has no cost table for {target.name} with {_threads(threads)}; there is: {there}; "
                 f"make it with: tesa calibrate --target {target.name} --threads {threads} -o {path}"
             )
-        return refreshed(fits[0])
+        return _current(fits[0])
     found = [table for table in _known() if _fits(table, target, threads)]
     found.sort(key=lambda table: (table.device != target.cpu, table.device != host_cpu()))  # stable: the user's first
-    return refreshed(found[0]) if found else None
+    return _current(found[0]) if found else None
 
 
 def read(path: Path) -> tuple[CostTable, ...]:
@@ -101,6 +104,25 @@ def same(one: CostTable, other: CostTable) -> bool:
     return (one.device, one.target, one.threads) == (other.device, other.target, other.threads)
 
 
+def _current(table: CostTable) -> CostTable:
+    """With the estimates of these kernels. Where that took seconds, the result is kept in the cache."""
+    if table.code == sources():
+        return table
+    head = {"v": VERSION, "device": table.device, "cpu": table.cpu}
+    digest = hashlib.sha256(f"{sources()} {_text(head, [table])}".encode()).hexdigest()
+    kept = cache_dir() / "costs" / f"{digest[:32]}.json"
+    with suppress(UsageError):  # not there yet, or damaged: it is made again
+        return read(kept)[0]
+    made = refreshed(table)
+    # a cache that cannot be written costs seconds the next time, and nothing else
+    with suppress(UsageError, OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_text(kept, _text(head, [made]))
+        for old in sorted(kept.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)[:-_KEPT]:
+            old.unlink(missing_ok=True)
+    return made
+
+
 def _fits(table: CostTable, target: Target, threads: int) -> bool:
     mine = parse_target(table.target)
     return table.threads == threads and mine.cpu == target.cpu and mine.isa == target.isa
@@ -120,7 +142,8 @@ def _threads(count: int) -> str:
     return f"{count} thread{'s' if count > 1 else ''}"
 
 
-_FIELDS = ("target", "threads", "seed", "started", "updated", "seconds", "versions", "fingerprints")
+_FIELDS = ("target", "threads", "seed", "started", "updated", "seconds", "versions", "fingerprints", "code")
+_KEPT = 8  # tables in the cache
 
 
 def _text(head: Mapping[str, Any], tables: Sequence[CostTable]) -> str:
@@ -139,7 +162,8 @@ def _table(head: Mapping[str, Any], data: Mapping[str, Any]) -> CostTable:
     table = CostTable(
         device=str(head["device"]),
         cpu=str(head["cpu"]),
-        **{name: data[name] for name in _FIELDS},
+        **{name: data[name] for name in _FIELDS if name != "code"},
+        code=str(data.get("code", "")),
         shapes={name: shape_from_json(shape) for name, shape in data["shapes"].items()},
         layers=tuple(Measured.from_json(layer) for layer in data["layers"]),
     )

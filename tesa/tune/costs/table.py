@@ -21,6 +21,7 @@ from tesa.tune.costs.forms import plain_candidates
 from tesa.tune.costs.kriging import Shape
 from tesa.tune.costs.prices import price
 from tesa.tune.costs.sample import Measured
+from tesa.tune.costs.sources import sources
 from tesa.tune.log import config_key
 
 UNKNOWN = 0.5
@@ -67,7 +68,8 @@ class CostTable:
     """What was measured on one device with one number of threads.
 
     device: LLVM's name of its CPU; cpu: the CPU as it calls itself; target: what code was made for; shapes: of the
-    families, as learnt; versions: of tesa and TVM; started, updated: when, in ISO format; seconds: of measuring.
+    families, as learnt; versions: of tesa and TVM; started, updated: when, in ISO format; seconds: of measuring; code:
+    digest of the sources of the kernels that were measured, "" if unknown.
 
     >>> table = CostTable("znver5", "AMD EPYC", "x86:haswell", 1)
     >>> problem = Problem("linear", 32, 64, 128, (1, 64, 128), (1, 32, 128))
@@ -87,6 +89,7 @@ class CostTable:
     started: str = ""
     updated: str = ""
     seconds: float = 0.0
+    code: str = ""
 
     @staticmethod
     def load(target: str | Target | None = None, threads: int = 1, path: str | Path | None = None) -> CostTable | None:
@@ -118,7 +121,8 @@ class CostTable:
         age = self.age_days
         old = "" if age is None else f", {_age(age)} old"
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
-        return f"{self.cpu} ({self.device}), {threads}, {self.samples} kernels of {len(self.layers)} layers{old}"
+        now = ", from before the kernels last changed" if self.code and self.code != sources() else ""
+        return f"{self.cpu} ({self.device}), {threads}, {self.samples} kernels of {len(self.layers)} layers{old}{now}"
 
     @cached_property
     def isa(self) -> Isa:

@@ -11,7 +11,7 @@ import pytest
 from tesa.errors import UsageError
 from tesa.models import digits_path
 from tesa.schedules.types import Problem
-from tesa.tune.costs import CostTable
+from tesa.tune.costs import CostTable, Prediction, Priced
 from tesa.tune.costs.analysis import Analysis, analyze_model
 from tesa.tune.costs.breakeven import break_even
 from tesa.tune.costs.impose import Imposed
@@ -105,6 +105,29 @@ def test_break_even_of_a_known_law() -> None:
     steps = break_even(table(), problem, Imposed.parse("2:4"))
     assert steps.pattern == "2:4"
     assert steps.sparsity is None or 0 < steps.sparsity < 1
+
+
+class Fixed:
+    """A table by which the dense form takes 1 ms, and a sparse one, from a share of zeros on, half of that."""
+
+    def __init__(self, first: float) -> None:
+        self.first = first
+
+    def rank_plain(self, problem: Problem, weight: Any) -> list[Priced]:
+        rows = [Priced(("dense", {}), Prediction(1.0, 0.99, 1.01), True)]
+        if np.mean(weight == 0) > self.first:
+            rows.append(Priced(("block", {}), Prediction(0.5, 0.49, 0.51), False))
+        return rows
+
+
+def test_break_even_where_no_form_applies_to_few_zeros() -> None:
+    problem = Problem("linear", 64, 64, 49, (1, 64, 49), (1, 64, 49))
+    found = break_even(Fixed(0.25), problem, Imposed.parse("0.5"))  # type: ignore[arg-type]
+    assert (found.low, found.sparsity, found.high) == (0.2, 0.3, 0.3)
+    found = break_even(Fixed(0.0), problem, Imposed.parse("0.5"))  # type: ignore[arg-type]
+    assert (found.low, found.sparsity, found.high) == (0.1, 0.1, 0.1)
+    found = break_even(Fixed(1.0), problem, Imposed.parse("0.5"))  # type: ignore[arg-type]
+    assert (found.low, found.sparsity, found.high) == (None, None, None)
 
 
 def _slower(layer: Any) -> Any:

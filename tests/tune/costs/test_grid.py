@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from tesa.target import parse_target
+from tesa.transform import is_composite
 from tesa.tune.costs.facts import Facts
-from tesa.tune.costs.grid import MAX_MACS, MAX_WEIGHT, MOST, grid_layer
-from tesa.tune.costs.job import INSTRUCTIONS, KEEP, plan
-from tesa.tune.costs.sample import problem_from_json, problem_to_json
+from tesa.tune.costs.grid import MAX_MACS, MAX_WEIGHT, MIN_MACS, MOST, grid_layer
+from tesa.tune.costs.job import INSTRUCTIONS, KEEP, finished, plan
+from tesa.tune.costs.sample import Measured, problem_from_json, problem_to_json
+from tesa.tune.timing import Timing
 
 
 def test_every_layer_is_a_real_one_and_always_the_same() -> None:
@@ -19,7 +24,9 @@ def test_every_layer_is_a_real_one_and_always_the_same() -> None:
         assert layer == grid_layer(index, seed=5, threads=2)
         assert layer != grid_layer(index, seed=6, threads=2)
         assert problem.threads == 2
-        assert problem.batch * problem.m * problem.k * problem.n <= max(MAX_MACS, 4e6 * problem.k)
+        macs = problem.batch * problem.m * problem.k * problem.n
+        assert macs <= max(MAX_MACS, 4e6 * problem.k)
+        assert macs >= MIN_MACS or problem.op != "linear"
         assert problem.m * problem.k <= (MOST if problem.n > 1 else MAX_WEIGHT["vector"])
         assert int(np.prod(problem.y_shape)) == problem.batch * problem.m * problem.n
         weight = layer.weight()
@@ -45,12 +52,34 @@ def test_what_is_measured_of_a_layer() -> None:
         assert work.options == again.options
         names = [name for name, _ in work.options]
         assert names
-        assert max(names.count(name) for name in names) <= KEEP
+        assert max(names.count(name) for name in names) <= KEEP + 2 * (work.layer.problem.op == "depthwise")
+        assert work.layer.scattered or not any(is_composite(name) for name in names)
         assert len({(name, *sorted(config.items())) for name, config in work.options}) == len(names)
         straight = [config["vectors"] for name, config in work.options if name == "unrolled"]
         assert sum(straight) * np.count_nonzero(work.weight) <= INSTRUCTIONS
         assert all(ms > 0 for ms in work.estimates)
         assert all(dense for name, dense in zip(names, work.dense, strict=True) if name == "dense")
+
+
+def test_decompositions_are_measured_where_blocks_have_scattered_elements_beside_them() -> None:
+    target = parse_target("x86:haswell")
+    index = next(i for i in range(400) if _mixed(i))
+    layer = grid_layer(index)
+    assert layer.imposed is not None
+    bare = replace(layer, scattered=0.0).weight() != 0
+    weight = layer.weight() != 0
+    assert not (bare & ~weight).any()
+    assert (weight & ~bare)[~bare].mean() == pytest.approx(layer.scattered, rel=0.3)
+    work = plan(index, layer, target)
+    measured = finished(work, [Timing(1.0, 1.0, 0.0, 3)] * len(work.options))
+    assert Measured.from_json(measured.to_json()).source == layer
+    assert any(is_composite(sample.schedule) for sample in measured.samples)
+
+
+def _mixed(index: int) -> bool:
+    layer = grid_layer(index)
+    large = layer.imposed is not None and min(layer.imposed.block) >= 16
+    return bool(layer.scattered) and large and layer.problem.m * layer.problem.k < 1 << 18
 
 
 def test_facts_count_the_blocks() -> None:

@@ -23,6 +23,7 @@ from tesa.tune.costs.forms import plain_candidates, plain_forms
 from tesa.tune.costs.grid import synthetic
 from tesa.tune.costs.impose import Imposed
 from tesa.tune.costs.quality import quality
+from tesa.tune.costs.sources import sources
 from tesa.tune.log import config_key
 from tests.tune.costs import device
 
@@ -68,6 +69,12 @@ def test_it_picks_what_is_fast_on_layers_it_has_not_seen() -> None:
         near_by_estimate += real[min(estimates, key=lambda key: estimates[key])] <= 1.1 * best
     assert near >= 0.8 * len(layers)
     assert near > near_by_estimate
+
+
+def test_every_plain_family_is_measured_and_decompositions_too() -> None:
+    measured = {sample.schedule for layer in table().layers for sample in layer.samples}
+    assert set(plain_forms(parse_target(device.TARGET))) <= measured
+    assert any(is_composite(name) for name in measured)
 
 
 def test_times_lie_in_their_ranges() -> None:
@@ -222,6 +229,30 @@ def test_estimates_that_changed_are_made_again(tmp_path: Path) -> None:
     np.testing.assert_allclose(after, before, rtol=1e-4)
     assert all(s.schedule != "goneforms" for item in again.layers for s in item.samples)
     assert math.isclose(again.layers[0].samples[0].ms, small.layers[0].samples[0].ms, rel_tol=1e-4)
+
+
+def test_what_took_seconds_is_kept_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TESA_CACHE_DIR", str(tmp_path / "cache"))
+    calls = []
+    monkeypatch.setattr(store, "refreshed", lambda known: calls.append(known) or replace(known, seconds=7.0))
+    path = tmp_path / "table.json"
+    store.write(path, replace(table(), layers=table().layers[:2], code="other kernels"))
+    for _ in range(2):
+        found = CostTable.load(device.TARGET, 1, path)
+        assert found is not None
+        assert found.seconds == 7.0
+        assert found.described.endswith(", from before the kernels last changed")
+    assert len(calls) == 1
+    store.write(path, replace(table(), layers=table().layers[:2], code=sources()))
+    same = CostTable.load(device.TARGET, 1, path)
+    assert same is not None
+    assert "changed" not in same.described
+    assert len(calls) == 1
+    for kept in (tmp_path / "cache" / "costs").iterdir():
+        kept.write_text("{")
+    store.write(path, replace(table(), layers=table().layers[:2], code="other kernels"))
+    CostTable.load(device.TARGET, 1, path)
+    assert len(calls) == 2
 
 
 def test_decompositions_are_left_out_of_the_plain_candidates() -> None:

@@ -104,7 +104,9 @@ class Problem:
     int8 W with int32 sums, or "mixed" for uint8 X and a W of int8 codes among which outliers are any float32 numbers,
     in the unit of the codes: scale[m] holds for both. x_zero: the code of X that stands for 0, which pads a
     convolution. output: of Y. storage: "float32", or "float16" or "bfloat16" where every weight is such a number, so
-    that a kernel may keep it in 16 bits.
+    that a kernel may keep it in 16 bits. alignment: bytes to which the caller's X usually is aligned. Nothing may rely
+    on it; kernels are estimated and timed with it: 64 inside of a compiled model, 16 is what NumPy gives, where each
+    vector of X may lie in two cache lines.
     """
 
     op: str
@@ -121,6 +123,7 @@ class Problem:
     x_zero: int = 0
     output: Output = Output()
     storage: str = "float32"
+    alignment: int = 64
 
     @property
     def x_dtype(self) -> str:

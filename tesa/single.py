@@ -128,7 +128,7 @@ def kernel(
         epilogue=make_epilogue(epilogue, offset is not None, factor is not None), dtype=dtype, threads=threads,
         output=make_output(dtype, output, factor is not None, y_scale, y_zero),
     )  # fmt: skip
-    problem = replace(problem, storage=storage)
+    problem = replace(problem, storage=storage, alignment=16)  # callers bring arrays of NumPy
     where = parse_target(target)
     matrix = array.reshape(problem.m, problem.k)
     forms = _forms(form)
@@ -219,18 +219,19 @@ class Kernel:
     def time(self, *, budget_ms: float = 200.0) -> Timing:
         """How long one call of the generated code takes on random numbers, in about budget_ms.
 
-        The median, least and spread of up to 20 samples in milliseconds, with warm caches and without Python.
+        The median, least and spread of up to 20 samples in milliseconds, with warm caches and without Python; the
+        arrays are aligned to 16 bytes, as NumPy's are.
         """
         import tvm
 
         from tesa.tune.reference import Inputs
-        from tesa.tune.timing import time_one
+        from tesa.tune.timing import placed, time_one
 
         self._check_runs()
         self._use_threads()
         inputs = Inputs.random(self.problem)
         arrays = [inputs.x, *([inputs.residual] if inputs.residual is not None else [])]
-        tensors = [tvm.runtime.tensor(array) for array in arrays]
+        tensors = [placed(array, self.problem.alignment) for array in arrays]
         y = tvm.runtime.empty(self._y_shape, self.problem.output.dtype)
         return time_one(self._library, ENTRY, (*tensors, y), budget_ms)
 

@@ -19,8 +19,12 @@ CALL = 1500.0
 """Cycles of a call; a parallel region costs six times as much."""
 
 L2_BYTES_PER_CYCLE = 40.0
+
+FETCHED_BYTES_PER_CYCLE = 30.0
+"""From the second-level cache where rows are read one after the other."""
+
 L2_LATENCY = 3.0
-"""Cycles that the first of some neighbouring lines takes, others being under way."""
+"""Cycles that the first of some neighbouring lines takes where rows are read in any order, others being under way."""
 
 FAR_BYTES_PER_CYCLE = 12.0
 FMA_LATENCY = 4.0
@@ -42,13 +46,19 @@ class Reads:
     near: float
     middle: float
 
-    def cycles(self, slice_bytes: float, step_bytes: float) -> float:
-        """To read step_bytes of a slice that is read over and over. What is twice the cache's size misses always."""
+    def cycles(self, slice_bytes: float, step_bytes: float, in_order: bool = False) -> float:
+        """To read step_bytes of a slice that is read over and over. What is twice the cache's size misses always.
+
+        in_order: row by row, which hardware fetches ahead of time, but at a lower rate.
+        """
         if slice_bytes <= self.near:
             return 0.0
         if slice_bytes <= self.middle:
             missed = min(slice_bytes / self.near - 1, 1.0)
-            return missed * (L2_LATENCY + step_bytes * self.split / L2_BYTES_PER_CYCLE)
+            lines = step_bytes + (self.split - 1) * 64  # vectors that straddle lines share all but one
+            if in_order:
+                return missed * lines / FETCHED_BYTES_PER_CYCLE
+            return missed * (L2_LATENCY + lines / L2_BYTES_PER_CYCLE)
         return step_bytes / FAR_BYTES_PER_CYCLE
 
 
@@ -58,7 +68,7 @@ def reads(problem: Problem, isa: Isa, cut: Cut, packed: bool) -> Reads:
         return Reads(1.0, isa.l1_bytes * 0.75, isa.l2_bytes * 0.5)
     if not problem.pointwise:
         return Reads(1.9, isa.l1_bytes * 0.5, isa.l2_bytes * 0.5)
-    split = 1.0 if problem.n % isa.lanes == 0 else 1.9
+    split = 1.0 if problem.n % isa.lanes == 0 and problem.alignment >= 64 else 1.9
     lines = max(problem.n * 4 // 64, 1)
 
     def usable(sets: int) -> float:

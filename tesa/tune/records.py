@@ -102,7 +102,13 @@ def _around(shape: str) -> tuple[str, str]:
 
 
 def _dtype(problem: Problem) -> str:
-    return problem.dtype if problem.storage == "float32" else f"{problem.dtype}, weights {problem.storage}"
+    """Words for what differs from the usual only, so that older tasks keep their keys."""
+    words = [problem.dtype]
+    if problem.storage != "float32":
+        words.append(f"weights {problem.storage}")
+    if problem.alignment != 64:
+        words.append(f"X at {problem.alignment} bytes")
+    return ", ".join(words)
 
 
 def _epilogue(problem: Problem) -> dict[str, Any]:

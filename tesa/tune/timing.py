@@ -147,8 +147,8 @@ class _Loaded:
         """The arguments in front of Y: in TVM's own aligned memory, but for an X that is not aligned."""
         import tvm
 
-        x, *rest = (inputs.x, *self.kernel.constants, *inputs.extra)
-        return [placed(x, alignment), *(tvm.runtime.tensor(array) for array in rest)]
+        rest = (*self.kernel.constants, *inputs.extra)
+        return [placed(inputs.x, alignment), *(tvm.runtime.tensor(array) for array in rest)]
 
 
 def _load(kernel: Linked) -> _Loaded | Failure:

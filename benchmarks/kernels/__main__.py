@@ -1,6 +1,6 @@
 """tesa's kernels beside every peer that is installed, interleaved in one run, after all results were checked.
 
-    python -m benchmarks.kernels [--quick] [--groups abcd] [--threads 1] [--json FILE] [--plot FILE]
+    python -m benchmarks.kernels [--quick] [--groups abcd] [--threads 1] [--json FILE] [--plot FILE] [--read FILE]
 
 Every time starts and ends with plain row-major arrays. A wrong result stops the benchmark.
 """
@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=15, help="interleaved rounds")
     parser.add_argument("--json", type=Path, help="append a line for each case to this file")
     parser.add_argument("--plot", type=Path, help="draw the speed-up over dense against sparsity")
+    parser.add_argument("--read", type=Path, help="measure nothing: sum up and draw what an earlier --json has")
     options = parser.parse_args()
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TVM_NUM_THREADS"):
         os.environ[name] = str(options.threads)  # before any of the libraries is loaded
@@ -36,6 +37,12 @@ def main() -> int:
     from benchmarks.kernels.report import print_row, print_summary, write_plot
     from benchmarks.kernels.run import WrongResultError, run, start
 
+    if options.read:
+        kept = [json.loads(line) for line in options.read.read_text(encoding="utf-8").splitlines()]
+        print_summary(kept)
+        if options.plot:
+            write_plot(kept, options.plot)
+        return 0
     session = start(options.threads, options.rounds, options.seed)
     rows = []
     for case in cases(options.groups, options.quick):
@@ -51,7 +58,7 @@ def main() -> int:
         if options.json:
             with options.json.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(row) + "\n")
-    print_summary(rows, session)
+    print_summary(rows, session.missing)
     if options.plot:
         write_plot(rows, options.plot)
     return 0

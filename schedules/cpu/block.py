@@ -14,7 +14,7 @@ After, for each tile of V vectors (see nest.py for the loops around it):
 Blocks are for a k so long that a tile's X does not stay in the first-level cache.
 A column that is live in one row of the panel is computed for all of them, zeros included: blocks r x c of any size
 fit where R divides r. Vector registers: R V accumulators + 1 for the broadcast weight + V of x (none for R = 1: there x
-is an operand of the multiplication).
+is an operand of the multiplication); with a tail one sum for each of its columns, the panel's weights and one x more.
 
 Where n is no multiple of a vector and fewer than R columns are left, these are the last tile's tail: their sums have
 the panel's rows in the lanes, last[q][:] += W[e, :] * x[q], so that no lane is wasted on them.
@@ -42,7 +42,7 @@ from tesa.schedules.registry import schedule
 from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
 
 MAX_UNROLLED = 64
-"""A loop over k of at most this length takes its bounds from a table."""
+"""A loop over so short a k takes its bounds from a table: LLVM would write it out."""
 
 MOST = 16
 """Configurations that are offered: a compile measures the first few, tuning all of them."""
@@ -84,17 +84,19 @@ def _pack(weight: NDArray[Any], rows: int, blocks: Sequence[NDArray[np.int64]], 
 
 
 def _blocks(live: NDArray[np.bool_], size: int) -> list[NDArray[np.int64]]:
-    """The live columns in blocks of `size`, of all of them for 0."""
+    """The live columns in equal blocks of at most `size`, or in one for 0."""
     columns = np.flatnonzero(live)
-    step = size or max(len(columns), 1)
+    step = -(-len(columns) // -(-len(columns) // size)) if size and len(columns) else max(len(columns), 1)
     return [columns[first : first + step] for first in range(0, max(len(columns), 1), step)]
 
 
 def _emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol: str, dense: bool) -> Code:
     rows, sums = min(config["rows"], problem.m), arithmetic(problem, isa)
+    if sums.integer and (not problem.pointwise or not config["pack"]):
+        raise ValueError(f"schedule block cannot compute {problem.dtype} {problem.op} with {dict(config)}")
     weight = sums.matrix(weight)
     live, k = _live(weight, dense), weight.shape[1]
-    blocks = _blocks(live, config.get("kblock", 0))
+    blocks = _blocks(live, config.get("depth", 0))
     panels, view = _pack(weight, rows, blocks, dense), operand(problem, live, sums.group)
     work = np.repeat(np.diff(panels.at).reshape(len(blocks), -1).sum(axis=0), rows)[: problem.m]
     tail = _tailed(problem, isa, view, rows, config["vectors"])
@@ -259,15 +261,19 @@ def _space(problem: Problem, weight: FloatArray, isa: Isa, dense: bool) -> Seque
             continue
         for pack in (1,) if sums.integer else (0, 1):
             config = {"rows": rows, "vectors": vectors, "pack": pack}
-            tiles = _cut(problem, isa, config, view).tiling
+            tiles = _cut(problem, isa, config, view, entries).tiling
             # the taps of a convolution are neighbours: what a dense tile reads of X is far less than k rows
             sizes = [0] if dense and not problem.pointwise else _sizes(isa, tiles, live)
             for size in sizes:
                 key = (min(rows, problem.m), tiles.vectors, pack, size)
                 if key not in found:
-                    one = {**config, "kblock": size} if size else config
+                    one = {**config, "depth": size} if size else config
                     found[key] = _cost(problem, isa, one, view, entries), one
-    return [config for _, config in sorted(found.values(), key=lambda item: item[0])[:MOST]]
+    ranked = [config for _, config in sorted(found.values(), key=lambda item: item[0])]
+    # should the estimate be wrong about blocks of k: two without are always there
+    first, more = ranked[:MOST], [config for config in ranked[MOST:] if "depth" not in config]
+    lacking = max(0, min(2 - sum("depth" not in config for config in first), len(more)))
+    return [*first[: MOST - lacking], *more[:lacking]]
 
 
 def _sizes(isa: Isa, tiles: Tiling, live: int) -> list[int]:
@@ -297,11 +303,10 @@ def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config, de
     return _cost(problem, isa, config, view, _entries(weight, rows, dense))
 
 
-def _cut(problem: Problem, isa: Isa, config: Config, view: Operand) -> Cut:
+def _cut(problem: Problem, isa: Isa, config: Config, view: Operand, entries: int) -> Cut:
     rows, vectors = min(config["rows"], problem.m), config["vectors"]
-    return cut(
-        problem, isa, view, vectors, np.ones(problem.m, np.int64), rows, _tailed(problem, isa, view, rows, vectors)
-    )
+    work = np.full(problem.m, max(entries // -(-problem.m // rows), 1))
+    return cut(problem, isa, view, vectors, work, rows, _tailed(problem, isa, view, rows, vectors))
 
 
 def _tailed(problem: Problem, isa: Isa, view: Operand, rows: int, vectors: int) -> bool:
@@ -313,10 +318,10 @@ def _tailed(problem: Problem, isa: Isa, view: Operand, rows: int, vectors: int) 
 
 def _cost(problem: Problem, isa: Isa, config: Config, view: Operand, entries: int) -> float:
     """entries x (the slowest of FMAs, loads, latency, bytes of X and W), + packing + stores; see cost.py."""
-    made, rows = _cut(problem, isa, config, view), min(config["rows"], problem.m)
+    made, rows = _cut(problem, isa, config, view, entries), min(config["rows"], problem.m)
     panels, v = -(-problem.m // rows), made.tiling.vectors
     live = int(np.count_nonzero(view.offsets >= 0))
-    read, size = cost.reads(problem, isa, made, bool(config["pack"])), config.get("kblock", 0) or live
+    read, size = cost.reads(problem, isa, made, bool(config["pack"])), config.get("depth", 0) or live
     blocks = -(-live // max(size, 1)) or 1
     far = read.cycles(size * made.tiling.width * 4, v * made.tiling.lanes * 4, in_order=True)
     stream = rows * 4 / cost.FAR_BYTES_PER_CYCLE if entries * rows * 4 > isa.l2_bytes / 2 else 0.0

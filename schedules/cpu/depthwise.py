@@ -59,7 +59,7 @@ class _Scene:
     lanes: int
     rows: int
     in_registers: bool
-    small: bool
+    tasks: int
     x: Array
     y: Array
     weights: Array
@@ -222,13 +222,20 @@ def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) ->
     each = 0.5 if window.stride[1] == 1 else 1.0
     work = cost.together(vectors * taps / 2, vectors * loads * each, moved / far)
     done = cost.finishing(problem.epilogue, vectors * problem.m)
-    regions = 2 * cost.CALL if problem.threads > 1 else 0.0
-    return float(cost.CALL + regions + (work + done) / problem.threads) / cost.CYCLES_PER_MS
+    threads = _threads(problem, taps, isa)
+    regions = 2 * cost.CALL if threads > 1 else 0.0
+    return float(cost.CALL + regions + (work + done) / threads) / cost.CYCLES_PER_MS
+
+
+def _threads(problem: Problem, taps: float, isa: Isa) -> int:
+    """1 where to wake other threads costs as much as to compute so many taps of all channels."""
+    small = taps * problem.batch * problem.n / isa.lanes / 2 < SERIAL_CYCLES
+    return 1 if small else min(problem.threads, problem.m * problem.batch)
 
 
 def _main(s: _Scene, groups: Sequence[Group], symbol: str) -> Any:
     problem = s.problem
-    tasks = 1 if s.small else min(problem.threads, problem.m * problem.batch)
+    tasks = s.tasks
     share, body = Var("share", "int32"), Block(s.lanes)
     for group in groups:
         item, inner, items = Var("i", "int32"), body.child(), group.count * problem.batch
@@ -286,7 +293,7 @@ def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol:
         lanes=isa.lanes,
         rows=rows,
         in_registers=most + rows + (2 if window.stride[1] == 1 else 4) <= isa.registers,
-        small=float(live.sum()) * problem.batch * problem.n / isa.lanes / 2 < SERIAL_CYCLES,
+        tasks=_threads(problem, float(live.sum()), isa),
         x=Array.make("X", problem.x_shape),
         y=Array.make("Y", problem.y_shape),
         weights=Array.make("W", weight.shape),

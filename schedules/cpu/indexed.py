@@ -15,7 +15,8 @@ A group's trip counts are all the same, which the branch predictor needs: blocks
 To make sets of U rows, rows are sorted by their count and the shorter ones filled up with zero weights; a last odd row
 goes alone. Vector registers: U V accumulators + U for the weights; X is an operand of the multiplication.
 
-A weight takes 4 bytes and its offset 2, in cache lines, where all rows of S start at a line's distance; else 4.
+A weight takes 4 bytes and its offset 2, in cache lines, where all rows of S start at a line's distance and none of
+them more than 65535 lines away; else 4.
 """
 
 from __future__ import annotations
@@ -246,7 +247,10 @@ def emit_indexed(problem: Problem, weight: FloatArray, isa: Isa, config: Config,
     facts, unit = _facts(problem, weight, sums), config["rows"]
     view, columns = facts.view, np.flatnonzero(facts.view.offsets >= 0)
     made = Builder(problem, cut(problem, isa, view, config["vectors"], facts.counts))
+    if sums.integer and (not problem.pointwise or not config["pack"]):
+        raise ValueError(f"schedule indexed cannot compute {problem.dtype} {problem.op} with {dict(config)}")
     size = min(config["kblock"] or weight.shape[1], max(len(columns), 1))
+    size = -(-max(len(columns), 1) // -(-max(len(columns), 1) // size))  # blocks as equal as can be
     blocks = []
     for first in range(0, max(len(columns), 1), size):
         block = columns[first : first + size]

@@ -242,8 +242,7 @@ def _emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol
     view = operand(problem, live, sums.group)
     panels = _pack(matrix, height, listed)
     work = np.diff(panels.at)
-    small = float(work.sum()) * height * problem.n * problem.batch / isa.lanes / 2 < SERIAL_CYCLES
-    bounds = shares(work, 1, 1 if small else min(problem.threads, len(work)))
+    bounds = shares(work, 1, min(_threads(problem, isa, float(work.sum()) * height), len(work)))
     made = Builder(problem, Cut(view, tiling(problem.n, isa.lanes, 1), (0, problem.m)))
     values = made.constant(panels.values)
     stride, table = problem.n, None
@@ -323,8 +322,14 @@ def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) ->
     made = Cut(view, tiling(problem.n, isa.lanes, 1), (0, problem.m))
     cycles += cost.staging(problem, made) + (matrix.shape[1] * problem.n / 8 if sums.group > 1 else 0.0)
     done = cost.finishing(problem.epilogue, problem.m * problem.n / 8)
-    regions = 6 * cost.CALL if problem.threads > 1 else 0.0
-    return (cost.CALL + regions + problem.batch * (cycles + done) / problem.threads) / cost.CYCLES_PER_MS
+    threads = _threads(problem, isa, float(entries * height))
+    regions = 6 * cost.CALL if threads > 1 else 0.0
+    return (cost.CALL + regions + problem.batch * (cycles + done) / threads) / cost.CYCLES_PER_MS
+
+
+def _threads(problem: Problem, isa: Isa, elements: float) -> int:
+    """1 where to wake other threads costs as much as to multiply with so many elements of W."""
+    return 1 if elements * problem.n * problem.batch / isa.lanes / 2 < SERIAL_CYCLES else problem.threads
 
 
 @schedule("rowlanes", arch="x86", space=_space, estimate=_estimate, dense=lambda weight, config: not config["list"])

@@ -39,7 +39,7 @@ from tesa.schedules.cpu.cut import SERIAL_CYCLES, shares
 from tesa.schedules.cpu.nest import MAX_ELEMENTS
 from tesa.schedules.cpu.operand import LINE
 from tesa.schedules.cpu.straight import Array, Block, activate_stored, i32
-from tesa.schedules.cpu.vector import Ends, finish, stored, widened
+from tesa.schedules.cpu.vector import Ends, chosen, finish, stored, widened
 from tesa.schedules.registry import schedule
 from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
 
@@ -266,7 +266,7 @@ def _main(s: _Scene, bounds: Sequence[int], share: int, unroll: int, symbol: str
     number, inner = Var("slice", "int32"), body.child()
     _slice(s, inner, number, share, unroll)
     task = Var("task", "int32")
-    low, high = _chosen(bounds[:-1], task), _chosen(bounds[1:], task)
+    low, high = chosen(bounds[:-1], task), chosen(bounds[1:], task)
     body.loop(number, low, high - low if tasks > 1 else bounds[1], inner)
     params = []
     arrays = (s.x, s.values, s.places, s.bases, s.starts, s.rows, s.ends.bias, s.ends.residual, s.ends.y)
@@ -286,14 +286,6 @@ def _main(s: _Scene, bounds: Sequence[int], share: int, unroll: int, symbol: str
         total = problem.batch * problem.m * problem.n
         activate_stored(outer, s.ends.y.flat, i32(0), total, problem.epilogue.activation)
     return PrimFunc(params, outer.statement()).with_attr({"global_symbol": symbol, "tirx.noalias": True})
-
-
-def _chosen(values: Sequence[int], index: Any) -> Any:
-    """values[index] for a few of them."""
-    found: Any = i32(values[-1])
-    for i in range(len(values) - 2, -1, -1):
-        found = tirx.Select(tirx.EQ(index, i32(i)), i32(values[i]), found)
-    return found
 
 
 def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
@@ -316,18 +308,24 @@ def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
 def _steps(weight: FloatArray, lanes: int, config: Config) -> float:
     """Steps of all slices, from a sample: a few slices, and of these some columns."""
     counts = np.count_nonzero(weight, axis=1)
-    rows, slices = _order(counts, lanes)[0], len(counts) // lanes
-    first = max(weight.shape[1] - _SAMPLED[1], 0) // 2
-    if slices:
-        chosen = np.unique(np.linspace(0, slices - 1, _SAMPLED[0]).astype(np.int64))
-        rows = rows[(chosen[:, None] * lanes + np.arange(lanes)).ravel()]
-    part = weight[rows, first : first + _SAMPLED[1]]
-    least = -(-int(counts.sum()) // lanes)
-    live = int(np.count_nonzero(part))
-    if not live:
-        return float(least)
-    packed = pack(part, lanes, config["window"] * lanes, config["share"], config["share"])
-    return least * packed.values.size / live
+    total = int(counts.sum())
+    if not total:
+        return 0.0
+    rows, slices, k = _order(counts, lanes)[0], -(-len(counts) // lanes), weight.shape[1]
+    sample = np.unique(np.linspace(0, slices - 1, _SAMPLED[0]).astype(np.int64))
+    middle = int(np.searchsorted(np.cumsum(np.count_nonzero(weight, axis=0)), total / 2))
+    first = min(max(middle - _SAMPLED[1] // 2, 0), max(k - _SAMPLED[1], 0))
+    least, packed, share = 0, 0.0, config["share"]
+    for number in sample:
+        part = weight[rows[number * lanes : (number + 1) * lanes], first : first + _SAMPLED[1]]
+        least += int(np.count_nonzero(part, axis=1).max())  # no slice ends before its longest row
+        packed += len(pack(part, lanes, config["window"] * lanes, share, share).values)
+    return _longest(counts[rows], lanes) * packed / max(least, 1)
+
+
+def _threads(problem: Problem, steps: float) -> int:
+    """1 where to wake other threads costs as much as the work."""
+    return 1 if steps * (2 + 2 * problem.batch * problem.n) < SERIAL_CYCLES else problem.threads
 
 
 def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) -> float:
@@ -341,8 +339,9 @@ def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) ->
     work = steps * (1.4 + 1.0 / share + sides * window * (0.15 + 0.4 / share))
     done = cost.finishing(problem.epilogue, sides * problem.m / (isa.lanes if problem.n == 1 else 1))
     turned = sides * problem.k if problem.n > 1 else 0.0
-    regions = 2 * cost.CALL if problem.threads > 1 else 0.0
-    total = cost.CALL + regions + turned + (cost.together(read, work) + done) / problem.threads
+    threads = _threads(problem, steps)
+    regions = 2 * cost.CALL if threads > 1 else 0.0
+    total = cost.CALL + regions + turned + (cost.together(read, work) + done) / threads
     return float(total) / cost.CYCLES_PER_MS
 
 
@@ -378,8 +377,7 @@ def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol:
         raise ValueError(f"{symbol}: an array of more than {MAX_ELEMENTS} elements; indices are 32-bit integers")
     values = stored(packed.values.reshape(-1), problem.storage)
     work = np.diff(packed.starts).astype(np.int64)
-    small = float(work.sum()) * (2 + 2 * sides) < SERIAL_CYCLES
-    bounds = shares(work, 1, 1 if small else min(problem.threads, len(work)))
+    bounds = shares(work, 1, min(_threads(problem, float(work.sum())), len(work)))
     constants: list[NDArray[Any]] = [values, packed.places.reshape(-1), packed.bases, packed.starts]
     names = ["W", "places", "bases", "starts"]
     if packed.sorted:
@@ -387,9 +385,8 @@ def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol:
         names.append("rows")
     arrays = [Array.make(name, c.shape, str(c.dtype)) for name, c in zip(names, constants, strict=True)]
     x = Array.make("X", problem.x_shape)
-    stride = (
-        -(-problem.k // LINE) | 1
-    ) * LINE  # an odd number of lines: the sides fall into different sets of the cache
+    # an odd number of lines: the sides fall into different sets of the cache
+    stride = (-(-problem.k // LINE) | 1) * LINE
     vector = f"float32x{lanes}"
     scene = _Scene(
         ends=Ends.of(problem),

@@ -47,7 +47,8 @@ class _Writer:
             self.groups[-1][0] += 1
             self.rows += rows
             values = np.zeros((length, len(rows)), part.dtype)
-            places = np.zeros((length, len(rows)), np.int64)
+            # what a shorter row is filled up with reads X too, where the block reads it anyway
+            places = np.full((length, len(rows)), offsets[0] if len(offsets) else 0, np.int64)
             for u, r in enumerate(rows):
                 live = np.flatnonzero(part[r])
                 values[: len(live), u] = part[r, live]

@@ -30,7 +30,7 @@ from tvm import tirx
 from tvm.tirx import AllocBuffer, BufferLoad, BufferStore, PrimFunc, Var
 
 from tesa.schedules.cpu import cost
-from tesa.schedules.cpu.cut import SERIAL_CYCLES
+from tesa.schedules.cpu.cut import SERIAL_CYCLES, shares
 from tesa.schedules.cpu.straight import INLINE_ACTIVATIONS, Array, Block, activate_stored, activate_vector, i32
 from tesa.schedules.registry import schedule
 from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
@@ -76,12 +76,13 @@ class Ends:
 
 @dataclass(frozen=True)
 class _Scene:
-    """What all parts of one kernel share. columns and starts are None where every column is live."""
+    """What all parts of one kernel share. bounds: panels of the first strip in shares, one for each task. columns and
+    starts are None where every column is live."""
 
     ends: Ends
     lanes: int
     registers: int
-    small: bool
+    bounds: tuple[int, ...]
     x: Array
     weights: Array
     columns: Array | None
@@ -256,21 +257,19 @@ def _panel(s: _Scene, block: Block, strip: _Strip, panel: Any) -> None:
 
 
 def _main(s: _Scene, strips: Sequence[_Strip], symbol: str) -> Any:
-    tasks = 1 if s.small else min(s.problem.threads, max(strip.panels for strip in strips))
+    tasks = len(s.bounds) - 1
     share, body, outer = Var("share", "int32"), Block(s.lanes), Block(s.lanes)
     # one small buffer each: one of a kilobyte, or of scope local, comes from the heap and never reaches a register
     body.statements += [AllocBuffer(acc) for acc in s.acc]
     for i, strip in enumerate(strips):
         panel, inner = Var("panel", "int32"), body.child()
         _panel(s, inner, strip, panel)
-        # the rest is as much work as one panel: it goes to the last share
-        panels = strip.panels if i == 0 else tasks
-        first, end = (tirx.truncdiv((share + extra) * panels, i32(tasks)) for extra in (0, 1))
         if tasks == 1:
             body.loop(panel, 0, strip.panels, inner)
-        elif strip.panels > 1 or len(strips) == 1:
-            body.loop(panel, first, end - first, inner)
-        else:
+        elif i == 0:
+            first = chosen(s.bounds[:-1], share)
+            body.loop(panel, first, chosen(s.bounds[1:], share) - first, inner)
+        else:  # the rest, which is one panel, goes to the last share
             body.loop(panel, 0, tirx.truncdiv(share + 1, i32(tasks)), inner)
     params = []
     for array in (s.x, s.weights, s.columns, s.starts, s.ends.bias, s.ends.residual, s.ends.y):
@@ -286,6 +285,28 @@ def _main(s: _Scene, strips: Sequence[_Strip], symbol: str) -> Any:
         total = problem.batch * problem.m * problem.n
         activate_stored(outer, s.ends.y.flat, i32(0), total, problem.epilogue.activation)
     return PrimFunc(params, outer.statement()).with_attr({"global_symbol": symbol, "tirx.noalias": True})
+
+
+def chosen(values: Sequence[int], index: Any) -> Any:
+    """values[index] for a few of them."""
+    found: Any = i32(values[-1])
+    for i in range(len(values) - 2, -1, -1):
+        found = tirx.Select(tirx.EQ(index, i32(i)), i32(values[i]), found)
+    return found
+
+
+def _shares(problem: Problem, strips: Sequence[_Strip], starts: NDArray[np.int32], nbytes: float) -> tuple[int, ...]:
+    """Bounds of shares of the first strip's panels with about the same number of weights; the rest is in the last."""
+    panels = strips[0].panels
+    work = np.diff(starts).astype(np.int64)
+    if len(strips) > 1:
+        work[panels - 1] += work[panels:].sum() * strips[1].vectors // strips[0].vectors
+    return shares(work[:panels], 1, min(_threads(problem, nbytes), panels))
+
+
+def _threads(problem: Problem, nbytes: float) -> int:
+    """1 where to wake other threads costs as much as to read so many bytes of weights."""
+    return 1 if nbytes / cost.L2_BYTES_PER_CYCLE < SERIAL_CYCLES else problem.threads
 
 
 def _panels(problem: Problem, isa: Isa) -> list[int]:
@@ -326,8 +347,9 @@ def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) ->
     loads = elements / isa.lanes * (1 + sides / config["panel"]) / 2
     work = cost.together(read, loads, elements / isa.lanes * sides / 2)
     done = cost.finishing(problem.epilogue, sides * problem.m / (isa.lanes if problem.n == 1 else 1))
-    regions = 2 * cost.CALL if problem.threads > 1 else 0.0
-    return float(cost.CALL + regions + (work + done) / problem.threads) / cost.CYCLES_PER_MS
+    threads = _threads(problem, elements * (4 if problem.storage == "float32" else 2))
+    regions = 2 * cost.CALL if threads > 1 else 0.0
+    return float(cost.CALL + regions + (work + done) / threads) / cost.CYCLES_PER_MS
 
 
 @schedule("vector", arch="x86", space=_space, estimate=_estimate, dense=lambda weight, config: not config["list"])
@@ -353,7 +375,7 @@ def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol:
         ends=Ends.of(problem),
         lanes=isa.lanes,
         registers=isa.registers,
-        small=float(values.nbytes) / cost.L2_BYTES_PER_CYCLE < SERIAL_CYCLES,
+        bounds=_shares(problem, strips, starts, float(values.nbytes)),
         x=Array.make("X", problem.x_shape),
         weights=Array.make("W", values.shape, str(values.dtype)),
         columns=Array.make("columns", columns.shape, "int32") if listed else None,

@@ -13,8 +13,9 @@ import pytest
 import tesa
 from benchmarks.kernels import run as module
 from benchmarks.kernels.cases import Case, activations, cases, weight
+from benchmarks.kernels.goals import reached
 from benchmarks.kernels.limits import Limits, measure_limits
-from benchmarks.kernels.report import print_row, print_summary, write_plot
+from benchmarks.kernels.report import break_even, lines, print_row, print_summary, write_plot
 from benchmarks.kernels.run import Session, WrongResultError, layout_ms, run
 from tesa.target import parse_target
 
@@ -72,7 +73,7 @@ def test_a_row_of_results(session: Session, tmp_path: Path, capsys: pytest.Captu
         assert row["ratio"] == pytest.approx(row["peers"][row["best_peer"]] / row["tesa_ms"])
     other = {**row, "sparsity": 0.9, "peers": {"onnxruntime": 1.0}, "best_peer": "onnxruntime", "ratio": 2.0}
     print_row(row)
-    print_summary([row, other], replace(session, missing=("openvino",)))
+    print_summary([row, other], ("openvino",))
     text = capsys.readouterr().out
     assert "32x48x40 unstructured 70%" in text
     assert "not installed: openvino" in text
@@ -126,3 +127,36 @@ def test_activations_are_what_the_operator_takes() -> None:
     assert activations(replace(SMALL, dtype="int8"), rng).dtype == np.uint8
     conv = Case("c", "conv2d", 8, 36, 49, 0.8, kernel=3, size=7)
     assert activations(conv, rng).shape == (1, 4, 7, 7)
+
+
+def test_goals_are_held_against_mean_and_least() -> None:
+    def row(ratio: float, sparsity: float, pattern: str = "unstructured") -> dict[str, Any]:
+        return {"group": "b", "pattern": pattern, "dtype": "float32", "sparsity": sparsity, "ratio": ratio}
+
+    rows = [row(4.0, 0.9), row(1.0, 0.9), row(2.0, 0.7), row(0.9, 0.7), row(1.0, 0.0, "dense")]
+    assert reached(rows) == [
+        ["b, 90 %", "2", "2.00", "1.00", "1.7 / 1", "yes"],
+        ["b, 70 %", "2", "1.34", "0.90", "1.2 / 0.95", "no"],
+        ["dense, float32", "1", "1.00", "1.00", "0.9 / 0.75", "yes"],
+    ]
+
+
+def test_a_line_begins_with_the_dense_kernel_and_breaks_even_once() -> None:
+    def row(pattern: str, sparsity: float, tesa: float) -> dict[str, Any]:
+        facts = {"group": "b", "case": f"8x8x8 {pattern}", "pattern": pattern, "dtype": "float32"}
+        return {**facts, "sparsity": sparsity, "tesa_ms": tesa, "peers": {"openvino": 1.0, "mkl sparse": 0.1}}
+
+    found = lines([row("unstructured", 0.5, 2.0), row("dense", 0.0, 1.0), row("unstructured", 0.9, 0.5)])
+    assert found == {"b 8x8x8 unstructured": [(0.0, 1.0), (0.5, 0.5), (0.9, 2.0)]}
+    assert break_even(found["b 8x8x8 unstructured"]) == pytest.approx(0.7)
+    assert break_even([(0.0, 1.0), (0.5, 2.0)]) is None
+    assert break_even([(0.0, 0.9), (0.5, 0.8)]) is None
+
+
+def test_integers_have_to_be_exact() -> None:
+    case = Case("h", "linear", 8, 8, 8, 0.0, dtype="int8")
+    expected = np.full((8, 8), 1_000_000)
+    module._check(case, "tesa", expected.astype(np.int32), expected)
+    with pytest.raises(WrongResultError, match="tesa differs from NumPy"):
+        module._check(case, "tesa", (expected + 1).astype(np.int32), expected)
+    module._check(case, "a peer that sums in float32", (expected + 1).astype(np.float32), expected)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tesa.schedules.cpu import cut
 from tesa.schedules.cpu.block import MOST
 from tesa.schedules.registry import find
-from tesa.schedules.types import Config, Epilogue, FloatArray, Isa, Problem, Window
+from tesa.schedules.types import Config, Epilogue, FloatArray, Isa, Output, Problem, Window
 from tests.schedules import golden
 from tests.schedules.reference import AVX2, AVX512, check, inputs, reference, run
 from tests.schedules.strategies import convolutions, isas, linears, weights
@@ -23,7 +23,7 @@ configs = st.fixed_dictionaries(
         "rows": st.sampled_from([1, 2, 4, 5, 8, 16]),
         "vectors": st.integers(1, 6),
         "pack": st.integers(0, 1),
-        "kblock": st.sampled_from([0, 0, 1, 3, 8]),
+        "depth": st.sampled_from([0, 0, 1, 3, 8]),
     }
 )
 
@@ -128,7 +128,7 @@ def test_two_threads_split_the_rows_where_there_is_one_tile() -> None:
 def test_what_is_left_of_n_has_the_rows_in_the_lanes(name: str, n: int, epilogue: str | None) -> None:
     problem, weight = linear(20, 40, n, epilogue=Epilogue(True, False, epilogue)), blocks(20, 40, (4, 4), 0.5)
     for kblock in (0, 16):
-        config = {"rows": 4, "vectors": 3, "pack": 0, "kblock": kblock}
+        config = {"rows": 4, "vectors": 3, "pack": 0, "depth": kblock}
         symbols = str(find(name).emit(problem, weight, AVX512, config, "kernel").main.script())
         assert "last[" in symbols
         check(name, problem, weight, AVX512, config)
@@ -137,14 +137,54 @@ def test_what_is_left_of_n_has_the_rows_in_the_lanes(name: str, n: int, epilogue
 def test_blocks_of_k_are_offered_where_a_tile_leaves_the_first_cache() -> None:
     weight = blocks(512, 2048, (4, 4), 0.5)
     space = find("block").space(linear(512, 2048, 196), weight, AVX512)
-    assert any(config.get("kblock") for config in space)
-    assert not any(c.get("kblock") for c in find("block").space(linear(64, 64, 196), weight[:64, :64], AVX512))
+    assert any(config.get("depth") for config in space)
+    assert not any(c.get("depth") for c in find("block").space(linear(64, 64, 196), weight[:64, :64], AVX512))
+
+
+@pytest.mark.parametrize("name", ["dense", "block"])
+@pytest.mark.parametrize(
+    ("m", "k", "depth", "threads"), [(37, 100, 32, 1), (37, 100, 32, 3), (64, 70, 16, 2), (5, 3, 2, 1)]
+)
+def test_blocks_of_k_with_panels_that_overlap(name: str, m: int, k: int, depth: int, threads: int) -> None:
+    problem = linear(m, k, 35, threads=threads, epilogue=Epilogue(True, True, "relu"))
+    weight = np.random.default_rng(0).standard_normal((m, k)).astype(np.float32)
+    weight[:, ::3] = 0
+    for rows, pack in ((4, 0), (4, 1), (5, 1)):
+        check(name, problem, weight, AVX512, {"rows": rows, "vectors": 2, "pack": pack, "depth": depth})
+
+
+def test_tails_of_a_batch() -> None:
+    problem = Problem("linear", 20, 40, 49, (2, 40, 49), (2, 20, 49), 2, epilogue=Epilogue(False, True, "gelu"))
+    for pack in (0, 1):
+        check(
+            "block", problem, blocks(20, 40, (4, 4), 0.5), AVX512, {"rows": 4, "vectors": 3, "pack": pack, "depth": 16}
+        )
+
+
+@pytest.mark.parametrize("name", ["dense", "block", "indexed"])
+def test_integers_of_a_window_or_unpacked_are_refused(name: str) -> None:
+    window = Window(6, 6, (3, 3), padding=(1, 1, 1, 1))
+    conv = Problem("conv2d", 4, 18, 36, (1, 2, 6, 6), (1, 4, 6, 6), 1, window, dtype="int8", output=Output("int32"))
+    config = {"rows": 1, "vectors": 1, "pack": 1, "kblock": 0}
+    with pytest.raises(ValueError, match="cannot compute int8 conv2d"):
+        find(name).emit(conv, np.ones((4, 18), np.float32), AVX512, config, "no")
+    flat = linear(4, 18, 36, dtype="int8", output=Output("int32"))
+    with pytest.raises(ValueError, match="cannot compute int8 linear with"):
+        find(name).emit(flat, np.ones((4, 18), np.float32), AVX512, {**config, "pack": 0}, "no")
+
+
+@pytest.mark.parametrize("name", ["dense", "block", "indexed"])
+def test_more_threads_are_expected_to_take_less_time(name: str) -> None:
+    weight = blocks(512, 512, (4, 4), 0.2)
+    one, two = (linear(512, 512, 196, threads=threads) for threads in (1, 2))
+    config = find(name).space(one, weight, AVX512)[0]
+    assert find(name).estimate(two, weight, AVX512, config) < 0.7 * find(name).estimate(one, weight, AVX512, config)
 
 
 def test_golden_tail_and_blocks_of_k() -> None:
     weight = np.zeros((4, 6), np.float32)
     weight[:, [0, 2, 5]] = np.arange(1, 13, dtype=np.float32).reshape(4, 3)
-    config = {"rows": 4, "vectors": 1, "pack": 0, "kblock": 2}
+    config = {"rows": 4, "vectors": 1, "pack": 0, "depth": 2}
     golden.compare("block_tail", find("block").emit(linear(4, 6, 9), weight, AVX2, config, "kernel"))
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tesa.schedules.cpu import cut
-from tesa.schedules.cpu.indexed import MOST
+from tesa.schedules.cpu.indexed import MOST, _short
 from tesa.schedules.cpu.stream import stream
 from tesa.schedules.registry import find
 from tesa.schedules.types import Config, Epilogue, FloatArray, Isa, Problem
@@ -78,14 +78,27 @@ def test_empty_rows_and_an_empty_weight_get_the_epilogue_of_zero(kblock: int) ->
         np.testing.assert_allclose(got, reference(problem, weight, x, bias), rtol=1e-5)
 
 
-def test_a_dead_column_is_never_read() -> None:
+@pytest.mark.parametrize("rows", [1, 2, 4])
+@pytest.mark.parametrize("dead", [0, 2])
+def test_a_dead_column_is_never_read(rows: int, dead: int) -> None:
     problem, weight = linear(8, 4, 33), sparse(8, 4, 1.0)
-    weight[:, 2] = 0
+    weight[::2, 1] = 0  # rows of unlike length, which are filled up
+    weight[:, dead] = 0
     x, _, _ = inputs(problem)
-    x[2] = np.nan
+    x[dead] = np.nan
     for pack in (0, 1):
-        config = {"rows": 1, "vectors": 2, "kblock": 0, "pack": pack}
+        config = {"rows": rows, "vectors": 2, "kblock": 0, "pack": pack}
         assert np.isfinite(run("indexed", problem, weight, AVX2, config, x)).all()
+
+
+@pytest.mark.parametrize(("k", "step"), [(65536, 16), (65537, 1)])
+def test_offsets_take_16_bits_as_far_as_these_reach(k: int, step: int) -> None:
+    found, offsets = _short(np.arange(0, k * 16, 16, dtype=np.int32))
+    assert (found, offsets.dtype) == (step, np.uint16 if step == 16 else np.int32)
+    np.testing.assert_array_equal(offsets.astype(np.int64) * found, np.arange(0, k * 16, 16))
+    problem, weight = linear(2, k, 16), np.zeros((2, k), np.float32)
+    weight[[0, 1], [k - 1, 0]] = 1
+    check("indexed", problem, weight, AVX2, {"rows": 1, "vectors": 2, "kblock": 0, "pack": 0})
 
 
 def replay(data_stream: tuple[NDArray[np.int32], ...], values: FloatArray, shape: tuple[int, int]) -> FloatArray:

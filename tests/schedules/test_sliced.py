@@ -123,14 +123,18 @@ def test_a_window_is_refused() -> None:
         SLICED.emit(p, np.ones((8, 72), np.float32), AVX512, {"window": 2, "share": 1}, "no")
 
 
-@pytest.mark.parametrize("kind", ["scattered", "banded", "skewed"])
-def test_the_estimate_knows_how_many_steps_there_will_be(kind: str) -> None:
+@pytest.mark.parametrize("rows", [17, 24, 512])
+@pytest.mark.parametrize("kind", ["scattered", "banded", "skewed", "one side"])
+def test_the_estimate_knows_how_many_steps_there_will_be(kind: str, rows: int) -> None:
     rng = np.random.default_rng(4)
     weight = (rng.random((512, 2048)) < 0.1).astype(np.float32)
     if kind == "banded":  # rows of a slice want columns far from each other
         weight = (np.abs(np.arange(2048) - (np.arange(512)[:, None] * 331) % 2048) < 100).astype(np.float32)
     if kind == "skewed":
         weight *= rng.random((512, 1)) < 0.2
+    if kind == "one side":
+        weight = np.concatenate([weight, np.zeros((512, 8000), np.float32)], axis=1)
+    weight = weight[:rows]
     config = {"window": 2, "share": 2}
     steps = len(pack(weight, 16, 32, 2, 2).values)
     assert sliced._steps(weight, 16, config) == pytest.approx(steps, rel=0.35)

@@ -95,3 +95,24 @@ def test_golden(monkeypatch: pytest.MonkeyPatch) -> None:
     weight = np.ones((20, 3), np.float32)
     weight[:16, 1] = 0
     golden.compare("vector", VECTOR.emit(p, weight, AVX512, {"panel": 1, "list": 1}, "vector"))
+
+
+@pytest.mark.parametrize("m", [2048, 2040])
+def test_shares_have_the_same_number_of_weights(m: int) -> None:
+    weight = np.ones((m, 256), np.float32)
+    weight[: m // 2, 16:] = 0
+    p = Problem("linear", m, 256, 1, (1, 256), (1, m), threads=2)
+    _, _, starts, strips = vector._pack(weight, 8, 16, True)
+    low, middle, high = vector._shares(p, strips, starts, 1e9)
+    first, second = starts[middle] - starts[low], starts[high] - starts[middle]
+    assert 0.7 < first / second < 1.4
+    check("vector", p, weight, AVX512, {"panel": 8, "list": 1})
+
+
+@pytest.mark.parametrize("name", ["vector", "sliced"])
+def test_little_work_is_not_expected_to_wake_threads(name: str) -> None:
+    weight = np.random.default_rng(0).random((64, 64)).astype(np.float32)
+    weight[weight < 0.8] = 0
+    one, two = (Problem("linear", 64, 64, 1, (1, 64), (1, 64), threads=threads) for threads in (1, 2))
+    config = find(name).space(one, weight, AVX512)[0]
+    assert find(name).estimate(one, weight, AVX512, config) == find(name).estimate(two, weight, AVX512, config)

@@ -119,7 +119,7 @@ def _derived(problem: Problem, facts: Facts, isa: Isa, config: Config, estimate_
     tiles = -(-total // vectors)
     real = -(-total // tiles)  # tiles are made as equal as possible
     rows = max(min(config.get("rows", 1), problem.m), 1)
-    block = config.get("kblock", 0) or live
+    block = config.get("kblock", 0) or config.get("depth", 0) or live
     blocks = max(live / block, 1)
     # what a loop over k meets: the non-zeros of a row in a block where rows have lists, the live columns of a panel
     inner = problem.k * (facts.density / blocks if "kblock" in config else _live_columns(facts, rows))

@@ -156,7 +156,7 @@ def test_a_decomposition(tmp_path: Path) -> None:
 
 def test_configurations_of_a_decomposition_have_different_parameters() -> None:
     weight = scattered_blocks()
-    problem = Problem("linear", 128, 128, 64, (128, 64), (128, 64))
+    problem = Problem("linear", 128, 128, 64, (128, 64), (128, 64), alignment=16)
     offered = [dict(config) for _, config in candidates(problem, weight, parse_target(None), ["cover"])]
     fused = next(config for config in offered if "fused.rows" in config)
     chain = next(config for config in offered if "fused.rows" not in config)
@@ -589,7 +589,7 @@ def test_saved_where_it_cannot_be(small: Kernel, tmp_path: Path) -> None:
 def test_one_by_one() -> None:
     k = kernel([[2.0]], n=1, form="dense", measure=False)
     assert k(np.array([[3.0]], np.float32)).tolist() == [[6.0]]
-    assert k.problem == Problem("linear", 1, 1, 1, (1, 1), (1, 1))
+    assert k.problem == Problem("linear", 1, 1, 1, (1, 1), (1, 1), alignment=16)
 
 
 def test_all_zero_weight() -> None:

@@ -117,7 +117,6 @@ def test_structure_is_seen_in_a_large_weight_too() -> None:
     live = np.kron(rng.random((64, 64)) < 0.3, np.ones((32, 32), bool)) | (rng.random((2048, 2048)) < 0.01)
     problem, values = linear(2048, 2048, 64), live.astype(np.float32)
     (config, *_) = find_policy("cover").space(problem, values, TARGET.isa)
-    assert {"32x32", "32x64"} & set(config)
     made = find_policy("cover").split(problem, values, config)
     assert sum(piece.nonzeros for piece in made if piece.block != (1, 1)) >= 0.9 * live.sum()
 

@@ -122,8 +122,16 @@ def weight_matrix(op: str, weight: ArrayLike) -> NDArray[Any]:
 
 
 def digest(weight: ArrayLike) -> str:
-    """16 hexadecimal digits that identify shape, type and content of an array."""
+    """16 hexadecimal digits that identify shape, type and content of an array.
+
+    A zero is a zero: what is pruned as weight * mask holds negative ones too.
+
+    >>> digest(np.float32([1.0, -0.0])) == digest(np.float32([1.0, 0.0]))
+    True
+    """
     array = np.ascontiguousarray(weight)
+    if array.dtype.kind == "f":
+        array = array + array.dtype.type(0)
     head = f"{array.dtype.str}{array.shape}".encode()
     return hashlib.sha256(head + array.tobytes()).hexdigest()[:16]
 

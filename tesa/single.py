@@ -249,7 +249,7 @@ class Kernel:
     def save(self, path: str | Path) -> Path:
         """Write the kernel as a library, with its constants inside, and beside it a .json that says how to call it.
 
-        Anybody can call it who has libtvm_ffi: `tvm_ffi.load_module("k.so")["entry"](X, Y)`, or from C
+        Anybody can call it who has libtvm_ffi: `tvm_ffi.load_module("./k.so")["entry"](X, Y)`, or from C
         `__tvm_ffi_entry`. Without TVM's runtime in the process it runs on one thread.
 
         Raises UsageError if path does not end in .so or cannot be written.

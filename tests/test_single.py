@@ -434,6 +434,13 @@ def test_show_has_the_panels() -> None:
     assert k.show("tir").count("@T.prim_func") >= 2
 
 
+def test_assembler_is_shown_without_what_debuggers_read(small: Kernel) -> None:
+    text = small.show("asm")
+    assert not re.search(r"^\s*(\.section\s+\"?\.debug|\.loc|\.cfi_|\.Ltmp)", text, re.MULTILINE)
+    jumps, labels = set(re.findall(r"\sj\w+\s+(\.L\w+)", text)), set(re.findall(r"^(\.L\w+):", text, re.MULTILINE))
+    assert jumps <= labels
+
+
 def test_show_something_else(small: Kernel) -> None:
     with pytest.raises(UsageError, match="did you mean 'asm'"):
         small.show("asn")

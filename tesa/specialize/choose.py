@@ -228,7 +228,7 @@ class _Chooser:
         if not codes:
             return
         first, *more = dict.fromkeys(work.layer.name for work, _ in places)
-        self._tell(f"building {len(codes)} candidates: {first}{f' and {len(more)} more layers' if more else ''}")
+        self._tell(f"building {len(codes)} candidates: {first}{f' and {len(more)} more' if more else ''}")
         objects = build_objects(codes, self.target, jobs=self.pool, cache=self.cache, folder=Path(self.bench))
         for (work, option), (symbol, code), files in zip(places, codes, objects, strict=True):
             if isinstance(files, BuildFailure):

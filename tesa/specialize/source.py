@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import Any
 
@@ -14,7 +15,7 @@ KINDS = {"tir": "TIR, TVM's tensor program", "llvm": "LLVM's intermediate repres
 
 
 def source(code: Code, target: Target, kind: str) -> str:
-    """The text of a kernel in one of KINDS; "asm" is what the object files hold.
+    """The text of a kernel in one of KINDS; "asm" is what the object files hold, but for what debuggers read.
 
     Raises UsageError for another kind.
     """
@@ -35,4 +36,16 @@ def _text(functions: tuple[Any, ...], target: Target, pipeline: str, kind: str) 
         return "\n".join(str(function.script(show_meta=False)) for function in functions)
     named = {str(function.attrs["global_symbol"]): function for function in functions}
     module = compile_functions(named, target.tvm, pipeline)
-    return str(module.inspect_source("ll" if kind == "llvm" else "asm"))
+    text = str(module.inspect_source("ll" if kind == "llvm" else "asm"))
+    return "\n".join(_instructions(text.splitlines())) + "\n" if kind == "asm" else text
+
+
+def _instructions(lines: Iterable[str]) -> Iterator[str]:
+    """Assembler without what describes it to debuggers: their sections, and marks of places and frames."""
+    hidden = False
+    for line in lines:
+        words = line.split()
+        if words and words[0] in (".section", ".text"):
+            hidden = words[0] == ".section" and words[1].startswith((".debug", '".debug', '".note'))
+        if not hidden and not line.startswith((".Ltmp", ".Lfunc_", "\t.loc", "\t.file", "\t.cfi_")):
+            yield line

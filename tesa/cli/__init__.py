@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import warnings
 from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from tesa.cli import (
@@ -132,7 +134,20 @@ class _Parser(ArgumentParser):
     """Raises UsageError where argparse would print its own message and leave."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see {self.prog} -h")
+        raise UsageError(f"{message}{_near(message)}; see {self.prog} -h")
+
+
+def _near(message: str) -> str:
+    """What may have been meant, for argparse's message of a choice that is none.
+
+    >>> _near("argument VERB: invalid choice: 'compil' (choose from 'compile', 'tune')")
+    "; did you mean 'compile'?"
+    """
+    found = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message)
+    if found is None:
+        return ""
+    near = get_close_matches(found[1], re.findall(r"[\w-]+", found[2]), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 class _Version(Action):

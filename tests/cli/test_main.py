@@ -100,6 +100,7 @@ def test_no_verb_shows_the_help(capsys: Capture) -> None:
     ("words", "text"),
     [
         (["fly"], "invalid choice: 'fly' (choose from"),
+        (["compil"], "did you mean 'compile'?; see tesa -h"),
         (["compile", "a.onnx"], "required: -o/--output; see tesa compile -h"),
         (["compile", "a.onnx", "-o", "a.so", "--threads", "0"], "'0' is not a whole number above 0"),
         (["compile", "a.onnx", "-o", "a.so", "--shape", "x=1,-3"], "'x=1,-3' is not NAME=SIZES"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -17,3 +18,9 @@ def require_system(tool: str, package: str) -> str:
     if os.environ.get("CI"):
         pytest.fail(f"{reason} (scripts/setup_system.sh must bring it for CI)")
     pytest.skip(reason)
+
+
+def with_tests() -> dict[str, str]:
+    """The environment of a child that imports this package of tests, behind the tesa that is tested."""
+    root = str(Path(__file__).parents[1])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), root]))}

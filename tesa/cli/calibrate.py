@@ -3,26 +3,11 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 
-from tesa.cli.options import add_threads, positive
+from tesa.cli.options import add_threads, minutes, positive
 from tesa.cli.output import Terminated
 from tesa.cli.verb import Outcome, Verb
-
-
-def _minutes(text: str) -> float:
-    """Read a finite number above 0.
-
-    >>> _minutes("0.5")
-    0.5
-    """
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise ArgumentTypeError(f"{text!r} is not a number of minutes above 0")
-    return value
 
 
 def _arguments(parser: ArgumentParser) -> None:
@@ -30,7 +15,7 @@ def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--target", default="x86", metavar="TARGET", help=target)
     add_threads(parser, default=1)
     parser.add_argument(
-        "--minutes", type=_minutes, default=14.0, metavar="M",
+        "--minutes", type=minutes, default=14.0, metavar="M",
         help="how long to measure (default: 14); to learn from it takes up to a minute more",
     )  # fmt: skip
     parser.add_argument(

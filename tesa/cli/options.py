@@ -23,6 +23,21 @@ def shape(text: str) -> Shape:
     return name, dims
 
 
+def minutes(text: str) -> float:
+    """Read a finite number of minutes above 0.
+
+    >>> minutes("1.5")
+    1.5
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ArgumentTypeError(f"{text!r} is not a number of minutes above 0")
+    return value
+
+
 def positive(text: str) -> int:
     """Read a whole number above 0.
 

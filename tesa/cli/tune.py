@@ -5,26 +5,11 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
-from tesa.cli.options import add_model_inputs, add_threads, positive
+from tesa.cli.options import add_model_inputs, add_threads, minutes, positive
 from tesa.cli.verb import Outcome, Verb
 
 _TRIALS = 64
 _INTERRUPTED = "stopped by Ctrl-C; the best so far is kept, and the same command goes on from there"
-
-
-def _minutes(text: str) -> float:
-    """Read a number of minutes above 0.
-
-    >>> _minutes("1.5")
-    1.5
-    """
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise ArgumentTypeError(f"{text!r} is not a number of minutes above 0")
-    return value
 
 
 def _seed(text: str) -> int:
@@ -45,7 +30,7 @@ def _arguments(parser: ArgumentParser) -> None:
     add_threads(parser, default=1)
     trials = f"measurements of a layer, on average; those in the log count (default: {_TRIALS} if no minutes are given)"
     parser.add_argument("--trials", type=positive, metavar="N", help=trials)
-    parser.add_argument("--minutes", type=_minutes, metavar="M", help="end after M minutes with the best so far")
+    parser.add_argument("--minutes", type=minutes, metavar="M", help="end after M minutes with the best so far")
     parser.add_argument("--log", metavar="DIR", help="folder of measured times: read first, then added to")
     resume = "go on with what an interrupted job left in the log, which is what the same command does anyway"
     parser.add_argument("--resume", action="store_true", help=resume)

@@ -55,7 +55,8 @@ def offer(
             return Offer(tuple(options), predicted, dense_keys(options, weight))
         found = candidates(problem, weight, target, forms)
         allowed = {name for name, _ in found} if forms is None else set(forms)
-        known = [(record.schedule, dict(record.config)) for record in log.records(task, target.name) if record.ok]
+        every = log.records(task, target.name)
+        known = [(record.schedule, dict(record.config)) for record in every if record.ok]
         near = _nearest(log, task, target, allowed)
         there = {config_key(*option) for option in found}
         for option in [*known, *(item.option for item in near)]:
@@ -65,7 +66,6 @@ def offer(
         near = [item for item in near if config_key(*item.option) in there][:_NEAREST]
         predicted = expected(found, problem, weight, target, table)
         short = shortlist(found, predicted, problem, weight, instructions, asked=forms is not None)
-        every = log.records(task, target.name)
         wanted = {config_key(*option) for option in short} | {config_key(r.schedule, r.config) for r in every}
         wanted |= {config_key(*item.option) for item in near}
         kept = [option for option in found if config_key(*option) in wanted]

@@ -29,6 +29,7 @@ from tesa.tune.measure import BUDGET_MS, Built
 from tesa.tune.search.registry import TRIALS
 from tesa.tune.status import Status, Tuned
 from tesa.tune.timing import Failure, Timing
+from tests.support import with_tests
 from tests.tune import fake
 from tests.tune.fake import FakeBuilder, FakeRunner
 
@@ -429,16 +430,11 @@ tune_layers([fake.layer("a"), fake.layer("b", 1)], fake.TARGET, log=Log.load(sys
 """
 
 
-def beside(root: Path) -> dict[str, str]:
-    """The environment of a child that imports this package of tests, behind the tesa that is tested."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(root)]))}
-
-
 def test_killed_at_any_moment_it_goes_on_from_there(tmp_path: Path) -> None:
     """kill -9 loses the turn at work and nothing else."""
-    log, root = tmp_path / "fake.jsonl", Path(__file__).parents[2]
+    log = tmp_path / "fake.jsonl"
     for least in (1, 30, 70):
-        child = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path)], env=beside(root), stderr=subprocess.PIPE)
+        child = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path)], env=with_tests(), stderr=subprocess.PIPE)
         until = time.monotonic() + 60
         while (not log.exists() or log.read_bytes().count(b"\n") < least) and child.poll() is None:
             assert time.monotonic() < until
@@ -490,8 +486,7 @@ LocalRunner().run(problem, weight, [Built("tesa_endless", (object_file,), code.c
 
 def test_a_kernel_that_never_ends_does_not_outlive_the_job(tmp_path: Path) -> None:
     """kill -9 of the job while its measuring process is deep in generated code."""
-    root = Path(__file__).parents[2]
-    child = subprocess.Popen([sys.executable, "-c", ENDLESS, str(tmp_path)], env=beside(root), stdout=subprocess.PIPE)
+    child = subprocess.Popen([sys.executable, "-c", ENDLESS, str(tmp_path)], env=with_tests(), stdout=subprocess.PIPE)
     assert child.stdout is not None
     assert child.stdout.readline() == b"ready\n"
     family, busy, until = list[psutil.Process](), 0.0, time.monotonic() + 60

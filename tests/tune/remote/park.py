@@ -39,12 +39,6 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def with_tests() -> dict[str, str]:
-    """The environment of a child that imports this package of tests, behind the tesa that is tested."""
-    root = str(Path(__file__).parents[3])
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), root]))}
-
-
 def until(condition: Callable[[], bool], what: str, seconds: float = READY_S) -> None:
     """Wait for a condition; fail if it does not come true."""
     deadline = time.monotonic() + seconds

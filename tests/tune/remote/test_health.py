@@ -15,8 +15,9 @@ import pytest
 from tesa.errors import UsageError
 from tesa.tune.remote import LocalRunner, RpcRunner, devices
 from tesa.tune.remote.health import BROKEN, BUSY, FREE
+from tests.support import with_tests
 from tests.tune.remote import kernels
-from tests.tune.remote.park import KEY, Park, free_port, until, with_tests
+from tests.tune.remote.park import KEY, Park, free_port, until
 
 
 def test_sound_and_broken_devices(park: Park, tmp_path: Path) -> None:

@@ -49,6 +49,11 @@ class Cut:
         return (-(-self.tiling.count * self.tiling.width // LINE) | 1) * LINE
 
 
+def threads_for(problem: Problem, cycles: float) -> int:
+    """How many of the problem's threads so much work is worth: one or all."""
+    return 1 if cycles < SERIAL_CYCLES else problem.threads
+
+
 def cut(
     problem: Problem, isa: Isa, view: Operand, vectors: int, work: NDArray[np.int64], panel: int = 1, tail: bool = False
 ) -> Cut:
@@ -57,8 +62,7 @@ def cut(
     work: (m,), the FMAs of a row for each output; shares of the rows cost about the same, in multiples of `panel` rows.
     tail: the kernel knows what to do with a tail (see operand.tiling).
     """
-    small = float(work.sum()) * problem.n * problem.batch / isa.lanes / 2 < SERIAL_CYCLES
-    threads = 1 if small else problem.threads
+    threads = threads_for(problem, float(work.sum()) * problem.n * problem.batch / isa.lanes / 2)
     if view.direct:
         tiles = tiling(problem.n, isa.lanes, vectors, tail=tail)
         units = tiles.count * (1 if view.staged else problem.batch)

@@ -35,7 +35,7 @@ from tvm import tirx
 from tvm.tirx import PrimFunc, Var
 
 from tesa.schedules.cpu import cost
-from tesa.schedules.cpu.cut import SERIAL_CYCLES
+from tesa.schedules.cpu.cut import threads_for
 from tesa.schedules.cpu.straight import INLINE_ACTIVATIONS, Array, Block, activate_stored, activate_vector
 from tesa.schedules.cpu.taps import Group, Run, column_runs, fmas, groups_of, picks, row_runs
 from tesa.schedules.registry import schedule
@@ -229,8 +229,8 @@ def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) ->
 
 def _threads(problem: Problem, taps: float, isa: Isa) -> int:
     """1 where to wake other threads costs as much as to compute so many taps of all channels."""
-    small = taps * problem.batch * problem.n / isa.lanes / 2 < SERIAL_CYCLES
-    return 1 if small else min(problem.threads, problem.m * problem.batch)
+    threads = threads_for(problem, taps * problem.batch * problem.n / isa.lanes / 2)
+    return min(threads, problem.m * problem.batch)
 
 
 def _main(s: _Scene, groups: Sequence[Group], symbol: str) -> Any:

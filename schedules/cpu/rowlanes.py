@@ -30,7 +30,7 @@ from tvm.tirx.script import builder as T
 
 from tesa.schedules.cpu import cost
 from tesa.schedules.cpu.arithmetic import Arithmetic, arithmetic
-from tesa.schedules.cpu.cut import SERIAL_CYCLES, Cut, shares
+from tesa.schedules.cpu.cut import Cut, shares, threads_for
 from tesa.schedules.cpu.epilogue import Names, final, heavy
 from tesa.schedules.cpu.loops import lanes, loop, named, parallel, serial, span, unrolled
 from tesa.schedules.cpu.nest import Builder
@@ -329,7 +329,7 @@ def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) ->
 
 def _threads(problem: Problem, isa: Isa, elements: float) -> int:
     """1 where to wake other threads costs as much as to multiply with so many elements of W."""
-    return 1 if elements * problem.n * problem.batch / isa.lanes / 2 < SERIAL_CYCLES else problem.threads
+    return threads_for(problem, elements * problem.n * problem.batch / isa.lanes / 2)
 
 
 @schedule("rowlanes", arch="x86", space=_space, estimate=_estimate, dense=lambda weight, config: not config["list"])

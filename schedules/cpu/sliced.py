@@ -35,7 +35,7 @@ from tvm import tirx
 from tvm.tirx import AllocBuffer, BufferLoad, BufferStore, PrimFunc, Var
 
 from tesa.schedules.cpu import cost
-from tesa.schedules.cpu.cut import SERIAL_CYCLES, shares
+from tesa.schedules.cpu.cut import shares, threads_for
 from tesa.schedules.cpu.nest import MAX_ELEMENTS
 from tesa.schedules.cpu.operand import LINE
 from tesa.schedules.cpu.straight import Array, Block, activate_stored, i32
@@ -325,7 +325,7 @@ def _steps(weight: FloatArray, lanes: int, config: Config) -> float:
 
 def _threads(problem: Problem, steps: float) -> int:
     """1 where to wake other threads costs as much as the work."""
-    return 1 if steps * (2 + 2 * problem.batch * problem.n) < SERIAL_CYCLES else problem.threads
+    return threads_for(problem, steps * (2 + 2 * problem.batch * problem.n))
 
 
 def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) -> float:

@@ -36,7 +36,7 @@ from tvm.tirx import BufferLoad
 from tvm.tirx.script import builder as T
 
 from tesa.schedules.cpu import cost
-from tesa.schedules.cpu.cut import SERIAL_CYCLES
+from tesa.schedules.cpu.cut import threads_for
 from tesa.schedules.cpu.grid import grid
 from tesa.schedules.cpu.operand import Operand, operand
 from tesa.schedules.cpu.panel import Panel, Scene, objects, panels
@@ -212,7 +212,7 @@ def _config(problem: Problem, isa: Isa, vectors: int, live: int) -> Config:
 def _threads(problem: Problem, weight: FloatArray, isa: Isa) -> int:
     """1 where to wake other threads costs as much as the work."""
     cycles = np.count_nonzero(weight) * float(problem.n * problem.batch) / isa.lanes / 2
-    return 1 if cycles < SERIAL_CYCLES else problem.threads
+    return threads_for(problem, cycles)
 
 
 def _size(problem: Problem, weight: FloatArray, config: Config) -> int:

@@ -30,7 +30,7 @@ from tvm import tirx
 from tvm.tirx import AllocBuffer, BufferLoad, BufferStore, PrimFunc, Var
 
 from tesa.schedules.cpu import cost
-from tesa.schedules.cpu.cut import SERIAL_CYCLES, shares
+from tesa.schedules.cpu.cut import shares, threads_for
 from tesa.schedules.cpu.straight import INLINE_ACTIVATIONS, Array, Block, activate_stored, activate_vector, i32
 from tesa.schedules.registry import schedule
 from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
@@ -306,7 +306,7 @@ def _shares(problem: Problem, strips: Sequence[_Strip], starts: NDArray[np.int32
 
 def _threads(problem: Problem, nbytes: float) -> int:
     """1 where to wake other threads costs as much as to read so many bytes of weights."""
-    return 1 if nbytes / cost.L2_BYTES_PER_CYCLE < SERIAL_CYCLES else problem.threads
+    return threads_for(problem, nbytes / cost.L2_BYTES_PER_CYCLE)
 
 
 def _panels(problem: Problem, isa: Isa) -> list[int]:

@@ -7,7 +7,6 @@ import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import pytest
 import tvm_ffi
 from numpy.typing import NDArray
 
+from tesa.schedules.cpu import cut
 from tests.schedules import reference
 
 _PAGE = mmap.PAGESIZE
@@ -37,9 +37,9 @@ def guarded(array: NDArray[Any], at_end: bool) -> Any:
 
 
 @contextmanager
-def harsh(family: ModuleType, at_end: bool) -> Iterator[None]:
+def harsh(at_end: bool) -> Iterator[None]:
     """All arrays of a checked kernel are guarded, and even the smallest problem runs on all its threads."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reference, "unaligned", partial(guarded, at_end=at_end))
-        patch.setattr(family, "SERIAL_CYCLES", 0)
+        patch.setattr(cut, "SERIAL_CYCLES", 0)
         yield

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tesa.schedules.cpu import depthwise
 from tesa.schedules.cpu.depthwise import MAX_MASKS
 from tesa.schedules.cpu.taps import fmas, groups_of
 from tesa.schedules.registry import find
@@ -61,7 +60,7 @@ def test_any_window(p: Problem, isa: Isa, density: float, data: st.DataObject) -
     weight = weights(p, density, data.draw(st.integers(0, 99)))
     configs = DEPTHWISE.space(p, weight, isa)
     assert configs
-    with harsh(depthwise, data.draw(st.booleans())):
+    with harsh(data.draw(st.booleans())):
         check("depthwise", p, weight, isa, data.draw(st.sampled_from(configs)))
 
 

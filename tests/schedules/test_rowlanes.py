@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tesa.schedules.cpu import cut, rowlanes
+from tesa.schedules.cpu import cut
 from tesa.schedules.cpu.rowlanes import groups
 from tesa.schedules.registry import find
 from tesa.schedules.types import Epilogue, Isa, Output, Problem, Window
@@ -22,7 +22,6 @@ ROWLANES = find("rowlanes")
 
 @pytest.fixture(autouse=True)
 def _small_work_on_threads_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rowlanes, "SERIAL_CYCLES", 0)
     monkeypatch.setattr(cut, "SERIAL_CYCLES", 0)
 
 

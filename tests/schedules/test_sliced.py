@@ -44,7 +44,7 @@ def test_any_pattern(p: Problem, isa: Isa, density: float, skew: float, data: st
     configs = SLICED.space(p, weight, isa)
     if p.k >= 2 * isa.lanes:
         assert configs
-        with harsh(sliced, data.draw(st.booleans())):
+        with harsh(data.draw(st.booleans())):
             check("sliced", p, weight, isa, data.draw(st.sampled_from(configs)))
     else:
         assert configs == ()

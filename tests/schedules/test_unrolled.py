@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tesa.schedules.cpu import unrolled
 from tesa.schedules.cpu.grid import grid
 from tesa.schedules.cpu.operand import Operand
 from tesa.schedules.cpu.panel import FUNCTION_FMAS, OBJECT_FMAS, panels
@@ -32,14 +31,14 @@ def configs(draw: st.DrawFn) -> Config:
 @settings(max_examples=25)
 @given(linears(), isas, configs(), st.data())
 def test_any_linear_layer(p: Problem, isa: Isa, config: Config, data: st.DataObject) -> None:
-    with harsh(unrolled, data.draw(st.booleans())):
+    with harsh(data.draw(st.booleans())):
         check("unrolled", p, data.draw(weights(p)), isa, config)
 
 
 @settings(max_examples=20)
 @given(convolutions(), isas, configs(), st.data())
 def test_any_convolution(p: Problem, isa: Isa, config: Config, data: st.DataObject) -> None:
-    with harsh(unrolled, data.draw(st.booleans())):
+    with harsh(data.draw(st.booleans())):
         check("unrolled", p, data.draw(weights(p)), isa, config)
 
 

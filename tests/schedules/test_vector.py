@@ -33,7 +33,7 @@ def test_any_matrix(p: Problem, isa: Isa, data: st.DataObject) -> None:
     weight = data.draw(weights(p))
     configs = VECTOR.space(p, weight, isa)
     assert configs
-    with harsh(vector, data.draw(st.booleans())):
+    with harsh(data.draw(st.booleans())):
         check("vector", p, weight, isa, data.draw(st.sampled_from(configs)))
 
 

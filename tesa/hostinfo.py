@@ -136,3 +136,18 @@ def _count(ranges: str) -> int:
     """How many numbers a list such as "0-1,8" holds."""
     bounds = [part.split("-") for part in ranges.split(",")]
     return sum(int(bound[-1]) - int(bound[0]) + 1 for bound in bounds)
+
+
+def crowded(threads: int) -> str:
+    """What there is to say of times that more threads than CPUs are measured with; "" for nothing.
+
+    >>> crowded(1)
+    ''
+    """
+    cpus = usable_cpus()
+    if threads <= cpus:
+        return ""
+    return (
+        f"{threads} threads are measured on {cpus} CPU{'s' if cpus > 1 else ''}: the times say little about a machine "
+        "that has as many; tune on the device itself (--rpc), or choose by estimate (--no-measure)"
+    )

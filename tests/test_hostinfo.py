@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tesa.hostinfo import free_memory
+from tesa.hostinfo import crowded, free_memory, usable_cpus
 
 NOWHERE = Path("/nowhere")
 
@@ -32,3 +32,9 @@ def test_a_container_with_less(tmp_path: Path) -> None:
 def test_here() -> None:
     found = free_memory()
     assert found is None or found > 0
+
+
+def test_more_threads_than_cpus_are_told() -> None:
+    cpus = usable_cpus()
+    assert crowded(cpus) == ""
+    assert crowded(cpus + 1).startswith(f"{cpus + 1} threads are measured on {cpus} CPU")

@@ -58,7 +58,7 @@ def _row(layer: AnalysedLayer) -> tuple[str, ...]:
         layer.sparse_form or NOTHING,
         milliseconds(layer.saved_ms) if layer.saved_ms > 0 else "0",
         ratio(layer.gain),
-        _pays(layer.break_even),
+        pays_from(layer.break_even),
     )
 
 
@@ -68,15 +68,20 @@ def _time(prediction: Prediction) -> str:
     return f"{mark}{milliseconds(prediction.ms)} ({low} - {high})"
 
 
-def _pays(found: BreakEven | None) -> str:
+def pays_from(found: BreakEven | None) -> str:
+    """From which share of zeros on a layer is faster, with the range it lies in."""
     if found is None or found.sparsity is None:
         return "never"
-    low = "0 %" if found.low is None else _share(found.low)
-    return f"{_share(found.sparsity)} ({low} - {'never' if found.high is None else _share(found.high)})"
+    low, high = found.least if found.low is None else found.low, found.high
+    if high == found.sparsity == found.least:
+        return _share(high, found.least)  # whatever is tried
+    ends = (_share(low, found.least), "never" if high is None else _share(high, found.least))
+    return f"{_share(found.sparsity, found.least)} ({' - '.join(ends)})"
 
 
-def _share(value: float) -> str:
-    return f"{100 * value:.0f} %"
+def _share(value: float, least: float) -> str:
+    """The smallest that was tried stands for all below it."""
+    return f"{'<= ' if value <= least else ''}{100 * value:.0f} %"
 
 
 def _total(analysis: Analysis) -> str:

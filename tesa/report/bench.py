@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
+from rich.text import Text
 
 from tesa.report.numbers import milliseconds, percent, ratio
 from tesa.report.table import table
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from tesa.runtime import BenchResult
 
 _TIMES = ("median ms", "min ms", "p90 ms", "spread ms", "calls", "tesa is faster by")
+
+NOISY = 0.15
+"""A spread of more than this share of the median is told."""
 
 
 def bench_view(result: BenchResult) -> Iterator[RenderableType]:
@@ -26,6 +30,12 @@ def bench_view(result: BenchResult) -> Iterator[RenderableType]:
         rows.append((times.name, *map(milliseconds, numbers), str(times.calls), gain))
     columns = _TIMES if result.peers else _TIMES[:-1]
     yield table(("engine", *columns), [row[: len(columns) + 1] for row in rows], title=title, right=columns)
+    for times in (result.model, *result.peers):
+        if times.iqr_ms > NOISY * times.median_ms:
+            share = percent(times.iqr_ms / times.median_ms)
+            yield Text(
+                f"noisy: the spread of {times.name} is {share} of its median, ratios mean little", style="yellow"
+            )
     if result.layers:
         layers = [(x.layer, x.symbol, milliseconds(x.median_ms), percent(x.share)) for x in result.layers]
         yield ""

@@ -57,14 +57,18 @@ def _row(layer: TunedLayer) -> tuple[str, ...]:
 def _summary(tuned: Tuned) -> str:
     """The gain of all: the geometric mean over layers, and that of their times together."""
     known = [layer for layer in tuned.layers if layer.gain is not None]
-    words = f"{tuned.measured} measurements in {_seconds(tuned.seconds)}"
+    words = f"{tuned.measured} measurement{'s' if tuned.measured != 1 else ''} in {_seconds(tuned.seconds)}"
+    if not tuned.measured and not tuned.stopped and all(layer.trials for layer in tuned.layers):
+        words = "nothing to measure: the log has what the budget allows, give more --trials or --minutes to go on"
+        if all(layer.trials == layer.total for layer in tuned.layers):
+            words = "nothing to measure: the log has all candidates"
     if not known:
         return f"{words}; no layer has a time yet"
     mean = math.exp(sum(math.log(layer.gain or 1.0) for layer in known) / len(known))
     before = sum(layer.layers * (layer.default_ms or 0.0) for layer in known)
     after = sum(layer.layers * (layer.best_ms or 0.0) for layer in known)
     return (
-        f"{words}; gain {ratio(mean)} (geometric mean of {len(known)} layers); "
+        f"{words}; gain {ratio(mean)} (geometric mean of {len(known)} layer{'s' if len(known) > 1 else ''}); "
         f"all layers together {duration(before)} -> {duration(after)}"
     )
 
@@ -146,7 +150,7 @@ def live_view(status: Status, height: int) -> RenderableType:
     more = len(status.layers) - len(rows)
     parts: list[Any] = [head, table(_LIVE, shown, right=_LIVE_NUMBERS)]
     if more:
-        parts.append(Text(f"and {more} more layers", style="dim"))
+        parts.append(Text(f"and {more} more layer{'s' if more > 1 else ''}", style="dim"))
     return Group(*parts)
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from tesa.errors import CheckFailed
+from tesa.hostinfo import crowded
 from tesa.plan import Part
 from tesa.progress import Event, Progress, silent
 from tesa.schedules.registry import find
@@ -121,10 +122,12 @@ def choose(
             works[key] = _Work(layer, task, found, source_of(table))
         mine.append(works[key])
     count, note = (jobs, "") if jobs else compilers()
-    if note:
-        progress(Event("kernels", 0, len(works), note))
     home = _lasting_folder() if folder is None else folder
     chooser = _Chooser(target, log, measure, cache or Cache(), progress, shared_pool(count), home)
+    threads = max((layer.problem.threads for layer in layers), default=1)
+    notes = [text for text in (note, crowded(threads) if chooser.measure else "") if text]
+    if notes:
+        progress(Event("kernels", 0, len(works), "; ".join(notes)))
     kernels = chooser.run(list(works.values()))
     return [replace(kernels[id(work)], layer=layer.name) for work, layer in zip(mine, layers, strict=True)]
 

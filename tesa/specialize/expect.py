@@ -6,15 +6,13 @@ families, which estimates alone do badly.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tesa.errors import UsageError
 from tesa.schedules.types import FloatArray, Problem
 from tesa.specialize.decide import Option, predict
-from tesa.target import Target, parse_target
+from tesa.target import Target
 from tesa.tune.log import Log, config_key
 
 if TYPE_CHECKING:
@@ -33,21 +31,22 @@ def table_for(target: Target, threads: int, log: str | Path | Log | None = None)
     log: what the user gave: tables in its folder `costs` come first, then the user's own, then those that ship with
     tesa. A file that cannot be read is told in a warning.
 
+    >>> from tesa.target import parse_target
     >>> table_for(parse_target("x86:haswell"), 99) is None
     True
     """
     from tesa.tune.costs import store
 
     folder = _folder(log)
-    own = [] if folder is None else list(_files(folder / "costs"))
-    every = [*own, *(path for place in store.places() for path in _files(place))]
+    own = None if folder is None else folder / "costs"
+    every = [path for place in (own, *store.places()) if place is not None for path in _files(place)]
     if not every:
         return None
     key = (target.name, threads, tuple(_stamp(path) for path in every))
     if key not in _TABLES:
         while len(_TABLES) >= _KEPT:
             del _TABLES[next(iter(_TABLES))]
-        _TABLES[key] = _named(own, target, threads) or store.find(target, threads)
+        _TABLES[key] = store.find(target, threads, folder=own)
     return _TABLES[key]
 
 
@@ -106,20 +105,3 @@ def _files(place: Path) -> Iterator[Path]:
 def _stamp(path: Path) -> tuple[str, int, int]:
     facts = path.stat()
     return str(path), facts.st_mtime_ns, facts.st_size
-
-
-def _named(paths: Sequence[Path], target: Target, threads: int) -> CostTable | None:
-    """The first table that fits in files beside the user's log."""
-    from tesa.tune.costs import store
-
-    for path in paths:
-        try:
-            tables = store.read(path)
-        except UsageError as error:
-            warnings.warn(str(error), stacklevel=3)
-            continue
-        for table in tables:
-            made_for = parse_target(table.target)
-            if (table.threads, made_for.cpu, made_for.isa) == (threads, target.cpu, target.isa):
-                return store.find(target, threads, path)
-    return None

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tesa.errors import TesaError, UnsupportedError
 from tesa.specialize.choose import LayerTask
@@ -34,6 +34,9 @@ from tesa.tune.search.elsewhere import learn
 from tesa.tune.status import Status, Tuned, Watch, unseen
 from tesa.tune.timing import Failure, Timing
 
+if TYPE_CHECKING:
+    from tesa.tune.costs.table import CostTable
+
 BATCH = 8
 """Candidates of a turn: few, so that the model learns soon and a crash costs little."""
 
@@ -48,7 +51,8 @@ class Plan:
     """How a job goes about it.
 
     mode: of search. batch: candidates of a turn. budget_ms: time for one candidate on the device. overlap: build the
-    next turn while this one is measured, which is right only where the measuring happens on other machines.
+    next turn while this one is measured, which is right only where the measuring happens on other machines. table: of
+    costs, by which an untuned compile would choose.
     """
 
     budget: Budget = field(default_factory=Budget)
@@ -57,6 +61,7 @@ class Plan:
     batch: int = BATCH
     budget_ms: float = BUDGET_MS
     overlap: bool = False
+    table: CostTable | None = None
 
 
 def tune_layers(
@@ -152,7 +157,7 @@ class _Job:
         """Find the candidates of every layer, and what the log knows of them and of layers like them."""
         found: dict[tuple[Any, ...], Layer] = {}
         for work in works:
-            layer = Layer(work, self.target)
+            layer = Layer(work, self.target, table=self.plan.table)
             same = found.setdefault((layer.task.key, work.problem.x_shape, work.problem.y_shape), layer)
             if same is not layer:
                 same.layers += 1

@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tesa.specialize.choose import LayerTask
 from tesa.specialize.decide import Option, candidates, decide, dense_keys, predict
+from tesa.specialize.expect import expected
 from tesa.specialize.shortlist import shortlist
 from tesa.target import Target
 from tesa.tune.log import Log, Record, Task, config_key
 from tesa.tune.search import Experience, Lessons, Mode, Scene, Space, Table, tabulate
 from tesa.tune.search.experience import LEAST
 from tesa.tune.search.features import Wide
+
+if TYPE_CHECKING:
+    from tesa.tune.costs.table import CostTable
 
 NOISE = 0.01
 """A gain of less than this is none."""
@@ -28,6 +33,9 @@ _RETRIES = 2  # of a candidate that no device could run
 class Layer:
     """layers: how many of the model share the kernel. records: the last one of each option, by config_key.
 
+    table: of costs, by which a compile would choose what to measure. The search itself goes by bare estimates, because
+    it learns from logs of other machines how far those are off.
+
     taken: keys that are being built or measured now. stale: turns since the layer became faster. fresh: something was
     measured in this run. best, default: what a compile would choose from all records, and an untuned one; None where
     there is no time yet.
@@ -36,6 +44,7 @@ class Layer:
     work: LayerTask
     target: Target
     layers: int = 1
+    table: CostTable | None = None
     records: dict[str, Record] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
     put_off: dict[str, int] = field(default_factory=dict)
@@ -60,6 +69,12 @@ class Layer:
         return predict(self.space.options, self.work.problem, self.work.weight, self.target)
 
     @cached_property
+    def expected(self) -> dict[str, float]:
+        """What a compile expects, in milliseconds by key."""
+        work = self.work
+        return expected(self.space.options, work.problem, work.weight, self.target, self.table)
+
+    @cached_property
     def dense(self) -> frozenset[str]:
         """The keys of the options that compute with the zeros."""
         return dense_keys(self.space.options, self.work.weight)
@@ -67,7 +82,7 @@ class Layer:
     @cached_property
     def short(self) -> tuple[Option, ...]:
         """What an untuned compile measures, the layer's dense self among it."""
-        return tuple(shortlist(self.space.options, self.predicted, self.work.problem, self.work.weight))
+        return tuple(shortlist(self.space.options, self.expected, self.work.problem, self.work.weight))
 
     @cached_property
     def estimates(self) -> Wide:
@@ -75,8 +90,8 @@ class Layer:
         return np.array([self.predicted[key] for key in self.space.keys])
 
     @cached_property
-    def table(self) -> Table:
-        """The features of all options."""
+    def features(self) -> Table:
+        """Of all options."""
         problem, weight = self.work.problem, self.work.weight
         return tabulate(problem, weight, self.target.isa, self.space.options, self.estimates.tolist())
 
@@ -129,7 +144,7 @@ class Layer:
         # The same whether or not the job was interrupted before: it depends on what is known only.
         rng = np.random.default_rng([seed, int(self.task.key, 16), self.done])
         scene = Scene(
-            self.space, self.estimates, self.times(), closed, lambda: self.table,
+            self.space, self.estimates, self.times(), closed, lambda: self.features,
             experience.without(self.task.key), seed,
         )  # fmt: skip
         return [self.space.options[i] for i in mode.propose(scene, min(count, self.open), rng)]
@@ -143,7 +158,7 @@ class Layer:
         """What other layers can learn from this one."""
         if sum(record.ok for record in self.records.values()) < LEAST:
             return None
-        return Lessons.of(self.table, self.estimates, self.times())
+        return Lessons.of(self.features, self.estimates, self.times())
 
     def keep(self, records: Iterable[Record]) -> None:
         """Add results, the later ones count, and see whether the layer became faster."""
@@ -177,7 +192,7 @@ class Layer:
         self.best, self.default = self._decided(self.space.options), self._decided(self.short)
 
     def _decided(self, options: Sequence[Option]) -> Option | None:
-        found = decide(options, self.records, self.predicted, self.dense)
+        found = decide(options, self.records, self.expected, self.dense)
         if found is None or not found.reason.startswith("measured"):
             return None
         return found.schedule, found.config

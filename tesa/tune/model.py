@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tesa.errors import UsageError
-from tesa.progress import Progress, silent
+from tesa.hostinfo import crowded
+from tesa.progress import Event, Progress, silent
 from tesa.specialize.choose import LayerTask
 from tesa.specialize.expect import table_for
 from tesa.target import Target, host_cpu, parse_target, runs_here
@@ -75,13 +76,15 @@ def tune_model(
             f"this machine cannot run code for {where.name}, so that nothing can be measured: give the tracker of "
             "devices that can with --rpc HOST:PORT --key KEY (rpc= and key= in Python)"
         )
+    if address is None and (note := crowded(threads)):
+        progress(Event("tune", 0, 0, note))
     tasks = select(layer_tasks(model, threads, shapes, masks, propagation, compact, progress), layers)
+    batch, overlap = (BATCH, False) if address is None else (_REMOTE_BATCH, True)  # compilers disturb this machine
+    table = table_for(where, threads, log)
     with _builder(cluster, jobs) as builder, _runner(address, key) as runner:
-        plan = Plan(
-            budget, mode, seed, batch=BATCH if address is None else _REMOTE_BATCH, overlap=address is not None
-        )  # a device that is this machine must not be disturbed by compilers
+        plan = Plan(budget, mode, seed, batch=batch, overlap=overlap, table=table)
         book = _log(log, str(runner.device()["cpu"]))
-        with use_prices(table_for(where, threads, log)):  # as a compile has them: decompositions depend on prices
+        with use_prices(table):  # as a compile has them: decompositions depend on prices
             return tune_layers(tasks, where, log=book, builder=builder, runner=runner, plan=plan, watch=watch)
 
 

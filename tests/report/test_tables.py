@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 
@@ -116,6 +116,9 @@ def test_bench_says_how_much_faster() -> None:
     assert "75 %" in next(line for line in shown.splitlines() if line.startswith("conv1"))
     alone = text(bench_view(BenchResult(ours, (), (), 1)))
     assert "faster" not in alone
+    assert "noisy" not in alone
+    loud = text(bench_view(BenchResult(replace(ours, iqr_ms=ours.median_ms / 4), (theirs,), (), 1)))
+    assert f"noisy: the spread of {ours.name} is 25 % of its median" in loud
 
 
 def test_verify_shows_what_differs() -> None:

@@ -65,7 +65,7 @@ def test_the_table_at_the_end() -> None:
     shown = text(*tuned_view(TUNED))
     for piece in ("Tuned for x86:haswell, 1 thread", "fc (x3)", "1.25x", "indexed", "rows=2", "64/90, 2 failed"):
         assert piece in shown
-    assert "70 measurements in 2 min; gain 1.25x (geometric mean of 1 layers)" in shown
+    assert "70 measurements in 2 min; gain 1.25x (geometric mean of 1 layer)" in shown
     assert "all layers together 1.50 ms -> 1.20 ms" in shown
     assert "odd: a note" in shown
     assert "~" not in shown
@@ -100,3 +100,11 @@ def test_first_the_import_and_then_the_job(stream: io.StringIO, monkeypatch: pyt
     told = stream.getvalue()
     assert "12/64" in told
     assert stream.isatty() or told.startswith("import 0/1 model.onnx\n")
+
+
+def test_a_job_that_had_nothing_to_measure_says_why() -> None:
+    known = replace(TUNED, layers=(DONE,), measured=0)
+    assert "nothing to measure: the log has what the budget allows, give more --trials" in text(*tuned_view(known))
+    every = replace(known, layers=(replace(DONE, trials=90),))
+    assert "nothing to measure: the log has all candidates; gain" in text(*tuned_view(every))
+    assert "0 measurements" in text(*tuned_view(replace(known, stopped="the tracker is gone")))

@@ -22,14 +22,15 @@ _ELEMENTS = 1 << 21
 class BreakEven:
     """The least share of zeros from which on it pays, None where none does. pattern: the kind that was tried.
 
-    low, high: where it lies in four of five cases, high None where it may be that none pays. The least share that is
-    tried, a tenth or 1 of m, stands for anything below it. low may be a share at which no sparse form applies yet.
+    low, high: where it lies in four of five cases, high None where it may be that none pays. least: the smallest share
+    that was tried, which stands for anything below it. low may be a share at which no sparse form applies yet.
     """
 
     pattern: str
     sparsity: float | None
     low: float | None
     high: float | None
+    least: float = 0.0
 
 
 def break_even(table: CostTable, problem: Problem, like: Imposed) -> BreakEven:
@@ -44,7 +45,8 @@ def break_even(table: CostTable, problem: Problem, like: Imposed) -> BreakEven:
         return BreakEven(like.text, None, None, None)
     points: list[tuple[float, float, float]] = []
     none = None  # the last share for which there is no sparse form yet, below all points
-    for imposed in _steps(like):
+    steps = _steps(like)
+    for imposed in steps:
         sparse = [row for row in _ranked(table, problem, imposed) if not row.dense]
         if sparse:
             prediction = min(sparse, key=_ms).prediction
@@ -57,7 +59,7 @@ def break_even(table: CostTable, problem: Problem, like: Imposed) -> BreakEven:
     crossed = [_crossing([(s, ahead + sign * doubt) for s, ahead, doubt in points]) for sign in (0, 1, -1)]
     if points and none is not None and crossed[1] == points[0][0]:
         crossed[1] = none  # it may pay as soon as there is a form
-    return BreakEven(like.text, *crossed)
+    return BreakEven(like.text, *crossed, least=steps[0].sparsity)
 
 
 def pattern_of(pattern: Pattern) -> Imposed:

@@ -151,7 +151,8 @@ def _epilogue(rng: Rng, problem: Problem) -> Epilogue:
 def _imposed(rng: Rng, problem: Problem) -> Imposed | None:
     kind = str(rng.choice(["dense"] + ["unstructured"] * 5 + ["block"] * 5 + ["n:m", "channel"]))
     if problem.op == "depthwise":
-        kind = str(rng.choice(["dense", "unstructured", "unstructured", "channel"]))
+        # networks rarely prune these: of all classes the one that is met dense most often
+        kind = str(rng.choice(["dense", "dense", "unstructured", "unstructured", "channel"]))
     sparsity = round(1 - float(2 ** rng.uniform(-6.0, -0.5)), 4)
     if problem.op == "depthwise":
         sparsity = round(float(rng.uniform(0.1, 0.9)), 4)  # of nine taps

@@ -38,8 +38,11 @@ def default_path() -> Path:
     return places()[0] / f"{host_cpu()}.json"
 
 
-def find(target: Target, threads: int, path: Path | None = None) -> CostTable | None:
-    """As CostTable.load. Of several tables the one of the target's own CPU comes first, then this machine's."""
+def find(target: Target, threads: int, path: Path | None = None, folder: Path | None = None) -> CostTable | None:
+    """As CostTable.load. Of several tables the one of the target's own CPU comes first, then this machine's.
+
+    folder: one of the user's with tables, which go before those of places().
+    """
     if path is not None:
         tables = read(path)
         fits = [table for table in tables if _fits(table, target, threads)]
@@ -50,9 +53,12 @@ def find(target: Target, threads: int, path: Path | None = None) -> CostTable | 
                 f"make it with: tesa calibrate --target {target.name} --threads {threads} -o {path}"
             )
         return _current(fits[0])
-    found = [table for table in _known() if _fits(table, target, threads)]
-    found.sort(key=lambda table: (table.device != target.cpu, table.device != host_cpu()))  # stable: the user's first
-    return _current(found[0]) if found else None
+    for folders in [places()] if folder is None else [(folder,), places()]:
+        found = [table for table in _known(folders) if _fits(table, target, threads)]
+        found.sort(key=lambda table: (table.device != target.cpu, table.device != host_cpu()))  # stable: user's first
+        if found:
+            return _current(found[0])
+    return None
 
 
 def read(path: Path) -> tuple[CostTable, ...]:
@@ -128,9 +134,9 @@ def _fits(table: CostTable, target: Target, threads: int) -> bool:
     return table.threads == threads and mine.cpu == target.cpu and mine.isa == target.isa
 
 
-def _known() -> Iterable[CostTable]:
-    """Of all places. Nobody named these files: what cannot be read is a warning."""
-    for place in places():
+def _known(folders: Iterable[Path]) -> Iterable[CostTable]:
+    """Of all folders. Nobody named these files: what cannot be read is a warning."""
+    for place in folders:
         for path in sorted(place.glob("*.json")) if place.is_dir() else ():
             try:
                 yield from read(path)

@@ -27,7 +27,7 @@ def _families(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def scene(layer: Layer, times: Wide, seed: int = 0, experience: Experience | None = None) -> Scene:
     return Scene(
-        layer.space, layer.estimates, times, ~np.isnan(times), lambda: layer.table, experience or Experience(), seed
+        layer.space, layer.estimates, times, ~np.isnan(times), lambda: layer.features, experience or Experience(), seed
     )  # fmt: skip
 
 
@@ -84,7 +84,7 @@ def test_guided_needs_less_than_half_of_the_trials() -> None:
 def test_without_data_the_estimates_rank() -> None:
     layer = Layer(fake.layer(), fake.TARGET)
     blank = np.full(len(layer.space), np.nan)
-    score = scores(layer.table, layer.estimates, blank, Experience(), 0)
+    score = scores(layer.features, layer.estimates, blank, Experience(), 0)
     np.testing.assert_array_equal(np.argsort(score), np.argsort(layer.estimates))
     named = find_mode("model").propose(scene(layer, blank), 8, np.random.default_rng(0))
     assert layer.estimates.argmin() in named
@@ -117,7 +117,7 @@ def test_other_layers_teach() -> None:
 def test_scores_are_the_same_every_time() -> None:
     layer = Layer(fake.layer(), fake.TARGET)
     times = np.where(np.arange(len(layer.space)) % 3 == 0, truth(layer), np.nan)
-    first, second = (scores(layer.table, layer.estimates, times, Experience(), 5) for _ in range(2))
+    first, second = (scores(layer.features, layer.estimates, times, Experience(), 5) for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 
@@ -171,7 +171,7 @@ def test_experience_from_a_log() -> None:
     assert len(found.lessons[near.key].miss) == 30
     assert learn(log, fake.TARGET, [(mine.problem, 0.5)], {near.key}).lessons == {}
     layer = Layer(mine, fake.TARGET)
-    taught = scores(layer.table, layer.estimates, np.full(len(layer.space), np.nan), found, 0)
+    taught = scores(layer.features, layer.estimates, np.full(len(layer.space), np.nan), found, 0)
     order = np.argsort(taught)
     assert truth(layer)[order[:8]].mean() < truth(layer)[np.argsort(layer.estimates)[:8]].mean()
     assert config_key(*layer.space.options[int(order[0])]) in layer.space.index

@@ -146,12 +146,24 @@ class Problem:
         return self.op == "conv2d" and w.kernel == (1, 1) and w.stride == (1, 1) and w.padding == (0, 0, 0, 0)
 
 
+ASSEMBLY = "tesa.assembly"
+"""The attribute of a function that is assembly already."""
+
+
+def assembled(name: str, text: str) -> PrimFunc:
+    """A function that stands for a text in GNU's syntax, which becomes one object file; name: of a symbol in it."""
+    from tvm.tirx import Evaluate, IntImm, PrimFunc
+
+    return PrimFunc([], Evaluate(IntImm("int32", 0))).with_attr({"global_symbol": name, ASSEMBLY: text})
+
+
 @dataclass(frozen=True)
 class Code:
     """A generated kernel. main takes (X, *constants, scale, bias, residual if any, Y), all contiguous.
 
     panels are straight-line helpers that main calls by symbol, a tuple for each object file: they are compiled apart,
-    in parallel, by the minimal pipeline. pipeline names the one that main itself wants: "default" or "straight".
+    in parallel, by the minimal pipeline, or are one function of assembled(). pipeline names the one that main itself
+    wants: "default" or "straight".
     pieces are whole kernels that main calls as symbol(X, *their constants, ..., Y), each (symbol, code); their
     constants are among those of this one, which passes them on.
     """

@@ -55,9 +55,9 @@ def compile_model(
     knows, else the one that is expected to be the fastest: by the cost table of the target, from the folder "costs" of
     the log, of the user or of tesa, or by bare estimates where there is none. jobs: compiler processes, by default one
     for each CPU as far as there is memory for them.
-    code_budget: straight-line instructions that the measured candidates of one layer may have together, each about a
-    millisecond to compile and 10 bytes; 8000 by default. What a log already knows competes whatever its size, and the
-    plan names what was left out.
+    code_budget: straight-line instructions that the measured candidates of one layer may have together, each about 10
+    microseconds to compile and 8 bytes; 400,000 by default. What a log already knows competes whatever its size, and
+    the plan names what was left out.
     dump_dir: the module after each phase, as text. forms: only these kernel families compete. compact=False leaves
     channels that are dead or constant in place, propagation=False also those that could be found to be so.
 

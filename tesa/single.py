@@ -82,7 +82,7 @@ def kernel(
     form, out of those that it offers for this weight. threads: how many run the kernel. measure=False measures nothing:
     it takes what the log knows to be the fastest, for this weight or the nearest one, else what is expected to be, by
     the cost table of the target where there is one (`tesa calibrate`). code_budget: straight-line instructions that the
-    measured candidates may have together, each about a millisecond to compile and 10 bytes; what the log already knows
+    measured candidates may have together, each about 10 microseconds to compile and 8 bytes; what the log already knows
     competes whatever its size, and the plan names what was left out. log: folder of measured records, read and added
     to.
 

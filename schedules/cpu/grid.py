@@ -46,6 +46,19 @@ class Grid:
         y = tirx.min(row * self.down, i32(self.last_row))
         return y * self.pitch + x, y * self.width + x
 
+    def places(self) -> list[tuple[int, int]]:
+        """start of every tile, as numbers.
+
+        >>> Grid((0,), (0,), 16, count=3, across=3, step=16, last=24).places()
+        [(0, 0), (16, 16), (24, 24)]
+        """
+        found = []
+        for t in range(self.count):
+            x = min(t % self.across * self.step, self.last)
+            y = min(t // self.across * self.down, self.last_row)
+            found.append((y * self.pitch + x, y * self.width + x))
+        return found
+
 
 def grid(view: Operand, n: int, lanes: int, vectors: int) -> Grid:
     """Tiles of at most so many vectors: of a row of positions, or of several rows where a row is short.

@@ -15,9 +15,11 @@ After, with panels of R rows, blocks of columns and tiles of V vectors of L posi
 Zeros, dead columns and rows without a weight cost nothing. One load of X serves as many FMAs as the panel has non-zeros
 in the column. A function is some hundred to 1500 FMAs, so that it runs from the instruction cache over the C tiles.
 Positions that do not fill a tile are met twice (the last tile starts earlier), which is harmless as a tile is finished
-by one call or by calls in a fixed order on scratch of its own.
+by one call or by calls in a fixed order on scratch of its own. An activation that is too long to be written out is
+applied by a loop behind the functions of a chunk, to sums that they leave in the scratch.
 
-Registers: R * V + V + 1 within the register file.
+Registers: R * V + V + 1 within the register file. The functions are assembly (assembly.py): for TVM's compiler every
+instruction takes a millisecond.
 
 After "Fast Sparse ConvNets" (Elsen et al., CVPR 2020) and SparseRT (Wang, PACT 2020), which generate such code.
 """
@@ -35,21 +37,15 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx import BufferLoad
 from tvm.tirx.script import builder as T
 
-from tesa.schedules.cpu import cost
-from tesa.schedules.cpu.cut import threads_for
+from tesa.schedules.cpu.assembly import assemble
+from tesa.schedules.cpu.epilogue import activate
 from tesa.schedules.cpu.grid import grid
 from tesa.schedules.cpu.operand import Operand, operand
-from tesa.schedules.cpu.panel import Panel, Scene, objects, panels
+from tesa.schedules.cpu.panel import Panel, Scene, groups, panels
 from tesa.schedules.cpu.staging import stage
-from tesa.schedules.cpu.straight import i32
+from tesa.schedules.cpu.unrolled_space import estimate, size, space, threads
 from tesa.schedules.registry import schedule
-from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
-
-MAX_FMAS = 60_000
-"""FMA instructions of one kernel, non-zeros times vectors: about a millisecond of code generation each."""
-
-_FMA_BYTES = 11
-_CALL = 80.0  # cycles of a call of a panel
+from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem, assembled
 
 
 @dataclass(frozen=True)
@@ -134,9 +130,7 @@ def _chunks(
     """All functions on the tiles first ... end, chunk by chunk."""
     first, end, chunk = tiles
     width = s.vectors * s.lanes
-    partial = T.alloc_buffer((chunk * s.problem.m * width,), "float32", align=64) if s.blocked else None
-    tallest = max(len(panel.weights) for row in functions for panel in row)
-    raw = T.alloc_buffer((tallest * width,), "float32", align=64) if s.late else None
+    partial = T.alloc_buffer((chunk * s.problem.m * width,), "float32", align=64) if s.scratch else None
     packed = T.alloc_buffer((chunk * s.packed,), "float32", align=64) if s.packed else None
     with T.serial(0, -(-s.grid.count // chunk) if isinstance(end, int) else (end - first + chunk - 1) // chunk) as c:
         low = first + c * chunk
@@ -148,11 +142,27 @@ def _chunks(
         rest = [] if arrays.bias is None else [arrays.bias.data]
         rest += [] if arrays.residual is None else [_at(arrays.residual, item * total)]
         rest += [] if partial is None else [partial.data]
-        rest += [] if raw is None else [raw.data]
         for row in functions:
             for panel in row:
                 pointers = [_at(*x), _at(arrays.y, item * total), *rest]
-                T.evaluate(tirx.call_cpacked("__tvm_ffi_" + panel.name, *pointers, low, high, i32(1)))
+                T.evaluate(tirx.call_cpacked("__tvm_ffi_" + panel.name, *pointers, low, high))
+        if s.late:
+            rows = functions[0][0].first, functions[0][-1].first + len(functions[0][-1].weights)
+            _activate(s, partial, arrays.y, item * total, (low, high), rows)
+
+
+def _activate(s: Scene, scratch: Any, y: Any, base: Any, tiles: tuple[Any, Any], rows: tuple[int, int]) -> None:
+    """Y = activation(what the panels have left of the tiles)."""
+    width, (low, high), n = s.vectors * s.lanes, tiles, s.problem.n
+    with T.serial(0, high - low) as t:
+        _, write = s.grid.start(low + t)
+        with T.serial(rows[0], rows[1]) as r:
+            for v, at in enumerate(s.grid.writes):
+                with T.vectorized(0, s.grid.lanes) as lane:
+                    value = scratch[(t * s.problem.m + r) * width + v * s.lanes + lane]
+                    T.buffer_store(
+                        y, activate(s.problem.epilogue.activation, value), [base + write + r * n + at + lane]
+                    )
 
 
 def _at(buffer: Any, index: Any) -> Any:
@@ -180,69 +190,7 @@ class _Tables:
     channels: Any = None
 
 
-def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
-    nonzeros, live = int(np.count_nonzero(weight)), int((weight != 0).any(axis=0).sum())
-    if problem.op not in ("linear", "conv2d") or problem.dtype != "float32" or problem.n < isa.lanes // 2:
-        return ()
-    if nonzeros > MAX_FMAS or max(np.prod(problem.x_shape), np.prod(problem.y_shape)) > 2**31 - 1:
-        return ()
-    best = _config(problem, isa, 1, live)
-    configs = [best, {**best, "pack": 1 - best["pack"]}]
-    if 2 * nonzeros <= MAX_FMAS // 4 and problem.n >= 2 * isa.lanes:
-        configs.append(_config(problem, isa, 2, live))
-    configs.append({**best, "chunk": max(4, best["chunk"] // 2)})
-    configs.append({**best, "chunk": 4 * best["chunk"]})
-    return tuple({tuple(c.items()): c for c in configs}.values())
-
-
-def _config(problem: Problem, isa: Isa, vectors: int, live: int) -> Config:
-    """As many rows as the registers hold beside loads in flight, and tiles whose X is half of the L1, 4 at least.
-
-    Tiles are packed where each is read by several panels and lies badly: vectors straddle cache lines, or rows a
-    multiple of 1 KiB apart share a few sets of the cache. More blocks of columns than functions need were never faster.
-    """
-    rows = (isa.registers - 4 - 2 * vectors) // vectors
-    tile = 4 * live * vectors * isa.lanes
-    bad = problem.n % isa.lanes != 0 or problem.n % 256 == 0 or not problem.pointwise
-    pack = int(bad and problem.m > 3 * rows and 4 * tile > isa.l1_bytes)
-    chunk = 16 if 4 * tile > isa.l1_bytes else max(4, min(16, isa.l1_bytes // 2 // max(1, tile)))
-    return {"rows": rows, "vectors": vectors, "kblock": 0, "chunk": chunk, "pack": pack}
-
-
-def _threads(problem: Problem, weight: FloatArray, isa: Isa) -> int:
-    """1 where to wake other threads costs as much as the work."""
-    cycles = np.count_nonzero(weight) * float(problem.n * problem.batch) / isa.lanes / 2
-    return threads_for(problem, cycles)
-
-
-def _size(problem: Problem, weight: FloatArray, config: Config) -> int:
-    """FMA instructions: one for each non-zero and vector of a tile."""
-    del problem
-    return int(np.count_nonzero(weight)) * config["vectors"]
-
-
-def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) -> float:
-    """The largest of FMAs, loads, X from the second-level cache and code from there, for each chunk of tiles."""
-    live = (weight != 0).any(axis=0)
-    view = operand(problem, live)
-    tiles = grid(view, problem.n, isa.lanes, config["vectors"])
-    vectors, bytes_ = len(tiles.reads), 4 * isa.lanes
-    functions = [panel for row in panels(weight, config, vectors, "estimate") for panel in row]
-    fmas, columns = sum(p.fmas for p in functions), sum(len(p.columns) for p in functions)
-    chunk = min(config["chunk"] or tiles.count, tiles.count)
-    near = len(functions[0].columns) * vectors * bytes_ * chunk <= isa.l1_bytes * 3 // 4
-    fetched = 0.0 if near else columns * vectors * bytes_ / cost.L2_BYTES_PER_CYCLE
-    code = 0.0 if fmas * _FMA_BYTES <= isa.l1_bytes // 2 else fmas * _FMA_BYTES / 16 / chunk
-    loads = columns * vectors + fmas / vectors
-    tile = cost.together(fmas / 2, loads / 2, fetched) + code + cost.finishing(problem.epilogue, problem.m * vectors)
-    tile += _CALL * len(functions) / chunk + (2.0 * int(live.sum()) * vectors if config["pack"] else 0.0)
-    threads = _threads(problem, weight, isa)
-    regions = 2 * cost.CALL * problem.batch if threads > 1 else 0.0
-    work = problem.batch * (tiles.count * tile + view.staged / isa.lanes * 3) / threads
-    return float(cost.CALL + regions + work) / cost.CYCLES_PER_MS
-
-
-@schedule("unrolled", arch="x86", space=_space, estimate=_estimate, size=_size)
+@schedule("unrolled", arch="x86", space=space, estimate=estimate, size=size)
 def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol: str) -> Code:
     """The pattern is the code: one FMA instruction for every non-zero weight, accumulators in registers.
 
@@ -273,11 +221,12 @@ def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol:
         masked=not view.staged and tiles.lanes < isa.lanes,
         packed=len(numbers) * width if packed else 0,
         blocked=len(functions) > 1,
-        threads=_threads(problem, weight, isa),
+        threads=threads(problem, weight, isa),
     )
     channels = np.array(view.channels, np.int32) if len(view.channels) < problem.channels and view.staged else None
     tables = _Tables(np.array([view.offsets[k] for k in numbers], np.int32) if packed else None, channels)
     chunk = min(config["chunk"] or tiles.count, tiles.count)
     main = _main(scene, view, functions, chunk, tables, symbol)
     constants = tuple(t for t in (tables.offsets, tables.channels) if t is not None)
-    return Code(main, constants, objects(scene, functions))
+    texts = [(group[0].name, assemble(scene, group, isa)) for group in groups(functions)]
+    return Code(main, constants, tuple((assembled(name, text),) for name, text in texts))

@@ -18,7 +18,7 @@ from tesa.errors import UsageError
 from tesa.files import atomic_path
 from tesa.hostinfo import free_memory, usable_cpus
 from tesa.pattern import digest
-from tesa.schedules.types import Code, Config, FloatArray, Problem
+from tesa.schedules.types import ASSEMBLY, Code, Config, FloatArray, Problem
 from tesa.specialize.cache import Cache
 from tesa.target import Target
 from tesa.workers import Pool, WorkerError
@@ -29,6 +29,7 @@ PIPELINES = {"default": "default", "straight": "tesa_straight"}
 COMPILER_BYTES = 600 << 20
 """What one compiler process may need: half of it is TVM itself, and a panel of straight-line code takes some more."""
 
+_TRIPLE = "x86_64-unknown-linux-gnu"
 Done = Callable[[int, int], None]
 
 
@@ -79,10 +80,37 @@ def compile_functions(functions: Mapping[str, Any], target: Mapping[str, Any], p
     """TVM's module of PrimFuncs by symbol; target is TVM's dictionary, pipeline TVM's name."""
     import tvm
 
+    texts = [str(function.attrs[ASSEMBLY]) for function in functions.values() if ASSEMBLY in (function.attrs or {})]
+    if texts:
+        return assemble("\n".join(texts), target)
     if pipeline == PIPELINES["straight"]:
         import_module("tesa.schedules.cpu.straight")  # registers it
     mod = tvm.IRModule({tvm.ir.GlobalVar(symbol): function for symbol, function in functions.items()})
     return tvm.compile(mod, target=tvm.target.Target(dict(target)), tir_pipeline=pipeline).mod
+
+
+def assemble(text: str, target: Mapping[str, Any]) -> Any:
+    """TVM's module of an assembly text in GNU's syntax: LLVM's assembler takes it out of a module that is empty else.
+
+    Raises RuntimeError, of TVM, for a text that is not right for the target.
+    """
+    import tvm
+
+    lines = [f'target triple = "{target.get("mtriple", _TRIPLE)}"']
+    lines += [f'module asm "{_escaped(line)}"' for line in text.splitlines()]
+    lines += [
+        "!llvm.module.flags = !{!0}",
+        '!0 = !{i32 4, !"tvm_target", !"' + _escaped(json.dumps(dict(target))) + '"}',
+    ]
+    with tempfile.TemporaryDirectory(prefix="tesa-") as folder:
+        path = Path(folder) / "code.ll"
+        path.write_text("\n".join(lines) + "\n")
+        return tvm.runtime.load_module(str(path))
+
+
+def _escaped(text: str) -> str:
+    """As a string of LLVM's language."""
+    return text.replace("\\", "\\5C").replace('"', "\\22")
 
 
 def symbol_of(

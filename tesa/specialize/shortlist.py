@@ -15,16 +15,16 @@ from tesa.specialize.decide import Option, dense_keys
 from tesa.tune.log import config_key
 
 KEEP = 3
-"""Configurations of a family of loops: each takes a few tenths of a second to compile."""
+"""Configurations of a family: each takes a few tenths of a second to compile."""
 
 NEAR = 1.3
 """Times the least estimate: a decomposition that is expected to take longer is not measured. Its estimate adds up those
 of forms that are measured themselves and is off in the same way, so that it has no chance, and it has several kernels
 to compile."""
 
-INSTRUCTIONS = 8_000
-"""Straight-line instructions that the candidates of one layer may have together: some six seconds to compile, and at
-some 10 bytes each 80 KB of code."""
+INSTRUCTIONS = 400_000
+"""Straight-line instructions that the candidates of one layer may have together: some four seconds to generate and
+assemble, and the code of a candidate takes 8 bytes for each of its own."""
 
 
 def shortlist(
@@ -40,8 +40,8 @@ def shortlist(
     The layer's dense self is always among them. Decompositions are where they may win: see NEAR; asked: the user named
     the families that compete, and they all do.
 
-    Of the families of straight-line code, those that fit into `instructions`, the quickest to compile first; where
-    nothing else applies, or was asked for, the quickest whatever it takes.
+    Of families of straight-line code those of the most promising that fit into `instructions`; where nothing else
+    applies, or was asked for, the shortest whatever it takes.
     """
     from tesa.transform import is_composite
 
@@ -50,17 +50,16 @@ def shortlist(
     bound = NEAR * min((predicted[config_key(*option)] for option in options), default=0.0)
     for name in dict.fromkeys(name for name, _ in options):
         configs = [config for option, config in options if option == name]
-        if find(name).size is None:
-            keys = sorted((config_key(name, config) for config in configs), key=lambda key: predicted[key])
-            if is_composite(name) and not asked:
-                keys = [key for key in keys if predicted[key] <= bound]
-            keep.update(keys[:KEEP])
-            continue
-        for config in sorted(configs, key=lambda config: _size((name, config), problem, weight)):
+        ranked = sorted(configs, key=lambda config: predicted[config_key(name, config)])
+        if is_composite(name) and not asked:
+            ranked = [config for config in ranked if predicted[config_key(name, config)] <= bound]
+        fit = []
+        for config in ranked:
             cost = _size((name, config), problem, weight)
-            if cost <= room:
+            if cost <= room and len(fit) < KEEP:
                 room -= cost
-                keep.add(config_key(name, config))
+                fit.append(config_key(name, config))
+        keep.update(fit)
     dense = dense_keys(options, weight)
     if dense:
         keep.add(min(sorted(dense), key=lambda key: predicted[key]))

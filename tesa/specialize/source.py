@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from tesa.errors import UsageError
-from tesa.schedules.types import Code
+from tesa.schedules.types import ASSEMBLY, Code
 from tesa.specialize.objects import PIPELINES, compile_functions
 from tesa.target import Target
 
@@ -32,8 +32,11 @@ def source(code: Code, target: Target, kind: str) -> str:
 
 
 def _text(functions: tuple[Any, ...], target: Target, pipeline: str, kind: str) -> str:
-    if kind == "tir":
-        return "\n".join(str(function.script(show_meta=False)) for function in functions)
+    if kind == "tir":  # or assembly, where a family writes that itself
+        return "\n".join(
+            str(function.attrs[ASSEMBLY]) if ASSEMBLY in function.attrs else str(function.script(show_meta=False))
+            for function in functions
+        )
     named = {str(function.attrs["global_symbol"]): function for function in functions}
     module = compile_functions(named, target.tvm, pipeline)
     text = str(module.inspect_source("ll" if kind == "llvm" else "asm"))

@@ -27,7 +27,7 @@ ARCH = "x86"
 FUSED = "fused"
 
 _FUSED_CONFIGS = 4  # of one decomposition
-_INSTRUCTIONS = 4_000  # straight-line code of one piece: some four seconds to compile
+_INSTRUCTIONS = 100_000  # straight-line code of one piece: a second to generate and assemble
 _FAMILIES: set[str] = set()
 _ELEMENTS = 1 << 22  # of a weight, by which kernels of pieces are compared
 _BAND = 64  # rows side by side that are taken together

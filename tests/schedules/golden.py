@@ -14,7 +14,11 @@ def compare(name: str, code: Code) -> None:
     """Compare a kernel's TIR and its constants with golden/<name>.txt."""
     lines = [code.main.script(show_meta=False).strip(), ""]
     lines += [f"C{i} = {array.tolist()}" for i, array in enumerate(code.constants)]
-    text = "\n".join(lines) + "\n"
+    compare_text(name, "\n".join(lines) + "\n")
+
+
+def compare_text(name: str, text: str) -> None:
+    """Compare any text with golden/<name>.txt."""
     path = FOLDER / f"{name}.txt"
     if os.environ.get("TESA_UPDATE_GOLDEN"):
         path.parent.mkdir(exist_ok=True)

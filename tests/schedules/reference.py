@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 import tesa.schedules.cpu  # noqa: F401  (registers the families)
 from tesa.schedules.registry import find
 from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
+from tesa.specialize.objects import PIPELINES, compile_functions
 from tesa.target import parse_target, runs_here
 
 AVX512 = Isa("avx512", lanes=16, registers=32, l1_bytes=32 * 1024, l2_bytes=1024 * 1024)
@@ -89,24 +90,16 @@ def reference(
 
 def build(code: Code, isa: Isa, directory: Path, cpu: str | None = None) -> Any:
     """The loaded function of a kernel's main. directory must be fresh: the loader knows a file by its path."""
-    target = tvm.target.Target({"kind": "llvm", "mcpu": cpu or CPUS[isa.name]})
+    target = {"kind": "llvm", "mcpu": cpu or CPUS[isa.name]}
     symbol = str(code.main.attrs["global_symbol"])
     objects = []
     for i, (functions, pipeline) in enumerate(code.objects(symbol)):
-        name = "default" if pipeline == "default" else _straight()
-        module = tvm.IRModule(dict(functions))
         path = directory / f"{i}.o"
-        tvm.compile(module, target=target, tir_pipeline=name).mod.write_to_file(str(path), "o")
+        compile_functions(dict(functions), target, PIPELINES[pipeline]).write_to_file(str(path), "o")
         objects.append(str(path))
     library = directory / "kernel.so"
     subprocess.run(["gcc", "-shared", "-o", str(library), *objects], check=True)
     return tvm.runtime.load_module(str(library))[symbol]
-
-
-def _straight() -> str:
-    from tesa.schedules.cpu.straight import PIPELINE
-
-    return str(PIPELINE)
 
 
 def unaligned(array: NDArray[Any]) -> Any:

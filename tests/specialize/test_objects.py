@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,11 @@ import pytest
 import tvm
 
 from tesa.errors import UsageError
-from tesa.schedules.types import Code, Epilogue
+from tesa.schedules.types import Code, Epilogue, assembled
 from tesa.specialize import objects
 from tesa.specialize.cache import Cache
 from tesa.specialize.objects import BuildFailure, build_objects, link, symbol_of
+from tesa.specialize.source import source
 from tesa.target import parse_target
 from tesa.workers import Pool
 from tests.specialize import toy
@@ -172,3 +174,31 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="disk is full"):
         link([], tmp_path / "kernel.so")
     assert list(tmp_path.iterdir()) == []
+
+
+def answer(text: str = "") -> Code:
+    """A kernel whose panel is assembly: it answers 7 by itself."""
+    lines = ['# "quoted" and \\\\ stay', ".text", ".globl tesa_seven", "tesa_seven:", text or "movl $7,%eax", "ret"]
+    panel = assembled("tesa_seven", "\n".join(lines) + "\n")
+    return replace(toy.code(PROBLEM, WEIGHT, "tesa_a"), panels=((panel,),))
+
+
+def test_assembly_is_assembled(tmp_path: Path) -> None:
+    (paths,) = build(tmp_path, [("tesa_a", answer())])
+    link(paths, tmp_path / "kernel.so")
+    assert ctypes.CDLL(str(tmp_path / "kernel.so")).tesa_seven() == 7
+    (again,) = build(tmp_path, [("tesa_a", answer())], "again")
+    assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in again]
+
+
+def test_wrong_assembly_is_a_failure_of_its_own(tmp_path: Path) -> None:
+    with Pool(1) as pool:  # whatever the assembler does to its process
+        bad, good = build(tmp_path, [("tesa_a", answer("nosuch %eax")), ("tesa_b", toy_codes()[1][1])], jobs=pool)
+    assert isinstance(bad, BuildFailure)
+    assert "tesa_seven" in bad.message
+    assert not isinstance(good, BuildFailure)
+
+
+def test_assembly_is_shown_as_it_is() -> None:
+    assert "movl $7,%eax" in source(answer(), toy.TARGET, "tir")
+    assert "movl\t$7, %eax" in source(answer(), toy.TARGET, "asm")

@@ -103,15 +103,15 @@ def test_failures_are_no_times() -> None:
 def test_other_layers_teach() -> None:
     """What was learnt elsewhere ranks the first candidates of a layer of which nothing is known."""
     other, mine = Layer(fake.layer("a", 1), fake.TARGET), Layer(fake.layer("b", 2, m=12), fake.TARGET)
-    lessons = Lessons.of(other.table, other.estimates, truth(other))
+    lessons = Lessons.of(other.features, other.estimates, truth(other))
     assert lessons is not None
     blank = np.full(len(mine.space), np.nan)
-    taught = scores(mine.table, mine.estimates, blank, Experience({"a": lessons}), 0)
+    taught = scores(mine.features, mine.estimates, blank, Experience({"a": lessons}), 0)
     right = truth(mine)
     best = right.argmin()
     assert (taught < taught[best]).sum() < 5 < (mine.estimates < mine.estimates[best]).sum()
     assert Experience({"a": lessons}).without("a").lessons == {}
-    assert Lessons.of(other.table, other.estimates, np.full(len(other.space), np.inf)) is None
+    assert Lessons.of(other.features, other.estimates, np.full(len(other.space), np.inf)) is None
 
 
 def test_scores_are_the_same_every_time() -> None:

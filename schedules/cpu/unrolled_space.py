@@ -1,0 +1,125 @@
+"""What an unrolled kernel is expected to take, and the configurations of it that are worth trying; see unrolled.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import gcd
+
+import numpy as np
+
+from tesa.schedules.cpu import cost
+from tesa.schedules.cpu.assembly import INSTRUCTION_SETS, MAX_BYTES, registers
+from tesa.schedules.cpu.cut import threads_for
+from tesa.schedules.cpu.grid import Grid, grid
+from tesa.schedules.cpu.operand import Operand, operand
+from tesa.schedules.cpu.panel import cut_columns, cut_rows
+from tesa.schedules.types import Config, FloatArray, Isa, Problem
+
+MAX_FMAS = 400_000
+"""FMA instructions of one kernel, non-zeros times vectors: some three megabytes of code."""
+
+MOST = 12
+"""Configurations that are offered: a compile measures the first few, tuning all of them."""
+
+_FMA_BYTES = 8
+_CODE_BYTES_PER_CYCLE = 16  # from the second-level cache
+_LOADS = 1.55  # that start in a cycle, measured: weights and X come in turns
+_CALL = 80.0  # cycles of a call of a panel
+_CHUNKS = (4, 8, 16)
+_BLOCKS = (0, 256, 512)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What an estimate needs to know of a weight. nonzeros: by panel; columns: live ones of all panels together."""
+
+    view: Operand
+    live: int
+    nonzeros: tuple[int, ...]
+    columns: int
+
+    @staticmethod
+    def of(problem: Problem, weight: FloatArray, rows: int) -> _Facts:
+        """With panels of so many rows at most."""
+        mask = weight != 0
+        live = mask.any(axis=0)
+        bounds = cut_rows(len(weight), rows)[:-1]
+        counts = np.add.reduceat(np.count_nonzero(mask, axis=1), bounds)
+        columns = int(np.count_nonzero(np.logical_or.reduceat(mask, bounds, axis=0)))
+        return _Facts(operand(problem, live), int(live.sum()), tuple(int(c) for c in counts), columns)
+
+
+def space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
+    """The MOST that the estimate likes best."""
+    if problem.op not in ("linear", "conv2d") or problem.dtype != "float32" or problem.n < isa.lanes // 2:
+        return ()
+    nonzeros = int(np.count_nonzero(weight))
+    if nonzeros > MAX_FMAS or isa.name not in INSTRUCTION_SETS or 4 * _largest(problem, weight) > MAX_BYTES:
+        return ()
+    found: dict[tuple[int, ...], tuple[float, Config]] = {}
+    most = isa.registers - registers(0, 1, isa)
+    for rows in (most - 4, most):  # with two vectors a column serves half as many rows: that was never faster
+        facts = _Facts.of(problem, weight, rows)
+        tiles = grid(facts.view, problem.n, isa.lanes, 1)
+        for kblock in (size for size in _BLOCKS if size < 0.75 * facts.live):
+            for chunk in sorted({min(size, tiles.count) for size in _CHUNKS}):
+                for pack in (0, 1):
+                    config = {"rows": rows, "vectors": 1, "kblock": kblock, "chunk": chunk, "pack": pack}
+                    blocks = cut_columns(max(facts.nonzeros), facts.live, kblock)
+                    key = (len(facts.nonzeros), blocks, chunk, pack)
+                    if key not in found:
+                        found[key] = _cost(problem, isa, config, facts, tiles), config
+    return tuple(config for _, config in sorted(found.values(), key=lambda item: item[0])[:MOST])
+
+
+def size(problem: Problem, weight: FloatArray, config: Config) -> int:
+    """FMA instructions: one for each non-zero and vector of a tile."""
+    del problem
+    return int(np.count_nonzero(weight)) * config["vectors"]
+
+
+def threads(problem: Problem, weight: FloatArray, isa: Isa) -> int:
+    """1 where to wake other threads costs as much as the work."""
+    cycles = np.count_nonzero(weight) * float(problem.n * problem.batch) / isa.lanes / 2
+    return threads_for(problem, cycles)
+
+
+def estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) -> float:
+    """Expected milliseconds on a nominal core, see cost.py."""
+    facts = _Facts.of(problem, weight, config["rows"])
+    return _cost(problem, isa, config, facts, grid(facts.view, problem.n, isa.lanes, config["vectors"]))
+
+
+def _largest(problem: Problem, weight: FloatArray) -> int:
+    """Elements of the largest array that panels reach into."""
+    view = operand(problem, (weight != 0).any(axis=0))
+    return max(int(np.prod(problem.x_shape)), int(np.prod(problem.y_shape)), view.staged)
+
+
+def _usable(problem: Problem, lines: int, sets: int) -> float:
+    """The share of a cache's sets that so many neighbouring lines of each row of X can lie in."""
+    return min(1.0, lines / gcd(max(problem.n * 4 // 64, 1), sets)) if problem.pointwise else 1.0
+
+
+def _cost(problem: Problem, isa: Isa, config: Config, facts: _Facts, tiles: Grid) -> float:
+    """For each tile the largest of FMAs, loads and X from a cache, + code, from the second-level one for each chunk."""
+    vectors, line = len(tiles.reads), 4 * isa.lanes
+    fmas, columns = sum(facts.nonzeros) * vectors, facts.columns
+    blocks = cut_columns(max(facts.nonzeros, default=0) * vectors, facts.live, config["kblock"])
+    chunk = min(config["chunk"] or tiles.count, tiles.count)
+    part = facts.live / blocks * vectors * line * chunk
+    near, middle = (1.0, 1.0) if config["pack"] else (_usable(problem, chunk * vectors, sets) for sets in (64, 1024))
+    rate = np.inf if part <= near * isa.l1_bytes * 0.75 else cost.L2_BYTES_PER_CYCLE
+    rate = cost.FAR_BYTES_PER_CYCLE if part > middle * isa.l2_bytes * 0.6 else rate
+    straddles = not problem.pointwise or problem.n % isa.lanes != 0 or problem.alignment < 64
+    loads = columns * vectors * (1.9 if straddles and not config["pack"] else 1.0) + fmas / vectors
+    tile = cost.together(fmas / 2, loads / _LOADS, columns * vectors * line / rate)
+    tile += cost.finishing(problem.epilogue, problem.m * vectors) + (blocks - 1) * problem.m * vectors * 1.5
+    if fmas * _FMA_BYTES > isa.l1_bytes // 2:
+        tile += fmas * _FMA_BYTES / _CODE_BYTES_PER_CYCLE / chunk
+    tile += _CALL * len(facts.nonzeros) * blocks / chunk + (2.0 * facts.live * vectors if config["pack"] else 0.0)
+    used = threads_for(problem, sum(facts.nonzeros) * float(problem.n * problem.batch) / isa.lanes / 2)
+    regions = 2 * cost.CALL * problem.batch if used > 1 else 0.0
+    work = problem.batch * (tiles.count * tile + facts.view.staged / isa.lanes * 3) / used
+    return float(cost.CALL + regions + work) / cost.CYCLES_PER_MS

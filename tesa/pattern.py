@@ -90,12 +90,32 @@ def pattern(name: str) -> Callable[[Recogniser], Recogniser]:
     def register(recognise: Recogniser) -> Recogniser:
         if name in _KINDS:
             raise ValueError(f"pattern {name!r} is registered twice")
-        _KINDS[name] = PatternKind(name, (recognise.__doc__ or "").strip().splitlines()[0], recognise)
-        if "unstructured" in _KINDS:  # which every mask is: asked last
-            _KINDS["unstructured"] = _KINDS.pop("unstructured")
+        summary = (recognise.__doc__ or "").strip().splitlines()
+        install(PatternKind(name, summary[0] if summary else "", recognise))
         return recognise
 
     return register
+
+
+def install(kind: PatternKind) -> None:
+    """Register a kind of pattern, in place of one that has its name."""
+    _KINDS[kind.name] = kind
+    if "unstructured" in _KINDS:  # which every mask is: asked last
+        _KINDS["unstructured"] = _KINDS.pop("unstructured")
+
+
+def forget(name: str) -> None:
+    """Take a kind of pattern out again, for notebooks that define one over and over. KeyError if there is none.
+
+    >>> @pattern("corner")
+    ... def corner(mask):
+    ...     '''One element, the first.'''
+    ...     return {} if mask[0, 0] and mask.sum() == 1 else None
+    >>> "corner" in [kind.name for kind in patterns()]
+    True
+    >>> forget("corner")
+    """
+    del _KINDS[name]
 
 
 def patterns() -> tuple[PatternKind, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 
-from tesa.cli.options import add_model_inputs, add_threads
+from tesa.cli.options import add_extension, add_model_inputs, add_threads, use_extensions
 from tesa.cli.verb import Outcome, Verb
 
 
@@ -24,9 +24,11 @@ def _arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--table", metavar="FILE", help="cost table to predict with (default: this target's)")
     add_model_inputs(parser)
+    add_extension(parser)
 
 
 def _run(args: Namespace) -> Outcome:
+    use_extensions(args)
     from tesa.progress import shown
     from tesa.tune.costs.imposition import Rules
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 
-from tesa.cli.options import add_threads, minutes, positive
+from tesa.cli.options import add_extension, add_threads, minutes, positive, use_extensions
 from tesa.cli.output import Terminated
 from tesa.cli.verb import Outcome, Verb
 
@@ -22,9 +22,11 @@ def _arguments(parser: ArgumentParser) -> None:
         "-o", "--output", metavar="FILE", help="the table (default: this machine's, in the user's data folder)"
     )
     parser.add_argument("--jobs", type=positive, metavar="N", help="processes that compile kernels (default: all CPUs)")
+    add_extension(parser)
 
 
 def _run(args: Namespace) -> Outcome:
+    use_extensions(args)
     from tesa.progress import shown
     from tesa.report.calibrate import calibration_data, calibration_view
     from tesa.tune.costs import store

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 
-from tesa.cli.options import add_model_inputs, add_threads, positive
+from tesa.cli.options import add_extension, add_model_inputs, add_threads, positive, use_extensions
 from tesa.cli.verb import Outcome, Verb
 
 
@@ -26,15 +26,17 @@ def _arguments(parser: ArgumentParser) -> None:
         help="processes that compile kernels (default: all CPUs, fewer where memory is short)",
     )
     budget = (
-        "straight-line instructions that the measured candidates of a layer may have together, 1 ms each (default: "
-        "8000); what a log already knows competes whatever its size"
+        "straight-line instructions that the measured candidates of a layer may have together, 10 us each (default: "
+        "400000); what a log already knows competes whatever its size"
     )
     parser.add_argument("--code-budget", type=positive, metavar="N", help=budget)
     parser.add_argument("--dump-dir", metavar="DIR", help="write the module after each phase there, as text")
     add_model_inputs(parser)
+    add_extension(parser)
 
 
 def _run(args: Namespace) -> Outcome:
+    use_extensions(args)
     from tesa.progress import shown
 
     with shown(sys.stderr, quiet=args.quiet or args.json) as progress:

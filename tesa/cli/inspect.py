@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from tesa.cli.options import add_model_inputs
+from tesa.cli.options import add_extension, add_model_inputs, use_extensions
 from tesa.cli.verb import Outcome, Verb
 
 
@@ -12,9 +12,11 @@ def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("model", metavar="model.onnx", help="the model to look at")
     parser.add_argument("--plot", metavar="OUT.png", help="draw the weight masks (.png, .svg or .pdf)")
     add_model_inputs(parser)
+    add_extension(parser)
 
 
 def _run(args: Namespace) -> Outcome:
+    use_extensions(args)
     from tesa.report.plots import check_plot_path, plot_masks
 
     if args.plot is not None:

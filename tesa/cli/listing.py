@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
+from tesa.cli.options import add_extension, use_extensions
 from tesa.cli.verb import Outcome, Verb
 
 KINDS = ("rules", "schedules", "policies", "patterns", "targets", "modes")
@@ -11,9 +12,11 @@ KINDS = ("rules", "schedules", "policies", "patterns", "targets", "modes")
 
 def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("kind", choices=KINDS, metavar="|".join(KINDS), help="what to list")
+    add_extension(parser)
 
 
 def _run(args: Namespace) -> Outcome:
+    use_extensions(args)
     from tesa.report.listing import entries, entries_table
     from tesa.report.plain import plain
 
@@ -27,6 +30,7 @@ VERB = Verb(
     examples=(
         ("tesa list schedules", "the kernel families, each with what it is good for"),
         ("tesa list targets", "names for --target, with their instruction set"),
+        ("tesa list policies --extension mypolicy.py", "with those of a file of your own"),
         ("tesa list modes", "how `tesa tune` may choose candidates, for its --mode"),
         ("tesa list rules --json", "operators with a hand-written propagation rule, for a program"),
     ),

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError
+import os
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+
+EXTENSIONS = "TESA_EXTENSIONS"
+"""The variable of the environment that names files as --extension does, with what PATH has between them."""
 
 Shape = tuple[str, tuple[int, ...]]
 
@@ -94,3 +98,27 @@ def add_threads(parser: ArgumentParser, *, default: int | None) -> None:
     """--threads."""
     text = "threads that run the model" + ("" if default is None else f" (default: {default})")
     parser.add_argument("--threads", type=positive, default=default, metavar="N", help=text)
+
+
+def add_extension(parser: ArgumentParser) -> None:
+    """--extension, for the verbs that use what a user may register. They begin with use_extensions."""
+    parser.add_argument(
+        "--extension",
+        action="append",
+        default=[],
+        metavar="FILE.py",
+        help=f"import this file first, with policies, patterns or kernel families of your own ({EXTENSIONS} may name "
+        "such files, too); may be repeated",
+    )
+
+
+def use_extensions(args: Namespace) -> None:
+    """Import the files that the environment names, then those of --extension. Raises UsageError as load_extension."""
+    told = [path for path in os.environ.get(EXTENSIONS, "").split(os.pathsep) if path]
+    if told or args.extension:
+        from tesa.extension import load_extension
+
+        for path in told:
+            load_extension(path, f" (of {EXTENSIONS})")
+        for path in args.extension:
+            load_extension(path)

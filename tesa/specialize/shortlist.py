@@ -53,7 +53,7 @@ def shortlist(
         ranked = sorted(configs, key=lambda config: predicted[config_key(name, config)])
         if is_composite(name) and not asked:
             ranked = [config for config in ranked if predicted[config_key(name, config)] <= bound]
-        fit = []
+        fit: list[str] = []
         for config in ranked:
             cost = _size((name, config), problem, weight)
             if cost <= room and len(fit) < KEEP:

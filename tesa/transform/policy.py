@@ -102,17 +102,26 @@ def policy(name: str, *, space: Space = _once) -> Callable[[Split], Split]:
     """
 
     def register(split: Split) -> Split:
-        from tesa.transform.composite import register_family
-
         summary = (split.__doc__ or "").strip().splitlines()
-        made = Policy(name, summary[0] if summary else "", space, split)
         if name in _POLICIES:
             raise ValueError(f"policy {name!r} is registered twice")
-        register_family(made)
-        _POLICIES[name] = made
+        install(Policy(name, summary[0] if summary else "", space, split))
         return split
 
     return register
+
+
+def install(made: Policy) -> None:
+    """Register a policy, and its kernel family, in place of a policy that has the name: the same, or an older one.
+
+    Raises ValueError if the name is that of a kernel family.
+    """
+    from tesa.transform.composite import register_family
+
+    if made.name in _POLICIES:
+        forget(made.name)
+    register_family(made)
+    _POLICIES[made.name] = made
 
 
 def forget(name: str) -> None:

@@ -11,6 +11,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 from tesa.errors import UsageError
 from tesa.specialize.cache import Cache
 from tesa.tune.builders import remote
-from tesa.tune.builders.connect import connect, disconnect
+from tesa.tune.builders.connect import connect, disconnect, on_this_machine, within
 from tesa.tune.builders.flight import Flight, Lost, Weights
 from tesa.tune.builders.local import LIMIT_S, LocalBuilder, Order, check_numbers, orders_of, unpacked
 from tesa.tune.builders.work import Package
@@ -35,7 +36,8 @@ class ClusterBuilder:
 
     limit_s: seconds for one candidate on a worker. jobs, cache: of the builder that takes over on this machine; objects
     from the cluster are kept in the cache too, where `tesa compile` finds them. connect_s, workers_s: how long to wait
-    for the scheduler, and for a first worker; a cluster without any worker for so long counts as lost.
+    for the scheduler, and for a first worker; a cluster without any worker for so long counts as lost. alone: held
+    while something is built on this machine, for a caller that measures here and must not be disturbed.
 
     Raises UsageError as connect does. What goes wrong later is a warning, and the rest is built on this machine; after
     a while the cluster is looked for again.
@@ -50,11 +52,13 @@ class ClusterBuilder:
         limit_s: float = LIMIT_S,
         connect_s: float = 10.0,
         workers_s: float = 30.0,
+        alone: AbstractContextManager[Any] | None = None,
     ) -> None:
         check_numbers(jobs, limit_s)
         self.address, self.limit_s = address, limit_s
         self.cache = Cache() if cache is None else cache
         self._workers_s = workers_s
+        self._alone: AbstractContextManager[Any] = nullcontext() if alone is None else alone
         self._local = LocalBuilder(jobs, self.cache, limit_s)
         self._lost_at: float | None = None
         self._closed = threading.Event()
@@ -106,7 +110,16 @@ class ClusterBuilder:
             for text in flight.complaints:
                 self._tell(f"{text}; its candidates are built on this machine")
         if left and not self._closed.is_set():
-            yield from self._local.results(orders, left)
+            with self._alone:
+                yield from self._local.results(orders, left)
+
+    @property
+    def here(self) -> bool:
+        """Whether a worker runs on this very machine, as far as addresses tell; True while the cluster is lost."""
+        try:
+            return self._client is None or on_this_machine(within(_SHORT_S, self._client.ncores))
+        except Exception:  # a cluster that does not answer is lost, as the next build will find
+            return True
 
     def close(self) -> None:
         """End what runs for this builder, here and on the cluster, and leave the cluster. May be called twice."""

@@ -7,8 +7,9 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from tesa.errors import UsageError
 from tesa.tune.builders import remote
@@ -112,6 +113,19 @@ def _check(client: Any, address: str, wanted: Mapping[str, str], workers_s: floa
             f"{bad[0]}{more}; every worker needs the same tesa, TVM and TVM-FFI as this machine: install them and "
             f"restart that worker, or stop it ({HOW})"
         )
+
+
+def on_this_machine(workers: Iterable[str]) -> bool:
+    """Whether one of the workers' addresses is this machine's.
+
+    >>> on_this_machine(["tcp://127.0.0.1:40000"]), on_this_machine(["tcp://192.0.2.7:40000"])
+    (True, False)
+    """
+    import psutil
+
+    mine = {address.address.partition("%")[0] for group in psutil.net_if_addrs().values() for address in group}
+    hosts = {urlsplit(worker).hostname or "" for worker in workers}
+    return any(host in mine or host == "localhost" or host.startswith("127.") for host in hosts)
 
 
 def problems(answers: Mapping[str, Any], wanted: Mapping[str, str]) -> list[str]:

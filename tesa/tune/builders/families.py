@@ -1,7 +1,7 @@
-"""Brings the kernel families that a user registered to the processes that generate code.
+"""Brings what a user registered, kernel families, policies and patterns, to the processes that generate code.
 
-A child imports tesa's own families. What a notebook, a test or a user's file registered in the parent is sent along as
-pickled functions, so that nothing of it has to be installed where code is generated.
+A child imports tesa's own. What a notebook, a test or a user's file registered in the parent is sent along as pickled
+functions, so that nothing of it has to be installed where code is generated.
 """
 
 from __future__ import annotations
@@ -12,106 +12,162 @@ import pickle
 import pickletools
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tesa import pattern
 from tesa.errors import UsageError
+from tesa.extension import PREFIX
+from tesa.pattern import PatternKind
 from tesa.schedules import registry
 from tesa.schedules.registry import Schedule
 
+if TYPE_CHECKING:
+    from tesa.transform.policy import Policy
+
 _OURS = ("tesa.schedules.", "tesa.transform.")
-_HOME = "tesa.schedules.cpu"
+_HOME = ("tesa.schedules.cpu", "tesa.transform")  # imported late: a worker of the cluster itself does not need TVM
 
 
 @dataclass(frozen=True)
 class Families:
-    """modules: to import, they register tesa's own. added: pickled Schedules on top; own: those that tesa's policies
-    made, which count only where the modules did not bring them."""
+    """modules: to import, they register tesa's own. added: what a user registered on top, Added as a pickle."""
 
     modules: tuple[str, ...]
     added: bytes = b""
-    own: bytes = b""
 
     @property
     def digest(self) -> str:
         """Equal for equal contents."""
         text = "\n".join(self.modules).encode()
-        return hashlib.sha256(b"\0".join((text, self.added, self.own))).hexdigest()
+        return hashlib.sha256(b"\0".join((text, self.added))).hexdigest()
+
+
+@dataclass(frozen=True)
+class Added:
+    """What a user registered. A policy brings its kernel family with it."""
+
+    schedules: tuple[Schedule, ...] = ()
+    policies: tuple[Policy, ...] = ()
+    patterns: tuple[PatternKind, ...] = ()
+
+    def __str__(self) -> str:
+        parts = (("kernel families", self.schedules), ("policies", self.policies), ("patterns", self.patterns))
+        return ", ".join(f"{kind} {', '.join(one.name for one in found)}" for kind, found in parts if found)
+
+    def each(self) -> Iterator[Added]:
+        """Each one alone."""
+        yield from (Added(schedules=(one,)) for one in self.schedules)
+        yield from (Added(policies=(one,)) for one in self.policies)
+        yield from (Added(patterns=(one,)) for one in self.patterns)
 
 
 def gather() -> Families:
-    """Every family that this process knows, in a form that travels.
+    """Everything that this process knows to generate code with, in a form that travels.
 
-    Raises UsageError where a user's family cannot be sent: cloudpickle is missing, or its functions hold what cannot
-    be pickled.
+    Raises UsageError where something of a user's cannot be sent: cloudpickle is missing, or a function holds what
+    cannot be pickled.
 
     >>> gather().added
     b''
     """
-    importlib.import_module(_HOME)
-    modules = tuple(sorted({_HOME} | {name for name in list(sys.modules) if name.startswith(_OURS)}))
-    added: dict[str, Schedule] = {}
-    made: dict[str, Schedule] = {}
-    for name, family in registry._SCHEDULES.items():  # the families of every architecture; schedules() has one
-        home = str(getattr(family.emit, "__module__", None))
-        if not home.startswith("tesa."):
-            added[name] = family
-        elif not _found_by_import(family.emit):
-            made[name] = family
-    return Families(modules, _dumped(added), _try(made))
+    for module in _HOME:
+        importlib.import_module(module)
+    from tesa.transform.composite import is_composite
+    from tesa.transform.policy import policies
+
+    modules = tuple(sorted({*_HOME} | {name for name in list(sys.modules) if name.startswith(_OURS)}))
+    families = registry._SCHEDULES.values()  # those of every architecture; schedules() has one
+    added = Added(
+        tuple(one for one in families if not is_composite(one.name) and not _brought(one.emit)),
+        tuple(one for one in policies() if not _brought(one.split)),
+        tuple(one for one in pattern.patterns() if not _brought(one.recognise)),
+    )
+    return Families(modules, _dumped(added))
+
+
+_adopted = Added()
 
 
 def adopt(families: Families) -> None:
-    """Make the families known to this process."""
+    """Make them known to this process, and nothing else of a user's that it adopted before."""
+    global _adopted
     for module in families.modules:
         importlib.import_module(module)
-    if families.own:
-        for name, family in pickle.loads(families.own).items():
-            registry._SCHEDULES.setdefault(name, family)
-    if families.added:
-        registry._SCHEDULES.update(pickle.loads(families.added))
+    from tesa.transform.policy import install
+
+    _withdraw(_adopted)
+    _adopted = Added()
+    if not families.added:
+        return
+    found: Added = pickle.loads(families.added)
+    _adopted = found
+    for family in found.schedules:
+        registry._SCHEDULES[family.name] = family
+    for one in found.policies:
+        install(one)
+    for kind in found.patterns:
+        pattern.install(kind)
 
 
-def _found_by_import(function: Any) -> bool:
-    found: Any = sys.modules.get(function.__module__)
+def _withdraw(added: Added) -> None:
+    from tesa.transform.policy import forget, policies
+
+    for one in added.policies:
+        if one in policies():
+            forget(one.name)
+    for family in added.schedules:
+        if registry._SCHEDULES.get(family.name) is family:
+            registry.forget(family.name)
+    for kind in added.patterns:
+        if kind in pattern.patterns():
+            pattern.forget(kind.name)
+
+
+def _brought(function: Any) -> bool:
+    """Whether importing a module of tesa's brings it. What a doctest defines claims to be of such a module, too."""
+    home = str(getattr(function, "__module__", None))
+    found: Any = sys.modules.get(home) if home.startswith("tesa.") else None
     for name in str(getattr(function, "__qualname__", "")).split("."):
         found = getattr(found, name, None)
-    return found is function
+    return found is not None and found is function
 
 
-def _try(families: Mapping[str, Schedule]) -> bytes:
-    """Nothing where they cannot be pickled: importing tesa's modules brings them anyway."""
-    try:
-        return _dumped(families)
-    except UsageError:
+def _dumped(added: Added) -> bytes:
+    if added == Added():
         return b""
-
-
-def _dumped(families: Mapping[str, Schedule]) -> bytes:
-    if not families:
-        return b""
-    names = ", ".join(families)
     try:
         cloudpickle = importlib.import_module("cloudpickle")
     except ImportError as error:
         raise UsageError(
-            f"the kernel families {names} are not tesa's own, and sending them to the compiler processes needs "
-            "cloudpickle: pip install 'tesa[tune]'"
+            f"the {added} are not tesa's own, and sending them to the compiler processes needs cloudpickle: "
+            "pip install 'tesa[tune]'"
         ) from error
     try:
-        return _by_value(dict(families), cloudpickle)
+        return _by_value(added, cloudpickle)
     except Exception as error:
         raise UsageError(
-            f"the kernel families {names} cannot be sent to the compiler processes: {type(error).__name__}: {error}; "
-            "their functions must not hold open files, locks or the like"
+            f"the {_culprits(added, cloudpickle)} cannot be sent to the compiler processes: {type(error).__name__}: "
+            f"{error}; their functions must not hold open files, locks or the like"
         ) from error
 
 
-def _by_value(families: dict[str, Schedule], cloudpickle: Any) -> bytes:
+def _culprits(added: Added, cloudpickle: Any) -> str:
+    """Those that cannot be sent alone either."""
+    wrong = []
+    for one in added.each():
+        try:
+            _by_value(one, cloudpickle)
+        except Exception:
+            wrong.append(str(one))
+    return ", ".join(wrong) or str(added)
+
+
+def _by_value(added: Added, cloudpickle: Any) -> bytes:
     """With the code of all the user's own modules that they come from, as far as that can be pickled."""
-    by_name: bytes = cloudpickle.dumps(families)
+    by_name: bytes = cloudpickle.dumps(added)
     blob, done = by_name, set[str]()
     listed: list[ModuleType] = []
     try:
@@ -120,8 +176,10 @@ def _by_value(families: dict[str, Schedule], cloudpickle: Any) -> bytes:
             for module in new:
                 cloudpickle.register_pickle_by_value(module)
                 listed.append(module)
-            blob = cloudpickle.dumps(families)
+            blob = cloudpickle.dumps(added)
     except Exception:  # a lock or an open file beside the functions: the child has to import the module
+        if any(module.__name__.startswith(PREFIX) for module in listed):
+            raise
         return by_name
     finally:
         for module in listed:
@@ -137,5 +195,6 @@ def _users_modules(blob: bytes) -> Iterator[ModuleType]:
         path = getattr(module, "__file__", None)
         if module is None or path is None or module.__name__ == "__main__":
             continue
-        if module.__name__.split(".")[0] != "tesa" and not str(path).startswith(tuple(installed)):
+        ours = module.__name__.split(".")[0] == "tesa"
+        if module.__name__.startswith(PREFIX) or not (ours or str(path).startswith(tuple(installed))):
             yield module

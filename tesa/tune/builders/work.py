@@ -128,11 +128,22 @@ def _where(reason: str) -> str:
 
 def _kernel(job: KernelJob, weight: FloatArray, folder: str | None) -> Result:
     request = replace(job.request, weight=weight)
-    _adopt(job.families)
+    try:
+        _adopt(job.families)
+    except Exception as error:
+        return trouble(error) or Trouble(
+            "kernel families and policies of your own cannot be loaded in a compiler process: "
+            f"{type(error).__name__}: {error}"
+        )
     symbol = symbol_of(request.problem, weight, request.target, request.schedule, request.config)
     try:
         family = find(request.schedule)
         code = family.emit(request.problem, weight, request.target.isa, request.config, symbol)
+    except ImportError as error:  # a module that is not on this machine says nothing about the candidate
+        return Trouble(
+            f"{request.schedule} cannot be generated in a compiler process: {type(error).__name__}: {error}; a module "
+            "of your own has to be imported at the top of the file that uses it, any other one has to be installed"
+        )
     except Exception as error:
         return trouble(error) or Failure("build", f"cannot be generated: {type(error).__name__}: {error}")
     kept = _Kept(Path(folder) if folder is not None else None)

@@ -56,10 +56,10 @@ def break_even(table: CostTable, problem: Problem, like: Imposed) -> BreakEven:
             points.append((imposed.sparsity, ahead, doubt))
         elif not points:
             none = imposed.sparsity
-    crossed = [_crossing([(s, ahead + sign * doubt) for s, ahead, doubt in points]) for sign in (0, 1, -1)]
-    if points and none is not None and crossed[1] == points[0][0]:
-        crossed[1] = none  # it may pay as soon as there is a form
-    return BreakEven(like.text, *crossed, least=steps[0].sparsity)
+    middle, low, high = (_crossing([(s, ahead + sign * doubt) for s, ahead, doubt in points]) for sign in (0, 1, -1))
+    if points and none is not None and low == points[0][0]:
+        low = none  # it may pay as soon as there is a form
+    return BreakEven(like.text, middle, low, high, steps[0].sparsity)
 
 
 def pattern_of(pattern: Pattern) -> Imposed:

@@ -27,8 +27,8 @@ from tesa.workers import Pool
 BUDGET_MS = 40.0
 """Time for one kernel: a table holds many, and averages over them."""
 
-INSTRUCTIONS = 3_000
-"""Straight-line instructions that one layer's kernels may have together: some two seconds to compile."""
+INSTRUCTIONS = 200_000
+"""Straight-line instructions that one layer's kernels may have together: some two seconds to generate and assemble."""
 
 KEEP = 4
 """Kernels of a family that are measured of one layer: the one its estimate likes best, and others by chance."""

@@ -15,10 +15,12 @@ def address(text: str) -> tuple[str, int]:
     >>> address("[::1]:9190")
     ('::1', 9190)
     """
-    host, _, port = text.rpartition(":")
-    if not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
-        raise ArgumentTypeError(f"{text!r} is not HOST:PORT, as in 10.0.0.2:9190")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    from tesa.tune.remote.address import split_address
+
+    try:
+        return split_address(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r} is not HOST:PORT, as in 10.0.0.2:9190 or [::1]:9190") from error
 
 
 def seconds(text: str) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
-from tesa.cli.options import add_model_inputs, add_threads, minutes, positive
+from tesa.cli.options import add_extension, add_model_inputs, add_threads, minutes, positive, use_extensions
 from tesa.cli.verb import Outcome, Verb
 
 _TRIALS = 64
@@ -32,7 +32,7 @@ def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--trials", type=positive, metavar="N", help=trials)
     parser.add_argument("--minutes", type=minutes, metavar="M", help="end after M minutes with the best so far")
     parser.add_argument("--log", metavar="DIR", help="folder of measured times: read first, then added to")
-    resume = "go on with what an interrupted job left in the log, which is what the same command does anyway"
+    resume = "go on with what is in the log, as every job does, and say so where that is nothing"
     parser.add_argument("--resume", action="store_true", help=resume)
     layer = "tune this layer only (* and ? stand for any text and letter); may be repeated"
     parser.add_argument("--layer", action="append", metavar="NAME", help=layer)
@@ -46,9 +46,11 @@ def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--no-compact", action="store_true", help="tune the layers of a compile with --no-compact")
     parser.add_argument("--no-propagation", action="store_true", help="those of a compile with --no-propagation")
     add_model_inputs(parser)
+    add_extension(parser)
 
 
 def _run(args: Namespace) -> Outcome:
+    use_extensions(args)
     from tesa.report.tune import shown_status
 
     with shown_status(sys.stderr, quiet=args.quiet or args.json) as (progress, watch):
@@ -74,6 +76,7 @@ def _run(args: Namespace) -> Outcome:
             propagation=not args.no_propagation,
             compact=not args.no_compact,
             jobs=args.jobs,
+            resume=args.resume,
             progress=progress,
             watch=watch,
         )

@@ -32,6 +32,7 @@ def analysis_view(analysis: Analysis) -> Iterator[RenderableType]:
         "is faster than dense",
         style="dim",
     )
+    yield Text("decompositions of a weight into several kernels, which may be faster still, are not tried", style="dim")
     yield Text(_total(analysis))
     if analysis.table:
         yield Text(f"by the cost table of {analysis.table}")
@@ -56,10 +57,29 @@ def _row(layer: AnalysedLayer) -> tuple[str, ...]:
         _time(layer.dense),
         sparse,
         layer.sparse_form or NOTHING,
-        milliseconds(layer.saved_ms) if layer.saved_ms > 0 else "0",
-        ratio(layer.gain),
+        _saved(layer),
+        gain(layer.gain, layer.gain_range),
         pays_from(layer.break_even),
     )
+
+
+def _saved(layer: AnalysedLayer) -> str:
+    """With its range; a layer whose zeros change nothing saves nothing."""
+    if layer.same:
+        return "0"
+    low, high = layer.saved_range_ms
+    return f"{milliseconds(layer.saved_ms)} ({milliseconds(low)} - {milliseconds(high)})"
+
+
+def gain(found: float | None, limits: tuple[float, float] | None) -> str:
+    """How many times faster, with the range it lies in; the bare number where both ends are the same.
+
+    >>> gain(2.0, (1.5, 3.0)), gain(1.0, (1.0, 1.0))
+    ('2.00x (1.50x - 3.00x)', '1.00x')
+    """
+    if limits is None or limits[0] == limits[1]:
+        return ratio(found)
+    return f"{ratio(found)} ({ratio(limits[0])} - {ratio(limits[1])})"
 
 
 def _time(prediction: Prediction) -> str:
@@ -89,7 +109,7 @@ def _total(analysis: Analysis) -> str:
         f"{milliseconds(mean)} ms ({milliseconds(low)} - {milliseconds(high)})"
         for mean, low, high in (analysis.dense_ms, analysis.sparse_ms)
     )
-    gain = ratio(analysis.dense_ms[0] / analysis.sparse_ms[0]) if analysis.sparse_ms[0] else NOTHING
-    return (
-        f"all {len(analysis.layers)} weight layers: dense {dense}, sparse {sparse}, gain {gain}; other operators apart"
-    )
+    (mean, low, high), (less, least, most) = analysis.dense_ms, analysis.sparse_ms
+    better = gain(mean / less, (low / most, high / least)) if less else NOTHING
+    count = len(analysis.layers)
+    return f"all {count} weight layers: dense {dense}, sparse {sparse}, gain {better}; other operators apart"

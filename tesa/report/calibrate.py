@@ -55,7 +55,12 @@ def calibration_view(made: Calibration) -> Iterator[RenderableType]:
         for f in quality.families
     ]
     yield table(_COLUMNS, rows, right=_COLUMNS[1:])
-    yield Text("errors of times predicted for layers that were left out, each from all the others", style="dim")
+    yield Text(
+        "errors of times predicted for layers that were left out, each from the times of all the others; which numbers "
+        "matter, and how wide the ranges are, was learnt from all layers together, the one left out among them: for "
+        "layers that were never measured errors are a little larger",
+        style="dim",
+    )
     if quality.near is not None and quality.loss is not None:
         yield Text(
             f"picked without measuring, on {quality.layers} layers left out: {percent(quality.near)} within 10 % of "

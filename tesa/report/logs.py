@@ -66,18 +66,22 @@ def summaries_json(files: Sequence[Summary]) -> list[dict[str, Any]]:
 
 
 def summaries_view(files: Sequence[Summary], looked_in: Sequence[str]) -> list[RenderableType]:
-    """One row a file."""
+    """One row a file, and how many records are of other kernels than those of now."""
     if not files:
         return [Text(f"no tuning logs in {', '.join(looked_in)}")]
-    columns = ("file", "records", "tasks", "failed", "devices", "targets", "first", "last", "bytes", "left out")
+    columns = (
+        "file", "records", "tasks", "failed", "old kernels", "devices", "targets", "first", "last", "bytes", "left out",
+    )  # fmt: skip
     rows = [
         (
-            str(file.path), str(file.records), str(file.tasks), percent(file.failed_share), ", ".join(file.devices),
-            ", ".join(file.targets), _day(file.first), _day(file.last), size(file.bytes), _left_out(file),
+            str(file.path), str(file.records), str(file.tasks), percent(file.failed_share), str(file.other_kernels),
+            ", ".join(file.devices), ", ".join(file.targets), _day(file.first), _day(file.last), size(file.bytes),
+            _left_out(file),
         )
         for file in files
     ]  # fmt: skip
-    return [Fitted(columns, rows, spare=_SPARE, right=("records", "tasks", "failed", "bytes"))]
+    found = [Fitted(columns, rows, spare=_SPARE, right=("records", "tasks", "failed", "old kernels", "bytes"))]
+    return [*found, *_old(sum(file.other_kernels for file in files), sum(file.records for file in files))]
 
 
 def record_json(record: Record) -> dict[str, Any]:
@@ -99,7 +103,8 @@ def records_view(records: Sequence[Record], what: str) -> list[RenderableType]:
         )
         for record in records
     ]  # fmt: skip
-    return [_tasks(tasks.values()), Fitted(columns, rows, spare=_SPARE, right=right)]
+    old = sum(not record.current for record in records)
+    return [_tasks(tasks.values()), Fitted(columns, rows, spare=_SPARE, right=right), *_old(old, len(records))]
 
 
 def best_json(found: Sequence[Best]) -> list[dict[str, Any]]:
@@ -195,6 +200,14 @@ def layer_text(task: Task) -> str:
     activation = f" +{task.epilogue['activation']}" if task.epilogue.get("activation") else ""
     threads = f", {task.threads} threads" if task.threads != 1 else ""
     return f"{task.op}{window} {task.m}x{task.k}x{task.n}{batch} {task.dtype}{after}{activation}{threads}"
+
+
+def _old(count: int, total: int) -> list[Text]:
+    """What it means that some records are of other kernels; nothing if none is."""
+    if not count:
+        return []
+    which = f"{count} of {_count(total, 'record')} {'is' if count == 1 else 'are'} from before the kernels changed"
+    return [Text(f"{which}: a compile still uses the times, `tesa tune` measures again", style="dim")]
 
 
 def _tasks(tasks: Iterable[Task]) -> Table:

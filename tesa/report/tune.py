@@ -50,7 +50,7 @@ def _row(layer: TunedLayer) -> tuple[str, ...]:
         layer.best[0] if layer.best else NOTHING,
         config or NOTHING,
         _time(layer.dense_ms),
-        _count(layer.trials, layer.failed, layer.total),
+        _count(layer.trials, layer.failed, layer.total, layer.given_up),
     )
 
 
@@ -174,8 +174,9 @@ def _named(name: str, layers: int) -> str:
     return name if layers == 1 else f"{name} (x{layers})"
 
 
-def _count(done: int, failed: int, total: int) -> str:
-    return f"{done}/{total}" + (f", {failed} failed" if failed else "")
+def _count(done: int, failed: int, total: int, given_up: int) -> str:
+    words = f"{done}/{total}" + (f", {failed} failed" if failed else "")
+    return words + (f", {given_up} given up" if given_up else "")
 
 
 def _time(value: float | None) -> str:

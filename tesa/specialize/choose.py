@@ -27,13 +27,14 @@ from tesa.specialize.cache import Cache
 from tesa.specialize.decide import Decision, Nearest, Option, candidate_rows, candidates, decide, describe, make_parts
 from tesa.specialize.expect import source_of
 from tesa.specialize.objects import BuildFailure, build_objects, compilers, symbol_of, versions
-from tesa.specialize.offer import Offer, offer
+from tesa.specialize.offer import Offer, machines, offer
 from tesa.specialize.shortlist import INSTRUCTIONS
 from tesa.target import Target, host_cpu, runs_here
 from tesa.tune.device import this_device
 from tesa.tune.log import Log, Record, Task, config_key
 from tesa.tune.measure import BUDGET_MS, Built, Failure
 from tesa.tune.measure import measure as measure_kernels
+from tesa.tune.sources import sources
 from tesa.workers import Pool, shared_pool
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def choose(
     what is expected; and so it is for a target whose code this machine cannot run. jobs: compiler processes, by default
     one for each CPU as far as there is memory for them. forms: only these families compete; options: only these, each a
     family with its configuration. instructions: of straight-line code that the measured candidates of a layer may have
-    together, about a millisecond of compile time and 10 bytes each; what a log already knows competes whatever its
+    together, about 10 microseconds of compile time and 8 bytes each; what a log already knows competes whatever its
     size, and the plan names what was left out. table: of costs, for what is expected and for the prices of blocks; see
     tesa.specialize.expect.table_for. progress gets Events of phase "kernels". cache: of objects, by default the user's.
     folder: where the objects of the chosen kernels are written, by default a temporary one that lasts as long as this
@@ -142,7 +143,8 @@ def _lasting_folder() -> Path:
 class _Work:
     """A layer on its way. records: what is known, by config_key; checked: compared with NumPy in this run.
 
-    source: whose expectations the offer has, in words.
+    source: whose expectations the offer has, in words. old: keys of times from before the kernels changed. elsewhere:
+    the records are of the device that the target names, which is not this machine.
     """
 
     layer: LayerTask
@@ -152,6 +154,8 @@ class _Work:
     records: dict[str, Record] = field(default_factory=dict)
     checked: set[str] = field(default_factory=set)
     built: dict[str, Built] = field(default_factory=dict)
+    old: set[str] = field(default_factory=set)
+    elsewhere: bool = False
 
     @property
     def options(self) -> tuple[Option, ...]:
@@ -162,6 +166,15 @@ class _Work:
         """The best by what is known now; None if all failed."""
         found = self.offer
         return decide(found.options, self.records, found.predicted, found.dense, source=self.source, nearest=nearest)
+
+    @property
+    def age(self) -> str:
+        """What there is to say of the times' age, for the reason in the plan; "" if all are of the kernels of now."""
+        times = [config_key(*option) for option in self.options]
+        times = [key for key in times if key in self.records and self.records[key].ok]
+        if self.old.isdisjoint(times):
+            return ""
+        return f" ({'' if self.old.issuperset(times) else 'partly '}before the kernels changed)"
 
 
 class _Chooser:
@@ -186,8 +199,7 @@ class _Chooser:
 
     def _choose(self, works: Sequence[_Work]) -> Iterator[tuple[_Work, ChosenKernel]]:
         for work in works:
-            for record in self.log.records(work.task, self.target.name):
-                work.records[config_key(record.schedule, record.config)] = record
+            self._recall(work)
         for batch in _batches([(work, self._unknown(work)) for work in works]):
             self._build(batch)
             for work, unknown in batch:
@@ -199,10 +211,23 @@ class _Chooser:
                 self._tell(f"{work.layer.name}: {kernel.part.schedule}")
                 yield work, kernel
 
+    def _recall(self, work: _Work) -> None:
+        """What the log knows. Times of another CPU than this are never compared with what is measured here."""
+        found = self.log.records(work.task, self.target.name, machines(self.target))
+        known = {config_key(record.schedule, record.config): record for record in found}
+        cpus = {str(record.device.get("cpu", "")) for record in found}
+        if self.measure and cpus and cpus != {host_cpu()}:
+            missing = any(config_key(*option) not in known for option in work.options)
+            work.elsewhere = cpus == {self.target.cpu} and any(record.ok for record in found)
+            if missing and not work.elsewhere:
+                return
+        work.records.update(known)
+        work.old = {key for key, record in known.items() if not record.current}
+
     def _unknown(self, work: _Work) -> list[Option]:
         """What has to be measured: what the log does not know, and with it the best that it knows, to compare."""
         missing = [option for option in work.options if config_key(*option) not in work.records]
-        if not missing or not self.measure:
+        if not missing or not self.measure or work.elsewhere:
             return []
         best = work.decide() if len(missing) < len(work.options) else None
         known = [(best.schedule, best.config)] if best and best.reason.startswith("measured") else []
@@ -254,6 +279,7 @@ class _Chooser:
             if budget_ms:
                 record = replace(self._record(work, option), median_ms=result.median_ms, min_ms=result.min_ms)
                 work.records[config_key(*option)] = record
+                work.old.discard(config_key(*option))
                 records.append(record)
         self.log.append(records)
 
@@ -295,6 +321,8 @@ class _Chooser:
         assert decision is not None  # _best found one, and it did not fail
         if not self.runs and not decision.reason.startswith("measured"):
             decision = replace(decision, reason=f"{decision.reason} (this machine cannot run {self.target.name})")
+        if decision.reason.startswith("measured"):
+            decision = replace(decision, reason=decision.reason + work.age)
         found, layer = work.offer, work.layer
         rows = candidate_rows(found.options, work.records, found.predicted, found.dense)
         parts = make_parts([*rows, *found.left_out], decision, layer.problem, layer.weight, work.task)
@@ -303,9 +331,8 @@ class _Chooser:
         return ChosenKernel(layer.name, parts, built.symbol, built.constants, built.objects, work.task.pattern.digest)
 
     def _record(self, work: _Work, option: Option) -> Record:
-        return Record(
-            work.task, self.target.name, this_device(), option[0], dict(option[1]), None, None, versions=versions()
-        )
+        made = {**versions(), "kernels": sources()}
+        return Record(work.task, self.target.name, this_device(), option[0], dict(option[1]), None, None, versions=made)
 
     def _fail(self, work: _Work, option: Option, failure: Failure) -> None:
         record = replace(self._record(work, option), ok=False, error=f"{failure.kind}: {failure.message}")

@@ -12,7 +12,7 @@ from tesa.schedules.types import FloatArray, Problem
 from tesa.specialize.decide import Nearest, Option, candidates, dense_keys, milliseconds
 from tesa.specialize.expect import expected
 from tesa.specialize.shortlist import left_out, shortlist
-from tesa.target import Target
+from tesa.target import Target, host_cpu
 from tesa.tune.log import Log, Task, config_key
 from tesa.tune.lookup import lookup
 
@@ -55,7 +55,7 @@ def offer(
             return Offer(tuple(options), predicted, dense_keys(options, weight))
         found = candidates(problem, weight, target, forms)
         allowed = {name for name, _ in found} if forms is None else set(forms)
-        every = log.records(task, target.name)
+        every = log.records(task, target.name, machines(target))
         known = [(record.schedule, dict(record.config)) for record in every if record.ok]
         near = _nearest(log, task, target, allowed)
         there = {config_key(*option) for option in found}
@@ -78,9 +78,19 @@ def offer(
         return Offer(tuple(kept), predicted, dense_keys(kept, weight), tuple(near), tuple(rows))
 
 
+def machines(target: Target) -> tuple[str, ...]:
+    """The CPUs whose records count for a target: the one that it names, as devices of it measured; then this one.
+
+    >>> from tesa.target import parse_target
+    >>> machines(parse_target("x86:haswell"))[0]
+    'haswell'
+    """
+    return tuple(dict.fromkeys((target.cpu, host_cpu())))
+
+
 def _nearest(log: Log, task: Task, target: Target, allowed: Collection[str]) -> list[Nearest]:
     """What the log knows of the nearest weight, if it knows nothing of this very one."""
-    found = lookup(log, task, None, target.name)
+    found = lookup(log, task, None, target.name, cpus=machines(target))
     if found.how != "nearest":
         return []
     return [

@@ -2,6 +2,9 @@
 
 The least of many noisy times is too low: whoever is first was also lucky. So those that lead are measured again, in
 turns, and only these times count; who seems faster then, by a time of before, has to come in as well.
+
+That is so on this machine. Devices of a tracker time each candidate alone, and several of them share a comparison:
+then it is close in time only, and between boards that are alike as far as their CPU's name says.
 """
 
 from __future__ import annotations

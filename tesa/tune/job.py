@@ -9,9 +9,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,17 +21,18 @@ from tesa.specialize.decide import Option
 from tesa.target import Target
 from tesa.tune.budget import Budget, Share, next_layer
 from tesa.tune.final import ROUNDS, finalists
-from tesa.tune.interfaces import Builder, BuildRequest, Runner
+from tesa.tune.interfaces import Builder, Runner
 from tesa.tune.layer import Layer
 from tesa.tune.ledger import PASSING, Ledger
 from tesa.tune.log import Log, config_key
 from tesa.tune.measure import BUDGET_MS, Built
-from tesa.tune.outcome import density_of, status_of, tuned_of
+from tesa.tune.outcome import density_of, given_up, lost, status_of, tuned_of
 from tesa.tune.pace import Pace
 from tesa.tune.search import Experience, Mode, find_mode
 from tesa.tune.search.elsewhere import learn
 from tesa.tune.status import Status, Tuned, Watch, unseen
 from tesa.tune.timing import Failure, Timing
+from tesa.tune.turn import Kernels, Turn, build, first_line
 
 if TYPE_CHECKING:
     from tesa.tune.costs.table import CostTable
@@ -89,22 +89,13 @@ def tune_layers(
     mode = find_mode(plan.mode)
     mode.ready()
     pace = Pace(clock, plan.budget.minutes)
-    with tempfile.TemporaryDirectory(prefix="tesa-") as home:
+    with tempfile.TemporaryDirectory(prefix="tesa-", ignore_cleanup_errors=True) as home:
         job = _Job(target, log, builder, runner, plan, mode, watch, pace, Path(home))
         return job.run(layers)
 
 
 class _Stop(Exception):
     """The job cannot go on. The text says why."""
-
-
-@dataclass(frozen=True)
-class _Turn:
-    layer: Layer
-    options: tuple[Option, ...]
-
-
-_Kernels = list[tuple[Option, "Built | Failure"]]
 
 
 class _Job:
@@ -119,10 +110,10 @@ class _Job:
         self.ledger = Ledger(log, target, runner.device())
         self.layers: list[Layer] = []
         self.notes: dict[str, None] = {}  # each once, in order
+        self.excuses: dict[str, str] = {}  # of devices that could not run a layer's candidates, by its name
         self.experience = Experience()
         self.measured = self.known = self.idle = 0
-        self.halted = False
-        self.phase, self.settled = "search", 0
+        self.halted, self.phase, self.settled = False, "search", 0
 
     def run(self, works: Sequence[LayerTask]) -> Tuned:
         """The whole job."""
@@ -137,7 +128,9 @@ class _Job:
             if isinstance(error, TesaError) and not self.measured:
                 raise
             stopped = str(error)
-        self.ledger.save()
+        finally:
+            self.ledger.save()
+        self.notes |= dict.fromkeys(lost(layer, self.excuses) for layer in self.layers if given_up(layer))
         if self.ledger.unsaved:
             self.notes[f"{self.ledger.unsaved} results are not in the log: {self.ledger.trouble}"] = None
         return Tuned(
@@ -155,7 +148,7 @@ class _Job:
 
     def _open(self, works: Sequence[LayerTask]) -> None:
         """Find the candidates of every layer, and what the log knows of them and of layers like them."""
-        found: dict[tuple[Any, ...], Layer] = {}
+        cpu, found = self.ledger.device.get("cpu"), dict[tuple[Any, ...], Layer]()
         for work in works:
             layer = Layer(work, self.target, table=self.plan.table)
             same = found.setdefault((layer.task.key, work.problem.x_shape, work.problem.y_shape), layer)
@@ -163,7 +156,7 @@ class _Job:
                 same.layers += 1
                 continue
             try:
-                layer.recall(self.log)
+                layer.recall(self.log, cpu)
             except UnsupportedError as error:
                 self.notes[f"{work.name}: left out: {error}"] = None
                 continue
@@ -172,7 +165,7 @@ class _Job:
             self.known += layer.done
             self._tell(layer)
         about = [(layer.work.problem, density_of(layer)) for layer in self.layers]
-        others = learn(self.log, self.target, about, {layer.task.key for layer in self.layers})
+        others = learn(self.log, self.target, about, {layer.task.key for layer in self.layers}, cpu)
         self.experience.lessons.update(others.lessons)
         self.pace.begin()
 
@@ -184,7 +177,7 @@ class _Job:
     def _search_ahead(self) -> None:
         """While a turn is measured, the next one is built in a thread."""
         with ThreadPoolExecutor(1) as thread:
-            waiting: tuple[_Turn, Future[_Kernels]] | None = None
+            waiting: tuple[Turn, Future[Kernels]] | None = None
             try:
                 while True:
                     turn = self._next()
@@ -199,7 +192,7 @@ class _Job:
                 self.builder.close()  # ends what the thread waits for
                 raise
 
-    def _next(self) -> _Turn | None:
+    def _next(self) -> Turn | None:
         """Whose turn it is, and what of it is measured; its candidates count as taken from now on."""
         left = self.pace.left
         if left is not None and left <= self._reserve():
@@ -222,30 +215,22 @@ class _Job:
             )
         layer.taken |= {config_key(*option) for option in options}
         self._tell(layer)
-        return _Turn(layer, options)
+        return Turn(layer, options)
 
-    def _build(self, turn: _Turn) -> _Kernels:
-        """The kernel of each option, or why there is none."""
-        work, folder = turn.layer.work, tempfile.mkdtemp(dir=self.home)
-        requests = [BuildRequest(work.problem, work.weight, self.target, name, config) for name, config in turn.options]
-        found: dict[int, Built | Failure] = {}
-        with _closing(self.builder.build(requests, Path(folder))) as results:
-            for index, built in results:
-                found[index] = built
-                if self.halted:
-                    break
-        lost = Failure("device", "the builder gave no result")
-        return [(option, found.get(i, lost)) for i, option in enumerate(turn.options)]
+    def _build(self, turn: Turn) -> Kernels:
+        return build(turn, self.target, self.builder, self.home, lambda: self.halted)
 
-    def _measure(self, turn: _Turn, built: _Kernels, factor: float = 1.0) -> None:
+    def _measure(self, turn: Turn, kernels: Kernels, factor: float = 1.0) -> None:
         """Run what could be built, and keep all results at once. The kernels are gone after that."""
-        ready = [(option, kernel) for option, kernel in built if isinstance(kernel, Built)]
-        results: list[tuple[Option, Timing | Failure]] = [(o, k) for o, k in built if isinstance(k, Failure)]
+        if kernels.trouble:
+            self.notes[f"{turn.layer.work.name}: a turn could not be built: {kernels.trouble}"] = None
+        ready = [(option, kernel) for option, kernel in kernels.built if isinstance(kernel, Built)]
+        results: list[tuple[Option, Timing | Failure]] = [(o, k) for o, k in kernels.built if isinstance(k, Failure)]
         if ready:
             results += zip((option for option, _ in ready), self._run(turn.layer, ready, factor), strict=True)
         self._keep(turn.layer, results)
-        for folder in {path.parent for _, kernel in ready for path in kernel.objects}:
-            shutil.rmtree(folder, ignore_errors=True)
+        if kernels.folder is not None:
+            shutil.rmtree(kernels.folder, ignore_errors=True)
         self._tell(turn.layer)
 
     def _run(self, layer: Layer, ready: Sequence[tuple[Option, Built]], factor: float) -> Sequence[Timing | Failure]:
@@ -255,7 +240,7 @@ class _Job:
         except TesaError:
             raise
         except Exception as error:  # a defect of the runner, or no memory for this layer: the others go on
-            text = f"{type(error).__name__}: {error}".splitlines()[0]
+            text = first_line(error)
             self.notes[f"{work.name}: a turn could not be measured: {text}"] = None
             return [Failure("device", text)] * len(ready)
 
@@ -264,7 +249,9 @@ class _Job:
         if self.ledger.trouble:
             self.notes[f"the log could not be written for a while: {self.ledger.trouble}"] = None
         layer.keep(records)
-        layer.leave([option for option, result in results if isinstance(result, Failure) and result.kind in PASSING])
+        passing = {config_key(*o): r for o, r in results if isinstance(r, Failure) and r.kind in PASSING}
+        layer.leave([option for option, _ in results if config_key(*option) in passing])
+        self.excuses.update((layer.work.name, failure.message) for failure in passing.values())
         layer.taken -= {config_key(*option) for option, _ in results}
         self.experience.learn(layer.task.key, layer.lessons())
         self.measured += len(records)
@@ -286,7 +273,7 @@ class _Job:
                 if not options or (left is not None and left <= 0):
                     break
                 self._tell(layer)
-                turn = _Turn(layer, tuple(options))
+                turn = Turn(layer, tuple(options))
                 self._measure(turn, self._build(turn), FINAL)
                 compared |= {config_key(*option) for option in options}
 
@@ -311,14 +298,3 @@ class _Job:
                 self.phase, done, total, self.known, failed, self.pace.seconds, expected, layer.work.name, rows
             )
         )  # fmt: skip
-
-
-@contextmanager
-def _closing(results: Iterator[tuple[int, Built | Failure]]) -> Iterator[Iterator[tuple[int, Built | Failure]]]:
-    """Close a generator at the end of the block, whatever ends it: that ends what it still runs."""
-    try:
-        yield results
-    finally:
-        close = getattr(results, "close", None)
-        if close is not None:
-            close()

@@ -95,11 +95,14 @@ class Layer:
         problem, weight = self.work.problem, self.work.weight
         return tabulate(problem, weight, self.target.isa, self.space.options, self.estimates.tolist())
 
-    def recall(self, log: Log) -> None:
-        """Take over what a log knows of the options."""
-        for record in log.records(self.task, self.target.name):
+    def recall(self, log: Log, cpu: str | None = None) -> None:
+        """Take over what a log knows of the options, with the kernels of now: others are measured again.
+
+        cpu: of the devices that measure, whose records alone count; None: of any.
+        """
+        for record in log.all_records(self.task, self.target.name):
             key = config_key(record.schedule, record.config)
-            if key in self.space.index:
+            if key in self.space.index and record.current and cpu in (None, record.device.get("cpu")):
                 self.records[key] = record
         self._decide()
 

@@ -47,7 +47,7 @@ class Ledger:
             return
         try:
             self._log.append(self._unsaved)
-        except UsageError as error:
+        except (UsageError, OSError) as error:
             self.trouble = str(error)
         else:
             self._unsaved, self.trouble = [], ""

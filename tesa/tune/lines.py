@@ -25,17 +25,18 @@ _REST = re.compile(
     rb', "target": ' + _WORD + rb', "device": (\{[^{}]*\})'
     rb', "schedule": ' + _WORD + rb', "config": (\{[^{}]*\})'
     rb', "median_ms": (null|' + _NUMBER + rb'), "min_ms": (?:null|' + _NUMBER + rb')'
-    rb', "ok": (true|false), "error": ' + _TEXT + rb', "versions": \{[^{}]*\}, "time": ' + _WORD +
+    rb', "ok": (true|false), "error": ' + _TEXT + rb', "versions": (\{[^{}]*\}), "time": ' + _WORD +
     rb'(?:, "statistics": \{"kind": .*\})?\}'
 )  # fmt: skip
 
 
 class Entry:
-    """One good line. shape: Task.shape; option: config_key; device: its JSON text; line: empty if only in memory."""
+    """One good line. shape: Task.shape; option: config_key; device, made: JSON text, made of the record's versions;
+    line: empty if only in memory."""
 
     __slots__ = (
-        "_record", "device", "digest", "kind", "line", "median_ms", "ok", "option", "shape", "sparsity", "target",
-        "time",
+        "_record", "device", "digest", "kind", "line", "made", "median_ms", "ok", "option", "shape", "sparsity",
+        "target", "time",
     )  # fmt: skip
 
     line: bytes
@@ -45,6 +46,7 @@ class Entry:
     digest: str
     target: str
     device: str
+    made: str
     option: str
     median_ms: float | None
     ok: bool
@@ -59,7 +61,7 @@ class Entry:
         entry.line, entry._record = line, record
         entry.shape, entry.kind, entry.sparsity = record.task.shape, pattern.kind, pattern.sparsity
         entry.digest, entry.target, entry.time = pattern.digest, record.target, record.time
-        entry.device = json.dumps(record.device)
+        entry.device, entry.made = json.dumps(record.device), json.dumps(dict(record.versions))
         entry.option = config_key(record.schedule, record.config)
         entry.median_ms, entry.ok = record.median_ms, record.ok
         return entry
@@ -91,16 +93,22 @@ class Entry:
     @property
     def cpu(self) -> str:
         """LLVM's name of the CPU that measured, "" if it is not told."""
-        return _cpu(self.device)
+        return _word(self.device, "cpu")
+
+    @property
+    def kernels(self) -> str:
+        """Digest of the code that made the kernel, see tesa.tune.sources; "" in older records."""
+        return _word(self.made, "kernels")
 
 
-@lru_cache(maxsize=1024)
-def _cpu(device: str) -> str:
+@lru_cache(maxsize=4096)
+def _word(text: str, name: str) -> str:
+    """A value of an object that is JSON text; "" if there is none."""
     try:
-        found = json.loads(device)
+        found = json.loads(text)
     except ValueError:
         return ""
-    return str(found.get("cpu", "")) if isinstance(found, dict) else ""
+    return str(found.get(name, "")) if isinstance(found, dict) else ""
 
 
 @dataclass(frozen=True)
@@ -137,7 +145,7 @@ class _Reader:
         found = _REST.fullmatch(line, middle) if middle > 0 and line.startswith(_HEAD) else None
         if found is None:
             return None
-        kind, share, digest, target, device, schedule, config, median, ok, time = found.groups()
+        kind, share, digest, target, device, schedule, config, median, ok, made, time = found.groups()
         entry = Entry()
         entry.line, entry._record = line, None
         entry.ok = ok == b"true"
@@ -146,6 +154,7 @@ class _Reader:
             entry.option = self._option(schedule, config)
             entry.sparsity = self._share(share)
             entry.kind, entry.target, entry.device = self._text(kind), self._text(target), self._text(device)
+            entry.made = self._text(made)
             entry.digest, entry.time = digest.decode(), time.decode()
             entry.median_ms = None if median == b"null" else float(median)
         except (ValueError, KeyError, TypeError, AttributeError):  # no number, no UTF-8, not these names, no object

@@ -12,14 +12,16 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
 from tesa.errors import UsageError
+from tesa.target import host_cpu
 from tesa.tune import store
 from tesa.tune.lines import Entry, scan
 from tesa.tune.records import VERSION, Pattern, Record, Task, config_key, stamped
+from tesa.tune.sources import sources
 
 __all__ = ["VERSION", "Log", "Pattern", "Record", "Shelf", "Task", "config_key"]
 
@@ -27,19 +29,45 @@ _STEP = math.log(1.05)  # between two bins of density
 
 
 class Shelf:
-    """The entries of all weights of one shape on one target: by digest, then by config_key; the later one counts."""
+    """The entries of all weights of one shape on one target: by digest, then by CPU and config_key.
+
+    Of two the later one counts; those of two CPUs are two, whose times have nothing to do with each other. timed: the
+    CPUs that have a time, by digest.
+    """
 
     def __init__(self) -> None:
-        self.entries: dict[str, dict[str, Entry]] = {}
+        self.entries: dict[str, dict[tuple[str, str], Entry]] = {}
+        self.timed: dict[str, set[str]] = {}
         self._bins: dict[int, dict[str, list[str]]] = {}
 
     def put(self, entry: Entry) -> None:
-        """Add an entry, in the place of an earlier one of the same weight and configuration."""
+        """Add an entry, in the place of an earlier one of the same weight, CPU and configuration."""
         known = self.entries.get(entry.digest)
         if known is None:
             known = self.entries[entry.digest] = {}
             self._bins.setdefault(_bin(entry.sparsity), {}).setdefault(entry.kind, []).append(entry.digest)
-        known[entry.option] = entry
+        cpu = entry.cpu
+        known[cpu, entry.option] = entry
+        if entry.ok:
+            self.timed.setdefault(entry.digest, set()).add(cpu)
+
+    def of(self, weight_digest: str, cpus: Sequence[str] | None, *, timed: bool = False) -> list[Entry]:
+        """What counts of one weight for a machine: the entries of the first of cpus that has any.
+
+        Failures of other kernels than those of now count for nothing. Where none of cpus has any, the times of another
+        CPU, the one that measured last; what failed there says nothing. timed: only those that have a time.
+        """
+        if timed and len(self.timed.get(weight_digest, ())) < 2:  # to ask for this machine's CPU would load LLVM
+            return [entry for entry in self.entries.get(weight_digest, {}).values() if entry.ok]
+        cpus = (*own_cpus(cpus), "")  # a record that does not tell its CPU is taken for one of this machine
+        by: dict[str, list[Entry]] = {}
+        for (cpu, _), entry in self.entries.get(weight_digest, {}).items():
+            if entry.ok or (cpu in cpus and not timed and entry.kernels == sources()):
+                by.setdefault(cpu, []).append(entry)
+        own = next((by[cpu] for cpu in cpus if cpu in by), None)
+        if own is not None or not by:
+            return own or []
+        return max(by.values(), key=lambda entries: max(entry.time for entry in entries))
 
     def near(self, kind: str, sparsity: float, reach: float) -> Iterator[str]:
         """The digests of weights whose density differs by no more than reach, a logarithm of ratio, or a little more.
@@ -120,18 +148,27 @@ class Log:
                 self._forget(str(error))
         self._add(Entry.of(record) for record in fresh)
 
-    def records(self, task: Task, target: str) -> tuple[Record, ...]:
-        """What is known of exactly this task on this target: the last record of each schedule and configuration."""
-        found = (self.record(entry) for entry in self._entries(task, target).values())
-        return tuple(record for record in found if record is not None)
+    def records(self, task: Task, target: str, cpus: Sequence[str] | None = None) -> tuple[Record, ...]:
+        """What is known of exactly this task on this target: the last record of each schedule and configuration.
 
-    def best(self, task: Task, target: str) -> Record | None:
-        """The fastest of them, or None."""
-        return next(iter(self.fastest(task.pattern.digest, self.shelf(task, target), 1)), None)
+        All are of one CPU: the first of cpus (by default only this machine's) that has any, else another one, of which
+        only times count. What failed with other kernels than those of now is left out.
+        """
+        return self._read_all(self.shelf(task, target).of(task.pattern.digest, cpus))
 
-    def fastest(self, weight_digest: str, shelf: Shelf, limit: int) -> tuple[Record, ...]:
-        """At most limit records of one weight, the fastest first; those that failed are left out."""
-        known = enumerate(shelf.entries.get(weight_digest, {}).values())
+    def all_records(self, task: Task, target: str) -> tuple[Record, ...]:
+        """The same of every CPU and of all kernels."""
+        return self._read_all(self.shelf(task, target).entries.get(task.pattern.digest, {}).values())
+
+    def best(self, task: Task, target: str, cpus: Sequence[str] | None = None) -> Record | None:
+        """The fastest of records(), or None."""
+        return next(iter(self.fastest(task.pattern.digest, self.shelf(task, target), 1, cpus)), None)
+
+    def fastest(
+        self, weight_digest: str, shelf: Shelf, limit: int, cpus: Sequence[str] | None = None
+    ) -> tuple[Record, ...]:
+        """At most limit records of one weight, the fastest first, all of one CPU; those that failed are left out."""
+        known = enumerate(shelf.of(weight_digest, cpus, timed=True))
         timed = [(entry.median_ms, i, entry) for i, entry in known if entry.ok and entry.median_ms is not None]
         found: list[Record] = []
         for count in (limit, len(timed)):  # all of them only if one of the first turns out to be damaged
@@ -165,8 +202,8 @@ class Log:
     def __len__(self) -> int:
         return sum(len(known) for shelf in self._shelves.values() for known in shelf.entries.values())
 
-    def _entries(self, task: Task, target: str) -> Mapping[str, Entry]:
-        return self.shelf(task, target).entries.get(task.pattern.digest, {})
+    def _read_all(self, entries: Iterable[Entry]) -> tuple[Record, ...]:
+        return tuple(record for record in map(self.record, entries) if record is not None)
 
     def _forget(self, why: str) -> None:
         """Write nothing from now on. The path is gone with it, so that this is said once."""
@@ -185,6 +222,11 @@ class Log:
         if shelf is None:
             shelf = self._shelves[entry.shape, entry.target] = Shelf()
         shelf.put(entry)
+
+
+def own_cpus(cpus: Sequence[str] | None) -> Sequence[str]:
+    """By default this machine's."""
+    return (host_cpu(),) if cpus is None else cpus
 
 
 def read_entries(path: Path, *, stacklevel: int = 2) -> Iterator[Entry]:

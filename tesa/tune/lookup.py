@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
-from tesa.tune.log import Log, Shelf
+from tesa.tune.log import Log, Shelf, own_cpus
 from tesa.tune.records import Record, Task
 from tesa.tune.statistics import LIMIT, Statistics, distance
 
@@ -42,7 +42,15 @@ class Found:
         return f"{self.how}: {self.note}" if self.note else self.how
 
 
-def lookup(log: Log, task: Task, statistics: Statistics | None, target: str, *, limit: int = BEST) -> Found:
+def lookup(
+    log: Log,
+    task: Task,
+    statistics: Statistics | None,
+    target: str,
+    *,
+    limit: int = BEST,
+    cpus: Sequence[str] | None = None,
+) -> Found:
     """The best that the log knows of a task on a target: of its very weight, else of the nearest, else nothing.
 
     statistics: of the task's weight, by default those that the task carries. Nearest is only what has the same
@@ -50,6 +58,9 @@ def lookup(log: Log, task: Task, statistics: Statistics | None, target: str, *, 
     configurations fit then, and times are comparable. Records of before there were statistics take part by their kind,
     which must be the same, and their sparsity. Times of a nearest record are of the other weight: a guess.
     Among hundreds of weights of one shape those of the same kind and of the nearest sparsity are compared.
+
+    cpus: of the machine that is asked for, by default this one's; records of another CPU count only where there are
+    none of theirs. The records of an answer are of one CPU.
 
     >>> import numpy as np
     >>> from tesa.schedules.types import Problem
@@ -63,29 +74,34 @@ def lookup(log: Log, task: Task, statistics: Statistics | None, target: str, *, 
     'default'
     """
     shelf = log.shelf(task, target)
-    exact = log.fastest(task.pattern.digest, shelf, limit)
+    exact = log.fastest(task.pattern.digest, shelf, limit, cpus)
     if exact:
         return Found("exact", exact)
     wanted = statistics or task.pattern.statistics
     kind, sparsity = (task.pattern.kind, task.pattern.sparsity) if wanted is None else (wanted.kind, wanted.sparsity)
-    nearest, least = "", math.inf
-    for weight in islice(_timed(shelf, task.pattern.digest, kind, sparsity), _LOOKED_AT):
-        away = _distance(log, shelf, weight, kind, sparsity, wanted)
-        if away < least:
-            nearest, least = weight, away
-        if away == 0:
+    several = len(set[str]().union(*shelf.timed.values())) > 1
+    for which in (own_cpus(cpus), None) if several else (None,):
+        nearest, least = "", math.inf
+        for weight in islice(_timed(shelf, task.pattern.digest, kind, sparsity, which), _LOOKED_AT):
+            away = _distance(log, shelf, weight, kind, sparsity, wanted)
+            if away < least:
+                nearest, least = weight, away
+            if away == 0:
+                break
+        if least <= LIMIT:
             break
-    records = log.fastest(nearest, shelf, limit) if least <= LIMIT else ()
+    records = log.fastest(nearest, shelf, limit, cpus) if least <= LIMIT else ()
     if not records:
         return Found("default")
     pattern = records[0].task.pattern
     return Found("nearest", records, _differs(kind, sparsity, pattern.kind, pattern.sparsity), least)
 
 
-def _timed(shelf: Shelf, own: str, kind: str, sparsity: float) -> Iterator[str]:
-    """Digests of other weights of about that density that have a time."""
+def _timed(shelf: Shelf, own: str, kind: str, sparsity: float, cpus: Sequence[str] | None) -> Iterator[str]:
+    """Digests of other weights of about that density that have a time, of one of these CPUs; None: of any."""
     for weight in shelf.near(kind, sparsity, LIMIT):
-        if weight != own and any(entry.ok for entry in shelf.entries[weight].values()):
+        known = shelf.timed.get(weight)
+        if weight != own and known and (cpus is None or not known.isdisjoint(cpus)):
             yield weight
 
 

@@ -10,8 +10,11 @@ from __future__ import annotations
 import atexit
 import os
 import tempfile
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -32,7 +35,9 @@ __all__ = ["BUDGET_MS", "Built", "Failure", "Inputs", "Timing", "measure"]
 BUDGET_MS = 80.0
 """Time for one candidate. A slow one is still called three times, one that is much slower than the best no more."""
 
-_LIMIT_S = 300.0  # for all candidates of a layer together: generated code that loops for ever ends here
+_LIMIT_S = 300.0  # for all candidates of a layer together
+_ONE_S = 30.0  # for one of them until it lets the next have its turn: generated code that loops for ever ends here
+_LOOK_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -53,13 +58,15 @@ def measure(
     budget_ms: float = BUDGET_MS,
     isolate: bool = True,
     limit_s: float = _LIMIT_S,
+    one_s: float = _ONE_S,
 ) -> list[Timing | Failure]:
     """The time of each kernel for the problem, weight (m, k), or why it has none.
 
     A kernel whose result is not the reference's within rounding is a Failure of kind "wrong" and is not timed. The
     others take turns of a few milliseconds until each had about budget_ms; those 1.5 times slower than the best after
     three rounds drop out with what they have. budget_ms=0 only compares, and the times are zero. problem.threads is
-    the size of the thread pool. isolate=False measures in this process: a candidate that crashes ends it.
+    the size of the thread pool. isolate=False measures in this process: a candidate that crashes ends it. limit_s: what
+    all may take together; one_s: what one may take for its check or in one of its turns.
     """
     inputs = Inputs.random(problem) if inputs is None else inputs
     results: list[Timing | Failure | None] = [None] * len(kernels)
@@ -76,7 +83,7 @@ def measure(
             slot = str(Path(folder) / "slot")
             Slot(slot).close()
             arguments = (problem, weight, batch, inputs, budget_ms, slot)
-            outcome = _in_child(arguments, limit_s) if isolate else run(*arguments)
+            outcome = _in_child(arguments, limit_s, one_s) if isolate else run(*arguments)
             if isinstance(outcome, Failure):
                 culprit = Slot.read(slot)
                 for index in waiting if culprit < 0 else [waiting[culprit]]:
@@ -89,18 +96,50 @@ def measure(
     return [result for result in results if result is not None]
 
 
-def _in_child(arguments: tuple[Any, ...], limit_s: float) -> list[Timing | Failure] | Failure:
+def _in_child(arguments: tuple[Any, ...], limit_s: float, one_s: float) -> list[Timing | Failure] | Failure:
     """run(*arguments) in the measuring process, or what it died of."""
-    try:
-        results: list[Timing | Failure] = _worker(arguments[0].threads).call(
-            "tesa.tune.timing:run", *arguments, timeout=limit_s
-        )
-    except WorkerDied as error:
-        kind = "timeout" if str(error).startswith("no result") else "crash"
-        return Failure(kind, str(error))
-    except WorkerError as error:
-        return Failure("call", str(error).split("\nTraceback")[0])
+    worker = _worker(arguments[0].threads)
+    with _watched(worker, arguments[-1], one_s) as late:
+        try:
+            results: list[Timing | Failure] = worker.call("tesa.tune.timing:run", *arguments, timeout=limit_s)
+        except WorkerDied as error:
+            if late.is_set():
+                return Failure("timeout", f"no result after {one_s:g} s")
+            kind = "timeout" if str(error).startswith("no result") else "crash"
+            return Failure(kind, str(error))
+        except WorkerError as error:
+            return Failure("call", str(error).split("\nTraceback")[0])
     return results
+
+
+@contextmanager
+def _watched(worker: Worker, slot: str, one_s: float) -> Iterator[threading.Event]:
+    """End the worker where one candidate runs for more than one_s seconds: the event tells that this happened.
+
+    The child writes to the slot whenever a candidate's turn begins: the file's time of change is a sign of life.
+    """
+    late, over = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        last, since = 0, time.monotonic()
+        while not over.wait(_LOOK_S):
+            changed = os.stat(slot).st_mtime_ns
+            if changed != last or Slot.read(slot) < 0:
+                last, since = changed, time.monotonic()
+            elif time.monotonic() - since > one_s:
+                late.set()
+                worker.kill()
+                return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield late
+    finally:
+        over.set()
+        thread.join()
+        if late.is_set():
+            worker.close()  # it may have ended a worker that had just answered
 
 
 def _link_all(kernels: Sequence[Built], folder: Path) -> list[Linked | Failure]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
+from tesa import llvm
 from tesa.errors import UsageError
-from tesa.hostinfo import crowded
+from tesa.hostinfo import crowded, read_cpu
 from tesa.progress import Event, Progress, silent
 from tesa.specialize.choose import LayerTask
 from tesa.specialize.expect import table_for
@@ -18,11 +21,13 @@ from tesa.target import Target, host_cpu, parse_target, runs_here
 from tesa.tune.budget import Budget
 from tesa.tune.interfaces import Builder, Runner
 from tesa.tune.job import BATCH, Plan, tune_layers
-from tesa.tune.log import Log
+from tesa.tune.log import Log, Task
 from tesa.tune.places import open_log, shipped, user
+from tesa.tune.remote.address import split_address
 from tesa.tune.search import find_mode
 from tesa.tune.status import Tuned, Watch, unseen
 
+_THIS = (None, "x86", "x86_64", "x86-64", "amd64")  # targets that are the CPU of this machine
 _REMOTE_BATCH = 16  # candidates of a turn that several devices share
 
 
@@ -45,6 +50,7 @@ def tune_model(
     propagation: bool = True,
     compact: bool = True,
     jobs: int | None = None,
+    resume: bool = False,
     progress: Progress = silent,
     watch: Watch = unseen,
 ) -> Tuned:
@@ -57,10 +63,12 @@ def tune_model(
     mode: of `tesa.tune.search.modes()`. log: a folder, by default the user's. layers: names of those to tune, with *
     and ? as in file names; all if not given. rpc: HOST:PORT of a TVM RPC tracker and key: of its devices to measure on,
     instead of this machine. cluster: address of a Dask scheduler whose workers compile. jobs: compiler processes here.
+    resume: say so where the log has nothing to go on from. A device whose CPU is not the target's is told of, too.
     The other arguments are those of tesa.compile. progress gets the events of the import, watch those of the job.
 
     Raises errors of tesa.errors: for arguments that make no sense, a model that cannot be read, a target that cannot be
-    measured here and has no rpc. Ctrl-C is no error: the result says that it came, and has the best so far.
+    measured here and has no rpc, devices with another CPU than this machine's where no target is given. Ctrl-C is no
+    error: the result says that it came, and has the best so far.
     """
     where, budget = parse_target(target), Budget(trials, minutes)
     if threads < 1:
@@ -79,13 +87,20 @@ def tune_model(
     if address is None and (note := crowded(threads)):
         progress(Event("tune", 0, 0, note))
     tasks = select(layer_tasks(model, threads, shapes, masks, propagation, compact, progress), layers)
-    batch, overlap = (BATCH, False) if address is None else (_REMOTE_BATCH, True)  # compilers disturb this machine
-    table = table_for(where, threads, log)
-    with _builder(cluster, jobs) as builder, _runner(address, key) as runner:
+    batch = BATCH if address is None else _REMOTE_BATCH
+    table, alone = table_for(where, threads, log), Lock()
+    with _builder(cluster, jobs, alone) as builder, _runner(address, key, alone) as runner:
+        device = runner.device()
+        book = _log(log, str(device["cpu"]))
+        said = [misfit(target, where, device), _nothing(book, log or user(), tasks, where, device) if resume else ""]
+        notes = tuple(note for note in said if note)
+        if notes:
+            progress(Event("device", 0, 0, "; ".join(notes)))
+        overlap = address is not None or _elsewhere(builder)
         plan = Plan(budget, mode, seed, batch=batch, overlap=overlap, table=table)
-        book = _log(log, str(runner.device()["cpu"]))
         with use_prices(table):  # as a compile has them: decompositions depend on prices
-            return tune_layers(tasks, where, log=book, builder=builder, runner=runner, plan=plan, watch=watch)
+            tuned = tune_layers(tasks, where, log=book, builder=builder, runner=runner, plan=plan, watch=watch)
+    return replace(tuned, notes=(*notes, *tuned.notes))
 
 
 def layer_tasks(
@@ -142,34 +157,76 @@ def _address(rpc: str | None, key: str | None) -> tuple[str, int] | None:
         return None
     if key is None:
         raise UsageError(f"the tracker {rpc} may have devices of several kinds: name one with --key KEY")
-    host, _, port = rpc.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 2**16:
-        raise UsageError(f"{rpc!r} is no address of a tracker; expected HOST:PORT, as in 127.0.0.1:9190")
-    return host, int(port)
+    try:
+        return split_address(rpc)
+    except ValueError as error:
+        raise UsageError(
+            f"{rpc!r} is no address of a tracker; expected HOST:PORT, as in 127.0.0.1:9190 or [::1]:9190"
+        ) from error
+
+
+def misfit(target: Any, where: Target, device: Mapping[str, Any]) -> str:
+    """A sentence where the device that measures has another CPU than the target is for; nothing where it fits.
+
+    target: as the user gave it; where: what it means. Raises UsageError where the user left it out: kernels for this
+    machine's CPU would fail on the device one after the other, or be measured on what nobody asked for.
+    """
+    cpu, given = str(device["cpu"]), target not in _THIS
+    if cpu == where.cpu or (not given and cpu == host_cpu()):
+        return ""
+    if given:
+        return f"the target is {where.name}, and the device that measures is {cpu}: the times are of the latter"
+    if cpu not in llvm.cpus(where.triple):  # a device without LLVM gives the name that Linux has for it
+        if str(device.get("model")) == read_cpu().model:
+            return ""
+        cpu = "CPU"
+    raise UsageError(
+        f"the device's CPU is {device['cpu']}, and this machine's, which kernels are for if no target is given, is "
+        f"{where.cpu}: give --target x86:{cpu} (target= in Python); see `tesa list targets`"
+    )
 
 
 @contextmanager
-def _builder(cluster: str | None, jobs: int | None) -> Iterator[Builder]:
-    """The builder that was asked for; its processes end with the block."""
+def _builder(cluster: str | None, jobs: int | None, alone: Lock) -> Iterator[Builder]:
+    """The builder that was asked for, whose processes end with the block. A cluster's holds alone to build here."""
     from tesa.tune import builders
 
-    builder: Builder = builders.LocalBuilder(jobs) if cluster is None else builders.ClusterBuilder(cluster)
+    builder: Builder = (
+        builders.LocalBuilder(jobs) if cluster is None else builders.ClusterBuilder(cluster, jobs=jobs, alone=alone)
+    )
     try:
         yield builder
     finally:
         builder.close()
 
 
+def _elsewhere(builder: Builder) -> bool:
+    """Whether other machines build: then this one can measure meanwhile."""
+    from tesa.tune import builders
+
+    return isinstance(builder, builders.ClusterBuilder) and not builder.here
+
+
 @contextmanager
-def _runner(address: tuple[str, int] | None, key: str | None) -> Iterator[Runner]:
-    """The runner that was asked for; its processes and devices are free after the block."""
+def _runner(address: tuple[str, int] | None, key: str | None, alone: Lock) -> Iterator[Runner]:
+    """The runner that was asked for; its processes and devices are free after the block. It holds alone to run here."""
     from tesa.tune import remote
 
-    runner: Runner = remote.LocalRunner() if address is None else remote.RpcRunner(*address, str(key))
+    runner: Runner = remote.LocalRunner(alone=alone) if address is None else remote.RpcRunner(*address, str(key))
     try:
         yield runner
     finally:
         runner.close()
+
+
+def _nothing(book: Log, place: str | Path, tasks: Sequence[LayerTask], where: Target, device: Mapping[str, Any]) -> str:
+    """A sentence where the log has nothing of these layers; nothing where there is something to go on from."""
+    cpu = device["cpu"]
+    for task in tasks:
+        found = book.all_records(Task.of(task.problem, task.weight), where.name)
+        if any(record.current and record.device.get("cpu") == cpu for record in found):
+            return ""
+    return f"nothing of these layers for {where.name} on {cpu} in {place}: the job begins anew"
 
 
 def _log(folder: str | Path | None, cpu: str) -> Log:

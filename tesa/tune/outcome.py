@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from tesa.tune.final import finalists, settled
@@ -43,4 +45,17 @@ def tuned_of(layer: Layer) -> TunedLayer:
         best_ms=layer.time(layer.best),
         dense_ms=layer.dense_ms,
         final=settled(layer) or not finalists(layer, set()),  # compared, or there is nobody to compare with
+        given_up=given_up(layer),
     )
+
+
+def given_up(layer: Layer) -> int:
+    """Candidates that are not tried any more, although nothing is known of them: no device could run them."""
+    return len(layer.space) - layer.open - layer.done
+
+
+def lost(layer: Layer, excuses: Mapping[str, str]) -> str:
+    """A sentence about those. excuses: what a device said last, by the name of the layer."""
+    why = excuses.get(layer.work.name, "no device could run them")
+    count = given_up(layer)
+    return f"{layer.work.name}: given up, without a result: {count} candidate{'s' if count > 1 else ''} ({why})"

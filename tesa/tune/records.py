@@ -13,6 +13,7 @@ from typing import Any
 
 from tesa.pattern import digest
 from tesa.schedules.types import Config, FloatArray, Problem
+from tesa.tune.sources import sources
 from tesa.tune.statistics import Statistics, statistics_of
 
 VERSION = 1
@@ -125,6 +126,7 @@ class Record:
     """One measurement. median_ms and min_ms are None where ok is False, and error says why.
 
     device: what is known of who measured, at least {"cpu": name}; see tesa.tune.device. time: ISO 8601, in UTC.
+    versions: of what made the kernel; "kernels" is a digest of the code that did, see tesa.tune.sources.
     """
 
     task: Task
@@ -138,6 +140,11 @@ class Record:
     error: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     time: str = ""
+
+    @property
+    def current(self) -> bool:
+        """True where it is of the kernels as they are now. Records that do not tell, as older ones, are of others."""
+        return self.versions.get("kernels") == sources()
 
     @property
     def statistics(self) -> Statistics | None:
@@ -198,7 +205,9 @@ def config_key(schedule: str, config: Config) -> str:
 
 
 def stamped(record: Record) -> Record:
-    """The record with the time of now, if it has none."""
+    """The record with the time of now and the digest of the kernels as they are, where it tells none."""
+    if "kernels" not in record.versions:
+        record = replace(record, versions={**record.versions, "kernels": sources()})
     if record.time:
         return record
     return replace(record, time=datetime.now(timezone.utc).isoformat(timespec="seconds"))

@@ -58,7 +58,8 @@ class TunedLayer:
 
     default: what an untuned compile chooses, best: what tuning found; None with its time where nothing ran. Times in
     milliseconds, of the last comparison where there was one: final says so. trials: candidates measured, failed ones
-    among them, of total. dense_ms: of the layer's dense self.
+    among them, of total; given_up: candidates without a result, because again and again no device could run them.
+    dense_ms: of the layer's dense self.
     """
 
     name: str
@@ -72,6 +73,7 @@ class TunedLayer:
     best_ms: float | None
     dense_ms: float | None
     final: bool
+    given_up: int = 0
 
     @property
     def gain(self) -> float | None:

@@ -13,13 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesa.schedules.types import FloatArray, Problem
+from tesa.tune.flush import OTHER_BYTES as OTHER_BYTES
+from tesa.tune.flush import host_caches, other_bytes
 from tesa.tune.reference import Inputs, Reference, reference
 
 SLICE_MS = 4.0
 """How long one candidate runs before the next has its turn."""
-
-OTHER_BYTES = 1 << 20
-"""What is touched between two calls: as much as the second cache of a core commonly holds."""
 
 _CALLS = 25  # of one candidate in its turn, at most
 _FIRST_ROUNDS = 3
@@ -150,6 +149,11 @@ class _Loaded:
         rest = (*self.kernel.constants, *inputs.extra)
         return [placed(inputs.x, alignment), *(tvm.runtime.tensor(array) for array in rest)]
 
+    @property
+    def bytes(self) -> int:
+        """What it reads beside X: its constants, and its code, which in some families holds the weights."""
+        return sum(array.nbytes for array in self.kernel.constants) + os.path.getsize(self.kernel.path)
+
 
 def _load(kernel: Linked) -> _Loaded | Failure:
     import tvm
@@ -196,10 +200,15 @@ def _times(
     import tvm
 
     calls: dict[int, _InPlace] = {}
+    others: dict[int, NDArray[Any]] = {}  # by bytes
     for index, loaded in ready:
         slot.set(index)
         y = tvm.runtime.empty(problem.y_shape, problem.output.dtype)
-        calls[index] = _InPlace(loaded.library, loaded.kernel.symbol, (*loaded.tensors(inputs, problem.alignment), y))
+        size = other_bytes(loaded.bytes, problem.n * problem.batch, *host_caches())
+        if size not in others:
+            others[size] = np.ones(size // 4, np.float32)
+        arguments = (*loaded.tensors(inputs, problem.alignment), y)
+        calls[index] = _InPlace(loaded.library, loaded.kernel.symbol, arguments, others[size])
     live, samples = list(calls), {index: list[float]() for index in calls}
     rounds = _FIRST_ROUNDS
     done = 0
@@ -221,19 +230,21 @@ class _InPlace:
     """Times calls as they happen in a model: X was written just now, weights and code were last used an inference ago.
 
     Between two calls the caches are filled with something else and X is read again. Called in a tight loop instead, a
-    kernel of much code or many weights looks faster than it ever is in a network.
+    kernel of much code or many weights looks faster than it ever is in a network. other: what the caches are filled
+    with; where that takes long, one call makes a slice.
     """
 
-    def __init__(self, library: Any, symbol: str, arguments: Sequence[Any]) -> None:
+    def __init__(self, library: Any, symbol: str, arguments: Sequence[Any], other: NDArray[Any]) -> None:
         self._call = library.get_function(symbol)
         self._arguments = arguments
         self._x = arguments[0].numpy()
-        self._other = np.ones(OTHER_BYTES // 4, np.float32)
+        self._other = other
         self.number = 1
         start = perf_counter_ns()
         once = min(self(), self(), self())
         self.between_ms = (perf_counter_ns() - start) / 3e6 - once
-        self.number = max(3, min(_CALLS, int(SLICE_MS / max(once + self.between_ms, 1e-3))))
+        least = 1 if other.nbytes > OTHER_BYTES else 3
+        self.number = max(least, min(_CALLS, int(SLICE_MS / max(once + self.between_ms, 1e-3))))
 
     def __call__(self) -> float:
         """The median milliseconds of a slice of calls."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from tesa.errors import UsageError
 from tesa.tune import store
 from tesa.tune.lines import Entry, Odd, scan
+from tesa.tune.sources import sources
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _NEVER = datetime.min.replace(tzinfo=timezone.utc)
@@ -27,6 +28,7 @@ class Summary:
     """One file. records: all that can be read; tasks: different ones on each target; first, last: ISO times or "".
 
     other_versions: lines of another version of the format; unreadable: lines that are no record, torn ones for example.
+    other_kernels: records of kernels that are not those of now.
     """
 
     path: Path
@@ -40,6 +42,7 @@ class Summary:
     failed: int
     other_versions: int
     unreadable: int
+    other_kernels: int = 0
 
     @property
     def failed_share(self) -> float:
@@ -91,6 +94,7 @@ def summarize(path: Path) -> Summary:
     data = store.read(path)
     entries, odd = _sorted_out(scan(data))
     times = [entry.time for entry in entries if entry.time]
+    now = sources()
     return Summary(
         path=path,
         bytes=len(data),
@@ -103,6 +107,7 @@ def summarize(path: Path) -> Summary:
         failed=sum(not entry.ok for entry in entries),
         other_versions=sum(line.foreign for line in odd),
         unreadable=sum(not line.foreign for line in odd),
+        other_kernels=sum(entry.kernels != now for entry in entries),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,36 @@ def test_wrong_use_is_one_message(words: list[str], said: str, capsys: Capture) 
 def test_a_model_that_is_not_there(capsys: Capture) -> None:
     assert main(["analyze", "nowhere.onnx"]) == 2
     assert "nowhere.onnx" in capsys.readouterr().err
+
+
+def test_gain_and_what_is_saved_have_ranges(table: str, capsys: Capture) -> None:
+    words = ["analyze", MODEL, "--target", "x86:haswell", "--table", table, "--impose", "0.9:block=4x4"]
+    assert main([*words, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    moved = 0
+    for row in data["layers"]:
+        low, high = row["saved_range_ms"]
+        assert low <= row["saved_ms"] <= high
+        least, most = row["gain_range"]
+        assert least <= row["gain"] <= most
+        moved += least < row["gain"] < most
+    assert moved > 0
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    (line,) = [line for line in out.splitlines() if line.startswith("all 20 weight layers")]
+    assert re.search(r"gain [0-9.]+x \([0-9.]+x - [0-9.]+x\)", line)
+    assert "decompositions of a weight into several kernels, which may be faster still, are not tried" in out
+
+
+def test_layers_that_a_pattern_has_no_meaning_for_are_named(table: str, capsys: Capture) -> None:
+    words = ["analyze", MODEL, "--target", "x86:haswell", "--table", table, "--json"]
+    assert main([*words, "--impose", "0.9:block=4x4"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    left = [row["layer"] for row in data["layers"] if row["op"] == "depthwise"]
+    assert left
+    (note,) = [note for note in data["notes"] if "has no meaning" in note]
+    assert note.startswith(f"0.9:block=4x4 has no meaning for {left[0]}, ")
+    assert all(name in note for name in left)
+    assert note.endswith('and "pays from" is of the pattern unstructured')
+    assert main([*words, "--impose", "0.9"]) == 0
+    assert not any("has no meaning" in note for note in json.loads(capsys.readouterr().out)["notes"])

@@ -8,13 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from tesa.cli import main
 from tesa.models import digits_path
+from tesa.target import host_cpu, parse_target
 
 Capture = pytest.CaptureFixture[str]
 DIGITS = str(digits_path())
@@ -29,12 +32,15 @@ def tune(capsys: Capture, *words: str, code: int = 0) -> tuple[str, str]:
     return streams.out, streams.err
 
 
-def records(folder: Path) -> list[dict[str, object]]:
+def records(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for path in folder.glob("*.jsonl") for line in path.read_text().splitlines()]
 
 
 def test_tune_then_tune_again(tmp_path: Path, capsys: Capture) -> None:
-    out, err = tune(capsys, *QUICK, "--log", str(tmp_path))
+    out, err = tune(capsys, *QUICK, "--log", str(tmp_path), "--resume")
+    told = f"nothing of these layers for {parse_target(None).name} on {host_cpu()} in "
+    assert told in " ".join(out.split())
+    assert f"{told}{tmp_path}: the job begins anew" in err
     assert "classifier" in out
     assert "block5.depthwise" in out
     assert "stem" not in out
@@ -47,6 +53,7 @@ def test_tune_then_tune_again(tmp_path: Path, capsys: Capture) -> None:
     (path,) = tmp_path.glob("*.jsonl")
     again = json.loads(tune(capsys, *QUICK, "--log", str(tmp_path), "--resume", "--json")[0])
     assert again["measured"] == 0
+    assert again["notes"] == []
     assert records(tmp_path) == found
     assert path.stem == again["device"]["cpu"]
     assert len(again["layers"]) == 2
@@ -108,6 +115,21 @@ def start(folder: Path, *words: str) -> tuple[subprocess.Popen[str], list[psutil
     return child, family
 
 
+def measured_once(found: Sequence[dict[str, Any]]) -> bool:
+    """Whether each candidate was measured once, but for the last comparison of a layer, which is of known ones only."""
+    turns: dict[str, list[str]] = {}
+    for line in found:
+        key = f"{line['task']['pattern']['digest']} {line['schedule']} {line['config']}"
+        turns.setdefault(line["time"], []).append(key)
+    known, again = set[str](), 0
+    for keys in turns.values():
+        if len(set(keys)) < len(keys) or (known & set(keys) and not known >= set(keys)):
+            return False
+        again += bool(known & set(keys))
+        known |= set(keys)
+    return again <= 4 * len({key.split()[0] for key in known})  # rounds of a comparison
+
+
 def ended(family: list[psutil.Process]) -> bool:
     _, alive = psutil.wait_procs(family, timeout=20)
     return not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
@@ -127,11 +149,18 @@ def test_ctrl_c_shows_the_best_so_far(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_kill_leaves_no_process_behind(tmp_path: Path) -> None:
+def test_kill_leaves_no_process_behind_and_nothing_is_measured_twice(tmp_path: Path, capsys: Capture) -> None:
     child, family = start(tmp_path)
     os.kill(child.pid, signal.SIGKILL)
     child.communicate(timeout=60)
     assert ended(family)
-    before = len(records(tmp_path))
-    assert main(["tune", DIGITS, "--log", str(tmp_path), "--layer", "stem", "--trials", "3", "-q"]) == 0
-    assert len(records(tmp_path)) >= before
+    before = records(tmp_path)
+    layer = str(before[0]["task"]["pattern"]["digest"])
+    known = {f"{line['schedule']} {line['config']}" for line in before if line["task"]["pattern"]["digest"] == layer}
+    words = ["--log", str(tmp_path), "--layer", "stem", "--mode", "random", "--resume"]
+    found = json.loads(tune(capsys, *words, "--trials", str(len(known) + 5), "--json")[0])
+    after = records(tmp_path)
+    assert after[: len(before)] == before
+    assert len(after) == len(before) + found["measured"]
+    assert found["layers"][0]["trials"] == len(known) + 5
+    assert measured_once(after)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tesa.report.analyze import pays_from
+from tesa.report.analyze import gain, pays_from
 from tesa.tune.costs.breakeven import BreakEven
 
 
@@ -23,3 +23,9 @@ from tesa.tune.costs.breakeven import BreakEven
 )
 def test_the_least_share_that_was_tried_stands_for_all_below(found: BreakEven | None, words: str) -> None:
     assert pays_from(found) == words
+
+
+def test_a_gain_has_its_range_unless_both_are_one_kernel() -> None:
+    assert gain(2.0, (1.5, 3.0)) == "2.00x (1.50x - 3.00x)"
+    assert gain(1.0, (1.0, 1.0)) == "1.00x"
+    assert gain(None, None) == "-"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from tesa.schedules.registry import Schedule
 from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem, Window
 from tesa.specialize.choose import LayerTask, candidates, choose
 from tesa.specialize.decide import decide
+from tesa.target import host_cpu
 from tesa.tune.log import Log, Record, Task, config_key
 from tesa.tune.measure import measure
 from tesa.workers import shared_pool
@@ -139,6 +141,48 @@ def test_bad_candidates_lose(families: dict[str, Schedule], tmp_path: Path) -> N
     assert notes["refusing"] == "build: cannot be generated: ZeroDivisionError: no such kernel"
     known = {record.schedule: record.ok for record in Log.load(tmp_path).records(TASK, toy.TARGET.name)}
     assert known == {"dense": True, "sparse": True, "wrong": False, "broken": False, "refusing": False}
+
+
+def rewritten(path: Path, old: str, new: str) -> None:
+    for file in path.glob("*.jsonl"):
+        file.write_text(file.read_text().replace(old, new))
+
+
+def test_times_of_other_kernels_are_used_and_their_failures_forgotten(
+    families: dict[str, Schedule], tmp_path: Path
+) -> None:
+    families["odd"] = family("odd", wrong, [{}], [0.001])
+    (kernel,) = choose(layers("a"), toy.TARGET, log=tmp_path)
+    assert "before the kernels" not in kernel.part.reason
+    del families["odd"]
+    rewritten(tmp_path, '"kernels": "', '"kernels": "0')
+    (kernel,) = choose(layers("a"), toy.TARGET, log=tmp_path)  # nothing is measured: all is known
+    assert kernel.part.reason.startswith("measured: dense")
+    assert kernel.part.reason.endswith(" (before the kernels changed)")
+    families["odd"] = family("odd", loop, [{"repeat": 60}], [0.6])
+    rewritten(tmp_path, '"config": {}', '"config": {"repeat": 60}')
+    lines = sum(len(file.read_text().splitlines()) for file in tmp_path.glob("*.jsonl"))
+    (kernel,) = choose(layers("a"), toy.TARGET, log=tmp_path)
+    rows = {row.schedule: row for row in kernel.part.candidates}
+    assert rows["odd"].measured_ms is not None  # what failed before was tried again, beside the best
+    assert kernel.part.reason.endswith(" (partly before the kernels changed)")
+    assert sum(len(file.read_text().splitlines()) for file in tmp_path.glob("*.jsonl")) == lines + 2
+
+
+@pytest.mark.usefixtures("families")
+def test_times_of_another_cpu_are_not_compared_with_those_of_this_one(tmp_path: Path) -> None:
+    choose(layers("a"), toy.TARGET, log=tmp_path)
+    (path,) = tmp_path.glob("*.jsonl")
+    lines = [line for line in path.read_text().splitlines() if '"repeat": 40' not in line]
+    text = "".join(line.replace(f'{{"cpu": "{host_cpu()}"', '{"cpu": "somewhere"') + "\n" for line in lines)
+    path.write_text(text)
+    choose(layers("a"), toy.TARGET, log=tmp_path)
+    added = [json.loads(line) for line in path.read_text().splitlines()[len(lines) :]]
+    assert sorted(row["config"]["repeat"] for row in added) == [1, 20, 40]  # all, not only the one that was missing
+    path.write_text(text.replace('"cpu": "somewhere"', '"cpu": "haswell"'))
+    (kernel,) = choose(layers("a"), toy.TARGET, log=tmp_path)  # of the very device that the target names
+    assert len(path.read_text().splitlines()) == len(lines)
+    assert kernel.part.schedule == "dense"
 
 
 def test_an_estimate_is_checked_too(families: dict[str, Schedule]) -> None:

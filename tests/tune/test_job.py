@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from tesa.errors import UsageError
@@ -29,7 +24,6 @@ from tesa.tune.measure import BUDGET_MS, Built
 from tesa.tune.search.registry import TRIALS
 from tesa.tune.status import Status, Tuned
 from tesa.tune.timing import Failure, Timing
-from tests.support import with_tests
 from tests.tune import fake
 from tests.tune.fake import FakeBuilder, FakeRunner
 
@@ -242,53 +236,6 @@ def test_all_candidates_fail() -> None:
     assert (row.trials, row.failed, row.best, row.best_ms, row.gain) == (20, 20, None, None, None)
 
 
-def test_a_device_that_is_away_says_nothing_about_a_kernel(tmp_path: Path) -> None:
-    """Some of the candidates were on it: they are not in the log, and get another chance."""
-
-    class Flaky(FakeRunner):
-        def run(self, *args: Any, **named: Any) -> list[Timing | Failure]:
-            results = super().run(*args, **named)
-            lost: list[Timing | Failure] = [Failure("device", "gone")]
-            return results[:-1] + lost if len(self.turns) == 2 and len(results) > 1 else results
-
-    runner = Flaky()
-    tuned = tune(log=Log.load(tmp_path, device="fake"), runner=runner, trials=SPACE)
-    assert (tuned.layers[0].trials, tuned.layers[0].failed) == (SPACE, 0)
-    assert not [line for line in lines(tmp_path / "fake.jsonl") if not line["ok"]]
-
-
-def test_no_device_any_more_ends_the_job_with_the_best_so_far() -> None:
-    class Gone(FakeRunner):
-        def run(self, *args: Any, **named: Any) -> list[Timing | Failure]:
-            results = super().run(*args, **named)
-            return [Failure("device", "the board is off")] * len(results) if len(self.turns) > 3 else results
-
-    runner = Gone()
-    tuned = tune(runner=runner, trials=SPACE)
-    assert tuned.stopped == "nothing could be measured in 3 turns: the board is off"
-    assert len(runner.turns) == 6
-    assert tuned.layers[0].best_ms is not None
-    assert not tuned.layers[0].final
-
-    class Raises(FakeRunner):
-        def run(self, *args: Any, **named: Any) -> list[Timing | Failure]:
-            if len(self.turns) > 2:
-                raise UsageError("no device with key board")
-            return super().run(*args, **named)
-
-    assert tune(runner=Raises()).stopped == "no device with key board"
-    with pytest.raises(UsageError, match="no tracker"):
-        tune(runner=FakeRunner(raises={0: UsageError("no tracker")}))
-
-
-def test_a_turn_that_the_runner_cannot_do_costs_that_turn() -> None:
-    runner = FakeRunner(raises={1: MemoryError("16 GiB")})
-    tuned = tune(runner=runner, trials=40)
-    assert tuned.stopped == ""
-    assert tuned.layers[0].trials == 40
-    assert tuned.notes == ("fc: a turn could not be measured: MemoryError: 16 GiB",)
-
-
 @pytest.mark.parametrize("overlap", [False, True])
 def test_ctrl_c_keeps_the_best_so_far(tmp_path: Path, overlap: bool) -> None:
     runner = FakeRunner(raises={3: KeyboardInterrupt()})
@@ -315,44 +262,6 @@ def test_killed_in_the_comparison_it_is_made_up_for(tmp_path: Path) -> None:
     tuned = tune(log=Log.load(tmp_path, device="fake"), runner=runner)
     assert runner.budgets == [FINAL * BUDGET_MS]
     assert tuned.layers[0].final
-
-
-def test_a_full_disk_does_not_end_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = Log.load(tmp_path, device="fake")
-    write, calls = log.append, 0
-
-    def full(records: Sequence[Record]) -> None:
-        nonlocal calls
-        calls += 1
-        if calls < 4:
-            raise UsageError("cannot write the tuning log: the disk is full")
-        write(records)
-
-    monkeypatch.setattr(log, "append", full)
-    tuned = tune(log=log)
-    assert tuned.layers[0].trials == 32
-    assert [note for note in tuned.notes if "the disk is full" in note]
-    assert tuned.unsaved == 0
-    assert len(lines(tmp_path / "fake.jsonl")) == tuned.measured  # once there was room, all of it was written
-
-    def for_ever(records: Sequence[Record]) -> None:
-        raise UsageError("cannot write the tuning log: the disk is full")
-
-    monkeypatch.setattr(log, "append", for_ever)
-    lost = tune(log=log, trials=40)
-    assert lost.layers[0].final
-    assert lost.unsaved == lost.measured > 0
-    assert f"{lost.unsaved} results are not in the log: cannot write the tuning log: the disk is full" in lost.notes
-
-
-def test_two_jobs_on_one_log(tmp_path: Path) -> None:
-    first, second = Log.load(tmp_path, device="fake"), Log.load(tmp_path, device="fake")
-    tune(log=first, mode="random", seed=1)
-    tune(log=second, mode="random", seed=2)
-    keys = {config_key(line["schedule"], line["config"]) for line in lines(tmp_path / "fake.jsonl")}
-    runner = FakeRunner()
-    tuned = tune(log=Log.load(tmp_path, device="fake"), runner=runner)
-    assert tuned.layers[0].trials == len(keys) > 32
 
 
 def test_the_next_turn_is_built_while_this_one_is_measured() -> None:
@@ -409,49 +318,6 @@ def test_live_progress_counts_and_expects() -> None:
     assert expected[-1] < expected[0]
 
 
-CHILD = """
-import sys, time
-import tesa.schedules.cpu
-from tesa.schedules import registry
-from tests.tune import fake
-from tesa.tune.budget import Budget
-from tesa.tune.job import Plan, tune_layers
-from tesa.tune.log import Log
-
-registry._SCHEDULES = fake.families()
-
-class Slow(fake.FakeRunner):
-    def run(self, *args, **named):
-        time.sleep(0.05)
-        return super().run(*args, **named)
-
-tune_layers([fake.layer("a"), fake.layer("b", 1)], fake.TARGET, log=Log.load(sys.argv[1], device="fake"),
-            builder=fake.FakeBuilder(), runner=Slow(), plan=Plan(Budget(80), mode="random"))
-"""
-
-
-def test_killed_at_any_moment_it_goes_on_from_there(tmp_path: Path) -> None:
-    """kill -9 loses the turn at work and nothing else."""
-    log = tmp_path / "fake.jsonl"
-    for least in (1, 30, 70):
-        child = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path)], env=with_tests(), stderr=subprocess.PIPE)
-        until = time.monotonic() + 60
-        while (not log.exists() or log.read_bytes().count(b"\n") < least) and child.poll() is None:
-            assert time.monotonic() < until
-            time.sleep(0.005)
-        assert child.poll() is None, child.communicate()[1]
-        os.kill(child.pid, signal.SIGKILL)
-        child.communicate()
-    before = [(line["task"]["pattern"]["digest"], line["schedule"], str(line["config"])) for line in lines(log)]
-    assert len(before) == len(set(before)) >= 70  # each was measured once, whichever of the three jobs it was
-    runner = FakeRunner()
-    works = [fake.layer("a"), fake.layer("b", 1)]
-    tuned = tune(works, log=Log.load(tmp_path, device="fake"), runner=runner, trials=80, mode="random")
-    assert sum(row.trials for row in tuned.layers) == 160
-    plain = [key for turn, ms in zip(runner.turns, runner.budgets, strict=True) if ms == BUDGET_MS for key in turn]
-    assert len(plain) == 160 - len(before)
-
-
 def test_objects_are_removed_after_their_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     most = 0
@@ -465,40 +331,3 @@ def test_objects_are_removed_after_their_turn(tmp_path: Path, monkeypatch: pytes
     tune(runner=Looking(), trials=80)
     assert 0 < most <= 16
     assert list(tmp_path.iterdir()) == []
-
-
-ENDLESS = """
-import sys
-from pathlib import Path
-from tesa.specialize.objects import build_objects
-from tesa.tune.measure import Built
-from tesa.tune.remote import LocalRunner
-from tests.specialize import toy
-
-problem = toy.linear()
-weight, folder = toy.weight(problem), Path(sys.argv[1])
-code = toy.code(problem, weight, "tesa_endless", repeat=2_000_000_000)
-((object_file,),) = build_objects([("tesa_endless", code)], toy.TARGET, jobs=1, cache=None, folder=folder)
-print("ready", flush=True)
-LocalRunner().run(problem, weight, [Built("tesa_endless", (object_file,), code.constants)], budget_ms=5)
-"""
-
-
-def test_a_kernel_that_never_ends_does_not_outlive_the_job(tmp_path: Path) -> None:
-    """kill -9 of the job while its measuring process is deep in generated code."""
-    child = subprocess.Popen([sys.executable, "-c", ENDLESS, str(tmp_path)], env=with_tests(), stdout=subprocess.PIPE)
-    assert child.stdout is not None
-    assert child.stdout.readline() == b"ready\n"
-    family, busy, until = list[psutil.Process](), 0.0, time.monotonic() + 60
-    while busy < 3.0:  # importing and linking take less
-        assert time.monotonic() < until
-        family = psutil.Process(child.pid).children(recursive=True)
-        busy = max((sum(process.cpu_times()[:2]) for process in family), default=0.0)
-        time.sleep(0.05)
-    os.kill(child.pid, signal.SIGKILL)
-    child.wait()
-    child.stdout.close()
-    _, alive = psutil.wait_procs(family, timeout=20)
-    for process in alive:
-        process.kill()
-    assert not alive

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tesa.schedules import registry
 from tesa.schedules.types import Problem
 from tesa.specialize.choose import LayerTask
 from tesa.specialize.offer import offer
@@ -12,7 +13,9 @@ from tesa.specialize.shortlist import INSTRUCTIONS
 from tesa.target import parse_target
 from tesa.tune.costs.table import CostTable
 from tesa.tune.layer import Layer
-from tesa.tune.log import Log, Task
+from tesa.tune.log import Log, Record, Task
+from tesa.tune.search.elsewhere import learn
+from tests.tune import fake
 from tests.tune.costs import device
 
 
@@ -41,3 +44,42 @@ def test_a_table_decides_what_is_measured_first(table: CostTable) -> None:
     assert bare.expected == bare.predicted
     assert informed.expected != bare.expected
     assert informed.short != bare.short
+
+
+@pytest.fixture
+def _families(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_SCHEDULES", fake.families())
+
+
+@pytest.mark.usefixtures("_families")
+def test_a_job_takes_only_records_of_its_devices_and_of_the_kernels_of_now() -> None:
+    layer, log = Layer(fake.layer(), fake.TARGET), Log()
+    options = layer.space.options
+    facts = [("fake", {}), ("other", {}), ("fake", {"kernels": "old"}), ("fake", {})]
+    log.append(
+        [
+            Record(layer.task, fake.TARGET.name, {"cpu": cpu}, *option, 1.0, 1.0, versions=made)
+            for option, (cpu, made) in zip(options, facts, strict=False)
+        ]
+    )
+    log.append([Record(layer.task, fake.TARGET.name, {"cpu": "other"}, *options[3], 9.0, 9.0)])
+    layer.recall(log, "fake")
+    assert set(layer.records) == {layer.space.keys[0], layer.space.keys[3]}
+    assert {record.median_ms for record in layer.records.values()} == {1.0}
+    every = Layer(fake.layer(), fake.TARGET)
+    every.recall(log)
+    assert set(every.records) == {every.space.keys[i] for i in (0, 1, 3)}
+
+
+@pytest.mark.usefixtures("_families")
+def test_a_job_learns_from_its_devices_only() -> None:
+    layer, log = Layer(fake.layer("near", 1), fake.TARGET), Log()
+    log.append(
+        [
+            Record(layer.task, fake.TARGET.name, {"cpu": "fake"}, name, config, fake.law(name, config), 0.1)
+            for name, config in layer.space.options[::7][:30]
+        ]
+    )
+    wanted = [(fake.layer("mine", 4, m=12).problem, 0.5)]
+    assert list(learn(log, fake.TARGET, wanted, set(), "fake").lessons) == [layer.task.key]
+    assert learn(log, fake.TARGET, wanted, set(), "other").lessons == {}

@@ -193,3 +193,51 @@ def test_memory_only() -> None:
     log.append([record()])
     assert len(log) == 1
     assert np.isclose(log.records(TASK, "x86:haswell")[0].median_ms or 0, 1.0)
+
+
+def elsewhere(cpu: str, median: float | None, rows: int = 4, **more: Any) -> Record:
+    ok = median is not None
+    return Record(TASK, "x86:haswell", {"cpu": cpu}, "dense", {"rows": rows}, median, median, ok, **more)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_two_devices_never_shadow_each_other(tmp_path: Path, order: tuple[int, int]) -> None:
+    both = [elsewhere("haswell", 0.5), elsewhere("znver5", 9.5)]
+    log = Log.load(tmp_path, device="a")
+    log.append([both[i] for i in order])
+    for known in (log, Log.load(tmp_path)):
+        assert len(known) == 2
+        for cpu, median in (("haswell", 0.5), ("znver5", 9.5)):
+            best = known.best(TASK, "x86:haswell", [cpu])
+            assert best is not None
+            assert best.median_ms == median
+            (only,) = known.records(TASK, "x86:haswell", [cpu])
+            assert only.median_ms == median
+        assert {r.median_ms for r in known.all_records(TASK, "x86:haswell")} == {0.5, 9.5}
+
+
+def test_another_cpu_only_where_there_is_none_of_the_own() -> None:
+    log = Log()
+    log.append([elsewhere("haswell", 0.5), elsewhere("haswell", None, 8, error="crash: SIGILL")])
+    (only,) = log.records(TASK, "x86:haswell", ["znver5"])  # what crashed there says nothing of this CPU
+    assert only.median_ms == 0.5
+    assert len(log.records(TASK, "x86:haswell", ["haswell"])) == 2
+    log.append([elsewhere("znver5", 9.5, 16)])
+    assert [r.config["rows"] for r in log.records(TASK, "x86:haswell", ["znver5"])] == [16]
+    assert [r.config["rows"] for r in log.records(TASK, "x86:haswell", ["other", "znver5"])] == [16]
+
+
+def test_what_failed_with_other_kernels_counts_for_nothing(tmp_path: Path) -> None:
+    log = Log.load(tmp_path, device="a")
+    log.append([elsewhere("a", 1.0), elsewhere("a", None, 8, error="wrong: no", time="2026-01-01T00:00:00+00:00")])
+    assert all(record.current for record in log.records(TASK, "x86:haswell", ["a"]))
+    assert len(Log.load(tmp_path).records(TASK, "x86:haswell", ["a"])) == 2
+    text = (tmp_path / "a.jsonl").read_text()
+    assert text.count('"kernels": "') == 2
+    for changed in (text.replace('"kernels": "', '"kernels": "0'), text.replace('"kernels"', '"other"')):
+        (tmp_path / "a.jsonl").write_text(changed)
+        again = Log.load(tmp_path)
+        (old,) = again.records(TASK, "x86:haswell", ["a"])  # its time is better than none
+        assert old.ok
+        assert not old.current
+        assert len(again) == 2

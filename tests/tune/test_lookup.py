@@ -169,3 +169,25 @@ def test_each_of_many_weights_keeps_its_own(chosen: list[int]) -> None:
     assert stranger.how == "nearest"
     assert stranger.best is not None
     assert stranger.best.task in tasks.values()
+
+
+def test_the_own_cpu_comes_first() -> None:
+    known, near = task(0.10), task(0.105, seed=1)
+    mine, theirs = replace(record(known, 9.5), device={"cpu": "znver5"}), record(known, 0.5)
+    log = Log()
+    log.append([theirs, mine])
+    for cpu, median in (("haswell", 0.5), ("znver5", 9.5)):
+        for of, how in ((known, "exact"), (near, "nearest")):
+            answer = lookup(log, of, None, TARGET, cpus=[cpu])
+            assert (answer.how, [r.median_ms for r in answer.records]) == (how, [median])
+    assert lookup(log, known, None, TARGET, cpus=["other"]).how == "exact"
+
+
+def test_a_nearest_weight_of_the_own_cpu_goes_before_one_of_another() -> None:
+    log, wanted = Log(), task(0.10)
+    here, there = task(0.101, seed=1), task(0.11, seed=2)
+    log.append([record(here, 1.0), replace(record(there, 2.0), device={"cpu": "znver5"})])
+    for cpu, median in (("haswell", 1.0), ("znver5", 2.0)):
+        best = lookup(log, wanted, None, TARGET, cpus=[cpu]).best
+        assert best is not None
+        assert best.median_ms == median

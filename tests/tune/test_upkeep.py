@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable
 from dataclasses import replace
@@ -13,8 +14,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from tesa.errors import UsageError
+from tesa.report.logs import records_view, summaries_view
 from tesa.schedules.types import Problem
 from tesa.tune.log import Log, Record, Task
 from tesa.tune.upkeep import Rule, merge, parse_age, prune, summarize
@@ -187,3 +190,20 @@ def test_ages(text: str, seconds: int) -> None:
 def test_no_ages(text: str) -> None:
     with pytest.raises(ValueError, match=r"Invalid isoformat|before all times"):
         parse_age(text)
+
+
+def test_records_of_other_kernels_are_counted_and_told(tmp_path: Path) -> None:
+    log = Log.load(tmp_path / "a.jsonl", device="a")
+    log.append([record(0), record(1)])
+    assert summarize(tmp_path / "a.jsonl").other_kernels == 0
+    old = write(tmp_path / "old.jsonl", [record(2), record(3)])  # as lines were before they told their kernels
+    found = [summarize(tmp_path / "a.jsonl"), summarize(old)]
+    assert [file.other_kernels for file in found] == [0, 2]
+    some = [record(2), *log.records(TASKS[0], "x86:haswell", ["a"])]
+    console = Console(width=200, file=io.StringIO())
+    for part in (*summaries_view(found, []), *records_view(some, "")):
+        console.print(part)
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert "2 of 4 records are from before the kernels changed" in text
+    assert "1 of 2 records is from before the kernels changed" in text

@@ -52,6 +52,32 @@ class AnalysedLayer:
         """How many times faster the layer becomes; None where it is gone."""
         return self.dense.ms / self.sparse.ms if self.sparse else None
 
+    @property
+    def saved_range_ms(self) -> tuple[float, float]:
+        """Where saved_ms lies: from the dense self at its best against the sparse kernel at its worst to the reverse.
+
+        Nothing where the dense self is chosen: then both are one kernel.
+        """
+        if self.sparse is None:
+            return self.dense.low_ms, self.dense.high_ms
+        if self.same:
+            return self.saved_ms, self.saved_ms
+        return self.dense.low_ms - self.sparse.high_ms, self.dense.high_ms - self.sparse.low_ms
+
+    @property
+    def gain_range(self) -> tuple[float, float] | None:
+        """Where the gain lies, in the same way; None where the layer is gone."""
+        if self.sparse is None or self.gain is None:
+            return None
+        if self.same:
+            return self.gain, self.gain
+        return self.dense.low_ms / self.sparse.high_ms, self.dense.high_ms / self.sparse.low_ms
+
+    @property
+    def same(self) -> bool:
+        """True where the zeros change nothing: the kernel that would be chosen is the dense one."""
+        return self.sparse == self.dense and self.sparse_form == self.dense_form
+
 
 @dataclass(frozen=True)
 class Analysis:
@@ -79,6 +105,7 @@ class Analysis:
         data = asdict(self)
         for row, layer in zip(data["layers"], self.layers, strict=True):
             row["saved_ms"], row["gain"] = layer.saved_ms, layer.gain
+            row["saved_range_ms"], row["gain_range"] = layer.saved_range_ms, layer.gain_range
         return data
 
 
@@ -123,6 +150,7 @@ def analyze_model(
     check_layers(rules, [name for name, _, _ in given])
     found = {name: imposed_on(rules, name, problem) for name, problem, _ in given}
     wanted = {name: imposed for name, imposed in found.items() if imposed is not None}
+    without = [name for name, imposed in found.items() if imposed is None and rules.of(name) is not None]
     made = given
     channels = {name: imposed for name, imposed in wanted.items() if imposed.kind == "channel"}
     if channels:
@@ -139,6 +167,7 @@ def analyze_model(
         progress(Event("predict", index, len(given), layer[0]))
         rows.append(_analysed(costs, layer[0], layer, now.get(layer[0]), wanted.get(layer[0]), solve))
     progress(Event("predict", len(given), len(given)))
+    notes = (*notes, *_senseless(rules, [row for row in rows if row.layer in without]))
     dense, sparse = [row.dense for row in rows], [row.sparse for row in rows if row.sparse is not None]
     said = "" if known is None else known.described
     return Analysis(source, code.name, threads, said, tuple(rows), _sum(dense), _sum(sparse), notes)
@@ -203,6 +232,18 @@ def _analysed(
         sparse_form="" if sparse is None else sparse.option[0],
         break_even=solve(before, _kind(like)),
     )
+
+
+def _senseless(rules: Rules, rows: Sequence[AnalysedLayer]) -> list[str]:
+    """Remarks on layers for which a pattern for all has no meaning: which, and what is told of them instead."""
+    by: dict[str, list[str]] = {}
+    for row in rows:
+        by.setdefault("" if row.break_even is None else row.break_even.pattern, []).append(row.layer)
+    return [
+        f"{rules.every} has no meaning for {', '.join(names)}: nothing is imposed there"
+        + (f', and "pays from" is of the pattern {pattern}' if pattern else "")
+        for pattern, names in by.items()
+    ]
 
 
 def _kind(like: Imposed) -> Imposed:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pickle
 import tempfile
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
-from tesa.hostinfo import read_cpu
 from tesa.schedules.types import FloatArray, Problem
-from tesa.target import host_cpu
+from tesa.tune.device import this_device
 from tesa.tune.measure import Built, Failure, Timing, measure
 from tesa.tune.remote.orders import Layer, Order, Report
 from tesa.tune.timing import UNTIMED
@@ -19,14 +20,18 @@ from tesa.workers import Worker, WorkerDied, WorkerError
 class LocalRunner:
     """A Runner in a child process of this one: all kernels of a call take turns, see tesa.tune.measure.
 
-    limit_s: seconds for all kernels of one call together.
+    limit_s: seconds for all kernels of one call together; one_s: for one of them until the next has its turn.
+    alone: held while it measures, for a caller that must not disturb it from another thread.
 
     >>> sorted(LocalRunner().device())
-    ['cpu', 'model']
+    ['cache_kib', 'cpu', 'cpus', 'model', 'system']
     """
 
-    def __init__(self, *, limit_s: float = 300.0) -> None:
-        self._limit_s = limit_s
+    def __init__(
+        self, *, limit_s: float = 300.0, one_s: float = 30.0, alone: AbstractContextManager[Any] | None = None
+    ) -> None:
+        self._limit_s, self._one_s = limit_s, one_s
+        self._alone: AbstractContextManager[Any] = nullcontext() if alone is None else alone
 
     def run(
         self, problem: Problem, weight: FloatArray, kernels: Sequence[Built], *, budget_ms: float
@@ -34,7 +39,8 @@ class LocalRunner:
         """The time of each kernel, or why it has none, in their order; budget_ms=0 only compares."""
         if not kernels:
             return []
-        return measure(problem, weight, kernels, budget_ms=budget_ms, limit_s=self._limit_s)
+        with self._alone:
+            return measure(problem, weight, kernels, budget_ms=budget_ms, limit_s=self._limit_s, one_s=self._one_s)
 
     def measure(self, layer: Layer, kernels: Sequence[Path], *, budget_ms: float) -> list[Timing | Failure]:
         """The same, one after the other, for libraries whose "main" is called with (x, *extra, y)."""
@@ -62,9 +68,9 @@ class LocalRunner:
             return Failure(report.kind, report.message)
         return UNTIMED if report.timing is None else report.timing
 
-    def device(self) -> dict[str, str]:
-        """LLVM's name of this CPU, and the maker's."""
-        return {"cpu": host_cpu(), "model": read_cpu().model}
+    def device(self) -> dict[str, Any]:
+        """What a compile's records say of this machine, see tesa.tune.device."""
+        return dict(this_device())
 
     def close(self) -> None:
         """The measuring process is shared with the rest of tesa and ends with this one."""

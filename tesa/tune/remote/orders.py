@@ -45,7 +45,7 @@ class Order:
 class Layer:
     """What all candidates of a layer share: their arguments are (x, *constants, *extra, y).
 
-    wanted: the right y; None where nobody knows it, and nothing is compared.
+    wanted: the right y; None where nobody knows it, and nothing is compared. columns: of X, n * batch; 0: unknown.
     """
 
     x: NDArray[Any]
@@ -54,13 +54,15 @@ class Layer:
     y_dtype: str
     wanted: Reference | None
     threads: int = 1
+    columns: int = 0
 
     @staticmethod
     def of(problem: Problem, weight: FloatArray) -> Layer:
         """With random inputs and NumPy's result."""
         inputs = Inputs.random(problem)
         wanted = reference(problem, weight, inputs)
-        return Layer(inputs.x, inputs.extra, problem.y_shape, problem.output.dtype, wanted, problem.threads)
+        columns = problem.n * problem.batch
+        return Layer(inputs.x, inputs.extra, problem.y_shape, problem.output.dtype, wanted, problem.threads, columns)
 
 
 @dataclass(frozen=True)

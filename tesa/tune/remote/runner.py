@@ -53,15 +53,15 @@ class RpcRunner:
         self._tools = Toolchain(Path(self._home.name), compiler)
         self._party = Party(host, port, key, limit_s, self._tools, cpu)
         self._workers: list[Worker] = []
-        self._trouble, self._listing = "", Listing((), {})
+        self._trouble, self._listing, self._reached = "", Listing((), {}), False
 
     def run(
         self, problem: Problem, weight: FloatArray, kernels: Sequence[Built], *, budget_ms: float
     ) -> list[Timing | Failure]:
         """The time of each kernel, or why it has none, in their order; budget_ms=0 only compares.
 
-        Raises UsageError if no device could be had for wait_s; where some kernels were measured before that, the
-        others get a Failure of kind "device" instead.
+        Raises UsageError if no device could be had for wait_s, and at once where there was never a tracker; where some
+        kernels were measured before that, the others get a Failure of kind "device" instead.
         """
         if not kernels:
             return []
@@ -126,6 +126,8 @@ class RpcRunner:
                 if time.monotonic() - looked > _LISTING_S:
                     self._look(tracker, work)
                     looked = time.monotonic()
+                    if not self._reached:  # a wrong address more likely than a tracker that restarts
+                        break
                     while len(hands) < min(work.left, len(self._listing.of(self._key))):
                         hands.append(Hand(self._party, self._worker(len(hands)), work, folder, budget_ms))
                         hands[-1].start()
@@ -150,7 +152,7 @@ class RpcRunner:
     def _look(self, tracker: Tracker, work: Round) -> None:
         try:
             self._listing = tracker.listing()
-            self._trouble = ""
+            self._trouble, self._reached = "", True
         except TrackerLost as error:
             self._trouble = str(error)
         work.others = frozenset(self._listing.of(self._key))

@@ -30,14 +30,21 @@ _KINDS = ("dense", "unstructured")
 _MOST = 200  # candidates of one of them
 
 
-def learn(log: Log, target: Target, problems: Sequence[tuple[Problem, float]], known: Collection[str]) -> Experience:
+def learn(
+    log: Log,
+    target: Target,
+    problems: Sequence[tuple[Problem, float]],
+    known: Collection[str],
+    cpu: str | None = None,
+) -> Experience:
     """Lessons from the layers in the log that are most like the problems, each with its density.
 
-    known: the keys of tasks that are not to be looked at, because they are learnt from directly.
+    known: the keys of tasks that are not to be looked at, because they are learnt from directly. cpu: of the devices
+    that measure, whose records alone count: how times of two CPUs compare depends on the kernel. None: of any.
     """
     found: dict[tuple[str, str], list[Entry]] = {}
     for entry in log.entries():
-        if entry.target == target.name and entry.ok and entry.kind in _KINDS:
+        if entry.target == target.name and entry.ok and entry.kind in _KINDS and cpu in (None, entry.cpu):
             found.setdefault((entry.shape, entry.digest), []).append(entry)
     layers = [entries for entries in found.values() if len(entries) >= LEAST and entries[0].key not in known]
     facts = {id(entries): json.loads(entries[0].shape) for entries in layers}

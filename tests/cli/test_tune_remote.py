@@ -1,0 +1,288 @@
+"""tesa tune --rpc and --cluster as a user types them: real trackers, devices and clusters, and what happens to them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tesa.cli import main
+from tesa.models import digits_path
+from tesa.target import host_cpu, parse_target
+from tesa.tune import job, model, remote
+from tesa.tune.builders import ClusterBuilder, LocalBuilder
+from tesa.tune.remote import local
+from tests.cli.test_tune import ended, measured_once, records
+from tests.tune.builders.clusters import Cluster, kill, own_cluster
+from tests.tune.remote.park import Park, free_port, until
+
+Capture = pytest.CaptureFixture[str]
+DIGITS = str(digits_path())
+TRIALS = 40
+LAYER = ["--layer", "block5.pointwise", "--mode", "random"]
+
+
+@pytest.fixture(scope="module")
+def whole_park(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Park]:
+    park = Park(tmp_path_factory.mktemp("park"))
+    try:
+        park.server()
+        park.server()
+        yield park
+    finally:
+        park.close()
+
+
+@pytest.fixture
+def park(whole_park: Park) -> Park:
+    """A tracker with two servers that are free."""
+    whole_park.await_servers(2)
+    return whole_park
+
+
+@pytest.fixture
+def plans(monkeypatch: pytest.MonkeyPatch) -> list[job.Plan]:
+    """How the jobs of a test went about it."""
+    found: list[job.Plan] = []
+
+    def noting(*words: Any, plan: job.Plan, **named: Any) -> Any:
+        found.append(plan)
+        return job.tune_layers(*words, plan=plan, **named)
+
+    monkeypatch.setattr(model, "tune_layers", noting)
+    return found
+
+
+def rpc(park: Park, key: str = "here") -> list[str]:
+    return ["--rpc", f"127.0.0.1:{park.port}", "--key", key]
+
+
+def tune(capsys: Capture, *words: str, code: int = 0) -> dict[str, Any]:
+    """What a command line tells as JSON, and as "err" what it says besides."""
+    capsys.readouterr()
+    assert main(["tune", DIGITS, *words, "--json"]) == code, capsys.readouterr().err
+    streams = capsys.readouterr()
+    return {**json.loads(streams.out), "err": streams.err}
+
+
+def once(condition: Callable[[], bool], action: Callable[[], None]) -> threading.Thread:
+    """Do something as soon as a condition is true, while the test's own thread tunes."""
+
+    def wait() -> None:
+        until(condition, "what was waited for")
+        action()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_server_is_killed_while_two_measure(
+    whole_park: Park, tmp_path: Path, capsys: Capture, plans: list[job.Plan]
+) -> None:
+    park, at = whole_park, list[int]()
+    servers = [park.server("two"), park.server("two")]
+    park.await_servers(2, "two")
+
+    def harm() -> None:
+        at.append(len(records(tmp_path)))
+        servers[0].end()
+
+    words = [*LAYER, *rpc(park, "two"), "--trials", str(TRIALS), "--log", str(tmp_path)]
+    thread = once(lambda: bool(records(tmp_path)), harm)
+    found = tune(capsys, *words)
+    thread.join(10)
+    (layer,) = found["layers"]
+    assert at[0] < found["measured"], "the server was killed while the job went on"
+    assert (layer["trials"], layer["given_up"], found["stopped"]) == (TRIALS, 0, "")
+    assert 0 < layer["best_ms"] <= layer["default_ms"]
+    assert plans[0].overlap, "the next turn is built while the devices measure"
+    assert [path.stem for path in tmp_path.glob("*.jsonl")] == [host_cpu()]
+    devices = {(record["device"]["cpu"], record["device"]["key"]) for record in records(tmp_path)}
+    assert devices == {(host_cpu(), "two")}
+    again = tune(capsys, *words, "--resume")
+    assert (again["measured"], again["layers"], again["notes"]) == (0, found["layers"], [])
+    servers[1].end()
+
+
+def test_the_last_server_goes_and_the_best_so_far_stays(
+    park: Park, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lonely = park.server("lonely")
+    park.await_servers(1, "lonely")
+    patient = remote.RpcRunner
+
+    def impatient(*words: Any, **named: Any) -> remote.RpcRunner:
+        return patient(*words, wait_s=2.0, **named)
+
+    monkeypatch.setattr(remote, "RpcRunner", impatient)
+    once(lambda: bool(records(tmp_path)), lonely.end)
+    found = tune(capsys, *LAYER, *rpc(park, "lonely"), "--trials", str(TRIALS), "--log", str(tmp_path), code=1)
+    assert found["layers"][0]["best_ms"] > 0
+    assert len(records(tmp_path)) == found["measured"] > 0
+    assert "no device with key 'lonely'" in found["stopped"]
+
+
+def start(folder: Path, park: Park) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
+    """A job in a process of its own, some measurements after its start, and the processes that it has."""
+    words = [
+        sys.executable,
+        "-m",
+        "tesa",
+        "tune",
+        DIGITS,
+        *LAYER,
+        *rpc(park),
+        "--trials",
+        str(TRIALS),
+        "--log",
+        str(folder),
+    ]
+    child = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not records(folder):
+        assert time.monotonic() < deadline, "nothing was measured"
+        assert child.poll() is None, child.communicate()
+        time.sleep(0.05)
+    family = psutil.Process(child.pid).children(recursive=True)
+    assert family
+    return child, family
+
+
+@pytest.mark.slow
+def test_killed_and_resumed(park: Park, tmp_path: Path, capsys: Capture) -> None:
+    child, family = start(tmp_path, park)
+    os.kill(child.pid, signal.SIGKILL)
+    child.communicate(timeout=60)
+    assert ended(family)
+    before = records(tmp_path)
+    park.await_servers(2)
+    found = tune(capsys, *LAYER, *rpc(park), "--trials", str(TRIALS), "--log", str(tmp_path), "--resume")
+    (layer,) = found["layers"]
+    assert layer["trials"] == TRIALS
+    assert records(tmp_path)[: len(before)] == before
+    assert len(records(tmp_path)) == len(before) + found["measured"]
+    assert measured_once(records(tmp_path))
+
+
+@pytest.mark.slow
+def test_ctrl_c_frees_the_devices(park: Park, tmp_path: Path) -> None:
+    child, family = start(tmp_path, park)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 130, err
+    assert "block5.pointwise" in out
+    assert "Traceback" not in err
+    assert ended(family)
+    park.await_servers(2)
+
+
+def test_what_cannot_be_measured_there(park: Park, tmp_path: Path, capsys: Capture) -> None:
+    begun = time.monotonic()
+    assert main(["tune", DIGITS, *LAYER, "--rpc", f"[::1]:{free_port()}", "--key", "here"]) == 2
+    assert "cannot reach the RPC tracker at ::1:" in capsys.readouterr().err
+    assert time.monotonic() - begun < 30  # it does not wait for a tracker that never was
+
+
+def test_another_cpu_than_the_targets(park: Park, tmp_path: Path, capsys: Capture) -> None:
+    words = [*LAYER, *rpc(park), "--trials", "1", "--log", str(tmp_path), "--target", "x86:haswell"]
+    found = tune(capsys, *words)
+    if host_cpu() != "haswell":
+        assert f"the target is x86:haswell, and the device that measures is {host_cpu()}" in found["notes"][0]
+    assert {record["target"] for record in records(tmp_path)} == {"x86:haswell"}
+
+
+def test_misfit() -> None:
+    here, haswell = parse_target("x86"), parse_target("x86:haswell")
+    this = {"cpu": host_cpu(), "model": "Any"}
+    old, unknown = {"cpu": "broadwell", "model": "Old"}, {"cpu": "Old(R) CPU @ 2 GHz", "model": "Old"}
+    assert model.misfit(None, here, this) == model.misfit("x86", here, this) == ""
+    assert model.misfit("x86:broadwell", parse_target("x86:broadwell"), old) == ""
+    assert "the device that measures is broadwell" in model.misfit("x86:haswell", haswell, old)
+    for target in (None, "x86"):
+        with pytest.raises(model.UsageError, match=r"the device's CPU is broadwell, .* give --target x86:broadwell "):
+            model.misfit(target, here, old)
+        with pytest.raises(model.UsageError, match=r"CPU is Old\(R\) CPU @ 2 GHz, .* give --target x86:CPU "):
+            model.misfit(target, here, unknown)
+    assert model.misfit(None, here, {"cpu": "as Linux says", "model": model.read_cpu().model}) == ""
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A cluster whose workers keep objects elsewhere than this machine does."""
+    pytest.importorskip("distributed", reason="pip install 'tesa[cluster]'")
+    there = tmp_path / "there"
+    there.mkdir()
+    monkeypatch.setenv("TESA_CACHE_DIR", str(tmp_path / "here"))
+    with own_cluster(there) as found:
+        yield found
+
+
+def objects(folder: Path) -> set[str]:
+    return {path.name for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_cluster_builds(cluster: Cluster, tmp_path: Path, capsys: Capture, plans: list[job.Plan]) -> None:
+    words = [*LAYER, "--cluster", cluster.address, "--trials", "16", "--log", str(tmp_path / "logs"), "--jobs", "1"]
+    found = tune(capsys, *words)
+    assert found["layers"][0]["trials"] == 16
+    assert objects(tmp_path / "there" / "cache"), "the cluster has built"
+    assert not plans[0].overlap, "its workers are on this machine, which measures"
+
+
+def test_a_cluster_that_is_elsewhere_builds_ahead_and_is_lost(
+    cluster: Cluster, tmp_path: Path, capsys: Capture, plans: list[job.Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest is built here, but not while this machine measures."""
+    monkeypatch.setattr(ClusterBuilder, "here", False)
+    folder, busy, together, built = tmp_path / "logs", list[str](), list[list[str]](), list[int]()
+    measure, results = local.measure, LocalBuilder.results
+
+    @contextmanager
+    def at_work(what: str) -> Iterator[None]:
+        busy.append(what)
+        together.append(list(busy))
+        yield
+        busy.remove(what)
+
+    def measuring(*words: Any, **named: Any) -> Any:
+        with at_work("measure"):
+            return measure(*words, **named)
+
+    def building(self: LocalBuilder, orders: Any, ranking: Any) -> Iterator[Any]:
+        with at_work("build"):
+            built.append(len(ranking))
+            yield from results(self, orders, ranking)
+
+    monkeypatch.setattr(local, "measure", measuring)
+    monkeypatch.setattr(LocalBuilder, "results", building)
+    once(lambda: bool(records(folder)), lambda: kill(cluster.scheduler))
+    found = tune(capsys, *LAYER, "--cluster", cluster.address, "--trials", str(TRIALS), "--log", str(folder))
+    assert "is lost: the connection to the scheduler broke; candidates are built on this machine" in found["err"]
+    assert found["layers"][0]["trials"] == TRIALS
+    assert plans[0].overlap
+    assert sum(built) > 0
+    assert [pair for pair in together if len(pair) > 1] == []
+
+
+@pytest.mark.slow
+def test_a_cluster_builds_and_devices_measure(
+    cluster: Cluster, park: Park, tmp_path: Path, capsys: Capture, plans: list[job.Plan]
+) -> None:
+    words = [*LAYER, "--cluster", cluster.address, *rpc(park), "--trials", "20", "--log", str(tmp_path / "logs")]
+    found = tune(capsys, *words)
+    assert found["layers"][0]["trials"] == 20
+    assert found["device"]["key"] == "here"
+    assert objects(tmp_path / "there" / "cache")
+    assert plans[0].overlap

@@ -23,8 +23,8 @@ MOST = 12
 """Configurations that are offered: a compile measures the first few, tuning all of them."""
 
 _FMA_BYTES = 8
-_CODE_BYTES_PER_CYCLE = 16  # from the second-level cache
-_LOADS = 1.55  # that start in a cycle, measured: weights and X come in turns
+_CODE_BYTES_PER_CYCLE = 32  # from the second-level cache
+_LOADS = 1.7  # that start in a cycle, measured: weights and X come in turns
 _CALL = 80.0  # cycles of a call of a panel
 _CHUNKS = (4, 8, 16)
 _BLOCKS = (0, 256, 512)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from tesa.hostinfo import read_cpu
+from tesa.schedules.types import Problem
 
 OTHER_BYTES = 1 << 20
 """What is read before most calls: as much as the second cache of a core commonly holds."""
@@ -18,9 +19,18 @@ FEW_COLUMNS = 16
 _UNKNOWN_LAST = 32 << 20  # for a system that does not tell its last cache
 
 
-def other_bytes(kernel_bytes: int, columns: int, second: int, last: int) -> int:
-    """Bytes to read before a call. kernel_bytes: constants and code; columns: n * batch; the rest: bytes of one core's
-    second cache and of the last one, 0 if unknown.
+def weight_bytes(problem: Problem) -> int:
+    """Bytes of a layer's weight with its zeros.
+
+    All kernels of a layer are timed alike by it: a sparse one that fits a cache is no stranger to memory in a network
+    whose dense self does not.
+    """
+    return problem.m * problem.k * (1 if problem.dtype == "int8" else 4 if problem.storage == "float32" else 2)
+
+
+def other_bytes(weight: int, columns: int, second: int, last: int) -> int:
+    """Bytes to read before a call. weight: of weight_bytes(); columns: n * batch; the rest: bytes of one core's second
+    cache and of the last one, 0 if unknown.
 
     The weights of a layer were last used an inference ago, by when a large network has read as much as the last cache
     holds. Where a kernel does little more than read more weights than its second cache holds, this decides its time.
@@ -31,7 +41,7 @@ def other_bytes(kernel_bytes: int, columns: int, second: int, last: int) -> int:
     >>> other_bytes(4 << 20, 196, 1 << 20, 32 << 20) >> 20
     1
     """
-    if not 0 < columns <= FEW_COLUMNS or kernel_bytes <= (second or OTHER_BYTES):
+    if not 0 < columns <= FEW_COLUMNS or weight <= (second or OTHER_BYTES):
         return OTHER_BYTES
     wanted = (last or _UNKNOWN_LAST) * 3 // 2  # a cache keeps some of what is older than its size
     return max(OTHER_BYTES, min(MOST_BYTES, wanted))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tesa.schedules.types import FloatArray, Problem
 from tesa.tune.flush import OTHER_BYTES as OTHER_BYTES
-from tesa.tune.flush import host_caches, other_bytes
+from tesa.tune.flush import host_caches, other_bytes, weight_bytes
 from tesa.tune.reference import Inputs, Reference, reference
 
 SLICE_MS = 4.0
@@ -149,11 +149,6 @@ class _Loaded:
         rest = (*self.kernel.constants, *inputs.extra)
         return [placed(inputs.x, alignment), *(tvm.runtime.tensor(array) for array in rest)]
 
-    @property
-    def bytes(self) -> int:
-        """What it reads beside X: its constants, and its code, which in some families holds the weights."""
-        return sum(array.nbytes for array in self.kernel.constants) + os.path.getsize(self.kernel.path)
-
 
 def _load(kernel: Linked) -> _Loaded | Failure:
     import tvm
@@ -200,15 +195,13 @@ def _times(
     import tvm
 
     calls: dict[int, _InPlace] = {}
-    others: dict[int, NDArray[Any]] = {}  # by bytes
+    size = other_bytes(weight_bytes(problem), problem.n * problem.batch, *host_caches())
+    other = np.ones(size // 4, np.float32)
     for index, loaded in ready:
         slot.set(index)
         y = tvm.runtime.empty(problem.y_shape, problem.output.dtype)
-        size = other_bytes(loaded.bytes, problem.n * problem.batch, *host_caches())
-        if size not in others:
-            others[size] = np.ones(size // 4, np.float32)
         arguments = (*loaded.tensors(inputs, problem.alignment), y)
-        calls[index] = _InPlace(loaded.library, loaded.kernel.symbol, arguments, others[size])
+        calls[index] = _InPlace(loaded.library, loaded.kernel.symbol, arguments, other)
     live, samples = list(calls), {index: list[float]() for index in calls}
     rounds = _FIRST_ROUNDS
     done = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -32,7 +31,6 @@ class Candidate:
             if order.helpers
             else {}
         )
-        self._bytes = sum(array.nbytes for array in order.constants) + os.path.getsize(order.library)
         arrays = (layer.x, *order.constants, *layer.extra)
         y = tvm.runtime.empty(layer.y_shape, layer.y_dtype, device=self._device)
         self._arguments = [*(tvm.runtime.tensor(array, device=self._device) for array in arrays), y]
@@ -97,4 +95,4 @@ class Candidate:
         caches = tvm.runtime.empty((2,), "int64", device=self._device)
         self._helpers["caches"](caches)
         second, last = caches.numpy().tolist()
-        return other_bytes(self._bytes, self._layer.columns, second, last)
+        return other_bytes(self._layer.weight_bytes, self._layer.columns, second, last)

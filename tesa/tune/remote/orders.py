@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from tesa.schedules.types import FloatArray, Problem
+from tesa.tune.flush import weight_bytes
 from tesa.tune.reference import Inputs, Reference, reference
 from tesa.tune.timing import Timing
 
@@ -45,7 +46,8 @@ class Order:
 class Layer:
     """What all candidates of a layer share: their arguments are (x, *constants, *extra, y).
 
-    wanted: the right y; None where nobody knows it, and nothing is compared. columns: of X, n * batch; 0: unknown.
+    wanted: the right y; None where nobody knows it, and nothing is compared. weight_bytes,
+    columns: of tesa.tune.flush.other_bytes; 0: unknown.
     """
 
     x: NDArray[Any]
@@ -54,6 +56,7 @@ class Layer:
     y_dtype: str
     wanted: Reference | None
     threads: int = 1
+    weight_bytes: int = 0
     columns: int = 0
 
     @staticmethod
@@ -61,8 +64,10 @@ class Layer:
         """With random inputs and NumPy's result."""
         inputs = Inputs.random(problem)
         wanted = reference(problem, weight, inputs)
-        columns = problem.n * problem.batch
-        return Layer(inputs.x, inputs.extra, problem.y_shape, problem.output.dtype, wanted, problem.threads, columns)
+        return Layer(
+            inputs.x, inputs.extra, problem.y_shape, problem.output.dtype, wanted, problem.threads,
+            weight_bytes(problem), problem.n * problem.batch,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tesa.schedules.types import Config, FloatArray, Problem
 from tesa.target import Target
@@ -52,7 +52,7 @@ class Runner(Protocol):
         """
         ...
 
-    def device(self) -> dict[str, str]:
+    def device(self) -> dict[str, Any]:
         """What the records say about who measured, at least {"cpu": name}."""
         ...
 

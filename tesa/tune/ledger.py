@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
+from typing import Any
 
 from tesa.errors import UsageError
 from tesa.specialize.decide import Option
@@ -22,7 +23,7 @@ Results = Sequence[tuple[Option, Timing | Failure]]
 class Ledger:
     """Records for one target and device."""
 
-    def __init__(self, log: Log, target: Target, device: Mapping[str, str]) -> None:
+    def __init__(self, log: Log, target: Target, device: Mapping[str, Any]) -> None:
         self.device = dict(device)
         self.trouble = ""
         """Why the log could not be written the last time it was tried; "" where all is in it."""

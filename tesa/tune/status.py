@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from tesa.specialize.decide import Option
 
@@ -93,7 +94,7 @@ class Tuned:
 
     target: str
     threads: int
-    device: dict[str, str]
+    device: dict[str, Any]
     layers: tuple[TunedLayer, ...]
     measured: int
     seconds: float

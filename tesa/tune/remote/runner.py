@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from tesa.errors import UsageError
 from tesa.hostinfo import usable_cpus
@@ -89,7 +90,7 @@ class RpcRunner:
             raise UsageError(lost.message)
         return [results.get(index, lost) for index in range(len(kernels))]  # type: ignore[misc]
 
-    def device(self) -> dict[str, str]:
+    def device(self) -> dict[str, Any]:
         """The CPU that all times are of, what else the first such device said, and the key.
 
         Meets a device if none was met yet; raises UsageError if none can be had.

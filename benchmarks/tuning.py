@@ -6,8 +6,8 @@ exported as libraries, compared with NumPy, and timed in turns in a fresh proces
 was measured during tuning. Calls are timed as in a model: X was written just now, weights and code were used long ago.
 
 Prints a table for each sparsity, and appends JSON lines to benchmarks/results/tuning.jsonl. Ends with 1 if the
-geometric mean over what a compile does by itself, "measured", is below 1.10, or a layer is slower than that by more than
-the noise (2 %).
+geometric mean over what a compile does by itself, "measured", is below 1.10, or a layer is slower than that by more
+than the noise (2 %).
 """
 
 from __future__ import annotations

@@ -138,6 +138,11 @@ class Problem:
         return self.m if self.op == "depthwise" else self.k // (self.window.kernel[0] * self.window.kernel[1])
 
     @property
+    def weight_bytes(self) -> int:
+        """Of the weight with its zeros, as it is stored."""
+        return self.m * self.k * (1 if self.dtype == "int8" else 4 if self.storage == "float32" else 2)
+
+    @property
     def pointwise(self) -> bool:
         """True where offset(k) + n is just row k of a matrix: a linear layer, or a 1x1 convolution of stride 1."""
         if self.op == "linear" or self.window is None:

@@ -324,7 +324,8 @@ def _cost(problem: Problem, isa: Isa, config: Config, view: Operand, entries: in
     read, size = cost.reads(problem, isa, made, bool(config["pack"])), config.get("depth", 0) or live
     blocks = -(-live // max(size, 1)) or 1
     far = read.cycles(size * made.tiling.width * 4, v * made.tiling.lanes * 4, in_order=True)
-    stream = rows * 4 / cost.FAR_BYTES_PER_CYCLE if entries * rows * 4 > isa.l2_bytes / 2 else 0.0
+    far_off = entries * rows * 4 > isa.l2_bytes / 2 or cost.cold(problem, isa)
+    stream = rows * 4 / cost.FAR_BYTES_PER_CYCLE if far_off else 0.0
     step = max(rows * v / 2, (rows + v * read.split) / 2, cost.FMA_LATENCY * 1.1)
     step = cost.together(step, far, stream)
     tile = entries * step + blocks * panels * 10.0 + cost.finishing(problem.epilogue, panels * rows * v)

@@ -78,6 +78,14 @@ def reads(problem: Problem, isa: Isa, cut: Cut, packed: bool) -> Reads:
     return Reads(split, isa.l1_bytes * usable(64), isa.l2_bytes * usable(1024) * 0.7)
 
 
+def cold(problem: Problem, isa: Isa) -> bool:
+    """Whether weights come from memory each time: few columns, and with its zeros more than the second-level cache.
+
+    Kernels of such layers are timed so, see tesa.tune.flush.
+    """
+    return problem.n * problem.batch <= 16 and problem.weight_bytes > isa.l2_bytes
+
+
 def together(*cycles: float) -> float:
     """Things that overlap: the slowest counts, and a little of what is nearly as slow."""
     return float(sum(c**4 for c in cycles) ** 0.25)

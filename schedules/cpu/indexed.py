@@ -224,7 +224,8 @@ def _cost(problem: Problem, isa: Isa, config: Config, facts: _Facts) -> float:
     blocks = -(-live // max(size, 1)) or 1
     read = cost.reads(problem, isa, made, bool(config["pack"]))
     far = read.cycles(size * made.tiling.width * 4, v * made.tiling.lanes * 4)
-    stream = 6 / cost.FAR_BYTES_PER_CYCLE if nonzeros * 6 > isa.l2_bytes / 2 else 0.0
+    far_off = nonzeros * 6 > isa.l2_bytes / 2 or cost.cold(problem, isa)
+    stream = 6 / cost.FAR_BYTES_PER_CYCLE if far_off else 0.0
     # a row's chain of additions overlaps with the next row's about half
     # 1.55 loads a cycle were measured, where the addresses are loaded too
     step = max(v / 2, (v * read.split + 2) / 1.55, (v + 6) / 6, cost.FMA_LATENCY / 2 / unit)

@@ -312,7 +312,8 @@ def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) ->
     view = operand(problem, _live(matrix, listed), sums.group)
     panels, cycles = -(-problem.m // height), 0.0
     per_panel = entries / panels * height * 4
-    bandwidth = cost.L2_BYTES_PER_CYCLE if per_panel < isa.l2_bytes / 2 else cost.FAR_BYTES_PER_CYCLE
+    near = per_panel < isa.l2_bytes / 2 and not cost.cold(problem, isa)
+    bandwidth = cost.L2_BYTES_PER_CYCLE if near else cost.FAR_BYTES_PER_CYCLE
     for group in groups(view.width, _most(isa, vectors)):
         step = cost.together(
             vectors * group.size / 2, (vectors + group.size) / 2, cost.FMA_LATENCY, height * 4 / bandwidth

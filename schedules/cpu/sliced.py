@@ -333,7 +333,7 @@ def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) ->
     steps = _steps(weight, isa.lanes, config)
     sides = problem.batch * problem.n
     bytes_ = steps * isa.lanes * (5 if problem.storage == "float32" else 3)
-    near = bytes_ <= isa.l2_bytes / 2
+    near = bytes_ <= isa.l2_bytes / 2 and not cost.cold(problem, isa)
     read = bytes_ / (cost.L2_BYTES_PER_CYCLE if near else cost.FAR_BYTES_PER_CYCLE)
     window, share = config["window"], config["share"]
     work = steps * (1.4 + 1.0 / share + sides * window * (0.15 + 0.4 / share))

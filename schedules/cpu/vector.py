@@ -342,7 +342,7 @@ def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) ->
     share = _live_share(weight, height) if config["list"] else 1.0
     elements = share * float(-(-problem.m // height) * height * problem.k)
     sides = problem.batch * problem.n
-    near = 4 * elements <= isa.l2_bytes / 2
+    near = 4 * elements <= isa.l2_bytes / 2 and not cost.cold(problem, isa)
     read = 4 * elements / (cost.L2_BYTES_PER_CYCLE if near else cost.FAR_BYTES_PER_CYCLE)
     loads = elements / isa.lanes * (1 + sides / config["panel"]) / 2
     work = cost.together(read, loads, elements / isa.lanes * sides / 2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 
 from tesa.hostinfo import read_cpu
-from tesa.schedules.types import Problem
 
 OTHER_BYTES = 1 << 20
 """What is read before most calls: as much as the second cache of a core commonly holds."""
@@ -19,18 +18,9 @@ FEW_COLUMNS = 16
 _UNKNOWN_LAST = 32 << 20  # for a system that does not tell its last cache
 
 
-def weight_bytes(problem: Problem) -> int:
-    """Bytes of a layer's weight with its zeros.
-
-    All kernels of a layer are timed alike by it: a sparse one that fits a cache is no stranger to memory in a network
-    whose dense self does not.
-    """
-    return problem.m * problem.k * (1 if problem.dtype == "int8" else 4 if problem.storage == "float32" else 2)
-
-
 def other_bytes(weight: int, columns: int, second: int, last: int) -> int:
-    """Bytes to read before a call. weight: of weight_bytes(); columns: n * batch; the rest: bytes of one core's second
-    cache and of the last one, 0 if unknown.
+    """Bytes to read before a call. weight: bytes of the layer's with its zeros: all its kernels are timed alike;
+    columns: n * batch; the rest: bytes of one core's second cache and of the last one, 0 if unknown.
 
     The weights of a layer were last used an inference ago, by when a large network has read as much as the last cache
     holds. Where a kernel does little more than read more weights than its second cache holds, this decides its time.

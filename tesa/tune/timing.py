@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tesa.schedules.types import FloatArray, Problem
 from tesa.tune.flush import OTHER_BYTES as OTHER_BYTES
-from tesa.tune.flush import host_caches, other_bytes, weight_bytes
+from tesa.tune.flush import host_caches, other_bytes
 from tesa.tune.reference import Inputs, Reference, reference
 
 SLICE_MS = 4.0
@@ -195,7 +195,7 @@ def _times(
     import tvm
 
     calls: dict[int, _InPlace] = {}
-    size = other_bytes(weight_bytes(problem), problem.n * problem.batch, *host_caches())
+    size = other_bytes(problem.weight_bytes, problem.n * problem.batch, *host_caches())
     other = np.ones(size // 4, np.float32)
     for index, loaded in ready:
         slot.set(index)

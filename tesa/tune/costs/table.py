@@ -30,6 +30,10 @@ UNKNOWN = 0.5
 _LOW_HIGH = 1.2816  # deviations that hold 80 %
 
 
+SPLIT_LAYERS = 40
+"""Layers on which a decomposition must have been measured to be predicted by itself."""
+
+
 @dataclass(frozen=True)
 class Prediction:
     """An expected time in milliseconds; in four of five cases the real one lies between low_ms and high_ms.
@@ -131,10 +135,17 @@ class CostTable:
 
     @cached_property
     def families(self) -> dict[str, Family]:
-        """The families that were measured on enough layers, by name."""
+        """The families that were measured on enough layers, by name. Of a decomposition its pieces tell more than a few
+        layers of its own."""
+        from tesa.transform import is_composite
+
         known = sorted({sample.schedule for layer in self.layers for sample in layer.samples})
         made = {name: Family.of(name, self.isa, self.layers, self.shapes.get(name)) for name in known}
-        return {name: family for name, family in made.items() if family.enough}
+        return {
+            name: family
+            for name, family in made.items()
+            if family.enough and (not is_composite(name) or len(set(family.layers)) >= SPLIT_LAYERS)
+        }
 
     def predict(
         self,

@@ -8,7 +8,6 @@ from typing import Any
 from numpy.typing import NDArray
 
 from tesa.schedules.types import FloatArray, Problem
-from tesa.tune.flush import weight_bytes
 from tesa.tune.reference import Inputs, Reference, reference
 from tesa.tune.timing import Timing
 
@@ -66,7 +65,7 @@ class Layer:
         wanted = reference(problem, weight, inputs)
         return Layer(
             inputs.x, inputs.extra, problem.y_shape, problem.output.dtype, wanted, problem.threads,
-            weight_bytes(problem), problem.n * problem.batch,
+            problem.weight_bytes, problem.n * problem.batch,
         )  # fmt: skip
 
 

@@ -22,6 +22,9 @@ _SEED = 4
 _MIXED = GridLayer(
     Problem("linear", 128, 128, 64, (1, 128, 64), (1, 128, 64)), Imposed("block", 0.7, block=(32, 32)), 0.0, 1, 0.02
 )  # what decompositions are for
+_COLD = GridLayer(
+    Problem("linear", 256, 4096, 1, (1, 4096, 1), (1, 256, 1)), Imposed("unstructured", 0.8), 0.0, _SEED
+)  # a weight that comes from memory
 
 
 def fingerprint(name: str, isa: Isa) -> str:
@@ -32,7 +35,7 @@ def fingerprint(name: str, isa: Isa) -> str:
     except KeyError:
         return ""
     hasher = hashlib.sha256()
-    for layer in (*(_small(grid_layer(index, _SEED)) for index in _PROBES), _MIXED):
+    for layer in (*(_small(grid_layer(index, _SEED)) for index in _PROBES), _MIXED, _COLD):
         weight = layer.weight()
         for config in list(family.space(layer.problem, weight, isa))[:3]:
             expected = family.estimate(layer.problem, weight, isa, config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
+from tesa.cli.options import seconds
 from tesa.cli.verb import Outcome, Verb
 
 
@@ -21,21 +22,6 @@ def address(text: str) -> tuple[str, int]:
         return split_address(text)
     except ValueError as error:
         raise ArgumentTypeError(f"{text!r} is not HOST:PORT, as in 10.0.0.2:9190 or [::1]:9190") from error
-
-
-def seconds(text: str) -> float:
-    """Read a number of seconds above 0.
-
-    >>> seconds("2.5")
-    2.5
-    """
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
-    return value
 
 
 def _arguments(parser: ArgumentParser) -> None:

@@ -33,12 +33,25 @@ def minutes(text: str) -> float:
     >>> minutes("1.5")
     1.5
     """
+    return _above_zero(text, "minutes")
+
+
+def seconds(text: str) -> float:
+    """Read a finite number of seconds above 0.
+
+    >>> seconds("2.5")
+    2.5
+    """
+    return _above_zero(text, "seconds")
+
+
+def _above_zero(text: str, unit: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise ArgumentTypeError(f"{text!r} is not a number of minutes above 0")
+        raise ArgumentTypeError(f"{text!r} is not a number of {unit} above 0")
     return value
 
 

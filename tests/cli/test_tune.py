@@ -104,10 +104,15 @@ def test_without_xgboost_there_is_one_message(capsys: Capture, monkeypatch: pyte
 def start(folder: Path, *words: str) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
     """A job in a process of its own, some measurements after its start, and the processes that it has."""
     command = [sys.executable, "-m", "tesa", "tune", DIGITS, "--log", str(folder), "--mode", "exhaustive", *words]
+    return started(command, folder)
+
+
+def started(command: Sequence[str], folder: Path) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
+    """The process of a command that has written to the log in folder, and the processes that it has."""
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 120
-    while not list(folder.glob("*.jsonl")):
-        assert time.monotonic() < until, "nothing was measured"
+    deadline = time.monotonic() + 120
+    while not records(folder):
+        assert time.monotonic() < deadline, "nothing was measured"
         assert child.poll() is None, child.communicate()
         time.sleep(0.05)
     family = psutil.Process(child.pid).children(recursive=True)

@@ -23,9 +23,9 @@ from tesa.target import host_cpu, parse_target
 from tesa.tune import job, model, remote
 from tesa.tune.builders import ClusterBuilder, LocalBuilder
 from tesa.tune.remote import local
-from tests.cli.test_tune import ended, measured_once, records
+from tests.cli.test_tune import ended, measured_once, records, started
 from tests.tune.builders.clusters import Cluster, kill, own_cluster
-from tests.tune.remote.park import Park, free_port, until
+from tests.tune.remote.park import Park, free_port, two_servers, until
 
 Capture = pytest.CaptureFixture[str]
 DIGITS = str(digits_path())
@@ -35,13 +35,8 @@ LAYER = ["--layer", "block5.pointwise", "--mode", "random"]
 
 @pytest.fixture(scope="module")
 def whole_park(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Park]:
-    park = Park(tmp_path_factory.mktemp("park"))
-    try:
-        park.server()
-        park.server()
+    with two_servers(tmp_path_factory.mktemp("park")) as park:
         yield park
-    finally:
-        park.close()
 
 
 @pytest.fixture
@@ -149,15 +144,7 @@ def start(folder: Path, park: Park) -> tuple[subprocess.Popen[str], list[psutil.
         "--log",
         str(folder),
     ]
-    child = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not records(folder):
-        assert time.monotonic() < deadline, "nothing was measured"
-        assert child.poll() is None, child.communicate()
-        time.sleep(0.05)
-    family = psutil.Process(child.pid).children(recursive=True)
-    assert family
-    return child, family
+    return started(words, folder)
 
 
 @pytest.mark.slow

@@ -6,18 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.tune.remote.park import Park
+from tests.tune.remote.park import Park, two_servers
 
 
 @pytest.fixture(scope="session")
 def whole_park(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Park]:
-    park = Park(tmp_path_factory.mktemp("park"))
-    try:
-        park.server()
-        park.server()
+    with two_servers(tmp_path_factory.mktemp("park")) as park:
         yield park
-    finally:
-        park.close()
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -144,3 +144,15 @@ class Park:
     def _start(self, words: list[str]) -> Program:
         self.programs.append(Program(words, self.folder / f"program{len(self.programs)}.log"))
         return self.programs[-1]
+
+
+@contextmanager
+def two_servers(folder: Path) -> Iterator[Park]:
+    """A tracker with two servers, until the end of the block."""
+    park = Park(folder)
+    try:
+        park.server()
+        park.server()
+        yield park
+    finally:
+        park.close()

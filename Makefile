@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 demo: $(STAMP)
-	$(BIN)/python -m tesa.demo
+	$(BIN)/python -m tesa.models.demo
 
 test: lint types pytest
 

@@ -25,14 +25,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.tables import append, markdown
+from tesa.build.cache import Cache
+from tesa.measure.interfaces import Builder, BuildRequest
+from tesa.measure.local import Built
 from tesa.schedules.registry import find
 from tesa.schedules.types import Problem
-from tesa.specialize.cache import Cache
-from tesa.specialize.choose import candidates
-from tesa.target import parse_target
+from tesa.targets.target import parse_target
 from tesa.tune.builders import ClusterBuilder, LocalBuilder
-from tesa.tune.interfaces import Builder, BuildRequest
-from tesa.tune.measure import Built
+from tesa.tune.choose import candidates
 
 RESULTS = Path(__file__).parent / "results" / "cluster.jsonl"
 _PER_FAMILY = 8
@@ -134,7 +134,7 @@ def timed(builder: Builder, requests: Sequence[BuildRequest], folder: Path) -> t
     for index in range(len(requests)):
         result = found[index]
         if not isinstance(result, Built):
-            raise RuntimeError(f"{requests[index].schedule} {dict(requests[index].config)}: {result.message}")
+            raise RuntimeError(f"{requests[index].family} {dict(requests[index].config)}: {result.message}")
         contents.append((result.symbol, [path.read_bytes() for path in result.objects]))
     return seconds, contents
 

@@ -24,7 +24,7 @@ def compaction_speed(model: Any, rounds: int = 100, ratio: float = 0.6, threads:
     The three run in turns, on the same input, after each was compared with onnxruntime on the pruned file.
     """
     import tesa
-    from tesa.progress import shown
+    from tesa.base.progress import shown
     from tesa.runtime import load, verify
     from tesa.runtime.bench import interleave
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.kernels.cases import BERT, DECODE, DEPTHWISE, MOBILENET, RESNET
+from tesa.attributes.impose import Imposed
+from tesa.costs.grid import synthetic
 from tesa.schedules.types import Epilogue, FloatArray, Problem, Window
-from tesa.tune.costs.grid import synthetic
-from tesa.tune.costs.impose import Imposed
 
 SEED = 70_000  # far from the seeds of calibrations
 MINILM = ((384, 384, 128), (1536, 384, 128), (384, 1536, 128))

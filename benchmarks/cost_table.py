@@ -28,18 +28,18 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cost_layers import SEED, Layer, layer, shape_of
-from tesa.hostinfo import usable_cpus
+from tesa.base.hostinfo import usable_cpus
+from tesa.base.workers import Pool
+from tesa.build.cache import Cache
+from tesa.build.objects import BuildFailure, build_objects, symbol_of
+from tesa.choose.decide import Option, candidates, predict
+from tesa.costs import CostTable, Priced
+from tesa.measure.local import Built, measure
+from tesa.measure.timing import Timing
+from tesa.records.log import config_key
 from tesa.schedules.registry import find
 from tesa.schedules.types import Code, FloatArray, Problem
-from tesa.specialize.cache import Cache
-from tesa.specialize.decide import Option, candidates, predict
-from tesa.specialize.objects import BuildFailure, build_objects, symbol_of
-from tesa.target import Target, parse_target
-from tesa.tune.costs import CostTable, Priced
-from tesa.tune.log import config_key
-from tesa.tune.measure import Built, measure
-from tesa.tune.timing import Timing
-from tesa.workers import Pool
+from tesa.targets.target import Target, parse_target
 
 NEAR = 0.10
 FINAL = 5  # of the fastest are measured once more, so many times:
@@ -48,7 +48,7 @@ REPEATS = 3  # each in new memory, since where arrays lie makes a tenth of a tim
 
 def options_of(problem: Problem, weight: FloatArray, target: Target, most: int) -> list[Option]:
     """All candidates but straight-line ones of more than so many instructions."""
-    import tesa.transform  # noqa: F401  (decompositions are candidates too)
+    import tesa.decompose  # noqa: F401  (decompositions are candidates too)
 
     return [option for option in candidates(problem, weight, target) if _size(option, problem, weight) <= most]
 
@@ -96,7 +96,7 @@ def _kernel(row: Priced, estimate: float, ms: float, again: dict[str, float]) ->
     """What is kept of a candidate: final_ms is of the second measurement, where it came so far."""
     said = row.prediction
     return {
-        "schedule": row.option[0],
+        "family": row.option[0],
         "config": dict(row.option[1]),
         "dense": row.dense,
         "source": said.source,
@@ -123,7 +123,7 @@ def _codes(problem: Problem, weight: FloatArray, options: list[Option], target: 
     codes = []
     for name, config in options:
         symbol = symbol_of(problem, weight, target, name, config)
-        codes.append((symbol, find(name).emit(problem, weight, target.isa, config, symbol)))
+        codes.append((symbol, find(name).emit(problem, weight, target.core, config, symbol)))
     return codes
 
 
@@ -176,9 +176,9 @@ def report(rows: list[dict[str, Any]]) -> None:
             "at worst"
         )
     kernels = [kernel for row in rows for kernel in row["kernels"]]
-    names = sorted({kernel["schedule"] for kernel in kernels})
+    names = sorted({kernel["family"] for kernel in kernels})
     for name in ("all", *names):
-        mine = [kernel for kernel in kernels if name in ("all", kernel["schedule"])]
+        mine = [kernel for kernel in kernels if name in ("all", kernel["family"])]
         off = np.expm1([abs(math.log(kernel["ms"] / kernel["predicted_ms"])) for kernel in mine])
         half, most, nearly = np.quantile(off, [0.5, 0.8, 0.95])
         inside = np.mean([kernel["low_ms"] <= kernel["ms"] <= kernel["high_ms"] for kernel in mine])

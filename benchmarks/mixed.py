@@ -26,16 +26,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import tesa.transform  # noqa: F401  (registers the decompositions)
+import tesa.decompose  # noqa: F401  (registers the decompositions)
+from tesa.build.package import ENTRY, package
+from tesa.choose.decide import candidates
 from tesa.errors import CheckFailed, UnsupportedError
+from tesa.measure.reference import Inputs, reference
+from tesa.records.log import config_key
 from tesa.runtime.bench import Times, interleave
 from tesa.schedules.types import Epilogue, FloatArray, Problem
-from tesa.specialize.choose import LayerTask, choose
-from tesa.specialize.decide import candidates
-from tesa.specialize.package import ENTRY, package
-from tesa.target import Target, host_cpu, parse_target
-from tesa.tune.log import config_key
-from tesa.tune.reference import Inputs, reference
+from tesa.targets.target import Target, host_cpu, parse_target
+from tesa.tune.choose import LayerTask, choose
 
 SINGLE = ("dense", "block", "indexed", "unrolled")
 OUTLIERS = (0.0, 0.01, 0.03, 0.05)
@@ -143,7 +143,7 @@ def _export(
         task = LayerTask(case.name, case.problem, case.weight)
         (kernel,) = choose([task], target, options=options, folder=Path(scratch))
         package(path, kernel.objects, kernel.symbol, (*kernel.constants, *inputs.extra), ("X", "Y"))
-    return tvm.runtime.load_module(str(path))[ENTRY], config_key(kernel.part.schedule, kernel.part.config)
+    return tvm.runtime.load_module(str(path))[ENTRY], config_key(kernel.part.family, kernel.part.config)
 
 
 def _row(case: Case, times: dict[str, Times], kernels: dict[str, str]) -> Row:

@@ -25,13 +25,13 @@ from typing import Any
 import numpy as np
 import psutil
 
+from tesa.build.objects import BuildFailure, build_objects
+from tesa.measure.local import Built, Timing
+from tesa.measure.remote import RpcRunner
+from tesa.measure.remote.tracker import Tracker, TrackerLost
 from tesa.schedules.registry import find
 from tesa.schedules.types import FloatArray, Problem
-from tesa.specialize.objects import BuildFailure, build_objects
-from tesa.target import parse_target
-from tesa.tune.measure import Built, Timing
-from tesa.tune.remote import RpcRunner
-from tesa.tune.remote.tracker import Tracker, TrackerLost
+from tesa.targets.target import parse_target
 
 _READY_S = 120.0
 
@@ -39,7 +39,7 @@ _TRACKER = (
     "import sys; from tvm.rpc.tracker import PopenTrackerServerState; port = int(sys.argv[1]); "
     "PopenTrackerServerState('127.0.0.1', port, port + 1)"
 )
-_SERVER = "import sys, time; from tesa.tune.remote import server; server.main(sys.argv[2:], lambda: time.sleep({}))"
+_SERVER = "import sys, time; from tesa.measure.remote import server; server.main(sys.argv[2:], lambda: time.sleep({}))"
 
 
 def throughput(servers: int, delay_s: float, candidates: int) -> dict[str, Any]:
@@ -71,12 +71,12 @@ def _layer() -> tuple[Problem, FloatArray]:
 def _built(problem: Problem, weight: FloatArray, folder: Path, count: int) -> list[Built]:
     """That many kernels: the first configurations of the indexed form, over and over."""
     importlib.import_module("tesa.schedules.cpu")  # registers the families
-    target, schedule = parse_target("x86"), find("indexed")
-    configs = schedule.space(problem, weight, target.isa)[:8]
+    target, family = parse_target("x86"), find("indexed")
+    configs = family.space(problem, weight, target.core)[:8]
     codes = []
     for index, config in enumerate(configs):
         symbol = f"tesa_candidate{index}"
-        codes.append((symbol, schedule.emit(problem, weight, target.isa, config, symbol)))
+        codes.append((symbol, family.emit(problem, weight, target.core, config, symbol)))
     objects = build_objects(codes, target, jobs=1, cache=None, folder=folder)
     made = [
         Built(symbol, paths, code.constants)

@@ -25,10 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.tables import append, markdown
+from tesa.choose.decide import Option
 from tesa.schedules.types import Epilogue, Problem, Window
-from tesa.specialize.choose import LayerTask
-from tesa.specialize.decide import Option
-from tesa.target import parse_target
+from tesa.targets.target import parse_target
+from tesa.tune.choose import LayerTask
 from tesa.tune.search import Experience, Lessons, Scene, Space, Table, find_mode, tabulate
 
 RESULTS = Path(__file__).parent / "results" / "search.jsonl"
@@ -89,25 +89,25 @@ def layer_of(shape: tuple[int, int, int, float]) -> LayerTask:
 
 def measure(shape: tuple[int, int, int, float], target: str) -> dict[str, Any]:
     """All candidates of a layer, as a record."""
+    from tesa.measure.remote import LocalRunner
+    from tesa.records.log import Log, Task
     from tesa.tune.budget import Budget
     from tesa.tune.builders import LocalBuilder
     from tesa.tune.job import Plan, tune_layers
-    from tesa.tune.log import Log, Task
-    from tesa.tune.remote import LocalRunner
 
     work, where, log = layer_of(shape), parse_target(target), Log()
     plan = Plan(Budget(), mode="exhaustive", batch=24)
     with LocalBuilder() as builder:
         tune_layers([work], where, log=log, builder=builder, runner=LocalRunner(), plan=plan)
     rows = log.records(Task.of(work.problem, work.weight), where.name)
-    times = [[row.schedule, dict(row.config), row.median_ms] for row in rows]
+    times = [[row.family, dict(row.config), row.median_ms] for row in rows]
     print(f"{work.name}: {len(times)} candidates", file=sys.stderr)
     return {"shape": list(shape), "target": where.name, "times": times}
 
 
 def stored(record: Mapping[str, Any]) -> Stored:
     """A layer out of its record."""
-    from tesa.specialize.decide import predict
+    from tesa.choose.decide import predict
 
     m, k, size, sparsity = record["shape"]
     work, target = layer_of((m, k, size, sparsity)), parse_target(record["target"])
@@ -116,7 +116,7 @@ def stored(record: Mapping[str, Any]) -> Stored:
     predicted = predict(options, work.problem, work.weight, target)
     space = Space(options)
     estimates = np.array([predicted[key] for key in space.keys])
-    table = tabulate(work.problem, work.weight, target.isa, options, estimates.tolist())
+    table = tabulate(work.problem, work.weight, target.core, options, estimates.tolist())
     return Stored(work.name, space, estimates, times, table)
 
 

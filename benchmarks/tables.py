@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tesa.hostinfo import read_cpu
+from tesa.base.hostinfo import read_cpu
 from tesa.report.plain import plain
 
 

@@ -30,19 +30,19 @@ import onnx
 from benchmarks import zoo
 from benchmarks.prune import fine, masked
 from benchmarks.tables import append, markdown
-from tesa.specialize.choose import LayerTask, choose
-from tesa.specialize.decide import Option, decide
-from tesa.specialize.expect import table_for
-from tesa.specialize.offer import offer
-from tesa.specialize.package import ENTRY, package
-from tesa.specialize.shortlist import INSTRUCTIONS
-from tesa.target import Target, parse_target
-from tesa.tune.costs.table import CostTable
-from tesa.tune.flush import OTHER_BYTES
-from tesa.tune.log import Log, Task, config_key
-from tesa.tune.reference import Inputs, reference
+from tesa.build.package import ENTRY, package
+from tesa.choose.competitors import offer
+from tesa.choose.decide import Option, decide
+from tesa.choose.predict import table_for
+from tesa.choose.shortlist import INSTRUCTIONS
+from tesa.costs.table import CostTable
+from tesa.measure.cold_cache import OTHER_BYTES
+from tesa.measure.reference import Inputs, reference
+from tesa.measure.timing import placed
+from tesa.records.log import Log, Task, config_key
+from tesa.targets.target import Target, parse_target
+from tesa.tune.choose import LayerTask, choose
 from tesa.tune.status import TunedLayer
-from tesa.tune.timing import placed
 
 RESULTS = Path(__file__).parent / "results" / "tuning.jsonl"
 GOAL, NOISE = 1.10, 0.02
@@ -150,7 +150,7 @@ def unmeasured(work: LayerTask, target: Target, table: CostTable | None) -> Opti
     found = offer(work.problem, work.weight, task, target, log, None, None, INSTRUCTIONS, table)
     decision = decide(found.options, {}, found.predicted, found.dense)
     assert decision is not None  # nothing has failed
-    return decision.schedule, decision.config
+    return decision.family, decision.config
 
 
 def export(work: LayerTask, target: Target, option: Option, folder: Path) -> Path:

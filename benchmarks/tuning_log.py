@@ -21,19 +21,19 @@ from typing import Any
 
 import numpy as np
 
+from tesa.records.log import Log
+from tesa.records.lookup import lookup
+from tesa.records.records import Record, Task
 from tesa.schedules.types import Problem
-from tesa.tune.log import Log
-from tesa.tune.lookup import lookup
-from tesa.tune.records import Record, Task
 
 TARGET = "x86:znver5"
 SHAPES, WEIGHTS = 50, 1000
 
 _CHILD = """
 import sys
-from tesa.tune.log import Log
-from tesa.tune.lookup import lookup
-from tesa.tune.records import Record
+from tesa.records.log import Log
+from tesa.records.lookup import lookup
+from tesa.records.records import Record
 log = Log.load(sys.argv[1])
 task = Record.from_json(__import__("json").loads(sys.argv[2])).task
 print(len(log), lookup(log, task, None, sys.argv[3]).how)

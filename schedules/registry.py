@@ -5,29 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
+from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
 
-Space = Callable[[Problem, FloatArray, Isa], Sequence[Config]]
-Estimate = Callable[[Problem, FloatArray, Isa, Config], float]
-Emit = Callable[[Problem, FloatArray, Isa, Config, str], Code]
+Space = Callable[[Problem, FloatArray, Core], Sequence[Config]]
+Estimate = Callable[[Problem, FloatArray, Core, Config], float]
+Emit = Callable[[Problem, FloatArray, Core, Config, str], Code]
 Size = Callable[[Problem, FloatArray, Config], int]
 Dense = Callable[[FloatArray, Config], bool]
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """A kernel family.
+class Family:
+    """One way to write a kernel, for one kind of machine: its configurations, an estimate of each, and its code.
 
-    space(problem, weight, isa): the configurations worth trying, the untuned default first; empty where the family
-    does not apply. estimate(problem, weight, isa, config): expected time in ms on a nominal core of this instruction
-    set, used when nothing may be measured. emit(problem, weight, isa, config, symbol): the code; main is called symbol.
-    size(problem, weight, config): instructions of straight-line code, each 0.6 to 1.2 ms to compile; None for families
+    kind: of machine, "cpu" or "gpu"; core: what the family may ask of it (types.py), by capability and not by name.
+    space(problem, weight, core): the configurations worth trying, the untuned default first; empty where the family
+    does not apply. estimate(problem, weight, core, config): expected time in ms on a nominal core of this instruction
+    set, used when nothing may be measured. emit(problem, weight, core, config, symbol): the code, whose main is called
+    symbol. size(problem, weight, config): instructions of straight-line code, each 0.6 to 1.2 ms to compile; None for families
     of loops. dense(weight, config): whether it computes with the zeros of the weight, which is what sparsity is
     measured against; None for never. weight is the float32 (m, k) matrix, zeros included.
     """
 
     name: str
-    arch: str
+    kind: str
     summary: str
     space: Space
     estimate: Estimate
@@ -36,45 +37,50 @@ class Schedule:
     dense: Dense | None = None
 
 
-_SCHEDULES: dict[str, Schedule] = {}
+_FAMILIES: dict[tuple[str, str], Family] = {}
 
 
-def schedule(
-    name: str, *, arch: str, space: Space, estimate: Estimate, size: Size | None = None, dense: Dense | None = None
+def family(
+    name: str, *, kind: str, space: Space, estimate: Estimate, size: Size | None = None, dense: Dense | None = None
 ) -> Callable[[Emit], Emit]:
     """Register the decorated function as the emit of a kernel family; its docstring's first line is the summary."""
 
     def register(emit: Emit) -> Emit:
-        if name in _SCHEDULES:
-            raise ValueError(f"schedule {name!r} is registered twice")
+        if (kind, name) in _FAMILIES:
+            raise ValueError(f"kernel family {name!r} is registered twice")
         summary = (emit.__doc__ or "").strip().splitlines()[0]
-        _SCHEDULES[name] = Schedule(name, arch, summary, space, estimate, emit, size, dense)
+        install(Family(name, kind, summary, space, estimate, emit, size, dense))
         return emit
 
     return register
 
 
-def schedules(arch: str) -> tuple[Schedule, ...]:
-    """Every family for an architecture ("x86"), in the order of registration."""
-    return tuple(s for s in _SCHEDULES.values() if s.arch == arch)
+def install(made: Family) -> None:
+    """Register a family, in place of one of its kind that has the name."""
+    _FAMILIES[made.kind, made.name] = made
 
 
-def find(name: str) -> Schedule:
+def families(kind: str | None = None) -> tuple[Family, ...]:
+    """Every family for a kind of machine ("cpu"), or for all of them, in the order of registration."""
+    return tuple(made for made in _FAMILIES.values() if kind in (None, made.kind))
+
+
+def find(name: str, kind: str = "cpu") -> Family:
     """The family of that name. KeyError with the known names if there is none."""
-    if name not in _SCHEDULES:
-        raise KeyError(f"no schedule {name!r}; there are {', '.join(_SCHEDULES)}")
-    return _SCHEDULES[name]
+    if (kind, name) not in _FAMILIES:
+        raise KeyError(f"no kernel family {name!r}; there are {', '.join(made.name for made in families(kind))}")
+    return _FAMILIES[kind, name]
 
 
-def forget(name: str) -> None:
+def forget(name: str, kind: str = "cpu") -> None:
     """Take a family out again, for notebooks that define one over and over. KeyError as find.
 
-    >>> @schedule("none", arch="x86", space=lambda p, w, isa: [], estimate=lambda p, w, isa, c: 0.0)
-    ... def none(problem, weight, isa, config, symbol):
+    >>> @family("none", kind="cpu", space=lambda p, w, core: [], estimate=lambda p, w, core, c: 0.0)
+    ... def none(problem, weight, core, config, symbol):
     ...     '''Applies to nothing.'''
     >>> forget("none")
-    >>> "none" in [family.name for family in schedules("x86")]
+    >>> "none" in [family.name for family in families("cpu")]
     False
     """
-    find(name)
-    del _SCHEDULES[name]
+    find(name, kind)
+    del _FAMILIES[kind, name]

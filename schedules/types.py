@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
 
 Config = Mapping[str, int]
-"""One point of a schedule's space: small integers by name, so that it is JSON, printable and comparable."""
+"""One point of a family's space: small integers by name, so that it is JSON, printable and comparable."""
 
 FloatArray = NDArray[np.float32]
 
@@ -21,8 +21,8 @@ ACTIVATIONS = ("relu", "relu6", "gelu", "silu", "sigmoid", "tanh", "hardswish")
 
 
 @dataclass(frozen=True)
-class Isa:
-    """What a schedule must know of an instruction set.
+class Core:
+    """What a family must know of an instruction set.
 
     lanes: float32 elements of one vector register; registers: how many vector registers;
     l1_bytes, l2_bytes: data cache of one core that a tile may assume; vnni: has the dot product of 4 bytes a lane.

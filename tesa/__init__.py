@@ -7,26 +7,32 @@ compile (ONNX file to library), load (a compiled model), kernel (one layer), imp
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
+# schedules/ and tuning_logs/ lie beside this package in a checkout, and inside of it where tesa is installed. Python
+# that is started in the checkout finds this folder first, whatever is installed.
+if not (Path(__file__).parent / "schedules").is_dir():
+    __path__.append(str(Path(__file__).parent.parent))
+
 _HOMES = {
     "compile": ("tesa.compiler", "compile_model"),
     "load": ("tesa.runtime", "load"),
-    "kernel": ("tesa.single", "kernel"),
+    "kernel": ("tesa.kernels.kernel", "kernel"),
     "import_onnx": ("tesa.frontend", "import_onnx"),
-    "inspect_model": ("tesa.inspect", "inspect_model"),
+    "inspect_model": ("tesa.analyze.inspection", "inspect_model"),
     "tune_model": ("tesa.tune.model", "tune_model"),
 }
 __all__ = ["__version__", "compile", "import_onnx", "inspect_model", "kernel", "load", "tune_model"]
 
 if TYPE_CHECKING:
+    from tesa.analyze.inspection import inspect_model
     from tesa.compiler import compile_model as compile
     from tesa.frontend import import_onnx
-    from tesa.inspect import inspect_model
+    from tesa.kernels.kernel import kernel
     from tesa.runtime import load
-    from tesa.single import kernel
     from tesa.tune.model import tune_model
 
 

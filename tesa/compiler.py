@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tesa.base.files import atomic_path, write_json
+from tesa.base.progress import Event, Progress, silent
+from tesa.choose.plan import Plan
 from tesa.errors import UsageError
-from tesa.files import atomic_path, write_json
-from tesa.plan import Plan
-from tesa.progress import Event, Progress, silent
 from tesa.runtime.model import Manifest, TensorInfo
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ def compile_model(
 ) -> CompiledModel:
     """Compile an ONNX file into `output` (a shared library) and its description, the same name with .json.
 
-    target: see tesa.target.parse_target; the machine itself by default. threads: how many the kernels are made for.
-    log: folder of measured records, read and added to. shapes: sizes of dynamic inputs. masks: path of an .npz, or
+    target: see tesa.targets.target.parse_target; by default the machine itself. threads: how many the kernels are
+    made for. log: folder of measured records, read and added to. shapes: sizes of dynamic inputs. masks: path of an .npz, or
     arrays by weight name. measure=False takes for what the log does not know the kernel of the nearest weight that it
     knows, else the one that is expected to be the fastest: by the cost table of the target, from the folder "costs" of
     the log, of the user or of tesa, or by bare estimates where there is none. jobs: compiler processes, by default one
@@ -64,8 +64,8 @@ def compile_model(
     Raises errors of tesa.errors; nothing is written unless everything succeeded.
     """
     from tesa.generate import Choice, Dump, generate, versions
-    from tesa.prepare import prepare
-    from tesa.target import parse_target
+    from tesa.layers.prepare import prepare
+    from tesa.targets.target import parse_target
 
     path = checked_output(Path(output))
     if threads < 1:
@@ -112,7 +112,7 @@ def write(generated: Generated, manifest: Manifest, path: Path) -> None:
 
 def link(generated: Generated, path: Path) -> None:
     """Join the virtual machine's code and the kernels' objects into a shared library."""
-    from tesa.specialize.objects import c_compiler, link_errors
+    from tesa.build.objects import c_compiler, link_errors
 
     objects = [str(file) for file in generated.objects]
     with link_errors(path):

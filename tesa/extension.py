@@ -20,7 +20,7 @@ from tesa.errors import UsageError
 PREFIX = "tesa_extension_"
 """Of the names of such modules, which no other process can import by name."""
 
-_BEFORE = ("tesa.schedules.cpu", "tesa.transform", "tesa.propagate.rules")  # so that a name they take is known as taken
+_BEFORE = ("tesa.schedules.cpu", "tesa.decompose", "tesa.propagate.rules")  # so that a name they take is known as taken
 
 
 def load_extension(path: str | Path, source: str = "") -> ModuleType:

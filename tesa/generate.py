@@ -16,18 +16,18 @@ import tvm
 import tvm_ffi
 
 import tesa
+from tesa.base.files import write_text
+from tesa.base.progress import Event, Progress
+from tesa.choose.plan import LayerPlan, Plan
+from tesa.choose.predict import table_for
+from tesa.choose.shortlist import INSTRUCTIONS
 from tesa.errors import UsageError
-from tesa.files import write_text
-from tesa.lower import Binding, Known, Lowered, WeightLayer, bind, lower, schedule_rest
-from tesa.plan import LayerPlan, Plan
-from tesa.prepare import Prepared
-from tesa.progress import Event, Progress
+from tesa.layers import Binding, Known, Lowered, WeightLayer, bind, lower, schedule_rest
+from tesa.layers.prepare import Prepared
 from tesa.propagate import TesaModel
-from tesa.specialize.choose import ChosenKernel, LayerTask, choose
-from tesa.specialize.expect import table_for
-from tesa.specialize.shortlist import INSTRUCTIONS
-from tesa.target import Target
-from tesa.tune.places import open_log
+from tesa.records.locations import open_log
+from tesa.targets.target import Target
+from tesa.tune.choose import ChosenKernel, LayerTask, choose
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Dump:
             raise UsageError(f"cannot dump into {folder}: {error.strerror or error}; give another folder") from error
 
     def module(self, name: str, mod: Any) -> None:
-        """Write a module as NAME.py, whole or not at all. Weights are left out. UsageError as tesa.files has it."""
+        """Write a module as NAME.py, whole or not at all. Weights are left out. UsageError as write_text."""
         if self.folder is not None:
             write_text(self.folder / f"{name}.py", mod.script(show_meta=False))
 
@@ -111,7 +111,7 @@ def generate(
         layer.placeholder: Binding(kernel.symbol, kernel.constants, layer.bias)
         for layer, kernel in zip(lowered.layers, kernels, strict=True)
     }
-    mod = schedule_rest(bind(lowered.mod, bindings), target, choice.target.isa, choice.threads)
+    mod = schedule_rest(bind(lowered.mod, bindings), target, choice.target.core, choice.threads)
     dump.module("4-scheduled", mod)
     plan = Plan(choice.target.name, choice.threads, _layers(mod, lowered, kernels, tasks, prepared))
     executable = tvm.compile(mod, target=target)

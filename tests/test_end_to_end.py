@@ -81,7 +81,7 @@ def test_the_plan_tells_what_competed(digits):
     for layer in pruned:
         (part,) = layer.parts
         assert layer.sparsity == pytest.approx(0.9, abs=1e-3)
-        assert {"dense", "indexed"} <= {candidate.schedule for candidate in part.candidates}
+        assert {"dense", "indexed"} <= {candidate.family for candidate in part.candidates}
         assert any(candidate.measured_ms for candidate in part.candidates)
         assert part.reason
 

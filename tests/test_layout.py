@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tesa.lower.layout import compose, features_outer, identity, reshape_perm, same_order, steps
+from tesa.layers.layout import compose, features_outer, identity, reshape_perm, same_order, steps
 
 
 @st.composite

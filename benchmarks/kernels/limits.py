@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tesa.specialize.objects import c_compiler
+from tesa.build.objects import c_compiler
 
 # Twelve independent accumulators hide the latency of an instruction; the loop is too short to leave the micro-op cache.
 SOURCE = """

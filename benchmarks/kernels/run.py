@@ -13,12 +13,12 @@ import tesa
 from benchmarks.kernels.cases import Array, Case, activations, weight
 from benchmarks.kernels.limits import Limits, measure_limits
 from benchmarks.kernels.peers import PEERS, Prepared
+from tesa.build.objects import BuildFailure, build_objects
+from tesa.decompose import is_composite
+from tesa.measure.local import Built, Timing, measure
 from tesa.runtime.bench import Times, interleave
 from tesa.schedules.registry import find
-from tesa.specialize.objects import BuildFailure, build_objects
-from tesa.target import parse_target
-from tesa.transform import is_composite
-from tesa.tune.measure import Built, Timing, measure
+from tesa.targets.target import parse_target
 
 
 class WrongResultError(Exception):
@@ -40,7 +40,7 @@ class Session:
 def start(threads: int, rounds: int, seed: int | None) -> Session:
     """Measure the machine's limits and see which peers are there."""
     chosen = int(np.random.default_rng().integers(1 << 31)) if seed is None else seed
-    limits = measure_limits(parse_target(None).isa.lanes)
+    limits = measure_limits(parse_target(None).core.lanes)
     missing = tuple(peer.name for peer in PEERS if not peer.installed)
     print(f"seed {chosen}, {threads} thread(s); limits of one thread: {limits.fma:.0f} GFLOP/s, "
           f"{limits.dot:.0f} GOP/s int8, {limits.read:.1f} GB/s")  # fmt: skip
@@ -67,9 +67,9 @@ def run(case: Case, session: Session) -> dict[str, Any]:
         _check(case, name, result(), expected)
     times = {t.name: t for t in interleave({name: call for name, (call, _) in ready.items()}, session.rounds)}
     part = kernel.plan.parts[0]
-    row = _row(case, session, times, float(np.count_nonzero(w)) / w.size, f"{part.schedule} {dict(part.config)}")
+    row = _row(case, session, times, float(np.count_nonzero(w)) / w.size, f"{part.family} {dict(part.config)}")
     # a decomposition has several kernels, each with copies of its own: not taken apart
-    split = is_composite(part.schedule)
+    split = is_composite(part.family)
     row["inner_ms"] = None if split else max(row["tesa_ms"] - layout_ms(kernel, part, row["tesa_ms"]), 0.0)
     if case.op == "linear" and case.n <= 16:
         row["bandwidth_fraction"] = _bandwidth(w, row["tesa_ms"], session.limits)
@@ -86,17 +86,17 @@ def layout_ms(kernel: Any, part: Any, whole_ms: float) -> float:
     more in the few full rows than in the sparse ones: C is an upper bound.
     """
     problem, weight = kernel.problem, kernel.weight
-    if problem.op == "depthwise" or part.schedule == "vector" or (part.schedule == "sliced" and problem.n == 1):
+    if problem.op == "depthwise" or part.family == "vector" or (part.family == "sliced" and problem.n == 1):
         return 0.0  # X is read where it lies
-    lanes = kernel.target.isa.lanes
-    few = {"rowlanes": part.config.get("panel", 1) * lanes, "sliced": lanes}.get(part.schedule, 1)
+    lanes = kernel.target.core.lanes
+    few = {"rowlanes": part.config.get("panel", 1) * lanes, "sliced": lanes}.get(part.family, 1)
     if few >= problem.m:
         return 0.0
     # the shape of Y is (m, n), or (1, m, height, width)
     shape = tuple(few if i == (len(problem.y_shape) > 2) else size for i, size in enumerate(problem.y_shape))
     short = replace(problem, m=few, y_shape=shape)
     live = np.repeat((weight != 0).any(axis=0)[None], few, axis=0).astype(np.float32)
-    code = find(part.schedule).emit(short, live, kernel.target.isa, part.config, "few_rows")
+    code = find(part.family).emit(short, live, kernel.target.core, part.config, "few_rows")
     with tempfile.TemporaryDirectory() as folder:
         (objects,) = build_objects([("few_rows", code)], kernel.target, jobs=1, cache=None, folder=Path(folder))
         if isinstance(objects, BuildFailure):

@@ -44,9 +44,7 @@ def _milliseconds(case: Case, threads: int) -> float:
         else:
             kernel = tesa.kernel(w, op=case.op, size=(case.size,) * 2, padding=1, threads=threads, log=log)
     part = kernel.plan.parts[0]
-    times = [
-        c.measured_ms for c in part.candidates if (c.schedule, dict(c.config)) == (part.schedule, dict(part.config))
-    ]
+    times = [c.measured_ms for c in part.candidates if (c.family, dict(c.config)) == (part.family, dict(part.config))]
     return float(times[0] or 0.0)
 
 

@@ -20,7 +20,7 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from tesa.schedules.cpu.loops import lanes, unrolled
-from tesa.schedules.types import Isa, Problem
+from tesa.schedules.types import Core, Problem
 
 _PAIRS = {16: "llvm.x86.avx512.pmaddw.d.512", 8: "llvm.x86.avx2.pmadd.wd", 4: "llvm.x86.sse2.pmadd.wd"}
 
@@ -117,8 +117,8 @@ class Arithmetic:
         return value
 
 
-def arithmetic(problem: Problem, isa: Isa) -> Arithmetic:
+def arithmetic(problem: Problem, core: Core) -> Arithmetic:
     """What the kernels of a problem add up on an instruction set."""
     if problem.dtype == "float32":
         return Arithmetic("float32", 1)
-    return Arithmetic("int32", 4 if isa.vnni else 2)
+    return Arithmetic("int32", 4 if core.vnni else 2)

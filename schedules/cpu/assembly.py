@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tesa.schedules.cpu.panel import Panel, Scene
-from tesa.schedules.types import Isa
+from tesa.schedules.types import Core
 
 INSTRUCTION_SETS = ("avx512", "avx2")
 
@@ -37,25 +37,25 @@ MAX_BYTES = 2**31 - 2**20
 """Of an array: displacements have 32 bits."""
 
 
-def registers(rows: int, vectors: int, isa: Isa) -> int:
+def registers(rows: int, vectors: int, core: Core) -> int:
     """Vector registers that a panel needs: sums, X, a weight, and a mask where the instruction set has none apart."""
-    return rows * vectors + vectors + (1 if isa.name == "avx512" else 2)
+    return rows * vectors + vectors + (1 if core.name == "avx512" else 2)
 
 
-def assemble(s: Scene, panels: Sequence[Panel], isa: Isa) -> str:
+def assemble(s: Scene, panels: Sequence[Panel], core: Core) -> str:
     """The text of one object file, for an assembler that takes GNU's syntax.
 
     Raises ValueError where registers, displacements or the instruction set do not suffice.
     """
     rows = max(len(panel.weights) for panel in panels)
-    if isa.name not in INSTRUCTION_SETS or registers(rows, s.vectors, isa) > isa.registers:
+    if core.name not in INSTRUCTION_SETS or registers(rows, s.vectors, core) > core.registers:
         raise ValueError(
-            f"no panel of {rows} rows and {s.vectors} vectors with {isa.registers} registers of {isa.name}"
+            f"no panel of {rows} rows and {s.vectors} vectors with {core.registers} registers of {core.name}"
         )
     reach = max(s.offsets.values(), default=0) + max(s.grid.reads)
     if 4 * max(reach, int(np.prod(s.problem.y_shape))) > MAX_BYTES:
         raise ValueError(f"X or Y of {s.problem.x_shape} and {s.problem.y_shape} is too large for displacements")
-    out = _Text(isa.name == "avx512")
+    out = _Text(core.name == "avx512")
     out.say('.section .rodata,"a",@progbits', ".p2align 6")
     out.say(".Ltiles:")
     for read, write in s.grid.places():

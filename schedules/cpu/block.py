@@ -38,8 +38,8 @@ from tesa.schedules.cpu.loops import lanes, loop, named, serial, span, unrolled
 from tesa.schedules.cpu.nest import Builder, Tile
 from tesa.schedules.cpu.operand import Operand, Tiling, operand, tiling
 from tesa.schedules.cpu.packing import Packing
-from tesa.schedules.registry import schedule
-from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
+from tesa.schedules.registry import family
+from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
 
 MAX_UNROLLED = 64
 """A loop over so short a k takes its bounds from a table: LLVM would write it out."""
@@ -90,17 +90,17 @@ def _blocks(live: NDArray[np.bool_], size: int) -> list[NDArray[np.int64]]:
     return [columns[first : first + step] for first in range(0, max(len(columns), 1), step)]
 
 
-def _emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol: str, dense: bool) -> Code:
-    rows, sums = min(config["rows"], problem.m), arithmetic(problem, isa)
+def _emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str, dense: bool) -> Code:
+    rows, sums = min(config["rows"], problem.m), arithmetic(problem, core)
     if sums.integer and (not problem.pointwise or not config["pack"]):
-        raise ValueError(f"schedule block cannot compute {problem.dtype} {problem.op} with {dict(config)}")
+        raise ValueError(f"family block cannot compute {problem.dtype} {problem.op} with {dict(config)}")
     weight = sums.matrix(weight)
     live, k = _live(weight, dense), weight.shape[1]
     blocks = _blocks(live, config.get("depth", 0))
     panels, view = _pack(weight, rows, blocks, dense), operand(problem, live, sums.group)
     work = np.repeat(np.diff(panels.at).reshape(len(blocks), -1).sum(axis=0), rows)[: problem.m]
-    tail = _tailed(problem, isa, view, rows, config["vectors"])
-    made = Builder(problem, cut(problem, isa, view, config["vectors"], work, rows, tail))
+    tail = _tailed(problem, core, view, rows, config["vectors"])
+    made = Builder(problem, cut(problem, core, view, config["vectors"], work, rows, tail))
     values = made.constant(panels.values)
     packing = Packing(made, view, sums) if config.get("pack") else None
     if packing:
@@ -232,43 +232,43 @@ class _Read:
     first: Any
 
 
-def _candidates(isa: Isa) -> list[tuple[int, int]]:
+def _candidates(core: Core) -> list[tuple[int, int]]:
     """Every (rows, vectors) that fills most of the registers, and the short panels for narrow blocks."""
     sizes = []
     for vectors in range(1, 13):
-        most = (isa.registers - 1 - vectors) // vectors
+        most = (core.registers - 1 - vectors) // vectors
         sizes += [(rows, vectors) for rows in {most, most // 8 * 8, most // 4 * 4, min(most, 2)} if rows > 1]
-        if vectors <= isa.registers - 2:
+        if vectors <= core.registers - 2:
             sizes.append((1, vectors))
     return sizes
 
 
-def _space(problem: Problem, weight: FloatArray, isa: Isa, dense: bool) -> Sequence[Config]:
+def _space(problem: Problem, weight: FloatArray, core: Core, dense: bool) -> Sequence[Config]:
     """The MOST that the estimate likes best; for "block" only panels with enough dead columns."""
     if problem.op == "depthwise" or problem.dtype not in ("float32", "int8"):
         return []
     if problem.dtype != "float32" and not problem.pointwise:
         return []
     found: dict[tuple[int, int, int, int], tuple[float, Config]] = {}
-    sums = arithmetic(problem, isa)
+    sums = arithmetic(problem, core)
     weight = sums.matrix(weight)
     view = operand(problem, _live(weight, dense), sums.group)
     live = int(np.count_nonzero(view.offsets >= 0))
-    filled = {rows: _entries(weight, rows, dense) for rows in {min(r, problem.m) for r, _ in _candidates(isa)}}
-    for rows, vectors in _candidates(isa):
+    filled = {rows: _entries(weight, rows, dense) for rows in {min(r, problem.m) for r, _ in _candidates(core)}}
+    for rows, vectors in _candidates(core):
         entries = filled[min(rows, problem.m)]
         if not dense and entries > MAX_FILL * _entries(weight, min(rows, problem.m), True):
             continue
         for pack in (1,) if sums.integer else (0, 1):
             config = {"rows": rows, "vectors": vectors, "pack": pack}
-            tiles = _cut(problem, isa, config, view, entries).tiling
+            tiles = _cut(problem, core, config, view, entries).tiling
             # the taps of a convolution are neighbours: what a dense tile reads of X is far less than k rows
-            sizes = [0] if dense and not problem.pointwise else _sizes(isa, tiles, live)
+            sizes = [0] if dense and not problem.pointwise else _sizes(core, tiles, live)
             for size in sizes:
                 key = (min(rows, problem.m), tiles.vectors, pack, size)
                 if key not in found:
                     one = {**config, "depth": size} if size else config
-                    found[key] = _cost(problem, isa, one, view, entries), one
+                    found[key] = _cost(problem, core, one, view, entries), one
     ranked = [config for _, config in sorted(found.values(), key=lambda item: item[0])]
     # should the estimate be wrong about blocks of k: two without are always there
     first, more = ranked[:MOST], [config for config in ranked[MOST:] if "depth" not in config]
@@ -276,12 +276,12 @@ def _space(problem: Problem, weight: FloatArray, isa: Isa, dense: bool) -> Seque
     return [*first[: MOST - lacking], *more[:lacking]]
 
 
-def _sizes(isa: Isa, tiles: Tiling, live: int) -> list[int]:
+def _sizes(core: Core, tiles: Tiling, live: int) -> list[int]:
     """Lengths of blocks of k: all of it; where that does not fit the first-level cache, two thirds and half of what
     does (the weights want their share: with all of it 768x768x128 of 4x4 blocks takes 0.25 ms and not 0.19)."""
     line = tiles.row * 4
-    sizes = {isa.l1_bytes * share // 6 // line // 16 * 16 for share in (4, 3)}
-    return [0, *sorted(size for size in sizes if 16 <= size <= live // 2 and live * line > isa.l1_bytes)]
+    sizes = {core.l1_bytes * share // 6 // line // 16 * 16 for share in (4, 3)}
+    return [0, *sorted(size for size in sizes if 16 <= size <= live // 2 and live * line > core.l1_bytes)]
 
 
 def _live(weight: NDArray[Any], dense: bool) -> NDArray[np.bool_]:
@@ -296,70 +296,72 @@ def _entries(weight: NDArray[Any], rows: int, dense: bool) -> int:
     return sum(int(np.count_nonzero(mask[first : first + rows].any(axis=0))) for first in _starts(len(mask), rows))
 
 
-def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config, dense: bool) -> float:
-    sums = arithmetic(problem, isa)
+def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config, dense: bool) -> float:
+    sums = arithmetic(problem, core)
     weight = sums.matrix(weight)
     rows, view = min(config["rows"], problem.m), operand(problem, _live(weight, dense), sums.group)
-    return _cost(problem, isa, config, view, _entries(weight, rows, dense))
+    return _cost(problem, core, config, view, _entries(weight, rows, dense))
 
 
-def _cut(problem: Problem, isa: Isa, config: Config, view: Operand, entries: int) -> Cut:
+def _cut(problem: Problem, core: Core, config: Config, view: Operand, entries: int) -> Cut:
     rows, vectors = min(config["rows"], problem.m), config["vectors"]
     work = np.full(problem.m, max(entries // -(-problem.m // rows), 1))
-    return cut(problem, isa, view, vectors, work, rows, _tailed(problem, isa, view, rows, vectors))
+    return cut(problem, core, view, vectors, work, rows, _tailed(problem, core, view, rows, vectors))
 
 
-def _tailed(problem: Problem, isa: Isa, view: Operand, rows: int, vectors: int) -> bool:
+def _tailed(problem: Problem, core: Core, view: Operand, rows: int, vectors: int) -> bool:
     """True where a tail, with the rows in the lanes, is less work than one more vector, and its sums find registers."""
-    tiles = tiling(problem.n, isa.lanes, vectors, tail=True)
+    tiles = tiling(problem.n, core.lanes, vectors, tail=True)
     used = rows * tiles.vectors + tiles.vectors + tiles.tail + 2
-    return view.direct and rows in (4, 8, 16) and rows <= isa.lanes and 0 < tiles.tail < rows and used <= isa.registers
+    return (
+        view.direct and rows in (4, 8, 16) and rows <= core.lanes and 0 < tiles.tail < rows and used <= core.registers
+    )
 
 
-def _cost(problem: Problem, isa: Isa, config: Config, view: Operand, entries: int) -> float:
+def _cost(problem: Problem, core: Core, config: Config, view: Operand, entries: int) -> float:
     """entries x (the slowest of FMAs, loads, latency, bytes of X and W), + packing + stores; see cost.py."""
-    made, rows = _cut(problem, isa, config, view, entries), min(config["rows"], problem.m)
+    made, rows = _cut(problem, core, config, view, entries), min(config["rows"], problem.m)
     panels, v = -(-problem.m // rows), made.tiling.vectors
     live = int(np.count_nonzero(view.offsets >= 0))
-    read, size = cost.reads(problem, isa, made, bool(config["pack"])), config.get("depth", 0) or live
+    read, size = cost.reads(problem, core, made, bool(config["pack"])), config.get("depth", 0) or live
     blocks = -(-live // max(size, 1)) or 1
     far = read.cycles(size * made.tiling.width * 4, v * made.tiling.lanes * 4, in_order=True)
-    far_off = entries * rows * 4 > isa.l2_bytes / 2 or cost.cold(problem, isa)
+    far_off = entries * rows * 4 > core.l2_bytes / 2 or cost.cold(problem, core)
     stream = rows * 4 / cost.FAR_BYTES_PER_CYCLE if far_off else 0.0
     step = max(rows * v / 2, (rows + v * read.split) / 2, cost.FMA_LATENCY * 1.1)
     step = cost.together(step, far, stream)
     tile = entries * step + blocks * panels * 10.0 + cost.finishing(problem.epilogue, panels * rows * v)
     if config["pack"]:
-        tile += cost.packing(made, cost.reads(problem, isa, made, False), live)
+        tile += cost.packing(made, cost.reads(problem, core, made, False), live)
     if blocks > 1:
         tile += panels * rows * v * (blocks * 1.5 + 1.0)
     tail = made.tiling.tail * (entries / 2 + panels * rows * 4.0) / made.tiling.whole
     return cost.total_ms(problem, made, tile + tail)
 
 
-def _dense_space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
-    return _space(problem, weight, isa, dense=True)
+def _dense_space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
+    return _space(problem, weight, core, dense=True)
 
 
-def _dense_estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) -> float:
-    return _estimate(problem, weight, isa, config, dense=True)
+def _dense_estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) -> float:
+    return _estimate(problem, weight, core, config, dense=True)
 
 
-@schedule("dense", arch="x86", space=_dense_space, estimate=_dense_estimate, dense=lambda weight, config: True)
-def emit_dense(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol: str) -> Code:
+@family("dense", kind="cpu", space=_dense_space, estimate=_dense_estimate, dense=lambda weight, config: True)
+def emit_dense(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str) -> Code:
     """Every element of the weight, zeros included: the kernel that sparsity is measured against."""
-    return _emit(problem, weight, isa, config, symbol, dense=True)
+    return _emit(problem, weight, core, config, symbol, dense=True)
 
 
-def _block_space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
-    return _space(problem, weight, isa, dense=False)
+def _block_space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
+    return _space(problem, weight, core, dense=False)
 
 
-def _block_estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) -> float:
-    return _estimate(problem, weight, isa, config, dense=False)
+def _block_estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) -> float:
+    return _estimate(problem, weight, core, config, dense=False)
 
 
-@schedule("block", arch="x86", space=_block_space, estimate=_block_estimate)
-def emit_block(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol: str) -> Code:
+@family("block", kind="cpu", space=_block_space, estimate=_block_estimate)
+def emit_block(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str) -> Code:
     """Panels of rows over the columns that are live in any of them."""
-    return _emit(problem, weight, isa, config, symbol, dense=False)
+    return _emit(problem, weight, core, config, symbol, dense=False)

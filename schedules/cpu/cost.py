@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import gcd
 
 from tesa.schedules.cpu.cut import Cut
-from tesa.schedules.types import Epilogue, Isa, Problem
+from tesa.schedules.types import Core, Epilogue, Problem
 
 CYCLES_PER_MS = 3e6
 """3 GHz."""
@@ -62,28 +62,28 @@ class Reads:
         return step_bytes / FAR_BYTES_PER_CYCLE
 
 
-def reads(problem: Problem, isa: Isa, cut: Cut, packed: bool) -> Reads:
+def reads(problem: Problem, core: Core, cut: Cut, packed: bool) -> Reads:
     """From a packed tile: aligned, all of the cache. From the operand: as its rows lie."""
     if packed:
-        return Reads(1.0, isa.l1_bytes * 0.75, isa.l2_bytes * 0.5)
+        return Reads(1.0, core.l1_bytes * 0.75, core.l2_bytes * 0.5)
     if not problem.pointwise:
-        return Reads(1.9, isa.l1_bytes * 0.5, isa.l2_bytes * 0.5)
-    split = 1.0 if problem.n % isa.lanes == 0 and problem.alignment >= 64 else 1.9
+        return Reads(1.9, core.l1_bytes * 0.5, core.l2_bytes * 0.5)
+    split = 1.0 if problem.n % core.lanes == 0 and problem.alignment >= 64 else 1.9
     lines = max(problem.n * 4 // 64, 1)
 
     def usable(sets: int) -> float:
         touched = sets // gcd(lines, sets) * (-(-cut.tiling.width * 4 // 64) + split - 1)
         return 0.75 * min(touched / sets, 1.0)
 
-    return Reads(split, isa.l1_bytes * usable(64), isa.l2_bytes * usable(1024) * 0.7)
+    return Reads(split, core.l1_bytes * usable(64), core.l2_bytes * usable(1024) * 0.7)
 
 
-def cold(problem: Problem, isa: Isa) -> bool:
+def cold(problem: Problem, core: Core) -> bool:
     """Whether weights come from memory each time: few columns, and with its zeros more than the second-level cache.
 
-    Kernels of such layers are timed so, see tesa.tune.flush.
+    Kernels of such layers are timed so, see tesa.measure.cold_cache.
     """
-    return problem.n * problem.batch <= 16 and problem.weight_bytes > isa.l2_bytes
+    return problem.n * problem.batch <= 16 and problem.weight_bytes > core.l2_bytes
 
 
 def together(*cycles: float) -> float:

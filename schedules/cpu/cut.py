@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesa.schedules.cpu.operand import LINE, Operand, Tiling, tiling
-from tesa.schedules.types import Isa, Problem
+from tesa.schedules.types import Core, Problem
 
 SCRATCH_BYTES = 256 * 1024
 """A band's scratch is kept below this where it can be."""
@@ -55,16 +55,22 @@ def threads_for(problem: Problem, cycles: float) -> int:
 
 
 def cut(
-    problem: Problem, isa: Isa, view: Operand, vectors: int, work: NDArray[np.int64], panel: int = 1, tail: bool = False
+    problem: Problem,
+    core: Core,
+    view: Operand,
+    vectors: int,
+    work: NDArray[np.int64],
+    panel: int = 1,
+    tail: bool = False,
 ) -> Cut:
     """Cut the work: by tiles or bands if there are enough for the threads, else by rows.
 
     work: (m,), the FMAs of a row for each output; shares of the rows cost about the same, in multiples of `panel` rows.
     tail: the kernel knows what to do with a tail (see operand.tiling).
     """
-    threads = threads_for(problem, float(work.sum()) * problem.n * problem.batch / isa.lanes / 2)
+    threads = threads_for(problem, float(work.sum()) * problem.n * problem.batch / core.lanes / 2)
     if view.direct:
-        tiles = tiling(problem.n, isa.lanes, vectors, tail=tail)
+        tiles = tiling(problem.n, core.lanes, vectors, tail=tail)
         units = tiles.count * (1 if view.staged else problem.batch)
         return Cut(view, tiles, shares(work, panel, 1 if units >= threads else threads), threads=threads)
     rows = max(SCRATCH_BYTES // (4 * problem.m * view.row), 2)
@@ -72,7 +78,7 @@ def cut(
         rows = min(rows, -(-view.height // threads))
     band = -(-view.height // -(-view.height // min(rows, view.height)))
     parts = 1 if -(-view.height // band) >= threads else threads
-    tiles = tiling(view.length(band), isa.lanes, vectors, padded=True)
+    tiles = tiling(view.length(band), core.lanes, vectors, padded=True)
     return Cut(view, tiles, shares(work, panel, parts), band, threads)
 
 

@@ -38,8 +38,8 @@ from tesa.schedules.cpu import cost
 from tesa.schedules.cpu.cut import threads_for
 from tesa.schedules.cpu.straight import INLINE_ACTIVATIONS, Array, Block, activate_stored, activate_vector
 from tesa.schedules.cpu.taps import Group, Run, column_runs, fmas, groups_of, picks, row_runs
-from tesa.schedules.registry import schedule
-from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem, Window
+from tesa.schedules.registry import family
+from tesa.schedules.types import Code, Config, Core, FloatArray, Problem, Window
 
 MAX_MASKS = 16
 """Distinct sets of live taps that get code of their own; with more, one code for the union of all serves them."""
@@ -180,7 +180,7 @@ def _channel(s: _Scene, block: Block, group: Group, item: Any) -> None:
         activate_stored(block, s.y.flat, at.y, s.problem.n, activation)
 
 
-def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
+def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
     window = problem.window
     if problem.op != "depthwise" or window is None or problem.dtype != "float32" or problem.n < 1:
         return ()
@@ -188,9 +188,9 @@ def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
         return ()
     configs = []
     for every in (0, 1) if not weight.all() else (1,):
-        default = _default_rows(window, int(_live(weight, every).any(axis=0).sum()), isa)
+        default = _default_rows(window, int(_live(weight, every).any(axis=0).sum()), core)
         rows = dict.fromkeys((default, max(1, default // 2), min(window.out_height, 2 * default)))
-        configs += [{"rows": r, "every": every} for r in rows if r <= isa.registers - 4]
+        configs += [{"rows": r, "every": every} for r in rows if r <= core.registers - 4]
     return tuple(configs)
 
 
@@ -199,37 +199,37 @@ def _live(weight: FloatArray, every: int) -> NDArray[np.bool_]:
     return np.ones(weight.shape, bool) if every else weight != 0
 
 
-def _default_rows(window: Window, taps: int, isa: Isa) -> int:
+def _default_rows(window: Window, taps: int, core: Core) -> int:
     """As many rows as the registers hold beside the taps, at most 8, or 4 with a stride; blocks of equal size."""
     strided = window.stride[1] > 1
-    free = isa.registers - (4 if strided else 2)
+    free = core.registers - (4 if strided else 2)
     most = max(1, min(4 if strided else 8, free - taps if free - taps > 1 else free - 4))
     blocks = -(-window.out_height // most)
     return -(-window.out_height // blocks)
 
 
-def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) -> float:
+def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) -> float:
     """The larger of an FMA or a load for each live tap of each vector, and of reading X and writing Y once."""
     window = problem.window
     if window is None:
         raise ValueError("a depthwise convolution has a window")
-    vectors = problem.batch * window.out_height * -(-window.out_width // isa.lanes)
+    vectors = problem.batch * window.out_height * -(-window.out_width // core.lanes)
     taps = float(_live(weight, config.get("every", 0)).sum())
     # rows of a block share the loads of a window column, which a column stride makes twice as many, with shuffles
     loads = taps * (config["rows"] + window.kernel[0] - 1) / (config["rows"] * window.kernel[0]) * window.stride[1]
     moved = 4.0 * problem.batch * problem.m * (window.height * window.width + problem.n)
-    far = cost.L2_BYTES_PER_CYCLE if moved <= isa.l2_bytes / 2 else cost.FAR_BYTES_PER_CYCLE
+    far = cost.L2_BYTES_PER_CYCLE if moved <= core.l2_bytes / 2 else cost.FAR_BYTES_PER_CYCLE
     each = 0.5 if window.stride[1] == 1 else 1.0
     work = cost.together(vectors * taps / 2, vectors * loads * each, moved / far)
     done = cost.finishing(problem.epilogue, vectors * problem.m)
-    threads = _threads(problem, taps, isa)
+    threads = _threads(problem, taps, core)
     regions = 2 * cost.CALL if threads > 1 else 0.0
     return float(cost.CALL + regions + (work + done) / threads) / cost.CYCLES_PER_MS
 
 
-def _threads(problem: Problem, taps: float, isa: Isa) -> int:
+def _threads(problem: Problem, taps: float, core: Core) -> int:
     """1 where to wake other threads costs as much as to compute so many taps of all channels."""
-    threads = threads_for(problem, taps * problem.batch * problem.n / isa.lanes / 2)
+    threads = threads_for(problem, taps * problem.batch * problem.n / core.lanes / 2)
     return min(threads, problem.m * problem.batch)
 
 
@@ -263,8 +263,8 @@ def _dense(weight: FloatArray, config: Config) -> bool:
     return bool(config.get("every", 0)) or bool(weight.all())
 
 
-@schedule("depthwise", arch="x86", space=_space, estimate=_estimate, dense=_dense)
-def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol: str) -> Code:
+@family("depthwise", kind="cpu", space=_space, estimate=_estimate, dense=_dense)
+def emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str) -> Code:
     """Depthwise convolution straight from the image: only live taps, borders known when the code is made.
 
     weight is (channels, kernel area). config: rows, output rows of a block; every, 1 where all taps are computed, zeros
@@ -274,26 +274,26 @@ def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol:
     Example:
         >>> window = Window(8, 8, (3, 3), padding=(1, 1, 1, 1))
         >>> p = Problem("depthwise", 4, 9, 64, (1, 4, 8, 8), (1, 4, 8, 8), window=window)
-        >>> code = emit(p, np.ones((4, 9), np.float32), Isa("avx512", 16, 32), {"rows": 4}, "dw")
+        >>> code = emit(p, np.ones((4, 9), np.float32), Core("avx512", 16, 32), {"rows": 4}, "dw")
         >>> len(code.main.params), len(code.constants), code.pipeline
         (3, 1, 'straight')
     """
     window = problem.window
     if problem.op != "depthwise" or window is None:
-        raise ValueError(f"schedule depthwise cannot compute op {problem.op!r}")
+        raise ValueError(f"family depthwise cannot compute op {problem.op!r}")
     live = _live(weight, config.get("every", 0))
     groups, order = groups_of(live, window)
     rows = config["rows"]
-    if len(groups) > 1 and (len(groups) > MAX_MASKS or fmas(window, isa.lanes, rows, groups) > MAX_FMAS):
+    if len(groups) > 1 and (len(groups) > MAX_MASKS or fmas(window, core.lanes, rows, groups) > MAX_FMAS):
         groups, order = groups_of(np.broadcast_to(live.any(axis=0), weight.shape), window)
     most = max(len(group.taps) for group in groups)
     scene = _Scene(
         problem=problem,
         window=window,
-        lanes=isa.lanes,
+        lanes=core.lanes,
         rows=rows,
-        in_registers=most + rows + (2 if window.stride[1] == 1 else 4) <= isa.registers,
-        tasks=_threads(problem, float(live.sum()), isa),
+        in_registers=most + rows + (2 if window.stride[1] == 1 else 4) <= core.registers,
+        tasks=_threads(problem, float(live.sum()), core),
         x=Array.make("X", problem.x_shape),
         y=Array.make("Y", problem.y_shape),
         weights=Array.make("W", weight.shape),

@@ -38,8 +38,8 @@ from tesa.schedules.cpu.nest import Builder, Tile, vector_start
 from tesa.schedules.cpu.operand import LINE, Operand, Tiling, operand
 from tesa.schedules.cpu.packing import Packing
 from tesa.schedules.cpu.stream import stream
-from tesa.schedules.registry import schedule
-from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
+from tesa.schedules.registry import family
+from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
 
 MOST = 16
 """Configurations that are offered: a compile measures the first few, tuning all of them."""
@@ -160,15 +160,15 @@ def _stride(tiling: Tiling) -> int:
     return -(-tiling.width // LINE) * LINE
 
 
-def _sizes(isa: Isa, live: int) -> list[Config]:
+def _sizes(core: Core, live: int) -> list[Config]:
     """Tiles of 4 to 16 vectors, and blocks of k that fill the cache half, once and twice."""
     configs: list[Config] = []
     # of two or three vectors there are not enough accumulators to hide an FMA's latency, so rows go together
     for vectors, rows in ((4, 1), (4, 2), (6, 1), (6, 2), (7, 1), (8, 1), (12, 1), (16, 1), (2, 4), (1, 8)):
-        if rows * (vectors + 1) > isa.registers - 2:
+        if rows * (vectors + 1) > core.registers - 2:
             continue
-        line = vectors * isa.lanes * 4
-        sizes = {max(isa.l1_bytes * part // 4 // line, 16) for part in (2, 4, 8)}
+        line = vectors * core.lanes * 4
+        sizes = {max(core.l1_bytes * part // 4 // line, 16) for part in (2, 4, 8)}
         for size in sorted({s for s in sizes if s < live} | {0}):
             configs += [{"vectors": vectors, "rows": rows, "kblock": size, "pack": pack} for pack in (0, 1)]
     return configs
@@ -189,9 +189,9 @@ def _facts(problem: Problem, weight: NDArray[Any], sums: Arithmetic) -> _Facts:
     return _Facts(operand(problem, live, sums.group), np.count_nonzero(weight, axis=1), int(np.count_nonzero(live)))
 
 
-def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
+def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
     """The MOST that the estimate likes best; none for a weight that is all but full."""
-    sums = arithmetic(problem, isa)
+    sums = arithmetic(problem, core)
     if problem.op == "depthwise" or problem.dtype not in ("float32", "int8"):
         return []
     if sums.integer and not problem.pointwise:
@@ -201,30 +201,30 @@ def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
         return []
     facts = _facts(problem, weight, sums)
     found: dict[tuple[int, ...], tuple[float, Config]] = {}
-    for config in _sizes(isa, facts.live):
+    for config in _sizes(core, facts.live):
         if sums.integer and not config["pack"]:
             continue
-        tiles = cut(problem, isa, facts.view, config["vectors"], facts.counts).tiling
+        tiles = cut(problem, core, facts.view, config["vectors"], facts.counts).tiling
         key = (tiles.vectors, config["rows"], config["kblock"], config["pack"])
         if key not in found:
-            found[key] = _cost(problem, isa, config, facts), config
+            found[key] = _cost(problem, core, config, facts), config
     return [config for _, config in sorted(found.values(), key=lambda item: item[0])[:MOST]]
 
 
-def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) -> float:
-    sums = arithmetic(problem, isa)
-    return _cost(problem, isa, config, _facts(problem, sums.matrix(weight), sums))
+def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) -> float:
+    sums = arithmetic(problem, core)
+    return _cost(problem, core, config, _facts(problem, sums.matrix(weight), sums))
 
 
-def _cost(problem: Problem, isa: Isa, config: Config, facts: _Facts) -> float:
+def _cost(problem: Problem, core: Core, config: Config, facts: _Facts) -> float:
     """non-zeros x (the slowest of FMAs, loads, latency, bytes of X and W) + row sets x their overhead; see cost.py."""
-    made, unit = cut(problem, isa, facts.view, config["vectors"], facts.counts), config["rows"]
+    made, unit = cut(problem, core, facts.view, config["vectors"], facts.counts), config["rows"]
     v, nonzeros, live = made.tiling.vectors, int(facts.counts.sum()), facts.live
     size = min(config["kblock"] or live, max(live, 1))
     blocks = -(-live // max(size, 1)) or 1
-    read = cost.reads(problem, isa, made, bool(config["pack"]))
+    read = cost.reads(problem, core, made, bool(config["pack"]))
     far = read.cycles(size * made.tiling.width * 4, v * made.tiling.lanes * 4)
-    far_off = nonzeros * 6 > isa.l2_bytes / 2 or cost.cold(problem, isa)
+    far_off = nonzeros * 6 > core.l2_bytes / 2 or cost.cold(problem, core)
     stream = 6 / cost.FAR_BYTES_PER_CYCLE if far_off else 0.0
     # a row's chain of additions overlaps with the next row's about half
     # 1.55 loads a cycle were measured, where the addresses are loaded too
@@ -236,20 +236,20 @@ def _cost(problem: Problem, isa: Isa, config: Config, facts: _Facts) -> float:
     tile = nonzeros * step + sets * (8.0 + 3 * unit) + moved + misses
     tile += cost.finishing(problem.epilogue, problem.m * v)
     if config["pack"]:
-        tile += cost.packing(made, cost.reads(problem, isa, made, False), live)
+        tile += cost.packing(made, cost.reads(problem, core, made, False), live)
     return cost.total_ms(problem, made, tile)
 
 
-@schedule("indexed", arch="x86", space=_space, estimate=_estimate)
-def emit_indexed(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol: str) -> Code:
+@family("indexed", kind="cpu", space=_space, estimate=_estimate)
+def emit_indexed(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str) -> Code:
     """The non-zeros as a list of values and offsets, blocked over k."""
-    sums = arithmetic(problem, isa)
+    sums = arithmetic(problem, core)
     weight = sums.matrix(weight)
     facts, unit = _facts(problem, weight, sums), config["rows"]
     view, columns = facts.view, np.flatnonzero(facts.view.offsets >= 0)
-    made = Builder(problem, cut(problem, isa, view, config["vectors"], facts.counts))
+    made = Builder(problem, cut(problem, core, view, config["vectors"], facts.counts))
     if sums.integer and (not problem.pointwise or not config["pack"]):
-        raise ValueError(f"schedule indexed cannot compute {problem.dtype} {problem.op} with {dict(config)}")
+        raise ValueError(f"family indexed cannot compute {problem.dtype} {problem.op} with {dict(config)}")
     size = min(config["kblock"] or weight.shape[1], max(len(columns), 1))
     size = -(-max(len(columns), 1) // -(-max(len(columns), 1) // size))  # blocks as equal as can be
     blocks = []

@@ -36,8 +36,8 @@ from tesa.schedules.cpu.loops import lanes, loop, named, parallel, serial, span,
 from tesa.schedules.cpu.nest import Builder
 from tesa.schedules.cpu.operand import Operand, operand, tiling
 from tesa.schedules.cpu.staging import pieces, stage
-from tesa.schedules.registry import schedule
-from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
+from tesa.schedules.registry import family
+from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
 
 MAX_OUTPUTS = 256
 """Outputs (n) up to which this family competes: with more of them, few lanes of a vector along n are empty."""
@@ -230,24 +230,24 @@ class _Kernel:
         return [(turn, (i,)) for i in range(len(vectors))]
 
 
-def _most(isa: Isa, vectors: int) -> int:
+def _most(core: Core, vectors: int) -> int:
     """Outputs of a group that leave registers for w and X."""
-    return (isa.registers - vectors - 1) // vectors
+    return (core.registers - vectors - 1) // vectors
 
 
-def _emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol: str) -> Code:
-    sums, vectors, listed = arithmetic(problem, isa), config["panel"], bool(config["list"])
+def _emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str) -> Code:
+    sums, vectors, listed = arithmetic(problem, core), config["panel"], bool(config["list"])
     matrix = sums.matrix(weight)
-    live, height = _live(matrix, listed), vectors * isa.lanes
+    live, height = _live(matrix, listed), vectors * core.lanes
     view = operand(problem, live, sums.group)
     panels = _pack(matrix, height, listed)
     work = np.diff(panels.at)
-    bounds = shares(work, 1, min(_threads(problem, isa, float(work.sum()) * height), len(work)))
-    made = Builder(problem, Cut(view, tiling(problem.n, isa.lanes, 1), (0, problem.m)))
+    bounds = shares(work, 1, min(_threads(problem, core, float(work.sum()) * height), len(work)))
+    made = Builder(problem, Cut(view, tiling(problem.n, core.lanes, 1), (0, problem.m)))
     values = made.constant(panels.values)
     stride, table = problem.n, None
     if sums.group > 1:
-        stride = -(-problem.n // isa.lanes) * isa.lanes
+        stride = -(-problem.n // core.lanes) * core.lanes
         offsets = np.arange(matrix.shape[1]) * stride
     else:
         offsets = view.offsets
@@ -257,9 +257,9 @@ def _emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol
         problem=problem,
         sums=sums,
         view=view,
-        lanes=isa.lanes,
+        lanes=core.lanes,
         vectors=vectors,
-        most=_most(isa, vectors),
+        most=_most(core, vectors),
         parts=len(bounds) - 1,
         k=matrix.shape[1],
         stride=stride,
@@ -285,56 +285,56 @@ def _entries(matrix: NDArray[Any], height: int, listed: bool) -> int:
     return sum(int(np.count_nonzero(mask[first : first + height].any(axis=0))) for first in starts)
 
 
-def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
+def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
     """The four that the estimate likes best: panels of 1, 2 and 4 vectors, whole and with dead columns left out."""
     if problem.op == "depthwise" or problem.dtype not in ("float32", "int8"):
         return ()
     if problem.dtype != "float32" and not problem.pointwise:
         return ()
-    if not 1 < problem.n <= MAX_OUTPUTS or problem.n % isa.lanes == 0 or problem.k < 1:
+    if not 1 < problem.n <= MAX_OUTPUTS or problem.n % core.lanes == 0 or problem.k < 1:
         return ()
-    matrix, configs = arithmetic(problem, isa).matrix(weight), []
+    matrix, configs = arithmetic(problem, core).matrix(weight), []
     for vectors in (2, 4, 1):
-        height = vectors * isa.lanes
+        height = vectors * core.lanes
         if height > problem.m:
             continue
         configs.append({"panel": vectors, "list": 0})
         if _entries(matrix, height, True) <= MAX_FILL * _entries(matrix, height, False):
             configs.append({"panel": vectors, "list": 1})
-    return sorted(configs, key=lambda config: _estimate(problem, weight, isa, config))[:4]
+    return sorted(configs, key=lambda config: _estimate(problem, weight, core, config))[:4]
 
 
-def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) -> float:
+def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) -> float:
     """entries x (the slowest of FMAs, loads, latency, bytes of W) for each group, + turning and storing."""
-    sums, vectors, listed = arithmetic(problem, isa), config["panel"], bool(config["list"])
-    matrix, height = sums.matrix(weight), vectors * isa.lanes
+    sums, vectors, listed = arithmetic(problem, core), config["panel"], bool(config["list"])
+    matrix, height = sums.matrix(weight), vectors * core.lanes
     entries = _entries(matrix, height, listed)
     view = operand(problem, _live(matrix, listed), sums.group)
     panels, cycles = -(-problem.m // height), 0.0
     per_panel = entries / panels * height * 4
-    near = per_panel < isa.l2_bytes / 2 and not cost.cold(problem, isa)
+    near = per_panel < core.l2_bytes / 2 and not cost.cold(problem, core)
     bandwidth = cost.L2_BYTES_PER_CYCLE if near else cost.FAR_BYTES_PER_CYCLE
-    for group in groups(view.width, _most(isa, vectors)):
+    for group in groups(view.width, _most(core, vectors)):
         step = cost.together(
             vectors * group.size / 2, (vectors + group.size) / 2, cost.FMA_LATENCY, height * 4 / bandwidth
         )
-        turned = panels * height / isa.lanes * group.size * (4.0 + isa.lanes / _TURN)
+        turned = panels * height / core.lanes * group.size * (4.0 + core.lanes / _TURN)
         cycles += group.count * view.height * (entries * step + turned + panels * 10.0)
-    made = Cut(view, tiling(problem.n, isa.lanes, 1), (0, problem.m))
+    made = Cut(view, tiling(problem.n, core.lanes, 1), (0, problem.m))
     cycles += cost.staging(problem, made) + (matrix.shape[1] * problem.n / 8 if sums.group > 1 else 0.0)
     done = cost.finishing(problem.epilogue, problem.m * problem.n / 8)
-    threads = _threads(problem, isa, float(entries * height))
+    threads = _threads(problem, core, float(entries * height))
     regions = 6 * cost.CALL if threads > 1 else 0.0
     return (cost.CALL + regions + problem.batch * (cycles + done) / threads) / cost.CYCLES_PER_MS
 
 
-def _threads(problem: Problem, isa: Isa, elements: float) -> int:
+def _threads(problem: Problem, core: Core, elements: float) -> int:
     """1 where to wake other threads costs as much as to multiply with so many elements of W."""
-    return threads_for(problem, elements * problem.n * problem.batch / isa.lanes / 2)
+    return threads_for(problem, elements * problem.n * problem.batch / core.lanes / 2)
 
 
-@schedule("rowlanes", arch="x86", space=_space, estimate=_estimate, dense=lambda weight, config: not config["list"])
-def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol: str) -> Code:
+@family("rowlanes", kind="cpu", space=_space, estimate=_estimate, dense=lambda weight, config: not config["list"])
+def emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str) -> Code:
     """Rows of the weight in the lanes, for few outputs: no lane is wasted where n is no multiple of a vector.
 
     config: panel, vectors of rows at once; list, 1 where columns that are dead in a whole panel are left out. Raises
@@ -342,10 +342,10 @@ def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol:
 
     Example:
         >>> p = Problem("linear", 32, 8, 49, (8, 49), (32, 49))
-        >>> code = emit(p, np.ones((32, 8), np.float32), Isa("avx512", 16, 32), {"panel": 2, "list": 0}, "product")
+        >>> code = emit(p, np.ones((32, 8), np.float32), Core("avx512", 16, 32), {"panel": 2, "list": 0}, "product")
         >>> [c.shape for c in code.constants]
         [(256,), (2,)]
     """
-    if problem.op == "depthwise" or problem.m < config["panel"] * isa.lanes:
-        raise ValueError(f"schedule rowlanes cannot compute {problem.op} of {problem.m} rows with {dict(config)}")
-    return _emit(problem, weight, isa, config, symbol)
+    if problem.op == "depthwise" or problem.m < config["panel"] * core.lanes:
+        raise ValueError(f"family rowlanes cannot compute {problem.op} of {problem.m} rows with {dict(config)}")
+    return _emit(problem, weight, core, config, symbol)

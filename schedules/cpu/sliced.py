@@ -40,8 +40,8 @@ from tesa.schedules.cpu.nest import MAX_ELEMENTS
 from tesa.schedules.cpu.operand import LINE
 from tesa.schedules.cpu.straight import Array, Block, activate_stored, i32
 from tesa.schedules.cpu.vector import Ends, chosen, finish, stored, widened
-from tesa.schedules.registry import schedule
-from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
+from tesa.schedules.registry import family
+from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
 
 MAX_SIDES = 8
 """Right-hand sides (batch * n) up to which this family competes: each needs its own permutations."""
@@ -288,14 +288,14 @@ def _main(s: _Scene, bounds: Sequence[int], share: int, unroll: int, symbol: str
     return PrimFunc(params, outer.statement()).with_attr({"global_symbol": symbol, "tirx.noalias": True})
 
 
-def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
-    if not problem.pointwise or problem.op == "depthwise" or problem.dtype != "float32" or isa.lanes not in (8, 16):
+def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
+    if not problem.pointwise or problem.op == "depthwise" or problem.dtype != "float32" or core.lanes not in (8, 16):
         return ()
     if not 0 < problem.batch * problem.n <= MAX_SIDES or problem.m < 1 or weight.size > MAX_ELEMENTS:
         return ()
     if np.count_nonzero(weight) > _DENSEST * weight.size:
         return ()
-    windows = [w for w in (2, 4) if w * isa.lanes <= problem.k]
+    windows = [w for w in (2, 4) if w * core.lanes <= problem.k]
     sparse = np.count_nonzero(weight) < 0.2 * weight.size
     wide_first = sparse or problem.batch * problem.n == 1
     return tuple(
@@ -328,16 +328,16 @@ def _threads(problem: Problem, steps: float) -> int:
     return threads_for(problem, steps * (2 + 2 * problem.batch * problem.n))
 
 
-def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) -> float:
+def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) -> float:
     """The larger of reading 5 bytes a weight and of the loads and permutations of each step."""
-    steps = _steps(weight, isa.lanes, config)
+    steps = _steps(weight, core.lanes, config)
     sides = problem.batch * problem.n
-    bytes_ = steps * isa.lanes * (5 if problem.storage == "float32" else 3)
-    near = bytes_ <= isa.l2_bytes / 2 and not cost.cold(problem, isa)
+    bytes_ = steps * core.lanes * (5 if problem.storage == "float32" else 3)
+    near = bytes_ <= core.l2_bytes / 2 and not cost.cold(problem, core)
     read = bytes_ / (cost.L2_BYTES_PER_CYCLE if near else cost.FAR_BYTES_PER_CYCLE)
     window, share = config["window"], config["share"]
     work = steps * (1.4 + 1.0 / share + sides * window * (0.15 + 0.4 / share))
-    done = cost.finishing(problem.epilogue, sides * problem.m / (isa.lanes if problem.n == 1 else 1))
+    done = cost.finishing(problem.epilogue, sides * problem.m / (core.lanes if problem.n == 1 else 1))
     turned = sides * problem.k if problem.n > 1 else 0.0
     threads = _threads(problem, steps)
     regions = 2 * cost.CALL if threads > 1 else 0.0
@@ -345,8 +345,8 @@ def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) ->
     return float(total) / cost.CYCLES_PER_MS
 
 
-@schedule("sliced", arch="x86", space=_space, estimate=_estimate)
-def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol: str) -> Code:
+@family("sliced", kind="cpu", space=_space, estimate=_estimate)
+def emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str) -> Code:
     """An unstructured matrix times one vector or a few: a row in each lane, X from a sliding window in registers.
 
     config: window, registers of X that a step chooses from, 2 or 4; share, steps from one position of the window to
@@ -356,18 +356,18 @@ def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol:
 
     Example:
         >>> p = Problem("linear", 16, 64, 1, (1, 64), (1, 16))
-        >>> code = emit(p, np.eye(16, 64, dtype=np.float32), Isa("avx512", 16, 32), {"window": 2, "share": 1}, "mv")
+        >>> code = emit(p, np.eye(16, 64, dtype=np.float32), Core("avx512", 16, 32), {"window": 2, "share": 1}, "mv")
         >>> [c.shape for c in code.constants]
         [(64,), (64,), (4,), (2,)]
     """
     if not problem.pointwise or problem.op == "depthwise":
-        raise ValueError(f"schedule sliced cannot compute op {problem.op!r} with a window")
-    reach = config["window"] * isa.lanes
+        raise ValueError(f"family sliced cannot compute op {problem.op!r} with a window")
+    reach = config["window"] * core.lanes
     if config["window"] not in (2, 4) or config["share"] not in (1, 2, 4) or reach > problem.k:
-        raise ValueError(f"schedule sliced cannot compute k = {problem.k} with {dict(config)} and {isa.lanes} lanes")
-    if problem.dtype != "float32" or isa.lanes not in (8, 16):
-        raise ValueError(f"schedule sliced cannot compute {problem.dtype} with {isa.lanes} lanes")
-    lanes, sides = isa.lanes, problem.batch * problem.n
+        raise ValueError(f"family sliced cannot compute k = {problem.k} with {dict(config)} and {core.lanes} lanes")
+    if problem.dtype != "float32" or core.lanes not in (8, 16):
+        raise ValueError(f"family sliced cannot compute {problem.dtype} with {core.lanes} lanes")
+    lanes, sides = core.lanes, problem.batch * problem.n
     chains = _CHAINS.get(sides, 1)
     unroll = 4 if sides == 1 else 2
     share = config["share"]

@@ -44,8 +44,8 @@ from tesa.schedules.cpu.operand import Operand, operand
 from tesa.schedules.cpu.panel import Panel, Scene, groups, panels
 from tesa.schedules.cpu.staging import stage
 from tesa.schedules.cpu.unrolled_space import estimate, size, space, threads
-from tesa.schedules.registry import schedule
-from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem, assembled
+from tesa.schedules.registry import family
+from tesa.schedules.types import Code, Config, Core, FloatArray, Problem, assembled
 
 
 @dataclass(frozen=True)
@@ -190,8 +190,8 @@ class _Tables:
     channels: Any = None
 
 
-@schedule("unrolled", arch="x86", space=space, estimate=estimate, size=size)
-def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol: str) -> Code:
+@family("unrolled", kind="cpu", space=space, estimate=estimate, size=size)
+def emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str) -> Code:
     """The pattern is the code: one FMA instruction for every non-zero weight, accumulators in registers.
 
     config: rows of a panel, vectors of a tile, kblock live columns at once (0: as many as a function may hold), chunk
@@ -202,31 +202,31 @@ def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol:
     Example:
         >>> p = Problem("linear", 4, 8, 32, (1, 8, 32), (1, 4, 32))
         >>> config = {"rows": 26, "vectors": 1, "kblock": 0, "chunk": 4, "pack": 0}
-        >>> code = emit(p, np.eye(4, 8, dtype=np.float32), Isa("avx512", 16, 32), config, "sp")
+        >>> code = emit(p, np.eye(4, 8, dtype=np.float32), Core("avx512", 16, 32), config, "sp")
         >>> [str(f.attrs["global_symbol"]) for group in code.panels for f in group], code.pipeline
         (['sp_p0_0'], 'default')
     """
     live = (weight != 0).any(axis=0)
     view = operand(problem, live)
-    tiles = grid(view, problem.n, isa.lanes, config["vectors"])
+    tiles = grid(view, problem.n, core.lanes, config["vectors"])
     functions = panels(weight, config, len(tiles.reads), symbol)
     numbers = [int(k) for k in np.flatnonzero(live)]
-    width = len(tiles.reads) * isa.lanes
+    width = len(tiles.reads) * core.lanes
     packed = bool(config["pack"]) and bool(numbers)
     scene = Scene(
         problem=problem,
         grid=tiles,
-        lanes=isa.lanes,
+        lanes=core.lanes,
         offsets={k: i * width if packed else int(view.offsets[k]) for i, k in enumerate(numbers)},
-        masked=not view.staged and tiles.lanes < isa.lanes,
+        masked=not view.staged and tiles.lanes < core.lanes,
         packed=len(numbers) * width if packed else 0,
         blocked=len(functions) > 1,
-        threads=threads(problem, weight, isa),
+        threads=threads(problem, weight, core),
     )
     channels = np.array(view.channels, np.int32) if len(view.channels) < problem.channels and view.staged else None
     tables = _Tables(np.array([view.offsets[k] for k in numbers], np.int32) if packed else None, channels)
     chunk = min(config["chunk"] or tiles.count, tiles.count)
     main = _main(scene, view, functions, chunk, tables, symbol)
     constants = tuple(t for t in (tables.offsets, tables.channels) if t is not None)
-    texts = [(group[0].name, assemble(scene, group, isa)) for group in groups(functions)]
+    texts = [(group[0].name, assemble(scene, group, core)) for group in groups(functions)]
     return Code(main, constants, tuple((assembled(name, text),) for name, text in texts))

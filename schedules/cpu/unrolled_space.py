@@ -14,7 +14,7 @@ from tesa.schedules.cpu.cut import threads_for
 from tesa.schedules.cpu.grid import Grid, grid
 from tesa.schedules.cpu.operand import Operand, operand
 from tesa.schedules.cpu.panel import cut_columns, cut_rows
-from tesa.schedules.types import Config, FloatArray, Isa, Problem
+from tesa.schedules.types import Config, Core, FloatArray, Problem
 
 MAX_FMAS = 400_000
 """FMA instructions of one kernel, non-zeros times vectors: some three megabytes of code."""
@@ -50,18 +50,18 @@ class _Facts:
         return _Facts(operand(problem, live), int(live.sum()), tuple(int(c) for c in counts), columns)
 
 
-def space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
+def space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
     """The MOST that the estimate likes best."""
-    if problem.op not in ("linear", "conv2d") or problem.dtype != "float32" or problem.n < isa.lanes // 2:
+    if problem.op not in ("linear", "conv2d") or problem.dtype != "float32" or problem.n < core.lanes // 2:
         return ()
     nonzeros = int(np.count_nonzero(weight))
-    if nonzeros > MAX_FMAS or isa.name not in INSTRUCTION_SETS or 4 * _largest(problem, weight) > MAX_BYTES:
+    if nonzeros > MAX_FMAS or core.name not in INSTRUCTION_SETS or 4 * _largest(problem, weight) > MAX_BYTES:
         return ()
     found: dict[tuple[int, ...], tuple[float, Config]] = {}
-    most = isa.registers - registers(0, 1, isa)
+    most = core.registers - registers(0, 1, core)
     for rows in (most - 4, most):  # with two vectors a column serves half as many rows: that was never faster
         facts = _Facts.of(problem, weight, rows)
-        tiles = grid(facts.view, problem.n, isa.lanes, 1)
+        tiles = grid(facts.view, problem.n, core.lanes, 1)
         for kblock in (size for size in _BLOCKS if size < 0.75 * facts.live):
             for chunk in sorted({min(size, tiles.count) for size in _CHUNKS}):
                 for pack in (0, 1):
@@ -69,7 +69,7 @@ def space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
                     blocks = cut_columns(max(facts.nonzeros), facts.live, kblock)
                     key = (len(facts.nonzeros), blocks, chunk, pack)
                     if key not in found:
-                        found[key] = _cost(problem, isa, config, facts, tiles), config
+                        found[key] = _cost(problem, core, config, facts, tiles), config
     return tuple(config for _, config in sorted(found.values(), key=lambda item: item[0])[:MOST])
 
 
@@ -79,16 +79,16 @@ def size(problem: Problem, weight: FloatArray, config: Config) -> int:
     return int(np.count_nonzero(weight)) * config["vectors"]
 
 
-def threads(problem: Problem, weight: FloatArray, isa: Isa) -> int:
+def threads(problem: Problem, weight: FloatArray, core: Core) -> int:
     """1 where to wake other threads costs as much as the work."""
-    cycles = np.count_nonzero(weight) * float(problem.n * problem.batch) / isa.lanes / 2
+    cycles = np.count_nonzero(weight) * float(problem.n * problem.batch) / core.lanes / 2
     return threads_for(problem, cycles)
 
 
-def estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) -> float:
+def estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) -> float:
     """Expected milliseconds on a nominal core, see cost.py."""
     facts = _Facts.of(problem, weight, config["rows"])
-    return _cost(problem, isa, config, facts, grid(facts.view, problem.n, isa.lanes, config["vectors"]))
+    return _cost(problem, core, config, facts, grid(facts.view, problem.n, core.lanes, config["vectors"]))
 
 
 def _largest(problem: Problem, weight: FloatArray) -> int:
@@ -102,24 +102,24 @@ def _usable(problem: Problem, lines: int, sets: int) -> float:
     return min(1.0, lines / gcd(max(problem.n * 4 // 64, 1), sets)) if problem.pointwise else 1.0
 
 
-def _cost(problem: Problem, isa: Isa, config: Config, facts: _Facts, tiles: Grid) -> float:
+def _cost(problem: Problem, core: Core, config: Config, facts: _Facts, tiles: Grid) -> float:
     """For each tile the largest of FMAs, loads and X from a cache, + code, from the second-level one for each chunk."""
-    vectors, line = len(tiles.reads), 4 * isa.lanes
+    vectors, line = len(tiles.reads), 4 * core.lanes
     fmas, columns = sum(facts.nonzeros) * vectors, facts.columns
     blocks = cut_columns(max(facts.nonzeros, default=0) * vectors, facts.live, config["kblock"])
     chunk = min(config["chunk"] or tiles.count, tiles.count)
     part = facts.live / blocks * vectors * line * chunk
     near, middle = (1.0, 1.0) if config["pack"] else (_usable(problem, chunk * vectors, sets) for sets in (64, 1024))
-    rate = np.inf if part <= near * isa.l1_bytes * 0.75 else cost.L2_BYTES_PER_CYCLE
-    rate = cost.FAR_BYTES_PER_CYCLE if part > middle * isa.l2_bytes * 0.6 else rate
-    straddles = not problem.pointwise or problem.n % isa.lanes != 0 or problem.alignment < 64
+    rate = np.inf if part <= near * core.l1_bytes * 0.75 else cost.L2_BYTES_PER_CYCLE
+    rate = cost.FAR_BYTES_PER_CYCLE if part > middle * core.l2_bytes * 0.6 else rate
+    straddles = not problem.pointwise or problem.n % core.lanes != 0 or problem.alignment < 64
     loads = columns * vectors * (1.9 if straddles and not config["pack"] else 1.0) + fmas / vectors
     tile = cost.together(fmas / 2, loads / _LOADS, columns * vectors * line / rate)
     tile += cost.finishing(problem.epilogue, problem.m * vectors) + (blocks - 1) * problem.m * vectors * 1.5
-    if fmas * _FMA_BYTES > isa.l1_bytes // 2:
+    if fmas * _FMA_BYTES > core.l1_bytes // 2:
         tile += fmas * _FMA_BYTES / _CODE_BYTES_PER_CYCLE / chunk
     tile += _CALL * len(facts.nonzeros) * blocks / chunk + (2.0 * facts.live * vectors if config["pack"] else 0.0)
-    used = threads_for(problem, sum(facts.nonzeros) * float(problem.n * problem.batch) / isa.lanes / 2)
+    used = threads_for(problem, sum(facts.nonzeros) * float(problem.n * problem.batch) / core.lanes / 2)
     regions = 2 * cost.CALL * problem.batch if used > 1 else 0.0
-    work = problem.batch * (tiles.count * tile + facts.view.staged / isa.lanes * 3) / used
+    work = problem.batch * (tiles.count * tile + facts.view.staged / core.lanes * 3) / used
     return float(cost.CALL + regions + work) / cost.CYCLES_PER_MS

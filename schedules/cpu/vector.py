@@ -32,8 +32,8 @@ from tvm.tirx import AllocBuffer, BufferLoad, BufferStore, PrimFunc, Var
 from tesa.schedules.cpu import cost
 from tesa.schedules.cpu.cut import shares, threads_for
 from tesa.schedules.cpu.straight import INLINE_ACTIVATIONS, Array, Block, activate_stored, activate_vector, i32
-from tesa.schedules.registry import schedule
-from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
+from tesa.schedules.registry import family
+from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
 
 MAX_SIDES = 16
 """Right-hand sides (batch * n) up to which this family competes: with more, n is worth vectorizing."""
@@ -309,22 +309,22 @@ def _threads(problem: Problem, nbytes: float) -> int:
     return threads_for(problem, nbytes / cost.L2_BYTES_PER_CYCLE)
 
 
-def _panels(problem: Problem, isa: Isa) -> list[int]:
+def _panels(problem: Problem, core: Core) -> list[int]:
     """Heights worth trying, in vectors: 8 sums hide the latency, less where there is not a panel for each thread."""
-    vectors = -(-problem.m // isa.lanes)
+    vectors = -(-problem.m // core.lanes)
     wide = 8 if problem.batch * problem.n == 1 else 4
-    most = max(1, min(wide, isa.registers // 4, vectors // problem.threads))
+    most = max(1, min(wide, core.registers // 4, vectors // problem.threads))
     return sorted({p for p in (most, 4, 2, 1) if p <= most}, reverse=True)
 
 
-def _space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
+def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
     if not problem.pointwise or problem.op == "depthwise" or problem.dtype != "float32":
         return ()
     if not 0 < problem.batch * problem.n <= MAX_SIDES or weight.size > _MAX_ELEMENTS or problem.k < 1:
         return ()
     configs = []
-    for panel in _panels(problem, isa):
-        listed = _live_share(weight, panel * isa.lanes) < 1.0
+    for panel in _panels(problem, core):
+        listed = _live_share(weight, panel * core.lanes) < 1.0
         configs += [{"panel": panel, "list": choice} for choice in ((1, 0) if listed else (0,))]
     return tuple(configs[:8])
 
@@ -336,24 +336,24 @@ def _live_share(weight: FloatArray, height: int) -> float:
     return float(live / max(1, len(starts) * weight.shape[1]))
 
 
-def _estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) -> float:
+def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) -> float:
     """The larger of reading the weights once and of an FMA or a load of X for each vector of them and each side."""
-    height = config["panel"] * isa.lanes
+    height = config["panel"] * core.lanes
     share = _live_share(weight, height) if config["list"] else 1.0
     elements = share * float(-(-problem.m // height) * height * problem.k)
     sides = problem.batch * problem.n
-    near = 4 * elements <= isa.l2_bytes / 2 and not cost.cold(problem, isa)
+    near = 4 * elements <= core.l2_bytes / 2 and not cost.cold(problem, core)
     read = 4 * elements / (cost.L2_BYTES_PER_CYCLE if near else cost.FAR_BYTES_PER_CYCLE)
-    loads = elements / isa.lanes * (1 + sides / config["panel"]) / 2
-    work = cost.together(read, loads, elements / isa.lanes * sides / 2)
-    done = cost.finishing(problem.epilogue, sides * problem.m / (isa.lanes if problem.n == 1 else 1))
+    loads = elements / core.lanes * (1 + sides / config["panel"]) / 2
+    work = cost.together(read, loads, elements / core.lanes * sides / 2)
+    done = cost.finishing(problem.epilogue, sides * problem.m / (core.lanes if problem.n == 1 else 1))
     threads = _threads(problem, elements * (4 if problem.storage == "float32" else 2))
     regions = 2 * cost.CALL if threads > 1 else 0.0
     return float(cost.CALL + regions + (work + done) / threads) / cost.CYCLES_PER_MS
 
 
-@schedule("vector", arch="x86", space=_space, estimate=_estimate, dense=lambda weight, config: not config["list"])
-def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol: str) -> Code:
+@family("vector", kind="cpu", space=_space, estimate=_estimate, dense=lambda weight, config: not config["list"])
+def emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str) -> Code:
     """A matrix times one vector or a few: weights read once, whole vectors of rows, live columns only.
 
     config: panel, vectors of rows at once; list, 1 where dead columns are left out. constants: the weights, panel by
@@ -362,25 +362,25 @@ def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol:
 
     Example:
         >>> p = Problem("linear", 40, 8, 1, (1, 8), (1, 40))
-        >>> code = emit(p, np.ones((40, 8), np.float32), Isa("avx512", 16, 32), {"panel": 2, "list": 0}, "mv")
+        >>> code = emit(p, np.ones((40, 8), np.float32), Core("avx512", 16, 32), {"panel": 2, "list": 0}, "mv")
         >>> [c.shape for c in code.constants]
         [(384,)]
     """
     if not problem.pointwise or problem.op == "depthwise":
-        raise ValueError(f"schedule vector cannot compute op {problem.op!r} with a window")
-    packed, columns, starts, strips = _pack(weight, config["panel"], isa.lanes, bool(config["list"]))
+        raise ValueError(f"family vector cannot compute op {problem.op!r} with a window")
+    packed, columns, starts, strips = _pack(weight, config["panel"], core.lanes, bool(config["list"]))
     values = stored(packed, problem.storage)
-    listed, vector = bool(config["list"]), f"float32x{isa.lanes}"
+    listed, vector = bool(config["list"]), f"float32x{core.lanes}"
     scene = _Scene(
         ends=Ends.of(problem),
-        lanes=isa.lanes,
-        registers=isa.registers,
+        lanes=core.lanes,
+        registers=core.registers,
         bounds=_shares(problem, strips, starts, float(values.nbytes)),
         x=Array.make("X", problem.x_shape),
         weights=Array.make("W", values.shape, str(values.dtype)),
         columns=Array.make("columns", columns.shape, "int32") if listed else None,
         starts=Array.make("starts", starts.shape, "int32") if listed else None,
-        acc=tuple(tirx.decl_buffer((1,), vector, name="acc") for _ in range(max(isa.registers, _CHAINS))),
+        acc=tuple(tirx.decl_buffer((1,), vector, name="acc") for _ in range(max(core.registers, _CHAINS))),
     )
     constants: tuple[NDArray[Any], ...] = (values, columns, starts) if listed else (values,)
     return Code(_main(scene, strips, symbol), constants, pipeline="straight")

@@ -29,13 +29,13 @@ def _arguments(parser: ArgumentParser) -> None:
 
 def _run(args: Namespace) -> Outcome:
     use_extensions(args)
-    from tesa.progress import shown
-    from tesa.tune.costs.imposition import Rules
+    from tesa.analyze.imposition import Rules
+    from tesa.base.progress import shown
 
     Rules.parse(args.impose)  # a misspelt pattern is told before a large model is read
     with shown(sys.stderr, quiet=args.quiet or args.json) as progress:
+        from tesa.analyze.analysis import analyze_model
         from tesa.report.analyze import analysis_view
-        from tesa.tune.costs.analysis import analyze_model
 
         analysis = analyze_model(
             args.model,

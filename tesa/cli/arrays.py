@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tesa.base.files import atomic_path
 from tesa.errors import UsageError
-from tesa.files import atomic_path
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -42,7 +42,7 @@ def read_npz(path: str | Path) -> Arrays:
 
 
 def write_npz(path: str | Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write the arrays to path by their names, whole or not at all. Errors are those of tesa.files.atomic_path."""
+    """Write the arrays to path by their names, whole or not at all. Errors are those of tesa.base.files.atomic_path."""
     # numpy.savez takes the names as keywords, and fails for an array called "file".
     with atomic_path(path) as aside, zipfile.ZipFile(aside, "w") as archive:
         for name, array in arrays.items():

@@ -27,10 +27,10 @@ def _arguments(parser: ArgumentParser) -> None:
 
 def _run(args: Namespace) -> Outcome:
     use_extensions(args)
-    from tesa.progress import shown
+    from tesa.base.progress import shown
+    from tesa.costs import store
     from tesa.report.calibrate import calibration_data, calibration_view
-    from tesa.tune.costs import store
-    from tesa.tune.costs.calibrate import calibrate
+    from tesa.tune.calibrate import calibrate
 
     try:
         with shown(sys.stderr, quiet=args.quiet or args.json) as progress:

@@ -37,7 +37,7 @@ def _arguments(parser: ArgumentParser) -> None:
 
 def _run(args: Namespace) -> Outcome:
     use_extensions(args)
-    from tesa.progress import shown
+    from tesa.base.progress import shown
 
     with shown(sys.stderr, quiet=args.quiet or args.json) as progress:
         from tesa.compiler import compile_model

@@ -16,7 +16,7 @@ def address(text: str) -> tuple[str, int]:
     >>> address("[::1]:9190")
     ('::1', 9190)
     """
-    from tesa.tune.remote.address import split_address
+    from tesa.measure.remote.address import split_address
 
     try:
         return split_address(text)
@@ -38,8 +38,8 @@ def _arguments(parser: ArgumentParser) -> None:
 
 
 def _run(args: Namespace) -> Outcome:
+    from tesa.measure.remote.health import BROKEN, devices
     from tesa.report.devices import devices_data, devices_view
-    from tesa.tune.remote.health import BROKEN, devices
 
     host, port = args.rpc
     found = devices(host, port, key=args.key, answer_s=args.timeout, compiler=args.cross_compiler)
@@ -52,7 +52,7 @@ def _run(args: Namespace) -> Outcome:
         key = args.key or "KEY"
         failure = (
             f"no device{keyed} is registered at the tracker {host}:{port}; on a device: "
-            f"python -m tesa.tune.remote.server --tracker {host}:{port} --key {key}"
+            f"python -m tesa.measure.remote.server --tracker {host}:{port} --key {key}"
         )
     return Outcome(devices_data(found), lambda: devices_view(found), failure)
 

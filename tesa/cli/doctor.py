@@ -12,7 +12,7 @@ def _arguments(parser: ArgumentParser) -> None:
 
 
 def _run(args: Namespace) -> Outcome:
-    from tesa.doctor import examine
+    from tesa.doctor.checks import examine
     from tesa.report.doctor import diagnosis_view
     from tesa.report.plain import plain
 

@@ -13,7 +13,7 @@ from tesa.cli.verb import Outcome, Verb
 from tesa.errors import UsageError
 
 if TYPE_CHECKING:
-    from tesa.plan import LayerPlan, Plan
+    from tesa.choose.plan import LayerPlan, Plan
 
 
 def _arguments(parser: ArgumentParser) -> None:
@@ -74,7 +74,7 @@ def _facts(args: Namespace) -> Outcome:
 
 def read_plan(path: Path) -> Plan:
     """The plan in the .json beside a compiled model. UsageError if it is missing or damaged."""
-    from tesa.plan import Plan
+    from tesa.choose.plan import Plan
 
     if path.suffix not in (".so", ".json"):
         raise UsageError(f"{path} is no compiled model: give model.so, or the model.json beside it; or a model.onnx")

@@ -21,7 +21,7 @@ def _run(args: Namespace) -> Outcome:
 
     if args.plot is not None:
         check_plot_path(args.plot)
-    from tesa.inspect import inspect_model
+    from tesa.analyze.inspection import inspect_model
     from tesa.report.inspection import inspection_view
     from tesa.report.plain import plain
 

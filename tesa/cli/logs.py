@@ -15,7 +15,7 @@ from tesa.cli.verb import Outcome, Verb
 from tesa.errors import UsageError
 
 if TYPE_CHECKING:
-    from tesa.tune.lines import Entry
+    from tesa.records.lines import Entry
 
 
 def _arguments(parser: ArgumentParser) -> None:
@@ -57,8 +57,8 @@ def _ls_arguments(parser: ArgumentParser) -> None:
 
 
 def _ls(args: Namespace) -> Outcome:
+    from tesa.records.maintenance import summarize
     from tesa.report.logs import summaries_json, summaries_view
-    from tesa.tune.upkeep import summarize
 
     places = _places(args)
     found = [summarize(path) for path in _files(places, given=_given(args))]
@@ -71,7 +71,7 @@ def _show_arguments(parser: ArgumentParser) -> None:
         " --model: the name of a layer; without it: everything",
     )  # fmt: skip
     parser.add_argument("--model", metavar="model.so", help="a compiled model (or its model.json) that has the layer")
-    parser.add_argument("--schedule", metavar="NAME", help="only this kernel family")
+    parser.add_argument("--family", metavar="NAME", help="only this kernel family")
     parser.add_argument("--target", metavar="T", help="only this target")
     parser.add_argument("--failed", action="store_true", help="only what failed, with the reason")
     parser.add_argument("--all", action="store_true", help="also what a later record has taken the place of")
@@ -79,9 +79,9 @@ def _show_arguments(parser: ArgumentParser) -> None:
 
 
 def _show(args: Namespace) -> Outcome:
+    from tesa.records.log import Log, read_entries
+    from tesa.records.maintenance import identity
     from tesa.report.logs import record_json, records_view
-    from tesa.tune.log import Log, read_entries
-    from tesa.tune.upkeep import identity
 
     wanted, words = _wanted(args)
     entries = [entry for path in _files(_places(args), given=_given(args)) for entry in read_entries(path)]
@@ -94,7 +94,7 @@ def _show(args: Namespace) -> Outcome:
         and (args.all or last[identity(entry)] == id(entry))
         and not (args.failed and entry.ok)
         and (target is None or entry.target == target)
-        and (args.schedule is None or entry.option.startswith(args.schedule + "{"))
+        and (args.family is None or entry.option.startswith(args.family + "{"))
     ]
     if not chosen and args.what is not None and not any(map(wanted, entries)):
         raise UsageError(f"no record of {words} among {len(entries)}; `tesa logs best` lists all tasks with their keys")
@@ -134,8 +134,8 @@ def _best_arguments(parser: ArgumentParser) -> None:
 
 
 def _best(args: Namespace) -> Outcome:
+    from tesa.records.log import Log
     from tesa.report.logs import best_json, best_of_each, best_view
-    from tesa.tune.log import Log
 
     places = _places(args)
     _files(places, given=_given(args))  # a place that was named must be there
@@ -153,8 +153,8 @@ def _merge_arguments(parser: ArgumentParser) -> None:
 def _merge(args: Namespace) -> Outcome:
     from rich.text import Text
 
+    from tesa.records.maintenance import merge
     from tesa.report.logs import merged_json, merged_text
-    from tesa.tune.upkeep import merge
 
     done = merge(_files(_places(args), given=True), Path(args.output))
     return Outcome(merged_json(done), lambda: [Text(merged_text(done))])
@@ -178,9 +178,9 @@ def _prune_arguments(parser: ArgumentParser) -> None:
 
 
 def _prune(args: Namespace) -> Outcome:
+    from tesa.records.locations import user
+    from tesa.records.maintenance import Rule, prune
     from tesa.report.logs import pruned_json, pruned_view
-    from tesa.tune.places import user
-    from tesa.tune.upkeep import Rule, prune
 
     rule = Rule(args.superseded, args.failed, args.unreadable, args.best, args.older_than)
     if rule == Rule():
@@ -191,7 +191,7 @@ def _prune(args: Namespace) -> Outcome:
 
 
 def _age(text: str) -> datetime:
-    from tesa.tune.upkeep import parse_age
+    from tesa.records.maintenance import parse_age
 
     try:
         return parse_age(text)
@@ -203,7 +203,7 @@ def _target(text: str | None, entries: Iterable[Entry]) -> str | None:
     """The name that a target has in the records. UsageError if none is of it."""
     if text is None:
         return None
-    from tesa.target import parse_target
+    from tesa.targets.target import parse_target
 
     known = {entry.target for entry in entries}
     name = text if text in known else parse_target(text).name
@@ -220,14 +220,14 @@ def _places(args: Namespace) -> list[Path]:
     """What the user named, or what `tesa compile` reads without --log."""
     if _given(args):
         return [Path(place) for place in (*args.places, *args.log)]
-    from tesa.tune.places import shipped, user
+    from tesa.records.locations import shipped, user
 
     return [shipped(), user()]
 
 
 def _files(places: list[Path], *, given: bool) -> list[Path]:
     """The files of all places, each once. UsageError for a place that was named and is not there."""
-    from tesa.tune import store
+    from tesa.records import store
 
     found: dict[Path, None] = {}
     for place in places:

@@ -82,8 +82,8 @@ def write_smaller(model: TesaModel, path: Path) -> tuple[Compacted, float | None
     """
     from importlib.util import find_spec
 
+    from tesa.base.files import atomic_path
     from tesa.compact import TOLERANCE, compact, verify_with_onnxruntime
-    from tesa.files import atomic_path
 
     compacted = compact(model)
     error = None

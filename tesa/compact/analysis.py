@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tesa.attribute import Values
+from tesa.attributes.attribute import Values
 from tesa.compact.index import Ids, Index, Part, Structure
 from tesa.frontend.graph import Graph
 from tesa.frontend.rewrite import attributes

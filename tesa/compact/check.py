@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tesa.attribute import Values
+from tesa.attributes.attribute import Values
 from tesa.compact.write import write
 from tesa.errors import UsageError
 from tesa.frontend.model import ImportedModel, Port

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
-from tesa.attribute import Quantization, Values
+from tesa.attributes.attribute import Quantization, Values
 from tesa.compact.analysis import Analysis, Contraction
 from tesa.compact.facts import Facts
 from tesa.compact.fold import correction

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tesa.attribute import Bools, TeSA, Values, compact
+from tesa.attributes.attribute import Bools, TeSA, Values, compact
 from tesa.propagate import TesaModel
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tesa.attribute import Values
+from tesa.attributes.attribute import Values
 from tesa.compact.analysis import Analysis, Contraction
 from tesa.compact.facts import Facts
 from tesa.compact.index import Bools

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
-from tesa.attribute import Values
+from tesa.attributes.attribute import Values
 
 SAME = 1e-6  # rows that differ by less, relative to the largest value, are one row: float32 does not tell them apart
 

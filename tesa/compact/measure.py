@@ -9,7 +9,7 @@ import numpy as np
 import onnx.shape_inference
 from onnx import helper, numpy_helper
 
-from tesa.attribute import Values
+from tesa.attributes.attribute import Values
 from tesa.frontend.graph import Graph
 from tesa.frontend.rewrite import attributes
 

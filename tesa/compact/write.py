@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from tesa.attribute import Quantization, Values
+from tesa.attributes.attribute import Quantization, Values
 from tesa.frontend.graph import Graph, Source
 from tesa.frontend.names import Unique
 from tesa.frontend.rewrite import attributes

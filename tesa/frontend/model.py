@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tesa.attribute import Quantization
+from tesa.attributes.attribute import Quantization
 
 if TYPE_CHECKING:
     from tesa.frontend.graph import Graph

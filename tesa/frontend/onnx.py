@@ -10,7 +10,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from tesa.attribute import Quantization
+from tesa.attributes.attribute import Quantization
 from tesa.errors import UnsupportedError
 from tesa.frontend import rewrite
 from tesa.frontend.converters import content, static_shape

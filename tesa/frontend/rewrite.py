@@ -14,7 +14,7 @@ import onnx
 import onnx.shape_inference
 from onnx import TensorProto, helper, numpy_helper
 
-from tesa.attribute import Quantization
+from tesa.attributes.attribute import Quantization
 from tesa.frontend.graph import Graph, Source
 from tesa.frontend.model import Array
 from tesa.frontend.names import layer_names

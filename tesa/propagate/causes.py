@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tesa.attribute import FULL_BITS, Bools, TeSA
+from tesa.attributes.attribute import FULL_BITS, Bools, TeSA
 from tesa.propagate.model import TesaModel
 from tesa.propagate.network import Node
 from tesa.propagate.registry import Operator, Rule
@@ -27,7 +27,7 @@ Key = tuple[str, str]
 def region(tesa: TeSA, kind: str) -> Bools:
     """Where a fact of that kind holds, and is worth telling: an element that is known need not be dead as well.
 
-    >>> from tesa.attribute import from_mask
+    >>> from tesa.attributes.attribute import from_mask
     >>> region(from_mask([True, False]), "value")
     array([False,  True])
     """

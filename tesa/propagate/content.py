@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tesa.attribute import TeSA, Values
-from tesa.grid import ON_GRID, fitted
+from tesa.attributes.attribute import TeSA, Values
+from tesa.attributes.quantization import ON_GRID, fitted
 from tesa.propagate.grids import claimed, need
 
 STORED = 1e-4  # of a step: a weight that a folded batch norm has scaled in float32 is that close to its code
@@ -20,7 +20,7 @@ def content_grid(facts: TeSA, content: Values) -> TeSA | None:
     need only tell apart what is there: all integers between the ends, or every n-th of them. One step for the tensor,
     or for each scale; the number 0 stays on the grid.
 
-    >>> from tesa.attribute import unknown
+    >>> from tesa.attributes.attribute import unknown
     >>> print(content_grid(unknown((4,)), np.array([-8, 0, 3, 7], np.int8)))
     4 bits (int4, 1 scale)
     >>> print(content_grid(unknown((3,)), np.array([-127, 0, 127], np.int8)))

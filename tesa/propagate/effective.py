@@ -14,7 +14,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from tesa.attribute import TeSA, Values
+from tesa.attributes.attribute import TeSA, Values
 from tesa.propagate.network import Network
 from tesa.propagate.registry import find
 

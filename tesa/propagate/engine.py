@@ -29,7 +29,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from tesa.attribute import Bools, Origin, TeSA, compact, from_constant, from_weight, unknown
+from tesa.attributes.attribute import Bools, Origin, TeSA, compact, from_constant, from_weight, unknown
 from tesa.propagate import rules as _rules  # noqa: F401  (importing it registers the rules)
 from tesa.propagate.executor import CannotRunError
 from tesa.propagate.given import merge_named

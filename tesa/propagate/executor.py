@@ -17,7 +17,7 @@ import tvm
 import tvm_ffi
 from tvm import relax, tirx
 
-from tesa.attribute import Shape, Values
+from tesa.attributes.attribute import Shape, Values
 from tesa.errors import UnsupportedError
 from tesa.propagate.kernels import Reading, bounded, primfuncs, read
 from tesa.propagate.network import Network, Node, static_shape

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tesa.attribute import TeSA, share
+from tesa.attributes.attribute import TeSA, share
 from tesa.errors import UsageError
 from tesa.frontend.names import did_you_mean
 from tesa.propagate.causes import Causes, Key, region
@@ -186,7 +186,7 @@ def _short(node: Node) -> str:
 def describe(tesa: TeSA, kind: str) -> tuple[str, float]:
     """(what holds, the share of the elements it holds for) of one kind of fact.
 
-    >>> from tesa.attribute import from_mask
+    >>> from tesa.attributes.attribute import from_mask
     >>> describe(from_mask([True, False]), "value")
     ('50 % known to be 0', 0.5)
     """

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tesa.attribute import Bools, TeSA, Values, compact, reduce_to
+from tesa.attributes.attribute import Bools, TeSA, Values, compact, reduce_to
 from tesa.propagate.registry import Operator
 from tesa.propagate.rules.common import pad_axes
 from tesa.propagate.rules.conv import constant_part

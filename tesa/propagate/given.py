@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tesa.attribute import FULL_BITS, ContradictionError, Origin, TeSA, merge
+from tesa.attributes.attribute import FULL_BITS, ContradictionError, Origin, TeSA, merge
 from tesa.errors import UsageError
 from tesa.frontend.names import did_you_mean
 from tesa.propagate.network import Network
@@ -20,7 +20,7 @@ def checked(net: Network, given: Mapping[str, TeSA]) -> dict[str, TeSA]:
     UsageError for a name that is no tensor of the network, a TeSA of another shape, a known value that is no number,
     bits without a quantization, or what is no TeSA at all. ContradictionError if the facts themselves disagree.
 
-    >>> from tesa.attribute import from_mask
+    >>> from tesa.attributes.attribute import from_mask
     >>> net = Network(shapes={"image": (1, 3)}, aliases={"same": "image"})
     >>> checked(net, {"same": from_mask([[1, 0, 1]])})
     {'image': TeSA(1x3: 33.3% known to be 0 (the user's mask))}
@@ -46,7 +46,7 @@ def _check(net: Network, name: str, tensor: str, facts: Any) -> None:
     if not isinstance(facts, TeSA):
         raise UsageError(
             f"the facts given for {name!r} are a {type(facts).__name__}, expected a TeSA. Make one with "
-            "tesa.attribute.from_mask or from_constant"
+            "tesa.attributes.attribute.from_mask or from_constant"
         )
     if tensor in net.dynamic:
         raise UsageError(
@@ -62,7 +62,7 @@ def _check(net: Network, name: str, tensor: str, facts: Any) -> None:
     if facts.quantization is None and bool((facts.bits < FULL_BITS).any()):
         raise UsageError(
             f"the facts given for {name!r} say that it needs {int(facts.bits.min())} bits, but not on which grid. Give "
-            "a quantization with them, see tesa.attribute.from_quantization"
+            "a quantization with them, see tesa.attributes.attribute.from_quantization"
         )
 
 

@@ -16,8 +16,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from tesa.attribute import FULL_BITS, Bits, Shape, TeSA, Values, compact, unknown
-from tesa.grid import Quantization, bits_for, code_range, codes_between, fitted
+from tesa.attributes.attribute import FULL_BITS, Bits, Shape, TeSA, Values, compact, unknown
+from tesa.attributes.quantization import Quantization, bits_for, code_range, codes_between, fitted
 from tesa.propagate.registry import Operator
 
 Move = Callable[[Values], Values]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tesa.attribute import Bools, Shape
+from tesa.attributes.attribute import Bools, Shape
 
 Numbers = NDArray[np.intp]
 ELEMENTS = 8192  # told apart at most

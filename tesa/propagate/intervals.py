@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tesa.attribute import Values
-from tesa.grid import codes_between
+from tesa.attributes.attribute import Values
+from tesa.attributes.quantization import codes_between
 from tesa.propagate.registry import Operator
 
 Range = tuple[float, float]

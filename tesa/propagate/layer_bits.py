@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tesa.attribute import FULL_BITS
-from tesa.grid import integer_grid
+from tesa.attributes.attribute import FULL_BITS
+from tesa.attributes.quantization import integer_grid
 from tesa.propagate.intervals import type_range
 from tesa.propagate.model import TesaModel
 from tesa.propagate.network import Node

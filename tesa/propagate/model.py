@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tesa.attribute import Origin, TeSA, Values, from_mask, from_quantization
+from tesa.attributes.attribute import Origin, TeSA, Values, from_mask, from_quantization
 from tesa.errors import UsageError
 from tesa.frontend.model import ImportedModel
 from tesa.propagate.effective import effective_constants, with_constants

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tesa.attribute import FULL_BITS, Bits, TeSA, Values
-from tesa.grid import Quantization, code_range
+from tesa.attributes.attribute import FULL_BITS, Bits, TeSA, Values
+from tesa.attributes.quantization import Quantization, code_range
 from tesa.propagate.grids import lead
 
 

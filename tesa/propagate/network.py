@@ -9,7 +9,7 @@ from typing import Any
 import tvm
 from tvm import relax
 
-from tesa.attribute import Shape, Values
+from tesa.attributes.attribute import Shape, Values
 from tesa.errors import UnsupportedError
 from tesa.propagate.registry import Operator
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tesa.attribute import Bools, TeSA, Values
+from tesa.attributes.attribute import Bools, TeSA, Values
 from tesa.propagate.registry import Operator
 from tesa.propagate.rules.common import facts
 

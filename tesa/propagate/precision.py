@@ -33,8 +33,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from tesa.attribute import FULL_BITS, Origin, TeSA, merge, unknown
-from tesa.grid import integer_grid
+from tesa.attributes.attribute import FULL_BITS, Origin, TeSA, merge, unknown
+from tesa.attributes.quantization import integer_grid
 from tesa.propagate.content import content_grid
 from tesa.propagate.grids import (
     claimed,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from tvm import relax
 
-from tesa.attribute import FULL_BITS, TeSA
+from tesa.attributes.attribute import FULL_BITS, TeSA
 from tesa.propagate.grids import undeduced
 from tesa.propagate.intervals import INTERVALS, Range, type_range
 from tesa.propagate.network import Network, Node

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tesa.attribute import Bools, Shape, TeSA, Values
+from tesa.attributes.attribute import Bools, Shape, TeSA, Values
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def rule(
 
     >>> import numpy as np, tvm
     >>> from tvm import relax, te
-    >>> from tesa.attribute import from_mask
+    >>> from tesa.attributes.attribute import from_mask
     >>> from tesa.propagate import common, rule, rule_scope
     >>> from tesa.propagate.engine import solve
     >>> from tesa.propagate.network import build_network

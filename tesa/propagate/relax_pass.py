@@ -7,7 +7,7 @@ from typing import Any
 
 import tvm
 
-from tesa.attribute import TeSA
+from tesa.attributes.attribute import TeSA
 from tesa.frontend.model import ImportedModel
 from tesa.propagate.model import propagate
 

@@ -16,7 +16,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from tesa.attribute import Shape, Values
+from tesa.attributes.attribute import Shape, Values
 
 STYLES = ("unit", "eight", "bold", "positive", "ties", "tiny", "scales", "ahead")
 FOCUSED = 6  # numbers that are tried, each with a pair of its own

@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from tesa.attribute import Bools, TeSA, Values, unknown
+from tesa.attributes.attribute import Bools, TeSA, Values, unknown
 from tesa.propagate.network import Node
 from tesa.propagate.outcomes import Invariant
 from tesa.propagate.registry import Operator, Rule
@@ -48,7 +48,7 @@ def scrambling(node: Node, sharing: int = 1) -> Rule:
     the life of the process.
 
     >>> from tvm.relax import BlockBuilder, TensorType, Var, op
-    >>> from tesa.attribute import from_mask
+    >>> from tesa.attributes.attribute import from_mask
     >>> from tesa.propagate.network import build_network
     >>> builder, x = BlockBuilder(), Var("x", TensorType([1, 3], "float32"))
     >>> with builder.function("main", [x]):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tesa.attribute import Bools, Values
+from tesa.attributes.attribute import Bools, Values
 from tesa.propagate.groups import Groups, plans
 from tesa.propagate.outcomes import differ
 from tesa.propagate.subject import TRIALS, State, Subject

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tesa.attribute import Bools, TeSA, Values, from_constant, unknown
+from tesa.attributes.attribute import Bools, TeSA, Values, from_constant, unknown
 from tesa.propagate.executor import CannotRunError, Program, Signature, compile_node, packed_symbol, signature_of
 from tesa.propagate.groups import plans
 from tesa.propagate.network import Node

@@ -12,9 +12,9 @@ from tesa.report.numbers import NOTHING, dims, milliseconds, percent, ratio
 from tesa.report.table import Fitted
 
 if TYPE_CHECKING:
-    from tesa.tune.costs.analysis import AnalysedLayer, Analysis
-    from tesa.tune.costs.breakeven import BreakEven
-    from tesa.tune.costs.table import Prediction
+    from tesa.analyze.analysis import AnalysedLayer, Analysis
+    from tesa.analyze.breakeven import BreakEven
+    from tesa.costs.table import Prediction
 
 _COLUMNS = ("layer", "op", "m x k x n", "pattern", "sparsity", "dense ms", "sparse ms", "form", "saved ms", "gain",
             "pays from")  # fmt: skip

@@ -13,7 +13,7 @@ from tesa.report.plain import plain
 from tesa.report.table import table
 
 if TYPE_CHECKING:
-    from tesa.tune.costs.calibrate import Calibration
+    from tesa.tune.calibrate import Calibration
 
 _COLUMNS = ("form", "kernels", "layers", "error: half below", "80 % below", "95 % below", "bare estimate")
 _SHOWN = 5  # reasons of failures

@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
+from tesa.measure.remote.health import BROKEN, BUSY, FREE, Device
 from tesa.report.table import Fitted
-from tesa.tune.remote.health import BROKEN, BUSY, FREE, Device
 
 _STYLES = {FREE: "green", BUSY: "yellow", BROKEN: "bold red"}
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.console import RenderableType
 from rich.text import Text
 
-from tesa.doctor import FAILED, INFO, OK, Diagnosis
+from tesa.doctor.checks import FAILED, INFO, OK, Diagnosis
 from tesa.report.table import table, verdict
 
 _STYLES = {OK: True, FAILED: False, INFO: None}

@@ -13,8 +13,8 @@ from tesa.report.table import Fitted
 from tesa.report.unruled import dropped_lines, unruled_lines
 
 if TYPE_CHECKING:
+    from tesa.analyze.inspection import InspectedLayer, Inspection
     from tesa.frontend import Port
-    from tesa.inspect import InspectedLayer, Inspection
 
 _COLUMNS = ("layer", "op", "weight", "output", "sparsity", "pattern", "bits", "bytes", "initializer", "note")
 _NUMBERS = ("sparsity", "bits", "bytes")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tesa.plan import LayerPlan
+from tesa.choose.plan import LayerPlan
 from tesa.report.numbers import dims, milliseconds, percent
 from tesa.report.plots import density
 
@@ -26,11 +26,11 @@ def kernel_html(layer: LayerPlan, weight: NDArray[Any], facts: str) -> str:
     head = f"{layer.op} {dims(layer.shape)}, {layer.pattern}, {zeros} zeros{after}"
     rows = []
     for row in sorted(part.candidates, key=lambda row: row.measured_ms or row.predicted_ms or float("inf")):
-        taken = row.schedule == part.schedule and dict(row.config) == dict(part.config)
+        taken = row.family == part.family and dict(row.config) == dict(part.config)
         config = ", ".join(f"{name}={value}" for name, value in row.config.items())
         time = milliseconds(row.measured_ms) if row.measured_ms is not None else ""
         estimate = milliseconds(row.predicted_ms) if row.predicted_ms is not None else ""
-        cells = "".join(f"<td>{escape(text)}</td>" for text in (row.schedule, config, time, estimate, row.note))
+        cells = "".join(f"<td>{escape(text)}</td>" for text in (row.family, config, time, estimate, row.note))
         rows.append(f"<tr{' style=font-weight:bold' if taken else ''}>{cells}</tr>")
     names = "".join(f"<th>{name}</th>" for name in ("kernel", "configuration", "measured", "estimate", "note"))
     said = [head, facts, part.reason]
@@ -39,7 +39,7 @@ def kernel_html(layer: LayerPlan, weight: NDArray[Any], facts: str) -> str:
             f"{piece.pattern} ({piece.bits} bits, {piece.nonzeros} non-zeros) by {piece.kernel}"
             for piece in layer.parts
         ]
-        said.insert(2, f"{part.schedule}: {' + '.join(split)}")
+        said.insert(2, f"{part.family}: {' + '.join(split)}")
     lines = [f"<b>{escape(said[0])}</b>", *map(escape, said[1:])]
     return (
         f"<div>{'<br>'.join(lines)}</div>"

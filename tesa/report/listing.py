@@ -45,15 +45,13 @@ def _rules() -> tuple[Entry, ...]:
 
 def _schedules() -> tuple[Entry, ...]:
     import tesa.schedules.cpu  # noqa: F401  registers the families
-    from tesa.schedules.registry import schedules
+    from tesa.schedules.registry import families
 
-    return tuple(
-        Entry(found.name, f"{found.arch}: {found.summary}") for arch in _ARCHITECTURES for found in schedules(arch)
-    )
+    return tuple(Entry(found.name, f"{found.kind}: {found.summary}") for found in families())
 
 
 def _patterns() -> tuple[Entry, ...]:
-    from tesa.pattern import patterns
+    from tesa.attributes.patterns import patterns
 
     return tuple(Entry(found.name, found.summary) for found in patterns())
 
@@ -65,13 +63,13 @@ def _modes() -> tuple[Entry, ...]:
 
 
 def _targets() -> tuple[Entry, ...]:
-    from tesa.target import list_targets
+    from tesa.targets.target import list_targets
 
     return tuple(Entry(found.name, found.note, found.supported) for found in list_targets())
 
 
 def _policies() -> tuple[Entry, ...]:
-    from tesa.transform import policies
+    from tesa.decompose import policies
 
     return tuple(Entry(policy.name, policy.summary) for policy in policies())
 

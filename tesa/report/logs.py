@@ -11,12 +11,12 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tesa.records.lines import Entry
+from tesa.records.log import Log
+from tesa.records.maintenance import Merged, Pruned, Summary
+from tesa.records.records import Record, Task
 from tesa.report.numbers import milliseconds, percent, size
 from tesa.report.table import Fitted, table
-from tesa.tune.lines import Entry
-from tesa.tune.log import Log
-from tesa.tune.records import Record, Task
-from tesa.tune.upkeep import Merged, Pruned, Summary
 
 _SPARE = ("first", "bytes", "targets", "device", "target", "least ms", "time", "epilogue")
 
@@ -95,10 +95,10 @@ def records_view(records: Sequence[Record], what: str) -> list[RenderableType]:
         return [Text(f"no record of {what}")]
     tasks = {record.task.key: record.task for record in records}
     right = ("ms", "least ms")
-    columns = ("task", "schedule", "configuration", "ms", "least ms", "device", "target", "time", "note")
+    columns = ("task", "family", "configuration", "ms", "least ms", "device", "target", "time", "note")
     rows = [
         (
-            record.task.key, record.schedule, _config(record.config), milliseconds(record.median_ms),
+            record.task.key, record.family, _config(record.config), milliseconds(record.median_ms),
             milliseconds(record.min_ms), str(record.device.get("cpu", "")), record.target, record.time, record.error,
         )
         for record in records
@@ -126,14 +126,14 @@ def best_view(found: Sequence[Best]) -> list[RenderableType]:
     """One row a task and target."""
     if not found:
         return [Text("no records")]
-    columns = ("task", "layer", "pattern", "sparsity", "target", "schedule", "configuration", "ms", "tried", "failed")
+    columns = ("task", "layer", "pattern", "sparsity", "target", "family", "configuration", "ms", "tried", "failed")
     rows = []
     for item in found:
         best = item.record
         rows.append(
             (
                 item.task.key, layer_text(item.task), item.task.pattern.kind, percent(item.task.pattern.sparsity),
-                item.target, best.schedule if best else "-", _config(best.config) if best else "all failed",
+                item.target, best.family if best else "-", _config(best.config) if best else "all failed",
                 milliseconds(best.median_ms if best else None), str(item.tried), str(item.failed),
             )
         )  # fmt: skip
@@ -190,7 +190,7 @@ def merged_text(done: Merged) -> str:
 def layer_text(task: Task) -> str:
     """A task in a few words: operator, sizes, type, what follows, threads.
 
-    >>> from tesa.tune.records import Pattern
+    >>> from tesa.records.records import Pattern
     >>> layer_text(Task("linear", 8, 12, 16, 1, None, "float32", {"bias": True}, 2, Pattern("dense", 0.0, "")))
     'linear 8x12x16 float32 +bias, 2 threads'
     """
@@ -221,7 +221,7 @@ def _tasks(tasks: Iterable[Task]) -> Table:
 
 def _how(record: Record) -> dict[str, Any]:
     data = record.to_json()
-    names = ("schedule", "config", "median_ms", "min_ms", "device", "versions", "time")
+    names = ("family", "config", "median_ms", "min_ms", "device", "versions", "time")
     return {name: data[name] for name in names}
 
 

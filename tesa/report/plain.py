@@ -16,7 +16,7 @@ def plain(value: Any) -> Any:
 
     Raises TypeError for anything else that JSON does not know.
 
-    >>> from tesa.progress import Event
+    >>> from tesa.base.progress import Event
     >>> plain({"event": Event("build", 1, 2), "times": (np.float32(0.5), float("nan"))})
     {'event': {'phase': 'build', 'done': 1, 'total': 2, 'text': ''}, 'times': [0.5, None]}
     """

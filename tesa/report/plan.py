@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tesa.plan import LEFT_OUT, Candidate, LayerPlan, Part, Plan
+from tesa.choose.plan import LEFT_OUT, Candidate, LayerPlan, Part, Plan
 from tesa.report.numbers import NOTHING, dims, milliseconds, percent, ratio, size
 from tesa.report.table import Fitted, table
 from tesa.report.times import chosen, layer_times
@@ -54,7 +54,7 @@ def left_out(plan: Plan) -> Iterator[str]:
     for layer in layers:
         for candidate in layer.parts[0].candidates:
             if candidate.note.startswith(LEFT_OUT):
-                found.setdefault(candidate.schedule, []).append((layer.layer, candidate.note[len(LEFT_OUT) :]))
+                found.setdefault(candidate.family, []).append((layer.layer, candidate.note[len(LEFT_OUT) :]))
     for name, rows in found.items():
         layer_name, why = rows[0]
         yield f"{name}: left out in {len(rows)} of {len(layers)} layers with weights, as in {layer_name}:{why}"
@@ -143,7 +143,7 @@ def _candidate_row(candidate: Candidate, best: float | None, taken: bool) -> tup
     against = candidate.measured_ms / best if best and candidate.measured_ms is not None else None
     return (
         "*" if taken else "",
-        candidate.schedule,
+        candidate.family,
         " ".join(f"{key}={value}" for key, value in candidate.config.items()) or NOTHING,
         _marked(candidate.predicted_ms, ""),
         _marked(candidate.measured_ms, ""),

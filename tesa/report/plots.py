@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tesa.base.files import atomic_path
+from tesa.choose.plan import Plan
 from tesa.errors import UsageError
-from tesa.files import atomic_path
-from tesa.plan import Plan
 from tesa.report.numbers import dims, percent, ratio
 from tesa.report.times import layer_times
 

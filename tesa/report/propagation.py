@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from tesa.attribute import FULL_BITS, share
+from tesa.attributes.attribute import FULL_BITS, share
 from tesa.report.numbers import NOTHING, dims, percent
 from tesa.report.plain import plain
 from tesa.report.table import Fitted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tesa.plan import Candidate, LayerPlan, Part
+from tesa.choose.plan import Candidate, LayerPlan, Part
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def layer_times(layer: LayerPlan) -> LayerTimes:
 def chosen(part: Part) -> Candidate | None:
     """The candidate that the plan took for the part; None if the plan does not list it."""
     for candidate in part.candidates:
-        if candidate.schedule == part.schedule and dict(candidate.config) == dict(part.config):
+        if candidate.family == part.family and dict(candidate.config) == dict(part.config):
             return candidate
     return None
 

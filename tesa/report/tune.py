@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from tesa.progress import Event, Progress, plain, silent
+from tesa.base.progress import Event, Progress, plain, silent
 from tesa.report.numbers import NOTHING, ratio
 from tesa.report.plan import duration
 from tesa.report.table import table

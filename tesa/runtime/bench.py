@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from tesa.base.hostinfo import usable_cpus
 from tesa.errors import UsageError
-from tesa.hostinfo import usable_cpus
 from tesa.runtime.model import Array, Model, TensorInfo
 from tesa.runtime.peers import onnxruntime_call
 from tesa.runtime.reference import read_reference

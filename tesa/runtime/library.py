@@ -11,8 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from tesa.base.hostinfo import usable_cpus
 from tesa.errors import ModelError, UsageError
-from tesa.hostinfo import usable_cpus
 
 _CPU, _POOLED = 1, 2
 _ELF = struct.Struct("<40xQ10xHH2x")

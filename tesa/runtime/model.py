@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tesa.base.hostinfo import usable_cpus
+from tesa.choose.plan import Plan
 from tesa.errors import ModelError, UsageError
-from tesa.hostinfo import usable_cpus
-from tesa.plan import Plan
 from tesa.runtime.inputs import by_name, checked
 from tesa.runtime.library import load_library, open_machine, runtime, set_threads
 

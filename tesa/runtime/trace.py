@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tesa.plan import LayerPlan
+from tesa.choose.plan import LayerPlan
 from tesa.runtime.model import Model
 
 

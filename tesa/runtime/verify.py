@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from tesa.choose.plan import LayerPlan
 from tesa.errors import UsageError
-from tesa.plan import LayerPlan
 from tesa.runtime.bench import random_feeds
 from tesa.runtime.model import Array, Model
 from tesa.runtime.peers import reference_outputs

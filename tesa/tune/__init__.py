@@ -1,0 +1,1 @@
+"""Builds, checks, measures and records candidates, for compiling and for tuning."""

@@ -15,27 +15,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tesa.choose.decide import Option
 from tesa.errors import TesaError, UnsupportedError
-from tesa.specialize.choose import LayerTask
-from tesa.specialize.decide import Option
-from tesa.target import Target
+from tesa.measure.interfaces import Builder, Runner
+from tesa.measure.local import BUDGET_MS, Built
+from tesa.measure.timing import Failure, Timing
+from tesa.records.log import Log, config_key
+from tesa.targets.target import Target
+from tesa.tune.batch import Kernels, Turn, build, first_line
 from tesa.tune.budget import Budget, Share, next_layer
-from tesa.tune.final import ROUNDS, finalists
-from tesa.tune.interfaces import Builder, Runner
+from tesa.tune.choose import LayerTask
+from tesa.tune.comparison import ROUNDS, finalists
 from tesa.tune.layer import Layer
-from tesa.tune.ledger import PASSING, Ledger
-from tesa.tune.log import Log, config_key
-from tesa.tune.measure import BUDGET_MS, Built
 from tesa.tune.outcome import density_of, given_up, lost, status_of, tuned_of
-from tesa.tune.pace import Pace
+from tesa.tune.recorder import PASSING, Ledger
 from tesa.tune.search import Experience, Mode, find_mode
 from tesa.tune.search.elsewhere import learn
 from tesa.tune.status import Status, Tuned, Watch, unseen
-from tesa.tune.timing import Failure, Timing
-from tesa.tune.turn import Kernels, Turn, build, first_line
+from tesa.tune.stopwatch import Pace
 
 if TYPE_CHECKING:
-    from tesa.tune.costs.table import CostTable
+    from tesa.costs.table import CostTable
 
 BATCH = 8
 """Candidates of a turn: few, so that the model learns soon and a crash costs little."""

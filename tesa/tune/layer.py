@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tesa.specialize.choose import LayerTask
-from tesa.specialize.decide import Option, candidates, decide, dense_keys, predict
-from tesa.specialize.expect import expected
-from tesa.specialize.shortlist import shortlist
-from tesa.target import Target
-from tesa.tune.log import Log, Record, Task, config_key
+from tesa.choose.decide import Option, candidates, decide, dense_keys, predict
+from tesa.choose.predict import expected
+from tesa.choose.shortlist import shortlist
+from tesa.records.log import Log, Record, Task, config_key
+from tesa.targets.target import Target
+from tesa.tune.choose import LayerTask
 from tesa.tune.search import Experience, Lessons, Mode, Scene, Space, Table, tabulate
 from tesa.tune.search.experience import LEAST
 from tesa.tune.search.features import Wide
 
 if TYPE_CHECKING:
-    from tesa.tune.costs.table import CostTable
+    from tesa.costs.table import CostTable
 
 NOISE = 0.01
 """A gain of less than this is none."""
@@ -93,7 +93,7 @@ class Layer:
     def features(self) -> Table:
         """Of all options."""
         problem, weight = self.work.problem, self.work.weight
-        return tabulate(problem, weight, self.target.isa, self.space.options, self.estimates.tolist())
+        return tabulate(problem, weight, self.target.core, self.space.options, self.estimates.tolist())
 
     def recall(self, log: Log, cpu: str | None = None) -> None:
         """Take over what a log knows of the options, with the kernels of now: others are measured again.
@@ -101,7 +101,7 @@ class Layer:
         cpu: of the devices that measure, whose records alone count; None: of any.
         """
         for record in log.all_records(self.task, self.target.name):
-            key = config_key(record.schedule, record.config)
+            key = config_key(record.family, record.config)
             if key in self.space.index and record.current and cpu in (None, record.device.get("cpu")):
                 self.records[key] = record
         self._decide()
@@ -167,7 +167,7 @@ class Layer:
         """Add results, the later ones count, and see whether the layer became faster."""
         before = self.time(self.best)
         for record in records:
-            self.records[config_key(record.schedule, record.config)] = record
+            self.records[config_key(record.family, record.config)] = record
             self.fresh = True
         self._decide()
         after = self.time(self.best)
@@ -198,4 +198,4 @@ class Layer:
         found = decide(options, self.records, self.expected, self.dense)
         if found is None or not found.reason.startswith("measured"):
             return None
-        return found.schedule, found.config
+        return found.family, found.config

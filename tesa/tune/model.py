@@ -11,19 +11,19 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from tesa import llvm
+from tesa.base.hostinfo import crowded, read_cpu
+from tesa.base.progress import Event, Progress, silent
+from tesa.choose.predict import table_for
 from tesa.errors import UsageError
-from tesa.hostinfo import crowded, read_cpu
-from tesa.progress import Event, Progress, silent
-from tesa.specialize.choose import LayerTask
-from tesa.specialize.expect import table_for
-from tesa.target import Target, host_cpu, parse_target, runs_here
+from tesa.measure.interfaces import Builder, Runner
+from tesa.measure.remote.address import split_address
+from tesa.records.locations import open_log, shipped, user
+from tesa.records.log import Log, Task
+from tesa.targets import llvm
+from tesa.targets.target import Target, host_cpu, parse_target, runs_here
 from tesa.tune.budget import Budget
-from tesa.tune.interfaces import Builder, Runner
+from tesa.tune.choose import LayerTask
 from tesa.tune.job import BATCH, Plan, tune_layers
-from tesa.tune.log import Log, Task
-from tesa.tune.places import open_log, shipped, user
-from tesa.tune.remote.address import split_address
 from tesa.tune.search import find_mode
 from tesa.tune.status import Tuned, Watch, unseen
 
@@ -75,7 +75,7 @@ def tune_model(
         raise UsageError(f"threads must be at least 1, got {threads}")
     if seed < 0:
         raise UsageError(f"seed must not be negative, got {seed}")
-    from tesa.transform import use_prices
+    from tesa.decompose import use_prices
 
     find_mode(mode).ready()
     address = _address(rpc, key)
@@ -113,8 +113,8 @@ def layer_tasks(
     progress: Progress = silent,
 ) -> list[LayerTask]:
     """The layers of an ONNX file that need a kernel, exactly as a compile with the same arguments has them."""
-    from tesa.lower import Known, lower
-    from tesa.prepare import prepare
+    from tesa.layers import Known, lower
+    from tesa.layers.prepare import prepare
 
     prepared = prepare(model, shapes=shapes, masks=masks, propagation=propagation, shrink=compact, progress=progress)
     attributed = prepared.attributed
@@ -210,7 +210,7 @@ def _elsewhere(builder: Builder) -> bool:
 @contextmanager
 def _runner(address: tuple[str, int] | None, key: str | None, alone: Lock) -> Iterator[Runner]:
     """The runner that was asked for; its processes and devices are free after the block. It holds alone to run here."""
-    from tesa.tune import remote
+    from tesa.measure import remote
 
     runner: Runner = remote.LocalRunner(alone=alone) if address is None else remote.RpcRunner(*address, str(key))
     try:

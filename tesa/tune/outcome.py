@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tesa.tune.final import finalists, settled
+from tesa.tune.comparison import finalists, settled
 from tesa.tune.layer import Layer
 from tesa.tune.status import LayerStatus, TunedLayer
 

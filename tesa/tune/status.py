@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tesa.specialize.decide import Option
+from tesa.choose.decide import Option
 
 
 @dataclass(frozen=True)

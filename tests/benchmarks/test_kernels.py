@@ -17,7 +17,7 @@ from benchmarks.kernels.goals import reached
 from benchmarks.kernels.limits import Limits, measure_limits
 from benchmarks.kernels.report import break_even, lines, print_row, print_summary, write_plot
 from benchmarks.kernels.run import Session, WrongResultError, layout_ms, run
-from tesa.target import parse_target
+from tesa.targets.target import parse_target
 
 SMALL = Case("b", "linear", 32, 48, 40, 0.7)
 
@@ -116,10 +116,10 @@ def test_one_column_needs_no_copies() -> None:
 
 def test_limits_are_of_this_machine() -> None:
     target = parse_target(None)
-    limits = measure_limits(target.isa.lanes)
+    limits = measure_limits(target.core.lanes)
     assert limits.fma > 1
     assert limits.read > 0.5
-    assert (limits.dot > 0) == target.isa.vnni
+    assert (limits.dot > 0) == target.core.vnni
 
 
 def test_activations_are_what_the_operator_takes() -> None:

@@ -11,7 +11,7 @@ import pytest
 from tesa import cli
 from tesa.cli import analyze, main
 from tesa.models import digits_path
-from tests.tune.costs import device
+from tests.costs import device
 
 Capture = pytest.CaptureFixture[str]
 MODEL = str(digits_path())
@@ -25,7 +25,7 @@ def _verb(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> str:
-    from tesa.tune.costs import store
+    from tesa.costs import store
 
     path: Path = tmp_path_factory.mktemp("costs") / "haswell.json"
     store.write(path, device.table(24))

@@ -9,9 +9,9 @@ import pytest
 
 from tesa import cli
 from tesa.cli import calibrate, main
-from tesa.target import parse_target, runs_here
-from tesa.tune.costs import grid, store
-from tests.tune.costs.device import FakeDevice
+from tesa.costs import grid, store
+from tesa.targets.target import parse_target, runs_here
+from tests.costs.device import FakeDevice
 
 Capture = pytest.CaptureFixture[str]
 pytestmark = pytest.mark.skipif(not runs_here(parse_target("x86:haswell")), reason="this machine cannot run AVX2 code")
@@ -30,8 +30,8 @@ def _small_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grid, "_CHANNELS", (8, 16, 24))
     monkeypatch.setattr(grid, "_PLACES", (16, 32, 49))
     monkeypatch.setattr(grid, "MIN_MACS", 0)
-    monkeypatch.setattr("tesa.tune.costs.job.KEEP", 1)
-    monkeypatch.setattr("tesa.tune.costs.calibrate.BATCH", 2)
+    monkeypatch.setattr("tesa.tune.calibration.KEEP", 1)
+    monkeypatch.setattr("tesa.tune.calibrate.BATCH", 2)
 
 
 @pytest.mark.usefixtures("_small_grid")
@@ -55,9 +55,9 @@ def test_it_measures_and_goes_on(tmp_path: Path, capsys: Capture) -> None:
 
 def test_it_says_how_well_it_predicts(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     device = FakeDevice()
-    monkeypatch.setattr("tesa.tune.costs.calibrate.Bench", lambda target, pool: device)
+    monkeypatch.setattr("tesa.tune.calibrate.Bench", lambda target, pool: device)
     clock = iter(range(10_000))
-    monkeypatch.setattr("tesa.tune.costs.calibrate.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("tesa.tune.calibrate.monotonic", lambda: float(next(clock)))
     path = tmp_path / "table.json"
     assert main(["calibrate", "--target", "x86:haswell", "--minutes", "0.4", "-o", str(path), "-q"]) == 0
     out = capsys.readouterr().out
@@ -88,7 +88,7 @@ def test_ctrl_c_keeps_what_is_measured(tmp_path: Path, capsys: Capture, monkeypa
                 raise KeyboardInterrupt
             return super().run(works)
 
-    monkeypatch.setattr("tesa.tune.costs.calibrate.Bench", lambda target, pool: Stopped())
+    monkeypatch.setattr("tesa.tune.calibrate.Bench", lambda target, pool: Stopped())
     path = tmp_path / "table.json"
     assert main(["calibrate", "--target", "x86:haswell", "-o", str(path), "-q"]) == 130
     (kept,) = store.read(path)

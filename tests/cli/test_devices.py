@@ -12,7 +12,7 @@ from tesa.cli import devices
 from tesa.cli.output import emit
 from tesa.cli.verb import Outcome
 from tesa.errors import UsageError
-from tests.tune.remote.park import Park, free_port
+from tests.measure.remote.park import Park, free_port
 
 
 def outcome(words: list[str]) -> Outcome:
@@ -70,7 +70,7 @@ def test_a_key_that_nobody_has(park: Park) -> None:
     found = outcome(["--rpc", f"127.0.0.1:{park.port}", "--key", "nobody"])
     assert found.data == {"ok": False, "devices": []}
     assert "no device with key 'nobody'" in found.failure
-    assert "tesa.tune.remote.server --tracker" in found.failure
+    assert "tesa.measure.remote.server --tracker" in found.failure
 
 
 def test_no_tracker_and_no_compiler(park: Park, tmp_path: Path) -> None:

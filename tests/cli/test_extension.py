@@ -25,15 +25,15 @@ VERBS = (
     ["calibrate"],
 )
 FAMILY = """
-from tesa.schedules.registry import find, schedule
+from tesa.schedules.registry import find, family
 
-def space(problem, weight, isa):
-    return find("dense").space(problem, weight, isa)[:1]
+def space(problem, weight, core):
+    return find("dense").space(problem, weight, core)[:1]
 
-@schedule("users", arch="x86", space=space, estimate=lambda problem, weight, isa, config: 1e-9)
-def emit(problem, weight, isa, config, symbol):
+@family("users", kind="cpu", space=space, estimate=lambda problem, weight, core, config: 1e-9)
+def emit(problem, weight, core, config, symbol):
     '''The dense kernel, under another name.'''
-    return find("dense").emit(problem, weight, isa, config, symbol)
+    return find("dense").emit(problem, weight, core, config, symbol)
 """
 
 
@@ -77,7 +77,7 @@ def test_list(page: str, tmp_path: Path, capsys: Capture) -> None:
     both = ["--extension", page, "--extension", str(tmp_path / "family.py")]
     assert names(capsys, "policies", *both)[-1] == "columns"
     assert names(capsys, "patterns", *both)[-2:] == ["columns", "unstructured"]
-    assert names(capsys, "schedules", *both)[-2:] == ["columns", "users"]
+    assert names(capsys, "families", *both)[-2:] == ["columns", "users"]
     assert main(["list", "policies", "--extension", page]) == 0
     assert "Columns that nearly every output uses" in capsys.readouterr().out
 
@@ -87,9 +87,9 @@ def test_the_environment_names_files(
 ) -> None:
     (tmp_path / "family.py").write_text(FAMILY)
     monkeypatch.setenv("TESA_EXTENSIONS", os.pathsep.join([page, "", str(tmp_path / "family.py")]))
-    assert {"columns", "users"} <= set(names(capsys, "schedules"))
+    assert {"columns", "users"} <= set(names(capsys, "families"))
     monkeypatch.setenv("TESA_EXTENSIONS", "nowhere.py")
-    assert main(["list", "schedules"]) == 2
+    assert main(["list", "families"]) == 2
     assert capsys.readouterr().err == "tesa: error: extension nowhere.py (of TESA_EXTENSIONS): no such file\n"
 
 
@@ -117,7 +117,7 @@ def test_tune_then_compile_with_what_was_measured(page: str, model: str, tmp_pat
     words = ["--log", log, "--extension", page]
     assert main(["tune", model, "--trials", "8", "--mode", "random", *words]) == 0, capsys.readouterr().err
     rows = [json.loads(line) for path in Path(log).glob("*.jsonl") for line in path.read_text().splitlines()]
-    assert "columns" in {row["schedule"] for row in rows}
+    assert "columns" in {row["family"] for row in rows}
     assert all(row["ok"] for row in rows), [row["error"] for row in rows]
     assert main(["compile", model, "-o", str(tmp_path / "model.so"), *words]) == 0
     # a log that knows a policy which this process does not: the others compete
@@ -128,8 +128,8 @@ def test_tune_then_compile_with_what_was_measured(page: str, model: str, tmp_pat
 
 
 def forget_columns() -> None:
-    from tesa import pattern
-    from tesa.transform import forget
+    from tesa.attributes import patterns as pattern
+    from tesa.decompose import forget
 
     forget("columns")
     pattern.forget("columns")
@@ -155,14 +155,14 @@ def test_every_verb_that_has_it_imports_it_first(words: list[str], tmp_path: Pat
         ("raise ValueError\n", ", line 1: ValueError"),
         ("def f():\n    return 1 / 0\n\nf()\n", ", line 2: ZeroDivisionError: division by zero"),
         (
-            "from tesa.transform import policy\n@policy('cover')\ndef f(*_): pass\n",
+            "from tesa.decompose import policy\n@policy('cover')\ndef f(*_): pass\n",
             ", line 2: ValueError: policy 'cover' is registered twice",
         ),
         (
-            "from tesa.pattern import pattern\n@pattern('block')\ndef f(mask): pass\n",
+            "from tesa.attributes.patterns import pattern\n@pattern('block')\ndef f(mask): pass\n",
             ", line 2: ValueError: pattern 'block' is registered twice",
         ),
-        (FAMILY.replace('"users"', '"dense"'), ": ValueError: schedule 'dense' is registered twice"),
+        (FAMILY.replace('"users"', '"dense"'), ": ValueError: family 'dense' is registered twice"),
     ],
 )
 def test_a_broken_file_is_one_message(text: str, said: str, tmp_path: Path, capsys: Capture) -> None:

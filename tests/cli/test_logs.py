@@ -11,8 +11,8 @@ import pytest
 
 import tesa.cli
 from tesa.cli import logs, main
+from tesa.records.log import Log, Record, Task
 from tesa.schedules.types import Problem
-from tesa.tune.log import Log, Record, Task
 
 Capture = pytest.CaptureFixture[str]
 
@@ -27,10 +27,10 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tesa.cli, "VERBS", (*rest, logs.VERB))
 
 
-def record(task: Task, schedule: str, median: float | None, day: int = 1) -> Record:
+def record(task: Task, family: str, median: float | None, day: int = 1) -> Record:
     ok = median is not None
     return Record(
-        task, "x86:haswell", {"cpu": "haswell"}, schedule, {"rows": 4}, median, median, ok,
+        task, "x86:haswell", {"cpu": "haswell"}, family, {"rows": 4}, median, median, ok,
         "" if ok else "wrong: off by 7", {"tesa": "0.1.0"}, f"2026-01-0{day}T10:00:00+00:00",
     )  # fmt: skip
 
@@ -91,13 +91,13 @@ def test_json_before_the_action_counts(capsys: Capture, folder: Path) -> None:
 
 def test_show(capsys: Capture, folder: Path) -> None:
     by_key = data(capsys, "show", ONE.key[:6], "--log", folder)
-    assert [row["schedule"] for row in by_key] == ["dense", "indexed", "block"]
+    assert [row["family"] for row in by_key] == ["dense", "indexed", "block"]
     assert {row["key"] for row in by_key} == {ONE.key}
     assert by_key[0]["statistics"]["nonzeros"] == 8
     assert data(capsys, "show", ONE.pattern.digest, "--log", folder) == by_key
     assert len(data(capsys, "show", "--log", folder)) == 4
     assert len(data(capsys, "show", "--all", "--log", folder)) == 5
-    (only,) = data(capsys, "show", ONE.key.upper(), "--log", folder, "--schedule", "indexed")
+    (only,) = data(capsys, "show", ONE.key.upper(), "--log", folder, "--family", "indexed")
     assert only["median_ms"] == 1.0
     (failed,) = data(capsys, "show", "--failed", "--log", folder)
     assert failed["error"] == "wrong: off by 7"
@@ -108,7 +108,7 @@ def test_show(capsys: Capture, folder: Path) -> None:
 
 
 def test_show_a_layer_of_a_compiled_model(capsys: Capture, folder: Path, tmp_path: Path) -> None:
-    from tesa.plan import LayerPlan, Part, Plan
+    from tesa.choose.plan import LayerPlan, Part, Plan
 
     part = Part("dense", 32, 64, OTHER.pattern.digest, "dense", {}, (), "")
     layer = LayerPlan(layer="fc", op="linear", kind="sparse", shape=(8, 8, 16), parts=(part,))
@@ -122,7 +122,7 @@ def test_show_a_layer_of_a_compiled_model(capsys: Capture, folder: Path, tmp_pat
 
 def test_best(capsys: Capture, folder: Path) -> None:
     one, other = data(capsys, "best", folder)
-    assert (one["key"], one["best"]["schedule"], one["tried"], one["failed"]) == (ONE.key, "indexed", 3, 1)
+    assert (one["key"], one["best"]["family"], one["tried"], one["failed"]) == (ONE.key, "indexed", 3, 1)
     assert (other["key"], other["best"]["median_ms"], other["tried"]) == (OTHER.key, 4.0, 1)
     assert one["target"] == "x86:haswell"
     text = said(capsys, "best", folder, "--target", "x86:haswell")

@@ -194,7 +194,7 @@ def test_a_signal_leaves_no_half_written_file(tmp_path: Path, number: signal.Sig
     body = (
         "import sys, time, tesa.cli as cli\n"
         "from tesa.cli.verb import Verb\n"
-        "from tesa.files import atomic_path\n"
+        "from tesa.base.files import atomic_path\n"
         "def run(args):\n"
         "    with atomic_path('model.so') as aside:\n"
         "        aside.write_text('half')\n"

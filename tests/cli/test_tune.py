@@ -17,7 +17,7 @@ import pytest
 
 from tesa.cli import main
 from tesa.models import digits_path
-from tesa.target import host_cpu, parse_target
+from tesa.targets.target import host_cpu, parse_target
 
 Capture = pytest.CaptureFixture[str]
 DIGITS = str(digits_path())
@@ -124,7 +124,7 @@ def measured_once(found: Sequence[dict[str, Any]]) -> bool:
     """Whether each candidate was measured once, but for the last comparison of a layer, which is of known ones only."""
     turns: dict[str, list[str]] = {}
     for line in found:
-        key = f"{line['task']['pattern']['digest']} {line['schedule']} {line['config']}"
+        key = f"{line['task']['pattern']['digest']} {line['family']} {line['config']}"
         turns.setdefault(line["time"], []).append(key)
     known, again = set[str](), 0
     for keys in turns.values():
@@ -161,7 +161,7 @@ def test_kill_leaves_no_process_behind_and_nothing_is_measured_twice(tmp_path: P
     assert ended(family)
     before = records(tmp_path)
     layer = str(before[0]["task"]["pattern"]["digest"])
-    known = {f"{line['schedule']} {line['config']}" for line in before if line["task"]["pattern"]["digest"] == layer}
+    known = {f"{line['family']} {line['config']}" for line in before if line["task"]["pattern"]["digest"] == layer}
     words = ["--log", str(tmp_path), "--layer", "stem", "--mode", "random", "--resume"]
     found = json.loads(tune(capsys, *words, "--trials", str(len(known) + 5), "--json")[0])
     after = records(tmp_path)

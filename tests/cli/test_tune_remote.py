@@ -18,14 +18,15 @@ import psutil
 import pytest
 
 from tesa.cli import main
+from tesa.measure import remote
+from tesa.measure.remote import local
 from tesa.models import digits_path
-from tesa.target import host_cpu, parse_target
-from tesa.tune import job, model, remote
+from tesa.targets.target import host_cpu, parse_target
+from tesa.tune import job, model
 from tesa.tune.builders import ClusterBuilder, LocalBuilder
-from tesa.tune.remote import local
 from tests.cli.test_tune import ended, measured_once, records, started
+from tests.measure.remote.park import Park, free_port, two_servers, until
 from tests.tune.builders.clusters import Cluster, kill, own_cluster
-from tests.tune.remote.park import Park, free_port, two_servers, until
 
 Capture = pytest.CaptureFixture[str]
 DIGITS = str(digits_path())

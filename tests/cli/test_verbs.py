@@ -161,10 +161,10 @@ def test_explain_shows_candidates(mlp: Compiled, capsys: Capture) -> None:
     assert "hidden" in said(capsys, ["explain", mlp.library])
     data = json.loads(said(capsys, ["explain", mlp.library, "hidden", "--json"]))
     assert data["layer"] == "hidden"
-    schedules = {candidate["schedule"] for part in data["parts"] for candidate in part["candidates"]}
-    assert len(schedules) > 1
+    families = {candidate["family"] for part in data["parts"] for candidate in part["candidates"]}
+    assert len(families) > 1
     shown = said(capsys, ["explain", mlp.library, "hidden"])
-    assert [name for name in schedules if name not in shown] == []
+    assert [name for name in families if name not in shown] == []
     assert "nearest: hidden" in complaint(capsys, ["explain", mlp.library, "hiden"])
 
 
@@ -190,7 +190,7 @@ def test_inspect_applies_masks(source: Compiled, tmp_path: Path, capsys: Capture
     assert "w1" in line
 
 
-@pytest.mark.parametrize("kind", ["rules", "schedules", "patterns", "targets"])
+@pytest.mark.parametrize("kind", ["rules", "families", "patterns", "targets"])
 def test_list_shows_the_registry(kind: str, capsys: Capture) -> None:
     names = [entry.name for entry in entries(kind)]
     assert names

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from tesa.attribute import TeSA, unknown
+from tesa.attributes.attribute import TeSA, unknown
 from tesa.propagate.network import Network, Node, build_network
 
 Type = tuple[tuple[int, ...], str]

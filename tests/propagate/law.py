@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tesa.attribute import TeSA
+from tesa.attributes.attribute import TeSA
 from tesa.propagate.network import Network, Node
 from tesa.propagate.registry import find
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tesa.attribute import TeSA, from_weight, unknown
+from tesa.attributes.attribute import TeSA, from_weight, unknown
 from tesa.propagate.registry import Operator, find
 
 Evaluate = Callable[..., Any]

@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.backend.test.loader import load_model_tests
 
-from tesa.attribute import Origin, TeSA, unknown
+from tesa.attributes.attribute import Origin, TeSA, unknown
 from tesa.errors import TesaError
 from tesa.frontend import import_onnx
 from tesa.frontend.names import identifier

@@ -10,7 +10,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from tesa.attribute import Quantization, TeSA, from_constant, from_weight, unknown
+from tesa.attributes.attribute import Quantization, TeSA, from_constant, from_weight, unknown
 from tesa.propagate.network import Node, build_network
 from tesa.propagate.registry import Rule, find
 

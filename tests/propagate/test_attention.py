@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tesa.attribute import TeSA, from_constant, from_mask, unknown
+from tesa.attributes.attribute import TeSA, from_constant, from_mask, unknown
 from tesa.frontend import import_onnx
 from tesa.propagate import propagate
 from tesa.propagate.registry import Operator, find

@@ -10,7 +10,7 @@ import tvm
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tesa.attribute import Quantization, from_constant, from_mask, from_quantization, unknown
+from tesa.attributes.attribute import Quantization, from_constant, from_mask, from_quantization, unknown
 from tesa.propagate.engine import solve
 from tesa.propagate.network import Network, Node
 from tesa.propagate.registry import Operator, find

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tesa.attribute import from_constant, from_mask, unknown
+from tesa.attributes.attribute import from_constant, from_mask, unknown
 from tesa.frontend import import_onnx
 from tesa.propagate import TesaModel, propagate
 from tesa.propagate.network import build_network

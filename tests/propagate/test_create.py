@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tvm import relax
 from tvm.relax import op as R
 
-from tesa.attribute import from_constant, unknown
+from tesa.attributes.attribute import from_constant, unknown
 
 from .single import Case, agrees_with_tvm, check, check_bits, floats, rule_of
 

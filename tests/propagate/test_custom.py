@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from tvm import te
 from tvm.relax import op as R
 
-from tesa.attribute import TeSA, from_mask
+from tesa.attributes.attribute import TeSA, from_mask
 from tesa.frontend import converter, converter_scope, import_onnx
 from tesa.propagate import Operator, common, remove_rule, rule, rule_scope, rules
 from tesa.propagate.engine import solve

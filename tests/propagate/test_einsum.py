@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tesa.attribute import from_constant, from_mask
+from tesa.attributes.attribute import from_constant, from_mask
 from tesa.errors import UnsupportedError
 from tesa.propagate.rules.einsum import parse_einsum
 

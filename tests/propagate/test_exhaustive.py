@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tesa.attribute import TeSA, from_constant, from_weight, unknown
+from tesa.attributes.attribute import TeSA, from_constant, from_weight, unknown
 from tesa.propagate import rules
 from tesa.propagate.network import Node
 from tesa.propagate.registry import rule, rule_scope

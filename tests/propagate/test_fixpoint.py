@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from hypothesis import assume, given
 
-from tesa.attribute import TeSA
+from tesa.attributes.attribute import TeSA
 from tesa.propagate import rule
 from tesa.propagate.engine import solve
 from tesa.propagate.registry import find, remove_rule, rule_scope, rules

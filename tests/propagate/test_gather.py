@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvm.relax import op as R
 
-from tesa.attribute import from_constant, unknown
+from tesa.attributes.attribute import from_constant, unknown
 
 from .single import Case, agrees_with_tvm, check, check_bits, const, floats, rule_of
 

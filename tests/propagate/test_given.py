@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tesa.attribute import ContradictionError, Origin, TeSA, from_constant, from_mask, unknown
+from tesa.attributes.attribute import ContradictionError, Origin, TeSA, from_constant, from_mask, unknown
 from tesa.errors import UsageError
 from tesa.frontend import import_onnx
 from tesa.propagate.given import checked, merge_named

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tesa.attribute import ContradictionError, Origin, TeSA, unknown
+from tesa.attributes.attribute import ContradictionError, Origin, TeSA, unknown
 from tesa.frontend import import_onnx
 from tesa.propagate import TesaModel, propagate, rule
 from tesa.propagate.network import Network

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tesa.attribute import TeSA, from_constant, from_mask, unknown
+from tesa.attributes.attribute import TeSA, from_constant, from_mask, unknown
 from tesa.propagate.engine import solve
 from tesa.propagate.network import Network, Node
 from tesa.propagate.registry import Operator

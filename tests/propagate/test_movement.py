@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvm.relax import op as R
 
-from tesa.attribute import from_constant, from_mask, unknown
+from tesa.attributes.attribute import from_constant, from_mask, unknown
 from tesa.propagate.registry import Operator, find
 
 from .single import Case, agrees_with_tvm, check, check_bits, floats, rule_of

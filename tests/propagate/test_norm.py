@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tesa.attribute import TeSA, from_constant, unknown
+from tesa.attributes.attribute import TeSA, from_constant, unknown
 from tesa.frontend import import_onnx
 from tesa.propagate import propagate
 from tesa.propagate.registry import Operator, Rule, find

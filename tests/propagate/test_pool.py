@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tesa.attribute import Quantization, TeSA, from_constant, from_mask, from_quantization, unknown
+from tesa.attributes.attribute import Quantization, TeSA, from_constant, from_mask, from_quantization, unknown
 from tesa.frontend import import_onnx
 from tesa.propagate import propagate
 from tesa.propagate.registry import Operator, find

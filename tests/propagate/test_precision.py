@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tesa.attribute import Origin, TeSA, from_quantization, unknown
+from tesa.attributes.attribute import Origin, TeSA, from_quantization, unknown
+from tesa.attributes.quantization import Quantization
 from tesa.frontend import import_onnx
-from tesa.grid import Quantization
 from tesa.propagate import propagate
 from tesa.propagate.engine import solve
 from tesa.propagate.needs import both_needs, nested_needs

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tvm
 
-from tesa.attribute import ContradictionError, Origin, from_constant, from_mask
+from tesa.attributes.attribute import ContradictionError, Origin, from_constant, from_mask
 from tesa.frontend import ImportedModel, import_onnx
 from tesa.propagate import PropagateTeSA, TesaModel, propagate, rule, rules
 from tesa.propagate.registry import find

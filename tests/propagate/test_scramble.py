@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tvm import relax, te
 from tvm.relax import op as R
 
-from tesa.attribute import TeSA, from_constant, from_mask, unknown
+from tesa.attributes.attribute import TeSA, from_constant, from_mask, unknown
 from tesa.propagate import remove_rule, rule_scope
 from tesa.propagate.engine import solve
 from tesa.propagate.executor import CannotRunError

@@ -11,7 +11,7 @@ import pytest
 from tvm import relax, te
 from tvm.relax import op as R
 
-from tesa.attribute import Quantization, from_constant, from_mask, from_quantization, unknown
+from tesa.attributes.attribute import Quantization, from_constant, from_mask, from_quantization, unknown
 from tesa.propagate import rules
 from tesa.propagate.executor import _PROGRAMS
 from tesa.propagate.rules.unary import covered, elementwise_rule

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tesa.attribute import Origin, TeSA, from_constant, from_weight, unknown
+from tesa.attributes.attribute import Origin, TeSA, from_constant, from_weight, unknown
 from tesa.propagate.registry import Operator, find
 
 Evaluate = Callable[..., list[Any]]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tesa.analyze.breakeven import BreakEven
 from tesa.report.analyze import gain, pays_from
-from tesa.tune.costs.breakeven import BreakEven
 
 
 @pytest.mark.parametrize(

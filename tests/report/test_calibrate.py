@@ -8,10 +8,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tesa.costs import CostTable
+from tesa.costs.quality import FamilyQuality, Quality
 from tesa.report.calibrate import calibration_data, calibration_view
-from tesa.tune.costs import CostTable
-from tesa.tune.costs.calibrate import Calibration
-from tesa.tune.costs.quality import FamilyQuality, Quality
+from tesa.tune.calibrate import Calibration
 
 TABLE = CostTable("znver5", "some CPU", "x86:znver5", 2, seconds=90.0)
 FAMILIES = (FamilyQuality("dense", 40, 10, 0.051, 0.12, 0.2, 0.3), FamilyQuality("sliced", 9, 8, 0.2, 1.1, 2.3, 0.5))

@@ -7,7 +7,7 @@ from io import StringIO
 import pytest
 from rich.console import Console, RenderableType
 
-from tesa.plan import Candidate, LayerPlan, Part, Plan
+from tesa.choose.plan import Candidate, LayerPlan, Part, Plan
 from tesa.report.plan import duration, plan_table
 from tesa.report.table import Fitted
 

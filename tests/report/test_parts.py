@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from tesa.plan import LEFT_OUT, Candidate, Plan
+from tesa.choose.plan import LEFT_OUT, Candidate, Plan
 from tesa.report.kernel import kernel_html
 from tesa.report.plan import explanation, left_out, plan_table
 from tesa.report.times import layer_times
+from tests.choose.test_plan import LAYER, PARTS, PLAN
 from tests.report.test_tables import text
-from tests.test_plan import LAYER, PARTS, PLAN
 
 
 def test_the_table_names_both_parts_and_the_time_of_the_whole() -> None:

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.image import imread
 
+from tesa.choose.plan import Plan
 from tesa.errors import UsageError
-from tesa.plan import Plan
 from tesa.report.plots import density, plot_masks, plot_speedups
 from tests.report.test_tables import PLAN
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from rich.console import Console, RenderableType
 
-from tesa.doctor import FAILED, INFO, MISSING, OK, Check, Diagnosis
-from tesa.hostinfo import read_cpu
-from tesa.plan import Candidate, LayerPlan, Part, Plan
+from tesa.base.hostinfo import read_cpu
+from tesa.choose.plan import Candidate, LayerPlan, Part, Plan
+from tesa.doctor.checks import FAILED, INFO, MISSING, OK, Check, Diagnosis
 from tesa.report.arrays import arrays_table, summaries
 from tesa.report.bench import bench_view
 from tesa.report.doctor import diagnosis_view
@@ -35,7 +35,7 @@ def text(parts: Iterable[RenderableType], width: int = 300) -> str:
 
 def part(*candidates: Candidate, chosen: int = 0) -> Part:
     taken = candidates[chosen]
-    return Part("block 4x1", 32, 410, "abc", taken.schedule, taken.config, candidates, "fastest of 3 measured")
+    return Part("block 4x1", 32, 410, "abc", taken.family, taken.config, candidates, "fastest of 3 measured")
 
 
 INDEXED = Candidate("indexed", {"rows": 4, "tile": 64}, predicted_ms=0.4, measured_ms=0.5)

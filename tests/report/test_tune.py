@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from tesa.progress import Event, silent
+from tesa.base.progress import Event, silent
 from tesa.report.tune import lines, live_view, shown_status, status_line, tuned_view
 from tesa.tune.status import LayerStatus, Status, Tuned, TunedLayer, unseen
 

@@ -12,8 +12,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from tesa.choose.plan import Plan
 from tesa.cli import main
-from tesa.plan import Plan
 from tesa.runtime import Model, verify
 from tests.frontend.onnx_models import floats, node, port
 from tests.frontend.onnx_models import model as onnx_model

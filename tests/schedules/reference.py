@@ -18,15 +18,15 @@ import tvm_ffi
 from numpy.typing import NDArray
 
 import tesa.schedules.cpu  # noqa: F401  (registers the families)
+from tesa.build.objects import PIPELINES, compile_functions
 from tesa.schedules.registry import find
-from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
-from tesa.specialize.objects import PIPELINES, compile_functions
-from tesa.target import parse_target, runs_here
+from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
+from tesa.targets.target import parse_target, runs_here
 
-AVX512 = Isa("avx512", lanes=16, registers=32, l1_bytes=32 * 1024, l2_bytes=1024 * 1024)
-AVX2 = Isa("avx2", lanes=8, registers=16, l1_bytes=32 * 1024, l2_bytes=256 * 1024)
+AVX512 = Core("avx512", lanes=16, registers=32, l1_bytes=32 * 1024, l2_bytes=1024 * 1024)
+AVX2 = Core("avx2", lanes=8, registers=16, l1_bytes=32 * 1024, l2_bytes=256 * 1024)
 CPUS = {"avx512": "skylake-avx512", "avx2": "haswell"}
-HERE = tuple(isa for isa in (AVX512, AVX2) if runs_here(parse_target(f"x86:{CPUS[isa.name]}")))
+HERE = tuple(core for core in (AVX512, AVX2) if runs_here(parse_target(f"x86:{CPUS[core.name]}")))
 """The instruction sets that this machine can run."""
 
 Wide = NDArray[np.float64]
@@ -88,9 +88,9 @@ def reference(
     return activate(y, problem.epilogue.activation).reshape(problem.y_shape)
 
 
-def build(code: Code, isa: Isa, directory: Path, cpu: str | None = None) -> Any:
+def build(code: Code, core: Core, directory: Path, cpu: str | None = None) -> Any:
     """The loaded function of a kernel's main. directory must be fresh: the loader knows a file by its path."""
-    target = {"kind": "llvm", "mcpu": cpu or CPUS[isa.name]}
+    target = {"kind": "llvm", "mcpu": cpu or CPUS[core.name]}
     symbol = str(code.main.attrs["global_symbol"])
     objects = []
     for i, (functions, pipeline) in enumerate(code.objects(symbol)):
@@ -117,19 +117,19 @@ def run(
     kernel: Code | str,
     problem: Problem,
     weight: FloatArray,
-    isa: Isa,
+    core: Core,
     config: Config,
     x: FloatArray,
     bias: FloatArray | None = None,
     residual: FloatArray | None = None,
 ) -> FloatArray:
     """Y of a kernel: a Code, or the name of a family that makes one from weight and config. Arrays are unaligned."""
-    code = find(kernel).emit(problem, weight, isa, config, "kernel") if isinstance(kernel, str) else kernel
+    code = find(kernel).emit(problem, weight, core, config, "kernel") if isinstance(kernel, str) else kernel
     y = unaligned(np.full(problem.y_shape, np.nan, np.float32))
     arrays = [x.reshape(problem.x_shape), *code.constants]
     arrays += [a for a in (bias, None if residual is None else residual.reshape(problem.y_shape)) if a is not None]
     with tempfile.TemporaryDirectory() as directory:
-        build(code, isa, Path(directory))(*map(unaligned, arrays), y)
+        build(code, core, Path(directory))(*map(unaligned, arrays), y)
     return np.array(y.numpy())
 
 
@@ -142,10 +142,10 @@ def inputs(problem: Problem, seed: int = 0) -> tuple[FloatArray, FloatArray | No
     return x, bias, residual
 
 
-def check(name: str, problem: Problem, weight: FloatArray, isa: Isa, config: Config, seed: int = 0) -> None:
+def check(name: str, problem: Problem, weight: FloatArray, core: Core, config: Config, seed: int = 0) -> None:
     """Run a family on random data and compare with the reference; the tolerance is scaled by k."""
     x, bias, residual = inputs(problem, seed)
-    got = run(name, problem, weight, isa, config, x, bias, residual)
+    got = run(name, problem, weight, core, config, x, bias, residual)
     want = reference(problem, weight, x, bias, residual)
     assert got.shape == tuple(problem.y_shape)
     size = float(np.abs(weight).max(initial=0)) * np.sqrt(problem.k) + 1

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tesa.schedules.cpu import cut
 from tesa.schedules.cpu.block import MOST
 from tesa.schedules.registry import find
-from tesa.schedules.types import Config, Epilogue, FloatArray, Isa, Output, Problem, Window
+from tesa.schedules.types import Config, Core, Epilogue, FloatArray, Output, Problem, Window
 from tests.schedules import golden
 from tests.schedules.reference import AVX2, AVX512, check, inputs, reference, run
 from tests.schedules.strategies import convolutions, isas, linears, weights
@@ -47,14 +47,14 @@ def blocks(m: int, k: int, size: tuple[int, int], density: float) -> FloatArray:
 
 @settings(max_examples=40)
 @given(names, linears(), isas, configs, st.data())
-def test_linear(name: str, problem: Problem, isa: Isa, config: Config, data: st.DataObject) -> None:
-    check(name, problem, data.draw(weights(problem)), isa, config)
+def test_linear(name: str, problem: Problem, core: Core, config: Config, data: st.DataObject) -> None:
+    check(name, problem, data.draw(weights(problem)), core, config)
 
 
 @settings(max_examples=40)
 @given(names, convolutions(), isas, configs, st.data())
-def test_convolution(name: str, problem: Problem, isa: Isa, config: Config, data: st.DataObject) -> None:
-    check(name, problem, data.draw(weights(problem)), isa, config)
+def test_convolution(name: str, problem: Problem, core: Core, config: Config, data: st.DataObject) -> None:
+    check(name, problem, data.draw(weights(problem)), core, config)
 
 
 @pytest.mark.parametrize("name", ["dense", "block"])
@@ -104,11 +104,11 @@ def test_block_is_not_offered_for_a_full_weight_but_dense_always_is() -> None:
 def test_the_registers_are_enough() -> None:
     rng = np.random.default_rng(0)
     weight = (rng.standard_normal((100, 50)) * (rng.random((100, 50)) < 0.2)).astype(np.float32)
-    for isa in (AVX512, AVX2):
+    for core in (AVX512, AVX2):
         for name in ("dense", "block"):
-            for config in find(name).space(linear(100, 50, 333), weight, isa):
+            for config in find(name).space(linear(100, 50, 333), weight, core):
                 rows, vectors = config["rows"], config["vectors"]
-                assert rows * vectors + (vectors if rows > 1 else 0) + 1 <= isa.registers
+                assert rows * vectors + (vectors if rows > 1 else 0) + 1 <= core.registers
 
 
 def test_depthwise_is_left_to_its_own_family() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tesa.schedules.cpu.depthwise import MAX_MASKS
 from tesa.schedules.cpu.taps import fmas, groups_of
 from tesa.schedules.registry import find
-from tesa.schedules.types import Epilogue, FloatArray, Isa, Problem, Window
+from tesa.schedules.types import Core, Epilogue, FloatArray, Problem, Window
 from tests.schedules import golden
 from tests.schedules.guarded import harsh
 from tests.schedules.reference import AVX2, AVX512, check, run
@@ -56,21 +56,21 @@ def weights(p: Problem, density: float, seed: int) -> FloatArray:
 
 @settings(max_examples=30)
 @given(problems(), isas, st.sampled_from([0.0, 0.3, 0.7, 1.0]), st.data())
-def test_any_window(p: Problem, isa: Isa, density: float, data: st.DataObject) -> None:
+def test_any_window(p: Problem, core: Core, density: float, data: st.DataObject) -> None:
     weight = weights(p, density, data.draw(st.integers(0, 99)))
-    configs = DEPTHWISE.space(p, weight, isa)
+    configs = DEPTHWISE.space(p, weight, core)
     assert configs
     with harsh(data.draw(st.booleans())):
-        check("depthwise", p, weight, isa, data.draw(st.sampled_from(configs)))
+        check("depthwise", p, weight, core, data.draw(st.sampled_from(configs)))
 
 
-@pytest.mark.parametrize("isa", [AVX512, AVX2], ids=lambda isa: str(isa.name))
+@pytest.mark.parametrize("core", [AVX512, AVX2], ids=lambda core: str(core.name))
 @pytest.mark.parametrize(("size", "stride"), [(7, 1), (8, 1), (14, 2), (16, 1), (33, 2), (40, 1)])
-def test_maps_of_a_network(size: int, stride: int, isa: Isa) -> None:
+def test_maps_of_a_network(size: int, stride: int, core: Core) -> None:
     window = Window(size, size, (3, 3), (stride, stride), (1, 1, 1, 1))
     p = problem(3, window, epilogue=Epilogue(bias=True, activation="relu6"), threads=2)
     weight = weights(p, 1.0, size)
-    check("depthwise", p, weight, isa, DEPTHWISE.space(p, weight, isa)[0])
+    check("depthwise", p, weight, core, DEPTHWISE.space(p, weight, core)[0])
 
 
 def test_not_a_number_goes_through_a_relu() -> None:

@@ -14,7 +14,7 @@ from tesa.schedules.cpu import cut
 from tesa.schedules.cpu.indexed import MOST, _short
 from tesa.schedules.cpu.stream import stream
 from tesa.schedules.registry import find
-from tesa.schedules.types import Config, Epilogue, FloatArray, Isa, Problem
+from tesa.schedules.types import Config, Core, Epilogue, FloatArray, Problem
 from tests.schedules import golden
 from tests.schedules.reference import AVX2, AVX512, check, inputs, reference, run
 from tests.schedules.strategies import convolutions, isas, linears, weights
@@ -47,14 +47,14 @@ def sparse(m: int, k: int, density: float, seed: int = 0) -> FloatArray:
 
 @settings(max_examples=50)
 @given(linears(), isas, configs, st.data())
-def test_linear(problem: Problem, isa: Isa, config: Config, data: st.DataObject) -> None:
-    check("indexed", problem, data.draw(weights(problem)), isa, config)
+def test_linear(problem: Problem, core: Core, config: Config, data: st.DataObject) -> None:
+    check("indexed", problem, data.draw(weights(problem)), core, config)
 
 
 @settings(max_examples=50)
 @given(convolutions(), isas, configs, st.data())
-def test_convolution(problem: Problem, isa: Isa, config: Config, data: st.DataObject) -> None:
-    check("indexed", problem, data.draw(weights(problem)), isa, config)
+def test_convolution(problem: Problem, core: Core, config: Config, data: st.DataObject) -> None:
+    check("indexed", problem, data.draw(weights(problem)), core, config)
 
 
 @pytest.mark.parametrize("size", [(1, 1, 1), (1, 3, 1), (7, 1, 2), (3, 2, 300)])
@@ -150,9 +150,9 @@ def test_space_is_short_sorted_and_empty_for_a_full_weight() -> None:
 
 
 def test_the_accumulators_fit_the_registers() -> None:
-    for isa in (AVX512, AVX2):
-        for config in find("indexed").space(linear(100, 300, 333), sparse(100, 300, 0.1), isa):
-            assert config["rows"] * (config["vectors"] + 1) <= isa.registers
+    for core in (AVX512, AVX2):
+        for config in find("indexed").space(linear(100, 300, 333), sparse(100, 300, 0.1), core):
+            assert config["rows"] * (config["vectors"] + 1) <= core.registers
 
 
 def test_two_threads_split_the_rows_by_their_non_zeros() -> None:

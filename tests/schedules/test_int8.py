@@ -17,13 +17,13 @@ import tesa.schedules.cpu  # noqa: F401  (registers the families)
 from tesa.schedules.cpu import cut
 from tesa.schedules.cpu.arithmetic import arithmetic
 from tesa.schedules.registry import find
-from tesa.schedules.types import Epilogue, Isa, Output, Problem
-from tesa.target import parse_target, runs_here
+from tesa.schedules.types import Core, Epilogue, Output, Problem
+from tesa.targets.target import parse_target, runs_here
 from tests.schedules.reference import AVX2, AVX512, CPUS, build, unaligned
 
 VNNI = replace(AVX512, vnni=True)
 CHIPS = {VNNI: "cascadelake", AVX512: CPUS["avx512"], AVX2: CPUS["avx2"]}
-HERE = [isa for isa, cpu in CHIPS.items() if runs_here(parse_target(f"x86:{cpu}"))]
+HERE = [core for core, cpu in CHIPS.items() if runs_here(parse_target(f"x86:{cpu}"))]
 FORMS = ("dense", "block", "indexed")
 
 isas = st.sampled_from(HERE)
@@ -53,31 +53,31 @@ def draw(problem: Problem, density: float, seed: int) -> tuple[Any, Any]:
     return w, x
 
 
-def run(form: str, problem: Problem, w: Any, x: Any, isa: Isa, config: Any, *extra: Any) -> Any:
-    code = find(form).emit(problem, w, isa, config, "kernel")
+def run(form: str, problem: Problem, w: Any, x: Any, core: Core, config: Any, *extra: Any) -> Any:
+    code = find(form).emit(problem, w, core, config, "kernel")
     y = unaligned(np.full(problem.y_shape, 77, problem.output.dtype))
     with tempfile.TemporaryDirectory() as folder:
-        function = build(code, isa, Path(folder), CHIPS[isa])
+        function = build(code, core, Path(folder), CHIPS[core])
         function(*map(unaligned, (x, *code.constants, *extra)), y)
     return y.numpy()
 
 
 @settings(max_examples=60, deadline=None)
 @given(sizes, isas, st.sampled_from(FORMS), st.sampled_from([0.1, 0.5, 0.9]), st.integers(0, 99), st.data())
-def test_sums_are_exact(size: Any, isa: Isa, form: str, density: float, seed: int, data: st.DataObject) -> None:
+def test_sums_are_exact(size: Any, core: Core, form: str, density: float, seed: int, data: st.DataObject) -> None:
     problem = product(*size, batch=data.draw(st.sampled_from([1, 2])), threads=data.draw(st.sampled_from([1, 2])))
     w, x = draw(problem, density, seed)
-    space = find(form).space(problem, w, isa)
+    space = find(form).space(problem, w, core)
     if space:
         config = data.draw(st.sampled_from(list(space)))
-        got = run(form, problem, w, x, isa, config)
+        got = run(form, problem, w, x, core, config)
         np.testing.assert_array_equal(got, w.astype(np.int64) @ x.astype(np.int64))
 
 
 @settings(max_examples=25, deadline=None)
 @given(sizes, isas, st.sampled_from(["uint8", "int8", "float32"]), st.sampled_from([None, "relu", "gelu"]), st.data())
-def test_what_is_stored(size: Any, isa: Isa, dtype: str, activation: str | None, data: st.DataObject) -> None:
-    from tesa.tune.reference import Inputs, reference
+def test_what_is_stored(size: Any, core: Core, dtype: str, activation: str | None, data: st.DataObject) -> None:
+    from tesa.measure.reference import Inputs, reference
 
     output = Output(dtype) if dtype == "float32" else Output(dtype, 0.05, 7)
     epilogue = Epilogue(data.draw(st.booleans()), data.draw(st.booleans()), activation, scale=True)
@@ -85,16 +85,16 @@ def test_what_is_stored(size: Any, isa: Isa, dtype: str, activation: str | None,
     w, _ = draw(problem, 0.4, 3)
     inputs = Inputs.random(problem, 5)
     wanted = reference(problem, w, inputs)
-    got = run("dense", problem, w, inputs.x, isa, find("dense").space(problem, w, isa)[0], *inputs.extra)
+    got = run("dense", problem, w, inputs.x, core, find("dense").space(problem, w, core)[0], *inputs.extra)
     assert got.dtype == np.dtype(dtype)
     assert wanted.error(got) <= wanted.tolerance
     if output.quantized:
         assert (got != wanted.y).mean() < 0.02  # a code is off by one only where the number lies between two
 
 
-@pytest.mark.parametrize("isa", HERE, ids=lambda isa: isa.name + "-vnni" * isa.vnni)
-def test_a_group_without_weights_is_left_out(isa: Isa) -> None:
-    sums = arithmetic(product(4, 16, 16), isa)
+@pytest.mark.parametrize("core", HERE, ids=lambda core: core.name + "-vnni" * core.vnni)
+def test_a_group_without_weights_is_left_out(core: Core) -> None:
+    sums = arithmetic(product(4, 16, 16), core)
     w = np.zeros((4, 16), np.float32)
     w[0, 5] = -1
     matrix = sums.matrix(w)

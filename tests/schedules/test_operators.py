@@ -25,7 +25,7 @@ from tesa.schedules.cpu.operators import (
 )
 from tesa.schedules.cpu.operators.peel import segments
 from tesa.schedules.cpu.operators.tiling import register_tile
-from tesa.schedules.types import Isa
+from tesa.schedules.types import Core
 from tests.schedules.reference import AVX2, AVX512, CPUS
 
 Array = NDArray[Any]
@@ -45,7 +45,7 @@ class Result:
 def run(
     build: Callable[..., Any],
     arrays: Sequence[Array],
-    isa: Isa = AVX512,
+    core: Core = AVX512,
     threads: int = 1,
     want: int = 1,
     together: bool = False,
@@ -65,9 +65,9 @@ def run(
     module = one_function(module, [a.shape for a in arrays]) if together else module
     for step in ("AnnotateTIROpPattern", "FoldConstant", "FuseOps", "FuseTIR", "DeadCodeElimination"):
         module = getattr(relax.transform, step)()(module)
-    module = ScheduleOperators(isa, threads)(module)
+    module = ScheduleOperators(core, threads)(module)
     rules = {str(n.name_hint): describe(f) for n, f in module.functions_items() if isinstance(f, tirx.PrimFunc)}
-    target = tvm.target.Target({"kind": "llvm", "mcpu": _cpu(isa)})
+    target = tvm.target.Target({"kind": "llvm", "mcpu": _cpu(core)})
     machine = relax.VirtualMachine(tvm.compile(module, target=target), tvm.cpu())
     got = machine["main"](*[tvm.runtime.tensor(a) for a in arrays])
     return Result([got.numpy()] if want == 1 else [one.numpy() for one in got], rules)
@@ -87,8 +87,8 @@ def one_function(module: Any, shapes: Sequence[Shape]) -> Any:
     return builder.get()
 
 
-def _cpu(isa: Isa) -> str:
-    return CPUS[isa.name]
+def _cpu(core: Core) -> str:
+    return CPUS[core.name]
 
 
 def agree(result: Result, expected: Array, rule: str | None = None, scale: float = 1.0) -> None:
@@ -145,11 +145,11 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], Callable[[Array], Array]]] = {
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-@pytest.mark.parametrize("isa", [AVX512, AVX2], ids=lambda isa: isa.name)
-def test_functions(name: str, isa: Isa) -> None:
+@pytest.mark.parametrize("core", [AVX512, AVX2], ids=lambda core: core.name)
+def test_functions(name: str, core: Core) -> None:
     function, reference = FUNCTIONS[name]
     x = normal((3, 77)) * 4
-    agree(run(lambda bb, a: function(a), [x], isa), reference(x.astype("float64")).astype("float32"), "elementwise")
+    agree(run(lambda bb, a: function(a), [x], core), reference(x.astype("float64")).astype("float32"), "elementwise")
 
 
 def test_gelu_uses_no_library_call() -> None:
@@ -218,10 +218,10 @@ def test_transpose(shape: Shape, seed: int, chained: bool) -> None:
     agree(got, np.maximum(expected + y, 0))
 
 
-@pytest.mark.parametrize("isa", [AVX512, AVX2], ids=lambda isa: isa.name)
-def test_transposed_tiles(isa: Isa) -> None:
+@pytest.mark.parametrize("core", [AVX512, AVX2], ids=lambda core: core.name)
+def test_transposed_tiles(core: Core) -> None:
     x = normal((2, 37, 53))
-    agree(run(lambda bb, a: op.permute_dims(a, [0, 2, 1]), [x], isa), x.transpose(0, 2, 1), "transpose")
+    agree(run(lambda bb, a: op.permute_dims(a, [0, 2, 1]), [x], core), x.transpose(0, 2, 1), "transpose")
 
 
 def test_heads_apart_and_together() -> None:
@@ -236,11 +236,11 @@ def test_heads_apart_and_together() -> None:
 
 
 @EXAMPLES
-@given(shape=shapes(1, 4), axis=st.integers(0, 3), isa=st.sampled_from([AVX512, AVX2]))
-def test_softmax(shape: Shape, axis: int, isa: Isa) -> None:
+@given(shape=shapes(1, 4), axis=st.integers(0, 3), core=st.sampled_from([AVX512, AVX2]))
+def test_softmax(shape: Shape, axis: int, core: Core) -> None:
     axis %= len(shape)
     x = normal(shape) * 5
-    got = run(lambda bb, a: op.nn.softmax(a, axis), [x], isa)
+    got = run(lambda bb, a: op.nn.softmax(a, axis), [x], core)
     agree(got, softmax(x, axis))
     if shape[axis] > 1:
         assert set(got.rules.values()) <= {"row_reduction", "column_reduction"}
@@ -376,10 +376,10 @@ def test_global_average_pooling(shape: Shape) -> None:
 @given(
     sizes=st.tuples(st.integers(1, 3), st.integers(1, 40), st.integers(1, 70), st.integers(1, 40)),
     order=st.tuples(st.booleans(), st.booleans(), st.booleans()),
-    isa=st.sampled_from([AVX512, AVX2]),
+    core=st.sampled_from([AVX512, AVX2]),
     masked=st.booleans(),
 )
-def test_batched_matmul(sizes: Shape, order: tuple[bool, bool, bool], isa: Isa, masked: bool) -> None:
+def test_batched_matmul(sizes: Shape, order: tuple[bool, bool, bool], core: Core, masked: bool) -> None:
     batch, m, n, k = sizes
     a, b = normal((batch, m, k)), normal((batch, k, n), 1)
     mask = normal((1, 1, m if order[2] else n), 2)
@@ -402,7 +402,7 @@ def test_batched_matmul(sizes: Shape, order: tuple[bool, bool, bool], isa: Isa, 
         return relax.call_tir(name, names, relax.TensorType(expected.shape, "float32"))
 
     wanted = "matmul" if min(sizes[1:]) > 1 else None
-    agree(run(build, arrays, isa), expected + mask if masked else expected, wanted, scale=20)
+    agree(run(build, arrays, core), expected + mask if masked else expected, wanted, scale=20)
 
 
 @pytest.mark.parametrize(
@@ -423,11 +423,11 @@ def test_batched_matmul_refuses_shapes_that_do_not_fit() -> None:
         batched_matmul((2, 3, 4), (2, 5, 6))
 
 
-@given(rows=st.integers(1, 200), columns=st.integers(1, 400), isa=st.sampled_from([AVX512, AVX2]))
-def test_register_tile_fits(rows: int, columns: int, isa: Isa) -> None:
-    height, vectors = register_tile(isa, rows, columns)
+@given(rows=st.integers(1, 200), columns=st.integers(1, 400), core=st.sampled_from([AVX512, AVX2]))
+def test_register_tile_fits(rows: int, columns: int, core: Core) -> None:
+    height, vectors = register_tile(core, rows, columns)
     assert 1 <= height <= rows
-    assert height * vectors + vectors + 2 <= isa.registers
+    assert height * vectors + vectors + 2 <= core.registers
 
 
 # One value read at several places: FuseTIR writes down only one of them

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tesa.schedules.cpu import cut
 from tesa.schedules.cpu.rowlanes import groups
 from tesa.schedules.registry import find
-from tesa.schedules.types import Epilogue, Isa, Output, Problem, Window
+from tesa.schedules.types import Core, Epilogue, Output, Problem, Window
 from tests.schedules import golden, test_int8
 from tests.schedules.reference import AVX2, AVX512, check
 from tests.schedules.strategies import convolutions, epilogues, isas, threads, weights
@@ -34,50 +34,50 @@ def linears(draw: st.DrawFn) -> Problem:
 
 @settings(max_examples=30)
 @given(st.one_of(linears(), convolutions()), isas, st.data())
-def test_any_problem(p: Problem, isa: Isa, data: st.DataObject) -> None:
+def test_any_problem(p: Problem, core: Core, data: st.DataObject) -> None:
     weight = data.draw(weights(p))
-    configs = ROWLANES.space(p, weight, isa)
+    configs = ROWLANES.space(p, weight, core)
     if configs:
-        check("rowlanes", p, weight, isa, data.draw(st.sampled_from(list(configs))))
+        check("rowlanes", p, weight, core, data.draw(st.sampled_from(list(configs))))
 
 
-@pytest.mark.parametrize("isa", [AVX2, AVX512], ids=["avx2", "avx512"])
+@pytest.mark.parametrize("core", [AVX2, AVX512], ids=["avx2", "avx512"])
 @pytest.mark.parametrize("panel", [1, 2, 4])
 @pytest.mark.parametrize("listed", [0, 1])
-def test_a_convolution_of_seven_by_seven(isa: Isa, panel: int, listed: int) -> None:
+def test_a_convolution_of_seven_by_seven(core: Core, panel: int, listed: int) -> None:
     window = Window(7, 7, (3, 3), padding=(1, 1, 1, 1))
     epilogue = Epilogue(bias=True, residual=True, activation="relu")
     p = Problem("conv2d", 70, 45, 49, (1, 5, 7, 7), (1, 70, 7, 7), 1, window, epilogue, threads=2)
     rng = np.random.default_rng(0)
     weight = (rng.standard_normal((70, 45)) * (rng.random((70, 45)) < 0.03)).astype(np.float32)
-    check("rowlanes", p, weight, isa, {"panel": panel, "list": listed})
+    check("rowlanes", p, weight, core, {"panel": panel, "list": listed})
 
 
 @settings(max_examples=25, deadline=None)
 @given(
     st.tuples(st.integers(8, 70), st.integers(1, 40), st.integers(2, 60)), test_int8.isas, st.integers(0, 99), st.data()
 )
-def test_sums_of_integers_are_exact(size: Any, isa: Isa, seed: int, data: st.DataObject) -> None:
+def test_sums_of_integers_are_exact(size: Any, core: Core, seed: int, data: st.DataObject) -> None:
     problem = test_int8.product(
         *size, batch=data.draw(st.sampled_from([1, 2])), threads=data.draw(st.sampled_from([1, 2]))
     )
     w, x = test_int8.draw(problem, data.draw(st.sampled_from([0.01, 0.5])), seed)
-    space = ROWLANES.space(problem, w, isa)
+    space = ROWLANES.space(problem, w, core)
     if space:
-        got = test_int8.run("rowlanes", problem, w, x, isa, data.draw(st.sampled_from(list(space))))
+        got = test_int8.run("rowlanes", problem, w, x, core, data.draw(st.sampled_from(list(space))))
         np.testing.assert_array_equal(got, w.astype(np.int64) @ x.astype(np.int64))
 
 
-@pytest.mark.parametrize("isa", test_int8.HERE, ids=lambda isa: isa.name + "-vnni" * isa.vnni)
-def test_quantized_results(isa: Isa) -> None:
-    from tesa.tune.reference import Inputs, reference
+@pytest.mark.parametrize("core", test_int8.HERE, ids=lambda core: core.name + "-vnni" * core.vnni)
+def test_quantized_results(core: Core) -> None:
+    from tesa.measure.reference import Inputs, reference
 
     epilogue = Epilogue(bias=True, activation="gelu", scale=True)
     problem = test_int8.product(40, 30, 49, output=Output("uint8", 0.05, 7), epilogue=epilogue)
     w, _ = test_int8.draw(problem, 0.4, 3)
     inputs = Inputs.random(problem, 5)
     wanted = reference(problem, w, inputs)
-    got = test_int8.run("rowlanes", problem, w, inputs.x, isa, {"panel": 2, "list": 0}, *inputs.extra)
+    got = test_int8.run("rowlanes", problem, w, inputs.x, core, {"panel": 2, "list": 0}, *inputs.extra)
     assert got.dtype == np.uint8
     assert wanted.error(got) <= wanted.tolerance
 

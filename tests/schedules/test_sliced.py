@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tesa.schedules.cpu import sliced
 from tesa.schedules.cpu.sliced import MAX_SIDES, pack
 from tesa.schedules.registry import find
-from tesa.schedules.types import Epilogue, Isa, Problem, Window
+from tesa.schedules.types import Core, Epilogue, Problem, Window
 from tests.schedules import golden
 from tests.schedules.guarded import harsh
 from tests.schedules.reference import AVX2, AVX512, check
@@ -39,24 +39,24 @@ def _weight(p: Problem, density: float, skew: float, seed: int) -> np.ndarray:
 
 @settings(max_examples=40)
 @given(problems(), isas, st.sampled_from([0.0, 0.05, 0.3, 0.7]), st.sampled_from([0.0, 3.0]), st.data())
-def test_any_pattern(p: Problem, isa: Isa, density: float, skew: float, data: st.DataObject) -> None:
+def test_any_pattern(p: Problem, core: Core, density: float, skew: float, data: st.DataObject) -> None:
     weight = _weight(p, density, skew, data.draw(st.integers(0, 2**32 - 1)))
-    configs = SLICED.space(p, weight, isa)
-    if p.k >= 2 * isa.lanes:
+    configs = SLICED.space(p, weight, core)
+    if p.k >= 2 * core.lanes:
         assert configs
         with harsh(data.draw(st.booleans())):
-            check("sliced", p, weight, isa, data.draw(st.sampled_from(configs)))
+            check("sliced", p, weight, core, data.draw(st.sampled_from(configs)))
     else:
         assert configs == ()
 
 
-@pytest.mark.parametrize("isa", [AVX2, AVX512], ids=["avx2", "avx512"])
+@pytest.mark.parametrize("core", [AVX2, AVX512], ids=["avx2", "avx512"])
 @pytest.mark.parametrize("window", [2, 4])
 @pytest.mark.parametrize("share", [1, 2, 4])
 @pytest.mark.parametrize("n", [1, 4])
-def test_every_window_and_width(isa: Isa, window: int, share: int, n: int) -> None:
+def test_every_window_and_width(core: Core, window: int, share: int, n: int) -> None:
     p = Problem("linear", 70, 200, n, (200, n), (70, n), threads=2)
-    check("sliced", p, _weight(p, 0.3, 2.0, 5), isa, {"window": window, "share": share})
+    check("sliced", p, _weight(p, 0.3, 2.0, 5), core, {"window": window, "share": share})
 
 
 @settings(max_examples=30)

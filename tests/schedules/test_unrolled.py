@@ -15,7 +15,7 @@ from tesa.schedules.cpu.operand import Operand
 from tesa.schedules.cpu.panel import FUNCTION_FMAS, OBJECT_FMAS, groups, panels
 from tesa.schedules.cpu.unrolled_space import MAX_FMAS, MOST
 from tesa.schedules.registry import find
-from tesa.schedules.types import ASSEMBLY, Config, Epilogue, Isa, Problem, Window
+from tesa.schedules.types import ASSEMBLY, Config, Core, Epilogue, Problem, Window
 from tests.schedules import golden
 from tests.schedules.guarded import harsh
 from tests.schedules.reference import AVX2, AVX512, HERE, check, run
@@ -33,27 +33,27 @@ def configs(draw: st.DrawFn) -> Config:
 
 @settings(max_examples=25)
 @given(linears(), isas, configs(), st.data())
-def test_any_linear_layer(p: Problem, isa: Isa, config: Config, data: st.DataObject) -> None:
+def test_any_linear_layer(p: Problem, core: Core, config: Config, data: st.DataObject) -> None:
     with harsh(data.draw(st.booleans())):
-        check("unrolled", p, data.draw(weights(p)), isa, config)
+        check("unrolled", p, data.draw(weights(p)), core, config)
 
 
 @settings(max_examples=20)
 @given(convolutions(), isas, configs(), st.data())
-def test_any_convolution(p: Problem, isa: Isa, config: Config, data: st.DataObject) -> None:
+def test_any_convolution(p: Problem, core: Core, config: Config, data: st.DataObject) -> None:
     with harsh(data.draw(st.booleans())):
-        check("unrolled", p, data.draw(weights(p)), isa, config)
+        check("unrolled", p, data.draw(weights(p)), core, config)
 
 
-@pytest.mark.parametrize("isa", [AVX512, AVX2], ids=lambda isa: str(isa.name))
-def test_every_default_configuration(isa: Isa) -> None:
+@pytest.mark.parametrize("core", [AVX512, AVX2], ids=lambda core: str(core.name))
+def test_every_default_configuration(core: Core) -> None:
     p = Problem("linear", 40, 160, 64, (1, 160, 64), (1, 40, 64), epilogue=Epilogue(True, True, "gelu"), threads=2)
     rng = np.random.default_rng(0)
     weight = (rng.standard_normal((40, 160)) * (rng.random((40, 160)) < 0.04)).astype(np.float32)
-    space = UNROLLED.space(p, weight, isa)
+    space = UNROLLED.space(p, weight, core)
     assert 1 < len(space) <= MOST
     for config in space:
-        check("unrolled", p, weight, isa, config)
+        check("unrolled", p, weight, core, config)
 
 
 def test_functions_and_objects_stay_small() -> None:
@@ -142,35 +142,35 @@ def test_golden_of_the_other_instruction_set() -> None:
     golden.compare_text("unrolled_panels_avx2", text(UNROLLED.emit(p, weight, AVX2, config, "unrolled").panels[0][0]))
 
 
-@pytest.mark.parametrize("isa", [AVX512, AVX2], ids=lambda isa: str(isa.name))
-def test_as_many_rows_as_there_are_registers_and_not_one_more(isa: Isa) -> None:
-    most = isa.registers - registers(0, 1, isa)
+@pytest.mark.parametrize("core", [AVX512, AVX2], ids=lambda core: str(core.name))
+def test_as_many_rows_as_there_are_registers_and_not_one_more(core: Core) -> None:
+    most = core.registers - registers(0, 1, core)
     p = Problem("linear", 40, 30, 37, (1, 30, 37), (1, 40, 37), epilogue=Epilogue(True, True, "relu6"))
     weight = np.random.default_rng(0).standard_normal((40, 30)).astype(np.float32)
     config = {"rows": most, "vectors": 1, "kblock": 0, "chunk": 2, "pack": 0}
-    check("unrolled", p, weight, isa, config)
-    with pytest.raises(ValueError, match=f"no panel of .* with {isa.registers} registers of {isa.name}"):
-        UNROLLED.emit(p, weight, isa, {**config, "rows": 40}, "s")
+    check("unrolled", p, weight, core, config)
+    with pytest.raises(ValueError, match=f"no panel of .* with {core.registers} registers of {core.name}"):
+        UNROLLED.emit(p, weight, core, {**config, "rows": 40}, "s")
 
 
-@pytest.mark.parametrize("isa", [AVX512, AVX2], ids=lambda isa: str(isa.name))
+@pytest.mark.parametrize("core", [AVX512, AVX2], ids=lambda core: str(core.name))
 @pytest.mark.parametrize("pack", [0, 1])
-def test_pointers_move_along(isa: Isa, pack: int) -> None:
+def test_pointers_move_along(core: Core, pack: int) -> None:
     """So many weights and columns that displacements leave the range of a byte again and again."""
     p = Problem("linear", 8, 700, 40, (1, 700, 40), (1, 8, 40))
     weight = np.random.default_rng(0).standard_normal((8, 700)).astype(np.float32)
     weight[:, 100:400] = 0
-    check("unrolled", p, weight, isa, {"rows": 8, "vectors": 1, "kblock": 0, "chunk": 2, "pack": pack})
+    check("unrolled", p, weight, core, {"rows": 8, "vectors": 1, "kblock": 0, "chunk": 2, "pack": pack})
 
 
-@pytest.mark.parametrize("isa", HERE, ids=lambda isa: str(isa.name))
+@pytest.mark.parametrize("core", HERE, ids=lambda core: str(core.name))
 @pytest.mark.parametrize("activation", [None, "relu", "relu6", "hardswish"])
-def test_a_not_a_number_goes_through(isa: Isa, activation: str | None) -> None:
+def test_a_not_a_number_goes_through(core: Core, activation: str | None) -> None:
     p = Problem("linear", 2, 2, 16, (1, 2, 16), (1, 2, 16), epilogue=Epilogue(activation=activation))
     x = np.zeros((2, 16), np.float32)
     x[0, 3] = np.nan
     config = {"rows": 2, "vectors": 1, "kblock": 0, "chunk": 1, "pack": 0}
-    y = run("unrolled", p, np.eye(2, dtype=np.float32), isa, config, x)
+    y = run("unrolled", p, np.eye(2, dtype=np.float32), core, config, x)
     assert np.isnan(y[0, 0, 3])
     assert np.isfinite(y).sum() == 31
 

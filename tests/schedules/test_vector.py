@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tesa.schedules.cpu import vector
 from tesa.schedules.cpu.vector import MAX_SIDES
 from tesa.schedules.registry import find
-from tesa.schedules.types import Epilogue, Isa, Problem, Window
+from tesa.schedules.types import Core, Epilogue, Problem, Window
 from tests.schedules import golden
 from tests.schedules.guarded import harsh
 from tests.schedules.reference import AVX2, AVX512, check
@@ -29,12 +29,12 @@ def problems(draw: st.DrawFn) -> Problem:
 
 @settings(max_examples=30)
 @given(problems(), isas, st.data())
-def test_any_matrix(p: Problem, isa: Isa, data: st.DataObject) -> None:
+def test_any_matrix(p: Problem, core: Core, data: st.DataObject) -> None:
     weight = data.draw(weights(p))
-    configs = VECTOR.space(p, weight, isa)
+    configs = VECTOR.space(p, weight, core)
     assert configs
     with harsh(data.draw(st.booleans())):
-        check("vector", p, weight, isa, data.draw(st.sampled_from(configs)))
+        check("vector", p, weight, core, data.draw(st.sampled_from(configs)))
 
 
 def test_pointwise_convolution_of_a_single_pixel() -> None:

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 
 import tesa.schedules.cpu  # noqa: F401  (registers its families now, not into a test's registry)
-from tesa.schedules.registry import Schedule
-from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
-from tesa.specialize.choose import LayerTask
-from tesa.target import parse_target
-from tesa.tune.interfaces import BuildRequest
-from tesa.tune.log import config_key
-from tesa.tune.measure import Built
-from tesa.tune.timing import Failure, Timing
+from tesa.measure.interfaces import BuildRequest
+from tesa.measure.local import Built
+from tesa.measure.timing import Failure, Timing
+from tesa.records.log import config_key
+from tesa.schedules.registry import Family
+from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
+from tesa.targets.target import parse_target
+from tesa.tune.choose import LayerTask
 
 TARGET = parse_target("x86:haswell")
 ROWS, VECTORS, CHUNKS = (1, 2, 3, 4, 6, 8, 12, 16), (1, 2, 3, 4), (1, 2, 4, 8)
@@ -33,24 +33,24 @@ def law(name: str, config: Config) -> float:
     return {"dense": 1.0, "sparse": 0.5}[name] * (1 + 0.1 * away)
 
 
-def families(configs: Sequence[Config] | None = None) -> dict[str, Schedule]:
+def families(configs: Sequence[Config] | None = None) -> dict[tuple[str, str], Family]:
     """Two families with 128 configurations each. Their estimates say little, and rank the default first."""
     grid = [{"r": r, "v": v, "c": c} for r in ROWS for v in VECTORS for c in CHUNKS] if configs is None else configs
 
-    def family(name: str) -> Schedule:
-        def space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
+    def family(name: str) -> Family:
+        def space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
             return grid
 
-        def estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) -> float:
+        def estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) -> float:
             away = abs(math.log2(config["r"]) - 1) + abs(config["v"] - 2) / 2 + 0.01 * config["c"]
             return (1.0 if name == "dense" else 0.7) * (1 + 0.2 * away)
 
-        def emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol: str) -> Code:
+        def emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str) -> Code:
             raise NotImplementedError("only the fake builder builds this family")
 
-        return Schedule(name, "x86", name, space, estimate, emit, dense=lambda weight, config: name == "dense")
+        return Family(name, "cpu", name, space, estimate, emit, dense=lambda weight, config: name == "dense")
 
-    return {name: family(name) for name in ("dense", "sparse")}
+    return {("cpu", name): family(name) for name in ("dense", "sparse")}
 
 
 def layer(name: str = "fc", seed: int = 0, m: int = 8, density: float = 0.5) -> LayerTask:
@@ -72,7 +72,7 @@ class FakeBuilder:
         """In the opposite order, as real builders have none."""
         assert folder.is_dir()
         for index, request in reversed(list(enumerate(requests))):
-            key = config_key(request.schedule, request.config)
+            key = config_key(request.family, request.config)
             self.asked.append(key)
             path = folder / f"{index}.o"
             path.write_text(key)

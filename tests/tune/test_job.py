@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 
 from tesa.errors import UsageError
+from tesa.measure.local import BUDGET_MS, Built
+from tesa.measure.timing import Failure, Timing
+from tesa.records.log import Log, Record, config_key
 from tesa.schedules import registry
-from tesa.specialize.choose import LayerTask
 from tesa.tune.budget import Budget, Share, next_layer
-from tesa.tune.final import finalists
+from tesa.tune.choose import LayerTask
+from tesa.tune.comparison import finalists
 from tesa.tune.job import BATCH, FINAL, Plan, tune_layers
 from tesa.tune.layer import Layer
-from tesa.tune.log import Log, Record, config_key
-from tesa.tune.measure import BUDGET_MS, Built
 from tesa.tune.search.registry import TRIALS
 from tesa.tune.status import Status, Tuned
-from tesa.tune.timing import Failure, Timing
 from tests.tune import fake
 from tests.tune.fake import FakeBuilder, FakeRunner
 
@@ -33,7 +33,7 @@ BEST = ("sparse", {"r": 3, "v": 4, "c": 8})
 
 @pytest.fixture(autouse=True)
 def _families(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_SCHEDULES", fake.families())
+    monkeypatch.setattr(registry, "_FAMILIES", fake.families())
 
 
 def tune(
@@ -295,7 +295,7 @@ def test_a_layer_that_nothing_applies_to_is_named() -> None:
     work = fake.layer("odd")
     empty = {name: replace(item, space=lambda *_: []) for name, item in fake.families().items()}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "_SCHEDULES", empty)
+        patch.setattr(registry, "_FAMILIES", empty)
         tuned = tune([work])
     assert tuned.layers == ()
     assert tuned.notes[0].startswith("odd: left out: no kernel form applies to linear")

@@ -17,11 +17,11 @@ import psutil
 import pytest
 
 from tesa.errors import UsageError
+from tesa.measure.interfaces import BuildRequest
+from tesa.measure.local import BUDGET_MS, Built
+from tesa.measure.timing import Failure, Timing
+from tesa.records.log import Log, Record, config_key
 from tesa.schedules import registry
-from tesa.tune.interfaces import BuildRequest
-from tesa.tune.log import Log, Record, config_key
-from tesa.tune.measure import BUDGET_MS, Built
-from tesa.tune.timing import Failure, Timing
 from tests.support import with_tests
 from tests.tune import fake
 from tests.tune.fake import FakeBuilder, FakeRunner
@@ -30,7 +30,7 @@ from tests.tune.test_job import SPACE, lines, tune
 
 @pytest.fixture(autouse=True)
 def _families(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_SCHEDULES", fake.families())
+    monkeypatch.setattr(registry, "_FAMILIES", fake.families())
 
 
 class Failing(FakeBuilder):
@@ -209,9 +209,9 @@ from tesa.schedules import registry
 from tests.tune import fake
 from tesa.tune.budget import Budget
 from tesa.tune.job import Plan, tune_layers
-from tesa.tune.log import Log
+from tesa.records.log import Log
 
-registry._SCHEDULES = fake.families()
+registry._FAMILIES = fake.families()
 
 class Slow(fake.FakeRunner):
     def run(self, *args, **named):
@@ -247,7 +247,7 @@ def test_two_jobs_at_once_on_one_log(tmp_path: Path) -> None:
     measured = [int(out) for out, _ in answers]
     found = lines(folder / "fake.jsonl")
     assert len(found) == sum(measured)
-    keys = {(line["task"]["pattern"]["digest"], config_key(line["schedule"], line["config"])) for line in found}
+    keys = {(line["task"]["pattern"]["digest"], config_key(line["family"], line["config"])) for line in found}
     assert len(keys) > 160  # they went different ways
     works = [fake.layer("a"), fake.layer("b", 1)]
     tuned = tune(works, log=Log.load(folder, device="fake"), mode="random", trials=80)
@@ -266,7 +266,7 @@ def test_killed_at_any_moment_it_goes_on_from_there(tmp_path: Path) -> None:
         assert child.poll() is None, child.communicate()[1]
         os.kill(child.pid, signal.SIGKILL)
         child.communicate()
-    before = [(line["task"]["pattern"]["digest"], line["schedule"], str(line["config"])) for line in lines(log)]
+    before = [(line["task"]["pattern"]["digest"], line["family"], str(line["config"])) for line in lines(log)]
     assert len(before) == len(set(before)) >= 70  # each was measured once, whichever of the three jobs it was
     runner = FakeRunner()
     works = [fake.layer("a"), fake.layer("b", 1)]
@@ -279,10 +279,10 @@ def test_killed_at_any_moment_it_goes_on_from_there(tmp_path: Path) -> None:
 ENDLESS = """
 import sys
 from pathlib import Path
-from tesa.specialize.objects import build_objects
-from tesa.tune.measure import Built
-from tesa.tune.remote import LocalRunner
-from tests.specialize import toy
+from tesa.build.objects import build_objects
+from tesa.measure.local import Built
+from tesa.measure.remote import LocalRunner
+from tests.build import toy
 
 problem = toy.linear()
 weight, folder = toy.weight(problem), Path(sys.argv[1])

@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tesa.choose.competitors import offer
+from tesa.choose.shortlist import INSTRUCTIONS
+from tesa.costs.table import CostTable
+from tesa.records.log import Log, Record, Task
 from tesa.schedules import registry
 from tesa.schedules.types import Problem
-from tesa.specialize.choose import LayerTask
-from tesa.specialize.offer import offer
-from tesa.specialize.shortlist import INSTRUCTIONS
-from tesa.target import parse_target
-from tesa.tune.costs.table import CostTable
+from tesa.targets.target import parse_target
+from tesa.tune.choose import LayerTask
 from tesa.tune.layer import Layer
-from tesa.tune.log import Log, Record, Task
 from tesa.tune.search.elsewhere import learn
+from tests.costs import device
 from tests.tune import fake
-from tests.tune.costs import device
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_a_table_decides_what_is_measured_first(table: CostTable) -> None:
 
 @pytest.fixture
 def _families(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_SCHEDULES", fake.families())
+    monkeypatch.setattr(registry, "_FAMILIES", fake.families())
 
 
 @pytest.mark.usefixtures("_families")

@@ -1,6 +1,6 @@
 """Fast CPU code for every operator without a sparse weight: one pass, an ordered list of rules, a fallback at the end.
 
-ScheduleOperators(isa, threads) takes a module after LegalizeOps, FuseOps and FuseTIR and gives every PrimFunc in it
+ScheduleOperators(core, threads) takes a module after LegalizeOps, FuseOps and FuseTIR and gives every PrimFunc in it
 vector loops; each function then says in its attribute "tesa.schedule" which rule did it.
 """
 

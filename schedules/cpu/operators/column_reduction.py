@@ -11,12 +11,12 @@ from typing import Any
 
 from tesa.schedules.cpu.operators import marks
 from tesa.schedules.cpu.operators.rows import Rows, find_rows, move_into_rows, split_off_start
-from tesa.schedules.types import Isa
+from tesa.schedules.types import Core
 
 _WIDEST = 4
 
 
-def column_reduction(func: Any, isa: Isa) -> Any:
+def column_reduction(func: Any, core: Core) -> Any:
     """Reductions over an outer axis while another one is contiguous: a vector of columns at a time."""
     found = find_rows(func)
     if found is None or found.contiguous is None:
@@ -28,11 +28,11 @@ def column_reduction(func: Any, isa: Isa) -> Any:
         if stage.reduce:
             split_off_start(schedule, stage)
     loops = schedule.get_loops(found.last.block)
-    schedule.annotate(loops[len(found.rows) - 1], marks.VECTOR, _width(found, isa))
+    schedule.annotate(loops[len(found.rows) - 1], marks.VECTOR, _width(found, core))
     return schedule.mod["main"]
 
 
-def _width(found: Rows, isa: Isa) -> int:
+def _width(found: Rows, core: Core) -> int:
     """As many columns as keep what is stored for each of them in half of the first-level cache."""
     kept = 0
     for stage in found.stages[:-1]:
@@ -41,7 +41,7 @@ def _width(found: Rows, isa: Isa) -> int:
             for i, (_, extent) in enumerate(stage.spatial):
                 size *= extent if i not in found.rows else 1
             kept += size
-    width = isa.lanes * _WIDEST
-    while width > isa.lanes and kept * width * 4 > isa.l1_bytes // 2:
+    width = core.lanes * _WIDEST
+    while width > core.lanes and kept * width * 4 > core.l1_bytes // 2:
         width //= 2
     return width

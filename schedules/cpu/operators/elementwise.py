@@ -21,12 +21,12 @@ from tesa.schedules.cpu.operators.stages import (
     read_stages,
     steps,
 )
-from tesa.schedules.types import Isa
+from tesa.schedules.types import Core
 
 _HEAVY = 10
 
 
-def elementwise(func: Any, isa: Isa) -> Any:
+def elementwise(func: Any, core: Core) -> Any:
     """One vector loop over the output for a whole chain of element-wise, broadcast, copy or gather steps."""
     schedule = new_schedule(func)
     stages = read_stages(schedule)
@@ -39,7 +39,7 @@ def elementwise(func: Any, isa: Isa) -> Any:
         schedule, nests = _into_one_nest(schedule, stages)
     for stage in nests:
         heavy = steps(stage.store.value) >= _HEAVY
-        annotate_nest(schedule, stage.block, isa.lanes * (2 if heavy else 4), has_conditions(stage))
+        annotate_nest(schedule, stage.block, core.lanes * (2 if heavy else 4), has_conditions(stage))
     return schedule.mod["main"]
 
 

@@ -14,25 +14,25 @@ from tesa.schedules.cpu.operators.stages import (
     new_schedule,
     read_stage,
 )
-from tesa.schedules.types import Isa
+from tesa.schedules.types import Core
 
 
-def fallback(func: Any, isa: Isa) -> Any:
+def fallback(func: Any, core: Core) -> Any:
     """Block by block: reductions with vector accumulators, all else vectorized, a block of unknown form left alone."""
     schedule = new_schedule(func)
     known = 0
     for block in schedule.get_child_blocks(schedule.get_sblock("root")):
         try:
-            known += _schedule_block(schedule, block, isa)
+            known += _schedule_block(schedule, block, core)
         except ScheduleError:
             continue
     return schedule.mod["main"] if known else None
 
 
-def _schedule_block(schedule: Any, block: Any, isa: Isa) -> bool:
+def _schedule_block(schedule: Any, block: Any, core: Core) -> bool:
     stage = read_stage(schedule, block, [])
     if stage is not None and not stage.reduce:
-        annotate_nest(schedule, block, isa.lanes, has_conditions(stage))
+        annotate_nest(schedule, block, core.lanes, has_conditions(stage))
         return True
     first = is_reduction_nest(schedule, block)
     if first is None:
@@ -41,5 +41,5 @@ def _schedule_block(schedule: Any, block: Any, isa: Isa) -> bool:
         schedule.annotate(loop, marks.SPATIAL, 1)
     schedule.decompose_reduction(block, schedule.get_loops(block)[first])
     for loop in schedule.get_loops(block)[first:]:
-        schedule.annotate(loop, marks.LANES, isa.lanes)
+        schedule.annotate(loop, marks.LANES, core.lanes)
     return True

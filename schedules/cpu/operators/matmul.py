@@ -23,7 +23,7 @@ from tesa.schedules.cpu.operators.stages import Stage, inline_cheap, new_schedul
 from tesa.schedules.cpu.operators.tiling import register_tile
 from tesa.schedules.cpu.operators.transpose import turn
 from tesa.schedules.cpu.operators.tree import index, loads, rewrite, same, substitute
-from tesa.schedules.types import Isa
+from tesa.schedules.types import Core
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Product:
         return self.product.iters[-1][1]
 
 
-def matmul(func: Any, isa: Isa) -> Any:
+def matmul(func: Any, core: Core) -> Any:
     """Products of two activations (attention) in register tiles, with scaling, masks and activations fused."""
     schedule = new_schedule(func)
     stages = read_stages(schedule)
@@ -62,7 +62,7 @@ def matmul(func: Any, isa: Isa) -> Any:
     found = _read(stages, views)
     if found is None:
         return None
-    return schedule.mod["main"].with_body(views.declare(_Writer(found, isa, views).nest()))
+    return schedule.mod["main"].with_body(views.declare(_Writer(found, core, views).nest()))
 
 
 def _read(stages: list[Stage], views: Views) -> Product | None:
@@ -126,11 +126,11 @@ def _to_last(product: Stage, last: Stage) -> tuple[Any, tuple[int | None, ...]] 
 class _Writer:
     """Writes the loops of one product."""
 
-    def __init__(self, found: Product, isa: Isa, views: Views) -> None:
-        self.found, self.isa = found, isa
+    def __init__(self, found: Product, core: Core, views: Views) -> None:
+        self.found, self.core = found, core
         self.out = views.of(found.last.buffer)
-        self.lanes = isa.lanes
-        self.height, self.vectors = register_tile(isa, found.extent(found.q), found.extent(found.p))
+        self.lanes = core.lanes
+        self.height, self.vectors = register_tile(core, found.extent(found.q), found.extent(found.p))
         self.packed = found.vector.strides[found.p] != 1 and found.extent(found.p) > 1
         if self.packed:
             size = found.k * found.extent(found.p)

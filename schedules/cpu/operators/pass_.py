@@ -19,7 +19,7 @@ from tesa.schedules.cpu.operators.row_reduction import row_reduction
 from tesa.schedules.cpu.operators.rules import Rule, make_rule
 from tesa.schedules.cpu.operators.transpose import transpose
 from tesa.schedules.cpu.operators.window import window
-from tesa.schedules.types import Isa
+from tesa.schedules.types import Core
 
 RULES: tuple[Rule, ...] = (
     make_rule("matmul", matmul),
@@ -35,7 +35,7 @@ RULES: tuple[Rule, ...] = (
 UNSCHEDULED = "none"
 
 
-def ScheduleOperators(isa: Isa, threads: int = 1) -> Any:
+def ScheduleOperators(core: Core, threads: int = 1) -> Any:
     """The module pass. threads: how many run a large operator; 1 leaves out every parallel loop.
 
     Every PrimFunc with S-blocks, that is every legalised operator, is scheduled; a kernel without them stays as it is.
@@ -43,7 +43,7 @@ def ScheduleOperators(isa: Isa, threads: int = 1) -> Any:
 
     def run(module: Any, context: Any) -> Any:
         changed = {
-            name: schedule_function(func, isa, threads)
+            name: schedule_function(func, core, threads)
             for name, func in module.functions_items()
             if isinstance(func, tirx.PrimFunc) and not describe(func)
         }
@@ -54,7 +54,7 @@ def ScheduleOperators(isa: Isa, threads: int = 1) -> Any:
     return tvm.transform.module_pass(run, opt_level=0, name="ScheduleOperators")
 
 
-def schedule_function(func: Any, isa: Isa, threads: int = 1) -> Any:
+def schedule_function(func: Any, core: Core, threads: int = 1) -> Any:
     """One PrimFunc, scheduled by the first rule that applies.
 
     A function without S-blocks is somebody's finished kernel and comes back as it is. One that no rule can read
@@ -65,13 +65,13 @@ def schedule_function(func: Any, isa: Isa, threads: int = 1) -> Any:
     declared = declare_accesses(func)
     for rule in RULES:
         try:
-            marked = rule.apply(declared, isa)
+            marked = rule.apply(declared, core)
         except ScheduleError:
             # TVM found a dependence that the rule's own checks do not look for
             continue
         if marked is None:
             continue
-        done = lower(marked, isa.lanes, threads)
+        done = lower(marked, core.lanes, threads)
         symbol = func.attrs.get("global_symbol", None)
         done = done.without_attr("global_symbol") if symbol is None else done.with_attr("global_symbol", symbol)
         return done.with_attr(SCHEDULE, rule.name)

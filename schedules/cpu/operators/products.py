@@ -28,12 +28,12 @@ def batched_matmul(
 
     ValueError where the shapes do not fit.
 
-    >>> from tesa.schedules.types import Isa
+    >>> from tesa.schedules.types import Core
     >>> func = batched_matmul((12, 32, 128), (12, 32, 128), a_transposed=True, scale=0.125)
     >>> [list(map(int, p.shape)) for p in func.params]
     [[12, 32, 128], [12, 32, 128], [12, 128, 128]]
     >>> from tesa.schedules.cpu.operators import describe, schedule_function
-    >>> describe(schedule_function(func, Isa("avx512", lanes=16, registers=32)))
+    >>> describe(schedule_function(func, Core("avx512", lanes=16, registers=32)))
     'matmul'
     """
     rows, inner = _swap(a_shape, a_transposed)

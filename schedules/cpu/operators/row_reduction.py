@@ -13,12 +13,12 @@ from tesa.schedules.cpu.operators import marks
 from tesa.schedules.cpu.operators.rows import find_rows, move_into_rows, split_off_start
 from tesa.schedules.cpu.operators.stages import steps
 from tesa.schedules.cpu.operators.tree import const_int
-from tesa.schedules.types import Isa
+from tesa.schedules.types import Core
 
 _HEAVY = 10
 
 
-def row_reduction(func: Any, isa: Isa) -> Any:
+def row_reduction(func: Any, core: Core) -> Any:
     """Reductions over the contiguous axis (softmax, layer norm, mean, global pooling): a row at a time in vectors."""
     found = find_rows(func)
     if found is None or found.contiguous is not None or not move_into_rows(found, -1):
@@ -27,12 +27,12 @@ def row_reduction(func: Any, isa: Isa) -> Any:
     for stage in found.stages:
         if stage.reduce:
             for loop in split_off_start(schedule, stage):
-                schedule.annotate(loop, marks.LANES, isa.lanes)
+                schedule.annotate(loop, marks.LANES, core.lanes)
             continue
         inner = [loop for loop in schedule.get_loops(stage.block) if const_int(schedule.get(loop).extent) != 1]
         if inner:
             heavy = steps(stage.store.value) >= _HEAVY
             loop = inner[-1]
             if marks.SPATIAL not in schedule.get(loop).annotations or len(found.stages) == 1:
-                schedule.annotate(loop, marks.VECTOR, isa.lanes * (2 if heavy else 4))
+                schedule.annotate(loop, marks.VECTOR, core.lanes * (2 if heavy else 4))
     return schedule.mod["main"]

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tesa.schedules.types import Isa
+from tesa.schedules.types import Core
 
-Apply = Callable[[Any, Isa], Any]
+Apply = Callable[[Any, Core], Any]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """apply(func, isa): the function with its loops marked (see marks.py), or None where the rule does not apply."""
+    """apply(func, core): the function with its loops marked (see marks.py), or None where the rule does not apply."""
 
     name: str
     summary: str

@@ -17,12 +17,12 @@ from tvm import tirx
 from tesa.schedules.cpu.operators.emit import Access, Views, loop, sequence, vector_loop
 from tesa.schedules.cpu.operators.stages import Stage, inline_cheap, new_schedule, read_stages
 from tesa.schedules.cpu.operators.tree import index, loads, rewrite, same, substitute
-from tesa.schedules.types import Isa
+from tesa.schedules.types import Core
 
 _LEAST = 4
 
 
-def transpose(func: Any, isa: Isa) -> Any:
+def transpose(func: Any, core: Core) -> Any:
     """Layout changes, with an element-wise chain behind them: square tiles turned around in registers."""
     schedule = new_schedule(func)
     stages = read_stages(schedule)
@@ -38,7 +38,7 @@ def transpose(func: Any, isa: Isa) -> Any:
         return None
     load, access, along, across = turned
     extents = [extent for _, extent in stage.spatial]
-    side = isa.lanes
+    side = core.lanes
     while side > min(extents[along], extents[across]):
         side //= 2
     if side < _LEAST:

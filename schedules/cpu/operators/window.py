@@ -16,12 +16,12 @@ from tesa.schedules.cpu.operators import marks
 from tesa.schedules.cpu.operators.regions import agree
 from tesa.schedules.cpu.operators.stages import Stage, annotate_nest, inline_cheap, new_schedule, read_stages
 from tesa.schedules.cpu.operators.tree import loads, mentions
-from tesa.schedules.types import Isa
+from tesa.schedules.types import Core
 
 _LARGEST = 64
 
 
-def window(func: Any, isa: Isa) -> Any:
+def window(func: Any, core: Core) -> Any:
     """Pooling and other sliding windows, padding included: the window written out, a vector along the width."""
     schedule = new_schedule(func)
     stages = read_stages(schedule)
@@ -44,7 +44,7 @@ def window(func: Any, isa: Isa) -> Any:
         schedule.decompose_reduction(pool.block, schedule.get_loops(pool.block)[first])
     except ScheduleError:
         return None
-    annotate_nest(schedule, last.block, isa.lanes * 2, conditions=True)
+    annotate_nest(schedule, last.block, core.lanes * 2, conditions=True)
     size = 1
     for loop, (_, extent) in reversed(list(zip(schedule.get_loops(pool.block)[first:], pool.reduce, strict=True))):
         size *= extent

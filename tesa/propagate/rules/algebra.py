@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tesa.attribute import Bools, Values
+from tesa.attributes.attribute import Bools, Values
 
 Labels = tuple[str, ...]
 Operand = tuple[Values, Labels]

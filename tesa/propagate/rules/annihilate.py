@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tesa.attribute import Bools, Values
+from tesa.attributes.attribute import Bools, Values
 
 FLOATS = ("float16", "float32", "float64")
 NEAR = 1e-5  # two constants closer than this may be equal in the model's own arithmetic

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tesa.attribute import Bools, Shape, TeSA, Values, reduce_to, unknown
+from tesa.attributes.attribute import Bools, Shape, TeSA, Values, reduce_to, unknown
 from tesa.propagate.registry import Operator, rule
 from tesa.propagate.rules.annihilate import BINARY
 from tesa.propagate.rules.common import facts

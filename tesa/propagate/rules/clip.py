@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tesa.attribute import Bools, TeSA
+from tesa.attributes.attribute import Bools, TeSA
 from tesa.propagate.grids import same_grid
 from tesa.propagate.registry import Operator, rule
 from tesa.propagate.rules.annihilate import is_float

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tesa.attribute import FULL_BITS, Bools, Quantization, Shape, TeSA, Values, reduce_to, unknown
+from tesa.attributes.attribute import FULL_BITS, Bools, Quantization, Shape, TeSA, Values, reduce_to, unknown
 from tesa.propagate.registry import Operator
 
 LARGEST = float(np.finfo(np.float32).max)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tesa.attribute import Bools, TeSA, Values, compact
+from tesa.attributes.attribute import Bools, TeSA, Values, compact
 from tesa.propagate.registry import Operator, rule
 from tesa.propagate.rules.common import all_needed, facts, nothing
 from tesa.propagate.rules.conv_view import ConvView, carried, conv_view, convolve, inside, meets, pairs

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tesa.attribute import Bools, Values
+from tesa.attributes.attribute import Bools, Values
 from tesa.propagate.registry import Operator
 from tesa.propagate.rules.window import Axis, convolution_axes, letters, spread, tap_indices, transposed_axes
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tesa.attribute import FULL_BITS, Bools, TeSA
+from tesa.attributes.attribute import FULL_BITS, Bools, TeSA
 from tesa.propagate.grids import claimed, with_grid
 from tesa.propagate.registry import Operator, rule
 from tesa.propagate.rules.common import facts, nothing, unbroadcast

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tesa.attribute import Bools, Shape, TeSA
+from tesa.attributes.attribute import Bools, Shape, TeSA
 from tesa.errors import UnsupportedError
 from tesa.propagate.registry import Operator, rule
 from tesa.propagate.rules.algebra import Labels

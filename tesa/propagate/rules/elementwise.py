@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tesa.attribute import Bools, Shape, TeSA, Values, from_constant
+from tesa.attributes.attribute import Bools, Shape, TeSA, Values, from_constant
 from tesa.propagate.grids import claimed, same_grid, unbroadcast_grid, with_grid
 from tesa.propagate.registry import Operator, rule
 from tesa.propagate.rules.annihilate import BINARY, Algebra, is_float, largest_unknown

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tesa.attribute import Bools, TeSA, Values
+from tesa.attributes.attribute import Bools, TeSA, Values
 from tesa.propagate.registry import Operator, rule
 from tesa.propagate.rules.algebra import Labels
 from tesa.propagate.rules.common import facts

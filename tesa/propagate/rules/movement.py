@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tesa.attribute import FULL_BITS, Bools, Quantization, Shape, TeSA, Values, unknown
+from tesa.attributes.attribute import FULL_BITS, Bools, Quantization, Shape, TeSA, Values, unknown
 from tesa.propagate.grids import claimed, lead, need, with_grid
 
 Index = NDArray[np.int64]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tesa.attribute import Bools, TeSA, Values, unknown
+from tesa.attributes.attribute import Bools, TeSA, Values, unknown
 from tesa.propagate.registry import Operator, rule
 from tesa.propagate.rules.common import all_needed, nothing
 from tesa.propagate.rules.movement import Chain, grid_before, moved, needed

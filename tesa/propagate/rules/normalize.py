@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tesa.attribute import Bools, Shape, TeSA, Values, reduce_to
+from tesa.attributes.attribute import Bools, Shape, TeSA, Values, reduce_to
 from tesa.propagate.registry import Operator, rule
 from tesa.propagate.rules.common import as_channels, axes_of, facts, nothing
 

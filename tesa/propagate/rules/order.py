@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tesa.attribute import Bools, Shape, TeSA, Values, unknown
+from tesa.attributes.attribute import Bools, Shape, TeSA, Values, unknown
 from tesa.propagate.registry import Operator, rule
 from tesa.propagate.rules.common import facts
 from tesa.propagate.rules.movement import Chain, Reshape, move, needed

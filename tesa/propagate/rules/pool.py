@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tesa.attribute import FULL_BITS, Bools, TeSA, Values, unknown
+from tesa.attributes.attribute import FULL_BITS, Bools, TeSA, Values, unknown
 from tesa.propagate.registry import Operator, rule
 from tesa.propagate.rules.common import all_needed, facts, nothing
 from tesa.propagate.rules.window import (

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tesa.attribute import Bools, Shape, TeSA, Values, compact, reduce_to, unknown
+from tesa.attributes.attribute import Bools, Shape, TeSA, Values, compact, reduce_to, unknown
 from tesa.propagate.rules.algebra import Labels, Operand, any_product, on_diagonal, sum_product
 from tesa.propagate.rules.annihilate import FLOATS, integer_range, is_float
 from tesa.propagate.rules.common import facts

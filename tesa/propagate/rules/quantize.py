@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from tesa.attribute import Bools, Quantization, TeSA, Values
-from tesa.grid import code_range, integer_grid
+from tesa.attributes.attribute import Bools, Quantization, TeSA, Values
+from tesa.attributes.quantization import code_range, integer_grid
 from tesa.propagate.grids import claimed, codebook, need, with_grid
 from tesa.propagate.registry import Operator, rule
 from tesa.propagate.rules.common import facts, unbroadcast

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tesa.attribute import Bools, TeSA, Values, unknown
+from tesa.attributes.attribute import Bools, TeSA, Values, unknown
 from tesa.propagate.registry import Operator, rule
 from tesa.propagate.rules.common import axes_of, facts, pad_axes
 from tesa.propagate.rules.movement import one_scale

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tesa.attribute import Bools, TeSA
+from tesa.attributes.attribute import Bools, TeSA
 from tesa.propagate.registry import Operator, rule
 from tesa.propagate.rules.movement import (
     NOWHERE,

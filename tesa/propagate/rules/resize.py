@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tesa.attribute import Bools, TeSA
+from tesa.attributes.attribute import Bools, TeSA
 from tesa.propagate.registry import Operator, rule
 from tesa.propagate.rules.common import (
     all_channels,

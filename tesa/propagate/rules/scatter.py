@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tesa.attribute import Bools, TeSA, Values, unknown
+from tesa.attributes.attribute import Bools, TeSA, Values, unknown
 from tesa.propagate.registry import Operator, rule
 from tesa.propagate.rules.common import facts
 from tesa.propagate.rules.gather import along, tuples

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tesa.attribute import Bools, Shape, TeSA, Values
+from tesa.attributes.attribute import Bools, Shape, TeSA, Values
 from tesa.propagate.grids import claimed, joined_grid, moved_grid
 from tesa.propagate.registry import Operator, rule
 from tesa.propagate.rules.common import all_needed, nothing

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tesa.attribute import Bools, TeSA, Values, compact, unknown
+from tesa.attributes.attribute import Bools, TeSA, Values, compact, unknown
 from tesa.propagate.registry import Operator, rule
 from tesa.propagate.rules.annihilate import absorbs, largest_unknown
 from tesa.propagate.rules.common import axes_of, facts

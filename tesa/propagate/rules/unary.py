@@ -18,7 +18,7 @@ import tvm
 import tvm_ffi
 from tvm import relax
 
-from tesa.attribute import FULL_BITS, Bools, TeSA, Values, unknown
+from tesa.attributes.attribute import FULL_BITS, Bools, TeSA, Values, unknown
 from tesa.propagate.executor import CannotRunError, Signature, compile_node, legalized, signature_of
 from tesa.propagate.kernels import is_elementwise, primfuncs
 from tesa.propagate.network import Node, build_network
@@ -38,7 +38,7 @@ def elementwise_rule(node: Node) -> Rule | None:
     """The rule of a node that is an element-wise function of one tensor, None for any other.
 
     >>> from tvm.relax import BlockBuilder, TensorType, Var, op
-    >>> from tesa.attribute import from_constant
+    >>> from tesa.attributes.attribute import from_constant
     >>> builder, x = BlockBuilder(), Var("x", TensorType([2], "float32"))
     >>> with builder.function("main", [x]):
     ...     y = builder.emit_func_output(builder.emit(op.cos(x)))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tesa.attribute import Bools, Values, compact
+from tesa.attributes.attribute import Bools, Values, compact
 from tesa.propagate.registry import Operator
 
 Table = NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""Builders of candidates (tesa.tune.interfaces.Builder): in processes of this machine, or on a Dask cluster.
+"""Builders of candidates (tesa.measure.interfaces.Builder): in processes of this machine, or on a Dask cluster.
 
 families.py     the kernel families that the compiler processes have to know
 work.py         one job, and what a child does with it

@@ -16,23 +16,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tesa.build.cache import Cache
 from tesa.errors import UsageError
-from tesa.specialize.cache import Cache
+from tesa.measure.interfaces import BuildRequest
+from tesa.measure.local import Built
+from tesa.measure.timing import Failure
 from tesa.tune.builders import remote
 from tesa.tune.builders.connect import connect, disconnect, on_this_machine, within
-from tesa.tune.builders.flight import Flight, Lost, Weights
+from tesa.tune.builders.dask_jobs import Flight, Lost, Weights
 from tesa.tune.builders.local import LIMIT_S, LocalBuilder, Order, check_numbers, orders_of, unpacked
 from tesa.tune.builders.work import Package
-from tesa.tune.interfaces import BuildRequest
-from tesa.tune.measure import Built
-from tesa.tune.timing import Failure
 
 _AGAIN_S = 60.0  # between two attempts to find a cluster that was lost
 _SHORT_S = 5.0  # for such an attempt
 
 
 class ClusterBuilder:
-    """A Builder (tesa.tune.interfaces) on the Dask cluster whose scheduler is at address, such as "tcp://host:8786".
+    """A Builder (tesa.measure.interfaces) on the Dask cluster whose scheduler is at address, such as "tcp://host:8786".
 
     limit_s: seconds for one candidate on a worker. jobs, cache: of the builder that takes over on this machine; objects
     from the cluster are kept in the cache too, where `tesa compile` finds them. connect_s, workers_s: how long to wait

@@ -17,18 +17,18 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from tesa import pattern
+from tesa.attributes import patterns as pattern
+from tesa.attributes.patterns import PatternKind
 from tesa.errors import UsageError
 from tesa.extension import PREFIX
-from tesa.pattern import PatternKind
 from tesa.schedules import registry
-from tesa.schedules.registry import Schedule
+from tesa.schedules.registry import Family
 
 if TYPE_CHECKING:
-    from tesa.transform.policy import Policy
+    from tesa.decompose.policy import Policy
 
-_OURS = ("tesa.schedules.", "tesa.transform.")
-_HOME = ("tesa.schedules.cpu", "tesa.transform")  # imported late: a worker of the cluster itself does not need TVM
+_OURS = ("tesa.schedules.", "tesa.decompose.")
+_HOME = ("tesa.schedules.cpu", "tesa.decompose")  # imported late: a worker of the cluster itself does not need TVM
 
 
 @dataclass(frozen=True)
@@ -49,17 +49,17 @@ class Families:
 class Added:
     """What a user registered. A policy brings its kernel family with it."""
 
-    schedules: tuple[Schedule, ...] = ()
+    families: tuple[Family, ...] = ()
     policies: tuple[Policy, ...] = ()
     patterns: tuple[PatternKind, ...] = ()
 
     def __str__(self) -> str:
-        parts = (("kernel families", self.schedules), ("policies", self.policies), ("patterns", self.patterns))
+        parts = (("kernel families", self.families), ("policies", self.policies), ("patterns", self.patterns))
         return ", ".join(f"{kind} {', '.join(one.name for one in found)}" for kind, found in parts if found)
 
     def each(self) -> Iterator[Added]:
         """Each one alone."""
-        yield from (Added(schedules=(one,)) for one in self.schedules)
+        yield from (Added(families=(one,)) for one in self.families)
         yield from (Added(policies=(one,)) for one in self.policies)
         yield from (Added(patterns=(one,)) for one in self.patterns)
 
@@ -75,11 +75,11 @@ def gather() -> Families:
     """
     for module in _HOME:
         importlib.import_module(module)
-    from tesa.transform.composite import is_composite
-    from tesa.transform.policy import policies
+    from tesa.decompose.composite import is_composite
+    from tesa.decompose.policy import policies
 
     modules = tuple(sorted({*_HOME} | {name for name in list(sys.modules) if name.startswith(_OURS)}))
-    families = registry._SCHEDULES.values()  # those of every architecture; schedules() has one
+    families = registry.families()
     added = Added(
         tuple(one for one in families if not is_composite(one.name) and not _brought(one.emit)),
         tuple(one for one in policies() if not _brought(one.split)),
@@ -96,7 +96,7 @@ def adopt(families: Families) -> None:
     global _adopted
     for module in families.modules:
         importlib.import_module(module)
-    from tesa.transform.policy import install
+    from tesa.decompose.policy import install
 
     _withdraw(_adopted)
     _adopted = Added()
@@ -104,8 +104,8 @@ def adopt(families: Families) -> None:
         return
     found: Added = pickle.loads(families.added)
     _adopted = found
-    for family in found.schedules:
-        registry._SCHEDULES[family.name] = family
+    for family in found.families:
+        registry.install(family)
     for one in found.policies:
         install(one)
     for kind in found.patterns:
@@ -113,14 +113,14 @@ def adopt(families: Families) -> None:
 
 
 def _withdraw(added: Added) -> None:
-    from tesa.transform.policy import forget, policies
+    from tesa.decompose.policy import forget, policies
 
     for one in added.policies:
         if one in policies():
             forget(one.name)
-    for family in added.schedules:
-        if registry._SCHEDULES.get(family.name) is family:
-            registry.forget(family.name)
+    for family in added.families:
+        if family in registry.families():
+            registry.forget(family.name, family.kind)
     for kind in added.patterns:
         if kind in pattern.patterns():
             pattern.forget(kind.name)

@@ -10,19 +10,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tesa.base.files import atomic_path
+from tesa.base.hostinfo import usable_cpus
+from tesa.base.process_pool import Call, Crew, Stream, TimeUp
+from tesa.base.workers import WorkerError
+from tesa.build.cache import Cache
 from tesa.errors import UsageError
-from tesa.files import atomic_path
-from tesa.hostinfo import usable_cpus
+from tesa.measure.interfaces import BuildRequest
+from tesa.measure.local import Built
+from tesa.measure.timing import Failure
 from tesa.schedules.registry import find
 from tesa.schedules.types import FloatArray
-from tesa.specialize.cache import Cache
-from tesa.tune.builders.crew import Call, Crew, Stream, TimeUp
 from tesa.tune.builders.families import gather
 from tesa.tune.builders.work import Job, KernelJob, Package, Result, Trouble, trouble
-from tesa.tune.interfaces import BuildRequest
-from tesa.tune.measure import Built
-from tesa.tune.timing import Failure
-from tesa.workers import WorkerError
 
 LIMIT_S = 300.0
 """For one candidate: generating and compiling it. 100,000 straight-line instructions take about a minute alone."""
@@ -39,7 +39,7 @@ class Order:
 
 
 class LocalBuilder:
-    """A Builder (tesa.tune.interfaces) with a number of child processes, by default one for each CPU.
+    """A Builder (tesa.measure.interfaces) with a number of child processes, by default one for each CPU.
 
     cache: of objects, by default the user's, which `tesa compile` reads too. limit_s: seconds for one candidate; a
     compiler that needs longer is killed. ahead: how many kernels may wait to be fetched until building pauses, by
@@ -124,7 +124,7 @@ def orders_of(requests: Sequence[BuildRequest]) -> tuple[list[Order], list[int]]
 
 def _size(request: BuildRequest) -> int:
     try:
-        size = find(request.schedule).size
+        size = find(request.family).size
         return 0 if size is None else size(request.problem, request.weight, request.config)
     except Exception:  # a defect of this candidate alone, which its job will tell of
         return 0

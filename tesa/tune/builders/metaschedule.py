@@ -14,12 +14,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
 
+from tesa.build.objects import PIPELINES
 from tesa.errors import UsageError
+from tesa.measure.timing import Failure
 from tesa.schedules.types import Code
-from tesa.specialize.objects import PIPELINES
 from tesa.tune.builders.local import Order
 from tesa.tune.builders.work import ModuleJob, Package
-from tesa.tune.timing import Failure
 
 _OBJECT, _PIPELINE = "tesa.object", "tesa.pipeline"
 _TARGET_KEYS = ("kind", "mtriple", "mcpu", "mattr", "mabi", "mfloat-abi", "opt-level", "num-cores")

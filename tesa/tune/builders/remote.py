@@ -20,13 +20,13 @@ from typing import Any
 
 import tesa
 import tesa.schedules
+from tesa.base.process_pool import Crew, Hold
+from tesa.base.workers import WorkerError
+from tesa.build import objects
+from tesa.build.cache import Cache
 from tesa.schedules.types import FloatArray
-from tesa.specialize import objects
-from tesa.specialize.cache import Cache
-from tesa.tune.builders.crew import Crew, Hold
 from tesa.tune.builders.local import judged
 from tesa.tune.builders.work import Result, Trouble
-from tesa.workers import WorkerError
 
 _START_S = 120.0  # for a child to start and to import TVM
 _TRIM_EVERY = 256

@@ -1,7 +1,7 @@
 """One piece of work for a compiler process, and what it does there: emit a kernel, and compile all its objects.
 
 Runs in a child, here or on a machine of the cluster, so that an endless or crashing compiler costs one candidate. The
-objects go through the cache and the keys of tesa.specialize.objects: what was built here, `tesa compile` finds built.
+objects go through the cache and the keys of tesa.build.objects: what was built here, `tesa compile` finds built.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tesa.build.cache import Cache
+from tesa.build.objects import BuildFailure, build_objects, compile_functions, symbol_of
+from tesa.measure.interfaces import BuildRequest
+from tesa.measure.timing import Failure
 from tesa.schedules.registry import find
 from tesa.schedules.types import FloatArray
-from tesa.specialize.cache import Cache
-from tesa.specialize.objects import BuildFailure, build_objects, compile_functions, symbol_of
 from tesa.tune.builders.families import Families, adopt
-from tesa.tune.interfaces import BuildRequest
-from tesa.tune.timing import Failure
 
 GRACE_S = 20.0
 """A child whose parent does not end it in time ends by itself this much later."""
@@ -135,13 +135,13 @@ def _kernel(job: KernelJob, weight: FloatArray, folder: str | None) -> Result:
             "kernel families and policies of your own cannot be loaded in a compiler process: "
             f"{type(error).__name__}: {error}"
         )
-    symbol = symbol_of(request.problem, weight, request.target, request.schedule, request.config)
+    symbol = symbol_of(request.problem, weight, request.target, request.family, request.config)
     try:
-        family = find(request.schedule)
-        code = family.emit(request.problem, weight, request.target.isa, request.config, symbol)
+        family = find(request.family)
+        code = family.emit(request.problem, weight, request.target.core, request.config, symbol)
     except ImportError as error:  # a module that is not on this machine says nothing about the candidate
         return Trouble(
-            f"{request.schedule} cannot be generated in a compiler process: {type(error).__name__}: {error}; a module "
+            f"{request.family} cannot be generated in a compiler process: {type(error).__name__}: {error}; a module "
             "of your own has to be imported at the top of the file that uses it, any other one has to be installed"
         )
     except Exception as error:

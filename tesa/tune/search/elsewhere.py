@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from tesa.choose.decide import Option
+from tesa.records.lines import Entry
+from tesa.records.log import Log
 from tesa.schedules.registry import find
 from tesa.schedules.types import Config, Epilogue, FloatArray, Problem, Window
-from tesa.specialize.decide import Option
-from tesa.target import Target
-from tesa.tune.lines import Entry
-from tesa.tune.log import Log
+from tesa.targets.target import Target
 from tesa.tune.search.experience import LEAST, Experience, Lessons
 from tesa.tune.search.features import tabulate
 
@@ -84,14 +84,14 @@ def _lessons(facts: Mapping[str, Any], entries: Sequence[Entry], target: Target)
     if len(options) < LEAST:
         return None
     return Lessons.of(
-        tabulate(problem, weight, target.isa, options, estimates), np.array(estimates), np.array(times, np.float64)
+        tabulate(problem, weight, target.core, options, estimates), np.array(estimates), np.array(times, np.float64)
     )
 
 
 def _estimate(problem: Problem, weight: FloatArray, target: Target, name: str, config: Config) -> float | None:
     """None for a family or a configuration that there is no longer, or that does not fit the weight that was drawn."""
     try:
-        return float(find(name).estimate(problem, weight, target.isa, config))
+        return float(find(name).estimate(problem, weight, target.core, config))
     except (KeyError, ValueError, IndexError):
         return None
 

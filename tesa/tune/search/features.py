@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tesa.choose.decide import Option
 from tesa.schedules.registry import find
-from tesa.schedules.types import Config, FloatArray, Isa, Problem
-from tesa.specialize.decide import Option
+from tesa.schedules.types import Config, Core, FloatArray, Problem
 
 Numbers = dict[str, float]
 Wide = NDArray[np.float64]
@@ -52,18 +52,18 @@ class Table:
 
 
 def tabulate(
-    problem: Problem, weight: FloatArray, isa: Isa, options: Sequence[Option], predicted: Sequence[float]
+    problem: Problem, weight: FloatArray, core: Core, options: Sequence[Option], predicted: Sequence[float]
 ) -> Table:
     """A row for each option of a layer, weight (m, k). predicted: its estimated milliseconds.
 
     >>> import tesa.schedules.cpu
     >>> problem = Problem("linear", 8, 12, 16, (1, 12, 16), (1, 8, 16))
-    >>> weight, isa = np.eye(8, 12, dtype=np.float32), Isa("avx2", 8, 16)
-    >>> table = tabulate(problem, weight, isa, [("dense", {"rows": 3, "vectors": 2, "pack": 0})], [0.5])
+    >>> weight, core = np.eye(8, 12, dtype=np.float32), Core("avx2", 8, 16)
+    >>> table = tabulate(problem, weight, core, [("dense", {"rows": 3, "vectors": 2, "pack": 0})], [0.5])
     >>> dict(zip(table.columns, table.values[0].tolist()))["rows used"]  # of 9 rows in 3 panels, 8 are there
     0.8888888888888888
     """
-    common = {**of_task(problem, isa), **of_pattern(weight)}
+    common = {**of_task(problem, core), **of_pattern(weight)}
     least = min(predicted, default=1.0)
     rows = []
     for (name, config), estimate in zip(options, predicted, strict=True):
@@ -71,11 +71,11 @@ def tabulate(
         size = find(name).size
         if size is not None:
             code["instructions"] = _log(1 + size(problem, weight, config))
-        rows.append({**common, **of_config(problem, isa, name, config), **code})
+        rows.append({**common, **of_config(problem, core, name, config), **code})
     return Table.of(rows)
 
 
-def of_task(problem: Problem, isa: Isa) -> Numbers:
+def of_task(problem: Problem, core: Core) -> Numbers:
     """Sizes as logarithms, and flags."""
     window = problem.window
     epilogue = problem.epilogue
@@ -85,7 +85,7 @@ def of_task(problem: Problem, isa: Isa) -> Numbers:
         "n": _log(problem.n),
         "batch": float(problem.batch),
         "threads": float(problem.threads),
-        "lanes": float(isa.lanes),
+        "lanes": float(core.lanes),
         "depthwise": float(problem.op == "depthwise"),
         "pointwise": float(problem.pointwise),
         "taps": 1.0 if window is None else float(window.kernel[0] * window.kernel[1]),
@@ -94,7 +94,7 @@ def of_task(problem: Problem, isa: Isa) -> Numbers:
         "16 bits": float(problem.storage != "float32"),
         "residual": float(epilogue.residual),
         "activation": float(epilogue.activation is not None),
-        "n in vectors": float(problem.n % isa.lanes == 0),
+        "n in vectors": float(problem.n % core.lanes == 0),
     }
 
 
@@ -130,7 +130,7 @@ def live_share(mask: NDArray[np.bool_], block: tuple[int, int]) -> float:
     return float(np.logical_or.reduceat(down, np.arange(0, mask.shape[1], block[1]), axis=1).mean())
 
 
-def of_config(problem: Problem, isa: Isa, name: str, config: Config) -> Numbers:
+def of_config(problem: Problem, core: Core, name: str, config: Config) -> Numbers:
     """The family, its numbers, and what they come to on this layer: how well panels and tiles fit."""
     facts = {f"is {name}": 1.0}
     for key, value in config.items():
@@ -139,8 +139,8 @@ def of_config(problem: Problem, isa: Isa, name: str, config: Config) -> Numbers:
         if value > 0 and last in ("rows", "kblock"):
             facts[f"{key} used"] = _used(problem.m if last == "rows" else problem.k, value)
         elif value > 0 and last == "vectors":
-            facts[f"{key} used"] = _used(problem.n, value * isa.lanes)
-            facts[f"{key} tile"] = _log(value * isa.lanes * problem.k)
+            facts[f"{key} used"] = _used(problem.n, value * core.lanes)
+            facts[f"{key} tile"] = _log(value * core.lanes * problem.k)
     return facts
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tesa.specialize.decide import Option
-from tesa.tune.log import config_key
+from tesa.choose.decide import Option
+from tesa.records.log import config_key
 
 Ints = NDArray[np.int64]
 

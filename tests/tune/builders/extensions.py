@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-import tesa.pattern
+import tesa.attributes.patterns
+import tesa.decompose
 import tesa.schedules.cpu
-import tesa.transform
+from tesa.decompose import composite
+from tesa.decompose.policy import _POLICIES, _SPLITS
 from tesa.extension import PREFIX
 from tesa.schedules import registry
 from tesa.schedules.types import FloatArray, Problem
-from tesa.transform import composite
-from tesa.transform.policy import _POLICIES, _SPLITS
 
 PAGE = Path(__file__).parents[3] / "docs" / "policies.md"
 N = 96
@@ -44,7 +44,7 @@ def page_weight() -> FloatArray:
 @contextmanager
 def clean_registries() -> Iterator[None]:
     """What is registered inside the block is gone after it, and so are the modules that did it."""
-    held: tuple[dict[str, Any], ...] = (registry._SCHEDULES, _POLICIES, tesa.pattern._KINDS)
+    held: tuple[dict[str, Any], ...] = (registry._FAMILIES, _POLICIES, tesa.attributes.patterns._KINDS)
     before = [dict(one) for one in held]
     families, path = set(composite._FAMILIES), list(sys.path)
     try:

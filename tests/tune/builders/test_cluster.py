@@ -18,16 +18,16 @@ import numpy as np
 import pytest
 
 import tesa.schedules.cpu  # noqa: F401  (registers its families now, not into the test's registry)
+from tesa.build.cache import Cache
 from tesa.errors import UsageError
+from tesa.measure.interfaces import BuildRequest
+from tesa.measure.local import Built
+from tesa.measure.timing import Failure
 from tesa.schedules import registry
-from tesa.specialize.cache import Cache
-from tesa.target import parse_target
+from tesa.targets.target import parse_target
 from tesa.tune.builders import ClusterBuilder, LocalBuilder, connect, remote
-from tesa.tune.builders.flight import Weights
-from tesa.tune.interfaces import BuildRequest
-from tesa.tune.measure import Built
-from tesa.tune.timing import Failure
-from tests.specialize import toy
+from tesa.tune.builders.dask_jobs import Weights
+from tests.build import toy
 from tests.tune.builders import toys
 from tests.tune.builders.clusters import kill, own_cluster
 from tests.tune.builders.toys import build, contents, request
@@ -104,7 +104,7 @@ def builder(place: Place, same_sources: None, tmp_path: Path) -> Iterator[Cluste
 
 @pytest.fixture(autouse=True)
 def _families(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_SCHEDULES", {**registry._SCHEDULES, **toys.families()})
+    monkeypatch.setattr(registry, "_FAMILIES", {**registry._FAMILIES, **toys.families()})
 
 
 def real_requests() -> list[BuildRequest]:
@@ -116,7 +116,7 @@ def real_requests() -> list[BuildRequest]:
     for name in ("dense", "indexed", "unrolled"):
         found += [
             BuildRequest(problem, weight, TARGET, name, config)
-            for config in registry.find(name).space(problem, weight, TARGET.isa)[:2]
+            for config in registry.find(name).space(problem, weight, TARGET.core)[:2]
         ]
     return found
 
@@ -296,8 +296,8 @@ def test_the_cluster_is_lost_in_mid_job(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.long
 def test_a_scheduler_that_hangs_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tesa.tune.builders.flight._ANSWER_S", 2.0)
-    monkeypatch.setattr("tesa.tune.builders.flight._HEALTH_S", 0.5)
+    monkeypatch.setattr("tesa.tune.builders.dask_jobs._ANSWER_S", 2.0)
+    monkeypatch.setattr("tesa.tune.builders.dask_jobs._HEALTH_S", 0.5)
     with (
         own_cluster(tmp_path) as cluster,
         ClusterBuilder(cluster.address, jobs=2, cache=Cache(tmp_path / "objects")) as builder,
@@ -311,7 +311,7 @@ def test_a_scheduler_that_hangs_is_lost(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_cluster_that_all_workers_left_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tesa.tune.builders.flight._HEALTH_S", 0.5)
+    monkeypatch.setattr("tesa.tune.builders.dask_jobs._HEALTH_S", 0.5)
     with (
         own_cluster(tmp_path) as cluster,
         ClusterBuilder(cluster.address, jobs=2, cache=Cache(tmp_path / "objects"), workers_s=10) as builder,

@@ -12,22 +12,22 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tesa.attributes.patterns import classify, patterns
+from tesa.attributes.patterns import forget as forget_pattern
+from tesa.build.cache import Cache
+from tesa.decompose import Piece, forget, policies, policy
 from tesa.errors import UsageError
 from tesa.extension import load_extension
-from tesa.pattern import classify, patterns
-from tesa.pattern import forget as forget_pattern
+from tesa.measure.interfaces import Builder, BuildRequest
+from tesa.measure.remote import LocalRunner
+from tesa.records.log import Log
 from tesa.schedules.registry import find
-from tesa.specialize.cache import Cache
-from tesa.specialize.choose import LayerTask, choose
-from tesa.target import parse_target
-from tesa.transform import Piece, forget, policies, policy
+from tesa.targets.target import parse_target
 from tesa.tune.budget import Budget
 from tesa.tune.builders import ClusterBuilder, LocalBuilder
 from tesa.tune.builders.families import adopt, gather
-from tesa.tune.interfaces import Builder, BuildRequest
+from tesa.tune.choose import LayerTask, choose
 from tesa.tune.job import Plan, tune_layers
-from tesa.tune.log import Log
-from tesa.tune.remote import LocalRunner
 from tests.tune.builders.clusters import own_cluster
 from tests.tune.builders.extensions import PROBLEM, clean_registries, page_source, page_weight
 from tests.tune.builders.toys import build, contents
@@ -53,7 +53,7 @@ def page(tmp_path: Path) -> Path:
 
 def requests() -> list[BuildRequest]:
     """One fused kernel and one chain of the page's policy."""
-    space = find("columns").space(PROBLEM, WEIGHT, X86.isa)
+    space = find("columns").space(PROBLEM, WEIGHT, X86.core)
     fused = next(config for config in space if any(key.startswith("fused.") for key in config))
     chain = next(config for config in space if any(key.startswith("1.") for key in config))
     return [BuildRequest(PROBLEM, WEIGHT, X86, "columns", config) for config in (fused, chain)]
@@ -90,7 +90,7 @@ def test_it_is_tuned_and_its_times_are_used(page: Path, tmp_path: Path) -> None:
     (path,) = (tmp_path / "log").glob("*.jsonl")
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert all(row["ok"] for row in rows), rows
-    assert "columns" in {row["schedule"] for row in rows}
+    assert "columns" in {row["family"] for row in rows}
     log = Log.load(tmp_path / "log", device="here")
     (chosen,) = choose([LayerTask("fc", PROBLEM, WEIGHT)], X86, log=log, forms=["columns"], measure=False)
     assert chosen.part.reason.startswith("measured"), chosen.part.reason
@@ -157,7 +157,7 @@ def test_a_child_forgets_what_its_parent_forgot(page: Path) -> None:
     adopt(sent)
     assert classify(WEIGHT).kind == "columns"
     assert patterns()[-1].name == "unstructured"
-    assert find("columns").space(PROBLEM, WEIGHT, X86.isa)
+    assert find("columns").space(PROBLEM, WEIGHT, X86.core)
     adopt(sent)
     assert [found.name for found in policies()].count("columns") == 1
     adopt(without)

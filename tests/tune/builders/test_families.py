@@ -12,29 +12,29 @@ from pathlib import Path
 import pytest
 
 import tesa.schedules.cpu  # noqa: F401  (registers its families now, not into the test's registry)
+from tesa.build.cache import Cache
 from tesa.errors import UsageError
 from tesa.schedules import registry
-from tesa.specialize.cache import Cache
 from tesa.tune.builders import LocalBuilder
 from tesa.tune.builders.families import adopt, gather
 from tests.tune.builders import toys
 from tests.tune.builders.toys import build, contents, request
 
 FAMILY = """
-from tesa.schedules.registry import find, schedule
+from tesa.schedules.registry import find, family
 
-def space(problem, weight, isa):
+def space(problem, weight, core):
     return [{}]
 
-def estimate(problem, weight, isa, config):
+def estimate(problem, weight, core, config):
     return helper.price()
 
-@schedule("users", arch="x86", space=space, estimate=estimate)
-def emit(problem, weight, isa, config, symbol):
+@family("users", kind="cpu", space=space, estimate=estimate)
+def emit(problem, weight, core, config, symbol):
     '''The dense kernel, under another name.'''
     assert helper.price() == 2.0
     dense = find("dense")
-    return dense.emit(problem, weight, isa, dense.space(problem, weight, isa)[0], symbol)
+    return dense.emit(problem, weight, core, dense.space(problem, weight, core)[0], symbol)
 """
 
 
@@ -43,13 +43,13 @@ def test_tesas_own_families_are_imported(monkeypatch: pytest.MonkeyPatch) -> Non
     assert families.added == b""
     assert "tesa.schedules.cpu.unrolled" in families.modules
     assert gather().digest == families.digest
-    monkeypatch.setattr(registry, "_SCHEDULES", {**registry._SCHEDULES, **toys.families()})
+    monkeypatch.setattr(registry, "_FAMILIES", {**registry._FAMILIES, **toys.families()})
     assert gather().digest != families.digest
 
 
 def test_a_users_file_is_sent_with_what_it_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The compiler processes cannot import it: it was loaded by its path."""
-    monkeypatch.setattr(registry, "_SCHEDULES", dict(registry._SCHEDULES))
+    monkeypatch.setattr(registry, "_FAMILIES", dict(registry._FAMILIES))
     (tmp_path / "users_helper.py").write_text("def price():\n    return 2.0\n")
     (tmp_path / "users_family.py").write_text("import users_helper as helper\n" + FAMILY)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -72,10 +72,10 @@ def test_a_family_of_a_script(tmp_path: Path) -> None:
         from pathlib import Path
         import numpy as np
         from tesa.schedules.types import Problem
-        from tesa.specialize.cache import Cache
-        from tesa.target import parse_target
+        from tesa.build.cache import Cache
+        from tesa.targets.target import parse_target
         from tesa.tune.builders import LocalBuilder
-        from tesa.tune.interfaces import BuildRequest
+        from tesa.measure.interfaces import BuildRequest
 
         class helper:
             price = staticmethod(lambda: 2.0)
@@ -102,7 +102,7 @@ def test_what_cannot_be_sent_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         lock.acquire()
 
     family = toys.family("locked", locked)  # type: ignore[arg-type]
-    monkeypatch.setattr(registry, "_SCHEDULES", {**registry._SCHEDULES, "locked": family})
+    monkeypatch.setattr(registry, "_FAMILIES", {**registry._FAMILIES, ("cpu", "locked"): family})
     with pytest.raises(
         UsageError, match=r"families locked cannot be sent to the compiler processes: TypeError: .*lock"
     ):
@@ -112,16 +112,16 @@ def test_what_cannot_be_sent_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_cloudpickle_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cloudpickle", None)
     assert gather().added == b""
-    monkeypatch.setattr(registry, "_SCHEDULES", {**registry._SCHEDULES, **toys.families()})
+    monkeypatch.setattr(registry, "_FAMILIES", {**registry._FAMILIES, **toys.families()})
     with pytest.raises(UsageError, match=r"needs cloudpickle: pip install 'tesa\[tune\]'"):
         gather()
 
 
 def test_adopting_keeps_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = dict(registry._SCHEDULES)
-    monkeypatch.setattr(registry, "_SCHEDULES", {**known, **toys.families()})
+    known = dict(registry._FAMILIES)
+    monkeypatch.setattr(registry, "_FAMILIES", {**known, **toys.families()})
     families = gather()
-    monkeypatch.setattr(registry, "_SCHEDULES", dict(known))
+    monkeypatch.setattr(registry, "_FAMILIES", dict(known))
     adopt(families)
-    assert set(registry._SCHEDULES) == set(known) | set(toys.EMITS)
-    assert all(registry._SCHEDULES[name] is family for name, family in known.items())
+    assert set(registry._FAMILIES) == set(known) | set(toys.families())
+    assert all(registry._FAMILIES[name] is family for name, family in known.items())

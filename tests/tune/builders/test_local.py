@@ -17,18 +17,18 @@ import psutil
 import pytest
 
 import tesa.schedules.cpu  # noqa: F401  (registers its families now, not into the test's registry)
+from tesa.base.process_pool import Crew
+from tesa.build import objects
+from tesa.build.cache import Cache
 from tesa.errors import UsageError
+from tesa.measure.interfaces import BuildRequest
+from tesa.measure.local import Built, measure
+from tesa.measure.timing import Failure, Timing
 from tesa.schedules import registry
-from tesa.specialize import objects
-from tesa.specialize.cache import Cache
-from tesa.specialize.choose import LayerTask, choose
-from tesa.target import parse_target
+from tesa.targets.target import parse_target
 from tesa.tune.builders import LocalBuilder
-from tesa.tune.builders.crew import Crew
-from tesa.tune.interfaces import BuildRequest
-from tesa.tune.measure import Built, measure
-from tesa.tune.timing import Failure, Timing
-from tests.specialize import toy
+from tesa.tune.choose import LayerTask, choose
+from tests.build import toy
 from tests.tune.builders import toys
 from tests.tune.builders.toys import PROBLEM, build, contents, request
 
@@ -38,7 +38,7 @@ TARGET = parse_target("x86:haswell")
 @pytest.fixture
 def families(monkeypatch: pytest.MonkeyPatch) -> None:
     """The toys beside tesa's own."""
-    monkeypatch.setattr(registry, "_SCHEDULES", {**registry._SCHEDULES, **toys.families()})
+    monkeypatch.setattr(registry, "_FAMILIES", {**registry._FAMILIES, **toys.families()})
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_kernels_run(builder: LocalBuilder, tmp_path: Path) -> None:
     options = [("dense", None), ("indexed", None), ("unrolled", None)]
     requests = []
     for name, _ in options:
-        config = registry.find(name).space(problem, weight, TARGET.isa)[0]
+        config = registry.find(name).space(problem, weight, TARGET.core)[0]
         requests.append(BuildRequest(problem, weight, TARGET, name, config))
     built = build(builder, requests, tmp_path)
     kernels = [kernel for kernel in built if isinstance(kernel, Built)]
@@ -83,7 +83,7 @@ def test_what_was_built_is_built_for_compile(
     builder: LocalBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weight = toy.weight(PROBLEM, seed=5)
-    config = registry.find("unrolled").space(PROBLEM, weight, TARGET.isa)[0]
+    config = registry.find("unrolled").space(PROBLEM, weight, TARGET.core)[0]
     (built,) = build(builder, [BuildRequest(PROBLEM, weight, TARGET, "unrolled", config)], tmp_path)
     assert isinstance(built, Built)
     monkeypatch.setattr(objects, "_compile_all", lambda missing, *_: [pytest.fail("compiled again") for _ in missing])
@@ -112,7 +112,7 @@ def test_each_failure_is_the_candidates_own(tmp_path: Path) -> None:
     assert "llvm.sqrt" in failures["broken"].message
     assert "SIGSEGV" in failures["crashing"].message
     assert failures["endless"].message == "the compiler did not end: no result after 6 s"
-    assert "no schedule 'nothing'" in failures["nothing"].message
+    assert "no family 'nothing'" in failures["nothing"].message
 
 
 @pytest.mark.usefixtures("families")
@@ -186,11 +186,11 @@ def test_a_killed_parent_leaves_no_process(tmp_path: Path) -> None:
         import sys; sys.path.insert(0, {str(Path(__file__).parents[3])!r})
         from pathlib import Path
         from tesa.schedules import registry
-        from tesa.specialize.cache import Cache
+        from tesa.build.cache import Cache
         from tesa.tune.builders import LocalBuilder
         from tests.tune.builders import toys
         import tesa.schedules.cpu
-        registry._SCHEDULES.update(toys.families())
+        registry._FAMILIES.update(toys.families())
         builder = LocalBuilder(2, Cache(Path({str(tmp_path)!r}) / "objects"))
         results = builder.build([toys.request("good", {{"size": 1}}), toys.request("endless")], Path({str(tmp_path)!r}))
         print(next(results), flush=True)
@@ -238,7 +238,7 @@ def test_a_cache_that_cannot_be_written_is_told_once(tmp_path: Path) -> None:
 
 def test_two_builds_share_the_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The end of one does not touch what runs for the other."""
-    monkeypatch.setattr(registry, "_SCHEDULES", toys.families())
+    monkeypatch.setattr(registry, "_FAMILIES", toys.families())
     with LocalBuilder(2, Cache(tmp_path / "objects")) as builder:
         first = builder.build([request("good", {"size": 1}), request("endless")], tmp_path)
         assert next(first)[0] == 0

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import tvm
 
+from tesa.build.cache import Cache
 from tesa.errors import UsageError
 from tesa.schedules.registry import find
 from tesa.schedules.types import Code, FloatArray, Problem
-from tesa.specialize.cache import Cache
-from tesa.specialize.choose import candidates
-from tesa.target import parse_target
+from tesa.targets.target import parse_target
 from tesa.tune.builders import LocalBuilder
 from tesa.tune.builders.metaschedule import as_metaschedule, as_module
-from tests.specialize import toy
+from tesa.tune.choose import candidates
+from tests.build import toy
 
 PROBLEM = toy.linear()
 WEIGHT = toy.weight(PROBLEM)
@@ -59,7 +59,7 @@ def test_a_primfunc_is_built_and_runs(compilers: LocalBuilder, tmp_path: Path) -
 @pytest.mark.parametrize("name", ["dense", "unrolled"])
 def test_generated_code_is_built_by_its_own_pipelines(compilers: LocalBuilder, tmp_path: Path, name: str) -> None:
     option = next(option for option in candidates(PROBLEM, WEIGHT, TARGET) if option[0] == name)
-    code = find(name).emit(PROBLEM, WEIGHT, TARGET.isa, option[1], "main")
+    code = find(name).emit(PROBLEM, WEIGHT, TARGET.core, option[1], "main")
     assert bool(code.panels) == (name == "unrolled")
     (result,) = as_metaschedule(compilers, tmp_path).build(inputs(as_module(code)))
     assert result.error_msg is None

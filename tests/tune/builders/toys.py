@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tesa.schedules.registry import Schedule
-from tesa.schedules.types import Code, Config, FloatArray, Isa, Problem
-from tesa.tune.interfaces import Builder, BuildRequest
-from tesa.tune.measure import Built
-from tesa.tune.timing import Failure
-from tests.specialize import toy
+from tesa.measure.interfaces import Builder, BuildRequest
+from tesa.measure.local import Built
+from tesa.measure.timing import Failure
+from tesa.schedules.registry import Family
+from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
+from tests.build import toy
 
 PROBLEM = toy.linear()
 WEIGHT = toy.weight(PROBLEM)
@@ -80,22 +80,22 @@ def killing_once(problem: Problem, weight: FloatArray, config: Config, symbol: s
     return patricide(problem, weight, config, symbol)
 
 
-def family(name: str, emit: Emit) -> Schedule:
+def family(name: str, emit: Emit) -> Family:
     """A family of that emit, for linear layers; the size is what the configuration says."""
 
-    def full_emit(problem: Problem, weight: FloatArray, isa: Isa, config: Config, symbol: str) -> Code:
+    def full_emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str) -> Code:
         return emit(problem, weight, config, symbol)
 
-    def space(problem: Problem, weight: FloatArray, isa: Isa) -> Sequence[Config]:
+    def space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
         return [{}]
 
-    def estimate(problem: Problem, weight: FloatArray, isa: Isa, config: Config) -> float:
+    def estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) -> float:
         return 1.0
 
     def size(problem: Problem, weight: FloatArray, config: Config) -> int:
         return config.get("size", 0)
 
-    return Schedule(name, "x86", name, space, estimate, full_emit, size)
+    return Family(name, "cpu", name, space, estimate, full_emit, size)
 
 
 EMITS: dict[str, Emit] = {
@@ -112,9 +112,9 @@ EMITS: dict[str, Emit] = {
 }
 
 
-def families() -> dict[str, Schedule]:
-    """All of them, by name."""
-    return {name: family(name, emit) for name, emit in EMITS.items()}
+def families() -> dict[tuple[str, str], Family]:
+    """All of them, as the registry has them."""
+    return {("cpu", name): family(name, emit) for name, emit in EMITS.items()}
 
 
 def request(name: str, config: Config | None = None, *, seed: int = 0, m: int = 8, k: int = 12) -> BuildRequest:

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tesa.schedules.cpu  # noqa: F401  (registers its families)
-from tesa.specialize.decide import candidates, predict
+from tesa.choose.decide import candidates, predict
 from tesa.tune.search import Table, tabulate
 from tesa.tune.search.features import live_share, of_config, of_pattern, of_task
-from tests.specialize import toy
+from tests.build import toy
 from tests.tune import fake
 
 
@@ -19,7 +19,7 @@ def test_every_candidate_has_features_of_its_own() -> None:
     work = fake.layer(m=64, density=0.2)
     options = candidates(work.problem, work.weight, fake.TARGET)
     estimates = list(predict(options, work.problem, work.weight, fake.TARGET).values())
-    table = tabulate(work.problem, work.weight, fake.TARGET.isa, options, estimates)
+    table = tabulate(work.problem, work.weight, fake.TARGET.core, options, estimates)
     assert table.values.shape == (len(options), len(table.columns))
     assert len({row.tobytes() for row in np.nan_to_num(table.values, nan=-9)}) == len(options)
     assert not np.isinf(table.values).any()
@@ -54,7 +54,7 @@ def test_empty_weights() -> None:
 
 def test_parts_of_a_composite_have_numbers_too() -> None:
     config = {"cover.rows": 32, "0.block.rows": 6, "1.indexed.kblock": 5}
-    facts = of_config(toy.linear(m=8, k=12), fake.TARGET.isa, "cover", config)
+    facts = of_config(toy.linear(m=8, k=12), fake.TARGET.core, "cover", config)
     assert facts["is cover"] == 1
     assert facts["0.block.rows used"] == pytest.approx(8 / 12)
     assert facts["1.indexed.kblock used"] == pytest.approx(12 / 15)
@@ -69,4 +69,4 @@ def test_tables_of_different_columns() -> None:
 
 
 def test_task_features_are_finite() -> None:
-    assert all(np.isfinite(value) for value in of_task(toy.linear(), fake.TARGET.isa).values())
+    assert all(np.isfinite(value) for value in of_task(toy.linear(), fake.TARGET.core).values())

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from tesa.errors import UsageError
+from tesa.records.log import Log, Record, Task, config_key
 from tesa.schedules import registry
-from tesa.specialize.choose import LayerTask
+from tesa.tune.choose import LayerTask
 from tesa.tune.layer import Layer
-from tesa.tune.log import Log, Record, Task, config_key
 from tesa.tune.search import Experience, Lessons, Scene, find_mode, mode, modes
 from tesa.tune.search import registry as mode_registry
 from tesa.tune.search.cost_model import scores
@@ -22,7 +22,7 @@ from tests.tune import fake
 
 @pytest.fixture(autouse=True)
 def _families(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_SCHEDULES", fake.families())
+    monkeypatch.setattr(registry, "_FAMILIES", fake.families())
 
 
 def scene(layer: Layer, times: Wide, seed: int = 0, experience: Experience | None = None) -> Scene:

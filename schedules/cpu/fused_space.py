@@ -1,0 +1,85 @@
+"""What the fused kernel is expected to take, and the configurations of it that are worth trying; see fused.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesa.schedules.cpu import cost
+from tesa.schedules.cpu.fused import Layout, Side, cut_of, set_sizes, sides_of
+from tesa.schedules.types import Config, Core, Problem
+
+_ROWS = (2, 4, 6, 8, 12, 16, 24)
+
+
+def _entries(weight: NDArray[Any], order: NDArray[np.int64], rows: int) -> int:
+    """Columns that all panels together compute."""
+    mask = (weight != 0)[order]
+    whole = len(mask) // rows * rows
+    count = int(mask[:whole].reshape(-1, rows, mask.shape[1]).any(axis=1).sum())
+    return count + (int(mask[-rows:].any(axis=0).sum()) if whole < len(mask) else 0)
+
+
+def space(problem: Problem, layout: Layout, core: Core, most: int = 8) -> list[Config]:
+    """The configurations that the estimate likes best; none for operators and types that the kernel does not know."""
+    if problem.op not in ("linear", "conv2d") or (problem.dtype != "float32" and not problem.pointwise):
+        return []
+    sides = sides_of(problem, layout, core)
+    ranked: dict[tuple[int, int, int], tuple[float, Config]] = {}
+    for vectors in range(1, 9):
+        for rows in (r for r in _ROWS if r * vectors + vectors + 1 <= core.registers):
+            rows = min(rows, problem.m)
+            counts = _counts(problem, sides, layout, rows)
+            for pack in (0, 1) if problem.dtype == "float32" else (1,):
+                config = {"rows": rows, "vectors": vectors, "pack": pack}
+                time, tiles = _cost(problem, core, sides, layout, config, counts)
+                ranked.setdefault((rows, tiles, pack), (time, config))
+    return [config for _, config in sorted(ranked.values(), key=lambda item: item[0])[:most]]
+
+
+def estimate(problem: Problem, layout: Layout, core: Core, config: Config) -> float:
+    """Expected milliseconds on a nominal core, see tesa.schedules.cpu.cost."""
+    sides = sides_of(problem, layout, core)
+    counts = _counts(problem, sides, layout, min(config["rows"], problem.m))
+    return _cost(problem, core, sides, layout, config, counts)[0]
+
+
+def _counts(problem: Problem, sides: tuple[Side, Side], layout: Layout, rows: int) -> tuple[int, int]:
+    """Columns that panels of so many rows compute, and their sets of scattered elements."""
+    key = (problem.dtype, rows)
+    if key not in layout.counted:
+        left, right = sides
+        entries = _entries(left.weight, layout.order, rows)
+        layout.counted[key] = (entries, int(set_sizes(right, layout.order, rows).sum()))
+    return layout.counted[key]
+
+
+def _cost(
+    problem: Problem, core: Core, sides: tuple[Side, Side], layout: Layout, config: Config, counts: tuple[int, int]
+) -> tuple[float, int]:
+    """(milliseconds, vectors of a tile): entries and sets, each the slowest of FMAs, loads and bytes of X."""
+    left, right = sides
+    rows, (entries, sets) = min(config["rows"], problem.m), counts
+    made = cut_of(problem, core, left, right, layout.order, rows, config["vectors"])
+    v, lane_bytes, width = made.tiling.vectors, made.tiling.lanes * 4, made.tiling.width
+    live = int(np.count_nonzero(left.live))
+    read = cost.reads(problem, core, made, bool(config["pack"]))
+    stream = rows * 4 / cost.FAR_BYTES_PER_CYCLE if entries * rows * 4 > core.l2_bytes / 2 else 0.0
+    far = read.cycles(live * width * 4, v * lane_bytes)
+    split = 1.0 if config["pack"] else read.split
+    step = cost.together(max(rows * v / 2, (rows + v * split) / 2, cost.FMA_LATENCY * 1.1), far, stream)
+    others = int(np.count_nonzero(right.live))
+    size, work = (1, 1.0) if problem.dtype == "mixed" else (4, 0.5)  # bytes of an element; cycles to convert and add
+    far = rows * read.cycles(others * width * size, v * made.tiling.lanes * size)
+    scattered = cost.together(max(rows * v * work, rows * (v * split + 2) / 2, cost.FMA_LATENCY * 1.1), far)
+    panels = -(-problem.m // rows)
+    tile = entries * step + sets * scattered + panels * (10.0 + (cost.MISPREDICTION if sets else 0.0))
+    tile += cost.finishing(problem.epilogue, panels * rows * v)
+    if config["pack"]:
+        loose = cost.reads(problem, core, made, False)
+        tile += cost.packing(made, loose, live) + (
+            cost.packing(made, loose, others) if problem.dtype == "mixed" else 0.0
+        )
+    return cost.total_ms(problem, made, tile), v

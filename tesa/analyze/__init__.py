@@ -1,0 +1,1 @@
+"""Answers questions about a model that need no compiled code."""

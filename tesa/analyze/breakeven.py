@@ -1,0 +1,97 @@
+"""From which sparsity on a layer is faster than its dense self, for one kind of pattern."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from tesa.attributes.impose import Imposed
+from tesa.attributes.patterns import Pattern
+from tesa.choose.decide import GAIN
+from tesa.costs.grid import synthetic
+from tesa.costs.prices import smaller
+from tesa.costs.table import CostTable, Priced
+from tesa.schedules.types import Problem
+
+_SPARSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
+_ELEMENTS = 1 << 21
+
+
+@dataclass(frozen=True)
+class BreakEven:
+    """The least share of zeros from which on it pays, None where none does. pattern: the kind that was tried.
+
+    low, high: where it lies in four of five cases, high None where it may be that none pays. least: the smallest share
+    that was tried, which stands for anything below it. low may be a share at which no sparse form applies yet.
+    """
+
+    pattern: str
+    sparsity: float | None
+    low: float | None
+    high: float | None
+    least: float = 0.0
+
+
+def break_even(table: CostTable, problem: Problem, like: Imposed) -> BreakEven:
+    """Predict random weights of growing sparsity in the pattern of `like` against the dense kernel.
+
+    The share of zeros lies between the last that does not pay and the first from which on all do, where the logarithms
+    of the times cross. A weight of more than two million elements is replaced by one of fewer rows.
+    """
+    problem = smaller(problem, like.block, _ELEMENTS)
+    dense = min((row for row in _ranked(table, problem, None) if row.dense), key=_ms, default=None)
+    if dense is None:
+        return BreakEven(like.text, None, None, None)
+    points: list[tuple[float, float, float]] = []
+    none = None  # the last share for which there is no sparse form yet, below all points
+    steps = _steps(like)
+    for imposed in steps:
+        sparse = [row for row in _ranked(table, problem, imposed) if not row.dense]
+        if sparse:
+            prediction = min(sparse, key=_ms).prediction
+            ahead = math.log(dense.prediction.ms * (1 - GAIN) / prediction.ms)
+            # the two predictions go wrong together in part; taking them as independent is on the safe side
+            doubt = 1.2816 * math.hypot(dense.prediction.deviation, prediction.deviation)
+            points.append((imposed.sparsity, ahead, doubt))
+        elif not points:
+            none = imposed.sparsity
+    middle, low, high = (_crossing([(s, ahead + sign * doubt) for s, ahead, doubt in points]) for sign in (0, 1, -1))
+    if points and none is not None and low == points[0][0]:
+        low = none  # it may pay as soon as there is a form
+    return BreakEven(like.text, middle, low, high, steps[0].sparsity)
+
+
+def pattern_of(pattern: Pattern) -> Imposed:
+    """The kind of a weight's own pattern, as something that can be imposed; unstructured where it is dense."""
+    if pattern.block is not None:
+        return Imposed("block", pattern.sparsity, block=pattern.block)
+    if pattern.n_m is not None:
+        return Imposed("n:m", pattern.sparsity, n_m=pattern.n_m)
+    return Imposed("channel" if pattern.kind == "channel" else "unstructured", pattern.sparsity)
+
+
+def _ranked(table: CostTable, problem: Problem, imposed: Imposed | None) -> list[Priced]:
+    return table.rank_plain(problem, synthetic(problem, imposed))
+
+
+def _ms(row: Priced) -> float:
+    return row.prediction.ms
+
+
+def _steps(like: Imposed) -> list[Imposed]:
+    if like.kind != "n:m":
+        return [replace(like, sparsity=share) for share in _SPARSITIES]
+    m = like.n_m[1]
+    return [Imposed("n:m", 1 - n / m, n_m=(n, m)) for n in range(m - 1, 0, -1)]
+
+
+def _crossing(points: Sequence[tuple[float, float]]) -> float | None:
+    """The share from which on what is gained stays above zero; points: (share, logarithm of the gain)."""
+    if not points or points[-1][1] <= 0:
+        return None
+    last = max((i for i, (_, ahead) in enumerate(points) if ahead <= 0), default=-1)
+    if last < 0:
+        return points[0][0]
+    (s0, a0), (s1, a1) = points[last], points[last + 1]
+    return round(s0 + (s1 - s0) * -a0 / (a1 - a0), 4)

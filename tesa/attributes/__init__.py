@@ -1,0 +1,1 @@
+"""Sparsity attributes of tensors (TeSA), quantization grids, and the patterns and statistics of weights."""

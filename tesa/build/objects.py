@@ -1,0 +1,301 @@
+"""Turns generated code into object files, in parallel and at most once, and object files into a library."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cache as remember
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import tesa
+from tesa.attributes.patterns import digest
+from tesa.base.files import atomic_path
+from tesa.base.hostinfo import free_memory, usable_cpus
+from tesa.base.workers import Pool, WorkerError
+from tesa.build.cache import Cache
+from tesa.errors import UsageError
+from tesa.schedules.types import ASSEMBLY, Code, Config, FloatArray, Problem
+from tesa.targets.target import Target
+
+PIPELINES = {"default": "default", "straight": "tesa_straight"}
+"""Name of a pipeline in Code -> TVM's name of it."""
+
+COMPILER_BYTES = 600 << 20
+"""What one compiler process may need: half of it is TVM itself, and a panel of straight-line code takes some more."""
+
+_TRIPLE = "x86_64-unknown-linux-gnu"
+Done = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class BuildFailure:
+    """What stands in the place of the objects of code that could not be compiled."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One object file. functions: (symbol, exact text) of each."""
+
+    functions: tuple[tuple[str, str], ...]
+    target: str
+    pipeline: str
+    key: str
+
+    @property
+    def size(self) -> int:
+        """Characters of text, to which the time to compile it is about proportional."""
+        return sum(len(text) for _, text in self.functions)
+
+
+def compilers(cpus: int | None = None, free: int | None = None) -> tuple[int, str]:
+    """How many compiler processes this machine bears, and a remark where memory allows fewer than CPUs, else "".
+
+    cpus, free (bytes): of this machine by default.
+
+    >>> compilers(8, 2 << 30)
+    (3, 'compiling with 3 processes, not 8: 2.0 GiB of memory are free, and each may need 0.6 GiB')
+    >>> compilers(2, 8 << 30)
+    (2, '')
+    """
+    cpus, free = cpus or usable_cpus(), free_memory() if free is None else free
+    if free is None or free >= cpus * COMPILER_BYTES:
+        return cpus, ""
+    count = max(free // COMPILER_BYTES, 1)
+    processes = f"{count} process{'es' if count > 1 else ''}"
+    return count, (
+        f"compiling with {processes}, not {cpus}: {free / (1 << 30):.1f} GiB of memory are free, and each may need "
+        f"{COMPILER_BYTES / (1 << 30):.1f} GiB"
+    ) if count < cpus else ""
+
+
+def compile_functions(functions: Mapping[str, Any], target: Mapping[str, Any], pipeline: str) -> Any:
+    """TVM's module of PrimFuncs by symbol; target is TVM's dictionary, pipeline TVM's name."""
+    import tvm
+
+    texts = [str(function.attrs[ASSEMBLY]) for function in functions.values() if ASSEMBLY in (function.attrs or {})]
+    if texts:
+        return assemble("\n".join(texts), target)
+    if pipeline == PIPELINES["straight"]:
+        import_module("tesa.schedules.cpu.straight")  # registers it
+    mod = tvm.IRModule({tvm.ir.GlobalVar(symbol): function for symbol, function in functions.items()})
+    return tvm.compile(mod, target=tvm.target.Target(dict(target)), tir_pipeline=pipeline).mod
+
+
+def assemble(text: str, target: Mapping[str, Any]) -> Any:
+    """TVM's module of an assembly text in GNU's syntax: LLVM's assembler takes it out of a module that is empty else.
+
+    Raises RuntimeError, of TVM, for a text that is not right for the target.
+    """
+    import tvm
+
+    lines = [f'target triple = "{target.get("mtriple", _TRIPLE)}"']
+    lines += [f'module asm "{_escaped(line)}"' for line in text.splitlines()]
+    lines += [
+        "!llvm.module.flags = !{!0}",
+        '!0 = !{i32 4, !"tvm_target", !"' + _escaped(json.dumps(dict(target))) + '"}',
+    ]
+    with tempfile.TemporaryDirectory(prefix="tesa-") as folder:
+        path = Path(folder) / "code.ll"
+        path.write_text("\n".join(lines) + "\n")
+        return tvm.runtime.load_module(str(path))
+
+
+def _escaped(text: str) -> str:
+    """As a string of LLVM's language."""
+    return text.replace("\\", "\\5C").replace('"', "\\22")
+
+
+def symbol_of(
+    problem: Problem, weight: FloatArray, target: Target, family: str, config: Config, known: str | None = None
+) -> str:
+    """The name of a kernel's function: "tesa_" and 16 hexadecimal digits that identify everything that shapes it.
+
+    known: the weight's digest, where the caller has it.
+    """
+    facts = [asdict(problem), known or digest(weight), target.tvm, asdict(target.core), family, dict(config)]
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+    return "tesa_" + hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def build_objects(
+    codes: Sequence[tuple[str, Code]],
+    target: Target,
+    *,
+    jobs: int | Pool,
+    cache: Cache | None,
+    folder: Path,
+    done: Done | None = None,
+) -> list[tuple[Path, ...] | BuildFailure]:
+    """Compile each (symbol, code) to object files in folder: main's first, then one for each tuple of panels.
+
+    jobs: how many compiler processes, or a pool of them that lives on; with 1 everything happens in this process, and
+    a crash in LLVM is the caller's. An object that stands in folder already, of an earlier call, is taken as it is.
+    done(finished, total) is called after each object. Code that fails, or kills its compiler, gets a BuildFailure and
+    harms no other. The same code and target give the same bytes, whatever the number of jobs and the order.
+    """
+    plans = [_jobs(symbol, code, target) for symbol, code in codes]
+    unique = {job.key: job for plan in plans for job in plan}
+    objects: dict[str, bytes | WorkerError] = {}
+    for key in unique:
+        here = _path(folder, key)
+        found = here.read_bytes() if here.exists() else cache.get(key) if cache is not None else None
+        if found is not None:
+            objects[key] = found
+    missing = [job for key, job in unique.items() if key not in objects]
+    missing.sort(key=lambda job: -job.size)  # the longest first, so that no worker is left alone with it at the end
+    count = len(objects)
+
+    def report(index: int) -> None:
+        nonlocal count
+        count += 1
+        if done is not None:
+            done(count, len(unique))
+
+    for job, result in zip(missing, _compile_all(missing, jobs, report), strict=True):
+        objects[job.key] = result
+        if cache is not None and isinstance(result, bytes):
+            cache.put(job.key, result)
+    if cache is not None and missing:
+        cache.trim()
+    return [_written(plan, objects, folder) for plan in plans]
+
+
+def link(objects: Sequence[Path], path: Path) -> None:
+    """Join object files into a shared library at path, with the C compiler; path appears whole or not at all.
+
+    Raises UsageError if there is no C compiler, if the objects do not fit together, or if path cannot be written.
+    """
+    from tvm.support import cc
+
+    compiler = c_compiler()
+    with atomic_path(path) as aside, link_errors(path):
+        cc.create_shared(str(aside), [str(item) for item in objects], cc=compiler)
+
+
+@contextmanager
+def link_errors(path: Path) -> Iterator[None]:
+    """Turn a linker's failure into a UsageError that names the library. A full disk is left to atomic_path."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "No space left" in str(error):
+            raise
+        raise UsageError(f"cannot link {path.name}: {_linker_says(str(error))}") from error
+
+
+def c_compiler() -> str:
+    """The command that links, or compiles C: $CXX, $CC or the first of g++, gcc, clang++, clang, c++, cc.
+
+    Raises UsageError, naming the packages to install, if there is none.
+    """
+    from tvm.support import cc
+
+    compiler = cc.get_cc()
+    if not compiler:
+        raise UsageError(
+            "no C compiler found, and one is needed to link kernels: install g++, gcc or clang "
+            "(Debian and Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++), or name one in $CXX"
+        )
+    return str(compiler)
+
+
+def compile_object(functions: Sequence[tuple[str, str]], target: str, pipeline: str) -> bytes:
+    """The bytes of an object file that holds the functions (symbol, text of tvm.ir.save_json); target is JSON."""
+    library = compile_functions({symbol: _function(text) for symbol, text in functions}, json.loads(target), pipeline)
+    with tempfile.TemporaryDirectory(prefix="tesa-") as folder:
+        path = Path(folder) / "code.o"
+        library.write_to_file(str(path), "o")
+        return path.read_bytes()
+
+
+def _function(text: str) -> Any:
+    import tvm
+
+    return tvm.ir.load_json(text)
+
+
+@remember
+def versions() -> dict[str, str]:
+    """What the bytes of an object depend on beside the code and the target."""
+    import tvm
+    import tvm_ffi
+
+    return {"tesa": tesa.__version__, "tvm": str(tvm.__version__), "tvm_ffi": str(tvm_ffi.__version__)}
+
+
+def _jobs(symbol: str, code: Code, target: Target) -> tuple[_Job, ...]:
+    return tuple(_job(functions, target, PIPELINES[pipeline]) for functions, pipeline in code.objects(symbol))
+
+
+def _job(functions: tuple[tuple[str, Any], ...], target: Target, pipeline: str) -> _Job:
+    import tvm
+
+    texts = tuple((symbol, tvm.ir.save_json(function)) for symbol, function in functions)
+    tvm_target = json.dumps(target.tvm, sort_keys=True)
+    made_by = (*versions().values(), pipeline, _pipeline_source(pipeline), tvm_target)
+    hasher = hashlib.sha256("\n".join(made_by).encode())
+    for symbol, text in texts:
+        hasher.update(f"\n{symbol}\n{len(text)}\n{text}".encode())
+    return _Job(texts, tvm_target, pipeline, hasher.hexdigest())
+
+
+@remember
+def _pipeline_source(pipeline: str) -> str:
+    """The code of our own pipeline is part of what an object was made by; TVM's is known by its version."""
+    if pipeline != PIPELINES["straight"]:
+        return ""
+    from tesa.schedules.cpu import straight
+
+    return hashlib.sha256(Path(straight.__file__).read_bytes()).hexdigest()
+
+
+def _compile_all(missing: Sequence[_Job], jobs: int | Pool, report: Callable[[int], None]) -> list[bytes | WorkerError]:
+    calls = [(f"{__name__}:compile_object", (job.functions, job.target, job.pipeline)) for job in missing]
+    if isinstance(jobs, Pool):
+        return jobs.run(calls, done=report)
+    if jobs > 1 and len(missing) > 1:
+        with Pool(jobs) as pool:
+            return pool.run(calls, done=report)
+    results: list[bytes | WorkerError] = []
+    for index, job in enumerate(missing):
+        try:
+            results.append(compile_object(job.functions, job.target, job.pipeline))
+        except Exception as error:  # whatever TVM raises is this candidate's failure, as it is in a child
+            results.append(WorkerError(f"{type(error).__name__}: {error}"))
+        report(index)
+    return results
+
+
+def _written(
+    plan: Sequence[_Job], objects: dict[str, bytes | WorkerError], folder: Path
+) -> tuple[Path, ...] | BuildFailure:
+    paths = []
+    for job in plan:
+        content = objects[job.key]
+        if isinstance(content, WorkerError):
+            return BuildFailure(f"{job.functions[0][0]}: {content}".split("\nTraceback")[0])
+        path = _path(folder, job.key)
+        if not path.exists():
+            with atomic_path(path) as aside:
+                aside.write_bytes(content)
+        paths.append(path)
+    return tuple(paths)
+
+
+def _path(folder: Path, key: str) -> Path:
+    return folder / f"{key[:32]}.o"
+
+
+def _linker_says(text: str) -> str:
+    """The lines of a linker's output that tell what is wrong."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("Command line")]
+    told = [line for line in lines if "error" in line or "undefined" in line or "multiple definition" in line]
+    return "; ".join((told or lines)[:3])

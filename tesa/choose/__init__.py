@@ -1,0 +1,1 @@
+"""Chooses the kernel of each layer from what was measured or is expected."""

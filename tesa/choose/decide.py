@@ -1,0 +1,217 @@
+"""Which kernels a layer could have, and which of them is the best, given what is known of their times."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+
+from tesa.attributes.patterns import digest
+from tesa.choose.plan import Candidate, Part
+from tesa.errors import UnsupportedError, UsageError
+from tesa.records.log import Record, Task, config_key
+from tesa.schedules.registry import Family, families, find
+from tesa.schedules.types import Config, FloatArray, Problem
+from tesa.targets.target import Target
+
+Option = tuple[str, Config]
+"""Name of a kernel family and one configuration of it."""
+
+GAIN = 0.02
+"""What a sparse form must win over the dense one: less than that is noise."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The chosen family and configuration, and why, in words."""
+
+    family: str
+    config: Config
+    reason: str
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """An option that was the fastest for a weight like this one, and in words which, for the plan."""
+
+    option: Option
+    reason: str
+
+
+def candidates(
+    problem: Problem, weight: FloatArray, target: Target, forms: Sequence[str] | None = None
+) -> list[Option]:
+    """Every family that applies with every configuration worth trying: dense first, and of each the default first.
+
+    Decompositions (tesa.decompose) are families like the others. weight is (m, k). forms: names of the families to
+    try, by default all; "dense" also stands for the configurations of the others that compute with the zeros.
+
+    Raises UsageError for an unknown form, UnsupportedError if none applies.
+    """
+    families = _families(target)
+    names = list(families) if forms is None else list(forms)
+    for name in names:
+        if name not in families:
+            near = get_close_matches(name, families, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise UsageError(f"unknown form {name!r}; {hint}there are {', '.join(families)}")
+    ordered = sorted(families, key=lambda name: name != "dense")  # stable: the rest in the order of registration
+    found: list[Option] = []
+    for name in ordered:
+        if name in names or "dense" in names:
+            options = [(name, config) for config in families[name].space(problem, weight, target.core)]
+            dense = dense_keys(options, weight)
+            found += [option for option in options if name in names or config_key(*option) in dense]
+    if not found:
+        raise UnsupportedError(
+            f"no kernel form applies to {describe(problem)} on {target.name}; tried {', '.join(names)}"
+            + ("" if forms is None else ", give others in forms or leave it out")
+        )
+    return found
+
+
+def predict(options: Sequence[Option], problem: Problem, weight: FloatArray, target: Target) -> dict[str, float]:
+    """The estimated milliseconds of each option, by config_key."""
+    from tesa.decompose import unchanging
+
+    families = _families(target)
+    with unchanging(weight):
+        return {
+            config_key(name, config): float(families[name].estimate(problem, weight, target.core, config))
+            for name, config in options
+        }
+
+
+def dense_keys(options: Sequence[Option], weight: FloatArray) -> frozenset[str]:
+    """The options, by config_key, that compute with the zeros of the weight: its dense self."""
+    found = set()
+    for name, config in options:
+        test = find(name).dense
+        if test is not None and test(weight, config):
+            found.add(config_key(name, config))
+    return frozenset(found)
+
+
+def decide(
+    options: Sequence[Option],
+    records: Mapping[str, Record],
+    predicted: Mapping[str, float],
+    dense: Collection[str] = (),
+    *,
+    source: str = "",
+    nearest: Sequence[Nearest] = (),
+) -> Decision | None:
+    """The fastest option by the records, by config_key. None if all failed.
+
+    Where none has a time, the first of nearest that has not failed, then the one that is predicted to be the fastest.
+
+    dense: the options that are the layer's dense self. A sparse one has to be faster than the best of them by GAIN.
+    source: whose predictions they are, for the reason.
+    """
+    keyed = {config_key(*option): option for option in options}
+    times = {key: records[key].median_ms for key in keyed if key in records and records[key].ok}
+    known = {key: time for key, time in times.items() if time is not None}
+    failed = {key for key in keyed if key in records and not records[key].ok}
+    word = "measured" if known else f"estimated{source}"
+    if not known:
+        for near in nearest:
+            if config_key(*near.option) not in failed:
+                return Decision(*near.option, near.reason)
+        known = {key: predicted[key] for key in keyed if key not in failed}
+    if not known:
+        return None
+    best: dict[str, str] = {}  # of each family, and of its dense configurations
+    for key, time in known.items():
+        name = keyed[key][0]
+        if key in dense and name != "dense":
+            name = f"dense {name}"
+        if name not in best or time < known[best[name]]:
+            best[name] = key
+    ranking = sorted(best, key=lambda name: known[best[name]])
+    winner = ranking[0]
+    rival = next((name for name in ranking if best[name] in dense), winner)
+    if known[best[winner]] > (1 - GAIN) * known[best[rival]]:
+        winner = rival
+    text = ", ".join(f"{name} {milliseconds(known[best[name]])}" for name in ranking)
+    if winner != ranking[0]:
+        text += f": {ranking[0]} gains less than {GAIN:.0%}"
+    return Decision(*keyed[best[winner]], f"{word}: {text}")
+
+
+def make_parts(
+    candidates: Sequence[Candidate], decision: Decision, problem: Problem, weight: FloatArray, task: Task
+) -> tuple[Part, ...]:
+    """The decision as the plan keeps it: a part for each piece of a decomposition, else one for the whole weight.
+
+    The first has the candidates and the reason.
+    """
+    from tesa.decompose import describe_pieces, unchanging
+
+    option: dict[str, Any] = {"family": decision.family, "config": dict(decision.config)}
+    first: dict[str, Any] = {"candidates": tuple(candidates), "reason": decision.reason}
+    with unchanging(weight, task.pattern.digest):
+        pieces = describe_pieces(problem, weight, decision.family, decision.config)
+    if not pieces:
+        kind = task.pattern.kind
+        return (Part(kind, _bits(problem), int(np.count_nonzero(weight)), task.pattern.digest, **option, **first),)
+    return tuple(
+        Part(
+            pattern=found.piece.pattern,
+            bits=found.piece.bits if problem.dtype == "mixed" else _bits(problem),
+            nonzeros=found.piece.nonzeros,
+            digest=digest(found.piece.weight),
+            kernel=found.family,
+            **option,
+            **(first if number == 0 else {}),
+        )
+        for number, found in enumerate(pieces)
+    )
+
+
+def candidate_rows(
+    options: Sequence[Option], records: Mapping[str, Record], predicted: Mapping[str, float], dense: Collection[str]
+) -> list[Candidate]:
+    """What competed, for the plan, each with its times or why it has none."""
+    rows = []
+    for name, config in options:
+        key = config_key(name, config)
+        record = records.get(key)
+        measured = record.median_ms if record is not None and record.ok else None
+        note = record.error if record is not None and not record.ok else "" if record is not None else "not measured"
+        rows.append(Candidate(name, dict(config), predicted[key], measured, note, key in dense))
+    return rows
+
+
+def _bits(problem: Problem) -> int:
+    """Of a stored weight."""
+    return 8 if problem.dtype == "int8" else 32 if problem.storage == "float32" else 16
+
+
+def describe(problem: Problem) -> str:
+    """A problem in a few words, for messages.
+
+    >>> describe(Problem("linear", 8, 12, 16, (1, 12, 16), (1, 8, 16)))
+    'linear (m=8, k=12, n=16, batch=1, float32, 1 thread)'
+    """
+    threads = f"{problem.threads} thread{'s' if problem.threads != 1 else ''}"
+    window = problem.window
+    place = ""
+    if window is not None:
+        place = f" {window.kernel[0]}x{window.kernel[1]} on {window.height}x{window.width}"
+    sizes = f"m={problem.m}, k={problem.k}, n={problem.n}, batch={problem.batch}"
+    return f"{problem.op}{place} ({sizes}, {problem.dtype}, {threads})"
+
+
+def _families(target: Target) -> dict[str, Family]:
+    for module in ("tesa.schedules.cpu", "tesa.decompose"):  # they register them
+        importlib.import_module(module)
+    return {family.name: family for family in families(target.kind)}
+
+
+def milliseconds(time: float) -> str:
+    """A time in milliseconds, with the unit in which it reads best."""
+    return f"{time:.3g} ms" if time >= 0.1 else f"{time * 1e3:.3g} us"

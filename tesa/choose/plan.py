@@ -1,0 +1,138 @@
+"""What the compiler decided, as plain data: JSON both ways, printable, comparable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tesa.schedules.types import Config
+
+LEFT_OUT = "left out:"
+"""How the note of a candidate begins that could have competed, and was not let in."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to run a layer. Times in milliseconds; measured_ms is None where not measured, and note says why.
+
+    dense: it computes with the zeros of the weight, so that it is what sparsity is measured against.
+    """
+
+    family: str
+    config: Config = field(default_factory=dict)
+    predicted_ms: float | None = None
+    measured_ms: float | None = None
+    note: str = ""
+    dense: bool = False
+
+
+@dataclass(frozen=True)
+class Part:
+    """A share of a layer's weight with one pattern and one precision, and the kernel that runs it.
+
+    W is the sum of its layer's parts; nonzeros counts this part's. digest identifies values and pattern together.
+    family and config are those of the layer's kernel: of a decomposition all parts name the same one, and kernel
+    says what computes this part of it: a family, or "fused" where one kernel computes all parts at once. The first
+    part has the candidates of the layer and the reason of the choice.
+    """
+
+    pattern: str
+    bits: int
+    nonzeros: int
+    digest: str
+    family: str
+    config: Config = field(default_factory=dict)
+    candidates: tuple[Candidate, ...] = ()
+    reason: str = ""
+    kernel: str = ""
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """One operator of the compiled model in running order.
+
+    kind: "sparse" (a weight layer with generated kernels), "operator" (a scheduled operator without a sparse weight)
+    or "layout" (an explicit change of layout). shape is (m, k, n) for a weight layer. facts are TeSA facts as text.
+    tensor names the value of the source model that it computes ("" where no single one corresponds), symbol the
+    function in the library, layout the logical axis that each stored axis of the result holds. dead: the output
+    features of the result that have an element on which no output of the model depends; compiling may change these.
+    kept: where slices of the source's tensor were removed, for each of its axes the indices that are left; an empty row
+    stands for an axis that is whole. digest: of the whole weight, under which the log keeps the layer's times.
+    """
+
+    layer: str
+    op: str
+    kind: str
+    shape: tuple[int, ...]
+    sparsity: float = 0.0
+    epilogue: str = ""
+    parts: tuple[Part, ...] = ()
+    facts: tuple[str, ...] = ()
+    note: str = ""
+    tensor: str = ""
+    symbol: str = ""
+    layout: tuple[int, ...] = ()
+    dead: tuple[int, ...] = ()
+    kept: tuple[tuple[int, ...], ...] = ()
+    digest: str = ""
+
+    @property
+    def kernel(self) -> str:
+        """What computes the layer: a family's name, or that of a decomposition with the kernels of its parts.
+
+        >>> parts = [Part("block 32x32", 32, 9, "", "cover", kernel=name) for name in ("block", "indexed")]
+        >>> LayerPlan("fc", "linear", "sparse", (8, 8, 1), parts=tuple(parts)).kernel
+        'cover: block + indexed'
+        """
+        if not self.parts or not self.parts[0].kernel:
+            return " + ".join(part.family for part in self.parts)
+        kernels = [part.kernel for part in self.parts]
+        return f"{self.parts[0].family}: {kernels[0] if len(set(kernels)) == 1 else ' + '.join(kernels)}"
+
+    @property
+    def pattern(self) -> str:
+        """The patterns of the parts, "" for a layer without a weight."""
+        return " + ".join(part.pattern for part in self.parts)
+
+    @property
+    def digests(self) -> frozenset[str]:
+        """Of the weight as the log may know it: the whole one's, or the parts' in a plan from before it was kept."""
+        return frozenset({self.digest} if self.digest else {part.digest for part in self.parts})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All layers of a model for one target and number of threads."""
+
+    target: str
+    threads: int
+    layers: tuple[LayerPlan, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dicts and lists, ready for json.dump."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Plan:
+        """The inverse of to_json."""
+        return Plan(data["target"], data["threads"], tuple(_layer(row) for row in data["layers"]))
+
+    def layer(self, name: str) -> LayerPlan:
+        """The layer of that name. KeyError if there is none."""
+        for layer in self.layers:
+            if layer.layer == name:
+                return layer
+        raise KeyError(name)
+
+
+def _layer(row: Mapping[str, Any]) -> LayerPlan:
+    parts = tuple(_part(part) for part in row["parts"])
+    tuples = {name: tuple(row[name]) for name in ("shape", "facts", "layout")}
+    tuples["dead"] = tuple(row.get("dead", ()))
+    tuples["kept"] = tuple(tuple(axis) for axis in row.get("kept", ()))
+    return LayerPlan(**{**row, **tuples, "parts": parts})
+
+
+def _part(row: Mapping[str, Any]) -> Part:
+    return Part(**{**row, "candidates": tuple(Candidate(**c) for c in row["candidates"])})

@@ -1,0 +1,127 @@
+"""Measured layers, as a cost table keeps them: plain data with JSON both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tesa.attributes.impose import Imposed
+from tesa.costs.facts import Facts
+from tesa.costs.grid import GridLayer
+from tesa.schedules.types import Config, Epilogue, Output, Problem, Window
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One kernel of a layer. Times in milliseconds; estimate_ms is what its family expected on a nominal core.
+
+    iqr_ms: distance of the quartiles; dense: it computes with the zeros of the weight.
+    """
+
+    family: str
+    config: Config
+    estimate_ms: float
+    ms: float
+    iqr_ms: float = 0.0
+    dense: bool = False
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A layer with all kernels of it that were measured together. failed: (family, configuration, why) of others.
+
+    index: its place in the grid of the table's seed; -1 for a layer that came from elsewhere.
+    """
+
+    index: int
+    problem: Problem
+    facts: Facts
+    samples: tuple[Sample, ...]
+    imposed: Imposed | None = None
+    spread: float = 0.0
+    seed: int = 0
+    failed: tuple[tuple[str, Config, str], ...] = field(default=())
+    scattered: float = 0.0
+
+    @property
+    def source(self) -> GridLayer:
+        """What its weight can be made of again."""
+        return GridLayer(self.problem, self.imposed, self.spread, self.seed, self.scattered)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dicts and lists. A sample is [family, configuration, estimate, time, quartiles' distance, dense]."""
+        return {
+            "index": self.index,
+            "problem": problem_to_json(self.problem),
+            "imposed": None if self.imposed is None else str(self.imposed),
+            "spread": self.spread,
+            "scattered": self.scattered,
+            "seed": self.seed,
+            "facts": self.facts.to_json(),
+            "samples": [
+                [s.family, dict(s.config), _short(s.estimate_ms), _short(s.ms), _short(s.iqr_ms), int(s.dense)]
+                for s in self.samples
+            ],
+            "failed": [[name, dict(config), why] for name, config, why in self.failed],
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Measured:
+        """The inverse of to_json. KeyError, TypeError or ValueError for anything else."""
+        return Measured(
+            index=int(data["index"]),
+            problem=problem_from_json(data["problem"]),
+            facts=Facts.from_json(data["facts"]),
+            samples=tuple(_sample(row) for row in data["samples"]),
+            imposed=None if data["imposed"] is None else Imposed.parse(data["imposed"]),
+            spread=float(data["spread"]),
+            seed=int(data["seed"]),
+            failed=tuple((str(name), dict(config), str(why)) for name, config, why in data["failed"]),
+            scattered=float(data.get("scattered", 0.0)),
+        )
+
+
+def _sample(row: Sequence[Any]) -> Sample:
+    name, config, estimate, ms, iqr, dense = row
+    if not (estimate > 0 and ms > 0):
+        raise ValueError(f"a time of {ms} ms, expected {estimate} ms")
+    return Sample(str(name), dict(config), float(estimate), float(ms), float(iqr), bool(dense))
+
+
+def problem_to_json(problem: Problem) -> dict[str, Any]:
+    """A problem as plain data; what is as usual is left out."""
+    usual = asdict(Problem("linear", 0, 0, 0, (), ()))
+    return {name: _plain(value) for name, value in asdict(problem).items() if value != usual[name] or name in "mkn"}
+
+
+def problem_from_json(data: Mapping[str, Any]) -> Problem:
+    """The inverse of problem_to_json.
+
+    >>> problem = Problem("linear", 8, 12, 16, (1, 12, 16), (1, 8, 16), epilogue=Epilogue(bias=True))
+    >>> problem_from_json(problem_to_json(problem)) == problem
+    True
+    """
+    facts = dict(data)
+    facts.setdefault("op", "linear")
+    for name in ("x_shape", "y_shape"):
+        facts[name] = tuple(facts.get(name, ()))
+    if facts.get("window"):
+        window: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts["window"].items()}
+        facts["window"] = Window(**window)
+    if "epilogue" in facts:
+        facts["epilogue"] = Epilogue(**facts["epilogue"])
+    if "output" in facts:
+        facts["output"] = Output(**facts["output"])
+    return Problem(**facts)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _short(value: float) -> float:
+    """Five significant digits: more than a clock knows."""
+    return float(f"{value:.5g}")

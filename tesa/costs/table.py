@@ -1,0 +1,252 @@
+"""The cost table of a device: what was measured on it, and what kernels cost there that nobody has measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from tesa.choose.decide import Option, candidates, dense_keys, predict
+from tesa.costs.facts import Facts
+from tesa.costs.family import FamilyModel, Query
+from tesa.costs.forms import plain_candidates
+from tesa.costs.kriging import Shape
+from tesa.costs.prices import price
+from tesa.costs.sample import Measured
+from tesa.costs.sources import sources
+from tesa.records.log import config_key
+from tesa.schedules.registry import find as find_family
+from tesa.schedules.types import Config, Core, Epilogue, FloatArray, Problem
+from tesa.targets.target import Target, parse_target
+
+UNKNOWN = 0.5
+"""Deviation of the logarithm of a time where there is nothing but a family's own estimate."""
+
+_LOW_HIGH = 1.2816  # deviations that hold 80 %
+
+
+SPLIT_LAYERS = 40
+"""Layers on which a decomposition must have been measured to be predicted by itself."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An expected time in milliseconds; in four of five cases the real one lies between low_ms and high_ms.
+
+    source: "table", or "estimate" where the table knows nothing of this family and its analytic estimate stands in.
+    """
+
+    ms: float
+    low_ms: float
+    high_ms: float
+    source: str = "table"
+
+    @property
+    def deviation(self) -> float:
+        """Of the logarithm of the time."""
+        return math.log(self.high_ms / self.low_ms) / 2 / _LOW_HIGH
+
+    @staticmethod
+    def of(logarithm: float, deviation: float, source: str) -> Prediction:
+        """From the logarithm of the time and its deviation."""
+        wide = _LOW_HIGH * deviation
+        return Prediction(math.exp(logarithm), math.exp(logarithm - wide), math.exp(logarithm + wide), source)
+
+
+@dataclass(frozen=True)
+class Priced:
+    """One way to run a layer, and what it is expected to cost. dense: it computes with the zeros of the weight."""
+
+    option: Option
+    prediction: Prediction
+    dense: bool
+
+
+@dataclass(frozen=True, eq=False)
+class CostTable:
+    """What was measured on one device with one number of threads.
+
+    device: LLVM's name of its CPU; cpu: the CPU as it calls itself; target: what code was made for; shapes: of the
+    families, as learnt; versions: of tesa and TVM; started, updated: when, in ISO format; seconds: of measuring; code:
+    digest of the sources of the kernels that were measured, "" if unknown.
+
+    >>> table = CostTable("znver5", "AMD EPYC", "x86:haswell", 1)
+    >>> problem = Problem("linear", 32, 64, 128, (1, 64, 128), (1, 32, 128))
+    >>> table.pick(problem, np.eye(32, 64, dtype=np.float32)).prediction.source
+    'estimate'
+    """
+
+    device: str
+    cpu: str
+    target: str
+    threads: int
+    seed: int = 0
+    layers: tuple[Measured, ...] = ()
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    started: str = ""
+    updated: str = ""
+    seconds: float = 0.0
+    code: str = ""
+
+    @staticmethod
+    def load(target: str | Target | None = None, threads: int = 1, path: str | Path | None = None) -> CostTable | None:
+        """The table for a target and a number of threads: of the user, or of those that ship with tesa. None if there
+        is none.
+
+        path: a file that is to be used instead. Raises UsageError if it cannot be read, is no cost table, or has none
+        for this target and number of threads.
+        """
+        from tesa.costs.store import find
+
+        return find(parse_target(target), threads, None if path is None else Path(path))
+
+    @property
+    def samples(self) -> int:
+        """How many kernels were measured."""
+        return sum(len(layer.samples) for layer in self.layers)
+
+    @property
+    def age_days(self) -> float | None:
+        """How long ago the last kernel was measured; None for a table without a date."""
+        if not self.updated:
+            return None
+        return (datetime.now(timezone.utc) - datetime.fromisoformat(self.updated)).total_seconds() / 86400
+
+    @property
+    def described(self) -> str:
+        """Which table this is, and how old, in a line."""
+        age = self.age_days
+        old = "" if age is None else f", {_age(age)} old"
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        now = ", from before the kernels last changed" if self.code and self.code != sources() else ""
+        return f"{self.cpu} ({self.device}), {threads}, {self.samples} kernels of {len(self.layers)} layers{old}{now}"
+
+    @cached_property
+    def core(self) -> Core:
+        """The instruction set that the kernels were made for."""
+        return parse_target(self.target).core
+
+    @cached_property
+    def families(self) -> dict[str, FamilyModel]:
+        """The families that were measured on enough layers, by name. Of a decomposition its pieces tell more than a few
+        layers of its own."""
+        from tesa.decompose import is_composite
+
+        known = sorted({sample.family for layer in self.layers for sample in layer.samples})
+        made = {name: FamilyModel.of(name, self.core, self.layers, self.shapes.get(name)) for name in known}
+        return {
+            name: family
+            for name, family in made.items()
+            if family.enough and (not is_composite(name) or len(set(family.layers)) >= SPLIT_LAYERS)
+        }
+
+    def predict(
+        self,
+        problem: Problem,
+        weight: FloatArray | Facts,
+        family: str,
+        config: Config,
+        estimate_ms: float | None = None,
+    ) -> Prediction:
+        """The time of one kernel for a weight (m, k), of which its Facts are enough where the estimate is given too.
+
+        estimate_ms: what the family itself expects. Raises ValueError where neither it nor the weight is given,
+        KeyError for an unknown family.
+        """
+        facts = weight if isinstance(weight, Facts) else Facts.of(weight)
+        dense = family == "dense"
+        if not isinstance(weight, Facts):
+            estimate_ms = (
+                find_family(family).estimate(problem, weight, self.core, config) if estimate_ms is None else estimate_ms
+            )
+            dense = bool(dense_keys([(family, config)], weight))
+        if estimate_ms is None:
+            raise ValueError(f"the time of {family} is predicted from its weight, or from facts and an estimate")
+        return self._predict(family, [Query(problem, facts, config, estimate_ms, dense)])[0]
+
+    def rank(self, problem: Problem, weight: FloatArray, options: Sequence[Option] | None = None) -> list[Priced]:
+        """Every option, by default all candidates, with its predicted time: the fastest first. weight: (m, k)."""
+        target = parse_target(self.target)
+        found = list(candidates(problem, weight, target) if options is None else options)
+        expected, dense = predict(found, problem, weight, target), dense_keys(found, weight)
+        facts = Facts.of(weight)
+        rows: list[Priced] = []
+        for name in dict.fromkeys(name for name, _ in found):
+            mine = [option for option in found if option[0] == name]
+            keys = [config_key(*option) for option in mine]
+            queries = [
+                Query(problem, facts, config, expected[key], key in dense)
+                for (_, config), key in zip(mine, keys, strict=True)
+            ]
+            made = self._predict(name, queries)
+            if name not in self.families:
+                made = [
+                    self._of_pieces(problem, weight, name, query) or p for query, p in zip(queries, made, strict=True)
+                ]
+            rows += [Priced(o, p, key in dense) for o, p, key in zip(mine, made, keys, strict=True)]
+        return sorted(rows, key=lambda row: row.prediction.ms)
+
+    def rank_plain(self, problem: Problem, weight: FloatArray) -> list[Priced]:
+        """rank() of all candidates that are no decompositions."""
+        return self.rank(problem, weight, plain_candidates(problem, weight, parse_target(self.target)))
+
+    def pick(self, problem: Problem, weight: FloatArray, options: Sequence[Option] | None = None) -> Priced:
+        """The kernel that should be the fastest, without measuring. Errors as candidates."""
+        return self.rank(problem, weight, options)[0]
+
+    def block_price(self, problem: Problem, block: tuple[int, int], density: float) -> float:
+        """Milliseconds that one more live block of rows x columns costs in a weight of this problem's shape.
+
+        density: share of the blocks that are live. (1, 1) is one scattered non-zero.
+        """
+        return self._prices(problem, block, round(math.log2(max(density, 1e-4)) * 4) / 4)
+
+    @cached_property
+    def _prices(self) -> Callable[[Problem, tuple[int, int], float], float]:
+        return lru_cache(maxsize=4096)(lambda problem, block, level: price(self, problem, block, 2.0**level))
+
+    @cached_property
+    def _bias(self) -> float:
+        """How far the estimates of all families are off, taken together."""
+        ratios = [math.log(s.ms / s.estimate_ms) for layer in self.layers for s in layer.samples]
+        return float(np.median(ratios)) if ratios else 0.0
+
+    def _of_pieces(self, problem: Problem, weight: FloatArray, name: str, query: Query) -> Prediction | None:
+        """The time of a decomposition: its estimate is as far off as those of its pieces' kernels, taken together.
+
+        None where the name is none, or a piece has a kernel that was not measured.
+        """
+        from tesa.decompose import describe_pieces
+
+        pieces = describe_pieces(problem, weight, name, query.config)
+        estimated, predicted = 0.0, 0.0
+        for piece in pieces:
+            if piece.family not in self.families:
+                return None
+            dtype = problem.dtype if problem.dtype != "mixed" else "int8" if piece.piece.bits <= 8 else "float32"
+            own, facts = replace(problem, dtype=dtype, epilogue=Epilogue()), Facts.of(piece.piece.weight)
+            family = find_family(piece.family)
+            expected = float(family.estimate(own, piece.piece.weight, self.core, piece.config))
+            estimated += expected
+            predicted += self._predict(piece.family, [Query(own, facts, piece.config, expected)])[0].ms
+        if not estimated:
+            return None
+        return Prediction.of(math.log(query.estimate_ms * predicted / estimated), UNKNOWN / 2, "table")
+
+    def _predict(self, name: str, queries: Sequence[Query]) -> list[Prediction]:
+        family = self.families.get(name)
+        if family is None:
+            return [Prediction.of(math.log(q.estimate_ms) + self._bias, UNKNOWN, "estimate") for q in queries]
+        times, deviations = family.predict(queries)
+        return [Prediction.of(float(t), float(d), "table") for t, d in zip(times, deviations, strict=True)]
+
+
+def _age(days: float) -> str:
+    return f"{days:.0f} days" if days >= 2 else f"{max(days * 24, 0):.0f} hours"

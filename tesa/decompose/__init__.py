@@ -1,0 +1,31 @@
+"""Decomposition: policies that split a weight into pieces, and the kernels that compute their sum.
+
+Importing this package registers the policies that tesa has, each also as a kernel family of its name.
+"""
+
+from tesa.decompose import cover as _cover  # noqa: F401  registers itself, as the next ones do
+from tesa.decompose import nm as _nm  # noqa: F401
+from tesa.decompose import order as _order  # noqa: F401
+from tesa.decompose import precision as _precision  # noqa: F401
+from tesa.decompose.composite import PieceKernel, describe_pieces, is_composite
+from tesa.decompose.policy import Piece, Policy, find_policy, forget, pieces, policies, policy, unchanging
+from tesa.decompose.precision import Codes, in_codes
+from tesa.decompose.prices import Prices, use_prices
+
+__all__ = [
+    "Codes",
+    "Piece",
+    "PieceKernel",
+    "Policy",
+    "Prices",
+    "describe_pieces",
+    "find_policy",
+    "forget",
+    "in_codes",
+    "is_composite",
+    "pieces",
+    "policies",
+    "policy",
+    "unchanging",
+    "use_prices",
+]

@@ -1,0 +1,1 @@
+"""Examines the machine and the installation."""

@@ -1,0 +1,222 @@
+"""Looks at the machine and the installation, and says what is missing for which target."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from ctypes.util import find_library
+from dataclasses import dataclass
+from pathlib import Path
+
+from tesa.base.files import cache_dir
+from tesa.base.hostinfo import Cpu, read_cpu
+from tesa.doctor.selftest import STEPS
+from tesa.errors import TesaError
+
+OK, FAILED, MISSING, INFO = "ok", "failed", "missing", "info"
+
+_OPTIONAL = {"onnxruntime": "bench", "matplotlib": "plot"}
+_SELF_TEST = (sys.executable, "-m", "tesa.doctor.selftest")
+_GET_COMPILER = "apt-get install g++ (or gcc, or clang)"
+_HERE = "x86, this machine"
+_ELSEWHERE = "name another CPU to compile for, as in x86:haswell, and run the model there"
+_BITCODE = ("/opt/rocm/amdgcn/bitcode", "/usr/lib/x86_64-linux-gnu/amdgcn/bitcode")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the report. status: ok, failed (tesa does not work), missing (something optional), info.
+
+    hint says what to do about a failed or a missing one.
+    """
+
+    group: str
+    name: str
+    status: str
+    found: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Everything that was looked at."""
+
+    checks: tuple[Check, ...]
+    cpu: Cpu
+
+    @property
+    def failures(self) -> tuple[Check, ...]:
+        """The checks that failed."""
+        return tuple(check for check in self.checks if check.status == FAILED)
+
+
+def examine() -> Diagnosis:
+    """Look at everything. Takes a few seconds: a kernel is built and run in a child process."""
+    cpu = read_cpu()
+    tested = list(self_test())
+    targets = list(target_checks(cpu))
+    old = any(check.name == _HERE for check in targets)
+    if not old and all(check.status == OK for check in tested):  # else the import of TVM may end this process
+        targets[1:1] = host_check()
+    checks = (*versions(), *tested, *_cpu_checks(cpu), *_tools(), *targets, cache_check(cache_dir()))
+    return Diagnosis(checks, cpu)
+
+
+def versions() -> Iterator[Check]:
+    """The versions of what tesa stands on. Those that it pins exactly must be exactly those."""
+    yield Check("versions", "python", OK, platform.python_version())
+    yield Check("versions", "tesa", OK, importlib.metadata.version("tesa"))
+    pins = dict(_pins())
+    for name in ("apache-tvm", "apache-tvm-ffi", "numpy", "onnx", *_OPTIONAL):
+        yield _version(name, pins.get(name))
+
+
+def _pins() -> Iterator[tuple[str, str]]:
+    for requirement in importlib.metadata.requires("tesa") or ():
+        match = re.fullmatch(r"([\w.-]+)==([\w.]+)", requirement.strip())
+        if match:
+            yield match[1], match[2]
+
+
+def _version(name: str, pin: str | None) -> Check:
+    try:
+        version = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        if name in _OPTIONAL:
+            return Check("versions", name, MISSING, "not installed", f"pip install 'tesa[{_OPTIONAL[name]}]'")
+        return Check("versions", name, FAILED, "not installed", f"pip install {name}{f'=={pin}' if pin else ''}")
+    if pin is not None and version != pin:
+        why = "another version of the pair can end the process without a message"
+        return Check("versions", name, FAILED, f"{version}, not {pin}", f"pip install {name}=={pin}: {why}")
+    return Check("versions", name, OK, f"{version}, as pinned" if pin else version)
+
+
+def self_test(command: Sequence[str] = _SELF_TEST, timeout_s: float = 120) -> Iterator[Check]:
+    """What `python -m tesa.doctor.selftest` found, one check per step, also where it did not live to the end."""
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            child = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=timeout_s,
+                cwd=folder,
+                env=env,
+            )
+            out, errors, code = child.stdout, child.stderr, child.returncode
+        except subprocess.TimeoutExpired as late:
+            out = late.stdout.decode(errors="replace") if isinstance(late.stdout, bytes) else late.stdout or ""
+            errors, code = f"no answer within {timeout_s:g} s", 1
+    done = [json.loads(line) for line in out.splitlines() if line.startswith('{"step"')]
+    for line in done:
+        yield Check("self-test", line["step"], OK if line["ok"] else FAILED, line["text"], _self_test_hint(line))
+    if all(line["ok"] for line in done) and len(done) < len(STEPS):
+        yield Check("self-test", STEPS[len(done)], FAILED, _death(code, errors), _self_test_hint({"ok": False}))
+
+
+def _death(code: int, errors: str) -> str:
+    if code < 0:
+        return f"the process was ended by {signal.Signals(-code).name}"
+    last = errors.strip().splitlines()[-1:] or ["no message"]
+    return f"the process ended with code {code}: {last[0]}"
+
+
+def _self_test_hint(line: dict[str, object]) -> str:
+    if line["ok"]:
+        return ""
+    if not _compilers():
+        return f"install a compiler: {_GET_COMPILER}"
+    return "install the pair that tesa pins: " + " ".join(f"{name}=={pin}" for name, pin in _pins())
+
+
+def _cpu_checks(cpu: Cpu) -> Iterator[Check]:
+    yield Check("cpu", "model", INFO, f"{cpu.model}, {cpu.arch}, {cpu.usable} usable")
+    yield Check("cpu", "features", INFO, " ".join(cpu.features) or "the system does not tell")
+    caches = (f"L{c.level} {c.kind.lower()} {c.bytes // 1024} KiB shared by {c.shared_by}" for c in cpu.caches)
+    yield Check("cpu", "caches", INFO, ", ".join(caches) or "the system does not tell")
+
+
+def _compilers() -> list[str]:
+    """The compilers that can link a library, in the order in which TVM looks for them: $CXX or $CC decides alone."""
+    named = os.environ.get("CXX") or os.environ.get("CC")
+    names = (named,) if named else ("g++", "gcc", "clang++", "clang", "c++", "cc")
+    return [path for name in names if (path := shutil.which(name))]
+
+
+def _tools() -> Iterator[Check]:
+    found = _compilers()
+    named = next((name for name in ("CXX", "CC") if os.environ.get(name)), "")
+    if found:
+        yield Check("tools", "compiler", OK, found[0])
+    elif named:
+        text = f"{os.environ[named]}, which ${named} names, is not there"
+        yield Check("tools", "compiler", FAILED, text, f"unset ${named}, or let it name g++, gcc or clang")
+    else:
+        yield Check("tools", "compiler", FAILED, "none found", f"it links every compiled model: {_GET_COMPILER}")
+
+
+def target_checks(cpu: Cpu) -> Iterator[Check]:
+    """What each target needs on this machine. Only x86 can be compiled for in this version."""
+    yield _target("x86", {"a compiler": bool(_compilers())}, _GET_COMPILER, "ready")
+    if cpu.arch == "x86_64" and cpu.features and not {"avx2", "fma"} <= set(cpu.features):
+        yield Check("targets", _HERE, MISSING, "its CPU lacks AVX2 or FMA", _ELSEWHERE)
+    for name, (tools, hint) in _later_targets().items():
+        yield _target(name, tools, hint, f"has {', '.join(tools)}", "; tesa cannot compile for it yet")
+
+
+def host_check() -> Iterator[Check]:
+    """Which target "x86" is on this machine, and what a virtual machine or the system hides of its CPU."""
+    from tesa.targets.target import host_note, parse_target
+
+    try:
+        target = parse_target("x86")
+    except TesaError as error:
+        yield Check("targets", _HERE, MISSING, str(error), _ELSEWHERE)
+    else:
+        yield Check("targets", _HERE, INFO, f"{host_note()}: {target.name}, {target.core.name}")
+
+
+def _later_targets() -> dict[str, tuple[dict[str, bool], str]]:
+    arm = {tool: shutil.which(tool) is not None for tool in ("aarch64-linux-gnu-g++", "qemu-aarch64")}
+    wasm = {"wasm-ld": _versioned("wasm-ld"), "node": shutil.which("node") is not None}
+    cuda = {"nvcc": shutil.which("nvcc") is not None, "libcuda.so": find_library("cuda") is not None}
+    home = os.environ.get("ROCM_PATH")
+    bitcode = any(Path(folder).is_dir() for folder in ((f"{home}/amdgcn/bitcode",) if home else _BITCODE))
+    return {
+        "aarch64": (arm, "apt-get install g++-aarch64-linux-gnu qemu-user"),
+        "wasm32": (wasm, "apt-get install lld nodejs"),
+        "cuda": (cuda, "install CUDA and NVIDIA's driver"),
+        "rocm": ({"ld.lld": _versioned("ld.lld"), "device libraries": bitcode}, "apt-get install lld rocm-device-libs"),
+    }
+
+
+def _target(name: str, tools: dict[str, bool], hint: str, ready: str, note: str = "") -> Check:
+    lacking = [tool for tool, there in tools.items() if not there]
+    if lacking:
+        return Check("targets", name, MISSING, f"lacks {', '.join(lacking)}{note}", hint)
+    return Check("targets", name, INFO if note else OK, ready + note)
+
+
+def _versioned(name: str) -> bool:
+    """Debian adds the version to the name of LLVM's tools, as in wasm-ld-19."""
+    return any(shutil.which(one) for one in (name, *(f"{name}-{version}" for version in range(14, 30))))
+
+
+def cache_check(folder: Path) -> Check:
+    """The cache folder and how much is in it."""
+    if not folder.is_dir():
+        return Check("cache", str(folder), INFO, "empty")
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    total = sum(path.stat().st_size for path in files)
+    return Check("cache", str(folder), INFO, f"{len(files)} files, {total / 1e6:.1f} MB; may be deleted at any time")

@@ -1,0 +1,392 @@
+"""One kernel at a time, for exploration: made for a weight, called on NumPy arrays, looked at, timed, saved."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tesa.base.files import atomic_path
+from tesa.build.package import ENTRY, package
+from tesa.choose.decide import Option
+from tesa.choose.plan import LayerPlan
+from tesa.choose.predict import table_for
+from tesa.choose.shortlist import INSTRUCTIONS
+from tesa.errors import UsageError
+from tesa.layers.problem import (
+    Pair,
+    bias_array,
+    known,
+    make_epilogue,
+    make_output,
+    make_problem,
+    round_to,
+    scale_array,
+    weight_array,
+)
+from tesa.measure.timing import Timing
+from tesa.records.log import Log
+from tesa.runtime.arguments import FLOAT32, are_apart, check_array, checked_input, is_plain
+from tesa.schedules.registry import find
+from tesa.schedules.types import Code, Config, Epilogue, FloatArray, Problem
+from tesa.targets.target import Target, parse_target, runs_here
+from tesa.tune.choose import ChosenKernel, LayerTask, candidates, choose
+
+_SHOWN = 24
+"""Configurations that an error message lists."""
+
+
+def kernel(
+    weight: ArrayLike,
+    n: int | None = None,
+    *,
+    op: str = "linear",
+    size: Sequence[int] | None = None,
+    stride: Pair = 1,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    batch: int | None = None,
+    dtype: str = "float32",
+    epilogue: str | Epilogue | None = None,
+    bias: ArrayLike | None = None,
+    scale: ArrayLike | None = None,
+    output: str | None = None,
+    y_scale: float | None = None,
+    y_zero: int | None = None,
+    storage: str = "float32",
+    target: Any = None,
+    form: str | Sequence[str] | None = None,
+    config: Config | None = None,
+    threads: int = 1,
+    measure: bool = True,
+    code_budget: int = INSTRUCTIONS,
+    log: str | Path | Log | None = None,
+    jobs: int | None = None,
+) -> Kernel:
+    """Make a kernel for exactly this weight: Y = epilogue(W X).
+
+    op "linear": weight is (m, k), X (k, n) or with batch=b (b, k, n); n is 196 if not given. op "conv2d": weight is
+    (out, in, height, width), X (batch, in, *size); stride, padding and dilation are a number or one for each direction,
+    padding also (top, left, bottom, right). op "depthwise": weight is (channels, 1, height, width).
+
+    epilogue: None, or what follows the sum, joined by "+": "bias", "residual", and one of relu, relu6, gelu, silu,
+    sigmoid, tanh, hardswish; bias: m numbers. target: see tesa.targets.target.parse_target, by default this machine. form:
+    the name of the kernel family or decomposition to take, or of those that compete; config: one configuration of the one
+    form, out of those that it offers for this weight. threads: how many run the kernel. measure=False measures nothing:
+    it takes what the log knows to be the fastest, for this weight or the nearest one, else what is expected to be, by
+    the cost table of the target where there is one (`tesa calibrate`). code_budget: straight-line instructions that the
+    measured candidates may have together, each about 10 microseconds to compile and 8 bytes; what the log already knows
+    competes whatever its size, and the plan names what was left out. log: folder of measured records, read and added
+    to.
+
+    dtype "int8": the weight holds whole numbers from -128 to 127, X is uint8, sums are int32. Without scale Y is the
+    bare int32 sum. scale (one number or m): the sum times scale, plus bias, through the epilogue; output says how it is
+    stored: "float32" (default), or "uint8" or "int8" as clip(round(y / y_scale) + y_zero), where 1 and 0 are the
+    defaults. bias and residual are real numbers, not codes. A zero point z of X goes into the bias: subtract
+    scale * z * weight.sum(axis=1).
+
+    dtype "mixed": as int8, but some elements of the weight, the outliers, are any float32 numbers, in the unit of the
+    codes: scale[m] holds for both. Codes are added up exactly, outliers in float32. Y is float32, also without a scale,
+    or quantized as output says. tesa.decompose.in_codes brings real weights into that form, and says their scale.
+
+    storage "float16" or "bfloat16" rounds the weight to such numbers, so that a kernel that is bound by reading weights
+    (n of a few columns) reads half as many bytes; it computes in float32.
+
+    Raises UsageError for a weight or option that makes no sense, UnsupportedError for what tesa cannot do yet.
+
+    >>> weight = np.diag([1.0, 2.0, 0.0, 4.0])
+    >>> k = kernel(weight, n=3, form="dense", measure=False)
+    >>> k(np.ones((4, 3), np.float32))
+    array([[1., 1., 1.],
+           [2., 2., 2.],
+           [0., 0., 0.],
+           [4., 4., 4.]], dtype=float32)
+
+    Weights on a grid of 1/4, all but one:
+
+    >>> from tesa.decompose import in_codes
+    >>> codes = in_codes(np.array([[0.5, -1.0, 0.75, 100.3]], np.float32), np.array([0.25], np.float32))
+    >>> k = kernel(codes.weight, n=16, dtype="mixed", scale=codes.scale, form="precision", measure=False)
+    >>> [(part.bits, part.nonzeros) for part in k.plan.parts]
+    [(8, 3), (32, 1)]
+    >>> k(np.ones((4, 16), np.uint8))[0, :2]
+    array([100.55, 100.55], dtype=float32)
+    """
+    from tesa.decompose import use_prices
+
+    array = round_to(weight_array(weight, op), storage, dtype)
+    offset, factor = bias_array(bias, array.shape[0]), scale_array(scale, array.shape[0])
+    problem = make_problem(
+        array, op=op, n=n, size=size, stride=stride, padding=padding, dilation=dilation, batch=batch,
+        epilogue=make_epilogue(epilogue, offset is not None, factor is not None), dtype=dtype, threads=threads,
+        output=make_output(dtype, output, factor is not None, y_scale, y_zero),
+    )  # fmt: skip
+    problem = replace(problem, storage=storage, alignment=16)  # callers bring arrays of NumPy
+    where = parse_target(target)
+    matrix = array.reshape(problem.m, problem.k)
+    forms = _forms(form)
+    table = table_for(where, threads, log)
+    with use_prices(table):
+        options = None if config is None else _one_option(problem, matrix, where, forms, config)
+    task = LayerTask("kernel", problem, matrix)
+    with tempfile.TemporaryDirectory(prefix="tesa-") as name:
+        (chosen,) = choose(
+            [task], where, log=log, measure=measure, jobs=jobs, forms=forms, options=options, folder=Path(name),
+            instructions=code_budget, table=table,
+        )  # fmt: skip
+        return Kernel(chosen, problem, matrix, offset, where, factor)  # which links the objects
+
+
+class Kernel:
+    """A kernel with its weight and bias inside, ready to call. tesa.kernel makes it.
+
+    >>> k = kernel(np.eye(4), n=16, epilogue="relu", form="indexed", measure=False)
+    >>> k  # doctest: +ELLIPSIS
+    Kernel(linear 4x4x16, group 4, 75% zeros, relu, ..., indexed)
+    """
+
+    def __init__(
+        self,
+        chosen: ChosenKernel,
+        problem: Problem,
+        weight: FloatArray,
+        bias: FloatArray | None,
+        target: Target,
+        scale: FloatArray | None = None,
+    ) -> None:
+        self.problem, self.target, self.weight, self.bias, self.scale = problem, target, weight, bias, scale
+        self._chosen = chosen
+        self._folder = tempfile.TemporaryDirectory(prefix="tesa-")
+        self._names = ("X", *(["residual"] if problem.epilogue.residual else []), "Y")
+        constants = (*chosen.constants, *(array for array in (scale, bias) if array is not None))
+        self._library_path = Path(self._folder.name) / f"{chosen.symbol}.so"
+        package(self._library_path, chosen.objects, chosen.symbol, constants, self._names)
+        self._y_shape = problem.y_shape
+        self._x_dtype, self._y_dtype = np.dtype(problem.x_dtype), np.dtype(problem.output.dtype)
+        self._in_shapes = (problem.x_shape, problem.y_shape)[: len(self._names) - 1]
+        self._in_dtypes = (self._x_dtype, FLOAT32)[: len(self._names) - 1]
+        self._entry: Any = self._refuse
+        if runs_here(target):
+            self._use_threads()
+            self._entry = self._library[ENTRY]
+
+    @property
+    def plan(self) -> LayerPlan:
+        """What was decided: pattern, candidates with their times, and the reason."""
+        problem, parts = self.problem, self._chosen.parts
+        words = [name for name in ("bias", "residual") if getattr(problem.epilogue, name)]
+        return LayerPlan(
+            layer="kernel",
+            op=problem.op,
+            kind="sparse",
+            shape=(problem.m, problem.k, problem.n),
+            sparsity=1 - sum(part.nonzeros for part in parts) / self.weight.size,
+            epilogue="+".join(words + ([problem.epilogue.activation] if problem.epilogue.activation else [])),
+            parts=parts,
+            symbol=self._chosen.symbol,
+            digest=self._chosen.digest,
+        )
+
+    def __call__(
+        self, x: NDArray[Any], residual: NDArray[Any] | None = None, *, out: NDArray[Any] | None = None
+    ) -> NDArray[Any]:
+        """Y for X: contiguous, of the shape that the kernel was made for, float32 (uint8 for an int8 or mixed kernel).
+
+        residual: float32, in the shape of Y.
+
+        out: where to write Y instead of into a new array; it must not overlap the inputs.
+
+        Raises UsageError, with what is expected and what was given, for another shape, dtype or memory layout.
+        """
+        y = np.empty(self._y_shape, self._y_dtype) if out is None else out
+        arrays: tuple[NDArray[Any], ...] = (x,) if residual is None else (x, residual)
+        if (
+            len(arrays) != len(self._in_shapes)
+            or not all(map(is_plain, arrays, self._in_shapes, self._in_dtypes))
+            or (out is not None and not (is_plain(out, self._y_shape, self._y_dtype) and are_apart(out, arrays)))
+        ):
+            arrays = self._careful(x, residual, out)
+        self._entry(*arrays, y)  # tvm_ffi makes DLPack tensors of them
+        return y
+
+    def time(self, *, budget_ms: float = 200.0) -> Timing:
+        """How long one call of the generated code takes on random numbers, in about budget_ms.
+
+        The median, least and spread of up to 20 samples in milliseconds, with warm caches and without Python; the
+        arrays are aligned to 16 bytes, as NumPy's are.
+        """
+        import tvm
+
+        from tesa.measure.reference import Inputs
+        from tesa.measure.timing import placed, time_one
+
+        self._check_runs()
+        self._use_threads()
+        inputs = Inputs.random(self.problem)
+        arrays = [inputs.x, *([inputs.residual] if inputs.residual is not None else [])]
+        tensors = [placed(array, self.problem.alignment) for array in arrays]
+        y = tvm.runtime.empty(self._y_shape, self.problem.output.dtype)
+        return time_one(self._library, ENTRY, (*tensors, y), budget_ms)
+
+    def show(self, kind: str = "tir") -> str:
+        """The generated code as text: "tir", "llvm" or "asm", the main function and then every panel it calls.
+
+        Raises UsageError for another kind.
+        """
+        from tesa.build.source import KINDS, source
+
+        if not isinstance(kind, str):
+            raise UsageError(f"cannot show {kind!r}; expected {', '.join(repr(name) for name in KINDS)}")
+        return source(self._code, self.target, kind)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the kernel as a library, with its constants inside, and beside it a .json that says how to call it.
+
+        Anybody can call it who has libtvm_ffi: `tvm_ffi.load_module("./k.so")["entry"](X, Y)`, or from C
+        `__tvm_ffi_entry`. Without TVM's runtime in the process it runs on one thread.
+
+        Raises UsageError if path does not end in .so or cannot be written.
+        """
+        path = Path(path)
+        if path.suffix != ".so":
+            raise UsageError(f"{path}: a kernel is saved as a shared library; give a name that ends in .so")
+        description = path.with_suffix(".json")
+        with atomic_path(path) as library, atomic_path(description) as text:
+            library.write_bytes(self._library_path.read_bytes())
+            text.write_text(json.dumps(self._manifest(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        return path
+
+    def __repr__(self) -> str:
+        plan = self.plan
+        shape = "x".join(map(str, plan.shape))
+        words = [f"{plan.op} {shape}", plan.pattern, f"{plan.sparsity:.0%} zeros", plan.epilogue, self.target.name]
+        return f"Kernel({', '.join(word for word in (*words, plan.kernel) if word)})"
+
+    def _repr_html_(self) -> str:
+        from tesa.report.kernel import kernel_html
+
+        threads = f"{self.problem.threads} thread{'s' if self.problem.threads != 1 else ''}"
+        return kernel_html(self.plan, self.weight, f"{self.target.name}, {threads}")
+
+    @cached_property
+    def _code(self) -> Code:
+        part = self._chosen.part
+        emit = find(part.family).emit
+        return emit(self.problem, self.weight, self.target.core, part.config, self._chosen.symbol)
+
+    @cached_property
+    def _library(self) -> Any:
+        import tvm
+
+        from tesa.runtime.library import runtime
+
+        runtime()  # settles how many threads there can be before the pool starts
+        return tvm.runtime.load_module(str(self._library_path))
+
+    def _use_threads(self) -> None:
+        """The pool is the process's: another kernel or model may have set it otherwise since."""
+        if self.problem.threads > 1:
+            from tesa.runtime.library import runtime, set_threads
+
+            runtime()
+            set_threads(self.problem.threads)
+
+    def _refuse(self, *_: object) -> None:
+        self._check_runs()
+
+    def _check_runs(self) -> None:
+        if not runs_here(self.target):
+            raise UsageError(
+                f"this machine's CPU cannot run code for {self.target.name}: save the kernel and run it there, or make "
+                "it for target 'x86'"
+            )
+
+    def _careful(self, x: Any, residual: Any, out: Any) -> tuple[NDArray[Any], ...]:
+        """The inputs of a call that is not the plain case, or the UsageError that says what is wrong."""
+        if residual is not None and len(self._in_shapes) == 1:
+            raise UsageError("this kernel adds no residual: make it with epilogue='residual'")
+        if residual is None and len(self._in_shapes) == 2:
+            raise UsageError("this kernel adds a residual: call it as k(X, residual)")
+        given = (x,) if residual is None else (x, residual)
+        names = ("X", "residual")
+        facts = zip(names, given, self._in_shapes, self._in_dtypes, strict=False)
+        arrays = tuple(checked_input(*fact) for fact in facts)
+        if out is not None:
+            check_array("out", out, self._y_shape, self._y_dtype)
+            if not out.flags.writeable:
+                raise UsageError("out: is read-only")
+            if not are_apart(out, arrays):
+                raise UsageError("out: overlaps an input; the kernel reads its inputs while it writes")
+        return arrays
+
+    def _manifest(self) -> dict[str, Any]:
+        from tesa.build.objects import versions
+
+        def port(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> dict[str, Any]:
+            return {"name": name, "shape": list(shape), "dtype": dtype.name}
+
+        return {
+            "tesa_kernel": 1,
+            "entry": ENTRY,
+            "call": f"{ENTRY}({', '.join(self._names)}): contiguous row-major DLPack tensors on the CPU; Y is written",
+            "inputs": [port(*facts) for facts in zip(self._names, self._in_shapes, self._in_dtypes, strict=False)],
+            "outputs": [port("Y", self._y_shape, self._y_dtype)],
+            "target": self.target.name,
+            "threads": self.problem.threads,
+            "problem": asdict(self.problem),
+            "plan": asdict(self.plan),
+            "versions": versions(),
+        }
+
+
+def _forms(form: str | Sequence[str] | None) -> list[str] | None:
+    """The names of the families that compete; None means all."""
+    if form is None:
+        return None
+    names = [form] if isinstance(form, str) else list(form) if isinstance(form, list | tuple) else []
+    if not names or not all(isinstance(name, str) for name in names):
+        raise UsageError(
+            f"form is the name of a kernel family, or a list of one or more, got {form!r}; leave it out to let all "
+            "compete (`tesa list families` shows them)"
+        )
+    return names
+
+
+def _one_option(
+    problem: Problem, weight: FloatArray, target: Target, forms: Sequence[str] | None, config: Config
+) -> list[Option]:
+    """The one candidate that form and config name. UsageError if the family does not offer the configuration.
+
+    The configurations of a decomposition have different parameters: each those of the kernels of its pieces.
+    """
+    if forms is None or len(forms) != 1:
+        raise UsageError("config belongs to one form: give form as well")
+    form = forms[0]
+    # "dense" stands for what computes with the zeros in other families too: their configurations come after its own
+    options = sorted(candidates(problem, weight, target, forms), key=lambda option: option[0] != form)
+    offered = [dict(config) for _, config in options]
+    if not isinstance(config, Mapping):
+        raise UsageError(f"config of {form} is a dictionary such as {offered[0]}, not {type(config).__name__}")
+    for name in config:
+        known(name, sorted({key for one in offered for key in one}), f"parameter of {form}")
+    if dict(config) in offered and not any(isinstance(value, bool) for value in config.values()):
+        return [(options[offered.index(dict(config))][0], {name: int(value) for name, value in config.items()})]
+    alike = [one for one in offered if set(one) == set(config)]
+    if alike:
+        raise UsageError(f"config of {form}: {dict(config)} is not one for this weight and target; {_offer(alike)}")
+    nearest = min(offered, key=lambda one: (len(set(one) ^ set(config)), offered.index(one)))
+    lacking, extra = sorted(set(nearest) - set(config)), sorted(set(config) - set(nearest))
+    words = [f"{', '.join(names)} {what}" for names, what in ((lacking, "missing"), (extra, "too much")) if names]
+    raise UsageError(f"config of {form}: {' and '.join(words)}; {_offer(offered)}")
+
+
+def _offer(offered: Sequence[Config]) -> str:
+    more = f" and {len(offered) - _SHOWN} more" if len(offered) > _SHOWN else ""
+    return f"valid are {', '.join(str(dict(one)) for one in offered[:_SHOWN])}{more}"

@@ -1,0 +1,65 @@
+"""Builds the lowered function: keeps each variable's Value and moves values between layouts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from tvm import relax, topi
+
+from tesa.layers.anchors import constant_of, shape_of
+from tesa.layers.layout import Perm, Value, identity, same_order, steps
+
+_OPAQUE = 8  # TVM's operator kind that fusion leaves alone
+
+
+class Emitter:
+    """Emits operators on physical arrays. values: what each variable of the source function became."""
+
+    def __init__(self, builder: Any) -> None:
+        self.builder = builder
+        self.values: dict[Any, Value] = {}
+        self._moved: dict[tuple[int, Perm, Perm], tuple[Value, Value]] = {}
+
+    def value(self, expr: Any) -> Value:
+        """The lowered value of a source expression: a variable seen before or a constant."""
+        if expr in self.values:
+            return self.values[expr]
+        shape = shape_of(expr)
+        return Value(expr, shape, str(expr.ty.dtype), identity(len(shape)))
+
+    def emit(self, call: Any, shape: tuple[int, ...], perm: Perm, dtype: str | None = None) -> Value:
+        """Emit a call whose result holds a tensor of this logical shape in this layout."""
+        var = self.builder.emit(call)
+        return Value(var, shape, dtype or str(var.ty.dtype), perm)
+
+    def to(self, value: Value, perm: Perm) -> Value:
+        """The same tensor in another layout: free where only axes of one differ, else an explicit transpose."""
+        if value.perm == perm:
+            return value
+        array = constant_of(value.expr)
+        if array is not None:
+            moved = np.ascontiguousarray(array.transpose(steps(value.perm, perm)))
+            return Value(relax.const(moved, value.dtype), value.shape, value.dtype, perm)
+        # A transposed tensor has the same expression and another layout. The source is kept: ids are used again.
+        key = (id(value.expr), value.perm, perm)
+        if key not in self._moved:
+            self._moved[key] = (value, self._move(value, perm))
+        return self._moved[key][1]
+
+    def _move(self, value: Value, perm: Perm) -> Value:
+        if same_order(value.shape, value.perm, perm):
+            wanted = tuple(value.shape[axis] for axis in perm)
+            return self.emit(relax.op.reshape(value.expr, wanted), value.shape, perm)
+        moved = self.builder.emit_te(
+            topi.transpose,
+            value.expr,
+            list(steps(value.perm, perm)),
+            primfunc_name_hint="layout",
+            primfunc_attrs={"op_pattern": _OPAQUE},
+        )
+        return Value(moved, value.shape, value.dtype, perm)
+
+    def plain(self, value: Value) -> Any:
+        """The expression of a tensor in row-major layout."""
+        return self.to(value, identity(len(value.shape))).expr

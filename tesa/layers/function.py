@@ -1,0 +1,182 @@
+"""Lowers a Relax function: weight layers become calls of kernels still to be chosen, the rest follows their layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import tvm
+from tvm import relax
+
+from tesa.layers.anchors import Chain, Known, find_chains, op_name, shape_of
+from tesa.layers.emitter import Emitter
+from tesa.layers.layout import Value, features_outer, identity
+from tesa.layers.operators import lower_operator, plain_argument
+from tesa.schedules.types import Epilogue, FloatArray, Problem
+
+PLACEHOLDER = "tesa.layer."
+
+
+@dataclass(frozen=True)
+class WeightLayer:
+    """A layer whose kernel is to be generated.
+
+    source, result: the source variables of its matmul or convolution and of what the fused kernel computes;
+    layout: the logical axis that each stored axis of the result holds; axis: the logical axis of its output features.
+    """
+
+    name: str
+    problem: Problem
+    weight: FloatArray
+    bias: FloatArray | None
+    source: str
+    result: str
+    layout: tuple[int, ...]
+    axis: int
+
+    @property
+    def placeholder(self) -> str:
+        """The symbol that the lowered function calls until a kernel is bound."""
+        return PLACEHOLDER + self.name
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """The lowered module and its weight layers in running order."""
+
+    mod: Any
+    layers: tuple[WeightLayer, ...]
+
+
+def lower(mod: Any, names: Mapping[str, str], threads: int = 1, facts: Mapping[str, Known] | None = None) -> Lowered:
+    """Lower the module's main function.
+
+    names gives the layer name of a source variable, where it has one; facts what propagation found for the variable
+    that a layer's matmul or convolution is bound to. Inputs and outputs stay row-major.
+    """
+    main = mod["main"]
+    bindings = [binding for block in main.body.blocks for binding in block.bindings]
+    outputs = set(_fields(main.body.body, bindings))
+    chains = find_chains(bindings, outputs, facts or {})
+    heads = {chain.last: chain for chain in chains}
+    absorbed = {var for chain in chains for var in chain.absorbed}
+    builder = relax.BlockBuilder()
+    emitter = Emitter(builder)
+    layers: list[WeightLayer] = []
+    params = [relax.Var(p.name, p.ty) for p in main.params]
+    tuples: dict[Any, list[Value]] = {}
+    with builder.function("main", params):
+        with builder.dataflow():
+            for old, new in zip(main.params, params, strict=True):
+                shape = shape_of(old)
+                emitter.values[old] = Value(new, shape, str(old.ty.dtype), identity(len(shape)))
+            for binding in bindings:
+                if binding.var in absorbed:
+                    continue
+                if binding.var in heads:
+                    layer, value = _emit_layer(emitter, heads[binding.var], names, threads, len(layers))
+                    layers.append(layer)
+                    emitter.values[binding.var] = value
+                else:
+                    _lower_binding(emitter, binding, tuples)
+            result = _result(emitter, main.body.body, tuples)
+            result = builder.emit_output(result)
+        builder.emit_func_output(result)
+    lowered = builder.get()
+    for var, function in mod.functions_items():
+        if not isinstance(function, relax.Function):
+            lowered[var] = function
+    return Lowered(tvm.IRModule(lowered.functions), tuple(layers))
+
+
+def _fields(expr: Any, bindings: list[Any]) -> list[Any]:
+    """The variables that make up the function's result."""
+    by_var = {binding.var: binding.value for binding in bindings}
+    found = []
+    while expr in by_var and isinstance(by_var[expr], relax.Tuple | relax.Var):
+        found.append(expr)
+        expr = by_var[expr]
+    return found + (list(expr.fields) if isinstance(expr, relax.Tuple) else [expr])
+
+
+def _lower_binding(emitter: Emitter, binding: Any, tuples: dict[Any, list[Value]]) -> None:
+    """Lower one binding that is no weight layer and record what its variable became."""
+    expr = binding.value
+    if isinstance(expr, relax.Tuple):
+        tuples[binding.var] = [emitter.value(field) for field in expr.fields]
+    elif isinstance(expr, relax.TupleGetItem):
+        emitter.values[binding.var] = tuples[expr.tuple_value][int(expr.index)]
+    elif isinstance(expr, relax.Call) and not hasattr(binding.var.ty, "shape"):
+        tuples[binding.var] = _lower_tuple(emitter, binding.var, expr)
+    elif isinstance(expr, relax.Call):
+        emitter.values[binding.var] = lower_operator(emitter, expr)
+    elif expr in tuples:
+        tuples[binding.var] = tuples[expr]
+    else:
+        emitter.values[binding.var] = emitter.value(expr)
+
+
+def _lower_tuple(emitter: Emitter, var: Any, call: Any) -> list[Value]:
+    """A call with several results: split keeps its layout, others work row-major."""
+    types = list(var.ty.fields)
+    shapes = [tuple(int(e) for e in ty.shape) for ty in types]
+    if op_name(call) == "relax.split":
+        value = emitter.value(call.args[0])
+        axis = value.perm.index(int(call.attrs.axis) % len(value.shape))
+        sections = call.attrs.indices_or_sections
+        parts = [int(s) for s in sections] if hasattr(sections, "__len__") else int(sections)
+        result = emitter.builder.emit(relax.op.split(value.expr, parts, axis))
+        perms = [value.perm] * len(shapes)
+    else:
+        args = [plain_argument(emitter, arg) for arg in call.args]
+        result = emitter.builder.emit(relax.Call(call.op, args, call.attrs, call.ty_args))
+        perms = [identity(len(shape)) for shape in shapes]
+    fields = [emitter.builder.emit(relax.TupleGetItem(result, i)) for i in range(len(shapes))]
+    return [Value(f, s, str(t.dtype), p) for f, s, t, p in zip(fields, shapes, types, perms, strict=True)]
+
+
+def _emit_layer(
+    emitter: Emitter, chain: Chain, names: Mapping[str, str], threads: int, index: int
+) -> tuple[WeightLayer, Value]:
+    """Emit the call of a fused weight layer's kernel."""
+    anchor = chain.anchor
+    source = emitter.value(anchor.source)
+    shape = shape_of(anchor.call)
+    right = anchor.op == "linear" and anchor.axis == len(shape) - 1
+    layout = features_outer if right else identity
+    perm = layout(len(shape))
+    x = emitter.to(source, layout(len(source.shape)))
+    epilogue = Epilogue(chain.bias is not None, chain.residual is not None, chain.activation)
+    m, k = chain.weight.shape
+    rows = shape[:-2] if anchor.op == "linear" else shape[:1]
+    y_shape = tuple(shape[axis] for axis in perm)
+    problem = Problem(
+        op=anchor.op,
+        m=m,
+        k=k,
+        n=y_shape[-1] if anchor.op == "linear" else shape[2] * shape[3],
+        x_shape=x.physical,
+        y_shape=y_shape,
+        batch=prod(rows),
+        window=anchor.window,
+        epilogue=epilogue,
+        threads=threads,
+    )
+    name = names.get(chain.first.name, "") or f"layer{index}"
+    layer = WeightLayer(name, problem, chain.weight, chain.bias, chain.first.name, chain.last.name, perm, anchor.axis)
+    args = [x.expr]
+    if chain.residual is not None:
+        args.append(emitter.to(emitter.value(chain.residual), perm).expr)
+    result = relax.TensorType(y_shape, "float32")
+    return layer, emitter.emit(relax.call_dps_packed(layer.placeholder, args, result), shape, perm)
+
+
+def _result(emitter: Emitter, expr: Any, tuples: dict[Any, list[Value]]) -> Any:
+    """The function's result in row-major layout."""
+    if expr in tuples:
+        return relax.Tuple([emitter.plain(value) for value in tuples[expr]])
+    if isinstance(expr, relax.Tuple):
+        return relax.Tuple([emitter.plain(emitter.value(field)) for field in expr.fields])
+    return emitter.plain(emitter.value(expr))

@@ -1,0 +1,90 @@
+"""From a file to the module that kernels are chosen for: import, propagate, remove what is dead or constant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from tesa.base.progress import Event, Progress, silent
+from tesa.compact import TOLERANCE, compact, verify_with_onnxruntime
+from tesa.errors import TesaError
+from tesa.frontend import ImportedModel, import_onnx
+from tesa.propagate import TesaModel, as_given, propagate
+
+Kept = tuple[tuple[int, ...], ...]
+"""For each axis of a tensor the indices that are left; an empty row stands for all of them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """imported, attributed: what is lowered. facts: by layer, what propagation found in the model as it was given.
+
+    tensors: of the source model. kept: of each of these that is smaller now, what is left of it. notes: what was left
+    as it is, each with its reason.
+    """
+
+    imported: ImportedModel
+    attributed: TesaModel
+    facts: Mapping[str, tuple[str, ...]]
+    tensors: frozenset[str]
+    kept: Mapping[str, Kept]
+    notes: tuple[str, ...]
+
+
+def prepare(
+    model: Any,
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    masks: Any = None,
+    propagation: bool = True,
+    shrink: bool = True,
+    progress: Progress = silent,
+) -> Prepared:
+    """Import a model, propagate its facts, and make it smaller.
+
+    propagation=False: only the zeros that stand in the weights count. shrink=False: every tensor keeps its shape.
+    Errors as import_onnx.
+    """
+    progress(Event("import", 0, 1, str(model) if not hasattr(model, "graph") else "model"))
+    imported = import_onnx(model, shapes=shapes, masks=masks)
+    progress(Event("import", 1, 1))
+    progress(Event("propagate", 0, 1))
+    attributed = propagate(imported) if propagation else as_given(imported)
+    facts = {layer.layer: layer.facts for layer in attributed.weights.values()}
+    notes, tensors = _notes(attributed), frozenset(imported.tensors.values())
+    kept: Mapping[str, Kept] = {}
+    if propagation and shrink:
+        smaller = compact(attributed)
+        wrong = _difference(imported, smaller.proto) if smaller.removed else 0.0
+        if not wrong <= TOLERANCE:
+            notes += (f"the smaller model computed something else (relative error {wrong:.1e}); compiled as it is",)
+        elif smaller.removed:
+            for row in smaller.removed:
+                said = f"removed: {row.before - row.after} of {row.before} along axis {row.axis} of {row.tensor}"
+                facts[row.layer] = (*facts.get(row.layer, ()), said)
+            imported, kept = import_onnx(smaller.proto), smaller.left
+            attributed = propagate(imported)
+    progress(Event("propagate", 1, 1))
+    return Prepared(imported, attributed, facts, tensors, kept, notes)
+
+
+def _difference(imported: ImportedModel, proto: Any) -> float:
+    """How far the smaller model is from the given one, by onnxruntime where it is installed and can run them."""
+    if find_spec("onnxruntime") is None:
+        return 0.0
+    try:
+        return verify_with_onnxruntime(imported, proto, trials=1)
+    except TesaError:  # it cannot run the given model itself: an operator of the user's own, inputs with conditions
+        return 0.0
+
+
+def _notes(model: TesaModel) -> tuple[str, ...]:
+    unruled = (
+        f"{layer}: {op}: {model.notes.get(layer, 'no rule')}; everything around it counts as live and unknown"
+        for layer, op in model.unruled.items()
+    )
+    scrambled = (f"{layer}: {op}: {model.notes.get(layer, 'scrambled')}" for layer, op in model.scrambled.items())
+    dropped = (f"{layer}: no output of the model depends on it; left out" for layer in model.imported.dropped)
+    return (*unruled, *scrambled, *dropped)

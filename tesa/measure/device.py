@@ -1,0 +1,29 @@
+"""What a record says of the machine that measured."""
+
+from __future__ import annotations
+
+import platform
+from functools import lru_cache
+
+from tesa.base.hostinfo import read_cpu
+from tesa.targets.target import host_cpu
+
+
+@lru_cache(maxsize=1)
+def this_device() -> dict[str, str | int]:
+    """This machine: LLVM's name of its CPU, its name in words, logical CPUs, last cache in KiB (0 if unknown), system.
+
+    Names of features stand in the target; of the machine itself (host name, user, paths) nothing is told.
+
+    >>> sorted(this_device())
+    ['cache_kib', 'cpu', 'cpus', 'model', 'system']
+    """
+    cpu = read_cpu()
+    last = max(((cache.level, cache.bytes) for cache in cpu.caches), default=(0, 0))
+    return {
+        "cpu": host_cpu(),
+        "model": cpu.model,
+        "cpus": cpu.usable,
+        "cache_kib": last[1] // 1024,
+        "system": f"{platform.system()} {cpu.arch}",
+    }

@@ -1,0 +1,131 @@
+"""Are the devices of a tracker sound: each that is free is connected to, checked and asked what it is."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tesa.base.workers import Worker, WorkerError
+from tesa.errors import UsageError
+from tesa.measure.remote.code import Toolchain
+from tesa.measure.remote.orders import About, Order, Report
+from tesa.measure.remote.tracker import Listing, Offer, Place, Tracker, TrackerLost
+from tesa.measure.timing import Slot
+
+FREE, BUSY, BROKEN = "free", "busy", "broken"
+"""State of a Device. A busy one serves somebody else, or is stuck: it cannot be checked."""
+
+_AT_ONCE = 8  # devices that are checked together
+_GRACE_S = 1.5  # for a server to be free again after its last session
+_START_S = 60.0  # for a process that talks to a device to be ready
+
+
+@dataclass(frozen=True)
+class Device:
+    """One RPC server. state: FREE, BUSY or BROKEN; reason: why it is broken. about: only of one that answered."""
+
+    key: str
+    place: Place
+    state: str
+    reason: str = ""
+    about: About | None = None
+
+
+def devices(
+    host: str, port: int, *, key: str | None = None, answer_s: float = 10.0, compiler: str | None = None
+) -> tuple[Device, ...]:
+    """The servers of the tracker at host:port, or those with a key, each that is free checked.
+
+    A device that does not answer within answer_s seconds, or whose numbers are wrong, is broken. compiler: the C
+    compiler that links code for the devices, if they are of another architecture than this machine.
+
+    Raises UsageError if there is no tracker.
+    """
+    tracker = Tracker(host, port)
+    try:
+        listing = tracker.listing()
+        with tempfile.TemporaryDirectory(prefix="tesa-rpc-") as name:
+            tools = Toolchain(Path(name), compiler)
+            tools.probe()
+            workers = [_worker() for _ in range(min(_AT_ONCE, len(listing.servers)))]
+            try:
+                _start(workers)
+                offers = _offers(tracker, listing, key)
+                found = _examine(offers, workers, tools, answer_s)
+            finally:
+                for worker in workers:
+                    worker.close()
+    except TrackerLost as error:
+        raise UsageError(
+            f"cannot reach an RPC tracker at {host}:{port} ({error}); start one: "
+            f"python -m tvm.exec.rpc_tracker --host 0.0.0.0 --port {port}"
+        ) from error
+    finally:
+        tracker.close()
+    checked = {(device.key, device.place): device for device in found}
+    servers = [server for server in listing.servers if key in (None, server[0])]
+    return tuple(checked.get(server, Device(*server, BUSY)) for server in servers)
+
+
+def _worker() -> Worker:
+    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    return Worker({**one, "TVM_NUM_THREADS": "1"})
+
+
+def _start(workers: Sequence[Worker]) -> None:
+    """Have the processes ready before a device waits for them."""
+    if workers:
+        with ThreadPoolExecutor(len(workers)) as pool:
+            list(pool.map(lambda worker: worker.call("tesa.measure.remote.session:ready", timeout=_START_S), workers))
+
+
+def _offers(tracker: Tracker, listing: Listing, key: str | None) -> list[tuple[str, Offer]]:
+    """Every server that is free, or will be in a moment: the tracker gives each away once."""
+    offers = []
+    until = time.monotonic() + _GRACE_S
+    for name in sorted({name for name, _ in listing.servers if key in (None, name)}):
+        for _ in listing.of(name):
+            offer = tracker.request(name, until=until)
+            if offer is None:
+                break
+            offers.append((name, offer))
+    return offers
+
+
+def _examine(
+    offers: Sequence[tuple[str, Offer]], workers: Sequence[Worker], tools: Toolchain, answer_s: float
+) -> list[Device]:
+    if not offers:
+        return []
+    idle = list(workers)
+
+    def one(item: tuple[int, tuple[str, Offer]]) -> Device:
+        index, (key, offer) = item
+        worker = idle.pop()
+        try:
+            report = _visit(worker, offer, tools, index, answer_s)
+        finally:
+            idle.append(worker)
+        state = FREE if report.kind == "ok" else BROKEN
+        return Device(key, offer.place, state, "" if state == FREE else report.message, report.about)
+
+    with ThreadPoolExecutor(len(workers)) as pool:
+        return list(pool.map(one, enumerate(offers)))
+
+
+def _visit(worker: Worker, offer: Offer, tools: Toolchain, index: int, answer_s: float) -> Report:
+    slot = str(tools.folder / f"slot{index}")
+    Slot(slot).close()
+    place = offer.place
+    order = Order(
+        place.host, place.port, offer.matchkey, 2 * answer_s, answer_s, slot, str(tools.probe()), link=True
+    )  # fmt: skip
+    try:
+        report: Report = worker.call("tesa.measure.remote.session:run", order, timeout=answer_s + 1)
+    except WorkerError:
+        return Report("lost", max(0, Slot.read(slot)), f"no answer within {answer_s:g} s")
+    return report

@@ -1,0 +1,177 @@
+"""Measures on the devices of an RPC tracker: as many at once as there are, whatever happens to any of them."""
+
+from __future__ import annotations
+
+import pickle
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tesa.base.hostinfo import usable_cpus
+from tesa.base.workers import Worker
+from tesa.errors import UsageError
+from tesa.measure.local import Built
+from tesa.measure.remote.code import Toolchain
+from tesa.measure.remote.device_thread import Hand, Party
+from tesa.measure.remote.orders import Layer
+from tesa.measure.remote.tracker import Listing, Tracker, TrackerLost
+from tesa.measure.remote.trials import Job, Round
+from tesa.measure.timing import Failure, Timing
+from tesa.schedules.types import FloatArray, Problem
+
+_TURN_S = 0.1
+_LISTING_S = 1.0  # between two looks at who is registered
+
+
+class RpcRunner:
+    """A Runner on all devices with one key at an RPC tracker of TVM.
+
+    One session, and so one process on the device, for each candidate. Each is compared with NumPy before its time
+    counts. A device is checked with a kernel that is known to be right before it is trusted; one that fails, dies or
+    hangs is set aside, and what it had is tried elsewhere. Only devices of one CPU are compared with each other: that
+    of the first one that answers, or the one named.
+
+    limit_s: seconds for one candidate on a device. wait_s: how long to wait while no device can be had. compiler: the
+    C compiler that links code for the devices, such as "aarch64-linux-gnu-g++". cpu: as `tesa devices` names it.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        key: str,
+        *,
+        limit_s: float = 60.0,
+        wait_s: float = 60.0,
+        compiler: str | None = None,
+        cpu: str | None = None,
+    ) -> None:
+        self._host, self._port, self._key, self._wait_s = host, port, key, wait_s
+        self._home = tempfile.TemporaryDirectory(prefix="tesa-rpc-")
+        self._tools = Toolchain(Path(self._home.name), compiler)
+        self._party = Party(host, port, key, limit_s, self._tools, cpu)
+        self._workers: list[Worker] = []
+        self._trouble, self._listing, self._reached = "", Listing((), {}), False
+
+    def run(
+        self, problem: Problem, weight: FloatArray, kernels: Sequence[Built], *, budget_ms: float
+    ) -> list[Timing | Failure]:
+        """The time of each kernel, or why it has none, in their order; budget_ms=0 only compares.
+
+        Raises UsageError if no device could be had for wait_s, and at once where there was never a tracker; where some
+        kernels were measured before that, the others get a Failure of kind "device" instead.
+        """
+        if not kernels:
+            return []
+        return self.measure(Layer.of(problem, weight), kernels, budget_ms=budget_ms)
+
+    def measure(self, layer: Layer, kernels: Sequence[Built | Path], *, budget_ms: float) -> list[Timing | Failure]:
+        """As run, for anything that is called with (x, *constants, *extra, y); a Path is a library with a "main"."""
+        self._tools.probe()
+        with tempfile.TemporaryDirectory(prefix="tesa-") as name, ThreadPoolExecutor(usable_cpus()) as linkers:
+            folder = Path(name)
+            (folder / "layer").write_bytes(pickle.dumps(layer))
+            jobs = []
+            for index, kernel in enumerate(kernels):
+                if isinstance(kernel, Built):
+                    library = linkers.submit(self._link, kernel, folder / f"candidate{index}.so")
+                    jobs.append(Job(index, library, kernel.symbol, kernel.constants))
+                else:
+                    jobs.append(Job(index, linkers.submit(Path, kernel), "main", helpers=False))
+            try:
+                results = self._carry_out(jobs, folder, budget_ms)
+            finally:
+                linkers.shutdown(cancel_futures=True)
+        lost = Failure("device", self._why_none()) if len(results) < len(kernels) else None
+        if lost and not results:
+            raise UsageError(lost.message)
+        return [results.get(index, lost) for index in range(len(kernels))]  # type: ignore[misc]
+
+    def device(self) -> dict[str, Any]:
+        """The CPU that all times are of, what else the first such device said, and the key.
+
+        Meets a device if none was met yet; raises UsageError if none can be had.
+        """
+        if self._party.about is None:
+            self._tools.probe()
+            with tempfile.TemporaryDirectory(prefix="tesa-") as name:
+                self._carry_out([Job(0)], Path(name), 0.0)
+        if self._party.about is None:
+            raise UsageError(self._why_none())
+        about = self._party.about
+        told = {"cpu": about.cpu, "model": about.model, "cores": str(about.cores), "key": self._key}
+        return {**told, **{name: value for name, value in about.versions.items() if name in ("tvm", "tvm_ffi")}}
+
+    def close(self) -> None:
+        """End the processes that talk to devices. May be called twice."""
+        for worker in self._workers:
+            worker.close()
+        self._workers.clear()
+        self._home.cleanup()
+
+    def _link(self, kernel: Built, path: Path) -> Path:
+        self._tools.link(kernel, path)
+        return path
+
+    def _carry_out(self, jobs: list[Job], folder: Path, budget_ms: float) -> dict[int, Timing | Failure]:
+        """The results by index; incomplete where no device could be had any more."""
+        work = Round(jobs, self._party.devices)
+        hands: list[Hand] = []
+        tracker, looked = Tracker(self._host, self._port), 0.0
+        self._trouble = ""
+        try:
+            while not work.done:
+                if time.monotonic() - looked > _LISTING_S:
+                    self._look(tracker, work)
+                    looked = time.monotonic()
+                    if not self._reached:  # a wrong address more likely than a tracker that restarts
+                        break
+                    while len(hands) < min(work.left, len(self._listing.of(self._key))):
+                        hands.append(Hand(self._party, self._worker(len(hands)), work, folder, budget_ms))
+                        hands[-1].start()
+                if work.error is not None:
+                    raise work.error
+                if not work.active and time.monotonic() - work.last_good > self._wait_s:
+                    break
+                time.sleep(_TURN_S)
+        finally:
+            work.stopped = True
+            tracker.close()
+            for hand in hands:
+                hand.end()
+        return work.results
+
+    def _worker(self, index: int) -> Worker:
+        if index == len(self._workers):
+            one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+            self._workers.append(Worker({**one, "TVM_NUM_THREADS": "1"}))
+        return self._workers[index]
+
+    def _look(self, tracker: Tracker, work: Round) -> None:
+        try:
+            self._listing = tracker.listing()
+            self._trouble, self._reached = "", True
+        except TrackerLost as error:
+            self._trouble = str(error)
+        work.others = frozenset(self._listing.of(self._key))
+
+    def _why_none(self) -> str:
+        """Why there is no device, and what to do."""
+        where, key = f"the RPC tracker at {self._host}:{self._port}", self._key
+        if self._trouble:
+            return (
+                f"cannot reach {where} ({self._trouble}); start it: "
+                f"python -m tvm.exec.rpc_tracker --host 0.0.0.0 --port {self._port}"
+            )
+        places = self._listing.of(key)
+        start = f"on the device: python -m tesa.measure.remote.server --tracker {self._host}:{self._port} --key {key}"
+        if not places:
+            keys = sorted({name for name, _ in self._listing.servers})
+            return f"no device with key {key!r} at {where}; keys there: {', '.join(keys) or 'none'}; {start}"
+        reasons = self._party.devices.reasons(places)
+        if reasons:
+            return f"no sound device with key {key!r} at {where}: {'; '.join(reasons)}; see `tesa devices`"
+        return f"none of the {len(places)} devices with key {key!r} at {where} was free for {self._wait_s:g} s"

@@ -1,0 +1,1 @@
+"""Measurements as records in logs: read, looked up, written, kept in order."""

@@ -1,0 +1,32 @@
+"""Where measurements are kept when the user names no folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import platformdirs
+
+import tesa.tuning_logs
+from tesa.records.log import Log
+from tesa.targets.target import host_cpu
+
+
+def shipped() -> Path:
+    """The folder of records that come with tesa."""
+    return Path(next(iter(tesa.tuning_logs.__path__)))
+
+
+def user() -> Path:
+    """The user's own folder. Need not exist."""
+    return Path(platformdirs.user_data_dir("tesa", appauthor=False)) / "tuning_logs"
+
+
+def open_log(folder: str | Path | None) -> Log:
+    """The log of a folder, which alone is read and added to; without one the user's, on top of what is shipped.
+
+    A folder that cannot be used is a UsageError; where nobody named it, it is a warning, and nothing is remembered.
+    """
+    if folder is not None:
+        return Log.load(folder, device=host_cpu())
+    # The first place is written to, and of two records of one configuration the later one counts.
+    return Log.load(user(), shipped(), user(), device=host_cpu(), optional=True)

@@ -1,0 +1,132 @@
+"""What the log knows that helps with a task: its own records, or those of the most similar weight of the same shape."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
+
+from tesa.attributes.statistics import LIMIT, Statistics, distance
+from tesa.records.log import Log, Shelf, own_cpus
+from tesa.records.records import Record, Task
+
+BEST = 8
+"""How many records an answer holds at most."""
+
+_LOOKED_AT = 256  # weights of one shape that are compared in full: a look-up must stay a matter of milliseconds
+_UNTOLD = math.log(1.05)  # added where a record is from before there were statistics, and only kind and sparsity speak
+
+
+@dataclass(frozen=True)
+class Found:
+    """The answer of a look-up.
+
+    how: "exact": this very weight was measured; "nearest": another weight of the same shape, target and threads, of
+    similar statistics, was; "default": nothing that helps is known. records: the best, the fastest first; none for
+    "default". note: how the nearest one differs, in words. distance: see tesa.attributes.statistics.distance.
+    """
+
+    how: Literal["exact", "nearest", "default"]
+    records: tuple[Record, ...] = ()
+    note: str = ""
+    distance: float = 0.0
+
+    @property
+    def best(self) -> Record | None:
+        """The fastest record, or None."""
+        return self.records[0] if self.records else None
+
+    def __str__(self) -> str:
+        return f"{self.how}: {self.note}" if self.note else self.how
+
+
+def lookup(
+    log: Log,
+    task: Task,
+    statistics: Statistics | None,
+    target: str,
+    *,
+    limit: int = BEST,
+    cpus: Sequence[str] | None = None,
+) -> Found:
+    """The best that the log knows of a task on a target: of its very weight, else of the nearest, else nothing.
+
+    statistics: of the task's weight, by default those that the task carries. Nearest is only what has the same
+    operator, m, k, n, batch, window, dtype, epilogue and threads, and a distance() of at most LIMIT: the
+    configurations fit then, and times are comparable. Records of before there were statistics take part by their kind,
+    which must be the same, and their sparsity. Times of a nearest record are of the other weight: a guess.
+    Among hundreds of weights of one shape those of the same kind and of the nearest sparsity are compared.
+
+    cpus: of the machine that is asked for, by default this one's; records of another CPU count only where there are
+    none of theirs. The records of an answer are of one CPU.
+
+    >>> import numpy as np
+    >>> from tesa.schedules.types import Problem
+    >>> problem, rng = Problem("linear", 64, 64, 4, (1, 64, 4), (1, 64, 4)), np.random.default_rng(0)
+    >>> one, other = (Task.of(problem, (rng.random((64, 64)) < 0.5).astype(np.float32)) for _ in range(2))
+    >>> log = Log()
+    >>> log.append([Record(one, "x86:haswell", {"cpu": "haswell"}, "dense", {"rows": 4}, 0.5, 0.4)])
+    >>> lookup(log, one, None, "x86:haswell").how, lookup(log, other, None, "x86:haswell").how
+    ('exact', 'nearest')
+    >>> str(lookup(log, one, None, "x86:znver4"))
+    'default'
+    """
+    shelf = log.shelf(task, target)
+    exact = log.fastest(task.pattern.digest, shelf, limit, cpus)
+    if exact:
+        return Found("exact", exact)
+    wanted = statistics or task.pattern.statistics
+    kind, sparsity = (task.pattern.kind, task.pattern.sparsity) if wanted is None else (wanted.kind, wanted.sparsity)
+    several = len(set[str]().union(*shelf.timed.values())) > 1
+    for which in (own_cpus(cpus), None) if several else (None,):
+        nearest, least = "", math.inf
+        for weight in islice(_timed(shelf, task.pattern.digest, kind, sparsity, which), _LOOKED_AT):
+            away = _distance(log, shelf, weight, kind, sparsity, wanted)
+            if away < least:
+                nearest, least = weight, away
+            if away == 0:
+                break
+        if least <= LIMIT:
+            break
+    records = log.fastest(nearest, shelf, limit, cpus) if least <= LIMIT else ()
+    if not records:
+        return Found("default")
+    pattern = records[0].task.pattern
+    return Found("nearest", records, _differs(kind, sparsity, pattern.kind, pattern.sparsity), least)
+
+
+def _timed(shelf: Shelf, own: str, kind: str, sparsity: float, cpus: Sequence[str] | None) -> Iterator[str]:
+    """Digests of other weights of about that density that have a time, of one of these CPUs; None: of any."""
+    for weight in shelf.near(kind, sparsity, LIMIT):
+        known = shelf.timed.get(weight)
+        if weight != own and known and (cpus is None or not known.isdisjoint(cpus)):
+            yield weight
+
+
+def _distance(log: Log, shelf: Shelf, weight: str, kind: str, sparsity: float, wanted: Statistics | None) -> float:
+    entries = shelf.entries[weight].values()
+    entry = next((item for item in entries if item.has_statistics), None) or next(iter(entries))
+    if wanted is not None and entry.has_statistics:
+        record = log.record(entry)
+        known = None if record is None else record.statistics
+        return math.inf if known is None else distance(wanted, known)
+    if entry.kind != kind:
+        return math.inf
+    one, other = 1 - sparsity, 1 - entry.sparsity
+    if one <= 0 or other <= 0:
+        return 0.0 if one == other else math.inf
+    return abs(math.log(one / other)) + _UNTOLD
+
+
+def _differs(kind: str, sparsity: float, other_kind: str, other: float) -> str:
+    """In words, with as many digits as tell the two apart."""
+    digits = next((d for d in (2, 3, 4, 5) if round(sparsity, d) != round(other, d)), 2)
+    same = round(sparsity, digits) == round(other, digits)
+    share = (
+        f"sparsity {other:.{digits}f} in both"
+        if same
+        else f"sparsity {other:.{digits}f} instead of {sparsity:.{digits}f}"
+    )
+    return f"{share}, {kind} in both" if kind == other_kind else f"{share}, {other_kind} instead of {kind}"

@@ -1,0 +1,164 @@
+"""Makes a cost table: measures layers of the grid until the time is over, and can be stopped and resumed anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from time import monotonic
+from typing import Protocol
+
+from tesa.base.hostinfo import read_cpu, usable_cpus
+from tesa.base.progress import Event, Progress, silent
+from tesa.base.workers import Pool
+from tesa.build.objects import versions
+from tesa.costs import store
+from tesa.costs.fingerprint import fingerprint, refreshed
+from tesa.costs.grid import grid_layer
+from tesa.costs.quality import Quality, quality
+from tesa.costs.sample import Measured
+from tesa.costs.sources import sources
+from tesa.costs.table import CostTable
+from tesa.errors import CheckFailed, UsageError
+from tesa.targets.target import Target, host_cpu, parse_target, runs_here
+from tesa.tune.calibration import Bench, Work, plan
+
+MINUTES = 14.0
+"""Of measuring. To learn from what was measured takes up to a minute more."""
+
+BATCH = 4
+"""Layers whose kernels are compiled at once."""
+
+_HOPELESS = 3  # batches without a single time: nothing works here
+
+
+class Measurer(Protocol):
+    """What builds and times; Bench is the real one."""
+
+    def run(self, works: Sequence[Work]) -> list[Measured]:
+        """Each work with its times."""
+        ...
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a calibration came to.
+
+    path: the file; added: kernels of this run; failed: those of this run that could not be built or were wrong, each
+    with the reason.
+    """
+
+    table: CostTable
+    path: Path
+    quality: Quality
+    added: int
+    failed: tuple[str, ...]
+
+
+def calibrate(
+    target: str | Target | None = None,
+    *,
+    threads: int = 1,
+    minutes: float = MINUTES,
+    path: str | Path | None = None,
+    seed: int = 0,
+    jobs: int | None = None,
+    progress: Progress = silent,
+    measurer: Measurer | None = None,
+    clock: Callable[[], float] | None = None,
+) -> Calibration:
+    """Measure layers of the grid for so many minutes, on top of what the file holds already.
+
+    path: a JSON file, by default this machine's in the user's data folder. It is written, whole, after every few
+    layers: however this ends, what was measured is kept, and another run goes on behind it. seed: of the grid, where
+    the file has no table yet. jobs: compiler processes, by default one for each CPU.
+
+    Raises UsageError if this machine cannot run code for the target or the file cannot be used, CheckFailed if no
+    kernel at all can be measured.
+    """
+    if threads < 1 or not minutes > 0:
+        raise UsageError(f"threads and minutes must be above 0, got {threads} and {minutes}")
+    wanted, file = parse_target(target), store.default_path() if path is None else Path(path)
+    if not runs_here(wanted):
+        raise UsageError(
+            f"target {wanted.name}: this machine ({host_cpu()}) cannot run its code, and a cost table is measured; "
+            "run tesa calibrate on the device itself"
+        )
+    table, clock = _begun(file, wanted, threads, seed), clock or monotonic
+    end = clock() + minutes * 60
+    before, failed = table.samples, list[str]()
+    with Pool(jobs or usable_cpus()) as pool:
+        bench = measurer or Bench(wanted, pool)
+        for grown, broken in _grow(table, wanted, bench, end, clock, progress, minutes):
+            table = grown
+            store.write(file, table)
+            failed += broken
+    table = _learnt(table)
+    store.write(file, table)
+    return Calibration(table, file, quality(table), table.samples - before, tuple(failed))
+
+
+def _begun(path: Path, target: Target, threads: int, seed: int) -> CostTable:
+    """The table that the file holds already, or a new one."""
+    made = versions()
+    cpu = read_cpu().model
+    new = CostTable(host_cpu(), cpu, target.name, threads, seed, versions=made, started=_now(), code=sources())
+    for table in store.read(path) if path.exists() else ():
+        if store.same(table, new):
+            return replace(refreshed(table), versions=made)
+    store.write(path, new)  # to learn now, and not after a quarter of an hour, that it cannot be written
+    return new
+
+
+def _grow(
+    table: CostTable,
+    target: Target,
+    bench: Measurer,
+    end: float,
+    clock: Callable[[], float],
+    progress: Progress,
+    minutes: float,
+) -> Iterator[tuple[CostTable, list[str]]]:
+    """The table after each batch of layers, and what failed in the batch."""
+    begin, index, barren = end - minutes * 60, 0, 0
+    done = {layer.index for layer in table.layers}
+    last = 0.0  # seconds of the slowest batch: the next one must not end late
+    spent = table.seconds
+    while clock() + last <= end:
+        start = clock()
+        seconds, total = int(start - begin), int(end - begin)
+        progress(Event("calibrate", seconds, total, f"{table.samples} kernels of {len(table.layers)} layers"))
+        indices: list[int] = []
+        while len(indices) < BATCH:
+            if index not in done:
+                indices.append(index)
+            index += 1
+        works = [plan(i, grid_layer(i, table.seed, table.threads), target) for i in indices]
+        measured = bench.run(works)
+        last = max(last, clock() - start)
+        spent += clock() - start
+        table = replace(table, layers=(*table.layers, *measured), updated=_now(), seconds=spent)
+        table = replace(table, fingerprints=_fingerprints(table))
+        broken = [f"layer {m.index}: {name} {dict(config)}: {why}" for m in measured for name, config, why in m.failed]
+        barren = 0 if any(m.samples for m in measured) else barren + 1
+        if barren == _HOPELESS:
+            raise CheckFailed(f"no kernel can be measured on this machine; the last one: {(broken or ['none'])[-1]}")
+        yield table, broken
+    progress(Event("calibrate", int(end - begin), int(end - begin), f"{table.samples} kernels"))
+
+
+def _fingerprints(table: CostTable) -> dict[str, str]:
+    names = sorted({sample.family for layer in table.layers for sample in layer.samples})
+    known = dict(table.fingerprints)
+    return {name: known.get(name) or fingerprint(name, table.core) for name in names}
+
+
+def _learnt(table: CostTable) -> CostTable:
+    """With the shapes of the families, so that nobody who reads the table has to learn them again."""
+    bare = replace(table, shapes={})
+    return replace(table, shapes={name: family.fitted.shape for name, family in bare.families.items()})
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

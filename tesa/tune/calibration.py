@@ -1,0 +1,146 @@
+"""Measures layers of the grid: candidates are generated, compiled and timed as `tesa compile` does it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tesa.base.workers import Pool
+from tesa.build.cache import Cache
+from tesa.build.objects import BuildFailure, build_objects, symbol_of
+from tesa.choose.decide import Option, dense_keys, predict
+from tesa.costs.facts import Facts
+from tesa.costs.forms import all_candidates, plain_candidates
+from tesa.costs.grid import GridLayer
+from tesa.costs.sample import Measured, Sample
+from tesa.measure.local import Built, measure
+from tesa.measure.timing import Failure, Timing
+from tesa.records.log import config_key
+from tesa.schedules.registry import find
+from tesa.schedules.types import Code, Config, FloatArray, Problem
+from tesa.targets.target import Target
+
+BUDGET_MS = 40.0
+"""Time for one kernel: a table holds many, and averages over them."""
+
+INSTRUCTIONS = 200_000
+"""Straight-line instructions that one layer's kernels may have together: some two seconds to generate and assemble."""
+
+KEEP = 4
+"""Kernels of a family that are measured of one layer: the one its estimate likes best, and others by chance."""
+
+Kernels = Sequence[tuple[Option, Code]]
+Measure = Callable[[Problem, FloatArray, Kernels], list[Timing | Failure]]
+"""Builds and times kernels of one layer; the results in their order."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A layer of the grid with the options that are measured of it, what their families expect in milliseconds, and
+    whether each computes with the zeros."""
+
+    index: int
+    layer: GridLayer
+    weight: FloatArray
+    options: tuple[Option, ...]
+    estimates: tuple[float, ...]
+    dense: tuple[bool, ...]
+
+
+def plan(index: int, layer: GridLayer, target: Target) -> Work:
+    """Choose what is measured of a layer: of each family the best by estimate and a few by chance, always the same.
+
+    Decompositions are measured of weights that are made for them, which have scattered elements beside a pattern.
+    """
+    weight = layer.weight()
+    found = (all_candidates if layer.scattered else plain_candidates)(layer.problem, weight, target)
+    expected = predict(found, layer.problem, weight, target)
+    rng = np.random.default_rng((layer.seed, 1))
+    chosen: list[Option] = []
+    for name in dict.fromkeys(name for name, _ in found):
+        mine = sorted((o for o in found if o[0] == name), key=lambda o: expected[config_key(*o)])
+        order = [mine[0], *(mine[1 + int(i)] for i in rng.permutation(len(mine) - 1))]
+        chosen += _affordable(order, layer.problem, weight)
+    keys, dense = [config_key(*option) for option in chosen], dense_keys(chosen, weight)
+    return Work(
+        index, layer, weight, tuple(chosen), tuple(expected[key] for key in keys), tuple(key in dense for key in keys)
+    )
+
+
+def _affordable(order: Sequence[Option], problem: Problem, weight: FloatArray) -> list[Option]:
+    """The first KEEP of one family; of straight-line code as many as may be compiled, the first ones that fit."""
+    size = find(order[0][0]).size
+    if size is None:
+        return list(order[: KEEP + 2 if problem.op == "depthwise" else KEEP])  # there is one family for depthwise
+    room, kept = INSTRUCTIONS, list[Option]()
+    for option in order:
+        cost = size(problem, weight, option[1])
+        if cost <= room and len(kept) < KEEP:
+            room -= cost
+            kept.append(option)
+    return kept
+
+
+class Bench:
+    """Builds and times the kernels of several layers at once: compilers have work for all CPUs, then one is timed."""
+
+    def __init__(self, target: Target, pool: Pool, cache: Cache | None = None) -> None:
+        self.target, self.pool, self.cache = target, pool, cache
+
+    def run(self, works: Sequence[Work]) -> list[Measured]:
+        """Each work with its times. A kernel that cannot be built, or is wrong, is among the failed."""
+        with tempfile.TemporaryDirectory(prefix="tesa-") as name:
+            built = self._build(works, Path(name))
+            return [self._measured(work, built) for work in works]
+
+    def _build(self, works: Sequence[Work], folder: Path) -> dict[tuple[int, str], Built | Failure]:
+        codes: list[tuple[str, Code]] = []
+        places: list[tuple[int, str]] = []
+        built: dict[tuple[int, str], Built | Failure] = {}
+        for work in works:
+            problem, weight = work.layer.problem, work.weight
+            for name, config in work.options:
+                place = (work.index, config_key(name, config))
+                symbol = symbol_of(problem, weight, self.target, name, config)
+                try:
+                    code = find(name).emit(problem, weight, self.target.core, config, symbol)
+                except Exception as error:  # a defect of one form must not stop the others
+                    built[place] = Failure("build", f"cannot be generated: {type(error).__name__}: {error}")
+                    continue
+                codes.append((symbol, code))
+                places.append(place)
+        objects = build_objects(codes, self.target, jobs=self.pool, cache=self.cache, folder=folder)
+        for place, (symbol, code), files in zip(places, codes, objects, strict=True):
+            if isinstance(files, BuildFailure):
+                built[place] = Failure("build", files.message)
+            else:
+                built[place] = Built(symbol, files, code.constants)
+        return built
+
+    def _measured(self, work: Work, built: dict[tuple[int, str], Built | Failure]) -> Measured:
+        results = [built[work.index, config_key(*option)] for option in work.options]
+        ready = [kernel for kernel in results if isinstance(kernel, Built)]
+        problem, weight = work.layer.problem, work.weight
+        times = iter(measure(problem, weight, ready, budget_ms=BUDGET_MS) if ready else [])
+        return finished(work, [next(times) if isinstance(kernel, Built) else kernel for kernel in results])
+
+
+def finished(work: Work, results: Sequence[Timing | Failure]) -> Measured:
+    """A work with the result of each of its options."""
+    samples, failed = [], list[tuple[str, Config, str]]()
+    rows = zip(work.options, work.estimates, work.dense, results, strict=True)
+    for (name, config), expected, dense, result in rows:
+        if isinstance(result, Failure):
+            failed.append((name, dict(config), f"{result.kind}: {result.message}"))
+        else:
+            samples.append(Sample(name, dict(config), expected, result.median_ms, result.iqr_ms, dense))
+    layer = work.layer
+    facts = Facts.of(work.weight)
+    return Measured(
+        work.index, layer.problem, facts, tuple(samples), layer.imposed, layer.spread, layer.seed, tuple(failed),
+        layer.scattered,
+    )  # fmt: skip

@@ -1,0 +1,68 @@
+"""Turns results into records and writes them down at once. A log that cannot be written does not end the job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Any
+
+from tesa.build.objects import versions
+from tesa.choose.decide import Option
+from tesa.errors import UsageError
+from tesa.measure.timing import Failure, Timing
+from tesa.records.log import Log, Record, Task
+from tesa.targets.target import Target
+
+PASSING = ("link", "load", "device")
+"""Kinds of failure that say nothing about the kernel: they do not enter the log."""
+
+Results = Sequence[tuple[Option, Timing | Failure]]
+
+
+class Ledger:
+    """Records for one target and device."""
+
+    def __init__(self, log: Log, target: Target, device: Mapping[str, Any]) -> None:
+        self.device = dict(device)
+        self.trouble = ""
+        """Why the log could not be written the last time it was tried; "" where all is in it."""
+        self._log, self._target = log, target
+        self._unsaved: list[Record] = []
+
+    def enter(self, task: Task, results: Results) -> list[Record]:
+        """The records of what was measured together, which have the same time; they are in the log on return."""
+        stamp = datetime.now(timezone.utc).isoformat(timespec="microseconds")
+        records = [
+            self._record(task, option, result, stamp)
+            for option, result in results
+            if not (isinstance(result, Failure) and result.kind in PASSING)
+        ]
+        self._unsaved += records
+        self.save()
+        return records
+
+    def save(self) -> None:
+        """Write what is not in the log. What cannot be written is kept, and tried again with the next results."""
+        if not self._unsaved:
+            return
+        try:
+            self._log.append(self._unsaved)
+        except (UsageError, OSError) as error:
+            self.trouble = str(error)
+        else:
+            self._unsaved, self.trouble = [], ""
+
+    @property
+    def unsaved(self) -> int:
+        """Records that are not in the log."""
+        return len(self._unsaved)
+
+    def _record(self, task: Task, option: Option, result: Timing | Failure, stamp: str) -> Record:
+        name, config = option
+        blank = Record(
+            task, self._target.name, self.device, name, dict(config), None, None, versions=versions(), time=stamp
+        )
+        if isinstance(result, Failure):
+            return replace(blank, ok=False, error=f"{result.kind}: {result.message}")
+        return replace(blank, median_ms=result.median_ms, min_ms=result.min_ms)

@@ -1,0 +1,99 @@
+"""Child processes: results, errors, deaths, time limits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from tesa.base.workers import Pool, Worker, WorkerDied, WorkerError
+
+
+@pytest.fixture
+def worker() -> Worker:
+    return Worker({"TESA_TEST_WORKER": "yes"})
+
+
+def test_results_come_back_and_the_child_stays(worker: Worker) -> None:
+    assert worker.call("math:hypot", 3.0, 4.0) == 5.0
+    child = worker.call("os:getpid")
+    assert child != os.getpid()
+    assert worker.call("os:getpid") == child
+    assert worker.call("os:getenv", "TESA_TEST_WORKER") == "yes"
+    worker.close()
+
+
+def test_output_does_not_disturb_the_pipe(worker: Worker) -> None:
+    assert worker.call("builtins:print", "hello") is None
+    assert worker.call("os:system", "echo hello") == 0
+    assert worker.call("math:sqrt", 4.0) == 2.0
+    worker.close()
+
+
+def test_an_exception_leaves_the_child_alive(worker: Worker) -> None:
+    with pytest.raises(WorkerError, match=r"ValueError: .*domain"):
+        worker.call("math:sqrt", -1.0)
+    assert worker.call("math:sqrt", 1.0) == 1.0
+    worker.close()
+
+
+def test_a_crash_is_reported_and_the_next_call_starts_anew(worker: Worker) -> None:
+    with pytest.raises(WorkerDied, match="SIGABRT"):
+        worker.call("os:abort")
+    assert worker.call("math:sqrt", 1.0) == 1.0
+    with pytest.raises(WorkerDied, match="exit code 7"):
+        worker.call("os:_exit", 7)
+    worker.close()
+
+
+def test_time_limit(worker: Worker) -> None:
+    start = time.monotonic()
+    with pytest.raises(WorkerDied, match="no result after"):
+        worker.call("time:sleep", 60, timeout=0.5)
+    assert time.monotonic() - start < 30
+    worker.close()
+
+
+def test_jobs_keep_their_order_and_fail_alone() -> None:
+    seen: list[int] = []
+    jobs: list[tuple[str, tuple[Any, ...]]] = [("math:sqrt", (float(i * i),)) for i in range(6)]
+    jobs[2] = ("os:abort", ())
+    jobs[4] = ("math:nothing", ())
+    with Pool(2) as pool:
+        results = pool.run(jobs, done=seen.append)
+    assert [results[i] for i in (0, 1, 3, 5)] == [0.0, 1.0, 3.0, 5.0]
+    assert isinstance(results[2], WorkerDied)
+    assert isinstance(results[4], WorkerError)
+    assert sorted(seen) == list(range(6))
+
+
+def test_an_interrupt_ends_the_children() -> None:
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    start = time.monotonic()
+    with Pool(2) as pool:
+        with pytest.raises(KeyboardInterrupt):
+            pool.run([("os:getpid", ()), ("time:sleep", (60,))], done=interrupt)
+        assert pool.run([("math:sqrt", (4.0,))]) == [2.0]
+    assert time.monotonic() - start < 30
+
+
+def test_children_of_a_pool_live_on() -> None:
+    with Pool(1) as pool:
+        first = pool.run([("os:getpid", ())])
+        assert pool.run([("os:getpid", ())]) == first
+
+
+def test_ctrl_c_while_waiting() -> None:
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    start = time.monotonic()
+    with Pool(1) as pool:
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            pool.run([("time:sleep", (60,))])
+    assert time.monotonic() - start < 30

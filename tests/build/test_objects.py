@@ -1,0 +1,204 @@
+"""Objects: the same bytes each time, built once, failures alone; libraries that load, or a clear error."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tvm
+
+from tesa.base.workers import Pool
+from tesa.build import objects
+from tesa.build.cache import Cache
+from tesa.build.objects import BuildFailure, build_objects, link, symbol_of
+from tesa.build.source import source
+from tesa.errors import UsageError
+from tesa.schedules.types import Code, Epilogue, assembled
+from tesa.targets.target import parse_target
+from tests.build import toy
+
+PROBLEM = toy.linear()
+WEIGHT = toy.weight(PROBLEM)
+
+
+def build(
+    tmp_path: Path, codes: list[tuple[str, Code]], name: str = "out", jobs: int | Pool = 1, cache: Cache | None = None
+) -> Any:
+    folder = tmp_path / name
+    folder.mkdir(exist_ok=True)
+    return build_objects(codes, toy.TARGET, jobs=jobs, cache=cache, folder=folder)
+
+
+def toy_codes() -> list[tuple[str, Code]]:
+    return [(name, toy.code(PROBLEM, WEIGHT, name, repeat=i)) for i, name in enumerate(("tesa_a", "tesa_b"), 1)]
+
+
+def test_same_bytes_in_one_process_and_in_several(tmp_path: Path) -> None:
+    here = build(tmp_path, toy_codes(), "here")
+    there = build(tmp_path, list(reversed(toy_codes())), "there", jobs=2)
+    again = build(tmp_path, toy_codes(), "again")
+    content = [[path.read_bytes() for path in paths] for paths in (*here,)]
+    assert content == [[path.read_bytes() for path in paths] for paths in reversed(there)]
+    assert content == [[path.read_bytes() for path in paths] for paths in again]
+    assert content[0] != content[1]
+
+
+def test_library_runs(tmp_path: Path) -> None:
+    (paths, _) = build(tmp_path, toy_codes())
+    link(paths, tmp_path / "kernel.so")
+    x = np.random.default_rng(1).standard_normal(PROBLEM.x_shape).astype("float32")
+    y = tvm.runtime.tensor(np.zeros(PROBLEM.y_shape, "float32"))
+    tvm.runtime.load_module(str(tmp_path / "kernel.so"))["tesa_a"](tvm.runtime.tensor(x), tvm.runtime.tensor(WEIGHT), y)
+    np.testing.assert_allclose(y.numpy(), WEIGHT @ x, rtol=1e-4, atol=1e-5)
+
+
+def test_same_library_from_same_objects(tmp_path: Path) -> None:
+    (paths, _) = build(tmp_path, toy_codes())
+    link(paths, tmp_path / "one.so")
+    link(paths, tmp_path / "two.so")
+    assert (tmp_path / "one.so").read_bytes() == (tmp_path / "two.so").read_bytes()
+
+
+def test_panels_are_objects_of_their_own(tmp_path: Path) -> None:
+    code = toy.code(PROBLEM, WEIGHT, "tesa_main")
+    panel = toy.code(PROBLEM, WEIGHT, "tesa_main_p0").main
+    other = toy.code(PROBLEM, WEIGHT, "tesa_main_p1").main
+    (paths,) = build(tmp_path, [("tesa_main", replace(code, panels=((panel,), (other,))))])
+    assert len(paths) == 3
+    link(paths, tmp_path / "kernel.so")
+    library = tvm.runtime.load_module(str(tmp_path / "kernel.so"))
+    assert all(library.implements_function(name) for name in ("tesa_main", "tesa_main_p0", "tesa_main_p1"))
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_failure_is_the_candidates_own(tmp_path: Path, jobs: int) -> None:
+    codes = [*toy_codes(), ("tesa_bad", toy.broken(PROBLEM, WEIGHT, "tesa_bad"))]
+    good, _, bad = build(tmp_path, codes, jobs=jobs)
+    assert good[0].exists()
+    assert isinstance(bad, BuildFailure)
+    assert re.match(r"tesa_bad: InternalError: .*llvm\.sqrt", bad.message)
+
+
+class _DeadlyPool(Pool):
+    """The job that compiles tesa_b kills the child."""
+
+    def run(self, jobs: Any, **more: Any) -> list[Any]:
+        return super().run([("os:abort", ()) if job[1][0][0][0] == "tesa_b" else job for job in jobs], **more)
+
+
+def test_a_dying_compiler_is_the_candidates_own(tmp_path: Path) -> None:
+    with _DeadlyPool(2) as pool:
+        good, bad = build(tmp_path, toy_codes(), jobs=pool)
+    assert good[0].exists()
+    assert isinstance(bad, BuildFailure)
+    assert "SIGABRT" in bad.message
+
+
+def test_the_cache_saves_the_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = Cache(tmp_path / "cache")
+    first = build(tmp_path, toy_codes(), "first", cache=cache)
+
+    def refuse(*_: object) -> bytes:
+        raise AssertionError("compiled again")
+
+    monkeypatch.setattr(objects, "compile_object", refuse)
+    second = build(tmp_path, toy_codes(), "second", cache=cache)
+    assert [p.read_bytes() for (p,) in first] == [p.read_bytes() for (p,) in second]
+    other = toy.code(PROBLEM, WEIGHT, "tesa_a", error=np.nextafter(np.float32(1), np.float32(2)).item())
+    (missed,) = build(tmp_path, [("tesa_a", other)], "third", cache=cache)
+    assert isinstance(missed, BuildFailure)
+
+
+def test_neighbouring_constants_are_different_code(tmp_path: Path) -> None:
+    near = [np.float32(1), np.nextafter(np.float32(1), np.float32(2)), np.float32(1e-45), np.float32(-0.0)]
+    codes = [("tesa_a", toy.code(PROBLEM, WEIGHT, "tesa_a", error=value.item())) for value in near]
+    assert len({paths[0].read_bytes() for paths in build(tmp_path, codes)}) == len(near)
+
+
+def test_damaged_cache_is_rebuilt(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache")
+    (before, _) = build(tmp_path, toy_codes(), "first", cache=cache)
+    for entry in (tmp_path / "cache").glob("*/*"):
+        entry.write_bytes(entry.read_bytes()[:100])
+    (after, _) = build(tmp_path, toy_codes(), "second", cache=cache)
+    assert before[0].read_bytes() == after[0].read_bytes()
+
+
+def test_target_is_part_of_the_key(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache")
+    (path,) = build(tmp_path, toy_codes()[:1], cache=cache)
+    wide = build_objects(toy_codes()[:1], parse_target("x86:cascadelake"), jobs=1, cache=cache, folder=tmp_path)
+    assert not isinstance(wide[0], BuildFailure)
+    assert wide[0][0].name != path[0].name
+
+
+def test_symbol_names_everything_that_shapes_the_code() -> None:
+    names = {
+        symbol_of(PROBLEM, WEIGHT, toy.TARGET, "dense", {"a": 1, "b": 2}),
+        symbol_of(PROBLEM, WEIGHT, toy.TARGET, "dense", {"a": 1, "b": 3}),
+        symbol_of(PROBLEM, WEIGHT, toy.TARGET, "block", {"a": 1, "b": 2}),
+        symbol_of(PROBLEM, WEIGHT, parse_target("x86:cascadelake"), "dense", {"a": 1, "b": 2}),
+        symbol_of(PROBLEM, WEIGHT + 1, toy.TARGET, "dense", {"a": 1, "b": 2}),
+        symbol_of(toy.linear(epilogue=Epilogue(bias=True)), WEIGHT, toy.TARGET, "dense", {"a": 1, "b": 2}),
+    }
+    assert len(names) == 6
+    assert all(re.fullmatch("tesa_[0-9a-f]{16}", name) for name in names)
+    assert symbol_of(PROBLEM, WEIGHT, toy.TARGET, "dense", {"b": 2, "a": 1}) in names
+
+
+def test_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tvm.support.cc.get_cc", lambda: None)
+    with pytest.raises(UsageError, match=r"apt-get install g\+\+"):
+        link([], tmp_path / "kernel.so")
+
+
+def test_objects_that_do_not_fit(tmp_path: Path) -> None:
+    (paths, _) = build(tmp_path, toy_codes())
+    copy = tmp_path / "copy.o"
+    copy.write_bytes(paths[0].read_bytes())
+    with pytest.raises(UsageError, match=r"cannot link kernel\.so: .*multiple definition"):
+        link([*paths, copy], tmp_path / "kernel.so")
+    assert not (tmp_path / "kernel.so").exists()
+
+
+def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("Compilation error:\n/usr/bin/ld: final link failed: No space left on device")
+
+    monkeypatch.setattr("tvm.support.cc.create_shared", full)
+    with pytest.raises(UsageError, match="disk is full"):
+        link([], tmp_path / "kernel.so")
+    assert list(tmp_path.iterdir()) == []
+
+
+def answer(text: str = "") -> Code:
+    """A kernel whose panel is assembly: it answers 7 by itself."""
+    lines = ['# "quoted" and \\\\ stay', ".text", ".globl tesa_seven", "tesa_seven:", text or "movl $7,%eax", "ret"]
+    panel = assembled("tesa_seven", "\n".join(lines) + "\n")
+    return replace(toy.code(PROBLEM, WEIGHT, "tesa_a"), panels=((panel,),))
+
+
+def test_assembly_is_assembled(tmp_path: Path) -> None:
+    (paths,) = build(tmp_path, [("tesa_a", answer())])
+    link(paths, tmp_path / "kernel.so")
+    assert ctypes.CDLL(str(tmp_path / "kernel.so")).tesa_seven() == 7
+    (again,) = build(tmp_path, [("tesa_a", answer())], "again")
+    assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in again]
+
+
+def test_wrong_assembly_is_a_failure_of_its_own(tmp_path: Path) -> None:
+    with Pool(1) as pool:  # whatever the assembler does to its process
+        bad, good = build(tmp_path, [("tesa_a", answer("nosuch %eax")), ("tesa_b", toy_codes()[1][1])], jobs=pool)
+    assert isinstance(bad, BuildFailure)
+    assert "tesa_seven" in bad.message
+    assert not isinstance(good, BuildFailure)
+
+
+def test_assembly_is_shown_as_it_is() -> None:
+    assert "movl $7,%eax" in source(answer(), toy.TARGET, "tir")
+    assert "movl\t$7, %eax" in source(answer(), toy.TARGET, "asm")

@@ -1,0 +1,65 @@
+"""The client of the tracker, against TVM's own and against things that are none."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+
+import pytest
+from tvm import rpc
+
+from tesa.measure.remote.tracker import Offer, Place, Tracker, TrackerLost
+from tests.measure.remote.park import KEY, Park, free_port
+
+
+def test_listing_and_request(park: Park) -> None:
+    tracker = Tracker("127.0.0.1", park.port)
+    listing = tracker.listing()
+    assert len(listing.of(KEY)) == 2
+    assert listing.of("nobody") == ()
+    assert listing.free[KEY] == 2
+    offers = [tracker.request(KEY, until=time.monotonic() + 5) for _ in range(2)]
+    assert {offer.place for offer in offers if offer is not None} == set(listing.of(KEY))
+    assert tracker.listing().free[KEY] == 0
+    assert tracker.request(KEY, until=time.monotonic() + 0.2) is None
+    assert tracker.request("nobody", until=time.monotonic() + 60, stop=lambda: True) is None
+    assert len(tracker.listing().of(KEY)) == 2  # by a new connection
+    tracker.close()
+    tracker.close()
+    for offer in offers:  # a session that ends at once brings a server back sooner than waiting for it would
+        assert offer is not None
+        rpc.connect(offer.place.host, offer.place.port, offer.matchkey)
+    park.await_servers(2)
+
+
+def test_an_offer_goes_stale() -> None:
+    assert not Offer(Place("a", 1), "key", time.monotonic()).stale
+    assert Offer(Place("a", 1), "key", time.monotonic() - 10).stale
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_something_else_answers(answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            client, _ = listener.accept()
+            client.sendall(answer)
+            client.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        tracker = Tracker("127.0.0.1", listener.getsockname()[1], answer_s=2)
+        with pytest.raises(TrackerLost):
+            tracker.listing()
+        thread.join()
+
+
+def test_silence_has_an_end() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        tracker = Tracker("127.0.0.1", listener.getsockname()[1], answer_s=0.3)
+        with pytest.raises(TrackerLost, match="timed out"):
+            tracker.listing()
+        tracker.close()
+    with pytest.raises(TrackerLost, match="refused"):
+        Tracker("127.0.0.1", free_port()).request(KEY, until=time.monotonic() + 1)

@@ -1,0 +1,203 @@
+"""Every way to write a target, and every way to write one wrongly."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tesa.errors import UnsupportedError, UsageError
+from tesa.schedules.types import Core
+from tesa.targets.target import Target, host_note, list_targets, parse_target, runs_here, target_names
+
+
+def test_short_name_of_an_avx512_cpu() -> None:
+    target = parse_target("x86:cascadelake")
+    assert target.arch == "x86"
+    assert target.cpu == "cascadelake"
+    assert target.core == Core("avx512", 16, 32, 32 * 1024, 1024 * 1024, vnni=True)
+
+
+def test_short_name_of_an_avx2_cpu() -> None:
+    assert parse_target("x86:haswell").core == Core("avx2", 8, 16, 32 * 1024, 256 * 1024)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "llvm -mcpu=cascadelake",
+        "llvm -mtriple=x86_64-linux-gnu -mcpu=cascadelake",
+        '{"kind": "llvm", "mcpu": "cascadelake"}',
+        {"kind": "llvm", "mcpu": "cascadelake", "keys": ["cpu"], "tag": ""},
+    ],
+)
+def test_tvm_forms_mean_the_same(text: str | dict[str, object]) -> None:
+    assert parse_target(text) == parse_target("x86:cascadelake")
+
+
+@pytest.mark.parametrize("name", ["x86:haswell", "x86:znver5", "llvm -mcpu=haswell -mattr=+avx512vl,+avx512f"])
+def test_name_can_be_parsed_again(name: str) -> None:
+    target = parse_target(name)
+    assert parse_target(target.name) == target
+    assert parse_target(target) is target
+    assert parse_target(target.tvm) == target
+    assert parse_target(json.dumps(target.tvm)) == target
+
+
+def test_features_decide_on_the_instruction_set() -> None:
+    assert parse_target("llvm -mcpu=haswell -mattr=+avx512f,+avx512vl").core.name == "avx512"
+    assert parse_target("llvm -mcpu=cascadelake -mattr=-avx512vl").core.name == "avx2"
+    assert parse_target("llvm -mcpu=x86-64 -mattr=+avx2,+fma").core.name == "avx2"
+
+
+def test_tvm_accepts_the_dictionary() -> None:
+    import tvm
+
+    target = tvm.target.Target(parse_target("llvm -mcpu=haswell -mattr=+avx512f,+avx512vl").tvm)
+    assert str(target.attrs["mcpu"]) == "haswell"
+
+
+@pytest.mark.parametrize(
+    "text", ["aarch64", "arm64:cortex-a72", "wasm32", "cuda", "rocm", "riscv64", "cuda -arch=sm_80",
+             "llvm -mtriple=aarch64-linux-gnu -mcpu=cortex-a76", '{"kind": "cuda"}', "webgpu"]
+)  # fmt: skip
+def test_known_but_not_yet(text: str) -> None:
+    with pytest.raises(UnsupportedError, match="not supported") as error:
+        parse_target(text)
+    assert error.value.exit_code == 3
+
+
+@pytest.mark.parametrize("text", ["x86:core2", "llvm", "llvm -mcpu=haswell -mattr=-fma", "x86:x86-64"])
+def test_cpu_without_avx2(text: str) -> None:
+    with pytest.raises(UnsupportedError, match="AVX2"):
+        parse_target(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("x68", "x86"),
+        ("x86:cascadlake", "cascadelake"),
+        ("x86:Haswell", "haswell"),
+        ("cascadelak", "x86:cascadelake"),
+        ("llvm -mcpu=znver9", "znver"),
+        ("cudda -arch=sm_80", "cuda"),
+        ('{"kind": "llvmm"}', "llvm"),
+    ],
+)
+def test_unknown_names_come_with_the_nearest(text: str, near: str) -> None:
+    with pytest.raises(UsageError, match=f"nearest: .*{near}"):
+        parse_target(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not valid JSON"),
+        ("llvm -mcpu", "-name=value"),
+        ("llvm -mcpu=haswell -num-cores=4", "unknown option 'num-cores'"),
+        ("llvm -mcpu=haswell -mattr=avx512f", r"\+feature or -feature"),
+        ({"kind": "llvm", "mcpu": "haswell", "mattr": 3}, "mattr is a list"),
+        ({}, "unknown kind ''"),
+        (3, "not int"),
+    ],
+)
+def test_malformed(text: object, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse_target(text)  # type: ignore[arg-type]
+
+
+def test_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tesa.targets.target._host_is_x86", lambda: True)
+    machine(monkeypatch, "znver4", "")
+    assert parse_target("x86") == parse_target(None) == parse_target("x86:znver4")
+    monkeypatch.setattr("tesa.targets.target._host_is_x86", lambda: False)
+    with pytest.raises(UsageError, match="name the CPU"):
+        parse_target("x86")
+
+
+# What Linux tells of a Zen 4, and of the same machine where a hypervisor masks AVX-512.
+AVX2 = (
+    "sse sse2 pni ssse3 sse4_1 sse4_2 sse4a movbe popcnt abm aes pclmulqdq avx f16c fma bmi1 bmi2 avx2 adx sha_ni "
+    "vaes vpclmulqdq gfni"
+)
+AVX512 = AVX2 + (
+    " avx512f avx512dq avx512ifma avx512cd avx512bw avx512vl avx512_bf16 avx512vbmi avx512_vbmi2 avx512_vnni "
+    "avx512_bitalg avx512_vpopcntdq"
+)
+
+
+def machine(monkeypatch: pytest.MonkeyPatch, cpu: str, flags: str) -> None:
+    monkeypatch.setattr("tesa.targets.target._host_is_x86", lambda: True)
+    monkeypatch.setattr("tesa.targets.llvm.host_cpu", lambda: cpu)
+    monkeypatch.setattr("tesa.targets.llvm.host_flags", lambda: frozenset(flags.split()))
+
+
+def test_a_host_with_all_that_its_name_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, "znver4", AVX512)
+    assert parse_target("x86") == parse_target("x86:znver4")
+    assert [runs_here(parse_target(f"x86:{cpu}")) for cpu in ("znver4", "x86-64-v4", "haswell", "znver5")] == [
+        True, True, True, False,
+    ]  # fmt: skip
+    assert host_note() == "znver4"
+
+
+def test_a_host_whose_avx512_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, "znver4", AVX2)
+    target = parse_target("x86")
+    assert (target.cpu, target.core.name, target.features) == ("znver4", "avx2", ("-avx512f",))
+    assert runs_here(target)
+    assert not runs_here(parse_target("x86:znver4"))
+    assert not runs_here(parse_target("x86:x86-64-v4"))
+    assert parse_target(target.name) == target
+    assert host_note() == "znver4 without avx512f, which the system hides"
+    assert "without avx512f" in list_targets()[0].note
+
+
+def test_a_host_without_a_part_of_avx512(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, "znver4", AVX512.replace("avx512_bf16", ""))
+    assert parse_target("x86").features == ("-avx512bf16",)
+    assert parse_target("x86").core.name == "avx512"
+
+
+@pytest.mark.parametrize(("flags", "name"), [(AVX512, "x86:x86-64-v4"), (AVX2, "x86:x86-64-v3")])
+def test_a_host_that_llvm_does_not_know(monkeypatch: pytest.MonkeyPatch, flags: str, name: str) -> None:
+    machine(monkeypatch, "generic", flags)
+    assert parse_target("x86") == parse_target(name)
+    assert runs_here(parse_target(name))
+
+
+@pytest.mark.parametrize("flags", ["", "sse sse2"])
+def test_a_host_of_which_nothing_is_known(monkeypatch: pytest.MonkeyPatch, flags: str) -> None:
+    machine(monkeypatch, "generic", flags)
+    with pytest.raises(UsageError, match="which LLVM does not know; name one"):
+        parse_target("x86")
+
+
+def test_without_flags_the_name_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, "cascadelake", "")
+    assert parse_target("x86") == parse_target("x86:cascadelake")
+    assert runs_here(parse_target("x86"))
+
+
+def test_unknown_features_come_with_the_nearest(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UsageError, match=r"no x86 CPU has a feature 'avx512vll'; nearest: avx512vl"):
+        parse_target("llvm -mcpu=haswell -mattr=+avx512vll")
+    with pytest.raises(UsageError, match=r"'bogus'; features are LLVM's"):
+        parse_target({"kind": "llvm", "mcpu": "haswell", "mattr": ["-bogus"]})
+    assert capfd.readouterr().err == ""
+
+
+def test_nothing_near_is_suggested_for_nonsense() -> None:
+    with pytest.raises(UsageError) as error:
+        parse_target("x86:nonsense")
+    assert "nearest" not in str(error.value)
+    assert "tesa list targets" in str(error.value)
+
+
+def test_every_listed_name_parses() -> None:
+    names = target_names()
+    assert "x86:haswell" in names
+    assert "x86:core2" not in names
+    assert all(isinstance(parse_target(name), Target) for name in names[1:])
+    assert {row.name: row.supported for row in list_targets()}["cuda"] is False

@@ -1,0 +1,275 @@
+"""The choice: by measurement, by log, by estimate; bad candidates lose, and the reasons are told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tesa.base.progress import Event
+from tesa.base.workers import shared_pool
+from tesa.choose.decide import decide
+from tesa.errors import CheckFailed, UnsupportedError, UsageError
+from tesa.measure.local import measure
+from tesa.records.log import Log, Record, Task, config_key
+from tesa.schedules import registry
+from tesa.schedules.registry import Family
+from tesa.schedules.types import Code, Config, Core, FloatArray, Problem, Window
+from tesa.targets.target import host_cpu
+from tesa.tune.choose import LayerTask, candidates, choose
+from tests.build import toy
+
+PROBLEM = toy.linear()
+WEIGHT = toy.weight(PROBLEM)
+TASK = Task.of(PROBLEM, WEIGHT)
+
+Emit = Callable[[Problem, FloatArray, str, Config], Code]
+
+
+def family(name: str, emit: Emit, configs: list[Config], estimates: list[float]) -> Family:
+    def estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) -> float:
+        return estimates[configs.index(config)]
+
+    def full(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str) -> Code:
+        return emit(problem, weight, symbol, config)
+
+    def space(problem: Problem, weight: FloatArray, core: Core) -> list[Config]:
+        return configs if problem.op == "linear" else []
+
+    return Family(name, "cpu", name, space, estimate, full, dense=lambda weight, config: name == "dense")
+
+
+def loop(problem: Problem, weight: FloatArray, symbol: str, config: Config) -> Code:
+    return toy.code(problem, weight, symbol, repeat=config["repeat"])
+
+
+def wrong(problem: Problem, weight: FloatArray, symbol: str, config: Config) -> Code:
+    return toy.code(problem, weight, symbol, error=1.0)
+
+
+def broken(problem: Problem, weight: FloatArray, symbol: str, config: Config) -> Code:
+    return toy.broken(problem, weight, symbol)
+
+
+def refusing(problem: Problem, weight: FloatArray, symbol: str, config: Config) -> Code:
+    raise ZeroDivisionError("no such kernel")
+
+
+@pytest.fixture
+def families(monkeypatch: pytest.MonkeyPatch) -> dict[str, Family]:
+    """The registry, with a slow sparse form, a faster dense one, and nothing else."""
+    found = {
+        "sparse": family("sparse", loop, [{"repeat": 40}, {"repeat": 20}], [0.1, 0.2]),
+        "dense": family("dense", loop, [{"repeat": 1}], [0.5]),
+    }
+    monkeypatch.setattr(registry, "_FAMILIES", {("cpu", name): made for name, made in found.items()})
+    return found
+
+
+def layers(*names: str) -> list[LayerTask]:
+    return [LayerTask(name, PROBLEM, WEIGHT) for name in names]
+
+
+@pytest.mark.usefixtures("families")
+def test_candidates_dense_first() -> None:
+    found = candidates(PROBLEM, WEIGHT, toy.TARGET)
+    assert found == [("dense", {"repeat": 1}), ("sparse", {"repeat": 40}), ("sparse", {"repeat": 20})]
+    assert candidates(PROBLEM, WEIGHT, toy.TARGET, ["sparse"]) == found[1:]
+    with pytest.raises(UsageError, match="unknown form 'spars'; did you mean sparse"):
+        candidates(PROBLEM, WEIGHT, toy.TARGET, ["spars"])
+    with pytest.raises(UnsupportedError, match="no kernel form applies to conv2d"):
+        candidates(replace(PROBLEM, op="conv2d"), WEIGHT, toy.TARGET)
+
+
+@pytest.mark.usefixtures("families")
+def test_by_measurement_and_then_by_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[Event] = []
+    first, second = choose(layers("a", "b"), toy.TARGET, log=tmp_path, progress=events.append)
+    assert (first.layer, second.layer) == ("a", "b")
+    assert first.symbol == second.symbol
+    assert first.part.family == "dense"
+    assert first.part.reason.startswith("measured: dense ")
+    assert all(row.measured_ms for row in first.part.candidates)
+    assert [row.predicted_ms for row in first.part.candidates] == [0.5, 0.1, 0.2]
+    assert first.part.nonzeros == (WEIGHT != 0).sum()
+    assert len(first.objects) == 1
+    assert {event.total for event in events} == {1}
+    assert events[-1].done == 1
+
+    def refuse(problem: Problem, weight: FloatArray, kernels: list[Any], *, budget_ms: float) -> list[Any]:
+        assert budget_ms == 0, "measured again"
+        return measure(problem, weight, kernels, budget_ms=0)
+
+    monkeypatch.setattr("tesa.tune.choose.measure_kernels", refuse)
+    third, _ = choose(layers("a", "b"), toy.TARGET, log=tmp_path)
+    assert third.part == first.part
+    assert third.objects[0].read_bytes() == first.objects[0].read_bytes()
+    (fourth,) = choose(layers("a"), toy.TARGET, log=Log.load(tmp_path), measure=False, jobs=1)
+    assert fourth.part == first.part
+
+
+@pytest.mark.usefixtures("families")
+def test_by_estimate() -> None:
+    (kernel,) = choose(layers("a"), toy.TARGET, measure=False)
+    assert (kernel.part.family, kernel.part.config) == ("sparse", {"repeat": 40})
+    assert kernel.part.reason == "estimated: sparse 0.1 ms, dense 0.5 ms"
+    assert {row.note for row in kernel.part.candidates} == {"not measured"}
+
+
+@pytest.mark.usefixtures("families")
+def test_a_target_that_does_not_run_here_is_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tesa.tune.choose.runs_here", lambda target: False)
+    (kernel,) = choose(layers("a"), toy.TARGET)
+    assert kernel.part.reason.endswith("(this machine cannot run x86:haswell)")
+
+
+def test_bad_candidates_lose(families: dict[str, Family], tmp_path: Path) -> None:
+    for name, emit in (("wrong", wrong), ("broken", broken), ("refusing", refusing)):
+        families[name] = family(name, emit, [{}], [0.001])
+    (kernel,) = choose(layers("a"), toy.TARGET, log=tmp_path)
+    notes = {row.family: row.note for row in kernel.part.candidates}
+    assert kernel.part.family == "dense"
+    assert notes["wrong"].startswith("wrong: largest error 1")
+    assert notes["broken"].startswith("build: ")
+    assert notes["refusing"] == "build: cannot be generated: ZeroDivisionError: no such kernel"
+    known = {record.family: record.ok for record in Log.load(tmp_path).records(TASK, toy.TARGET.name)}
+    assert known == {"dense": True, "sparse": True, "wrong": False, "broken": False, "refusing": False}
+
+
+def rewritten(path: Path, old: str, new: str) -> None:
+    for file in path.glob("*.jsonl"):
+        file.write_text(file.read_text().replace(old, new))
+
+
+def test_times_of_other_kernels_are_used_and_their_failures_forgotten(
+    families: dict[str, Family], tmp_path: Path
+) -> None:
+    families["odd"] = family("odd", wrong, [{}], [0.001])
+    (kernel,) = choose(layers("a"), toy.TARGET, log=tmp_path)
+    assert "before the kernels" not in kernel.part.reason
+    del families["odd"]
+    rewritten(tmp_path, '"kernels": "', '"kernels": "0')
+    (kernel,) = choose(layers("a"), toy.TARGET, log=tmp_path)  # nothing is measured: all is known
+    assert kernel.part.reason.startswith("measured: dense")
+    assert kernel.part.reason.endswith(" (before the kernels changed)")
+    families["odd"] = family("odd", loop, [{"repeat": 60}], [0.6])
+    rewritten(tmp_path, '"config": {}', '"config": {"repeat": 60}')
+    lines = sum(len(file.read_text().splitlines()) for file in tmp_path.glob("*.jsonl"))
+    (kernel,) = choose(layers("a"), toy.TARGET, log=tmp_path)
+    rows = {row.family: row for row in kernel.part.candidates}
+    assert rows["odd"].measured_ms is not None  # what failed before was tried again, beside the best
+    assert kernel.part.reason.endswith(" (partly before the kernels changed)")
+    assert sum(len(file.read_text().splitlines()) for file in tmp_path.glob("*.jsonl")) == lines + 2
+
+
+@pytest.mark.usefixtures("families")
+def test_times_of_another_cpu_are_not_compared_with_those_of_this_one(tmp_path: Path) -> None:
+    choose(layers("a"), toy.TARGET, log=tmp_path)
+    (path,) = tmp_path.glob("*.jsonl")
+    lines = [line for line in path.read_text().splitlines() if '"repeat": 40' not in line]
+    text = "".join(line.replace(f'{{"cpu": "{host_cpu()}"', '{"cpu": "somewhere"') + "\n" for line in lines)
+    path.write_text(text)
+    choose(layers("a"), toy.TARGET, log=tmp_path)
+    added = [json.loads(line) for line in path.read_text().splitlines()[len(lines) :]]
+    assert sorted(row["config"]["repeat"] for row in added) == [1, 20, 40]  # all, not only the one that was missing
+    path.write_text(text.replace('"cpu": "somewhere"', '"cpu": "haswell"'))
+    (kernel,) = choose(layers("a"), toy.TARGET, log=tmp_path)  # of the very device that the target names
+    assert len(path.read_text().splitlines()) == len(lines)
+    assert kernel.part.family == "dense"
+
+
+def test_an_estimate_is_checked_too(families: dict[str, Family]) -> None:
+    families["wrong"] = family("wrong", wrong, [{}], [0.001])
+    families["refusing"] = family("refusing", refusing, [{}], [0.002])
+    (kernel,) = choose(layers("a"), toy.TARGET, measure=False)
+    assert kernel.part.family == "sparse"
+
+
+def test_a_stale_record_does_not_let_a_wrong_kernel_in(families: dict[str, Family]) -> None:
+    families["wrong"] = family("wrong", wrong, [{}], [0.001])
+    log = Log()
+    options = candidates(PROBLEM, WEIGHT, toy.TARGET)
+    log.append([record(name, config, 0.5 if name == "wrong" else 1.0) for name, config in options])
+    (kernel,) = choose(layers("a"), toy.TARGET, log=log)
+    assert kernel.part.family == "dense"
+    assert [row.measured_ms for row in kernel.part.candidates] == [1.0, 1.0, 1.0, None]
+
+
+def test_nothing_works(families: dict[str, Family]) -> None:
+    families.clear()
+    families["wrong"] = family("wrong", wrong, [{}], [0.001])
+    with pytest.raises(CheckFailed, match=r"layer a: every kernel for linear \(m=8(.|\n)*largest error"):
+        choose(layers("a"), toy.TARGET)
+
+
+def record(family: str, config: Config, median: float) -> Record:
+    return Record(TASK, toy.TARGET.name, {}, family, config, median, median)
+
+
+@pytest.mark.parametrize(
+    ("dense", "sparse", "winner", "reason"),
+    [
+        (1.0, 0.97, "sparse", "measured: sparse 0.97 ms, dense 1 ms"),
+        (1.0, 0.99, "dense", "measured: sparse 0.99 ms, dense 1 ms: sparse gains less than 2%"),
+        (1.0, 1.01, "dense", "measured: dense 1 ms, sparse 1.01 ms"),
+    ],
+)
+def test_a_sparse_form_must_gain_more_than_noise(dense: float, sparse: float, winner: str, reason: str) -> None:
+    options: list[tuple[str, Config]] = [("dense", {"a": 1}), ("sparse", {"b": 1}), ("sparse", {"b": 2})]
+    times = [dense, 2.0, sparse]
+    known = {config_key(*o): record(*o, time) for o, time in zip(options, times, strict=True)}
+    decision = decide(options, known, {}, {config_key(*options[0])})
+    assert decision is not None
+    assert (decision.family, decision.reason) == (winner, reason)
+
+
+def test_the_real_families(tmp_path: Path) -> None:
+    problem = toy.linear(16, 24, 32)
+    (kernel,) = choose([LayerTask("a", problem, toy.weight(problem, density=0.2))], toy.TARGET, log=tmp_path)
+    assert {row.family for row in kernel.part.candidates} >= {"dense", "block", "indexed"}
+    assert {row.note for row in kernel.part.candidates} == {""}
+
+
+def test_dense_is_a_configuration_of_every_family() -> None:
+    """The dense self of a depthwise layer, and of a matrix times a vector, computes with the zeros too."""
+    window = Window(6, 6, (3, 3), padding=(1, 1, 1, 1))
+    taps = np.tile(np.eye(3, dtype=np.float32).reshape(1, 9), (8, 1))
+    depthwise = Problem("depthwise", 8, 9, 36, (1, 8, 6, 6), (1, 8, 6, 6), window=window)
+    sparse = np.zeros((32, 16), np.float32)
+    sparse[:, 3] = 1
+    product = Problem("linear", 32, 16, 1, (1, 16), (1, 32))
+    for problem, weight, family_name in ((depthwise, taps, "depthwise"), (product, sparse, "vector")):
+        every = [option for option in candidates(problem, weight, toy.TARGET) if option[0] == family_name]
+        dense = candidates(problem, weight, toy.TARGET, ["dense"])
+        own = [option for option in dense if option[0] == family_name]
+        assert 0 < len(own) < len(every)
+        (kernel,) = choose([LayerTask("a", problem, weight)], toy.TARGET, measure=False)
+        rows = [row for row in kernel.part.candidates if row.family == family_name]
+        assert {row.dense for row in rows} == {True, False}
+        assert not next(row for row in rows if dict(row.config) == dict(kernel.part.config)).dense
+
+
+@pytest.mark.usefixtures("families")
+def test_memory_bounds_the_compilers_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tesa.build.objects.free_memory", lambda: 1 << 30)
+    monkeypatch.setattr("tesa.build.objects.usable_cpus", lambda: 3)
+    asked: list[int] = []
+
+    def spy(count: int) -> Any:
+        asked.append(count)
+        return shared_pool(count)
+
+    monkeypatch.setattr("tesa.tune.choose.shared_pool", spy)
+    events: list[Event] = []
+    choose(layers("a"), toy.TARGET, measure=False, progress=events.append)
+    assert asked == [1]
+    assert events[0].text.startswith("compiling with 1 process, not 3: 1.0 GiB of memory are free")
+    events.clear()
+    choose(layers("a"), toy.TARGET, measure=False, progress=events.append, jobs=2)
+    assert asked == [1, 2]
+    assert not events[0].text.startswith("compiling with")

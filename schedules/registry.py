@@ -22,9 +22,9 @@ class Family:
     space(problem, weight, core): the configurations worth trying, the untuned default first; empty where the family
     does not apply. estimate(problem, weight, core, config): expected time in ms on a nominal core of this instruction
     set, used when nothing may be measured. emit(problem, weight, core, config, symbol): the code, whose main is called
-    symbol. size(problem, weight, config): instructions of straight-line code, each 0.6 to 1.2 ms to compile; None for families
-    of loops. dense(weight, config): whether it computes with the zeros of the weight, which is what sparsity is
-    measured against; None for never. weight is the float32 (m, k) matrix, zeros included.
+    symbol. size(problem, weight, config): instructions of straight-line code, each some 10 us to assemble; None for
+    families of loops. dense(weight, config): whether it computes with the zeros of the weight, which is what sparsity
+    is measured against; None for never. weight is the float32 (m, k) matrix, zeros included.
     """
 
     name: str

@@ -49,17 +49,16 @@ def compile_model(
 ) -> CompiledModel:
     """Compile an ONNX file into `output` (a shared library) and its description, the same name with .json.
 
-    target: see tesa.targets.target.parse_target; by default the machine itself. threads: how many the kernels are
-    made for. log: folder of measured records, read and added to. shapes: sizes of dynamic inputs. masks: path of an .npz, or
-    arrays by weight name. measure=False takes for what the log does not know the kernel of the nearest weight that it
-    knows, else the one that is expected to be the fastest: by the cost table of the target, from the folder "costs" of
-    the log, of the user or of tesa, or by bare estimates where there is none. jobs: compiler processes, by default one
-    for each CPU as far as there is memory for them.
-    code_budget: straight-line instructions that the measured candidates of one layer may have together, each about 10
-    microseconds to compile and 8 bytes; 400,000 by default. What a log already knows competes whatever its size, and
-    the plan names what was left out.
-    dump_dir: the module after each phase, as text. forms: only these kernel families compete. compact=False leaves
-    channels that are dead or constant in place, propagation=False also those that could be found to be so.
+    target: see tesa.targets.target.parse_target; by default the machine itself. threads: how many the kernels are made
+    for. log: folder of measured records, read and added to. shapes: sizes of dynamic inputs. masks: path of an .npz,
+    or arrays by weight name. measure=False takes for what the log does not know the kernel of the nearest weight that
+    it knows, else the one that is expected to be the fastest: by the cost table of the target, from the folder "costs"
+    of the log, of the user or of tesa, or by bare estimates where there is none. jobs: compiler processes, by default
+    one for each CPU as far as there is memory for them. code_budget: straight-line instructions that the measured
+    candidates of one layer may have together, each about 10 microseconds to compile and 8 bytes; 400,000 by default.
+    What a log already knows competes whatever its size, and the plan names what was left out. dump_dir: the module
+    after each phase, as text. forms: only these kernel families compete. compact=False leaves channels that are dead
+    or constant in place, propagation=False also those that could be found to be so.
 
     Raises errors of tesa.errors; nothing is written unless everything succeeded.
     """

@@ -77,14 +77,14 @@ def kernel(
     padding also (top, left, bottom, right). op "depthwise": weight is (channels, 1, height, width).
 
     epilogue: None, or what follows the sum, joined by "+": "bias", "residual", and one of relu, relu6, gelu, silu,
-    sigmoid, tanh, hardswish; bias: m numbers. target: see tesa.targets.target.parse_target, by default this machine. form:
-    the name of the kernel family or decomposition to take, or of those that compete; config: one configuration of the one
-    form, out of those that it offers for this weight. threads: how many run the kernel. measure=False measures nothing:
-    it takes what the log knows to be the fastest, for this weight or the nearest one, else what is expected to be, by
-    the cost table of the target where there is one (`tesa calibrate`). code_budget: straight-line instructions that the
-    measured candidates may have together, each about 10 microseconds to compile and 8 bytes; what the log already knows
-    competes whatever its size, and the plan names what was left out. log: folder of measured records, read and added
-    to.
+    sigmoid, tanh, hardswish; bias: m numbers. target: see tesa.targets.target.parse_target, by default this machine.
+    form: the name of the kernel family or decomposition to take, or of those that compete; config: one configuration
+    of the one form, out of those that it offers for this weight. threads: how many run the kernel. measure=False
+    measures nothing: it takes what the log knows to be the fastest, for this weight or the nearest one, else what is
+    expected to be, by the cost table of the target where there is one (`tesa calibrate`). code_budget: straight-line
+    instructions that the measured candidates may have together, each about 10 microseconds to compile and 8 bytes;
+    what the log already knows competes whatever its size, and the plan names what was left out. log: folder of
+    measured records, read and added to.
 
     dtype "int8": the weight holds whole numbers from -128 to 127, X is uint8, sums are int32. Without scale Y is the
     bare int32 sum. scale (one number or m): the sum times scale, plus bias, through the epilogue; output says how it is

@@ -1,8 +1,8 @@
 """What was measured, as JSON lines: one file for each device, only ever appended to, safe for several writers.
 
 A record is looked up by its task; its line is read as JSON only then. What a record is stands in tesa.records.records,
-which weights are alike in tesa.attributes.statistics, how files are written in tesa.records.store; tesa.records.lookup finds
-the best that is known of a task, or of the nearest one.
+which weights are alike in tesa.attributes.statistics, how files are written in tesa.records.store; lookup.py finds the
+best that is known of a task, or of the nearest one.
 """
 
 from __future__ import annotations

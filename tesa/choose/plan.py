@@ -135,4 +135,9 @@ def _layer(row: Mapping[str, Any]) -> LayerPlan:
 
 
 def _part(row: Mapping[str, Any]) -> Part:
-    return Part(**{**row, "candidates": tuple(Candidate(**c) for c in row["candidates"])})
+    return Part(**{**_renamed(row), "candidates": tuple(Candidate(**_renamed(c)) for c in row["candidates"])})
+
+
+def _renamed(row: Mapping[str, Any]) -> dict[str, Any]:
+    """With the names of now: a plan of tesa 0.1 says "schedule" for the family."""
+    return {"family" if name == "schedule" else name: value for name, value in row.items()}

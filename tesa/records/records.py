@@ -183,7 +183,8 @@ class Record:
             found = data.get("statistics")
             statistics = None if found is None else Statistics.from_json(found)
             task["pattern"] = Pattern(**{**task["pattern"], "statistics": statistics})
-            rest = {name: value for name, value in data.items() if name in _NAMES}
+            rest = {_OLD_NAMES.get(name, name): value for name, value in data.items()}
+            rest = {name: value for name, value in rest.items() if name in _NAMES}
             record = Record(**{**rest, "task": Task(**task)})
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a record: {error}") from error
@@ -193,6 +194,7 @@ class Record:
 
 
 _NAMES = frozenset(item.name for item in fields(Record))
+_OLD_NAMES = {"schedule": "family"}  # as logs of tesa 0.1 have them
 
 
 def _is_time(value: object) -> bool:

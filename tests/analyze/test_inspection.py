@@ -12,7 +12,7 @@ from tesa.errors import UsageError
 from tesa.models import digits_path
 from tesa.propagate import remove_rule, rule_scope
 
-from .frontend.onnx_models import floats, model, node, port
+from ..frontend.onnx_models import floats, model, node, port
 
 DIGITS = digits_path()
 

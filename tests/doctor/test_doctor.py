@@ -11,8 +11,8 @@ import pytest
 
 from tesa.base.hostinfo import Cache, read_cpu
 from tesa.build.objects import c_compiler
+from tesa.doctor import checks as doctor
 from tesa.doctor.checks import FAILED, INFO, MISSING, OK, Check
-from tesa.doctor.checks import checks as doctor
 from tesa.doctor.selftest import STEPS
 from tesa.targets.llvm import TRIPLE, features
 

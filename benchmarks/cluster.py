@@ -26,13 +26,13 @@ import numpy as np
 
 from benchmarks.tables import append, markdown
 from tesa.build.cache import Cache
+from tesa.decompose.candidates import candidates
 from tesa.measure.interfaces import Builder, BuildRequest
 from tesa.measure.local import Built
 from tesa.schedules.registry import find
 from tesa.schedules.types import Problem
 from tesa.targets.target import parse_target
 from tesa.tune.builders import ClusterBuilder, LocalBuilder
-from tesa.tune.choose import candidates
 
 RESULTS = Path(__file__).parent / "results" / "cluster.jsonl"
 _PER_FAMILY = 8

@@ -32,13 +32,12 @@ from tesa.base.hostinfo import usable_cpus
 from tesa.base.workers import Pool
 from tesa.build.cache import Cache
 from tesa.build.objects import BuildFailure, build_objects, symbol_of
-from tesa.choose.decide import Option, candidates, predict
 from tesa.costs import CostTable, Priced
+from tesa.decompose.candidates import Option, candidates, predict
 from tesa.measure.local import Built, measure
 from tesa.measure.timing import Timing
-from tesa.records.log import config_key
 from tesa.schedules.registry import find
-from tesa.schedules.types import Code, FloatArray, Problem
+from tesa.schedules.types import Code, FloatArray, Problem, config_key
 from tesa.targets.target import Target, parse_target
 
 NEAR = 0.10

@@ -28,14 +28,14 @@ from numpy.typing import NDArray
 
 import tesa.decompose  # noqa: F401  (registers the decompositions)
 from tesa.build.package import ENTRY, package
-from tesa.choose.decide import candidates
+from tesa.decompose.candidates import candidates
 from tesa.errors import CheckFailed, UnsupportedError
+from tesa.layers.layer import Layer
 from tesa.measure.reference import Inputs, reference
-from tesa.records.log import config_key
 from tesa.runtime.bench import Times, interleave
-from tesa.schedules.types import Epilogue, FloatArray, Problem
+from tesa.schedules.types import Epilogue, FloatArray, Problem, config_key
 from tesa.targets.target import Target, host_cpu, parse_target
-from tesa.tune.choose import LayerTask, choose
+from tesa.tune.choose import choose
 
 SINGLE = ("dense", "block", "indexed", "unrolled")
 OUTLIERS = (0.0, 0.01, 0.03, 0.05)
@@ -140,7 +140,7 @@ def _export(
     import tvm
 
     with tempfile.TemporaryDirectory() as scratch:
-        task = LayerTask(case.name, case.problem, case.weight)
+        task = Layer(case.name, case.problem, case.weight)
         (kernel,) = choose([task], target, options=options, folder=Path(scratch))
         package(path, kernel.objects, kernel.symbol, (*kernel.constants, *inputs.extra), ("X", "Y"))
     return tvm.runtime.load_module(str(path))[ENTRY], config_key(kernel.part.family, kernel.part.config)

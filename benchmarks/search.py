@@ -25,10 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.tables import append, markdown
-from tesa.choose.decide import Option
+from tesa.decompose.candidates import Option
+from tesa.layers.layer import Layer
 from tesa.schedules.types import Epilogue, Problem, Window
 from tesa.targets.target import parse_target
-from tesa.tune.choose import LayerTask
 from tesa.tune.search import Experience, Lessons, Scene, Space, Table, find_mode, tabulate
 
 RESULTS = Path(__file__).parent / "results" / "search.jsonl"
@@ -77,14 +77,14 @@ def main() -> int:
     return 0 if ratio >= 2 else 1
 
 
-def layer_of(shape: tuple[int, int, int, float]) -> LayerTask:
+def layer_of(shape: tuple[int, int, int, float]) -> Layer:
     """A 1x1 convolution with bias and ReLU and a random weight, the same every time."""
     m, k, size, sparsity = shape
     rng = np.random.default_rng([m, k, size, round(100 * sparsity)])
     weight = (rng.standard_normal((m, k)) * (rng.random((m, k)) >= sparsity)).astype(np.float32)
     epilogue, window = Epilogue(bias=True, activation="relu"), Window(size, size, (1, 1))
     problem = Problem("conv2d", m, k, size * size, (1, k, size, size), (1, m, size, size), 1, window, epilogue)
-    return LayerTask(f"{m}x{k}x{size * size}, {sparsity:.0%}", problem, weight)
+    return Layer(f"{m}x{k}x{size * size}, {sparsity:.0%}", problem, weight)
 
 
 def measure(shape: tuple[int, int, int, float], target: str) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def measure(shape: tuple[int, int, int, float], target: str) -> dict[str, Any]:
 
 def stored(record: Mapping[str, Any]) -> Stored:
     """A layer out of its record."""
-    from tesa.choose.decide import predict
+    from tesa.decompose.candidates import predict
 
     m, k, size, sparsity = record["shape"]
     work, target = layer_of((m, k, size, sparsity)), parse_target(record["target"])

@@ -32,16 +32,19 @@ from benchmarks.prune import fine, masked
 from benchmarks.tables import append, markdown
 from tesa.build.package import ENTRY, package
 from tesa.choose.competitors import offer
-from tesa.choose.decide import Option, decide
+from tesa.choose.decide import decide
 from tesa.choose.predict import table_for
 from tesa.choose.shortlist import INSTRUCTIONS
 from tesa.costs.table import CostTable
+from tesa.decompose.candidates import Option
+from tesa.layers.layer import Layer
 from tesa.measure.cold_cache import OTHER_BYTES
 from tesa.measure.reference import Inputs, reference
 from tesa.measure.timing import placed
-from tesa.records.log import Log, Task, config_key
+from tesa.records.log import Log, Task
+from tesa.schedules.types import config_key
 from tesa.targets.target import Target, parse_target
-from tesa.tune.choose import LayerTask, choose
+from tesa.tune.choose import choose
 from tesa.tune.status import TunedLayer
 
 RESULTS = Path(__file__).parent / "results" / "tuning.jsonl"
@@ -111,7 +114,7 @@ def run(sparsity: float, options: Any, folder: Path) -> Record:
     }
 
 
-def again(work: LayerTask, layer: TunedLayer, rounds: int, folder: Path) -> Record:
+def again(work: Layer, layer: TunedLayer, rounds: int, folder: Path) -> Record:
     """The tuned kernel of a layer and those of WAYS, side by side."""
     assert layer.default is not None  # it is among what was measured, as the best is
     assert layer.best is not None
@@ -144,7 +147,7 @@ def again(work: LayerTask, layer: TunedLayer, rounds: int, folder: Path) -> Reco
     }  # fmt: skip
 
 
-def unmeasured(work: LayerTask, target: Target, table: CostTable | None) -> Option:
+def unmeasured(work: Layer, target: Target, table: CostTable | None) -> Option:
     """What a compile takes that may not measure."""
     log, task = Log(), Task.of(work.problem, work.weight)
     found = offer(work.problem, work.weight, task, target, log, None, None, INSTRUCTIONS, table)
@@ -153,7 +156,7 @@ def unmeasured(work: LayerTask, target: Target, table: CostTable | None) -> Opti
     return decision.family, decision.config
 
 
-def export(work: LayerTask, target: Target, option: Option, folder: Path) -> Path:
+def export(work: Layer, target: Target, option: Option, folder: Path) -> Path:
     """One kernel of a layer as a library of its own."""
     inputs = Inputs.random(work.problem)
     (chosen,) = choose([work], target, options=[option], measure=False, folder=folder)

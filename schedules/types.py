@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,16 @@ Config = Mapping[str, int]
 """One point of a family's space: small integers by name, so that it is JSON, printable and comparable."""
 
 FloatArray = NDArray[np.float32]
+
+
+def config_key(family: str, config: Config) -> str:
+    """One text for one way to run a layer: equal for the same family and configuration.
+
+    >>> config_key("dense", {"rows": 8})
+    'dense{"rows": 8}'
+    """
+    return family + json.dumps(dict(config), sort_keys=True)
+
 
 ACTIVATIONS = ("relu", "relu6", "gelu", "silu", "sigmoid", "tanh", "hardswish")
 

@@ -23,11 +23,12 @@ from tesa.choose.predict import table_for
 from tesa.choose.shortlist import INSTRUCTIONS
 from tesa.errors import UsageError
 from tesa.layers import Binding, Known, Lowered, WeightLayer, bind, lower, schedule_rest
+from tesa.layers.layer import Layer
 from tesa.layers.prepare import Prepared
 from tesa.propagate import TesaModel
 from tesa.records.locations import open_log
 from tesa.targets.target import Target
-from tesa.tune.choose import ChosenKernel, LayerTask, choose
+from tesa.tune.choose import ChosenKernel, choose
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,7 @@ def generate(
     lowered = lower(attributed.effective_module(), imported.names, choice.threads, known)
     dump.module("3-lowered", lowered.mod)
     tasks = [
-        LayerTask(layer.name, layer.problem, layer.weight, prepared.facts.get(layer.name, ()))
-        for layer in lowered.layers
+        Layer(layer.name, layer.problem, layer.weight, prepared.facts.get(layer.name, ())) for layer in lowered.layers
     ]
     kernels = choose(
         tasks,
@@ -152,7 +152,7 @@ def _layers(
     mod: Any,
     lowered: Lowered,
     kernels: Sequence[ChosenKernel],
-    tasks: Sequence[LayerTask],
+    tasks: Sequence[Layer],
     prepared: Prepared,
 ) -> tuple[LayerPlan, ...]:
     """A row for every call that the compiled function makes, in running order."""
@@ -170,7 +170,7 @@ def _layers(
     return tuple(rows)
 
 
-def _weight_layer(layer: WeightLayer, kernel: ChosenKernel, task: LayerTask, prepared: Prepared) -> LayerPlan:
+def _weight_layer(layer: WeightLayer, kernel: ChosenKernel, task: Layer, prepared: Prepared) -> LayerPlan:
     problem, attributed = layer.problem, prepared.attributed
     tensor = attributed.imported.tensors.get(layer.result, "")
     dead = attributed.tesa[layer.result].dead

@@ -6,14 +6,15 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tesa.choose.decide import Nearest, Option, candidates, dense_keys, milliseconds
+from tesa.choose.decide import Nearest, milliseconds
 from tesa.choose.plan import Candidate
 from tesa.choose.predict import expected
 from tesa.choose.shortlist import left_out, shortlist
-from tesa.records.log import Log, Task, config_key
+from tesa.decompose.candidates import Option, candidates, dense_keys
+from tesa.records.log import Log, Task
 from tesa.records.lookup import lookup
 from tesa.schedules.registry import find
-from tesa.schedules.types import FloatArray, Problem
+from tesa.schedules.types import FloatArray, Problem, config_key
 from tesa.targets.target import Target, host_cpu
 
 if TYPE_CHECKING:

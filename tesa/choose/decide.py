@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
 from tesa.attributes.patterns import digest
 from tesa.choose.plan import Candidate, Part
-from tesa.errors import UnsupportedError, UsageError
-from tesa.records.log import Record, Task, config_key
-from tesa.schedules.registry import Family, families, find
-from tesa.schedules.types import Config, FloatArray, Problem
-from tesa.targets.target import Target
-
-Option = tuple[str, Config]
-"""Name of a kernel family and one configuration of it."""
+from tesa.decompose.candidates import Option
+from tesa.records.log import Record, Task
+from tesa.schedules.types import Config, FloatArray, Problem, config_key
 
 GAIN = 0.02
 """What a sparse form must win over the dense one: less than that is noise."""
@@ -40,60 +33,6 @@ class Nearest:
 
     option: Option
     reason: str
-
-
-def candidates(
-    problem: Problem, weight: FloatArray, target: Target, forms: Sequence[str] | None = None
-) -> list[Option]:
-    """Every family that applies with every configuration worth trying: dense first, and of each the default first.
-
-    Decompositions (tesa.decompose) are families like the others. weight is (m, k). forms: names of the families to
-    try, by default all; "dense" also stands for the configurations of the others that compute with the zeros.
-
-    Raises UsageError for an unknown form, UnsupportedError if none applies.
-    """
-    families = _families(target)
-    names = list(families) if forms is None else list(forms)
-    for name in names:
-        if name not in families:
-            near = get_close_matches(name, families, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise UsageError(f"unknown form {name!r}; {hint}there are {', '.join(families)}")
-    ordered = sorted(families, key=lambda name: name != "dense")  # stable: the rest in the order of registration
-    found: list[Option] = []
-    for name in ordered:
-        if name in names or "dense" in names:
-            options = [(name, config) for config in families[name].space(problem, weight, target.core)]
-            dense = dense_keys(options, weight)
-            found += [option for option in options if name in names or config_key(*option) in dense]
-    if not found:
-        raise UnsupportedError(
-            f"no kernel form applies to {describe(problem)} on {target.name}; tried {', '.join(names)}"
-            + ("" if forms is None else ", give others in forms or leave it out")
-        )
-    return found
-
-
-def predict(options: Sequence[Option], problem: Problem, weight: FloatArray, target: Target) -> dict[str, float]:
-    """The estimated milliseconds of each option, by config_key."""
-    from tesa.decompose import unchanging
-
-    families = _families(target)
-    with unchanging(weight):
-        return {
-            config_key(name, config): float(families[name].estimate(problem, weight, target.core, config))
-            for name, config in options
-        }
-
-
-def dense_keys(options: Sequence[Option], weight: FloatArray) -> frozenset[str]:
-    """The options, by config_key, that compute with the zeros of the weight: its dense self."""
-    found = set()
-    for name, config in options:
-        test = find(name).dense
-        if test is not None and test(weight, config):
-            found.add(config_key(name, config))
-    return frozenset(found)
 
 
 def decide(
@@ -189,27 +128,6 @@ def candidate_rows(
 def _bits(problem: Problem) -> int:
     """Of a stored weight."""
     return 8 if problem.dtype == "int8" else 32 if problem.storage == "float32" else 16
-
-
-def describe(problem: Problem) -> str:
-    """A problem in a few words, for messages.
-
-    >>> describe(Problem("linear", 8, 12, 16, (1, 12, 16), (1, 8, 16)))
-    'linear (m=8, k=12, n=16, batch=1, float32, 1 thread)'
-    """
-    threads = f"{problem.threads} thread{'s' if problem.threads != 1 else ''}"
-    window = problem.window
-    place = ""
-    if window is not None:
-        place = f" {window.kernel[0]}x{window.kernel[1]} on {window.height}x{window.width}"
-    sizes = f"m={problem.m}, k={problem.k}, n={problem.n}, batch={problem.batch}"
-    return f"{problem.op}{place} ({sizes}, {problem.dtype}, {threads})"
-
-
-def _families(target: Target) -> dict[str, Family]:
-    for module in ("tesa.schedules.cpu", "tesa.decompose"):  # they register them
-        importlib.import_module(module)
-    return {family.name: family for family in families(target.kind)}
 
 
 def milliseconds(time: float) -> str:

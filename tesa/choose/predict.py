@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tesa.choose.decide import Option, predict
-from tesa.records.log import Log, config_key
-from tesa.schedules.types import FloatArray, Problem
+from tesa.decompose.candidates import Option, predict
+from tesa.records.log import Log
+from tesa.schedules.types import FloatArray, Problem, config_key
 from tesa.targets.target import Target
 
 if TYPE_CHECKING:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tesa.choose.decide import Option, dense_keys
 from tesa.choose.plan import LEFT_OUT
-from tesa.records.log import config_key
+from tesa.decompose.candidates import Option, dense_keys
 from tesa.schedules.registry import find
-from tesa.schedules.types import FloatArray, Problem
+from tesa.schedules.types import FloatArray, Problem, config_key
 
 KEEP = 3
 """Configurations of a family: each takes a few tenths of a second to compile."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from tesa.choose.decide import Option, candidates
+from tesa.decompose.candidates import Option, candidates
 from tesa.schedules.registry import families, find
 from tesa.schedules.types import FloatArray, Problem
 from tesa.targets.target import Target

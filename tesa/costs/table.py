@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from tesa.choose.decide import Option, candidates, dense_keys, predict
 from tesa.costs.facts import Facts
 from tesa.costs.family import FamilyModel, Query
 from tesa.costs.forms import plain_candidates
@@ -19,9 +18,9 @@ from tesa.costs.kriging import Shape
 from tesa.costs.prices import price
 from tesa.costs.sample import Measured
 from tesa.costs.sources import sources
-from tesa.records.log import config_key
+from tesa.decompose.candidates import Option, candidates, dense_keys, predict
 from tesa.schedules.registry import find as find_family
-from tesa.schedules.types import Config, Core, Epilogue, FloatArray, Problem
+from tesa.schedules.types import Config, Core, Epilogue, FloatArray, Problem, config_key
 from tesa.targets.target import Target, parse_target
 
 UNKNOWN = 0.5

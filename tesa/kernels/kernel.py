@@ -15,11 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from tesa.base.files import atomic_path
 from tesa.build.package import ENTRY, package
-from tesa.choose.decide import Option
 from tesa.choose.plan import LayerPlan
 from tesa.choose.predict import table_for
 from tesa.choose.shortlist import INSTRUCTIONS
+from tesa.decompose.candidates import Option, candidates
 from tesa.errors import UsageError
+from tesa.layers.layer import Layer
 from tesa.layers.problem import (
     Pair,
     bias_array,
@@ -37,7 +38,7 @@ from tesa.runtime.arguments import FLOAT32, are_apart, check_array, checked_inpu
 from tesa.schedules.registry import find
 from tesa.schedules.types import Code, Config, Epilogue, FloatArray, Problem
 from tesa.targets.target import Target, parse_target, runs_here
-from tesa.tune.choose import ChosenKernel, LayerTask, candidates, choose
+from tesa.tune.choose import ChosenKernel, choose
 
 _SHOWN = 24
 """Configurations that an error message lists."""
@@ -135,7 +136,7 @@ def kernel(
     table = table_for(where, threads, log)
     with use_prices(table):
         options = None if config is None else _one_option(problem, matrix, where, forms, config)
-    task = LayerTask("kernel", problem, matrix)
+    task = Layer("kernel", problem, matrix)
     with tempfile.TemporaryDirectory(prefix="tesa-") as name:
         (chosen,) = choose(
             [task], where, log=log, measure=measure, jobs=jobs, forms=forms, options=options, folder=Path(name),

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from tesa.records.records import VERSION, Record, canonical_shape, config_key, key_of
+from tesa.records.records import VERSION, Record, canonical_shape, key_of
+from tesa.schedules.types import config_key
 
 _HEAD = b'{"v": %d, "task": ' % VERSION
 _PATTERN = b', "pattern": {"kind": "'

@@ -19,8 +19,9 @@ from pathlib import Path
 from tesa.errors import UsageError
 from tesa.records import store
 from tesa.records.lines import Entry, scan
-from tesa.records.records import VERSION, Pattern, Record, Task, config_key, stamped
+from tesa.records.records import VERSION, Pattern, Record, Task, stamped
 from tesa.records.sources import sources
+from tesa.schedules.types import config_key
 from tesa.targets.target import host_cpu
 
 __all__ = ["VERSION", "Log", "Pattern", "Record", "Shelf", "Task", "config_key"]

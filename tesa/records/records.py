@@ -201,11 +201,6 @@ def _is_time(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def config_key(family: str, config: Config) -> str:
-    """Identifies one way to run a task: equal text for equal family and configuration."""
-    return family + json.dumps(dict(config), sort_keys=True)
-
-
 def stamped(record: Record) -> Record:
     """The record with the time of now and the digest of the kernels as they are, where it tells none."""
     if "kernels" not in record.versions:

@@ -8,20 +8,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tesa.choose.decide import Option
+from tesa.decompose.candidates import Option
 from tesa.errors import TesaError
 from tesa.measure.interfaces import Builder, BuildRequest
 from tesa.measure.local import Built
 from tesa.measure.timing import Failure
 from tesa.targets.target import Target
-from tesa.tune.layer import Layer
+from tesa.tune.layer_search import LayerSearch
 
 
 @dataclass(frozen=True)
 class Turn:
     """What is measured together."""
 
-    layer: Layer
+    layer: LayerSearch
     options: tuple[Option, ...]
 
 

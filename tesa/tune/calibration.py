@@ -12,16 +12,15 @@ import numpy as np
 from tesa.base.workers import Pool
 from tesa.build.cache import Cache
 from tesa.build.objects import BuildFailure, build_objects, symbol_of
-from tesa.choose.decide import Option, dense_keys, predict
 from tesa.costs.facts import Facts
 from tesa.costs.forms import all_candidates, plain_candidates
 from tesa.costs.grid import GridLayer
 from tesa.costs.sample import Measured, Sample
+from tesa.decompose.candidates import Option, dense_keys, predict
 from tesa.measure.local import Built, measure
 from tesa.measure.timing import Failure, Timing
-from tesa.records.log import config_key
 from tesa.schedules.registry import find
-from tesa.schedules.types import Code, Config, FloatArray, Problem
+from tesa.schedules.types import Code, Config, FloatArray, Problem, config_key
 from tesa.targets.target import Target
 
 BUDGET_MS = 40.0

@@ -23,37 +23,29 @@ from tesa.base.workers import Pool, shared_pool
 from tesa.build.cache import Cache
 from tesa.build.objects import BuildFailure, build_objects, compilers, symbol_of, versions
 from tesa.choose.competitors import Offer, machines, offer
-from tesa.choose.decide import Decision, Nearest, Option, candidate_rows, candidates, decide, describe, make_parts
+from tesa.choose.decide import Decision, Nearest, candidate_rows, decide, make_parts
 from tesa.choose.plan import Part
 from tesa.choose.predict import source_of
 from tesa.choose.shortlist import INSTRUCTIONS
+from tesa.decompose.candidates import Option, candidates, describe
 from tesa.errors import CheckFailed
+from tesa.layers.layer import Layer
 from tesa.measure.device import this_device
 from tesa.measure.local import BUDGET_MS, Built, Failure
 from tesa.measure.local import measure as measure_kernels
-from tesa.records.log import Log, Record, Task, config_key
+from tesa.records.log import Log, Record, Task
 from tesa.records.sources import sources
 from tesa.schedules.registry import find
-from tesa.schedules.types import Code, FloatArray, Problem
+from tesa.schedules.types import Code, config_key
 from tesa.targets.target import Target, host_cpu, runs_here
 
 if TYPE_CHECKING:
     from tesa.costs.table import CostTable
 
-__all__ = ["ChosenKernel", "LayerTask", "candidates", "choose"]
+__all__ = ["ChosenKernel", "Layer", "candidates", "choose"]
 
 _BATCH = 24  # candidates that are generated at once: their code is held in memory, and unrolled forms are large
 _PASSING = ("link", "load")  # kinds of failure that say nothing about the kernel: they do not enter the log
-
-
-@dataclass(frozen=True)
-class LayerTask:
-    """A layer that needs a kernel. weight is the float32 (m, k) matrix; facts are TeSA facts as text, for the plan."""
-
-    name: str
-    problem: Problem
-    weight: FloatArray
-    facts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,7 +70,7 @@ class ChosenKernel:
 
 
 def choose(
-    layers: Sequence[LayerTask],
+    layers: Sequence[Layer],
     target: Target,
     *,
     log: str | Path | Log | None = None,
@@ -147,7 +139,7 @@ class _Work:
     the records are of the device that the target names, which is not this machine.
     """
 
-    layer: LayerTask
+    layer: Layer
     task: Task
     offer: Offer
     source: str = ""

@@ -9,9 +9,9 @@ then it is close in time only, and between boards that are alike as far as their
 
 from __future__ import annotations
 
-from tesa.choose.decide import Option
-from tesa.records.log import config_key
-from tesa.tune.layer import Layer
+from tesa.decompose.candidates import Option
+from tesa.schedules.types import config_key
+from tesa.tune.layer_search import LayerSearch
 
 ROUNDS = 4
 """Comparisons of a layer at most."""
@@ -21,7 +21,7 @@ _MORE = 6  # in each round after that
 _NEAR = 1.05  # times the best: who is slower is not worth a second look
 
 
-def finalists(layer: Layer, compared: set[str]) -> list[Option]:
+def finalists(layer: LayerSearch, compared: set[str]) -> list[Option]:
     """Who has to be measured together now; nobody where the order is certain.
 
     compared: keys that have been in such a comparison of this run.
@@ -42,7 +42,7 @@ def finalists(layer: Layer, compared: set[str]) -> list[Option]:
     return [layer.space.options[layer.space.index[key]] for key in unique] if len(unique) > 1 else []
 
 
-def settled(layer: Layer) -> bool:
+def settled(layer: LayerSearch) -> bool:
     """Whether the newest records of the layer are a comparison that has the best and the default in it."""
     if layer.best is None:
         return True
@@ -51,7 +51,7 @@ def settled(layer: Layer) -> bool:
     return all(layer.records[config_key(*option)].time == newest for option in wanted)
 
 
-def _dense(layer: Layer) -> Option | None:
+def _dense(layer: LayerSearch) -> Option | None:
     """The fastest dense self."""
     keys = [key for key in layer.dense if key in layer.records and layer.records[key].ok]
     if not keys:

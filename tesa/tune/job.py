@@ -15,18 +15,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tesa.choose.decide import Option
+from tesa.decompose.candidates import Option
 from tesa.errors import TesaError, UnsupportedError
+from tesa.layers.layer import Layer
 from tesa.measure.interfaces import Builder, Runner
 from tesa.measure.local import BUDGET_MS, Built
 from tesa.measure.timing import Failure, Timing
-from tesa.records.log import Log, config_key
+from tesa.records.log import Log
+from tesa.schedules.types import config_key
 from tesa.targets.target import Target
 from tesa.tune.batch import Kernels, Turn, build, first_line
 from tesa.tune.budget import Budget, Share, next_layer
-from tesa.tune.choose import LayerTask
 from tesa.tune.comparison import ROUNDS, finalists
-from tesa.tune.layer import Layer
+from tesa.tune.layer_search import LayerSearch
 from tesa.tune.outcome import density_of, given_up, lost, status_of, tuned_of
 from tesa.tune.recorder import PASSING, Ledger
 from tesa.tune.search import Experience, Mode, find_mode
@@ -65,7 +66,7 @@ class Plan:
 
 
 def tune_layers(
-    layers: Sequence[LayerTask],
+    layers: Sequence[Layer],
     target: Target,
     *,
     log: Log,
@@ -108,14 +109,14 @@ class _Job:
         given = plan.budget.trials is not None or plan.budget.minutes is not None
         self.trials = plan.budget.trials if given else mode.trials
         self.ledger = Ledger(log, target, runner.device())
-        self.layers: list[Layer] = []
+        self.layers: list[LayerSearch] = []
         self.notes: dict[str, None] = {}  # each once, in order
         self.excuses: dict[str, str] = {}  # of devices that could not run a layer's candidates, by its name
         self.experience = Experience()
         self.measured = self.known = self.idle = 0
         self.halted, self.phase, self.settled = False, "search", 0
 
-    def run(self, works: Sequence[LayerTask]) -> Tuned:
+    def run(self, works: Sequence[Layer]) -> Tuned:
         """The whole job."""
         interrupted, stopped = False, ""
         try:
@@ -146,11 +147,11 @@ class _Job:
             unsaved=self.ledger.unsaved,
         )
 
-    def _open(self, works: Sequence[LayerTask]) -> None:
+    def _open(self, works: Sequence[Layer]) -> None:
         """Find the candidates of every layer, and what the log knows of them and of layers like them."""
-        cpu, found = self.ledger.device.get("cpu"), dict[tuple[Any, ...], Layer]()
+        cpu, found = self.ledger.device.get("cpu"), dict[tuple[Any, ...], LayerSearch]()
         for work in works:
-            layer = Layer(work, self.target, table=self.plan.table)
+            layer = LayerSearch(work, self.target, table=self.plan.table)
             same = found.setdefault((layer.task.key, work.problem.x_shape, work.problem.y_shape), layer)
             if same is not layer:
                 same.layers += 1
@@ -233,7 +234,9 @@ class _Job:
             shutil.rmtree(kernels.folder, ignore_errors=True)
         self._tell(turn.layer)
 
-    def _run(self, layer: Layer, ready: Sequence[tuple[Option, Built]], factor: float) -> Sequence[Timing | Failure]:
+    def _run(
+        self, layer: LayerSearch, ready: Sequence[tuple[Option, Built]], factor: float
+    ) -> Sequence[Timing | Failure]:
         work, kernels = layer.work, [kernel for _, kernel in ready]
         try:
             return self.runner.run(work.problem, work.weight, kernels, budget_ms=factor * self.plan.budget_ms)
@@ -244,7 +247,7 @@ class _Job:
             self.notes[f"{work.name}: a turn could not be measured: {text}"] = None
             return [Failure("device", text)] * len(ready)
 
-    def _keep(self, layer: Layer, results: Sequence[tuple[Option, Timing | Failure]]) -> None:
+    def _keep(self, layer: LayerSearch, results: Sequence[tuple[Option, Timing | Failure]]) -> None:
         records = self.ledger.enter(layer.task, results)
         if self.ledger.trouble:
             self.notes[f"the log could not be written for a while: {self.ledger.trouble}"] = None
@@ -285,7 +288,7 @@ class _Job:
         """Layers that the last comparison has yet to come to."""
         return sum(layer.fresh for layer in self.layers) - self.settled
 
-    def _tell(self, layer: Layer) -> None:
+    def _tell(self, layer: LayerSearch) -> None:
         rows = tuple(status_of(item) for item in self.layers)
         done, total = sum(row.done for row in rows), sum(row.total for row in rows)
         if self.trials is not None:

@@ -15,6 +15,7 @@ from tesa.base.hostinfo import crowded, read_cpu
 from tesa.base.progress import Event, Progress, silent
 from tesa.choose.predict import table_for
 from tesa.errors import UsageError
+from tesa.layers.layer import Layer
 from tesa.measure.interfaces import Builder, Runner
 from tesa.measure.remote.address import split_address
 from tesa.records.locations import open_log, shipped, user
@@ -22,7 +23,6 @@ from tesa.records.log import Log, Task
 from tesa.targets import llvm
 from tesa.targets.target import Target, host_cpu, parse_target, runs_here
 from tesa.tune.budget import Budget
-from tesa.tune.choose import LayerTask
 from tesa.tune.job import BATCH, Plan, tune_layers
 from tesa.tune.search import find_mode
 from tesa.tune.status import Tuned, Watch, unseen
@@ -111,7 +111,7 @@ def layer_tasks(
     propagation: bool = True,
     compact: bool = True,
     progress: Progress = silent,
-) -> list[LayerTask]:
+) -> list[Layer]:
     """The layers of an ONNX file that need a kernel, exactly as a compile with the same arguments has them."""
     from tesa.layers import Known, lower
     from tesa.layers.prepare import prepare
@@ -124,12 +124,11 @@ def layer_tasks(
         known[var] = Known(weight.effective_weight) if folded is None else Known(*folded)
     lowered = lower(attributed.effective_module(), prepared.imported.names, threads, known)
     return [
-        LayerTask(layer.name, layer.problem, layer.weight, prepared.facts.get(layer.name, ()))
-        for layer in lowered.layers
+        Layer(layer.name, layer.problem, layer.weight, prepared.facts.get(layer.name, ())) for layer in lowered.layers
     ]
 
 
-def select(tasks: Sequence[LayerTask], names: Sequence[str] | None) -> list[LayerTask]:
+def select(tasks: Sequence[Layer], names: Sequence[str] | None) -> list[Layer]:
     """Those whose name fits one of names, in their order; all for None. * and ? stand for any text and any letter.
 
     Raises UsageError for a name that fits no layer.
@@ -219,7 +218,7 @@ def _runner(address: tuple[str, int] | None, key: str | None, alone: Lock) -> It
         runner.close()
 
 
-def _nothing(book: Log, place: str | Path, tasks: Sequence[LayerTask], where: Target, device: Mapping[str, Any]) -> str:
+def _nothing(book: Log, place: str | Path, tasks: Sequence[Layer], where: Target, device: Mapping[str, Any]) -> str:
     """A sentence where the log has nothing of these layers; nothing where there is something to go on from."""
     cpu = device["cpu"]
     for task in tasks:

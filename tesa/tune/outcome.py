@@ -7,17 +7,17 @@ from collections.abc import Mapping
 import numpy as np
 
 from tesa.tune.comparison import finalists, settled
-from tesa.tune.layer import Layer
+from tesa.tune.layer_search import LayerSearch
 from tesa.tune.status import LayerStatus, TunedLayer
 
 
-def density_of(layer: Layer) -> float:
+def density_of(layer: LayerSearch) -> float:
     """The share of its weights that is not zero."""
     weight = layer.work.weight
     return float(np.count_nonzero(weight)) / max(int(weight.size), 1)
 
 
-def status_of(layer: Layer) -> LayerStatus:
+def status_of(layer: LayerSearch) -> LayerStatus:
     """Where it stands while the job runs."""
     return LayerStatus(
         name=layer.work.name,
@@ -31,7 +31,7 @@ def status_of(layer: Layer) -> LayerStatus:
     )
 
 
-def tuned_of(layer: Layer) -> TunedLayer:
+def tuned_of(layer: LayerSearch) -> TunedLayer:
     """Its result."""
     return TunedLayer(
         name=layer.work.name,
@@ -49,12 +49,12 @@ def tuned_of(layer: Layer) -> TunedLayer:
     )
 
 
-def given_up(layer: Layer) -> int:
+def given_up(layer: LayerSearch) -> int:
     """Candidates that are not tried any more, although nothing is known of them: no device could run them."""
     return len(layer.space) - layer.open - layer.done
 
 
-def lost(layer: Layer, excuses: Mapping[str, str]) -> str:
+def lost(layer: LayerSearch, excuses: Mapping[str, str]) -> str:
     """A sentence about those. excuses: what a device said last, by the name of the layer."""
     why = excuses.get(layer.work.name, "no device could run them")
     count = given_up(layer)

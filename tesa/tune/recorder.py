@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from tesa.build.objects import versions
-from tesa.choose.decide import Option
+from tesa.decompose.candidates import Option
 from tesa.errors import UsageError
 from tesa.measure.timing import Failure, Timing
 from tesa.records.log import Log, Record, Task

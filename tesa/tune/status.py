@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tesa.choose.decide import Option
+from tesa.decompose.candidates import Option
 
 
 @dataclass(frozen=True)

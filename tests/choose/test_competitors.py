@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from tesa.choose.competitors import offer
-from tesa.choose.decide import Option, candidates
 from tesa.choose.plan import LEFT_OUT
 from tesa.choose.shortlist import KEEP, NEAR, shortlist
 from tesa.decompose import describe_pieces, is_composite
-from tesa.records.log import Log, Record, Task, config_key
-from tesa.schedules.types import Config, FloatArray, Problem
+from tesa.decompose.candidates import Option, candidates
+from tesa.layers.layer import Layer
+from tesa.records.log import Log, Record, Task
+from tesa.schedules.types import Config, FloatArray, Problem, config_key
 from tesa.targets.target import parse_target
-from tesa.tune.choose import ChosenKernel, LayerTask, choose
+from tesa.tune.choose import ChosenKernel, choose
 
 TARGET = parse_target(None)
 PROBLEM = Problem("linear", 64, 96, 32, (96, 32), (64, 32))
@@ -42,7 +43,7 @@ def record(weight: FloatArray, name: str, config: Config, ms: float, problem: Pr
 
 
 def one(weight: FloatArray, log: Log | Path | None, problem: Problem = PROBLEM, **more: object) -> ChosenKernel:
-    (kernel,) = choose([LayerTask("a", problem, weight)], TARGET, log=log, **more)  # type: ignore[arg-type]
+    (kernel,) = choose([Layer("a", problem, weight)], TARGET, log=log, **more)  # type: ignore[arg-type]
     return kernel
 
 

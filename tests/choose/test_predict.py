@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tesa.choose.decide import candidates, predict
 from tesa.choose.predict import expected, source_of, table_for
 from tesa.costs import CostTable, store
 from tesa.decompose import is_composite
-from tesa.records.log import Log, config_key
-from tesa.schedules.types import FloatArray, Problem
+from tesa.decompose.candidates import candidates, predict
+from tesa.layers.layer import Layer
+from tesa.records.log import Log
+from tesa.schedules.types import FloatArray, Problem, config_key
 from tesa.targets.target import parse_target
-from tesa.tune.choose import LayerTask, choose
+from tesa.tune.choose import choose
 from tests.costs import device
 
 TARGET = parse_target(device.TARGET)
@@ -43,12 +44,12 @@ def test_the_table_decides() -> None:
     problem, weight = layer()
     picked = table().pick(problem, weight, candidates(problem, weight, TARGET, ["dense", "block", "indexed"]))
     forms = ["dense", "block", "indexed"]
-    (kernel,) = choose([LayerTask("a", problem, weight)], TARGET, measure=False, forms=forms, table=table())
+    (kernel,) = choose([Layer("a", problem, weight)], TARGET, measure=False, forms=forms, table=table())
     assert (kernel.part.family, dict(kernel.part.config)) == (picked.option[0], dict(picked.option[1]))
     assert kernel.part.reason.startswith(f"estimated by the cost table of 2026-01-02: {picked.option[0]} ")
     rows = {config_key(row.family, row.config): row.predicted_ms for row in kernel.part.candidates}
     assert rows[config_key(*picked.option)] == pytest.approx(picked.prediction.ms)
-    (plain,) = choose([LayerTask("a", problem, weight)], TARGET, measure=False, forms=forms)
+    (plain,) = choose([Layer("a", problem, weight)], TARGET, measure=False, forms=forms)
     assert plain.part.reason.startswith("estimated: ")
 
 
@@ -104,6 +105,6 @@ def test_prices_of_decompositions_come_from_the_table(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(CostTable, "block_price", spy)
     problem, weight = blocks()
-    choose([LayerTask("a", problem, weight)], TARGET, measure=False, table=table())
+    choose([Layer("a", problem, weight)], TARGET, measure=False, table=table())
     assert (1, 1) in asked
     assert (32, 32) in asked

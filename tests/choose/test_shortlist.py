@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-from tesa.choose.decide import candidates, predict
 from tesa.choose.shortlist import KEEP, shortlist
-from tesa.records.log import config_key
+from tesa.decompose.candidates import candidates, predict
 from tesa.schedules.registry import find
-from tesa.schedules.types import Problem
+from tesa.schedules.types import Problem, config_key
 from tesa.targets.target import parse_target
 
 TARGET = parse_target("x86:cascadelake")

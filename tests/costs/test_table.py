@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from tesa.attributes.impose import Imposed
-from tesa.choose.decide import candidates, predict
 from tesa.costs import CostTable, store
 from tesa.costs.facts import Facts
 from tesa.costs.forms import plain_candidates, plain_forms
@@ -21,9 +20,9 @@ from tesa.costs.grid import synthetic
 from tesa.costs.quality import quality
 from tesa.costs.sources import sources
 from tesa.decompose import is_composite
+from tesa.decompose.candidates import candidates, predict
 from tesa.errors import UsageError
-from tesa.records.log import config_key
-from tesa.schedules.types import Problem
+from tesa.schedules.types import Problem, config_key
 from tesa.targets.target import parse_target
 from tests.costs import device
 

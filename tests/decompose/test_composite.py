@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from tesa.build.objects import build_objects
 from tesa.decompose import policies
 from tesa.errors import UsageError
+from tesa.layers.layer import Layer
 from tesa.schedules.cpu import cut
 from tesa.schedules.registry import find
 from tesa.schedules.types import Config, Epilogue, Problem, Window
-from tesa.tune.choose import LayerTask, choose
+from tesa.tune.choose import choose
 from tests.decompose.running import KINDS, TARGET, check, convolution, linear, problems, weight
 
 
@@ -163,7 +164,7 @@ def test_a_configuration_for_another_weight_is_told() -> None:
 def test_the_compiler_chooses_among_them(tmp_path: Path) -> None:
     problem, kinds = CASES["cover"]
     problem = replace(problem, threads=1)
-    task = LayerTask("mixed", problem, weight(problem, kinds, 3))
+    task = Layer("mixed", problem, weight(problem, kinds, 3))
     (kernel,) = choose([task], TARGET, forms=["cover"], log=tmp_path)
     assert kernel.part.family == "cover"
     assert kernel.part.reason.startswith("measured")

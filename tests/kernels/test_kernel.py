@@ -19,7 +19,7 @@ import pytest
 
 from tesa.attributes.patterns import digest
 from tesa.build.objects import c_compiler
-from tesa.choose.decide import candidates
+from tesa.decompose.candidates import candidates
 from tesa.errors import UnsupportedError, UsageError
 from tesa.kernels.kernel import Kernel, kernel
 from tesa.measure.reference import Inputs, reference

@@ -13,7 +13,7 @@ from tesa.base.hostinfo import read_cpu
 from tesa.measure.cold_cache import FEW_COLUMNS, MOST_BYTES, OTHER_BYTES, host_caches, other_bytes
 from tesa.measure.remote.candidate import Candidate
 from tesa.measure.remote.code import Toolchain
-from tesa.measure.remote.orders import Layer, Order
+from tesa.measure.remote.orders import Order, Workload
 from tests.measure.remote import kernels
 
 MIB = 1 << 20
@@ -67,7 +67,7 @@ def test_a_device_reads_as_much_as_its_caches_ask_for(tmp_path: Path) -> None:
     library.get_function("tesa_caches")(sizes)
     assert tuple(sizes.numpy().tolist()) == host_caches()
     order = Order("", 0, "", 1, 1, "", library=str(path), symbol=built.symbol, constants=built.constants)
-    layer = Layer.of(kernels.PROBLEM, kernels.WEIGHT)
+    layer = Workload.of(kernels.PROBLEM, kernels.WEIGHT)
     assert layer.columns == kernels.PROBLEM.n * kernels.PROBLEM.batch
     assert layer.weight_bytes == kernels.WEIGHT.nbytes
     assert Candidate(session, library, order, layer)._other_bytes == OTHER_BYTES

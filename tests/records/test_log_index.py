@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from tesa.records.lines import Entry, Odd, scan
 from tesa.records.log import Log, Record, Task
 from tesa.records.lookup import lookup
-from tesa.records.records import config_key
-from tesa.schedules.types import Epilogue, Output, Problem, Window
+from tesa.schedules.types import Epilogue, Output, Problem, Window, config_key
 
 PROBLEM = Problem("linear", 8, 12, 16, (1, 12, 16), (1, 8, 16))
 RNG = np.random.default_rng(0)

@@ -11,14 +11,13 @@ from pathlib import Path
 import numpy as np
 
 import tesa.schedules.cpu  # noqa: F401  (registers its families now, not into a test's registry)
+from tesa.layers.layer import Layer
 from tesa.measure.interfaces import BuildRequest
 from tesa.measure.local import Built
 from tesa.measure.timing import Failure, Timing
-from tesa.records.log import config_key
 from tesa.schedules.registry import Family
-from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
+from tesa.schedules.types import Code, Config, Core, FloatArray, Problem, config_key
 from tesa.targets.target import parse_target
-from tesa.tune.choose import LayerTask
 
 TARGET = parse_target("x86:haswell")
 ROWS, VECTORS, CHUNKS = (1, 2, 3, 4, 6, 8, 12, 16), (1, 2, 3, 4), (1, 2, 4, 8)
@@ -53,11 +52,11 @@ def families(configs: Sequence[Config] | None = None) -> dict[tuple[str, str], F
     return {("cpu", name): family(name) for name in ("dense", "sparse")}
 
 
-def layer(name: str = "fc", seed: int = 0, m: int = 8, density: float = 0.5) -> LayerTask:
+def layer(name: str = "fc", seed: int = 0, m: int = 8, density: float = 0.5) -> Layer:
     """A linear layer with a random weight."""
     rng = np.random.default_rng(seed)
     weight = (rng.standard_normal((m, 16)) * (rng.random((m, 16)) < density)).astype(np.float32)
-    return LayerTask(name, Problem("linear", m, 16, 32, (1, 16, 32), (1, m, 32)), weight)
+    return Layer(name, Problem("linear", m, 16, 32, (1, 16, 32), (1, m, 32)), weight)
 
 
 @dataclass

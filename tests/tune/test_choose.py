@@ -14,14 +14,16 @@ import pytest
 from tesa.base.progress import Event
 from tesa.base.workers import shared_pool
 from tesa.choose.decide import decide
+from tesa.decompose.candidates import candidates
 from tesa.errors import CheckFailed, UnsupportedError, UsageError
+from tesa.layers.layer import Layer
 from tesa.measure.local import measure
-from tesa.records.log import Log, Record, Task, config_key
+from tesa.records.log import Log, Record, Task
 from tesa.schedules import registry
 from tesa.schedules.registry import Family
-from tesa.schedules.types import Code, Config, Core, FloatArray, Problem, Window
+from tesa.schedules.types import Code, Config, Core, FloatArray, Problem, Window, config_key
 from tesa.targets.target import host_cpu
-from tesa.tune.choose import LayerTask, candidates, choose
+from tesa.tune.choose import choose
 from tests.build import toy
 
 PROBLEM = toy.linear()
@@ -71,8 +73,8 @@ def families(monkeypatch: pytest.MonkeyPatch) -> dict[str, Family]:
     return found
 
 
-def layers(*names: str) -> list[LayerTask]:
-    return [LayerTask(name, PROBLEM, WEIGHT) for name in names]
+def layers(*names: str) -> list[Layer]:
+    return [Layer(name, PROBLEM, WEIGHT) for name in names]
 
 
 @pytest.mark.usefixtures("families")
@@ -230,7 +232,7 @@ def test_a_sparse_form_must_gain_more_than_noise(dense: float, sparse: float, wi
 
 def test_the_real_families(tmp_path: Path) -> None:
     problem = toy.linear(16, 24, 32)
-    (kernel,) = choose([LayerTask("a", problem, toy.weight(problem, density=0.2))], toy.TARGET, log=tmp_path)
+    (kernel,) = choose([Layer("a", problem, toy.weight(problem, density=0.2))], toy.TARGET, log=tmp_path)
     assert {row.family for row in kernel.part.candidates} >= {"dense", "block", "indexed"}
     assert {row.note for row in kernel.part.candidates} == {""}
 
@@ -248,7 +250,7 @@ def test_dense_is_a_configuration_of_every_family() -> None:
         dense = candidates(problem, weight, toy.TARGET, ["dense"])
         own = [option for option in dense if option[0] == family_name]
         assert 0 < len(own) < len(every)
-        (kernel,) = choose([LayerTask("a", problem, weight)], toy.TARGET, measure=False)
+        (kernel,) = choose([Layer("a", problem, weight)], toy.TARGET, measure=False)
         rows = [row for row in kernel.part.candidates if row.family == family_name]
         assert {row.dense for row in rows} == {True, False}
         assert not next(row for row in rows if dict(row.config) == dict(kernel.part.config)).dense

@@ -15,13 +15,13 @@ import pytest
 from tesa.errors import UsageError
 from tesa.measure.local import BUDGET_MS, Built
 from tesa.measure.timing import Failure, Timing
-from tesa.records.log import Log, Record, config_key
+from tesa.records.log import Log, Record
 from tesa.schedules import registry
+from tesa.schedules.types import config_key
 from tesa.tune.budget import Budget, Share, next_layer
-from tesa.tune.choose import LayerTask
 from tesa.tune.comparison import finalists
 from tesa.tune.job import BATCH, FINAL, Plan, tune_layers
-from tesa.tune.layer import Layer
+from tesa.tune.layer_search import LayerSearch
 from tesa.tune.search.registry import TRIALS
 from tesa.tune.status import Status, Tuned
 from tests.tune import fake
@@ -37,7 +37,7 @@ def _families(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def tune(
-    layers: Sequence[LayerTask] | None = None,
+    layers: Sequence[LayerSearch] | None = None,
     *,
     log: Log | None = None,
     builder: FakeBuilder | None = None,
@@ -70,7 +70,7 @@ def test_finds_the_best_and_compares_it_with_the_default(tmp_path: Path) -> None
     assert row.dense_ms is not None
     assert (tuned.interrupted, tuned.stopped, tuned.notes, tuned.device) == (False, "", (), {"cpu": "fake"})
     # first what an untuned compile measures; at the end the leaders together, for longer, and both are in the log
-    layer = Layer(fake.layer(), fake.TARGET)
+    layer = LayerSearch(fake.layer(), fake.TARGET)
     assert runner.turns[0] == [config_key(*option) for option in layer.short]
     assert {config_key(*row.default), config_key(*BEST)} <= set(runner.turns[-1])
     assert runner.budgets == [BUDGET_MS] * (len(runner.budgets) - 1) + [FINAL * BUDGET_MS]
@@ -124,15 +124,15 @@ def test_never_slower_than_untuned_with_noise() -> None:
         assert not finalists(_filled(runner, row.best), {config_key(*row.best)})
 
 
-def _filled(runner: FakeRunner, best: Any) -> Layer:
-    layer = Layer(fake.layer(), fake.TARGET)
+def _filled(runner: FakeRunner, best: Any) -> LayerSearch:
+    layer = LayerSearch(fake.layer(), fake.TARGET)
     name, config = best
     layer.keep([Record(layer.task, fake.TARGET.name, {}, name, config, 0.1, 0.1, time="1")])
     return layer
 
 
 def test_who_seems_faster_than_the_winner_has_to_come_in() -> None:
-    layer = Layer(fake.layer(), fake.TARGET)
+    layer = LayerSearch(fake.layer(), fake.TARGET)
     options = [layer.short[0], *layer.space.options[40:60]]
     layer.keep(
         Record(layer.task, fake.TARGET.name, {}, name, config, 1.0 + 0.001 * i, 0.1, time="1")
@@ -210,7 +210,7 @@ def test_minutes_end_a_job_in_time_for_the_comparison() -> None:
 
 
 def test_failures_are_recorded_and_not_tried_again(tmp_path: Path) -> None:
-    layer = Layer(fake.layer(), fake.TARGET)
+    layer = LayerSearch(fake.layer(), fake.TARGET)
     keys = layer.space.keys
     crash, wrong = Failure("crash", "SIGSEGV"), Failure("wrong", "largest error 1")
     broken = {key: Failure("build", "LLVM says no") for key in keys[1::5]}
@@ -230,7 +230,7 @@ def test_failures_are_recorded_and_not_tried_again(tmp_path: Path) -> None:
 
 
 def test_all_candidates_fail() -> None:
-    layer = Layer(fake.layer(), fake.TARGET)
+    layer = LayerSearch(fake.layer(), fake.TARGET)
     runner = FakeRunner(fails=dict.fromkeys(layer.space.keys, Failure("timeout", "no result after 300 s")))
     (row,) = tune(runner=runner, trials=20).layers
     assert (row.trials, row.failed, row.best, row.best_ms, row.gain) == (20, 20, None, None, None)
@@ -303,7 +303,7 @@ def test_a_layer_that_nothing_applies_to_is_named() -> None:
 
 def test_live_progress_counts_and_expects() -> None:
     seen: list[Status] = []
-    layer = Layer(fake.layer(), fake.TARGET)
+    layer = LayerSearch(fake.layer(), fake.TARGET)
     runner = FakeRunner(fails=dict.fromkeys(layer.space.keys[::9], Failure("crash", "SIGSEGV")))
     tuned = tune([fake.layer("a"), fake.layer("b", 1)], runner=runner, watch=seen.append)
     assert [status.phase for status in seen] == sorted((status.phase for status in seen), reverse=True)

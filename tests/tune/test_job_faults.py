@@ -20,8 +20,9 @@ from tesa.errors import UsageError
 from tesa.measure.interfaces import BuildRequest
 from tesa.measure.local import BUDGET_MS, Built
 from tesa.measure.timing import Failure, Timing
-from tesa.records.log import Log, Record, config_key
+from tesa.records.log import Log, Record
 from tesa.schedules import registry
+from tesa.schedules.types import config_key
 from tests.support import with_tests
 from tests.tune import fake
 from tests.tune.fake import FakeBuilder, FakeRunner

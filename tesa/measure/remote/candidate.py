@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesa.measure.cold_cache import OTHER_BYTES, other_bytes
-from tesa.measure.remote.orders import Layer, Order
+from tesa.measure.remote.orders import Order, Workload
 from tesa.measure.timing import SLICE_MS, Timing
 
 _CALLS, _LEAST, _ROUNDS = 25, 3, 20  # as in tesa.measure.timing
@@ -20,7 +20,7 @@ _CALLS, _LEAST, _ROUNDS = 25, 3, 20  # as in tesa.measure.timing
 class Candidate:
     """A kernel in the library that was sent, with its arguments on the device."""
 
-    def __init__(self, session: Any, library: Any, order: Order, layer: Layer) -> None:
+    def __init__(self, session: Any, library: Any, order: Order, layer: Workload) -> None:
         import tvm
 
         self._library, self._layer, self._device = library, layer, session.cpu(0)

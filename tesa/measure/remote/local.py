@@ -12,7 +12,7 @@ from typing import Any
 from tesa.base.workers import Worker, WorkerDied, WorkerError
 from tesa.measure.device import this_device
 from tesa.measure.local import Built, Failure, Timing, measure
-from tesa.measure.remote.orders import Layer, Order, Report
+from tesa.measure.remote.orders import Order, Report, Workload
 from tesa.measure.timing import UNTIMED
 from tesa.schedules.types import FloatArray, Problem
 
@@ -42,7 +42,7 @@ class LocalRunner:
         with self._alone:
             return measure(problem, weight, kernels, budget_ms=budget_ms, limit_s=self._limit_s, one_s=self._one_s)
 
-    def measure(self, layer: Layer, kernels: Sequence[Path], *, budget_ms: float) -> list[Timing | Failure]:
+    def measure(self, layer: Workload, kernels: Sequence[Path], *, budget_ms: float) -> list[Timing | Failure]:
         """The same, one after the other, for libraries whose "main" is called with (x, *extra, y)."""
         one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         worker = Worker({**one, "TVM_NUM_THREADS": str(layer.threads)})

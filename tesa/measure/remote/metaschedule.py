@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tesa.errors import UsageError
 from tesa.measure.reference import Reference
 from tesa.measure.remote.local import LocalRunner
-from tesa.measure.remote.orders import Layer
+from tesa.measure.remote.orders import Workload
 from tesa.measure.remote.runner import RpcRunner
 from tesa.measure.timing import Failure, Timing
 
@@ -106,7 +106,7 @@ def _measure(
         raise UsageError(f"{len(shapes)} arguments, the last of them the result; arguments() gave {len(arrays)} arrays")
     dtype, shape = shapes[-1]
     wanted = None if expected is None else expected(arrays)
-    return runner.measure(Layer(arrays[0], tuple(arrays[1:]), shape, dtype, wanted), paths, budget_ms=budget_ms)
+    return runner.measure(Workload(arrays[0], tuple(arrays[1:]), shape, dtype, wanted), paths, budget_ms=budget_ms)
 
 
 def _random(shapes: Sequence[Shape]) -> list[NDArray[Any]]:

@@ -21,7 +21,7 @@ class Order:
     answer_s: this process ends if the device has not answered and passed its check by then.
 
     probe: library of the known-good check, run first; "" for none. link: time the link too. library: the
-    candidate's, "" for none; helpers: False where device.c is not in it. layer: file of a Layer. slot: file that
+    candidate's, "" for none; helpers: False where device.c is not in it. layer: file of a Workload. slot: file that
     tells how far the session is.
     """
 
@@ -42,7 +42,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Layer:
+class Workload:
     """What all candidates of a layer share: their arguments are (x, *constants, *extra, y).
 
     wanted: the right y; None where nobody knows it, and nothing is compared. weight_bytes,
@@ -59,11 +59,11 @@ class Layer:
     columns: int = 0
 
     @staticmethod
-    def of(problem: Problem, weight: FloatArray) -> Layer:
+    def of(problem: Problem, weight: FloatArray) -> Workload:
         """With random inputs and NumPy's result."""
         inputs = Inputs.random(problem)
         wanted = reference(problem, weight, inputs)
-        return Layer(
+        return Workload(
             inputs.x, inputs.extra, problem.y_shape, problem.output.dtype, wanted, problem.threads,
             problem.weight_bytes, problem.n * problem.batch,
         )  # fmt: skip

@@ -16,7 +16,7 @@ from tesa.errors import UsageError
 from tesa.measure.local import Built
 from tesa.measure.remote.code import Toolchain
 from tesa.measure.remote.device_thread import Hand, Party
-from tesa.measure.remote.orders import Layer
+from tesa.measure.remote.orders import Workload
 from tesa.measure.remote.tracker import Listing, Tracker, TrackerLost
 from tesa.measure.remote.trials import Job, Round
 from tesa.measure.timing import Failure, Timing
@@ -66,9 +66,9 @@ class RpcRunner:
         """
         if not kernels:
             return []
-        return self.measure(Layer.of(problem, weight), kernels, budget_ms=budget_ms)
+        return self.measure(Workload.of(problem, weight), kernels, budget_ms=budget_ms)
 
-    def measure(self, layer: Layer, kernels: Sequence[Built | Path], *, budget_ms: float) -> list[Timing | Failure]:
+    def measure(self, layer: Workload, kernels: Sequence[Built | Path], *, budget_ms: float) -> list[Timing | Failure]:
         """As run, for anything that is called with (x, *constants, *extra, y); a Path is a library with a "main"."""
         self._tools.probe()
         with tempfile.TemporaryDirectory(prefix="tesa-") as name, ThreadPoolExecutor(usable_cpus()) as linkers:

@@ -14,7 +14,7 @@ from typing import Any
 
 from tesa.measure.remote.candidate import Candidate
 from tesa.measure.remote.checkup import examine, measure_link
-from tesa.measure.remote.orders import CHECKING, CONNECTING, RUNNING, SENDING, About, Layer, Order, Report
+from tesa.measure.remote.orders import CHECKING, CONNECTING, RUNNING, SENDING, About, Order, Report, Workload
 from tesa.measure.remote.tracker import Offer
 from tesa.measure.timing import UNTIMED, Slot
 
@@ -149,9 +149,9 @@ def _alive(session: Any) -> bool:
 
 
 @functools.lru_cache(maxsize=1)
-def _layer(path: str) -> Layer:
+def _layer(path: str) -> Workload:
     with open(path, "rb") as file:
-        found: Layer = pickle.load(file)
+        found: Workload = pickle.load(file)
     return found
 
 

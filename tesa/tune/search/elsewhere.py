@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tesa.choose.decide import Option
+from tesa.decompose.candidates import Option
 from tesa.records.lines import Entry
 from tesa.records.log import Log
 from tesa.schedules.registry import find

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tesa.choose.decide import Option
+from tesa.decompose.candidates import Option
 from tesa.schedules.registry import find
 from tesa.schedules.types import Config, Core, FloatArray, Problem
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tesa.choose.decide import Option
-from tesa.records.log import config_key
+from tesa.decompose.candidates import Option
+from tesa.schedules.types import config_key
 
 Ints = NDArray[np.int64]
 

@@ -18,6 +18,7 @@ from tesa.build.cache import Cache
 from tesa.decompose import Piece, forget, policies, policy
 from tesa.errors import UsageError
 from tesa.extension import load_extension
+from tesa.layers.layer import Layer
 from tesa.measure.interfaces import Builder, BuildRequest
 from tesa.measure.remote import LocalRunner
 from tesa.records.log import Log
@@ -26,7 +27,7 @@ from tesa.targets.target import parse_target
 from tesa.tune.budget import Budget
 from tesa.tune.builders import ClusterBuilder, LocalBuilder
 from tesa.tune.builders.families import adopt, gather
-from tesa.tune.choose import LayerTask, choose
+from tesa.tune.choose import choose
 from tesa.tune.job import Plan, tune_layers
 from tests.tune.builders.clusters import own_cluster
 from tests.tune.builders.extensions import PROBLEM, clean_registries, page_source, page_weight
@@ -78,9 +79,7 @@ def test_it_is_sent_to_a_cluster(page: Path, tmp_path: Path, monkeypatch: pytest
 
 def tune(log: Log, builder: Builder) -> Any:
     plan = Plan(Budget(6), mode="random")
-    return tune_layers(
-        [LayerTask("fc", PROBLEM, WEIGHT)], X86, log=log, builder=builder, runner=LocalRunner(), plan=plan
-    )
+    return tune_layers([Layer("fc", PROBLEM, WEIGHT)], X86, log=log, builder=builder, runner=LocalRunner(), plan=plan)
 
 
 def test_it_is_tuned_and_its_times_are_used(page: Path, tmp_path: Path) -> None:
@@ -92,7 +91,7 @@ def test_it_is_tuned_and_its_times_are_used(page: Path, tmp_path: Path) -> None:
     assert all(row["ok"] for row in rows), rows
     assert "columns" in {row["family"] for row in rows}
     log = Log.load(tmp_path / "log", device="here")
-    (chosen,) = choose([LayerTask("fc", PROBLEM, WEIGHT)], X86, log=log, forms=["columns"], measure=False)
+    (chosen,) = choose([Layer("fc", PROBLEM, WEIGHT)], X86, log=log, forms=["columns"], measure=False)
     assert chosen.part.reason.startswith("measured"), chosen.part.reason
 
 

@@ -21,13 +21,14 @@ from tesa.base.process_pool import Crew
 from tesa.build import objects
 from tesa.build.cache import Cache
 from tesa.errors import UsageError
+from tesa.layers.layer import Layer
 from tesa.measure.interfaces import BuildRequest
 from tesa.measure.local import Built, measure
 from tesa.measure.timing import Failure, Timing
 from tesa.schedules import registry
 from tesa.targets.target import parse_target
 from tesa.tune.builders import LocalBuilder
-from tesa.tune.choose import LayerTask, choose
+from tesa.tune.choose import choose
 from tests.build import toy
 from tests.tune.builders import toys
 from tests.tune.builders.toys import PROBLEM, build, contents, request
@@ -88,7 +89,7 @@ def test_what_was_built_is_built_for_compile(
     assert isinstance(built, Built)
     monkeypatch.setattr(objects, "_compile_all", lambda missing, *_: [pytest.fail("compiled again") for _ in missing])
     (kernel,) = choose(
-        [LayerTask("fc", PROBLEM, weight)], TARGET, options=[("unrolled", config)], cache=builder.cache, jobs=1
+        [Layer("fc", PROBLEM, weight)], TARGET, options=[("unrolled", config)], cache=builder.cache, jobs=1
     )
     assert kernel.symbol == built.symbol
     assert [path.name for path in kernel.objects] == [path.name for path in built.objects]

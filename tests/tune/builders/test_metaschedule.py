@@ -12,13 +12,13 @@ import pytest
 import tvm
 
 from tesa.build.cache import Cache
+from tesa.decompose.candidates import candidates
 from tesa.errors import UsageError
 from tesa.schedules.registry import find
 from tesa.schedules.types import Code, FloatArray, Problem
 from tesa.targets.target import parse_target
 from tesa.tune.builders import LocalBuilder
 from tesa.tune.builders.metaschedule import as_metaschedule, as_module
-from tesa.tune.choose import candidates
 from tests.build import toy
 
 PROBLEM = toy.linear()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tesa.schedules.cpu  # noqa: F401  (registers its families)
-from tesa.choose.decide import candidates, predict
+from tesa.decompose.candidates import candidates, predict
 from tesa.tune.search import Table, tabulate
 from tesa.tune.search.features import live_share, of_config, of_pattern, of_task
 from tests.build import toy

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from tesa.errors import UsageError
-from tesa.records.log import Log, Record, Task, config_key
+from tesa.records.log import Log, Record, Task
 from tesa.schedules import registry
-from tesa.tune.choose import LayerTask
-from tesa.tune.layer import Layer
+from tesa.schedules.types import config_key
+from tesa.tune.layer_search import LayerSearch
 from tesa.tune.search import Experience, Lessons, Scene, find_mode, mode, modes
 from tesa.tune.search import registry as mode_registry
 from tesa.tune.search.cost_model import scores
@@ -25,17 +25,17 @@ def _families(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_FAMILIES", fake.families())
 
 
-def scene(layer: Layer, times: Wide, seed: int = 0, experience: Experience | None = None) -> Scene:
+def scene(layer: LayerSearch, times: Wide, seed: int = 0, experience: Experience | None = None) -> Scene:
     return Scene(
         layer.space, layer.estimates, times, ~np.isnan(times), lambda: layer.features, experience or Experience(), seed
     )  # fmt: skip
 
 
-def truth(layer: Layer) -> Wide:
+def truth(layer: LayerSearch) -> Wide:
     return np.array([fake.law(*option) for option in layer.space.options])
 
 
-def search(layer: Layer, name: str, trials: int, seed: int, experience: Experience | None = None) -> list[float]:
+def search(layer: LayerSearch, name: str, trials: int, seed: int, experience: Experience | None = None) -> list[float]:
     """The best time after each trial, on a layer whose times follow the law."""
     times, right, best = np.full(len(layer.space), np.nan), truth(layer), list[float]()
     while len(best) < trials:
@@ -49,7 +49,7 @@ def search(layer: Layer, name: str, trials: int, seed: int, experience: Experien
 
 @pytest.mark.parametrize("name", ["model", "random", "exhaustive"])
 def test_all_candidates_once_and_the_same_again(name: str) -> None:
-    layer = Layer(fake.layer(), fake.TARGET)
+    layer = LayerSearch(fake.layer(), fake.TARGET)
     runs = []
     for _ in range(2):
         times, order = np.full(len(layer.space), np.nan), list[int]()
@@ -65,14 +65,14 @@ def test_all_candidates_once_and_the_same_again(name: str) -> None:
 
 
 def test_seeds_differ() -> None:
-    layer = Layer(fake.layer(), fake.TARGET)
+    layer = LayerSearch(fake.layer(), fake.TARGET)
     blank = np.full(len(layer.space), np.nan)
     first, second = (find_mode("random").propose(scene(layer, blank), 8, np.random.default_rng(s)) for s in (0, 1))
     assert list(first) != list(second)
 
 
 def test_guided_needs_less_than_half_of_the_trials() -> None:
-    layer, needed = Layer(fake.layer(), fake.TARGET), []
+    layer, needed = LayerSearch(fake.layer(), fake.TARGET), []
     for seed in range(9):
         random, model = search(layer, "random", 96, seed), search(layer, "model", 96, seed)
         goal = random[-1]
@@ -82,7 +82,7 @@ def test_guided_needs_less_than_half_of_the_trials() -> None:
 
 
 def test_without_data_the_estimates_rank() -> None:
-    layer = Layer(fake.layer(), fake.TARGET)
+    layer = LayerSearch(fake.layer(), fake.TARGET)
     blank = np.full(len(layer.space), np.nan)
     score = scores(layer.features, layer.estimates, blank, Experience(), 0)
     np.testing.assert_array_equal(np.argsort(score), np.argsort(layer.estimates))
@@ -92,7 +92,7 @@ def test_without_data_the_estimates_rank() -> None:
 
 
 def test_failures_are_no_times() -> None:
-    layer = Layer(fake.layer(), fake.TARGET)
+    layer = LayerSearch(fake.layer(), fake.TARGET)
     times = np.full(len(layer.space), np.nan)
     times[:40] = np.inf
     named = find_mode("model").propose(scene(layer, times), 8, np.random.default_rng(0))
@@ -102,7 +102,7 @@ def test_failures_are_no_times() -> None:
 
 def test_other_layers_teach() -> None:
     """What was learnt elsewhere ranks the first candidates of a layer of which nothing is known."""
-    other, mine = Layer(fake.layer("a", 1), fake.TARGET), Layer(fake.layer("b", 2, m=12), fake.TARGET)
+    other, mine = LayerSearch(fake.layer("a", 1), fake.TARGET), LayerSearch(fake.layer("b", 2, m=12), fake.TARGET)
     lessons = Lessons.of(other.features, other.estimates, truth(other))
     assert lessons is not None
     blank = np.full(len(mine.space), np.nan)
@@ -115,7 +115,7 @@ def test_other_layers_teach() -> None:
 
 
 def test_scores_are_the_same_every_time() -> None:
-    layer = Layer(fake.layer(), fake.TARGET)
+    layer = LayerSearch(fake.layer(), fake.TARGET)
     times = np.where(np.arange(len(layer.space)) % 3 == 0, truth(layer), np.nan)
     first, second = (scores(layer.features, layer.estimates, times, Experience(), 5) for _ in range(2))
     np.testing.assert_array_equal(first, second)
@@ -131,7 +131,7 @@ def test_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
         """From the end of the list."""
         return [int(i) for i in np.flatnonzero(~scene.taken)[::-1][:count]]
 
-    layer = Layer(fake.layer(), fake.TARGET)
+    layer = LayerSearch(fake.layer(), fake.TARGET)
     blank = np.full(len(layer.space), np.nan)
     assert find_mode("last").propose(scene(layer, blank), 2, np.random.default_rng(0)) == [255, 254]
     with pytest.raises(ValueError, match="registered twice"):
@@ -151,9 +151,9 @@ def test_experience_from_a_log() -> None:
     """Unstructured layers of other models are drawn again; other targets and few records are not used."""
     log = Log()
 
-    def measured(work: LayerTask, target: str, count: int) -> Task:
+    def measured(work: LayerSearch, target: str, count: int) -> Task:
         task = Task.of(work.problem, work.weight)
-        layer = Layer(work, fake.TARGET)
+        layer = LayerSearch(work, fake.TARGET)
         log.append(
             [
                 Record(task, target, {"cpu": "fake"}, name, config, fake.law(name, config), 0.1)
@@ -170,7 +170,7 @@ def test_experience_from_a_log() -> None:
     assert list(found.lessons) == [near.key]
     assert len(found.lessons[near.key].miss) == 30
     assert learn(log, fake.TARGET, [(mine.problem, 0.5)], {near.key}).lessons == {}
-    layer = Layer(mine, fake.TARGET)
+    layer = LayerSearch(mine, fake.TARGET)
     taught = scores(layer.features, layer.estimates, np.full(len(layer.space), np.nan), found, 0)
     order = np.argsort(taught)
     assert truth(layer)[order[:8]].mean() < truth(layer)[np.argsort(layer.estimates)[:8]].mean()

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tesa.choose.decide import Option
-from tesa.records.log import config_key
+from tesa.decompose.candidates import Option
+from tesa.schedules.types import config_key
 from tesa.tune.search import Space
 
 CONFIGS = st.fixed_dictionaries({"rows": st.sampled_from([1, 2, 8, 26]), "pack": st.sampled_from([0, 1])})

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tesa.choose.decide import Option, candidates, decide, dense_keys, predict
+from tesa.choose.decide import decide
 from tesa.choose.predict import expected
 from tesa.choose.shortlist import shortlist
-from tesa.records.log import Log, Record, Task, config_key
+from tesa.decompose.candidates import Option, candidates, dense_keys, predict
+from tesa.layers.layer import Layer
+from tesa.records.log import Log, Record, Task
+from tesa.schedules.types import config_key
 from tesa.targets.target import Target
-from tesa.tune.choose import LayerTask
 from tesa.tune.search import Experience, Lessons, Mode, Scene, Space, Table, tabulate
 from tesa.tune.search.experience import LEAST
 from tesa.tune.search.features import Wide
@@ -30,7 +32,7 @@ _RETRIES = 2  # of a candidate that no device could run
 
 
 @dataclass(eq=False)
-class Layer:
+class LayerSearch:
     """layers: how many of the model share the kernel. records: the last one of each option, by config_key.
 
     table: of costs, by which a compile would choose what to measure. The search itself goes by bare estimates, because
@@ -41,7 +43,7 @@ class Layer:
     there is no time yet.
     """
 
-    work: LayerTask
+    work: Layer
     target: Target
     layers: int = 1
     table: CostTable | None = None

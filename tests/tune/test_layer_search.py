@@ -12,8 +12,7 @@ from tesa.records.log import Log, Record, Task
 from tesa.schedules import registry
 from tesa.schedules.types import Problem
 from tesa.targets.target import parse_target
-from tesa.tune.choose import LayerTask
-from tesa.tune.layer import Layer
+from tesa.tune.layer_search import LayerSearch
 from tesa.tune.search.elsewhere import learn
 from tests.costs import device
 from tests.tune import fake
@@ -24,10 +23,10 @@ def table() -> CostTable:
     return device.table(24)
 
 
-def work() -> LayerTask:
+def work() -> LayerSearch:
     rng = np.random.default_rng(3)
     weight = (rng.standard_normal((128, 256)) * (rng.random((128, 256)) < 0.3)).astype(np.float32)
-    return LayerTask("fc", Problem("linear", 128, 256, 196, (1, 256, 196), (1, 128, 196)), weight)
+    return LayerSearch("fc", Problem("linear", 128, 256, 196, (1, 256, 196), (1, 128, 196)), weight)
 
 
 @pytest.mark.parametrize("with_table", [False, True])
@@ -35,12 +34,12 @@ def test_the_default_is_what_a_compile_measures(table: CostTable, with_table: bo
     target, task, costs = parse_target(device.TARGET), work(), table if with_table else None
     key = Task.of(task.problem, task.weight)
     compiled = offer(task.problem, task.weight, key, target, Log(), None, None, INSTRUCTIONS, costs)
-    assert list(Layer(task, target, table=costs).short) == list(compiled.options)
+    assert list(LayerSearch(task, target, table=costs).short) == list(compiled.options)
 
 
 def test_a_table_decides_what_is_measured_first(table: CostTable) -> None:
     target, task = parse_target(device.TARGET), work()
-    bare, informed = Layer(task, target), Layer(task, target, table=table)
+    bare, informed = LayerSearch(task, target), LayerSearch(task, target, table=table)
     assert bare.expected == bare.predicted
     assert informed.expected != bare.expected
     assert informed.short != bare.short
@@ -53,7 +52,7 @@ def _families(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_families")
 def test_a_job_takes_only_records_of_its_devices_and_of_the_kernels_of_now() -> None:
-    layer, log = Layer(fake.layer(), fake.TARGET), Log()
+    layer, log = LayerSearch(fake.layer(), fake.TARGET), Log()
     options = layer.space.options
     facts = [("fake", {}), ("other", {}), ("fake", {"kernels": "old"}), ("fake", {})]
     log.append(
@@ -66,14 +65,14 @@ def test_a_job_takes_only_records_of_its_devices_and_of_the_kernels_of_now() -> 
     layer.recall(log, "fake")
     assert set(layer.records) == {layer.space.keys[0], layer.space.keys[3]}
     assert {record.median_ms for record in layer.records.values()} == {1.0}
-    every = Layer(fake.layer(), fake.TARGET)
+    every = LayerSearch(fake.layer(), fake.TARGET)
     every.recall(log)
     assert set(every.records) == {every.space.keys[i] for i in (0, 1, 3)}
 
 
 @pytest.mark.usefixtures("_families")
 def test_a_job_learns_from_its_devices_only() -> None:
-    layer, log = Layer(fake.layer("near", 1), fake.TARGET), Log()
+    layer, log = LayerSearch(fake.layer("near", 1), fake.TARGET), Log()
     log.append(
         [
             Record(layer.task, fake.TARGET.name, {"cpu": "fake"}, name, config, fake.law(name, config), 0.1)

@@ -1,0 +1,38 @@
+"""A layer that needs a kernel: its maths and its weight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from tesa.attributes.patterns import digest
+from tesa.attributes.statistics import Statistics, statistics_of
+from tesa.schedules.types import FloatArray, Problem
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A layer that needs a kernel: the problem, and the float32 (m, k) weight, which nobody changes any more.
+
+    facts: TeSA facts as text, for the plan.
+
+    >>> import numpy as np
+    >>> layer = Layer("fc", Problem("linear", 2, 2, 4, (2, 4), (2, 4)), np.eye(2, dtype=np.float32))
+    >>> layer.statistics.kind, len(layer.digest)
+    ('group 2', 16)
+    """
+
+    name: str
+    problem: Problem
+    weight: FloatArray
+    facts: tuple[str, ...] = ()
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hexadecimal digits that identify values and places of the weight."""
+        return digest(self.weight)
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """How the weight's zeros lie, counted once."""
+        return statistics_of(self.weight)

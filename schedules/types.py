@@ -33,10 +33,12 @@ ACTIVATIONS = ("relu", "relu6", "gelu", "silu", "sigmoid", "tanh", "hardswish")
 
 @dataclass(frozen=True)
 class Core:
-    """What a family must know of an instruction set.
+    """A CPU core as kernel families see it: by what it can do, never by its name.
 
     lanes: float32 elements of one vector register; registers: how many vector registers;
     l1_bytes, l2_bytes: data cache of one core that a tile may assume; vnni: has the dot product of 4 bytes a lane.
+    fma: multiplies and adds in one instruction; masks: loads and stores of some lanes only, with registers of their own
+    for the masks; writer: of panels as assembly ("x86"), "" where only TIR is written.
     """
 
     name: str
@@ -45,6 +47,9 @@ class Core:
     l1_bytes: int = 32 * 1024
     l2_bytes: int = 1024 * 1024
     vnni: bool = False
+    fma: bool = True
+    masks: bool = False
+    writer: str = ""
 
 
 @dataclass(frozen=True)

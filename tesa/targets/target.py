@@ -268,7 +268,14 @@ def _x86(cpu: str, extra: tuple[str, ...], triple: str, text: str) -> Target:
         mattr = f" -mattr={','.join(extra)}" if extra else ""
         name = f"llvm -mtriple={triple} -mcpu={cpu}{mattr}"
     dot = "avx512vnni" in features if core == "avx512" else "avxvnni" in features
-    return Target(name, "x86", cpu, Core(core, lanes, registers, l1 * _KIB, l2 * _KIB, dot), extra, triple)
+    return Target(
+        name,
+        "x86",
+        cpu,
+        Core(core, lanes, registers, l1 * _KIB, l2 * _KIB, dot, masks=core == "avx512", writer="x86"),
+        extra,
+        triple,
+    )
 
 
 def _core_name(features: frozenset[str]) -> str:

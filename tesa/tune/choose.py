@@ -21,7 +21,8 @@ from tesa.base.hostinfo import crowded
 from tesa.base.progress import Event, Progress, silent
 from tesa.base.workers import Pool, shared_pool
 from tesa.build.cache import Cache
-from tesa.build.objects import BuildFailure, build_objects, compilers, symbol_of, versions
+from tesa.build.jobs import versions
+from tesa.build.objects import BuildFailure, build_objects, compilers, symbol_of
 from tesa.choose.competitors import Offer, machines, offer
 from tesa.choose.decide import Decision, Nearest, candidate_rows, decide, make_parts
 from tesa.choose.plan import Part

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -185,10 +185,14 @@ class Tir:
 
 @dataclass(frozen=True)
 class Assembly:
-    """Assembly in GNU's syntax that becomes one object file. name: of a symbol in it, for messages."""
+    """Assembly in GNU's syntax that becomes one object file.
+
+    name: of a symbol in it, for messages. tir(): the same code as functions of TVM, where its family can write that.
+    """
 
     name: str
     text: str
+    tir: Callable[[], Tir] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

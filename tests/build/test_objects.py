@@ -199,6 +199,12 @@ def test_wrong_assembly_is_a_failure_of_its_own(tmp_path: Path) -> None:
     assert not isinstance(good, BuildFailure)
 
 
-def test_assembly_is_shown_as_it_is() -> None:
+def test_assembly_is_shown_as_it_is_or_as_the_functions_it_stands_for() -> None:
+    (panel,) = answer().panels
+    assert isinstance(panel, Assembly)
+    other = Tir((("tesa_seven", toy.code(PROBLEM, WEIGHT, "tesa_seven").main),))
+    both = replace(answer(), panels=(replace(panel, tir=lambda: other),))
+    assert "def tesa_seven" in source(both, toy.TARGET, "tir")
+    assert "movl\t$7, %eax" in source(both, toy.TARGET, "asm")
     assert "movl $7,%eax" in source(answer(), toy.TARGET, "tir")
     assert "movl\t$7, %eax" in source(answer(), toy.TARGET, "asm")

@@ -125,7 +125,7 @@ def orders_of(requests: Sequence[BuildRequest]) -> tuple[list[Order], list[int]]
 def _size(request: BuildRequest) -> int:
     try:
         size = find(request.family).size
-        return 0 if size is None else size(request.problem, request.weight, request.config)
+        return 0 if size is None else size(request.problem, request.weight, request.target.core, request.config)
     except Exception:  # a defect of this candidate alone, which its job will tell of
         return 0
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import pickle
 import pickletools
 import sys
 import sysconfig
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -23,25 +23,32 @@ from tesa.extension import PREFIX
 from tesa.pattern import PatternKind
 from tesa.schedules import registry
 from tesa.schedules.registry import Schedule
+from tesa.tune.builders import sources
+from tesa.tune.builders.sources import Sources
 
 if TYPE_CHECKING:
     from tesa.transform.policy import Policy
 
+_SITES = {"site-packages", "dist-packages"}
 _OURS = ("tesa.schedules.", "tesa.transform.")
 _HOME = ("tesa.schedules.cpu", "tesa.transform")  # imported late: a worker of the cluster itself does not need TVM
 
 
 @dataclass(frozen=True)
 class Families:
-    """modules: to import, they register tesa's own. added: what a user registered on top, Added as a pickle."""
+    """modules: to import, they register tesa's own. added: what a user registered on top, Added as a pickle.
+
+    sources: of the functions in added.
+    """
 
     modules: tuple[str, ...]
     added: bytes = b""
+    sources: Sources = field(default_factory=Sources)
 
     @property
     def digest(self) -> str:
         """Equal for equal contents."""
-        text = "\n".join(self.modules).encode()
+        text = f"{self.modules} {self.sources}".encode(errors="surrogatepass")
         return hashlib.sha256(b"\0".join((text, self.added))).hexdigest()
 
 
@@ -85,24 +92,25 @@ def gather() -> Families:
         tuple(one for one in policies() if not _brought(one.split)),
         tuple(one for one in pattern.patterns() if not _brought(one.recognise)),
     )
-    return Families(modules, _dumped(added))
+    return Families(modules, *_dumped(added))
 
 
-_adopted = Added()
+_adopted, _adopted_sources = Added(), Sources()
 
 
 def adopt(families: Families) -> None:
     """Make them known to this process, and nothing else of a user's that it adopted before."""
-    global _adopted
+    global _adopted, _adopted_sources
     for module in families.modules:
         importlib.import_module(module)
     from tesa.transform.policy import install
 
     _withdraw(_adopted)
-    _adopted = Added()
+    sources.forget(_adopted_sources)
+    _adopted, _adopted_sources = Added(), families.sources
     if not families.added:
         return
-    found: Added = pickle.loads(families.added)
+    found: Added = sources.loads(families.added, families.sources)
     _adopted = found
     for family in found.schedules:
         registry._SCHEDULES[family.name] = family
@@ -135,9 +143,9 @@ def _brought(function: Any) -> bool:
     return found is not None and found is function
 
 
-def _dumped(added: Added) -> bytes:
+def _dumped(added: Added) -> tuple[bytes, Sources]:
     if added == Added():
-        return b""
+        return b"", Sources()
     try:
         cloudpickle = importlib.import_module("cloudpickle")
     except ImportError as error:
@@ -165,18 +173,18 @@ def _culprits(added: Added, cloudpickle: Any) -> str:
     return ", ".join(wrong) or str(added)
 
 
-def _by_value(added: Added, cloudpickle: Any) -> bytes:
+def _by_value(added: Added, cloudpickle: Any) -> tuple[bytes, Sources]:
     """With the code of all the user's own modules that they come from, as far as that can be pickled."""
-    by_name: bytes = cloudpickle.dumps(added)
-    blob, done = by_name, set[str]()
+    by_name = sources.dumps(added)
+    found, done = by_name, set[str]()
     listed: list[ModuleType] = []
     try:
-        while new := [module for module in _users_modules(blob) if module.__name__ not in done]:
+        while new := [module for module in _users_modules(found[0]) if module.__name__ not in done]:
             done |= {module.__name__ for module in new}
             for module in new:
                 cloudpickle.register_pickle_by_value(module)
                 listed.append(module)
-            blob = cloudpickle.dumps(added)
+            found = sources.dumps(added)
     except Exception:  # a lock or an open file beside the functions: the child has to import the module
         if any(module.__name__.startswith(PREFIX) for module in listed):
             raise
@@ -184,17 +192,19 @@ def _by_value(added: Added, cloudpickle: Any) -> bytes:
     finally:
         for module in listed:
             cloudpickle.unregister_pickle_by_value(module)
-    return blob
+    return found
 
 
 def _users_modules(blob: bytes) -> Iterator[ModuleType]:
     """The modules named in a pickle that belong to no installed package."""
-    installed = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    library = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
     for _, argument, _ in pickletools.genops(blob):
         module = sys.modules.get(argument) if isinstance(argument, str) else None
         path = getattr(module, "__file__", None)
         if module is None or path is None or module.__name__ == "__main__":
             continue
         ours = module.__name__.split(".")[0] == "tesa"
-        if module.__name__.startswith(PREFIX) or not (ours or str(path).startswith(tuple(installed))):
+        # Also those of the user's own site, and of the Python below a virtual environment.
+        installed = str(path).startswith(library) or not _SITES.isdisjoint(Path(path).parts)
+        if module.__name__.startswith(PREFIX) or not (ours or installed):
             yield module

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import linecache
 import subprocess
 import sys
 import textwrap
 import threading
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -16,7 +19,7 @@ from tesa.errors import UsageError
 from tesa.schedules import registry
 from tesa.specialize.cache import Cache
 from tesa.tune.builders import LocalBuilder
-from tesa.tune.builders.families import adopt, gather
+from tesa.tune.builders.families import Families, adopt, gather
 from tests.tune.builders import toys
 from tests.tune.builders.toys import build, contents, request
 
@@ -125,3 +128,69 @@ def test_adopting_keeps_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     adopt(families)
     assert set(registry._SCHEDULES) == set(known) | set(toys.EMITS)
     assert all(registry._SCHEDULES[name] is family for name, family in known.items())
+
+
+SCRIPTED = '''
+import numpy as np
+from tvm.script import ir as I, tirx as T
+
+from tesa.schedules.registry import schedule
+from tesa.schedules.types import Code
+
+def space(problem, weight, isa):
+    return [{}]
+
+@schedule("scripted", arch="x86", space=space, estimate=lambda problem, weight, isa, config: 1.0)
+def emit(problem, weight, isa, config, symbol):
+    """Y = 0, written out."""
+    batch, m, k, n = problem.batch, problem.m, problem.k, problem.n
+
+    FORM
+
+    return Code(main.with_attr("global_symbol", symbol), (weight,))
+'''
+FUNCTION = """
+    @T.prim_func
+    def main(
+        X: T.Buffer((batch, k, n), "float32", align=4),
+        W: T.Buffer((m, k), "float32", align=4),
+        Y: T.Buffer((batch, m, n), "float32", align=4),
+    ):
+        T.func_attr({"tirx.noalias": True})
+        for b, i, j in T.grid(batch, m, n):
+            Y[b, i, j] = T.float32(0)
+"""
+_MODULE = "\n    @I.ir_module\n    class Module:"
+CLASS = _MODULE + FUNCTION.replace("\n    ", "\n        ") + '\n    main = Module["main"]\n'
+
+
+@pytest.mark.parametrize("form", [FUNCTION, CLASS], ids=["function", "class"])
+@pytest.mark.parametrize("name", ["file", "<ipython-input-7-0123456789ab>"], ids=["file", "cell"])
+def test_a_family_in_tvmscript_takes_its_text_along(
+    form: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TVMScript reads the text where the family emits: in a child, for which there is no such file."""
+    monkeypatch.setattr(registry, "_SCHEDULES", dict(registry._SCHEDULES))
+    text = SCRIPTED.replace("    FORM\n", form)
+    path = tmp_path / "elsewhere" / "scripted_family.py"
+    file = str(path) if name == "file" else name
+    monkeypatch.setitem(linecache.cache, file, (len(text), None, text.splitlines(keepends=True), file))
+    module = ModuleType("scripted_family" if name == "file" else "__main__")
+    if name == "file":
+        module.__file__ = file
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(compile(text, file, "exec"), module.__dict__)
+    with LocalBuilder(1, Cache(tmp_path / "objects")) as builder:
+        contents(build(builder, [request("scripted")], tmp_path / "out"))
+
+
+def test_adopted_sources_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_SCHEDULES", {**registry._SCHEDULES, **toys.families()})
+    families = gather()
+    assert any("def killing_once" in text for _, text in families.sources.texts)
+    monkeypatch.setattr(registry, "_SCHEDULES", dict(registry._SCHEDULES))
+    monkeypatch.setattr(linecache, "cache", dict[str, Any]())
+    adopt(families)
+    assert {name for name, _ in families.sources.texts} <= set(linecache.cache)
+    adopt(Families(families.modules))
+    assert not {name for name, _ in families.sources.texts} & set(linecache.cache)

@@ -26,7 +26,7 @@ from tesa.tune.layer import Layer
 from tesa.tune.ledger import PASSING, Ledger
 from tesa.tune.log import Log, config_key
 from tesa.tune.measure import BUDGET_MS, Built
-from tesa.tune.outcome import density_of, given_up, lost, status_of, tuned_of
+from tesa.tune.outcome import density_of, failures, given_up, lost, status_of, tuned_of
 from tesa.tune.pace import Pace
 from tesa.tune.search import Experience, Mode, find_mode
 from tesa.tune.search.elsewhere import learn
@@ -131,6 +131,7 @@ class _Job:
         finally:
             self.ledger.save()
         self.notes |= dict.fromkeys(lost(layer, self.excuses) for layer in self.layers if given_up(layer))
+        self.notes |= dict.fromkeys(text for layer in self.layers for text in failures(layer))
         if self.ledger.unsaved:
             self.notes[f"{self.ledger.unsaved} results are not in the log: {self.ledger.trouble}"] = None
         return Tuned(

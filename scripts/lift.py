@@ -2,7 +2,9 @@
 
 requirements/lock.txt is a file of constraints for pip: every package that .venv may get, with its version. `make venv`
 uses it, so that a release of somebody else's changes nothing until this has been run and the tests have passed. Where
-the Pythons that tesa supports need different releases, there is a line for each, with a marker. Needs Python 3.11 or newer, and nothing besides its pip.
+the Pythons that tesa supports need different releases, there is a line for each, with a marker.
+
+Needs Python 3.11 or newer, and nothing besides its pip.
 """
 
 from __future__ import annotations
@@ -24,12 +26,17 @@ LOCK = ROOT / "requirements" / "lock.txt"
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 _HEAD = "# Made by `make lift`; see scripts/lift.py. Do not edit: give a bound in pyproject.toml, and lift again.\n"
 
-# pip can choose wheels for another Python, but reads markers such as `python_version < "3.11"` as of its own.
+# pip can choose wheels for another Python, but reads markers such as `python_version < "3.11"`, and what a package says
+# that it requires of Python, as of its own.
 _PIP = """
 import sys
 from pip._vendor.packaging import markers
-ours, other = markers.default_environment, {"python_version": sys.argv[1], "python_full_version": sys.argv[1] + ".99"}
+from pip._internal.resolution.resolvelib import factory
+python = sys.argv[1] + ".99"
+ours, other = markers.default_environment, {"python_version": sys.argv[1], "python_full_version": python}
 markers.default_environment = lambda: {**ours(), **other}
+candidate, version = factory.RequiresPythonCandidate, tuple(int(part) for part in python.split("."))
+factory.RequiresPythonCandidate = lambda _: candidate(version)
 from pip._internal.cli.main import main
 sys.exit(main(sys.argv[2:]))
 """

@@ -91,7 +91,7 @@ def test_a_family_of_a_script(tmp_path: Path) -> None:
     """)
     (tmp_path / "script.py").write_text(script)
     done = subprocess.run(
-        [sys.executable, str(tmp_path / "script.py"), str(tmp_path)], capture_output=True, text=True, timeout=120
+        [sys.executable, str(tmp_path / "script.py"), str(tmp_path)], capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("begin") == 1

@@ -28,7 +28,7 @@ from tesa.tune.budget import Budget, Share, next_layer
 from tesa.tune.comparison import ROUNDS, finalists
 from tesa.tune.layer_search import LayerSearch
 from tesa.tune.loop import Batch, BuiltBatch, build, run
-from tesa.tune.outcome import density_of, given_up, lost, status_of, tuned_of
+from tesa.tune.outcome import density_of, failures, given_up, lost, status_of, tuned_of
 from tesa.tune.recorder import PASSING, Recorder
 from tesa.tune.search import Experience, Mode, find_mode
 from tesa.tune.search.elsewhere import learn
@@ -132,6 +132,7 @@ class _Job:
         finally:
             self.recorder.save()
         self.notes |= dict.fromkeys(lost(layer, self.excuses) for layer in self.layers if given_up(layer))
+        self.notes |= dict.fromkeys(text for layer in self.layers for text in failures(layer))
         if self.recorder.unsaved:
             self.notes[f"{self.recorder.unsaved} results are not in the log: {self.recorder.fault}"] = None
         return Tuned(

@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from tesa.costs.table import CostTable
 from tesa.decompose.candidates import Option
 from tesa.errors import TesaError, UnsupportedError
 from tesa.layers.layer import Layer
@@ -34,9 +35,6 @@ from tesa.tune.search import Experience, Mode, find_mode
 from tesa.tune.search.elsewhere import learn
 from tesa.tune.status import Status, Tuned, Watch, unseen
 from tesa.tune.stopwatch import Stopwatch
-
-if TYPE_CHECKING:
-    from tesa.costs.table import CostTable
 
 BATCH = 8
 """Candidates of a turn: few, so that the model learns soon and a crash costs little."""

@@ -298,7 +298,7 @@ def test_a_layer_that_nothing_applies_to_is_named() -> None:
         patch.setattr(registry, "_FAMILIES", empty)
         tuned = tune([work])
     assert tuned.layers == ()
-    assert tuned.notes[0].startswith("odd: left out: no kernel form applies to linear")
+    assert tuned.notes[0].startswith("odd: left out: no kernel family applies to linear")
 
 
 def test_live_progress_counts_and_expects() -> None:

@@ -10,8 +10,7 @@ import numpy as np
 
 from tesa.attributes.attribute import Values
 from tesa.compact.index import Ids, Index, Part, Structure
-from tesa.frontend.graph import Graph
-from tesa.frontend.rewrite import attributes
+from tesa.frontend.graph import Graph, attributes
 
 if TYPE_CHECKING:
     from tesa.compact.cut import Cutter

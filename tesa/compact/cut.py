@@ -14,9 +14,8 @@ from tesa.compact.facts import Facts
 from tesa.compact.fold import correction
 from tesa.compact.index import Bools, Ids, Part, Structure, cut_array, cut_shape
 from tesa.compact.maps import tabulate
-from tesa.frontend.graph import Source
+from tesa.frontend.graph import Source, attributes
 from tesa.frontend.names import Unique
-from tesa.frontend.rewrite import attributes
 
 Use = tuple[int, int]
 

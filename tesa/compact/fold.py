@@ -12,7 +12,7 @@ from tesa.attributes.attribute import Values
 from tesa.compact.analysis import Analysis, Contraction
 from tesa.compact.facts import Facts
 from tesa.compact.index import Bools
-from tesa.frontend.rewrite import attributes
+from tesa.frontend.graph import attributes
 
 
 def activations(a: Analysis, contraction: Contraction) -> list[int]:

@@ -1,4 +1,4 @@
-"""Shapes, size and work of an ONNX model."""
+"""The size and the work of an ONNX model."""
 
 from __future__ import annotations
 
@@ -6,40 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import onnx.shape_inference
-from onnx import helper, numpy_helper
 
 from tesa.attributes.attribute import Values
-from tesa.frontend.graph import Graph
-from tesa.frontend.rewrite import attributes
-
-SMALL = 1024  # elements of a constant whose content may say a shape
-
-
-def infer_types(graph: Graph) -> tuple[dict[str, tuple[int, ...]], dict[str, Any]]:
-    """The shapes and dtypes of all activations of which ONNX can infer them, by name."""
-    constants = graph.constants  # of large ones only the types are passed around
-    small = [numpy_helper.from_array(array, name) for name, array in constants.items() if array.size <= SMALL]
-    large = [
-        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
-        for name, array in constants.items()
-        if array.size > SMALL
-    ]
-    plain = [
-        helper.make_node("Erf", node.input, node.output) if node.op_type == "Gelu" else node for node in graph.nodes
-    ]
-    body = helper.make_graph(plain, "shapes", [*graph.inputs, *large], graph.outputs, small)
-    domains = {"com.microsoft": 1, **graph.domains}
-    opsets = [helper.make_opsetid("", graph.opset), *(helper.make_opsetid(*pair) for pair in domains.items())]
-    inferred = onnx.shape_inference.infer_shapes(helper.make_model(body, opset_imports=opsets), data_prop=True).graph
-    shapes, dtypes = {}, {}
-    for value in (*inferred.value_info, *graph.inputs, *inferred.output):
-        dims = value.type.tensor_type.shape.dim
-        if value.type.tensor_type.elem_type:
-            dtypes[value.name] = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-        if value.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in dims):
-            shapes[value.name] = tuple(int(d.dim_value) for d in dims)
-    return shapes, dtypes
+from tesa.frontend.graph import attributes
 
 
 def parameters(constants: Mapping[str, Values]) -> int:

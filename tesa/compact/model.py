@@ -15,12 +15,12 @@ from tesa.compact.cut import Cutter, Use
 from tesa.compact.decide import REASONS, Decision, decide
 from tesa.compact.facts import Facts, by_tensor
 from tesa.compact.index import Bools
-from tesa.compact.measure import infer_types, macs, parameters
+from tesa.compact.measure import macs, parameters
 from tesa.compact.write import write
 from tesa.errors import UsageError
 from tesa.frontend import import_onnx
-from tesa.frontend.graph import Graph
-from tesa.frontend.rewrite import attributes
+from tesa.frontend.graph import Graph, attributes
+from tesa.frontend.infer import infer_types
 from tesa.propagate import TesaModel, propagate
 
 SUMS = ("Add", "Sub", "Sum", "Concat")

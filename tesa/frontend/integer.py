@@ -15,9 +15,8 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from tesa.errors import UnsupportedError
-from tesa.frontend.graph import Graph, domain_of
-
-MICROSOFT = "com.microsoft"
+from tesa.frontend.graph import Graph, attributes, domain_of
+from tesa.frontend.registry import MICROSOFT
 
 
 @dataclass
@@ -35,9 +34,6 @@ class _Rewrite:
     def at(self, index: int) -> str:
         """The name of an input, "" if the node has none there."""
         return self.node.input[index] if index < len(self.node.input) else ""
-
-    def attributes(self) -> dict[str, Any]:
-        return {a.name: helper.get_attribute_value(a) for a in self.node.attribute}
 
     def add(self, op: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
         """One more node, called after its operator; the name of its output."""
@@ -92,7 +88,7 @@ def _conv(r: _Rewrite) -> None:
     inputs = [x, w]
     if r.at(8):
         inputs.append(_bias(r, 8, r.at(1), r.at(4)))
-    r.quantize(r.core("Conv", inputs, **r.attributes()), r.at(6), r.at(7))
+    r.quantize(r.core("Conv", inputs, **attributes(r.node)), r.at(6), r.at(7))
 
 
 def _bias(r: _Rewrite, index: int, *scales: str) -> str:
@@ -107,7 +103,7 @@ def _matmul(r: _Rewrite) -> None:
 
 def _gemm(r: _Rewrite) -> None:
     """QGemm(a, as, az, b, bs, bz[, c][, ys, yz]); c is int32 of scale alpha as bs; without ys the output is real."""
-    options = r.attributes()
+    options = attributes(r.node)
     alpha, turned = float(options.pop("alpha", 1.0)), int(options.get("transB", 0))
     inputs = [r.real(0), r.real(3, axis=0 if turned else 1)]
     if r.at(6):
@@ -131,8 +127,8 @@ def _unary(op: str) -> Callable[[_Rewrite], None]:
     """One input: (x, xs, xz, ys, yz)."""
 
     def rewrite(r: _Rewrite) -> None:
-        own = {k: v for k, v in r.attributes().items() if k not in ("opset", "channels_last")}
-        if r.attributes().get("channels_last", 0):
+        own = {k: v for k, v in attributes(r.node).items() if k not in ("opset", "channels_last")}
+        if attributes(r.node).get("channels_last", 0):
             raise UnsupportedError(
                 f"{r.graph.source}: node {r.node.name or r.node.output[0]!r} ({r.node.op_type}) has its channels last; "
                 "export it with channels in axis 1, or the model in QDQ form"
@@ -145,7 +141,7 @@ def _unary(op: str) -> Callable[[_Rewrite], None]:
 def _concat(r: _Rewrite) -> None:
     """QLinearConcat(ys, yz, x0, s0, z0, x1, ...)."""
     parts = [r.real(i) for i in range(2, len(r.node.input), 3)]
-    r.quantize(r.core("Concat", parts, **r.attributes()), r.at(0), r.at(1))
+    r.quantize(r.core("Concat", parts, **attributes(r.node)), r.at(0), r.at(1))
 
 
 def _integer_to_float(r: _Rewrite) -> None:

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from tesa.attributes.attribute import Bools
 from tesa.errors import UsageError
 from tesa.frontend.graph import Graph
-from tesa.frontend.model import Mask
 from tesa.frontend.names import did_you_mean
 from tesa.frontend.rewrite import WEIGHT_OPS
 
 
-def load_masks(path: str | Path) -> dict[str, Mask]:
+def load_masks(path: str | Path) -> dict[str, Bools]:
     """Read masks from an .npz file: one array for each weight, 0 or False where it is pruned.
 
     The name is the initializer's ("block1.pointwise.weight"), the layer's ("block1.pointwise") or torch's

@@ -1,21 +1,13 @@
-"""What the frontend hands on: a Relax module, and the names that lead from it back to the model file."""
+"""An imported model: a Relax module, and the names that lead from it back to the model file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from tesa.attributes.attribute import Quantization
-
-if TYPE_CHECKING:
-    from tesa.frontend.graph import Graph
-
-Array = NDArray[Any]
-Mask = NDArray[np.bool_]
+from tesa.attributes.attribute import Bools, Quantization
+from tesa.frontend.graph import Graph
 
 
 @dataclass(frozen=True)
@@ -60,7 +52,7 @@ class ImportedModel:
     names: Mapping[str, str]
     weights: Mapping[str, tuple[WeightUse, ...]]
     tensors: Mapping[str, str] = field(default_factory=dict)
-    masks: Mapping[str, Mask] = field(default_factory=dict)
+    masks: Mapping[str, Bools] = field(default_factory=dict)
     quantization: Mapping[tuple[str, int], Quantization] = field(default_factory=dict)
     source: str = ""
     graph: Graph | None = field(default=None, repr=False)

@@ -18,10 +18,10 @@ import tvm_ffi
 from tvm import relax, tirx
 
 from tesa.attributes.attribute import Shape, Values
+from tesa.base.quiet import quiet_stderr
 from tesa.errors import UnsupportedError
 from tesa.propagate.kernels import Reading, bounded, primfuncs, read
 from tesa.propagate.network import Network, Node, static_shape
-from tesa.propagate.silence import silence
 
 Signature = tuple[tuple[Shape, str], ...]
 Change = Callable[[str, Values], Values]
@@ -176,7 +176,7 @@ def _build(mod: Any, types: Signature, fixed: frozenset[int], packed: bool) -> P
     reading = None if packed else _read(mod, len(types) - len(fixed), fixed)
     safe = tvm.IRModule({g: bounded(f) if isinstance(f, tirx.PrimFunc) else f for g, f in mod.functions.items()})
     try:
-        with silence():
+        with quiet_stderr():
             vm = relax.VirtualMachine(tvm.compile(safe, tvm.target.Target(TARGET)), tvm.cpu())
     except Exception as error:
         raise CannotRunError(f"it does not compile: {_first_line(error)}") from error
@@ -207,7 +207,7 @@ def _wrap(node: Node, types: Signature, fixed: frozenset[int]) -> Any:
     call = relax.Call(node.call.op, [_swap(a, left) for a in node.call.args], node.call.attrs, node.call.ty_args)
     builder = relax.BlockBuilder(tvm.IRModule(_reachable(node)))
     try:
-        with silence(), builder.function("main", [p for i, p in enumerate(params) if i not in fixed]):
+        with quiet_stderr(), builder.function("main", [p for i, p in enumerate(params) if i not in fixed]):
             with builder.dataflow():
                 out = builder.emit_output(call)
             builder.emit_func_output(out)
@@ -235,7 +235,7 @@ def _reachable(node: Node) -> dict[Any, Any]:
 
 def _legalize(mod: Any) -> Any:
     try:
-        with silence(), tvm.target.Target(TARGET):
+        with quiet_stderr(), tvm.target.Target(TARGET):
             return relax.transform.LegalizeOps()(mod)
     except Exception as error:
         raise CannotRunError(f"Relax does not legalize it: {_first_line(error)}") from error

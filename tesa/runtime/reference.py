@@ -82,7 +82,7 @@ def _masked(proto: Any, masks: Any, shapes: Mapping[str, Sequence[int]], source:
     from onnx import numpy_helper
 
     from tesa.frontend import load_masks
-    from tesa.frontend.graph import load_graph
+    from tesa.frontend.load import load_graph
     from tesa.frontend.masks import apply_masks
     from tesa.frontend.rewrite import name_layers
 

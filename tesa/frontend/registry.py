@@ -1,4 +1,7 @@
-"""Operators of a model that no one but its maker knows: a converter for each, registered by name."""
+"""The converters of ONNX operators: tesa's own, and those that a user registers for operators of another domain.
+
+A converter is function(builder, inputs, attributes) -> expression, or None where TVM's own converter shall do it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,23 @@ from tesa.errors import UsageError
 
 Converter = Callable[[Any, Any, dict[str, Any]], Any]
 
-_CONVERTERS: dict[str, Converter] = {}
+MICROSOFT = "com.microsoft"
+
+_OWN: dict[str, Converter] = {}
+_CUSTOM: dict[str, Converter] = {}
+
+
+def imports(*operators: str) -> Callable[[Converter], Converter]:
+    """Register the decorated function as tesa's converter: "Operator" of ONNX, "com.microsoft::Operator" of others."""
+
+    def register(function: Converter) -> Converter:
+        for name in operators:
+            if name in _OWN:
+                raise ValueError(f"operator {name!r} has two converters")
+            _OWN[name] = function
+        return function
+
+    return register
 
 
 def converter(name: str, *, replace: bool = False) -> Callable[[Converter], Converter]:
@@ -38,30 +57,31 @@ def converter(name: str, *, replace: bool = False) -> Callable[[Converter], Conv
         raise UsageError(f"a converter is registered for {name!r}, expected domain::Operator, as com.example::Swoosh")
 
     def register(function: Converter) -> Converter:
-        if name in _CONVERTERS and not replace:
+        if name in _CUSTOM and not replace:
             raise UsageError(f"operator {name!r} has a converter; converter(..., replace=True) puts this in its place")
-        _CONVERTERS[name] = function
+        _CUSTOM[name] = function
         return function
 
     return register
 
 
-def find_converter(name: str) -> Converter | None:
-    """The registered converter of "domain::Operator", None if there is none."""
-    return _CONVERTERS.get(name)
+def find_converter(operator: str, domain: str = "") -> Converter | None:
+    """The user's converter of an operator, else tesa's, else None. domain: "" for ONNX's own operators."""
+    name = f"{domain}::{operator}" if domain else operator
+    return _CUSTOM.get(f"{domain}::{operator}") or _OWN.get(name)
 
 
 def custom_operators() -> tuple[str, ...]:
     """The operators that a converter is registered for."""
-    return tuple(sorted(_CONVERTERS))
+    return tuple(sorted(_CUSTOM))
 
 
 @contextmanager
 def converter_scope() -> Iterator[None]:
     """Converters registered inside are forgotten at its end."""
-    before = dict(_CONVERTERS)
+    before = dict(_CUSTOM)
     try:
         yield
     finally:
-        _CONVERTERS.clear()
-        _CONVERTERS.update(before)
+        _CUSTOM.clear()
+        _CUSTOM.update(before)

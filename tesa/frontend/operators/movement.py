@@ -1,4 +1,4 @@
-"""ONNX operators that move elements, as the plain operators of Relax whose facts move along."""
+"""Operators that move elements, as the plain operators of Relax whose facts move along."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import tvm
 from tvm import relax
 
 from tesa.errors import UnsupportedError
-from tesa.frontend.converters import Converter, at, constant, content, static_shape
+from tesa.frontend.expressions import at, constant, constant_value, static_shape
+from tesa.frontend.registry import imports
 
 PAD_MODES = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
 
 
-def _pad(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+@imports("Pad", "com.microsoft::Pad")
+def pad(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     """relax.nn.pad; a negative width cuts. pads and value are attributes (opset 2) or inputs, axes from opset 18."""
     x, mode = inputs[0], attrs.get("mode", b"constant").decode()
-    given = attrs.get("pads") if "pads" in attrs else content(at(inputs, 1))
-    value = content(inputs[2]) if at(inputs, 2) is not None else np.asarray(attrs.get("value", 0.0))
-    axes = content(inputs[3]) if at(inputs, 3) is not None else np.arange(len(static_shape(x)))
+    given = attrs.get("pads") if "pads" in attrs else constant_value(at(inputs, 1))
+    value = constant_value(inputs[2]) if at(inputs, 2) is not None else np.asarray(attrs.get("value", 0.0))
+    axes = constant_value(inputs[3]) if at(inputs, 3) is not None else np.arange(len(static_shape(x)))
     if given is None or value is None or axes is None or mode not in PAD_MODES:
         return None
     rank = len(static_shape(x))
@@ -33,18 +35,27 @@ def _pad(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     return relax.op.nn.pad(x, plain, PAD_MODES[mode], float(value.reshape(-1)[0]) if mode == "constant" else 0.0)
 
 
-def _tile(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
-    times = content(at(inputs, 1))
+@imports("Tile")
+def tile(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+    times = constant_value(at(inputs, 1))
     return None if times is None else relax.op.tile(inputs[0], [int(n) for n in times.reshape(-1)])
 
 
-def _running(operator: Any) -> Converter:
+@imports("CumSum")
+def cumsum(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+    """relax.cumsum along one axis."""
+    return _cumulative(relax.op.cumsum, bb, inputs, attrs)
+
+
+@imports("CumProd")
+def cumprod(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+    """relax.cumprod along one axis."""
+    return _cumulative(relax.op.cumprod, bb, inputs, attrs)
+
+
+def _cumulative(operator: Any, bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     """relax.cumsum or cumprod; "reverse" turns the tensor around before and after."""
-    return lambda bb, inputs, attrs: _run_along(operator, bb, inputs, attrs)
-
-
-def _run_along(operator: Any, bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
-    given = content(inputs[1])
+    given = constant_value(inputs[1])
     if given is None:
         return None
     axis = int(given.reshape(())) % len(static_shape(inputs[0]))
@@ -53,14 +64,15 @@ def _run_along(operator: Any, bb: Any, inputs: Any, attrs: dict[str, Any]) -> An
     return relax.op.flip(total, axis) if attrs.get("reverse", 0) else total
 
 
-def _gather(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+@imports("Gather")
+def gather(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     """take, with negative indices counted from the end. An index out of range takes the nearest element."""
     data, indices = inputs[0], inputs[1]
     if not isinstance(getattr(data, "ty", None), relax.TensorType) or isinstance(indices, relax.ShapeExpr):
         return None
     axis = int(attrs.get("axis", 0)) % len(static_shape(data))
     length = static_shape(data)[axis]
-    known = content(indices)
+    known = constant_value(indices)
     if known is not None:
         fixed = constant(np.clip(np.where(known < 0, known + length, known), 0, length - 1).astype(known.dtype))
         return relax.op.take(data, fixed, axis, mode="fast")
@@ -70,19 +82,17 @@ def _gather(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     return relax.op.take(data, positive, axis, mode="clip")
 
 
-def _shape(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+@imports("Shape")
+def shape_of(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     """All shapes are static: a constant."""
     shape = static_shape(inputs[0])
     return constant(np.asarray(shape[attrs.get("start", 0) : attrs.get("end", len(shape))], np.int64))
 
 
-def _cast_like(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
-    return relax.op.astype(inputs[0], str(inputs[1].ty.dtype))
-
-
-def _one_hot(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+@imports("OneHot")
+def one_hot(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     """relax.one_hot with negative indices counted from the end; depth and the two values are constants."""
-    depth, values = content(inputs[1]), content(inputs[2])
+    depth, values = constant_value(inputs[1]), constant_value(inputs[2])
     if depth is None or values is None:
         return None
     index = inputs[0] if "int" in str(inputs[0].ty.dtype) else bb.normalize(relax.op.astype(inputs[0], "int64"))
@@ -95,7 +105,8 @@ def _one_hot(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     return relax.op.one_hot(index, on, off, size, axis)
 
 
-def _space_to_depth(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+@imports("SpaceToDepth")
+def space_to_depth(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     """Blocks of pixels become channels: the pixel in the block is the slower index (DCR) or the faster one (CRD)."""
     n, c, h, w = static_shape(inputs[0])
     r = int(attrs["blocksize"])
@@ -105,16 +116,18 @@ def _space_to_depth(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     return relax.op.reshape(turned, (n, c * r * r, h // r, w // r))
 
 
-def _reverse_sequence(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+@imports("ReverseSequence")
+def reverse_sequence(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     return relax.op.reverse_sequence(inputs[0], inputs[1], attrs.get("time_axis", 0), attrs.get("batch_axis", 1))
 
 
-def _resize(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+@imports("Resize")
+def resize(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     """TVM's own converter where it is right; what it would compute differently is refused."""
     mode = attrs.get("coordinate_transformation_mode", b"half_pixel").decode()
     if attrs.get("antialias", 0) or mode == "half_pixel_symmetric":
         raise UnsupportedError(f"Resize with antialias or half-pixel-symmetric coordinates is not supported ({mode})")
-    scales = content(inputs[2]) if at(inputs, 2) is not None else None
+    scales = constant_value(inputs[2]) if at(inputs, 2) is not None else None
     if scales is None or not scales.size or attrs.get("mode", b"nearest") == b"nearest":
         return None
     sizes = static_shape(inputs[0])[-len(scales) :]
@@ -125,22 +138,15 @@ def _resize(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     return None
 
 
-def _roi_align(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+@imports("RoiAlign")
+def roi_align(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     if attrs.get("mode", b"avg") != b"avg":
         raise UnsupportedError("RoiAlign with mode max is not supported, only avg is")
     return None
 
 
-def _depends_on_data(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+@imports("NonMaxSuppression", "AllClassNMS", "NonZero", "Unique", "Compress", "com.microsoft::Unique")
+def depends_on_data(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     raise UnsupportedError(
         "the shape of its result depends on data; tesa compiles for fixed sizes. Cut the model off before this operator"
     )
-
-
-MOVEMENT: dict[str, Converter] = {
-    "Pad": _pad, "Tile": _tile, "CumSum": _running(relax.op.cumsum), "CumProd": _running(relax.op.cumprod),
-    "Gather": _gather, "Shape": _shape, "CastLike": _cast_like, "OneHot": _one_hot, "SpaceToDepth": _space_to_depth,
-    "ReverseSequence": _reverse_sequence, "Resize": _resize, "RoiAlign": _roi_align,
-    "NonMaxSuppression": _depends_on_data, "AllClassNMS": _depends_on_data, "NonZero": _depends_on_data,
-    "Unique": _depends_on_data, "Compress": _depends_on_data,
-}  # fmt: skip

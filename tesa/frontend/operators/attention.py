@@ -1,7 +1,6 @@
-"""Fused operators of ONNX Runtime and of new opsets, as the plain operators that they stand for.
+"""Attention written out as matrix products and a softmax, not as Relax's fused operator.
 
-Attention is written out as products and a softmax, and not as Relax's fused operator: so every product keeps its
-weight, and a mask is an addition like any other.
+So every product keeps its weight, and a mask is an addition like any other.
 """
 
 from __future__ import annotations
@@ -13,7 +12,8 @@ import numpy as np
 from tvm import relax
 
 from tesa.errors import UnsupportedError
-from tesa.frontend.converters import Converter, at, constant, content, static_shape
+from tesa.frontend.expressions import at, constant, constant_value, static_shape
+from tesa.frontend.registry import imports
 
 
 def _unsupported(what: str) -> UnsupportedError:
@@ -42,7 +42,7 @@ def _scaled_dot_product(
         counts = _both(bb, counts, np.tril(np.ones((rows, columns), bool)))
     if counts is None:
         return emit(relax.op.matmul(emit(relax.op.nn.softmax(scores, -1)), v))
-    known = content(counts)
+    known = constant_value(counts)
     if known is not None and known.any(axis=-1).all():
         scores = emit(relax.op.add(scores, constant(np.where(known, 0, -np.inf).astype(kind))))
         return emit(relax.op.matmul(emit(relax.op.nn.softmax(scores, -1)), v))
@@ -56,7 +56,7 @@ def _both(bb: Any, mask: Any, other: Any) -> Any:
     """The logical and of two boolean masks, the first of which may be missing."""
     if mask is None:
         return constant(other)
-    known = content(mask)
+    known = constant_value(mask)
     return constant(known & other) if known is not None else bb.normalize(relax.op.logical_and(mask, constant(other)))
 
 
@@ -80,7 +80,8 @@ KNOWN_ATTRIBUTES = {
 }  # fmt: skip
 
 
-def _attention(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+@imports("Attention")
+def attention(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     """Attention of opset 23: (Q, K, V[, mask]), 3-D with the numbers of heads as attributes, or 4-D."""
     if any(at(inputs, i) is not None for i in (4, 5, 6)) or attrs["tvm_custom"]["num_outputs"] > 1:
         raise _unsupported("Attention with a cache of past keys and values, or with further outputs,")
@@ -102,7 +103,8 @@ def _attention(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     return _joined(bb, result) if flat else result
 
 
-def _multi_head(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+@imports("com.microsoft::MultiHeadAttention")
+def multi_head(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     """MultiHeadAttention of ONNX Runtime: (Q, K, V[, bias][, key mask][, scores' bias]), all of 3 axes."""
     given = [at(inputs, i) for i in range(8)]
     packed = given[1] is None or given[2] is None or any(len(static_shape(x)) != 3 for x in given[:3])
@@ -120,93 +122,3 @@ def _multi_head(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     scale = float(attrs.get("scale", 0.0)) or 1 / math.sqrt(static_shape(q)[-1])
     causal = bool(attrs.get("unidirectional", 0))
     return _joined(bb, _scaled_dot_product(bb, q, k, v, scale=scale, mask=given[5], causal=causal))
-
-
-def _skip_layer_norm(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
-    """Layer norm of x + skip (+ bias): (x, skip, gamma[, beta][, bias]). Outputs: the norm, and as fourth the sum."""
-    beta = at(inputs, 3) if at(inputs, 3) is not None else constant(np.zeros(static_shape(inputs[2]), np.float32))
-    total = _sum(bb, inputs[0], inputs[1], at(inputs, 4))
-    norm = relax.op.nn.layer_norm(total, inputs[2], beta, axes=-1, epsilon=attrs.get("epsilon", 1e-12))
-    return _with_sum(bb, norm, total, attrs)
-
-
-def _skip_rms_norm(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
-    """RMS norm of x + skip (+ bias): (x, skip, gamma[, bias]). Outputs as in _skip_layer_norm."""
-    total = _sum(bb, inputs[0], inputs[1], at(inputs, 3))
-    return _with_sum(bb, relax.op.nn.rms_norm(total, inputs[2], -1, attrs.get("epsilon", 1e-12)), total, attrs)
-
-
-def _sum(bb: Any, x: Any, skip: Any, bias: Any) -> Any:
-    total = bb.normalize(relax.op.add(x, skip))
-    return total if bias is None else bb.normalize(relax.op.add(total, bias))
-
-
-def _with_sum(bb: Any, norm: Any, total: Any, attrs: dict[str, Any]) -> Any:
-    """One output, or four of which only the norm and the sum are there at inference."""
-    if attrs["tvm_custom"]["num_outputs"] == 1:
-        return norm
-    unused = relax.const(0.0, "float32")
-    return relax.Tuple([bb.normalize(norm), unused, unused, total])
-
-
-def _rms_norm(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
-    """x / sqrt(mean(x^2) + epsilon) * gamma over the axes from `axis` on."""
-    x, gamma, epsilon = inputs[0], inputs[1], attrs.get("epsilon", 1e-5)
-    rank, emit = len(static_shape(x)), bb.normalize
-    axes = list(range(int(attrs.get("axis", -1)) % rank, rank))
-    if str(x.ty.dtype) != "float32":
-        return None
-    if len(axes) < rank:
-        return relax.op.nn.rms_norm(x, gamma, axes, epsilon)
-    mean = emit(relax.op.mean(emit(relax.op.multiply(x, x)), axes, True))
-    factor = emit(relax.op.rsqrt(emit(relax.op.add(mean, relax.const(epsilon, "float32")))))
-    return relax.op.multiply(emit(relax.op.multiply(x, factor)), gamma)
-
-
-def _layer_norm(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
-    """relax.nn.layer_norm over the axes from `axis` on; mean and 1 / deviation too, where they are asked for."""
-    x, gamma, epsilon = inputs[0], inputs[1], attrs.get("epsilon", 1e-5)
-    rank, emit = len(static_shape(x)), bb.normalize
-    axes = list(range(int(attrs.get("axis", -1)) % rank, rank))
-    if static_shape(gamma) != static_shape(x)[axes[0] :]:
-        return None
-    beta = at(inputs, 2)
-    if beta is None:
-        beta = constant(np.zeros(static_shape(gamma), str(gamma.ty.dtype)))
-    norm = relax.op.nn.layer_norm(x, gamma, beta, axes, epsilon)
-    if attrs["tvm_custom"]["num_outputs"] == 1:
-        return norm
-    variance = emit(relax.op.variance(x, axes, True))
-    inverse = emit(relax.op.rsqrt(emit(relax.op.add(variance, relax.const(epsilon, str(x.ty.dtype))))))
-    return relax.Tuple([emit(norm), emit(relax.op.mean(x, axes, True)), inverse])
-
-
-def _fused_matmul(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
-    """alpha * A B with either operand transposed."""
-    if attrs.get("transBatchA", 0) or attrs.get("transBatchB", 0):
-        raise _unsupported("FusedMatMul that moves batch axes")
-    operands = []
-    for x, name in zip(inputs[:2], ("transA", "transB"), strict=True):
-        rank = len(static_shape(x))
-        turned = [*range(rank - 2), rank - 1, rank - 2]
-        operands.append(bb.normalize(relax.op.permute_dims(x, turned)) if attrs.get(name, 0) and rank > 1 else x)
-    product = bb.normalize(relax.op.matmul(*operands))
-    alpha = float(attrs.get("alpha", 1.0))
-    return product if alpha == 1.0 else relax.op.multiply(product, relax.const(alpha, str(product.ty.dtype)))
-
-
-def _quick_gelu(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
-    """x * sigmoid(alpha * x)."""
-    x = inputs[0]
-    scaled = bb.normalize(relax.op.multiply(x, relax.const(float(attrs.get("alpha", 1.702)), str(x.ty.dtype))))
-    return relax.op.multiply(x, bb.normalize(relax.op.sigmoid(scaled)))
-
-
-CONTRIB: dict[str, Converter] = {
-    "Attention": _attention, "com.microsoft::MultiHeadAttention": _multi_head,
-    "com.microsoft::SkipLayerNormalization": _skip_layer_norm,
-    "com.microsoft::SkipSimplifiedLayerNormalization": _skip_rms_norm,
-    "LayerNormalization": _layer_norm, "RMSNormalization": _rms_norm, "SimplifiedLayerNormalization": _rms_norm,
-    "com.microsoft::SimplifiedLayerNormalization": _rms_norm,
-    "com.microsoft::FusedMatMul": _fused_matmul, "com.microsoft::QuickGelu": _quick_gelu,
-}  # fmt: skip

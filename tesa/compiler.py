@@ -12,7 +12,7 @@ from tesa.base.files import atomic_path, write_json
 from tesa.base.progress import Event, Progress, silent
 from tesa.choose.plan import Plan
 from tesa.errors import UsageError
-from tesa.runtime.model import Manifest, TensorInfo
+from tesa.runtime.manifest import Manifest, TensorInfo
 
 if TYPE_CHECKING:
     from tesa.generate import Generated

@@ -15,9 +15,9 @@ import onnx
 import tvm
 import tvm_ffi
 
-import tesa
 from tesa.base.files import write_text
 from tesa.base.progress import Event, Progress
+from tesa.base.version import __version__
 from tesa.choose.plan import LayerPlan, Plan
 from tesa.choose.predict import table_for
 from tesa.choose.shortlist import INSTRUCTIONS
@@ -220,7 +220,7 @@ def _operator(mod: Any, binding: Any, place: int) -> LayerPlan:
 def versions() -> dict[str, str]:
     """Versions that determine what comes out; nothing of the machine."""
     return {
-        "tesa": tesa.__version__,
+        "tesa": __version__,
         "tvm": tvm.__version__,
         "tvm_ffi": tvm_ffi.__version__,
         "onnx": onnx.__version__,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tesa.attributes.attribute import Origin, TeSA, Values, from_mask, from_quantization
+from tesa.base import display
 from tesa.errors import UsageError
 from tesa.frontend.model import ImportedModel
 from tesa.propagate.effective import effective_constants, with_constants
@@ -73,9 +74,7 @@ class TesaModel:
         return f"TesaModel({len(self.tesa)} tensors, {len(self.weights)} weights, {len(self.unruled)} without a rule)"
 
     def _repr_html_(self) -> str:
-        from tesa.report import propagation_table
-
-        return str(propagation_table(self)._repr_html_())
+        return display.html(self)
 
     def folded(self, var: str) -> tuple[Values, Values] | None:
         """(weight, shift): known constant channels of the input moved out of the layer `var`, None if there are none.

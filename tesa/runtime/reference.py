@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tesa.errors import UsageError
-from tesa.runtime.model import Model, TensorInfo
+from tesa.runtime.manifest import TensorInfo
+from tesa.runtime.model import Model
 
 _Declared = tuple[tuple[int | None, ...] | None, str | None]
 """Shape and dtype as a file declares them, with None for what it leaves open."""

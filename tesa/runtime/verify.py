@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from tesa.base.onnxruntime import reference_outputs
 from tesa.choose.plan import LayerPlan
 from tesa.errors import UsageError
 from tesa.runtime.bench import random_feeds
-from tesa.runtime.model import Array, Model
-from tesa.runtime.peers import reference_outputs
+from tesa.runtime.inputs import Array
+from tesa.runtime.model import Model
 from tesa.runtime.reference import read_reference
 from tesa.runtime.trace import trace
 

@@ -1,4 +1,4 @@
-"""Other engines that a compiled model is compared with: in time, and in what they compute."""
+"""Runs ONNX models with onnxruntime, the engine that compiled models are compared with in time and numbers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tesa.errors import ModelError, UsageError
-from tesa.runtime.model import Array
+
+Array = NDArray[Any]
 
 
 def onnxruntime_session(model: Path | bytes, threads: int = 1, *, optimize: bool = True, name: str = "model") -> Any:
@@ -50,15 +52,15 @@ def onnxruntime_call(path: Path, feeds: Mapping[str, Array], threads: int) -> Ca
 def reference_outputs(
     source: str | Path | Any, feeds: Mapping[str, Array], extra: Sequence[str] = (), *, name: str = "model"
 ) -> dict[str, Array]:
-    """What onnxruntime computes for an ONNX file or ModelProto, operator by operator, by name.
+    """The outputs that onnxruntime computes for an ONNX file or ModelProto, operator by operator, by name.
 
     extra: inner tensors to return as well; name: of a ModelProto in messages. UsageError where it cannot compute with
     these inputs.
     """
     if isinstance(source, str | Path):
-        from tesa.frontend.file import read_model
+        import onnx
 
-        name, source = read_model(source)
+        name, source = str(source), onnx.load(source)
     model = type(source)()
     model.CopyFrom(source)
     present = {output.name for output in model.graph.output}

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tesa.compact.analysis import Analysis, Contraction, Term
+from tesa.compact.correction import correctable, taps, varies
 from tesa.compact.facts import Facts
-from tesa.compact.fold import correctable, taps, varies
 from tesa.compact.index import PIN, Bools, Ids
 
 WORTH_A_MAP = 8
@@ -35,11 +35,11 @@ class Decision:
 
 
 def decide(a: Analysis, facts: Facts) -> Decision:
-    """The largest removal that the ties, balances and sums allow. Starts from all that is spare and takes back."""
+    """The largest removal that the ties, balances and sums allow. Starts from all that is removable and takes back."""
     choice = _Choice(a)
     for tensor, parts in a.structures.items():
         for part in parts if a.constant(tensor) is None else ():
-            choice.refuse(part.ids[~facts.spare(tensor, part.axes)], NEEDED)
+            choice.refuse(part.ids[~facts.removable(tensor, part.axes)], NEEDED)
     phases: dict[int, Callable[[], None]] = {
         NEEDED: lambda: _groups(choice, a),
         UNFOLDABLE: lambda: _sums(choice, a, facts, UNFOLDABLE),

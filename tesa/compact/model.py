@@ -1,4 +1,4 @@
-"""compact: the smaller model."""
+"""compact: the model without the channels, features and heads that no output depends on."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import onnx
 
-from tesa.compact import elementwise, movement, products, reshape  # noqa: F401  (importing them registers the ties)
+from tesa.compact import operators  # noqa: F401  (importing it registers the ties)
 from tesa.compact.analysis import Analysis
 from tesa.compact.cut import Cutter, Use
 from tesa.compact.decide import REASONS, Decision, decide
 from tesa.compact.facts import Facts, by_tensor
 from tesa.compact.index import Bools
-from tesa.compact.measure import macs, parameters
+from tesa.compact.size import macs, parameters
 from tesa.compact.write import write
 from tesa.errors import UsageError
 from tesa.frontend import import_onnx
@@ -256,7 +256,7 @@ def _kept(a: Analysis, facts: Facts, decision: Decision) -> tuple[str, ...]:
         if node.op_type not in LAYERS or a.constant(output) is not None:
             continue
         for part in a.of(output):
-            stay = facts.spare(output, part.axes) & decision.keep[part.ids]
+            stay = facts.removable(output, part.axes) & decision.keep[part.ids]
             for reason in np.unique(decision.reason[part.ids][stay]):
                 count = int((stay & (decision.reason[part.ids] == reason)).sum())
                 what = REASONS.get(int(reason), "tied to what is needed")

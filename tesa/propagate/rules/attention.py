@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tesa.attributes.attribute import Bools, Shape, TeSA, Values, reduce_to, unknown
+from tesa.propagate.labels import Product
 from tesa.propagate.registry import Operator, rule
 from tesa.propagate.rules.annihilate import BINARY
 from tesa.propagate.rules.common import facts
 from tesa.propagate.rules.elementwise import binary_backward, binary_forward
-from tesa.propagate.rules.products import Factor, Product, product_backward, product_forward
+from tesa.propagate.rules.products import Factor, product_backward, product_forward
 from tesa.propagate.rules.softmax import softmax_backward, softmax_forward
 
 QUERY, KEY, SCORE = ("b", "s", "h", "d"), ("b", "t", "h", "d"), ("b", "h", "s", "t")

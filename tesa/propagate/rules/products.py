@@ -14,23 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from tesa.attributes.attribute import Bools, Shape, TeSA, Values, compact, reduce_to, unknown
-from tesa.propagate.rules.algebra import Labels, Operand, any_product, on_diagonal, sum_product
+from tesa.propagate.labels import Labels, Product
+from tesa.propagate.rules.algebra import Operand, any_product, on_diagonal, sum_product
 from tesa.propagate.rules.annihilate import FLOATS, integer_range, is_float
 from tesa.propagate.rules.common import facts
 
 EXACT = float(2**53)  # the integers that float64 holds
-
-
-@dataclass(frozen=True)
-class Product:
-    """out[...] = sum over the names that `out` lacks of the product of one element of each operand.
-
-    operands: for each the names of its axes. sizes: the length of each name; an operand's axis may also have length 1.
-    """
-
-    operands: tuple[Labels, ...]
-    out: Labels
-    sizes: Mapping[str, int]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Operators whose axes correspond by name: element by element with broadcasting, matrix products, einsum, concat.
+"""Ties the axes of an operator that its labels say correspond: broadcasting, matrix products, einsum, concat.
 
 Every axis of every operand has a label. Axes of one label are tied. A label that the output lacks is summed over.
 """
@@ -33,7 +33,7 @@ class _Joined:
     pinned: set[Label] = field(default_factory=set)
 
 
-def join(a: Analysis, i: int, labels: Mapping[int, Labels], out: Labels, kind: str = "") -> Structure:
+def tie_labels(a: Analysis, i: int, labels: Mapping[int, Labels], out: Labels, kind: str = "") -> Structure:
     """Tie the operands of node i, give its constants their structure, and return the structure of its output.
 
     labels: of the axes of each operand, by its position. kind: see Contraction.

@@ -1,4 +1,4 @@
-"""Reshape and Flatten: axes that are merged and split.
+"""Ties of Reshape and Flatten, whose axes are merged and split.
 
 Merged: one of the axes may lose indices, each with the whole block behind it; the others stay. Split: each of the outer
 groups may lose other members, as long as all lose equally many, or go as a whole (see tesa/compact/index.py).
@@ -28,7 +28,7 @@ def reshape(a: Analysis, i: int, node: Any) -> None:
         return
     a.structures[output] = reshaped(a, name, before, after)
     if node.op_type == "Reshape":
-        a.edits[i] = lambda cutter, new: cutter.set_sizes(new, 1, output)
+        a.edits[i] = lambda editor, new: editor.set_sizes(new, 1, output)
 
 
 def blocks(before: Sequence[int], after: Sequence[int]) -> list[Block]:

@@ -1,4 +1,4 @@
-"""Operators that move elements and compute nothing."""
+"""Ties of operators that move elements and compute nothing."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from tesa.compact.analysis import Analysis, structure, ties
+from tesa.compact.analysis import Analysis, Editor, structure, ties
 from tesa.compact.index import Ids, Part, Structure, moved
-from tesa.compact.join import join
+from tesa.compact.labels import tie_labels
 
 
 @ties("Transpose")
@@ -40,7 +40,7 @@ def concat(a: Analysis, i: int, node: Any) -> None:
     count = len(node.input)
     labels = {p: tuple(("piece", p) if x == axis else x for x in range(rank)) for p in range(count)}
     out = (*(None if x == axis else x for x in range(rank)), *(("piece", p) for p in range(count)))
-    found = {part.axes: part for part in join(a, i, labels, out)}
+    found = {part.axes: part for part in tie_labels(a, i, labels, out)}
     pieces = [np.zeros(a.shape(name)[axis], np.int64) for name in node.input]
     for p in range(count):
         if (rank + p,) in found:
@@ -93,15 +93,15 @@ def split(a: Analysis, i: int, node: Any) -> None:
         a.structures[output] = taken(a, a.of(name), axis, np.arange(begin, begin + size), axis)
         begin += size
 
-    def edit(cutter: Any, new: Any) -> None:
-        sizes = [cutter.shape(output)[axis] for output in node.output]
+    def edit(editor: Editor, new: Any) -> None:
+        sizes = [editor.shape(output)[axis] for output in node.output]
         if sizes == [a.shape(output)[axis] for output in node.output]:
             return
-        cutter.drop_attributes(new, "num_outputs", "split")
+        editor.drop_attributes(new, "num_outputs", "split")
         if a.graph.opset < 13:
-            cutter.set_attribute(new, "split", sizes)
+            editor.set_attribute(new, "split", sizes)
         else:
-            cutter.set_input(new, 1, cutter.integers(sizes))
+            editor.set_input(new, 1, np.asarray(sizes, np.int64))
 
     a.edits[i] = edit
 
@@ -124,13 +124,13 @@ def slice_(a: Analysis, i: int, node: Any) -> None:
         given = taken(a, given, axis, picks[axis], axis)
     a.structures[output] = given
 
-    def edit(cutter: Any, new: Any) -> list[Any] | None:
+    def edit(editor: Editor, new: Any) -> list[Any] | None:
         left = {}
         for axis, ids in before.items():
-            keep = np.ones(a.shape(name)[axis], bool) if ids is None else cutter.keep[ids]
+            keep = np.ones(a.shape(name)[axis], bool) if ids is None else editor.keep[ids]
             left[axis] = places(keep, picks[axis])
-        same = all(ids is None or cutter.keep[ids].all() for ids in before.values())
-        return None if same else cutter.picks(new, left)
+        same = all(ids is None or editor.keep[ids].all() for ids in before.values())
+        return None if same else editor.picks(new, left)
 
     a.edits[i] = edit
 
@@ -197,10 +197,10 @@ def _pick(a: Analysis, i: int, node: Any, axis: int, fixed: Any) -> None:
     ids = next((part.ids for part in given if part.axes == (axis,)), None)
     a.structures[node.output[0]] = taken(a, given, axis, picks, axis if fixed.ndim else None)
 
-    def edit(cutter: Any, new: Any) -> None:
-        if ids is not None and not cutter.keep[ids].all():
-            left = places(cutter.keep[ids], picks).reshape(() if not fixed.ndim else -1)
-            cutter.set_input(new, 1, cutter.integers(left, fixed.dtype))
+    def edit(editor: Editor, new: Any) -> None:
+        if ids is not None and not editor.keep[ids].all():
+            left = places(editor.keep[ids], picks).reshape(() if not fixed.ndim else -1)
+            editor.set_input(new, 1, np.asarray(left, fixed.dtype))
 
     a.edits[i] = edit
 
@@ -217,7 +217,7 @@ def expand(a: Analysis, i: int, node: Any) -> None:
     where = {x: x + extra for x in range(len(before))}
     new = [x for x, n in enumerate(after) if n > 1 and (x < extra or before[x - extra] == 1)]
     a.structures[output] = (*moved(a.of(name), where), *structure(*((x, a.fresh(after[x])) for x in new)))
-    a.edits[i] = lambda cutter, made: cutter.set_sizes(made, 1, output)
+    a.edits[i] = lambda editor, made: editor.set_sizes(made, 1, output)
 
 
 @ties("Tile")
@@ -260,11 +260,11 @@ def pad(a: Analysis, i: int, node: Any) -> None:
     rest = tuple(part for part in a.of(name) if part.axes[0] not in fresh or len(part.axes) > 1)
     a.structures[output] = (*rest, *structure(*((x, np.concatenate(three)) for x, three in fresh.items())))
 
-    def edit(cutter: Any, new: Any) -> None:
+    def edit(editor: Editor, new: Any) -> None:
         sizes = np.array([before, after])
         for axis, (low, _, high) in fresh.items():
-            sizes[:, axis] = cutter.keep[low].sum(), cutter.keep[high].sum()
+            sizes[:, axis] = editor.keep[low].sum(), editor.keep[high].sum()
         if (sizes.reshape(-1) != given).any():
-            cutter.set_input(new, 1, cutter.integers(sizes.reshape(-1)))
+            editor.set_input(new, 1, sizes.reshape(-1))
 
     a.edits[i] = edit

@@ -1,12 +1,14 @@
-"""Operators that work element by element: an index of the output goes with the same index of each input."""
+"""Ties of operators that work element by element: an index of the output goes with the same one of each input."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tesa.compact.analysis import Analysis, ties
+import numpy as np
+
+from tesa.compact.analysis import Analysis, Editor, ties
 from tesa.compact.index import moved
-from tesa.compact.join import broadcast_labels, join
+from tesa.compact.labels import broadcast_labels, tie_labels
 
 UNARY = (
     "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Cast", "Ceil", "Celu", "Clip", "Cos",
@@ -39,7 +41,7 @@ def nary(a: Analysis, i: int, node: Any) -> None:
         return
     rank = len(a.shape(node.output[0]))
     labels = {p: broadcast_labels(rank, a.shape(name)) for p, name in enumerate(node.input)}
-    a.structures[node.output[0]] = join(a, i, labels, tuple(range(rank)))
+    a.structures[node.output[0]] = tie_labels(a, i, labels, tuple(range(rank)))
 
 
 @ties("QuantizeLinear", "DequantizeLinear")
@@ -107,8 +109,8 @@ def group_norm(a: Analysis, i: int, node: Any) -> None:
         whole = a.shape(node.input[position])[0] == channels
         a.use(i, position, (0, ids if whole else table[:, 0]))
 
-    def edit(cutter: Any, new: Any) -> None:
-        cutter.set_attribute(new, "num_groups", int(cutter.keep[table[:, 0]].sum()))
+    def edit(editor: Editor, new: Any) -> None:
+        editor.set_attribute(new, "num_groups", int(editor.keep[table[:, 0]].sum()))
 
     a.edits[i] = edit
 
@@ -182,7 +184,7 @@ def resize(a: Analysis, i: int, node: Any) -> None:
         if a.constant(node.input[3]) is None:
             a.give_up(node)
             return
-        a.edits[i] = lambda cutter, new: cutter.set_input(new, 3, cutter.integers(cutter.shape(node.output[0])))
+        a.edits[i] = lambda editor, new: editor.set_input(new, 3, np.asarray(editor.shape(node.output[0]), np.int64))
 
 
 @ties("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare",
@@ -220,4 +222,4 @@ def _sum(a: Analysis, i: int, node: Any, axes: list[int]) -> None:
     rank, keepdims = len(a.shape(node.input[0])), bool(a.attrs(node).get("keepdims", 1))
     labels = tuple(range(rank))
     out = tuple(("gone", x) if x in axes and keepdims else x for x in labels if keepdims or x not in axes)
-    a.structures[node.output[0]] = join(a, i, {0: labels}, out)
+    a.structures[node.output[0]] = tie_labels(a, i, {0: labels}, out)

@@ -1,4 +1,4 @@
-"""What a node adds to its output for the constants that are taken out of its input."""
+"""The constant that a node must add to its output once known constants are taken out of its input."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def correctable(a: Analysis, facts: Facts, contraction: Contraction) -> bool:
         return contraction.kind != ""
     options = attributes(node)
     padded = "output_shape" in options or options.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID")
-    return not padded and not _varies_in_space(facts.standin(node.input[0]))
+    return not padded and not _varies_in_space(facts.replacement(node.input[0]))
 
 
 def varies(a: Analysis, facts: Facts, contraction: Contraction) -> bool:
@@ -39,11 +39,11 @@ def varies(a: Analysis, facts: Facts, contraction: Contraction) -> bool:
     node, positions = a.graph.nodes[contraction.node], activations(a, contraction)
     if len(positions) > 1:
         return True
-    standin = facts.standin(node.input[positions[0]])
+    replacement = facts.replacement(node.input[positions[0]])
     if contraction.kind in ("Conv", "ConvTranspose"):
-        return _varies_in_space(standin) or not all(reach.all() for reach in _reaches(a, node))
+        return _varies_in_space(replacement) or not all(reach.all() for reach in _reaches(a, node))
     summed = {axis for term in contraction.terms for axis in term.axes.get(positions[0], ())}
-    return any(n > 1 for axis, n in enumerate(standin.shape) if axis not in summed)
+    return any(n > 1 for axis, n in enumerate(replacement.shape) if axis not in summed)
 
 
 def taps(a: Analysis, contraction: Contraction) -> int:
@@ -54,11 +54,11 @@ def taps(a: Analysis, contraction: Contraction) -> int:
 
 
 def correction(
-    a: Analysis, facts: Facts, contraction: Contraction, keep: Bools, content: Callable[[int], Values]
+    a: Analysis, facts: Facts, contraction: Contraction, keep: Bools, constant: Callable[[int], Values]
 ) -> Values | None:
-    """What is to be added to the output, of as many axes and uncut, in float64; None if it is nothing.
+    """The array to be added to the output, of as many axes and uncut, in float64; None if it is 0 throughout.
 
-    keep: by id. content: of a constant operand by its position, with dead elements set to 0.
+    keep: by id. constant: the array of a constant operand by its position, with dead elements set to 0.
     """
     node, positions = a.graph.nodes[contraction.node], activations(a, contraction)
     if not contraction.kind:
@@ -66,25 +66,25 @@ def correction(
     pair: list[Values] = []
     for p in (0, 1):
         if p in positions:
-            pair.append(_removed(facts.standin(node.input[p]), contraction, p, keep))
+            pair.append(_removed(facts.replacement(node.input[p]), contraction, p, keep))
         if p in positions and not pair[-1].any():
             return None
         if p not in positions:
-            pair.append(content(p).astype(np.float64))
+            pair.append(constant(p).astype(np.float64))
     windowed = contraction.kind in ("Conv", "ConvTranspose")
     found = _conv(a, node, *pair) if windowed else _product(node, *pair)
     return found if found.any() else None
 
 
-def _removed(standin: Values, contraction: Contraction, position: int, keep: Bools) -> Values:
-    """The stand-ins of what is taken out of an operand, 0 elsewhere."""
-    if not standin.any():
-        return standin
-    gone: Bools = np.zeros((1,) * standin.ndim, bool)
+def _removed(replacement: Values, contraction: Contraction, position: int, keep: Bools) -> Values:
+    """The replacements of what is taken out of an operand, 0 elsewhere."""
+    if not replacement.any():
+        return replacement
+    gone: Bools = np.zeros((1,) * replacement.ndim, bool)
     for term in contraction.terms:
         if position in term.axes:
-            gone = gone | _along(~keep[term.ids], term.axes[position], standin.ndim)
-    return np.where(gone, standin, 0.0)
+            gone = gone | _along(~keep[term.ids], term.axes[position], replacement.ndim)
+    return np.where(gone, replacement, 0.0)
 
 
 def _along(mask: Bools, axes: Sequence[int], rank: int) -> Bools:
@@ -96,8 +96,8 @@ def _along(mask: Bools, axes: Sequence[int], rank: int) -> Bools:
     return np.asarray(mask.transpose(order).reshape(view))
 
 
-def _varies_in_space(standin: Values) -> bool:
-    return any(n > 1 for axis, n in enumerate(standin.shape) if axis != 1)
+def _varies_in_space(replacement: Values) -> bool:
+    return any(n > 1 for axis, n in enumerate(replacement.shape) if axis != 1)
 
 
 def _product(node: Any, *pair: Values) -> Values:

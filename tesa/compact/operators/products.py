@@ -1,4 +1,4 @@
-"""Convolutions and matrix products: outputs go with rows of the weight, inputs with its columns."""
+"""Ties of convolutions and matrix products: outputs go with rows of the weight, inputs with its columns."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from tesa.compact.analysis import Analysis, Contraction, Term, structure, ties
+from tesa.compact.analysis import Analysis, Contraction, Editor, Term, structure, ties
 from tesa.compact.index import Ids, Part
-from tesa.compact.join import Labels, join
+from tesa.compact.labels import Labels, tie_labels
+from tesa.propagate.labels import matmul_axes, parse_einsum
 
 
 @ties("Conv", "ConvTranspose")
@@ -49,14 +50,14 @@ def _grouped(a: Analysis, i: int, ids: tuple[Ids | None, Ids | None], counts: tu
         a.index.balance(Part((0, 1), table, (gids,)))
     turned = a.graph.nodes[i].op_type == "ConvTranspose"
 
-    def edit(cutter: Any, new: Any) -> None:
-        ins, outs = (cutter.keep[table] for table in tables)
+    def edit(editor: Editor, new: Any) -> None:
+        ins, outs = (editor.keep[table] for table in tables)
         rows, columns = (ins, outs) if turned else (outs, ins)
-        array = cutter.content(i, 1)
+        array = editor.constant(i, 1)
         blocks = np.split(array, groups)
-        left = [blocks[g][rows[g]][:, columns[g]] for g in np.flatnonzero(cutter.keep[gids])]
-        cutter.set_weight(i, new, 1, np.concatenate(left), (tables[0] if turned else tables[1]).reshape(-1))
-        cutter.set_attribute(new, "group", len(left))
+        left = [blocks[g][rows[g]][:, columns[g]] for g in np.flatnonzero(editor.keep[gids])]
+        editor.set_weight(i, new, 1, np.concatenate(left), (tables[0] if turned else tables[1]).reshape(-1))
+        editor.set_attribute(new, "group", len(left))
 
     a.edits[i] = edit
     a.own_cuts.add((i, 1))
@@ -66,22 +67,9 @@ def _grouped(a: Analysis, i: int, ids: tuple[Ids | None, Ids | None], counts: tu
 @ties("MatMul")
 def matmul(a: Analysis, i: int, node: Any) -> None:
     """The inner axes of both operands go together."""
-    left, right = matmul_labels(a.shape(node.input[0]), a.shape(node.input[1]))
-    out = matmul_out(left, right)
-    a.structures[node.output[0]] = join(a, i, {0: left, 1: right}, out, "MatMul")
-
-
-def matmul_labels(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[Labels, Labels]:
-    """The labels of both operands; batch axes are counted from the right."""
-    left = (*range(2 - len(a), 0), "m", "k") if len(a) > 1 else ("k",)
-    right = (*range(2 - len(b), 0), "k", "n") if len(b) > 1 else ("k",)
-    return left, right
-
-
-def matmul_out(left: Labels, right: Labels) -> Labels:
-    """The labels of the product."""
-    batch = max(left[:-2], right[:-2], key=len)
-    return (*batch, *(("m",) if len(left) > 1 else ()), *(("n",) if len(right) > 1 else ()))
+    product = matmul_axes(a.shape(node.input[0]), a.shape(node.input[1]))
+    labels = dict(enumerate(product.operands))
+    a.structures[node.output[0]] = tie_labels(a, i, labels, product.out, "MatMul")
 
 
 @ties("Gemm")
@@ -95,16 +83,16 @@ def gemm(a: Analysis, i: int, node: Any) -> None:
     bias = node.input[2] if len(node.input) > 2 else ""
     if bias:
         labels[2] = ("m", "n")[2 - len(a.shape(bias)) :]
-    a.structures[node.output[0]] = join(a, i, labels, ("m", "n"), "Gemm")
+    a.structures[node.output[0]] = tie_labels(a, i, labels, ("m", "n"), "Gemm")
 
 
 @ties("Einsum")
 def einsum(a: Analysis, i: int, node: Any) -> None:
     """Every letter is a label; an ellipsis, or a letter twice in an operand, is left alone."""
-    equation = a.attrs(node)["equation"].decode().replace(" ", "")
-    inputs, arrow, out = equation.partition("->")
-    terms = inputs.split(",")
-    if not arrow or "." in equation or any(len(set(t)) < len(t) for t in terms) or len(terms) > 2:
+    equation = a.attrs(node)["equation"].decode()
+    product = parse_einsum(equation, tuple(a.shape(name) for name in node.input))
+    twice = any(len(set(names)) < len(names) for names in product.operands)
+    if "->" not in equation or "." in equation or twice or len(product.operands) > 2:
         a.give_up(node)
         return
-    a.structures[node.output[0]] = join(a, i, {p: tuple(t) for p, t in enumerate(terms)}, tuple(out), "Einsum")
+    a.structures[node.output[0]] = tie_labels(a, i, dict(enumerate(product.operands)), product.out, "Einsum")

@@ -37,7 +37,7 @@ def distinct(array: Values, axis: int) -> tuple[Values, Values] | None:
 def tabulate(
     array: Values, output: str, name: str, constant: Callable[[str, Values], str], space: Sequence[int]
 ) -> list[Any]:
-    """Nodes that make the tensor `output` with this content out of a smaller constant; none if it is not smaller.
+    """Nodes that make the tensor `output` with these numbers out of a smaller constant; none if it is not smaller.
 
     constant: stores an array under a name like the given one and returns the name. space: the axes to look at.
     """

@@ -217,13 +217,13 @@ def _dead_factors(model: TesaModel, nodes: Mapping[str, int]) -> dict[Use, Bools
     graph = model.imported.graph
     assert graph is not None
     found: dict[Use, Bools] = {}
-    for key, content in model.effective_constants().items():
+    for key, effective in model.effective_constants().items():
         var, _, argument = key.partition("#")
         i, position = nodes.get(model.imported.names.get(var, ""), -1), int(argument or 0)
         if i >= 0 and graph.nodes[i].op_type == "Einsum":
             array = graph.constants.get(graph.nodes[i].input[position])
-            if array is not None and array.shape == content.shape:
-                found[i, position] = content == 0
+            if array is not None and array.shape == effective.shape:
+                found[i, position] = effective == 0
     return found
 
 

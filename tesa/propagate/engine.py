@@ -31,12 +31,12 @@ import numpy as np
 
 from tesa.attributes.attribute import Bools, Origin, TeSA, compact, from_constant, from_weight, unknown
 from tesa.propagate import rules as _rules  # noqa: F401  (importing it registers the rules)
+from tesa.propagate.bits.precision import narrow
 from tesa.propagate.executor import CannotRunError
-from tesa.propagate.given import merge_named
 from tesa.propagate.network import Network
-from tesa.propagate.precision import narrow
 from tesa.propagate.registry import Rule
 from tesa.propagate.select import Choice, select_all
+from tesa.propagate.user_facts import merge_named
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ class _Engine:
         return tesa
 
     def _constant(self, name: str, weight: bool) -> TeSA:
-        content = self.net.constants[name]
-        return from_weight(content) if weight else from_constant(content, Origin("value", "weight"))
+        array = self.net.constants[name]
+        return from_weight(array) if weight else from_constant(array, Origin("value", "weight"))
 
     def run(self) -> Fixpoint:
         for direction in (0, 1):

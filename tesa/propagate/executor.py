@@ -20,8 +20,8 @@ from tvm import relax, tirx
 from tesa.attributes.attribute import Shape, Values
 from tesa.base.quiet import quiet_stderr
 from tesa.errors import UnsupportedError
-from tesa.propagate.kernels import Reading, bounded, primfuncs, read
 from tesa.propagate.network import Network, Node, static_shape
+from tesa.propagate.tir_analysis import Reading, bounded, primfuncs, read
 
 Signature = tuple[tuple[Shape, str], ...]
 Change = Callable[[str, Values], Values]

@@ -12,13 +12,13 @@ from tesa.attributes.attribute import Origin, TeSA, Values, from_mask, from_quan
 from tesa.base import display
 from tesa.errors import UsageError
 from tesa.frontend.model import ImportedModel
-from tesa.propagate.effective import effective_constants, with_constants
+from tesa.propagate.effective_weights import effective_constants, with_constants
 from tesa.propagate.engine import Fixpoint, solve, start
 from tesa.propagate.fold import Fold, fold, fold_by_channel
-from tesa.propagate.given import checked, merge_named
 from tesa.propagate.network import Network, Node, build_network
 from tesa.propagate.registry import Operator
 from tesa.propagate.rules.conv import PLAIN, TRANSPOSED
+from tesa.propagate.user_facts import check_facts, merge_named
 
 WEIGHT_OPS = ("relax.matmul", *PLAIN, *TRANSPOSED)
 
@@ -130,7 +130,7 @@ def propagate(
         )
     net = build_network(imported.mod["main"], imported.names, imported.mod)
     known = _from_file(imported, net)
-    for name, facts in checked(net, given or {}).items():
+    for name, facts in check_facts(net, given or {}).items():
         known[name] = merge_named(net, name, known[name], facts) if name in known else facts
     return _model(imported, net, solve(net, known, seed=seed))
 

@@ -14,7 +14,7 @@ from tesa.attributes.attribute import Bools, Shape, TeSA, Values
 class Operator:
     """What a rule sees of an operator: no IR.
 
-    inputs, outputs: shapes. constants: the content of an input that is a constant, else None. dtypes: of the outputs.
+    inputs, outputs: shapes. constants: the array of an input that is a constant, else None. dtypes: of the outputs.
     attrs: the operator's attributes as Python values; static arguments (a new shape, the bounds of a clip) are in
     `static`, in their order.
     """

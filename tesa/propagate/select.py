@@ -9,7 +9,7 @@ from tesa.propagate.executor import CannotRunError
 from tesa.propagate.network import Node
 from tesa.propagate.registry import Rule, find
 from tesa.propagate.rules.unary import elementwise_rule
-from tesa.propagate.scramble import scrambling
+from tesa.propagate.scramble.rule import scrambling
 
 
 @dataclass(frozen=True)

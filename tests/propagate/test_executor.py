@@ -11,8 +11,8 @@ from tvm import relax, te
 from tvm.relax import op as R
 
 from tesa.propagate.executor import CannotRunError, compile_node, has_side_effect, legalized, run_network
-from tesa.propagate.kernels import bounded, primfuncs, read
 from tesa.propagate.network import build_network
+from tesa.propagate.tir_analysis import bounded, primfuncs, read
 
 from .calls import call, module, network
 

@@ -17,10 +17,10 @@ from tesa.attributes.attribute import TeSA, from_constant, from_mask, unknown
 from tesa.propagate import remove_rule, rule_scope
 from tesa.propagate.engine import solve
 from tesa.propagate.executor import CannotRunError
-from tesa.propagate.groups import plans
 from tesa.propagate.registry import find
-from tesa.propagate.samples import STYLES, Pair, draw
-from tesa.propagate.scramble import scrambling
+from tesa.propagate.scramble.groups import plans
+from tesa.propagate.scramble.rule import scrambling
+from tesa.propagate.scramble.samples import STYLES, Pair, draw
 from tesa.propagate.select import select
 
 from .calls import alive, call, full, network

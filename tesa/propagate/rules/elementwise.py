@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tesa.attributes.attribute import Bools, Shape, TeSA, Values, from_constant
-from tesa.propagate.grids import claimed, same_grid, unbroadcast_grid, with_grid
+from tesa.propagate.bits.grids import claimed, same_grid, unbroadcast_grid, with_grid
 from tesa.propagate.registry import Operator, rule
 from tesa.propagate.rules.annihilate import BINARY, Algebra, is_float, largest_unknown
 from tesa.propagate.rules.common import facts, pad_axes, unbroadcast

@@ -24,10 +24,10 @@ EXACT = float(2**53)  # the integers that float64 holds
 
 @dataclass(frozen=True, eq=False)
 class Factor:
-    """One operand. content: the whole of it where it is a weight, else None."""
+    """One operand. array: the whole of it where it is a weight, else None."""
 
     facts: TeSA
-    content: Values | None = None
+    array: Values | None = None
 
     @property
     def nonzero(self) -> Bools:
@@ -36,32 +36,32 @@ class Factor:
     @property
     def infinite(self) -> Bools:
         """Where it is known not to be finite."""
-        if self.content is None:
+        if self.array is None:
             return self.facts.known & ~np.isfinite(self.facts.value)
-        if self.content.dtype.kind in "biu" or np.isfinite(self.content).all():
-            return np.zeros((1,) * self.content.ndim, bool)
-        return ~np.isfinite(self.content)
+        if self.array.dtype.kind in "biu" or np.isfinite(self.array).all():
+            return np.zeros((1,) * self.array.ndim, bool)
+        return ~np.isfinite(self.array)
 
     @property
     def value(self) -> Values:
         """Its value where that is at hand, else 0; 0 for what is infinite."""
         t = self.facts
-        if self.content is None:
+        if self.array is None:
             value: Values = np.where(t.known, t.value, 0) if not t.known.all() else t.value
         else:
-            value = np.where(t.known, t.value, self.content) if t.known.any() else self.content
+            value = np.where(t.known, t.value, self.array) if t.known.any() else self.array
         value = value.astype(np.float64)
         return np.where(np.isfinite(value), value, 0.0) if self.infinite.any() else value
 
     @property
     def unsure(self) -> Bools:
         """Where its value is not at hand."""
-        return ~self.facts.known if self.content is None else np.zeros((1,) * self.content.ndim, bool)
+        return ~self.facts.known if self.array is None else np.zeros((1,) * self.array.ndim, bool)
 
 
 def factors(inputs: tuple[TeSA, ...], constants: tuple[Values | None, ...], weights: bool = True) -> list[Factor]:
     """The operands of a product; constants count as weights if the operator's rule says so."""
-    return [Factor(t, content if weights else None) for t, content in zip(inputs, constants, strict=True)]
+    return [Factor(t, array if weights else None) for t, array in zip(inputs, constants, strict=True)]
 
 
 def product_forward(product: Product, shape: Shape, dtype: str, operands: list[Factor]) -> TeSA:
@@ -98,11 +98,11 @@ def product_backward(product: Product, operands: list[Factor], live: Bools) -> t
     nonzero = [f.nonzero for f in operands]
     needs: dict[int, Bools] = {}
     for i, factor in enumerate(operands):
-        if factor.content is not None:
+        if factor.array is not None:
             needs[i] = _need(product, operands, i, live, dict(enumerate(nonzero)))
     kept = {i: compact(nonzero[i] & need) for i, need in needs.items()}
     for i, factor in enumerate(operands):
-        if factor.content is not None:
+        if factor.array is not None:
             continue
         need = _need(product, operands, i, live, {**dict(enumerate(nonzero)), **kept})
         known = factor.facts.known

@@ -14,7 +14,7 @@ import numpy as np
 
 from tesa.attributes.attribute import Bools, Quantization, TeSA, Values
 from tesa.attributes.quantization import code_range, integer_grid
-from tesa.propagate.grids import claimed, codebook, need, with_grid
+from tesa.propagate.bits.grids import claimed, codebook, only_bits, with_grid
 from tesa.propagate.registry import Operator, rule
 from tesa.propagate.rules.common import facts, unbroadcast
 
@@ -78,7 +78,7 @@ def _quantize_precision(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[T
     elif (uneven := codebook(codes, integer=True)) is not None:
         bits, q = _between(uneven, len(codes.shape))
     grid = Quantization(q.bits, q.signed, p.scale, p.zero + q.zero_point)
-    return (need(op.inputs[0], bits, grid), *(None,) * (len(inputs) - 1))
+    return (only_bits(op.inputs[0], bits, grid), *(None,) * (len(inputs) - 1))
 
 
 def _type_grid(dtype: str, rank: int) -> tuple[Values, Quantization]:
@@ -147,7 +147,7 @@ def _dequantize_precision(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple
         if any((before != found).any() for found in after):
             return full
     best = between if int(between[0].max()) < int(real.bits.max()) else (real.bits, grid)
-    return (need(op.inputs[0], *best), *full[1:])
+    return (only_bits(op.inputs[0], *best), *full[1:])
 
 
 @rule("relax.dequantize", backward=_backward, precision=_dequantize_precision)

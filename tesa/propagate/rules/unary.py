@@ -21,11 +21,11 @@ from tvm import relax
 from tesa.attributes.attribute import FULL_BITS, Bools, TeSA, Values, unknown
 from tesa.base.quiet import quiet_stderr
 from tesa.propagate.executor import CannotRunError, Signature, compile_node, legalized, signature_of
-from tesa.propagate.kernels import is_elementwise, primfuncs
 from tesa.propagate.network import Node, build_network
-from tesa.propagate.outcomes import wide
 from tesa.propagate.registry import Operator, Rule, family
 from tesa.propagate.rules.common import facts, unbroadcast
+from tesa.propagate.scramble.invariant import wide
+from tesa.propagate.tir_analysis import is_elementwise, primfuncs
 
 SUMMARY = (
     "Element-wise: a constant c becomes f(c), which the operator itself is asked for; relu(0) = 0, sigmoid(0) = 0.5."

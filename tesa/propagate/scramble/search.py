@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesa.attributes.attribute import Bools, Values
-from tesa.propagate.groups import Groups, plans
-from tesa.propagate.outcomes import differ
-from tesa.propagate.subject import TRIALS, State, Subject
+from tesa.propagate.scramble.experiment import TRIALS, Experiment, State
+from tesa.propagate.scramble.groups import Groups, plans
+from tesa.propagate.scramble.invariant import differ
 
 
 class TooMuchWork(Exception):
@@ -23,16 +23,16 @@ class Search:
     live: which elements of each output matter. actual: the state in which all that is known stays.
     """
 
-    def __init__(self, subject: Subject, live: Sequence[Bools], actual: State) -> None:
-        self.subject = subject
+    def __init__(self, experiment: Experiment, live: Sequence[Bools], actual: State) -> None:
+        self.experiment = experiment
         self.actual = actual
         self.live = list(live)
-        self.left = subject.allowed
+        self.left = experiment.allowed
         self.exact = True
 
     def dead(self, state: State, candidates: Sequence[Bools], salt: int) -> list[Bools]:
         """Which of the candidates move nothing, while what `state` fixes stays and the rest is random."""
-        s = self.subject
+        s = self.experiment
         whole = s.as_wholes(state)
         if whole is not None:
             live = [np.full(mask.shape, bool(mask.any())) for mask in self.live]
@@ -52,7 +52,7 @@ class Search:
 
     def confirmed(self, state: State, dead: list[Bools]) -> list[Bools]:
         """What was found in several rounds, tested together: what moves something after all is not dead."""
-        if not any(d.any() for d in dead) or self.subject.as_wholes(state) is not None:
+        if not any(d.any() for d in dead) or self.experiment.as_wholes(state) is not None:
             return dead
         groups = Groups.of_masks(dead)
         moved = groups.spread(self._movers(state, groups, self.live, 90))
@@ -64,15 +64,15 @@ class Search:
         Once in a trial the old numbers are those that are known, be they infinite.
         """
         moved = np.zeros(groups.count, bool)
-        choices = self.subject.pairs(state)
+        choices = self.experiment.pairs(state)
         quiet = trial = 0
         while quiet < TRIALS and not moved.all():
             before = moved.sum()
             pairs = choices[trial % TRIALS]
             for i, pair in enumerate((*pairs, pairs[0])):
                 stays = self.actual if i == len(pairs) else state
-                old = self.subject.sample(stays, (salt, trial, i), pair, probe=False)
-                new = self.subject.sample(state, (salt, trial, i), pair, probe=True)
+                old = self.experiment.sample(stays, (salt, trial, i), pair, probe=False)
+                new = self.experiment.sample(state, (salt, trial, i), pair, probe=True)
                 while not moved.all():
                     found = self._bisect(old, new, groups, np.flatnonzero(~moved), live)
                     if not found:
@@ -96,7 +96,7 @@ class Search:
             if self.left < 0:
                 raise TooMuchWork
             mixed = [np.where(p < step, n, o) for p, n, o in zip(position, new, old, strict=True)]
-            return self.subject.program(mixed)
+            return self.experiment.program(mixed)
 
         first, last = at(0), at(len(order))
         waiting = [(0, len(order), first, last)] if differ(first, last, live) else []

@@ -33,7 +33,7 @@ def with_grid(t: TeSA, bits: Bits, quantization: Quantization | None) -> TeSA:
     return replace(t, bits=lead(np.asarray(bits), rank).astype(np.int8), quantization=quantization)
 
 
-def need(shape: Shape, bits: Bits, quantization: Quantization | None) -> TeSA:
+def only_bits(shape: Shape, bits: Bits, quantization: Quantization | None) -> TeSA:
     """A need: nothing but bits."""
     return with_grid(unknown(shape), bits, quantization)
 
@@ -71,7 +71,7 @@ def moved_grid(t: TeSA, shape: Shape, move: Move) -> TeSA:
     if q is None or not claimed(t):
         return unknown(shape)
     scale, zero, bits = (move(lead(v, rank)) for v in (q.scale, q.zero_point, t.bits))
-    return need(shape, bits, Quantization(q.bits, q.signed, scale, zero))
+    return only_bits(shape, bits, Quantization(q.bits, q.signed, scale, zero))
 
 
 def joined_grid(parts: Sequence[TeSA], axis: int, shape: Shape) -> TeSA:
@@ -87,7 +87,7 @@ def joined_grid(parts: Sequence[TeSA], axis: int, shape: Shape) -> TeSA:
             column.append(np.broadcast_to(array, wide))
     bits, scale, zero = (_joined(column, axis) for column in columns)
     widest = int(bits[bits < FULL_BITS].max(initial=1))
-    return need(shape, bits, Quantization(widest, signed, scale, zero))
+    return only_bits(shape, bits, Quantization(widest, signed, scale, zero))
 
 
 def _joined(arrays: Sequence[Values], axis: int) -> Values:
@@ -120,7 +120,7 @@ def same_grid(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...])
 def window_grid(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...]) -> tuple[TeSA | None, ...]:
     """`precision=` of max pooling (N, C, ...): the output's grid, if it is the same at every position."""
     grid = unbroadcast_grid(outputs[0], (*op.outputs[0][:2], *(1,) * (len(op.outputs[0]) - 2)))
-    return (None if grid is None else need(op.inputs[0], grid.bits, grid.quantization),)
+    return (None if grid is None else only_bits(op.inputs[0], grid.bits, grid.quantization),)
 
 
 def unbroadcast_grid(out: TeSA, shape: Shape) -> TeSA | None:
@@ -134,7 +134,7 @@ def unbroadcast_grid(out: TeSA, shape: Shape) -> TeSA | None:
     if any(n > 1 and m == 1 for a in arrays for n, m in zip(a.shape, wide, strict=True)):
         return None
     bits, scale, zero = (a.reshape(a.shape[extra:]) for a in arrays)
-    return need(shape, bits, Quantization(q.bits, q.signed, scale, zero))
+    return only_bits(shape, bits, Quantization(q.bits, q.signed, scale, zero))
 
 
 def clipped_grid(t: TeSA, low: float, high: float, integer: bool = False) -> TeSA:
@@ -147,7 +147,7 @@ def clipped_grid(t: TeSA, low: float, high: float, integer: bool = False) -> TeS
     for bound, beyond in ((low, low <= ends.min(axis=0)), (high, high >= ends.max(axis=0))):
         exact = q.points(q.codes(bound, t.bits), integer) == bound
         fits = fits & (beyond | exact)
-    return need(t.shape, np.where(fits, t.bits, FULL_BITS), q)
+    return only_bits(t.shape, np.where(fits, t.bits, FULL_BITS), q)
 
 
 def narrowed(t: TeSA, low: float, high: float) -> TeSA:

@@ -17,7 +17,7 @@ import numpy as np
 from tesa.attributes.attribute import TeSA, share
 from tesa.errors import UsageError
 from tesa.frontend.names import did_you_mean
-from tesa.propagate.causes import Causes, Key, region
+from tesa.propagate.explain.provenance import Key, Provenance, region
 from tesa.propagate.model import TesaModel
 from tesa.propagate.network import Node
 
@@ -128,7 +128,7 @@ class _Walk:
     path: list[Key] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.causes = Causes(self.model)
+        self.causes = Provenance(self.model)
 
     def fact(self, key: Key, depth: int) -> Iterator[Fact]:
         """The fact, if there is one of that kind worth telling."""

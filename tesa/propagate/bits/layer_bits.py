@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from tesa.attributes.attribute import FULL_BITS
 from tesa.attributes.quantization import integer_grid
-from tesa.propagate.intervals import type_range
+from tesa.propagate.bits.intervals import type_range
+from tesa.propagate.bits.ranges import dtypes
 from tesa.propagate.model import TesaModel
 from tesa.propagate.network import Node
-from tesa.propagate.ranges import dtypes
 
 WEIGHT_LAYERS = ("relax.matmul", "relax.nn.conv1d", "relax.nn.conv2d", "relax.nn.conv3d", "relax.nn.conv2d_transpose")
 CARRIERS = ("relax.dequantize", "relax.astype", "relax.subtract")  # what stands between stored codes and a layer

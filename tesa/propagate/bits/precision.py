@@ -8,7 +8,7 @@ to integers.
 There are two reasons for which a tensor may be rounded.
   - Forward: its true values lie on the grid, so rounding does nothing. A quantized tensor holds the codes of its type;
     fewer if its range says so (`ranges`: a clip of the codes, as models with fewer than 8 bits are stored; relu6 before
-    the quantization; the content of a constant), or if what was quantized is itself on a coarse grid. Movement, relu,
+    the quantization; the numbers of a constant), or if what was quantized is itself on a coarse grid. Movement, relu,
     max pooling and concatenation keep a grid.
   - Backward: whoever reads the tensor rounds it anyway. An operator's `precision` function answers for which rounding R
     of its inputs its outputs, rounded to their own final grids, stay what they are.
@@ -35,23 +35,23 @@ import numpy as np
 
 from tesa.attributes.attribute import FULL_BITS, Origin, TeSA, merge, unknown
 from tesa.attributes.quantization import integer_grid
-from tesa.propagate.content import content_grid
-from tesa.propagate.grids import (
+from tesa.propagate.bits.common_grid import common_grid, nested_grid
+from tesa.propagate.bits.constant_grid import constant_grid
+from tesa.propagate.bits.grids import (
     claimed,
     clipped_grid,
     codebook,
     joined_grid,
     moved_grid,
     narrowed,
-    need,
+    only_bits,
     same_grid,
     undeduced,
     with_grid,
 )
-from tesa.propagate.intervals import Range
-from tesa.propagate.needs import both_needs, nested_needs
+from tesa.propagate.bits.intervals import Range
+from tesa.propagate.bits.ranges import dtypes, ranges
 from tesa.propagate.network import Network, Node
-from tesa.propagate.ranges import dtypes, ranges
 from tesa.propagate.registry import Operator, Precision, Rule
 
 SELECTING: dict[str, Precision] = dict.fromkeys(
@@ -72,7 +72,7 @@ def narrow(net: Network, rules: Sequence[Rule | None], tesa: Mapping[str, TeSA])
 
 
 class _Forward:
-    """What is known of the values: constants by their content, integers by their range, the rest by the rules."""
+    """What is known of the values: constants by their numbers, integers by their range, the rest by the rules."""
 
     def __init__(
         self, net: Network, tesa: dict[str, TeSA], whole: set[str], found: Mapping[str, Range], again: set[str]
@@ -91,11 +91,11 @@ class _Forward:
 
     def _source(self, name: str) -> None:
         """A constant or an input of the model."""
-        content = self.net.constants.get(name)
-        if content is None:
+        constant = self.net.constants.get(name)
+        if constant is None:
             self._range(name, Origin("", "qdq"))
-        elif content.size > 1 and (content.dtype.itemsize <= 2 or not self.tesa[name].known.all()):
-            self._learn(name, content_grid(self.tesa[name], content), Origin("", "weight"))
+        elif constant.size > 1 and (constant.dtype.itemsize <= 2 or not self.tesa[name].known.all()):
+            self._learn(name, constant_grid(self.tesa[name], constant), Origin("", "weight"))
 
     def _node(self, node: Node, rule: Rule | None) -> None:
         origin = Origin("", "rule", node.operator.op, node.operator.layer)
@@ -131,7 +131,7 @@ class _Forward:
             return
         self._learn(name, narrowed(t, low, high), origin)
         if name in self.whole and np.isfinite(high - low) and high - low < 2.0 ** (FULL_BITS - 1):
-            self._learn(name, need(t.shape, *integer_grid(low, high, len(t.shape))), origin)
+            self._learn(name, only_bits(t.shape, *integer_grid(low, high, len(t.shape))), origin)
 
     def _learn(self, name: str, found: TeSA | None, origin: Origin) -> None:
         old = self.tesa[name]
@@ -200,10 +200,10 @@ class _Backward:
     def _both(self, name: str, a: TeSA | None, b: TeSA | None) -> TeSA | None:
         if a is None or b is None:
             return None
-        together = both_needs(a, b)
+        together = common_grid(a, b)
         if together is not None or name in self.whole:
             return together
-        return nested_needs(a, b, codebook(self.tesa[name], False))
+        return nested_grid(a, b, codebook(self.tesa[name], False))
 
 
 def lowered(old: TeSA, found: TeSA | None, origin: Origin) -> TeSA:

@@ -34,11 +34,11 @@ import numpy as np
 
 from tesa.attributes.attribute import Bools, TeSA, Values, unknown
 from tesa.propagate.network import Node
-from tesa.propagate.outcomes import Invariant
 from tesa.propagate.registry import Operator, Rule
-from tesa.propagate.samples import Pair
-from tesa.propagate.search import Search, TooMuchWork
-from tesa.propagate.subject import TRIALS, Subject
+from tesa.propagate.scramble.experiment import TRIALS, Experiment
+from tesa.propagate.scramble.invariant import Invariant
+from tesa.propagate.scramble.samples import Pair
+from tesa.propagate.scramble.search import Search, TooMuchWork
 
 
 def scrambling(node: Node, sharing: int = 1) -> Rule:
@@ -57,10 +57,10 @@ def scrambling(node: Node, sharing: int = 1) -> Rule:
     >>> print(scrambling(node).forward(node.operator, (from_mask(np.array([[0, 0, 1]])),))[0])
     66.7% known to be 0
     """
-    subject = Subject(node, sharing)
-    found = _Scrambler(subject)
+    experiment = Experiment(node, sharing)
+    found = _Scrambler(experiment)
     summary = f"no rule; scrambled with {TRIALS} trials"
-    return Rule((node.operator.op,), summary + subject.limits(), found.forward, found.backward)
+    return Rule((node.operator.op,), summary + experiment.limits(), found.forward, found.backward)
 
 
 _FORWARD: dict[Any, tuple[TeSA, ...]] = {}
@@ -68,12 +68,12 @@ _BACKWARD: dict[Any, tuple[Bools, ...]] = {}
 
 
 class _Scrambler:
-    def __init__(self, subject: Subject) -> None:
-        self.subject = subject
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
 
     def forward(self, op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
         """What never changes."""
-        key = (self.subject.program, self.subject.allowed, *_digest(inputs))
+        key = (self.experiment.program, self.experiment.allowed, *_digest(inputs))
         if key not in _FORWARD:
             _FORWARD[key] = self._forward(op, inputs)
         return _FORWARD[key]
@@ -82,8 +82,8 @@ class _Scrambler:
         """What moves a live output."""
         constants = tuple(c is not None for c in op.constants)
         key = (
-            self.subject.program,
-            self.subject.allowed,
+            self.experiment.program,
+            self.experiment.allowed,
             constants,
             *_digest(inputs),
             *(_bytes(t.live) for t in outputs),
@@ -93,7 +93,7 @@ class _Scrambler:
         return _BACKWARD[key]
 
     def _forward(self, op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
-        s = self.subject
+        s = self.experiment
         state = s.state(inputs)
         wholes = s.as_wholes(state)
         state = wholes or state
@@ -114,10 +114,10 @@ class _Scrambler:
         if not any(mask.any() for mask in live):
             return tuple(np.zeros((1,) * len(shape), bool) for shape in op.inputs)
         everything = tuple(np.ones((1,) * len(shape), bool) for shape in op.inputs)
-        if self.subject.forward_only:
+        if self.experiment.forward_only:
             return everything
         try:
-            dead = self._rounds(op, inputs, Search(self.subject, live, self.subject.state(inputs)))
+            dead = self._rounds(op, inputs, Search(self.experiment, live, self.experiment.state(inputs)))
         except TooMuchWork:
             return everything
         return tuple(~mask for mask in dead)
@@ -130,15 +130,15 @@ class _Scrambler:
         found_out = [k & ~c for c, k in zip(constant, known, strict=True)]
         dead, rounds = nothing, 0
         for number, (stays, wanted) in enumerate(((nothing, given), (given, found_out), (known, [~k for k in known]))):
-            candidates = [w & (i not in self.subject.frozen) for i, w in enumerate(wanted)]
+            candidates = [w & (i not in self.experiment.frozen) for i, w in enumerate(wanted)]
             if any(c.any() for c in candidates):
-                found = search.dead(self.subject.state(inputs, stays), candidates, 10 * number + 3)
+                found = search.dead(self.experiment.state(inputs, stays), candidates, 10 * number + 3)
                 dead = [d | f for d, f in zip(dead, found, strict=True)]
                 rounds += any(bool(f.any()) for f in found)
         if rounds < 2 and search.exact:
             return dead  # they were tested together
         stays = [k & ~d for k, d in zip(known, dead, strict=True)]
-        return search.confirmed(self.subject.state(inputs, stays), dead)
+        return search.confirmed(self.experiment.state(inputs, stays), dead)
 
 
 def _bytes(array: Values) -> Any:

@@ -27,10 +27,10 @@ def effective_constants(net: Network, tesa: Mapping[str, TeSA]) -> dict[str, Val
         for position in rule.weights if rule is not None else ():
             name = node.inputs[position] if position < len(node.inputs) else ""
             if name in net.constants:
-                content, facts = net.constants[name], tesa[name]
+                array, facts = net.constants[name], tesa[name]
                 keep = facts.live & ~facts.zero
-                if (~keep & (content != 0)).any():
-                    changed[name] = np.where(keep, content, np.zeros((), content.dtype))
+                if (~keep & (array != 0)).any():
+                    changed[name] = np.where(keep, array, np.zeros((), array.dtype))
     return changed
 
 

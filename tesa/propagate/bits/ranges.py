@@ -15,8 +15,8 @@ import numpy as np
 from tvm import relax
 
 from tesa.attributes.attribute import FULL_BITS, TeSA
-from tesa.propagate.grids import undeduced
-from tesa.propagate.intervals import INTERVALS, Range, type_range
+from tesa.propagate.bits.grids import undeduced
+from tesa.propagate.bits.intervals import INTERVALS, Range, type_range
 from tesa.propagate.network import Network, Node
 
 QUANTIZED = float(1 << 16)  # operands up to here come from quantized tensors
@@ -76,12 +76,12 @@ def ranges(net: Network, tesa: Mapping[str, TeSA]) -> tuple[dict[str, Range], tu
 
 
 def _given(net: Network, name: str, facts: TeSA, dtype: str) -> Range:
-    """The range of an input or constant: its content, the grid that the user says it is on, its type."""
-    content = net.constants.get(name)
-    if content is not None:
-        if content.size == 0 or content.dtype.kind not in "iuf" or np.isnan(content).any():
+    """The range of an input or constant: its numbers, the grid that the user says it is on, its type."""
+    constant = net.constants.get(name)
+    if constant is not None:
+        if constant.size == 0 or constant.dtype.kind not in "iuf" or np.isnan(constant).any():
             return type_range(dtype)
-        return float(content.min()), float(content.max())
+        return float(constant.min()), float(constant.max())
     low, high = type_range(dtype)
     facts = undeduced(facts)
     q = facts.quantization

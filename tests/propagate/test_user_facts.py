@@ -11,8 +11,8 @@ import pytest
 from tesa.attributes.attribute import ContradictionError, Origin, TeSA, from_constant, from_mask, unknown
 from tesa.errors import UsageError
 from tesa.frontend import import_onnx
-from tesa.propagate.given import checked, merge_named
 from tesa.propagate.network import Network, build_network
+from tesa.propagate.user_facts import check_facts, merge_named
 
 from ..frontend.onnx_models import floats, model, node, port
 
@@ -26,7 +26,7 @@ def net() -> Network:
 
 def refused(net: Network, given: dict[str, Any]) -> str:
     with pytest.raises(UsageError) as caught:
-        checked(net, given)
+        check_facts(net, given)
     return str(caught.value)
 
 
@@ -58,7 +58,7 @@ def test_a_value_that_is_no_number(net: Network) -> None:
 
 def test_good_facts_pass(net: Network) -> None:
     facts = from_mask(np.array([[1, 0, 1]]))
-    assert checked(net, {"x": facts}) == {"x": facts}
+    assert check_facts(net, {"x": facts}) == {"x": facts}
 
 
 def test_a_contradiction_names_tensor_layer_and_both_origins(net: Network) -> None:
@@ -78,6 +78,6 @@ def test_two_names_of_one_tensor_must_agree() -> None:
     net = Network(shapes={"x": (2,)}, aliases={"same": "x"})
     zero, one = (from_constant(np.full(2, v), Origin("value", "user")) for v in (0.0, 1.0))
     with pytest.raises(ContradictionError, match="tensor 'x'"):
-        checked(net, {"x": zero, "same": one})
-    facts: TeSA = checked(net, {"x": zero, "same": unknown((2,))})["x"]
+        check_facts(net, {"x": zero, "same": one})
+    facts: TeSA = check_facts(net, {"x": zero, "same": unknown((2,))})["x"]
     assert facts.known.all()

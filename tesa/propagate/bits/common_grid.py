@@ -6,10 +6,10 @@ import numpy as np
 
 from tesa.attributes.attribute import FULL_BITS, Bits, TeSA, Values
 from tesa.attributes.quantization import Quantization, code_range
-from tesa.propagate.grids import lead
+from tesa.propagate.bits.grids import lead
 
 
-def both_needs(a: TeSA, b: TeSA) -> TeSA | None:
+def common_grid(a: TeSA, b: TeSA) -> TeSA | None:
     """The grid that suffices for two readers: that of more range, if they are otherwise the same; else None."""
     p, q = a.quantization, b.quantization
     if p is None or q is None or (a.bits >= FULL_BITS).any() or (b.bits >= FULL_BITS).any():
@@ -33,7 +33,7 @@ def _ends(bits: Bits, q: Quantization, rank: int) -> tuple[Values, Values]:
     return first - lead(q.zero_point, rank), last - lead(q.zero_point, rank)
 
 
-def nested_needs(a: TeSA, b: TeSA, numbers: Values | None) -> TeSA | None:
+def nested_grid(a: TeSA, b: TeSA, numbers: Values | None) -> TeSA | None:
     """The finer of two grids, if rounding each of the numbers to it first changes nothing about the coarser one."""
     p, q = a.quantization, b.quantization
     if p is None or q is None or numbers is None or (a.bits >= FULL_BITS).any() or (b.bits >= FULL_BITS).any():

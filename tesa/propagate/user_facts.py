@@ -14,7 +14,7 @@ from tesa.frontend.names import did_you_mean
 from tesa.propagate.network import Network
 
 
-def checked(net: Network, given: Mapping[str, TeSA]) -> dict[str, TeSA]:
+def check_facts(net: Network, given: Mapping[str, TeSA]) -> dict[str, TeSA]:
     """The given facts by the network's own names of its tensors; facts about two names of one tensor are merged.
 
     UsageError for a name that is no tensor of the network, a TeSA of another shape, a known value that is no number,
@@ -22,9 +22,9 @@ def checked(net: Network, given: Mapping[str, TeSA]) -> dict[str, TeSA]:
 
     >>> from tesa.attributes.attribute import from_mask
     >>> net = Network(shapes={"image": (1, 3)}, aliases={"same": "image"})
-    >>> checked(net, {"same": from_mask([[1, 0, 1]])})
+    >>> check_facts(net, {"same": from_mask([[1, 0, 1]])})
     {'image': TeSA(1x3: 33.3% known to be 0 (the user's mask))}
-    >>> checked(net, {"imgae": from_mask([[1, 0, 1]])})
+    >>> check_facts(net, {"imgae": from_mask([[1, 0, 1]])})
     Traceback (most recent call last):
     ...
     tesa.errors.UsageError: facts are given for 'imgae', which is no tensor of the model. Did you mean 'image'?
@@ -36,13 +36,13 @@ def checked(net: Network, given: Mapping[str, TeSA]) -> dict[str, TeSA]:
             known = [*net.shapes, *net.aliases]
             near = did_you_mean(name, known) or f"Its tensors: {', '.join(known[:8])}{', ...' if known[8:] else ''}"
             raise UsageError(f"facts are given for {name!r}, which is no tensor of the model. {near}")
-        _check(net, name, tensor, given_facts)
+        _check_one(net, name, tensor, given_facts)
         old = facts.get(tensor)
         facts[tensor] = given_facts if old is None else merge_named(net, tensor, old, given_facts)
     return facts
 
 
-def _check(net: Network, name: str, tensor: str, facts: Any) -> None:
+def _check_one(net: Network, name: str, tensor: str, facts: Any) -> None:
     if not isinstance(facts, TeSA):
         raise UsageError(
             f"the facts given for {name!r} are a {type(facts).__name__}, expected a TeSA. Make one with "

@@ -36,7 +36,7 @@ def region(tesa: TeSA, kind: str) -> Bools:
     return tesa.dead & ~tesa.known if kind == "live" else tesa.bits < FULL_BITS
 
 
-class Causes:
+class Provenance:
     """The causes of facts of one model; each is worked out once."""
 
     def __init__(self, model: TesaModel) -> None:
@@ -144,8 +144,8 @@ def _without_value(node: Node, inputs: tuple[TeSA, ...], name: str) -> tuple[Ope
     for position, other in enumerate(node.inputs):
         if other != name:
             continue
-        t, content = inputs[position], constants[position]
+        t, constant = inputs[position], constants[position]
         weaker[position] = replace(t, known=np.zeros_like(t.known), value=np.zeros_like(t.value))
-        if content is not None:
-            constants[position] = np.where(content == 0, np.ones((), content.dtype), content)
+        if constant is not None:
+            constants[position] = np.where(constant == 0, np.ones((), constant.dtype), constant)
     return replace(operator, constants=tuple(constants)), tuple(weaker)

@@ -1,4 +1,4 @@
-"""An operator as the subject of scrambling: its program, its random inputs, and what stays while it is scrambled."""
+"""An operator as the experiment of scrambling: its program, its random inputs, and what stays while it is scrambled."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 
 from tesa.attributes.attribute import Bools, TeSA, Values, from_constant, unknown
 from tesa.propagate.executor import CannotRunError, Program, Signature, compile_node, packed_symbol, signature_of
-from tesa.propagate.groups import plans
 from tesa.propagate.network import Node
-from tesa.propagate.outcomes import differ
-from tesa.propagate.samples import PLAIN, Pair, draw, is_float, known_numbers, pairs, supported
+from tesa.propagate.scramble.groups import plans
+from tesa.propagate.scramble.invariant import differ
+from tesa.propagate.scramble.samples import PLAIN, Pair, draw, is_float, known_numbers, pairs, supported
 
 TRIALS = 32
 WORK = 4e9  # stores that scrambling all operators of a network may cost, in one direction
@@ -30,7 +30,7 @@ class State:
     values: tuple[Values, ...]
 
 
-class Subject:
+class Experiment:
     """A node that can be scrambled. CannotRunError, with the reason, for one that cannot.
 
     sharing: how many nodes share the budget. allowed: how many runs may be spent in one direction. frozen: positions of

@@ -132,8 +132,8 @@ def _cast(op: Operator, inputs: list[Range]) -> Range:
 
 
 def _parameter(op: Operator, position: int) -> Values | None:
-    content = op.constants[position] if position < len(op.constants) else None
-    return None if content is None else np.asarray(content, np.float64).reshape(-1)
+    array = op.constants[position] if position < len(op.constants) else None
+    return None if array is None else np.asarray(array, np.float64).reshape(-1)
 
 
 def _quantize(op: Operator, inputs: list[Range]) -> Range:

@@ -64,7 +64,7 @@ class Term:
 
 @dataclass(frozen=True, eq=False)
 class Contraction:
-    """A node that sums over indices. kind: how a constant among them is made up for, "" where it cannot be."""
+    """A node that sums over indices. kind: the operator, if a constant among them can be corrected for, else ""."""
 
     node: int
     kind: str
@@ -121,12 +121,12 @@ class Analysis:
             handler(self, i, node)
 
     def give_up(self, node: Any) -> None:
-        """Nothing of the node's inputs and outputs may go."""
+        """Keep all of the node's inputs and outputs."""
         for name in node.input:
             self.hold(name)
 
     def hold(self, name: str) -> None:
-        """Nothing of this tensor may go."""
+        """Keep all of this tensor."""
         for part in self.structures.get(name, ()):
             for ids in (part.ids, *part.groups):
                 self.index.pin(ids)
@@ -158,7 +158,7 @@ class Analysis:
         return self.index.fresh(length) if length > 1 else None
 
     def use(self, i: int, position: int, *axes: tuple[int, Ids | None]) -> None:
-        """Say which ids the axes of a constant have. An id of None: the axis stays."""
+        """Note the ids of a constant's axes. An id of None: the axis stays."""
         self.uses[i, position] = tuple(Part((axis,), ids) for axis, ids in axes if ids is not None)
 
 

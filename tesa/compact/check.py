@@ -16,7 +16,7 @@ from tesa.frontend.model import ImportedModel, Port
 from tesa.frontend.onnx import import_onnx
 
 TOLERANCE = 1e-3
-"""How far the outputs of the smaller model may be from those of the given one, relative to their largest."""
+"""The largest difference allowed between the outputs of both models, relative to their largest value."""
 
 
 def verify_with_onnxruntime(original: ImportedModel | str | Path | Any, proto: Any, trials: int = 2) -> float:
@@ -46,7 +46,7 @@ def verify_with_onnxruntime(original: ImportedModel | str | Path | Any, proto: A
 
 
 def random_input(port: Port, rng: np.random.Generator) -> Values:
-    """Normal floats; integers 0 and 1, which every table has a row for."""
+    """A random array for an input: normal floats; integers 0 and 1, which every table has a row for."""
     if port.dtype.startswith(("float", "bfloat")):
         return rng.standard_normal(port.shape).astype(port.dtype)
     return rng.integers(0, 2, port.shape).astype(port.dtype)

@@ -22,7 +22,7 @@ def activations(a: Analysis, contraction: Contraction) -> list[int]:
 
 
 def correctable(a: Analysis, facts: Facts, contraction: Contraction) -> bool:
-    """True if constants among what is summed over can be made up for by a constant added to the output.
+    """True if constants can be taken out of the sum and a constant be added to the output instead.
 
     Both operands may be activations: what is taken out of one is taken out of the other, and both are constants there.
     """
@@ -35,7 +35,7 @@ def correctable(a: Analysis, facts: Facts, contraction: Contraction) -> bool:
 
 
 def varies(a: Analysis, facts: Facts, contraction: Contraction) -> bool:
-    """True if what is added is not one number for each output channel of a layer, which has room for it in a bias."""
+    """True if the correction is more than one number for each output channel, so that no bias can hold it."""
     node, positions = a.graph.nodes[contraction.node], activations(a, contraction)
     if len(positions) > 1:
         return True
@@ -47,7 +47,7 @@ def varies(a: Analysis, facts: Facts, contraction: Contraction) -> bool:
 
 
 def taps(a: Analysis, contraction: Contraction) -> int:
-    """How often one removed index enters one element of the output."""
+    """The number of times that one removed index enters one element of the output."""
     if contraction.kind not in ("Conv", "ConvTranspose"):
         return 1
     return int(np.prod(a.shape(a.graph.nodes[contraction.node].input[1])[2:]))
@@ -144,7 +144,7 @@ def _reaches(a: Analysis, node: Any) -> list[Bools]:
 
 
 def _conv(a: Analysis, node: Any, x: Values, weight: Values) -> Values:
-    """x: (1, channels, ..) with 0 where a channel stays."""
+    """The convolution of x (1, channels, ..), which is 0 in the channels that stay, with the weight."""
     groups = int(attributes(node).get("group", 1))
     channels = a.shape(node.input[0])[1]
     x = np.broadcast_to(x, (x.shape[0], channels, *x.shape[2:]))

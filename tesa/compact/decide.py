@@ -1,4 +1,4 @@
-"""Which classes of indices go: those all of whose slices are dead or known, as far as every operator allows it."""
+"""Decides which indices are removed: those whose slices are all dead or known, as far as every operator allows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NEEDED, UNEQUAL, UNFOLDABLE, LAST, COSTLY = REASONS
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """keep: by id, whether the index stays. reason: by id, why (a key of REASONS), 0 where it goes."""
+    """The indices that stay. keep: by id. reason: by id, why it stays (a key of REASONS), 0 where it goes."""
 
     keep: Bools
     reason: Ids
@@ -73,7 +73,7 @@ class _Choice:
         return np.asarray(self.reason[self.classes[ids]] == 0)
 
     def refuse(self, ids: Ids, reason: int) -> None:
-        """These stay, with all that is tied to them."""
+        """Keep these, with all that is tied to them."""
         roots = self.classes[ids]
         roots = roots[self.reason[roots] == 0]
         if roots.size:
@@ -103,7 +103,7 @@ def _members(choice: _Choice, a: Analysis) -> None:
 
 
 def _sums(choice: _Choice, a: Analysis, facts: Facts, reason: int) -> None:
-    """A constant that is summed over must be 0 in one of the operands, or be made up for at a fair price."""
+    """A constant that is summed over must be 0 in one of the operands, or be corrected for at a fair price."""
     for contraction in a.contractions:
         node = a.graph.nodes[contraction.node]
         for term in contraction.terms:
@@ -118,7 +118,7 @@ def _sums(choice: _Choice, a: Analysis, facts: Facts, reason: int) -> None:
 
 
 def _saved(term: Term, heavy: Bools) -> int:
-    """How many of the indices enter one sum: those of one group."""
+    """The number of the indices that enter one sum: those of one group."""
     if term.owners is not None:
         return int(np.unique(term.owners[heavy], return_counts=True)[1].max())
     return int(heavy.sum(axis=-1).max())

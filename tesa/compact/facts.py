@@ -1,4 +1,4 @@
-"""What propagation says of the tensors of the ONNX graph."""
+"""The facts of propagation by tensor of the ONNX graph."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tesa.propagate import TesaModel
 
 
 class Facts:
-    """By ONNX tensor: which slices may go, and which value stands in for what goes.
+    """The slices of each ONNX tensor that can be removed, and the values that replace them.
 
     A dead element may be anything, so 0 stands in for it; for a live one that is known, its value does. tensors: with
     their shapes; one that propagation knows nothing of counts as live and unknown, one that nobody reads as dead.
@@ -31,12 +31,12 @@ class Facts:
         return tensor in self._tesa or tensor in self._unread
 
     def removable(self, tensor: str, axes: Sequence[int]) -> Bools:
-        """Of the shape of these axes: which slices are dead or known and finite throughout."""
+        """A mask over these axes: the slices that are dead, or known and finite, throughout."""
         shape = self._shapes[tensor]
         return spread(self._removable_elements(tensor), axes, shape, every=True)
 
     def replacement(self, tensor: str) -> Values:
-        """What takes the place of removed elements, in float64; broadcasts to the tensor, 0 where nothing can go."""
+        """The values that replace removed elements, in float64; broadcasts to the tensor, 0 where none is removed."""
         if tensor not in self._replacement:
             found = self._tesa.get(tensor)
             value: Values = np.zeros((1,) * len(self._shapes[tensor]))
@@ -47,7 +47,7 @@ class Facts:
         return self._replacement[tensor]
 
     def constant(self, tensor: str, axes: Sequence[int]) -> Bools:
-        """Of the shape of these axes: where the replacement is not 0 somewhere in the slice."""
+        """A mask over these axes: the slices in which some replacement is not 0."""
         return spread(self.replacement(tensor) != 0, axes, self._shapes[tensor], every=False)
 
     def _removable_elements(self, tensor: str) -> Bools:

@@ -1,4 +1,4 @@
-"""Numbers for the indices of tensors, and which of them go together.
+"""Numbers for the indices of tensors, and the ties between those that can only be removed together.
 
 Every index along an axis that may get shorter has a number, its id. Where two indices can only be removed together
 they share an id, or a tie joins their ids to one class. The id PIN stands for an index that stays.
@@ -35,7 +35,7 @@ class Part:
 
 
 Structure = tuple[Part, ...]
-"""What may be removed of a tensor. An axis in none of the parts stays as it is."""
+"""The removable indices of a tensor. An axis in none of the parts stays as it is."""
 
 
 class Index:
@@ -54,17 +54,17 @@ class Index:
         return ids
 
     def tie(self, a: Ids, b: Ids) -> None:
-        """Each id of `a` goes with the one of `b` in the same place; b may be shorter and is then broadcast."""
+        """Tie each id of `a` to the one of `b` in the same place; b may be shorter and is then broadcast."""
         if a is not b:
             wide = np.broadcast_to(b, a.shape)
             self._edges.append((a.reshape(-1), wide.reshape(-1)))
 
     def pin(self, ids: Ids) -> None:
-        """These indices stay."""
+        """Keep these indices."""
         self.tie(ids, np.zeros((1,) * ids.ndim, np.int64))
 
     def balance(self, part: Part) -> None:
-        """All groups that stay keep the same number of members."""
+        """Require that all groups that stay keep the same number of members."""
         self.balances.append(part)
 
     def collapse(self, part: Part) -> Structure:
@@ -135,7 +135,7 @@ def moved(structure: Structure, where: dict[int, int]) -> Structure:
 
 
 def cut_array(array: NDArray[Any], structure: Structure, keep: Bools) -> NDArray[Any]:
-    """What is left of an array. keep: by id, whether it stays."""
+    """The array without the indices that go. keep: by id, whether it stays."""
     for part in structure:
         if len(part.axes) == 1:
             array = np.compress(keep[part.ids], array, axis=part.axes[0])
@@ -154,7 +154,7 @@ def _cut_joint(array: NDArray[Any], part: Part, keep: Bools) -> NDArray[Any]:
 
 
 def left_of(part: Part, keep: Bools) -> Bools:
-    """Which members stay of the groups that stay."""
+    """A mask of the members that stay, of the groups that stay."""
     cells = keep[part.ids]
     for axis, ids in enumerate(part.groups):
         cells = np.compress(keep[ids], cells, axis=axis)
@@ -162,7 +162,7 @@ def left_of(part: Part, keep: Bools) -> Bools:
 
 
 def cut_shape(shape: Sequence[int], structure: Structure, keep: Bools) -> tuple[int, ...]:
-    """The shape of what is left of a tensor."""
+    """The shape of a tensor without the indices that go."""
     sizes = list(shape)
     for part in structure:
         for axis, ids in zip(part.axes, part.groups, strict=False):

@@ -152,6 +152,6 @@ def _sums(a: Analysis, i: int, operands: Mapping[int, _Operand], joined: _Joined
 
 
 def _places(operands: Mapping[int, _Operand], labels: Labels) -> dict[int, tuple[int, ...]]:
-    """Where the labels lie in each operand that has them."""
+    """The axes of the labels in each operand that has them."""
     found = {p: tuple(o.at[label] for label in labels if label in o.at) for p, o in operands.items()}
     return {p: axes for p, axes in found.items() if len(axes) == len(labels)}

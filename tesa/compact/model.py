@@ -44,7 +44,7 @@ Left = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True)
 class Removal:
-    """`before - after` of the indices along an axis of a tensor of the file, the weight of a layer, are gone."""
+    """The shortening of one axis of a weight. tensor, axis: in the file; before, after: its lengths."""
 
     layer: str
     tensor: str
@@ -58,7 +58,7 @@ class Removal:
 
 @dataclass(frozen=True, eq=False)
 class Compacted:
-    """proto: the smaller model. removed: from which weights. kept: sentences about what could go but had to stay.
+    """The result of compaction. proto: the smaller model. removed: from which weights. kept: why indices had to stay.
 
     parameters: elements of all constants; macs: multiply-accumulates of the convolutions and matrix products of a run.
     left: of each activation that is smaller, for each axis the indices that are left, () for all of them. Missing is a
@@ -106,7 +106,7 @@ def compact(model: TesaModel) -> Compacted:
 
 
 def _once(model: TesaModel) -> tuple[Compacted, bool]:
-    """One pass; and whether another one may find more."""
+    """One pass of compaction, and True if another one may find more."""
     graph = model.imported.graph
     if graph is None:
         raise UsageError("compact needs a model that was imported with tesa.import_onnx; this module came another way")
@@ -190,7 +190,7 @@ def _joined(first: Compacted, second: Compacted) -> Compacted:
 
 
 def dead_elements(model: TesaModel) -> dict[Use, Bools]:
-    """Where the weights of the graph's nodes are dead, by node and input."""
+    """Masks of the dead elements of the weights, by node and input."""
     graph = model.imported.graph
     assert graph is not None
     nodes = {graph.layers[node.output[0]]: i for i, node in enumerate(graph.nodes) if node.output[0] in graph.layers}
@@ -213,7 +213,7 @@ def dead_elements(model: TesaModel) -> dict[Use, Bools]:
 
 
 def _dead_factors(model: TesaModel, nodes: Mapping[str, int]) -> dict[Use, Bools]:
-    """Of einsums, which are no layers: what is dead elsewhere may lean on their dead weights as well."""
+    """Masks of the dead elements of einsums' weights, which are no layers but are leant on as well."""
     graph = model.imported.graph
     assert graph is not None
     found: dict[Use, Bools] = {}

@@ -1,4 +1,4 @@
-"""Tensors without elements: what makes them is a constant, and what joins them joins nothing."""
+"""Removes tensors without elements: they become constants, and a Concat does without them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def fold_empty(graph: Graph) -> None:
 
 
 def _split_without(graph: Graph, node: Any, empty: set[str]) -> None:
-    """A Split of which some parts are empty makes the others only."""
+    """Take the empty parts out of a Split."""
     parts = [name for name in node.output if name not in empty]
     sizes = graph.constants.get(node.input[1]) if len(node.input) > 1 else None
     if node.op_type != "Split" or sizes is None or len(parts) in (0, len(node.output)):
@@ -65,7 +65,7 @@ def _split_without(graph: Graph, node: Any, empty: set[str]) -> None:
 
 
 def _check_used(graph: Graph, node: Any, empty: set[str], given: set[str]) -> None:
-    """Only a constant of the file that is a parameter of an operator, which its first input is not, may be empty."""
+    """Raise an UnsupportedError for a node that reads an empty tensor; only a parameter from the file may be empty."""
     found = [name for i, name in enumerate(node.input) if name in empty and (i == 0 or name not in given)]
     if found:
         shape = graph.constants[found[0]].shape

@@ -1,4 +1,4 @@
-"""From the checked graph to Relax: TVM's own ONNX importer, with many operators converted more plainly."""
+"""Imports a checked graph into Relax with TVM's ONNX importer and tesa's own converters."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def importable(op: str, domain: str = "") -> bool:
 
 
 def to_relax(graph: Graph) -> tuple[Any, dict[str, str], dict[str, str]]:
-    """(module, layer of each variable, ONNX output tensor of the variable that ends a layer)."""
+    """Import a graph: (module, layer of each variable, ONNX output tensor of the variable that ends a layer)."""
     importer = _Importer(graph)
     with quiet():
         try:
@@ -39,7 +39,7 @@ def to_relax(graph: Graph) -> tuple[Any, dict[str, str], dict[str, str]]:
 
 
 class _Body:
-    """What TVM's importer reads of a GraphProto; the initializers come from Graph.constants instead."""
+    """A graph as TVM's importer reads it, in place of a GraphProto; the initializers come from Graph.constants."""
 
     def __init__(self, graph: Graph) -> None:
         self.node, self.input, self.output, self.initializer = graph.nodes, graph.inputs, graph.outputs, ()
@@ -63,7 +63,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             self._nodes[name] = constant(array)
 
     def _check_for_unsupported_ops(self, graph: Any) -> None:
-        """checks.py has checked, with the converters of this package."""
+        """Do nothing: checks.py has checked, with the converters of this package."""
 
     def _sanitize_name(self, name: str) -> str:
         return identifier(name)
@@ -93,7 +93,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         return self._name(value, layer, node)
 
     def _check_outputs(self, value: Any, node: Any) -> None:
-        """Not all converters of TVM have all outputs: some stop short, some put a placeholder."""
+        """Raise an UnsupportedError for an output that is read but that TVM's converter leaves out."""
         ty = getattr(value, "ty", None)
         there = len(value.fields) if isinstance(value, relax.Tuple) else (
             len(ty.fields) if isinstance(ty, relax.TupleType) else 1

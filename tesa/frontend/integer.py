@@ -1,4 +1,4 @@
-"""Operators on quantized tensors as dequantize, the plain operator, quantize: one form for all quantized models.
+"""Rewrites operators on quantized tensors as dequantize, the plain operator, quantize: one form for all models.
 
 ONNX and ONNX Runtime have an operator of its own for the quantized form of each important one (QLinearConv, QGemm,
 ...). What they compute is what the operator between DequantizeLinear and QuantizeLinear computes, up to the rounding
@@ -21,7 +21,7 @@ from tesa.frontend.registry import MICROSOFT
 
 @dataclass
 class _Rewrite:
-    """What one node is replaced by: `nodes`, named after it, with `inputs` as in the node ("" where left out)."""
+    """The nodes that replace one node: `nodes`, named after it, with `inputs` as in the node ("" where left out)."""
 
     graph: Graph
     node: Any
@@ -36,35 +36,35 @@ class _Rewrite:
         return self.node.input[index] if index < len(self.node.input) else ""
 
     def add(self, op: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
-        """One more node, called after its operator; the name of its output."""
+        """Add a node, called after its operator, and return the name of its output."""
         name = output or f"{self.node.output[0]}#{op.lower()}{len(self.nodes)}"
         own = f"{self.node.name or self.node.output[0]}.{op.lower()}{len(self.nodes)}"
         self.nodes.append(helper.make_node(op, list(inputs), [name], own, **attributes))
         return name
 
     def core(self, op: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
-        """The operator itself: it keeps the name of the node."""
+        """Add the operator itself, which keeps the name of the node."""
         name = self.add(op, inputs, output, **attributes)
         self.nodes[-1].name = self.node.name
         return name
 
     def constant(self, array: Any) -> str:
-        """A new constant."""
+        """Add a constant and return its name."""
         name = f"{self.node.output[0]}#constant{len(self.graph.constants)}"
         self.graph.constants[name] = np.asarray(array)
         return name
 
     def real(self, index: int, axis: int | None = None) -> str:
-        """Three inputs x, scale, zero point from `index` on, as the real tensor. axis: of a scale for each place."""
+        """Dequantize three inputs x, scale, zero point from `index` on. axis: that a vector of scales lies along."""
         return self.dequantize(self.at(index), self.at(index + 1), self.at(index + 2), axis)
 
     def dequantize(self, x: str, scale: str, zero: str = "", axis: int | None = None) -> str:
-        """DequantizeLinear; along `axis` where the scale is not one number."""
+        """Add a DequantizeLinear; along `axis` where the scale is not one number."""
         options: dict[str, Any] = {} if axis is None or self._single(scale) else {"axis": axis}
         return self.add("DequantizeLinear", [x, scale, *([zero] if zero else [])], **options)
 
     def quantize(self, x: str, scale: str, zero: str) -> None:
-        """QuantizeLinear, the last node."""
+        """Add a QuantizeLinear, the last node."""
         self.add("QuantizeLinear", [x, scale, *([zero] if zero else [])], self.node.output[0])
 
     def _single(self, name: str) -> bool:

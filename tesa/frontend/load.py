@@ -131,7 +131,7 @@ def _fix_shape(source: str, value: Any, given: Sequence[int] | None) -> None:
 
 
 def _refuse_empty(source: str, name: str, declared: Sequence[int | str], given: Sequence[int] | None) -> None:
-    """A size of 0 in the file stands for one that is left open only where the user gives it."""
+    """Raise a UsageError for an input of size 0, which in the file stands for one that is left open."""
     sizes = declared if given is None else [int(n) for n in given]
     if 0 not in sizes:
         return
@@ -172,7 +172,7 @@ def _constant_node(attributes: Mapping[str, Any], source: str, name: str) -> Val
 
 
 def _sort(graph: Graph) -> None:
-    """Topological order. A tensor that nobody makes, that two nodes make, or a cycle, is a ModelError."""
+    """Sort the nodes. A tensor that no node makes, that two nodes make, or a cycle, is a ModelError."""
     made = Counter(name for node in graph.nodes for name in node.output if name)
     for name, times in made.items():
         if times > 1 or name in graph.constants:

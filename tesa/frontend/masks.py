@@ -1,4 +1,4 @@
-"""Pruning masks that a user brings beside the model, as an .npz file."""
+"""Pruning masks that a user gives beside the model, as an .npz file."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _origin(graph: Graph, makers: Mapping[str, Any], name: str) -> str:
 
 
 def _zero(graph: Graph, name: str) -> Any:
-    """What stands for 0 in a weight: its zero point if it is stored quantized."""
+    """The number that stands for 0 in a weight: its zero point if it is stored quantized."""
     weight = graph.constants[name]
     for node in graph.nodes:
         if node.op_type == "DequantizeLinear" and node.input[0] == name and len(node.input) > 2 and node.input[2]:

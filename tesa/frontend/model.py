@@ -21,7 +21,9 @@ class Port:
 
 @dataclass(frozen=True)
 class WeightUse:
-    """Where a tensor of the file ended up: as argument number `argument` of the call bound to `var`, in `layer`.
+    """The place of a tensor of the file in the module: argument number `argument` of the call bound to `var`.
+
+    layer: that the call belongs to.
 
     axes: how the tensor was transposed on the way (numpy.transpose), None if it was not.
     """

@@ -1,4 +1,4 @@
-"""import_onnx: the one way into the compiler."""
+"""import_onnx reads an ONNX model as a Relax module: the one way into the compiler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quantized models: the forms of fewer than 8 bits, brought into a form that TVM can run.
+"""Rewrites quantization to fewer than 8 bits into a form that TVM can run.
 
 ONNX says "fewer than 8 bits" in two ways: a Clip of the codes between QuantizeLinear and DequantizeLinear, and the
 types int4, uint4, int2 and uint2 of newer opsets. TVM has neither as they are: a Clip of integers is imported as two

@@ -78,7 +78,7 @@ def custom_operators() -> tuple[str, ...]:
 
 @contextmanager
 def converter_scope() -> Iterator[None]:
-    """Converters registered inside are forgotten at its end."""
+    """A scope in which converters are registered for a while: they are forgotten at its end."""
     before = dict(_CUSTOM)
     try:
         yield

@@ -187,7 +187,7 @@ def _scale_conv(graph: Graph, conv: Any, factor: Values, shift: Values) -> None:
 
 
 def note_unused(graph: Graph) -> None:
-    """Say in graph.dropped and graph.unused on what no output of the model depends; drop_unused removes it."""
+    """Note in graph.dropped and graph.unused the parts that no output of the model depends on."""
     needed = {output.name for output in graph.outputs}
     dropped = []
     for node in reversed(graph.nodes):

@@ -1,4 +1,4 @@
-"""Weights with their dead elements set to 0: which constants of a network change, and a module that has them.
+"""Effective weights: the constants of a network with their dead elements set to 0, and a module that has them.
 
 They go together. A dead activation may lean on any dead weight, whatever the layer that it belongs to becomes: whoever
 sets the dead weights of one layer to 0 has to do it in all of them.
@@ -20,7 +20,7 @@ from tesa.propagate.registry import find
 
 
 def effective_constants(net: Network, tesa: Mapping[str, TeSA]) -> dict[str, Values]:
-    """By tensor, each constant in the place of a weight that has dead elements which are not 0, with 0 there."""
+    """The weights of which elements are dead but not 0, with 0 there, by tensor."""
     changed = {}
     for node in net.nodes:
         rule = find(node.operator.op)

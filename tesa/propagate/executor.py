@@ -1,13 +1,13 @@
 """Runs single operators of a network on NumPy arrays: each is legalized and compiled for the host, once for each form.
 
-What is unknown of an operator is found by running it: scramble.py does so with random numbers, rules/unary.py asks for
-f(0). The compiled forms are kept for the life of the process, so a network of many equal layers compiles few of them:
-about 25 ms each.
+Facts about an operator are found by running it: scramble/ does so with random numbers, rules/unary.py asks for f(0).
+The compiled forms are kept for the life of the process, so a network of many equal layers compiles few of them: about
+25 ms each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,11 +20,10 @@ from tvm import relax, tirx
 from tesa.attributes.attribute import Shape, Values
 from tesa.base.quiet import quiet_stderr
 from tesa.errors import UnsupportedError
-from tesa.propagate.network import Network, Node, static_shape
+from tesa.propagate.network import Node, static_shape
 from tesa.propagate.tir_analysis import Reading, bounded, primfuncs, read
 
 Signature = tuple[tuple[Shape, str], ...]
-Change = Callable[[str, Values], Values]
 TARGET = {"kind": "llvm", "opt-level": 1}
 PACKED = ("relax.call_dps_packed", "relax.call_pure_packed")
 
@@ -113,25 +112,6 @@ def has_side_effect(node: Node) -> bool:
     return True
 
 
-def run_network(net: Network, inputs: Mapping[str, Any], change: Change = lambda name, value: value) -> dict[str, Any]:
-    """All tensors of a network, computed operator by operator in the types of the model.
-
-    inputs: an array for each parameter. change(name, value) may replace a tensor as soon as it is there. CannotRunError
-    names the operator that cannot be run.
-    """
-    values: dict[str, Any] = {name: change(name, np.asarray(array)) for name, array in inputs.items()}
-    for name, array in net.constants.items():
-        values[name] = change(name, array)
-    for node in net.nodes:
-        try:
-            results = compile_node(node)([values[name] for name in node.inputs])
-        except CannotRunError as error:
-            raise CannotRunError(f"{node.operator.layer} ({node.operator.op}): {error}") from error
-        for name, result in zip(node.outputs, results, strict=True):
-            values[name] = change(name, result)
-    return values
-
-
 def _check_runnable(node: Node) -> None:
     if node.call is None:
         raise CannotRunError("it has no Relax call")
@@ -184,7 +164,7 @@ def _build(mod: Any, types: Signature, fixed: frozenset[int], packed: bool) -> P
 
 
 def _read(mod: Any, count: int, fixed: frozenset[int]) -> Reading:
-    """What all PrimFuncs of a module do. places: positions of the node's inputs; all of them where it is not plain."""
+    """The Reading of all PrimFuncs of a module together. places: positions of the node's inputs, all if unclear."""
     readings = [read(func) for func in primfuncs(mod).values()]
     indirect = any(r.indirect for r in readings)
     steps = sum(r.steps for r in readings)

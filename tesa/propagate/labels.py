@@ -1,4 +1,4 @@
-"""Labels of axes: which axes of an operator's tensors correspond, said once for propagation and for compaction."""
+"""Labels of axes: equal ones correspond. They are given once, for propagation and for compaction."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class WeightFacts:
 
 @dataclass(frozen=True, eq=False)
 class TesaModel:
-    """mod with its facts. tesa: by variable; part i of a tuple is `var.i`, argument i that is a constant `var#i`.
+    """A module with its facts. tesa: by variable; part i of a tuple is `var.i`, argument i that is a constant `var#i`.
 
     weights: by the variable that a layer's convolution or matmul is bound to, in running order. unruled: layers whose
     operator has no rule, with the operator: all around them counts as live and unknown. steps: visits it took.
@@ -96,7 +96,7 @@ class TesaModel:
         return fold(self._operator(var), layer.argument, self.tesa[layer.input], layer.effective_weight)
 
     def effective_constants(self) -> dict[str, Values]:
-        """By the names of `tesa`, every weight of which elements are dead but not 0, with 0 there.
+        """The weights of which elements are dead but not 0, with 0 there, by the names of `tesa`.
 
         These are the effective weights, and those of operators that are in no row of `weights`, as einsum and take. All
         have to take their places together: what is dead may lean on any of them.
@@ -149,7 +149,7 @@ def _model(imported: ImportedModel, net: Network, found: Fixpoint) -> TesaModel:
 
 
 def _from_file(imported: ImportedModel, net: Network) -> dict[str, TeSA]:
-    """What the file and the user's masks say of weights."""
+    """The facts about weights that the file and the user's masks give."""
     facts: dict[str, TeSA] = {}
     uses = {(u.var, u.argument): (name, u) for name, all_uses in imported.weights.items() for u in all_uses}
     for (var, argument), (initializer, use) in uses.items():

@@ -1,4 +1,4 @@
-"""A Relax function as a plain network of operators and named tensors: what the engine runs over."""
+"""A Relax function as a plain network of operators and named tensors, which the engine runs over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the code of an operator says about it: looks at the PrimFuncs that Relax legalizes it to.
+"""Analysis of the PrimFuncs that Relax legalizes an operator to: what they read, compute and cost.
 
 The questions: is it element-wise, so that f(0) may be asked once for all places; which inputs are places (indices) that
 other tensors are read or written at; how much work is one run; which numbers does it compare or compute with.
@@ -19,7 +19,7 @@ from tvm.s_tir import SBlock, SBlockRealize
 
 @dataclass(frozen=True)
 class Reading:
-    """What a PrimFunc does. places: the numbers of the parameters that indices are computed from.
+    """The findings about a PrimFunc. places: the numbers of the parameters that indices are computed from.
 
     indirect: an index comes from a tensor, a parameter or another one. steps: how many stores one run makes. numbers:
     the constants in what it computes.

@@ -1,4 +1,4 @@
-"""What this installation knows: the contents of the registries."""
+"""The rules, kernel families, policies, patterns, targets and search modes that are registered, as tables."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from tesa.report.table import table
-
-_ARCHITECTURES = ("x86",)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What propagation has found, layer by layer: sparsity and bits before and after.
+"""The findings of propagation, layer by layer: sparsity and bits before and after.
 
 The table and the picture of SparTA (Zheng et al., OSDI 2022), figures 16 and 17, for any model.
 """
@@ -42,7 +42,7 @@ class Change:
 
 @dataclass(frozen=True)
 class LayerChange:
-    """What propagation has changed at one layer.
+    """The changes that propagation made at one layer.
 
     weight: the shape; zeros: the share of the weight that is zero, and with what is dead as well; folded: with the
     columns, too, whose input is a constant that moves into the bias. All None without a weight. input, output: the
@@ -91,7 +91,7 @@ class PropagationTable:
         return {layer.layer: layer for layer in self.layers}[name]
 
     def view(self, plot: str | None = None) -> Iterator[RenderableType]:
-        """What the command line prints. plot: where the picture of it was written."""
+        """The parts that the command line prints. plot: where the picture of it was written."""
         bits = any(_reduced(layer) for layer in self.layers)
         columns = [c for c in _COLUMNS if bits or c not in ("bits", "bits after")]
         rows = [_cells(layer)[: len(columns)] for layer in self.layers]

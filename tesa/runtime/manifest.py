@@ -56,10 +56,8 @@ def read_manifest(path: Path) -> Manifest:
             )
         if data["format"] > FORMAT:
             raise ModelError(f"{path}: format {data['format']} is newer than this tesa reads ({FORMAT}); update tesa")
-        infos = [
-            tuple(TensorInfo(i["name"], tuple(i["shape"]), i["dtype"]) for i in data[k]) for k in ("inputs", "outputs")
-        ]
-        return Manifest(infos[0], infos[1], Plan.from_json(data["plan"]), data["versions"])
+        inputs, outputs = (_infos(data[side]) for side in ("inputs", "outputs"))
+        return Manifest(inputs, outputs, Plan.from_json(data["plan"]), data["versions"])
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}); it is written beside the library") from error
     except (ValueError, KeyError, TypeError) as error:

@@ -40,12 +40,12 @@ class Model:
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:
-        """What a call needs, in order."""
+        """The inputs of a call, in order."""
         return self.manifest.inputs
 
     @property
     def outputs(self) -> tuple[TensorInfo, ...]:
-        """What a call returns, in order."""
+        """The outputs of a call, in order."""
         return self.manifest.outputs
 
     @property

@@ -22,7 +22,7 @@ from tesa.runtime.trace import trace
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far one tensor is from the reference.
+    """The difference of one tensor from the reference.
 
     max_abs: the largest |got - expected|, where equal infinities and two NaN differ by 0, and anything else that is
     not finite by infinity. max_rel: max_abs / largest finite |expected| of the whole tensor, not element by element.
@@ -46,7 +46,7 @@ class Comparison:
 
     @property
     def note(self) -> str:
-        """What was left out, "" if nothing was."""
+        """A sentence about what was left out, "" if nothing was."""
         if self.why:
             return f"not compared: {self.why}"
         if not self.dead:
@@ -143,7 +143,7 @@ def _compare_live(layer: LayerPlan, got: Array, expected: Array | None, atol: fl
 
 
 def _left(layer: LayerPlan, expected: Array) -> Array:
-    """What compiling has left of a tensor of the source model."""
+    """A tensor of the source model without the channels that compiling removed."""
     for axis, indices in enumerate(layer.kept):
         fits = axis < expected.ndim and max(indices, default=0) < expected.shape[axis]
         expected = expected.take(indices, axis) if indices and fits else expected

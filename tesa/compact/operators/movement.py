@@ -136,7 +136,7 @@ def slice_(a: Analysis, i: int, node: Any) -> None:
 
 
 def places(keep: Any, picks: Ids) -> Ids:
-    """Where the picks that stay are after the cut."""
+    """The indices after the cut of the picks that stay."""
     return np.asarray((np.cumsum(keep) - 1)[picks[keep[picks]]])
 
 

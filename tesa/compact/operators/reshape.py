@@ -32,7 +32,7 @@ def reshape(a: Analysis, i: int, node: Any) -> None:
 
 
 def blocks(before: Sequence[int], after: Sequence[int]) -> list[Block]:
-    """Which axes turn into which; axes of length 1 are left out.
+    """Pairs of the axes before and after that hold the same elements; axes of length 1 are left out.
 
     >>> blocks((2, 768, 5), (2, 12, 64, 5))
     [((0,), (0,)), ((1,), (1, 2)), ((2,), (3,))]

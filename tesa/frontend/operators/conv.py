@@ -38,7 +38,10 @@ def _convolve(x: Any, weight: Any, attrs: dict[str, Any], **options: Any) -> Any
 
 
 def _padding(attrs: dict[str, Any], size: list[int], kernel: list[int], stride: list[int], dil: list[int]) -> list[int]:
-    """All befores, then all afters. "SAME": ceil(size / stride) outputs; an odd pixel goes after (UPPER) or before."""
+    """The padding, all befores, then all afters.
+
+    "SAME": ceil(size / stride) outputs; an odd pixel goes after (UPPER) or before.
+    """
     mode = attrs.get("auto_pad", b"NOTSET").decode()
     if mode == "NOTSET":
         return list(attrs.get("pads", [0, 0] * len(size)))

@@ -14,7 +14,7 @@ from tesa.frontend.registry import imports
 
 @imports("Clip")
 def clip(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
-    """min and max are attributes (opset 6) or inputs; NaN as a bound means none."""
+    """relax.clip. min and max are attributes (opset 6) or inputs; NaN as a bound means none."""
     if not str(inputs[0].ty.dtype).startswith("float"):
         return integer_clip(inputs, attrs)
     bounds = []
@@ -78,7 +78,7 @@ def _times_sigmoid(bb: Any, x: Any, alpha: float) -> Any:
 
 @imports("Pow")
 def power(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
-    """The exponent in the type of the base, which is the type of the result; of integers by way of float64."""
+    """relax.power in the type of the base, which is the type of the result; of integers by way of float64."""
     base, exponent = inputs
     kind, work = str(base.ty.dtype), str(base.ty.dtype)
     if "int" in kind:

@@ -37,6 +37,7 @@ def pad(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
 
 @imports("Tile")
 def tile(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+    """relax.tile, if the numbers of copies are constant."""
     times = constant_value(at(inputs, 1))
     return None if times is None else relax.op.tile(inputs[0], [int(n) for n in times.reshape(-1)])
 
@@ -66,7 +67,7 @@ def _cumulative(operator: Any, bb: Any, inputs: Any, attrs: dict[str, Any]) -> A
 
 @imports("Gather")
 def gather(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
-    """take, with negative indices counted from the end. An index out of range takes the nearest element."""
+    """relax.take, with negative indices counted from the end. An index out of range takes the nearest element."""
     data, indices = inputs[0], inputs[1]
     if not isinstance(getattr(data, "ty", None), relax.TensorType) or isinstance(indices, relax.ShapeExpr):
         return None
@@ -84,7 +85,7 @@ def gather(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
 
 @imports("Shape")
 def shape_of(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
-    """All shapes are static: a constant."""
+    """The shape as a constant: all shapes are static."""
     shape = static_shape(inputs[0])
     return constant(np.asarray(shape[attrs.get("start", 0) : attrs.get("end", len(shape))], np.int64))
 
@@ -118,12 +119,13 @@ def space_to_depth(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
 
 @imports("ReverseSequence")
 def reverse_sequence(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+    """relax.reverse_sequence."""
     return relax.op.reverse_sequence(inputs[0], inputs[1], attrs.get("time_axis", 0), attrs.get("batch_axis", 1))
 
 
 @imports("Resize")
 def resize(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
-    """TVM's own converter where it is right; what it would compute differently is refused."""
+    """TVM's own converter; UnsupportedError for the modes that it would compute differently."""
     mode = attrs.get("coordinate_transformation_mode", b"half_pixel").decode()
     if attrs.get("antialias", 0) or mode == "half_pixel_symmetric":
         raise UnsupportedError(f"Resize with antialias or half-pixel-symmetric coordinates is not supported ({mode})")
@@ -140,6 +142,7 @@ def resize(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
 
 @imports("RoiAlign")
 def roi_align(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+    """TVM's own converter, for the mode that it has."""
     if attrs.get("mode", b"avg") != b"avg":
         raise UnsupportedError("RoiAlign with mode max is not supported, only avg is")
     return None
@@ -147,6 +150,7 @@ def roi_align(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
 
 @imports("NonMaxSuppression", "AllClassNMS", "NonZero", "Unique", "Compress", "com.microsoft::Unique")
 def depends_on_data(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+    """Raise an UnsupportedError: the result has another shape for other data."""
     raise UnsupportedError(
         "the shape of its result depends on data; tesa compiles for fixed sizes. Cut the model off before this operator"
     )

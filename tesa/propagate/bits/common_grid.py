@@ -1,4 +1,4 @@
-"""What two readers of one tensor need together."""
+"""The one grid that serves two readers of a tensor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bits through operators: what the forward rules and the `precision=` functions of all families share.
+"""Grids through operators: helpers for the forward rules and `precision=` functions of all families.
 
 Forward, a rule gives an output bits only if its true values lie on that grid. Backward, a `precision=` function
 says for each input on which grid it may be rounded so that each output, rounded to its own final grid, stays what it
@@ -34,7 +34,7 @@ def with_grid(t: TeSA, bits: Bits, quantization: Quantization | None) -> TeSA:
 
 
 def only_bits(shape: Shape, bits: Bits, quantization: Quantization | None) -> TeSA:
-    """A need: nothing but bits."""
+    """A TeSA of which nothing but bits is known."""
     return with_grid(unknown(shape), bits, quantization)
 
 
@@ -46,12 +46,12 @@ def lead(array: Values, rank: int) -> Values:
 
 
 def claimed(t: TeSA) -> bool:
-    """Whether some element has a grid."""
+    """True if some element has a grid."""
     return t.quantization is not None and bool((t.bits < FULL_BITS).any())
 
 
 def undeduced(facts: TeSA) -> TeSA:
-    """Without bits that were deduced: what is so for the sake of a reader is no fact about values to lean on.
+    """The facts without bits that were deduced: those that serve a reader say nothing of the values themselves.
 
     They all come again, and the same ones if it was an earlier run that deduced them.
     """
@@ -117,14 +117,8 @@ def same_grid(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...])
     return tuple(unbroadcast_grid(outputs[0], shape) for shape in op.inputs)
 
 
-def window_grid(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...]) -> tuple[TeSA | None, ...]:
-    """`precision=` of max pooling (N, C, ...): the output's grid, if it is the same at every position."""
-    grid = unbroadcast_grid(outputs[0], (*op.outputs[0][:2], *(1,) * (len(op.outputs[0]) - 2)))
-    return (None if grid is None else only_bits(op.inputs[0], grid.bits, grid.quantization),)
-
-
 def unbroadcast_grid(out: TeSA, shape: Shape) -> TeSA | None:
-    """The grid of an output as a need of an input of `shape` that was broadcast to it; None if copies differ."""
+    """The grid of an output for an input of `shape` that was broadcast to it; None if copies differ."""
     q = out.quantization
     if q is None or not claimed(out):
         return None

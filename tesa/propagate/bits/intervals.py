@@ -18,7 +18,7 @@ SLACK = 1e-5  # relative: what float arithmetic may add to a computed bound
 
 
 def type_range(dtype: str) -> Range:
-    """What a type can hold: finite for integers and bool.
+    """The numbers that a type can hold: finite for integers and bool.
 
     >>> type_range("int4"), type_range("float32")
     ((-8.0, 7.0), (-inf, inf))

@@ -1,4 +1,4 @@
-"""Bits of each layer before and after propagation: what SparTA (Zheng et al., OSDI 2022) shows in its figure 17."""
+"""Bits of each layer before and after propagation, as in figure 17 of SparTA (Zheng et al., OSDI 2022)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class LayerBits:
 
     @property
     def lowered(self) -> bool:
-        """Whether propagation has found that something of the layer needs fewer bits."""
+        """True if propagation has found that something of the layer needs fewer bits."""
         before = (self.weight_before, self.input_before, self.output_before)
         return (self.weight_after, self.input_after, self.output_after) != before
 
@@ -136,7 +136,7 @@ class _Reader:
         return before, min(before, after)
 
     def _alone(self, name: str) -> int:
-        """What the file says of one tensor: the bits of its type, or of a clip of its codes."""
+        """The bits that the file gives one tensor: those of its type, or of a clip of its codes."""
         if not self._integer(name):
             return FULL_BITS
         low, high = type_range(self.types[name])

@@ -1,4 +1,4 @@
-"""Bits: which grid each tensor may be rounded to so that no output of the model changes.
+"""Bits: the coarsest grid that each tensor may be rounded to so that no output of the model changes.
 
 **The law of bits.** Replace every tensor by `TeSA.rounded` of it, its rounding to the grid of `quantization` with
 `bits` bits, all tensors at once and together with what the law of TeSA replaces: no output of the model changes. A
@@ -72,7 +72,7 @@ def narrow(net: Network, rules: Sequence[Rule | None], tesa: Mapping[str, TeSA])
 
 
 class _Forward:
-    """What is known of the values: constants by their numbers, integers by their range, the rest by the rules."""
+    """Forward: grids from the values, of constants by their numbers, of integers by their range, else by the rules."""
 
     def __init__(
         self, net: Network, tesa: dict[str, TeSA], whole: set[str], found: Mapping[str, Range], again: set[str]
@@ -157,7 +157,7 @@ def _joined(op: Operator, inputs: Sequence[TeSA]) -> TeSA:
 
 
 class _Backward:
-    """What the readers of each tensor tell apart."""
+    """Backward: grids from the readers of each tensor, which round it anyway."""
 
     def __init__(self, net: Network, tesa: dict[str, TeSA], whole: set[str], found: Mapping[str, Range]) -> None:
         self.net, self.tesa, self.whole, self.ranges = net, tesa, whole, found

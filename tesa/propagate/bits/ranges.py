@@ -1,4 +1,4 @@
-"""Between which numbers each tensor lies: one sweep from the inputs to the outputs, one interval for each tensor.
+"""The range of every tensor: one sweep from the inputs to the outputs, one interval for each tensor.
 
 Bits follow from ranges: integers in 0 .. 60 need 6 bits, whatever type they are stored in; relu6 before a quantization
 leaves only some of its codes; a sum of 128 products of int8 needs 22 bits. A range is a fact about the model as it is.

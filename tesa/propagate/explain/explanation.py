@@ -58,7 +58,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What is known of the tensors of a layer, and why. op: its operators; note: what else there is to say.
+    """The facts about the tensors of a layer, and why they hold. op: its operators; note: anything else to say.
 
     Prints as an indented list: a fact, and below it what it was deduced from.
     """
@@ -121,7 +121,7 @@ def _tensors(nodes: Sequence[Node]) -> list[str]:
 
 @dataclass
 class _Walk:
-    """One explanation in work: every fact is told in full once."""
+    """The making of one explanation: every fact is told in full once."""
 
     model: TesaModel
     told: set[Key] = field(default_factory=set)
@@ -149,7 +149,7 @@ class _Walk:
             yield Fact(*head, because=because)
 
     def label(self, tensor: str) -> str:
-        """What a tensor is to a user: a weight of, or the output of, a layer."""
+        """The name of a tensor for people: a weight of, or the output of, a layer."""
         producer, readers = self.causes.producer.get(tensor), self.causes.consumers.get(tensor, [])
         if producer is not None:
             layer = producer.operator.layer
@@ -170,7 +170,7 @@ class _Walk:
         return tuple(f"{origin}{partly}" for origin in origins)
 
     def _count(self, key: Key) -> int:
-        """How many facts stand behind one that are told nowhere yet."""
+        """The number of facts behind one that are told nowhere yet."""
         seen, waiting = {key}, [key]
         while waiting:
             new = [cause for cause in self.causes.of(waiting.pop()) if cause not in seen and cause not in self.told]

@@ -1,4 +1,4 @@
-"""What a fact was deduced from: the facts around its operator without which the rule would claim less.
+"""Provenance: the facts that a fact was deduced from, those without which its rule would claim less.
 
 A rule sees several tensors at once, and most of what is known of them often has no part in its result: a pruned filter
 makes its output 0 whatever the input is. So each possible cause is taken away in turn and the rule asked again; what
@@ -25,7 +25,7 @@ Key = tuple[str, str]
 
 
 def region(tesa: TeSA, kind: str) -> Bools:
-    """Where a fact of that kind holds, and is worth telling: an element that is known need not be dead as well.
+    """The elements for which a fact of that kind is worth telling: one that is known need not be dead as well.
 
     >>> from tesa.attributes.attribute import from_mask
     >>> region(from_mask([True, False]), "value")
@@ -37,7 +37,7 @@ def region(tesa: TeSA, kind: str) -> Bools:
 
 
 class Provenance:
-    """The causes of facts of one model; each is worked out once."""
+    """The provenance of the facts of one model; each is worked out once."""
 
     def __init__(self, model: TesaModel) -> None:
         self.model = model
@@ -87,7 +87,7 @@ class Provenance:
         return found
 
     def _backward(self, node: Node, tensor: str, wanted: Bools) -> list[Key]:
-        """What one reader of a tensor leans on where it does without it."""
+        """The facts by which one reader of a tensor does without these elements of it."""
         values = [(name, "value") for name in dict.fromkeys(node.inputs) if name != tensor]
         possible, rule = [*values, *((name, "live") for name in node.outputs)], self._rule(node)
         if rule is None:
@@ -120,7 +120,7 @@ class Provenance:
         return found
 
     def _rule(self, node: Node) -> Rule | None:
-        """The rule of an operator's own; scrambling is too slow to be asked again and again."""
+        """The rule that an operator has of its own; scrambling is too slow to be asked again and again."""
         layer = node.operator.layer
         return None if layer in self.model.unruled or layer in self.model.scrambled else select(node).rule
 

@@ -58,7 +58,7 @@ def _second(op: Operator) -> Product:
 
 
 def _allowed(op: Operator) -> Bools:
-    """Where the causal mask lets a query look at a key: (1, 1, queries, keys)."""
+    """The causal mask, True where a query looks at a key: (1, 1, queries, keys)."""
     causal, (_, _, queries, keys) = op.attrs.get("causal_mask"), _scores_shape(op)
     if causal is None:
         return np.ones((1, 1, 1, 1), bool)
@@ -86,7 +86,7 @@ def _parts(op: Operator, inputs: tuple[TeSA, ...]) -> Parts:
 
 
 def _steady(v: TeSA) -> tuple[Bools, Values]:
-    """Where the values are the same constant at all positions: (b, 1, h, e)."""
+    """A mask of the features that are the same constant at all positions: (b, 1, h, e)."""
     first = v.value[:, :1]
     same = v.known.all(axis=1, keepdims=True) & (v.value == first).all(axis=1, keepdims=True)
     return same & np.isfinite(first), first

@@ -24,7 +24,7 @@ def _infinite(known: Bools, value: Values) -> Bools:
 
 
 def _weight(op: Operator, w: TeSA, view: ConvView) -> tuple[Bools, Values]:
-    """Where the weight is known, and its value. Of a constant every element is: its array is at hand."""
+    """(mask of the known weights, their values). Of a constant every element is known."""
     array = op.constants[1]
     known = w.known if array is None else np.ones((1,) * len(w.shape), bool)
     value = w.value if array is None else np.where(w.known, w.value, array)

@@ -105,7 +105,7 @@ def _where_backward(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA,
 
 
 def _equal(inputs: tuple[TeSA, ...], rank: int) -> Bools:
-    """Where both sides are known to be the same."""
+    """A mask of the elements whose two sides are known to be the same."""
     left, right = inputs[1:]
     known = pad_axes(left.known, rank) & pad_axes(right.known, rank)
     return np.asarray(known & (pad_axes(left.value, rank) == pad_axes(right.value, rank)))

@@ -32,7 +32,7 @@ def matmul(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
 
 
 def _steady(b: Factor, rank: int) -> tuple[Bools, Values]:
-    """Where the right operand is one finite constant over all k, and that constant, with the axes of the output."""
+    """(mask, values) of the columns that are one finite constant over all k, with the axes of the output."""
     value = b.value
     first = value[..., :1, :]
     same = ~b.unsure.any(axis=-2, keepdims=True) & ~b.infinite.any(axis=-2, keepdims=True)

@@ -69,7 +69,7 @@ def indices(op: Operator, inputs: tuple[TeSA, ...], position: int) -> Values | N
 
 
 def table_facts(op: Operator, inputs: tuple[TeSA, ...], position: int = 0) -> TeSA:
-    """What is known of a tensor that elements are picked from; all of it if it is a constant.
+    """The facts about a tensor that elements are picked from; all of it is known if it is a constant.
 
     As a weight only its zeros are facts, because elements that nobody picks shall be found dead.
     """

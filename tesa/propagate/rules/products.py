@@ -1,4 +1,4 @@
-"""Facts through a sum of products: matmul, einsum and attention are all that, over different axes.
+"""Facts through a sum of products, which matmul, einsum and attention are over different axes.
 
 Forward, an output element is known where every term of its sum is: one factor is 0 and no other one is infinite, or all
 are constants. Backward, an element matters if some term that it is in reaches a live output and no zero cuts it off.
@@ -35,7 +35,7 @@ class Factor:
 
     @property
     def infinite(self) -> Bools:
-        """Where it is known not to be finite."""
+        """A mask of the elements known not to be finite."""
         if self.array is None:
             return self.facts.known & ~np.isfinite(self.facts.value)
         if self.array.dtype.kind in "biu" or np.isfinite(self.array).all():
@@ -55,7 +55,7 @@ class Factor:
 
     @property
     def unsure(self) -> Bools:
-        """Where its value is not at hand."""
+        """A mask of the elements whose value is not at hand."""
         return ~self.facts.known if self.array is None else np.zeros((1,) * self.array.ndim, bool)
 
 
@@ -65,7 +65,7 @@ def factors(inputs: tuple[TeSA, ...], constants: tuple[Values | None, ...], weig
 
 
 def product_forward(product: Product, shape: Shape, dtype: str, operands: list[Factor]) -> TeSA:
-    """What is known of the output."""
+    """The facts about the output."""
     unsure = _unsure(product, operands)
     if unsure.all():
         return unknown(shape)
@@ -77,7 +77,7 @@ def product_forward(product: Product, shape: Shape, dtype: str, operands: list[F
 
 
 def _unsure(product: Product, operands: list[Factor]) -> Bools:
-    """Where some term of the sum is neither cut off by a zero nor all constant."""
+    """A mask of the outputs with a term that is neither cut off by a zero nor all constant."""
     nonzero = [f.nonzero for f in operands]
     unsure: Bools = np.zeros((1,) * len(product.out), bool)
     for i, factor in enumerate(operands):
@@ -113,7 +113,7 @@ def product_backward(product: Product, operands: list[Factor], live: Bools) -> t
 
 
 def _need(product: Product, operands: list[Factor], i: int, live: Bools, masks: Mapping[int, Bools]) -> Bools:
-    """Where operand i meets, in some term of a live output, no other factor that its mask cuts off."""
+    """A mask of the elements of operand i that meet, in some term of a live output, no factor that is cut off."""
     names, shape = product.operands[i], operands[i].facts.shape
     distinct = tuple(dict.fromkeys(names))
     parts: list[Operand] = [(live, product.out)]

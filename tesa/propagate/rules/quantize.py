@@ -62,13 +62,13 @@ def _backward(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...])
 
 
 def _same_step(codes: TeSA) -> bool:
-    """Whether the grid of a tensor of codes has every integer between its ends."""
+    """True if the grid of a tensor of codes has every integer between its ends."""
     q = codes.quantization
     return q is not None and bool((q.scale == 1).all() and (q.zero_point == np.rint(q.zero_point)).all())
 
 
 def _quantize_precision(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...]) -> tuple[TeSA | None, ...]:
-    """The grid of the codes that are told apart. Of a coarser grid of codes only the range helps: see precision.py."""
+    """The grid of the codes that are told apart. Of a coarser grid of codes only the range helps: see bits/precision.py."""
     codes, p = outputs[0], parameters(op)
     if p is None or op.dtypes[0] not in WIDTHS:
         return (None,) * len(inputs)

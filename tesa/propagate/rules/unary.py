@@ -140,7 +140,7 @@ class _Asked:
         return self.answers[key]
 
     def _sound(self, op: Operator, value: Values) -> Bools:
-        """What fits into an integer, if that is what comes out: another number has no defined result."""
+        """A mask of the results that the output type can hold: another number has no defined result."""
         dtype = op.dtypes[0]
         if value.dtype.kind != "f" or not dtype.startswith(("int", "uint")):
             return np.ones((1,) * value.ndim, bool)

@@ -1,4 +1,4 @@
-"""An operator as the experiment of scrambling: its program, its random inputs, and what stays while it is scrambled."""
+"""An operator prepared for scrambling: its program, its random inputs, and the elements that stay fixed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EACH = 20000  # with fewer runs than this, the numbers that an operator deals wi
 
 @dataclass(frozen=True)
 class State:
-    """What stays: for each input a mask of its shape and the values there."""
+    """The elements that stay fixed: for each input a mask of its shape and the values there."""
 
     fixed: tuple[Bools, ...]
     values: tuple[Values, ...]
@@ -61,7 +61,7 @@ class Experiment:
         return self.allowed < 16 * TRIALS * len(PLAIN)
 
     def limits(self) -> str:
-        """What the size of the operator forbids to tell apart, as the end of a sentence; "" if nothing."""
+        """The limits that the size of the operator sets, as the end of a sentence; "" if there are none."""
         if self.forward_only:
             return ", forward only: too large"
         sizes = [int(np.prod(shape)) for shape, _ in self.types]
@@ -81,7 +81,7 @@ class Experiment:
         return State(tuple(fixed), tuple(values))
 
     def as_wholes(self, state: State) -> State | None:
-        """Where the places to read or write at are not all known: what stays of tensors taken as a whole. Else None."""
+        """The state with tensors taken as a whole, where indices to read or write at are not all known; else None."""
         reading = self.program.reading
         if reading is None or all(state.fixed[i].all() for i in reading.places):
             return None
@@ -115,7 +115,7 @@ class Experiment:
             )
 
     def _check_repeatable(self) -> None:
-        """A generator of random numbers, or a function with a memory, cannot be judged by its results."""
+        """Raise a CannotRunError for a generator of random numbers, or a function with a memory."""
         types = zip(self.types, self.constants, strict=True)
         state = self.state([unknown(shape) if c is None else from_constant(c) for (shape, _), c in types])
         arrays, others = (self.sample(state, (i,), Pair("unit", "unit"), probe=False) for i in (0, 1))

@@ -1,4 +1,4 @@
-"""Which elements of an operator's inputs are scrambled together: single ones, slices, or whole tensors."""
+"""Groups of elements that are scrambled together: single ones, slices, or whole tensors."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Groups:
 
 @dataclass(frozen=True)
 class Plan:
-    """How to group the elements of each input: along one axis each, in blocks of that many slices.
+    """A grouping of the elements of each input: along one axis each, in blocks of that many slices.
 
     exact: every element is a group of its own. axes: -1 for an input that this plan leaves alone.
     """

@@ -1,4 +1,4 @@
-"""What the runs of an operator have in common: which elements never change, and whether two runs differ."""
+"""Comparison of the runs of an operator: the elements that never change, and a test whether two runs differ."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23}
 
 
 class Invariant:
-    """Which elements of the outputs have been the same in all runs so far."""
+    """The elements of the outputs that have been the same in all runs so far."""
 
     def __init__(self) -> None:
         self._first: tuple[Values, ...] = ()
@@ -43,7 +43,7 @@ class Invariant:
             self._same[i] = places[equal | _close(a, b, first.dtype.name)]
 
     def facts(self, op: Operator, whole: bool) -> tuple[TeSA, ...]:
-        """What is known. whole: of a tensor only if all of it is one constant."""
+        """The facts found. whole: of a tensor only if all of it is one constant."""
         result = []
         for shape, first, places, exact in zip(op.outputs, self._first, self._same, self._exact, strict=True):
             y, same = wide(first), np.zeros(first.shape, bool)
@@ -75,7 +75,7 @@ def _close(a: Values, b: Values, dtype: str) -> Bools:
 
 
 def _rounded(y: Values) -> Values:
-    """To seven digits: the same number whichever run came first."""
+    """Rounded to seven digits: the same number whichever run came first."""
     with np.errstate(all="ignore"):
         scale = 10.0 ** (6 - np.floor(np.log10(np.abs(y.astype(np.float64)))))
         return np.where(np.isfinite(scale) & (scale > 0), np.rint(y * scale) / scale, y)

@@ -1,4 +1,4 @@
-"""Tensor scrambling: what passes through an operator that has no rule, found out by running it on random numbers.
+"""Tensor scrambling: a rule for an operator that has none, found by running it on random numbers.
 
 Forward. All that is unknown is drawn anew again and again, all that is known stays at its constant. An output element
 that never changes (integers: at all; floats: by more than 16 units in the last place) and is no NaN is a constant.
@@ -72,14 +72,14 @@ class _Scrambler:
         self.experiment = experiment
 
     def forward(self, op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
-        """What never changes."""
+        """The output elements that never change."""
         key = (self.experiment.program, self.experiment.allowed, *_digest(inputs))
         if key not in _FORWARD:
             _FORWARD[key] = self._forward(op, inputs)
         return _FORWARD[key]
 
     def backward(self, op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...]) -> tuple[Bools, ...]:
-        """What moves a live output."""
+        """The input elements that move a live output."""
         constants = tuple(c is not None for c in op.constants)
         key = (
             self.experiment.program,
@@ -146,5 +146,5 @@ def _bytes(array: Values) -> Any:
 
 
 def _digest(inputs: Sequence[TeSA]) -> tuple[Any, ...]:
-    """What is known of the inputs, as a key: equal layers are scrambled once."""
+    """A key of the facts about the inputs: equal layers are scrambled once."""
     return tuple((_bytes(t.known), _bytes(t.value)) for t in inputs)

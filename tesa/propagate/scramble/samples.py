@@ -62,7 +62,7 @@ def supported(dtype: str) -> bool:
 
 
 def is_float(dtype: str) -> bool:
-    """Also for the short types that NumPy knows by name only."""
+    """True for floats, also for the short types that NumPy knows by name only."""
     return "float" in dtype
 
 

@@ -1,4 +1,4 @@
-"""Which elements of an operator's inputs move a live output: adaptive group testing on random numbers."""
+"""Search for the input elements that move a live output: adaptive group testing on random numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tesa.propagate.scramble.invariant import differ
 
 
 class TooMuchWork(Exception):
-    """The budget is spent."""
+    """Raised when the budget of runs is spent."""
 
 
 class Search:
@@ -31,7 +31,7 @@ class Search:
         self.exact = True
 
     def dead(self, state: State, candidates: Sequence[Bools], salt: int) -> list[Bools]:
-        """Which of the candidates move nothing, while what `state` fixes stays and the rest is random."""
+        """The candidates that move nothing, while what `state` fixes stays and the rest is random."""
         s = self.experiment
         whole = s.as_wholes(state)
         if whole is not None:
@@ -51,7 +51,7 @@ class Search:
         return dead
 
     def confirmed(self, state: State, dead: list[Bools]) -> list[Bools]:
-        """What was found in several rounds, tested together: what moves something after all is not dead."""
+        """The findings of several rounds, tested together: an element that moves something after all is not dead."""
         if not any(d.any() for d in dead) or self.experiment.as_wholes(state) is not None:
             return dead
         groups = Groups.of_masks(dead)

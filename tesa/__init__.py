@@ -10,6 +10,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tesa import _moved
 from tesa.base import display
 from tesa.base.version import __version__
 
@@ -17,6 +18,7 @@ from tesa.base.version import __version__
 # that is started in the checkout finds this folder first, whatever is installed.
 if not (Path(__file__).parent / "schedules").is_dir():
     __path__.append(str(Path(__file__).parent.parent))
+_moved.install()
 
 _HOMES = {
     "compile": ("tesa.compiler", "compile_model"),
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
 
 
 _PARTS = ("compact", "frontend", "propagate", "report", "runtime", "schedules")
-
 
 display.load_with(lambda: importlib.import_module("tesa.report.notebook"))
 

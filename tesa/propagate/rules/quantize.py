@@ -68,7 +68,7 @@ def _same_step(codes: TeSA) -> bool:
 
 
 def _quantize_precision(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...]) -> tuple[TeSA | None, ...]:
-    """The grid of the codes that are told apart. Of a coarser grid of codes only the range helps: see bits/precision.py."""
+    """The grid of the codes that are told apart. Of a coarser grid only the range helps: see bits/precision.py."""
     codes, p = outputs[0], parameters(op)
     if p is None or op.dtypes[0] not in WIDTHS:
         return (None,) * len(inputs)

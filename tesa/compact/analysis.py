@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tesa.attributes.attribute import Values
-from tesa.compact.index import Bools, Ids, Index, Part, Structure
+from tesa.compact.index import AxisIds, Bools, Ids, Index, Structure
 from tesa.frontend.graph import Graph, attributes
 
 
@@ -159,9 +159,9 @@ class Analysis:
 
     def use(self, i: int, position: int, *axes: tuple[int, Ids | None]) -> None:
         """Note the ids of a constant's axes. An id of None: the axis stays."""
-        self.uses[i, position] = tuple(Part((axis,), ids) for axis, ids in axes if ids is not None)
+        self.uses[i, position] = tuple(AxisIds((axis,), ids) for axis, ids in axes if ids is not None)
 
 
 def structure(*axes: tuple[int, Ids | None]) -> Structure:
     """A structure of plain axes."""
-    return tuple(Part((axis,), ids) for axis, ids in axes if ids is not None and bool(np.any(ids)))
+    return tuple(AxisIds((axis,), ids) for axis, ids in axes if ids is not None and bool(np.any(ids)))

@@ -13,7 +13,7 @@ from tesa.compact.analysis import Analysis, Contraction
 from tesa.compact.border_table import tabulate
 from tesa.compact.correction import correction
 from tesa.compact.facts import Facts
-from tesa.compact.index import Bools, Ids, Part, Structure, cut_array, cut_shape
+from tesa.compact.index import AxisIds, Bools, Ids, Structure, cut_array, cut_shape
 from tesa.frontend.graph import Source, attributes
 from tesa.frontend.names import Unique
 
@@ -81,7 +81,7 @@ class Cutter:
         if quantization is not None:
             per_row = quantization.scale.size in (1, len(rows)) and quantization.scale.shape[:1] != (1,)
             whole = quantization.scale.size == 1
-            cut = _cut_quantization(quantization, (Part((0,), rows),), self.keep)
+            cut = _cut_quantization(quantization, (AxisIds((0,), rows),), self.keep)
             quantization = cut if per_row or whole else None
         self._store(i, node, position, array, quantization)
 
@@ -252,7 +252,7 @@ def _thin(array: Values) -> Values:
 
 def _cut_constant(array: Values, parts: Structure, full: Sequence[int], keep: Bools) -> Values:
     """Cut an array that broadcasts to the shape `full`."""
-    fitting: list[Part] = []
+    fitting: list[AxisIds] = []
     for part in parts:
         short = [axis for axis in part.axes if array.shape[axis] == 1]
         if len(part.axes) > 1 and 0 < len(short) < len(part.axes):

@@ -23,7 +23,7 @@ PIN = 0
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class AxisIds:
     """The ids along some axes of a tensor. ids: of the shape of these axes. groups: ids of each axis but the last."""
 
     axes: tuple[int, ...]
@@ -31,10 +31,10 @@ class Part:
     groups: tuple[Ids, ...] = ()
 
     def __repr__(self) -> str:
-        return f"Part(axes {self.axes}, {'x'.join(map(str, self.ids.shape))} ids)"
+        return f"AxisIds(axes {self.axes}, {'x'.join(map(str, self.ids.shape))} ids)"
 
 
-Structure = tuple[Part, ...]
+Structure = tuple[AxisIds, ...]
 """The removable indices of a tensor. An axis in none of the parts stays as it is."""
 
 
@@ -43,7 +43,7 @@ class Index:
 
     def __init__(self) -> None:
         self.size = 1
-        self.balances: list[Part] = []
+        self.balances: list[AxisIds] = []
         self._edges: list[tuple[Ids, Ids]] = []
 
     def fresh(self, *shape: int) -> Ids:
@@ -63,21 +63,21 @@ class Index:
         """Keep these indices."""
         self.tie(ids, np.zeros((1,) * ids.ndim, np.int64))
 
-    def balance(self, part: Part) -> None:
+    def balance(self, part: AxisIds) -> None:
         """Require that all groups that stay keep the same number of members."""
         self.balances.append(part)
 
-    def collapse(self, part: Part) -> Structure:
+    def collapse(self, part: AxisIds) -> Structure:
         """The part where only whole groups may go: along its last group axis."""
         last = part.groups[-1]
         self.tie(part.ids, last[:, None])
         for ids in part.groups[:-1]:
             self.pin(ids)
-        return (Part((part.axes[-2],), last),)
+        return (AxisIds((part.axes[-2],), last),)
 
     def plain(self, structure: Structure, axis: int) -> tuple[Structure, Ids | None]:
         """The structure in which this axis has ids of its own, and these; None if the axis stays as it is."""
-        rest: list[Part] = []
+        rest: list[AxisIds] = []
         found: Ids | None = None
         for part in structure:
             if axis in part.axes and len(part.axes) > 1:
@@ -144,7 +144,7 @@ def cut_array(array: NDArray[Any], structure: Structure, keep: Bools) -> NDArray
     return array
 
 
-def _cut_joint(array: NDArray[Any], part: Part, keep: Bools) -> NDArray[Any]:
+def _cut_joint(array: NDArray[Any], part: AxisIds, keep: Bools) -> NDArray[Any]:
     rank, left = len(part.axes), left_of(part, keep)
     front = np.moveaxis(array, part.axes, range(rank))
     front = front[np.ix_(*(np.flatnonzero(keep[ids]) for ids in part.groups))]
@@ -153,7 +153,7 @@ def _cut_joint(array: NDArray[Any], part: Part, keep: Bools) -> NDArray[Any]:
     return np.moveaxis(np.take_along_axis(front, wide, axis=rank - 1), range(rank), part.axes)
 
 
-def left_of(part: Part, keep: Bools) -> Bools:
+def left_of(part: AxisIds, keep: Bools) -> Bools:
     """A mask of the members that stay, of the groups that stay."""
     cells = keep[part.ids]
     for axis, ids in enumerate(part.groups):

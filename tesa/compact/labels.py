@@ -9,7 +9,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tesa.compact.analysis import Analysis, Contraction, Term
-from tesa.compact.index import Ids, Part, Structure
+from tesa.compact.index import AxisIds, Ids, Structure
 
 Label = Hashable
 Labels = tuple[Label, ...]
@@ -22,14 +22,14 @@ class _Operand:
     at: dict[Label, int]
     size: dict[Label, int]
     constant: bool
-    parts: list[tuple[Labels, Part]] = field(default_factory=list)
+    parts: list[tuple[Labels, AxisIds]] = field(default_factory=list)
     pinned: set[Label] = field(default_factory=set)
 
 
 @dataclass
 class _Joined:
     plain: dict[Label, Ids] = field(default_factory=dict)
-    joint: dict[Labels, Part] = field(default_factory=dict)
+    joint: dict[Labels, AxisIds] = field(default_factory=dict)
     pinned: set[Label] = field(default_factory=set)
 
 
@@ -125,15 +125,15 @@ def _merge(a: Analysis, operands: list[_Operand]) -> _Joined:
 
 def _lay(joined: _Joined, at: Mapping[Label, int]) -> Structure:
     """The structure of a tensor with these labels at these axes."""
-    parts: list[Part] = []
+    parts: list[AxisIds] = []
     covered: set[Label] = set()
     for labels, part in joined.joint.items():
         if set(labels) <= set(at):
-            parts.append(Part(tuple(at[label] for label in labels), part.ids, part.groups))
+            parts.append(AxisIds(tuple(at[label] for label in labels), part.ids, part.groups))
             covered |= set(labels)
     for label, ids in joined.plain.items():
         if label in at and label not in covered:
-            parts.append(Part((at[label],), ids))
+            parts.append(AxisIds((at[label],), ids))
     return tuple(parts)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tesa.compact.analysis import Analysis, Editor, structure, ties
-from tesa.compact.index import Ids, Part, Structure, moved
+from tesa.compact.index import AxisIds, Ids, Structure, moved
 from tesa.compact.labels import tie_labels
 
 
@@ -53,7 +53,7 @@ def taken(a: Analysis, given: Structure, axis: int, picks: Ids, into: int | None
 
     Axes behind it move one to the left where it is gone. A group axis keeps its joint part; its groups are pinned.
     """
-    result: list[Part] = []
+    result: list[AxisIds] = []
     for part in given:
         if axis in part.axes and part.axes[-1] != axis:
             result += _picked(a, part, axis, picks)
@@ -70,16 +70,16 @@ def taken(a: Analysis, given: Structure, axis: int, picks: Ids, into: int | None
     return moved(tuple(result), where)
 
 
-def _picked(a: Analysis, part: Part, axis: int, picks: Ids) -> Structure:
+def _picked(a: Analysis, part: AxisIds, axis: int, picks: Ids) -> Structure:
     """A joint part of which some groups are picked."""
     at = part.axes.index(axis)
     a.index.pin(part.groups[at])
     if len(picks) > 1:
         groups = tuple(g[picks] if k == at else g for k, g in enumerate(part.groups))
-        return (Part(part.axes, part.ids.take(picks, at), groups),)
+        return (AxisIds(part.axes, part.ids.take(picks, at), groups),)
     axes = tuple(x for x in part.axes if x != axis)
     groups = tuple(g for k, g in enumerate(part.groups) if k != at)
-    return (Part(axes, part.ids.take(picks[0], at), groups),)
+    return (AxisIds(axes, part.ids.take(picks[0], at), groups),)
 
 
 @ties("Split")
@@ -228,12 +228,12 @@ def tile(a: Analysis, i: int, node: Any) -> None:
         a.give_up(node)
         return
     often = [axis for axis, times in enumerate(repeats.tolist()) if times > 1]
-    parts: list[Part] = []
+    parts: list[AxisIds] = []
     for axis in often:
         a.plain(name, axis)
     for part in a.of(name):
         ids = np.tile(part.ids, int(repeats[part.axes[0]])) if part.axes[0] in often else part.ids
-        parts.append(Part(part.axes, ids, part.groups))
+        parts.append(AxisIds(part.axes, ids, part.groups))
     a.structures[node.output[0]] = tuple(parts)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tesa.compact.analysis import Analysis, Contraction, Editor, Term, structure, ties
-from tesa.compact.index import Ids, Part
+from tesa.compact.index import AxisIds, Ids
 from tesa.compact.labels import Labels, tie_labels
 from tesa.propagate.labels import matmul_axes, parse_einsum
 
@@ -47,7 +47,7 @@ def _grouped(a: Analysis, i: int, ids: tuple[Ids | None, Ids | None], counts: tu
             a.index.pin(gids)
         tables.append(np.zeros((groups, count // groups), np.int64) if one is None else one.reshape(groups, -1))
     for table in tables:
-        a.index.balance(Part((0, 1), table, (gids,)))
+        a.index.balance(AxisIds((0, 1), table, (gids,)))
     turned = a.graph.nodes[i].op_type == "ConvTranspose"
 
     def edit(editor: Editor, new: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tesa.compact.analysis import Analysis, structure, ties
-from tesa.compact.index import Ids, Part, Structure
+from tesa.compact.index import AxisIds, Ids, Structure
 
 Block = tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -58,18 +58,18 @@ def reshaped(a: Analysis, name: str, before: Sequence[int], after: Sequence[int]
     """The structure of a tensor after a reshape."""
     pairs = blocks(before, after)
     single = {ins[0]: outs[0] for ins, outs in pairs if len(ins) == len(outs) == 1}
-    result: list[Part] = []
-    rest: list[Part] = []
+    result: list[AxisIds] = []
+    rest: list[AxisIds] = []
     whole: dict[tuple[int, ...], Ids] = {}
     merges = {ins for ins, _ in pairs if len(ins) > 1}
     for part in a.of(name):
         if all(axis in single for axis in part.axes):
-            result.append(Part(tuple(single[axis] for axis in part.axes), part.ids, part.groups))
+            result.append(AxisIds(tuple(single[axis] for axis in part.axes), part.ids, part.groups))
         elif part.axes in merges:
             whole[part.axes] = part.ids.reshape(-1)
         else:
             rest += [part] if len(part.axes) == 1 else a.index.collapse(part)
-    result += [Part((single[part.axes[0]],), part.ids) for part in rest if part.axes[0] in single]
+    result += [AxisIds((single[part.axes[0]],), part.ids) for part in rest if part.axes[0] in single]
     plain = {part.axes[0]: part.ids for part in rest if part.axes[0] not in single}
     for ins, outs in pairs:
         if len(ins) == len(outs) == 1:
@@ -102,6 +102,6 @@ def split_ids(a: Analysis, ids: Ids, axes: tuple[int, ...]) -> Structure:
         if (ids == first).all():  # nothing depends on this axis: it stays
             return split_ids(a, first.squeeze(axis), axes[:axis] + axes[axis + 1 :])
     groups = tuple(a.index.fresh(n) for n in ids.shape[:-1])
-    part = Part(axes, ids, groups)
+    part = AxisIds(axes, ids, groups)
     a.index.balance(part)
     return (part,)

@@ -25,7 +25,7 @@ VALUE, RESULT = ("b", "t", "h", "e"), ("b", "s", "h", "e")
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
+class AttentionFacts:
     """Facts inside of an attention. scores: scaled, of each head, query and key. logits: with bias and mask. weights:
     their softmax. lost: queries without a softmax, whose keys are all taken out, (b, s, h, 1). steady, value: where the
     output is a constant because the values are, and that constant.
@@ -66,7 +66,7 @@ def _allowed(op: Operator) -> Bools:
     return np.asarray(np.tri(queries, keys, shift, dtype=bool)[None, None])
 
 
-def _parts(op: Operator, inputs: tuple[TeSA, ...]) -> Parts:
+def _parts(op: Operator, inputs: tuple[TeSA, ...]) -> AttentionFacts:
     dtype, shape = op.dtypes[0], _scores_shape(op)
     product = product_forward(_first(op), shape, dtype, [Factor(t) for t in inputs[:2]])
     scale = op.attrs.get("scale")
@@ -82,7 +82,7 @@ def _parts(op: Operator, inputs: tuple[TeSA, ...]) -> Parts:
     lost = lost | (logits.known & (logits.value == np.inf)).any(axis=3, keepdims=True)
     lost = np.transpose(lost, (0, 2, 1, 3))
     steady, value = _steady(inputs[2])
-    return Parts(scores, logits, weights, lost, steady & ~lost, value)
+    return AttentionFacts(scores, logits, weights, lost, steady & ~lost, value)
 
 
 def _steady(v: TeSA) -> tuple[Bools, Values]:

@@ -12,7 +12,7 @@ import numpy as np
 from tesa.attributes.attribute import Bools, TeSA, Values, from_constant, unknown
 from tesa.propagate.executor import CannotRunError, Program, Signature, compile_node, packed_symbol, signature_of
 from tesa.propagate.network import Node
-from tesa.propagate.scramble.groups import plans
+from tesa.propagate.scramble.groups import groupings
 from tesa.propagate.scramble.invariant import differ
 from tesa.propagate.scramble.samples import PLAIN, Pair, draw, is_float, known_numbers, pairs, supported
 
@@ -65,7 +65,7 @@ class Experiment:
         if self.forward_only:
             return ", forward only: too large"
         sizes = [int(np.prod(shape)) for shape, _ in self.types]
-        return "" if plans(sizes, self.types, self.allowed)[0].exact else ", inputs by slices only: too large"
+        return "" if groupings(sizes, self.types, self.allowed)[0].exact else ", inputs by slices only: too large"
 
     def state(self, inputs: Sequence[TeSA], keep: Sequence[Bools] | None = None) -> State:
         """All known elements stay, or of those only the ones in `keep`."""

@@ -47,7 +47,7 @@ class Groups:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Grouping:
     """A grouping of the elements of each input: along one axis each, in blocks of that many slices.
 
     exact: every element is a group of its own. axes: -1 for an input that this plan leaves alone.
@@ -76,16 +76,16 @@ class Plan:
         return Groups(*_packed(numbers))
 
 
-def plans(sizes: Sequence[int], types: Sequence[tuple[Shape, Any]], runs: int) -> tuple[Plan, ...]:
+def groupings(sizes: Sequence[int], types: Sequence[tuple[Shape, Any]], runs: int) -> tuple[Grouping, ...]:
     """The groupings to try one after the other. sizes: the candidates in each input. runs: that may be spent.
 
-    >>> plans([6], [((2, 3), "float32")], 10000)
-    (Plan(exact=True, axes=(), blocks=()),)
-    >>> plans([10**6], [((10, 1000, 100), "float32")], 10000)[0]
-    Plan(exact=False, axes=(1,), blocks=(2,))
+    >>> groupings([6], [((2, 3), "float32")], 10000)
+    (Grouping(exact=True, axes=(), blocks=()),)
+    >>> groupings([10**6], [((10, 1000, 100), "float32")], 10000)[0]
+    Grouping(exact=False, axes=(1,), blocks=(2,))
     """
     if sum(sizes) <= min(ELEMENTS, runs // RUNS):
-        return (Plan(True),)
+        return (Grouping(True),)
     result = []
     orders = [_axes_by_use(shape) if size else () for size, (shape, _) in zip(sizes, types, strict=True)]
     turns = min(max((len(order) for order in orders), default=0), 3)
@@ -94,8 +94,8 @@ def plans(sizes: Sequence[int], types: Sequence[tuple[Shape, Any]], runs: int) -
         axes = tuple(order[turn] if turn < len(order) else -1 for order in orders)
         total = sum(types[i][0][axis] for i, axis in enumerate(axes) if axis >= 0)
         block = -(-total // budget)
-        result.append(Plan(False, axes, tuple(block for _ in axes)))
-    return tuple(result) or (Plan(False, (-1,) * len(sizes), (1,) * len(sizes)),)
+        result.append(Grouping(False, axes, tuple(block for _ in axes)))
+    return tuple(result) or (Grouping(False, (-1,) * len(sizes), (1,) * len(sizes)),)
 
 
 def _axes_by_use(shape: Shape) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tesa.attributes.attribute import Bools, Values
 from tesa.propagate.scramble.experiment import TRIALS, Experiment, State
-from tesa.propagate.scramble.groups import Groups, plans
+from tesa.propagate.scramble.groups import Groups, groupings
 from tesa.propagate.scramble.invariant import differ
 
 
@@ -40,10 +40,10 @@ class Search:
             moved = self._movers(whole, groups, live, salt)
             return [c & ~m for c, m in zip(candidates, groups.spread(moved), strict=True)]
         dead = [np.zeros(c.shape, bool) for c in candidates]
-        for i, plan in enumerate(plans([int(c.sum()) for c in candidates], s.types, s.allowed)):
+        for i, grouping in enumerate(groupings([int(c.sum()) for c in candidates], s.types, s.allowed)):
             left = [c & ~d for c, d in zip(candidates, dead, strict=True)]
-            groups = plan.groups(left)
-            self.exact = self.exact and plan.exact
+            groups = grouping.groups(left)
+            self.exact = self.exact and grouping.exact
             if groups.count:
                 moved = self._movers(state, groups, self.live, salt + i)
                 still = groups.spread(~moved)

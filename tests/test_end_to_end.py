@@ -10,11 +10,11 @@ import pytest
 from onnx import helper
 
 import tesa
+from tesa.base.onnxruntime import reference_outputs
 from tesa.compiler import compile_model
 from tesa.errors import ModelError, UsageError
 from tesa.models import digits_images, digits_labels, digits_path
 from tesa.runtime import load, verify
-from tesa.runtime.peers import reference_outputs
 
 
 @pytest.fixture(scope="module")

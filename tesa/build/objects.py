@@ -13,10 +13,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import tesa
 from tesa.attributes.patterns import digest
 from tesa.base.files import atomic_path
 from tesa.base.hostinfo import free_memory, usable_cpus
+from tesa.base.version import __version__
 from tesa.base.workers import Pool, WorkerError
 from tesa.build.cache import Cache
 from tesa.errors import UsageError
@@ -228,7 +228,7 @@ def versions() -> dict[str, str]:
     import tvm
     import tvm_ffi
 
-    return {"tesa": tesa.__version__, "tvm": str(tvm.__version__), "tvm_ffi": str(tvm_ffi.__version__)}
+    return {"tesa": __version__, "tvm": str(tvm.__version__), "tvm_ffi": str(tvm_ffi.__version__)}
 
 
 def _jobs(symbol: str, code: Code, target: Target) -> tuple[_Job, ...]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tesa.base import display
 from tesa.base.files import atomic_path
 from tesa.base.renamed import renamed
 from tesa.build.package import ENTRY, package
@@ -274,10 +275,7 @@ class Kernel:
         return f"Kernel({', '.join(word for word in (*words, plan.kernel) if word)})"
 
     def _repr_html_(self) -> str:
-        from tesa.report.kernel import kernel_html
-
-        threads = f"{self.problem.threads} thread{'s' if self.problem.threads != 1 else ''}"
-        return kernel_html(self.plan, self.weight, f"{self.target.name}, {threads}")
+        return display.html(self)
 
     @cached_property
     def _code(self) -> Code:

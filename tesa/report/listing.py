@@ -1,4 +1,4 @@
-"""What this installation knows: the contents of the registries."""
+"""The rules, kernel families, policies, patterns, targets and search modes that are registered, as tables."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ MOVED = {
     "tesa.pattern": "tesa.attributes.patterns",
     "tesa.plan": "tesa.choose.plan",
     "tesa.prepare": "tesa.layers.prepare",
-    "tesa.problem": "tesa.layers.problem",
+    "tesa.problem": "tesa.kernels.problem",
     "tesa.progress": "tesa.base.progress",
     "tesa.propagate.causes": "tesa.propagate.explain.provenance",
     "tesa.propagate.content": "tesa.propagate.bits.constant_grid",

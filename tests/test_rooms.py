@@ -24,8 +24,8 @@ TEMPORARY: set[tuple[str, str]] = {
     ("tesa.costs.prices", "tesa.costs.table"),
     ("tesa.costs.table", "tesa.costs.store"),
     ("tesa.decompose.policy", "tesa.decompose.composite"),
-    ("tesa.layers.problem", "tesa.decompose.policy"),
-    ("tesa.layers.problem", "tesa.decompose.precision"),
+    ("tesa.kernels.problem", "tesa.decompose.policy"),
+    ("tesa.kernels.problem", "tesa.decompose.precision"),
     ("tesa.schedules.cpu.chain", "tesa.decompose.policy"),
     ("tesa.tune.builders.remote", "tesa"),
 }

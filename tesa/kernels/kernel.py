@@ -23,8 +23,7 @@ from tesa.choose.predict import table_for
 from tesa.choose.shortlist import INSTRUCTIONS
 from tesa.decompose.candidates import Option, candidates
 from tesa.errors import UsageError
-from tesa.layers.layer import Layer
-from tesa.layers.problem import (
+from tesa.kernels.problem import (
     Pair,
     bias_array,
     known,
@@ -35,6 +34,7 @@ from tesa.layers.problem import (
     scale_array,
     weight_array,
 )
+from tesa.layers.layer import Layer
 from tesa.measure.timing import Timing
 from tesa.records.log import Log
 from tesa.runtime.arguments import FLOAT32, are_apart, check_array, checked_input, is_plain

@@ -12,6 +12,7 @@ from tesa.cli import devices
 from tesa.cli.output import emit
 from tesa.cli.verb import Outcome
 from tesa.errors import UsageError
+from tests.support import PATIENCE_S
 from tests.tune.remote.park import Park, free_port
 
 
@@ -21,7 +22,13 @@ def outcome(words: list[str]) -> Outcome:
 
     parser = ArgumentParser(exit_on_error=False)
     devices.VERB.arguments(parser)
-    return devices.VERB.run(parser.parse_args(words))
+    return devices.VERB.run(parser.parse_args([*words, "--timeout", f"{PATIENCE_S:g}"]))
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that served the test before is free again in time, however busy the machine is."""
+    monkeypatch.setattr("tesa.tune.remote.health._GRACE_S", PATIENCE_S)
 
 
 @pytest.fixture(scope="module")

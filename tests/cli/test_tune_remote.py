@@ -43,10 +43,11 @@ def whole_park(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Park]:
 
 
 @pytest.fixture
-def park(whole_park: Park) -> Park:
+def park(whole_park: Park) -> Iterator[Park]:
     """A tracker with two servers that are free."""
     whole_park.await_servers(2)
-    return whole_park
+    yield whole_park
+    whole_park.tidy()
 
 
 @pytest.fixture
@@ -89,9 +90,9 @@ def in_second_turn(monkeypatch: pytest.MonkeyPatch, harm: Callable[[remote.RpcRu
 
 
 def test_a_server_is_killed_while_two_measure(
-    whole_park: Park, tmp_path: Path, capsys: Capture, plans: list[job.Plan], monkeypatch: pytest.MonkeyPatch
+    park: Park, tmp_path: Path, capsys: Capture, plans: list[job.Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    park, at = whole_park, list[int]()
+    at = list[int]()
     servers = [park.server("two"), park.server("two")]
     park.await_servers(2, "two")
 

@@ -239,6 +239,7 @@ def test_nothing_is_measured_twice_where_the_last_device_goes(park: Park, runner
 
 def test_no_device_at_all(park: Park, runner: Make, tmp_path: Path) -> None:
     made = [kernels.right(tmp_path)]
+    until(lambda: {key for key, _ in park.listing().servers} == {KEY}, "the tracker forgetting others")
     with pytest.raises(UsageError, match=r"no device with key 'nobody'.*keys there: here;.*remote.server --tracker"):
         runner("nobody", wait_s=0.5).run(PROBLEM, WEIGHT, made, budget_ms=2)
     nowhere = RpcRunner("127.0.0.1", free_port(), KEY, wait_s=0.5)

@@ -27,7 +27,7 @@ from tesa.errors import UsageError
 from tesa.layers import Binding, bind, schedule_rest
 from tesa.layers.network import Network, to_network
 from tesa.records.locations import open_log
-from tesa.runtime.model import Manifest, TensorInfo
+from tesa.runtime.manifest import Manifest, TensorInfo
 from tesa.targets.target import Target, parse_target
 from tesa.tune.choose import choose
 from tesa.tune.workplace import tracker_address, workplace

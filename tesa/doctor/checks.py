@@ -101,7 +101,7 @@ def _version(name: str, pin: str | None) -> Check:
 
 
 def self_test(command: Sequence[str] = _SELF_TEST, timeout_s: float = 120) -> Iterator[Check]:
-    """What `python -m tesa.doctor.selftest` found, one check per step, also where it did not live to the end."""
+    """The findings of `python -m tesa.doctor.selftest`, one check per step, also where it did not live to the end."""
     env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -167,7 +167,7 @@ def _tools() -> Iterator[Check]:
 
 
 def target_checks(cpu: Cpu) -> Iterator[Check]:
-    """What each target needs on this machine. Only x86 can be compiled for in this version."""
+    """The tools that each target needs on this machine. Only x86 can be compiled for in this version."""
     yield _target("x86", {"a compiler": bool(_compilers())}, _GET_COMPILER, "ready")
     if cpu.arch == "x86_64" and cpu.features and not {"avx2", "fma"} <= set(cpu.features):
         yield Check("targets", _HERE, MISSING, "its CPU lacks AVX2 or FMA", _ELSEWHERE)
@@ -176,7 +176,7 @@ def target_checks(cpu: Cpu) -> Iterator[Check]:
 
 
 def host_check() -> Iterator[Check]:
-    """Which target "x86" is on this machine, and what a virtual machine or the system hides of its CPU."""
+    """The target that "x86" is on this machine, and what a virtual machine or the system hides of its CPU."""
     from tesa.targets.target import host_note, parse_target
 
     try:

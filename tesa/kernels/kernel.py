@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tesa.base import display
 from tesa.base.files import atomic_path
 from tesa.base.renamed import renamed
 from tesa.build.package import ENTRY, package
@@ -22,8 +23,7 @@ from tesa.choose.predict import table_for
 from tesa.choose.shortlist import INSTRUCTIONS
 from tesa.decompose.candidates import Option, candidates
 from tesa.errors import UsageError
-from tesa.layers.layer import Layer
-from tesa.layers.problem import (
+from tesa.kernels.problem import (
     Pair,
     bias_array,
     known,
@@ -34,6 +34,7 @@ from tesa.layers.problem import (
     scale_array,
     weight_array,
 )
+from tesa.layers.layer import Layer
 from tesa.measure.timing import Timing
 from tesa.records.log import Log
 from tesa.runtime.arguments import FLOAT32, are_apart, check_array, checked_input, is_plain
@@ -274,10 +275,7 @@ class Kernel:
         return f"Kernel({', '.join(word for word in (*words, plan.kernel) if word)})"
 
     def _repr_html_(self) -> str:
-        from tesa.report.kernel import kernel_html
-
-        threads = f"{self.problem.threads} thread{'s' if self.problem.threads != 1 else ''}"
-        return kernel_html(self.plan, self.weight, f"{self.target.name}, {threads}")
+        return display.html(self)
 
     @cached_property
     def _code(self) -> Code:

@@ -65,7 +65,7 @@ class TrackerLost(Exception):
 class Tracker:
     """One connection to a tracker, made when it is needed, and again after it was lost. Not for two threads at once."""
 
-    def __init__(self, host: str, port: int, *, answer_s: float = 5.0) -> None:
+    def __init__(self, host: str, port: int, *, answer_s: float = 15.0) -> None:
         self._address, self._answer_s = (host, port), answer_s
         self._socket: socket.socket | None = None
 

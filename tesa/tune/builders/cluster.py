@@ -50,8 +50,8 @@ class ClusterBuilder:
         jobs: int | None = None,
         cache: Cache | None = None,
         limit_s: float = LIMIT_S,
-        connect_s: float = 10.0,
-        workers_s: float = 30.0,
+        connect_s: float = 30.0,
+        workers_s: float = 60.0,
         alone: AbstractContextManager[Any] | None = None,
     ) -> None:
         check_numbers(jobs, limit_s)

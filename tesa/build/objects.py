@@ -17,7 +17,8 @@ import tesa
 from tesa.attributes.patterns import digest
 from tesa.base.files import atomic_path
 from tesa.base.hostinfo import free_memory, usable_cpus
-from tesa.base.workers import Pool, WorkerError
+from tesa.base.pool import Pool
+from tesa.base.worker import WorkerError
 from tesa.build.cache import Cache
 from tesa.errors import UsageError
 from tesa.schedules.types import ASSEMBLY, Code, Config, FloatArray, Problem

@@ -23,7 +23,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from tesa.base.hostinfo import usable_cpus
-from tesa.base.workers import Worker, WorkerDied, WorkerError
+from tesa.base.worker import Worker, WorkerDied, WorkerError
 from tesa.build.objects import c_compiler, link
 from tesa.errors import UsageError
 from tesa.measure.reference import Inputs

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from tesa.base.hostinfo import read_cpu, usable_cpus
 from tesa.base.progress import Event, Progress, silent
-from tesa.base.workers import Pool
+from tesa.base.pool import Pool
 from tesa.build.objects import versions
 from tesa.costs import store
 from tesa.costs.fingerprint import fingerprint, refreshed

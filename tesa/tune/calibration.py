@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tesa.base.workers import Pool
+from tesa.base.pool import Pool
 from tesa.build.cache import Cache
 from tesa.build.objects import BuildFailure, build_objects, symbol_of
 from tesa.costs.facts import Facts

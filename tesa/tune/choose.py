@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tesa.base.hostinfo import crowded
 from tesa.base.progress import Event, Progress, silent
-from tesa.base.workers import Pool, shared_pool
+from tesa.base.pool import Pool, shared_pool
 from tesa.build.cache import Cache
 from tesa.build.objects import BuildFailure, build_objects, compilers, symbol_of, versions
 from tesa.choose.competitors import Offer, machines, offer

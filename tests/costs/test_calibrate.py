@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tesa.base.progress import Event
-from tesa.base.workers import Pool
+from tesa.base.pool import Pool
 from tesa.costs import store
 from tesa.costs.grid import grid_layer
 from tesa.costs.sample import Measured

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tesa.base.progress import Event
-from tesa.base.workers import shared_pool
+from tesa.base.pool import shared_pool
 from tesa.choose.decide import decide
 from tesa.decompose.candidates import candidates
 from tesa.errors import CheckFailed, UnsupportedError, UsageError

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from tesa.base.workers import Worker, WorkerDied, WorkerError
+from tesa.base.worker import Worker, WorkerDied, WorkerError
 from tesa.errors import UsageError
 from tesa.measure.remote.code import Toolchain
 from tesa.measure.remote.device_state import Devices

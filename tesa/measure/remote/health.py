@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tesa.base.workers import Worker, WorkerError
+from tesa.base.worker import Worker, WorkerError
 from tesa.errors import UsageError
 from tesa.measure.remote.code import Toolchain
 from tesa.measure.remote.orders import About, Order, Report

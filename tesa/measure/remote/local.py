@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from tesa.base.workers import Worker, WorkerDied, WorkerError
+from tesa.base.worker import Worker, WorkerDied, WorkerError
 from tesa.measure.device import this_device
 from tesa.measure.local import Built, Failure, Timing, measure
 from tesa.measure.remote.orders import Order, Report, Workload

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tesa.base.hostinfo import usable_cpus
-from tesa.base.workers import Worker
+from tesa.base.worker import Worker
 from tesa.errors import UsageError
 from tesa.measure.local import Built
 from tesa.measure.remote.code import Toolchain

@@ -1,4 +1,4 @@
-"""Child processes that run one function after another, so that a crash in generated code or in LLVM stays theirs.
+"""A child process that runs one function after another, so that a crash in generated code or in LLVM stays there.
 
 Not multiprocessing: its spawn runs the user's main script a second time, which fails in a script without a main guard,
 and one dead worker of a process pool takes all the other jobs with it.
@@ -6,14 +6,11 @@ and one dead worker of a process pool takes all the other jobs with it.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import functools
 import importlib
 import math
 import os
 import pickle
-import queue
 import select
 import signal
 import struct
@@ -23,12 +20,15 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 _HEADER = struct.Struct("<Q")
-_TURN_S = 0.2  # of a wait: a long one would not end by a signal that another thread of the process took
+_POLL_S = 0.2  # of a wait: a long one would not end by a signal that another thread of the process took
+_PARENT_S = 0.5  # between two looks at whether the parent lives
+_GRACE_S = 20.0  # a child whose parent does not end it in time is ended by the system this much later
 _TAIL = 600  # characters of a child's error output that go into a message
+_NUMPY = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # its threads would spin beside the child's work
 
 
 class WorkerError(Exception):
@@ -39,26 +39,31 @@ class WorkerDied(WorkerError):
     """The child process ended, or had to be ended, during the call."""
 
 
+class TimedOut(WorkerDied):
+    """The call took longer than its limit, and its child was ended."""
+
+
 class Worker:
     """One child process. It starts at the first call, and again at the call after its death.
 
-    env: variables that the child gets on top of this process's own.
+    It ends with this process, in the middle of a call too. env: variables that it gets on top of this process's own;
+    NumPy has one thread in it.
     """
 
     def __init__(self, env: Mapping[str, str] | None = None) -> None:
-        self._env = dict(env or {})
+        self._env = {**dict.fromkeys(_NUMPY, "1"), **dict(env or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._errors: Any = None
 
     def call(self, function: str, *args: object, timeout: float | None = None) -> Any:
         """The result of module:function(*args) in the child.
 
-        Raises WorkerError with the traceback if the function raises, WorkerDied if the child crashes or needs longer
-        than timeout seconds (it is killed then).
+        Raises WorkerError with the traceback if the function raises, WorkerDied if the child crashes, and TimedOut if
+        it needs longer than timeout seconds: it is killed then.
         """
         process = self._start()
         assert process.stdin is not None
-        payload = pickle.dumps((function, args), protocol=pickle.HIGHEST_PROTOCOL)
+        payload = pickle.dumps((function, args, timeout), protocol=pickle.HIGHEST_PROTOCOL)
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
             process.stdin.write(_HEADER.pack(len(payload)) + payload)
@@ -67,7 +72,7 @@ class Worker:
             reply = self._read(length, deadline)
         except TimeoutError as error:  # an OSError, so it has to stand first
             self.close()
-            raise WorkerDied(f"no result after {timeout} s") from error
+            raise TimedOut(f"no result after {timeout:g} s") from error
         except (OSError, EOFError) as error:
             raise WorkerDied(self._obituary()) from error
         except BaseException:  # a KeyboardInterrupt leaves half a message in the pipe: this child is of no more use
@@ -101,7 +106,7 @@ class Worker:
             return self._process
         self.close()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the child)
-        code = f"import sys; sys.path[:] = {sys.path!r}; from tesa.base.workers import serve; serve()"
+        code = f"import sys; sys.path[:] = {sys.path!r}; from tesa.base.worker import serve; serve({os.getpid()})"
         self._process = subprocess.Popen(
             [sys.executable, "-c", code],
             stdin=subprocess.PIPE,
@@ -118,8 +123,8 @@ class Worker:
         descriptor, parts = self._process.stdout.fileno(), []
         while count:
             left = math.inf if deadline is None else max(0.0, deadline - time.monotonic())
-            if not select.select([descriptor], [], [], min(left, _TURN_S))[0]:
-                if left <= _TURN_S:
+            if not select.select([descriptor], [], [], min(left, _POLL_S))[0]:
+                if left <= _POLL_S:
                     raise TimeoutError
                 continue
             part = os.read(descriptor, min(count, 1 << 20))
@@ -142,117 +147,35 @@ class Worker:
         return f"the process died ({how})" + (f": {tail}" if tail else "")
 
 
-class Pool:
-    """A number of children for many jobs. They start when there is work, and end with the with block.
-
-    >>> with Pool(2) as pool:
-    ...     pool.run([("math:sqrt", (4.0,)), ("math:hypot", (3.0, 4.0))])
-    [2.0, 5.0]
-    """
-
-    def __init__(self, count: int) -> None:
-        self._workers = [Worker() for _ in range(count)]
-
-    def __enter__(self) -> Pool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the children."""
-        for worker in self._workers:
-            worker.close()
-
-    def run(
-        self, jobs: Sequence[tuple[str, tuple[Any, ...]]], *, done: Callable[[int], None] | None = None
-    ) -> list[Any]:
-        """The result of each job (function, arguments), or the WorkerError it ended with.
-
-        A job whose child dies fails alone: a new child goes on with the next. done(i) is called in the caller's thread
-        after job i. Ctrl-C ends the children and passes on.
-        """
-        results: list[Any] = [None] * len(jobs)
-        todo: queue.SimpleQueue[int] = queue.SimpleQueue()
-        finished: queue.SimpleQueue[int | BaseException] = queue.SimpleQueue()
-        for index in range(len(jobs)):
-            todo.put(index)
-        stop = threading.Event()
-
-        def work(worker: Worker) -> None:
-            while not stop.is_set():
-                try:
-                    index = todo.get_nowait()
-                except queue.Empty:
-                    return
-                try:
-                    results[index] = worker.call(jobs[index][0], *jobs[index][1])
-                except WorkerError as error:
-                    results[index] = error
-                except BaseException as error:
-                    finished.put(error)
-                    return
-                finished.put(index)
-
-        workers = self._workers[: len(jobs)]
-        threads = [threading.Thread(target=work, args=(worker,), daemon=True) for worker in workers]
-        for thread in threads:
-            thread.start()
-        try:
-            for _ in jobs:
-                item = _next(finished)
-                if isinstance(item, BaseException):
-                    raise item
-                if done is not None:
-                    done(item)
-        finally:
-            stop.set()
-            for worker, thread in zip(workers, threads, strict=True):
-                thread.join(0.1)
-                while thread.is_alive():
-                    worker.kill()
-                    thread.join(0.05)
-        return results
-
-
-def _next(finished: queue.SimpleQueue[int | BaseException]) -> int | BaseException:
-    """The next item."""
-    while True:
-        with contextlib.suppress(queue.Empty):
-            return finished.get(timeout=_TURN_S)
-
-
-@functools.cache
-def shared_pool(count: int) -> Pool:
-    """A pool that lives as long as this process: the next kernel in a notebook does not wait for children to start."""
-    pool = Pool(count)
-    atexit.register(pool.close)
-    return pool
-
-
 def _end_with(parent: int) -> None:
     """End this process when its parent has ended, also in the middle of generated code that never returns."""
     while os.getppid() == parent:
-        time.sleep(0.5)
+        time.sleep(_PARENT_S)
     os._exit(1)
 
 
-def serve() -> None:
-    """The child's side: answer calls until the pipe closes. What the called code prints goes to standard error."""
+def serve(parent: int) -> None:
+    """Answer the calls of the process that started this one, until it closes the pipe or ends.
+
+    parent: its process id. What the called code prints goes to standard error.
+    """
     requests: BinaryIO = os.fdopen(os.dup(0), "rb")
     replies: BinaryIO = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
     while header := requests.read(_HEADER.size):
-        name, args = pickle.loads(requests.read(_HEADER.unpack(header)[0]))
+        name, args, limit = pickle.loads(requests.read(_HEADER.unpack(header)[0]))
+        if limit is not None:  # a timer of the system ends a compiler that lets no thread of Python run
+            signal.setitimer(signal.ITIMER_REAL, limit + _GRACE_S)
         try:
             module, _, function = name.partition(":")
             reply = (True, getattr(importlib.import_module(module), function)(*args))
         except Exception as error:
             reply = (False, f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-3)}".strip())
+        signal.setitimer(signal.ITIMER_REAL, 0)
         payload = pickle.dumps(reply, protocol=pickle.HIGHEST_PROTOCOL)
         replies.write(_HEADER.pack(len(payload)) + payload)
         replies.flush()

@@ -40,7 +40,7 @@ from tesa.decompose.candidates import Option
 from tesa.layers.layer import Layer
 from tesa.measure.cold_cache import OTHER_BYTES
 from tesa.measure.reference import Inputs, reference
-from tesa.measure.timing import placed
+from tesa.measure.tensors import placed
 from tesa.records.log import Log, Task
 from tesa.schedules.types import config_key
 from tesa.targets.target import Target, parse_target

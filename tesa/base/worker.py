@@ -28,7 +28,11 @@ _POLL_S = 0.2  # of a wait: a long one would not end by a signal that another th
 _PARENT_S = 0.5  # between two looks at whether the parent lives
 _GRACE_S = 20.0  # a child whose parent does not end it in time is ended by the system this much later
 _TAIL = 600  # characters of a child's error output that go into a message
-_NUMPY = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # its threads would spin beside the child's work
+_NUMPY = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+)  # its threads would spin beside the child's work
 
 
 class WorkerError(Exception):

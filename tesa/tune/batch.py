@@ -10,9 +10,9 @@ from pathlib import Path
 
 from tesa.decompose.candidates import Option
 from tesa.errors import TesaError
+from tesa.measure.failure import Failure, FailureKind
 from tesa.measure.interfaces import Builder, BuildRequest
 from tesa.measure.local import Built
-from tesa.measure.timing import Failure
 from tesa.targets.target import Target
 from tesa.tune.layer_search import LayerSearch
 
@@ -56,7 +56,7 @@ def build(turn: Turn, target: Target, builder: Builder, home: Path, halted: Call
         raise
     except Exception as error:
         trouble = first_line(error)
-    lost = Failure("device", trouble or "the builder gave no result")
+    lost = Failure(FailureKind.DEVICE, trouble or "the builder gave no result")
     return Kernels(tuple((option, found.get(i, lost)) for i, option in enumerate(turn.options)), folder, trouble)
 
 

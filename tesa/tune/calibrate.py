@@ -10,8 +10,8 @@ from time import monotonic
 from typing import Protocol
 
 from tesa.base.hostinfo import read_cpu, usable_cpus
-from tesa.base.progress import Event, Progress, silent
 from tesa.base.pool import Pool
+from tesa.base.progress import Event, Progress, silent
 from tesa.build.objects import versions
 from tesa.costs import store
 from tesa.costs.fingerprint import fingerprint, refreshed

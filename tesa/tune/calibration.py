@@ -17,8 +17,9 @@ from tesa.costs.forms import all_candidates, plain_candidates
 from tesa.costs.grid import GridLayer
 from tesa.costs.sample import Measured, Sample
 from tesa.decompose.candidates import Option, dense_keys, predict
+from tesa.measure.failure import Failure, FailureKind
 from tesa.measure.local import Built, measure
-from tesa.measure.timing import Failure, Timing
+from tesa.measure.timing import Timing
 from tesa.schedules.registry import find
 from tesa.schedules.types import Code, Config, FloatArray, Problem, config_key
 from tesa.targets.target import Target
@@ -108,14 +109,14 @@ class Bench:
                 try:
                     code = find(name).emit(problem, weight, self.target.core, config, symbol)
                 except Exception as error:  # a defect of one form must not stop the others
-                    built[place] = Failure("build", f"cannot be generated: {type(error).__name__}: {error}")
+                    built[place] = Failure(FailureKind.BUILD, f"cannot be generated: {type(error).__name__}: {error}")
                     continue
                 codes.append((symbol, code))
                 places.append(place)
         objects = build_objects(codes, self.target, jobs=self.pool, cache=self.cache, folder=folder)
         for place, (symbol, code), files in zip(places, codes, objects, strict=True):
             if isinstance(files, BuildFailure):
-                built[place] = Failure("build", files.message)
+                built[place] = Failure(FailureKind.BUILD, files.message)
             else:
                 built[place] = Built(symbol, files, code.constants)
         return built
@@ -134,7 +135,7 @@ def finished(work: Work, results: Sequence[Timing | Failure]) -> Measured:
     rows = zip(work.options, work.estimates, work.dense, results, strict=True)
     for (name, config), expected, dense, result in rows:
         if isinstance(result, Failure):
-            failed.append((name, dict(config), f"{result.kind}: {result.message}"))
+            failed.append((name, dict(config), str(result)))
         else:
             samples.append(Sample(name, dict(config), expected, result.median_ms, result.iqr_ms, dense))
     layer = work.layer

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from tesa.base.hostinfo import crowded
-from tesa.base.progress import Event, Progress, silent
 from tesa.base.pool import Pool, shared_pool
+from tesa.base.progress import Event, Progress, silent
 from tesa.build.cache import Cache
 from tesa.build.objects import BuildFailure, build_objects, compilers, symbol_of, versions
 from tesa.choose.competitors import Offer, machines, offer
@@ -31,7 +31,8 @@ from tesa.decompose.candidates import Option, candidates, describe
 from tesa.errors import CheckFailed
 from tesa.layers.layer import Layer
 from tesa.measure.device import this_device
-from tesa.measure.local import BUDGET_MS, Built, Failure
+from tesa.measure.failure import Failure, FailureKind
+from tesa.measure.local import BUDGET_MS, Built
 from tesa.measure.local import measure as measure_kernels
 from tesa.records.log import Log, Record, Task
 from tesa.records.sources import sources
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 __all__ = ["ChosenKernel", "Layer", "candidates", "choose"]
 
 _BATCH = 24  # candidates that are generated at once: their code is held in memory, and unrolled forms are large
-_PASSING = ("link", "load")  # kinds of failure that say nothing about the kernel: they do not enter the log
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,8 @@ class _Chooser:
                     with unchanging(weight, work.task.pattern.digest):
                         codes.append((symbol, find(name).emit(problem, weight, self.target.core, config, symbol)))
                 except Exception as error:  # a defect of one form must not stop the others
-                    self._fail(work, option, Failure("build", f"cannot be generated: {type(error).__name__}: {error}"))
+                    failure = Failure(FailureKind.BUILD, f"cannot be generated: {type(error).__name__}: {error}")
+                    self._fail(work, option, failure)
                     continue
                 places.append((work, option))
         if not codes:
@@ -252,7 +253,7 @@ class _Chooser:
         objects = build_objects(codes, self.target, jobs=self.pool, cache=self.cache, folder=Path(self.bench))
         for (work, option), (symbol, code), files in zip(places, codes, objects, strict=True):
             if isinstance(files, BuildFailure):
-                self._fail(work, option, Failure("build", files.message))
+                self._fail(work, option, Failure(FailureKind.BUILD, files.message))
             else:
                 work.built[config_key(*option)] = Built(symbol, files, code.constants)
 
@@ -327,9 +328,9 @@ class _Chooser:
         return Record(work.task, self.target.name, this_device(), option[0], dict(option[1]), None, None, versions=made)
 
     def _fail(self, work: _Work, option: Option, failure: Failure) -> None:
-        record = replace(self._record(work, option), ok=False, error=f"{failure.kind}: {failure.message}")
+        record = replace(self._record(work, option), ok=False, error=str(failure))
         work.records[config_key(*option)] = record
-        if failure.kind not in _PASSING:
+        if failure.kind.blames_kernel:
             self.log.append([record])
 
     def _tell(self, text: str) -> None:

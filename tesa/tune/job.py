@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 from tesa.decompose.candidates import Option
 from tesa.errors import TesaError, UnsupportedError
 from tesa.layers.layer import Layer
+from tesa.measure.failure import Failure, FailureKind
 from tesa.measure.interfaces import Builder, Runner
 from tesa.measure.local import BUDGET_MS, Built
-from tesa.measure.timing import Failure, Timing
+from tesa.measure.timing import Timing
 from tesa.records.log import Log
 from tesa.schedules.types import config_key
 from tesa.targets.target import Target
@@ -29,7 +30,7 @@ from tesa.tune.budget import Budget, Share, next_layer
 from tesa.tune.comparison import ROUNDS, finalists
 from tesa.tune.layer_search import LayerSearch
 from tesa.tune.outcome import density_of, given_up, lost, status_of, tuned_of
-from tesa.tune.recorder import PASSING, Ledger
+from tesa.tune.recorder import Ledger
 from tesa.tune.search import Experience, Mode, find_mode
 from tesa.tune.search.elsewhere import learn
 from tesa.tune.status import Status, Tuned, Watch, unseen
@@ -245,14 +246,14 @@ class _Job:
         except Exception as error:  # a defect of the runner, or no memory for this layer: the others go on
             text = first_line(error)
             self.notes[f"{work.name}: a turn could not be measured: {text}"] = None
-            return [Failure("device", text)] * len(ready)
+            return [Failure(FailureKind.DEVICE, text)] * len(ready)
 
     def _keep(self, layer: LayerSearch, results: Sequence[tuple[Option, Timing | Failure]]) -> None:
         records = self.ledger.enter(layer.task, results)
         if self.ledger.trouble:
             self.notes[f"the log could not be written for a while: {self.ledger.trouble}"] = None
         layer.keep(records)
-        passing = {config_key(*o): r for o, r in results if isinstance(r, Failure) and r.kind in PASSING}
+        passing = {config_key(*o): r for o, r in results if isinstance(r, Failure) and not r.kind.blames_kernel}
         layer.leave([option for option, _ in results if config_key(*option) in passing])
         self.excuses.update((layer.work.name, failure.message) for failure in passing.values())
         layer.taken -= {config_key(*option) for option, _ in results}

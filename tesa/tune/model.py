@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from tesa.base.hostinfo import crowded, read_cpu
+from tesa.base.hostinfo import crowded
 from tesa.base.progress import Event, Progress, silent
 from tesa.choose.predict import table_for
 from tesa.errors import UsageError
 from tesa.layers.layer import Layer
-from tesa.measure.interfaces import Builder, Runner
-from tesa.measure.remote.address import split_address
+from tesa.measure.interfaces import Builder
+from tesa.measure.runners import check_device, runner_for
 from tesa.records.locations import open_log, shipped, user
 from tesa.records.log import Log, Task
-from tesa.targets import llvm
-from tesa.targets.target import Target, host_cpu, parse_target, runs_here
+from tesa.targets.target import Target, host_cpu, parse_target
 from tesa.tune.budget import Budget
 from tesa.tune.job import BATCH, Plan, tune_layers
 from tesa.tune.search import find_mode
@@ -78,25 +77,25 @@ def tune_model(
     from tesa.decompose import use_prices
 
     find_mode(mode).ready()
-    address = _address(rpc, key)
-    if address is None and not runs_here(where):
-        raise UsageError(
-            f"this machine cannot run code for {where.name}, so that nothing can be measured: give the tracker of "
-            "devices that can with --rpc HOST:PORT --key KEY (rpc= and key= in Python)"
-        )
-    if address is None and (note := crowded(threads)):
+    alone = Lock()
+    measurer = runner_for(where, rpc=rpc, key=key, alone=alone)
+    if rpc is None and (note := crowded(threads)):
         progress(Event("tune", 0, 0, note))
     tasks = select(layer_tasks(model, threads, shapes, masks, propagation, compact, progress), layers)
-    batch = BATCH if address is None else _REMOTE_BATCH
-    table, alone = table_for(where, threads, log), Lock()
-    with _builder(cluster, jobs, alone) as builder, _runner(address, key, alone) as runner:
+    batch = BATCH if rpc is None else _REMOTE_BATCH
+    table = table_for(where, threads, log)
+    with _builder(cluster, jobs, alone) as builder, closing(measurer) as runner:
         device = runner.device()
         book = _log(log, str(device["cpu"]))
-        said = [misfit(target, where, device), _nothing(book, log or user(), tasks, where, device) if resume else ""]
+        named = target not in _THIS
+        said = [
+            check_device(device, where, named=named),
+            _nothing(book, log or user(), tasks, where, device) if resume else "",
+        ]
         notes = tuple(note for note in said if note)
         if notes:
             progress(Event("device", 0, 0, "; ".join(notes)))
-        overlap = address is not None or _elsewhere(builder)
+        overlap = rpc is not None or _elsewhere(builder)
         plan = Plan(budget, mode, seed, batch=batch, overlap=overlap, table=table)
         with use_prices(table):  # as a compile has them: decompositions depend on prices
             tuned = tune_layers(tasks, where, log=book, builder=builder, runner=runner, plan=plan, watch=watch)
@@ -148,43 +147,6 @@ def select(tasks: Sequence[Layer], names: Sequence[str] | None) -> list[Layer]:
     return [task for task in tasks if task.name in chosen]
 
 
-def _address(rpc: str | None, key: str | None) -> tuple[str, int] | None:
-    """Host and port of a tracker."""
-    if rpc is None:
-        if key is not None:
-            raise UsageError("a key names devices of a tracker: give its address with --rpc HOST:PORT as well")
-        return None
-    if key is None:
-        raise UsageError(f"the tracker {rpc} may have devices of several kinds: name one with --key KEY")
-    try:
-        return split_address(rpc)
-    except ValueError as error:
-        raise UsageError(
-            f"{rpc!r} is no address of a tracker; expected HOST:PORT, as in 127.0.0.1:9190 or [::1]:9190"
-        ) from error
-
-
-def misfit(target: Any, where: Target, device: Mapping[str, Any]) -> str:
-    """A sentence where the device that measures has another CPU than the target is for; nothing where it fits.
-
-    target: as the user gave it; where: what it means. Raises UsageError where the user left it out: kernels for this
-    machine's CPU would fail on the device one after the other, or be measured on what nobody asked for.
-    """
-    cpu, given = str(device["cpu"]), target not in _THIS
-    if cpu == where.cpu or (not given and cpu == host_cpu()):
-        return ""
-    if given:
-        return f"the target is {where.name}, and the device that measures is {cpu}: the times are of the latter"
-    if cpu not in llvm.cpus(where.triple):  # a device without LLVM gives the name that Linux has for it
-        if str(device.get("model")) == read_cpu().model:
-            return ""
-        cpu = "CPU"
-    raise UsageError(
-        f"the device's CPU is {device['cpu']}, and this machine's, which kernels are for if no target is given, is "
-        f"{where.cpu}: give --target x86:{cpu} (target= in Python); see `tesa list targets`"
-    )
-
-
 @contextmanager
 def _builder(cluster: str | None, jobs: int | None, alone: Lock) -> Iterator[Builder]:
     """The builder that was asked for, whose processes end with the block. A cluster's holds alone to build here."""
@@ -204,18 +166,6 @@ def _elsewhere(builder: Builder) -> bool:
     from tesa.tune import builders
 
     return isinstance(builder, builders.ClusterBuilder) and not builder.here
-
-
-@contextmanager
-def _runner(address: tuple[str, int] | None, key: str | None, alone: Lock) -> Iterator[Runner]:
-    """The runner that was asked for; its processes and devices are free after the block. It holds alone to run here."""
-    from tesa.measure import remote
-
-    runner: Runner = remote.LocalRunner(alone=alone) if address is None else remote.RpcRunner(*address, str(key))
-    try:
-        yield runner
-    finally:
-        runner.close()
 
 
 def _nothing(book: Log, place: str | Path, tasks: Sequence[Layer], where: Target, device: Mapping[str, Any]) -> str:

@@ -53,7 +53,7 @@ def test_a_crash_is_reported_and_the_next_call_starts_anew(worker: Worker) -> No
 
 def test_time_limit(worker: Worker) -> None:
     start = time.monotonic()
-    with pytest.raises(TimedOut, match="no result after 0.5 s"):
+    with pytest.raises(TimedOut, match=r"no result after 0\.5 s"):
         worker.call("time:sleep", 60, timeout=0.5)
     assert time.monotonic() - start < 30
     worker.close()

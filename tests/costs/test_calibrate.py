@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tesa.base.progress import Event
 from tesa.base.pool import Pool
+from tesa.base.progress import Event
 from tesa.costs import store
 from tesa.costs.grid import grid_layer
 from tesa.costs.sample import Measured

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tesa.base.progress import Event
 from tesa.base.pool import shared_pool
+from tesa.base.progress import Event
 from tesa.choose.decide import decide
 from tesa.decompose.candidates import candidates
 from tesa.errors import CheckFailed, UnsupportedError, UsageError

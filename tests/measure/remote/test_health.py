@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from tesa.errors import UsageError
-from tesa.measure.remote import LocalRunner, RpcRunner, devices
+from tesa.measure.local import LocalRunner
+from tesa.measure.remote import RpcRunner, devices
 from tesa.measure.remote.health import BROKEN, BUSY, FREE
 from tests.measure.remote import kernels
 from tests.measure.remote.park import KEY, Park, free_port, until
@@ -28,7 +29,7 @@ def test_sound_and_broken_devices(park: Park, tmp_path: Path) -> None:
     park.await_servers(1, "stopped")
     stopped.send(signal.SIGSTOP)
     try:
-        found = {(device.key, device.place.port): device for device in devices("127.0.0.1", park.port, answer_s=3)}
+        found = {(device.key, device.address.port): device for device in devices("127.0.0.1", park.port, answer_s=3)}
     finally:
         stopped.send(signal.SIGCONT)
     assert [device.state for (key, _), device in found.items() if key == KEY] == [FREE, FREE]

@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 
 from tesa.measure.device import this_device
+from tesa.measure.failure import Failure, FailureKind
 from tesa.measure.interfaces import Runner
-from tesa.measure.local import Failure, Timing
-from tesa.measure.remote import LocalRunner
+from tesa.measure.local import LocalRunner
+from tesa.measure.timing import Timing
 from tesa.targets.target import host_cpu
 from tests.measure.remote import kernels
 
@@ -43,7 +44,7 @@ def test_each_candidate_has_a_limit_of_its_own(tmp_path: Path) -> None:
     made = [kernels.endless(tmp_path), kernels.right(tmp_path), kernels.endless(tmp_path)]
     first, right, last = runner.run(kernels.PROBLEM, kernels.WEIGHT, made, budget_ms=5)
     assert isinstance(right, Timing)
-    assert first == last == Failure("timeout", "no result after 2 s")
+    assert first == last == Failure(FailureKind.TIMEOUT, "no result after 2 s")
 
 
 def test_a_slow_candidate_that_goes_on_is_no_hanging_one(tmp_path: Path) -> None:

@@ -1,0 +1,113 @@
+"""The runners by name, the choice of one for a target, and the check that its devices fit the target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from tesa.base.hostinfo import architecture, read_cpu
+from tesa.errors import UsageError
+from tesa.measure import remote
+from tesa.measure.interfaces import Runner
+from tesa.measure.local import LocalRunner
+from tesa.measure.remote.address import split_address
+from tesa.targets import llvm
+from tesa.targets.target import Target, host_cpu, runs_here
+
+
+@dataclass(frozen=True)
+class RunnerOptions:
+    """What a user may say of the measuring. alone: held while this machine measures; the rest as in runner_for."""
+
+    rpc: str | None = None
+    key: str | None = None
+    compiler: str | None = None
+    alone: AbstractContextManager[Any] | None = None
+
+
+Make = Callable[[Target, RunnerOptions], Runner]
+
+_RUNNERS: dict[str, Make] = {}
+
+
+def register(name: str) -> Callable[[Make], Make]:
+    """Register what makes the runner of that name."""
+
+    def add(make: Make) -> Make:
+        _RUNNERS[name] = make
+        return make
+
+    return add
+
+
+@register("local")
+def _local(target: Target, options: RunnerOptions) -> Runner:
+    if not runs_here(target):
+        raise UsageError(
+            f"this machine cannot run code for {target.name}, so that nothing can be measured: give the tracker of "
+            "devices that can with --rpc HOST:PORT --key KEY (rpc= and key= in Python)"
+        )
+    return LocalRunner(alone=options.alone)
+
+
+@register("rpc")
+def _rpc(target: Target, options: RunnerOptions) -> Runner:
+    try:
+        host, port = split_address(str(options.rpc))
+    except ValueError as error:
+        raise UsageError(
+            f"{options.rpc!r} is no address of a tracker; expected HOST:PORT, as in 127.0.0.1:9190 or [::1]:9190"
+        ) from error
+    return remote.RpcRunner(host, port, str(options.key), compiler=options.compiler)
+
+
+def runner_for(
+    target: Target,
+    *,
+    rpc: str | None = None,
+    key: str | None = None,
+    compiler: str | None = None,
+    alone: AbstractContextManager[Any] | None = None,
+) -> Runner:
+    """The runner that measures code for the target: on this machine, or on devices. The caller closes it.
+
+    rpc: HOST:PORT of a TVM RPC tracker; key: of its devices; compiler: the C compiler that links code for them, by
+    default this machine's. alone: held while this machine measures.
+
+    Raises UsageError for a tracker without a key or the other way round, and where this machine cannot run the code.
+    """
+    if rpc is None and key is not None:
+        raise UsageError("a key names devices of a tracker: give its address with --rpc HOST:PORT as well")
+    if rpc is not None and key is None:
+        raise UsageError(f"the tracker {rpc} may have devices of several kinds: name one with --key KEY")
+    return _RUNNERS["local" if rpc is None else "rpc"](target, RunnerOptions(rpc, key, compiler, alone))
+
+
+def check_device(device: Mapping[str, Any], target: Target, *, named: bool) -> str:
+    """A note where the device that measures has another CPU than the target is for; "" where it fits.
+
+    device: of a Runner. named: True where the user named the target's CPU, False where it is this machine's because
+    nothing was said. Raises UsageError for a device of another architecture, and, where nothing was said, for one with
+    another CPU: kernels for this machine would fail there one after the other, or be measured on what nobody asked for.
+    """
+    found, wanted = str(device.get("system", "")).rpartition(" ")[2], target.triple.partition("-")[0]
+    if found and architecture(found) != architecture(wanted):
+        raise UsageError(
+            f"the device that measures is {found} ({device['cpu']}), and the target {target.name} is {wanted}: its "
+            "code cannot run there; give the target of the device, or the key of other devices"
+        )
+    cpu = str(device["cpu"])
+    if cpu == target.cpu or (not named and cpu == host_cpu()):
+        return ""
+    if named:
+        return f"the target is {target.name}, and the device that measures is {cpu}: the times are of the latter"
+    if cpu not in llvm.cpus(target.triple):  # a device without LLVM gives the name that Linux has for it
+        if str(device.get("model")) == read_cpu().model:
+            return ""
+        cpu = "CPU"
+    raise UsageError(
+        f"the device's CPU is {device['cpu']}, and this machine's, which kernels are for if no target is given, is "
+        f"{target.cpu}: give --target x86:{cpu} (target= in Python); see `tesa list targets`"
+    )

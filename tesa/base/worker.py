@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 
 _HEADER = struct.Struct("<Q")
 _POLL_S = 0.2  # of a wait: a long one would not end by a signal that another thread of the process took
+_START_S = 300.0  # for a child to be ready, however busy the machine is
 _PARENT_S = 0.5  # between two looks at whether the parent lives
 _GRACE_S = 20.0  # a child whose parent does not end it in time is ended by the system this much later
 _TAIL = 600  # characters of a child's error output that go into a message
@@ -47,14 +48,20 @@ class TimedOut(WorkerDied):
     """The call took longer than its limit, and its child was ended."""
 
 
+class StartFailed(WorkerError):
+    """A child process could not be made ready for its calls. It says nothing about them."""
+
+
 class Worker:
     """One child process. It starts at the first call, and again at the call after its death.
 
     It ends with this process, in the middle of a call too. env: variables that it gets on top of this process's own;
-    NumPy has one thread in it.
+    NumPy has one thread in it. prepare: module:function that it runs at its start, for imports that take long: no
+    call's limit has to count with them.
     """
 
-    def __init__(self, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, env: Mapping[str, str] | None = None, prepare: str = "") -> None:
+        self._prepare = prepare
         self._env = {**dict.fromkeys(_NUMPY, "1"), **dict(env or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._errors: Any = None
@@ -63,9 +70,45 @@ class Worker:
         """The result of module:function(*args) in the child.
 
         Raises WorkerError with the traceback if the function raises, WorkerDied if the child crashes, and TimedOut if
-        it needs longer than timeout seconds: it is killed then.
+        it needs longer than timeout seconds: it is killed then. Raises StartFailed as start does.
         """
-        process = self._start()
+        return self._exchange(self.start(), function, args, timeout)
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """The running child, ready for a call. Raises StartFailed if a new one cannot be made ready."""
+        if self._process is not None and self._process.poll() is None:
+            return self._process
+        process = self._launch()
+        if self._prepare:
+            try:
+                self._exchange(process, self._prepare, (), _START_S)
+            except WorkerError as error:
+                self.close()
+                raise StartFailed(f"a process cannot start: {error}") from error
+        return process
+
+    def kill(self) -> None:
+        """End the child while another thread waits in call, which then raises WorkerDied."""
+        process = self._process
+        if process is not None:
+            process.kill()
+
+    def close(self) -> None:
+        """End the child, whatever it is doing."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout, self._errors):
+            if stream is not None:
+                with contextlib.suppress(OSError):  # flushing to a dead child
+                    stream.close()
+
+    def _exchange(
+        self, process: subprocess.Popen[bytes], function: str, args: tuple[object, ...], timeout: float | None
+    ) -> Any:
+        """Send a call to the child and wait for its answer."""
         assert process.stdin is not None
         payload = pickle.dumps((function, args, timeout), protocol=pickle.HIGHEST_PROTOCOL)
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -87,27 +130,7 @@ class Worker:
             raise WorkerError(value)
         return value
 
-    def kill(self) -> None:
-        """End the child while another thread waits in call, which then raises WorkerDied."""
-        process = self._process
-        if process is not None:
-            process.kill()
-
-    def close(self) -> None:
-        """End the child, whatever it is doing."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.kill()
-        process.wait()
-        for stream in (process.stdin, process.stdout, self._errors):
-            if stream is not None:
-                with contextlib.suppress(OSError):  # flushing to a dead child
-                    stream.close()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        if self._process is not None and self._process.poll() is None:
-            return self._process
+    def _launch(self) -> subprocess.Popen[bytes]:
         self.close()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the child)
         code = f"import sys; sys.path[:] = {sys.path!r}; from tesa.base.worker import serve; serve({os.getpid()})"

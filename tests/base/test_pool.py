@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tesa.base.pool import Pool
-from tesa.base.worker import TimedOut, Worker, WorkerDied, WorkerError
+from tesa.base.worker import StartFailed, TimedOut, Worker, WorkerDied, WorkerError
 
 
 @pytest.fixture
@@ -98,3 +98,22 @@ def test_ctrl_c_while_waiting() -> None:
         with pytest.raises(KeyboardInterrupt):
             pool.run([("time:sleep", (60,))])
     assert time.monotonic() - start < 30
+
+
+def test_a_child_is_made_ready_before_its_first_call() -> None:
+    worker = Worker(prepare="tests.base.test_pool:get_ready")
+    assert worker.call("os:getenv", "TESA_TEST_READY", timeout=60) == "1"
+    assert worker.call("os:getenv", "TESA_TEST_READY") == "1"
+    worker.close()
+
+
+def get_ready() -> None:
+    """Count the calls of this."""
+    os.environ["TESA_TEST_READY"] = str(int(os.environ.get("TESA_TEST_READY", "0")) + 1)
+
+
+def test_a_child_that_cannot_be_made_ready() -> None:
+    worker = Worker(prepare="math:nothing")
+    with pytest.raises(StartFailed, match="a process cannot start: AttributeError"):
+        worker.call("math:sqrt", 4.0)
+    worker.close()

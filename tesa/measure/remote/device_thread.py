@@ -105,8 +105,7 @@ class DeviceThread(threading.Thread):
             time.sleep(_POLL_S)
             return None
         try:
-            with suppress(WorkerError):
-                self._worker.call("tesa.measure.remote.session:ready", timeout=self._pool.limit_s)
+            self._worker.start()  # a device does not wait for long
             until = time.monotonic() + _REQUEST_S
             lease = self._tracker.request(self._pool.key, until=until, stop=lambda: work.stopped or not work.waiting)
         except TrackerLost:

@@ -15,6 +15,7 @@ from tesa.measure.heartbeat import Heartbeat
 from tesa.measure.remote.address import Address
 from tesa.measure.remote.code import Toolchain
 from tesa.measure.remote.messages import About, Outcome, Report, SessionRequest
+from tesa.measure.remote.session import new_worker
 from tesa.measure.remote.tracker import Lease, Listing, Tracker, TrackerLost
 
 FREE, BUSY, BROKEN = "free", "busy", "broken"
@@ -22,7 +23,6 @@ FREE, BUSY, BROKEN = "free", "busy", "broken"
 
 _AT_ONCE = 8  # devices that are checked together
 _GRACE_S = 1.5  # for a server to be free again after its last session
-_START_S = 60.0  # for a process that talks to a device to be ready
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def devices(
         with tempfile.TemporaryDirectory(prefix="tesa-rpc-") as name:
             tools = Toolchain(Path(name), compiler)
             tools.probe()
-            workers = [Worker({"TVM_NUM_THREADS": "1"}) for _ in range(min(_AT_ONCE, len(listing.servers)))]
+            workers = [new_worker() for _ in range(min(_AT_ONCE, len(listing.servers)))]
             try:
                 _start(workers)
                 leases = _leases(tracker, listing, key)
@@ -76,7 +76,7 @@ def _start(workers: Sequence[Worker]) -> None:
     """Have the processes ready before a device waits for them."""
     if workers:
         with ThreadPoolExecutor(len(workers)) as pool:
-            list(pool.map(lambda worker: worker.call("tesa.measure.remote.session:ready", timeout=_START_S), workers))
+            list(pool.map(Worker.start, workers))
 
 
 def _leases(tracker: Tracker, listing: Listing, key: str | None) -> list[tuple[str, Lease]]:

@@ -19,6 +19,7 @@ from tesa.measure.remote.code import Toolchain
 from tesa.measure.remote.device_thread import DevicePool, DeviceThread
 from tesa.measure.remote.dispatcher import Dispatcher, Job
 from tesa.measure.remote.messages import Workload
+from tesa.measure.remote.session import new_worker
 from tesa.measure.remote.tracker import Listing, Tracker, TrackerLost
 from tesa.measure.timing import Timing
 from tesa.schedules.types import FloatArray, Problem
@@ -143,7 +144,7 @@ class RpcRunner:
 
     def _worker(self, index: int) -> Worker:
         if index == len(self._workers):
-            self._workers.append(Worker({"TVM_NUM_THREADS": "1"}))
+            self._workers.append(new_worker())
         return self._workers[index]
 
     def _look(self, tracker: Tracker, work: Dispatcher) -> None:

@@ -12,6 +12,7 @@ import threading
 import time
 from typing import Any
 
+from tesa.base.worker import Worker
 from tesa.measure.heartbeat import Heartbeat
 from tesa.measure.remote.checkup import examine, measure_link
 from tesa.measure.remote.device_kernel import DeviceKernel
@@ -34,8 +35,13 @@ _BRIEF_S = 5.0  # a session in which nothing happens
 _EARLY_S = 0.5  # before its time is over a server may end a session
 
 
+def new_worker() -> Worker:
+    """A child for one session after another. It has TVM's part for sessions in memory before a device waits for it."""
+    return Worker({"TVM_NUM_THREADS": "1"}, f"{__name__}:ready")
+
+
 def ready() -> None:
-    """Import what takes long, before a device waits for it."""
+    """Import what takes long."""
     from tvm import rpc  # noqa: F401
 
 

@@ -10,7 +10,7 @@ from types import TracebackType
 from tesa.base.files import atomic_path
 from tesa.base.hostinfo import usable_cpus
 from tesa.base.pool import Call, Pool
-from tesa.base.worker import TimedOut, WorkerError
+from tesa.base.worker import StartFailed, TimedOut, WorkerError
 from tesa.build.cache import Cache
 from tesa.errors import UsageError
 from tesa.measure.failure import Failure, FailureKind
@@ -23,8 +23,8 @@ from tesa.tune.builders.work import Job, Package, Result, storage_failure
 LIMIT_S = 300.0
 """For one candidate: generating and compiling it. 100,000 straight-line instructions take about a second alone."""
 
-WORK = "tesa.tune.builders.work:work"
-"""The function that a child is called with."""
+WORK, READY = "tesa.tune.builders.work:work", "tesa.tune.builders.work:ready"
+"""The function that a child is called with, and the one that it runs at its start."""
 
 
 class LocalBuilder:
@@ -48,7 +48,7 @@ class LocalBuilder:
         self.cache = Cache() if cache is None else cache
         self.limit_s = limit_s
         self._ahead = max(8, 4 * count) if ahead is None else ahead
-        self._pool = Pool(count)
+        self._pool = Pool(count, prepare=READY)
         self._told: set[str] = set()
 
     def __enter__(self) -> LocalBuilder:
@@ -122,6 +122,8 @@ def judged(answer: Result | WorkerError) -> Result:
     """The result that a child's answer, or the error instead of one, comes to."""
     if isinstance(answer, TimedOut):
         return Failure(FailureKind.TIMEOUT, f"the compiler did not end: {answer}")
+    if isinstance(answer, StartFailed):
+        return Failure(FailureKind.MACHINE, str(answer).split("\nTraceback")[0])
     if isinstance(answer, WorkerError):
         text = str(answer).split("\nTraceback")[0]
         return storage_failure(text) or Failure(FailureKind.BUILD, text)

@@ -25,7 +25,7 @@ from tesa.build import objects
 from tesa.build.cache import Cache
 from tesa.measure.failure import Failure, FailureKind
 from tesa.schedules.types import FloatArray
-from tesa.tune.builders.local import WORK, judged
+from tesa.tune.builders.local import READY, WORK, judged
 from tesa.tune.builders.work import Job, Result
 
 _START_S = 120.0  # for a child to start and to import TVM
@@ -131,7 +131,7 @@ def _settle(worker: Any) -> None:
 
 @once
 def _shared_pool() -> Pool:
-    return Pool(_MOST, folder=_folder)
+    return Pool(_MOST, folder=_folder, prepare=READY)
 
 
 def _pool() -> Pool:

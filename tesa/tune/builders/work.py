@@ -68,6 +68,11 @@ Result = Package | Failure
 """What a job came to. A Failure has the kind MACHINE where this machine, and not the candidate, is at fault."""
 
 
+def ready() -> None:
+    """Import what takes long."""
+    import tvm  # noqa: F401
+
+
 def work(job: Job, cache: str | None) -> Result:
     """Carry out a job in this process. cache: a folder; None for the user's on this machine."""
     try:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import functools
 import queue
 import shutil
 import tempfile
@@ -203,11 +201,3 @@ class Results:
             with contextlib.suppress(queue.Full):
                 self._ready.put(item, timeout=_POLL_S)
                 return
-
-
-@functools.cache
-def shared_pool(count: int) -> Pool:
-    """A pool that lives as long as this process: the next kernel in a notebook does not wait for children to start."""
-    pool = Pool(count)
-    atexit.register(pool.close)
-    return pool

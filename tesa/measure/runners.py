@@ -19,9 +19,9 @@ from tesa.targets.target import Target, host_cpu, runs_here
 
 @dataclass(frozen=True)
 class RunnerOptions:
-    """What a user may say of the measuring. alone: held while this machine measures; the rest as in runner_for."""
+    """A user's wishes for the measuring; see runner_for."""
 
-    rpc: str | None = None
+    address: tuple[str, int] | None = None
     key: str | None = None
     compiler: str | None = None
     alone: AbstractContextManager[Any] | None = None
@@ -33,7 +33,7 @@ _RUNNERS: dict[str, Make] = {}
 
 
 def register(name: str) -> Callable[[Make], Make]:
-    """Register what makes the runner of that name."""
+    """Register the function that makes the runner of that name."""
 
     def add(make: Make) -> Make:
         _RUNNERS[name] = make
@@ -44,45 +44,54 @@ def register(name: str) -> Callable[[Make], Make]:
 
 @register("local")
 def _local(target: Target, options: RunnerOptions) -> Runner:
-    if not runs_here(target):
-        raise UsageError(
-            f"this machine cannot run code for {target.name}, so that nothing can be measured: give the tracker of "
-            "devices that can with --rpc HOST:PORT --key KEY (rpc= and key= in Python)"
-        )
     return LocalRunner(alone=options.alone)
 
 
 @register("rpc")
 def _rpc(target: Target, options: RunnerOptions) -> Runner:
-    try:
-        host, port = split_address(str(options.rpc))
-    except ValueError as error:
-        raise UsageError(
-            f"{options.rpc!r} is no address of a tracker; expected HOST:PORT, as in 127.0.0.1:9190 or [::1]:9190"
-        ) from error
-    return remote.RpcRunner(host, port, str(options.key), compiler=options.compiler)
+    assert options.address is not None
+    return remote.RpcRunner(*options.address, str(options.key), compiler=options.compiler)
 
 
 def runner_for(
     target: Target,
     *,
-    rpc: str | None = None,
+    address: tuple[str, int] | None = None,
     key: str | None = None,
     compiler: str | None = None,
     alone: AbstractContextManager[Any] | None = None,
 ) -> Runner:
     """The runner that measures code for the target: on this machine, or on devices. The caller closes it.
 
-    rpc: HOST:PORT of a TVM RPC tracker; key: of its devices; compiler: the C compiler that links code for them, by
-    default this machine's. alone: held while this machine measures.
-
-    Raises UsageError for a tracker without a key or the other way round, and where this machine cannot run the code.
+    address: host and port of a TVM RPC tracker; key: of its devices; compiler: the C compiler that links code for them,
+    by default this machine's. alone: held while this machine measures.
     """
-    if rpc is None and key is not None:
-        raise UsageError("a key names devices of a tracker: give its address with --rpc HOST:PORT as well")
-    if rpc is not None and key is None:
+    name = "local" if address is None else "rpc"
+    return _RUNNERS[name](target, RunnerOptions(address, key, compiler, alone))
+
+
+def tracker_address(rpc: str | None, key: str | None, target: Target, measures: bool = True) -> tuple[str, int] | None:
+    """Host and port of the tracker that a user named; None for this machine.
+
+    Raises UsageError for half an address, and where something is to be measured and neither can run the target's code.
+    """
+    if rpc is None:
+        if key is not None:
+            raise UsageError("a key names devices of a tracker: give its address with --rpc HOST:PORT as well")
+        if measures and not runs_here(target):
+            raise UsageError(
+                f"this machine cannot run code for {target.name}, so that nothing can be measured: give the tracker of "
+                "devices that can with --rpc HOST:PORT --key KEY (rpc= and key= in Python)"
+            )
+        return None
+    if key is None:
         raise UsageError(f"the tracker {rpc} may have devices of several kinds: name one with --key KEY")
-    return _RUNNERS["local" if rpc is None else "rpc"](target, RunnerOptions(rpc, key, compiler, alone))
+    try:
+        return split_address(rpc)
+    except ValueError as error:
+        raise UsageError(
+            f"{rpc!r} is no address of a tracker; expected HOST:PORT, as in 127.0.0.1:9190 or [::1]:9190"
+        ) from error
 
 
 def check_device(device: Mapping[str, Any], target: Target, *, named: bool) -> str:

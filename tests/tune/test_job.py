@@ -21,7 +21,7 @@ from tesa.schedules import registry
 from tesa.schedules.types import config_key
 from tesa.tune.budget import Budget, Share, next_layer
 from tesa.tune.comparison import finalists
-from tesa.tune.job import BATCH, FINAL, Plan, tune_layers
+from tesa.tune.job import BATCH, FINAL, JobOptions, tune_layers
 from tesa.tune.layer_search import LayerSearch
 from tesa.tune.search.registry import TRIALS
 from tesa.tune.status import Status, Tuned
@@ -47,10 +47,10 @@ def tune(
 ) -> Tuned:
     watch = options.pop("watch", lambda status: None)
     clock = options.pop("clock", time.monotonic)
-    plan = Plan(Budget(options.pop("trials", 32), options.pop("minutes", None)), **options)
+    plan = JobOptions(Budget(options.pop("trials", 32), options.pop("minutes", None)), **options)
     return tune_layers(
         [fake.layer()] if layers is None else layers, fake.TARGET, log=Log() if log is None else log,
-        builder=builder or FakeBuilder(), runner=runner or FakeRunner(), plan=plan, watch=watch, clock=clock,
+        builder=builder or FakeBuilder(), runner=runner or FakeRunner(), options=plan, watch=watch, clock=clock,
     )  # fmt: skip
 
 

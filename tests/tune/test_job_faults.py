@@ -210,7 +210,7 @@ import tesa.schedules.cpu
 from tesa.schedules import registry
 from tests.tune import fake
 from tesa.tune.budget import Budget
-from tesa.tune.job import Plan, tune_layers
+from tesa.tune.job import JobOptions, tune_layers
 from tesa.records.log import Log
 
 registry._FAMILIES = fake.families()
@@ -226,7 +226,7 @@ print("ready", flush=True)
 while not go.exists():
     time.sleep(0.001)
 tuned = tune_layers([fake.layer("a"), fake.layer("b", 1)], fake.TARGET, log=log, builder=fake.FakeBuilder(),
-                    runner=Slow(), plan=Plan(Budget(80), mode="random", seed=seed))
+                    runner=Slow(), options=JobOptions(Budget(80), mode="random", seed=seed))
 print(tuned.measured)
 """
 

@@ -10,26 +10,32 @@ from tesa.base.hostinfo import read_cpu
 from tesa.errors import UsageError
 from tesa.measure.local import LocalRunner
 from tesa.measure.remote import RpcRunner
-from tesa.measure.runners import check_device, runner_for
+from tesa.measure.runners import check_device, runner_for, tracker_address
 from tesa.targets.target import host_cpu, parse_target
 
 
 def test_the_runner_that_is_asked_for() -> None:
     here = parse_target("x86")
     assert isinstance(runner_for(here), LocalRunner)
-    rpc = runner_for(here, rpc="[::1]:9190", key="pi5")
+    rpc = runner_for(here, address=("::1", 9190), key="pi5")
     assert isinstance(rpc, RpcRunner)
     rpc.close()
 
 
-def test_what_makes_no_sense() -> None:
+def test_the_tracker_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     here = parse_target("x86")
+    assert tracker_address("[::1]:9190", "pi5", here) == ("::1", 9190)
+    assert tracker_address(None, None, here) is None
     with pytest.raises(UsageError, match="give its address with --rpc HOST:PORT as well"):
-        runner_for(here, key="pi5")
+        tracker_address(None, "pi5", here)
     with pytest.raises(UsageError, match="name one with --key KEY"):
-        runner_for(here, rpc="a:1")
+        tracker_address("a:1", None, here)
     with pytest.raises(UsageError, match="'nowhere' is no address of a tracker; expected HOST:PORT"):
-        runner_for(here, rpc="nowhere", key="pi5")
+        tracker_address("nowhere", "pi5", here)
+    monkeypatch.setattr("tesa.measure.runners.runs_here", lambda _: False)
+    assert tracker_address(None, None, here, measures=False) is None
+    with pytest.raises(UsageError, match=r"cannot run code for .*: give the tracker of devices that can"):
+        tracker_address(None, None, here)
 
 
 def test_a_device_with_another_cpu() -> None:

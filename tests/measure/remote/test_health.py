@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from tesa.errors import UsageError
 from tesa.measure.local import LocalRunner
 from tesa.measure.remote import RpcRunner, devices
+from tesa.measure.remote.checkup import examine
 from tesa.measure.remote.health import BROKEN, BUSY, FREE
 from tests.measure.remote import kernels
 from tests.measure.remote.park import KEY, Park, free_port, until
@@ -93,3 +95,15 @@ def test_closing_a_runner_ends_its_processes(park: Park, tmp_path: Path) -> None
     assert mine
     runner.close()
     assert psutil.wait_procs(mine, 10)[1] == []
+
+
+def test_a_device_of_another_architecture_than_the_compilers() -> None:
+    class Board:
+        """A session with a device that gets no further than saying what it is."""
+
+        def get_function(self, name: str) -> Any:
+            return lambda: '{"machine": "aarch64", "server": "tesa"}'
+
+    failed, about = examine(Board(), "probe.so", "x86_64")
+    assert about is None
+    assert "it is aarch64, and code is made for x86_64: name the compiler for the device" in failed

@@ -25,7 +25,7 @@ class Cache:
 
 @dataclass(frozen=True)
 class Cpu:
-    """features: those that matter for kernels, by Linux's names; empty, like caches, where the system does not tell."""
+    """A CPU. features: those that matter for kernels, by Linux's names; empty, like caches, where no system tells."""
 
     model: str
     arch: str

@@ -13,7 +13,7 @@ MOST_BYTES = 256 << 20
 """Never more than this: it takes memory, and some 30 ms for every call."""
 
 FEW_COLUMNS = 16
-"""With so few columns a kernel reads its weights no faster than memory gives them."""
+"""A kernel with so few columns reads its weights no faster than memory gives them."""
 
 _UNKNOWN_LAST = 32 << 20  # for a system that does not tell its last cache
 

@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class FailureKind(str, Enum):
-    """What went wrong, by the word that logs have for it.
+    """A kind of failure, by the word that logs have for it.
 
     >>> FailureKind.WRONG.blames_kernel, FailureKind.DEVICE.blames_kernel
     (True, False)

@@ -66,7 +66,7 @@ class Reference:
         return math.inf if math.isnan(worst) else worst
 
     def difference(self, y: NDArray[Any]) -> str:
-        """How y, in problem.y_shape, differs from the right result, in words; "" where rounding explains it."""
+        """The difference of y, in problem.y_shape, from the right result in words; "" where rounding explains it."""
         error = self.error(y)
         if error <= self.tolerance:
             return ""

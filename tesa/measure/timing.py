@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 SLICE_MS = 4.0
-"""How long one kernel runs before the next has its turn."""
+"""Milliseconds that one kernel runs before the next has its turn."""
 
 FIRST_ROUNDS = 3
 """Slices that even a slow kernel gets."""

@@ -81,7 +81,7 @@ def _about(told: dict[str, str], text: str) -> About:
 
 
 def _told(session: Any) -> dict[str, str]:
-    """What tesa's own server tells; of another server, what TVM tells. "llvm_cpu" and "machine" may be ""."""
+    """Facts that tesa's own server tells, or TVM for another one. "llvm_cpu" and "machine" may be ""."""
     unknown = {"llvm_cpu": "", "machine": ""}
     try:
         told: dict[str, str] = json.loads(str(session.get_function("tesa.about")()))

@@ -33,7 +33,7 @@ class DeviceKernel:
         self._arguments = [*(tvm.runtime.tensor(array, device=self._device) for array in arrays), y]
 
     def compare(self) -> str:
-        """What is wrong with the result; nothing if it is right."""
+        """Run the kernel once and say what is wrong with its result; "" if it is right."""
         if self._helpers["check"](*self._arguments):
             return "writes outside of its result"
         return self._layer.wanted.difference(self._arguments[-1].numpy())

@@ -62,11 +62,11 @@ class DeviceStates:
             return max(0.0, self._of(device).suspended_until - time.monotonic())
 
     def usable(self, devices: Collection[Address]) -> frozenset[Address]:
-        """Those that are not suspended."""
+        """The devices that are not suspended."""
         return frozenset(device for device in devices if not self.suspended_s(device))
 
     def reasons(self, devices: Collection[Address]) -> tuple[str, ...]:
-        """Why those that are suspended are."""
+        """A line for each device that is suspended: its address and the reason."""
         with self._lock:
             known = [(device, self._of(device).reason) for device in sorted(devices)]
         return tuple(f"{device}: {reason}" for device, reason in known if reason)

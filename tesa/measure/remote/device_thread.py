@@ -41,7 +41,7 @@ class DevicePool:
         self._count = 0
 
     def number(self) -> int:
-        """Another one each time."""
+        """A number that no other call gets."""
         with self._lock:
             self._count += 1
             return self._count

@@ -14,11 +14,11 @@ from tesa.measure.timing import Timing
 from tesa.schedules.types import FloatArray, Problem
 
 CONNECTING, CHECKING, SENDING, RUNNING = range(4)
-"""How far a session is. What goes wrong before the last one is not the candidate's doing."""
+"""The stages of a session. What goes wrong before the last one is not the candidate's doing."""
 
 
 class Outcome(Enum):
-    """How a session ended."""
+    """The end of a session."""
 
     OK = "ok"
     LOAD = "load"  # told by a device that goes on, as the next two
@@ -42,7 +42,7 @@ class Outcome(Enum):
 
     @property
     def failure(self) -> FailureKind:
-        """What it says of a candidate that was running."""
+        """The failure of a candidate that was running."""
         kinds = {
             Outcome.LOST: FailureKind.CRASH,
             Outcome.EXPIRED: FailureKind.TIMEOUT,
@@ -107,7 +107,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class About:
-    """What a device says of itself, and how far it is: latency of one call, bandwidth of the link.
+    """A device as it describes itself, and the way to it: latency of one call, bandwidth of the link.
 
     cpu: LLVM's name if the device knows it, else as Linux calls it. machine: its architecture, as uname tells it.
     versions: of "tvm", "tvm_ffi", "python", "server".
@@ -125,7 +125,7 @@ class About:
 
 @dataclass(frozen=True)
 class Report:
-    """The end of a session. stage: how far it came. about: of a device that was asked what it is."""
+    """A session's result. stage: how far it came. about: of a device that was asked what it is."""
 
     outcome: Outcome
     stage: int

@@ -91,7 +91,7 @@ class ClusterBuilder:
             self.cache.trim()
 
     def results(self, jobs: Sequence[Job], ranking: Sequence[int]) -> Iterator[tuple[int, Package | Failure]]:
-        """What each job came to, with its index, begun in the order of the ranking. Raises as LocalBuilder's."""
+        """The result of each job, with its index, begun in the order of the ranking. Raises as LocalBuilder's."""
         self._closed.clear()
         client, left = self._connected(), list(ranking)
         if client is not None:

@@ -21,7 +21,7 @@ from tesa.tune.builders.families import gather
 from tesa.tune.builders.work import Job, Package, Result, storage_failure
 
 LIMIT_S = 300.0
-"""For one candidate: generating and compiling it. 100,000 straight-line instructions take about a second alone."""
+"""Seconds for one candidate, generating and compiling: 100,000 straight-line instructions take about a second alone."""
 
 WORK, READY = "tesa.tune.builders.work:work", "tesa.tune.builders.work:ready"
 """The function that a child is called with, and the one that it runs at its start."""
@@ -73,7 +73,7 @@ class LocalBuilder:
             self.cache.trim()
 
     def results(self, jobs: Sequence[Job], ranking: Sequence[int]) -> Iterator[tuple[int, Package | Failure]]:
-        """What each job came to, with its index, begun in the order of the ranking.
+        """The result of each job, with its index, begun in the order of the ranking.
 
         Raises UsageError where a child cannot write.
         """

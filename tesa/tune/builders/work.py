@@ -47,7 +47,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Object:
-    """An object file: name for a folder, key for the cache ("" if it has none)."""
+    """An object file: name for a folder, key for the cache."""
 
     name: str
     key: str
@@ -56,7 +56,7 @@ class Object:
 
 @dataclass(frozen=True)
 class Package:
-    """What a job came to. warnings: what the child would have told the user."""
+    """A built kernel. warnings: texts that the child would have told the user."""
 
     symbol: str
     objects: tuple[Object, ...]
@@ -65,7 +65,7 @@ class Package:
 
 
 Result = Package | Failure
-"""What a job came to. A Failure has the kind MACHINE where this machine, and not the candidate, is at fault."""
+"""The result of a job. A Failure has the kind MACHINE where this machine, and not the candidate, is at fault."""
 
 
 def ready() -> None:
@@ -96,7 +96,7 @@ def _where(reason: str) -> str:
     return f"cannot write temporary files in {tempfile.gettempdir()}: {reason}; free some space, or set TMPDIR"
 
 
-def _kernel(job: Job, folder: Path | None) -> Result:
+def _kernel(job: Job, cache: Path | None) -> Result:
     request = job.request
     try:
         _adopt(job.families)
@@ -120,10 +120,10 @@ def _kernel(job: Job, folder: Path | None) -> Result:
         return storage_failure(error) or Failure(
             FailureKind.BUILD, f"cannot be generated: {type(error).__name__}: {error}"
         )
-    kept = _KeyedCache(folder)
-    with tempfile.TemporaryDirectory(prefix="tesa-") as place, warnings.catch_warnings(record=True) as told:
+    kept = _KeyedCache(cache)
+    with tempfile.TemporaryDirectory(prefix="tesa-") as folder, warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        (files,) = build_objects([(symbol, code)], request.target, jobs=1, cache=kept, folder=Path(place))
+        (files,) = build_objects([(symbol, code)], request.target, jobs=1, cache=kept, folder=Path(folder))
         if isinstance(files, BuildFailure):
             return storage_failure(files.message) or Failure(FailureKind.BUILD, files.message)
         objects = tuple(Object(path.name, kept.key(path.stem), path.read_bytes()) for path in files)

@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from tesa.costs.table import CostTable
 from tesa.decompose.candidates import Option
 from tesa.errors import TesaError, UnsupportedError
 from tesa.layers.layer import Layer
@@ -29,15 +30,12 @@ from tesa.tune.budget import Budget, Share, next_layer
 from tesa.tune.comparison import ROUNDS, finalists
 from tesa.tune.layer_search import LayerSearch
 from tesa.tune.loop import Batch, BuiltBatch, build, run
-from tesa.tune.outcome import density_of, given_up, lost, status_of, tuned_of
+from tesa.tune.outcome import density_of, failures, given_up, lost, status_of, tuned_of
 from tesa.tune.recorder import Recorder
 from tesa.tune.search import Experience, Mode, find_mode
 from tesa.tune.search.elsewhere import learn
 from tesa.tune.status import Status, Tuned, Watch, unseen
 from tesa.tune.stopwatch import Stopwatch
-
-if TYPE_CHECKING:
-    from tesa.costs.table import CostTable
 
 BATCH = 8
 """Candidates of a turn: few, so that the model learns soon and a crash costs little."""
@@ -133,6 +131,7 @@ class _Job:
         finally:
             self.recorder.save()
         self.notes |= dict.fromkeys(lost(layer, self.excuses) for layer in self.layers if given_up(layer))
+        self.notes |= dict.fromkeys(text for layer in self.layers for text in failures(layer))
         if self.recorder.unsaved:
             self.notes[f"{self.recorder.unsaved} results are not in the log: {self.recorder.fault}"] = None
         return Tuned(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from tesa.measure.local import LocalRunner
 from tesa.measure.remote.health import Device, devices
 from tesa.measure.remote.runner import RpcRunner
 
-__all__ = ["Device", "RpcRunner", "devices"]
+__all__ = ["Device", "LocalRunner", "RpcRunner", "devices"]

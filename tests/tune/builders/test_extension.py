@@ -25,11 +25,11 @@ from tesa.records.log import Log
 from tesa.schedules.registry import find
 from tesa.targets.target import parse_target
 from tesa.tune.budget import Budget
-from tesa.tune.builders import ClusterBuilder, LocalBuilder
+from tesa.tune.builders import LocalBuilder
 from tesa.tune.builders.families import adopt, gather
 from tesa.tune.choose import choose
 from tesa.tune.job import JobOptions, tune_layers
-from tests.tune.builders.clusters import own_cluster
+from tests.tune.builders.clusters import cluster_builder, own_cluster
 from tests.tune.builders.extensions import PROBLEM, clean_registries, page_source, page_weight
 from tests.tune.builders.toys import build, contents
 
@@ -69,7 +69,7 @@ def test_it_is_sent_to_a_cluster(page: Path, tmp_path: Path, monkeypatch: pytest
     pytest.importorskip("distributed", reason="pip install 'tesa[cluster]'")
     with (
         own_cluster(tmp_path) as cluster,
-        ClusterBuilder(cluster.address, jobs=1, cache=Cache(tmp_path / "objects")) as builder,
+        cluster_builder(cluster.address, cache=Cache(tmp_path / "objects")) as builder,
     ):
         monkeypatch.setattr(builder._local, "results", lambda *_: pytest.fail("built here"))
         there = contents(build(builder, requests(), tmp_path / "there"))

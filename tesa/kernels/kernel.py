@@ -230,7 +230,8 @@ class Kernel:
         import tvm
 
         from tesa.measure.reference import Inputs
-        from tesa.measure.timing import placed, time_one
+        from tesa.measure.tensors import placed
+        from tesa.measure.timing import time_warm
 
         self._check_runs()
         self._use_threads()
@@ -238,7 +239,7 @@ class Kernel:
         arrays = [inputs.x, *([inputs.residual] if inputs.residual is not None else [])]
         tensors = [placed(array, self.problem.alignment) for array in arrays]
         y = tvm.runtime.empty(self._y_shape, self.problem.output.dtype)
-        return time_one(self._library, ENTRY, (*tensors, y), budget_ms)
+        return time_warm(self._library, ENTRY, (*tensors, y), budget_ms)
 
     def show(self, kind: str = "tir") -> str:
         """The generated code as text: "tir", "llvm" or "asm", the main function and then every panel it calls.

@@ -88,7 +88,7 @@ def calibrate(
     table, clock = _begun(file, wanted, threads, seed), clock or monotonic
     end = clock() + minutes * 60
     before, failed = table.samples, list[str]()
-    with workplace(jobs=jobs) as place:
+    with workplace(wanted, jobs=jobs) as place:
         bench = measurer or Bench(wanted, place.builder, place.runner)
         for grown, broken in _grow(table, wanted, bench, end, clock, progress, minutes):
             table = grown

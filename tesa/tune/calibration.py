@@ -15,8 +15,9 @@ from tesa.costs.grid import GridLayer
 from tesa.costs.sample import Measured, Sample
 from tesa.decompose.candidates import Option, dense_keys, predict
 from tesa.layers.layer import Layer
+from tesa.measure.failure import Failure
 from tesa.measure.interfaces import Builder, Runner
-from tesa.measure.timing import Failure, Timing
+from tesa.measure.timing import Timing
 from tesa.schedules.registry import find
 from tesa.schedules.types import Config, FloatArray, Problem, config_key
 from tesa.targets.target import Target
@@ -104,7 +105,7 @@ def finished(work: Work, results: Sequence[Timing | Failure]) -> Measured:
     rows = zip(work.options, work.estimates, work.dense, results, strict=True)
     for (name, config), expected, dense, result in rows:
         if isinstance(result, Failure):
-            failed.append((name, dict(config), f"{result.kind}: {result.message}"))
+            failed.append((name, dict(config), str(result)))
         else:
             samples.append(Sample(name, dict(config), expected, result.median_ms, result.iqr_ms, dense))
     layer = work.layer

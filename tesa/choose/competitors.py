@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tesa.attributes.zeros import frozen
 from tesa.choose.decide import Nearest, milliseconds
 from tesa.choose.plan import Candidate
 from tesa.choose.predict import expected
@@ -48,35 +49,33 @@ def offer(
     table: CostTable | None,
 ) -> Offer:
     """The arguments are those of tesa.tune.choose.choose; task is the layer's. Errors as candidates."""
-    from tesa.decompose import unchanging, use_prices
-
-    with unchanging(weight, task.pattern.digest), use_prices(table):
-        if options is not None:
-            predicted = expected(options, problem, weight, target, table)
-            return Offer(tuple(options), predicted, dense_keys(options, weight))
-        found = candidates(problem, weight, target, forms)
-        allowed = {name for name, _ in found} if forms is None else set(forms)
-        every = log.records(task, target.name, machines(target))
-        known = [(record.family, dict(record.config)) for record in every if record.ok]
-        near = _nearest(log, task, target, allowed)
-        there = {config_key(*option) for option in found}
-        for option in [*known, *(item.option for item in near)]:
-            if config_key(*option) not in there and _applies(option, problem, weight, target, allowed):
-                there.add(config_key(*option))
-                found.append(option)
-        near = [item for item in near if config_key(*item.option) in there][:_NEAREST]
-        predicted = expected(found, problem, weight, target, table)
-        short = shortlist(found, predicted, problem, weight, instructions, asked=forms is not None)
-        wanted = {config_key(*option) for option in short} | {config_key(r.family, r.config) for r in every}
-        wanted |= {config_key(*item.option) for item in near}
-        kept = [option for option in found if config_key(*option) in wanted]
-        rows = [
-            Candidate(
-                *option, predicted[config_key(*option)], None, note, config_key(*option) in dense_keys([option], weight)
-            )
-            for option, note in left_out(found, kept, problem, weight, instructions)
-        ]
-        return Offer(tuple(kept), predicted, dense_keys(kept, weight), tuple(near), tuple(rows))
+    weight = frozen(weight)
+    if options is not None:
+        predicted = expected(options, problem, weight, target, table)
+        return Offer(tuple(options), predicted, dense_keys(options, weight))
+    found = candidates(problem, weight, target, forms, prices=table)
+    allowed = {name for name, _ in found} if forms is None else set(forms)
+    every = log.records(task, target.name, machines(target))
+    known = [(record.family, dict(record.config)) for record in every if record.ok]
+    near = _nearest(log, task, target, allowed)
+    there = {config_key(*option) for option in found}
+    for option in [*known, *(item.option for item in near)]:
+        if config_key(*option) not in there and _applies(option, problem, weight, target, allowed):
+            there.add(config_key(*option))
+            found.append(option)
+    near = [item for item in near if config_key(*item.option) in there][:_NEAREST]
+    predicted = expected(found, problem, weight, target, table)
+    short = shortlist(found, predicted, problem, weight, instructions, asked=forms is not None)
+    wanted = {config_key(*option) for option in short} | {config_key(r.family, r.config) for r in every}
+    wanted |= {config_key(*item.option) for item in near}
+    kept = [option for option in found if config_key(*option) in wanted]
+    rows = [
+        Candidate(
+            *option, predicted[config_key(*option)], None, note, config_key(*option) in dense_keys([option], weight)
+        )
+        for option, note in left_out(found, kept, problem, weight, instructions)
+    ]
+    return Offer(tuple(kept), predicted, dense_keys(kept, weight), tuple(near), tuple(rows))
 
 
 def machines(target: Target) -> tuple[str, ...]:

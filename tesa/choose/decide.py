@@ -88,12 +88,11 @@ def make_parts(
 
     The first has the candidates and the reason.
     """
-    from tesa.decompose import describe_pieces, unchanging
+    from tesa.decompose import describe_pieces
 
     option: dict[str, Any] = {"family": decision.family, "config": dict(decision.config)}
     first: dict[str, Any] = {"candidates": tuple(candidates), "reason": decision.reason}
-    with unchanging(weight, task.pattern.digest):
-        pieces = describe_pieces(problem, weight, decision.family, decision.config)
+    pieces = describe_pieces(problem, weight, decision.family, decision.config)
     if not pieces:
         kind = task.pattern.kind
         return (Part(kind, _bits(problem), int(np.count_nonzero(weight)), task.pattern.digest, **option, **first),)

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 _PROBES = (0, 3, 6, 7, 9, 14, 21)  # small layers of every class of the grid
 _SEED = 4
 _MIXED = GridLayer(
-    Problem("linear", 128, 128, 64, (1, 128, 64), (1, 128, 64)), Imposed("block", 0.7, block=(32, 32)), 0.0, 1, 0.02
+    Problem("linear", 128, 128, 64, (1, 128, 64), (1, 128, 64)), Imposed.parse("0.7:block=32x32"), 0.0, 1, 0.02
 )  # what decompositions are for
 _COLD = GridLayer(
-    Problem("linear", 256, 4096, 1, (1, 4096, 1), (1, 256, 1)), Imposed("unstructured", 0.8), 0.0, _SEED
+    Problem("linear", 256, 4096, 1, (1, 4096, 1), (1, 256, 1)), Imposed.parse("0.8"), 0.0, _SEED
 )  # a weight that comes from memory
 
 

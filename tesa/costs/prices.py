@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tesa.attributes.patterns.tiles import whole_blocks
 from tesa.schedules.types import Epilogue, FloatArray, Problem
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def _scattered(problem: Problem, block: tuple[int, int], share: float) -> tuple[
     rng = np.random.default_rng(0)
     live = np.zeros(total, bool)
     live[rng.permutation(total)[:count]] = True
-    mask = live.reshape(grid).repeat(rows, axis=0)[: problem.m].repeat(columns, axis=1)[:, : problem.k]
+    mask = whole_blocks(live.reshape(grid), block, (problem.m, problem.k))
     values = rng.integers(1, 100, mask.shape).astype(np.float32)
     if problem.dtype != "int8":
         values /= np.float32(100)

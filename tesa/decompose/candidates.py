@@ -1,11 +1,13 @@
-"""Which kernels a layer could have: every family that applies, decompositions among them, and their configurations."""
+"""The kernels that a layer could have: every family that applies, decompositions among them, and its configurations."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from difflib import get_close_matches
 
+from tesa.attributes.zeros import frozen
+from tesa.decompose.composite import space_of
+from tesa.decompose.prices import Prices
 from tesa.errors import UnsupportedError, UsageError
 from tesa.schedules.registry import Family, families, find
 from tesa.schedules.types import Config, FloatArray, Problem, config_key
@@ -16,16 +18,21 @@ Option = tuple[str, Config]
 
 
 def candidates(
-    problem: Problem, weight: FloatArray, target: Target, forms: Sequence[str] | None = None
+    problem: Problem,
+    weight: FloatArray,
+    target: Target,
+    forms: Sequence[str] | None = None,
+    prices: Prices | None = None,
 ) -> list[Option]:
     """Every family that applies with every configuration worth trying: dense first, and of each the default first.
 
     Decompositions (tesa.decompose) are families like the others. weight is (m, k). forms: names of the families to
-    try, by default all; "dense" also stands for the configurations of the others that compute with the zeros.
+    try, by default all; "dense" also stands for the configurations of the others that compute with the zeros. prices:
+    of blocks, which decompositions depend on: a cost table, by default the families' estimates.
 
     Raises UsageError for an unknown form, UnsupportedError if none applies.
     """
-    known = _families(target)
+    known, weight = _families(target), frozen(weight)
     names = list(known) if forms is None else list(forms)
     for name in names:
         if name not in known:
@@ -36,7 +43,7 @@ def candidates(
     found: list[Option] = []
     for name in ordered:
         if name in names or "dense" in names:
-            options = [(name, config) for config in known[name].space(problem, weight, target.core)]
+            options = [(name, config) for config in space_of(known[name], problem, weight, target.core, prices)]
             dense = dense_keys(options, weight)
             found += [option for option in options if name in names or config_key(*option) in dense]
     if not found:
@@ -49,14 +56,11 @@ def candidates(
 
 def predict(options: Sequence[Option], problem: Problem, weight: FloatArray, target: Target) -> dict[str, float]:
     """The estimated milliseconds of each option, by config_key."""
-    from tesa.decompose import unchanging
-
-    known = _families(target)
-    with unchanging(weight):
-        return {
-            config_key(name, config): float(known[name].estimate(problem, weight, target.core, config))
-            for name, config in options
-        }
+    known, weight = _families(target), frozen(weight)
+    return {
+        config_key(name, config): float(known[name].estimate(problem, weight, target.core, config))
+        for name, config in options
+    }
 
 
 def dense_keys(options: Sequence[Option], weight: FloatArray) -> frozenset[str]:
@@ -85,6 +89,4 @@ def describe(problem: Problem) -> str:
 
 
 def _families(target: Target) -> dict[str, Family]:
-    for module in ("tesa.schedules.cpu", "tesa.decompose"):  # they register them
-        importlib.import_module(module)
     return {family.name: family for family in families(target.kind)}

@@ -16,8 +16,9 @@ from math import lcm, lgamma, log, log1p
 import numpy as np
 from numpy.typing import NDArray
 
-from tesa.decompose.policy import Piece, policy
-from tesa.decompose.prices import block_price
+from tesa.decompose.policy import policy
+from tesa.decompose.prices import EstimatedPrices, Prices, block_price
+from tesa.schedules.pieces import Piece
 from tesa.schedules.types import Config, Core, FloatArray, Problem
 
 Size = tuple[int, int]
@@ -138,7 +139,7 @@ def _summed(array: NDArray[np.int32], count: int) -> NDArray[np.int32]:
     return np.asarray(array.reshape(-1, count, array.shape[1]).sum(axis=1, dtype=np.int32))
 
 
-def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
+def _space(problem: Problem, weight: FloatArray, core: Core, prices: Prices | None = None) -> Sequence[Config]:
     """Prices of the sizes that a cover uses: as asked, and three quarters and four thirds of that."""
     if problem.op not in ("linear", "conv2d") or problem.dtype not in ("float32", "int8"):
         return ()
@@ -151,13 +152,14 @@ def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]
     total = int(mask.sum())
     if not total or not _clustered(mask, sizes, total):  # before prices are asked for, which takes longer
         return ()
-    fine = block_price(problem, core, (1, 1))
-    prices = {size: UNIT * block_price(problem, core, size) / fine for size in sizes}
-    if not _promising(mask, prices, total):
+    prices = prices or EstimatedPrices(core)
+    fine = block_price(prices, problem, (1, 1))
+    hundredths = {size: UNIT * block_price(prices, problem, size) / fine for size in sizes}
+    if not _promising(mask, hundredths, total):
         return ()
     found: dict[bytes, Config] = {}  # by what is covered: other prices often come to the same
     for factor in (1.0, 0.75, 1.33):
-        config, covered = _used(mask, {size: max(1.0, price * factor) for size, price in prices.items()}, total)
+        config, covered = _used(mask, {size: max(1.0, price * factor) for size, price in hundredths.items()}, total)
         if config:
             found.setdefault(covered, config)
     return tuple(found.values())
@@ -249,7 +251,7 @@ def _rounded(price: float) -> int:
     return int(float(f"{max(price, 1.0):.2g}"))
 
 
-@policy("cover", space=_space)
+@policy("cover", space=_space, priced=True)
 def split(problem: Problem, weight: FloatArray, config: Config) -> tuple[Piece, ...]:
     """Dense blocks of some sizes by a weighted set cover, the rest element by element.
 

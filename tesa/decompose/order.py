@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tesa.decompose.policy import Piece, policy
+from tesa.decompose.policy import policy
+from tesa.schedules.pieces import Piece
 from tesa.schedules.types import Config, Core, FloatArray, Problem
 
 Bools = NDArray[np.bool_]

@@ -19,6 +19,7 @@ from tesa.choose.plan import LayerPlan
 from tesa.choose.predict import table_for
 from tesa.choose.shortlist import INSTRUCTIONS
 from tesa.decompose.candidates import Option, candidates
+from tesa.decompose.prices import Prices
 from tesa.errors import UsageError
 from tesa.layers.layer import Layer
 from tesa.layers.problem import (
@@ -120,8 +121,6 @@ def kernel(
     >>> k(np.ones((4, 16), np.uint8))[0, :2]
     array([100.55, 100.55], dtype=float32)
     """
-    from tesa.decompose import use_prices
-
     array = round_to(weight_array(weight, op), storage, dtype)
     offset, factor = bias_array(bias, array.shape[0]), scale_array(scale, array.shape[0])
     problem = make_problem(
@@ -134,8 +133,7 @@ def kernel(
     matrix = array.reshape(problem.m, problem.k)
     forms = _forms(form)
     table = table_for(where, threads, log)
-    with use_prices(table):
-        options = None if config is None else _one_option(problem, matrix, where, forms, config)
+    options = None if config is None else _one_option(problem, matrix, where, forms, config, table)
     task = Layer("kernel", problem, matrix)
     with tempfile.TemporaryDirectory(prefix="tesa-") as name:
         (chosen,) = choose(
@@ -361,7 +359,12 @@ def _forms(form: str | Sequence[str] | None) -> list[str] | None:
 
 
 def _one_option(
-    problem: Problem, weight: FloatArray, target: Target, forms: Sequence[str] | None, config: Config
+    problem: Problem,
+    weight: FloatArray,
+    target: Target,
+    forms: Sequence[str] | None,
+    config: Config,
+    prices: Prices | None = None,
 ) -> list[Option]:
     """The one candidate that form and config name. UsageError if the family does not offer the configuration.
 
@@ -371,7 +374,7 @@ def _one_option(
         raise UsageError("config belongs to one form: give form as well")
     form = forms[0]
     # "dense" stands for what computes with the zeros in other families too: their configurations come after its own
-    options = sorted(candidates(problem, weight, target, forms), key=lambda option: option[0] != form)
+    options = sorted(candidates(problem, weight, target, forms, prices), key=lambda option: option[0] != form)
     offered = [dict(config) for _, config in options]
     if not isinstance(config, Mapping):
         raise UsageError(f"config of {form} is a dictionary such as {offered[0]}, not {type(config).__name__}")

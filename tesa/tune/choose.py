@@ -227,8 +227,6 @@ class _Chooser:
 
     def _build(self, wanted: Sequence[tuple[_Work, Sequence[Option]]]) -> None:
         """Generate and compile options; what fails becomes a failed record."""
-        from tesa.decompose import unchanging
-
         codes: list[tuple[str, Code]] = []
         places: list[tuple[_Work, Option]] = []
         for work, options in wanted:
@@ -239,8 +237,7 @@ class _Chooser:
                 problem, weight = work.layer.problem, work.layer.weight
                 symbol = symbol_of(problem, weight, self.target, name, config, work.task.pattern.digest)
                 try:
-                    with unchanging(weight, work.task.pattern.digest):
-                        codes.append((symbol, find(name).emit(problem, weight, self.target.core, config, symbol)))
+                    codes.append((symbol, find(name).emit(problem, weight, self.target.core, config, symbol)))
                 except Exception as error:  # a defect of one form must not stop the others
                     self._fail(work, option, Failure("build", f"cannot be generated: {type(error).__name__}: {error}"))
                     continue

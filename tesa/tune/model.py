@@ -75,8 +75,6 @@ def tune_model(
         raise UsageError(f"threads must be at least 1, got {threads}")
     if seed < 0:
         raise UsageError(f"seed must not be negative, got {seed}")
-    from tesa.decompose import use_prices
-
     find_mode(mode).ready()
     address = _address(rpc, key)
     if address is None and not runs_here(where):
@@ -98,8 +96,7 @@ def tune_model(
             progress(Event("device", 0, 0, "; ".join(notes)))
         overlap = address is not None or _elsewhere(builder)
         plan = Plan(budget, mode, seed, batch=batch, overlap=overlap, table=table)
-        with use_prices(table):  # as a compile has them: decompositions depend on prices
-            tuned = tune_layers(tasks, where, log=book, builder=builder, runner=runner, plan=plan, watch=watch)
+        tuned = tune_layers(tasks, where, log=book, builder=builder, runner=runner, plan=plan, watch=watch)
     return replace(tuned, notes=(*notes, *tuned.notes))
 
 

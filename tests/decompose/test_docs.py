@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import tesa.attributes.patterns
+import tesa.attributes.patterns.registry
 from tesa.decompose import find_policy, forget
 
 PAGE = Path(__file__).parents[2] / "docs" / "policies.md"
@@ -19,7 +19,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "policies.md"
 @pytest.fixture
 def page(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """The names that the page's code leaves behind."""
-    monkeypatch.setattr(tesa.attributes.patterns, "_KINDS", dict(tesa.attributes.patterns._KINDS))
+    known = tesa.attributes.patterns.registry
+    monkeypatch.setattr(known, "_KINDS", dict(known._KINDS))
     names: dict[str, Any] = {}
     try:
         for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
@@ -33,6 +34,7 @@ def test_the_page_runs(page: dict[str, Any], capsys: pytest.CaptureFixture[str])
     kernel, weight = page["kernel"], page["weight"]
     assert find_policy("columns").summary.startswith("Columns that nearly every output uses")
     assert str(tesa.attributes.patterns.classify(weight)) == "columns"
+    assert tesa.attributes.patterns.classify(page["pruned"]).kind == "columns"
     assert "columns" in [kind.name for kind in tesa.attributes.patterns.patterns()]
     found = kernel.plan.parts[0]
     assert {candidate.family for candidate in found.candidates} == {"columns"}

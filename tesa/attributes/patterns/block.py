@@ -22,7 +22,7 @@ BLOCKS = sorted(
 
 
 def _keep(size: FloatArray, sparsity: float, sizes: Sizes) -> Mask:
-    return best_blocks(size, *sizes, sparsity)
+    return best_blocks(size, sizes[0], sizes[1], sparsity)
 
 
 def _sample(rng: np.random.Generator, shape: tuple[int, int], sparsity: float, sizes: Sizes) -> FloatArray:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tesa.attributes.impose import Imposed
-from tesa.choose.decide import GAIN
+from tesa.choose.pick import GAIN
 from tesa.costs.grid import synthetic
 from tesa.costs.prices import smaller
 from tesa.costs.table import CostTable, Priced

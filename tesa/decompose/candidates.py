@@ -1,4 +1,4 @@
-"""The kernels that a layer could have: every family that applies, decompositions among them, and its configurations."""
+"""Which kernels a layer could have: every family that applies, decompositions among them, and their configurations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from tesa.attributes.zeros import frozen
 from tesa.decompose.composite import space_of
 from tesa.decompose.prices import Prices
 from tesa.errors import UnsupportedError, UsageError
-from tesa.schedules.registry import Family, families, find
+from tesa.schedules import registry
+from tesa.schedules.registry import Family, find
 from tesa.schedules.types import Config, FloatArray, Problem, config_key
 from tesa.targets.target import Target
 
@@ -21,24 +22,24 @@ def candidates(
     problem: Problem,
     weight: FloatArray,
     target: Target,
-    forms: Sequence[str] | None = None,
+    families: Sequence[str] | None = None,
     prices: Prices | None = None,
 ) -> list[Option]:
     """Every family that applies with every configuration worth trying: dense first, and of each the default first.
 
-    Decompositions (tesa.decompose) are families like the others. weight is (m, k). forms: names of the families to
-    try, by default all; "dense" also stands for the configurations of the others that compute with the zeros. prices:
-    of blocks, which decompositions depend on: a cost table, by default the families' estimates.
+    Decompositions (tesa.decompose) are families like the others. weight is (m, k). families: names of those to try,
+    by default all; "dense" also stands for the configurations of the others that compute with the zeros. prices: of
+    blocks, which decompositions depend on: a cost table, by default the families' estimates.
 
-    Raises UsageError for an unknown form, UnsupportedError if none applies.
+    Raises UsageError for an unknown family, UnsupportedError if none applies.
     """
     known, weight = _families(target), frozen(weight)
-    names = list(known) if forms is None else list(forms)
+    names = list(known) if families is None else list(families)
     for name in names:
         if name not in known:
             near = get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
-            raise UsageError(f"unknown form {name!r}; {hint}there are {', '.join(known)}")
+            raise UsageError(f"unknown kernel family {name!r}; {hint}there are {', '.join(known)}")
     ordered = sorted(known, key=lambda name: name != "dense")  # stable: the rest in the order of registration
     found: list[Option] = []
     for name in ordered:
@@ -48,8 +49,8 @@ def candidates(
             found += [option for option in options if name in names or config_key(*option) in dense]
     if not found:
         raise UnsupportedError(
-            f"no kernel form applies to {describe(problem)} on {target.name}; tried {', '.join(names)}"
-            + ("" if forms is None else ", give others in forms or leave it out")
+            f"no kernel family applies to {describe(problem)} on {target.name}; tried {', '.join(names)}"
+            + ("" if families is None else ", give others or name none")
         )
     return found
 
@@ -89,4 +90,4 @@ def describe(problem: Problem) -> str:
 
 
 def _families(target: Target) -> dict[str, Family]:
-    return {family.name: family for family in families(target.kind)}
+    return {family.name: family for family in registry.families(target.kind)}

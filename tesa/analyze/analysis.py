@@ -15,7 +15,9 @@ from tesa.attributes.impose import impose as impose_on
 from tesa.attributes.patterns import classify
 from tesa.base.progress import Event, Progress, silent
 from tesa.choose.pick import GAIN
-from tesa.costs.table import CostTable, Prediction, Priced
+from tesa.costs import store
+from tesa.costs.prediction import Prediction, Priced
+from tesa.costs.table import CostTable
 from tesa.errors import UsageError
 from tesa.schedules.types import FloatArray, Problem
 from tesa.targets.target import Target, parse_target
@@ -143,7 +145,7 @@ def analyze_model(
     if threads < 1:
         raise UsageError(f"threads must be at least 1, got {threads}")
     code, rules = parse_target(target), Rules.parse(impose)
-    known = table if isinstance(table, CostTable) else CostTable.load(code, threads, table)
+    known = table if isinstance(table, CostTable) else store.load(code, threads, table)
     costs = CostTable(code.cpu, "", code.name, threads) if known is None else known
     progress(Event("import", 0, 1, str(model) if isinstance(model, str | Path) else "model"))
     given, notes, source = _lowered(model, threads, shapes, masks)

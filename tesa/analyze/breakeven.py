@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from tesa.attributes.impose import Imposed
 from tesa.choose.pick import GAIN
 from tesa.costs.grid import synthetic
+from tesa.costs.prediction import Priced
 from tesa.costs.prices import smaller
-from tesa.costs.table import CostTable, Priced
+from tesa.costs.table import CostTable
 from tesa.schedules.types import Problem
 
 _SPARSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)

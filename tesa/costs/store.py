@@ -13,9 +13,9 @@ from typing import Any
 
 from tesa.base.files import cache_dir, write_text
 from tesa.costs.family import shape_from_json, shape_to_json
-from tesa.costs.fingerprint import refreshed
+from tesa.costs.fingerprint import code_digest
+from tesa.costs.refresh import refreshed
 from tesa.costs.sample import Measured
-from tesa.costs.sources import sources
 from tesa.costs.table import CostTable
 from tesa.errors import UsageError
 from tesa.targets.target import Target, host_cpu, parse_target
@@ -38,8 +38,17 @@ def default_path() -> Path:
     return places()[0] / f"{host_cpu()}.json"
 
 
+def load(target: str | Target | None = None, threads: int = 1, path: str | Path | None = None) -> CostTable | None:
+    """The table for a target and a number of threads: of the user, or of those that ship with tesa; None without one.
+
+    path: a file that is to be used instead. Raises UsageError if it cannot be read, is no cost table, or has none for
+    this target and number of threads.
+    """
+    return find(parse_target(target), threads, None if path is None else Path(path))
+
+
 def find(target: Target, threads: int, path: Path | None = None, folder: Path | None = None) -> CostTable | None:
-    """As CostTable.load. Of several tables the one of the target's own CPU comes first, then this machine's.
+    """As load(). Of several tables the one of the target's own CPU comes first, then this machine's.
 
     folder: one of the user's with tables, which go before those of places().
     """
@@ -112,10 +121,10 @@ def same(one: CostTable, other: CostTable) -> bool:
 
 def _current(table: CostTable) -> CostTable:
     """With the estimates of these kernels. Where that took seconds, the result is kept in the cache."""
-    if table.code == sources():
+    if table.code == code_digest():
         return table
     head = {"v": VERSION, "device": table.device, "cpu": table.cpu}
-    digest = hashlib.sha256(f"{sources()} {_text(head, [table])}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{code_digest()} {_text(head, [table])}".encode()).hexdigest()
     kept = cache_dir() / "costs" / f"{digest[:32]}.json"
     with suppress(UsageError):  # not there yet, or damaged: it is made again
         return read(kept)[0]
@@ -157,6 +166,8 @@ def _text(head: Mapping[str, Any], tables: Sequence[CostTable]) -> str:
     parts = []
     for table in tables:
         facts = {name: getattr(table, name) for name in _FIELDS}
+        if table.changed:
+            facts["changed"] = table.changed
         facts["seconds"] = round(table.seconds, 1)
         facts["shapes"] = {name: shape_to_json(shape) for name, shape in sorted(table.shapes.items())}
         layers = ",\n".join(json.dumps(layer.to_json(), allow_nan=False) for layer in table.layers)
@@ -170,6 +181,7 @@ def _table(head: Mapping[str, Any], data: Mapping[str, Any]) -> CostTable:
         cpu=str(head["cpu"]),
         **{name: data[name] for name in _FIELDS if name != "code"},
         code=str(data.get("code", "")),
+        changed=tuple(data.get("changed", ())),
         shapes={name: shape_from_json(shape) for name, shape in data["shapes"].items()},
         layers=tuple(Measured.from_json(layer) for layer in data["layers"]),
     )

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from tesa.attributes.zeros import frozen
 from tesa.decompose.composite import space_of
 from tesa.decompose.prices import Prices
+from tesa.decompose.registry import is_composite
 from tesa.errors import UnsupportedError, UsageError
 from tesa.schedules import registry
 from tesa.schedules.registry import Family, find
@@ -53,6 +54,20 @@ def candidates(
             + ("" if families is None else ", give others or name none")
         )
     return found
+
+
+def plain_families(target: Target) -> list[str]:
+    """The names of the families that are no decompositions: each computes a whole weight."""
+    return [name for name in _families(target) if not is_composite(name)]
+
+
+def plain_candidates(problem: Problem, weight: FloatArray, target: Target) -> list[Option]:
+    """The candidates of a layer that are no decompositions, which are not even tried. Errors as candidates."""
+    names, weight = plain_families(target), frozen(weight)
+    found: list[Option] = []
+    for name in sorted(names, key=lambda name: name != "dense"):  # stable, the order of candidates
+        found += [(name, config) for config in find(name).space(problem, weight, target.core)]
+    return found or candidates(problem, weight, target, names)
 
 
 def predict(options: Sequence[Option], problem: Problem, weight: FloatArray, target: Target) -> dict[str, float]:

@@ -38,7 +38,7 @@ _FULL = ("dense", "block", "indexed")
 
 
 def problems(problem: Problem, links: Sequence[tuple[Piece, str]]) -> list[Problem]:
-    """What each piece's kernel computes. links: the pieces, each with the name of its family.
+    """The problem that the kernel of each piece solves. links: the pieces, each with the name of its family.
 
     >>> p = Problem("linear", 2, 2, 4, (2, 4), (2, 4), epilogue=Epilogue(bias=True, residual=True, activation="relu"))
     >>> a, b = problems(p, [(Piece(np.eye(2, dtype=np.float32)), "dense")] * 2)
@@ -71,7 +71,7 @@ def problems(problem: Problem, links: Sequence[tuple[Piece, str]]) -> list[Probl
 
 
 def direct(problem: Problem, links: Sequence[tuple[Piece, str]]) -> bool:
-    """Whether the one piece of a mixed problem, as float32, writes Y itself."""
+    """True where the one piece of a mixed problem, as float32, writes Y itself."""
     return problem.dtype == "mixed" and len(links) == 1 and links[0][0].bits > 8 and links[0][1] in _FULL
 
 

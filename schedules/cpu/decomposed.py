@@ -27,7 +27,7 @@ _BAND = 64  # rows side by side that are taken together
 
 
 def _estimate(problem: Problem, found: Pieces, core: Core, config: Config) -> float:
-    """Of the fused kernel, or the sum of the pieces and of what goes through memory."""
+    """Milliseconds of the fused kernel, or the sum of the pieces and of what goes through memory."""
     if _is_fused(config):
         return fused_space.estimate(problem, layout(problem, found), core, part(FUSED, config))
     return _chain_estimate(problem, _links(found, config), core)
@@ -41,7 +41,7 @@ def _emit(problem: Problem, found: Pieces, core: Core, config: Config, symbol: s
 
 
 def _kernels(found: Pieces, config: Config) -> tuple[PieceKernel, ...]:
-    """What computes each piece; a fused kernel is the same for all of them."""
+    """The kernel of each piece; a fused kernel is the same for all of them."""
     if _is_fused(config):
         return tuple(PieceKernel(piece, FUSED, part(FUSED, config)) for piece in found)
     return tuple(_links(found, config))

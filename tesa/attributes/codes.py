@@ -101,5 +101,5 @@ def _steps(values: NDArray[np.float64]) -> list[float]:
 
 
 def are_codes(weight: FloatArray) -> NDArray[np.bool_]:
-    """Where an element is a code of int8: a whole number from -128 to 127."""
+    """True where an element is a code of int8: a whole number from -128 to 127."""
     return np.asarray((np.rint(weight) == weight) & (weight >= -128) & (weight <= 127))

@@ -1,4 +1,4 @@
-"""What-if sparsity: a pattern that a dense weight does not have yet, imposed on a copy of it by magnitude."""
+"""Imposes a pattern on a copy of a weight by magnitude: what if the layer were pruned in that way?"""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class Imposed:
     def text(self) -> str:
         """The pattern without its share."""
         numbers = iter(self.sizes)
-        return re.sub("[A-Z]", lambda _: str(next(numbers)), self.imposition.form)
+        return re.sub("[A-Z]", lambda _: str(next(numbers)), self.imposition.spelling)
 
     @property
     def imposition(self) -> Imposition:
-        """How the pattern is imposed. UsageError for one that cannot be."""
+        """The way to impose the pattern. UsageError for one that cannot be."""
         found = find_pattern(self.kind).imposition
         if found is None:
-            raise UsageError(f"the pattern {self.kind} cannot be imposed; expected {_forms()}")
+            raise UsageError(f"the pattern {self.kind} cannot be imposed; expected {_examples()}")
         return found
 
     @property
@@ -58,7 +58,7 @@ class Imposed:
 
     @property
     def everywhere(self) -> bool:
-        """Whether every weight can have it, whatever its operator and its size."""
+        """True where every weight can have it, whatever its operator and its size."""
         return self.kind == any_pattern().name
 
     def alike(self, shares: tuple[float, ...]) -> list[Imposed]:
@@ -72,7 +72,7 @@ class Imposed:
     def like(pattern: Pattern) -> Imposed:
         """The pattern that a weight has; single elements where that cannot be imposed."""
         rule = find_pattern(pattern.kind).imposition
-        if rule is None or len(re.findall("[A-Z]", rule.form)) != len(pattern.sizes):
+        if rule is None or len(re.findall("[A-Z]", rule.spelling)) != len(pattern.sizes):
             return Imposed(any_pattern().name, pattern.sparsity)
         return Imposed(pattern.kind, pattern.sparsity, pattern.sizes)
 
@@ -80,7 +80,7 @@ class Imposed:
     def parse(text: str) -> Imposed:
         """Read "0.9", "0.9:unstructured", "0.9:block=4x4", "0.5:2:4" (also "2:4" alone) or "0.5:channel".
 
-        Raises UsageError with the forms there are.
+        Raises UsageError with the spellings there are.
 
         >>> Imposed.parse("0.9:block=4x4").sizes, Imposed.parse("2:4").sparsity
         ((4, 4), 0.5)
@@ -92,7 +92,7 @@ class Imposed:
             share, _, tail = text.strip().partition(":")
             found = _match(tail) if tail else (any_pattern(), ())
             if found is None:
-                raise UsageError(f"cannot impose {text!r}: unknown pattern {tail!r}; expected {_forms()}")
+                raise UsageError(f"cannot impose {text!r}: unknown pattern {tail!r}; expected {_examples()}")
             kind, sizes = found
         return Imposed(kind.name, _sparsity(text, share, _imposition(kind), sizes), sizes)
 
@@ -110,7 +110,7 @@ def _match(text: str) -> tuple[PatternKind, Sizes] | None:
     """The pattern that is written so, with its sizes."""
     for kind in patterns():
         if kind.imposition is not None:
-            found = re.fullmatch(re.sub("[A-Z]", r"(\\d+)", re.escape(kind.imposition.form)), text)
+            found = re.fullmatch(re.sub("[A-Z]", r"(\\d+)", re.escape(kind.imposition.spelling)), text)
             if found is not None:
                 return kind, tuple(int(number) for number in found.groups())
     return None
@@ -139,12 +139,12 @@ def _share(text: str, share: str) -> float:
         value = -1.0
     if not 0 <= value < 1:
         raise UsageError(
-            f"cannot impose {text!r}: {share!r} is no share of zeros from 0 to below 1; expected {_forms()}"
+            f"cannot impose {text!r}: {share!r} is no share of zeros from 0 to below 1; expected {_examples()}"
         )
     return value
 
 
-def _forms() -> str:
+def _examples() -> str:
     examples = [kind.imposition.example for kind in reversed(patterns()) if kind.imposition is not None]
     return f"0.9, {', '.join(examples)}, for one layer NAME=0.9:block=4x4"
 

@@ -35,7 +35,7 @@ class Spread:
 
     @staticmethod
     def of(counts: NDArray[np.integer[Any]]) -> Spread:
-        """Of the counts of all rows; zeros if there is none."""
+        """The spread of the counts of all rows; zeros if there is none."""
         if not counts.size:
             return Spread(0.0, 0.0, 0)
         return Spread(_short(counts.mean()), _short(counts.std()), int(counts.max()))
@@ -95,7 +95,7 @@ def statistics_of(weight: ArrayLike | Zeros) -> Statistics:
 
 
 def distance(one: Statistics, other: Statistics) -> float:
-    """How unlike two weights of one shape are: the largest difference of any of their numbers, as a logarithm of ratio.
+    """The largest difference of any number of two weights of one shape, as a logarithm of their ratio.
 
     The numbers are those that the time of a kernel follows: the count of non-zeros, the share of live blocks of each
     shape, and how unevenly rows and columns are filled. 0 is alike in all; log(1.1) is 10 % more or less in one of

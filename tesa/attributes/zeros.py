@@ -68,7 +68,7 @@ def _known(weight: NDArray[Any]) -> Zeros | None:
 
 
 class Zeros:
-    """How the zeros of one weight lie. Everything is counted when it is first asked for.
+    """The zeros of one weight in numbers. Everything is counted when it is first asked for.
 
     matrix: the weight as (m, k). shape: (m, k).
     """
@@ -101,7 +101,7 @@ class Zeros:
 
     @cached_property
     def nonzeros(self) -> int:
-        """How many elements are not zero."""
+        """Elements that are not zero."""
         return int(self.per_row.sum())
 
     @cached_property
@@ -116,11 +116,11 @@ class Zeros:
 
     @cached_property
     def supports(self) -> int:
-        """How many different sets of live columns the rows have."""
+        """Different sets of live columns that the rows have."""
         return len(np.unique(self.mask, axis=0))
 
     def live(self, height: int, width: int) -> int:
-        """How many aligned blocks hold a non-zero. Both sizes are powers of 2; the width is at most 64."""
+        """Aligned blocks that hold a non-zero. Both sizes are powers of 2; the width is at most 64."""
         if not self.nonzeros:
             return 0
         rows = self._rows(height)
@@ -136,7 +136,7 @@ class Zeros:
         return self.live(height, width) / (-(-m // height) * -(-k // width) or 1)
 
     def covered(self, height: int, width: int) -> int:
-        """How many elements lie in live blocks. The sizes are those of live()."""
+        """Elements that lie in live blocks. The sizes are those of live()."""
         rows, (m, k) = self._rows(height), self.shape
         if width < 8:
             bits = _fold(rows, width)

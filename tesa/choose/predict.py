@@ -40,7 +40,7 @@ def table_for(target: Target, threads: int, log: str | Path | Log | None = None)
 
     folder = _folder(log)
     own = None if folder is None else folder / "costs"
-    every = [path for place in (own, *store.places()) if place is not None for path in _files(place)]
+    every = [path for place in (own, *store.folders()) if place is not None for path in _files(place)]
     if not every:
         return None
     key = (target.name, threads, tuple(_stamp(path) for path in every))

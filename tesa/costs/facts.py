@@ -61,7 +61,7 @@ class Facts:
 
     @staticmethod
     def full(k: int) -> Facts:
-        """Of a weight with k columns that has no zeros, or whose zeros are computed with."""
+        """The facts of a weight with k columns that has no zeros, or whose zeros are computed with."""
         return Facts(1.0, 1.0, 1.0, 0.0, 1.0, (1.0,) * len(SHAPES), int(k <= FILTER))
 
     def to_json(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ class Prediction:
 
     @property
     def deviation(self) -> float:
-        """Of the logarithm of the time."""
+        """The deviation of the logarithm of the time."""
         return math.log(self.high_ms / self.low_ms) / 2 / _LOW_HIGH
 
     @staticmethod

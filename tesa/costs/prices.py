@@ -21,7 +21,7 @@ _FLOOR = 0.25  # of the mean price: a difference of two predictions can come out
 def price(rank: Rank, problem: Problem, block: tuple[int, int], density: float) -> float:
     """Milliseconds for one more live block at a share `density` of live ones: the slope of the predicted time.
 
-    Random weights of that density and of half of it are predicted, with the sparse form that is best for each; what
+    Random weights of that density and of half of it are predicted, with the sparse kernel that is best for each; what
     both have in common, such as storing the result, is no part of the price. rank(problem, weight): the kernels of a
     weight that are no decompositions, the fastest first.
     """

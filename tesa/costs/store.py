@@ -21,12 +21,12 @@ from tesa.errors import UsageError
 from tesa.targets.target import Target, host_cpu, parse_target
 
 VERSION = 1
-"""Of the format. A file of another version is left alone."""
+"""Version of the format. A file of another one is left alone."""
 
 _AGAIN = "give another file with -o, or move this one away"
 
 
-def places() -> tuple[Path, ...]:
+def folders() -> tuple[Path, ...]:
     """The folders in which tables are looked for: the user's, then the one that ships with tesa."""
     from tesa.records.locations import shipped, user
 
@@ -34,8 +34,8 @@ def places() -> tuple[Path, ...]:
 
 
 def default_path() -> Path:
-    """Where a table of this machine is kept when the user names no file."""
-    return places()[0] / f"{host_cpu()}.json"
+    """The file of this machine's table where the user names none."""
+    return folders()[0] / f"{host_cpu()}.json"
 
 
 def load(target: str | Target | None = None, threads: int = 1, path: str | Path | None = None) -> CostTable | None:
@@ -50,7 +50,7 @@ def load(target: str | Target | None = None, threads: int = 1, path: str | Path 
 def find(target: Target, threads: int, path: Path | None = None, folder: Path | None = None) -> CostTable | None:
     """As load(). Of several tables the one of the target's own CPU comes first, then this machine's.
 
-    folder: one of the user's with tables, which go before those of places().
+    folder: one of the user's with tables, which go before those of folders().
     """
     if path is not None:
         tables = read(path)
@@ -62,8 +62,8 @@ def find(target: Target, threads: int, path: Path | None = None, folder: Path | 
                 f"make it with: tesa calibrate --target {target.name} --threads {threads} -o {path}"
             )
         return _current(fits[0])
-    for folders in [places()] if folder is None else [(folder,), places()]:
-        found = [table for table in _known(folders) if _fits(table, target, threads)]
+    for searched in [folders()] if folder is None else [(folder,), folders()]:
+        found = [table for table in _known(searched) if _fits(table, target, threads)]
         found.sort(key=lambda table: (table.device != target.cpu, table.device != host_cpu()))  # stable: user's first
         if found:
             return _current(found[0])
@@ -105,7 +105,7 @@ def write(path: Path, table: CostTable) -> None:
 
 
 def kept(target: str | None, threads: int, path: str | Path | None) -> str:
-    """What a calibration that was stopped has left, in words."""
+    """The remains of a calibration that was stopped, in words."""
     file, name = default_path() if path is None else Path(path), parse_target(target).name
     tables = read(file) if file.exists() else ()
     mine = next((table for table in tables if (table.target, table.threads) == (name, threads)), None)
@@ -115,7 +115,7 @@ def kept(target: str | None, threads: int, path: str | Path | None) -> str:
 
 
 def same(one: CostTable, other: CostTable) -> bool:
-    """Whether both are of the same device, code and number of threads."""
+    """True where both are of the same device, code and number of threads."""
     return (one.device, one.target, one.threads) == (other.device, other.target, other.threads)
 
 
@@ -144,7 +144,7 @@ def _fits(table: CostTable, target: Target, threads: int) -> bool:
 
 
 def _known(folders: Iterable[Path]) -> Iterable[CostTable]:
-    """Of all folders. Nobody named these files: what cannot be read is a warning."""
+    """The tables of all folders. Nobody named these files: what cannot be read is a warning."""
     for place in folders:
         for path in sorted(place.glob("*.json")) if place.is_dir() else ():
             try:

@@ -31,7 +31,7 @@ SPLIT_LAYERS = 40
 
 @dataclass(frozen=True, eq=False)
 class CostTable:
-    """What was measured on one device with one number of threads.
+    """The kernels that were measured on one device with one number of threads.
 
     device: LLVM's name of its CPU; cpu: the CPU as it calls itself; target: what code was made for; shapes: of the
     families, as learnt; versions: of tesa and TVM; started, updated: when, in ISO format; seconds: of measuring;
@@ -61,19 +61,19 @@ class CostTable:
 
     @property
     def samples(self) -> int:
-        """How many kernels were measured."""
+        """The number of kernels that were measured."""
         return sum(len(layer.samples) for layer in self.layers)
 
     @property
     def age_days(self) -> float | None:
-        """How long ago the last kernel was measured; None for a table without a date."""
+        """Days since the last kernel was measured; None for a table without a date."""
         if not self.updated:
             return None
         return (datetime.now(timezone.utc) - datetime.fromisoformat(self.updated)).total_seconds() / 86400
 
     @property
     def described(self) -> str:
-        """Which table this is, and how old, in a line."""
+        """The table and its age, in a line."""
         age = self.age_days
         old = "" if age is None else f", {_age(age)} old"
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
@@ -164,7 +164,7 @@ class CostTable:
 
     @cached_property
     def _bias(self) -> float:
-        """How far the estimates of all families are off, taken together."""
+        """The error of the estimates of all families, taken together, as a logarithm."""
         ratios = [math.log(s.ms / s.estimate_ms) for layer in self.layers for s in layer.samples]
         return float(np.median(ratios)) if ratios else 0.0
 

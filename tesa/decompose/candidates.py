@@ -1,4 +1,4 @@
-"""Which kernels a layer could have: every family that applies, decompositions among them, and their configurations."""
+"""The kernels that a layer could have: every family that applies, decompositions too, and its configurations."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class _Composite:
         return self.sum.emit(problem, self._pieces(problem, weight, config), core, config, symbol)
 
     def dense(self, weight: FloatArray, config: Config) -> bool:
-        """Where the only kernel computes with the zeros."""
+        """True where the only kernel computes with the zeros."""
         alone = self.sum.alone(config)
         if alone is None:
             return False
@@ -111,7 +111,7 @@ def _sum(kind: str) -> SumOfPieces:
 
 
 def _kernels(made: SumOfPieces, found: tuple[Piece, ...], config: Config) -> tuple[PieceKernel, ...]:
-    """What computes each piece. UsageError for a configuration that is damaged, as in a log."""
+    """The kernel of each piece. UsageError for a configuration that is damaged, as in a log."""
     try:
         return made.kernels(found, config)
     except ValueError as error:

@@ -1,8 +1,8 @@
 """n:m weights: n non-zeros in each m neighbours along k, so that any m columns hold as many of every row.
 
-The form for them is "indexed" with blocks of k that are a multiple of m: every row then has the same number of
+The family for them is "indexed" with blocks of k that are a multiple of m: every row then has the same number of
 non-zeros in a block, one trip count serves all, and no row is filled up. Where indexed has such blocks by itself, it
-needs no help. Forms that keep R rows in registers at once were slower here: they read X from the second-level cache.
+needs no help. Families that keep R rows in registers at once were slower here: they read X from the second-level cache.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _n_of_m(weight: FloatArray) -> tuple[int, int] | None:
 def nm(problem: Problem, weight: FloatArray, config: Config) -> tuple[Piece, ...]:
     """An n:m weight in blocks of k in which all rows have the same number of non-zeros.
 
-    config: that of the indexed form.
+    config: that of the family "indexed".
 
     >>> p = Problem("linear", 2, 4, 16, (4, 16), (2, 16))
     >>> w = np.array([[1, 0, 2, 0], [0, 3, 0, 4]], np.float32)

@@ -66,7 +66,7 @@ def find_policy(name: str) -> Policy:
 
 
 def is_composite(name: str) -> bool:
-    """Whether a kernel family is a decomposition."""
+    """True for a kernel family that is a decomposition."""
     return name in _POLICIES
 
 

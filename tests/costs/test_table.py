@@ -184,7 +184,7 @@ def test_files_that_are_no_tables(tmp_path: Path, text: str, said: str) -> None:
 
 
 def test_where_tables_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "places", lambda: (tmp_path / "mine", tmp_path / "shipped"))
+    monkeypatch.setattr(store, "folders", lambda: (tmp_path / "mine", tmp_path / "shipped"))
     assert store.load("x86:haswell") is None
     store.write(tmp_path / "shipped" / "haswell.json", table())
     (tmp_path / "mine").mkdir()

@@ -61,9 +61,9 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Imposition:
-    """How a pattern is imposed on a weight that does not have it.
+    """The way to impose a pattern on a weight that does not have it.
 
-    form: as a user writes it, where a capital letter stands for a whole number: "block=RxC". keep(size, sparsity,
+    spelling: as a user writes it, where a capital letter stands for a whole number: "block=RxC". keep(size, sparsity,
     sizes): which elements of a weight (m, k) stay, size being their magnitudes. example: for messages, with its share.
     check(sizes): what is wrong with such sizes, "" for nothing. share(sizes): the one share of zeros that they allow;
     None where any is possible. steps(sizes): where they allow only one, sizes alike that leave fewer and more zeros,
@@ -71,7 +71,7 @@ class Imposition:
     gone from one layer makes its neighbours smaller.
     """
 
-    form: str
+    spelling: str
     keep: Callable[[FloatArray, float, Sizes], Mask]
     example: str
     check: Callable[[Sizes], str] | None = None
@@ -101,7 +101,7 @@ class PatternKind:
     last: bool = False
 
     def structure(self, zeros: Zeros) -> Structure | None:
-        """What is special about a weight of this kind; None for another weight."""
+        """The structure of a weight of this kind; None for another weight."""
         return self.recognise(zeros if self.counted else zeros.mask)
 
 

@@ -20,7 +20,7 @@ def whole_blocks(live: Mask, block: Sizes, shape: tuple[int, int]) -> Mask:
 
 
 def best_blocks(size: FloatArray, rows: int, columns: int, sparsity: float) -> Mask:
-    """Which elements stay if the blocks of the least mean magnitude go, until that share of the blocks is gone.
+    """(m, k): the elements that stay if the blocks of the least mean magnitude go, until that share of them is gone.
 
     size: (m, k), magnitudes. The blocks at the edge are ranked by what they hold, and at least one block stays.
     """

@@ -13,7 +13,8 @@ from pathlib import Path
 from tesa.attributes.patterns import digest
 from tesa.base.files import atomic_path
 from tesa.base.hostinfo import free_memory, usable_cpus
-from tesa.base.workers import Pool, WorkerError
+from tesa.base.pool import Pool
+from tesa.base.worker import WorkerError
 from tesa.build.cache import Cache
 from tesa.build.jobs import Job, jobs_of
 from tesa.errors import UsageError
@@ -23,6 +24,7 @@ from tesa.targets.target import Target
 COMPILER_BYTES = 600 << 20
 """What one compiler process may need: half of it is TVM itself, and a panel of straight-line code takes some more."""
 
+_LIMIT_S = 1800.0  # for one object file: the largest take a minute or two
 Done = Callable[[int, int], None]
 
 
@@ -151,10 +153,10 @@ def c_compiler() -> str:
 def _compile_all(missing: Sequence[Job], jobs: int | Pool, report: Callable[[int], None]) -> list[bytes | WorkerError]:
     calls = [(job.function, job.arguments) for job in missing]
     if isinstance(jobs, Pool):
-        return jobs.run(calls, done=report)
+        return jobs.run(calls, limit_s=_LIMIT_S, done=report)
     if jobs > 1 and len(missing) > 1:
         with Pool(jobs) as pool:
-            return pool.run(calls, done=report)
+            return pool.run(calls, limit_s=_LIMIT_S, done=report)
     results: list[bytes | WorkerError] = []
     for index, job in enumerate(missing):
         try:

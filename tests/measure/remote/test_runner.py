@@ -14,8 +14,10 @@ import pytest
 
 from tesa.build.objects import BuildFailure, build_objects
 from tesa.errors import UsageError
-from tesa.measure.local import Built, Failure, Timing
-from tesa.measure.remote import LocalRunner, RpcRunner, server
+from tesa.measure.failure import Failure
+from tesa.measure.local import Built, LocalRunner
+from tesa.measure.remote import RpcRunner, server
+from tesa.measure.timing import Timing
 from tesa.schedules.registry import find
 from tesa.schedules.types import Epilogue, Problem
 from tesa.targets.target import parse_target

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from tesa.base.progress import Event
+from tesa.build.product import Product
 from tesa.choose.pick import pick
 from tesa.decompose.candidates import candidates
 from tesa.errors import CheckFailed, UnsupportedError, UsageError
 from tesa.layers.layer import Layer
 from tesa.measure.failure import Failure
-from tesa.measure.local import Built, LocalRunner
+from tesa.measure.local import LocalRunner
 from tesa.measure.timing import Timing
 from tesa.records.log import Log, Record, Task
 from tesa.schedules import registry
@@ -79,7 +80,7 @@ def families(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], Family]:
 class Comparing(LocalRunner):
     """Compares, and refuses to measure."""
 
-    def run(self, problem: Problem, weight: FloatArray, kernels: Sequence[Built], *, budget_ms: float) -> Results:
+    def run(self, problem: Problem, weight: FloatArray, kernels: Sequence[Product], *, budget_ms: float) -> Results:
         assert budget_ms == 0, "measured again"
         return super().run(problem, weight, kernels, budget_ms=budget_ms)
 

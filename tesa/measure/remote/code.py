@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tesa.base.files import atomic_path
 from tesa.build.objects import c_compiler, link_errors
+from tesa.build.product import Product
 from tesa.errors import UsageError
-from tesa.measure.local import Built
 
 _ASK_S = 30.0  # for a compiler to tell what it makes code for
 _COMPILE_S = 120.0  # for device.c
@@ -45,7 +45,7 @@ class Toolchain:
             self._link([self._tools()], path, [])
         return path
 
-    def link(self, kernel: Built, path: Path) -> None:
+    def link(self, kernel: Product, path: Path) -> None:
         """The kernel's library at path. Raises UsageError if its objects do not fit together."""
         options = [f"-Wl,--defsym=tesa_candidate=__tvm_ffi_{kernel.symbol}"]
         self._link([*kernel.objects, self._tools()], path, options)

@@ -81,9 +81,9 @@ def test_what_was_built_is_built_for_compile(
     assert isinstance(built, Product)
     monkeypatch.setattr(objects, "_compile_all", lambda missing, *_: [pytest.fail("compiled again") for _ in missing])
     (kernel,) = choose([Layer("fc", PROBLEM, weight)], TARGET, options=[("unrolled", config)], builder=builder)
-    assert kernel.symbol == built.symbol
-    assert [path.name for path in kernel.objects] == [path.name for path in built.objects]
-    assert [path.read_bytes() for path in kernel.objects] == [path.read_bytes() for path in built.objects]
+    assert kernel.product.symbol == built.symbol
+    assert [path.name for path in kernel.product.objects] == [path.name for path in built.objects]
+    assert [path.read_bytes() for path in kernel.product.objects] == [path.read_bytes() for path in built.objects]
 
 
 @pytest.mark.usefixtures("families")

@@ -16,6 +16,7 @@ from tesa.runtime.model import Manifest, TensorInfo
 
 if TYPE_CHECKING:
     from tesa.generate import Generated
+    from tesa.targets.toolchain import Toolchain
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def compile_model(
     imported = prepared.imported
     manifest = Manifest(ports(imported.inputs), ports(imported.outputs), generated.plan, versions())
     progress(Event("write", 0, 1, str(path)))
-    write(generated, manifest, path)
+    write(generated, manifest, path, resolved.toolchain)
     progress(Event("write", 1, 1, str(path)))
     return CompiledModel(path, generated.plan, manifest.inputs, manifest.outputs, generated.skipped + prepared.notes)
 
@@ -102,17 +103,8 @@ def ports(infos: Sequence[Any]) -> tuple[TensorInfo, ...]:
     return tuple(TensorInfo(info.name, tuple(info.shape), info.dtype) for info in infos)
 
 
-def write(generated: Generated, manifest: Manifest, path: Path) -> None:
+def write(generated: Generated, manifest: Manifest, path: Path, toolchain: Toolchain) -> None:
     """Link the library and write its description; both appear whole or not at all."""
     with atomic_path(path) as library:
-        link(generated, library)
+        toolchain.export(generated.executable, generated.objects, library)
         write_json(path.with_suffix(".json"), manifest.to_json())
-
-
-def link(generated: Generated, path: Path) -> None:
-    """Join the virtual machine's code and the kernels' objects into a shared library."""
-    from tesa.build.objects import c_compiler, link_errors
-
-    objects = [str(file) for file in generated.objects]
-    with link_errors(path):
-        generated.executable.export_library(str(path), addons=objects, cc=c_compiler())

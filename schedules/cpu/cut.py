@@ -68,7 +68,7 @@ def cut(
     work: (m,), the FMAs of a row for each output; shares of the rows cost about the same, in multiples of `panel` rows.
     tail: the kernel knows what to do with a tail (see operand.tiling).
     """
-    threads = threads_for(problem, float(work.sum()) * problem.n * problem.batch / core.lanes / 2)
+    threads = threads_for(problem, float(work.sum()) * problem.n * problem.batch / core.lanes / core.rates.fmas)
     if view.direct:
         tiles = tiling(problem.n, core.lanes, vectors, tail=tail)
         units = tiles.count * (1 if view.staged else problem.batch)

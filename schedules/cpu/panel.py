@@ -11,8 +11,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from tesa.schedules.cpu.activations import INLINE
 from tesa.schedules.cpu.grid import Grid
-from tesa.schedules.cpu.straight import INLINE_ACTIVATIONS
 from tesa.schedules.types import Config, FloatArray, Problem
 
 FUNCTION_FMAS = 3000
@@ -102,7 +102,7 @@ class Scene:
     @property
     def late(self) -> bool:
         """True where the activation follows in a loop of its own: it is too long to be written out."""
-        return self.problem.epilogue.activation not in INLINE_ACTIVATIONS
+        return self.problem.epilogue.activation not in INLINE
 
 
 def groups(functions: list[list[Panel]]) -> list[list[Panel]]:

@@ -254,8 +254,6 @@ def _fused_config(config: Config) -> Config:
 
 
 def _chain_estimate(problem: Problem, links: Sequence[Link], core: Core) -> float:
-    from tesa.schedules.cpu import cost
-
     subs = chain.problems(problem, [(link.piece, link.family) for link in links])
     work: Any = sum(
         find(link.family).estimate(sub, link.piece.weight, core, link.config)
@@ -265,4 +263,4 @@ def _chain_estimate(problem: Problem, links: Sequence[Link], core: Core) -> floa
     if problem.dtype == "mixed":
         moved += 5.0 * problem.batch * problem.k * problem.n
         moved += 0.0 if len(links) == 1 else 4.0 * (len(links) + 1) * problem.batch * problem.m * problem.n
-    return float(work + moved / cost.FAR_BYTES_PER_CYCLE / cost.CYCLES_PER_MS / problem.threads)
+    return float(work + moved / core.rates.far_bytes / core.rates.cycles_per_ms / problem.threads)

@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 
 from tesa.base.hostinfo import usable_cpus
 from tesa.base.workers import Worker, WorkerDied, WorkerError
-from tesa.build.objects import c_compiler, link
 from tesa.errors import UsageError
 from tesa.measure.reference import Inputs
 from tesa.measure.timing import Failure, Linked, Slot, Timing, run
 from tesa.schedules.types import FloatArray, Problem
+from tesa.targets.toolchain import NATIVE
 
 __all__ = ["BUDGET_MS", "Built", "Failure", "Inputs", "Timing", "measure"]
 
@@ -144,13 +144,13 @@ def _watched(worker: Worker, slot: str, one_s: float) -> Iterator[threading.Even
 
 def _link_all(kernels: Sequence[Built], folder: Path) -> list[Linked | Failure]:
     """Each as a library of its own and under its own name: a process loads one path only once."""
-    c_compiler()  # without one, say so once and not for each candidate
+    NATIVE.compiler()  # without one, say so once and not for each candidate
 
     def one(item: tuple[int, Built]) -> Linked | Failure:
         index, kernel = item
         path = folder / f"candidate{index}.so"
         try:
-            link(kernel.objects, path)
+            NATIVE.link(kernel.objects, path)
         except UsageError as error:
             return Failure("link", str(error))
         return Linked(str(path), kernel.symbol, kernel.constants)

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from tesa.base.hostinfo import Cache, read_cpu
-from tesa.build.objects import c_compiler
 from tesa.doctor import checks as doctor
 from tesa.doctor.checks import FAILED, INFO, MISSING, OK, Check
 from tesa.doctor.selftest import STEPS
 from tesa.targets.llvm import TRIPLE, features
+from tesa.targets.toolchain import NATIVE
 
 
 def child(body: str) -> tuple[str, ...]:
@@ -104,7 +104,7 @@ def test_any_of_the_compilers_will_do(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("PATH", str(tmp_path))
     for variable in ("CXX", "CC"):
         monkeypatch.delenv(variable, raising=False)
-    assert only(list(doctor._tools()), OK).found == str(tmp_path / name) == c_compiler()
+    assert only(list(doctor._tools()), OK).found == str(tmp_path / name) == NATIVE.compiler()
 
 
 def test_a_named_compiler_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

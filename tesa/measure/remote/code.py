@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
-import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tesa.base.files import atomic_path
-from tesa.build.objects import c_compiler, link_errors
-from tesa.errors import UsageError
 from tesa.measure.local import Built
+from tesa.targets import toolchain
 
 SOURCE = Path(__file__).with_name("device.c")
 """The functions in C that are linked into every library."""
@@ -38,34 +33,10 @@ class Toolchain:
         self._join([*kernel.objects, self._tools()], path, options)
 
     def _join(self, objects: list[Path], path: Path, options: list[str]) -> None:
-        from tvm.support import cc
-
-        with atomic_path(path) as aside, link_errors(path):
-            cc.create_shared(str(aside), [str(item) for item in objects], options, cc=self._compiler())
-
-    def _compiler(self) -> str:
-        if self.command is None:
-            return c_compiler()
-        found = shutil.which(self.command)
-        if found is None:
-            raise UsageError(
-                f"no command {self.command!r} to link code for the devices: install a cross compiler (Debian and "
-                "Ubuntu, for 64-bit ARM: apt-get install g++-aarch64-linux-gnu), or name another one"
-            )
-        return found
+        toolchain.Toolchain(self.command or "").link(objects, path, options)
 
     def _tools(self) -> Path:
         path = self.folder / "device.o"
-        if path.exists():
-            return path
-        from tvm_ffi import libinfo
-
-        headers = [f"-I{libinfo.find_include_path()}", f"-I{libinfo.find_dlpack_include_path()}"]
-        flags = ["-x", "c", "-std=gnu11", "-O2", "-fPIC", *headers, "-c", str(SOURCE)]
-        with atomic_path(path) as aside:
-            command = [self._compiler(), *flags, "-o", str(aside)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                said = [line for line in done.stderr.splitlines() if "error" in line]
-                raise UsageError(f"cannot compile what checks a device: {shlex.join(command)}: {'; '.join(said[:3])}")
+        if not path.exists():
+            toolchain.Toolchain(self.command or "").compile(SOURCE, path, ["-std=gnu11"])
         return path

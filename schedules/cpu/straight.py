@@ -214,7 +214,7 @@ class _Vector:
         return self.block.splat(value)
 
     def clamp(self, value: Any, low: float, high: float | None) -> Any:
-        least = self.block.splat(low)
+        least = self.block.zero if low == 0 else self.block.splat(low)
         value = self.block.bind("low", value)
         value = tirx.Select(value < least, least, value)
         if high is None:

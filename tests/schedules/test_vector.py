@@ -14,7 +14,7 @@ from tesa.schedules.types import Core, Epilogue, Problem, Window
 from tests.schedules import golden
 from tests.schedules.guarded import harsh
 from tests.schedules.reference import AVX2, AVX512, check
-from tests.schedules.strategies import epilogues, isas, threads, weights
+from tests.schedules.strategies import cores, epilogues, threads, weights
 
 VECTOR = find("vector")
 
@@ -28,7 +28,7 @@ def problems(draw: st.DrawFn) -> Problem:
 
 
 @settings(max_examples=30)
-@given(problems(), isas, st.data())
+@given(problems(), cores, st.data())
 def test_any_matrix(p: Problem, core: Core, data: st.DataObject) -> None:
     weight = data.draw(weights(p))
     configs = VECTOR.space(p, weight, core)

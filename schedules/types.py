@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -264,3 +265,11 @@ class Code:
         for group in self.panels:
             files.append((tuple((str(panel.attrs["global_symbol"]), panel) for panel in group), "straight"))
         return (*files, *(file for name, code in self.pieces for file in code.objects(name)))
+
+
+def __getattr__(name: str) -> object:
+    """The name of tesa 0.1 for a core, which users' files may still have."""
+    if name != "Isa":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn("tesa.schedules.types.Isa is now Core", DeprecationWarning, stacklevel=2)
+    return Core

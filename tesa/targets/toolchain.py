@@ -38,26 +38,30 @@ class Toolchain:
     suffix: str = ".so"
 
     def found(self) -> str | None:
-        """The compiler, by name or path, None where there is none; what the user has named may be missing."""
-        named = self.command or os.environ.get("CXX") or os.environ.get("CC")
-        if named:
-            return shutil.which(named) if self.command else named
-        return next((path for name in self._names() if (path := shutil.which(name))), None)
+        """The path of the compiler, None where there is none, or not the one that the user has named."""
+        named = self._named()
+        return next((path for name in ((named,) if named else self._names()) if (path := shutil.which(name))), None)
+
+    def install(self) -> str:
+        """How to get a compiler, in words."""
+        return f"apt-get install {self.package}" if self._foreign() else INSTALL
 
     def compiler(self) -> str:
         """The command that compiles C and links. Raises UsageError, naming a package to install, if there is none."""
         found = self.found()
         if found:
-            return found
+            return self._named() or found
         if self.command:
             raise UsageError(
                 f"no command {self.command!r} to link code for the devices: install a cross compiler (Debian and "
                 "Ubuntu, for 64-bit ARM: apt-get install g++-aarch64-linux-gnu), or name another one"
             )
+        if self._named():
+            raise UsageError(f"no command {self._named()!r}, which $CXX or $CC names, to link kernels")
         if self._foreign():
             raise UsageError(
                 f"no C compiler found that makes code for the target: install {self.cross[0]} (Debian and Ubuntu: "
-                f"apt-get install {self.package}), or name one in $CXX"
+                f"{self.install()}), or name one in $CXX"
             )
         raise UsageError(
             "no C compiler found, and one is needed to link kernels: install g++, gcc or clang "
@@ -90,6 +94,9 @@ class Toolchain:
         """Join what TVM has compiled and further objects into a shared library at path. Raises UsageError as link."""
         with _errors(path):
             executable.export_library(str(path), addons=[str(item) for item in objects], cc=self.compiler())
+
+    def _named(self) -> str:
+        return self.command or os.environ.get("CXX") or os.environ.get("CC") or ""
 
     def _names(self) -> tuple[str, ...]:
         return self.cross if self._foreign() else NAMES

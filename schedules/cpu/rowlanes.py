@@ -45,7 +45,7 @@ MAX_OUTPUTS = 256
 MAX_FILL = 0.9
 """Panels with more live columns than this are computed whole."""
 
-_TURN = 8  # columns that are turned together
+_TURN = 8  # columns that are turned together, or as many as there are lanes
 
 
 @dataclass(frozen=True)
@@ -186,8 +186,9 @@ class _Kernel:
                 return source[offset + start + q]
 
             self.sums.accumulate_rows(acc, shape, w, x)
-        for low in range(0, size, _TURN):
-            self._turned(names, acc, range(low, min(low + _TURN, size)), row, target)
+        turn = min(_TURN, self.lanes)
+        for low in range(0, size, turn):
+            self._turned(names, acc, range(low, min(low + turn, size)), row, target)
 
     def _turned(self, names: Names, acc: Any, columns: range, row: Any, target: Any) -> None:
         """Store some columns of the sums as rows of Y."""
@@ -321,7 +322,7 @@ def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) 
             rates.fma_latency,
             height * 4 / bandwidth,
         )
-        turned = panels * height / core.lanes * group.size * (4.0 + core.lanes / _TURN)
+        turned = panels * height / core.lanes * group.size * (4.0 + core.lanes / min(_TURN, core.lanes))
         cycles += group.count * view.height * (entries * step + turned + panels * 10.0)
     made = Cut(view, tiling(problem.n, core.lanes, 1), (0, problem.m))
     cycles += cost.staging(problem, made) + (matrix.shape[1] * problem.n / 8 if sums.group > 1 else 0.0)

@@ -8,8 +8,7 @@ from tesa.schedules.types import Core, Dot, Permute, Rates
 from tesa.targets.architecture import Architecture, register
 from tesa.targets.toolchain import Toolchain
 
-_PAIRS = ((16, "llvm.x86.avx512.pmaddw.d.512"), (8, "llvm.x86.avx2.pmadd.wd"), (4, "llvm.x86.sse2.pmadd.wd"))
-PAIRS = Dot(2, _PAIRS)
+PAIRS = Dot(2, ((16, "llvm.x86.avx512.pmaddw.d.512"), (8, "llvm.x86.avx2.pmadd.wd"), (4, "llvm.x86.sse2.pmadd.wd")))
 """vpmaddwd: two 16-bit products, and an addition."""
 
 BYTES = Dot(4, tuple((lanes, f"llvm.x86.avx512.vpdpbusd.{lanes * 32}") for lanes in (16, 8, 4)), adds=True)
@@ -25,7 +24,7 @@ AVX2 = Core(
 )
 # a product and a sum are two instructions here
 SSE42 = Core(
-    "sse4.2", 4, 16, 32 * _KIB, 256 * _KIB, fma=False, dot=PAIRS,
+    "sse4.2", 4, 16, 32 * _KIB, 256 * _KIB, fma=False, dot=Dot(2, PAIRS.intrinsics[2:]),
     permute=Permute(((1, "llvm.x86.ssse3.pshuf.b.128"),), in_bytes=True), rates=Rates(fmas=1.0, issue=4.0),
 )  # fmt: skip
 
@@ -59,7 +58,7 @@ def core_of(cpu: str, features: frozenset[str]) -> Core | None:
     wide = {"avx2", "fma"} <= features
     core = AVX512 if wide and {"avx512f", "avx512vl"} <= features else AVX2 if wide else SSE42
     l1, l2 = _CACHES.get(cpu.replace("_", "-"), (core.l1_bytes // _KIB, core.l2_bytes // _KIB))
-    dot = BYTES if ("avx512vnni" if core is AVX512 else "avxvnni") in features else PAIRS
+    dot = BYTES if ("avx512vnni" if core is AVX512 else "avxvnni") in features else core.dot
     return replace(core, l1_bytes=l1 * _KIB, l2_bytes=l2 * _KIB, dot=dot, fma="fma" in features)
 
 

@@ -103,7 +103,7 @@ def test_shares_have_the_same_number_of_weights(m: int) -> None:
     weight[: m // 2, 16:] = 0
     p = Problem("linear", m, 256, 1, (1, 256), (1, m), threads=2)
     _, _, starts, strips = vector._pack(weight, 8, 16, True)
-    low, middle, high = vector._shares(p, strips, starts, 1e9)
+    low, middle, high = vector._shares(p, AVX512, strips, starts, 1e9)
     first, second = starts[middle] - starts[low], starts[high] - starts[middle]
     assert 0.7 < first / second < 1.4
     check("vector", p, weight, AVX512, {"panel": 8, "list": 1})

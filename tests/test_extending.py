@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import linecache
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE.read_text(encodi
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], dict[str, Any]]]:
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
     """Run a section's code; the names that it leaves behind. What it registers goes afterwards."""
     monkeypatch.setattr(architecture, "_ARCHITECTURES", dict(architecture._ARCHITECTURES))
     monkeypatch.setattr(registry, "_FAMILIES", dict(registry._FAMILIES))
@@ -33,7 +33,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], dict[str, A
             exec(compile(block, file, "exec"), names)
         return names
 
-    yield section
+    return section
 
 
 def test_a_cpu_core(run: Callable[[str], dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:

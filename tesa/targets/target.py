@@ -71,11 +71,6 @@ def parse_target(text: str | Mapping[str, Any] | Target | None) -> Target:
     return _from_short(stripped)
 
 
-def target_names() -> tuple[str, ...]:
-    """Every short name that can be compiled for: of each architecture "x86", then "x86:CPU" for each of its CPUs."""
-    return tuple(name for one in architectures() for name in (one.name, *(f"{one.name}:{cpu}" for cpu in one.cpus())))
-
-
 def list_targets() -> tuple[TargetInfo, ...]:
     """The lines of `tesa list targets`: the usable names with their instruction set, then the ones to come."""
     rows = []

@@ -29,7 +29,7 @@ import numpy as np
 
 from benchmarks.cost_layers import SEED, Layer, layer, shape_of
 from tesa.base.hostinfo import usable_cpus
-from tesa.base.workers import Pool
+from tesa.base.pool import Pool
 from tesa.build.cache import Cache
 from tesa.build.objects import BuildFailure, build_objects, symbol_of
 from tesa.costs import CostTable, Priced

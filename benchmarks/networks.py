@@ -21,13 +21,13 @@ import numpy as np
 
 from benchmarks.minilm_to_onnx import SENTENCES, encode
 from benchmarks.minilm_to_onnx import main as export_minilm
+from tesa.base.onnxruntime import onnxruntime_call
 from tesa.base.progress import shown
 from tesa.compiler import compile_model
 from tesa.models import digits_images, digits_path
 from tesa.models.demo import DENSE
 from tesa.runtime import Model, load, verify
 from tesa.runtime.bench import LayerTime, interleave, profile_layers
-from tesa.runtime.peers import onnxruntime_call
 
 
 def main() -> int:
@@ -72,7 +72,7 @@ def run(name: str, path: Path, feeds: Mapping[str, Any], threads: int, rounds: i
         output = folder / f"{name}-{label}-{threads}.so"
         start = time.perf_counter()
         with shown(sys.stderr) as progress:
-            compile_model(path, output=output, threads=threads, forms=forms, progress=progress)
+            compile_model(path, output=output, threads=threads, families=forms, progress=progress)
         seconds[label] = time.perf_counter() - start
         models[label] = load(output)
     checks = {label: verify(model, path, feeds=feeds) for label, model in models.items()}

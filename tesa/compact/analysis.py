@@ -1,22 +1,52 @@
-"""Which indices of which tensors go together: a walk over the nodes that gives every tensor its structure."""
+"""A walk over the graph that finds which indices of which tensors can only be removed together."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from tesa.attributes.attribute import Values
-from tesa.compact.index import Ids, Index, Part, Structure
-from tesa.frontend.graph import Graph
-from tesa.frontend.rewrite import attributes
+from tesa.compact.index import AxisIds, Bools, Ids, Index, Structure
+from tesa.frontend.graph import Graph, attributes
 
-if TYPE_CHECKING:
-    from tesa.compact.cut import Cutter
 
-Edit = Callable[["Cutter", Any], list[Any] | None]
+class Editor(Protocol):
+    """The operations by which an operator's `edit` rewrites its node after the decision; see tesa.compact.cut.
+
+    keep: by id, whether the index stays.
+    """
+
+    keep: Bools
+
+    def constant(self, i: int, position: int) -> Values:
+        """A constant of the old graph as node i uses it: dead elements are 0, nothing is cut."""
+
+    def shape(self, tensor: str) -> list[int]:
+        """The new shape of an activation."""
+
+    def set_weight(self, i: int, node: Any, position: int, array: Values, rows: Ids) -> None:
+        """Replace the numbers of a constant that node i uses; rows: ids along its first axis."""
+
+    def set_input(self, node: Any, position: int, array: Values) -> None:
+        """Make a new constant the input of a node."""
+
+    def set_sizes(self, node: Any, position: int, tensor: str) -> None:
+        """Make the new shape of a tensor the input of a node, if it is not the old one."""
+
+    def set_attribute(self, node: Any, name: str, value: Any) -> None:
+        """Replace an attribute."""
+
+    def drop_attributes(self, node: Any, *names: str) -> None:
+        """Remove attributes."""
+
+    def picks(self, node: Any, picks: Mapping[int, Values]) -> list[Any]:
+        """Nodes that pick these indices along each axis and stand for `node`."""
+
+
+Edit = Callable[[Editor, Any], list[Any] | None]
 Handler = Callable[["Analysis", int, Any], None]
 
 
@@ -34,7 +64,7 @@ class Term:
 
 @dataclass(frozen=True, eq=False)
 class Contraction:
-    """A node that sums over indices. kind: how a constant among them is made up for, "" where it cannot be."""
+    """A node that sums over indices. kind: the operator, if a constant among them can be corrected for, else ""."""
 
     node: int
     kind: str
@@ -63,7 +93,7 @@ def handled() -> tuple[str, ...]:
 
 
 class Analysis:
-    """The structures of a graph's tensors.
+    """The structure of every tensor of a graph: the indices along its axes, and what they are tied to.
 
     structures: of activations. uses: of constants, by node and input. contractions: the sums over what may go. edits:
     for a node that names sizes or indices, the function that rewrites it. own_cuts: uses of constants that such a
@@ -91,18 +121,18 @@ class Analysis:
             handler(self, i, node)
 
     def give_up(self, node: Any) -> None:
-        """Nothing of the node's inputs and outputs may go."""
+        """Keep all of the node's inputs and outputs."""
         for name in node.input:
             self.hold(name)
 
     def hold(self, name: str) -> None:
-        """Nothing of this tensor may go."""
+        """Keep all of this tensor."""
         for part in self.structures.get(name, ()):
             for ids in (part.ids, *part.groups):
                 self.index.pin(ids)
 
     def constant(self, name: str) -> Values | None:
-        """The content of a constant, None for anything else."""
+        """The array of a constant, None for anything else."""
         return self.graph.constants.get(name)
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -128,10 +158,10 @@ class Analysis:
         return self.index.fresh(length) if length > 1 else None
 
     def use(self, i: int, position: int, *axes: tuple[int, Ids | None]) -> None:
-        """Say which ids the axes of a constant have. An id of None: the axis stays."""
-        self.uses[i, position] = tuple(Part((axis,), ids) for axis, ids in axes if ids is not None)
+        """Note the ids of a constant's axes. An id of None: the axis stays."""
+        self.uses[i, position] = tuple(AxisIds((axis,), ids) for axis, ids in axes if ids is not None)
 
 
 def structure(*axes: tuple[int, Ids | None]) -> Structure:
     """A structure of plain axes."""
-    return tuple(Part((axis,), ids) for axis, ids in axes if ids is not None and bool(np.any(ids)))
+    return tuple(AxisIds((axis,), ids) for axis, ids in axes if ids is not None and bool(np.any(ids)))

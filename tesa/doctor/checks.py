@@ -102,7 +102,7 @@ def _version(name: str, pin: str | None) -> Check:
 
 
 def self_test(command: Sequence[str] = _SELF_TEST, timeout_s: float = 120) -> Iterator[Check]:
-    """What `python -m tesa.doctor.selftest` found, one check per step, also where it did not live to the end."""
+    """The findings of `python -m tesa.doctor.selftest`, one check per step, also where it did not live to the end."""
     env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -161,7 +161,7 @@ def _tools() -> Iterator[Check]:
 
 
 def target_checks(cpu: Cpu) -> Iterator[Check]:
-    """What each target needs on this machine."""
+    """The tools that each target needs on this machine."""
     made = {one.name: one for one in architectures()}
     for name, one in made.items():
         yield _target(name, {"a compiler": bool(one.toolchain.found())}, one.toolchain.install(), "ready")
@@ -173,7 +173,7 @@ def target_checks(cpu: Cpu) -> Iterator[Check]:
 
 
 def host_check() -> Iterator[Check]:
-    """Which target "x86" is on this machine, and what a virtual machine or the system hides of its CPU."""
+    """The target that "x86" is on this machine, and what a virtual machine or the system hides of its CPU."""
     from tesa.targets.target import host_note, parse_target
 
     try:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
+from tesa.base.onnxruntime import onnxruntime_call, onnxruntime_session
 from tesa.base.progress import Progress, shown
 from tesa.compiler import compile_model
 from tesa.errors import TesaError
 from tesa.models import digits_images, digits_labels, digits_path
 from tesa.runtime import Model, load
 from tesa.runtime.bench import Times, interleave
-from tesa.runtime.peers import onnxruntime_call, onnxruntime_session
 
 DENSE = ("dense",)
 """The kernels that compute with the zeros: what the same network costs without sparsity."""
@@ -47,7 +47,7 @@ def _compile(output: Path, folder: Path, threads: int, progress: Progress) -> tu
     seconds = time.perf_counter() - start
     print("compiling it once more with its zeros kept, to compare", file=sys.stderr)
     dense = folder / "dense.so"
-    compile_model(digits_path(), output=dense, threads=threads, forms=DENSE, progress=progress)
+    compile_model(digits_path(), output=dense, threads=threads, families=DENSE, progress=progress)
     return load(output), load(dense), seconds
 
 

@@ -1,4 +1,4 @@
-"""What a model is made of, as a table."""
+"""The layers, inputs and outputs of a model as a table."""
 
 from __future__ import annotations
 

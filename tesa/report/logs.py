@@ -1,4 +1,4 @@
-"""What the files of the tuning log hold, as tables and as plain data."""
+"""The files of the tuning log, as tables and as plain data."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def best_view(found: Sequence[Best]) -> list[RenderableType]:
 
 
 def pruned_json(files: Sequence[Pruned], dry_run: bool) -> dict[str, Any]:
-    """What was dropped of each file, and why."""
+    """The records dropped of each file, and why."""
     rows = [
         {
             "path": str(file.path),
@@ -166,7 +166,7 @@ def pruned_view(files: Sequence[Pruned], dry_run: bool) -> list[RenderableType]:
 
 
 def merged_json(done: Merged) -> dict[str, Any]:
-    """What was written."""
+    """The file that was written, as plain data."""
     return {
         "path": str(done.path),
         "sources": [str(path) for path in done.sources],
@@ -178,7 +178,7 @@ def merged_json(done: Merged) -> dict[str, Any]:
 
 
 def merged_text(done: Merged) -> str:
-    """In one sentence."""
+    """The file that was written, in one sentence."""
     facts = [f"duplicates left out: {done.duplicates}"] if done.duplicates else []
     facts += [f"of another version, kept as they are: {done.other_versions}"] if done.other_versions else []
     facts += [f"unreadable, left out: {done.unreadable}"] if done.unreadable else []
@@ -203,7 +203,7 @@ def layer_text(task: Task) -> str:
 
 
 def _old(count: int, total: int) -> list[Text]:
-    """What it means that some records are of other kernels; nothing if none is."""
+    """A line that says what it means if some records are of other kernels."""
     if not count:
         return []
     which = f"{count} of {_count(total, 'record')} {'is' if count == 1 else 'are'} from before the kernels changed"

@@ -61,7 +61,7 @@ def left_out(plan: Plan) -> Iterator[str]:
 
 
 def explanation(layer: LayerPlan, plan: Plan) -> Iterator[RenderableType]:
-    """Why a layer got its kernel: what is known of it, then for each part the candidates and their times."""
+    """The reasons for a layer's kernel: the facts about it, then for each part the candidates and their times."""
     times = layer_times(layer)
     head = f"{layer.layer}: {layer.op} {dims(layer.shape)}, {layer.kind}"
     yield Text(head, style="bold")

@@ -56,7 +56,7 @@ class Fitted:
         self.columns, self.rows, self.spare, self.title, self.right = columns, list(rows), spare, title, right
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """What rich prints."""
+        """The table that rich prints, as narrow as it has to be."""
         gone: list[str] = []
         shown = self._without(gone)
         wide = options.update(max_width=_ENDLESS)

@@ -19,6 +19,9 @@ from tesa.errors import UsageError
 NAMES = ("g++", "gcc", "clang++", "clang", "c++", "cc")
 """Compilers of this machine, in the order in which they are looked for."""
 
+_ASK_S = 30.0  # for a compiler to tell what it makes code for
+_COMPILE_S = 120.0  # for a file of C
+
 INSTALL = "apt-get install g++ (or gcc, or clang)"
 
 
@@ -68,13 +71,19 @@ class Toolchain:
             "(Debian and Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++), or name one in $CXX"
         )
 
+    def machine(self) -> str:
+        """The architecture that the compiler makes code for, by the compiler's name of it; "" if it does not tell."""
+        words = [self.compiler(), "-dumpmachine"]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=_ASK_S)
+        return done.stdout.strip().partition("-")[0]
+
     def compile(self, source: Path | str, path: Path, options: Sequence[str] = ()) -> None:
         """Compile C, a file or a text, into an object file at path. Raises UsageError with the compiler's words."""
         text = source if isinstance(source, str) else None
         command = [self.compiler(), "-x", "c", "-O2", "-fPIC", *_headers(), *options, "-c"]
         with atomic_path(path) as aside:
             command += ["-" if text is not None else str(source), "-o", str(aside)]
-            done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+            done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=_COMPILE_S)
             if done.returncode:
                 said = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
                 raise UsageError(f"cannot compile C for a kernel: {shlex.join(command)}: {'; '.join(said[:3])}")

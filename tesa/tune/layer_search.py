@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tesa.choose.decide import decide
+from tesa.choose.pick import pick
 from tesa.choose.predict import expected
 from tesa.choose.shortlist import shortlist
+from tesa.costs.table import CostTable
 from tesa.decompose.candidates import Option, candidates, dense_keys, predict
 from tesa.layers.layer import Layer
 from tesa.records.log import Log, Record, Task
@@ -21,9 +21,6 @@ from tesa.targets.target import Target
 from tesa.tune.search import Experience, Lessons, Mode, Scene, Space, Table, tabulate
 from tesa.tune.search.experience import LEAST
 from tesa.tune.search.features import Wide
-
-if TYPE_CHECKING:
-    from tesa.costs.table import CostTable
 
 NOISE = 0.01
 """A gain of less than this is none."""
@@ -197,7 +194,7 @@ class LayerSearch:
         self.best, self.default = self._decided(self.space.options), self._decided(self.short)
 
     def _decided(self, options: Sequence[Option]) -> Option | None:
-        found = decide(options, self.records, self.expected, self.dense)
+        found = pick(options, self.records, self.expected, self.dense)
         if found is None or not found.reason.startswith("measured"):
             return None
         return found.family, found.config

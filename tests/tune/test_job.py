@@ -13,14 +13,15 @@ from typing import Any
 import pytest
 
 from tesa.errors import UsageError
+from tesa.measure.failure import Failure, FailureKind
 from tesa.measure.local import BUDGET_MS, Built
-from tesa.measure.timing import Failure, Timing
+from tesa.measure.timing import Timing
 from tesa.records.log import Log, Record
 from tesa.schedules import registry
 from tesa.schedules.types import config_key
 from tesa.tune.budget import Budget, Share, next_layer
 from tesa.tune.comparison import finalists
-from tesa.tune.job import BATCH, FINAL, Plan, tune_layers
+from tesa.tune.job import BATCH, FINAL, JobOptions, tune_layers
 from tesa.tune.layer_search import LayerSearch
 from tesa.tune.search.registry import TRIALS
 from tesa.tune.status import Status, Tuned
@@ -46,10 +47,10 @@ def tune(
 ) -> Tuned:
     watch = options.pop("watch", lambda status: None)
     clock = options.pop("clock", time.monotonic)
-    plan = Plan(Budget(options.pop("trials", 32), options.pop("minutes", None)), **options)
+    plan = JobOptions(Budget(options.pop("trials", 32), options.pop("minutes", None)), **options)
     return tune_layers(
         [fake.layer()] if layers is None else layers, fake.TARGET, log=Log() if log is None else log,
-        builder=builder or FakeBuilder(), runner=runner or FakeRunner(), plan=plan, watch=watch, clock=clock,
+        builder=builder or FakeBuilder(), runner=runner or FakeRunner(), options=plan, watch=watch, clock=clock,
     )  # fmt: skip
 
 
@@ -212,8 +213,8 @@ def test_minutes_end_a_job_in_time_for_the_comparison() -> None:
 def test_failures_are_recorded_and_not_tried_again(tmp_path: Path) -> None:
     layer = LayerSearch(fake.layer(), fake.TARGET)
     keys = layer.space.keys
-    crash, wrong = Failure("crash", "SIGSEGV"), Failure("wrong", "largest error 1")
-    broken = {key: Failure("build", "LLVM says no") for key in keys[1::5]}
+    crash, wrong = Failure(FailureKind.CRASH, "SIGSEGV"), Failure(FailureKind.WRONG, "largest error 1")
+    broken = {key: Failure(FailureKind.BUILD, "LLVM says no") for key in keys[1::5]}
     runner = FakeRunner(fails={**dict.fromkeys(keys[2::5], crash), **dict.fromkeys(keys[3::5], wrong)})
     tuned = tune(log=Log.load(tmp_path, device="fake"), builder=FakeBuilder(broken), runner=runner, trials=SPACE)
     (row,) = tuned.layers
@@ -231,7 +232,7 @@ def test_failures_are_recorded_and_not_tried_again(tmp_path: Path) -> None:
 
 def test_all_candidates_fail() -> None:
     layer = LayerSearch(fake.layer(), fake.TARGET)
-    runner = FakeRunner(fails=dict.fromkeys(layer.space.keys, Failure("timeout", "no result after 300 s")))
+    runner = FakeRunner(fails=dict.fromkeys(layer.space.keys, Failure(FailureKind.TIMEOUT, "no result after 300 s")))
     (row,) = tune(runner=runner, trials=20).layers
     assert (row.trials, row.failed, row.best, row.best_ms, row.gain) == (20, 20, None, None, None)
 
@@ -275,7 +276,7 @@ def test_the_next_turn_is_built_while_this_one_is_measured() -> None:
     class Runner(FakeRunner):
         def run(self, *args: Any, **named: Any) -> list[Timing | Failure]:
             count = len(events)
-            until = time.monotonic() + 0.3
+            until = time.monotonic() + (0.3 if len(events) > 2 else 600)  # the first build ahead does come
             while len(events) == count and time.monotonic() < until:
                 time.sleep(0.001)
             events.append("run")
@@ -298,13 +299,13 @@ def test_a_layer_that_nothing_applies_to_is_named() -> None:
         patch.setattr(registry, "_FAMILIES", empty)
         tuned = tune([work])
     assert tuned.layers == ()
-    assert tuned.notes[0].startswith("odd: left out: no kernel form applies to linear")
+    assert tuned.notes[0].startswith("odd: left out: no kernel family applies to linear")
 
 
 def test_live_progress_counts_and_expects() -> None:
     seen: list[Status] = []
     layer = LayerSearch(fake.layer(), fake.TARGET)
-    runner = FakeRunner(fails=dict.fromkeys(layer.space.keys[::9], Failure("crash", "SIGSEGV")))
+    runner = FakeRunner(fails=dict.fromkeys(layer.space.keys[::9], Failure(FailureKind.CRASH, "SIGSEGV")))
     tuned = tune([fake.layer("a"), fake.layer("b", 1)], runner=runner, watch=seen.append)
     assert [status.phase for status in seen] == sorted((status.phase for status in seen), reverse=True)
     done = [status.done for status in seen]

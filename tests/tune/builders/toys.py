@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tesa.measure.failure import Failure
 from tesa.measure.interfaces import Builder, BuildRequest
 from tesa.measure.local import Built
-from tesa.measure.timing import Failure
 from tesa.schedules.registry import Family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
 from tests.build import toy
@@ -56,7 +56,7 @@ def endless(problem: Problem, weight: FloatArray, config: Config, symbol: str) -
 
 def deaf(problem: Problem, weight: FloatArray, config: Config, symbol: str) -> Code:
     """Computes without ever letting Python run, as a compiler does that holds its lock."""
-    ctypes.PyDLL(None).sleep(600)
+    ctypes.PyDLL(None).sleep(100_000)
     raise AssertionError("slept to the end")
 
 
@@ -67,7 +67,7 @@ def full(problem: Problem, weight: FloatArray, config: Config, symbol: str) -> C
 def patricide(problem: Problem, weight: FloatArray, config: Config, symbol: str) -> Code:
     """Kills the process that started this one: a worker of the cluster."""
     os.kill(os.getppid(), signal.SIGKILL)
-    time.sleep(60)
+    time.sleep(10_000)
     raise AssertionError("outlived its parent")
 
 

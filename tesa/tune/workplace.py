@@ -1,0 +1,77 @@
+"""Where candidates are built and measured: processes of this machine, a Dask cluster, devices of an RPC tracker."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from threading import Lock
+
+from tesa.measure.interfaces import Builder, Runner
+from tesa.measure.runners import runner_for
+from tesa.targets.target import Target
+from tesa.tune.builders.cluster import ClusterBuilder
+from tesa.tune.builders.local import LocalBuilder
+
+Address = tuple[str, int]
+"""Host and port of an RPC tracker."""
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """builder and runner as they were asked for. overlap: one can work while the other does, on different machines."""
+
+    builder: Builder
+    runner: Runner
+    overlap: bool
+
+
+@contextmanager
+def workplace(
+    target: Target,
+    *,
+    rpc: Address | None = None,
+    key: str | None = None,
+    cluster: str | None = None,
+    jobs: int | None = None,
+) -> Iterator[Workplace]:
+    """The builder and the runner that were asked for; their processes end, and devices are free, after the block.
+
+    rpc, key: address of a tracker, and of which of its devices, instead of this machine. cluster: address of a Dask
+    scheduler whose workers compile. jobs: compiler processes here. On this machine nothing is built while it measures.
+
+    Raises UsageError as ClusterBuilder and RpcRunner do.
+    """
+    alone = Lock()
+    with ExitStack() as stack:
+        builder: Builder
+        if cluster is None:
+            builder, elsewhere = stack.enter_context(closing(LocalBuilder(jobs))), False
+        else:
+            many = stack.enter_context(closing(ClusterBuilder(cluster, jobs=jobs, alone=alone)))
+            builder, elsewhere = many, not many.here
+        runner = stack.enter_context(closing(runner_for(target, address=rpc, key=key, alone=alone)))
+        yield Workplace(builder, runner, rpc is not None or elsewhere)
+
+
+def names_cpu(target: object) -> bool:
+    """True where a user's text for a target says which CPU it is; False where it is this machine's.
+
+    >>> names_cpu("x86"), names_cpu("x86:haswell")
+    (False, True)
+    """
+    return target not in (None, "x86", "x86_64", "x86-64", "amd64")
+
+
+@functools.cache
+def shared_builder(jobs: int) -> LocalBuilder:
+    """A builder that lives as long as this process: the next kernel in a notebook does not wait for children to start.
+
+    >>> shared_builder(2) is shared_builder(2)
+    True
+    """
+    builder = LocalBuilder(jobs)
+    atexit.register(builder.close)
+    return builder

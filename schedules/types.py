@@ -68,7 +68,7 @@ class Permute:
 
 @dataclass(frozen=True)
 class Rates:
-    """How fast a nominal core is, for estimates of which only ratios mean anything.
+    """The speed of a nominal core, for estimates of which only ratios mean anything.
 
     cycles_per_ms: its clock; fmas, loads: vector multiply-adds and loads that it starts in a cycle; issue: instructions
     of any kind in a cycle; fma_latency: cycles until a multiply-add is done; l2_bytes, l2_stream_bytes, far_bytes: read
@@ -137,7 +137,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Epilogue:
-    """What happens to a sum before it is stored: * scale[m], + bias[m], + residual[m, n], then the activation.
+    """The steps from a sum to what is stored: * scale[m], + bias[m], + residual[m, n], then the activation.
 
     scale belongs to int8, where it makes a real number of the int32 sum.
     """
@@ -150,7 +150,7 @@ class Epilogue:
 
 @dataclass(frozen=True)
 class Output:
-    """What an element of Y is: dtype "float32", "int32" (the bare sums of int8), or quantized, "uint8" or "int8".
+    """The kind of an element of Y: dtype "float32", "int32" (the bare sums of int8), or quantized, "uint8" or "int8".
 
     A quantized element is clip(round(real / scale) + zero), rounded to even.
     """
@@ -216,7 +216,7 @@ class Problem:
 
     @property
     def weight_bytes(self) -> int:
-        """Of the weight with its zeros, as it is stored."""
+        """Bytes of the weight with its zeros, as it is stored."""
         return self.m * self.k * (1 if self.dtype == "int8" else 4 if self.storage == "float32" else 2)
 
     @property
@@ -257,7 +257,7 @@ class Code:
     pieces: tuple[tuple[str, Code], ...] = ()
 
     def objects(self, symbol: str) -> tuple[tuple[tuple[tuple[str, PrimFunc], ...], str], ...]:
-        """What each object file holds, main's first: ((name, function), ...) and the pipeline to compile them with.
+        """The contents of each object file, main's first: ((name, function), ...) and their pipeline.
 
         symbol: the name of main.
         """

@@ -15,11 +15,11 @@ from tesa.schedules.cpu import math
 from tesa.schedules.types import ACTIVATIONS
 
 INLINE = (None, "relu", "relu6", "hardswish")
-"""Those that are a few instructions; the others are tens, too many to write out for each accumulator of a tile."""
+"""Activations of a few instructions; the others are tens, too many to write out for each accumulator of a tile."""
 
 
 class Operations(Protocol):
-    """How some code spells what an activation is made of."""
+    """The operations that an activation is made of, as some code spells them."""
 
     def name(self, value: Any) -> Any:
         """A name for a value that is used more than once."""

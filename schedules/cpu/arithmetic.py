@@ -1,4 +1,4 @@
-"""What a looped kernel adds up: float32 products, or dot products of a few integers at a time.
+"""The sums of a looped kernel: float32 products, or dot products of a few integers at a time.
 
 float32: an element of the operand is a number, and a step is one fused multiply-add.
 int8 (X uint8, W int8, sums int32): an element is a group of neighbouring k of one column in the 32 bits of a lane.
@@ -119,7 +119,7 @@ class Arithmetic:
 
 
 def arithmetic(problem: Problem, core: Core) -> Arithmetic:
-    """What the kernels of a problem add up on a core."""
+    """The arithmetic of a problem's kernels on a core."""
     if problem.dtype == "float32":
         return Arithmetic("float32", 1)
     return Arithmetic("int32", core.dot.group if core.dot is not None else 2, core.dot)

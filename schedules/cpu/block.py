@@ -175,7 +175,7 @@ class _Kernel:
         start = panel * (rows * (t.vectors * t.lanes + t.tail))
 
         def each(body: Callable[[Any, list[Any], Any], None]) -> None:
-            """For every vector of the sums: its buffer, its indices, and where it is among the partial sums."""
+            """Call body(buffer, indices, place among the partial sums) for every vector of the sums."""
             with unrolled("r", rows) as r, unrolled("v", t.vectors) as v, lanes(t.lanes) as lane:
                 body(acc, [r, v, lane], start + (r * t.vectors + v) * t.lanes + lane)
             if last is not None:
@@ -220,8 +220,10 @@ class _Kernel:
 
 @dataclass(frozen=True)
 class _Read:
-    """Where a block of X is read: from the operand itself, or a packed tile of it. first: the k that its offsets count
-    from, where they are in order."""
+    """The place where a block of X is read: the operand itself, or a packed tile of it.
+
+    first: the k that its offsets count from, where they are in order.
+    """
 
     names: Names
     source: Any

@@ -1,4 +1,4 @@
-"""What a looped kernel is expected to cost, in cycles of a nominal core.
+"""Cycles that a looped kernel is expected to take on a nominal core.
 
 How fast the nominal core is, its rates say (types.Rates). Only ratios of estimates mean anything.
 """
@@ -17,7 +17,7 @@ _GELU = 35.0
 
 @dataclass(frozen=True)
 class Reads:
-    """How vectors of X are read.
+    """The cost of reading vectors of X.
 
     rates: of the core; split: load slots of a vector, 2 where it straddles cache lines; near, middle: bytes of the
     first and of the second-level cache that its rows can occupy.
@@ -29,7 +29,7 @@ class Reads:
     middle: float
 
     def cycles(self, slice_bytes: float, step_bytes: float, in_order: bool = False) -> float:
-        """To read step_bytes of a slice that is read over and over. What is twice the cache's size misses always.
+        """Cycles to read step_bytes of a slice that is read over and over. Twice the cache's size misses always.
 
         in_order: row by row, which hardware fetches ahead of time, but at a lower rate.
         """
@@ -45,7 +45,7 @@ class Reads:
 
 
 def reads(problem: Problem, core: Core, cut: Cut, packed: bool) -> Reads:
-    """From a packed tile: aligned, all of the cache. From the operand: as its rows lie."""
+    """The cost of reading a packed tile (aligned, all of the cache), or the operand as its rows lie."""
     if packed:
         return Reads(core.rates, 1.0, core.l1_bytes * 0.75, core.l2_bytes * 0.5)
     if not problem.pointwise:
@@ -61,7 +61,7 @@ def reads(problem: Problem, core: Core, cut: Cut, packed: bool) -> Reads:
 
 
 def cold(problem: Problem, core: Core) -> bool:
-    """Whether weights come from memory each time: few columns, and with its zeros more than the second-level cache.
+    """True where weights come from memory each time: few columns, and more than the second-level cache, zeros included.
 
     Kernels of such layers are timed so, see tesa.measure.cold_cache.
     """

@@ -71,7 +71,7 @@ class _Scene:
 
 @dataclass(frozen=True)
 class _At:
-    """Where a tile is: element of X and Y at which the channel starts, output row and column; and its constants."""
+    """The place of a tile: element of X and Y at which the channel starts, output row and column; and its constants."""
 
     x: Any
     y: Any
@@ -84,7 +84,7 @@ class _At:
 def _row_of_x(
     s: _Scene, block: Block, base: Any, columns: Run, picked: dict[int, tuple[int, int]], wanted: Sequence[int]
 ) -> dict[int, Any]:
-    """What one input row gives to the wanted window columns; base is where the vector's columns start in X."""
+    """The vectors of one input row for the wanted window columns; base: where the vector's columns start in X."""
     stride, raw, found = s.window.stride[1], {}, {}
     starts = {picked[j][0] for j in wanted}
     for start, part, low, high in columns.key:
@@ -196,12 +196,12 @@ def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]
 
 
 def _live(weight: FloatArray, every: int) -> NDArray[np.bool_]:
-    """Which taps are computed: those that are not zero, or every one."""
+    """A mask of the taps that are computed: those that are not zero, or every one."""
     return np.ones(weight.shape, bool) if every else weight != 0
 
 
 def _default_rows(window: Window, taps: int, core: Core) -> int:
-    """As many rows as the registers hold beside the taps, at most 8, or 4 with a stride; blocks of equal size."""
+    """The rows of a block: as many as the registers hold beside the taps, at most 8, or 4 with a stride."""
     strided = window.stride[1] > 1
     free = core.registers - (4 if strided else 2)
     most = max(1, min(4 if strided else 8, free - taps if free - taps > 1 else free - 4))

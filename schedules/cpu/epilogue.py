@@ -1,4 +1,4 @@
-"""What happens to an accumulator before it is stored, as one expression that vectorizes."""
+"""The way of an accumulator to Y: scale, bias, residual, activation and quantization as one expression."""
 
 from __future__ import annotations
 

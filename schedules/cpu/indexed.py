@@ -176,7 +176,7 @@ def _sizes(core: Core, live: int) -> list[Config]:
 
 @dataclass(frozen=True)
 class _Facts:
-    """What an estimate needs to know of a weight: its view of X, the non-zeros of each row, the live columns."""
+    """The facts of a weight that an estimate needs: its view of X, the non-zeros of each row, the live columns."""
 
     view: Operand
     counts: NDArray[np.int64]

@@ -143,8 +143,11 @@ def _columns(weight: FloatArray, counts: NDArray[np.int64]) -> tuple[NDArray[np.
 
 @dataclass(frozen=True)
 class _Scene:
-    """What all parts of one kernel share. across: X with k innermost, a copy where there is more
-    than one column; stride: elements from one of its rows to the next."""
+    """The arrays and figures that all parts of one kernel share.
+
+    across: X with k innermost, a copy where there is more than one column; stride: elements from one of its rows to the
+    next.
+    """
 
     ends: Ends
     core: Core
@@ -166,7 +169,7 @@ class _Scene:
 
 
 def _permuted(s: _Scene, block: Block, window: Sequence[Any], place: Any, control: Any) -> Any:
-    """For each lane the element at its place among the registers of the window laid end to end.
+    """A vector of the elements at each lane's place among the registers of the window laid end to end.
 
     control: the places as the instruction wants them.
     """

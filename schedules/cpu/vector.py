@@ -57,7 +57,7 @@ class _Strip:
 
 @dataclass(frozen=True)
 class Ends:
-    """Where sums end: Y and what the epilogue adds to them."""
+    """The arrays at the end of a sum: Y, and those that the epilogue adds."""
 
     problem: Problem
     bias: Array | None
@@ -77,8 +77,10 @@ class Ends:
 
 @dataclass(frozen=True)
 class _Scene:
-    """What all parts of one kernel share. bounds: panels of the first strip in shares, one for each task. columns and
-    starts are None where every column is live."""
+    """The arrays and figures that all parts of one kernel share.
+
+    bounds: panels of the first strip in shares, one for each task; columns, starts: None where every column is live.
+    """
 
     ends: Ends
     core: Core

@@ -12,11 +12,12 @@ from tesa.targets.toolchain import NATIVE, Toolchain
 
 @dataclass(frozen=True)
 class Target:
-    """What code is generated for. name is how the user may write it again; tvm is the dictionary that TVM takes.
+    """A machine that code is generated for.
 
-    cpu: LLVM's name of the CPU; features: LLVM features on top of it ("+avx512f", "-fma"), sorted; triple: LLVM's;
-    kind: of machine, by which kernel families are registered; options: what TVM's dictionary holds beside; toolchain:
-    what compiles C and links; runner: the name of what measures kernels where code runs here or on a device.
+    name: as the user may write it again; tvm: the dictionary that TVM takes; arch: the name of its Architecture; cpu:
+    LLVM's name of the CPU; features: LLVM features on top of it ("+avx512f", "-fma"), sorted; triple: LLVM's; kind: of
+    machine, by which kernel families are registered; options: what TVM's dictionary holds beside; toolchain: what
+    compiles C and links; runner: the name of what measures kernels where code runs here or on a device.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What this machine is: its architecture, its CPU, and what of its instructions programs may use."""
+"""This machine: its architecture, its CPU, and the instructions that programs may use."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def host_flags() -> frozenset[str]:
 
 
 def host_features(here: Architecture) -> frozenset[str]:
-    """What this machine really runs, by LLVM's names; without a word from Linux, what the CPU's name stands for."""
+    """The features that this machine really has, by LLVM's names; those of the CPU's name where Linux tells nothing."""
     named, flags = llvm.features(here.triple, host_cpu()), host_flags()
     if not flags:
         return named

@@ -1,4 +1,4 @@
-"""What LLVM knows of CPUs: their names, their features, and which of these are of this machine."""
+"""LLVM's knowledge of CPUs: their names, their features, and this machine's name."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def list_targets() -> tuple[TargetInfo, ...]:
 
 
 def _later() -> dict[str, str]:
-    """What nothing registers yet."""
+    """The names of _LATER that no architecture has yet."""
     return {name: what for name, what in _LATER.items() if find(name) is None}
 
 
@@ -170,7 +170,7 @@ def _check_kind(kind: str, text: str) -> None:
 
 
 def _features(architecture: Architecture, mattr: object, text: str) -> tuple[str, ...]:
-    """What the user switches on top of the CPU and of what the architecture always has."""
+    """The features that a user switches, beside those of the CPU and of the architecture, sorted."""
     if isinstance(mattr, str):
         mattr = [item for item in mattr.split(",") if item]
     if not isinstance(mattr, list | tuple):

@@ -46,7 +46,7 @@ class Toolchain:
         return next((path for name in ((named,) if named else self._names()) if (path := shutil.which(name))), None)
 
     def install(self) -> str:
-        """How to get a compiler, in words."""
+        """The command that installs a compiler."""
         return f"apt-get install {self.package}" if self._foreign() else INSTALL
 
     def compiler(self) -> str:

@@ -14,36 +14,18 @@ from tesa.frontend.graph import Graph, attributes
 
 
 class Editor(Protocol):
-    """The operations by which an operator's `edit` rewrites its node after the decision; see tesa.compact.cut.
-
-    keep: by id, whether the index stays.
-    """
+    """The operations by which an operator's `edit` rewrites its node after the decision; Cutter says what each does."""
 
     keep: Bools
 
-    def constant(self, i: int, position: int) -> Values:
-        """A constant of the old graph as node i uses it: dead elements are 0, nothing is cut."""
-
-    def shape(self, tensor: str) -> list[int]:
-        """The new shape of an activation."""
-
-    def set_weight(self, i: int, node: Any, position: int, array: Values, rows: Ids) -> None:
-        """Replace the numbers of a constant that node i uses; rows: ids along its first axis."""
-
-    def set_input(self, node: Any, position: int, array: Values) -> None:
-        """Make a new constant the input of a node."""
-
-    def set_sizes(self, node: Any, position: int, tensor: str) -> None:
-        """Make the new shape of a tensor the input of a node, if it is not the old one."""
-
-    def set_attribute(self, node: Any, name: str, value: Any) -> None:
-        """Replace an attribute."""
-
-    def drop_attributes(self, node: Any, *names: str) -> None:
-        """Remove attributes."""
-
-    def picks(self, node: Any, picks: Mapping[int, Values]) -> list[Any]:
-        """Nodes that pick these indices along each axis and stand for `node`."""
+    def constant(self, i: int, position: int) -> Values: ...
+    def shape(self, tensor: str) -> list[int]: ...
+    def set_weight(self, i: int, node: Any, position: int, array: Values, rows: Ids) -> None: ...
+    def set_input(self, node: Any, position: int, array: Values) -> None: ...
+    def set_sizes(self, node: Any, position: int, tensor: str) -> None: ...
+    def set_attribute(self, node: Any, name: str, value: Any) -> None: ...
+    def drop_attributes(self, node: Any, *names: str) -> None: ...
+    def picks(self, node: Any, picks: Mapping[int, Values]) -> list[Any]: ...
 
 
 Edit = Callable[[Editor, Any], list[Any] | None]

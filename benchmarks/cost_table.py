@@ -37,7 +37,7 @@ from tesa.decompose.candidates import Option, candidates, predict
 from tesa.measure.local import Built, measure
 from tesa.measure.timing import Timing
 from tesa.schedules.registry import find
-from tesa.schedules.types import Code, FloatArray, Problem, config_key
+from tesa.schedules.types import Code, Core, FloatArray, Problem, config_key
 from tesa.targets.target import Target, parse_target
 
 NEAR = 0.10

@@ -19,11 +19,10 @@ PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 def run(title: str) -> tuple[dict[str, Any], str]:
     """(the names that the code of a section leaves behind, the output that the section shows)."""
     text = PAGE.read_text(encoding="utf-8").split(f"\n## {title}\n")[1].split("\n## ")[0]
-    code, shown = re.search(r"```python\n(.*?)```", text, re.DOTALL), re.search(r"\n```\n(.*?)```", text, re.DOTALL)
-    assert code is not None
+    code, *shown = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     names: dict[str, Any] = {}
-    exec(compile(code[1], f"<{title}>", "exec"), names)
-    return names, "" if shown is None else shown[1]
+    exec(compile(code, f"<{title}>", "exec"), names)
+    return names, "".join(shown)
 
 
 def test_a_propagation_rule() -> None:

@@ -29,10 +29,10 @@ import numpy as np
 
 from benchmarks.cost_layers import SEED, Layer, layer, shape_of
 from tesa.base.hostinfo import usable_cpus
-from tesa.base.workers import Pool
+from tesa.base.pool import Pool
 from tesa.build.cache import Cache
 from tesa.build.objects import BuildFailure, build_objects, symbol_of
-from tesa.costs import CostTable, Priced
+from tesa.costs import CostTable, Priced, load
 from tesa.decompose.candidates import Option, candidates, predict
 from tesa.measure.local import Built, measure
 from tesa.measure.timing import Timing
@@ -202,7 +202,7 @@ def main() -> int:
     rows = [json.loads(line) for line in options.json.read_text().splitlines()] if options.json.exists() else []
     if not options.show:
         target = parse_target(options.target)
-        table = CostTable.load(target, options.threads, options.table)
+        table = load(target, options.threads, options.table)
         if table is None:
             parser.error("there is no cost table for this target; make one with: tesa calibrate")
         end = time.monotonic() + options.minutes * 60

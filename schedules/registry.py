@@ -46,13 +46,18 @@ def family(
     """Register the decorated function as the emit of a kernel family; its docstring's first line is the summary."""
 
     def register(emit: Emit) -> Emit:
-        if (kind, name) in _FAMILIES:
-            raise ValueError(f"kernel family {name!r} is registered twice")
-        summary = (emit.__doc__ or "").strip().splitlines()[0]
-        install(Family(name, kind, summary, space, estimate, emit, size, dense))
+        summary = (emit.__doc__ or "").strip().splitlines()
+        add(Family(name, kind, summary[0] if summary else "", space, estimate, emit, size, dense))
         return emit
 
     return register
+
+
+def add(made: Family) -> None:
+    """Register a family. ValueError if one of its kind has the name."""
+    if (made.kind, made.name) in _FAMILIES:
+        raise ValueError(f"kernel family {made.name!r} is registered twice")
+    install(made)
 
 
 def install(made: Family) -> None:

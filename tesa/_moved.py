@@ -15,16 +15,10 @@ from typing import Any
 MOVED = {
     "tesa.attribute": "tesa.attributes.attribute",
     "tesa.demo": "tesa.models.demo",
-    "tesa.files": "tesa.base.files",
     "tesa.frontend.custom": "tesa.frontend.registry",
-    "tesa.grid": "tesa.attributes.quantization",
-    "tesa.hostinfo": "tesa.base.hostinfo",
     "tesa.inspect": "tesa.analyze.inspection",
-    "tesa.lower": "tesa.layers",
     "tesa.pattern": "tesa.attributes.patterns",
     "tesa.plan": "tesa.choose.plan",
-    "tesa.prepare": "tesa.layers.prepare",
-    "tesa.problem": "tesa.kernels.problem",
     "tesa.progress": "tesa.base.progress",
     "tesa.propagate.causes": "tesa.propagate.explain.provenance",
     "tesa.propagate.content": "tesa.propagate.bits.constant_grid",
@@ -51,7 +45,6 @@ MOVED = {
     "tesa.tune.log": "tesa.records.log",
     "tesa.tune.lookup": "tesa.records.lookup",
     "tesa.tune.remote": "tesa.measure.remote",
-    "tesa.workers": "tesa.base.workers",
 }
 
 

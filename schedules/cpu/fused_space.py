@@ -1,4 +1,4 @@
-"""What the fused kernel is expected to take, and the configurations of it that are worth trying; see fused.py."""
+"""The expected time of the fused kernel, and the configurations of it that are worth trying; see fused.py."""
 
 from __future__ import annotations
 

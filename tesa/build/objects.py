@@ -16,8 +16,9 @@ from typing import Any
 from tesa.attributes.patterns import digest
 from tesa.base.files import atomic_path
 from tesa.base.hostinfo import free_memory, usable_cpus
+from tesa.base.pool import Pool
 from tesa.base.version import __version__
-from tesa.base.workers import Pool, WorkerError
+from tesa.base.worker import WorkerError
 from tesa.build.cache import Cache
 from tesa.errors import UsageError
 from tesa.schedules.types import ASSEMBLY, Code, Config, FloatArray, Problem
@@ -29,6 +30,7 @@ PIPELINES = {"default": "default", "straight": "tesa_straight"}
 COMPILER_BYTES = 600 << 20
 """What one compiler process may need: half of it is TVM itself, and a panel of straight-line code takes some more."""
 
+_LIMIT_S = 1800.0  # for one object file: the largest take a minute or two
 _TRIPLE = "x86_64-unknown-linux-gnu"
 Done = Callable[[int, int], None]
 
@@ -260,10 +262,10 @@ def _pipeline_source(pipeline: str) -> str:
 def _compile_all(missing: Sequence[_Job], jobs: int | Pool, report: Callable[[int], None]) -> list[bytes | WorkerError]:
     calls = [(f"{__name__}:compile_object", (job.functions, job.target, job.pipeline)) for job in missing]
     if isinstance(jobs, Pool):
-        return jobs.run(calls, done=report)
+        return jobs.run(calls, limit_s=_LIMIT_S, done=report)
     if jobs > 1 and len(missing) > 1:
         with Pool(jobs) as pool:
-            return pool.run(calls, done=report)
+            return pool.run(calls, limit_s=_LIMIT_S, done=report)
     results: list[bytes | WorkerError] = []
     for index, job in enumerate(missing):
         try:

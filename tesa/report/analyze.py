@@ -14,7 +14,7 @@ from tesa.report.table import Fitted
 if TYPE_CHECKING:
     from tesa.analyze.analysis import AnalysedLayer, Analysis
     from tesa.analyze.breakeven import BreakEven
-    from tesa.costs.table import Prediction
+    from tesa.costs.prediction import Prediction
 
 _COLUMNS = ("layer", "op", "m x k x n", "pattern", "sparsity", "dense ms", "sparse ms", "form", "saved ms", "gain",
             "pays from")  # fmt: skip

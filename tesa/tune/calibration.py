@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from tesa.costs.facts import Facts
-from tesa.costs.forms import all_candidates, plain_candidates
 from tesa.costs.grid import GridLayer
 from tesa.costs.sample import Measured, Sample
-from tesa.decompose.candidates import Option, dense_keys, predict
+from tesa.decompose.candidates import Option, candidates, dense_keys, plain_candidates, predict
 from tesa.layers.layer import Layer
+from tesa.measure.failure import Failure
 from tesa.measure.interfaces import Builder, Runner
-from tesa.measure.timing import Failure, Timing
+from tesa.measure.timing import Timing
 from tesa.schedules.registry import find
 from tesa.schedules.types import Config, FloatArray, Problem, config_key
 from tesa.targets.target import Target
@@ -51,7 +51,7 @@ def plan(index: int, layer: GridLayer, target: Target) -> Work:
     Decompositions are measured of weights that are made for them, which have scattered elements beside a pattern.
     """
     weight = layer.weight()
-    found = (all_candidates if layer.scattered else plain_candidates)(layer.problem, weight, target)
+    found = (candidates if layer.scattered else plain_candidates)(layer.problem, weight, target)
     expected = predict(found, layer.problem, weight, target)
     rng = np.random.default_rng((layer.seed, 1))
     chosen: list[Option] = []
@@ -104,7 +104,7 @@ def finished(work: Work, results: Sequence[Timing | Failure]) -> Measured:
     rows = zip(work.options, work.estimates, work.dense, results, strict=True)
     for (name, config), expected, dense, result in rows:
         if isinstance(result, Failure):
-            failed.append((name, dict(config), f"{result.kind}: {result.message}"))
+            failed.append((name, dict(config), str(result)))
         else:
             samples.append(Sample(name, dict(config), expected, result.median_ms, result.iqr_ms, dense))
     layer = work.layer

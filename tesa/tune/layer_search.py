@@ -60,7 +60,7 @@ class LayerSearch:
     @cached_property
     def space(self) -> Space:
         """Every option, in the order of candidates(). UnsupportedError if there is none."""
-        return Space(candidates(self.work.problem, self.work.weight, self.target))
+        return Space(candidates(self.work.problem, self.work.weight, self.target, prices=self.table))
 
     @cached_property
     def predicted(self) -> dict[str, float]:

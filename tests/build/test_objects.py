@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tvm
 
-from tesa.base.workers import Pool
+from tesa.base.pool import Pool
 from tesa.build import objects
 from tesa.build.cache import Cache
 from tesa.build.objects import BuildFailure, build_objects, link, symbol_of

@@ -16,9 +16,9 @@ from tesa.choose.pick import pick
 from tesa.decompose.candidates import candidates
 from tesa.errors import CheckFailed, UnsupportedError, UsageError
 from tesa.layers.layer import Layer
-from tesa.measure.local import Built
-from tesa.measure.remote.local import LocalRunner
-from tesa.measure.timing import Failure, Timing
+from tesa.measure.failure import Failure
+from tesa.measure.local import Built, LocalRunner
+from tesa.measure.timing import Timing
 from tesa.records.log import Log, Record, Task
 from tesa.schedules import registry
 from tesa.schedules.registry import Family

@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 
 from tesa.measure.device import this_device
+from tesa.measure.failure import Failure, FailureKind
 from tesa.measure.interfaces import Runner
-from tesa.measure.local import Failure, Timing
-from tesa.measure.remote import LocalRunner
+from tesa.measure.local import LocalRunner
+from tesa.measure.timing import Timing
 from tesa.targets.target import host_cpu
 from tests.measure.remote import kernels
 from tests.support import PATIENCE_S
@@ -47,7 +48,7 @@ def test_each_candidate_has_a_limit_of_its_own(tmp_path: Path) -> None:
     made = [kernels.endless(tmp_path), kernels.right(tmp_path), kernels.endless(tmp_path)]
     first, right, last = runner.run(kernels.PROBLEM, kernels.WEIGHT, made, budget_ms=5)
     assert isinstance(right, Timing)
-    assert first == last == Failure("timeout", f"no result after {SURE_S:g} s")
+    assert first == last == Failure(FailureKind.TIMEOUT, f"no result after {SURE_S:g} s")
 
 
 def test_a_slow_candidate_that_goes_on_is_no_hanging_one(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tesa.base.workers import Pool, Worker, WorkerDied, WorkerError
+from tesa.base.pool import Pool
+from tesa.base.worker import StartFailed, TimedOut, Worker, WorkerDied, WorkerError
 from tests.support import children, when
 
 LONG_S = 10_000
@@ -52,7 +53,7 @@ def test_a_crash_is_reported_and_the_next_call_starts_anew(worker: Worker) -> No
 
 
 def test_time_limit(worker: Worker) -> None:
-    with pytest.raises(WorkerDied, match="no result after"):
+    with pytest.raises(TimedOut, match=r"no result after 0\.5 s"):
         worker.call("time:sleep", LONG_S, timeout=0.5)
 
 
@@ -91,3 +92,22 @@ def test_ctrl_c_while_waiting() -> None:
         when(lambda: children() - before, lambda: os.kill(os.getpid(), signal.SIGINT))
         with pytest.raises(KeyboardInterrupt):
             pool.run([("time:sleep", (LONG_S,))])
+
+
+def test_a_child_is_made_ready_before_its_first_call() -> None:
+    worker = Worker(prepare="tests.base.test_pool:get_ready")
+    assert worker.call("os:getenv", "TESA_TEST_READY", timeout=60) == "1"
+    assert worker.call("os:getenv", "TESA_TEST_READY") == "1"
+    worker.close()
+
+
+def get_ready() -> None:
+    """Count the calls of this."""
+    os.environ["TESA_TEST_READY"] = str(int(os.environ.get("TESA_TEST_READY", "0")) + 1)
+
+
+def test_a_child_that_cannot_be_made_ready() -> None:
+    worker = Worker(prepare="math:nothing")
+    with pytest.raises(StartFailed, match="a process cannot start: AttributeError"):
+        worker.call("math:sqrt", 4.0)
+    worker.close()

@@ -145,7 +145,7 @@ class AddResidual:
 
 @dataclass(frozen=True, slots=True)
 class Activate:
-    """a[sum] = name(a[sum]), one of cpu/straight.py's INLINE_ACTIVATIONS."""
+    """a[sum] = name(a[sum]), one of cpu/activations.py's INLINE."""
 
     sum: int
     name: str

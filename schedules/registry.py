@@ -1,9 +1,20 @@
-"""The list of kernel families. A family is a file that registers three functions about one way to write a kernel."""
+"""The list of kernel families. A family is a file that registers three functions about one way to write a kernel.
+
+Example:
+    >>> @family("nothing", kind="cpu", space=lambda p, w, core: [], estimate=lambda p, w, core, c: 0.0)
+    ... def emit(problem, weight, core, config, symbol):
+    ...     '''Applies to nothing.'''
+    >>> find("nothing").summary
+    'Applies to nothing.'
+    >>> forget("nothing")
+"""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
 
@@ -79,14 +90,26 @@ def find(name: str, kind: str = "cpu") -> Family:
 
 
 def forget(name: str, kind: str = "cpu") -> None:
-    """Take a family out again, for notebooks that define one over and over. KeyError as find.
-
-    >>> @family("none", kind="cpu", space=lambda p, w, core: [], estimate=lambda p, w, core, c: 0.0)
-    ... def none(problem, weight, core, config, symbol):
-    ...     '''Applies to nothing.'''
-    >>> forget("none")
-    >>> "none" in [family.name for family in families("cpu")]
-    False
-    """
+    """Take a family out again, for notebooks that define one over and over. KeyError as find."""
     find(name, kind)
     del _FAMILIES[kind, name]
+
+
+def __getattr__(name: str) -> object:
+    """The names of tesa 0.1, which users' files may still have: `schedule` and `schedules` with an arch."""
+    if name not in ("schedule", "schedules"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    new = {"schedule": "family(name, kind=...)", "schedules": "families(kind)"}[name]
+    warnings.warn(f"tesa.schedules.registry.{name} is now {new}; arch is now kind", DeprecationWarning, stacklevel=2)
+    return {"schedule": _schedule, "schedules": _schedules}[name]
+
+
+def _schedule(name: str, *, arch: str = "x86", **functions: Any) -> Callable[[Emit], Emit]:
+    return family(name, kind=_KINDS.get(arch, arch), **functions)
+
+
+def _schedules(arch: str = "x86") -> tuple[Family, ...]:
+    return families(_KINDS.get(arch, arch))
+
+
+_KINDS = {"x86": "cpu"}  # by what tesa 0.1 called an arch

@@ -135,7 +135,8 @@ def compile_model(
     imported = network.prepared.imported
     manifest = Manifest(ports(imported.inputs), ports(imported.outputs), plan, _versions())
     progress(Event("write", 0, 1, str(path)))
-    write(executable, [file for kernel in kernels for file in kernel.product.objects], manifest.to_json(), path)
+    objects = [file for kernel in kernels for file in kernel.product.objects]
+    write(executable, objects, manifest.to_json(), path, where.toolchain)
     progress(Event("write", 1, 1, str(path)))
     return CompiledModel(path, plan, manifest.inputs, manifest.outputs, network.skipped + network.prepared.notes)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tesa.schedules.cpu import chain, cost, fused, fused_space
+from tesa.schedules.cpu import chain, fused, fused_space
 from tesa.schedules.pieces import Piece, PieceKernel, Pieces, SumOfPieces, part, register
 from tesa.schedules.registry import Family, find
 from tesa.schedules.types import Code, Config, Core, Problem
@@ -168,7 +168,7 @@ def _chain_estimate(problem: Problem, links: Sequence[PieceKernel], core: Core) 
     if problem.dtype == "mixed":
         moved += 5.0 * problem.batch * problem.k * problem.n
         moved += 0.0 if len(links) == 1 else 4.0 * (len(links) + 1) * problem.batch * problem.m * problem.n
-    return float(work + moved / cost.FAR_BYTES_PER_CYCLE / cost.CYCLES_PER_MS / problem.threads)
+    return float(work + moved / core.rates.far_bytes / core.rates.cycles_per_ms / problem.threads)
 
 
 register(SumOfPieces("cpu", _space, _estimate, _emit, _kernels, _alone))

@@ -37,10 +37,10 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx import BufferLoad
 from tvm.tirx.script import builder as T
 
+from tesa.schedules.cpu.activations import INLINE
 from tesa.schedules.cpu.epilogue import activate
 from tesa.schedules.cpu.operand import Operand, operand
 from tesa.schedules.cpu.staging import stage
-from tesa.schedules.cpu.straight import INLINE_ACTIVATIONS
 from tesa.schedules.cpu.unrolled_space import estimate, size, space, threads, tiles_of
 from tesa.schedules.cpu.writers import find_writer
 from tesa.schedules.cpu.writers.tir import write as write_tir
@@ -238,7 +238,7 @@ def emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbo
         masked=not view.staged and tiles.lanes < core.lanes,
         packed=len(numbers) * width if packed else 0,
         blocked=len(functions) > 1,
-        late=problem.epilogue.activation not in INLINE_ACTIVATIONS,
+        late=problem.epilogue.activation not in INLINE,
     )
     channels = np.array(view.channels, np.int32) if len(view.channels) < problem.channels and view.staged else None
     tables = _Tables(np.array([view.offsets[k] for k in numbers], np.int32) if packed else None, channels)

@@ -118,8 +118,8 @@ def _cost(problem: Problem, core: Core, config: Config, facts: _Facts, cut: Tile
     chunk = min(config["chunk"] or cut.count, cut.count)
     part = facts.live / blocks * vectors * line * chunk
     near, middle = (1.0, 1.0) if config["pack"] else (_usable(problem, chunk * vectors, sets) for sets in (64, 1024))
-    rate = np.inf if part <= near * core.l1_bytes * 0.75 else cost.L2_BYTES_PER_CYCLE
-    rate = cost.FAR_BYTES_PER_CYCLE if part > middle * core.l2_bytes * 0.6 else rate
+    rate = np.inf if part <= near * core.l1_bytes * 0.75 else core.rates.l2_bytes
+    rate = core.rates.far_bytes if part > middle * core.l2_bytes * 0.6 else rate
     straddles = not problem.pointwise or problem.n % core.lanes != 0 or problem.alignment < 64
     loads = columns * vectors * (1.9 if straddles and not config["pack"] else 1.0) + fmas / vectors
     tile = cost.together(fmas / 2, loads / _LOADS, columns * vectors * line / rate)
@@ -128,6 +128,6 @@ def _cost(problem: Problem, core: Core, config: Config, facts: _Facts, cut: Tile
         tile += fmas * _FMA_BYTES / _CODE_BYTES_PER_CYCLE / chunk
     tile += _CALL * len(facts.nonzeros) * blocks / chunk + (2.0 * facts.live * vectors if config["pack"] else 0.0)
     used = threads_for(problem, sum(facts.nonzeros) * float(problem.n * problem.batch) / core.lanes / 2)
-    regions = 2 * cost.CALL * problem.batch if used > 1 else 0.0
+    regions = 2 * core.rates.call * problem.batch if used > 1 else 0.0
     work = problem.batch * (cut.count * tile + facts.view.staged / core.lanes * 3) / used
-    return float(cost.CALL + regions + work) / cost.CYCLES_PER_MS
+    return float(core.rates.call + regions + work) / core.rates.cycles_per_ms

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tesa.schedules import program as steps
+from tesa.schedules import steps
 from tesa.schedules.cpu.writers import find_writer
 from tesa.schedules.cpu.writers.registry import forget_writer, writer
 from tesa.schedules.program import Program

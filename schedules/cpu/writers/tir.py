@@ -16,7 +16,7 @@ from typing import Any
 
 from tvm import ir, tirx
 
-from tesa.schedules import program as steps
+from tesa.schedules import steps
 from tesa.schedules.cpu.straight import Block, activate_vector, i32
 from tesa.schedules.cpu.writers.registry import writer
 from tesa.schedules.program import Program

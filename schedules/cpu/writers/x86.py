@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from tesa.schedules import program as steps
+from tesa.schedules import steps
 from tesa.schedules.cpu.writers.registry import check_registers, writer
 from tesa.schedules.program import Program
 from tesa.schedules.types import Assembly, Core

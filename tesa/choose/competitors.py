@@ -11,6 +11,7 @@ from tesa.choose.plan import Candidate
 from tesa.choose.predict import expected
 from tesa.choose.shortlist import left_out, shortlist
 from tesa.decompose.candidates import Option, candidates, dense_keys
+from tesa.records.emitted import emitted_by_families
 from tesa.records.log import Log, Task
 from tesa.records.lookup import lookup
 from tesa.schedules.registry import find
@@ -56,9 +57,10 @@ def offer(
             return Offer(tuple(options), predicted, dense_keys(options, weight))
         found = candidates(problem, weight, target, forms)
         allowed = {name for name, _ in found} if forms is None else set(forms)
-        every = log.records(task, target.name, machines(target))
+        emitted = emitted_by_families(problem, weight, target, task.pattern.digest)
+        every = log.records(task, target.name, machines(target), emitted)
         known = [(record.family, dict(record.config)) for record in every if record.ok]
-        near = _nearest(log, task, target, allowed)
+        near = [] if known else _nearest(log, task, target, allowed)
         there = {config_key(*option) for option in found}
         for option in [*known, *(item.option for item in near)]:
             if config_key(*option) not in there and _applies(option, problem, weight, target, allowed):
@@ -90,14 +92,13 @@ def machines(target: Target) -> tuple[str, ...]:
 
 
 def _nearest(log: Log, task: Task, target: Target, allowed: Collection[str]) -> list[Nearest]:
-    """What the log knows of the nearest weight, if it knows nothing of this very one."""
+    """What the log knows of the nearest weight; or of this very one, with other code than that of today."""
     found = lookup(log, task, None, target.name, cpus=machines(target))
-    if found.how != "nearest":
-        return []
+    what = f"a pattern with {found.note}" if found.how == "nearest" else "kernels from before the code changed"
     return [
         Nearest(
             (record.family, dict(record.config)),
-            f"nearest: {record.family} {milliseconds(record.median_ms or 0.0)}, of a pattern with {found.note}",
+            f"nearest: {record.family} {milliseconds(record.median_ms or 0.0)}, of {what}",
         )
         for record in found.records
         if record.family in allowed

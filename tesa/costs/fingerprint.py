@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tesa.attributes.impose import Imposed
+from tesa.base.files import cache_dir, write_text
+from tesa.base.installed import source_digest
 from tesa.costs.grid import GridLayer, grid_layer
 from tesa.costs.sample import Measured, Sample
+from tesa.errors import UsageError
 from tesa.schedules.registry import find
 from tesa.schedules.types import Core, Problem
 
@@ -19,6 +24,7 @@ if TYPE_CHECKING:
 
 _PROBES = (0, 3, 6, 7, 9, 14, 21)  # small layers of every class of the grid
 _SEED = 4
+_SOURCES = ("tesa.schedules", "tesa.attributes", "tesa.decompose", "tesa.costs")  # what estimates are made of
 _MIXED = GridLayer(
     Problem("linear", 128, 128, 64, (1, 128, 64), (1, 128, 64)), Imposed("block", 0.7, block=(32, 32)), 0.0, 1, 0.02
 )  # what decompositions are for
@@ -43,13 +49,28 @@ def fingerprint(name: str, core: Core) -> str:
     return hasher.hexdigest()[:16]
 
 
+def current_fingerprints(table: CostTable) -> dict[str, str]:
+    """The fingerprints of today, of the families that the table has measured; remembered, since they take a second."""
+    key = f"{table.core} {sorted(table.fingerprints)} {source_digest(*_SOURCES)}"
+    path = cache_dir() / "fingerprints" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+    with suppress(OSError, ValueError):  # not there yet, or damaged
+        known = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(known, dict) and known.keys() == table.fingerprints.keys():
+            return known
+    made = {name: fingerprint(name, table.core) for name in table.fingerprints}
+    with suppress(UsageError, OSError):  # a cache that cannot be written costs a second the next time
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(made))
+    return made
+
+
 def refreshed(table: CostTable) -> CostTable:
     """The table with the estimates of this version of tesa; the table itself where they are the same.
 
     The weights are made again, which takes some seconds. Kernels of families that are gone, or with configurations
     that a family no longer has, and layers whose weight cannot be made again, are left out.
     """
-    now = {name: fingerprint(name, table.core) for name in table.fingerprints}
+    now = current_fingerprints(table)
     stale = {name for name, old in table.fingerprints.items() if now[name] != old}
     if not stale:
         return table

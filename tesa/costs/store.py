@@ -13,9 +13,8 @@ from typing import Any
 
 from tesa.base.files import cache_dir, write_text
 from tesa.costs.family import shape_from_json, shape_to_json
-from tesa.costs.fingerprint import refreshed
+from tesa.costs.fingerprint import current_fingerprints, refreshed
 from tesa.costs.sample import Measured
-from tesa.costs.sources import sources
 from tesa.costs.table import CostTable
 from tesa.errors import UsageError
 from tesa.targets.target import Target, host_cpu, parse_target
@@ -111,11 +110,12 @@ def same(one: CostTable, other: CostTable) -> bool:
 
 
 def _current(table: CostTable) -> CostTable:
-    """With the estimates of these kernels. Where that took seconds, the result is kept in the cache."""
-    if table.code == sources():
+    """The table with the estimates of today's kernels. Where they changed, which takes seconds, the cache keeps it."""
+    now = current_fingerprints(table)
+    if now == table.fingerprints:
         return table
     head = {"v": VERSION, "device": table.device, "cpu": table.cpu}
-    digest = hashlib.sha256(f"{sources()} {_text(head, [table])}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{json.dumps(now, sort_keys=True)} {_text(head, [table])}".encode()).hexdigest()
     kept = cache_dir() / "costs" / f"{digest[:32]}.json"
     with suppress(UsageError):  # not there yet, or damaged: it is made again
         return read(kept)[0]
@@ -148,7 +148,7 @@ def _threads(count: int) -> str:
     return f"{count} thread{'s' if count > 1 else ''}"
 
 
-_FIELDS = ("target", "threads", "seed", "started", "updated", "seconds", "versions", "fingerprints", "code")
+_FIELDS = ("target", "threads", "seed", "started", "updated", "seconds", "versions", "fingerprints")
 _KEPT = 8  # tables in the cache
 
 
@@ -168,8 +168,7 @@ def _table(head: Mapping[str, Any], data: Mapping[str, Any]) -> CostTable:
     table = CostTable(
         device=str(head["device"]),
         cpu=str(head["cpu"]),
-        **{name: data[name] for name in _FIELDS if name != "code"},
-        code=str(data.get("code", "")),
+        **{name: data[name] for name in _FIELDS},
         shapes={name: shape_from_json(shape) for name, shape in data["shapes"].items()},
         layers=tuple(Measured.from_json(layer) for layer in data["layers"]),
     )

@@ -17,7 +17,6 @@ from tesa.costs.forms import plain_candidates
 from tesa.costs.kriging import Shape
 from tesa.costs.prices import price
 from tesa.costs.sample import Measured
-from tesa.costs.sources import sources
 from tesa.decompose.candidates import Option, candidates, dense_keys, predict
 from tesa.schedules.registry import find as find_family
 from tesa.schedules.types import Config, Core, Epilogue, FloatArray, Problem, config_key
@@ -71,8 +70,8 @@ class CostTable:
     """What was measured on one device with one number of threads.
 
     device: LLVM's name of its CPU; cpu: the CPU as it calls itself; target: what code was made for; shapes: of the
-    families, as learnt; versions: of tesa and TVM; started, updated: when, in ISO format; seconds: of measuring; code:
-    digest of the sources of the kernels that were measured, "" if unknown.
+    families, as learnt; versions: of tesa and TVM; fingerprints: of the families' estimates; started, updated: when, in
+    ISO format; seconds: of measuring.
 
     >>> table = CostTable("znver5", "AMD EPYC", "x86:haswell", 1)
     >>> problem = Problem("linear", 32, 64, 128, (1, 64, 128), (1, 32, 128))
@@ -92,7 +91,6 @@ class CostTable:
     started: str = ""
     updated: str = ""
     seconds: float = 0.0
-    code: str = ""
 
     @staticmethod
     def load(target: str | Target | None = None, threads: int = 1, path: str | Path | None = None) -> CostTable | None:
@@ -124,8 +122,7 @@ class CostTable:
         age = self.age_days
         old = "" if age is None else f", {_age(age)} old"
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
-        now = ", from before the kernels last changed" if self.code and self.code != sources() else ""
-        return f"{self.cpu} ({self.device}), {threads}, {self.samples} kernels of {len(self.layers)} layers{old}{now}"
+        return f"{self.cpu} ({self.device}), {threads}, {self.samples} kernels of {len(self.layers)} layers{old}"
 
     @cached_property
     def core(self) -> Core:

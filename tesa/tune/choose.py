@@ -21,6 +21,7 @@ from tesa.base.hostinfo import crowded
 from tesa.base.progress import Event, Progress, silent
 from tesa.base.workers import Pool, shared_pool
 from tesa.build.cache import Cache
+from tesa.build.digest import code_digest
 from tesa.build.objects import BuildFailure, build_objects, compilers, symbol_of, versions
 from tesa.choose.competitors import Offer, machines, offer
 from tesa.choose.decide import Decision, Nearest, candidate_rows, decide, make_parts
@@ -33,8 +34,8 @@ from tesa.layers.layer import Layer
 from tesa.measure.device import this_device
 from tesa.measure.local import BUDGET_MS, Built, Failure
 from tesa.measure.local import measure as measure_kernels
+from tesa.records.emitted import emitted_by_families
 from tesa.records.log import Log, Record, Task
-from tesa.records.sources import sources
 from tesa.schedules.registry import find
 from tesa.schedules.types import Code, config_key
 from tesa.targets.target import Target, host_cpu, runs_here
@@ -135,8 +136,8 @@ def _lasting_folder() -> Path:
 class _Work:
     """A layer on its way. records: what is known, by config_key; checked: compared with NumPy in this run.
 
-    source: whose expectations the offer has, in words. old: keys of times from before the kernels changed. elsewhere:
-    the records are of the device that the target names, which is not this machine.
+    source: whose expectations the offer has, in words. elsewhere: the records are of the device that the target names,
+    which is not this machine.
     """
 
     layer: Layer
@@ -146,7 +147,6 @@ class _Work:
     records: dict[str, Record] = field(default_factory=dict)
     checked: set[str] = field(default_factory=set)
     built: dict[str, Built] = field(default_factory=dict)
-    old: set[str] = field(default_factory=set)
     elsewhere: bool = False
 
     @property
@@ -158,15 +158,6 @@ class _Work:
         """The best by what is known now; None if all failed."""
         found = self.offer
         return decide(found.options, self.records, found.predicted, found.dense, source=self.source, nearest=nearest)
-
-    @property
-    def age(self) -> str:
-        """What there is to say of the times' age, for the reason in the plan; "" if all are of the kernels of now."""
-        times = [config_key(*option) for option in self.options]
-        times = [key for key in times if key in self.records and self.records[key].ok]
-        if self.old.isdisjoint(times):
-            return ""
-        return f" ({'' if self.old.issuperset(times) else 'partly '}before the kernels changed)"
 
 
 class _Chooser:
@@ -205,7 +196,9 @@ class _Chooser:
 
     def _recall(self, work: _Work) -> None:
         """What the log knows. Times of another CPU than this are never compared with what is measured here."""
-        found = self.log.records(work.task, self.target.name, machines(self.target))
+        layer = work.layer
+        emitted = emitted_by_families(layer.problem, layer.weight, self.target, work.task.pattern.digest)
+        found = self.log.records(work.task, self.target.name, machines(self.target), emitted)
         known = {config_key(record.family, record.config): record for record in found}
         cpus = {str(record.device.get("cpu", "")) for record in found}
         if self.measure and cpus and cpus != {host_cpu()}:
@@ -214,7 +207,6 @@ class _Chooser:
             if missing and not work.elsewhere:
                 return
         work.records.update(known)
-        work.old = {key for key, record in known.items() if not record.current}
 
     def _unknown(self, work: _Work) -> list[Option]:
         """What has to be measured: what the log does not know, and with it the best that it knows, to compare."""
@@ -251,10 +243,11 @@ class _Chooser:
         self._tell(f"building {len(codes)} candidates: {first}{f' and {len(more)} more' if more else ''}")
         objects = build_objects(codes, self.target, jobs=self.pool, cache=self.cache, folder=Path(self.bench))
         for (work, option), (symbol, code), files in zip(places, codes, objects, strict=True):
+            digest = code_digest(code, symbol)
             if isinstance(files, BuildFailure):
-                self._fail(work, option, Failure("build", files.message))
+                self._fail(work, option, Failure("build", files.message), digest)
             else:
-                work.built[config_key(*option)] = Built(symbol, files, code.constants)
+                work.built[config_key(*option)] = Built(symbol, files, code.constants, digest)
 
     def _measure(self, work: _Work, options: Sequence[Option], budget_ms: float = BUDGET_MS) -> None:
         """Compare options with NumPy, time them if there is a budget, and keep what came out."""
@@ -271,7 +264,6 @@ class _Chooser:
             if budget_ms:
                 record = replace(self._record(work, option), median_ms=result.median_ms, min_ms=result.min_ms)
                 work.records[config_key(*option)] = record
-                work.old.discard(config_key(*option))
                 records.append(record)
         self.log.append(records)
 
@@ -285,6 +277,11 @@ class _Chooser:
             for work in pending:
                 option = choice[id(work)]
                 key = config_key(*option)
+                if self._changed(work, key):
+                    if self.measure and not work.elsewhere:
+                        self._measure(work, [option])
+                    again.append(work)
+                    continue
                 if key in work.built and key not in work.checked and self.runs:
                     self._measure(work, [option], budget_ms=0)
                 if key in work.built and work.records.get(key, self._record(work, option)).ok:
@@ -292,6 +289,14 @@ class _Chooser:
                 else:
                     again.append(work)
             pending = again
+
+    def _changed(self, work: _Work, key: str) -> bool:
+        """Whether the record of a kernel is of other code than what was emitted; then it counts no longer."""
+        built, record = work.built.get(key), work.records.get(key)
+        if built is None or record is None or not record.ok or record.code == built.code:
+            return False
+        del work.records[key]
+        return True
 
     def _decide(self, work: _Work) -> Decision | None:
         """The best by what is known; where nothing may be measured, records of the nearest weight count too."""
@@ -313,8 +318,6 @@ class _Chooser:
         assert decision is not None  # _best found one, and it did not fail
         if not self.runs and not decision.reason.startswith("measured"):
             decision = replace(decision, reason=f"{decision.reason} (this machine cannot run {self.target.name})")
-        if decision.reason.startswith("measured"):
-            decision = replace(decision, reason=decision.reason + work.age)
         found, layer = work.offer, work.layer
         rows = candidate_rows(found.options, work.records, found.predicted, found.dense)
         parts = make_parts([*rows, *found.left_out], decision, layer.problem, layer.weight, work.task)
@@ -323,11 +326,15 @@ class _Chooser:
         return ChosenKernel(layer.name, parts, built.symbol, built.constants, built.objects, work.task.pattern.digest)
 
     def _record(self, work: _Work, option: Option) -> Record:
-        made = {**versions(), "kernels": sources()}
-        return Record(work.task, self.target.name, this_device(), option[0], dict(option[1]), None, None, versions=made)
+        built = work.built.get(config_key(*option))
+        return Record(
+            work.task, self.target.name, this_device(), option[0], dict(option[1]), None, None, versions=versions(),
+            code="" if built is None else built.code,
+        )  # fmt: skip
 
-    def _fail(self, work: _Work, option: Option, failure: Failure) -> None:
-        record = replace(self._record(work, option), ok=False, error=f"{failure.kind}: {failure.message}")
+    def _fail(self, work: _Work, option: Option, failure: Failure, code: str = "") -> None:
+        blank = self._record(work, option)
+        record = replace(blank, ok=False, error=f"{failure.kind}: {failure.message}", code=blank.code or code)
         work.records[config_key(*option)] = record
         if failure.kind not in _PASSING:
             self.log.append([record])

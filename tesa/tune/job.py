@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -229,7 +229,7 @@ class _Job:
         results: list[tuple[Option, Timing | Failure]] = [(o, k) for o, k in kernels.built if isinstance(k, Failure)]
         if ready:
             results += zip((option for option, _ in ready), self._run(turn.layer, ready, factor), strict=True)
-        self._keep(turn.layer, results)
+        self._keep(turn.layer, results, {config_key(*option): kernel.code for option, kernel in ready})
         if kernels.folder is not None:
             shutil.rmtree(kernels.folder, ignore_errors=True)
         self._tell(turn.layer)
@@ -247,8 +247,10 @@ class _Job:
             self.notes[f"{work.name}: a turn could not be measured: {text}"] = None
             return [Failure("device", text)] * len(ready)
 
-    def _keep(self, layer: LayerSearch, results: Sequence[tuple[Option, Timing | Failure]]) -> None:
-        records = self.ledger.enter(layer.task, results)
+    def _keep(
+        self, layer: LayerSearch, results: Sequence[tuple[Option, Timing | Failure]], codes: Mapping[str, str]
+    ) -> None:
+        records = self.ledger.enter(layer.task, results, codes)
         if self.ledger.trouble:
             self.notes[f"the log could not be written for a while: {self.ledger.trouble}"] = None
         layer.keep(records)

@@ -18,8 +18,10 @@ from tesa.errors import UsageError
 from tesa.layers.layer import Layer
 from tesa.measure.interfaces import Builder, Runner
 from tesa.measure.remote.address import split_address
+from tesa.records.emitted import emitted_by_families
 from tesa.records.locations import open_log, shipped, user
 from tesa.records.log import Log, Task
+from tesa.records.validity import valid
 from tesa.targets import llvm
 from tesa.targets.target import Target, host_cpu, parse_target, runs_here
 from tesa.tune.budget import Budget
@@ -222,8 +224,9 @@ def _nothing(book: Log, place: str | Path, tasks: Sequence[Layer], where: Target
     """A sentence where the log has nothing of these layers; nothing where there is something to go on from."""
     cpu = device["cpu"]
     for task in tasks:
-        found = book.all_records(Task.of(task.problem, task.weight), where.name)
-        if any(record.current and record.device.get("cpu") == cpu for record in found):
+        key = Task.of(task.problem, task.weight)
+        emitted = emitted_by_families(task.problem, task.weight, where, key.pattern.digest)
+        if valid([record for record in book.all_records(key, where.name) if record.cpu == cpu], emitted):
             return ""
     return f"nothing of these layers for {where.name} on {cpu} in {place}: the job begins anew"
 

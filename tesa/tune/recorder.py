@@ -12,6 +12,7 @@ from tesa.decompose.candidates import Option
 from tesa.errors import UsageError
 from tesa.measure.timing import Failure, Timing
 from tesa.records.log import Log, Record, Task
+from tesa.schedules.types import config_key
 from tesa.targets.target import Target
 
 PASSING = ("link", "load", "device")
@@ -30,11 +31,14 @@ class Ledger:
         self._log, self._target = log, target
         self._unsaved: list[Record] = []
 
-    def enter(self, task: Task, results: Results) -> list[Record]:
-        """The records of what was measured together, which have the same time; they are in the log on return."""
+    def enter(self, task: Task, results: Results, codes: Mapping[str, str]) -> list[Record]:
+        """The records of what was measured together, which have the same time; they are in the log on return.
+
+        codes: digests of what was emitted, by config_key.
+        """
         stamp = datetime.now(timezone.utc).isoformat(timespec="microseconds")
         records = [
-            self._record(task, option, result, stamp)
+            replace(self._record(task, option, result, stamp), code=codes.get(config_key(*option), ""))
             for option, result in results
             if not (isinstance(result, Failure) and result.kind in PASSING)
         ]

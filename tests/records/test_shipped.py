@@ -12,6 +12,6 @@ from tesa.tune.model import layer_tasks
 
 def test_the_weights_of_digits_are_known() -> None:
     lines = (line for path in shipped().glob("*.jsonl") for line in path.read_text().splitlines())
-    known = {json.loads(line)["task"]["pattern"]["digest"] for line in lines}
+    known = {row["task"]["pattern"]["digest"] for row in map(json.loads, lines) if "task" in row}
     missing = [task.name for task in layer_tasks(digits_path()) if digest(task.weight) not in known]
     assert not missing

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesa.build.cache import Cache
+from tesa.build.digest import code_digest
 from tesa.build.objects import BuildFailure, build_objects, compile_functions, symbol_of
 from tesa.measure.interfaces import BuildRequest
 from tesa.measure.timing import Failure
@@ -73,12 +74,13 @@ class Object:
 
 @dataclass(frozen=True)
 class Package:
-    """What a job came to. warnings: what the child would have told the user."""
+    """What a job came to. warnings: what the child would have told the user; code: digest of what was emitted."""
 
     symbol: str
     objects: tuple[Object, ...]
     constants: tuple[NDArray[Any], ...] = ()
     warnings: tuple[str, ...] = ()
+    code: str = ""
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ def _kernel(job: KernelJob, weight: FloatArray, folder: str | None) -> Result:
             return trouble(files.message) or Failure("build", files.message)
         objects = tuple(Object(path.name, kept.key(path.stem), path.read_bytes()) for path in files)
     texts = dict.fromkeys(str(item.message) for item in told if issubclass(item.category, UserWarning))
-    return Package(symbol, objects, code.constants, tuple(texts))
+    return Package(symbol, objects, code.constants, tuple(texts), code_digest(code, symbol))
 
 
 def _module(job: ModuleJob) -> Result:

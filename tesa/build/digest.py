@@ -1,0 +1,47 @@
+"""Identifies generated code by its content, so that a measurement can say which code it was made with."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from tesa.schedules.types import ASSEMBLY, Code
+
+_KERNEL = "KERNEL"  # stands in the digest for the kernel's own symbol
+
+
+def code_digest(code: Code, symbol: str) -> str:
+    """16 hexadecimal digits of all that was emitted: functions, assembly and constants, but not the kernel's name.
+
+    symbol: the name that the code was emitted with, a word that occurs in it for nothing else. Equal code has the same
+    digest in every process and under every symbol; another instruction, constant or pipeline gives another one. Names
+    of variables, and the lines of Python that a function was read from, are no part of the code.
+    """
+    hasher = hashlib.blake2b(digest_size=8)
+    for functions, pipeline in code.objects(symbol):
+        for name, function in functions:
+            text = str(function.attrs[ASSEMBLY]) if ASSEMBLY in (function.attrs or {}) else None
+            if text is None:
+                content = f"{pipeline} {name.replace(symbol, _KERNEL)} {structure(function, symbol):x}"
+            else:
+                content = text.replace(symbol, _KERNEL)
+            hasher.update(f"\n{len(content)}\n{content}".encode())
+    for constant in code.constants:
+        hasher.update(f"\n{constant.dtype} {constant.shape}\n".encode())
+        hasher.update(np.ascontiguousarray(constant).reshape(-1).view(np.uint8).data)
+    return hasher.hexdigest()
+
+
+def structure(function: Any, symbol: str) -> int:
+    """A hash of what a function of TVM computes; symbol does not count, wherever it is part of a name."""
+    import tvm_ffi
+    from tvm.ir import StringImm
+
+    def without(text: Any) -> Any:
+        return StringImm(text.value.replace(symbol, _KERNEL)) if symbol in text.value else text
+
+    mapped = tvm_ffi.structural_map(function, (StringImm, without))
+    name = str(mapped.attrs["global_symbol"]).replace(symbol, _KERNEL)
+    return int(tvm_ffi.structural_hash(mapped.with_attr("global_symbol", name)))

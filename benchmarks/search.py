@@ -93,12 +93,12 @@ def measure(shape: tuple[int, int, int, float], target: str) -> dict[str, Any]:
     from tesa.records.log import Log, Task
     from tesa.tune.budget import Budget
     from tesa.tune.builders import LocalBuilder
-    from tesa.tune.job import Plan, tune_layers
+    from tesa.tune.job import JobOptions, tune_layers
 
     work, where, log = layer_of(shape), parse_target(target), Log()
-    plan = Plan(Budget(), mode="exhaustive", batch=24)
+    plan = JobOptions(Budget(), mode="exhaustive", batch=24)
     with LocalBuilder() as builder:
-        tune_layers([work], where, log=log, builder=builder, runner=LocalRunner(), plan=plan)
+        tune_layers([work], where, log=log, builder=builder, runner=LocalRunner(), options=plan)
     rows = log.records(Task.of(work.problem, work.weight), where.name)
     times = [[row.family, dict(row.config), row.median_ms] for row in rows]
     print(f"{work.name}: {len(times)} candidates", file=sys.stderr)

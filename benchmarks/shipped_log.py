@@ -20,26 +20,26 @@ from benchmarks import zoo
 from benchmarks.minilm_to_onnx import main as export_minilm
 from benchmarks.prune import fine, masked
 from tesa.layers.layer import Layer
+from tesa.layers.network import to_network
 from tesa.models import digits_path
 from tesa.records.emitted import emitted_by_families
 from tesa.records.locations import shipped
 from tesa.records.log import Log, Task
 from tesa.records.record import Record
 from tesa.targets.target import parse_target
-from tesa.tune.model import layer_tasks
 
 
 def layers() -> Iterator[Layer]:
     """The layers of the models that were measured, some of them more than once."""
     for threads in (1, 2):
-        yield from layer_tasks(digits_path(), threads=threads)
+        yield from to_network(digits_path(), threads=threads).layers
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         for model, sparsity in ((zoo.mobilenet_v1(), 0.7), (zoo.mobilenet_v1(), 0.9), (zoo.bert_base(), 0.9)):
             onnx.save(masked(model, fine(model, sparsity)), path)
-            yield from layer_tasks(path)
+            yield from to_network(path).layers
         export_minilm(["-o", str(path), "--sparsity", "0.8"])
-        yield from layer_tasks(path)
+        yield from to_network(path).layers
 
 
 def main() -> int:

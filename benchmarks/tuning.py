@@ -31,19 +31,18 @@ from benchmarks import zoo
 from benchmarks.prune import fine, masked
 from benchmarks.tables import append, markdown
 from tesa.build.package import ENTRY, package
-from tesa.choose.competitors import offer
-from tesa.choose.decide import decide
+from tesa.choose.competitors import competitors
+from tesa.choose.pick import pick
 from tesa.choose.predict import table_for
-from tesa.choose.shortlist import INSTRUCTIONS
 from tesa.costs.table import CostTable
 from tesa.decompose.candidates import Option
 from tesa.layers.layer import Layer
 from tesa.measure.cold_cache import OTHER_BYTES
 from tesa.measure.reference import Inputs, reference
 from tesa.measure.timing import placed
-from tesa.records.log import Log, Task
+from tesa.records.log import Log
 from tesa.schedules.types import config_key
-from tesa.targets.target import Target, parse_target
+from tesa.targets.target import Target, host_cpu, parse_target
 from tesa.tune.choose import choose
 from tesa.tune.status import TunedLayer
 
@@ -87,8 +86,9 @@ def main() -> int:
 
 def run(sparsity: float, options: Any, folder: Path) -> Record:
     """Tune one network and measure its layers again."""
+    from tesa.layers.network import to_network
     from tesa.report.tune import shown_status
-    from tesa.tune.model import layer_tasks, tune_model
+    from tesa.tune.model import tune_model
 
     model = zoo.mobilenet_v1(0.25, 64) if options.quick else zoo.mobilenet_v1()
     path = folder / f"mobilenet-{sparsity}.onnx"
@@ -99,7 +99,7 @@ def run(sparsity: float, options: Any, folder: Path) -> Record:
             path, trials=options.trials, mode=options.mode, seed=options.seed, log=options.log or folder, watch=watch
         )
     seconds = time.perf_counter() - start
-    works = {work.name: work for work in layer_tasks(path)}
+    works = {work.name: work for work in to_network(path).layers}
     rows = [again(works[layer.name], layer, options.rounds, folder) for layer in tuned.layers if layer.best]
     return {
         "model": "mobilenet_v1",
@@ -149,9 +149,8 @@ def again(work: Layer, layer: TunedLayer, rounds: int, folder: Path) -> Record:
 
 def unmeasured(work: Layer, target: Target, table: CostTable | None) -> Option:
     """What a compile takes that may not measure."""
-    log, task = Log(), Task.of(work.problem, work.weight)
-    found = offer(work.problem, work.weight, task, target, log, None, None, INSTRUCTIONS, table)
-    decision = decide(found.options, {}, found.predicted, found.dense)
+    found = competitors(work, target, Log(), cpus=(host_cpu(),), table=table)
+    decision = pick(found.options, {}, found.predicted, found.dense)
     assert decision is not None  # nothing has failed
     return decision.family, decision.config
 

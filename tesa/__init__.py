@@ -10,12 +10,15 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tesa import _moved
+
 __version__ = "0.1.0"
 
 # schedules/ and tuning_logs/ lie beside this package in a checkout, and inside of it where tesa is installed. Python
 # that is started in the checkout finds this folder first, whatever is installed.
 if not (Path(__file__).parent / "schedules").is_dir():
     __path__.append(str(Path(__file__).parent.parent))
+_moved.install()
 
 _HOMES = {
     "compile": ("tesa.compiler", "compile_model"),

@@ -1,26 +1,42 @@
-"""The whole way from an ONNX file to a library: import, propagate, lower, choose kernels, build, write."""
+"""The phases from an ONNX file to a library, as one list: import, propagate, compact, lower, choose, build, write."""
 
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tesa.base.files import atomic_path, write_json
+import onnx
+import tvm
+
 from tesa.base.progress import Event, Progress, silent
+from tesa.base.renamed import renamed
+from tesa.build.deploy import write
+from tesa.build.dump import Dump
+from tesa.build.objects import versions
+from tesa.choose.chosen import ChosenKernel
+from tesa.choose.model_plan import plan_of
 from tesa.choose.plan import Plan
+from tesa.choose.predict import table_for
+from tesa.choose.shortlist import INSTRUCTIONS
 from tesa.errors import UsageError
+from tesa.layers import Binding, bind, schedule_rest
+from tesa.layers.network import Network, to_network
+from tesa.records.locations import open_log
 from tesa.runtime.model import Manifest, TensorInfo
-
-if TYPE_CHECKING:
-    from tesa.generate import Generated
+from tesa.targets.target import Target, parse_target
+from tesa.tune.choose import choose
+from tesa.tune.workplace import tracker_address, workplace
 
 
 @dataclass(frozen=True)
 class CompiledModel:
-    """Where a compiled model was written, and what is in it. skipped: what was left as it is, each with its reason."""
+    """A compiled model: where it was written and what is in it. skipped: what was left as it is, each with its
+    reason."""
 
     path: Path
     plan: Plan
@@ -39,49 +55,85 @@ def compile_model(
     shapes: Mapping[str, Sequence[int]] | None = None,
     masks: Any = None,
     measure: bool = True,
+    rpc: str | None = None,
+    key: str | None = None,
+    cluster: str | None = None,
     jobs: int | None = None,
     code_budget: int | None = None,
     dump_dir: str | Path | None = None,
-    forms: Sequence[str] | None = None,
+    families: Sequence[str] | None = None,
     propagation: bool = True,
     compact: bool = True,
     progress: Progress = silent,
+    forms: Sequence[str] | None = None,
 ) -> CompiledModel:
     """Compile an ONNX file into `output` (a shared library) and its description, the same name with .json.
 
     target: see tesa.targets.target.parse_target; by default the machine itself. threads: how many the kernels are made
-    for. log: folder of measured records, read and added to. shapes: sizes of dynamic inputs. masks: path of an .npz,
-    or arrays by weight name. measure=False takes for what the log does not know the kernel of the nearest weight that
-    it knows, else the one that is expected to be the fastest: by the cost table of the target, from the folder "costs"
-    of the log, of the user or of tesa, or by bare estimates where there is none. jobs: compiler processes, by default
-    one for each CPU as far as there is memory for them. code_budget: straight-line instructions that the measured
-    candidates of one layer may have together, each about 10 microseconds to compile and 8 bytes; 400,000 by default.
-    What a log already knows competes whatever its size, and the plan names what was left out. dump_dir: the module
-    after each phase, as text. forms: only these kernel families compete. compact=False leaves channels that are dead
-    or constant in place, propagation=False also those that could be found to be so.
+    for. log: folder of measured records, read and added to. shapes: sizes of dynamic inputs. masks: path of an .npz, or
+    arrays by weight name. measure=False takes for what the log does not know the kernel of the nearest weight that it
+    knows, else the one that is expected to be the fastest: by the cost table of the target, from the folder "costs" of
+    the log, of the user or of tesa, or by bare estimates where there is none. rpc: HOST:PORT of a TVM RPC tracker and
+    key: of its devices to measure on, instead of this machine. cluster: address of a Dask scheduler whose workers
+    compile. jobs: compiler processes here, by default one for each CPU as far as there is memory for them.
+    code_budget: straight-line instructions that the measured candidates of one layer may have together, each about 10
+    microseconds to compile and 8 bytes; 400,000 by default. What a log already knows competes whatever its size, and
+    the plan names what was left out.
+    dump_dir: the module after each phase, as text. families: only these kernel families compete (forms is the old name
+    of this). compact=False leaves channels that are dead or constant in place, propagation=False also those that could
+    be found to be so.
 
     Raises errors of tesa.errors; nothing is written unless everything succeeded.
     """
-    from tesa.generate import Choice, Dump, generate, versions
-    from tesa.layers.prepare import prepare
-    from tesa.targets.target import parse_target
-
     path = checked_output(Path(output))
     if threads < 1:
         raise UsageError(f"threads must be at least 1, got {threads}")
-    resolved = parse_target(target)
+    where = parse_target(target)
+    address = tracker_address(rpc, key, where, measures=False)
     dump = Dump(Path(dump_dir) if dump_dir is not None else None)
-    prepared = prepare(model, shapes=shapes, masks=masks, propagation=propagation, shrink=compact, progress=progress)
-    dump.module("1-imported", prepared.imported.mod)
-    dump.module("2-propagated", prepared.attributed.mod)
-    choice = Choice(resolved, threads, log, measure, jobs, code_budget, tuple(forms) if forms is not None else None)
-    generated = generate(prepared, choice, dump, progress)
-    imported = prepared.imported
-    manifest = Manifest(ports(imported.inputs), ports(imported.outputs), generated.plan, versions())
+
+    # import, propagate, compact, lower
+    network = to_network(
+        model, threads=threads, shapes=shapes, masks=masks, propagation=propagation, compact=compact, progress=progress
+    )
+    dump.module("1-imported", network.prepared.imported.mod)
+    dump.module("2-propagated", network.prepared.attributed.mod)
+    dump.module("3-lowered", network.lowered.mod)
+
+    # a kernel for each layer: candidates, built, compared with NumPy, measured, recorded; the best of them
+    with ExitStack() as stack:
+        builder = runner = None  # child processes of this one, which live on
+        if address is not None or cluster is not None:
+            place = stack.enter_context(workplace(rpc=address, key=key, cluster=cluster, jobs=jobs))
+            builder, runner = place.builder, place.runner
+        kernels = choose(
+            network.layers,
+            where,
+            log=open_log(log, None if runner is None else str(runner.device()["cpu"])),
+            measure=measure,
+            builder=builder,
+            runner=runner,
+            jobs=jobs,
+            families=renamed("forms", forms, "families", families),
+            instructions=INSTRUCTIONS if code_budget is None else code_budget,
+            table=table_for(where, threads, log),
+            progress=progress,
+        )
+
+    # the kernels in their places, schedules for everything else
+    progress(Event("build", 0, 1))
+    mod = _scheduled(network, kernels, where, threads)
+    dump.module("4-scheduled", mod)
+    plan = plan_of(mod, network, kernels, where, threads)
+    executable = tvm.compile(mod, target=tvm.target.Target(where.tvm))
+    progress(Event("build", 1, 1))
+
+    imported = network.prepared.imported
+    manifest = Manifest(ports(imported.inputs), ports(imported.outputs), plan, _versions())
     progress(Event("write", 0, 1, str(path)))
-    write(generated, manifest, path)
+    write(executable, [file for kernel in kernels for file in kernel.objects], manifest.to_json(), path)
     progress(Event("write", 1, 1, str(path)))
-    return CompiledModel(path, generated.plan, manifest.inputs, manifest.outputs, generated.skipped + prepared.notes)
+    return CompiledModel(path, plan, manifest.inputs, manifest.outputs, network.skipped + network.prepared.notes)
 
 
 def checked_output(path: Path) -> Path:
@@ -102,17 +154,16 @@ def ports(infos: Sequence[Any]) -> tuple[TensorInfo, ...]:
     return tuple(TensorInfo(info.name, tuple(info.shape), info.dtype) for info in infos)
 
 
-def write(generated: Generated, manifest: Manifest, path: Path) -> None:
-    """Link the library and write its description; both appear whole or not at all."""
-    with atomic_path(path) as library:
-        link(generated, library)
-        write_json(path.with_suffix(".json"), manifest.to_json())
+def _scheduled(network: Network, kernels: Sequence[ChosenKernel], target: Target, threads: int) -> Any:
+    """The lowered module with the kernels in their places, and schedules for everything else."""
+    lowered = network.lowered
+    bindings = {
+        layer.placeholder: Binding(kernel.symbol, kernel.constants, layer.bias)
+        for layer, kernel in zip(lowered.layers, kernels, strict=True)
+    }
+    return schedule_rest(bind(lowered.mod, bindings), tvm.target.Target(target.tvm), target.core, threads)
 
 
-def link(generated: Generated, path: Path) -> None:
-    """Join the virtual machine's code and the kernels' objects into a shared library."""
-    from tesa.build.objects import c_compiler, link_errors
-
-    objects = [str(file) for file in generated.objects]
-    with link_errors(path):
-        generated.executable.export_library(str(path), addons=objects, cc=c_compiler())
+def _versions() -> dict[str, str]:
+    """Versions that determine what comes out; nothing of the machine."""
+    return {**versions(), "onnx": onnx.__version__, "python": platform.python_version()}

@@ -4,9 +4,63 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
+
+PATIENCE_S = 600.0
+"""For what must come. However busy the machine is, it has come by then; a test never waits that long otherwise."""
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = PATIENCE_S) -> None:
+    """Wait for a condition; fail if it does not come true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen within {seconds:g} s"
+        time.sleep(0.05)
+
+
+def when(condition: Callable[[], object], action: Callable[[], object]) -> threading.Thread:
+    """Do something in a thread as soon as a condition is true, while the test's own thread waits for what follows."""
+
+    def wait() -> None:
+        until(condition, "what was waited for")
+        action()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
+def children() -> set[int]:
+    """The processes that this one has started, and theirs."""
+    return {process.pid for process in psutil.Process().children(recursive=True)}
+
+
+def gone(pids: set[int]) -> bool:
+    """Whether these processes have ended."""
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):
+            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                return False
+    return True
+
+
+def kill_family(pid: int) -> None:
+    """Kill a process and all that it has started, if there is any left."""
+    family: list[psutil.Process] = []
+    with suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(pid)
+        family = [parent, *parent.children(recursive=True)]
+    for member in family:
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            os.kill(member.pid, signal.SIGKILL)
 
 
 def require_system(tool: str, package: str) -> str:

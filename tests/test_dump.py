@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tesa.build.dump import Dump
 from tesa.errors import UsageError
-from tesa.generate import Dump
 
 
 class _Module:
@@ -43,7 +43,7 @@ def test_a_folder_that_cannot_be_written_is_told_at_once(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("tesa.generate.TemporaryFile", refuse)
+    monkeypatch.setattr("tesa.build.dump.TemporaryFile", refuse)
     with pytest.raises(UsageError, match=f"{os.strerror(number)}; give another folder"):
         Dump(tmp_path)
 

@@ -14,7 +14,7 @@ from tesa.attributes.impose import Imposed
 from tesa.attributes.impose import impose as impose_on
 from tesa.attributes.patterns import classify
 from tesa.base.progress import Event, Progress, silent
-from tesa.choose.decide import GAIN
+from tesa.choose.pick import GAIN
 from tesa.costs.table import CostTable, Prediction, Priced
 from tesa.errors import UsageError
 from tesa.schedules.types import FloatArray, Problem

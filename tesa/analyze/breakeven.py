@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from tesa.attributes.impose import Imposed
 from tesa.attributes.patterns import Pattern
-from tesa.choose.decide import GAIN
+from tesa.choose.pick import GAIN
 from tesa.costs.grid import synthetic
 from tesa.costs.prices import smaller
 from tesa.costs.table import CostTable, Priced

@@ -17,6 +17,13 @@ def _arguments(parser: ArgumentParser) -> None:
     add_threads(parser, default=1)
     parser.add_argument("--log", metavar="DIR", help="folder of measured times: read first, then added to")
     parser.add_argument("--no-measure", action="store_true", help="choose by estimate what the log does not know")
+    parser.add_argument("--rpc", metavar="HOST:PORT", help="measure on the devices of this TVM RPC tracker")
+    parser.add_argument("--key", metavar="KEY", help="the kind of devices, as they are registered at the tracker")
+    parser.add_argument(
+        "--cluster", metavar="ADDRESS", help="compile the kernels on the workers of this Dask scheduler"
+    )
+    families = "only this kernel family competes; may be repeated (see `tesa list families`)"
+    parser.add_argument("--family", "--form", action="append", metavar="NAME", help=families)
     parser.add_argument("--no-compact", action="store_true", help="leave dead and constant channels in place")
     parser.add_argument("--no-propagation", action="store_true", help="use the zeros of the weights as they stand only")
     parser.add_argument(
@@ -53,6 +60,10 @@ def _run(args: Namespace) -> Outcome:
             shapes=dict(args.shape),
             masks=args.mask,
             measure=not args.no_measure,
+            rpc=args.rpc,
+            key=args.key,
+            cluster=args.cluster,
+            families=args.family,
             jobs=args.jobs,
             code_budget=args.code_budget,
             dump_dir=args.dump_dir,
@@ -70,6 +81,10 @@ VERB = Verb(
         ("tesa compile model.onnx -o model.so", "for this machine, one thread; kernels are chosen by measured time"),
         ("tesa compile model.onnx -o model.so --threads 2 --log logs", "for two threads; keep the measured times"),
         ("tesa compile model.onnx -o model.so --target x86:haswell --no-measure", "for another CPU, by estimate"),
+        (
+            "tesa compile model.onnx -o model.so --rpc HOST:PORT --key board --target x86:haswell",
+            "measured on a device",
+        ),
         ("tesa compile model.onnx -o model.so --shape image=1,3,224,224", "where the file leaves a size open"),
         ("tesa compile model.onnx -o model.so --mask masks.npz", "with weights pruned first"),
     ),

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from tesa.errors import UnsupportedError, UsageError
-from tesa.schedules.registry import Family, families, find
+from tesa.schedules import registry
+from tesa.schedules.registry import Family, find
 from tesa.schedules.types import Config, FloatArray, Problem, config_key
 from tesa.targets.target import Target
 
@@ -16,22 +17,22 @@ Option = tuple[str, Config]
 
 
 def candidates(
-    problem: Problem, weight: FloatArray, target: Target, forms: Sequence[str] | None = None
+    problem: Problem, weight: FloatArray, target: Target, families: Sequence[str] | None = None
 ) -> list[Option]:
     """Every family that applies with every configuration worth trying: dense first, and of each the default first.
 
-    Decompositions (tesa.decompose) are families like the others. weight is (m, k). forms: names of the families to
-    try, by default all; "dense" also stands for the configurations of the others that compute with the zeros.
+    Decompositions (tesa.decompose) are families like the others. weight is (m, k). families: names of those to try,
+    by default all; "dense" also stands for the configurations of the others that compute with the zeros.
 
-    Raises UsageError for an unknown form, UnsupportedError if none applies.
+    Raises UsageError for an unknown family, UnsupportedError if none applies.
     """
     known = _families(target)
-    names = list(known) if forms is None else list(forms)
+    names = list(known) if families is None else list(families)
     for name in names:
         if name not in known:
             near = get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
-            raise UsageError(f"unknown form {name!r}; {hint}there are {', '.join(known)}")
+            raise UsageError(f"unknown kernel family {name!r}; {hint}there are {', '.join(known)}")
     ordered = sorted(known, key=lambda name: name != "dense")  # stable: the rest in the order of registration
     found: list[Option] = []
     for name in ordered:
@@ -41,8 +42,8 @@ def candidates(
             found += [option for option in options if name in names or config_key(*option) in dense]
     if not found:
         raise UnsupportedError(
-            f"no kernel form applies to {describe(problem)} on {target.name}; tried {', '.join(names)}"
-            + ("" if forms is None else ", give others in forms or leave it out")
+            f"no kernel family applies to {describe(problem)} on {target.name}; tried {', '.join(names)}"
+            + ("" if families is None else ", give others or name none")
         )
     return found
 
@@ -87,4 +88,4 @@ def describe(problem: Problem) -> str:
 def _families(target: Target) -> dict[str, Family]:
     for module in ("tesa.schedules.cpu", "tesa.decompose"):  # they register them
         importlib.import_module(module)
-    return {family.name: family for family in families(target.kind)}
+    return {family.name: family for family in registry.families(target.kind)}

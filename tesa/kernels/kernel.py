@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tesa.base.files import atomic_path
+from tesa.base.renamed import renamed
 from tesa.build.package import ENTRY, package
+from tesa.choose.chosen import ChosenKernel
 from tesa.choose.plan import LayerPlan
 from tesa.choose.predict import table_for
 from tesa.choose.shortlist import INSTRUCTIONS
@@ -38,7 +40,7 @@ from tesa.runtime.arguments import FLOAT32, are_apart, check_array, checked_inpu
 from tesa.schedules.registry import find
 from tesa.schedules.types import Code, Config, Epilogue, FloatArray, Problem
 from tesa.targets.target import Target, parse_target, runs_here
-from tesa.tune.choose import ChosenKernel, choose
+from tesa.tune.choose import choose
 
 _SHOWN = 24
 """Configurations that an error message lists."""
@@ -63,13 +65,14 @@ def kernel(
     y_zero: int | None = None,
     storage: str = "float32",
     target: Any = None,
-    form: str | Sequence[str] | None = None,
+    family: str | Sequence[str] | None = None,
     config: Config | None = None,
     threads: int = 1,
     measure: bool = True,
     code_budget: int = INSTRUCTIONS,
     log: str | Path | Log | None = None,
     jobs: int | None = None,
+    form: str | Sequence[str] | None = None,
 ) -> Kernel:
     """Make a kernel for exactly this weight: Y = epilogue(W X).
 
@@ -79,13 +82,13 @@ def kernel(
 
     epilogue: None, or what follows the sum, joined by "+": "bias", "residual", and one of relu, relu6, gelu, silu,
     sigmoid, tanh, hardswish; bias: m numbers. target: see tesa.targets.target.parse_target, by default this machine.
-    form: the name of the kernel family or decomposition to take, or of those that compete; config: one configuration
-    of the one form, out of those that it offers for this weight. threads: how many run the kernel. measure=False
-    measures nothing: it takes what the log knows to be the fastest, for this weight or the nearest one, else what is
-    expected to be, by the cost table of the target where there is one (`tesa calibrate`). code_budget: straight-line
-    instructions that the measured candidates may have together, each about 10 microseconds to compile and 8 bytes;
-    what the log already knows competes whatever its size, and the plan names what was left out. log: folder of
-    measured records, read and added to.
+    family: the name of the kernel family or decomposition to take, or of those that compete (form is the old name of
+    this); config: one configuration of the one family, out of those that it offers for this weight. threads: how many
+    run the kernel. measure=False measures nothing: it takes what the log knows to be the fastest, for this weight or
+    the nearest one, else what is expected to be, by the cost table of the target where there is one (`tesa
+    calibrate`). code_budget: straight-line instructions that the measured candidates may have together, each about 10
+    microseconds to compile and 8 bytes; what the log already knows competes whatever its size, and the plan names what
+    was left out. log: folder of measured records, read and added to.
 
     dtype "int8": the weight holds whole numbers from -128 to 127, X is uint8, sums are int32. Without scale Y is the
     bare int32 sum. scale (one number or m): the sum times scale, plus bias, through the epilogue; output says how it is
@@ -103,7 +106,7 @@ def kernel(
     Raises UsageError for a weight or option that makes no sense, UnsupportedError for what tesa cannot do yet.
 
     >>> weight = np.diag([1.0, 2.0, 0.0, 4.0])
-    >>> k = kernel(weight, n=3, form="dense", measure=False)
+    >>> k = kernel(weight, n=3, family="dense", measure=False)
     >>> k(np.ones((4, 3), np.float32))
     array([[1., 1., 1.],
            [2., 2., 2.],
@@ -114,7 +117,7 @@ def kernel(
 
     >>> from tesa.decompose import in_codes
     >>> codes = in_codes(np.array([[0.5, -1.0, 0.75, 100.3]], np.float32), np.array([0.25], np.float32))
-    >>> k = kernel(codes.weight, n=16, dtype="mixed", scale=codes.scale, form="precision", measure=False)
+    >>> k = kernel(codes.weight, n=16, dtype="mixed", scale=codes.scale, family="precision", measure=False)
     >>> [(part.bits, part.nonzeros) for part in k.plan.parts]
     [(8, 3), (32, 1)]
     >>> k(np.ones((4, 16), np.uint8))[0, :2]
@@ -132,14 +135,14 @@ def kernel(
     problem = replace(problem, storage=storage, alignment=16)  # callers bring arrays of NumPy
     where = parse_target(target)
     matrix = array.reshape(problem.m, problem.k)
-    forms = _forms(form)
+    families = _families(renamed("form", form, "family", family))
     table = table_for(where, threads, log)
     with use_prices(table):
-        options = None if config is None else _one_option(problem, matrix, where, forms, config)
-    task = Layer("kernel", problem, matrix)
+        options = None if config is None else _one_option(problem, matrix, where, families, config)
     with tempfile.TemporaryDirectory(prefix="tesa-") as name:
         (chosen,) = choose(
-            [task], where, log=log, measure=measure, jobs=jobs, forms=forms, options=options, folder=Path(name),
+            [Layer("kernel", problem, matrix)], where, log=log, measure=measure, jobs=jobs, families=families,
+            options=options, folder=Path(name),
             instructions=code_budget, table=table,
         )  # fmt: skip
         return Kernel(chosen, problem, matrix, offset, where, factor)  # which links the objects
@@ -148,7 +151,7 @@ def kernel(
 class Kernel:
     """A kernel with its weight and bias inside, ready to call. tesa.kernel makes it.
 
-    >>> k = kernel(np.eye(4), n=16, epilogue="relu", form="indexed", measure=False)
+    >>> k = kernel(np.eye(4), n=16, epilogue="relu", family="indexed", measure=False)
     >>> k  # doctest: +ELLIPSIS
     Kernel(linear 4x4x16, group 4, 75% zeros, relu, ..., indexed)
     """
@@ -347,45 +350,45 @@ class Kernel:
         }
 
 
-def _forms(form: str | Sequence[str] | None) -> list[str] | None:
+def _families(family: str | Sequence[str] | None) -> list[str] | None:
     """The names of the families that compete; None means all."""
-    if form is None:
+    if family is None:
         return None
-    names = [form] if isinstance(form, str) else list(form) if isinstance(form, list | tuple) else []
+    names = [family] if isinstance(family, str) else list(family) if isinstance(family, list | tuple) else []
     if not names or not all(isinstance(name, str) for name in names):
         raise UsageError(
-            f"form is the name of a kernel family, or a list of one or more, got {form!r}; leave it out to let all "
+            f"family is the name of a kernel family, or a list of one or more, got {family!r}; leave it out to let all "
             "compete (`tesa list families` shows them)"
         )
     return names
 
 
 def _one_option(
-    problem: Problem, weight: FloatArray, target: Target, forms: Sequence[str] | None, config: Config
+    problem: Problem, weight: FloatArray, target: Target, families: Sequence[str] | None, config: Config
 ) -> list[Option]:
-    """The one candidate that form and config name. UsageError if the family does not offer the configuration.
+    """The one candidate that family and config name. UsageError if the family does not offer the configuration.
 
     The configurations of a decomposition have different parameters: each those of the kernels of its pieces.
     """
-    if forms is None or len(forms) != 1:
-        raise UsageError("config belongs to one form: give form as well")
-    form = forms[0]
+    if families is None or len(families) != 1:
+        raise UsageError("config belongs to one family: give family as well")
+    family = families[0]
     # "dense" stands for what computes with the zeros in other families too: their configurations come after its own
-    options = sorted(candidates(problem, weight, target, forms), key=lambda option: option[0] != form)
+    options = sorted(candidates(problem, weight, target, families), key=lambda option: option[0] != family)
     offered = [dict(config) for _, config in options]
     if not isinstance(config, Mapping):
-        raise UsageError(f"config of {form} is a dictionary such as {offered[0]}, not {type(config).__name__}")
+        raise UsageError(f"config of {family} is a dictionary such as {offered[0]}, not {type(config).__name__}")
     for name in config:
-        known(name, sorted({key for one in offered for key in one}), f"parameter of {form}")
+        known(name, sorted({key for one in offered for key in one}), f"parameter of {family}")
     if dict(config) in offered and not any(isinstance(value, bool) for value in config.values()):
         return [(options[offered.index(dict(config))][0], {name: int(value) for name, value in config.items()})]
     alike = [one for one in offered if set(one) == set(config)]
     if alike:
-        raise UsageError(f"config of {form}: {dict(config)} is not one for this weight and target; {_offer(alike)}")
+        raise UsageError(f"config of {family}: {dict(config)} is not one for this weight and target; {_offer(alike)}")
     nearest = min(offered, key=lambda one: (len(set(one) ^ set(config)), offered.index(one)))
     lacking, extra = sorted(set(nearest) - set(config)), sorted(set(config) - set(nearest))
     words = [f"{', '.join(names)} {what}" for names, what in ((lacking, "missing"), (extra, "too much")) if names]
-    raise UsageError(f"config of {form}: {' and '.join(words)}; {_offer(offered)}")
+    raise UsageError(f"config of {family}: {' and '.join(words)}; {_offer(offered)}")
 
 
 def _offer(offered: Sequence[Config]) -> str:

@@ -49,10 +49,14 @@ UNTIMED = Timing(0.0, 0.0, 0.0, 0)
 
 @dataclass(frozen=True)
 class Failure:
-    """Why there is no time. kind: "build", "link", "load", "call", "wrong", "crash" or "timeout"."""
+    """Why there is no time. kind: "build", "link", "load", "call", "wrong", "crash" or "timeout".
+
+    code: of a kernel that cannot be built, the digest of what was emitted.
+    """
 
     kind: str
     message: str
+    code: str = ""
 
 
 @dataclass(frozen=True)

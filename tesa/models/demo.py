@@ -47,7 +47,7 @@ def _compile(output: Path, folder: Path, threads: int, progress: Progress) -> tu
     seconds = time.perf_counter() - start
     print("compiling it once more with its zeros kept, to compare", file=sys.stderr)
     dense = folder / "dense.so"
-    compile_model(digits_path(), output=dense, threads=threads, forms=DENSE, progress=progress)
+    compile_model(digits_path(), output=dense, threads=threads, families=DENSE, progress=progress)
     return load(output), load(dense), seconds
 
 

@@ -21,12 +21,14 @@ def user() -> Path:
     return Path(platformdirs.user_data_dir("tesa", appauthor=False)) / "tuning_logs"
 
 
-def open_log(folder: str | Path | None) -> Log:
+def open_log(folder: str | Path | None, cpu: str | None = None) -> Log:
     """The log of a folder, which alone is read and added to; without one the user's, on top of what is shipped.
 
-    A folder that cannot be used is a UsageError; where nobody named it, it is a warning, and nothing is remembered.
+    cpu: of the device that is going to measure, whose file is written; by default this machine's. A folder that cannot
+    be used is a UsageError; where nobody named it, it is a warning, and nothing is remembered.
     """
+    device = host_cpu() if cpu is None else cpu
     if folder is not None:
-        return Log.load(folder, device=host_cpu())
+        return Log.load(folder, device=device)
     # The first place is written to, and of two records of one configuration the later one counts.
-    return Log.load(user(), shipped(), user(), device=host_cpu(), optional=True)
+    return Log.load(user(), shipped(), user(), device=device, optional=True)

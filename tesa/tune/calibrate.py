@@ -9,9 +9,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Protocol
 
-from tesa.base.hostinfo import read_cpu, usable_cpus
+from tesa.base.hostinfo import read_cpu
 from tesa.base.progress import Event, Progress, silent
-from tesa.base.workers import Pool
 from tesa.build.objects import versions
 from tesa.costs import store
 from tesa.costs.fingerprint import fingerprint, refreshed
@@ -22,6 +21,7 @@ from tesa.costs.table import CostTable
 from tesa.errors import CheckFailed, UsageError
 from tesa.targets.target import Target, host_cpu, parse_target, runs_here
 from tesa.tune.calibration import Bench, Work, plan
+from tesa.tune.workplace import workplace
 
 MINUTES = 14.0
 """Of measuring. To learn from what was measured takes up to a minute more."""
@@ -87,8 +87,8 @@ def calibrate(
     table, clock = _begun(file, wanted, threads, seed), clock or monotonic
     end = clock() + minutes * 60
     before, failed = table.samples, list[str]()
-    with Pool(jobs or usable_cpus()) as pool:
-        bench = measurer or Bench(wanted, pool)
+    with workplace(jobs=jobs) as place:
+        bench = measurer or Bench(wanted, place.builder, place.runner)
         for grown, broken in _grow(table, wanted, bench, end, clock, progress, minutes):
             table = grown
             store.write(file, table)

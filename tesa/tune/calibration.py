@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from tesa.base.workers import Pool
-from tesa.build.cache import Cache
-from tesa.build.objects import BuildFailure, build_objects, symbol_of
 from tesa.costs.facts import Facts
 from tesa.costs.forms import all_candidates, plain_candidates
 from tesa.costs.grid import GridLayer
 from tesa.costs.sample import Measured, Sample
 from tesa.decompose.candidates import Option, dense_keys, predict
-from tesa.measure.local import Built, measure
+from tesa.layers.layer import Layer
+from tesa.measure.interfaces import Builder, Runner
 from tesa.measure.timing import Failure, Timing
 from tesa.schedules.registry import find
-from tesa.schedules.types import Code, Config, FloatArray, Problem, config_key
+from tesa.schedules.types import Config, FloatArray, Problem, config_key
 from tesa.targets.target import Target
+from tesa.tune.loop import Batch, BuiltBatch, build, run
 
 BUDGET_MS = 40.0
 """Time for one kernel: a table holds many, and averages over them."""
@@ -31,10 +30,6 @@ INSTRUCTIONS = 200_000
 
 KEEP = 4
 """Kernels of a family that are measured of one layer: the one its estimate likes best, and others by chance."""
-
-Kernels = Sequence[tuple[Option, Code]]
-Measure = Callable[[Problem, FloatArray, Kernels], list[Timing | Failure]]
-"""Builds and times kernels of one layer; the results in their order."""
 
 
 @dataclass(frozen=True)
@@ -87,45 +82,20 @@ def _affordable(order: Sequence[Option], problem: Problem, weight: FloatArray) -
 class Bench:
     """Builds and times the kernels of several layers at once: compilers have work for all CPUs, then one is timed."""
 
-    def __init__(self, target: Target, pool: Pool, cache: Cache | None = None) -> None:
-        self.target, self.pool, self.cache = target, pool, cache
+    def __init__(self, target: Target, builder: Builder, runner: Runner) -> None:
+        self.target, self.builder, self.runner = target, builder, runner
 
     def run(self, works: Sequence[Work]) -> list[Measured]:
         """Each work with its times. A kernel that cannot be built, or is wrong, is among the failed."""
+        batches = [Batch(Layer(str(work.index), work.layer.problem, work.weight), work.options) for work in works]
         with tempfile.TemporaryDirectory(prefix="tesa-") as name:
-            built = self._build(works, Path(name))
-            return [self._measured(work, built) for work in works]
+            built = build(batches, self.target, self.builder, Path(name))
+            return [self._measured(work, batch) for work, batch in zip(works, built, strict=True)]
 
-    def _build(self, works: Sequence[Work], folder: Path) -> dict[tuple[int, str], Built | Failure]:
-        codes: list[tuple[str, Code]] = []
-        places: list[tuple[int, str]] = []
-        built: dict[tuple[int, str], Built | Failure] = {}
-        for work in works:
-            problem, weight = work.layer.problem, work.weight
-            for name, config in work.options:
-                place = (work.index, config_key(name, config))
-                symbol = symbol_of(problem, weight, self.target, name, config)
-                try:
-                    code = find(name).emit(problem, weight, self.target.core, config, symbol)
-                except Exception as error:  # a defect of one form must not stop the others
-                    built[place] = Failure("build", f"cannot be generated: {type(error).__name__}: {error}")
-                    continue
-                codes.append((symbol, code))
-                places.append(place)
-        objects = build_objects(codes, self.target, jobs=self.pool, cache=self.cache, folder=folder)
-        for place, (symbol, code), files in zip(places, codes, objects, strict=True):
-            if isinstance(files, BuildFailure):
-                built[place] = Failure("build", files.message)
-            else:
-                built[place] = Built(symbol, files, code.constants)
-        return built
-
-    def _measured(self, work: Work, built: dict[tuple[int, str], Built | Failure]) -> Measured:
-        results = [built[work.index, config_key(*option)] for option in work.options]
-        ready = [kernel for kernel in results if isinstance(kernel, Built)]
-        problem, weight = work.layer.problem, work.weight
-        times = iter(measure(problem, weight, ready, budget_ms=BUDGET_MS) if ready else [])
-        return finished(work, [next(times) if isinstance(kernel, Built) else kernel for kernel in results])
+    def _measured(self, work: Work, built: BuiltBatch) -> Measured:
+        results, _ = run(built, self.runner, BUDGET_MS)
+        known = {config_key(*option): result for option, result in results}
+        return finished(work, [known[config_key(*option)] for option in work.options])
 
 
 def finished(work: Work, results: Sequence[Timing | Failure]) -> Measured:

@@ -19,21 +19,21 @@ from tesa.decompose.candidates import Option
 from tesa.errors import TesaError, UnsupportedError
 from tesa.layers.layer import Layer
 from tesa.measure.interfaces import Builder, Runner
-from tesa.measure.local import BUDGET_MS, Built
+from tesa.measure.local import BUDGET_MS
 from tesa.measure.timing import Failure, Timing
 from tesa.records.log import Log
 from tesa.schedules.types import config_key
 from tesa.targets.target import Target
-from tesa.tune.batch import Kernels, Turn, build, first_line
 from tesa.tune.budget import Budget, Share, next_layer
 from tesa.tune.comparison import ROUNDS, finalists
 from tesa.tune.layer_search import LayerSearch
-from tesa.tune.outcome import density_of, given_up, lost, status_of, tuned_of
-from tesa.tune.recorder import PASSING, Ledger
+from tesa.tune.loop import Batch, BuiltBatch, build, run
+from tesa.tune.outcome import density_of, failures, given_up, lost, status_of, tuned_of
+from tesa.tune.recorder import PASSING, Recorder
 from tesa.tune.search import Experience, Mode, find_mode
 from tesa.tune.search.elsewhere import learn
 from tesa.tune.status import Status, Tuned, Watch, unseen
-from tesa.tune.stopwatch import Pace
+from tesa.tune.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from tesa.costs.table import CostTable
@@ -48,7 +48,7 @@ _IDLE = 3  # turns in a row in which nothing could be measured at all: then the 
 
 
 @dataclass(frozen=True)
-class Plan:
+class JobOptions:
     """How a job goes about it.
 
     mode: of search. batch: candidates of a turn. budget_ms: time for one candidate on the device. overlap: build the
@@ -72,7 +72,7 @@ def tune_layers(
     log: Log,
     builder: Builder,
     runner: Runner,
-    plan: Plan | None = None,
+    options: JobOptions | None = None,
     watch: Watch = unseen,
     clock: Callable[[], float] = time.monotonic,
 ) -> Tuned:
@@ -80,18 +80,18 @@ def tune_layers(
 
     Layers with equal problem and weight are one. The candidates that an untuned compile measures come first, so that
     no layer ends up slower than untuned. What the log knows is not measured again. The builder and the runner are left
-    open, but for a job that ends early with plan.overlap: that ends the builder's processes. Ctrl-C ends the job with
-    the best that is known, and so does a runner that no longer works: the result says so.
+    open, but for a job that ends early with options.overlap: that ends the builder's processes. Ctrl-C ends the job
+    with the best that is known, and so does a runner that no longer works: the result says so.
 
     Raises UsageError for an unknown mode or one that lacks a package, and an error of the runner or the builder
     (TesaError) if nothing at all was measured before it.
     """
-    plan = plan or Plan()
-    mode = find_mode(plan.mode)
+    options = options or JobOptions()
+    mode = find_mode(options.mode)
     mode.ready()
-    pace = Pace(clock, plan.budget.minutes)
+    stopwatch = Stopwatch(clock, options.budget.minutes)
     with tempfile.TemporaryDirectory(prefix="tesa-", ignore_cleanup_errors=True) as home:
-        job = _Job(target, log, builder, runner, plan, mode, watch, pace, Path(home))
+        job = _Job(target, log, builder, runner, options, mode, watch, stopwatch, Path(home))
         return job.run(layers)
 
 
@@ -101,14 +101,14 @@ class _Stop(Exception):
 
 class _Job:
     def __init__(
-        self, target: Target, log: Log, builder: Builder, runner: Runner, plan: Plan, mode: Mode, watch: Watch,
-        pace: Pace, home: Path,
+        self, target: Target, log: Log, builder: Builder, runner: Runner, options: JobOptions, mode: Mode, watch: Watch,
+        stopwatch: Stopwatch, home: Path,
     ) -> None:  # fmt: skip
         self.target, self.log, self.builder, self.runner = target, log, builder, runner
-        self.plan, self.mode, self.watch, self.pace, self.home = plan, mode, watch, pace, home
-        given = plan.budget.trials is not None or plan.budget.minutes is not None
-        self.trials = plan.budget.trials if given else mode.trials
-        self.ledger = Ledger(log, target, runner.device())
+        self.options, self.mode, self.watch, self.stopwatch, self.home = options, mode, watch, stopwatch, home
+        given = options.budget.trials is not None or options.budget.minutes is not None
+        self.trials = options.budget.trials if given else mode.trials
+        self.recorder = Recorder(log, target, runner.device())
         self.layers: list[LayerSearch] = []
         self.notes: dict[str, None] = {}  # each once, in order
         self.excuses: dict[str, str] = {}  # of devices that could not run a layer's candidates, by its name
@@ -121,7 +121,7 @@ class _Job:
         interrupted, stopped = False, ""
         try:
             self._open(works)
-            (self._search_ahead if self.plan.overlap else self._search)()
+            (self._search_ahead if self.options.overlap else self._search)()
             self._compare()
         except KeyboardInterrupt:
             interrupted = True
@@ -130,28 +130,29 @@ class _Job:
                 raise
             stopped = str(error)
         finally:
-            self.ledger.save()
+            self.recorder.save()
         self.notes |= dict.fromkeys(lost(layer, self.excuses) for layer in self.layers if given_up(layer))
-        if self.ledger.unsaved:
-            self.notes[f"{self.ledger.unsaved} results are not in the log: {self.ledger.trouble}"] = None
+        self.notes |= dict.fromkeys(text for layer in self.layers for text in failures(layer))
+        if self.recorder.unsaved:
+            self.notes[f"{self.recorder.unsaved} results are not in the log: {self.recorder.fault}"] = None
         return Tuned(
             target=self.target.name,
             threads=works[0].problem.threads if works else 1,
-            device=self.ledger.device,
+            device=self.recorder.device,
             layers=tuple(tuned_of(layer) for layer in self.layers),
             measured=self.measured,
-            seconds=self.pace.seconds,
+            seconds=self.stopwatch.seconds,
             notes=tuple(self.notes),
             interrupted=interrupted,
             stopped=stopped,
-            unsaved=self.ledger.unsaved,
+            unsaved=self.recorder.unsaved,
         )
 
     def _open(self, works: Sequence[Layer]) -> None:
         """Find the candidates of every layer, and what the log knows of them and of layers like them."""
-        cpu, found = self.ledger.device.get("cpu"), dict[tuple[Any, ...], LayerSearch]()
+        cpu, found = self.recorder.device.get("cpu"), dict[tuple[Any, ...], LayerSearch]()
         for work in works:
-            layer = LayerSearch(work, self.target, table=self.plan.table)
+            layer = LayerSearch(work, self.target, table=self.options.table)
             same = found.setdefault((layer.task.key, work.problem.x_shape, work.problem.y_shape), layer)
             if same is not layer:
                 same.layers += 1
@@ -168,21 +169,22 @@ class _Job:
         about = [(layer.work.problem, density_of(layer)) for layer in self.layers]
         others = learn(self.log, self.target, about, {layer.task.key for layer in self.layers}, cpu)
         self.experience.lessons.update(others.lessons)
-        self.pace.begin()
+        self.stopwatch.begin()
 
     def _search(self) -> None:
         """One turn after another: a device that is this machine must be left alone while it measures."""
         while (turn := self._next()) is not None:
-            self._measure(turn, self._build(turn))
+            layer, batch = turn
+            self._measure(layer, self._build(batch))
 
     def _search_ahead(self) -> None:
         """While a turn is measured, the next one is built in a thread."""
         with ThreadPoolExecutor(1) as thread:
-            waiting: tuple[Turn, Future[Kernels]] | None = None
+            waiting: tuple[LayerSearch, Future[BuiltBatch]] | None = None
             try:
                 while True:
                     turn = self._next()
-                    ahead = None if turn is None else (turn, thread.submit(self._build, turn))
+                    ahead = None if turn is None else (turn[0], thread.submit(self._build, turn[1]))
                     if waiting is not None:
                         self._measure(waiting[0], waiting[1].result())
                     elif ahead is None:
@@ -193,9 +195,9 @@ class _Job:
                 self.builder.close()  # ends what the thread waits for
                 raise
 
-    def _next(self) -> Turn | None:
-        """Whose turn it is, and what of it is measured; its candidates count as taken from now on."""
-        left = self.pace.left
+    def _next(self) -> tuple[LayerSearch, Batch] | None:
+        """The layer whose turn it is, and what of it is measured; its candidates count as taken from now on."""
+        left = self.stopwatch.left
         if left is not None and left <= self._reserve():
             return None
         # The candidates of an untuned compile are measured whatever the number of trials is.
@@ -206,53 +208,40 @@ class _Job:
             if place is None:
                 return None
             layer = self.layers[place]
-        room = self.plan.batch
+        room = self.options.batch
         if self.trials is not None:
             room = min(room, max(1, self.trials * len(self.layers) - sum(item.done for item in self.layers)))
-        options = tuple(layer.next(self.mode, room, self.experience, self.plan.seed))
+        options = tuple(layer.next(self.mode, room, self.experience, self.options.seed))
         if not options:
             raise _Stop(
                 f"the mode {self.mode.name!r} named nothing of {layer.work.name}, although {layer.open} are left"
             )
         layer.taken |= {config_key(*option) for option in options}
         self._tell(layer)
-        return Turn(layer, options)
+        return layer, Batch(layer.work, options)
 
-    def _build(self, turn: Turn) -> Kernels:
-        return build(turn, self.target, self.builder, self.home, lambda: self.halted)
+    def _build(self, batch: Batch) -> BuiltBatch:
+        (built,) = build([batch], self.target, self.builder, self.home, halted=lambda: self.halted)
+        return built
 
-    def _measure(self, turn: Turn, kernels: Kernels, factor: float = 1.0) -> None:
+    def _measure(self, layer: LayerSearch, built: BuiltBatch, factor: float = 1.0) -> None:
         """Run what could be built, and keep all results at once. The kernels are gone after that."""
-        if kernels.trouble:
-            self.notes[f"{turn.layer.work.name}: a turn could not be built: {kernels.trouble}"] = None
-        ready = [(option, kernel) for option, kernel in kernels.built if isinstance(kernel, Built)]
-        results: list[tuple[Option, Timing | Failure]] = [(o, k) for o, k in kernels.built if isinstance(k, Failure)]
-        if ready:
-            results += zip((option for option, _ in ready), self._run(turn.layer, ready, factor), strict=True)
-        self._keep(turn.layer, results, {config_key(*option): kernel.code for option, kernel in ready})
-        if kernels.folder is not None:
-            shutil.rmtree(kernels.folder, ignore_errors=True)
-        self._tell(turn.layer)
-
-    def _run(
-        self, layer: LayerSearch, ready: Sequence[tuple[Option, Built]], factor: float
-    ) -> Sequence[Timing | Failure]:
-        work, kernels = layer.work, [kernel for _, kernel in ready]
-        try:
-            return self.runner.run(work.problem, work.weight, kernels, budget_ms=factor * self.plan.budget_ms)
-        except TesaError:
-            raise
-        except Exception as error:  # a defect of the runner, or no memory for this layer: the others go on
-            text = first_line(error)
-            self.notes[f"{work.name}: a turn could not be measured: {text}"] = None
-            return [Failure("device", text)] * len(ready)
+        name = layer.work.name
+        results, fault = run(built, self.runner, factor * self.options.budget_ms)
+        for what, why in (("built", built.fault), ("measured", fault)):
+            if why:
+                self.notes[f"{name}: a batch could not be {what}: {why}"] = None
+        self._keep(layer, results, built.codes)
+        if built.folder is not None:
+            shutil.rmtree(built.folder, ignore_errors=True)
+        self._tell(layer)
 
     def _keep(
         self, layer: LayerSearch, results: Sequence[tuple[Option, Timing | Failure]], codes: Mapping[str, str]
     ) -> None:
-        records = self.ledger.enter(layer.task, results, codes)
-        if self.ledger.trouble:
-            self.notes[f"the log could not be written for a while: {self.ledger.trouble}"] = None
+        records = self.recorder.enter(layer.task, results, codes)
+        if self.recorder.fault:
+            self.notes[f"the log could not be written for a while: {self.recorder.fault}"] = None
         layer.keep(records)
         passing = {config_key(*o): r for o, r in results if isinstance(r, Failure) and r.kind in PASSING}
         layer.leave([option for option, _ in results if config_key(*option) in passing])
@@ -260,7 +249,7 @@ class _Job:
         layer.taken -= {config_key(*option) for option, _ in results}
         self.experience.learn(layer.task.key, layer.lessons())
         self.measured += len(records)
-        self.pace.turn(len(records))
+        self.stopwatch.lap(len(records))
         self.idle = 0 if records else self.idle + 1
         if self.idle >= _IDLE:
             why = next(result.message for _, result in results if isinstance(result, Failure))
@@ -274,17 +263,16 @@ class _Job:
             compared: set[str] = set()
             for _ in range(ROUNDS):
                 options = finalists(layer, compared)
-                left = self.pace.left
+                left = self.stopwatch.left
                 if not options or (left is not None and left <= 0):
                     break
                 self._tell(layer)
-                turn = Turn(layer, tuple(options))
-                self._measure(turn, self._build(turn), FINAL)
+                self._measure(layer, self._build(Batch(layer.work, tuple(options))), FINAL)
                 compared |= {config_key(*option) for option in options}
 
     def _reserve(self) -> float:
         """Seconds that the last comparison will need."""
-        return self.pace.reserve(self._uncompared())
+        return self.stopwatch.reserve(self._uncompared())
 
     def _uncompared(self) -> int:
         """Layers that the last comparison has yet to come to."""
@@ -296,10 +284,10 @@ class _Job:
         if self.trials is not None:
             total = max(done, min(total, self.trials * len(rows)))
         missing = total - done if self.phase == "search" else 0
-        expected = self.pace.expected(missing, self._uncompared())
+        expected = self.stopwatch.expected(missing, self._uncompared())
         failed = sum(row.failed for row in rows)
         self.watch(
             Status(
-                self.phase, done, total, self.known, failed, self.pace.seconds, expected, layer.work.name, rows
+                self.phase, done, total, self.known, failed, self.stopwatch.seconds, expected, layer.work.name, rows
             )
         )  # fmt: skip

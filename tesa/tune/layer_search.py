@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tesa.choose.decide import decide
+from tesa.choose.pick import pick
 from tesa.choose.predict import expected
 from tesa.choose.shortlist import shortlist
 from tesa.decompose.candidates import Option, candidates, dense_keys, predict
@@ -202,7 +202,7 @@ class LayerSearch:
         self.best, self.default = self._decided(self.space.options), self._decided(self.short)
 
     def _decided(self, options: Sequence[Option]) -> Option | None:
-        found = decide(options, self.records, self.expected, self.dense)
+        found = pick(options, self.records, self.expected, self.dense)
         if found is None or not found.reason.startswith("measured"):
             return None
         return found.family, found.config

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from tesa.base.hostinfo import crowded, read_cpu
@@ -16,18 +14,18 @@ from tesa.base.progress import Event, Progress, silent
 from tesa.choose.predict import table_for
 from tesa.errors import UsageError
 from tesa.layers.layer import Layer
-from tesa.measure.interfaces import Builder, Runner
-from tesa.measure.remote.address import split_address
+from tesa.layers.network import to_network
 from tesa.records.emitted import emitted_by_families
-from tesa.records.locations import open_log, shipped, user
+from tesa.records.locations import open_log, user
 from tesa.records.log import Log, Task
 from tesa.records.validity import valid
 from tesa.targets import llvm
-from tesa.targets.target import Target, host_cpu, parse_target, runs_here
+from tesa.targets.target import Target, host_cpu, parse_target
 from tesa.tune.budget import Budget
-from tesa.tune.job import BATCH, Plan, tune_layers
+from tesa.tune.job import BATCH, JobOptions, tune_layers
 from tesa.tune.search import find_mode
 from tesa.tune.status import Tuned, Watch, unseen
+from tesa.tune.workplace import tracker_address, workplace
 
 _THIS = (None, "x86", "x86_64", "x86-64", "amd64")  # targets that are the CPU of this machine
 _REMOTE_BATCH = 16  # candidates of a turn that several devices share
@@ -80,90 +78,52 @@ def tune_model(
     from tesa.decompose import use_prices
 
     find_mode(mode).ready()
-    address = _address(rpc, key)
-    if address is None and not runs_here(where):
-        raise UsageError(
-            f"this machine cannot run code for {where.name}, so that nothing can be measured: give the tracker of "
-            "devices that can with --rpc HOST:PORT --key KEY (rpc= and key= in Python)"
-        )
+    address = tracker_address(rpc, key, where)
     if address is None and (note := crowded(threads)):
         progress(Event("tune", 0, 0, note))
-    tasks = select(layer_tasks(model, threads, shapes, masks, propagation, compact, progress), layers)
-    batch = BATCH if address is None else _REMOTE_BATCH
-    table, alone = table_for(where, threads, log), Lock()
-    with _builder(cluster, jobs, alone) as builder, _runner(address, key, alone) as runner:
-        device = runner.device()
-        book = _log(log, str(device["cpu"]))
-        said = [misfit(target, where, device), _nothing(book, log or user(), tasks, where, device) if resume else ""]
+    network = to_network(
+        model, threads=threads, shapes=shapes, masks=masks, propagation=propagation, compact=compact, progress=progress
+    )
+    chosen = select(network.layers, layers)
+    table = table_for(where, threads, log)
+    with workplace(rpc=address, key=key, cluster=cluster, jobs=jobs) as place:
+        device = place.runner.device()
+        known = open_log(log, str(device["cpu"]))
+        said = [
+            misfit(target, where, device),
+            _nothing(known, log or user(), chosen, where, device) if resume else "",
+        ]
         notes = tuple(note for note in said if note)
         if notes:
             progress(Event("device", 0, 0, "; ".join(notes)))
-        overlap = address is not None or _elsewhere(builder)
-        plan = Plan(budget, mode, seed, batch=batch, overlap=overlap, table=table)
+        options = JobOptions(
+            budget, mode, seed, BATCH if address is None else _REMOTE_BATCH, overlap=place.overlap, table=table
+        )
         with use_prices(table):  # as a compile has them: decompositions depend on prices
-            tuned = tune_layers(tasks, where, log=book, builder=builder, runner=runner, plan=plan, watch=watch)
+            tuned = tune_layers(
+                chosen, where, log=known, builder=place.builder, runner=place.runner, options=options, watch=watch
+            )
     return replace(tuned, notes=(*notes, *tuned.notes))
 
 
-def layer_tasks(
-    model: Any,
-    threads: int = 1,
-    shapes: Mapping[str, Sequence[int]] | None = None,
-    masks: Any = None,
-    propagation: bool = True,
-    compact: bool = True,
-    progress: Progress = silent,
-) -> list[Layer]:
-    """The layers of an ONNX file that need a kernel, exactly as a compile with the same arguments has them."""
-    from tesa.layers import Known, lower
-    from tesa.layers.prepare import prepare
-
-    prepared = prepare(model, shapes=shapes, masks=masks, propagation=propagation, shrink=compact, progress=progress)
-    attributed = prepared.attributed
-    known = {}
-    for var, weight in attributed.weights.items():
-        folded = attributed.folded(var)
-        known[var] = Known(weight.effective_weight) if folded is None else Known(*folded)
-    lowered = lower(attributed.effective_module(), prepared.imported.names, threads, known)
-    return [
-        Layer(layer.name, layer.problem, layer.weight, prepared.facts.get(layer.name, ())) for layer in lowered.layers
-    ]
-
-
-def select(tasks: Sequence[Layer], names: Sequence[str] | None) -> list[Layer]:
+def select(layers: Sequence[Layer], names: Sequence[str] | None) -> list[Layer]:
     """Those whose name fits one of names, in their order; all for None. * and ? stand for any text and any letter.
 
     Raises UsageError for a name that fits no layer.
     """
     if names is None:
-        return list(tasks)
+        return list(layers)
     chosen: set[str] = set()
     for name in names:
         form = re.compile(re.escape(name).replace(r"\*", ".*").replace(r"\?", "."))
-        found = [task.name for task in tasks if form.fullmatch(task.name)]
+        found = [layer.name for layer in layers if form.fullmatch(layer.name)]
         if not found:
-            known = [task.name for task in tasks]
+            known = [layer.name for layer in layers]
             near = get_close_matches(name, known, n=3)
             hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known) or 'none'}"
             raise UsageError(f"no layer with weights is called {name!r}; {hint}")
         chosen.update(found)
-    return [task for task in tasks if task.name in chosen]
-
-
-def _address(rpc: str | None, key: str | None) -> tuple[str, int] | None:
-    """Host and port of a tracker."""
-    if rpc is None:
-        if key is not None:
-            raise UsageError("a key names devices of a tracker: give its address with --rpc HOST:PORT as well")
-        return None
-    if key is None:
-        raise UsageError(f"the tracker {rpc} may have devices of several kinds: name one with --key KEY")
-    try:
-        return split_address(rpc)
-    except ValueError as error:
-        raise UsageError(
-            f"{rpc!r} is no address of a tracker; expected HOST:PORT, as in 127.0.0.1:9190 or [::1]:9190"
-        ) from error
+    return [layer for layer in layers if layer.name in chosen]
 
 
 def misfit(target: Any, where: Target, device: Mapping[str, Any]) -> str:
@@ -187,57 +147,12 @@ def misfit(target: Any, where: Target, device: Mapping[str, Any]) -> str:
     )
 
 
-@contextmanager
-def _builder(cluster: str | None, jobs: int | None, alone: Lock) -> Iterator[Builder]:
-    """The builder that was asked for, whose processes end with the block. A cluster's holds alone to build here."""
-    from tesa.tune import builders
-
-    builder: Builder = (
-        builders.LocalBuilder(jobs) if cluster is None else builders.ClusterBuilder(cluster, jobs=jobs, alone=alone)
-    )
-    try:
-        yield builder
-    finally:
-        builder.close()
-
-
-def _elsewhere(builder: Builder) -> bool:
-    """Whether other machines build: then this one can measure meanwhile."""
-    from tesa.tune import builders
-
-    return isinstance(builder, builders.ClusterBuilder) and not builder.here
-
-
-@contextmanager
-def _runner(address: tuple[str, int] | None, key: str | None, alone: Lock) -> Iterator[Runner]:
-    """The runner that was asked for; its processes and devices are free after the block. It holds alone to run here."""
-    from tesa.measure import remote
-
-    runner: Runner = remote.LocalRunner(alone=alone) if address is None else remote.RpcRunner(*address, str(key))
-    try:
-        yield runner
-    finally:
-        runner.close()
-
-
-def _nothing(book: Log, place: str | Path, tasks: Sequence[Layer], where: Target, device: Mapping[str, Any]) -> str:
+def _nothing(known: Log, place: str | Path, layers: Sequence[Layer], where: Target, device: Mapping[str, Any]) -> str:
     """A sentence where the log has nothing of these layers; nothing where there is something to go on from."""
     cpu = device["cpu"]
-    for task in tasks:
-        key = Task.of(task.problem, task.weight)
-        emitted = emitted_by_families(task.problem, task.weight, where, key.pattern.digest)
-        if valid([record for record in book.all_records(key, where.name) if record.cpu == cpu], emitted):
+    for layer in layers:
+        found = known.all_records(Task.of(layer.problem, layer.weight), where.name)
+        emitted = emitted_by_families(layer.problem, layer.weight, where, layer.digest)
+        if valid([record for record in found if record.cpu == cpu], emitted):
             return ""
     return f"nothing of these layers for {where.name} on {cpu} in {place}: the job begins anew"
-
-
-def _log(folder: str | Path | None, cpu: str) -> Log:
-    """The log of a folder, or the user's on top of what is shipped, that is written for this device."""
-    if folder is not None:
-        return Log.load(folder, device=cpu)
-    if cpu == host_cpu():
-        return open_log(None)
-    return Log.load(user(), shipped(), user(), device=cpu, optional=True)
-
-
-__all__ = ["Target", "Tuned", "layer_tasks", "select", "tune_model"]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from tesa.tune.comparison import finalists, settled
 from tesa.tune.layer_search import LayerSearch
 from tesa.tune.status import LayerStatus, TunedLayer
+
+_REASONS, _LONG = 3, 200  # reasons that are told of a layer, and characters of each
 
 
 def density_of(layer: LayerSearch) -> float:
@@ -59,3 +62,14 @@ def lost(layer: LayerSearch, excuses: Mapping[str, str]) -> str:
     why = excuses.get(layer.work.name, "no device could run them")
     count = given_up(layer)
     return f"{layer.work.name}: given up, without a result: {count} candidate{'s' if count > 1 else ''} ({why})"
+
+
+def failures(layer: LayerSearch) -> Iterator[str]:
+    """A sentence about each reason why candidates failed, the most frequent first; those in the log count as well."""
+    why = Counter((record.family, record.error) for record in layer.records.values() if not record.ok)
+    for (schedule, error), count in why.most_common(_REASONS):
+        text = (error.strip().splitlines() or ["no reason is known"])[0]
+        text = text if len(text) <= _LONG else f"{text[:_LONG]} ..."
+        yield f"{layer.work.name}: {count} candidate{'s' if count > 1 else ''} of {schedule} failed: {text}"
+    if len(why) > _REASONS:
+        yield f"{layer.work.name}: more failed for other reasons; `tesa logs show --failed` has them"

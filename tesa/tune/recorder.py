@@ -1,4 +1,4 @@
-"""Turns results into records and writes them down at once. A log that cannot be written does not end the job."""
+"""Turns results into records and writes them down at once. A log that cannot be written does not end a job."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ PASSING = ("link", "load", "device")
 Results = Sequence[tuple[Option, Timing | Failure]]
 
 
-class Ledger:
-    """Records for one target and device."""
+class Recorder:
+    """Writes the records of one target and device."""
 
     def __init__(self, log: Log, target: Target, device: Mapping[str, Any]) -> None:
         self.device = dict(device)
-        self.trouble = ""
+        self.fault = ""
         """Why the log could not be written the last time it was tried; "" where all is in it."""
         self._log, self._target = log, target
         self._unsaved: list[Record] = []
@@ -38,7 +38,7 @@ class Ledger:
         """
         stamp = datetime.now(timezone.utc).isoformat(timespec="microseconds")
         records = [
-            replace(self._record(task, option, result, stamp), code=codes.get(config_key(*option), ""))
+            self.record(task, option, result, codes, stamp)
             for option, result in results
             if not (isinstance(result, Failure) and result.kind in PASSING)
         ]
@@ -53,20 +53,24 @@ class Ledger:
         try:
             self._log.append(self._unsaved)
         except (UsageError, OSError) as error:
-            self.trouble = str(error)
+            self.fault = str(error)
         else:
-            self._unsaved, self.trouble = [], ""
+            self._unsaved, self.fault = [], ""
 
     @property
     def unsaved(self) -> int:
         """Records that are not in the log."""
         return len(self._unsaved)
 
-    def _record(self, task: Task, option: Option, result: Timing | Failure, stamp: str) -> Record:
+    def record(
+        self, task: Task, option: Option, result: Timing | Failure, codes: Mapping[str, str], time: str = ""
+    ) -> Record:
+        """The record of one result, which this does not write down."""
         name, config = option
         blank = Record(
-            task, self._target.name, self.device, name, dict(config), None, None, versions=versions(), time=stamp
-        )
+            task, self._target.name, self.device, name, dict(config), None, None, versions=versions(), time=time,
+            code=codes.get(config_key(name, config), ""),
+        )  # fmt: skip
         if isinstance(result, Failure):
             return replace(blank, ok=False, error=f"{result.kind}: {result.message}")
         return replace(blank, median_ms=result.median_ms, min_ms=result.min_ms)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 
-class Pace:
+class Stopwatch:
     """Seconds of a job, by a clock. minutes: that it may take in all; None for no limit.
 
     >>> now = 0.0
-    >>> pace = Pace(lambda: now, 1.0)
-    >>> pace.begin()
+    >>> stopwatch = Stopwatch(lambda: now, 1.0)
+    >>> stopwatch.begin()
     >>> now = 20.0
-    >>> pace.turn(8)
-    >>> pace.left, pace.reserve(1), pace.expected(4, 1)
+    >>> stopwatch.lap(8)
+    >>> stopwatch.left, stopwatch.reserve(1), stopwatch.expected(4, 1)
     (40.0, 20.0, 30.0)
     """
 
@@ -26,8 +26,8 @@ class Pace:
         """What came before was preparation: it says nothing about how long a measurement takes."""
         self._begun = self._clock()
 
-    def turn(self, measured: int) -> None:
-        """A turn with that many measurements has ended."""
+    def lap(self, measured: int) -> None:
+        """A batch with that many measurements has ended."""
         self._turns += 1
         self._measured += measured
 

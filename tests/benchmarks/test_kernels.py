@@ -100,7 +100,7 @@ def test_a_wrong_result_stops_it(session: Session, monkeypatch: pytest.MonkeyPat
 
 def test_layout_time_is_of_the_copies_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a row's work w and copies C the few rows take C + w, all rows C + m w: C comes out exactly."""
-    kernel = tesa.kernel(weight(SMALL, np.random.default_rng(0)), n=40, form="block", measure=False)
+    kernel = tesa.kernel(weight(SMALL, np.random.default_rng(0)), n=40, family="block", measure=False)
     timing = module.Timing(2.0 + 0.5, 2.5, 0.0, 3)
     monkeypatch.setattr(module, "measure", lambda *_, **__: [timing])
     part = kernel.plan.parts[0]
@@ -110,7 +110,7 @@ def test_layout_time_is_of_the_copies_alone(monkeypatch: pytest.MonkeyPatch) -> 
 def test_one_column_needs_no_copies() -> None:
     w = weight(replace(SMALL, k=96), np.random.default_rng(0))
     for form in ("vector", "sliced"):
-        kernel = tesa.kernel(w, n=1, form=form, measure=False)
+        kernel = tesa.kernel(w, n=1, family=form, measure=False)
         assert layout_ms(kernel, kernel.plan.parts[0], 1.0) == 0.0
 
 

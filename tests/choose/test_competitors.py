@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tesa.choose.competitors import offer
+from tesa.choose.chosen import ChosenKernel
+from tesa.choose.competitors import competitors
 from tesa.choose.plan import LEFT_OUT
 from tesa.choose.shortlist import KEEP, NEAR, shortlist
 from tesa.decompose import describe_pieces, is_composite
 from tesa.decompose.candidates import Option, candidates
 from tesa.layers.layer import Layer
+from tesa.records.emitted import emitted_by_families
 from tesa.records.log import Log, Record, Task
 from tesa.schedules.types import Config, FloatArray, Problem, config_key
-from tesa.targets.target import parse_target
-from tesa.tune.choose import ChosenKernel, choose
+from tesa.targets.target import host_cpu, parse_target
+from tesa.tune.choose import choose
 
 TARGET = parse_target(None)
+CPUS = (TARGET.cpu, host_cpu())
 PROBLEM = Problem("linear", 64, 96, 32, (96, 32), (64, 32))
 
 
@@ -39,7 +43,9 @@ def mixed(size: int = 256) -> tuple[Problem, FloatArray]:
 
 
 def record(weight: FloatArray, name: str, config: Config, ms: float, problem: Problem = PROBLEM) -> Record:
-    return Record(Task.of(problem, weight), TARGET.name, {"cpu": "x"}, name, config, ms, ms)
+    task = Task.of(problem, weight)
+    emitted = emitted_by_families(problem, weight, TARGET, task.pattern.digest)
+    return Record(task, TARGET.name, {"cpu": "x"}, name, config, ms, ms, code=emitted(name, config))
 
 
 def one(weight: FloatArray, log: Log | Path | None, problem: Problem = PROBLEM, **more: object) -> ChosenKernel:
@@ -73,7 +79,7 @@ def test_a_decomposition_that_is_expected_to_be_slow_is_not_measured() -> None:
 
 def test_the_parts_of_a_decomposition_are_in_the_plan(tmp_path: Path) -> None:
     problem, weight = mixed()
-    kernel = one(weight, tmp_path, problem, forms=["cover"])
+    kernel = one(weight, tmp_path, problem, families=["cover"])
     pieces = describe_pieces(problem, weight, kernel.part.family, kernel.part.config)
     assert [(p.pattern, p.nonzeros, p.kernel) for p in kernel.parts] == [
         (found.piece.pattern, found.piece.nonzeros, found.family) for found in pieces
@@ -85,13 +91,13 @@ def test_the_parts_of_a_decomposition_are_in_the_plan(tmp_path: Path) -> None:
     assert kernel.digest == Task.of(problem, weight).pattern.digest
     assert kernel.part.reason.startswith("measured: cover ")
     assert all((p.candidates, p.reason) == ((), "") for p in kernel.parts[1:])
-    assert one(weight, tmp_path, problem, forms=["cover"], measure=False).parts == kernel.parts
+    assert one(weight, tmp_path, problem, families=["cover"], measure=False).parts == kernel.parts
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_plain_kernel_is_one_part(seed: int) -> None:
     weight = scattered(seed)
-    (part,) = one(weight, None, measure=False, forms=["indexed"]).parts
+    (part,) = one(weight, None, measure=False, families=["indexed"]).parts
     assert (part.pattern, part.kernel, part.family) == ("unstructured", "", "indexed")
     assert part.nonzeros == np.count_nonzero(weight)
 
@@ -125,7 +131,7 @@ def test_what_is_left_out_is_told() -> None:
     assert row.measured_ms is None
     assert row.note.endswith(" instructions, the budget is 1,000 (--code-budget)")
     assert row.predicted_ms
-    (asked,) = one(scattered(), None, measure=False, instructions=1_000, forms=["unrolled"]).parts
+    (asked,) = one(scattered(), None, measure=False, instructions=1_000, families=["unrolled"]).parts
     assert not [row for row in asked.candidates if row.note.startswith(LEFT_OUT)]
 
 
@@ -152,7 +158,7 @@ def test_the_nearest_weight_decides_where_nothing_is_measured() -> None:
     assert exact.part.reason.startswith("measured: ")
     far = one(scattered(1, 0.5), log, measure=False)
     assert far.part.reason.startswith("estimated: ")
-    only = one(other, log, measure=False, forms=["dense"])
+    only = one(other, log, measure=False, families=["dense"])
     assert only.part.family == "dense"
 
 
@@ -160,7 +166,7 @@ def test_the_nearest_competes_where_is_measured(tmp_path: Path) -> None:
     log, weight = Log(), scattered()
     best = known(log, weight)
     other = weight + (weight != 0)
-    kept = offer(PROBLEM, other, Task.of(PROBLEM, other), TARGET, Log(), None, None, 8_000, None).options
+    kept = competitors(Layer("a", PROBLEM, other), TARGET, Log(), cpus=(), instructions=8_000).options
     assert best not in kept
     kernel = one(other, log)
     assert config_key(*best) in options(kernel)
@@ -171,15 +177,15 @@ def test_where_the_nearest_fails_the_next_one_is_taken(monkeypatch: pytest.Monke
     log, weight = Log(), scattered()
     known(log, weight)
     other = weight + (weight != 0)
-    task = Task.of(PROBLEM, other)
-    first, second, *_ = offer(PROBLEM, other, task, TARGET, log, None, None, 8_000, None).nearest
-    log.append([Record(task, TARGET.name, {}, *first.option, None, None, ok=False, error="wrong: by 1")])
+    first, second, *_ = competitors(Layer("a", PROBLEM, other), TARGET, log, cpus=CPUS, instructions=8_000).nearest
+    failed = replace(record(other, *first.option, 1.0), median_ms=None, min_ms=None, ok=False, error="wrong: by 1")
+    log.append([replace(failed, device={})])
     kernel = one(other, log, measure=False)
     assert (kernel.part.family, kernel.part.config) == second.option
     assert kernel.part.reason == second.reason
 
 
 def test_records_say_which_machine_measured(tmp_path: Path) -> None:
-    one(scattered(), tmp_path, forms=["dense"])
+    one(scattered(), tmp_path, families=["dense"])
     (entry, *_) = Log.load(tmp_path).records(Task.of(PROBLEM, scattered()), TARGET.name)
     assert set(entry.device) == {"cpu", "model", "cpus", "cache_kib", "system"}

@@ -44,12 +44,12 @@ def test_the_table_decides() -> None:
     problem, weight = layer()
     picked = table().pick(problem, weight, candidates(problem, weight, TARGET, ["dense", "block", "indexed"]))
     forms = ["dense", "block", "indexed"]
-    (kernel,) = choose([Layer("a", problem, weight)], TARGET, measure=False, forms=forms, table=table())
+    (kernel,) = choose([Layer("a", problem, weight)], TARGET, measure=False, families=forms, table=table())
     assert (kernel.part.family, dict(kernel.part.config)) == (picked.option[0], dict(picked.option[1]))
     assert kernel.part.reason.startswith(f"estimated by the cost table of 2026-01-02: {picked.option[0]} ")
     rows = {config_key(row.family, row.config): row.predicted_ms for row in kernel.part.candidates}
     assert rows[config_key(*picked.option)] == pytest.approx(picked.prediction.ms)
-    (plain,) = choose([Layer("a", problem, weight)], TARGET, measure=False, forms=forms)
+    (plain,) = choose([Layer("a", problem, weight)], TARGET, measure=False, families=forms)
     assert plain.part.reason.startswith("estimated: ")
 
 

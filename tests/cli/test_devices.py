@@ -16,7 +16,7 @@ from tests.measure.remote.park import Park, free_port
 
 
 def outcome(words: list[str]) -> Outcome:
-    """What the verb finds; the words are those behind `tesa devices`."""
+    """What the verb finds; the words are those behind `tesa devices`. A device may take its time to answer."""
     from argparse import ArgumentParser
 
     parser = ArgumentParser(exit_on_error=False)

@@ -127,6 +127,15 @@ def test_tune_then_compile_with_what_was_measured(page: str, model: str, tmp_pat
     assert "columns.percent" not in (tmp_path / "without.json").read_text()
 
 
+def test_tune_says_why_candidates_failed(model: str, tmp_path: Path, capsys: Capture) -> None:
+    dense = 'return find("dense").emit'
+    assert dense in FAMILY
+    (tmp_path / "failing.py").write_text(FAMILY.replace(dense, f"raise ArithmeticError('no')\n    {dense}"))
+    words = ["--log", str(tmp_path / "log"), "--extension", str(tmp_path / "failing.py")]
+    assert main(["tune", model, "--trials", "8", "--mode", "random", *words]) == 0, capsys.readouterr().err
+    assert "fc: 1 candidate of users failed: build: cannot be generated: ArithmeticError: no" in capsys.readouterr().out
+
+
 def forget_columns() -> None:
     from tesa.attributes import patterns as pattern
     from tesa.decompose import forget

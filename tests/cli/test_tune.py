@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pytest
 from tesa.cli import main
 from tesa.models import digits_path
 from tesa.targets.target import host_cpu, parse_target
+from tests.support import PATIENCE_S, kill_family, until
 
 Capture = pytest.CaptureFixture[str]
 DIGITS = str(digits_path())
@@ -88,7 +88,7 @@ def test_what_makes_no_sense(words: list[str], pieces: list[str], capsys: Captur
 
 
 def test_a_target_that_cannot_run_here(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tesa.tune.model.runs_here", lambda target: False)
+    monkeypatch.setattr("tesa.tune.workplace.runs_here", lambda target: False)
     _, err = tune(capsys, "--target", "x86:graniterapids", code=2)
     assert "this machine cannot run code for x86:graniterapids" in err
     assert "--rpc HOST:PORT --key KEY" in err
@@ -110,13 +110,14 @@ def start(folder: Path, *words: str) -> tuple[subprocess.Popen[str], list[psutil
 def started(command: Sequence[str], folder: Path) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
     """The process of a command that has written to the log in folder, and the processes that it has."""
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not records(folder):
-        assert time.monotonic() < deadline, "nothing was measured"
+    try:
+        until(lambda: records(folder) or child.poll() is not None, "a measurement")
         assert child.poll() is None, child.communicate()
-        time.sleep(0.05)
-    family = psutil.Process(child.pid).children(recursive=True)
-    assert family
+        family = psutil.Process(child.pid).children(recursive=True)
+        assert family
+    except BaseException:
+        kill_family(child.pid)
+        raise
     return child, family
 
 
@@ -136,7 +137,7 @@ def measured_once(found: Sequence[dict[str, Any]]) -> bool:
 
 
 def ended(family: list[psutil.Process]) -> bool:
-    _, alive = psutil.wait_procs(family, timeout=20)
+    _, alive = psutil.wait_procs(family, timeout=PATIENCE_S)
     return not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
 
@@ -144,7 +145,7 @@ def ended(family: list[psutil.Process]) -> bool:
 def test_ctrl_c_shows_the_best_so_far(tmp_path: Path) -> None:
     child, family = start(tmp_path)
     child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=60)
+    out, err = child.communicate(timeout=PATIENCE_S)
     assert child.returncode == 130, err
     assert "tesa: error: stopped by Ctrl-C; the best so far is kept" in err
     assert "Traceback" not in err
@@ -157,7 +158,7 @@ def test_ctrl_c_shows_the_best_so_far(tmp_path: Path) -> None:
 def test_kill_leaves_no_process_behind_and_nothing_is_measured_twice(tmp_path: Path, capsys: Capture) -> None:
     child, family = start(tmp_path)
     os.kill(child.pid, signal.SIGKILL)
-    child.communicate(timeout=60)
+    child.communicate(timeout=PATIENCE_S)
     assert ended(family)
     before = records(tmp_path)
     layer = str(before[0]["task"]["pattern"]["digest"])

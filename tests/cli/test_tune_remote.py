@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,12 +25,14 @@ from tesa.targets.target import host_cpu, parse_target
 from tesa.tune import job, model
 from tesa.tune.builders import ClusterBuilder, LocalBuilder
 from tests.cli.test_tune import ended, measured_once, records, started
-from tests.measure.remote.park import Park, free_port, two_servers, until
+from tests.measure.remote.park import Park, free_port, two_servers
+from tests.support import PATIENCE_S, until
 from tests.tune.builders.clusters import Cluster, kill, own_cluster
 
 Capture = pytest.CaptureFixture[str]
 DIGITS = str(digits_path())
 TRIALS = 40
+DEFAULTS = dict(remote.RpcRunner.__init__.__kwdefaults__ or {})
 LAYER = ["--layer", "block5.pointwise", "--mode", "random"]
 
 
@@ -72,35 +74,37 @@ def tune(capsys: Capture, *words: str, code: int = 0) -> dict[str, Any]:
     return {**json.loads(streams.out), "err": streams.err}
 
 
-def once(condition: Callable[[], bool], action: Callable[[], None]) -> threading.Thread:
-    """Do something as soon as a condition is true, while the test's own thread tunes."""
+def in_second_turn(monkeypatch: pytest.MonkeyPatch, harm: Callable[[remote.RpcRunner], None]) -> None:
+    """Do something while the devices are about to measure for the second time, with the first results in the log."""
+    turns = list[int]()
 
-    def wait() -> None:
-        until(condition, "what was waited for")
-        action()
+    class Harmed(remote.RpcRunner):
+        def run(self, *words: Any, **named: Any) -> Any:
+            turns.append(1)
+            if len(turns) == 2:
+                harm(self)
+            return super().run(*words, **named)
 
-    thread = threading.Thread(target=wait, daemon=True)
-    thread.start()
-    return thread
+    monkeypatch.setattr(remote, "RpcRunner", Harmed)
 
 
 def test_a_server_is_killed_while_two_measure(
-    whole_park: Park, tmp_path: Path, capsys: Capture, plans: list[job.Plan]
+    whole_park: Park, tmp_path: Path, capsys: Capture, plans: list[job.Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     park, at = whole_park, list[int]()
     servers = [park.server("two"), park.server("two")]
     park.await_servers(2, "two")
 
-    def harm() -> None:
+    def harm(_: remote.RpcRunner) -> None:
         at.append(len(records(tmp_path)))
-        servers[0].end()
+        threading.Thread(target=servers[0].end, daemon=True).start()
 
+    in_second_turn(monkeypatch, harm)
     words = [*LAYER, *rpc(park, "two"), "--trials", str(TRIALS), "--log", str(tmp_path)]
-    thread = once(lambda: bool(records(tmp_path)), harm)
     found = tune(capsys, *words)
-    thread.join(10)
+    until(lambda: servers[0].process.poll() is not None, "the end of the server")
     (layer,) = found["layers"]
-    assert at[0] < found["measured"], "the server was killed while the job went on"
+    assert 0 < at[0] < found["measured"], "the server was killed while the job went on"
     assert (layer["trials"], layer["given_up"], found["stopped"]) == (TRIALS, 0, "")
     assert 0 < layer["best_ms"] <= layer["default_ms"]
     assert plans[0].overlap, "the next turn is built while the devices measure"
@@ -117,13 +121,13 @@ def test_the_last_server_goes_and_the_best_so_far_stays(
 ) -> None:
     lonely = park.server("lonely")
     park.await_servers(1, "lonely")
-    patient = remote.RpcRunner
 
-    def impatient(*words: Any, **named: Any) -> remote.RpcRunner:
-        return patient(*words, wait_s=2.0, **named)
+    def harm(runner: remote.RpcRunner) -> None:
+        lonely.end()
+        until(lambda: not park.listing().of("lonely"), "the tracker noticing")
+        runner._wait_s = 2.0
 
-    monkeypatch.setattr(remote, "RpcRunner", impatient)
-    once(lambda: bool(records(tmp_path)), lonely.end)
+    in_second_turn(monkeypatch, harm)
     found = tune(capsys, *LAYER, *rpc(park, "lonely"), "--trials", str(TRIALS), "--log", str(tmp_path), code=1)
     assert found["layers"][0]["best_ms"] > 0
     assert len(records(tmp_path)) == found["measured"] > 0
@@ -152,7 +156,7 @@ def start(folder: Path, park: Park) -> tuple[subprocess.Popen[str], list[psutil.
 def test_killed_and_resumed(park: Park, tmp_path: Path, capsys: Capture) -> None:
     child, family = start(tmp_path, park)
     os.kill(child.pid, signal.SIGKILL)
-    child.communicate(timeout=60)
+    child.communicate(timeout=PATIENCE_S)
     assert ended(family)
     before = records(tmp_path)
     park.await_servers(2)
@@ -168,7 +172,7 @@ def test_killed_and_resumed(park: Park, tmp_path: Path, capsys: Capture) -> None
 def test_ctrl_c_frees_the_devices(park: Park, tmp_path: Path) -> None:
     child, family = start(tmp_path, park)
     child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=60)
+    out, err = child.communicate(timeout=PATIENCE_S)
     assert child.returncode == 130, err
     assert "block5.pointwise" in out
     assert "Traceback" not in err
@@ -176,11 +180,11 @@ def test_ctrl_c_frees_the_devices(park: Park, tmp_path: Path) -> None:
     park.await_servers(2)
 
 
-def test_what_cannot_be_measured_there(park: Park, tmp_path: Path, capsys: Capture) -> None:
-    begun = time.monotonic()
+def test_what_cannot_be_measured_there(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    # It does not wait for a tracker that never was.
+    monkeypatch.setattr(remote.RpcRunner.__init__, "__kwdefaults__", {**DEFAULTS, "wait_s": 10_000.0})
     assert main(["tune", DIGITS, *LAYER, "--rpc", f"[::1]:{free_port()}", "--key", "here"]) == 2
     assert "cannot reach the RPC tracker at ::1:" in capsys.readouterr().err
-    assert time.monotonic() - begun < 30  # it does not wait for a tracker that never was
 
 
 def test_another_cpu_than_the_targets(park: Park, tmp_path: Path, capsys: Capture) -> None:
@@ -246,7 +250,9 @@ def test_a_cluster_that_is_elsewhere_builds_ahead_and_is_lost(
 
     def measuring(*words: Any, **named: Any) -> Any:
         with at_work("measure"):
-            return measure(*words, **named)
+            found = measure(*words, **named)
+        kill(cluster.scheduler)  # most turns are still to come
+        return found
 
     def building(self: LocalBuilder, orders: Any, ranking: Any) -> Iterator[Any]:
         with at_work("build"):
@@ -255,9 +261,8 @@ def test_a_cluster_that_is_elsewhere_builds_ahead_and_is_lost(
 
     monkeypatch.setattr(local, "measure", measuring)
     monkeypatch.setattr(LocalBuilder, "results", building)
-    once(lambda: bool(records(folder)), lambda: kill(cluster.scheduler))
     found = tune(capsys, *LAYER, "--cluster", cluster.address, "--trials", str(TRIALS), "--log", str(folder))
-    assert "is lost: the connection to the scheduler broke; candidates are built on this machine" in found["err"]
+    assert re.search("is lost: .*; candidates are built on this machine", found["err"])
     assert found["layers"][0]["trials"] == TRIALS
     assert plans[0].overlap
     assert sum(built) > 0

@@ -165,6 +165,6 @@ def test_the_compiler_chooses_among_them(tmp_path: Path) -> None:
     problem, kinds = CASES["cover"]
     problem = replace(problem, threads=1)
     task = Layer("mixed", problem, weight(problem, kinds, 3))
-    (kernel,) = choose([task], TARGET, forms=["cover"], log=tmp_path)
+    (kernel,) = choose([task], TARGET, families=["cover"], log=tmp_path)
     assert kernel.part.family == "cover"
     assert kernel.part.reason.startswith("measured")

@@ -58,7 +58,7 @@ def _no_cost_table() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def small() -> Kernel:
-    return kernel(sparse(5, 7), n=9, form="dense", measure=False)
+    return kernel(sparse(5, 7), n=9, family="dense", measure=False)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def full() -> Kernel:
     """A kernel with everything: conv2d, batch, bias, residual, activation."""
     return kernel(
         sparse(6, 3, 3, 2), op="conv2d", size=(8, 9), stride=(2, 1), padding=(1, 0, 1, 1), batch=2,
-        bias=np.arange(6), epilogue="residual+relu", form="dense", measure=False,
+        bias=np.arange(6), epilogue="residual+relu", family="dense", measure=False,
     )  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def test_linear(small: Kernel) -> None:
 
 
 def test_linear_with_batch() -> None:
-    k = kernel(sparse(5, 7), n=9, batch=3, form="dense", measure=False)
+    k = kernel(sparse(5, 7), n=9, batch=3, family="dense", measure=False)
     assert k.problem.x_shape == (3, 7, 9)
     close(k, normal((3, 7, 9)))
 
@@ -97,17 +97,17 @@ def test_depthwise() -> None:
 
 def test_measured_choice_and_log(tmp_path: Path) -> None:
     weight = sparse(8, 16, density=0.2)
-    first = kernel(weight, n=32, form=["dense", "indexed"], log=tmp_path)
-    again = kernel(weight, n=32, form=["dense", "indexed"], log=Log.load(tmp_path), measure=False)
+    first = kernel(weight, n=32, family=["dense", "indexed"], log=tmp_path)
+    again = kernel(weight, n=32, family=["dense", "indexed"], log=Log.load(tmp_path), measure=False)
     assert first.plan == again.plan
     assert first.plan.parts[0].reason.startswith("measured: ")
     close(first, normal((16, 32)))
 
 
 def test_one_configuration() -> None:
-    default = kernel(sparse(5, 7), n=9, form="dense", measure=False)
+    default = kernel(sparse(5, 7), n=9, family="dense", measure=False)
     config = default.plan.parts[0].config
-    k = kernel(default.weight, n=9, form="dense", config=config, measure=False)
+    k = kernel(default.weight, n=9, family="dense", config=config, measure=False)
     assert len(k.plan.parts[0].candidates) == 1
     assert k.plan.parts[0].config == config
     name = next(iter(config))
@@ -122,8 +122,8 @@ def test_one_configuration() -> None:
         ([4], "is a dictionary such as {.*, not list"),
     ):
         with pytest.raises(UsageError, match=message):
-            kernel(default.weight, n=9, form="dense", config=wrong)
-    with pytest.raises(UsageError, match="give form"):
+            kernel(default.weight, n=9, family="dense", config=wrong)
+    with pytest.raises(UsageError, match="give family"):
         kernel(default.weight, n=9, config=config)
 
 
@@ -138,7 +138,7 @@ def scattered_blocks(size: int = 128) -> np.ndarray:
 
 def test_a_decomposition(tmp_path: Path) -> None:
     weight = scattered_blocks()
-    k = kernel(weight, n=64, form="cover", epilogue="relu", bias=np.ones(128), measure=False)
+    k = kernel(weight, n=64, family="cover", epilogue="relu", bias=np.ones(128), measure=False)
     plan = k.plan
     assert len(plan.parts) > 1
     assert plan.sparsity == pytest.approx(1 - np.count_nonzero(weight) / weight.size)
@@ -161,7 +161,7 @@ def test_configurations_of_a_decomposition_have_different_parameters() -> None:
     fused = next(config for config in offered if "fused.rows" in config)
     chain = next(config for config in offered if "fused.rows" not in config)
     for config in (fused, chain):
-        k = kernel(weight, n=64, form="cover", config=config, measure=False)
+        k = kernel(weight, n=64, family="cover", config=config, measure=False)
         assert dict(k.plan.parts[0].config) == config
         close(k, normal((128, 64)))
     for wrong, message in (
@@ -171,14 +171,14 @@ def test_configurations_of_a_decomposition_have_different_parameters() -> None:
         ({**fused, **chain}, "too much; valid are {"),
     ):
         with pytest.raises(UsageError, match=message):
-            kernel(weight, n=64, form="cover", config=wrong)
+            kernel(weight, n=64, family="cover", config=wrong)
 
 
 def test_dense_has_the_dense_configurations_of_other_families() -> None:
     weight = sparse(32, 16)
     problem = Problem("linear", 32, 16, 1, (16, 1), (32, 1))
     (name, config), *_ = [o for o in candidates(problem, weight, parse_target(None), ["dense"]) if o[0] != "dense"]
-    k = kernel(weight, n=1, form="dense", config=config, measure=False)
+    k = kernel(weight, n=1, family="dense", config=config, measure=False)
     assert (k.plan.parts[0].family, dict(k.plan.parts[0].config)) == (name, dict(config))
     close(k, normal((16, 1)))
 
@@ -299,10 +299,10 @@ def test_residual_is_asked_for_and_refused(small: Kernel, full: Kernel) -> None:
         (np.ones((2, 2)), {"epilogue": 3}, "not int"),
         (np.ones((2, 2)), {"bias": [1, 2, 3]}, "expected 2 numbers"),
         (np.ones((2, 2)), {"bias": [1, np.nan]}, "not finite"),
-        (np.ones((2, 2)), {"form": "dens"}, "did you mean dense"),
-        (np.ones((2, 2)), {"form": ()}, "form is the name of a kernel family.*leave it out"),
-        (np.ones((2, 2)), {"form": 3}, "got 3; leave it out"),
-        (np.ones((2, 2)), {"form": [None]}, "form is the name"),
+        (np.ones((2, 2)), {"family": "dens"}, "did you mean dense"),
+        (np.ones((2, 2)), {"family": ()}, "family is the name of a kernel family.*leave it out"),
+        (np.ones((2, 2)), {"family": 3}, "got 3; leave it out"),
+        (np.ones((2, 2)), {"family": [None]}, "family is the name"),
         (np.ones((2, 2, 3, 3)), {"op": "conv2d"}, "needs size"),
         (np.ones((2, 2, 3, 3)), {"op": "conv2d", "size": (2, 2)}, "does not fit"),
         (np.ones((2, 2, 3, 3)), {"op": "conv2d", "size": (5, 5), "n": 3}, "not n"),
@@ -363,7 +363,7 @@ def test_weights_in_16_bits(storage: str, most: float, n: int) -> None:
     rng = np.random.default_rng(0)
     weight = (rng.normal(size=(37, 50)) * (rng.random((37, 50)) < 0.5)).astype(np.float32)
     x = rng.normal(size=(50, n)).astype(np.float32)
-    made = kernel(weight, n=n, storage=storage, form="vector", measure=False)
+    made = kernel(weight, n=n, storage=storage, family="vector", measure=False)
     assert 0 < np.abs(made.weight - weight).max() <= most * np.abs(weight).max()
     np.testing.assert_allclose(made(x), made.weight.astype(np.float64) @ x, atol=1e-5)
     with pytest.raises(UsageError, match="unknown storage"):
@@ -391,14 +391,14 @@ def extra(module: str) -> Any:
 
 def test_sparse_container() -> None:
     weight = sparse(4, 4)
-    k = kernel(extra("scipy.sparse").csr_matrix(weight), n=4, form="dense", measure=False)
+    k = kernel(extra("scipy.sparse").csr_matrix(weight), n=4, family="dense", measure=False)
     np.testing.assert_array_equal(k.weight, weight)
 
 
 def test_a_target_of_another_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("tesa.kernels.kernel.runs_here", "tesa.tune.choose.runs_here"):
         monkeypatch.setattr(name, lambda target: False)
-    k = kernel(sparse(4, 4), n=4, form="dense")
+    k = kernel(sparse(4, 4), n=4, family="dense")
     with pytest.raises(UsageError, match="cannot run code for"):
         k(normal((4, 4)))
     with pytest.raises(UsageError, match="cannot run code for"):
@@ -413,7 +413,7 @@ def test_time(small: Kernel) -> None:
 
 
 def test_two_threads() -> None:
-    k = kernel(sparse(16, 16), n=64, threads=2, form="dense", measure=False)
+    k = kernel(sparse(16, 16), n=64, threads=2, family="dense", measure=False)
     close(k, normal((16, 64)))
     assert k.time(budget_ms=5).min_ms > 0
 
@@ -428,7 +428,7 @@ def test_show(small: Kernel, kind: str, sign: str) -> None:
 
 
 def test_show_has_the_panels() -> None:
-    k = kernel(sparse(16, 16), n=16, form="unrolled", measure=False)
+    k = kernel(sparse(16, 16), n=16, family="unrolled", measure=False)
     for kind in ("tir", "asm"):
         assert f"{k.plan.symbol}_p" in k.show(kind)
     assert k.show("tir").count("@T.prim_func") == 1  # the panels are assembly already
@@ -580,7 +580,7 @@ def test_saved_files(full: Kernel, small: Kernel, tmp_path: Path) -> None:
     assert [port["name"] for port in about["inputs"]] == ["X", "residual"]
     assert about["plan"]["parts"][0]["family"] == "dense"
     assert str(tmp_path) not in (tmp_path / "one.json").read_text()
-    same = kernel(small.weight, n=9, form="dense", measure=False)
+    same = kernel(small.weight, n=9, family="dense", measure=False)
     small.save(tmp_path / "a.so")
     same.save(tmp_path / "b.so")
     assert (tmp_path / "a.so").read_bytes() == (tmp_path / "b.so").read_bytes()
@@ -595,11 +595,11 @@ def test_saved_where_it_cannot_be(small: Kernel, tmp_path: Path) -> None:
 
 
 def test_one_by_one() -> None:
-    k = kernel([[2.0]], n=1, form="dense", measure=False)
+    k = kernel([[2.0]], n=1, family="dense", measure=False)
     assert k(np.array([[3.0]], np.float32)).tolist() == [[6.0]]
     assert k.problem == Problem("linear", 1, 1, 1, (1, 1), (1, 1), alignment=16)
 
 
 def test_all_zero_weight() -> None:
-    k = kernel(np.zeros((3, 4)), n=5, bias=[1, 2, 3], form="dense", measure=False)
+    k = kernel(np.zeros((3, 4)), n=5, bias=[1, 2, 3], family="dense", measure=False)
     np.testing.assert_array_equal(k(normal((4, 5))), np.array([[1], [2], [3]]) * np.ones((1, 5)))

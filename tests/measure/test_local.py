@@ -31,7 +31,7 @@ def test_right_kernels_are_timed_and_wrong_ones_are_not(tmp_path: Path, isolate:
     codes = [
         ("tesa_once", toy.code(PROBLEM, WEIGHT, "tesa_once")),
         ("tesa_off", toy.code(PROBLEM, WEIGHT, "tesa_off", error=0.01)),
-        ("tesa_often", toy.code(PROBLEM, WEIGHT, "tesa_often", repeat=50)),
+        ("tesa_often", toy.code(PROBLEM, WEIGHT, "tesa_often", repeat=1000)),
     ]
     once, off, often = measure(PROBLEM, WEIGHT, built(tmp_path, codes), isolate=isolate, budget_ms=20)
     assert isinstance(once, Timing)

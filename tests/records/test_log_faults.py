@@ -40,7 +40,7 @@ def child(code: str, *words: str) -> subprocess.Popen[str]:
 
 def ended(*processes: subprocess.Popen[str]) -> list[str]:
     """What each said; all have ended well."""
-    said = [process.communicate(timeout=60)[0] for process in processes]
+    said = [process.communicate(timeout=600)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * len(processes)
     return said
 
@@ -140,7 +140,7 @@ def test_killed_while_pruning(path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         "prune(Path(sys.argv[1]), Rule(superseded=True))\n"
     )
     killed = child(code, str(path))
-    killed.communicate(timeout=60)
+    killed.communicate(timeout=600)
     assert killed.returncode == -signal.SIGKILL
     assert path.read_bytes() == before
     left = [item for item in path.parent.glob(".*.jsonl") if item.name.startswith(".a.")]
@@ -243,7 +243,7 @@ def test_a_held_lock_is_an_error_that_says_so(path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(files, "_LOCK_S", 0.1)
     holder = child(
         "import time\nfrom tesa.records.files import locked\n"
-        "with locked(Path(sys.argv[1])): print('held'); time.sleep(60)\n",
+        "with locked(Path(sys.argv[1])): print('held'); time.sleep(10_000)\n",
         str(path),
     )
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from tesa.base.progress import Event
-from tesa.base.workers import shared_pool
-from tesa.choose.decide import decide
+from tesa.choose.pick import pick
 from tesa.decompose.candidates import candidates
 from tesa.errors import CheckFailed, UnsupportedError, UsageError
 from tesa.layers.layer import Layer
-from tesa.measure.local import measure
+from tesa.measure.local import Built
+from tesa.measure.remote.local import LocalRunner
+from tesa.measure.timing import Failure, Timing
 from tesa.records.emitted import emitted_by_families
 from tesa.records.log import Log, Record, Task
 from tesa.schedules import registry
@@ -25,12 +26,14 @@ from tesa.schedules.registry import Family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem, Window, config_key
 from tesa.targets.target import host_cpu
 from tesa.tune.choose import choose
+from tesa.tune.workplace import shared_builder
 from tests.build import toy
 
 PROBLEM = toy.linear()
 WEIGHT = toy.weight(PROBLEM)
 TASK = Task.of(PROBLEM, WEIGHT)
 
+Results = list[Timing | Failure]
 Emit = Callable[[Problem, FloatArray, str, Config], Code]
 
 
@@ -64,14 +67,22 @@ def refusing(problem: Problem, weight: FloatArray, symbol: str, config: Config) 
 
 
 @pytest.fixture
-def families(monkeypatch: pytest.MonkeyPatch) -> dict[str, Family]:
+def families(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], Family]:
     """The registry, with a slow sparse form, a faster dense one, and nothing else."""
     found = {
-        "sparse": family("sparse", loop, [{"repeat": 40}, {"repeat": 20}], [0.1, 0.2]),
-        "dense": family("dense", loop, [{"repeat": 1}], [0.5]),
+        ("cpu", "sparse"): family("sparse", loop, [{"repeat": 40}, {"repeat": 20}], [0.1, 0.2]),
+        ("cpu", "dense"): family("dense", loop, [{"repeat": 1}], [0.5]),
     }
-    monkeypatch.setattr(registry, "_FAMILIES", {("cpu", name): made for name, made in found.items()})
+    monkeypatch.setattr(registry, "_FAMILIES", found)
     return found
+
+
+class Comparing(LocalRunner):
+    """Compares, and refuses to measure."""
+
+    def run(self, problem: Problem, weight: FloatArray, kernels: Sequence[Built], *, budget_ms: float) -> Results:
+        assert budget_ms == 0, "measured again"
+        return super().run(problem, weight, kernels, budget_ms=budget_ms)
 
 
 def layers(*names: str) -> list[Layer]:
@@ -83,14 +94,14 @@ def test_candidates_dense_first() -> None:
     found = candidates(PROBLEM, WEIGHT, toy.TARGET)
     assert found == [("dense", {"repeat": 1}), ("sparse", {"repeat": 40}), ("sparse", {"repeat": 20})]
     assert candidates(PROBLEM, WEIGHT, toy.TARGET, ["sparse"]) == found[1:]
-    with pytest.raises(UsageError, match="unknown form 'spars'; did you mean sparse"):
+    with pytest.raises(UsageError, match="unknown kernel family 'spars'; did you mean sparse"):
         candidates(PROBLEM, WEIGHT, toy.TARGET, ["spars"])
-    with pytest.raises(UnsupportedError, match="no kernel form applies to conv2d"):
+    with pytest.raises(UnsupportedError, match="no kernel family applies to conv2d"):
         candidates(replace(PROBLEM, op="conv2d"), WEIGHT, toy.TARGET)
 
 
 @pytest.mark.usefixtures("families")
-def test_by_measurement_and_then_by_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_by_measurement_and_then_by_log(tmp_path: Path) -> None:
     events: list[Event] = []
     first, second = choose(layers("a", "b"), toy.TARGET, log=tmp_path, progress=events.append)
     assert (first.layer, second.layer) == ("a", "b")
@@ -104,12 +115,7 @@ def test_by_measurement_and_then_by_log(tmp_path: Path, monkeypatch: pytest.Monk
     assert {event.total for event in events} == {1}
     assert events[-1].done == 1
 
-    def refuse(problem: Problem, weight: FloatArray, kernels: list[Any], *, budget_ms: float) -> list[Any]:
-        assert budget_ms == 0, "measured again"
-        return measure(problem, weight, kernels, budget_ms=0)
-
-    monkeypatch.setattr("tesa.tune.choose.measure_kernels", refuse)
-    third, _ = choose(layers("a", "b"), toy.TARGET, log=tmp_path)
+    third, _ = choose(layers("a", "b"), toy.TARGET, log=tmp_path, runner=Comparing())
     assert third.part == first.part
     assert third.objects[0].read_bytes() == first.objects[0].read_bytes()
     (fourth,) = choose(layers("a"), toy.TARGET, log=Log.load(tmp_path), measure=False, jobs=1)
@@ -131,9 +137,9 @@ def test_a_target_that_does_not_run_here_is_estimated(monkeypatch: pytest.Monkey
     assert kernel.part.reason.endswith("(this machine cannot run x86:haswell)")
 
 
-def test_bad_candidates_lose(families: dict[str, Family], tmp_path: Path) -> None:
+def test_bad_candidates_lose(families: dict[tuple[str, str], Family], tmp_path: Path) -> None:
     for name, emit in (("wrong", wrong), ("broken", broken), ("refusing", refusing)):
-        families[name] = family(name, emit, [{}], [0.001])
+        families["cpu", name] = family(name, emit, [{}], [0.001])
     (kernel,) = choose(layers("a"), toy.TARGET, log=tmp_path)
     notes = {row.family: row.note for row in kernel.part.candidates}
     assert kernel.part.family == "dense"
@@ -201,15 +207,15 @@ def test_times_of_another_cpu_are_not_compared_with_those_of_this_one(tmp_path: 
     assert kernel.part.family == "dense"
 
 
-def test_an_estimate_is_checked_too(families: dict[str, Family]) -> None:
-    families["wrong"] = family("wrong", wrong, [{}], [0.001])
-    families["refusing"] = family("refusing", refusing, [{}], [0.002])
+def test_an_estimate_is_checked_too(families: dict[tuple[str, str], Family]) -> None:
+    families["cpu", "wrong"] = family("wrong", wrong, [{}], [0.001])
+    families["cpu", "refusing"] = family("refusing", refusing, [{}], [0.002])
     (kernel,) = choose(layers("a"), toy.TARGET, measure=False)
     assert kernel.part.family == "sparse"
 
 
-def test_a_stale_record_does_not_let_a_wrong_kernel_in(families: dict[str, Family]) -> None:
-    families["wrong"] = family("wrong", wrong, [{}], [0.001])
+def test_a_stale_record_does_not_let_a_wrong_kernel_in(families: dict[tuple[str, str], Family]) -> None:
+    families["cpu", "wrong"] = family("wrong", wrong, [{}], [0.001])
     log = Log()
     options = candidates(PROBLEM, WEIGHT, toy.TARGET)
     emitted = emitted_by_families(PROBLEM, WEIGHT, toy.TARGET, TASK.pattern.digest)
@@ -221,9 +227,9 @@ def test_a_stale_record_does_not_let_a_wrong_kernel_in(families: dict[str, Famil
     assert [row.measured_ms for row in kernel.part.candidates] == [1.0, 1.0, 1.0, None]
 
 
-def test_nothing_works(families: dict[str, Family]) -> None:
+def test_nothing_works(families: dict[tuple[str, str], Family]) -> None:
     families.clear()
-    families["wrong"] = family("wrong", wrong, [{}], [0.001])
+    families["cpu", "wrong"] = family("wrong", wrong, [{}], [0.001])
     with pytest.raises(CheckFailed, match=r"layer a: every kernel for linear \(m=8(.|\n)*largest error"):
         choose(layers("a"), toy.TARGET)
 
@@ -244,7 +250,7 @@ def test_a_sparse_form_must_gain_more_than_noise(dense: float, sparse: float, wi
     options: list[tuple[str, Config]] = [("dense", {"a": 1}), ("sparse", {"b": 1}), ("sparse", {"b": 2})]
     times = [dense, 2.0, sparse]
     known = {config_key(*o): record(*o, time) for o, time in zip(options, times, strict=True)}
-    decision = decide(options, known, {}, {config_key(*options[0])})
+    decision = pick(options, known, {}, {config_key(*options[0])})
     assert decision is not None
     assert (decision.family, decision.reason) == (winner, reason)
 
@@ -283,9 +289,9 @@ def test_memory_bounds_the_compilers_and_that_is_said(monkeypatch: pytest.Monkey
 
     def spy(count: int) -> Any:
         asked.append(count)
-        return shared_pool(count)
+        return shared_builder(count)
 
-    monkeypatch.setattr("tesa.tune.choose.shared_pool", spy)
+    monkeypatch.setattr("tesa.tune.choose.shared_builder", spy)
     events: list[Event] = []
     choose(layers("a"), toy.TARGET, measure=False, progress=events.append)
     assert asked == [1]

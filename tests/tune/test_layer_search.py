@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tesa.choose.competitors import offer
-from tesa.choose.shortlist import INSTRUCTIONS
+from tesa.choose.competitors import competitors
 from tesa.costs.table import CostTable
+from tesa.layers.layer import Layer
 from tesa.records.emitted import emitted_by_families
-from tesa.records.log import Log, Record, Task
+from tesa.records.log import Log, Record
 from tesa.schedules import registry
 from tesa.schedules.types import Problem
 from tesa.targets.target import parse_target
@@ -24,17 +24,16 @@ def table() -> CostTable:
     return device.table(24)
 
 
-def work() -> LayerSearch:
+def work() -> Layer:
     rng = np.random.default_rng(3)
     weight = (rng.standard_normal((128, 256)) * (rng.random((128, 256)) < 0.3)).astype(np.float32)
-    return LayerSearch("fc", Problem("linear", 128, 256, 196, (1, 256, 196), (1, 128, 196)), weight)
+    return Layer("fc", Problem("linear", 128, 256, 196, (1, 256, 196), (1, 128, 196)), weight)
 
 
 @pytest.mark.parametrize("with_table", [False, True])
 def test_the_default_is_what_a_compile_measures(table: CostTable, with_table: bool) -> None:
     target, task, costs = parse_target(device.TARGET), work(), table if with_table else None
-    key = Task.of(task.problem, task.weight)
-    compiled = offer(task.problem, task.weight, key, target, Log(), None, None, INSTRUCTIONS, costs)
+    compiled = competitors(task, target, Log(), cpus=(), table=costs)
     assert list(LayerSearch(task, target, table=costs).short) == list(compiled.options)
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import pickle
 import pickletools
 import sys
 import sysconfig
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ from tesa.errors import UsageError
 from tesa.extension import PREFIX
 from tesa.schedules import registry
 from tesa.schedules.registry import Family
+from tesa.tune.builders import sources
+from tesa.tune.builders.sources import Sources
 
 if TYPE_CHECKING:
     from tesa.decompose.policy import Policy
@@ -30,18 +32,24 @@ if TYPE_CHECKING:
 _OURS = ("tesa.schedules.", "tesa.decompose.")
 _HOME = ("tesa.schedules.cpu", "tesa.decompose")  # imported late: a worker of the cluster itself does not need TVM
 
+_SITES = {"site-packages", "dist-packages"}
+
 
 @dataclass(frozen=True)
 class Families:
-    """modules: to import, they register tesa's own. added: what a user registered on top, Added as a pickle."""
+    """modules: to import, they register tesa's own. added: what a user registered on top, Added as a pickle.
+
+    sources: of the functions in added.
+    """
 
     modules: tuple[str, ...]
     added: bytes = b""
+    sources: Sources = field(default_factory=Sources)
 
     @property
     def digest(self) -> str:
         """Equal for equal contents."""
-        text = "\n".join(self.modules).encode()
+        text = f"{self.modules} {self.sources}".encode(errors="surrogatepass")
         return hashlib.sha256(b"\0".join((text, self.added))).hexdigest()
 
 
@@ -85,25 +93,29 @@ def gather() -> Families:
         tuple(one for one in policies() if not _brought(one.split)),
         tuple(one for one in pattern.patterns() if not _brought(one.recognise)),
     )
-    return Families(modules, _dumped(added))
+    return Families(modules, *_dumped(added))
 
 
-_adopted = Added()
+_adopted, _adopted_sources = Added(), Sources()
+_replaced: tuple[Family, ...] = ()  # families of tesa's whose names a user's have taken
 
 
 def adopt(families: Families) -> None:
     """Make them known to this process, and nothing else of a user's that it adopted before."""
-    global _adopted
+    global _adopted, _adopted_sources, _replaced
     for module in families.modules:
         importlib.import_module(module)
     from tesa.decompose.policy import install
 
     _withdraw(_adopted)
-    _adopted = Added()
+    sources.forget(_adopted_sources)
+    _adopted, _adopted_sources = Added(), families.sources
     if not families.added:
         return
-    found: Added = pickle.loads(families.added)
+    found: Added = sources.loads(families.added, families.sources)
     _adopted = found
+    taken = {(family.kind, family.name) for family in found.families}
+    _replaced = tuple(family for family in registry.families() if (family.kind, family.name) in taken)
     for family in found.families:
         registry.install(family)
     for one in found.policies:
@@ -121,6 +133,8 @@ def _withdraw(added: Added) -> None:
     for family in added.families:
         if family in registry.families():
             registry.forget(family.name, family.kind)
+    for family in _replaced:
+        registry.install(family)
     for kind in added.patterns:
         if kind in pattern.patterns():
             pattern.forget(kind.name)
@@ -135,9 +149,9 @@ def _brought(function: Any) -> bool:
     return found is not None and found is function
 
 
-def _dumped(added: Added) -> bytes:
+def _dumped(added: Added) -> tuple[bytes, Sources]:
     if added == Added():
-        return b""
+        return b"", Sources()
     try:
         cloudpickle = importlib.import_module("cloudpickle")
     except ImportError as error:
@@ -165,18 +179,18 @@ def _culprits(added: Added, cloudpickle: Any) -> str:
     return ", ".join(wrong) or str(added)
 
 
-def _by_value(added: Added, cloudpickle: Any) -> bytes:
+def _by_value(added: Added, cloudpickle: Any) -> tuple[bytes, Sources]:
     """With the code of all the user's own modules that they come from, as far as that can be pickled."""
-    by_name: bytes = cloudpickle.dumps(added)
-    blob, done = by_name, set[str]()
+    by_name = sources.dumps(added)
+    found, done = by_name, set[str]()
     listed: list[ModuleType] = []
     try:
-        while new := [module for module in _users_modules(blob) if module.__name__ not in done]:
+        while new := [module for module in _users_modules(found[0]) if module.__name__ not in done]:
             done |= {module.__name__ for module in new}
             for module in new:
                 cloudpickle.register_pickle_by_value(module)
                 listed.append(module)
-            blob = cloudpickle.dumps(added)
+            found = sources.dumps(added)
     except Exception:  # a lock or an open file beside the functions: the child has to import the module
         if any(module.__name__.startswith(PREFIX) for module in listed):
             raise
@@ -184,17 +198,19 @@ def _by_value(added: Added, cloudpickle: Any) -> bytes:
     finally:
         for module in listed:
             cloudpickle.unregister_pickle_by_value(module)
-    return blob
+    return found
 
 
 def _users_modules(blob: bytes) -> Iterator[ModuleType]:
     """The modules named in a pickle that belong to no installed package."""
-    installed = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    library = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
     for _, argument, _ in pickletools.genops(blob):
         module = sys.modules.get(argument) if isinstance(argument, str) else None
         path = getattr(module, "__file__", None)
         if module is None or path is None or module.__name__ == "__main__":
             continue
         ours = module.__name__.split(".")[0] == "tesa"
-        if module.__name__.startswith(PREFIX) or not (ours or str(path).startswith(tuple(installed))):
+        # Also those of the user's own site, and of the Python below a virtual environment.
+        installed = str(path).startswith(library) or not _SITES.isdisjoint(Path(path).parts)
+        if module.__name__.startswith(PREFIX) or not (ours or installed):
             yield module

@@ -89,7 +89,7 @@ def versions() -> dict[str, str]:
     """What has to be the same everywhere for the same objects: versions, and tesa's own code that generates them."""
     hasher = hashlib.sha256()
     home = Path(tesa.__file__).parent
-    for folder in (Path(next(iter(tesa.schedules.__path__))), home / "specialize", home / "transform"):
+    for folder in (Path(next(iter(tesa.schedules.__path__))), home / "build", home / "decompose"):
         for path in sorted(folder.rglob("*.py")):
             hasher.update(f"{path.relative_to(folder).as_posix()}\n".encode() + path.read_bytes())
     return {**objects.versions(), "sources": hasher.hexdigest()[:12]}

@@ -148,15 +148,16 @@ def _kernel(job: KernelJob, weight: FloatArray, folder: str | None) -> Result:
         )
     except Exception as error:
         return trouble(error) or Failure("build", f"cannot be generated: {type(error).__name__}: {error}")
+    digest = code_digest(code, symbol)
     kept = _Kept(Path(folder) if folder is not None else None)
     with tempfile.TemporaryDirectory(prefix="tesa-") as place, warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         (files,) = build_objects([(symbol, code)], request.target, jobs=1, cache=kept, folder=Path(place))
         if isinstance(files, BuildFailure):
-            return trouble(files.message) or Failure("build", files.message)
+            return trouble(files.message) or Failure("build", files.message, digest)
         objects = tuple(Object(path.name, kept.key(path.stem), path.read_bytes()) for path in files)
     texts = dict.fromkeys(str(item.message) for item in told if issubclass(item.category, UserWarning))
-    return Package(symbol, objects, code.constants, tuple(texts), code_digest(code, symbol))
+    return Package(symbol, objects, code.constants, tuple(texts), digest)
 
 
 def _module(job: ModuleJob) -> Result:

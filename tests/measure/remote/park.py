@@ -8,14 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
 from tesa.measure.remote.tracker import Listing, Tracker, TrackerLost
+from tests.support import PATIENCE_S, until
 
 KEY = "here"
 TRACKER = """
@@ -28,8 +28,6 @@ PopenTrackerServerState("127.0.0.1", port, port + 1)
 
 OURS = ("-m", "tesa.measure.remote.server")
 TVMS = ("-m", "tvm.exec.rpc_server")
-READY_S = 90.0
-"""A machine of two cores that others use too may take long to start a Python with TVM."""
 
 
 def free_port() -> int:
@@ -39,15 +37,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = READY_S) -> None:
-    """Wait for a condition; fail if it does not come true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
-        time.sleep(0.05)
-
-
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Let a test run that is killed leave nothing behind (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
@@ -66,7 +56,7 @@ class Program:
                 stderr=output,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
+                preexec_fn=end_with_parent,
                 env=env,
             )
 
@@ -89,8 +79,8 @@ class Program:
         """Kill the family; nothing of it stays."""
         family = self.family
         self.send(signal.SIGKILL)
-        self.process.wait(10)
-        _, alive = psutil.wait_procs(family, 10)
+        self.process.wait(PATIENCE_S)
+        _, alive = psutil.wait_procs(family, PATIENCE_S)
         assert alive == []
 
 

@@ -16,19 +16,22 @@ from tesa.errors import UsageError
 from tesa.measure.remote import LocalRunner, RpcRunner, devices
 from tesa.measure.remote.health import BROKEN, BUSY, FREE
 from tests.measure.remote import kernels
-from tests.measure.remote.park import KEY, Park, free_port, until
-from tests.support import with_tests
+from tests.measure.remote.park import KEY, Park, free_port
+from tests.support import PATIENCE_S, until, with_tests
 
 
-def test_sound_and_broken_devices(park: Park, tmp_path: Path) -> None:
+def test_sound_and_broken_devices(park: Park, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tesa.measure.remote.health._GRACE_S", PATIENCE_S)
     flag = tmp_path / "wrong"
     flag.touch()
     wrong, stopped = park.faulty(flag, "wrong"), park.server("stopped")
     park.await_servers(1, "wrong")
     park.await_servers(1, "stopped")
     stopped.send(signal.SIGSTOP)
-    try:
-        found = {(device.key, device.place.port): device for device in devices("127.0.0.1", park.port, answer_s=3)}
+    try:  # those that answer have all the time that they need
+        asked = [*((key, PATIENCE_S) for key in (KEY, "wrong")), ("stopped", 3)]
+        listed = [device for key, s in asked for device in devices("127.0.0.1", park.port, key=key, answer_s=s)]
+        found = {(device.key, device.place.port): device for device in listed}
     finally:
         stopped.send(signal.SIGCONT)
     assert [device.state for (key, _), device in found.items() if key == KEY] == [FREE, FREE]
@@ -71,7 +74,7 @@ def test_one_key_and_a_busy_device(park: Park, tmp_path: Path) -> None:
         assert family
         client.kill()  # its children notice by themselves, and the device is free again
         client.wait()
-        assert psutil.wait_procs(family, 20)[1] == []
+        assert psutil.wait_procs(family, PATIENCE_S)[1] == []
     finally:
         client.kill()
         go.touch()
@@ -91,4 +94,4 @@ def test_closing_a_runner_ends_its_processes(park: Park, tmp_path: Path) -> None
     mine = [process for process in psutil.Process().children(recursive=True) if process.pid not in before]
     assert mine
     runner.close()
-    assert psutil.wait_procs(mine, 10)[1] == []
+    assert psutil.wait_procs(mine, PATIENCE_S)[1] == []

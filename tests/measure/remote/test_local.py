@@ -13,6 +13,10 @@ from tesa.measure.local import Failure, Timing
 from tesa.measure.remote import LocalRunner
 from tesa.targets.target import host_cpu
 from tests.measure.remote import kernels
+from tests.support import PATIENCE_S
+
+SURE_S = 8.0
+"""A limit that is waited for to its end, and a thousand times what any other turn needs."""
 
 
 def test_right_and_wrong(tmp_path: Path) -> None:
@@ -39,17 +43,19 @@ def test_records_say_as_much_of_this_machine_as_a_compiles() -> None:
 
 def test_each_candidate_has_a_limit_of_its_own(tmp_path: Path) -> None:
     """Two that never end cost two short limits, long before that of all; those beside them and after them run."""
-    runner = LocalRunner(one_s=2.0)
+    runner = LocalRunner(limit_s=PATIENCE_S, one_s=SURE_S)
     made = [kernels.endless(tmp_path), kernels.right(tmp_path), kernels.endless(tmp_path)]
     first, right, last = runner.run(kernels.PROBLEM, kernels.WEIGHT, made, budget_ms=5)
     assert isinstance(right, Timing)
-    assert first == last == Failure("timeout", "no result after 2 s")
+    assert first == last == Failure("timeout", f"no result after {SURE_S:g} s")
 
 
 def test_a_slow_candidate_that_goes_on_is_no_hanging_one(tmp_path: Path) -> None:
     """Its calls together take far longer than the limit of one turn."""
     slow = kernels.kernel(tmp_path, "slow", "usleep(60000);")
-    (result,) = LocalRunner(one_s=1.0).run(kernels.PROBLEM, kernels.WEIGHT, [slow], budget_ms=2000)
+    (result,) = LocalRunner(limit_s=PATIENCE_S, one_s=SURE_S).run(
+        kernels.PROBLEM, kernels.WEIGHT, [slow], budget_ms=1.5e3 * SURE_S
+    )
     assert isinstance(result, Timing)
     assert result.median_ms > 50
 
@@ -66,5 +72,5 @@ def test_it_waits_until_it_is_alone(tmp_path: Path) -> None:
         thread.start()
         time.sleep(0.5)
         assert results == []
-    thread.join(60)
+    thread.join(PATIENCE_S)
     assert isinstance(results[0], Timing)

@@ -21,7 +21,11 @@ from tesa.schedules.types import Epilogue, Problem
 from tesa.targets.target import parse_target
 from tests.measure.remote import kernels
 from tests.measure.remote.kernels import PROBLEM, WEIGHT
-from tests.measure.remote.park import KEY, TVMS, Park, free_port, until
+from tests.measure.remote.park import KEY, TVMS, Park, free_port
+from tests.support import PATIENCE_S, until
+
+SURE_S = 20.0
+"""A limit that is waited for to its end, and far beyond what any other candidate needs on a busy machine."""
 
 Make = Callable[..., RpcRunner]
 Results = list[Timing | Failure]
@@ -31,7 +35,7 @@ Results = list[Timing | Failure]
 def runner(park: Park) -> Iterator[Make]:
     made: list[RpcRunner] = []
 
-    def make(key: str = KEY, limit_s: float = 20.0, wait_s: float = 60.0) -> RpcRunner:
+    def make(key: str = KEY, limit_s: float = PATIENCE_S, wait_s: float = PATIENCE_S) -> RpcRunner:
         made.append(RpcRunner("127.0.0.1", park.port, key, limit_s=limit_s, wait_s=wait_s))
         return made[-1]
 
@@ -43,7 +47,7 @@ def runner(park: Park) -> Iterator[Make]:
 @pytest.fixture(scope="module")
 def shared(whole_park: Park) -> Iterator[RpcRunner]:
     """A runner whose processes need not start again."""
-    made = RpcRunner("127.0.0.1", whole_park.port, KEY, limit_s=20.0)
+    made = RpcRunner("127.0.0.1", whole_park.port, KEY, limit_s=PATIENCE_S, wait_s=PATIENCE_S)
     yield made
     made.close()
 
@@ -61,7 +65,7 @@ class Background:
 
     def results(self) -> Results:
         """What came out."""
-        self._thread.join(100)
+        self._thread.join(PATIENCE_S)
         assert not self._thread.is_alive()
         return self._results
 
@@ -96,7 +100,7 @@ def test_each_candidate_answers_for_itself(park: Park, shared: RpcRunner, tmp_pa
     assert kinds(results) == ["ok", "wrong", "crash", "wrong", "link", "call", "ok"]
     first, off, crash, outside = results[:4]
     assert isinstance(first, Timing)
-    assert 0 < first.min_ms <= first.median_ms < 1
+    assert 0 < first.min_ms <= first.median_ms
     assert first.repeats >= 3
     assert isinstance(off, Failure)
     assert "largest error 0.01" in off.message
@@ -113,7 +117,7 @@ def test_each_candidate_answers_for_itself(park: Park, shared: RpcRunner, tmp_pa
 
 def test_a_candidate_that_never_ends(park: Park, runner: Make, tmp_path: Path) -> None:
     made = [kernels.endless(tmp_path), kernels.right(tmp_path)]
-    results = runner(limit_s=3).run(PROBLEM, WEIGHT, made, budget_ms=2)
+    results = runner(limit_s=SURE_S).run(PROBLEM, WEIGHT, made, budget_ms=2)
     assert kinds(results) == ["timeout", "ok"]
 
 
@@ -132,7 +136,7 @@ def test_devices_measure_at_once_and_one_may_die(park: Park, shared: RpcRunner, 
 
 def test_a_device_hangs(park: Park, runner: Make, tmp_path: Path) -> None:
     told, go = tmp_path / "pids", tmp_path / "go"
-    measuring = runner(limit_s=3)
+    measuring = runner(limit_s=SURE_S)
     assert kinds(measuring.run(PROBLEM, WEIGHT, [kernels.right(tmp_path)] * 3, budget_ms=0)) == ["ok"] * 3
     background = Background(measuring, [kernels.waiting(tmp_path, "one", told, go)])
     until(lambda: len(pids(told)) == 1, "a candidate running")
@@ -163,12 +167,13 @@ def test_a_device_that_answers_wrongly(park: Park, runner: Make, tmp_path: Path)
     flag = tmp_path / "wrong"
     mixed = [park.faulty(flag, "mixed"), park.server("mixed")]
     park.await_servers(2, "mixed")
-    measuring = runner("mixed", wait_s=2)
+    measuring = runner("mixed")
     made = [kernels.right(tmp_path), kernels.right(tmp_path, "again"), kernels.off(tmp_path)]
     assert kinds(measuring.run(PROBLEM, WEIGHT, made, budget_ms=2)) == ["ok", "ok", "wrong"]
     flag.touch()  # from now on: the device is known to be good, and must be found out
     assert kinds(measuring.run(PROBLEM, WEIGHT, made * 2, budget_ms=2)) == ["ok", "ok", "wrong"] * 2
     mixed[1].end()
+    measuring._wait_s = SURE_S
     with pytest.raises(UsageError, match=rf"no sound device with key 'mixed'.*127.0.0.1:{mixed[0].port}: .*wrong"):
         measuring.run(PROBLEM, WEIGHT, made, budget_ms=2)
     mixed[0].end()
@@ -219,9 +224,12 @@ def test_nothing_is_measured_twice_where_the_last_device_goes(park: Park, runner
     park.await_servers(1, "brief")
     told = tmp_path / "pids"
     made = [kernels.right(tmp_path), kernels.waiting(tmp_path, "one", told, tmp_path / "never")]
-    background = Background(runner("brief", wait_s=3), made)
+    measuring = runner("brief")
+    background = Background(measuring, made)
     until(lambda: len(pids(told)) == 1, "the second candidate running")
     brief.end()
+    until(lambda: not measuring._listing.of("brief"), "the runner noticing")
+    measuring._wait_s = 0.0
     first, second = background.results()
     assert isinstance(first, Timing)
     assert isinstance(second, Failure)

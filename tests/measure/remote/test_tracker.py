@@ -11,6 +11,7 @@ from tvm import rpc
 
 from tesa.measure.remote.tracker import Offer, Place, Tracker, TrackerLost
 from tests.measure.remote.park import KEY, Park, free_port
+from tests.support import PATIENCE_S
 
 
 def test_listing_and_request(park: Park) -> None:
@@ -19,11 +20,11 @@ def test_listing_and_request(park: Park) -> None:
     assert len(listing.of(KEY)) == 2
     assert listing.of("nobody") == ()
     assert listing.free[KEY] == 2
-    offers = [tracker.request(KEY, until=time.monotonic() + 5) for _ in range(2)]
+    offers = [tracker.request(KEY, until=time.monotonic() + PATIENCE_S) for _ in range(2)]
     assert {offer.place for offer in offers if offer is not None} == set(listing.of(KEY))
     assert tracker.listing().free[KEY] == 0
     assert tracker.request(KEY, until=time.monotonic() + 0.2) is None
-    assert tracker.request("nobody", until=time.monotonic() + 60, stop=lambda: True) is None
+    assert tracker.request("nobody", until=time.monotonic() + PATIENCE_S, stop=lambda: True) is None
     assert len(tracker.listing().of(KEY)) == 2  # by a new connection
     tracker.close()
     tracker.close()

@@ -25,11 +25,11 @@ from tesa.records.log import Log
 from tesa.schedules.registry import find
 from tesa.targets.target import parse_target
 from tesa.tune.budget import Budget
-from tesa.tune.builders import ClusterBuilder, LocalBuilder
+from tesa.tune.builders import LocalBuilder
 from tesa.tune.builders.families import adopt, gather
 from tesa.tune.choose import choose
-from tesa.tune.job import Plan, tune_layers
-from tests.tune.builders.clusters import own_cluster
+from tesa.tune.job import JobOptions, tune_layers
+from tests.tune.builders.clusters import cluster_builder, own_cluster
 from tests.tune.builders.extensions import PROBLEM, clean_registries, page_source, page_weight
 from tests.tune.builders.toys import build, contents
 
@@ -69,7 +69,7 @@ def test_it_is_sent_to_a_cluster(page: Path, tmp_path: Path, monkeypatch: pytest
     pytest.importorskip("distributed", reason="pip install 'tesa[cluster]'")
     with (
         own_cluster(tmp_path) as cluster,
-        ClusterBuilder(cluster.address, jobs=1, cache=Cache(tmp_path / "objects")) as builder,
+        cluster_builder(cluster.address, cache=Cache(tmp_path / "objects")) as builder,
     ):
         monkeypatch.setattr(builder._local, "results", lambda *_: pytest.fail("built here"))
         there = contents(build(builder, requests(), tmp_path / "there"))
@@ -78,8 +78,10 @@ def test_it_is_sent_to_a_cluster(page: Path, tmp_path: Path, monkeypatch: pytest
 
 
 def tune(log: Log, builder: Builder) -> Any:
-    plan = Plan(Budget(6), mode="random")
-    return tune_layers([Layer("fc", PROBLEM, WEIGHT)], X86, log=log, builder=builder, runner=LocalRunner(), plan=plan)
+    plan = JobOptions(Budget(6), mode="random")
+    return tune_layers(
+        [Layer("fc", PROBLEM, WEIGHT)], X86, log=log, builder=builder, runner=LocalRunner(), options=plan
+    )
 
 
 def test_it_is_tuned_and_its_times_are_used(page: Path, tmp_path: Path) -> None:
@@ -91,7 +93,7 @@ def test_it_is_tuned_and_its_times_are_used(page: Path, tmp_path: Path) -> None:
     assert all(row["ok"] for row in rows), rows
     assert "columns" in {row["family"] for row in rows}
     log = Log.load(tmp_path / "log", device="here")
-    (chosen,) = choose([Layer("fc", PROBLEM, WEIGHT)], X86, log=log, forms=["columns"], measure=False)
+    (chosen,) = choose([Layer("fc", PROBLEM, WEIGHT)], X86, log=log, families=["columns"], measure=False)
     assert chosen.part.reason.startswith("measured"), chosen.part.reason
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import linecache
 import subprocess
 import sys
 import textwrap
 import threading
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -16,7 +19,7 @@ from tesa.build.cache import Cache
 from tesa.errors import UsageError
 from tesa.schedules import registry
 from tesa.tune.builders import LocalBuilder
-from tesa.tune.builders.families import adopt, gather
+from tesa.tune.builders.families import Families, adopt, gather
 from tests.tune.builders import toys
 from tests.tune.builders.toys import build, contents, request
 
@@ -88,7 +91,7 @@ def test_a_family_of_a_script(tmp_path: Path) -> None:
     """)
     (tmp_path / "script.py").write_text(script)
     done = subprocess.run(
-        [sys.executable, str(tmp_path / "script.py"), str(tmp_path)], capture_output=True, text=True, timeout=120
+        [sys.executable, str(tmp_path / "script.py"), str(tmp_path)], capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("begin") == 1
@@ -123,5 +126,71 @@ def test_adopting_keeps_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     families = gather()
     monkeypatch.setattr(registry, "_FAMILIES", dict(known))
     adopt(families)
-    assert set(registry._FAMILIES) == set(known) | set(toys.families())
+    assert set(registry._FAMILIES) == set(known) | set(toys.EMITS)
     assert all(registry._FAMILIES[name] is family for name, family in known.items())
+
+
+SCRIPTED = '''
+import numpy as np
+from tvm.script import ir as I, tirx as T
+
+from tesa.schedules.registry import family
+from tesa.schedules.types import Code
+
+def space(problem, weight, core):
+    return [{}]
+
+@family("scripted", kind="cpu", space=space, estimate=lambda problem, weight, core, config: 1.0)
+def emit(problem, weight, core, config, symbol):
+    """Y = 0, written out."""
+    batch, m, k, n = problem.batch, problem.m, problem.k, problem.n
+
+    FORM
+
+    return Code(main.with_attr("global_symbol", symbol), (weight,))
+'''
+FUNCTION = """
+    @T.prim_func
+    def main(
+        X: T.Buffer((batch, k, n), "float32", align=4),
+        W: T.Buffer((m, k), "float32", align=4),
+        Y: T.Buffer((batch, m, n), "float32", align=4),
+    ):
+        T.func_attr({"tirx.noalias": True})
+        for b, i, j in T.grid(batch, m, n):
+            Y[b, i, j] = T.float32(0)
+"""
+_MODULE = "\n    @I.ir_module\n    class Module:"
+CLASS = _MODULE + FUNCTION.replace("\n    ", "\n        ") + '\n    main = Module["main"]\n'
+
+
+@pytest.mark.parametrize("form", [FUNCTION, CLASS], ids=["function", "class"])
+@pytest.mark.parametrize("name", ["file", "<ipython-input-7-0123456789ab>"], ids=["file", "cell"])
+def test_a_family_in_tvmscript_takes_its_text_along(
+    form: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TVMScript reads the text where the family emits: in a child, for which there is no such file."""
+    monkeypatch.setattr(registry, "_FAMILIES", dict(registry._FAMILIES))
+    text = SCRIPTED.replace("    FORM\n", form)
+    path = tmp_path / "elsewhere" / "scripted_family.py"
+    file = str(path) if name == "file" else name
+    monkeypatch.setitem(linecache.cache, file, (len(text), None, text.splitlines(keepends=True), file))
+    module = ModuleType("scripted_family" if name == "file" else "__main__")
+    if name == "file":
+        module.__file__ = file
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(compile(text, file, "exec"), module.__dict__)
+    with LocalBuilder(1, Cache(tmp_path / "objects")) as builder:
+        contents(build(builder, [request("scripted")], tmp_path / "out"))
+
+
+def test_adopted_sources_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_FAMILIES", {**registry._FAMILIES, **toys.families()})
+    families = gather()
+    assert any("def killing_once" in text for _, text in families.sources.texts)
+    monkeypatch.setattr(registry, "_FAMILIES", dict(registry._FAMILIES))
+    monkeypatch.setattr(linecache, "cache", dict[str, Any]())
+    adopt(families)
+    assert {name for name, _ in families.sources.texts} <= set(linecache.cache)
+    adopt(Families(families.modules))
+    assert not {name for name, _ in families.sources.texts} & set(linecache.cache)

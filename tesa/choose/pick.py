@@ -1,21 +1,16 @@
-"""Which kernels a layer could have, and which of them is the best, given what is known of their times."""
+"""Picks the best kernel of a layer, given what is known of the times of those that compete."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-
-from tesa.attributes.patterns import digest
-from tesa.choose.plan import Candidate, Part
 from tesa.decompose.candidates import Option
-from tesa.records.log import Record, Task
-from tesa.schedules.types import Config, FloatArray, Problem, config_key
+from tesa.records.log import Record
+from tesa.schedules.types import Config, config_key
 
 GAIN = 0.02
-"""What a sparse form must win over the dense one: less than that is noise."""
+"""What a sparse kernel must win over the dense one: less than that is noise."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +30,7 @@ class Nearest:
     reason: str
 
 
-def decide(
+def pick(
     options: Sequence[Option],
     records: Mapping[str, Record],
     predicted: Mapping[str, float],
@@ -79,55 +74,6 @@ def decide(
     if winner != ranking[0]:
         text += f": {ranking[0]} gains less than {GAIN:.0%}"
     return Decision(*keyed[best[winner]], f"{word}: {text}")
-
-
-def make_parts(
-    candidates: Sequence[Candidate], decision: Decision, problem: Problem, weight: FloatArray, task: Task
-) -> tuple[Part, ...]:
-    """The decision as the plan keeps it: a part for each piece of a decomposition, else one for the whole weight.
-
-    The first has the candidates and the reason.
-    """
-    from tesa.decompose import describe_pieces, unchanging
-
-    option: dict[str, Any] = {"family": decision.family, "config": dict(decision.config)}
-    first: dict[str, Any] = {"candidates": tuple(candidates), "reason": decision.reason}
-    with unchanging(weight, task.pattern.digest):
-        pieces = describe_pieces(problem, weight, decision.family, decision.config)
-    if not pieces:
-        kind = task.pattern.kind
-        return (Part(kind, _bits(problem), int(np.count_nonzero(weight)), task.pattern.digest, **option, **first),)
-    return tuple(
-        Part(
-            pattern=found.piece.pattern,
-            bits=found.piece.bits if problem.dtype == "mixed" else _bits(problem),
-            nonzeros=found.piece.nonzeros,
-            digest=digest(found.piece.weight),
-            kernel=found.family,
-            **option,
-            **(first if number == 0 else {}),
-        )
-        for number, found in enumerate(pieces)
-    )
-
-
-def candidate_rows(
-    options: Sequence[Option], records: Mapping[str, Record], predicted: Mapping[str, float], dense: Collection[str]
-) -> list[Candidate]:
-    """What competed, for the plan, each with its times or why it has none."""
-    rows = []
-    for name, config in options:
-        key = config_key(name, config)
-        record = records.get(key)
-        measured = record.median_ms if record is not None and record.ok else None
-        note = record.error if record is not None and not record.ok else "" if record is not None else "not measured"
-        rows.append(Candidate(name, dict(config), predicted[key], measured, note, key in dense))
-    return rows
-
-
-def _bits(problem: Problem) -> int:
-    """Of a stored weight."""
-    return 8 if problem.dtype == "int8" else 32 if problem.storage == "float32" else 16
 
 
 def milliseconds(time: float) -> str:

@@ -1,0 +1,22 @@
+"""Writes a compiled model: the library that an application loads, and its description."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tesa.base.files import atomic_path, write_json
+from tesa.build.objects import c_compiler, link_errors
+
+
+def write(executable: Any, objects: Sequence[Path], description: Mapping[str, Any], path: Path) -> None:
+    """Link the virtual machine's code and the kernels' objects into a library, and write its description as NAME.json.
+
+    Both appear whole or not at all. objects may name a file more than once. Raises UsageError as link does.
+    """
+    with atomic_path(path) as library:
+        addons = [str(file) for file in dict.fromkeys(objects)]
+        with link_errors(library):
+            executable.export_library(str(library), addons=addons, cc=c_compiler())
+        write_json(path.with_suffix(".json"), description)

@@ -1,0 +1,83 @@
+"""The plan of a compiled model: every call that it makes, with what was decided for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tesa.choose.chosen import ChosenKernel
+from tesa.choose.plan import LayerPlan, Plan
+from tesa.layers.function import WeightLayer
+from tesa.layers.layer import Layer
+from tesa.layers.network import Network
+from tesa.layers.prepare import Prepared
+from tesa.targets.target import Target
+
+
+def plan_of(mod: Any, network: Network, kernels: Sequence[ChosenKernel], target: Target, threads: int) -> Plan:
+    """The plan of a compiled model: a row for every call that the compiled function makes, in running order.
+
+    mod: the scheduled module, whose calls name the kernels; kernels: of network.layers, in their order.
+    """
+    waiting: dict[str, list[LayerPlan]] = {}
+    for lowered, kernel, layer in zip(network.lowered.layers, kernels, network.layers, strict=True):
+        waiting.setdefault(kernel.symbol, []).append(_weight_layer(lowered, kernel, layer, network.prepared))
+    rows: list[LayerPlan] = []
+    for block in mod["main"].body.blocks:
+        for binding in block.bindings:
+            name = getattr(getattr(binding.value, "op", None), "name", "")
+            if name == "relax.call_dps_packed":
+                rows.append(waiting[str(binding.value.args[0].global_symbol)].pop(0))
+            elif name == "relax.call_tir":
+                rows.append(_operator(mod, binding, len(rows)))
+    return Plan(target.name, threads, tuple(rows))
+
+
+def _weight_layer(lowered: WeightLayer, kernel: ChosenKernel, layer: Layer, prepared: Prepared) -> LayerPlan:
+    problem, attributed = lowered.problem, prepared.attributed
+    tensor = attributed.imported.tensors.get(lowered.result, "")
+    dead = attributed.tesa[lowered.result].dead
+    any_dead = dead.any(axis=tuple(axis for axis in range(dead.ndim) if axis != lowered.axis))
+    return LayerPlan(
+        layer=lowered.name,
+        op=problem.op,
+        kind="sparse",
+        shape=(problem.m, problem.k, problem.n),
+        sparsity=1.0 - np.count_nonzero(lowered.weight) / max(lowered.weight.size, 1),
+        epilogue=_epilogue(lowered),
+        parts=kernel.parts,
+        facts=layer.facts,
+        tensor=tensor if tensor in prepared.tensors else "",
+        symbol=kernel.symbol,
+        layout=lowered.layout,
+        dead=tuple(int(i) for i in np.flatnonzero(np.broadcast_to(any_dead, problem.m))),
+        kept=prepared.kept.get(tensor, ()),
+        digest=kernel.digest,
+    )
+
+
+def _epilogue(layer: WeightLayer) -> str:
+    epilogue = layer.problem.epilogue
+    words = ["bias"] * epilogue.bias + ["residual"] * epilogue.residual
+    return "+".join(words + ([epilogue.activation] if epilogue.activation else []))
+
+
+def _operator(mod: Any, binding: Any, place: int) -> LayerPlan:
+    """A row for a scheduled operator. A transpose that tesa put in is a change of layout."""
+    function = binding.value.args[0]
+    name = str(function.name_hint)
+    attrs = mod[function].attrs
+    rule = str(attrs["tesa.schedule"]) if attrs and "tesa.schedule" in attrs else ""
+    layout = name.startswith("layout")
+    shape = tuple(int(extent) for extent in binding.var.ty.shape) if hasattr(binding.var.ty, "shape") else ()
+    return LayerPlan(
+        layer=f"{place}.{name}",
+        op=re.sub(r"\d+$", "", name),  # TVM numbers functions of one name
+        kind="layout" if layout else "operator",
+        shape=shape,
+        note=rule,
+        symbol=name,
+    )

@@ -1,0 +1,88 @@
+"""From a model file to the layers that need kernels: import, propagate, compact, lower."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tesa.base.progress import Progress, silent
+from tesa.layers.anchors import Known
+from tesa.layers.function import Lowered, lower
+from tesa.layers.layer import Layer
+from tesa.layers.prepare import Prepared, prepare
+from tesa.propagate.model import TesaModel
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A model on its way to kernels.
+
+    prepared: imported, propagated and compacted; lowered: the Relax function in which each weight layer is one call of
+    a kernel yet to be chosen; layers: these, in the order of lowered.layers. skipped: layers with a weight that get no
+    kernel of their own, each with the reason.
+    """
+
+    prepared: Prepared
+    lowered: Lowered
+    layers: tuple[Layer, ...]
+    skipped: tuple[str, ...]
+
+
+def to_network(
+    model: Any,
+    *,
+    threads: int = 1,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    masks: Any = None,
+    propagation: bool = True,
+    compact: bool = True,
+    progress: Progress = silent,
+) -> Network:
+    """The layers of an ONNX file that need a kernel, as every verb with the same arguments has them.
+
+    The arguments are those of tesa.compile. Errors as import_onnx.
+
+    >>> from tesa.models import digits_path
+    >>> network = to_network(digits_path())
+    >>> network.layers[0].name, network.layers[0].weight.shape, network.skipped
+    ('stem', (32, 9), ())
+    """
+    prepared = prepare(model, shapes=shapes, masks=masks, propagation=propagation, shrink=compact, progress=progress)
+    attributed = prepared.attributed
+    known = {var: _known(attributed, var) for var in attributed.weights}
+    lowered = lower(attributed.effective_module(), prepared.imported.names, threads, known)
+    layers = tuple(
+        Layer(layer.name, layer.problem, layer.weight, prepared.facts.get(layer.name, ())) for layer in lowered.layers
+    )
+    return Network(prepared, lowered, layers, _skipped(attributed, lowered))
+
+
+def _known(attributed: TesaModel, var: str) -> Known:
+    """What propagation found for a layer: its weight with the dead elements gone, its constant inputs as a shift."""
+    folded = attributed.folded(var)
+    if folded is None:
+        return Known(attributed.weights[var].effective_weight)
+    return Known(*folded)
+
+
+def _skipped(attributed: TesaModel, lowered: Lowered) -> tuple[str, ...]:
+    """Why a weight that propagation knows became no weight layer."""
+    done = {layer.source for layer in lowered.layers}
+    rows = []
+    for var, facts in attributed.weights.items():
+        if var in done:
+            continue
+        why = f"the activation it meets has {len(attributed.tesa[facts.input].shape)} axis, kernels need two"
+        if facts.weight.dtype != np.float32:
+            why = f"its weight is {facts.weight.dtype.name}, kernels are made for float32"
+        elif facts.op.endswith("_transpose"):
+            why = "transposed convolutions have no sparse kernels yet"
+        elif facts.op in ("relax.nn.conv1d", "relax.nn.conv3d"):
+            why = "convolutions of one and of three axes have no sparse kernels yet"
+        elif facts.op == "relax.matmul" and facts.weight.ndim != 2:
+            why = f"its weight has {facts.weight.ndim} axes, kernels are made for two"
+        rows.append(f"{facts.layer}: left dense ({facts.sparsity:.0%} zeros stay in it): {why}")
+    return tuple(rows)

@@ -45,7 +45,7 @@ from tesa.schedules.cpu.panel import Panel, Scene, groups, panels
 from tesa.schedules.cpu.staging import stage
 from tesa.schedules.cpu.unrolled_space import estimate, size, space, threads
 from tesa.schedules.registry import family
-from tesa.schedules.types import Code, Config, Core, FloatArray, Problem, assembled
+from tesa.schedules.types import Assembly, Code, Config, Core, FloatArray, Problem
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbo
         >>> p = Problem("linear", 4, 8, 32, (1, 8, 32), (1, 4, 32))
         >>> config = {"rows": 26, "vectors": 1, "kblock": 0, "chunk": 4, "pack": 0}
         >>> code = emit(p, np.eye(4, 8, dtype=np.float32), Core("avx512", 16, 32), config, "sp")
-        >>> [str(f.attrs["global_symbol"]) for group in code.panels for f in group], code.pipeline
+        >>> [unit.name for unit in code.panels], code.pipeline
         (['sp_p0_0'], 'default')
     """
     live = (weight != 0).any(axis=0)
@@ -228,5 +228,5 @@ def emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbo
     chunk = min(config["chunk"] or tiles.count, tiles.count)
     main = _main(scene, view, functions, chunk, tables, symbol)
     constants = tuple(t for t in (tables.offsets, tables.channels) if t is not None)
-    texts = [(group[0].name, assemble(scene, group, core)) for group in groups(functions)]
-    return Code(main, constants, tuple((assembled(name, text),) for name, text in texts))
+    files = [Assembly(group[0].name, assemble(scene, group, core)) for group in groups(functions)]
+    return Code(main, constants, tuple(files))

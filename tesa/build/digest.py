@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tesa.schedules.types import ASSEMBLY, Code
+from tesa.schedules.types import Code, Tir
 
 _KERNEL = "KERNEL"  # stands in the digest for the kernel's own symbol
 
@@ -20,14 +20,16 @@ def code_digest(code: Code, symbol: str) -> str:
     of variables, and the lines of Python that a function was read from, are no part of the code.
     """
     hasher = hashlib.blake2b(digest_size=8)
-    for functions, pipeline in code.objects(symbol):
-        for name, function in functions:
-            text = str(function.attrs[ASSEMBLY]) if ASSEMBLY in (function.attrs or {}) else None
-            if text is None:
-                content = f"{pipeline} {name.replace(symbol, _KERNEL)} {structure(function, symbol):x}"
-            else:
-                content = text.replace(symbol, _KERNEL)
-            hasher.update(f"\n{len(content)}\n{content}".encode())
+    for unit in code.units(symbol):
+        if isinstance(unit, Tir):
+            texts = [
+                f"{unit.pipeline} {name.replace(symbol, _KERNEL)} {structure(function, symbol):x}"
+                for name, function in unit.functions
+            ]
+        else:
+            texts = [unit.text.replace(symbol, _KERNEL)]
+        for text in texts:
+            hasher.update(f"\n{len(text)}\n{text}".encode())
     for constant in code.constants:
         hasher.update(f"\n{constant.dtype} {constant.shape}\n".encode())
         hasher.update(np.ascontiguousarray(constant).reshape(-1).view(np.uint8).data)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,7 +13,7 @@ from tesa.schedules.cpu.operand import Operand
 from tesa.schedules.cpu.panel import FUNCTION_FMAS, OBJECT_FMAS, groups, panels
 from tesa.schedules.cpu.unrolled_space import MAX_FMAS, MOST
 from tesa.schedules.registry import find
-from tesa.schedules.types import ASSEMBLY, Config, Core, Epilogue, Problem, Window
+from tesa.schedules.types import Assembly, Config, Core, Epilogue, Problem, Tir, Window
 from tests.schedules import golden
 from tests.schedules.guarded import harsh
 from tests.schedules.reference import AVX2, AVX512, HERE, check, run
@@ -69,8 +67,8 @@ def test_functions_and_objects_stay_small() -> None:
     assert max(sum(panel.fmas for panel in group) for group in files) <= OBJECT_FMAS
     p = Problem("linear", 90, 900, 64, (1, 900, 64), (1, 90, 64))
     code = UNROLLED.emit(p, weight, AVX512, config, "s")
-    assert [str(f.attrs["global_symbol"]) for (f,) in code.panels] == [group[0].name for group in files]
-    assert sum(text(f).count(".globl") for (f,) in code.panels) == len(functions)
+    assert [unit.name for unit in code.panels] == [group[0].name for group in files]
+    assert sum(text(unit).count(".globl") for unit in code.panels) == len(functions)
 
 
 def test_zeros_are_no_instructions() -> None:
@@ -78,7 +76,7 @@ def test_zeros_are_no_instructions() -> None:
     weight = np.zeros((8, 40), np.float32)
     weight[3, 7] = weight[4, 7] = weight[4, 30] = 2
     code = UNROLLED.emit(p, weight, AVX512, {"rows": 8, "vectors": 1, "kblock": 0, "chunk": 1, "pack": 0}, "s")
-    lines = text(code.panels[0][0]).splitlines()
+    lines = text(code.panels[0]).splitlines()
     assert sum(line.startswith(("vfmadd231ps", "vmulps")) for line in lines) == 3
     assert sum(line.startswith("vmovups") and "(%rax)," in line for line in lines) == 2
 
@@ -132,14 +130,14 @@ def test_golden() -> None:
     config = {"rows": 2, "vectors": 1, "kblock": 0, "chunk": 2, "pack": 0}
     code = UNROLLED.emit(p, weight, AVX512, config, "unrolled")
     golden.compare("unrolled", code)
-    golden.compare_text("unrolled_panels", text(code.panels[0][0]))
+    golden.compare_text("unrolled_panels", text(code.panels[0]))
 
 
 def test_golden_of_the_other_instruction_set() -> None:
     p = Problem("linear", 3, 4, 5, (1, 4, 5), (1, 3, 5), epilogue=Epilogue(True, True, "hardswish"))
     weight = np.array([[1, 0, 0, 2], [0, 0, 0, 0], [3, 0, 4, 0]], np.float32)
     config = {"rows": 2, "vectors": 1, "kblock": 0, "chunk": 2, "pack": 1}
-    golden.compare_text("unrolled_panels_avx2", text(UNROLLED.emit(p, weight, AVX2, config, "unrolled").panels[0][0]))
+    golden.compare_text("unrolled_panels_avx2", text(UNROLLED.emit(p, weight, AVX2, config, "unrolled").panels[0]))
 
 
 @pytest.mark.parametrize("core", [AVX512, AVX2], ids=lambda core: str(core.name))
@@ -175,6 +173,7 @@ def test_a_not_a_number_goes_through(core: Core, activation: str | None) -> None
     assert np.isfinite(y).sum() == 31
 
 
-def text(function: Any) -> str:
-    """The assembly that a function stands for."""
-    return str(function.attrs[ASSEMBLY])
+def text(unit: Tir | Assembly) -> str:
+    """The assembly of a unit."""
+    assert isinstance(unit, Assembly)
+    return unit.text

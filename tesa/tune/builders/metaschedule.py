@@ -14,10 +14,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
 
-from tesa.build.objects import PIPELINES
+from tesa.build.compile import PIPELINES
 from tesa.errors import UsageError
 from tesa.measure.timing import Failure
-from tesa.schedules.types import Code
+from tesa.schedules.types import Assembly, Code
 from tesa.tune.builders.local import Order
 from tesa.tune.builders.work import ModuleJob, Package
 
@@ -41,9 +41,12 @@ def as_module(code: Code, symbol: str = "main") -> Any:
     import tvm
 
     functions = {}
-    for number, (group, pipeline) in enumerate(code.objects(symbol)):
-        for name, function in group:
-            marked = function.with_attr("global_symbol", name).with_attr(_OBJECT, number).with_attr(_PIPELINE, pipeline)
+    for number, unit in enumerate(code.units(symbol)):
+        if isinstance(unit, Assembly):
+            raise UsageError(f"{unit.name} is assembly, and a module of TVM holds functions only; take another family")
+        for name, function in unit.functions:
+            marked = function.with_attr("global_symbol", name).with_attr(_OBJECT, number)
+            marked = marked.with_attr(_PIPELINE, unit.pipeline)
             functions[tvm.ir.GlobalVar(name)] = marked
     return tvm.IRModule(functions)
 
@@ -97,7 +100,7 @@ def _job(item: Any) -> ModuleJob:
         name = str(attrs[_PIPELINE]) if attrs and _PIPELINE in attrs else "default"
         if name not in PIPELINES:
             raise UsageError(f"function {var.name_hint}: unknown pipeline {name!r}; there are {', '.join(PIPELINES)}")
-        groups.setdefault((number, PIPELINES[name]), []).append(str(var.name_hint))
+        groups.setdefault((number, name), []).append(str(var.name_hint))
     ordered = tuple((pipeline, tuple(names)) for (_, pipeline), names in sorted(groups.items()))
     return ModuleJob(tvm.ir.save_json(item.mod), _target(item.target), ordered)
 

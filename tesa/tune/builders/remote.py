@@ -22,7 +22,7 @@ import tesa
 import tesa.schedules
 from tesa.base.process_pool import Crew, Hold
 from tesa.base.workers import WorkerError
-from tesa.build import objects
+from tesa.build import jobs
 from tesa.build.cache import Cache
 from tesa.schedules.types import FloatArray
 from tesa.tune.builders.local import judged
@@ -92,7 +92,7 @@ def versions() -> dict[str, str]:
     for folder in (Path(next(iter(tesa.schedules.__path__))), home / "build", home / "decompose"):
         for path in sorted(folder.rglob("*.py")):
             hasher.update(f"{path.relative_to(folder).as_posix()}\n".encode() + path.read_bytes())
-    return {**objects.versions(), "sources": hasher.hexdigest()[:12]}
+    return {**jobs.versions(), "sources": hasher.hexdigest()[:12]}
 
 
 def difference(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:

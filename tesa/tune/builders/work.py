@@ -23,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesa.build.cache import Cache
+from tesa.build.compile import compile_functions
 from tesa.build.digest import code_digest
-from tesa.build.objects import BuildFailure, build_objects, compile_functions, symbol_of
+from tesa.build.objects import BuildFailure, build_objects, symbol_of
 from tesa.measure.interfaces import BuildRequest
 from tesa.measure.timing import Failure
 from tesa.schedules.registry import find
@@ -53,7 +54,7 @@ class KernelJob:
 
 @dataclass(frozen=True)
 class ModuleJob:
-    """A TIR module to compile. groups: for each object file TVM's name of the pipeline, and its functions' names.
+    """A TIR module to compile. groups: for each object file the pipeline, and its functions' names.
 
     text is of tvm.ir.save_json; target is TVM's, as JSON.
     """

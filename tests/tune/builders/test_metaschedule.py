@@ -56,7 +56,7 @@ def test_a_primfunc_is_built_and_runs(compilers: LocalBuilder, tmp_path: Path) -
     np.testing.assert_allclose(y, WEIGHT @ x, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["dense", "unrolled"])
+@pytest.mark.parametrize("name", ["dense"])
 def test_generated_code_is_built_by_its_own_pipelines(compilers: LocalBuilder, tmp_path: Path, name: str) -> None:
     option = next(option for option in candidates(PROBLEM, WEIGHT, TARGET) if option[0] == name)
     code = find(name).emit(PROBLEM, WEIGHT, TARGET.core, option[1], "main")

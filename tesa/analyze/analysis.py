@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from tesa.analyze.breakeven import BreakEven, break_even, pattern_of
+from tesa.analyze.breakeven import BreakEven, break_even
 from tesa.analyze.imposition import Rules, channel_masks, check_layers, imposed_on
 from tesa.attributes.impose import Imposed
 from tesa.attributes.impose import impose as impose_on
 from tesa.attributes.patterns import classify
 from tesa.base.progress import Event, Progress, silent
 from tesa.choose.pick import GAIN
-from tesa.costs.table import CostTable, Prediction, Priced
+from tesa.costs import store
+from tesa.costs.prediction import Prediction, Priced
+from tesa.costs.table import CostTable
 from tesa.errors import UsageError
+from tesa.layers.network import to_network
 from tesa.schedules.types import FloatArray, Problem
 from tesa.targets.target import Target, parse_target
 
@@ -143,7 +146,7 @@ def analyze_model(
     if threads < 1:
         raise UsageError(f"threads must be at least 1, got {threads}")
     code, rules = parse_target(target), Rules.parse(impose)
-    known = table if isinstance(table, CostTable) else CostTable.load(code, threads, table)
+    known = table if isinstance(table, CostTable) else store.load(code, threads, table)
     costs = CostTable(code.cpu, "", code.name, threads) if known is None else known
     progress(Event("import", 0, 1, str(model) if isinstance(model, str | Path) else "model"))
     given, notes, source = _lowered(model, threads, shapes, masks)
@@ -152,7 +155,7 @@ def analyze_model(
     wanted = {name: imposed for name, imposed in found.items() if imposed is not None}
     without = [name for name, imposed in found.items() if imposed is None and rules.of(name) is not None]
     made = given
-    channels = {name: imposed for name, imposed in wanted.items() if imposed.kind == "channel"}
+    channels = {name: imposed for name, imposed in wanted.items() if imposed.imposition.propagates}
     if channels:
         made, more, _ = _lowered(model, threads, shapes, channel_masks(model, channels, shapes, masks))
         notes = tuple(dict.fromkeys((*notes, *more)))
@@ -179,20 +182,12 @@ _Solve = Callable[[Problem, Imposed], BreakEven]
 
 def _lowered(model: Any, threads: int, shapes: Any, masks: Any) -> tuple[list[_Layer], tuple[str, ...], str]:
     """The weight layers as compile makes them, remarks, and the name of the model."""
-    from tesa.layers import Known, lower
-    from tesa.layers.prepare import prepare
-
-    prepared = prepare(model, shapes=shapes, masks=masks)
-    attributed = prepared.attributed
-    known = {}
-    for var, facts in attributed.weights.items():
-        folded = attributed.folded(var)
-        known[var] = Known(facts.effective_weight) if folded is None else Known(*folded)
-    lowered = lower(attributed.effective_module(), prepared.imported.names, threads, known)
-    layers = [(layer.name, layer.problem, layer.weight) for layer in lowered.layers]
-    served = {layer.source for layer in lowered.layers}
-    left = [facts.layer for var, facts in attributed.weights.items() if var not in served]
-    notes = [f"{layer}: no kernel form for its operator; not predicted" for layer in left]
+    network = to_network(model, threads=threads, shapes=shapes, masks=masks)
+    prepared = network.prepared
+    served = {layer.source for layer in network.lowered.layers}
+    left = [facts.layer for var, facts in prepared.attributed.weights.items() if var not in served]
+    notes = [f"{layer}: no kernel family for its operator; not predicted" for layer in left]
+    layers = [(layer.name, layer.problem, layer.weight) for layer in network.layers]
     return layers, (*prepared.notes, *notes), prepared.imported.source
 
 
@@ -209,7 +204,7 @@ def _analysed(
     ranked = table.rank_plain(before, weight)
     dense = _best([row for row in ranked if row.dense]) or ranked[0]
     sparse, pattern, sparsity = None, "empty", 1.0
-    like = imposed or pattern_of(classify(weight))
+    like = imposed or Imposed.like(classify(weight))
     if now is not None:
         problem, kept = now
         found = classify(kept)
@@ -248,7 +243,7 @@ def _senseless(rules: Rules, rows: Sequence[AnalysedLayer]) -> list[str]:
 
 def _kind(like: Imposed) -> Imposed:
     """The kind alone: layers that differ only in their share of zeros break even at the same one."""
-    return like if like.kind == "n:m" else replace(like, sparsity=0.5)
+    return like.alike((0.5,))[0] if like.imposition.share is None else like
 
 
 def _best(rows: Sequence[Priced]) -> Priced | None:

@@ -9,7 +9,7 @@ from functools import cache as remember
 from pathlib import Path
 from typing import Any
 
-import tesa
+from tesa.base.version import __version__
 from tesa.schedules.types import Assembly, Code, Tir
 from tesa.targets.target import Target
 
@@ -46,7 +46,7 @@ def versions() -> dict[str, str]:
     import tvm
     import tvm_ffi
 
-    return {"tesa": tesa.__version__, "tvm": str(tvm.__version__), "tvm_ffi": str(tvm_ffi.__version__)}
+    return {"tesa": __version__, "tvm": str(tvm.__version__), "tvm_ffi": str(tvm_ffi.__version__)}
 
 
 def _functions(unit: Tir, target: str) -> Job:

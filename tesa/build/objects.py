@@ -1,11 +1,10 @@
-"""Turns generated code into object files, in parallel and at most once, and object files into a library."""
+"""Turns generated code into object files, in parallel and at most once."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -13,16 +12,17 @@ from pathlib import Path
 from tesa.attributes.patterns import digest
 from tesa.base.files import atomic_path
 from tesa.base.hostinfo import free_memory, usable_cpus
-from tesa.base.workers import Pool, WorkerError
+from tesa.base.pool import Pool
+from tesa.base.worker import WorkerError
 from tesa.build.cache import Cache
 from tesa.build.jobs import Job, jobs_of
-from tesa.errors import UsageError
 from tesa.schedules.types import Code, Config, FloatArray, Problem
 from tesa.targets.target import Target
 
 COMPILER_BYTES = 600 << 20
 """What one compiler process may need: half of it is TVM itself, and a panel of straight-line code takes some more."""
 
+_LIMIT_S = 1800.0  # for one object file: the largest take a minute or two
 Done = Callable[[int, int], None]
 
 
@@ -109,52 +109,13 @@ def build_objects(
     return [_written(plan, objects, folder) for plan in plans]
 
 
-def link(objects: Sequence[Path], path: Path) -> None:
-    """Join object files into a shared library at path, with the C compiler; path appears whole or not at all.
-
-    Raises UsageError if there is no C compiler, if the objects do not fit together, or if path cannot be written.
-    """
-    from tvm.support import cc
-
-    compiler = c_compiler()
-    with atomic_path(path) as aside, link_errors(path):
-        cc.create_shared(str(aside), [str(item) for item in objects], cc=compiler)
-
-
-@contextmanager
-def link_errors(path: Path) -> Iterator[None]:
-    """Turn a linker's failure into a UsageError that names the library. A full disk is left to atomic_path."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "No space left" in str(error):
-            raise
-        raise UsageError(f"cannot link {path.name}: {_linker_says(str(error))}") from error
-
-
-def c_compiler() -> str:
-    """The command that links, or compiles C: $CXX, $CC or the first of g++, gcc, clang++, clang, c++, cc.
-
-    Raises UsageError, naming the packages to install, if there is none.
-    """
-    from tvm.support import cc
-
-    compiler = cc.get_cc()
-    if not compiler:
-        raise UsageError(
-            "no C compiler found, and one is needed to link kernels: install g++, gcc or clang "
-            "(Debian and Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++), or name one in $CXX"
-        )
-    return str(compiler)
-
-
 def _compile_all(missing: Sequence[Job], jobs: int | Pool, report: Callable[[int], None]) -> list[bytes | WorkerError]:
     calls = [(job.function, job.arguments) for job in missing]
     if isinstance(jobs, Pool):
-        return jobs.run(calls, done=report)
+        return jobs.run(calls, limit_s=_LIMIT_S, done=report)
     if jobs > 1 and len(missing) > 1:
         with Pool(jobs) as pool:
-            return pool.run(calls, done=report)
+            return pool.run(calls, limit_s=_LIMIT_S, done=report)
     results: list[bytes | WorkerError] = []
     for index, job in enumerate(missing):
         try:
@@ -188,10 +149,3 @@ def _written(
 
 def _path(folder: Path, key: str) -> Path:
     return folder / f"{key[:32]}.o"
-
-
-def _linker_says(text: str) -> str:
-    """The lines of a linker's output that tell what is wrong."""
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("Command line")]
-    told = [line for line in lines if "error" in line or "undefined" in line or "multiple definition" in line]
-    return "; ".join((told or lines)[:3])

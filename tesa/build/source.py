@@ -26,9 +26,11 @@ def source(code: Code, target: Target, kind: str) -> str:
 
 
 def _text(unit: Tir | Assembly, target: Target, kind: str) -> str:
-    if kind == "tir":  # or assembly, where a family writes that itself
+    if kind == "tir":
         if isinstance(unit, Assembly):
-            return unit.text
+            if unit.tir is None:
+                return unit.text
+            unit = unit.tir()
         return "\n".join(str(function.script(show_meta=False)) for _, function in unit.functions)
     text = str(compile_unit(unit, target.tvm).inspect_source("ll" if kind == "llvm" else "asm"))
     return "\n".join(_instructions(text.splitlines())) + "\n" if kind == "asm" else text

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tesa.base import display
 from tesa.base.files import atomic_path
 from tesa.base.renamed import renamed
 from tesa.build.package import ENTRY, package
@@ -21,9 +22,9 @@ from tesa.choose.plan import LayerPlan
 from tesa.choose.predict import table_for
 from tesa.choose.shortlist import INSTRUCTIONS
 from tesa.decompose.candidates import Option, candidates
+from tesa.decompose.prices import Prices
 from tesa.errors import UsageError
-from tesa.layers.layer import Layer
-from tesa.layers.problem import (
+from tesa.kernels.problem import (
     Pair,
     bias_array,
     known,
@@ -34,6 +35,7 @@ from tesa.layers.problem import (
     scale_array,
     weight_array,
 )
+from tesa.layers.layer import Layer
 from tesa.measure.timing import Timing
 from tesa.records.log import Log
 from tesa.runtime.arguments import FLOAT32, are_apart, check_array, checked_input, is_plain
@@ -123,8 +125,6 @@ def kernel(
     >>> k(np.ones((4, 16), np.uint8))[0, :2]
     array([100.55, 100.55], dtype=float32)
     """
-    from tesa.decompose import use_prices
-
     array = round_to(weight_array(weight, op), storage, dtype)
     offset, factor = bias_array(bias, array.shape[0]), scale_array(scale, array.shape[0])
     problem = make_problem(
@@ -137,8 +137,7 @@ def kernel(
     matrix = array.reshape(problem.m, problem.k)
     families = _families(renamed("form", form, "family", family))
     table = table_for(where, threads, log)
-    with use_prices(table):
-        options = None if config is None else _one_option(problem, matrix, where, families, config)
+    options = None if config is None else _one_option(problem, matrix, where, families, config, table)
     with tempfile.TemporaryDirectory(prefix="tesa-") as name:
         (chosen,) = choose(
             [Layer("kernel", problem, matrix)], where, log=log, measure=measure, jobs=jobs, families=families,
@@ -171,7 +170,7 @@ class Kernel:
         self._names = ("X", *(["residual"] if problem.epilogue.residual else []), "Y")
         constants = (*chosen.constants, *(array for array in (scale, bias) if array is not None))
         self._library_path = Path(self._folder.name) / f"{chosen.symbol}.so"
-        package(self._library_path, chosen.objects, chosen.symbol, constants, self._names)
+        package(self._library_path, chosen.objects, chosen.symbol, constants, self._names, target.toolchain)
         self._y_shape = problem.y_shape
         self._x_dtype, self._y_dtype = np.dtype(problem.x_dtype), np.dtype(problem.output.dtype)
         self._in_shapes = (problem.x_shape, problem.y_shape)[: len(self._names) - 1]
@@ -229,7 +228,8 @@ class Kernel:
         import tvm
 
         from tesa.measure.reference import Inputs
-        from tesa.measure.timing import placed, time_one
+        from tesa.measure.tensors import placed
+        from tesa.measure.timing import time_warm
 
         self._check_runs()
         self._use_threads()
@@ -237,7 +237,7 @@ class Kernel:
         arrays = [inputs.x, *([inputs.residual] if inputs.residual is not None else [])]
         tensors = [placed(array, self.problem.alignment) for array in arrays]
         y = tvm.runtime.empty(self._y_shape, self.problem.output.dtype)
-        return time_one(self._library, ENTRY, (*tensors, y), budget_ms)
+        return time_warm(self._library, ENTRY, (*tensors, y), budget_ms)
 
     def show(self, kind: str = "tir") -> str:
         """The generated code as text: "tir", "llvm" or "asm", the main function and then every panel it calls.
@@ -274,10 +274,7 @@ class Kernel:
         return f"Kernel({', '.join(word for word in (*words, plan.kernel) if word)})"
 
     def _repr_html_(self) -> str:
-        from tesa.report.kernel import kernel_html
-
-        threads = f"{self.problem.threads} thread{'s' if self.problem.threads != 1 else ''}"
-        return kernel_html(self.plan, self.weight, f"{self.target.name}, {threads}")
+        return display.html(self)
 
     @cached_property
     def _code(self) -> Code:
@@ -364,7 +361,12 @@ def _families(family: str | Sequence[str] | None) -> list[str] | None:
 
 
 def _one_option(
-    problem: Problem, weight: FloatArray, target: Target, families: Sequence[str] | None, config: Config
+    problem: Problem,
+    weight: FloatArray,
+    target: Target,
+    families: Sequence[str] | None,
+    config: Config,
+    prices: Prices | None,
 ) -> list[Option]:
     """The one candidate that family and config name. UsageError if the family does not offer the configuration.
 
@@ -374,7 +376,7 @@ def _one_option(
         raise UsageError("config belongs to one family: give family as well")
     family = families[0]
     # "dense" stands for what computes with the zeros in other families too: their configurations come after its own
-    options = sorted(candidates(problem, weight, target, families), key=lambda option: option[0] != family)
+    options = sorted(candidates(problem, weight, target, families, prices), key=lambda option: option[0] != family)
     offered = [dict(config) for _, config in options]
     if not isinstance(config, Mapping):
         raise UsageError(f"config of {family} is a dictionary such as {offered[0]}, not {type(config).__name__}")

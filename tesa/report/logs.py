@@ -1,4 +1,4 @@
-"""What the files of the tuning log hold, as tables and as plain data."""
+"""The files of the tuning log, as tables and as plain data."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tesa.records.maintenance import Merged, Pruned, Summary
 from tesa.records.record import Record
 from tesa.records.task import Task
 from tesa.report.numbers import milliseconds, percent, size
-from tesa.report.table import Fitted, table
+from tesa.report.table import FittedTable, table
 
-_SPARE = ("first", "bytes", "targets", "device", "target", "least ms", "time", "epilogue")
+_OPTIONAL = ("first", "bytes", "targets", "device", "target", "least ms", "time", "epilogue")
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ def summaries_view(files: Sequence[Summary], looked_in: Sequence[str]) -> list[R
         )
         for file in files
     ]  # fmt: skip
-    found = [Fitted(columns, rows, spare=_SPARE, right=("records", "tasks", "failed", "no digest", "bytes"))]
+    right = ("records", "tasks", "failed", "no digest", "bytes")
+    found = [FittedTable(columns, rows, optional=_OPTIONAL, right=right)]
     return [*found, *_old(sum(file.without_code for file in files), sum(file.records for file in files))]
 
 
@@ -106,7 +107,11 @@ def records_view(records: Sequence[Record], what: str) -> list[RenderableType]:
         for record in records
     ]  # fmt: skip
     old = sum(not record.code for record in records)
-    return [_tasks(tasks.values()), Fitted(columns, rows, spare=_SPARE, right=right), *_old(old, len(records))]
+    return [
+        _tasks(tasks.values()),
+        FittedTable(columns, rows, optional=_OPTIONAL, right=right),
+        *_old(old, len(records)),
+    ]
 
 
 def best_json(found: Sequence[Best]) -> list[dict[str, Any]]:
@@ -139,11 +144,11 @@ def best_view(found: Sequence[Best]) -> list[RenderableType]:
                 milliseconds(best.median_ms if best else None), str(item.tried), str(item.failed),
             )
         )  # fmt: skip
-    return [Fitted(columns, rows, spare=_SPARE, right=("sparsity", "ms", "tried", "failed"))]
+    return [FittedTable(columns, rows, optional=_OPTIONAL, right=("sparsity", "ms", "tried", "failed"))]
 
 
 def pruned_json(files: Sequence[Pruned], dry_run: bool) -> dict[str, Any]:
-    """What was dropped of each file, and why."""
+    """The records dropped of each file, and why."""
     rows = [
         {
             "path": str(file.path),
@@ -168,7 +173,7 @@ def pruned_view(files: Sequence[Pruned], dry_run: bool) -> list[RenderableType]:
 
 
 def merged_json(done: Merged) -> dict[str, Any]:
-    """What was written."""
+    """The file that was written, as plain data."""
     return {
         "path": str(done.path),
         "sources": [str(path) for path in done.sources],
@@ -180,7 +185,7 @@ def merged_json(done: Merged) -> dict[str, Any]:
 
 
 def merged_text(done: Merged) -> str:
-    """In one sentence."""
+    """The file that was written, in one sentence."""
     facts = [f"duplicates left out: {done.duplicates}"] if done.duplicates else []
     facts += [f"of another version, kept as they are: {done.other_versions}"] if done.other_versions else []
     facts += [f"unreadable, left out: {done.unreadable}"] if done.unreadable else []
@@ -205,7 +210,7 @@ def layer_text(task: Task) -> str:
 
 
 def _old(count: int, total: int) -> list[Text]:
-    """What it means that some records are without a digest of their code; nothing if none is."""
+    """A line that says what it means if some records are without a digest of their code."""
     if not count:
         return []
     which = f"{count} of {_count(total, 'record')} {'does' if count == 1 else 'do'} not tell which code was measured"

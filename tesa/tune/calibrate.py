@@ -13,9 +13,10 @@ from tesa.base.hostinfo import read_cpu
 from tesa.base.progress import Event, Progress, silent
 from tesa.build.jobs import versions
 from tesa.costs import store
-from tesa.costs.fingerprint import fingerprint, refreshed
+from tesa.costs.fingerprint import code_digest, fingerprint
 from tesa.costs.grid import grid_layer
 from tesa.costs.quality import Quality, quality
+from tesa.costs.refresh import refreshed
 from tesa.costs.sample import Measured
 from tesa.costs.table import CostTable
 from tesa.errors import CheckFailed, UsageError
@@ -87,7 +88,7 @@ def calibrate(
     table, clock = _begun(file, wanted, threads, seed), clock or monotonic
     end = clock() + minutes * 60
     before, failed = table.samples, list[str]()
-    with workplace(jobs=jobs) as place:
+    with workplace(wanted, jobs=jobs) as place:
         bench = measurer or Bench(wanted, place.builder, place.runner)
         for grown, broken in _grow(table, wanted, bench, end, clock, progress, minutes):
             table = grown
@@ -102,7 +103,7 @@ def _begun(path: Path, target: Target, threads: int, seed: int) -> CostTable:
     """The table that the file holds already, or a new one."""
     made = versions()
     cpu = read_cpu().model
-    new = CostTable(host_cpu(), cpu, target.name, threads, seed, versions=made, started=_now())
+    new = CostTable(host_cpu(), cpu, target.name, threads, seed, versions=made, started=_now(), code=code_digest())
     for table in store.read(path) if path.exists() else ():
         if store.same(table, new):
             return replace(refreshed(table), versions=made)

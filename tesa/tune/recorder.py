@@ -10,13 +10,11 @@ from typing import Any
 from tesa.build.jobs import versions
 from tesa.decompose.candidates import Option
 from tesa.errors import UsageError
-from tesa.measure.timing import Failure, Timing
+from tesa.measure.failure import Failure
+from tesa.measure.timing import Timing
 from tesa.records.log import Log, Record, Task
 from tesa.schedules.types import config_key
 from tesa.targets.target import Target
-
-PASSING = ("link", "load", "device")
-"""Kinds of failure that say nothing about the kernel: they do not enter the log."""
 
 Results = Sequence[tuple[Option, Timing | Failure]]
 
@@ -40,7 +38,7 @@ class Recorder:
         records = [
             self.record(task, option, result, codes, stamp)
             for option, result in results
-            if not (isinstance(result, Failure) and result.kind in PASSING)
+            if not isinstance(result, Failure) or result.kind.blames_kernel
         ]
         self._unsaved += records
         self.save()
@@ -72,5 +70,5 @@ class Recorder:
             code=codes.get(config_key(name, config), ""),
         )  # fmt: skip
         if isinstance(result, Failure):
-            return replace(blank, ok=False, error=f"{result.kind}: {result.message}")
+            return replace(blank, ok=False, error=str(result))
         return replace(blank, median_ms=result.median_ms, min_ms=result.min_ms)

@@ -22,12 +22,12 @@ from tesa.build.compile import compile_unit
 from tesa.schedules.registry import find
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
 from tesa.targets.target import parse_target, runs_here
+from tesa.targets.x86 import AVX2, AVX512, SSE42
 
-AVX512 = Core("avx512", lanes=16, registers=32, l1_bytes=32 * 1024, l2_bytes=1024 * 1024)
-AVX2 = Core("avx2", lanes=8, registers=16, l1_bytes=32 * 1024, l2_bytes=256 * 1024)
-CPUS = {"avx512": "skylake-avx512", "avx2": "haswell"}
-HERE = tuple(core for core in (AVX512, AVX2) if runs_here(parse_target(f"x86:{CPUS[core.name]}")))
-"""The instruction sets that this machine can run."""
+CPUS = {"avx512": "skylake-avx512", "avx2": "haswell", "sse4.2": "x86-64-v2"}
+CORES = (AVX512, AVX2, SSE42)
+HERE = tuple(core for core in CORES if runs_here(parse_target(f"x86:{CPUS[core.name]}")))
+"""The cores whose code this machine can run."""
 
 Wide = NDArray[np.float64]
 

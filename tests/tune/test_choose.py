@@ -16,9 +16,9 @@ from tesa.choose.pick import pick
 from tesa.decompose.candidates import candidates
 from tesa.errors import CheckFailed, UnsupportedError, UsageError
 from tesa.layers.layer import Layer
-from tesa.measure.local import Built
-from tesa.measure.remote.local import LocalRunner
-from tesa.measure.timing import Failure, Timing
+from tesa.measure.failure import Failure
+from tesa.measure.local import Built, LocalRunner
+from tesa.measure.timing import Timing
 from tesa.records.emitted import emitted_by_families
 from tesa.records.log import Log, Record, Task
 from tesa.schedules import registry
@@ -70,7 +70,7 @@ def refusing(problem: Problem, weight: FloatArray, symbol: str, config: Config) 
 def families(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], Family]:
     """The registry, with a slow sparse form, a faster dense one, and nothing else."""
     found = {
-        ("cpu", "sparse"): family("sparse", loop, [{"repeat": 40}, {"repeat": 20}], [0.1, 0.2]),
+        ("cpu", "sparse"): family("sparse", loop, [{"repeat": 400}, {"repeat": 200}], [0.1, 0.2]),
         ("cpu", "dense"): family("dense", loop, [{"repeat": 1}], [0.5]),
     }
     monkeypatch.setattr(registry, "_FAMILIES", found)
@@ -92,7 +92,7 @@ def layers(*names: str) -> list[Layer]:
 @pytest.mark.usefixtures("families")
 def test_candidates_dense_first() -> None:
     found = candidates(PROBLEM, WEIGHT, toy.TARGET)
-    assert found == [("dense", {"repeat": 1}), ("sparse", {"repeat": 40}), ("sparse", {"repeat": 20})]
+    assert found == [("dense", {"repeat": 1}), ("sparse", {"repeat": 400}), ("sparse", {"repeat": 200})]
     assert candidates(PROBLEM, WEIGHT, toy.TARGET, ["sparse"]) == found[1:]
     with pytest.raises(UsageError, match="unknown kernel family 'spars'; did you mean sparse"):
         candidates(PROBLEM, WEIGHT, toy.TARGET, ["spars"])
@@ -125,7 +125,7 @@ def test_by_measurement_and_then_by_log(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("families")
 def test_by_estimate() -> None:
     (kernel,) = choose(layers("a"), toy.TARGET, measure=False)
-    assert (kernel.part.family, kernel.part.config) == ("sparse", {"repeat": 40})
+    assert (kernel.part.family, kernel.part.config) == ("sparse", {"repeat": 400})
     assert kernel.part.reason == "estimated: sparse 0.1 ms, dense 0.5 ms"
     assert {row.note for row in kernel.part.candidates} == {"not measured"}
 
@@ -171,9 +171,9 @@ def test_records_of_other_code_are_measured_again(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("families")
 def test_records_that_do_not_tell_their_code_help_as_those_of_the_nearest_weight_do() -> None:
     log = Log()
-    log.append([record("sparse", {"repeat": 20}, 0.1), record("dense", {"repeat": 1}, 0.2)])
+    log.append([record("sparse", {"repeat": 200}, 0.1), record("dense", {"repeat": 1}, 0.2)])
     (kernel,) = choose(layers("a"), toy.TARGET, log=log, measure=False)
-    assert (kernel.part.family, kernel.part.config) == ("sparse", {"repeat": 20})
+    assert (kernel.part.family, kernel.part.config) == ("sparse", {"repeat": 200})
     assert kernel.part.reason == "nearest: sparse 0.1 ms, of kernels from before the code changed"
 
 
@@ -183,24 +183,24 @@ def test_the_code_of_what_is_chosen_is_compared_with_that_of_its_record(tmp_path
     choose(layers("a"), toy.TARGET, log=tmp_path)
     log = Log.load(tmp_path)
     known = {r.config["repeat"]: r for r in log.records(TASK, toy.TARGET.name)}
-    log.append([replace(known[20], median_ms=1e-6, code="of other instructions", time="2040")])
-    log.append([replace(known[40], time="2030")])
+    log.append([replace(known[200], median_ms=1e-6, code="of other instructions", time="2040")])
+    log.append([replace(known[400], time="2030")])
     (kernel,) = choose(layers("a"), toy.TARGET, log=log, measure=False)
     assert kernel.part.family == "dense"
     times = [row.measured_ms for row in kernel.part.candidates]
-    assert times == [known[1].median_ms, known[40].median_ms, None]
+    assert times == [known[1].median_ms, known[400].median_ms, None]
 
 
 @pytest.mark.usefixtures("families")
 def test_times_of_another_cpu_are_not_compared_with_those_of_this_one(tmp_path: Path) -> None:
     choose(layers("a"), toy.TARGET, log=tmp_path)
     (path,) = tmp_path.glob("*.jsonl")
-    lines = [line for line in path.read_text().splitlines() if '"repeat":40' not in line]
+    lines = [line for line in path.read_text().splitlines() if '"repeat":400' not in line]
     text = "".join(line.replace(f'{{"cpu":"{host_cpu()}"', '{"cpu":"somewhere"') + "\n" for line in lines)
     path.write_text(text)
     choose(layers("a"), toy.TARGET, log=tmp_path)
     added = [json.loads(line) for line in path.read_text().splitlines()[len(lines) :]]
-    assert sorted(row["config"]["repeat"] for row in added) == [1, 20, 40]  # all, not only the one that was missing
+    assert sorted(row["config"]["repeat"] for row in added) == [1, 200, 400]  # all, not only the one that was missing
     path.write_text(text.replace('"cpu":"somewhere"', '"cpu":"haswell"'))
     (kernel,) = choose(layers("a"), toy.TARGET, log=tmp_path)  # of the very device that the target names
     assert len(path.read_text().splitlines()) == len(lines)

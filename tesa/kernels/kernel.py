@@ -170,7 +170,7 @@ class Kernel:
         self._names = ("X", *(["residual"] if problem.epilogue.residual else []), "Y")
         constants = (*chosen.constants, *(array for array in (scale, bias) if array is not None))
         self._library_path = Path(self._folder.name) / f"{chosen.symbol}.so"
-        package(self._library_path, chosen.objects, chosen.symbol, constants, self._names)
+        package(self._library_path, chosen.objects, chosen.symbol, constants, self._names, target.toolchain)
         self._y_shape = problem.y_shape
         self._x_dtype, self._y_dtype = np.dtype(problem.x_dtype), np.dtype(problem.output.dtype)
         self._in_shapes = (problem.x_shape, problem.y_shape)[: len(self._names) - 1]
@@ -328,7 +328,7 @@ class Kernel:
         return arrays
 
     def _manifest(self) -> dict[str, Any]:
-        from tesa.build.objects import versions
+        from tesa.build.jobs import versions
 
         def port(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> dict[str, Any]:
             return {"name": name, "shape": list(shape), "dtype": dtype.name}

@@ -39,7 +39,7 @@ def layer(index: int, threads: int = 1, seed: int = SEED, seen: frozenset[Shape]
     else:
         pattern, sparsity = str(rng.choice(PATTERNS)), round(float(rng.uniform(0.5, 0.99)), 2)
         imposed = Imposed.parse(pattern if pattern == "2:4" else f"{sparsity}:{pattern}")
-        if imposed.kind == "block" and (imposed.block[0] > problem.m or imposed.block[1] > problem.k):
+        if imposed.block[0] > problem.m or imposed.block[1] > problem.k:
             imposed = Imposed("unstructured", sparsity)
     weight = synthetic(problem, imposed, seed + index, float(rng.choice([0.0, 0.3])))
     return f"{kind} {problem.m}x{problem.k}x{problem.n} {imposed}", problem, weight

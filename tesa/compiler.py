@@ -17,7 +17,7 @@ from tesa.base.progress import Event, Progress, silent
 from tesa.base.renamed import renamed
 from tesa.build.deploy import write
 from tesa.build.dump import Dump
-from tesa.build.objects import versions
+from tesa.build.jobs import versions
 from tesa.choose.chosen import ChosenKernel
 from tesa.choose.model_plan import plan_of
 from tesa.choose.plan import Plan
@@ -137,7 +137,9 @@ def compile_model(
     imported = network.prepared.imported
     manifest = Manifest(ports(imported.inputs), ports(imported.outputs), plan, _versions())
     progress(Event("write", 0, 1, str(path)))
-    write(executable, [file for kernel in kernels for file in kernel.objects], manifest.to_json(), path)
+    write(
+        executable, [file for kernel in kernels for file in kernel.objects], manifest.to_json(), path, where.toolchain
+    )
     progress(Event("write", 1, 1, str(path)))
     return CompiledModel(path, plan, manifest.inputs, manifest.outputs, network.skipped + network.prepared.notes)
 

@@ -26,28 +26,19 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
-from tesa.decompose.policy import Piece
 from tesa.schedules.cpu.epilogue import Names, final
 from tesa.schedules.cpu.loops import lanes, named, parallel, serial
 from tesa.schedules.cpu.staging import pieces as vectors_of
+from tesa.schedules.pieces import Piece, PieceKernel
 from tesa.schedules.registry import find
-from tesa.schedules.types import Code, Config, Core, Epilogue, Output, Problem
+from tesa.schedules.types import Code, Core, Epilogue, Output, Problem
 
 _FULL = ("dense", "block", "indexed")
 """Families whose float32 kernels know scale and a quantized output, and so need no loop behind them."""
 
 
-@dataclass(frozen=True)
-class Link:
-    """One piece with the kernel that computes it: a family's name and one configuration."""
-
-    piece: Piece
-    family: str
-    config: Config
-
-
 def problems(problem: Problem, links: Sequence[tuple[Piece, str]]) -> list[Problem]:
-    """What each piece's kernel computes. links: the pieces, each with the name of its family.
+    """The problem that the kernel of each piece solves. links: the pieces, each with the name of its family.
 
     >>> p = Problem("linear", 2, 2, 4, (2, 4), (2, 4), epilogue=Epilogue(bias=True, residual=True, activation="relu"))
     >>> a, b = problems(p, [(Piece(np.eye(2, dtype=np.float32)), "dense")] * 2)
@@ -80,11 +71,11 @@ def problems(problem: Problem, links: Sequence[tuple[Piece, str]]) -> list[Probl
 
 
 def direct(problem: Problem, links: Sequence[tuple[Piece, str]]) -> bool:
-    """Whether the one piece of a mixed problem, as float32, writes Y itself."""
+    """True where the one piece of a mixed problem, as float32, writes Y itself."""
     return problem.dtype == "mixed" and len(links) == 1 and links[0][0].bits > 8 and links[0][1] in _FULL
 
 
-def emit(problem: Problem, links: Sequence[Link], core: Core, symbol: str) -> Code:
+def emit(problem: Problem, links: Sequence[PieceKernel], core: Core, symbol: str) -> Code:
     """The kernel: main and one nested kernel for each piece; of one piece only, its kernel itself."""
     if len(links) == 1 and problem.dtype != "mixed":
         (link,) = links

@@ -49,7 +49,9 @@ MAX_UNROLLED = 64
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """What a kernel is made of. panels, scattered: float32 (m, k), disjoint; order: (m,), in which rows are taken.
+    """The two parts of a weight that a fused kernel is made of.
+
+    panels, scattered: float32 (m, k), disjoint; order: (m,), in which rows are taken.
 
     counted: what fused_space has counted, by type and rows of a panel: all configurations ask for the same few numbers.
     """
@@ -75,7 +77,7 @@ class Side:
 
     @cached_property
     def per_row(self) -> NDArray[np.int64]:
-        """How many elements each row has: many configurations ask."""
+        """(m,): elements of each row: many configurations ask."""
         return np.asarray(np.count_nonzero(self.weight, axis=1), np.int64)
 
 
@@ -95,7 +97,7 @@ def sides_of(problem: Problem, layout: Layout, core: Core) -> tuple[Side, Side]:
 
 
 def _starts(m: int, rows: int) -> NDArray[np.int64]:
-    """Where panels start in the order of the rows; the last one overlaps the one before where m is no multiple."""
+    """The first row of each panel; the last one overlaps the one before where m is no multiple."""
     return np.minimum(np.arange(0, m, rows), m - rows)
 
 
@@ -106,7 +108,7 @@ def _columns(weight: NDArray[Any], order: NDArray[np.int64], rows: int) -> list[
 
 
 def set_sizes(side: Side, order: NDArray[np.int64], rows: int) -> NDArray[np.int64]:
-    """How many scattered elements each panel's longest row has."""
+    """The scattered elements of the longest row of each panel."""
     counts = side.per_row[order]
     return np.array([counts[start : start + rows].max() for start in _starts(len(counts), rows)])
 
@@ -226,7 +228,7 @@ class _Kernel:
 
 @dataclass(frozen=True)
 class _Read:
-    """Where X is read: element (offset, vector v, lane) is source[offset + base + at(v) + lane]."""
+    """The place where X is read: element (offset, vector v, lane) is source[offset + base + at(v) + lane]."""
 
     source: Any
     base: Any

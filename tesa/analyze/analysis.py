@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from tesa.analyze.breakeven import BreakEven, break_even, pattern_of
+from tesa.analyze.breakeven import BreakEven, break_even
 from tesa.analyze.imposition import Rules, channel_masks, check_layers, imposed_on
 from tesa.attributes.impose import Imposed
 from tesa.attributes.impose import impose as impose_on
 from tesa.attributes.patterns import classify
 from tesa.base.progress import Event, Progress, silent
 from tesa.choose.pick import GAIN
-from tesa.costs.table import CostTable, Prediction, Priced
+from tesa.costs import store
+from tesa.costs.prediction import Prediction, Priced
+from tesa.costs.table import CostTable
 from tesa.errors import UsageError
 from tesa.layers.network import to_network
 from tesa.schedules.types import FloatArray, Problem
@@ -144,7 +146,7 @@ def analyze_model(
     if threads < 1:
         raise UsageError(f"threads must be at least 1, got {threads}")
     code, rules = parse_target(target), Rules.parse(impose)
-    known = table if isinstance(table, CostTable) else CostTable.load(code, threads, table)
+    known = table if isinstance(table, CostTable) else store.load(code, threads, table)
     costs = CostTable(code.cpu, "", code.name, threads) if known is None else known
     progress(Event("import", 0, 1, str(model) if isinstance(model, str | Path) else "model"))
     given, notes, source = _lowered(model, threads, shapes, masks)
@@ -153,7 +155,7 @@ def analyze_model(
     wanted = {name: imposed for name, imposed in found.items() if imposed is not None}
     without = [name for name, imposed in found.items() if imposed is None and rules.of(name) is not None]
     made = given
-    channels = {name: imposed for name, imposed in wanted.items() if imposed.kind == "channel"}
+    channels = {name: imposed for name, imposed in wanted.items() if imposed.imposition.propagates}
     if channels:
         made, more, _ = _lowered(model, threads, shapes, channel_masks(model, channels, shapes, masks))
         notes = tuple(dict.fromkeys((*notes, *more)))
@@ -202,7 +204,7 @@ def _analysed(
     ranked = table.rank_plain(before, weight)
     dense = _best([row for row in ranked if row.dense]) or ranked[0]
     sparse, pattern, sparsity = None, "empty", 1.0
-    like = imposed or pattern_of(classify(weight))
+    like = imposed or Imposed.like(classify(weight))
     if now is not None:
         problem, kept = now
         found = classify(kept)
@@ -241,7 +243,7 @@ def _senseless(rules: Rules, rows: Sequence[AnalysedLayer]) -> list[str]:
 
 def _kind(like: Imposed) -> Imposed:
     """The kind alone: layers that differ only in their share of zeros break even at the same one."""
-    return like if like.kind == "n:m" else replace(like, sparsity=0.5)
+    return like.alike((0.5,))[0] if like.imposition.share is None else like
 
 
 def _best(rows: Sequence[Priced]) -> Priced | None:

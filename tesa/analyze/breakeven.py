@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tesa.attributes.impose import Imposed
-from tesa.attributes.patterns import Pattern
 from tesa.choose.pick import GAIN
 from tesa.costs.grid import synthetic
+from tesa.costs.prediction import Priced
 from tesa.costs.prices import smaller
-from tesa.costs.table import CostTable, Priced
+from tesa.costs.table import CostTable
 from tesa.schedules.types import Problem
 
 _SPARSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
@@ -45,7 +45,7 @@ def break_even(table: CostTable, problem: Problem, like: Imposed) -> BreakEven:
         return BreakEven(like.text, None, None, None)
     points: list[tuple[float, float, float]] = []
     none = None  # the last share for which there is no sparse form yet, below all points
-    steps = _steps(like)
+    steps = like.alike(_SPARSITIES)
     for imposed in steps:
         sparse = [row for row in _ranked(table, problem, imposed) if not row.dense]
         if sparse:
@@ -62,28 +62,12 @@ def break_even(table: CostTable, problem: Problem, like: Imposed) -> BreakEven:
     return BreakEven(like.text, middle, low, high, steps[0].sparsity)
 
 
-def pattern_of(pattern: Pattern) -> Imposed:
-    """The kind of a weight's own pattern, as something that can be imposed; unstructured where it is dense."""
-    if pattern.block is not None:
-        return Imposed("block", pattern.sparsity, block=pattern.block)
-    if pattern.n_m is not None:
-        return Imposed("n:m", pattern.sparsity, n_m=pattern.n_m)
-    return Imposed("channel" if pattern.kind == "channel" else "unstructured", pattern.sparsity)
-
-
 def _ranked(table: CostTable, problem: Problem, imposed: Imposed | None) -> list[Priced]:
     return table.rank_plain(problem, synthetic(problem, imposed))
 
 
 def _ms(row: Priced) -> float:
     return row.prediction.ms
-
-
-def _steps(like: Imposed) -> list[Imposed]:
-    if like.kind != "n:m":
-        return [replace(like, sparsity=share) for share in _SPARSITIES]
-    m = like.n_m[1]
-    return [Imposed("n:m", 1 - n / m, n_m=(n, m)) for n in range(m - 1, 0, -1)]
 
 
 def _crossing(points: Sequence[tuple[float, float]]) -> float | None:

@@ -1,4 +1,4 @@
-"""Which layer gets which imposed pattern."""
+"""The patterns that a user imposes on the layers of a model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Rules:
     def parse(texts: Sequence[str]) -> Rules:
         """Read "0.9:block=4x4" and "NAME=0.9:block=4x4". Raises UsageError, also where two are for the same.
 
-        >>> Rules.parse(["0.9", "conv=1=0.5:2:4"]).by_layer["conv=1"].n_m
+        >>> Rules.parse(["0.9", "conv=1=0.5:2:4"]).by_layer["conv=1"].sizes
         (2, 4)
         """
         every: Imposed | None = None
@@ -73,13 +73,14 @@ def imposed_on(rules: Rules, layer: str, problem: Problem) -> Imposed | None:
     if imposed is None:
         return None
     asked = layer in rules.by_layer
-    if problem.op == "depthwise" and imposed.kind != "unstructured" and not asked:
+    if problem.op == "depthwise" and not imposed.everywhere and not asked:
         return None
-    if imposed.kind == "block" and (imposed.block[0] > problem.m or imposed.block[1] > problem.k):
+    rows, columns = imposed.block
+    if rows > problem.m or columns > problem.k:
         if not asked:
             return None
         raise UsageError(
-            f"layer {layer}: a block of {imposed.text[6:]} is larger than its weight, {problem.m}x{problem.k} (m x k)"
+            f"layer {layer}: a block of {rows}x{columns} is larger than its weight, {problem.m}x{problem.k} (m x k)"
         )
     return imposed
 

@@ -37,7 +37,7 @@ class ContradictionError(ModelError):
 
 @dataclass(frozen=True, order=True)
 class Origin:
-    """Where a fact comes from. fact: "value", "live" or "bits".
+    """The origin of a fact. fact: "value", "live" or "bits".
 
     kind: "user" (a mask), "weight" (a zero in the file), "qdq" (a quantized tensor) or "rule" (deduced: `rule` is the
     operator's name in Relax and `operator` the layer).
@@ -91,12 +91,12 @@ class TeSA:
 
     @property
     def zero(self) -> Bools:
-        """Where the value is known to be 0; broadcasts to the shape."""
+        """True where the value is known to be 0; broadcasts to the shape."""
         return compact(self.known & (self.value == 0))
 
     @property
     def dead(self) -> Bools:
-        """Where no output of the model depends on the element; broadcasts to the shape."""
+        """True where no output of the model depends on the element; broadcasts to the shape."""
         return ~self.live
 
     @property

@@ -1,68 +1,135 @@
-"""What-if sparsity: a pattern that a dense weight does not have yet, imposed on a copy of it by magnitude."""
+"""Imposes a pattern on a copy of a weight by magnitude: what if the layer were pruned in that way?"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tesa.attributes.patterns.registry import (
+    Imposition,
+    Pattern,
+    PatternKind,
+    Sizes,
+    any_pattern,
+    find_pattern,
+    patterns,
+)
+from tesa.attributes.zeros import Mask
 from tesa.errors import UsageError
 from tesa.schedules.types import FloatArray
-
-KINDS = ("unstructured", "block", "n:m", "channel")
-
-_FORMS = "0.9, 0.9:unstructured, 0.9:block=4x4, 0.5:2:4 or 0.5:channel, for one layer NAME=0.9:block=4x4"
-_PATTERN = re.compile(r"(?P<unstructured>unstructured)|block=(?P<r>\d+)x(?P<c>\d+)|(?P<n>\d+):(?P<m>\d+)|channel")
 
 
 @dataclass(frozen=True)
 class Imposed:
-    """A pattern and how much of it is zero. sparsity: share of zeros, 0 to 1; block: rows x columns; n_m: n of m live.
+    """A pattern and how much of it is zero. sparsity: share of zeros, 0 to 1; sizes: the numbers of the pattern.
 
-    >>> str(Imposed("block", 0.9, block=(4, 4)))
+    >>> str(Imposed("block", 0.9, (4, 4)))
     '0.9:block=4x4'
     """
 
     kind: str
     sparsity: float
-    block: tuple[int, int] = (1, 1)
-    n_m: tuple[int, int] = (1, 1)
+    sizes: Sizes = ()
 
     def __str__(self) -> str:
         """As parse reads it."""
-        tail = {"block": f"block={self.block[0]}x{self.block[1]}", "n:m": f"{self.n_m[0]}:{self.n_m[1]}"}
-        return f"{self.sparsity:.6g}:{tail.get(self.kind, self.kind)}"
+        return f"{self.sparsity:.6g}:{self.text}"
 
     @property
     def text(self) -> str:
         """The pattern without its share."""
-        return str(self).partition(":")[2]
+        numbers = iter(self.sizes)
+        return re.sub("[A-Z]", lambda _: str(next(numbers)), self.imposition.spelling)
+
+    @property
+    def imposition(self) -> Imposition:
+        """The way to impose the pattern. UsageError for one that cannot be."""
+        found = find_pattern(self.kind).imposition
+        if found is None:
+            raise UsageError(f"the pattern {self.kind} cannot be imposed; expected {_examples()}")
+        return found
+
+    @property
+    def block(self) -> tuple[int, int]:
+        """Rows x columns of what is kept or cut off as a whole; (1, 1) for patterns of single elements."""
+        return (self.sizes[0], self.sizes[1]) if self.imposition.tiles else (1, 1)
+
+    @property
+    def everywhere(self) -> bool:
+        """True where every weight can have it, whatever its operator and its size."""
+        return self.kind == any_pattern().name
+
+    def alike(self, shares: tuple[float, ...]) -> list[Imposed]:
+        """The same pattern with more and more zeros: of these shares, or as its sizes allow."""
+        rule = self.imposition
+        if rule.share is None:
+            return [replace(self, sparsity=share) for share in shares]
+        return [Imposed(self.kind, rule.share(sizes), sizes) for sizes in (rule.steps or _only)(self.sizes)]
+
+    @staticmethod
+    def like(pattern: Pattern) -> Imposed:
+        """The pattern that a weight has; single elements where that cannot be imposed."""
+        rule = find_pattern(pattern.kind).imposition
+        if rule is None or len(re.findall("[A-Z]", rule.spelling)) != len(pattern.sizes):
+            return Imposed(any_pattern().name, pattern.sparsity)
+        return Imposed(pattern.kind, pattern.sparsity, pattern.sizes)
 
     @staticmethod
     def parse(text: str) -> Imposed:
         """Read "0.9", "0.9:unstructured", "0.9:block=4x4", "0.5:2:4" (also "2:4" alone) or "0.5:channel".
 
-        Raises UsageError with the forms there are.
+        Raises UsageError with the spellings there are.
 
-        >>> Imposed.parse("0.9:block=4x4").block, Imposed.parse("2:4").sparsity
+        >>> Imposed.parse("0.9:block=4x4").sizes, Imposed.parse("2:4").sparsity
         ((4, 4), 0.5)
         """
-        whole = _PATTERN.fullmatch(text.strip())
-        share, tail = (None, text.strip()) if whole and whole["n"] else text.strip().partition(":")[::2]
-        match = _PATTERN.fullmatch(tail or "unstructured")
-        if match is None:
-            raise UsageError(f"cannot impose {text!r}: unknown pattern {tail!r}; expected {_FORMS}")
-        if match["n"]:
-            return _n_of_m(text, share, int(match["n"]), int(match["m"]))
-        sparsity = _share(text, share or "")
-        if match["r"]:
-            block = int(match["r"]), int(match["c"])
-            if min(block) < 1:
-                raise UsageError(f"cannot impose {text!r}: a block has at least one row and one column")
-            return Imposed("block", sparsity, block=block)
-        return Imposed("unstructured" if match["unstructured"] else "channel", sparsity)
+        whole = _match(text.strip())
+        if whole is not None and _imposition(whole[0]).share is not None:
+            (kind, sizes), share = whole, None
+        else:
+            share, _, tail = text.strip().partition(":")
+            found = _match(tail) if tail else (any_pattern(), ())
+            if found is None:
+                raise UsageError(f"cannot impose {text!r}: unknown pattern {tail!r}; expected {_examples()}")
+            kind, sizes = found
+        return Imposed(kind.name, _sparsity(text, share, _imposition(kind), sizes), sizes)
+
+
+def _only(sizes: Sizes) -> list[Sizes]:
+    return [sizes]
+
+
+def _imposition(kind: PatternKind) -> Imposition:
+    assert kind.imposition is not None
+    return kind.imposition
+
+
+def _match(text: str) -> tuple[PatternKind, Sizes] | None:
+    """The pattern that is written so, with its sizes."""
+    for kind in patterns():
+        if kind.imposition is not None:
+            found = re.fullmatch(re.sub("[A-Z]", r"(\\d+)", re.escape(kind.imposition.spelling)), text)
+            if found is not None:
+                return kind, tuple(int(number) for number in found.groups())
+    return None
+
+
+def _sparsity(text: str, share: str | None, rule: Imposition, sizes: Sizes) -> float:
+    """The share of zeros, which the sizes may say already."""
+    wrong = "" if rule.check is None else rule.check(sizes)
+    if rule.share is None:
+        given = _share(text, share or "")
+    if wrong:
+        raise UsageError(f"cannot impose {text!r}: {wrong}")
+    if rule.share is None:
+        return given
+    sparsity = rule.share(sizes)
+    if share is not None and abs(_share(text, share) - sparsity) > 0.01:
+        _, _, tail = text.strip().partition(":")
+        raise UsageError(f"cannot impose {text!r}: {tail} leaves {sparsity:g} of the elements zero, not {share}")
+    return sparsity
 
 
 def _share(text: str, share: str) -> float:
@@ -71,21 +138,19 @@ def _share(text: str, share: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < 1:
-        raise UsageError(f"cannot impose {text!r}: {share!r} is no share of zeros from 0 to below 1; expected {_FORMS}")
+        raise UsageError(
+            f"cannot impose {text!r}: {share!r} is no share of zeros from 0 to below 1; expected {_examples()}"
+        )
     return value
 
 
-def _n_of_m(text: str, share: str | None, n: int, m: int) -> Imposed:
-    if not 0 < n <= m:
-        raise UsageError(f"cannot impose {text!r}: {n}:{m} keeps {n} of {m} elements; n is from 1 to m")
-    sparsity = 1 - n / m
-    if share is not None and abs(_share(text, share) - sparsity) > 0.01:
-        raise UsageError(f"cannot impose {text!r}: {n}:{m} leaves {sparsity:g} of the elements zero, not {share}")
-    return Imposed("n:m", sparsity, n_m=(n, m))
+def _examples() -> str:
+    examples = [kind.imposition.example for kind in reversed(patterns()) if kind.imposition is not None]
+    return f"0.9, {', '.join(examples)}, for one layer NAME=0.9:block=4x4"
 
 
-def kept(weight: FloatArray, imposed: Imposed) -> NDArray[np.bool_]:
-    """Which elements of a weight (m, k) stay: the largest by magnitude, as far as the pattern allows.
+def kept(weight: FloatArray, imposed: Imposed) -> Mask:
+    """(m, k): the elements of a weight that stay, the largest by magnitude, as far as the pattern allows.
 
     Blocks and channels (rows) are ranked by their mean magnitude, those cut off at the edge too; the share of zeros is
     met as closely as whole blocks allow, and at least one of them stays.
@@ -93,11 +158,7 @@ def kept(weight: FloatArray, imposed: Imposed) -> NDArray[np.bool_]:
     >>> kept(np.array([[3, 1, 2, 4]], np.float32), Imposed.parse("2:4"))
     array([[ True, False, False,  True]])
     """
-    size = np.abs(weight)
-    if imposed.kind == "n:m":
-        return _best_n_of_m(size, *imposed.n_m)
-    rows, columns = {"unstructured": (1, 1), "channel": (1, weight.shape[1])}.get(imposed.kind, imposed.block)
-    return _best_blocks(size, rows, columns, imposed.sparsity)
+    return imposed.imposition.keep(np.abs(weight), imposed.sparsity, imposed.sizes)
 
 
 def impose(weight: FloatArray, imposed: Imposed) -> FloatArray:
@@ -115,36 +176,13 @@ def impose(weight: FloatArray, imposed: Imposed) -> FloatArray:
     return np.where(kept(weight, imposed), live, np.float32(0)).astype(np.float32)
 
 
-def _best_n_of_m(size: NDArray[np.float32], n: int, m: int) -> NDArray[np.bool_]:
-    """The n largest of each m neighbours along k; a shorter rest at the end keeps its n largest."""
-    rows, k = size.shape
-    padded = np.full((rows, -(-k // m) * m), -1, np.float32)
-    padded[:, :k] = size
-    groups = padded.reshape(rows, -1, m)
-    order = np.argsort(-groups, axis=2, kind="stable")
-    keep = np.zeros(groups.shape, bool)
-    np.put_along_axis(keep, order[:, :, :n], True, axis=2)
-    return keep.reshape(rows, -1)[:, :k]
+def sample(imposed: Imposed, shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
+    """A random weight (m, k) of that pattern.
 
-
-def _best_blocks(size: NDArray[np.float32], rows: int, columns: int, sparsity: float) -> NDArray[np.bool_]:
-    m, k = size.shape
-    if not size.size:
-        return np.zeros(size.shape, bool)
-    score: NDArray[np.float64] = size.ravel().astype(np.float64)
-    if (rows, columns) != (1, 1):
-        total = np.add.reduceat(np.add.reduceat(size, range(0, m, rows), axis=0), range(0, k, columns), axis=1)
-        area = np.outer(_extents(m, rows), _extents(k, columns))
-        score = (total / area).ravel()
-    count = max(1, round((1 - sparsity) * score.size))
-    keep = np.zeros(score.size, bool)
-    keep[np.argpartition(-score, count - 1)[:count] if count < score.size else slice(None)] = True
-    if (rows, columns) == (1, 1):
-        return keep.reshape(size.shape)
-    grid = keep.reshape(-(-m // rows), -(-k // columns))
-    return grid.repeat(rows, axis=0)[:m].repeat(columns, axis=1)[:, :k]
-
-
-def _extents(total: int, step: int) -> NDArray[np.int64]:
-    """Lengths of the pieces of at most `step` that make up `total`."""
-    return np.diff(np.append(np.arange(0, total, step), total))
+    >>> np.count_nonzero(sample(Imposed.parse("0.5:2:4"), (4, 8), np.random.default_rng(0)))
+    16
+    """
+    own = find_pattern(imposed.kind).sample
+    if own is not None:
+        return own(rng, shape, imposed.sparsity, imposed.sizes)
+    return impose(rng.standard_normal(shape, np.float32), imposed)

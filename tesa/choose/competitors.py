@@ -49,37 +49,34 @@ def competitors(
 
     cpus: whose records count. families, options, instructions, table: see tesa.tune.choose. Errors as candidates.
     """
-    from tesa.decompose import unchanging, use_prices
-
     problem, weight = layer.problem, layer.weight
     task = Task.of(problem, weight)
-    with unchanging(weight, layer.digest), use_prices(table):
-        if options is not None:
-            predicted = expected(options, problem, weight, target, table)
-            return Competitors(tuple(options), predicted, dense_keys(options, weight))
-        found = candidates(problem, weight, target, families)
-        allowed = {name for name, _ in found} if families is None else set(families)
-        every = log.records(task, target.name, cpus)
-        known = [(record.family, dict(record.config)) for record in every if record.ok]
-        near = _nearest(log, task, target, cpus, allowed)
-        there = {config_key(*option) for option in found}
-        for option in [*known, *(item.option for item in near)]:
-            if config_key(*option) not in there and _applies(option, problem, weight, target, allowed):
-                there.add(config_key(*option))
-                found.append(option)
-        near = [item for item in near if config_key(*item.option) in there][:_NEAREST]
-        predicted = expected(found, problem, weight, target, table)
-        short = shortlist(found, predicted, problem, weight, instructions, asked=families is not None)
-        wanted = {config_key(*option) for option in short} | {config_key(r.family, r.config) for r in every}
-        wanted |= {config_key(*item.option) for item in near}
-        kept = [option for option in found if config_key(*option) in wanted]
-        rows = [
-            Candidate(
-                *option, predicted[config_key(*option)], None, note, config_key(*option) in dense_keys([option], weight)
-            )
-            for option, note in left_out(found, kept, problem, weight, instructions)
-        ]
-        return Competitors(tuple(kept), predicted, dense_keys(kept, weight), tuple(near), tuple(rows))
+    if options is not None:
+        predicted = expected(options, problem, weight, target, table)
+        return Competitors(tuple(options), predicted, dense_keys(options, weight))
+    found = candidates(problem, weight, target, families, prices=table)
+    allowed = {name for name, _ in found} if families is None else set(families)
+    every = log.records(task, target.name, cpus)
+    known = [(record.family, dict(record.config)) for record in every if record.ok]
+    near = _nearest(log, task, target, cpus, allowed)
+    there = {config_key(*option) for option in found}
+    for option in [*known, *(item.option for item in near)]:
+        if config_key(*option) not in there and _applies(option, problem, weight, target, allowed):
+            there.add(config_key(*option))
+            found.append(option)
+    near = [item for item in near if config_key(*item.option) in there][:_NEAREST]
+    predicted = expected(found, problem, weight, target, table)
+    short = shortlist(found, predicted, problem, weight, target.core, instructions, asked=families is not None)
+    wanted = {config_key(*option) for option in short} | {config_key(r.family, r.config) for r in every}
+    wanted |= {config_key(*item.option) for item in near}
+    kept = [option for option in found if config_key(*option) in wanted]
+    rows = [
+        Candidate(
+            *option, predicted[config_key(*option)], None, note, config_key(*option) in dense_keys([option], weight)
+        )
+        for option, note in left_out(found, kept, problem, weight, target.core, instructions)
+    ]
+    return Competitors(tuple(kept), predicted, dense_keys(kept, weight), tuple(near), tuple(rows))
 
 
 def _nearest(log: Log, task: Task, target: Target, cpus: Sequence[str], allowed: Collection[str]) -> list[Nearest]:

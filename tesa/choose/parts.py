@@ -19,13 +19,12 @@ def make_parts(candidates: Sequence[Candidate], decision: Decision, layer: Layer
 
     The first has the candidates and the reason.
     """
-    from tesa.decompose import describe_pieces, unchanging
+    from tesa.decompose import describe_pieces
 
     option: dict[str, Any] = {"family": decision.family, "config": dict(decision.config)}
     first: dict[str, Any] = {"candidates": tuple(candidates), "reason": decision.reason}
     problem, weight = layer.problem, layer.weight
-    with unchanging(weight, layer.digest):
-        pieces = describe_pieces(problem, weight, decision.family, decision.config)
+    pieces = describe_pieces(problem, weight, decision.family, decision.config)
     if not pieces:
         found = layer.statistics
         return (Part(found.kind, _bits(problem), found.nonzeros, layer.digest, **option, **first),)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tesa.attributes.zeros import frozen
 from tesa.costs.table import CostTable
 from tesa.decompose.candidates import Option, predict
 from tesa.records.log import Log
@@ -36,7 +37,7 @@ def table_for(target: Target, threads: int, log: str | Path | Log | None = None)
 
     folder = _folder(log)
     own = None if folder is None else folder / "costs"
-    every = [path for place in (own, *store.places()) if place is not None for path in _files(place)]
+    every = [path for place in (own, *store.folders()) if place is not None for path in _files(place)]
     if not every:
         return None
     key = (target.name, threads, tuple(_stamp(path) for path in every))
@@ -54,18 +55,18 @@ def expected(
 
     Of a decomposition the table is asked about the best configuration; the others are off by the same factor.
     """
-    from tesa.decompose import is_composite, unchanging
+    from tesa.decompose import is_composite
 
     if table is None or not options:
         return predict(options, problem, weight, target)
     plain = [option for option in options if not is_composite(option[0])]
     split = [option for option in options if is_composite(option[0])]
-    with unchanging(weight):
-        estimates = predict(split, problem, weight, target)
-        best: dict[str, Option] = {}
-        for option in sorted(split, key=lambda option: estimates[config_key(*option)]):
-            best.setdefault(option[0], option)
-        rows = table.rank(problem, weight, [*plain, *best.values()])
+    weight = frozen(weight)
+    estimates = predict(split, problem, weight, target)
+    best: dict[str, Option] = {}
+    for option in sorted(split, key=lambda option: estimates[config_key(*option)]):
+        best.setdefault(option[0], option)
+    rows = table.rank(problem, weight, [*plain, *best.values()])
     found = {config_key(*row.option): row.prediction.ms for row in rows}
     for option in split:
         key, like = config_key(*option), config_key(*best[option[0]])

@@ -10,40 +10,23 @@ import numpy as np
 
 from tesa.attributes.attribute import Values
 from tesa.compact.index import AxisIds, Bools, Ids, Index, Structure
-from tesa.frontend.graph import Graph, attributes
+from tesa.frontend.graph import Graph, attributes, domain_of
+from tesa.frontend.registry import MICROSOFT
 
 
 class Editor(Protocol):
-    """The operations by which an operator's `edit` rewrites its node after the decision; see tesa.compact.cut.
-
-    keep: by id, whether the index stays.
-    """
+    """The operations by which an operator's `edit` rewrites its node after the decision; Cutter says what each does."""
 
     keep: Bools
 
-    def constant(self, i: int, position: int) -> Values:
-        """A constant of the old graph as node i uses it: dead elements are 0, nothing is cut."""
-
-    def shape(self, tensor: str) -> list[int]:
-        """The new shape of an activation."""
-
-    def set_weight(self, i: int, node: Any, position: int, array: Values, rows: Ids) -> None:
-        """Replace the numbers of a constant that node i uses; rows: ids along its first axis."""
-
-    def set_input(self, node: Any, position: int, array: Values) -> None:
-        """Make a new constant the input of a node."""
-
-    def set_sizes(self, node: Any, position: int, tensor: str) -> None:
-        """Make the new shape of a tensor the input of a node, if it is not the old one."""
-
-    def set_attribute(self, node: Any, name: str, value: Any) -> None:
-        """Replace an attribute."""
-
-    def drop_attributes(self, node: Any, *names: str) -> None:
-        """Remove attributes."""
-
-    def picks(self, node: Any, picks: Mapping[int, Values]) -> list[Any]:
-        """Nodes that pick these indices along each axis and stand for `node`."""
+    def constant(self, i: int, position: int) -> Values: ...
+    def shape(self, tensor: str) -> list[int]: ...
+    def set_weight(self, i: int, node: Any, position: int, array: Values, rows: Ids) -> None: ...
+    def set_input(self, node: Any, position: int, array: Values) -> None: ...
+    def set_sizes(self, node: Any, position: int, tensor: str) -> None: ...
+    def set_attribute(self, node: Any, name: str, value: Any) -> None: ...
+    def drop_attributes(self, node: Any, *names: str) -> None: ...
+    def picks(self, node: Any, picks: Mapping[int, Values]) -> list[Any]: ...
 
 
 Edit = Callable[[Editor, Any], list[Any] | None]
@@ -71,6 +54,9 @@ class Contraction:
     terms: tuple[Term, ...]
 
 
+OTHER = "another domain"
+"""The name that `ties` knows all operators by that are neither ONNX's nor ONNX Runtime's."""
+
 _HANDLERS: dict[str, Handler] = {}
 
 
@@ -89,7 +75,7 @@ def ties(*operators: str) -> Callable[[Handler], Handler]:
 
 def handled() -> tuple[str, ...]:
     """The ONNX operators through which channels can be removed, by name."""
-    return tuple(sorted(_HANDLERS))
+    return tuple(sorted(set(_HANDLERS) - {OTHER}))
 
 
 class Analysis:
@@ -113,7 +99,7 @@ class Analysis:
             self.hold(output.name)
 
     def _visit(self, i: int, node: Any) -> None:
-        handler = _HANDLERS.get(node.op_type) if node.domain in ("", "ai.onnx", "com.microsoft") else None
+        handler = _HANDLERS.get(node.op_type if domain_of(node) in ("", MICROSOFT) else OTHER)
         tensors = [name for name in (*node.input, *node.output) if name and name not in self.graph.constants]
         if handler is None or any(name not in self.shapes for name in tensors):
             self.give_up(node)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tesa.attributes.attribute import Values
+from tesa.base.compare import largest_difference, magnitude
 from tesa.base.onnxruntime import reference_outputs
 from tesa.compact.write import write
 from tesa.errors import UsageError
@@ -56,11 +57,4 @@ def difference(found: Values, expected: Values) -> float:
     """The largest difference relative to the largest expected value; infinite where the shapes or the NaNs differ."""
     if found.shape != expected.shape:
         return float("inf")
-    a, b = (np.asarray(v, np.float64) for v in (found, expected))
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
-    with np.errstate(invalid="ignore"):
-        gap = np.where(same, 0.0, np.abs(a - b))
-    if not np.isfinite(gap).all():
-        return float("inf")
-    largest = float(np.abs(b[np.isfinite(b)]).max(initial=0.0))
-    return float(gap.max(initial=0.0)) / max(largest, 1e-6)
+    return largest_difference(found, expected) / max(magnitude(expected), 1e-6)

@@ -1,4 +1,4 @@
-"""What a table knows of one kernel family: how far its estimate is off, as a function of where a kernel stands."""
+"""One kernel family of a cost table: the error of its estimate, interpolated between the measured kernels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEAST = 8
 """Layers of a family that must be measured before the table says anything of it."""
 
 SHARE = 0.8
-"""Of all predictions so many lie between low and high."""
+"""The share of all predictions that lie between low and high."""
 
 _QUANTILE = 1.2816  # deviations of a normal distribution that hold SHARE
 
@@ -68,7 +68,7 @@ class FamilyModel:
 
     @property
     def enough(self) -> bool:
-        """Whether the family was measured on LEAST layers."""
+        """True where the family was measured on LEAST layers."""
         return len(np.unique(self.layers)) >= LEAST
 
     @cached_property
@@ -84,7 +84,7 @@ class FamilyModel:
 
     @cached_property
     def width(self) -> float:
-        """What expected deviations are multiplied with so that SHARE of the kernels lies within low and high."""
+        """The factor of expected deviations that is needed so that SHARE of the kernels lies within low and high."""
         error, deviation = self.left_out
         return float(np.quantile(np.abs(error) / deviation, SHARE)) / _QUANTILE
 

@@ -23,7 +23,7 @@ _MASKS = 16  # sets of live taps that depthwise kernels tell apart
 
 
 def names(keys: Sequence[str]) -> tuple[str, ...]:
-    """What the numbers of a family are called; keys: those of its configurations, sorted."""
+    """The names of the numbers of a family; keys: those of its configurations, sorted."""
     more = [name for name, needed in _DERIVED if all(key in keys for key in needed)]
     return (*_LAYER, *_WEIGHT, *(f"config {key}" for key in keys), *more)
 
@@ -141,7 +141,7 @@ def _derived(problem: Problem, facts: Facts, core: Core, config: Config, estimat
 
 
 def _beyond(size: float, cache: int) -> float:
-    """How many times larger than a cache something is, as a logarithm; 0 where it fits."""
+    """The logarithm of a size as a multiple of a cache; 0 where it fits."""
     return max(log2(max(size, 1) / cache), 0.0)
 
 
@@ -153,5 +153,5 @@ def _live_columns(facts: Facts, rows: int) -> float:
 
 
 def _ragged(length: int, step: int) -> float:
-    """How much more is computed than needed when a length goes in whole steps, as a logarithm."""
+    """The logarithm of the surplus that is computed when a length goes in whole steps."""
     return log2(-(-length // step) * step / length) if length else 0.0

@@ -1,35 +1,31 @@
-"""Keeps a table in step with the families' estimates: when these change, what the table learnt from them is redone."""
+"""Fingerprints of the families' estimates: what a table learnt from estimates is worthless when these change."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib
-from collections.abc import Collection
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 
+import tesa.decompose  # noqa: F401  registers its families, and the plain ones
 from tesa.attributes.impose import Imposed
 from tesa.costs.grid import GridLayer, grid_layer
-from tesa.costs.sample import Measured, Sample
 from tesa.schedules.registry import find
 from tesa.schedules.types import Core, Problem
-
-if TYPE_CHECKING:
-    from tesa.costs.table import CostTable
 
 _PROBES = (0, 3, 6, 7, 9, 14, 21)  # small layers of every class of the grid
 _SEED = 4
 _MIXED = GridLayer(
-    Problem("linear", 128, 128, 64, (1, 128, 64), (1, 128, 64)), Imposed("block", 0.7, block=(32, 32)), 0.0, 1, 0.02
+    Problem("linear", 128, 128, 64, (1, 128, 64), (1, 128, 64)), Imposed.parse("0.7:block=32x32"), 0.0, 1, 0.02
 )  # what decompositions are for
 _COLD = GridLayer(
-    Problem("linear", 256, 4096, 1, (1, 4096, 1), (1, 256, 1)), Imposed("unstructured", 0.8), 0.0, _SEED
+    Problem("linear", 256, 4096, 1, (1, 4096, 1), (1, 256, 1)), Imposed.parse("0.8"), 0.0, _SEED
 )  # a weight that comes from memory
 
 
 def fingerprint(name: str, core: Core) -> str:
     """16 hexadecimal digits that change when a family's estimates do; "" for a family that is gone."""
-    importlib.import_module("tesa.decompose")  # registers them, and the plain families
     try:
         family = find(name)
     except KeyError:
@@ -43,21 +39,6 @@ def fingerprint(name: str, core: Core) -> str:
     return hasher.hexdigest()[:16]
 
 
-def refreshed(table: CostTable) -> CostTable:
-    """The table with the estimates of this version of tesa; the table itself where they are the same.
-
-    The weights are made again, which takes some seconds. Kernels of families that are gone, or with configurations
-    that a family no longer has, and layers whose weight cannot be made again, are left out.
-    """
-    now = {name: fingerprint(name, table.core) for name in table.fingerprints}
-    stale = {name for name, old in table.fingerprints.items() if now[name] != old}
-    if not stale:
-        return table
-    layers = tuple(_estimated(layer, stale, table.core) for layer in table.layers)
-    kept = {name: text for name, text in now.items() if text}
-    return replace(table, layers=layers, fingerprints=kept)
-
-
 def _small(layer: GridLayer) -> GridLayer:
     """With at most 256 rows, so that a fingerprint takes milliseconds."""
     problem = layer.problem
@@ -67,20 +48,18 @@ def _small(layer: GridLayer) -> GridLayer:
     return replace(layer, problem=replace(problem, m=256, y_shape=shape))
 
 
-def _estimated(layer: Measured, stale: Collection[str], core: Core) -> Measured:
-    if not any(sample.family in stale for sample in layer.samples):
-        return layer
-    weight = layer.source.weight() if layer.index >= 0 else None
-    samples: list[Sample] = []
-    for sample in layer.samples:
-        if sample.family not in stale:
-            samples.append(sample)
-            continue
-        if weight is None:
-            continue
-        try:
-            expected = float(find(sample.family).estimate(layer.problem, weight, core, sample.config))
-        except Exception:  # a family that is gone, or a configuration that it no longer has
-            continue
-        samples.append(replace(sample, estimate_ms=expected))
-    return replace(layer, samples=tuple(samples))
+@lru_cache(maxsize=1)
+def code_digest() -> str:
+    """16 hexadecimal digits of all files that estimates come from: where these are equal, so are all fingerprints.
+
+    >>> len(code_digest())
+    16
+    """
+    hasher = hashlib.sha256()
+    for name in ("tesa.schedules", "tesa.decompose"):
+        found = find_spec(name)
+        for folder in (found and found.submodule_search_locations) or ():
+            for path in sorted(Path(folder).rglob("*.py")):
+                hasher.update(f"{name} {path.relative_to(folder).as_posix()}\n".encode())
+                hasher.update(path.read_bytes())
+    return hasher.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""What a calibration measures: an endless sequence of layers, spread so that it can be stopped anywhere.
+"""The layers that a calibration measures: an endless sequence, spread so that it can be stopped anywhere.
 
 Layer i is the same for the same seed, whatever came before it. Every sixteen layers hold all classes: linear layers and
 1x1 convolutions, few and single columns, windows, depthwise, int8; sizes, patterns and epilogues are drawn, the usual
@@ -34,7 +34,10 @@ _CHANNELS = (16, 24, 32, 48, 64, 64, 96, 128, 128, 160, 192, 256, 256, 320, 384,
              1024, 1536, 2048, 3072)  # fmt: skip
 _LONG = (2048, 4096, 4096, 4096, 8192)  # of a matrix that meets one vector: it is read once, from far away
 _PLACES = (49, 49, 196, 196, 784, 784, 3136, 3136, 12544, 16, 32, 64, 64, 128, 128, 128, 256, 256, 384, 512)
-_BLOCKS = ((4, 1), (8, 1), (16, 1), (32, 1), (1, 4), (1, 8), (1, 16), (4, 4), (8, 8), (16, 16), (32, 32), (32, 64))
+_BLOCKS = tuple(f"block={size}" for size in "4x1 8x1 16x1 32x1 1x4 1x8 1x16 4x4 8x8 16x16 32x32 32x64".split())
+_SINGLE, _RATIOS, _ROWS = ("unstructured",), ("2:4", "1:4", "2:8", "4:8"), ("channel",)
+_PATTERNS = ((), *[_SINGLE] * 5, *[_BLOCKS] * 5, _RATIOS, _ROWS)  # as often as networks have them; () is none
+_OF_FILTERS = ((), (), _SINGLE, _SINGLE, _ROWS)  # rarely pruned: of all classes the one that is met dense most often
 _CLASSES = ("linear", "window", "linear", "vector", "linear", "int8", "linear", "depthwise",
             "linear", "window", "few", "depthwise", "window", "int8", "vector", "linear")  # fmt: skip
 
@@ -91,7 +94,7 @@ def grid_layer(index: int, seed: int = 0, threads: int = 1) -> GridLayer:
     imposed = _imposed(rng, problem)
     spread = float(rng.choice([0.0, 0.0, 0.2, 0.5]))
     seed_of_weight = int(rng.integers(2**31))
-    mixed = imposed is not None and imposed.kind == "block" and problem.op == "linear" and rng.random() < 1 / 3
+    mixed = imposed is not None and imposed.imposition.tiles and problem.op == "linear" and rng.random() < 1 / 3
     scattered = round(float(2 ** rng.uniform(-8, -4)), 4) if mixed and problem.m * problem.k <= _MIXED else 0.0
     return GridLayer(problem, imposed, spread, seed_of_weight, scattered)
 
@@ -149,20 +152,15 @@ def _epilogue(rng: Rng, problem: Problem) -> Epilogue:
 
 
 def _imposed(rng: Rng, problem: Problem) -> Imposed | None:
-    kind = str(rng.choice(["dense"] + ["unstructured"] * 5 + ["block"] * 5 + ["n:m", "channel"]))
+    choices = _PATTERNS[int(rng.integers(len(_PATTERNS)))]
     if problem.op == "depthwise":
-        # networks rarely prune these: of all classes the one that is met dense most often
-        kind = str(rng.choice(["dense", "dense", "unstructured", "unstructured", "channel"]))
+        choices = _OF_FILTERS[int(rng.integers(len(_OF_FILTERS)))]
     sparsity = round(1 - float(2 ** rng.uniform(-6.0, -0.5)), 4)
     if problem.op == "depthwise":
         sparsity = round(float(rng.uniform(0.1, 0.9)), 4)  # of nine taps
-    if kind == "dense":
+    if not choices:
         return None
-    if kind == "n:m":
-        n, m = (int(v) for v in rng.choice([(2, 4), (1, 4), (2, 8), (4, 8)]))
-        return Imposed("n:m", 1 - n / m, n_m=(n, m))
-    if kind == "block":
-        rows, columns = (int(v) for v in rng.choice(_BLOCKS))
-        if rows <= problem.m and columns <= problem.k:
-            return Imposed("block", sparsity, block=(rows, columns))
-    return Imposed("channel" if kind == "channel" else "unstructured", sparsity)
+    text = choices[int(rng.integers(len(choices)))] if len(choices) > 1 else choices[0]
+    imposed = Imposed.parse(text if text[0].isdigit() else f"{sparsity}:{text}")
+    fits = imposed.block[0] <= problem.m and imposed.block[1] <= problem.k
+    return imposed if fits else Imposed.parse(f"{sparsity}")

@@ -29,7 +29,7 @@ _JITTER = 1e-6
 
 @dataclass(frozen=True)
 class Shape:
-    """What has been learnt: logarithms of the lengths, one for each number, and of the variances a, b, c and noise."""
+    """The learnt parameters: logarithms of the lengths, one for each number, and of the variances a, b, c and noise."""
 
     lengths: tuple[float, ...]
     near: float
@@ -89,7 +89,7 @@ class Kriging:
 
 
 def _parts(x: Floats, z: Floats, gx: Ints, gz: Ints, shape: Shape) -> tuple[Floats, Floats, Floats]:
-    """How alike places are: near, by trend, by layer."""
+    """The likeness of places: near, by trend, by layer."""
     r = _distance(x, z, shape)
     near = np.exp(shape.near - r) * (1 + r + r * r / 3)
     trend = np.exp(shape.trend) * (1 + x @ z.T / x.shape[1])

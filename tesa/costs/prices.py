@@ -1,33 +1,35 @@
-"""What one block of a weight costs, for a cover of the weight by blocks of several sizes."""
+"""The price of one block of a weight, for a cover of the weight by blocks of several sizes."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tesa.attributes.patterns.tiles import whole_blocks
+from tesa.costs.prediction import Priced
 from tesa.schedules.types import Epilogue, FloatArray, Problem
 
-if TYPE_CHECKING:
-    from tesa.costs.table import CostTable
+Rank = Callable[[Problem, FloatArray], Sequence[Priced]]
 
 _ELEMENTS = 1 << 16  # of the weight that a price is taken from: a block's price hardly depends on the rows around
 _FLOOR = 0.25  # of the mean price: a difference of two predictions can come out too small, or below zero
 
 
-def price(table: CostTable, problem: Problem, block: tuple[int, int], density: float) -> float:
+def price(rank: Rank, problem: Problem, block: tuple[int, int], density: float) -> float:
     """Milliseconds for one more live block at a share `density` of live ones: the slope of the predicted time.
 
-    Random weights of that density and of half of it are predicted, with the sparse form that is best for each; what
-    both have in common, such as storing the result, is no part of the price.
+    Random weights of that density and of half of it are predicted, with the sparse kernel that is best for each; what
+    both have in common, such as storing the result, is no part of the price. rank(problem, weight): the kernels of a
+    weight that are no decompositions, the fastest first.
     """
     problem = smaller(_plain(problem, block), block)
     counts, times = [], []
     for share in (density / 2, density):
         weight, count = _scattered(problem, block, share)
-        ranked = table.rank_plain(problem, weight)
+        ranked = rank(problem, weight)
         sparse = [row for row in ranked if not row.dense] or ranked
         counts.append(count)
         times.append(sparse[0].prediction.ms)
@@ -70,7 +72,7 @@ def _scattered(problem: Problem, block: tuple[int, int], share: float) -> tuple[
     rng = np.random.default_rng(0)
     live = np.zeros(total, bool)
     live[rng.permutation(total)[:count]] = True
-    mask = live.reshape(grid).repeat(rows, axis=0)[: problem.m].repeat(columns, axis=1)[:, : problem.k]
+    mask = whole_blocks(live.reshape(grid), block, (problem.m, problem.k))
     values = rng.integers(1, 100, mask.shape).astype(np.float32)
     if problem.dtype != "int8":
         values /= np.float32(100)

@@ -1,4 +1,4 @@
-"""How well a table predicts: every layer from the times of all the others.
+"""The quality of a table's predictions: every layer from the times of all the others.
 
 Hyperparameters and the width of the ranges are learnt once, from all layers, the one that is left out among them: to
 learn them anew without each layer would take minutes, and the errors are a little too small for it.
@@ -76,5 +76,5 @@ def quality(table: CostTable) -> Quality:
 
 
 def _lost(kernels: list[tuple[float, float, float]], column: int) -> float:
-    """How many times slower than the best the kernel is that this column of times picks."""
+    """The time of the kernel that this column of times picks, as a multiple of the best one's."""
     return min(kernels, key=lambda kernel: kernel[column])[0] / min(kernel[0] for kernel in kernels)

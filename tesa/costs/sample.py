@@ -46,7 +46,7 @@ class Measured:
 
     @property
     def source(self) -> GridLayer:
-        """What its weight can be made of again."""
+        """The layer of the grid, which its weight can be made of again."""
         return GridLayer(self.problem, self.imposed, self.spread, self.seed, self.scattered)
 
     def to_json(self) -> dict[str, Any]:

@@ -13,20 +13,20 @@ from typing import Any
 
 from tesa.base.files import cache_dir, write_text
 from tesa.costs.family import shape_from_json, shape_to_json
-from tesa.costs.fingerprint import refreshed
+from tesa.costs.fingerprint import code_digest
+from tesa.costs.refresh import refreshed
 from tesa.costs.sample import Measured
-from tesa.costs.sources import sources
 from tesa.costs.table import CostTable
 from tesa.errors import UsageError
 from tesa.targets.target import Target, host_cpu, parse_target
 
 VERSION = 1
-"""Of the format. A file of another version is left alone."""
+"""Version of the format. A file of another one is left alone."""
 
 _AGAIN = "give another file with -o, or move this one away"
 
 
-def places() -> tuple[Path, ...]:
+def folders() -> tuple[Path, ...]:
     """The folders in which tables are looked for: the user's, then the one that ships with tesa."""
     from tesa.records.locations import shipped, user
 
@@ -34,14 +34,23 @@ def places() -> tuple[Path, ...]:
 
 
 def default_path() -> Path:
-    """Where a table of this machine is kept when the user names no file."""
-    return places()[0] / f"{host_cpu()}.json"
+    """The file of this machine's table where the user names none."""
+    return folders()[0] / f"{host_cpu()}.json"
+
+
+def load(target: str | Target | None = None, threads: int = 1, path: str | Path | None = None) -> CostTable | None:
+    """The table for a target and a number of threads: of the user, or of those that ship with tesa; None without one.
+
+    path: a file that is to be used instead. Raises UsageError if it cannot be read, is no cost table, or has none for
+    this target and number of threads.
+    """
+    return find(parse_target(target), threads, None if path is None else Path(path))
 
 
 def find(target: Target, threads: int, path: Path | None = None, folder: Path | None = None) -> CostTable | None:
-    """As CostTable.load. Of several tables the one of the target's own CPU comes first, then this machine's.
+    """As load(). Of several tables the one of the target's own CPU comes first, then this machine's.
 
-    folder: one of the user's with tables, which go before those of places().
+    folder: one of the user's with tables, which go before those of folders().
     """
     if path is not None:
         tables = read(path)
@@ -53,8 +62,8 @@ def find(target: Target, threads: int, path: Path | None = None, folder: Path | 
                 f"make it with: tesa calibrate --target {target.name} --threads {threads} -o {path}"
             )
         return _current(fits[0])
-    for folders in [places()] if folder is None else [(folder,), places()]:
-        found = [table for table in _known(folders) if _fits(table, target, threads)]
+    for searched in [folders()] if folder is None else [(folder,), folders()]:
+        found = [table for table in _known(searched) if _fits(table, target, threads)]
         found.sort(key=lambda table: (table.device != target.cpu, table.device != host_cpu()))  # stable: user's first
         if found:
             return _current(found[0])
@@ -96,7 +105,7 @@ def write(path: Path, table: CostTable) -> None:
 
 
 def kept(target: str | None, threads: int, path: str | Path | None) -> str:
-    """What a calibration that was stopped has left, in words."""
+    """The remains of a calibration that was stopped, in words."""
     file, name = default_path() if path is None else Path(path), parse_target(target).name
     tables = read(file) if file.exists() else ()
     mine = next((table for table in tables if (table.target, table.threads) == (name, threads)), None)
@@ -106,16 +115,16 @@ def kept(target: str | None, threads: int, path: str | Path | None) -> str:
 
 
 def same(one: CostTable, other: CostTable) -> bool:
-    """Whether both are of the same device, code and number of threads."""
+    """True where both are of the same device, code and number of threads."""
     return (one.device, one.target, one.threads) == (other.device, other.target, other.threads)
 
 
 def _current(table: CostTable) -> CostTable:
     """With the estimates of these kernels. Where that took seconds, the result is kept in the cache."""
-    if table.code == sources():
+    if table.code == code_digest():
         return table
     head = {"v": VERSION, "device": table.device, "cpu": table.cpu}
-    digest = hashlib.sha256(f"{sources()} {_text(head, [table])}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{code_digest()} {_text(head, [table])}".encode()).hexdigest()
     kept = cache_dir() / "costs" / f"{digest[:32]}.json"
     with suppress(UsageError):  # not there yet, or damaged: it is made again
         return read(kept)[0]
@@ -135,7 +144,7 @@ def _fits(table: CostTable, target: Target, threads: int) -> bool:
 
 
 def _known(folders: Iterable[Path]) -> Iterable[CostTable]:
-    """Of all folders. Nobody named these files: what cannot be read is a warning."""
+    """The tables of all folders. Nobody named these files: what cannot be read is a warning."""
     for place in folders:
         for path in sorted(place.glob("*.json")) if place.is_dir() else ():
             try:
@@ -157,6 +166,8 @@ def _text(head: Mapping[str, Any], tables: Sequence[CostTable]) -> str:
     parts = []
     for table in tables:
         facts = {name: getattr(table, name) for name in _FIELDS}
+        if table.changed:
+            facts["changed"] = table.changed
         facts["seconds"] = round(table.seconds, 1)
         facts["shapes"] = {name: shape_to_json(shape) for name, shape in sorted(table.shapes.items())}
         layers = ",\n".join(json.dumps(layer.to_json(), allow_nan=False) for layer in table.layers)
@@ -170,6 +181,7 @@ def _table(head: Mapping[str, Any], data: Mapping[str, Any]) -> CostTable:
         cpu=str(head["cpu"]),
         **{name: data[name] for name in _FIELDS if name != "code"},
         code=str(data.get("code", "")),
+        changed=tuple(data.get("changed", ())),
         shapes={name: shape_from_json(shape) for name, shape in data["shapes"].items()},
         layers=tuple(Measured.from_json(layer) for layer in data["layers"]),
     )

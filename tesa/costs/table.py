@@ -1,4 +1,4 @@
-"""The cost table of a device: what was measured on it, and what kernels cost there that nobody has measured."""
+"""The cost table of a device: the kernels that were measured on it, and predictions for all others."""
 
 from __future__ import annotations
 
@@ -7,72 +7,36 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cached_property, lru_cache
-from pathlib import Path
 
 import numpy as np
 
 from tesa.costs.facts import Facts
 from tesa.costs.family import FamilyModel, Query
-from tesa.costs.forms import plain_candidates
 from tesa.costs.kriging import Shape
+from tesa.costs.prediction import Prediction, Priced
 from tesa.costs.prices import price
 from tesa.costs.sample import Measured
-from tesa.costs.sources import sources
-from tesa.decompose.candidates import Option, candidates, dense_keys, predict
+from tesa.decompose import describe_pieces, is_composite
+from tesa.decompose.candidates import Option, candidates, dense_keys, plain_candidates, predict
 from tesa.schedules.registry import find as find_family
 from tesa.schedules.types import Config, Core, Epilogue, FloatArray, Problem, config_key
-from tesa.targets.target import Target, parse_target
+from tesa.targets.target import parse_target
 
 UNKNOWN = 0.5
 """Deviation of the logarithm of a time where there is nothing but a family's own estimate."""
-
-_LOW_HIGH = 1.2816  # deviations that hold 80 %
-
 
 SPLIT_LAYERS = 40
 """Layers on which a decomposition must have been measured to be predicted by itself."""
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """An expected time in milliseconds; in four of five cases the real one lies between low_ms and high_ms.
-
-    source: "table", or "estimate" where the table knows nothing of this family and its analytic estimate stands in.
-    """
-
-    ms: float
-    low_ms: float
-    high_ms: float
-    source: str = "table"
-
-    @property
-    def deviation(self) -> float:
-        """Of the logarithm of the time."""
-        return math.log(self.high_ms / self.low_ms) / 2 / _LOW_HIGH
-
-    @staticmethod
-    def of(logarithm: float, deviation: float, source: str) -> Prediction:
-        """From the logarithm of the time and its deviation."""
-        wide = _LOW_HIGH * deviation
-        return Prediction(math.exp(logarithm), math.exp(logarithm - wide), math.exp(logarithm + wide), source)
-
-
-@dataclass(frozen=True)
-class Priced:
-    """One way to run a layer, and what it is expected to cost. dense: it computes with the zeros of the weight."""
-
-    option: Option
-    prediction: Prediction
-    dense: bool
-
-
 @dataclass(frozen=True, eq=False)
 class CostTable:
-    """What was measured on one device with one number of threads.
+    """The kernels that were measured on one device with one number of threads.
 
     device: LLVM's name of its CPU; cpu: the CPU as it calls itself; target: what code was made for; shapes: of the
-    families, as learnt; versions: of tesa and TVM; started, updated: when, in ISO format; seconds: of measuring; code:
-    digest of the sources of the kernels that were measured, "" if unknown.
+    families, as learnt; versions: of tesa and TVM; started, updated: when, in ISO format; seconds: of measuring;
+    fingerprints: of the families' estimates, see fingerprint.py, and code: of the files that they were taken from, ""
+    if unknown; changed: the families that have other estimates now than when they were measured.
 
     >>> table = CostTable("znver5", "AMD EPYC", "x86:haswell", 1)
     >>> problem = Problem("linear", 32, 64, 128, (1, 64, 128), (1, 32, 128))
@@ -93,38 +57,27 @@ class CostTable:
     updated: str = ""
     seconds: float = 0.0
     code: str = ""
-
-    @staticmethod
-    def load(target: str | Target | None = None, threads: int = 1, path: str | Path | None = None) -> CostTable | None:
-        """The table for a target and a number of threads: of the user, or of those that ship with tesa. None if there
-        is none.
-
-        path: a file that is to be used instead. Raises UsageError if it cannot be read, is no cost table, or has none
-        for this target and number of threads.
-        """
-        from tesa.costs.store import find
-
-        return find(parse_target(target), threads, None if path is None else Path(path))
+    changed: tuple[str, ...] = ()
 
     @property
     def samples(self) -> int:
-        """How many kernels were measured."""
+        """The number of kernels that were measured."""
         return sum(len(layer.samples) for layer in self.layers)
 
     @property
     def age_days(self) -> float | None:
-        """How long ago the last kernel was measured; None for a table without a date."""
+        """Days since the last kernel was measured; None for a table without a date."""
         if not self.updated:
             return None
         return (datetime.now(timezone.utc) - datetime.fromisoformat(self.updated)).total_seconds() / 86400
 
     @property
     def described(self) -> str:
-        """Which table this is, and how old, in a line."""
+        """The table and its age, in a line."""
         age = self.age_days
         old = "" if age is None else f", {_age(age)} old"
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
-        now = ", from before the kernels last changed" if self.code and self.code != sources() else ""
+        now = f", from before {', '.join(self.changed)} changed" if self.changed else ""
         return f"{self.cpu} ({self.device}), {threads}, {self.samples} kernels of {len(self.layers)} layers{old}{now}"
 
     @cached_property
@@ -136,8 +89,6 @@ class CostTable:
     def families(self) -> dict[str, FamilyModel]:
         """The families that were measured on enough layers, by name. Of a decomposition its pieces tell more than a few
         layers of its own."""
-        from tesa.decompose import is_composite
-
         known = sorted({sample.family for layer in self.layers for sample in layer.samples})
         made = {name: FamilyModel.of(name, self.core, self.layers, self.shapes.get(name)) for name in known}
         return {
@@ -209,11 +160,11 @@ class CostTable:
 
     @cached_property
     def _prices(self) -> Callable[[Problem, tuple[int, int], float], float]:
-        return lru_cache(maxsize=4096)(lambda problem, block, level: price(self, problem, block, 2.0**level))
+        return lru_cache(maxsize=4096)(lambda problem, block, level: price(self.rank_plain, problem, block, 2.0**level))
 
     @cached_property
     def _bias(self) -> float:
-        """How far the estimates of all families are off, taken together."""
+        """The error of the estimates of all families, taken together, as a logarithm."""
         ratios = [math.log(s.ms / s.estimate_ms) for layer in self.layers for s in layer.samples]
         return float(np.median(ratios)) if ratios else 0.0
 
@@ -222,8 +173,6 @@ class CostTable:
 
         None where the name is none, or a piece has a kernel that was not measured.
         """
-        from tesa.decompose import describe_pieces
-
         pieces = describe_pieces(problem, weight, name, query.config)
         estimated, predicted = 0.0, 0.0
         for piece in pieces:

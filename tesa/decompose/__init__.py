@@ -3,14 +3,16 @@
 Importing this package registers the policies that tesa has, each also as a kernel family of its name.
 """
 
+from tesa.attributes.codes import Codes, in_codes
 from tesa.decompose import cover as _cover  # noqa: F401  registers itself, as the next ones do
 from tesa.decompose import nm as _nm  # noqa: F401
 from tesa.decompose import order as _order  # noqa: F401
 from tesa.decompose import precision as _precision  # noqa: F401
-from tesa.decompose.composite import PieceKernel, describe_pieces, is_composite
-from tesa.decompose.policy import Piece, Policy, find_policy, forget, pieces, policies, policy, unchanging
-from tesa.decompose.precision import Codes, in_codes
-from tesa.decompose.prices import Prices, use_prices
+from tesa.decompose.composite import describe_pieces
+from tesa.decompose.policy import forget, policy
+from tesa.decompose.prices import Prices
+from tesa.decompose.registry import Policy, find_policy, is_composite, pieces, policies
+from tesa.schedules.pieces import Piece, PieceKernel
 
 __all__ = [
     "Codes",
@@ -26,6 +28,4 @@ __all__ = [
     "pieces",
     "policies",
     "policy",
-    "unchanging",
-    "use_prices",
 ]

@@ -1,11 +1,14 @@
-"""Which kernels a layer could have: every family that applies, decompositions among them, and their configurations."""
+"""The kernels that a layer could have: every family that applies, decompositions too, and its configurations."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from difflib import get_close_matches
 
+from tesa.attributes.zeros import frozen
+from tesa.decompose.composite import space_of
+from tesa.decompose.prices import Prices
+from tesa.decompose.registry import is_composite
 from tesa.errors import UnsupportedError, UsageError
 from tesa.schedules import registry
 from tesa.schedules.registry import Family, find
@@ -17,16 +20,21 @@ Option = tuple[str, Config]
 
 
 def candidates(
-    problem: Problem, weight: FloatArray, target: Target, families: Sequence[str] | None = None
+    problem: Problem,
+    weight: FloatArray,
+    target: Target,
+    families: Sequence[str] | None = None,
+    prices: Prices | None = None,
 ) -> list[Option]:
     """Every family that applies with every configuration worth trying: dense first, and of each the default first.
 
     Decompositions (tesa.decompose) are families like the others. weight is (m, k). families: names of those to try,
-    by default all; "dense" also stands for the configurations of the others that compute with the zeros.
+    by default all; "dense" also stands for the configurations of the others that compute with the zeros. prices: of
+    blocks, which decompositions depend on: a cost table, by default the families' estimates.
 
     Raises UsageError for an unknown family, UnsupportedError if none applies.
     """
-    known = _families(target)
+    known, weight = _families(target), frozen(weight)
     names = list(known) if families is None else list(families)
     for name in names:
         if name not in known:
@@ -37,7 +45,7 @@ def candidates(
     found: list[Option] = []
     for name in ordered:
         if name in names or "dense" in names:
-            options = [(name, config) for config in known[name].space(problem, weight, target.core)]
+            options = [(name, config) for config in space_of(known[name], problem, weight, target.core, prices)]
             dense = dense_keys(options, weight)
             found += [option for option in options if name in names or config_key(*option) in dense]
     if not found:
@@ -48,16 +56,27 @@ def candidates(
     return found
 
 
+def plain_families(target: Target) -> list[str]:
+    """The names of the families that are no decompositions: each computes a whole weight."""
+    return [name for name in _families(target) if not is_composite(name)]
+
+
+def plain_candidates(problem: Problem, weight: FloatArray, target: Target) -> list[Option]:
+    """The candidates of a layer that are no decompositions, which are not even tried. Errors as candidates."""
+    names, weight = plain_families(target), frozen(weight)
+    found: list[Option] = []
+    for name in sorted(names, key=lambda name: name != "dense"):  # stable, the order of candidates
+        found += [(name, config) for config in find(name).space(problem, weight, target.core)]
+    return found or candidates(problem, weight, target, names)
+
+
 def predict(options: Sequence[Option], problem: Problem, weight: FloatArray, target: Target) -> dict[str, float]:
     """The estimated milliseconds of each option, by config_key."""
-    from tesa.decompose import unchanging
-
-    known = _families(target)
-    with unchanging(weight):
-        return {
-            config_key(name, config): float(known[name].estimate(problem, weight, target.core, config))
-            for name, config in options
-        }
+    known, weight = _families(target), frozen(weight)
+    return {
+        config_key(name, config): float(known[name].estimate(problem, weight, target.core, config))
+        for name, config in options
+    }
 
 
 def dense_keys(options: Sequence[Option], weight: FloatArray) -> frozenset[str]:
@@ -86,6 +105,4 @@ def describe(problem: Problem) -> str:
 
 
 def _families(target: Target) -> dict[str, Family]:
-    for module in ("tesa.schedules.cpu", "tesa.decompose"):  # they register them
-        importlib.import_module(module)
     return {family.name: family for family in registry.families(target.kind)}

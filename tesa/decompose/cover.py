@@ -16,22 +16,23 @@ from math import lcm, lgamma, log, log1p
 import numpy as np
 from numpy.typing import NDArray
 
-from tesa.decompose.policy import Piece, policy
-from tesa.decompose.prices import block_price
+from tesa.decompose.policy import policy
+from tesa.decompose.prices import EstimatedPrices, Prices, block_price
+from tesa.schedules.pieces import Piece
 from tesa.schedules.types import Config, Core, FloatArray, Problem
 
 Size = tuple[int, int]
 Bools = NDArray[np.bool_]
 
 SIZES: tuple[Size, ...] = ((4, 4), (16, 1), (8, 8), (16, 16), (32, 32), (32, 64), (64, 64))
-"""Blocks of one row are left out: the forms that compute element by element are as fast."""
+"""Blocks of one row are left out: the families that compute element by element are as fast."""
 
 UNIT = 100
 """A configuration's prices are in hundredths of the price of one scattered element."""
 
 _STEP = 1.02  # sets whose prices for an element differ by less count as equally cheap
 _LEAST = 0.04  # of the non-zeros, what a size has to hold to be worth a piece
-_SAVING = 0.08  # of the price of the best single form, what a cover has to save to be tried
+_SAVING = 0.08  # of the price of the best single family, what a cover has to save to be tried
 _BEYOND_CHANCE = 0.04  # of the price of single elements, what blocks have to save beyond those of scattered elements
 _SHARES = (0.15, 0.3, 0.5)  # of a block, from which on it might pay to compute all of it
 _LOOKED_AT = 1 << 19  # elements that sizes and prices are chosen by: a space has to be there in a fraction of a second
@@ -125,7 +126,7 @@ def _padded(mask: Bools, sizes: Sequence[Size]) -> Bools:
 
 
 def _counts(mask: Bools, size: Size) -> NDArray[np.int32]:
-    """How many elements each aligned block holds; the size divides the mask."""
+    """The number of elements that each aligned block holds; the size divides the mask."""
     return np.ascontiguousarray(_summed(_summed(mask.astype(np.int32), size[0]).T, size[1]).T)
 
 
@@ -138,7 +139,7 @@ def _summed(array: NDArray[np.int32], count: int) -> NDArray[np.int32]:
     return np.asarray(array.reshape(-1, count, array.shape[1]).sum(axis=1, dtype=np.int32))
 
 
-def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
+def _space(problem: Problem, weight: FloatArray, core: Core, prices: Prices | None = None) -> Sequence[Config]:
     """Prices of the sizes that a cover uses: as asked, and three quarters and four thirds of that."""
     if problem.op not in ("linear", "conv2d") or problem.dtype not in ("float32", "int8"):
         return ()
@@ -151,13 +152,14 @@ def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]
     total = int(mask.sum())
     if not total or not _clustered(mask, sizes, total):  # before prices are asked for, which takes longer
         return ()
-    fine = block_price(problem, core, (1, 1))
-    prices = {size: UNIT * block_price(problem, core, size) / fine for size in sizes}
-    if not _promising(mask, prices, total):
+    prices = prices or EstimatedPrices(core)
+    fine = block_price(prices, problem, (1, 1))
+    hundredths = {size: UNIT * block_price(prices, problem, size) / fine for size in sizes}
+    if not _promising(mask, hundredths, total):
         return ()
     found: dict[bytes, Config] = {}  # by what is covered: other prices often come to the same
     for factor in (1.0, 0.75, 1.33):
-        config, covered = _used(mask, {size: max(1.0, price * factor) for size, price in prices.items()}, total)
+        config, covered = _used(mask, {size: max(1.0, price * factor) for size, price in hundredths.items()}, total)
         if config:
             found.setdefault(covered, config)
     return tuple(found.values())
@@ -180,10 +182,10 @@ def _bands(mask: Bools) -> Bools:
 
 
 def _promising(mask: Bools, prices: Mapping[Size, float], total: int) -> bool:
-    """Whether to cover with blocks of one size here and singly there saves enough over one form for all of it.
+    """True where blocks of one size here and single elements there save enough over one way for all of it.
 
     And more than it would with the same number of elements scattered at random: that some blocks are fuller than others
-    by chance is no structure, and a cover by these has never been faster than the better one of the two forms.
+    by chance is no structure, and a cover by these has never been faster than the better one of the two ways.
     """
     filled = _padded(mask, list(prices))
     plain, split, beyond = float(UNIT * total), float(UNIT * total), 0.0
@@ -197,7 +199,7 @@ def _promising(mask: Bools, prices: Mapping[Size, float], total: int) -> bool:
 
 
 def _clustered(mask: Bools, sizes: Sequence[Size], total: int) -> bool:
-    """Whether full blocks hold more than chance would put there, whatever share of a block pays for the whole."""
+    """True where full blocks hold more than chance would put there, whatever share of a block pays for the whole."""
     filled, density = _padded(mask, sizes), total / mask.size
     for size in sizes:
         counts, area = _counts(filled, size), size[0] * size[1]
@@ -209,7 +211,7 @@ def _clustered(mask: Bools, sizes: Sequence[Size], total: int) -> bool:
 
 
 def _saved(counts: NDArray[np.int32], price: float) -> float:
-    """What blocks at that price save, in the price of an element, where each is taken that pays."""
+    """The amount that blocks at that price save, in the price of an element, where each is taken that pays."""
     return float(np.maximum(counts - price, 0).sum())
 
 
@@ -249,7 +251,7 @@ def _rounded(price: float) -> int:
     return int(float(f"{max(price, 1.0):.2g}"))
 
 
-@policy("cover", space=_space)
+@policy("cover", space=_space, priced=True)
 def split(problem: Problem, weight: FloatArray, config: Config) -> tuple[Piece, ...]:
     """Dense blocks of some sizes by a weighted set cover, the rest element by element.
 

@@ -1,8 +1,8 @@
 """n:m weights: n non-zeros in each m neighbours along k, so that any m columns hold as many of every row.
 
-The form for them is "indexed" with blocks of k that are a multiple of m: every row then has the same number of
+The family for them is "indexed" with blocks of k that are a multiple of m: every row then has the same number of
 non-zeros in a block, one trip count serves all, and no row is filled up. Where indexed has such blocks by itself, it
-needs no help. Forms that keep R rows in registers at once were slower here: they read X from the second-level cache.
+needs no help. Families that keep R rows in registers at once were slower here: they read X from the second-level cache.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tesa.attributes.patterns import N_OF_M, patterns
-from tesa.decompose.policy import Piece, policy
+from tesa.attributes.patterns.n_of_m import n_of_m
+from tesa.attributes.zeros import zeros_of
+from tesa.decompose.policy import policy
+from tesa.schedules.pieces import Piece
 from tesa.schedules.registry import find
 from tesa.schedules.types import Config, Core, FloatArray, Problem
 
 _CONFIGS = 3
-_ASKED = 64  # rows
 
 
 def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
@@ -34,24 +34,16 @@ def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]
 
 
 def _n_of_m(weight: FloatArray) -> tuple[int, int] | None:
-    """(n, m) where the weight has that pattern: only this one recogniser is asked, and only if a few rows look so."""
-    if not any(_at_most(weight[:: max(len(weight) // _ASKED, 1)] != 0, *ratio) for ratio in N_OF_M):
-        return None
-    (kind,) = (kind for kind in patterns() if kind.name == "n:m")
-    structure = kind.recognise(weight != 0)
+    """(n, m) where the weight has that pattern: only this one recogniser is asked."""
+    structure = n_of_m(zeros_of(weight))
     return None if structure is None else structure["n_m"]
-
-
-def _at_most(mask: NDArray[np.bool_], n: int, m: int) -> bool:
-    """Whether no m neighbours hold more than n non-zeros."""
-    return mask.shape[1] % m == 0 and int(mask.reshape(len(mask), -1, m).sum(axis=2).max(initial=0)) <= n
 
 
 @policy("nm", space=_space)
 def nm(problem: Problem, weight: FloatArray, config: Config) -> tuple[Piece, ...]:
     """An n:m weight in blocks of k in which all rows have the same number of non-zeros.
 
-    config: that of the indexed form.
+    config: that of the family "indexed".
 
     >>> p = Problem("linear", 2, 4, 16, (4, 16), (2, 16))
     >>> w = np.array([[1, 0, 2, 0], [0, 3, 0, 4]], np.float32)

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tesa.decompose.policy import Piece, policy
+from tesa.decompose.policy import policy
+from tesa.schedules.pieces import Piece
 from tesa.schedules.types import Config, Core, FloatArray, Problem
 
 Bools = NDArray[np.bool_]
@@ -78,7 +79,7 @@ def _sample(mask: Bools) -> FloatArray:
 
 
 def _resemble(mask: Bools) -> bool:
-    """Whether rows have others that are much like them: asked of a few, since most weights have not."""
+    """True where rows have others that are much like them: asked of a few, since most weights have not."""
     seen = _sample(mask)
     counts = seen.sum(axis=1)
     some = np.random.default_rng(1).permutation(np.flatnonzero(counts))[:_ASKED]

@@ -22,6 +22,7 @@ from tesa.choose.plan import LayerPlan
 from tesa.choose.predict import table_for
 from tesa.choose.shortlist import INSTRUCTIONS
 from tesa.decompose.candidates import Option, candidates
+from tesa.decompose.prices import Prices
 from tesa.errors import UsageError
 from tesa.kernels.problem import (
     Pair,
@@ -124,8 +125,6 @@ def kernel(
     >>> k(np.ones((4, 16), np.uint8))[0, :2]
     array([100.55, 100.55], dtype=float32)
     """
-    from tesa.decompose import use_prices
-
     array = round_to(weight_array(weight, op), storage, dtype)
     offset, factor = bias_array(bias, array.shape[0]), scale_array(scale, array.shape[0])
     problem = make_problem(
@@ -138,8 +137,7 @@ def kernel(
     matrix = array.reshape(problem.m, problem.k)
     families = _families(renamed("form", form, "family", family))
     table = table_for(where, threads, log)
-    with use_prices(table):
-        options = None if config is None else _one_option(problem, matrix, where, families, config)
+    options = None if config is None else _one_option(problem, matrix, where, families, config, table)
     with tempfile.TemporaryDirectory(prefix="tesa-") as name:
         (chosen,) = choose(
             [Layer("kernel", problem, matrix)], where, log=log, measure=measure, jobs=jobs, families=families,
@@ -172,7 +170,7 @@ class Kernel:
         self._names = ("X", *(["residual"] if problem.epilogue.residual else []), "Y")
         constants = (*chosen.constants, *(array for array in (scale, bias) if array is not None))
         self._library_path = Path(self._folder.name) / f"{chosen.symbol}.so"
-        package(self._library_path, chosen.objects, chosen.symbol, constants, self._names)
+        package(self._library_path, chosen.objects, chosen.symbol, constants, self._names, target.toolchain)
         self._y_shape = problem.y_shape
         self._x_dtype, self._y_dtype = np.dtype(problem.x_dtype), np.dtype(problem.output.dtype)
         self._in_shapes = (problem.x_shape, problem.y_shape)[: len(self._names) - 1]
@@ -330,7 +328,7 @@ class Kernel:
         return arrays
 
     def _manifest(self) -> dict[str, Any]:
-        from tesa.build.objects import versions
+        from tesa.build.jobs import versions
 
         def port(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> dict[str, Any]:
             return {"name": name, "shape": list(shape), "dtype": dtype.name}
@@ -363,7 +361,12 @@ def _families(family: str | Sequence[str] | None) -> list[str] | None:
 
 
 def _one_option(
-    problem: Problem, weight: FloatArray, target: Target, families: Sequence[str] | None, config: Config
+    problem: Problem,
+    weight: FloatArray,
+    target: Target,
+    families: Sequence[str] | None,
+    config: Config,
+    prices: Prices | None,
 ) -> list[Option]:
     """The one candidate that family and config name. UsageError if the family does not offer the configuration.
 
@@ -373,7 +376,7 @@ def _one_option(
         raise UsageError("config belongs to one family: give family as well")
     family = families[0]
     # "dense" stands for what computes with the zeros in other families too: their configurations come after its own
-    options = sorted(candidates(problem, weight, target, families), key=lambda option: option[0] != family)
+    options = sorted(candidates(problem, weight, target, families, prices), key=lambda option: option[0] != family)
     offered = [dict(config) for _, config in options]
     if not isinstance(config, Mapping):
         raise UsageError(f"config of {family} is a dictionary such as {offered[0]}, not {type(config).__name__}")

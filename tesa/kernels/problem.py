@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tesa.attributes.codes import MAX_OUTLIERS, are_codes
 from tesa.errors import UnsupportedError, UsageError
 from tesa.schedules.types import ACTIVATIONS, Epilogue, FloatArray, Output, Problem, Window
 
@@ -197,9 +198,6 @@ def _check_int8(weight: FloatArray, epilogue: Epilogue, output: Output) -> None:
 
 def _check_mixed(weight: FloatArray) -> None:
     """UsageError where so few elements are codes that the weight was hardly meant to have any."""
-    from tesa.decompose.policy import are_codes
-    from tesa.decompose.precision import MAX_OUTLIERS
-
     outliers, nonzeros = int(np.count_nonzero(~are_codes(weight))), int(np.count_nonzero(weight))
     if outliers > MAX_OUTLIERS * nonzeros:
         raise UsageError(

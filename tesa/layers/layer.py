@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from tesa.attributes.patterns import digest
 from tesa.attributes.statistics import Statistics, statistics_of
+from tesa.attributes.zeros import frozen, zeros_of
 from tesa.schedules.types import FloatArray, Problem
 
 
@@ -14,7 +14,8 @@ from tesa.schedules.types import FloatArray, Problem
 class Layer:
     """A layer that needs a kernel: the problem, and the float32 (m, k) weight, which nobody changes any more.
 
-    facts: TeSA facts as text, for the plan.
+    facts: TeSA facts as text, for the plan. weight is a frozen() view, so that its digest and its zeros are counted
+    once, whoever asks.
 
     >>> import numpy as np
     >>> layer = Layer("fc", Problem("linear", 2, 2, 4, (2, 4), (2, 4)), np.eye(2, dtype=np.float32))
@@ -27,10 +28,13 @@ class Layer:
     weight: FloatArray
     facts: tuple[str, ...] = ()
 
-    @cached_property
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", frozen(self.weight))
+
+    @property
     def digest(self) -> str:
         """16 hexadecimal digits that identify values and places of the weight."""
-        return digest(self.weight)
+        return zeros_of(self.weight).digest
 
     @cached_property
     def statistics(self) -> Statistics:

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 
 from tesa.base.hostinfo import usable_cpus
 from tesa.base.worker import TimedOut, Worker, WorkerDied, WorkerError
-from tesa.build.objects import c_compiler, link
 from tesa.errors import UsageError
 from tesa.measure.device import this_device
 from tesa.measure.failure import Failure, FailureKind
@@ -33,6 +32,7 @@ from tesa.measure.process import Linked, run
 from tesa.measure.reference import Inputs
 from tesa.measure.timing import Timing
 from tesa.schedules.types import FloatArray, Problem
+from tesa.targets.toolchain import NATIVE
 
 BUDGET_MS = 80.0
 """Time for one candidate. A slow one is still called three times, one that is much slower than the best no more."""
@@ -171,13 +171,13 @@ def _watched(worker: Worker, heartbeat: str, one_s: float) -> Iterator[threading
 
 def _link_all(kernels: Sequence[Built], folder: Path) -> list[Linked | Failure]:
     """Link each into a library of its own and under its own name: a process loads one path only once."""
-    c_compiler()  # without one, say so once and not for each candidate
+    NATIVE.compiler()  # without one, say so once and not for each candidate
 
     def one(item: tuple[int, Built]) -> Linked | Failure:
         index, kernel = item
         path = folder / f"candidate{index}.so"
         try:
-            link(kernel.objects, path)
+            NATIVE.link(kernel.objects, path)
         except UsageError as error:
             return Failure(FailureKind.LINK, str(error))
         return Linked(str(path), kernel.symbol, kernel.constants)

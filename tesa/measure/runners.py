@@ -50,7 +50,7 @@ def _local(target: Target, options: RunnerOptions) -> Runner:
 @register("rpc")
 def _rpc(target: Target, options: RunnerOptions) -> Runner:
     assert options.address is not None
-    return remote.RpcRunner(*options.address, str(options.key), compiler=options.compiler)
+    return remote.RpcRunner(*options.address, str(options.key), compiler=options.compiler, toolchain=target.toolchain)
 
 
 def runner_for(
@@ -66,7 +66,7 @@ def runner_for(
     address: host and port of a TVM RPC tracker; key: of its devices; compiler: the C compiler that links code for them,
     by default this machine's. alone: held while this machine measures.
     """
-    name = "local" if address is None else "rpc"
+    name = target.runner if address is None else "rpc"
     return _RUNNERS[name](target, RunnerOptions(address, key, compiler, alone))
 
 

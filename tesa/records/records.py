@@ -11,8 +11,8 @@ from datetime import datetime, timezone
 from functools import cached_property, lru_cache
 from typing import Any
 
-from tesa.attributes.patterns import digest
 from tesa.attributes.statistics import Statistics, statistics_of
+from tesa.attributes.zeros import zeros_of
 from tesa.records.sources import sources
 from tesa.schedules.types import Config, FloatArray, Problem
 
@@ -53,8 +53,9 @@ class Task:
     def of(problem: Problem, weight: FloatArray) -> Task:
         """The task of a problem with its weight (m, k)."""
         window = None if problem.window is None else plain(asdict(problem.window))
-        known = statistics_of(weight)
-        pattern = Pattern(known.kind, known.sparsity, digest(weight), known)
+        zeros = zeros_of(weight)
+        known = statistics_of(zeros)
+        pattern = Pattern(known.kind, known.sparsity, zeros.digest, known)
         return Task(
             problem.op, problem.m, problem.k, problem.n, problem.batch, window, _dtype(problem),
             _epilogue(problem), problem.threads, pattern,

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tesa.base.compare import largest_difference, magnitude
 from tesa.base.onnxruntime import reference_outputs
 from tesa.choose.plan import LayerPlan
 from tesa.errors import UsageError
@@ -115,14 +116,9 @@ def compare(name: str, got: Array, expected: Array, atol: float, rtol: float) ->
     """
     if got.shape != expected.shape:
         raise UsageError(f"{name}: shape {list(got.shape)} against {list(expected.shape)} of the reference")
-    wide, reference = got.astype(np.float64), expected.astype(np.float64)
-    finite = np.isfinite(wide) & np.isfinite(reference)
-    same = (wide == reference) | (np.isnan(wide) & np.isnan(reference))
-    difference = np.full(wide.shape, math.inf)
-    np.subtract(wide, reference, out=difference, where=finite)
-    largest = float(np.where(same, 0.0, np.abs(difference)).max(initial=0.0))
-    scale = float(np.abs(reference[np.isfinite(reference)]).max(initial=0.0)) or 1.0
-    ok = bool(np.isclose(wide, reference, rtol=rtol, atol=atol, equal_nan=True).all())
+    largest, scale = largest_difference(got, expected), magnitude(expected) or 1.0
+    pair = got.astype(np.float64), expected.astype(np.float64)
+    ok = bool(np.isclose(*pair, rtol=rtol, atol=atol, equal_nan=True).all())
     return Comparison(name, largest, largest / scale, ok)
 
 

@@ -11,13 +11,13 @@ from typing import Protocol
 
 from tesa.base.hostinfo import read_cpu
 from tesa.base.progress import Event, Progress, silent
-from tesa.build.objects import versions
+from tesa.build.jobs import versions
 from tesa.costs import store
-from tesa.costs.fingerprint import fingerprint, refreshed
+from tesa.costs.fingerprint import code_digest, fingerprint
 from tesa.costs.grid import grid_layer
 from tesa.costs.quality import Quality, quality
+from tesa.costs.refresh import refreshed
 from tesa.costs.sample import Measured
-from tesa.costs.sources import sources
 from tesa.costs.table import CostTable
 from tesa.errors import CheckFailed, UsageError
 from tesa.targets.target import Target, host_cpu, parse_target, runs_here
@@ -103,7 +103,7 @@ def _begun(path: Path, target: Target, threads: int, seed: int) -> CostTable:
     """The table that the file holds already, or a new one."""
     made = versions()
     cpu = read_cpu().model
-    new = CostTable(host_cpu(), cpu, target.name, threads, seed, versions=made, started=_now(), code=sources())
+    new = CostTable(host_cpu(), cpu, target.name, threads, seed, versions=made, started=_now(), code=code_digest())
     for table in store.read(path) if path.exists() else ():
         if store.same(table, new):
             return replace(refreshed(table), versions=made)

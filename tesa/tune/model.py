@@ -72,8 +72,6 @@ def tune_model(
         raise UsageError(f"threads must be at least 1, got {threads}")
     if seed < 0:
         raise UsageError(f"seed must not be negative, got {seed}")
-    from tesa.decompose import use_prices
-
     find_mode(mode).ready()
     address = tracker_address(rpc, key, where)
     if address is None and (note := crowded(threads)):
@@ -96,10 +94,9 @@ def tune_model(
         options = JobOptions(
             budget, mode, seed, BATCH if address is None else _REMOTE_BATCH, overlap=place.overlap, table=table
         )
-        with use_prices(table):  # as a compile has them: decompositions depend on prices
-            tuned = tune_layers(
-                chosen, where, log=known, builder=place.builder, runner=place.runner, options=options, watch=watch
-            )
+        tuned = tune_layers(
+            chosen, where, log=known, builder=place.builder, runner=place.runner, options=options, watch=watch
+        )
     return replace(tuned, notes=(*notes, *tuned.notes))
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tesa.attributes.patterns import classify
 from tesa.attributes.statistics import LIMIT, SHAPES, Statistics, distance, statistics_of
+from tests.attributes import mask_patterns
 
 
 def mask(m: int, k: int, block: tuple[int, int], density: float, seed: int) -> Any:
@@ -46,6 +47,13 @@ def test_counted_as_numpy_counts(weight: Any) -> None:
 
 
 @given(weights())
+def test_recognised_by_counts_as_by_masks(weight: Any) -> None:
+    found, (kind, structure) = classify(weight), mask_patterns.recognised(weight != 0)
+    assert found.kind == kind
+    assert {name: getattr(found, name) for name in structure} == structure
+
+
+@given(weights())
 def test_named_as_patterns_are_named(weight: Any) -> None:
     found, pattern = statistics_of(weight), classify(weight)
     assert found.kind == str(pattern)
@@ -61,8 +69,9 @@ def test_n_of_m_is_named_with_a_few_short_groups_and_empty_rows(n: int, m: int, 
     weight = (order < n).reshape(12, groups * m)
     weight[3] = False
     weight[5, : short * m] = False
-    assert statistics_of(weight).kind == str(classify(weight))
-    assert statistics_of(weight).n_m == classify(weight).n_m
+    kind, structure = mask_patterns.recognised(weight != 0)
+    assert classify(weight).kind == kind
+    assert statistics_of(weight).n_m == structure.get("n_m")
 
 
 @pytest.mark.parametrize(

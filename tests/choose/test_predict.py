@@ -67,7 +67,7 @@ def test_every_option_is_expected_to_take_some_time() -> None:
 
 
 def test_it_is_found_beside_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "places", lambda: (tmp_path / "nowhere",))
+    monkeypatch.setattr(store, "folders", lambda: (tmp_path / "nowhere",))
     assert table_for(TARGET, 1, tmp_path) is None
     store.write(tmp_path / "costs" / "haswell.json", table())
     found = table_for(TARGET, 1, tmp_path)
@@ -83,7 +83,7 @@ def test_it_is_found_beside_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_damaged_file_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "places", lambda: ())
+    monkeypatch.setattr(store, "folders", lambda: ())
     (tmp_path / "costs").mkdir()
     (tmp_path / "costs" / "bad.json").write_text("{")
     with pytest.warns(UserWarning, match=r"bad\.json is no cost table"):

@@ -15,12 +15,11 @@ import pytest
 from tesa.attributes.impose import Imposed
 from tesa.costs import CostTable, store
 from tesa.costs.facts import Facts
-from tesa.costs.forms import plain_candidates, plain_forms
+from tesa.costs.fingerprint import code_digest
 from tesa.costs.grid import synthetic
 from tesa.costs.quality import quality
-from tesa.costs.sources import sources
 from tesa.decompose import is_composite
-from tesa.decompose.candidates import candidates, predict
+from tesa.decompose.candidates import candidates, plain_candidates, plain_families, predict
 from tesa.errors import UsageError
 from tesa.schedules.types import Problem, config_key
 from tesa.targets.target import parse_target
@@ -72,7 +71,7 @@ def test_it_picks_what_is_fast_on_layers_it_has_not_seen() -> None:
 
 def test_every_plain_family_is_measured_and_decompositions_too() -> None:
     measured = {sample.family for layer in table().layers for sample in layer.samples}
-    assert set(plain_forms(parse_target(device.TARGET))) <= measured
+    assert set(plain_families(parse_target(device.TARGET))) <= measured
     assert any(is_composite(name) for name in measured)
 
 
@@ -138,7 +137,7 @@ def test_prices_of_blocks() -> None:
 def test_a_file_and_back(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "table.json"
     store.write(path, table())
-    again = CostTable.load(device.TARGET, 1, path)
+    again = store.load(device.TARGET, 1, path)
     assert again is not None
     problem, weight = unseen()[3]
     for mine, other in zip(table().rank_plain(problem, weight), again.rank_plain(problem, weight), strict=True):
@@ -158,9 +157,9 @@ def test_one_file_has_tables_for_several_numbers_of_threads(tmp_path: Path) -> N
     store.write(path, replace(table(), threads=2, layers=table().layers[:1]))
     assert [len(t.layers) for t in store.read(path)] == [64, 1]
     with pytest.raises(UsageError, match="no cost table for x86:haswell with 3 threads; there is: x86:haswell with 1"):
-        CostTable.load("x86:haswell", 3, path)
+        store.load("x86:haswell", 3, path)
     with pytest.raises(UsageError, match="no cost table for x86:skx"):
-        CostTable.load("x86:skx", 1, path)
+        store.load("x86:skx", 1, path)
     with pytest.raises(UsageError, match="holds tables of haswell, and this machine is znver1"):
         store.write(path, replace(table(), device="znver1"))
 
@@ -185,23 +184,23 @@ def test_files_that_are_no_tables(tmp_path: Path, text: str, said: str) -> None:
 
 
 def test_where_tables_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "places", lambda: (tmp_path / "mine", tmp_path / "shipped"))
-    assert CostTable.load("x86:haswell") is None
+    monkeypatch.setattr(store, "folders", lambda: (tmp_path / "mine", tmp_path / "shipped"))
+    assert store.load("x86:haswell") is None
     store.write(tmp_path / "shipped" / "haswell.json", table())
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "broken.json").write_text("{")
     with pytest.warns(UserWarning, match="is no cost table"):
-        found = CostTable.load("x86:haswell")
+        found = store.load("x86:haswell")
     assert found is not None
     assert found.samples == table().samples
     store.write(tmp_path / "mine" / "haswell.json", replace(table(), layers=table().layers[:9]))
     (tmp_path / "mine" / "broken.json").unlink()
-    mine = CostTable.load("x86:haswell")
+    mine = store.load("x86:haswell")
     assert mine is not None
     assert len(mine.layers) == 9
-    assert CostTable.load("x86:haswell", threads=2) is None
+    assert store.load("x86:haswell", threads=2) is None
     with pytest.raises(UsageError, match="cannot read the cost table"):
-        CostTable.load("x86:haswell", 1, tmp_path / "nowhere.json")
+        store.load("x86:haswell", 1, tmp_path / "nowhere.json")
 
 
 def test_estimates_that_changed_are_made_again(tmp_path: Path) -> None:
@@ -222,10 +221,12 @@ def test_estimates_that_changed_are_made_again(tmp_path: Path) -> None:
     made["layers"][0]["samples"].append(["goneforms", {"rows": 1}, 1.0, 1.0, 0.0, 0])
     made["fingerprints"]["goneforms"] = "1"
     path.write_text(json.dumps(data))
-    again = CostTable.load(device.TARGET, 1, path)
+    again = store.load(device.TARGET, 1, path)
     assert again is not None
     after = [s.estimate_ms for item in again.layers for s in item.samples if s.family == "dense"]
     np.testing.assert_allclose(after, before, rtol=1e-4)
+    assert again.changed == ("dense",)
+    assert again.described.endswith(", from before dense changed")
     assert all(s.family != "goneforms" for item in again.layers for s in item.samples)
     assert math.isclose(again.layers[0].samples[0].ms, small.layers[0].samples[0].ms, rel_tol=1e-4)
 
@@ -233,24 +234,26 @@ def test_estimates_that_changed_are_made_again(tmp_path: Path) -> None:
 def test_what_took_seconds_is_kept_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TESA_CACHE_DIR", str(tmp_path / "cache"))
     calls = []
-    monkeypatch.setattr(store, "refreshed", lambda known: calls.append(known) or replace(known, seconds=7.0))
+    monkeypatch.setattr(
+        store, "refreshed", lambda known: calls.append(known) or replace(known, seconds=7.0, changed=("dense",))
+    )
     path = tmp_path / "table.json"
     store.write(path, replace(table(), layers=table().layers[:2], code="other kernels"))
     for _ in range(2):
-        found = CostTable.load(device.TARGET, 1, path)
+        found = store.load(device.TARGET, 1, path)
         assert found is not None
         assert found.seconds == 7.0
-        assert found.described.endswith(", from before the kernels last changed")
+        assert found.described.endswith(", from before dense changed")
     assert len(calls) == 1
-    store.write(path, replace(table(), layers=table().layers[:2], code=sources()))
-    same = CostTable.load(device.TARGET, 1, path)
+    store.write(path, replace(table(), layers=table().layers[:2], code=code_digest()))
+    same = store.load(device.TARGET, 1, path)
     assert same is not None
     assert "changed" not in same.described
     assert len(calls) == 1
     for kept in (tmp_path / "cache" / "costs").iterdir():
         kept.write_text("{")
     store.write(path, replace(table(), layers=table().layers[:2], code="other kernels"))
-    CostTable.load(device.TARGET, 1, path)
+    store.load(device.TARGET, 1, path)
     assert len(calls) == 2
 
 
@@ -261,7 +264,7 @@ def test_decompositions_are_left_out_of_the_plain_candidates() -> None:
     everything = candidates(problem, weight, target)
     assert {config_key(*option) for option in plain} <= {config_key(*option) for option in everything}
     assert not any("." in key for _, config in plain for key in config)
-    assert [option for option in everything if option[0] in plain_forms(target)] == plain
+    assert [option for option in everything if option[0] in plain_families(target)] == plain
 
 
 def test_a_decomposition_is_predicted_by_its_pieces() -> None:

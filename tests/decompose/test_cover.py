@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tesa.attributes.patterns import digest
-from tesa.decompose import find_policy, use_prices
+from tesa.decompose import find_policy
+from tesa.decompose.composite import space_of
 from tesa.decompose.cover import cover
-from tesa.decompose.policy import unchanging, weight_digest
 from tesa.decompose.prices import EstimatedPrices, block_price
+from tesa.schedules.pieces import part
+from tesa.schedules.registry import find
 from tesa.schedules.types import Problem
 from tests.decompose.running import TARGET, linear, mask
 
@@ -77,12 +78,13 @@ def test_configurations_decide_whatever_the_prices_are() -> None:
     live = mask(64, 64, "blocks", rng) | mask(64, 64, "scattered", rng)
     values = live.astype(np.float32)
     found = find_policy("cover")
-    plain = found.space(problem, values, TARGET.core)[0]
+    plain = find_policy("cover").space(problem, values, TARGET.core)[0]
     before = [piece.weight for piece in found.split(problem, values, plain)]
-    with use_prices(Cheap()):
-        assert block_price(problem, TARGET.core, (8, 8)) == pytest.approx(6.4e-6)
-        cheap = found.space(problem, values, TARGET.core)
-        after = [piece.weight for piece in found.split(problem, values, plain)]
+    assert block_price(Cheap(), problem, (8, 8)) == pytest.approx(6.4e-6)
+    cheap = found.space(problem, values, TARGET.core, Cheap())
+    after = [piece.weight for piece in found.split(problem, values, plain)]
+    offered = space_of(find("cover"), problem, values, TARGET.core, Cheap())
+    assert {tuple(part("cover", config).items()) for config in offered} == {tuple(config.items()) for config in cheap}
     assert plain not in list(cheap)
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 
@@ -119,15 +121,3 @@ def test_structure_is_seen_in_a_large_weight_too() -> None:
     (config, *_) = find_policy("cover").space(problem, values, TARGET.core)
     made = find_policy("cover").split(problem, values, config)
     assert sum(piece.nonzeros for piece in made if piece.block != (1, 1)) >= 0.9 * live.sum()
-
-
-def test_the_digest_of_a_weight_is_taken_once() -> None:
-    values = np.eye(4, dtype=np.float32)
-    with unchanging(values):
-        known = weight_digest(values)
-        values[0, 1] = 3
-        assert weight_digest(values) == known
-        assert weight_digest(values.copy()) == digest(values) != known
-    with unchanging(values, "given"):
-        assert weight_digest(values) == "given"
-    assert weight_digest(values) == digest(values)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tesa.attributes.codes import are_codes
 from tesa.decompose import Piece, describe_pieces, find_policy, forget, is_composite, pieces, policies, policy
-from tesa.decompose.policy import are_codes
 from tesa.errors import UsageError
 from tesa.schedules.registry import families, find
 from tesa.schedules.types import Config, FloatArray, Problem

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tesa.attributes.attribute import Quantization, TeSA, from_quantization
+from tesa.attributes.codes import find_scale
 from tesa.decompose import find_policy, in_codes
-from tesa.decompose.precision import find_scale
 from tesa.errors import UsageError
 from tests.decompose.running import TARGET, linear
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tesa.base.hostinfo import read_cpu
 from tesa.measure.cold_cache import FEW_COLUMNS, MOST_BYTES, OTHER_BYTES, host_caches, other_bytes
-from tesa.measure.remote.code import Toolchain
+from tesa.measure.remote.code import DeviceLinker
 from tesa.measure.remote.device_kernel import DeviceKernel
 from tesa.measure.remote.messages import SessionRequest, Workload
 from tests.measure.remote import kernels
@@ -59,7 +59,7 @@ def test_a_device_reads_as_much_as_its_caches_ask_for(tmp_path: Path) -> None:
     from tvm import rpc
 
     built, path = kernels.right(tmp_path), tmp_path / "candidate.so"
-    Toolchain(tmp_path).link(built, path)
+    DeviceLinker(tmp_path).link(built, path)
     session = rpc.LocalSession()
     session.upload(str(path), "candidate.so")
     library = session.load_module("candidate.so")

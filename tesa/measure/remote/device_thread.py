@@ -14,7 +14,7 @@ from tesa.errors import UsageError
 from tesa.measure.failure import Failure, FailureKind
 from tesa.measure.heartbeat import Heartbeat
 from tesa.measure.remote.address import Address
-from tesa.measure.remote.code import Toolchain
+from tesa.measure.remote.code import DeviceLinker
 from tesa.measure.remote.device_state import DeviceStates
 from tesa.measure.remote.dispatcher import Dispatcher, Job
 from tesa.measure.remote.messages import CONNECTING, SENDING, About, Outcome, Report, SessionRequest
@@ -32,7 +32,7 @@ _MARGIN_S = 5.0  # that a device has for ending a session by itself before tesa 
 class DevicePool:
     """The devices with one key at a tracker, as the threads of a runner share them: their states and their CPU."""
 
-    def __init__(self, host: str, port: int, key: str, limit_s: float, tools: Toolchain, cpu: str | None) -> None:
+    def __init__(self, host: str, port: int, key: str, limit_s: float, tools: DeviceLinker, cpu: str | None) -> None:
         self.host, self.port, self.key, self.limit_s, self.tools = host, port, key, limit_s, tools
         self.states = DeviceStates()
         self.about: About | None = None

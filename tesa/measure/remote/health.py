@@ -13,10 +13,11 @@ from tesa.base.worker import Worker, WorkerError
 from tesa.errors import UsageError
 from tesa.measure.heartbeat import Heartbeat
 from tesa.measure.remote.address import Address
-from tesa.measure.remote.code import Toolchain
+from tesa.measure.remote.code import DeviceLinker
 from tesa.measure.remote.messages import About, Outcome, Report, SessionRequest
 from tesa.measure.remote.session import new_worker
 from tesa.measure.remote.tracker import Lease, Listing, Tracker, TrackerLost
+from tesa.targets.toolchain import Toolchain
 
 FREE, BUSY, BROKEN = "free", "busy", "broken"
 """State of a Device. A busy one serves somebody else, or is stuck: it cannot be checked."""
@@ -50,7 +51,7 @@ def devices(
     try:
         listing = tracker.listing()
         with tempfile.TemporaryDirectory(prefix="tesa-rpc-") as name:
-            tools = Toolchain(Path(name), compiler)
+            tools = DeviceLinker(Path(name), Toolchain(compiler or ""))
             tools.probe()
             workers = [new_worker() for _ in range(min(_AT_ONCE, len(listing.servers)))]
             try:
@@ -93,7 +94,7 @@ def _leases(tracker: Tracker, listing: Listing, key: str | None) -> list[tuple[s
 
 
 def _examine(
-    leases: Sequence[tuple[str, Lease]], workers: Sequence[Worker], tools: Toolchain, answer_s: float
+    leases: Sequence[tuple[str, Lease]], workers: Sequence[Worker], tools: DeviceLinker, answer_s: float
 ) -> list[Device]:
     if not leases:
         return []
@@ -113,7 +114,7 @@ def _examine(
         return list(pool.map(one, enumerate(leases)))
 
 
-def _visit(worker: Worker, lease: Lease, tools: Toolchain, index: int, answer_s: float) -> Report:
+def _visit(worker: Worker, lease: Lease, tools: DeviceLinker, index: int, answer_s: float) -> Report:
     """The report of a session that only checks the device."""
     heartbeat = str(tools.folder / f"heartbeat{index}")
     Heartbeat(heartbeat).close()

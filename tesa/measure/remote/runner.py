@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tesa.base.worker import Worker
 from tesa.errors import UsageError
 from tesa.measure.failure import Failure, FailureKind
 from tesa.measure.local import Built
-from tesa.measure.remote.code import Toolchain
+from tesa.measure.remote.code import DeviceLinker
 from tesa.measure.remote.device_thread import DevicePool, DeviceThread
 from tesa.measure.remote.dispatcher import Dispatcher, Job
 from tesa.measure.remote.messages import Workload
@@ -23,6 +24,7 @@ from tesa.measure.remote.session import new_worker
 from tesa.measure.remote.tracker import Listing, Tracker, TrackerLost
 from tesa.measure.timing import Timing
 from tesa.schedules.types import FloatArray, Problem
+from tesa.targets.toolchain import NATIVE, Toolchain
 
 _POLL_S = 0.1
 _LISTING_S = 1.0  # between two looks at who is registered
@@ -36,8 +38,9 @@ class RpcRunner:
     hangs is suspended, and what it had is tried elsewhere. Only devices of one CPU are compared with each other: that
     of the first one that answers, or the one named.
 
-    limit_s: seconds for one candidate on a device. wait_s: how long to wait while no device can be had. compiler: the
-    C compiler that links code for the devices, such as "aarch64-linux-gnu-g++". cpu: as `tesa devices` names it.
+    limit_s: seconds for one candidate on a device. wait_s: how long to wait while no device can be had. toolchain: of
+    the target; compiler: the C compiler that links code for the devices instead, such as "aarch64-linux-gnu-g++". cpu:
+    as `tesa devices` names it.
     """
 
     def __init__(
@@ -49,11 +52,12 @@ class RpcRunner:
         limit_s: float = 60.0,
         wait_s: float = 60.0,
         compiler: str | None = None,
+        toolchain: Toolchain = NATIVE,
         cpu: str | None = None,
     ) -> None:
         self._host, self._port, self._key, self._wait_s = host, port, key, wait_s
         self._home = tempfile.TemporaryDirectory(prefix="tesa-rpc-")
-        self._tools = Toolchain(Path(self._home.name), compiler)
+        self._tools = DeviceLinker(Path(self._home.name), replace(toolchain, command=compiler or toolchain.command))
         self._pool = DevicePool(host, port, key, limit_s, self._tools, cpu)
         self._workers: list[Worker] = []
         self._unreachable, self._listing, self._reached = "", Listing((), {}), False

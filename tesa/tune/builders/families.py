@@ -27,7 +27,7 @@ from tesa.tune.builders import sources
 from tesa.tune.builders.sources import Sources
 
 if TYPE_CHECKING:
-    from tesa.decompose.policy import Policy
+    from tesa.decompose.registry import Policy
 
 _OURS = ("tesa.schedules.", "tesa.decompose.")
 _HOME = ("tesa.schedules.cpu", "tesa.decompose")  # imported late: a worker of the cluster itself does not need TVM
@@ -83,8 +83,7 @@ def gather() -> Families:
     """
     for module in _HOME:
         importlib.import_module(module)
-    from tesa.decompose.composite import is_composite
-    from tesa.decompose.policy import policies
+    from tesa.decompose.registry import is_composite, policies
 
     modules = tuple(sorted({*_HOME} | {name for name in list(sys.modules) if name.startswith(_OURS)}))
     families = registry.families()
@@ -125,7 +124,8 @@ def adopt(families: Families) -> None:
 
 
 def _withdraw(added: Added) -> None:
-    from tesa.decompose.policy import forget, policies
+    from tesa.decompose.policy import forget
+    from tesa.decompose.registry import policies
 
     for one in added.policies:
         if one in policies():

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tesa.attributes.patterns import find_pattern, patterns
 from tesa.decompose.candidates import Option
 from tesa.records.lines import Entry
 from tesa.records.log import Log
@@ -26,7 +27,6 @@ from tesa.tune.search.features import tabulate
 NEAREST = 3
 """Layers of the log that each layer learns from."""
 
-_KINDS = ("dense", "unstructured")
 _MOST = 200  # candidates of one of them
 
 
@@ -42,9 +42,10 @@ def learn(
     known: the keys of tasks that are not to be looked at, because they are learnt from directly. cpu: of the devices
     that measure, whose records alone count: how times of two CPUs compare depends on the kernel. None: of any.
     """
+    drawn = {kind.name for kind in patterns() if kind.sample is not None}
     found: dict[tuple[str, str], list[Entry]] = {}
     for entry in log.entries():
-        if entry.target == target.name and entry.ok and entry.kind in _KINDS and cpu in (None, entry.cpu):
+        if entry.target == target.name and entry.ok and entry.kind in drawn and cpu in (None, entry.cpu):
             found.setdefault((entry.shape, entry.digest), []).append(entry)
     layers = [entries for entries in found.values() if len(entries) >= LEAST and entries[0].key not in known]
     facts = {id(entries): json.loads(entries[0].shape) for entries in layers}
@@ -116,6 +117,6 @@ def _weight(facts: Mapping[str, Any], entry: Entry) -> FloatArray:
     """Random, with that many zeros; the same for the same record."""
     rng = np.random.default_rng(int(entry.digest[:8], 16))
     shape = int(facts["m"]), int(facts["k"])
-    weight = rng.standard_normal(shape, np.float32)
-    weight[rng.random(shape) < entry.sparsity] = 0
-    return weight
+    draw = find_pattern(entry.kind).sample
+    assert draw is not None  # learn() takes no others
+    return draw(rng, shape, entry.sparsity, ())

@@ -1,4 +1,4 @@
-"""What the cost model sees of a candidate: numbers of the task, the pattern, the configuration and the code."""
+"""The numbers that the cost model sees of a candidate: of the task, the pattern, the configuration and the code."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tesa.attributes.zeros import Zeros, zeros_of
 from tesa.decompose.candidates import Option
 from tesa.schedules.registry import find
 from tesa.schedules.types import Config, Core, FloatArray, Problem
@@ -70,7 +71,7 @@ def tabulate(
         code = {"estimate": _log(estimate), "estimate to best": _log(estimate / max(least, 1e-12))}
         size = find(name).size
         if size is not None:
-            code["instructions"] = _log(1 + size(problem, weight, config))
+            code["instructions"] = _log(1 + size(problem, weight, core, config))
         rows.append({**common, **of_config(problem, core, name, config), **code})
     return Table.of(rows)
 
@@ -98,36 +99,21 @@ def of_task(problem: Problem, core: Core) -> Numbers:
     }
 
 
-def of_pattern(weight: FloatArray) -> Numbers:
+def of_pattern(weight: FloatArray | Zeros) -> Numbers:
     """Density, how the non-zeros of a weight (m, k) are clustered, and how even its rows and columns are."""
-    mask = weight != 0
-    rows, columns = mask.sum(axis=1), mask.sum(axis=0)
-    total = int(rows.sum())
+    zeros = zeros_of(weight)
+    rows, total = zeros.per_row, zeros.nonzeros
     mean = total / max(len(rows), 1)
     facts = {
-        "density": total / max(mask.size, 1),
+        "density": total / max(zeros.size, 1),
         "non-zeros": _log(1 + total),
         "row mean": _log(1 + mean),
         "row spread": float(rows.std() / mean) if mean else 0.0,
         "row most": _log(1 + float(rows.max(initial=0))),
-        "live columns": float((columns > 0).mean()) if columns.size else 0.0,
-        "live rows": float((rows > 0).mean()) if rows.size else 0.0,
+        "live columns": zeros.live_columns / max(zeros.shape[1], 1),
+        "live rows": zeros.live_rows / max(zeros.shape[0], 1),
     }
-    for block in BLOCKS:
-        facts[f"live {block[0]}x{block[1]}"] = live_share(mask, block)
-    return facts
-
-
-def live_share(mask: NDArray[np.bool_], block: tuple[int, int]) -> float:
-    """The share of the aligned blocks, cut off at the edges included, that hold a non-zero.
-
-    >>> live_share(np.eye(4, dtype=bool), (2, 2))
-    0.5
-    """
-    if not mask.size:
-        return 0.0
-    down = np.logical_or.reduceat(mask, np.arange(0, mask.shape[0], block[0]), axis=0)
-    return float(np.logical_or.reduceat(down, np.arange(0, mask.shape[1], block[1]), axis=1).mean())
+    return {**facts, **{f"live {r}x{c}": zeros.live_share(r, c) for r, c in BLOCKS}}
 
 
 def of_config(problem: Problem, core: Core, name: str, config: Config) -> Numbers:

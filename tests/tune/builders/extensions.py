@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-import tesa.attributes.patterns
+import tesa.attributes.patterns.registry
 import tesa.decompose
 import tesa.schedules.cpu
-from tesa.decompose import composite
-from tesa.decompose.policy import _POLICIES, _SPLITS
+from tesa.decompose.registry import _POLICIES, _SPLITS
 from tesa.extension import PREFIX
 from tesa.schedules import registry
 from tesa.schedules.types import FloatArray, Problem
@@ -44,18 +43,16 @@ def page_weight() -> FloatArray:
 @contextmanager
 def clean_registries() -> Iterator[None]:
     """What is registered inside the block is gone after it, and so are the modules that did it."""
-    held: tuple[dict[str, Any], ...] = (registry._FAMILIES, _POLICIES, tesa.attributes.patterns._KINDS)
+    held: tuple[dict[str, Any], ...] = (registry._FAMILIES, _POLICIES, tesa.attributes.patterns.registry._KINDS)
     before = [dict(one) for one in held]
-    families, path = set(composite._FAMILIES), list(sys.path)
+    path = list(sys.path)
     try:
         yield
     finally:
         for one, items in zip(held, before, strict=True):
             one.clear()
             one.update(items)
-        composite._FAMILIES.intersection_update(families)
         _SPLITS.clear()
-        composite._LAYOUTS.clear()
         sys.path[:] = path
         for name in {name for name in sys.modules if name.startswith(PREFIX)}:
             del sys.modules[name]

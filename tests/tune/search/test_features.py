@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import tesa.schedules.cpu  # noqa: F401  (registers its families)
 from tesa.decompose.candidates import candidates, predict
 from tesa.tune.search import Table, tabulate
-from tesa.tune.search.features import live_share, of_config, of_pattern, of_task
+from tesa.tune.search.features import of_config, of_pattern, of_task
 from tests.build import toy
 from tests.tune import fake
 
@@ -40,15 +38,8 @@ def test_a_pattern_in_blocks_differs_from_a_scattered_one() -> None:
     assert second["live 8x8"] > 2 * first["live 8x8"]
 
 
-@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 5), st.integers(1, 5), st.integers(0, 2**32 - 1))
-def test_live_share_counts_blocks(m: int, k: int, r: int, c: int, seed: int) -> None:
-    mask = np.random.default_rng(seed).random((m, k)) < 0.3
-    blocks = [mask[i : i + r, j : j + c].any() for i in range(0, m, r) for j in range(0, k, c)]
-    assert live_share(mask, (r, c)) == pytest.approx(np.mean(blocks))
-
-
 def test_empty_weights() -> None:
-    assert live_share(np.zeros((0, 4), bool), (1, 1)) == 0.0
+    assert of_pattern(np.zeros((0, 4), np.float32))["live 4x4"] == 0.0
     assert of_pattern(np.zeros((3, 4), np.float32))["density"] == 0.0
 
 

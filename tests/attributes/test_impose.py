@@ -7,30 +7,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tesa.analyze.imposition import Rules
-from tesa.attributes.impose import Imposed, impose, kept
-from tesa.attributes.patterns import classify
+from tesa.attributes.impose import Imposed, impose, kept, sample
+from tesa.attributes.patterns import Imposition, classify, find_pattern, forget, pattern, patterns
 from tesa.errors import UsageError
 
 shares = st.integers(0, 99).map(lambda percent: percent / 100)
-patterns = st.one_of(
+imposed_patterns = st.one_of(
     st.builds(lambda s: Imposed("unstructured", s), shares),
     st.builds(lambda s: Imposed("channel", s), shares),
-    st.builds(lambda s, r, c: Imposed("block", s, block=(r, c)), shares, st.integers(1, 40), st.integers(1, 40)),
-    st.integers(1, 8).flatmap(lambda m: st.integers(1, m).map(lambda n: Imposed("n:m", 1 - n / m, n_m=(n, m)))),
+    st.builds(lambda s, r, c: Imposed("block", s, (r, c)), shares, st.integers(1, 40), st.integers(1, 40)),
+    st.integers(1, 8).flatmap(lambda m: st.integers(1, m).map(lambda n: Imposed("n:m", 1 - n / m, (n, m)))),
 )
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))
 
 
-@given(patterns)
+@given(imposed_patterns)
 def test_text_and_back(imposed: Imposed) -> None:
     again = Imposed.parse(str(imposed))
-    assert (again.kind, again.block, again.n_m) == (imposed.kind, imposed.block, imposed.n_m)
+    assert (again.kind, again.sizes) == (imposed.kind, imposed.sizes)
     assert again.sparsity == pytest.approx(imposed.sparsity, abs=1e-5)
 
 
 @settings(max_examples=150)
-@given(patterns, sizes, st.integers(0, 99))
+@given(imposed_patterns, sizes, st.integers(0, 99))
 def test_what_is_kept_is_what_the_pattern_says(imposed: Imposed, size: tuple[int, int], seed: int) -> None:
     weight = np.random.default_rng(seed).standard_normal(size).astype(np.float32)
     before = weight.copy()
@@ -40,7 +39,7 @@ def test_what_is_kept_is_what_the_pattern_says(imposed: Imposed, size: tuple[int
     np.testing.assert_array_equal(copy, np.where(keep, weight, 0))
     assert keep.any()
     if imposed.kind == "n:m":
-        n, m = imposed.n_m
+        n, m = imposed.sizes
         for first in range(0, size[1], m):
             group = keep[:, first : first + m]
             assert (group.sum(axis=1) == min(n, group.shape[1])).all()
@@ -86,15 +85,47 @@ def test_errors_say_what_is_expected(text: str, said: str) -> None:
         Imposed.parse(text)
 
 
-def test_rules_for_all_and_for_one() -> None:
-    rules = Rules.parse(["0.9:block=4x4", "conv1=0.5", "a=b=0.8:block=8x1"])
-    assert str(rules.of("anything")) == "0.9:block=4x4"
-    assert str(rules.of("conv1")) == "0.5:unstructured"
-    assert str(rules.of("a=b")) == "0.8:block=8x1"
-    assert not Rules.parse([])
-    with pytest.raises(UsageError, match="two patterns are imposed on all layers"):
-        Rules.parse(["0.9", "0.8"])
-    with pytest.raises(UsageError, match="two patterns are imposed on conv1"):
-        Rules.parse(["conv1=0.9", "conv1=0.8"])
-    with pytest.raises(UsageError, match=r"NAME=0.9:block=4x4"):
-        Rules.parse(["conv1=most"])
+@settings(max_examples=40)
+@given(imposed_patterns, sizes, st.integers(0, 99))
+def test_a_sample_has_the_pattern(imposed: Imposed, size: tuple[int, int], seed: int) -> None:
+    made = sample(imposed, size, np.random.default_rng(seed))
+    assert made.shape == size
+    assert made.dtype == np.float32
+    live, (rows, columns) = made != 0, imposed.block
+    for i in range(0, size[0], rows):
+        for j in range(0, size[1], columns):
+            block = live[i : i + rows, j : j + columns]
+            assert block.all() or not block.any()
+    np.testing.assert_array_equal(made, sample(imposed, size, np.random.default_rng(seed)))
+
+
+def test_patterns_that_can_be_sampled_without_sizes_have_their_share_of_zeros() -> None:
+    for name in ("dense", "unstructured"):
+        draw = find_pattern(name).sample
+        assert draw is not None
+        weight = draw(np.random.default_rng(0), (64, 64), 0.75 if name == "unstructured" else 0.0, ())
+        assert classify(weight).kind == name
+        assert classify(weight).sparsity == pytest.approx(0.75 if name == "unstructured" else 0.0, abs=0.05)
+
+
+def test_a_pattern_of_a_user_is_imposed_by_its_form() -> None:
+    def first_rows(size: np.ndarray, sparsity: float, sizes: tuple[int, ...]) -> np.ndarray:
+        return np.repeat(np.arange(len(size)) % sizes[0] == 0, size.shape[1]).reshape(size.shape)
+
+    rule = Imposition("every=N", first_rows, "0.5:every=2", share=lambda sizes: 1 - 1 / sizes[0])
+
+    @pattern("every", imposition=rule)
+    def every(mask: np.ndarray) -> None:
+        """One row of each few."""
+
+    try:
+        imposed = Imposed.parse("every=4")
+        assert (str(imposed), imposed.sparsity, imposed.sizes) == ("0.75:every=4", 0.75, (4,))
+        assert np.flatnonzero(impose(np.ones((8, 2), np.float32), imposed).any(axis=1)).tolist() == [0, 4]
+        assert patterns()[-1].name == "unstructured"
+        with pytest.raises(UsageError, match=r"every=4 leaves 0.75 of the elements zero, not 0.5"):
+            Imposed.parse("0.5:every=4")
+        with pytest.raises(UsageError, match=r"0.5:every=2"):
+            Imposed.parse("0.5:nothing")
+    finally:
+        forget("every")

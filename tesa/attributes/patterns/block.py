@@ -1,0 +1,56 @@
+"""Blocks: aligned rectangles that are there or gone as a whole."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tesa.attributes.patterns.registry import Imposition, Pattern, Sizes, Structure, pattern
+from tesa.attributes.patterns.tiles import best_blocks, random_blocks
+from tesa.attributes.zeros import Mask, Zeros
+from tesa.schedules.types import FloatArray
+
+BLOCKS = sorted(
+    [
+        *((side, side) for side in (32, 16, 8, 4, 2)),
+        *((16, 4), (4, 16)),
+        *((height, 1) for height in (32, 16, 8, 4, 2)),
+        *((1, width) for width in (32, 16, 8, 4, 2)),
+    ],
+    key=lambda block: -block[0] * block[1],
+)
+"""Rows x columns of the blocks that are looked for, the largest first."""
+
+
+def _keep(size: FloatArray, sparsity: float, sizes: Sizes) -> Mask:
+    return best_blocks(size, sizes[0], sizes[1], sparsity)
+
+
+def _sample(rng: np.random.Generator, shape: tuple[int, int], sparsity: float, sizes: Sizes) -> FloatArray:
+    live = random_blocks(rng, shape, 1 - sparsity, sizes)
+    return np.where(live, rng.standard_normal(shape, np.float32), np.float32(0))
+
+
+def _check(sizes: Sizes) -> str:
+    return "" if min(sizes) >= 1 else "a block has at least one row and one column"
+
+
+def _describe(found: Pattern) -> str:
+    return "block {}x{}".format(*found.sizes)
+
+
+@pattern(
+    "block",
+    counted=True,
+    describe=_describe,
+    imposition=Imposition("block=RxC", _keep, "0.9:block=4x4", check=_check, tiles=True),
+    sample=_sample,
+)
+def block(zeros: Zeros) -> Structure | None:
+    """Aligned dense blocks of r x c, of the largest size that fits exactly; blocks at the edge may be cut off."""
+    m, k = zeros.shape
+    if all(zeros.covered(*pair) != zeros.nonzeros for pair in ((2, 1), (1, 2))):
+        return None  # every larger block is made of these
+    for height, width in BLOCKS:
+        if height <= m and width <= k and zeros.covered(height, width) == zeros.nonzeros:
+            return {"block": (height, width)}
+    return None

@@ -1,0 +1,12 @@
+"""A weight of zeros."""
+
+from __future__ import annotations
+
+from tesa.attributes.patterns.registry import Structure, pattern
+from tesa.attributes.zeros import Zeros
+
+
+@pattern("empty", counted=True)
+def empty(zeros: Zeros) -> Structure | None:
+    """No element is left."""
+    return None if zeros.nonzeros else {}

@@ -1,0 +1,50 @@
+"""Masks made of aligned blocks of rows x columns, those at the edge cut off: the best of a weight, and random ones."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesa.attributes.patterns.registry import Sizes
+from tesa.attributes.zeros import Mask
+from tesa.schedules.types import FloatArray
+
+
+def whole_blocks(live: Mask, block: Sizes, shape: tuple[int, int]) -> Mask:
+    """(m, k): the elements of the live blocks. live: a flag for each block; those at the edge are cut off.
+
+    >>> whole_blocks(np.array([[True, False]]), (2, 2), (2, 3)).tolist()
+    [[True, True, False], [True, True, False]]
+    """
+    return live.repeat(block[0], axis=0)[: shape[0]].repeat(block[1], axis=1)[:, : shape[1]]
+
+
+def best_blocks(size: FloatArray, rows: int, columns: int, sparsity: float) -> Mask:
+    """(m, k): the elements that stay if the blocks of the least mean magnitude go, until that share of them is gone.
+
+    size: (m, k), magnitudes. The blocks at the edge are ranked by what they hold, and at least one block stays.
+    """
+    m, k = size.shape
+    if not size.size:
+        return np.zeros(size.shape, bool)
+    score: NDArray[np.float64] = size.ravel().astype(np.float64)
+    if (rows, columns) != (1, 1):
+        total = np.add.reduceat(np.add.reduceat(size, range(0, m, rows), axis=0), range(0, k, columns), axis=1)
+        area = np.outer(_extents(m, rows), _extents(k, columns))
+        score = (total / area).ravel()
+    count = max(1, round((1 - sparsity) * score.size))
+    keep = np.zeros(score.size, bool)
+    keep[np.argpartition(-score, count - 1)[:count] if count < score.size else slice(None)] = True
+    return whole_blocks(keep.reshape(-(-m // rows), -(-k // columns)), (rows, columns), (m, k))
+
+
+def _extents(total: int, step: int) -> NDArray[np.int64]:
+    """Lengths of the pieces of at most `step` that make up `total`."""
+    return np.diff(np.append(np.arange(0, total, step), total))
+
+
+def random_blocks(rng: np.random.Generator, shape: tuple[int, int], density: float, block: Sizes) -> Mask:
+    """(m, k): each block is live with that probability, the first one always."""
+    live = rng.random((-(-shape[0] // block[0]), -(-shape[1] // block[1]))) < density
+    live.flat[0] = True
+    return whole_blocks(live, block, shape)

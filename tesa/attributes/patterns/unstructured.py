@@ -1,0 +1,35 @@
+"""Single elements: what every other weight is."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tesa.attributes.patterns.registry import Imposition, Sizes, Structure, pattern
+from tesa.attributes.patterns.tiles import best_blocks
+from tesa.attributes.zeros import Mask, Zeros
+from tesa.schedules.types import FloatArray
+
+
+def _keep(size: FloatArray, sparsity: float, sizes: Sizes) -> Mask:
+    del sizes
+    return best_blocks(size, 1, 1, sparsity)
+
+
+def _sample(rng: np.random.Generator, shape: tuple[int, int], sparsity: float, sizes: Sizes) -> FloatArray:
+    del sizes
+    weight = rng.standard_normal(shape, np.float32)
+    weight[rng.random(shape) < sparsity] = 0
+    return weight
+
+
+@pattern(
+    "unstructured",
+    counted=True,
+    imposition=Imposition("unstructured", _keep, "0.9:unstructured"),
+    sample=_sample,
+    last=True,
+)
+def unstructured(zeros: Zeros) -> Structure | None:
+    """No structure: single elements are gone."""
+    del zeros
+    return {}

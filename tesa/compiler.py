@@ -29,7 +29,7 @@ from tesa.layers.network import Network, to_network
 from tesa.measure.runners import check_device, tracker_address
 from tesa.records.locations import open_log
 from tesa.runtime.manifest import Manifest, TensorInfo
-from tesa.targets.target import Target, parse_target
+from tesa.targets.target import Target, parse_target, runs_here
 from tesa.tune.choose import choose
 from tesa.tune.workplace import names_cpu, workplace
 
@@ -106,8 +106,10 @@ def compile_model(
         builder = runner = None  # child processes of this one, which live on
         if address is not None or cluster is not None:
             place = stack.enter_context(workplace(where, rpc=address, key=key, cluster=cluster, jobs=jobs))
-            builder, runner = place.builder, place.runner
-            note = check_device(runner.device(), where, named=names_cpu(target))
+            builder, note = place.builder, ""
+            if address is not None or runs_here(where):
+                runner = place.runner
+                note = check_device(runner.device(), where, named=names_cpu(target))
             if note:
                 progress(Event("device", 0, 0, note))
         kernels = choose(

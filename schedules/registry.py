@@ -21,7 +21,7 @@ from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
 Space = Callable[[Problem, FloatArray, Core], Sequence[Config]]
 Estimate = Callable[[Problem, FloatArray, Core, Config], float]
 Emit = Callable[[Problem, FloatArray, Core, Config, str], Code]
-Size = Callable[[Problem, FloatArray, Config], int]
+Size = Callable[[Problem, FloatArray, Core, Config], int]
 Dense = Callable[[FloatArray, Config], bool]
 
 
@@ -33,9 +33,10 @@ class Family:
     space(problem, weight, core): the configurations worth trying, the untuned default first; empty where the family
     does not apply. estimate(problem, weight, core, config): expected time in ms on a nominal core of this instruction
     set, used when nothing may be measured. emit(problem, weight, core, config, symbol): the code, whose main is called
-    symbol. size(problem, weight, config): instructions of straight-line code, each some 10 us to assemble; None for
-    families of loops. dense(weight, config): whether it computes with the zeros of the weight, which is what sparsity
-    is measured against; None for never. weight is the float32 (m, k) matrix, zeros included.
+    symbol. size(problem, weight, core, config): what its straight-line code costs to compile, in instructions of some
+    10 us to assemble; None for families of loops. dense(weight, config): whether it computes with the zeros of the
+    weight, which is what sparsity is measured against; None for never. weight is the float32 (m, k) matrix, zeros
+    included.
     """
 
     name: str

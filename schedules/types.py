@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -228,43 +228,54 @@ class Problem:
         return self.op == "conv2d" and w.kernel == (1, 1) and w.stride == (1, 1) and w.padding == (0, 0, 0, 0)
 
 
-ASSEMBLY = "tesa.assembly"
-"""The attribute of a function that is assembly already."""
+@dataclass(frozen=True)
+class Tir:
+    """Functions of TVM that become one object file: (symbol, function) each, and the pipeline that compiles them.
+
+    pipeline: "default" is TVM's own, "straight" the one for straight-line code, see cpu/straight.py.
+    """
+
+    functions: tuple[tuple[str, PrimFunc], ...]
+    pipeline: str = "default"
+
+    @property
+    def name(self) -> str:
+        """The symbol of the first function."""
+        return self.functions[0][0]
 
 
-def assembled(name: str, text: str) -> PrimFunc:
-    """A function that stands for a text in GNU's syntax, which becomes one object file; name: of a symbol in it."""
-    from tvm.tirx import Evaluate, IntImm, PrimFunc
+@dataclass(frozen=True)
+class Assembly:
+    """Assembly in GNU's syntax that becomes one object file.
 
-    return PrimFunc([], Evaluate(IntImm("int32", 0))).with_attr({"global_symbol": name, ASSEMBLY: text})
+    name: of a symbol in it, for messages. tir(): the same code as functions of TVM, where its family can write that.
+    """
+
+    name: str
+    text: str
+    tir: Callable[[], Tir] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
 class Code:
     """A generated kernel. main takes (X, *constants, scale, bias, residual if any, Y), all contiguous.
 
-    panels are straight-line helpers that main calls by symbol, a tuple for each object file: they are compiled apart,
-    in parallel, by the minimal pipeline, or are one function of assembled(). pipeline names the one that main itself
-    wants: "default" or "straight".
+    panels are straight-line helpers that main calls by symbol, as functions of TVM or as assembly; each is compiled
+    apart, in parallel. pipeline names the one that main itself wants: "default" or "straight".
     pieces are whole kernels that main calls as symbol(X, *their constants, ..., Y), each (symbol, code); their
     constants are among those of this one, which passes them on.
     """
 
     main: PrimFunc
     constants: tuple[NDArray[Any], ...] = ()
-    panels: tuple[tuple[PrimFunc, ...], ...] = field(default=())
+    panels: tuple[Tir | Assembly, ...] = ()
     pipeline: str = "default"
     pieces: tuple[tuple[str, Code], ...] = ()
 
-    def objects(self, symbol: str) -> tuple[tuple[tuple[tuple[str, PrimFunc], ...], str], ...]:
-        """The contents of each object file, main's first: ((name, function), ...) and their pipeline.
-
-        symbol: the name of main.
-        """
-        files: list[tuple[tuple[tuple[str, PrimFunc], ...], str]] = [(((symbol, self.main),), self.pipeline)]
-        for group in self.panels:
-            files.append((tuple((str(panel.attrs["global_symbol"]), panel) for panel in group), "straight"))
-        return (*files, *(file for name, code in self.pieces for file in code.objects(name)))
+    def units(self, symbol: str) -> tuple[Tir | Assembly, ...]:
+        """One unit for each object file, main's first. symbol: the name of main."""
+        main = Tir(((symbol, self.main),), self.pipeline)
+        return (main, *self.panels, *(unit for name, code in self.pieces for unit in code.units(name)))
 
 
 def __getattr__(name: str) -> object:

@@ -17,7 +17,7 @@ from tesa.base.progress import Event, Progress, silent
 from tesa.base.renamed import renamed
 from tesa.build.deploy import write
 from tesa.build.dump import Dump
-from tesa.build.objects import versions
+from tesa.build.jobs import versions
 from tesa.choose.chosen import ChosenKernel
 from tesa.choose.model_plan import plan_of
 from tesa.choose.plan import Plan

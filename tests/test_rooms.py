@@ -20,17 +20,6 @@ TOP = ("tesa", "tesa.__main__", "tesa._moved")
 
 MODULE = re.compile(r"tesa(\.\w+)+")
 
-TEMPORARY: set[tuple[str, str]] = {
-    ("tesa.costs.prices", "tesa.costs.table"),
-    ("tesa.costs.table", "tesa.costs.store"),
-    ("tesa.decompose.policy", "tesa.decompose.composite"),
-    ("tesa.kernels.problem", "tesa.decompose.policy"),
-    ("tesa.kernels.problem", "tesa.decompose.precision"),
-    ("tesa.schedules.cpu.chain", "tesa.decompose.policy"),
-    ("tesa.tune.builders.remote", "tesa"),
-}
-"""Imports that still go upwards or close a circle, to be removed."""
-
 
 @cache
 def modules() -> dict[str, Path]:
@@ -64,7 +53,6 @@ def imports(files: Mapping[str, Path]) -> dict[str, set[str]]:
                 wanted = wanted.rpartition(".")[0]
             if wanted in files and wanted != name and (wanted != "tesa" or whole == "tesa"):
                 graph[name].add(wanted)
-        graph[name] -= {other for other in graph[name] if (name, other) in TEMPORARY}
     return graph
 
 
@@ -125,8 +113,7 @@ def test_no_import_goes_upwards() -> None:
 
 def test_every_module_is_in_a_room() -> None:
     order = rooms()
-    left = {name for pair in TEMPORARY for name in pair}
-    assert [name for name in modules() if name not in (*TOP, *left) and room(name, order) is None] == []
+    assert [name for name in modules() if name not in TOP and room(name, order) is None] == []
 
 
 def test_what_counts_as_an_import(tmp_path: Path) -> None:

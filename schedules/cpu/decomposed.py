@@ -112,7 +112,7 @@ def _choices(
             continue
         sub = chain.problems(problem, [(other, family.name) for other in found])[index]
         for config in wanted or family.space(sub, piece.weight, core):
-            if family.size is None or family.size(sub, piece.weight, config) <= _INSTRUCTIONS:
+            if family.size is None or family.size(sub, piece.weight, core, config) <= _INSTRUCTIONS:
                 ranked.append((family.estimate(sub, piece.weight, core, config), family.name, config))
     ranked.sort(key=lambda item: item[0])
     best: dict[str, Config] = {}

@@ -10,7 +10,8 @@ import numpy as np
 
 from tesa.attributes.attribute import Values
 from tesa.compact.index import AxisIds, Bools, Ids, Index, Structure
-from tesa.frontend.graph import Graph, attributes
+from tesa.frontend.graph import Graph, attributes, domain_of
+from tesa.frontend.registry import MICROSOFT
 
 
 class Editor(Protocol):
@@ -53,6 +54,9 @@ class Contraction:
     terms: tuple[Term, ...]
 
 
+OTHER = "another domain"
+"""The name that `ties` knows all operators by that are neither ONNX's nor ONNX Runtime's."""
+
 _HANDLERS: dict[str, Handler] = {}
 
 
@@ -71,7 +75,7 @@ def ties(*operators: str) -> Callable[[Handler], Handler]:
 
 def handled() -> tuple[str, ...]:
     """The ONNX operators through which channels can be removed, by name."""
-    return tuple(sorted(_HANDLERS))
+    return tuple(sorted(set(_HANDLERS) - {OTHER}))
 
 
 class Analysis:
@@ -95,7 +99,7 @@ class Analysis:
             self.hold(output.name)
 
     def _visit(self, i: int, node: Any) -> None:
-        handler = _HANDLERS.get(node.op_type) if node.domain in ("", "ai.onnx", "com.microsoft") else None
+        handler = _HANDLERS.get(node.op_type if domain_of(node) in ("", MICROSOFT) else OTHER)
         tensors = [name for name in (*node.input, *node.output) if name and name not in self.graph.constants]
         if handler is None or any(name not in self.shapes for name in tensors):
             self.give_up(node)

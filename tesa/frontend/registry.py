@@ -16,7 +16,8 @@ Converter = Callable[[Any, Any, dict[str, Any]], Any]
 MICROSOFT = "com.microsoft"
 
 _OWN: dict[str, Converter] = {}
-_CUSTOM: dict[str, Converter] = {}
+_CUSTOM: dict[str, tuple[Converter, str]] = {}
+"""The user's converters, each with its labels."""
 
 
 def imports(*operators: str) -> Callable[[Converter], Converter]:
@@ -32,13 +33,17 @@ def imports(*operators: str) -> Callable[[Converter], Converter]:
     return register
 
 
-def converter(name: str, *, replace: bool = False) -> Callable[[Converter], Converter]:
+def converter(name: str, *, labels: str = "", replace: bool = False) -> Callable[[Converter], Converter]:
     """Register the decorated function as the way to import an ONNX operator, "domain::Operator".
 
     The function gets (bb, inputs, attrs): the relax.BlockBuilder, the node's inputs as Relax expressions (None for one
     that is left out; a constant tensor is a Relax constant), and its attributes as Python values (text as bytes). It
     returns a Relax expression, a relax.Tuple of them for several outputs. bb.normalize(expression) gives a new
     expression its type; bb.call_te(function, *inputs) makes an operator of its own out of a tensor expression.
+
+    labels: which axes of its inputs and of its one output correspond, as an Einstein sum says it ("...->..." element by
+    element, "nk,mk->nm" a product): then channels are removed through the operator, else all of its axes stay. An index
+    of which all elements are 0 must count for nothing where the output lacks its label.
 
     UsageError if the name has no domain or is taken; replace: take the place of a converter that is there.
 
@@ -59,7 +64,7 @@ def converter(name: str, *, replace: bool = False) -> Callable[[Converter], Conv
     def register(function: Converter) -> Converter:
         if name in _CUSTOM and not replace:
             raise UsageError(f"operator {name!r} has a converter; converter(..., replace=True) puts this in its place")
-        _CUSTOM[name] = function
+        _CUSTOM[name] = function, labels
         return function
 
     return register
@@ -67,8 +72,14 @@ def converter(name: str, *, replace: bool = False) -> Callable[[Converter], Conv
 
 def find_converter(operator: str, domain: str = "") -> Converter | None:
     """The user's converter of an operator, else tesa's, else None. domain: "" for ONNX's own operators."""
-    name = f"{domain}::{operator}" if domain else operator
-    return _CUSTOM.get(f"{domain}::{operator}") or _OWN.get(name)
+    custom = _CUSTOM.get(f"{domain}::{operator}")
+    return custom[0] if custom is not None else _OWN.get(f"{domain}::{operator}" if domain else operator)
+
+
+def labels_of(operator: str, domain: str) -> str:
+    """The labels that a user's converter was registered with, "" if there are none."""
+    custom = _CUSTOM.get(f"{domain}::{operator}")
+    return custom[1] if custom is not None else ""
 
 
 def custom_operators() -> tuple[str, ...]:

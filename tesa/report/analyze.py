@@ -9,24 +9,24 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from tesa.report.numbers import NOTHING, dims, milliseconds, percent, ratio
-from tesa.report.table import Fitted
+from tesa.report.table import FittedTable
 
 if TYPE_CHECKING:
     from tesa.analyze.analysis import AnalysedLayer, Analysis
     from tesa.analyze.breakeven import BreakEven
     from tesa.costs.prediction import Prediction
 
-_COLUMNS = ("layer", "op", "m x k x n", "pattern", "sparsity", "dense ms", "sparse ms", "form", "saved ms", "gain",
+_COLUMNS = ("layer", "op", "m x k x n", "pattern", "sparsity", "dense ms", "sparse ms", "family", "saved ms", "gain",
             "pays from")  # fmt: skip
 _NUMBERS = ("sparsity", "dense ms", "sparse ms", "saved ms", "gain", "pays from")
-_SPARE = ("op", "form", "saved ms", "m x k x n", "pattern")  # the first goes first where a terminal is narrow
+_OPTIONAL = ("op", "family", "saved ms", "m x k x n", "pattern")  # the first goes first where a terminal is narrow
 
 
 def analysis_view(analysis: Analysis) -> Iterator[RenderableType]:
     """The cost table in use, a row per layer, and the sums."""
     threads = f"{analysis.threads} thread{'s' if analysis.threads > 1 else ''}"
     yield Text(f"{analysis.source}: predicted for {analysis.target}, {threads}", style="bold")
-    yield Fitted(_COLUMNS, [_row(layer) for layer in analysis.layers], right=_NUMBERS, spare=_SPARE)
+    yield FittedTable(_COLUMNS, [_row(layer) for layer in analysis.layers], right=_NUMBERS, optional=_OPTIONAL)
     yield Text(
         "ranges hold four of five real times; ~ is a bare estimate; pays from: the least sparsity of the pattern that "
         "is faster than dense",

@@ -15,7 +15,7 @@ from tesa.report.table import table
 if TYPE_CHECKING:
     from tesa.tune.calibrate import Calibration
 
-_COLUMNS = ("form", "kernels", "layers", "error: half below", "80 % below", "95 % below", "bare estimate")
+_COLUMNS = ("family", "kernels", "layers", "error: half below", "80 % below", "95 % below", "bare estimate")
 _SHOWN = 5  # reasons of failures
 
 

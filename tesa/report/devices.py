@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from tesa.measure.remote.health import BROKEN, BUSY, FREE, Device
-from tesa.report.table import Fitted
+from tesa.report.table import FittedTable
 
 _STYLES = {FREE: "green", BUSY: "yellow", BROKEN: "bold red"}
 
@@ -29,7 +29,7 @@ def devices_view(devices: Sequence[Device]) -> Iterator[RenderableType]:
         versions = ", ".join(f"{name} {version}" for name, version in sorted(about.versions.items()) if version)
         rows.append((device.key, str(device.address), state, cpu, str(about.cores), *link, versions, device.reason))
     right = ("cores", "latency ms", "link MB/s")
-    yield Fitted(columns, rows, spare=("versions", "link MB/s", "latency ms"), right=right)
+    yield FittedTable(columns, rows, optional=("versions", "link MB/s", "latency ms"), right=right)
     if any(device.state == BUSY for device in devices):
         yield Text("A busy device serves somebody else, or is stuck: it was not checked.", style="dim")
 

@@ -16,9 +16,9 @@ from tesa.records.log import Log
 from tesa.records.maintenance import Merged, Pruned, Summary
 from tesa.records.records import Record, Task
 from tesa.report.numbers import milliseconds, percent, size
-from tesa.report.table import Fitted, table
+from tesa.report.table import FittedTable, table
 
-_SPARE = ("first", "bytes", "targets", "device", "target", "least ms", "time", "epilogue")
+_OPTIONAL = ("first", "bytes", "targets", "device", "target", "least ms", "time", "epilogue")
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,9 @@ def summaries_view(files: Sequence[Summary], looked_in: Sequence[str]) -> list[R
         )
         for file in files
     ]  # fmt: skip
-    found = [Fitted(columns, rows, spare=_SPARE, right=("records", "tasks", "failed", "old kernels", "bytes"))]
+    found = [
+        FittedTable(columns, rows, optional=_OPTIONAL, right=("records", "tasks", "failed", "old kernels", "bytes"))
+    ]
     return [*found, *_old(sum(file.other_kernels for file in files), sum(file.records for file in files))]
 
 
@@ -104,7 +106,11 @@ def records_view(records: Sequence[Record], what: str) -> list[RenderableType]:
         for record in records
     ]  # fmt: skip
     old = sum(not record.current for record in records)
-    return [_tasks(tasks.values()), Fitted(columns, rows, spare=_SPARE, right=right), *_old(old, len(records))]
+    return [
+        _tasks(tasks.values()),
+        FittedTable(columns, rows, optional=_OPTIONAL, right=right),
+        *_old(old, len(records)),
+    ]
 
 
 def best_json(found: Sequence[Best]) -> list[dict[str, Any]]:
@@ -137,7 +143,7 @@ def best_view(found: Sequence[Best]) -> list[RenderableType]:
                 milliseconds(best.median_ms if best else None), str(item.tried), str(item.failed),
             )
         )  # fmt: skip
-    return [Fitted(columns, rows, spare=_SPARE, right=("sparsity", "ms", "tried", "failed"))]
+    return [FittedTable(columns, rows, optional=_OPTIONAL, right=("sparsity", "ms", "tried", "failed"))]
 
 
 def pruned_json(files: Sequence[Pruned], dry_run: bool) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from rich.text import Text
 from tesa.attributes.attribute import FULL_BITS, share
 from tesa.report.numbers import NOTHING, dims, percent
 from tesa.report.plain import plain
-from tesa.report.table import Fitted
+from tesa.report.table import FittedTable
 from tesa.report.unruled import dropped_lines, unruled_lines
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _COLUMNS = (
     "layer", "op", "weight", "zero before", "after", "folded", "input gone", "output gone", "constant", "bits",
     "bits after",
 )  # fmt: skip
-_SPARE = ("op", "constant", "weight", "bits after", "bits", "output gone", "folded")
+_OPTIONAL = ("op", "constant", "weight", "bits after", "bits", "output gone", "folded")
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class PropagationTable:
         columns = [c for c in _COLUMNS if bits or c not in ("bits", "bits after")]
         rows = [_cells(layer)[: len(columns)] for layer in self.layers]
         right = [c for c in columns if c not in ("layer", "op", "weight")]
-        yield Fitted(columns, rows, title=f"{self.source}: facts by layer", right=right, spare=_SPARE)
+        yield FittedTable(columns, rows, title=f"{self.source}: facts by layer", right=right, optional=_OPTIONAL)
         legend = "folded: zeros of the weight once known constants are in biases; gone: known to be 0, or dead"
         yield Text(legend + "; bits: of weight, input and output" * bits, style="dim")
         yield Text(self.totals())

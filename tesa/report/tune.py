@@ -19,9 +19,9 @@ from tesa.report.plan import duration
 from tesa.report.table import table
 from tesa.tune.status import LayerStatus, Status, Tuned, TunedLayer, Watch, unseen
 
-_COLUMNS = ("layer", "default", "best", "gain", "form", "configuration", "dense", "measured")
+_COLUMNS = ("layer", "default", "best", "gain", "family", "configuration", "dense", "measured")
 _NUMBERS = ("default", "best", "gain", "dense", "measured")
-_LIVE = ("layer", "measured", "failed", "default", "best", "gain", "form")
+_LIVE = ("layer", "measured", "failed", "default", "best", "gain", "family")
 _LIVE_NUMBERS = ("measured", "failed", "default", "best", "gain")
 _BESIDE = 6  # lines of the live view that are no rows of the table
 _EVERY_S = 5.0

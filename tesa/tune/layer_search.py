@@ -81,7 +81,8 @@ class LayerSearch:
     @cached_property
     def short(self) -> tuple[Option, ...]:
         """What an untuned compile measures, the layer's dense self among it."""
-        return tuple(shortlist(self.space.options, self.expected, self.work.problem, self.work.weight))
+        work = self.work
+        return tuple(shortlist(self.space.options, self.expected, work.problem, work.weight, self.target.core))
 
     @cached_property
     def estimates(self) -> Wide:

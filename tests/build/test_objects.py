@@ -13,12 +13,12 @@ import pytest
 import tvm
 
 from tesa.base.pool import Pool
-from tesa.build import objects
+from tesa.build import compile as compiling
 from tesa.build.cache import Cache
 from tesa.build.objects import BuildFailure, build_objects, symbol_of
 from tesa.build.source import source
 from tesa.errors import UsageError
-from tesa.schedules.types import Code, Epilogue, assembled
+from tesa.schedules.types import Assembly, Code, Epilogue, Tir
 from tesa.targets.target import parse_target
 from tesa.targets.toolchain import NATIVE
 from tests.build import toy
@@ -67,9 +67,9 @@ def test_same_library_from_same_objects(tmp_path: Path) -> None:
 
 def test_panels_are_objects_of_their_own(tmp_path: Path) -> None:
     code = toy.code(PROBLEM, WEIGHT, "tesa_main")
-    panel = toy.code(PROBLEM, WEIGHT, "tesa_main_p0").main
-    other = toy.code(PROBLEM, WEIGHT, "tesa_main_p1").main
-    (paths,) = build(tmp_path, [("tesa_main", replace(code, panels=((panel,), (other,))))])
+    panel = Tir((("tesa_main_p0", toy.code(PROBLEM, WEIGHT, "tesa_main_p0").main),))
+    other = Tir((("tesa_main_p1", toy.code(PROBLEM, WEIGHT, "tesa_main_p1").main),))
+    (paths,) = build(tmp_path, [("tesa_main", replace(code, panels=(panel, other)))])
     assert len(paths) == 3
     NATIVE.link(paths, tmp_path / "kernel.so")
     library = tvm.runtime.load_module(str(tmp_path / "kernel.so"))
@@ -89,7 +89,7 @@ class _DeadlyPool(Pool):
     """The job that compiles tesa_b kills the child."""
 
     def run(self, jobs: Any, **more: Any) -> list[Any]:
-        return super().run([("os:abort", ()) if job[1][0][0][0] == "tesa_b" else job for job in jobs], **more)
+        return super().run([("os:abort", ()) if "tesa_b" in str(job[1][0]) else job for job in jobs], **more)
 
 
 def test_a_dying_compiler_is_the_candidates_own(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_the_cache_saves_the_compiler(tmp_path: Path, monkeypatch: pytest.Monkey
     def refuse(*_: object) -> bytes:
         raise AssertionError("compiled again")
 
-    monkeypatch.setattr(objects, "compile_object", refuse)
+    monkeypatch.setattr(compiling, "object_of_functions", refuse)
     second = build(tmp_path, toy_codes(), "second", cache=cache)
     assert [p.read_bytes() for (p,) in first] == [p.read_bytes() for (p,) in second]
     other = toy.code(PROBLEM, WEIGHT, "tesa_a", error=np.nextafter(np.float32(1), np.float32(2)).item())
@@ -182,8 +182,8 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def answer(text: str = "") -> Code:
     """A kernel whose panel is assembly: it answers 7 by itself."""
     lines = ['# "quoted" and \\\\ stay', ".text", ".globl tesa_seven", "tesa_seven:", text or "movl $7,%eax", "ret"]
-    panel = assembled("tesa_seven", "\n".join(lines) + "\n")
-    return replace(toy.code(PROBLEM, WEIGHT, "tesa_a"), panels=((panel,),))
+    panel = Assembly("tesa_seven", "\n".join(lines) + "\n")
+    return replace(toy.code(PROBLEM, WEIGHT, "tesa_a"), panels=(panel,))
 
 
 def test_assembly_is_assembled(tmp_path: Path) -> None:
@@ -202,6 +202,12 @@ def test_wrong_assembly_is_a_failure_of_its_own(tmp_path: Path) -> None:
     assert not isinstance(good, BuildFailure)
 
 
-def test_assembly_is_shown_as_it_is() -> None:
+def test_assembly_is_shown_as_it_is_or_as_the_functions_it_stands_for() -> None:
+    (panel,) = answer().panels
+    assert isinstance(panel, Assembly)
+    other = Tir((("tesa_seven", toy.code(PROBLEM, WEIGHT, "tesa_seven").main),))
+    both = replace(answer(), panels=(replace(panel, tir=lambda: other),))
+    assert "def tesa_seven" in source(both, toy.TARGET, "tir")
+    assert "movl\t$7, %eax" in source(both, toy.TARGET, "asm")
     assert "movl $7,%eax" in source(answer(), toy.TARGET, "tir")
     assert "movl\t$7, %eax" in source(answer(), toy.TARGET, "asm")

@@ -18,7 +18,7 @@ import tvm_ffi
 from numpy.typing import NDArray
 
 import tesa.schedules.cpu  # noqa: F401  (registers the families)
-from tesa.build.objects import PIPELINES, compile_functions
+from tesa.build.compile import compile_unit
 from tesa.schedules.registry import find
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
 from tesa.targets.target import parse_target, runs_here
@@ -93,9 +93,9 @@ def build(code: Code, core: Core, directory: Path, cpu: str | None = None) -> An
     target = {"kind": "llvm", "mcpu": cpu or CPUS[core.name]}
     symbol = str(code.main.attrs["global_symbol"])
     objects = []
-    for i, (functions, pipeline) in enumerate(code.objects(symbol)):
+    for i, unit in enumerate(code.units(symbol)):
         path = directory / f"{i}.o"
-        compile_functions(dict(functions), target, PIPELINES[pipeline]).write_to_file(str(path), "o")
+        compile_unit(unit, target).write_to_file(str(path), "o")
         objects.append(str(path))
     library = directory / "kernel.so"
     subprocess.run(["gcc", "-shared", "-o", str(library), *objects], check=True)

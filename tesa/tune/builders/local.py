@@ -113,7 +113,7 @@ def jobs_of(requests: Sequence[BuildRequest]) -> tuple[list[Job], list[int]]:
 def _size(request: BuildRequest) -> int:
     try:
         size = find(request.family).size
-        return 0 if size is None else size(request.problem, request.weight, request.config)
+        return 0 if size is None else size(request.problem, request.weight, request.target.core, request.config)
     except Exception:  # a defect of this candidate alone, which its job will tell of
         return 0
 

@@ -17,11 +17,10 @@ from functools import cache as once
 from pathlib import Path
 from typing import Any
 
-import tesa
-import tesa.schedules
+from tesa import schedules
 from tesa.base.pool import CancelToken, Pool
 from tesa.base.worker import WorkerError
-from tesa.build import objects
+from tesa.build import jobs
 from tesa.build.cache import Cache
 from tesa.measure.failure import Failure, FailureKind
 from tesa.schedules.types import FloatArray
@@ -93,11 +92,11 @@ def can_import() -> bool:
 def versions() -> dict[str, str]:
     """All that decides the objects and has to be the same everywhere: versions, and tesa's code that generates them."""
     hasher = hashlib.sha256()
-    home = Path(tesa.__file__).parent
-    for folder in (Path(next(iter(tesa.schedules.__path__))), *(home / room for room in _ROOMS)):
+    home = Path(__file__).parents[2]
+    for folder in (Path(next(iter(schedules.__path__))), *(home / room for room in _ROOMS)):
         for path in sorted(folder.rglob("*.py")):
             hasher.update(f"{path.relative_to(folder).as_posix()}\n".encode() + path.read_bytes())
-    return {**objects.versions(), "sources": hasher.hexdigest()[:12]}
+    return {**jobs.versions(), "sources": hasher.hexdigest()[:12]}
 
 
 def difference(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:

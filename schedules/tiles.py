@@ -12,12 +12,9 @@ from typing import Any
 
 from tvm import tirx
 
-from tesa.schedules.cpu.operand import Operand
-from tesa.schedules.cpu.straight import i32
-
 
 @dataclass(frozen=True)
-class Grid:
+class Tiles:
     """The positions of one batch item in tiles. Tile t stands at column t % across and row t // across.
 
     reads, writes: where the vectors of a tile start, from the tile's start, in S and in a row of Y. lanes: elements of
@@ -38,18 +35,18 @@ class Grid:
     width: int = 0
 
     def start(self, t: Any) -> tuple[Any, Any]:
-        """The first element of tile t in S and in a row of Y."""
-        column, row = (tirx.truncmod(t, i32(self.across)), tirx.truncdiv(t, i32(self.across)))
+        """The first element of tile t in S and in a row of Y, as expressions of TVM."""
+        column, row = tirx.truncmod(t, _i32(self.across)), tirx.truncdiv(t, _i32(self.across))
         if self.across == self.count:
-            column, row = t, i32(0)
-        x = tirx.min(column * self.step, i32(self.last))
-        y = tirx.min(row * self.down, i32(self.last_row))
+            column, row = t, _i32(0)
+        x = tirx.min(column * self.step, _i32(self.last))
+        y = tirx.min(row * self.down, _i32(self.last_row))
         return y * self.pitch + x, y * self.width + x
 
-    def places(self) -> list[tuple[int, int]]:
+    def starts(self) -> list[tuple[int, int]]:
         """start of every tile, as numbers.
 
-        >>> Grid((0,), (0,), 16, count=3, across=3, step=16, last=24).places()
+        >>> Tiles((0,), (0,), 16, count=3, across=3, step=16, last=24).starts()
         [(0, 0), (16, 16), (24, 24)]
         """
         found = []
@@ -60,22 +57,20 @@ class Grid:
         return found
 
 
-def grid(view: Operand, n: int, lanes: int, vectors: int) -> Grid:
-    """Tiles of at most so many vectors: of a row of positions, or of several rows where a row is short.
+def tiles(height: int, width: int, pitch: int, lanes: int, vectors: int) -> Tiles:
+    """Tiles of at most so many vectors for height x width positions, whose rows lie pitch elements apart in S.
 
     Example:
-        >>> import numpy as np
-        >>> grid(Operand(np.zeros(1, np.int64), 1, 40, 40), 40, 16, 4).reads
+        >>> tiles(1, 40, 40, 16, 4).reads
         (0, 16, 24)
     """
-    height, width, pitch = (1, n, n) if view.direct else (view.height, view.width, view.row)
     of_row = -(-width // lanes)
     across = -(-of_row // vectors)
     in_row = -(-of_row // across)
     size = min(in_row * lanes, width)
     starts = [max(0, min(v * lanes, size - lanes)) for v in range(in_row)]
     rows = min(height, max(1, vectors // in_row)) if across == 1 else 1
-    return Grid(
+    return Tiles(
         reads=tuple(r * pitch + s for r in range(rows) for s in starts),
         writes=tuple(r * width + s for r in range(rows) for s in starts),
         lanes=min(lanes, width),
@@ -88,3 +83,7 @@ def grid(view: Operand, n: int, lanes: int, vectors: int) -> Grid:
         pitch=pitch,
         width=width,
     )
+
+
+def _i32(value: int) -> Any:
+    return tirx.IntImm("int32", value)

@@ -86,10 +86,10 @@ def compile_model(
 
     Raises errors of tesa.errors; nothing is written unless everything succeeded.
     """
-    path = checked_output(Path(output))
+    where = parse_target(target)
+    path = checked_output(Path(output), where.toolchain.suffix)
     if threads < 1:
         raise UsageError(f"threads must be at least 1, got {threads}")
-    where = parse_target(target)
     address = tracker_address(rpc, key, where, measures=False)
     dump = Dump(Path(dump_dir) if dump_dir is not None else None)
 
@@ -144,10 +144,10 @@ def compile_model(
     return CompiledModel(path, plan, manifest.inputs, manifest.outputs, network.skipped + network.prepared.notes)
 
 
-def checked_output(path: Path) -> Path:
+def checked_output(path: Path, suffix: str) -> Path:
     """Refuse a place that could not be written before the long work starts, not after it."""
-    if path.suffix != ".so":
-        raise UsageError(f"{path}: the output is a shared library; give a name that ends in .so")
+    if path.suffix != suffix:
+        raise UsageError(f"{path}: the output is a shared library; give a name that ends in {suffix}")
     if not path.parent.is_dir():
         raise UsageError(
             f"cannot write {path}: there is no folder {path.parent}; create it first: mkdir -p {path.parent}"

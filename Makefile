@@ -39,9 +39,10 @@ demo: $(STAMP)
 
 test: lint types pytest
 
-lint: $(STAMP)
+lint: $(INSTALLED)/.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	PYTHONSAFEPATH=1 PYTHONPATH=$(INSTALLED) $(BIN)/lint-imports --config pyproject.toml --no-cache
 
 # What ships is what is checked: the wheel is built and laid out, and types and tests look at that.
 $(INSTALLED)/.stamp: $(STAMP) $(SOURCES)

@@ -80,7 +80,9 @@ def layer_requests(size: int) -> list[BuildRequest]:
     for name, config in candidates(problem, weight, target):
         family = find(name)
         counts[name] = counts.get(name, 0) + 1
-        if counts[name] <= _PER_FAMILY and (family.size is None or family.size(problem, weight, config) <= _LARGEST):
+        if counts[name] <= _PER_FAMILY and (
+            family.size is None or family.size(problem, weight, target.core, config) <= _LARGEST
+        ):
             found.append(BuildRequest(problem, weight, target, name, config))
     return found
 

@@ -29,7 +29,7 @@ import numpy as np
 
 from benchmarks.cost_layers import SEED, Layer, layer, shape_of
 from tesa.base.hostinfo import usable_cpus
-from tesa.base.workers import Pool
+from tesa.base.pool import Pool
 from tesa.build.cache import Cache
 from tesa.build.objects import BuildFailure, build_objects, symbol_of
 from tesa.costs import CostTable, Priced, load
@@ -37,7 +37,7 @@ from tesa.decompose.candidates import Option, candidates, predict
 from tesa.measure.local import Built, measure
 from tesa.measure.timing import Timing
 from tesa.schedules.registry import find
-from tesa.schedules.types import Code, FloatArray, Problem, config_key
+from tesa.schedules.types import Code, Core, FloatArray, Problem, config_key
 from tesa.targets.target import Target, parse_target
 
 NEAR = 0.10
@@ -49,7 +49,9 @@ def options_of(problem: Problem, weight: FloatArray, target: Target, most: int) 
     """All candidates but straight-line ones of more than so many instructions."""
     import tesa.decompose  # noqa: F401  (decompositions are candidates too)
 
-    return [option for option in candidates(problem, weight, target) if _size(option, problem, weight) <= most]
+    return [
+        option for option in candidates(problem, weight, target) if _size(option, problem, weight, target.core) <= most
+    ]
 
 
 def run(made: Layer, table: CostTable, target: Target, pool: Pool, most: int) -> dict[str, Any]:
@@ -113,9 +115,9 @@ def _kernel(row: Priced, estimate: float, ms: float, again: dict[str, float]) ->
     }
 
 
-def _size(option: Option, problem: Problem, weight: FloatArray) -> int:
+def _size(option: Option, problem: Problem, weight: FloatArray, core: Core) -> int:
     size = find(option[0]).size
-    return 0 if size is None else size(problem, weight, option[1])
+    return 0 if size is None else size(problem, weight, core, option[1])
 
 
 def _codes(problem: Problem, weight: FloatArray, options: list[Option], target: Target) -> list[tuple[str, Code]]:

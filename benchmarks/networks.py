@@ -21,13 +21,13 @@ import numpy as np
 
 from benchmarks.minilm_to_onnx import SENTENCES, encode
 from benchmarks.minilm_to_onnx import main as export_minilm
+from tesa.base.onnxruntime import onnxruntime_call
 from tesa.base.progress import shown
 from tesa.compiler import compile_model
 from tesa.models import digits_images, digits_path
 from tesa.models.demo import DENSE
 from tesa.runtime import Model, load, verify
 from tesa.runtime.bench import LayerTime, interleave, profile_layers
-from tesa.runtime.peers import onnxruntime_call
 
 
 def main() -> int:

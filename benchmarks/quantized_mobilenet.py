@@ -118,7 +118,7 @@ def main() -> None:
     """Print the bits of each layer before and after."""
     from tesa.frontend import import_onnx
     from tesa.propagate import propagate
-    from tesa.propagate.layer_bits import layer_bits
+    from tesa.propagate.bits.layer_bits import layer_bits
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--width", type=float, default=1.0, help="multiplies the channels")

@@ -26,7 +26,8 @@ import numpy as np
 import psutil
 
 from tesa.build.objects import BuildFailure, build_objects
-from tesa.measure.local import Built, Timing
+from tesa.measure.failure import Failure
+from tesa.measure.local import Built
 from tesa.measure.remote import RpcRunner
 from tesa.measure.remote.tracker import Tracker, TrackerLost
 from tesa.schedules.registry import find
@@ -96,7 +97,7 @@ def _rate(port: int, problem: Problem, weight: FloatArray, kernels: list[Built])
         seconds = time.perf_counter() - start
     finally:
         runner.close()
-    failed = [result for result in results if not isinstance(result, Timing)]
+    failed = [result for result in results if isinstance(result, Failure)]
     if failed:
         raise SystemExit(f"{len(failed)} candidates failed, the first: {failed[0]}")
     return 60 * len(kernels) / seconds

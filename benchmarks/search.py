@@ -89,7 +89,7 @@ def layer_of(shape: tuple[int, int, int, float]) -> Layer:
 
 def measure(shape: tuple[int, int, int, float], target: str) -> dict[str, Any]:
     """All candidates of a layer, as a record."""
-    from tesa.measure.remote import LocalRunner
+    from tesa.measure.local import LocalRunner
     from tesa.records.log import Log, Task
     from tesa.tune.budget import Budget
     from tesa.tune.builders import LocalBuilder

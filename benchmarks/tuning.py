@@ -39,7 +39,7 @@ from tesa.decompose.candidates import Option
 from tesa.layers.layer import Layer
 from tesa.measure.cold_cache import OTHER_BYTES
 from tesa.measure.reference import Inputs, reference
-from tesa.measure.timing import placed
+from tesa.measure.tensors import placed
 from tesa.records.log import Log
 from tesa.schedules.types import config_key
 from tesa.targets.target import Target, host_cpu, parse_target

@@ -1,16 +1,27 @@
-"""The list of kernel families. A family is a file that registers three functions about one way to write a kernel."""
+"""The list of kernel families. A family is a file that registers three functions about one way to write a kernel.
+
+Example:
+    >>> @family("nothing", kind="cpu", space=lambda p, w, core: [], estimate=lambda p, w, core, c: 0.0)
+    ... def emit(problem, weight, core, config, symbol):
+    ...     '''Applies to nothing.'''
+    >>> find("nothing").summary
+    'Applies to nothing.'
+    >>> forget("nothing")
+"""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
 
 Space = Callable[[Problem, FloatArray, Core], Sequence[Config]]
 Estimate = Callable[[Problem, FloatArray, Core, Config], float]
 Emit = Callable[[Problem, FloatArray, Core, Config, str], Code]
-Size = Callable[[Problem, FloatArray, Config], int]
+Size = Callable[[Problem, FloatArray, Core, Config], int]
 Dense = Callable[[FloatArray, Config], bool]
 
 
@@ -22,9 +33,10 @@ class Family:
     space(problem, weight, core): the configurations worth trying, the untuned default first; empty where the family
     does not apply. estimate(problem, weight, core, config): expected time in ms on a nominal core of this instruction
     set, used when nothing may be measured. emit(problem, weight, core, config, symbol): the code, whose main is called
-    symbol. size(problem, weight, config): instructions of straight-line code, each some 10 us to assemble; None for
-    families of loops. dense(weight, config): whether it computes with the zeros of the weight, which is what sparsity
-    is measured against; None for never. weight is the float32 (m, k) matrix, zeros included.
+    symbol. size(problem, weight, core, config): what its straight-line code costs to compile, in instructions of some
+    10 us to assemble; None for families of loops. dense(weight, config): whether it computes with the zeros of the
+    weight, which is what sparsity is measured against; None for never. weight is the float32 (m, k) matrix, zeros
+    included.
     """
 
     name: str
@@ -78,14 +90,26 @@ def find(name: str, kind: str = "cpu") -> Family:
 
 
 def forget(name: str, kind: str = "cpu") -> None:
-    """Take a family out again, for notebooks that define one over and over. KeyError as find.
-
-    >>> @family("none", kind="cpu", space=lambda p, w, core: [], estimate=lambda p, w, core, c: 0.0)
-    ... def none(problem, weight, core, config, symbol):
-    ...     '''Applies to nothing.'''
-    >>> forget("none")
-    >>> "none" in [family.name for family in families("cpu")]
-    False
-    """
+    """Take a family out again, for notebooks that define one over and over. KeyError as find."""
     find(name, kind)
     del _FAMILIES[kind, name]
+
+
+def __getattr__(name: str) -> object:
+    """The names of tesa 0.1, which users' files may still have: `schedule` and `schedules` with an arch."""
+    if name not in ("schedule", "schedules"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    new = {"schedule": "family(name, kind=...)", "schedules": "families(kind)"}[name]
+    warnings.warn(f"tesa.schedules.registry.{name} is now {new}; arch is now kind", DeprecationWarning, stacklevel=2)
+    return {"schedule": _schedule, "schedules": _schedules}[name]
+
+
+def _schedule(name: str, *, arch: str = "x86", **functions: Any) -> Callable[[Emit], Emit]:
+    return family(name, kind=_KINDS.get(arch, arch), **functions)
+
+
+def _schedules(arch: str = "x86") -> tuple[Family, ...]:
+    return families(_KINDS.get(arch, arch))
+
+
+_KINDS = {"x86": "cpu"}  # by what tesa 0.1 called an arch

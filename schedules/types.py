@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -32,13 +33,71 @@ ACTIVATIONS = ("relu", "relu6", "gelu", "silu", "sigmoid", "tanh", "hardswish")
 
 
 @dataclass(frozen=True)
+class Dot:
+    """An instruction that multiplies neighbouring small integers and adds their products up, in lanes of 32 bits.
+
+    group: products of a lane, 4 of uint8 by int8 or 2 of int16 by int16; intrinsics: LLVM's names of it, by the lanes
+    of a vector; adds: it takes a sum as first argument and adds to it.
+    """
+
+    group: int
+    intrinsics: tuple[tuple[int, str], ...]
+    adds: bool = False
+
+    def intrinsic(self, lanes: int) -> str | None:
+        """LLVM's name of it for vectors of so many lanes, None where there is none."""
+        return dict(self.intrinsics).get(lanes)
+
+
+@dataclass(frozen=True)
+class Permute:
+    """An instruction by which each lane takes any element of some registers laid end to end.
+
+    intrinsics: LLVM's names of it, by how many registers it takes from; place: where among its arguments the vector of
+    places stands; in_bytes: a place is that of a byte, and not of an element. Only the low bits of a place need count.
+    """
+
+    intrinsics: tuple[tuple[int, str], ...]
+    place: int = 1
+    in_bytes: bool = False
+
+    def intrinsic(self, registers: int) -> str | None:
+        """LLVM's name of it for so many registers, None where there is none."""
+        return dict(self.intrinsics).get(registers)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """The speed of a nominal core, for estimates of which only ratios mean anything.
+
+    cycles_per_ms: its clock; fmas, loads: vector multiply-adds and loads that it starts in a cycle; issue: instructions
+    of any kind in a cycle; fma_latency: cycles until a multiply-add is done; l2_bytes, l2_stream_bytes, far_bytes: read
+    in a cycle from the second-level cache in any order, from there row by row, and from beyond; l2_latency: cycles that
+    the first of some neighbouring lines takes, others being under way; misprediction, call: cycles of a branch that
+    goes another way, and of a call of a kernel, of which a parallel region costs several.
+    """
+
+    cycles_per_ms: float = 3e6
+    fmas: float = 2.0
+    loads: float = 2.0
+    issue: float = 6.0
+    fma_latency: float = 4.0
+    l2_bytes: float = 40.0
+    l2_stream_bytes: float = 30.0
+    l2_latency: float = 3.0
+    far_bytes: float = 12.0
+    misprediction: float = 15.0
+    call: float = 1500.0
+
+
+@dataclass(frozen=True)
 class Core:
     """A CPU core as kernel families see it: by what it can do, never by its name.
 
-    lanes: float32 elements of one vector register; registers: how many vector registers;
-    l1_bytes, l2_bytes: data cache of one core that a tile may assume; vnni: has the dot product of 4 bytes a lane.
-    fma: multiplies and adds in one instruction; masks: loads and stores of some lanes only, with registers of their own
-    for the masks; writer: of panels as assembly ("x86"), "" where only TIR is written.
+    lanes: float32 elements of one vector register; registers: how many vector registers; l1_bytes, l2_bytes: data
+    cache of one core that a tile may assume; fma: multiplies and adds in one instruction; masks: loads and stores of
+    some lanes only, with registers of their own for the masks; writer: of panels as assembly ("x86"), "" where only
+    TIR is written; dot, permute: these instructions, None where it has none; rates: how fast it is.
     """
 
     name: str
@@ -46,10 +105,12 @@ class Core:
     registers: int
     l1_bytes: int = 32 * 1024
     l2_bytes: int = 1024 * 1024
-    vnni: bool = False
     fma: bool = True
     masks: bool = False
     writer: str = ""
+    dot: Dot | None = None
+    permute: Permute | None = None
+    rates: Rates = Rates()
 
 
 @dataclass(frozen=True)
@@ -76,7 +137,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Epilogue:
-    """What happens to a sum before it is stored: * scale[m], + bias[m], + residual[m, n], then the activation.
+    """The steps from a sum to what is stored: * scale[m], + bias[m], + residual[m, n], then the activation.
 
     scale belongs to int8, where it makes a real number of the int32 sum.
     """
@@ -89,7 +150,7 @@ class Epilogue:
 
 @dataclass(frozen=True)
 class Output:
-    """What an element of Y is: dtype "float32", "int32" (the bare sums of int8), or quantized, "uint8" or "int8".
+    """The kind of an element of Y: dtype "float32", "int32" (the bare sums of int8), or quantized, "uint8" or "int8".
 
     A quantized element is clip(round(real / scale) + zero), rounded to even.
     """
@@ -155,7 +216,7 @@ class Problem:
 
     @property
     def weight_bytes(self) -> int:
-        """Of the weight with its zeros, as it is stored."""
+        """Bytes of the weight with its zeros, as it is stored."""
         return self.m * self.k * (1 if self.dtype == "int8" else 4 if self.storage == "float32" else 2)
 
     @property
@@ -167,40 +228,59 @@ class Problem:
         return self.op == "conv2d" and w.kernel == (1, 1) and w.stride == (1, 1) and w.padding == (0, 0, 0, 0)
 
 
-ASSEMBLY = "tesa.assembly"
-"""The attribute of a function that is assembly already."""
+@dataclass(frozen=True)
+class Tir:
+    """Functions of TVM that become one object file: (symbol, function) each, and the pipeline that compiles them.
+
+    pipeline: "default" is TVM's own, "straight" the one for straight-line code, see cpu/straight.py.
+    """
+
+    functions: tuple[tuple[str, PrimFunc], ...]
+    pipeline: str = "default"
+
+    @property
+    def name(self) -> str:
+        """The symbol of the first function."""
+        return self.functions[0][0]
 
 
-def assembled(name: str, text: str) -> PrimFunc:
-    """A function that stands for a text in GNU's syntax, which becomes one object file; name: of a symbol in it."""
-    from tvm.tirx import Evaluate, IntImm, PrimFunc
+@dataclass(frozen=True)
+class Assembly:
+    """Assembly in GNU's syntax that becomes one object file.
 
-    return PrimFunc([], Evaluate(IntImm("int32", 0))).with_attr({"global_symbol": name, ASSEMBLY: text})
+    name: of a symbol in it, for messages. tir(): the same code as functions of TVM, where its family can write that.
+    """
+
+    name: str
+    text: str
+    tir: Callable[[], Tir] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
 class Code:
     """A generated kernel. main takes (X, *constants, scale, bias, residual if any, Y), all contiguous.
 
-    panels are straight-line helpers that main calls by symbol, a tuple for each object file: they are compiled apart,
-    in parallel, by the minimal pipeline, or are one function of assembled(). pipeline names the one that main itself
-    wants: "default" or "straight".
+    panels are straight-line helpers that main calls by symbol, as functions of TVM or as assembly; each is compiled
+    apart, in parallel. pipeline names the one that main itself wants: "default" or "straight".
     pieces are whole kernels that main calls as symbol(X, *their constants, ..., Y), each (symbol, code); their
     constants are among those of this one, which passes them on.
     """
 
     main: PrimFunc
     constants: tuple[NDArray[Any], ...] = ()
-    panels: tuple[tuple[PrimFunc, ...], ...] = field(default=())
+    panels: tuple[Tir | Assembly, ...] = ()
     pipeline: str = "default"
     pieces: tuple[tuple[str, Code], ...] = ()
 
-    def objects(self, symbol: str) -> tuple[tuple[tuple[tuple[str, PrimFunc], ...], str], ...]:
-        """What each object file holds, main's first: ((name, function), ...) and the pipeline to compile them with.
+    def units(self, symbol: str) -> tuple[Tir | Assembly, ...]:
+        """One unit for each object file, main's first. symbol: the name of main."""
+        main = Tir(((symbol, self.main),), self.pipeline)
+        return (main, *self.panels, *(unit for name, code in self.pieces for unit in code.units(name)))
 
-        symbol: the name of main.
-        """
-        files: list[tuple[tuple[tuple[str, PrimFunc], ...], str]] = [(((symbol, self.main),), self.pipeline)]
-        for group in self.panels:
-            files.append((tuple((str(panel.attrs["global_symbol"]), panel) for panel in group), "straight"))
-        return (*files, *(file for name, code in self.pieces for file in code.objects(name)))
+
+def __getattr__(name: str) -> object:
+    """The name of tesa 0.1 for a core, which users' files may still have."""
+    if name != "Isa":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn("tesa.schedules.types.Isa is now Core", DeprecationWarning, stacklevel=2)
+    return Core

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tesa import _moved
-
-__version__ = "0.1.0"
+from tesa.base import display
+from tesa.base.version import __version__
 
 # schedules/ and tuning_logs/ lie beside this package in a checkout, and inside of it where tesa is installed. Python
 # that is started in the checkout finds this folder first, whatever is installed.
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 
 _PARTS = ("compact", "frontend", "propagate", "report", "runtime", "schedules")
+
+display.load_with(lambda: importlib.import_module("tesa.report.notebook"))
 
 
 def __getattr__(name: str) -> Any:

@@ -15,16 +15,28 @@ from typing import Any
 MOVED = {
     "tesa.attribute": "tesa.attributes.attribute",
     "tesa.demo": "tesa.models.demo",
-    "tesa.files": "tesa.base.files",
-    "tesa.grid": "tesa.attributes.quantization",
-    "tesa.hostinfo": "tesa.base.hostinfo",
+    "tesa.frontend.custom": "tesa.frontend.registry",
     "tesa.inspect": "tesa.analyze.inspection",
-    "tesa.lower": "tesa.layers",
     "tesa.pattern": "tesa.attributes.patterns",
     "tesa.plan": "tesa.choose.plan",
-    "tesa.prepare": "tesa.layers.prepare",
-    "tesa.problem": "tesa.layers.problem",
     "tesa.progress": "tesa.base.progress",
+    "tesa.propagate.causes": "tesa.propagate.explain.provenance",
+    "tesa.propagate.content": "tesa.propagate.bits.constant_grid",
+    "tesa.propagate.effective": "tesa.propagate.effective_weights",
+    "tesa.propagate.given": "tesa.propagate.user_facts",
+    "tesa.propagate.grids": "tesa.propagate.bits.grids",
+    "tesa.propagate.groups": "tesa.propagate.scramble.groups",
+    "tesa.propagate.intervals": "tesa.propagate.bits.intervals",
+    "tesa.propagate.kernels": "tesa.propagate.tir_analysis",
+    "tesa.propagate.layer_bits": "tesa.propagate.bits.layer_bits",
+    "tesa.propagate.needs": "tesa.propagate.bits.common_grid",
+    "tesa.propagate.outcomes": "tesa.propagate.scramble.invariant",
+    "tesa.propagate.precision": "tesa.propagate.bits.precision",
+    "tesa.propagate.ranges": "tesa.propagate.bits.ranges",
+    "tesa.propagate.samples": "tesa.propagate.scramble.samples",
+    "tesa.propagate.search": "tesa.propagate.scramble.search",
+    "tesa.propagate.subject": "tesa.propagate.scramble.experiment",
+    "tesa.runtime.peers": "tesa.base.onnxruntime",
     "tesa.selftest": "tesa.doctor.selftest",
     "tesa.single": "tesa.kernels.kernel",
     "tesa.target": "tesa.targets.target",
@@ -33,7 +45,6 @@ MOVED = {
     "tesa.tune.log": "tesa.records.log",
     "tesa.tune.lookup": "tesa.records.lookup",
     "tesa.tune.remote": "tesa.measure.remote",
-    "tesa.workers": "tesa.base.workers",
 }
 
 
@@ -51,28 +62,41 @@ def new_name(name: str) -> str | None:
     return None
 
 
+class _Alias(ModuleType):
+    """Stands for a module under an old name. Not the module itself: importing it must leave that as it is."""
+
+    _module: ModuleType
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # such as __path__, by which modules within would be loaded a second time
+            raise AttributeError(name)
+        return getattr(self._module, name)
+
+    def __dir__(self) -> list[str]:
+        return dir(self._module)
+
+
 class _Moved:
     """Finds and loads a module by its old name."""
-
-    def __init__(self) -> None:
-        self._specs: dict[str, Any] = {}
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         del path, target
         name = new_name(fullname)
         found = None if name is None else importlib.util.find_spec(name)
-        return None if found is None else ModuleSpec(fullname, self, origin=found.origin)  # type: ignore[arg-type]
+        if found is None:
+            return None
+        package = found.submodule_search_locations is not None
+        return ModuleSpec(fullname, self, origin=found.origin, is_package=package)  # type: ignore[arg-type]
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         name = str(new_name(spec.name))
         warnings.warn(f"{spec.name} is called {name} now", DeprecationWarning, stacklevel=2)
-        module = importlib.import_module(name)
-        self._specs[name] = module.__spec__
-        return module
+        alias = _Alias(spec.name)
+        alias._module = importlib.import_module(name)
+        return alias
 
     def exec_module(self, module: ModuleType) -> None:
-        """It has run already, under its own name, which importing it by the old one must not take from it."""
-        module.__spec__ = self._specs[module.__name__]
+        """The module of now has run already."""
 
     def get_code(self, fullname: str) -> Any:
         """For `python -m`: the code of the module of now."""

@@ -17,7 +17,7 @@ from tesa.base.progress import Event, Progress, silent
 from tesa.base.renamed import renamed
 from tesa.build.deploy import write
 from tesa.build.dump import Dump
-from tesa.build.objects import versions
+from tesa.build.jobs import versions
 from tesa.choose.chosen import ChosenKernel
 from tesa.choose.model_plan import plan_of
 from tesa.choose.plan import Plan
@@ -26,11 +26,12 @@ from tesa.choose.shortlist import INSTRUCTIONS
 from tesa.errors import UsageError
 from tesa.layers import Binding, bind, schedule_rest
 from tesa.layers.network import Network, to_network
+from tesa.measure.runners import check_device, tracker_address
 from tesa.records.locations import open_log
-from tesa.runtime.model import Manifest, TensorInfo
+from tesa.runtime.manifest import Manifest, TensorInfo
 from tesa.targets.target import Target, parse_target
 from tesa.tune.choose import choose
-from tesa.tune.workplace import tracker_address, workplace
+from tesa.tune.workplace import names_cpu, workplace
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,11 @@ def compile_model(
     with ExitStack() as stack:
         builder = runner = None  # child processes of this one, which live on
         if address is not None or cluster is not None:
-            place = stack.enter_context(workplace(rpc=address, key=key, cluster=cluster, jobs=jobs))
+            place = stack.enter_context(workplace(where, rpc=address, key=key, cluster=cluster, jobs=jobs))
             builder, runner = place.builder, place.runner
+            note = check_device(runner.device(), where, named=names_cpu(target))
+            if note:
+                progress(Event("device", 0, 0, note))
         kernels = choose(
             network.layers,
             where,
@@ -131,7 +135,9 @@ def compile_model(
     imported = network.prepared.imported
     manifest = Manifest(ports(imported.inputs), ports(imported.outputs), plan, _versions())
     progress(Event("write", 0, 1, str(path)))
-    write(executable, [file for kernel in kernels for file in kernel.objects], manifest.to_json(), path)
+    write(
+        executable, [file for kernel in kernels for file in kernel.objects], manifest.to_json(), path, where.toolchain
+    )
     progress(Event("write", 1, 1, str(path)))
     return CompiledModel(path, plan, manifest.inputs, manifest.outputs, network.skipped + network.prepared.notes)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tesa.build.objects import c_compiler
+from tesa.targets.toolchain import NATIVE
 
 # Twelve independent accumulators hide the latency of an instruction; the loop is too short to leave the micro-op cache.
 SOURCE = """
@@ -89,7 +89,7 @@ def measure_limits(lanes: int) -> Limits:
         source.write_text(SOURCE)
         words = [f"-D{key}={value}" for key, value in VECTORS[lanes].items()]
         flags = ["-O3", "-funroll-loops", "-march=native", "-shared", "-fPIC", "-x", "c"]
-        subprocess.run([c_compiler(), *flags, *words, str(source), "-o", str(library)], check=True)
+        subprocess.run([NATIVE.compiler(), *flags, *words, str(source), "-o", str(library)], check=True)
         code = CDLL(str(library))
         fma = _rate(code.fma_loop) * 12 * 2 * lanes
         dot = _rate(code.dot_loop) * 12 * 2 * 64 if hasattr(code, "dot_loop") else 0.0

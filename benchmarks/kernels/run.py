@@ -15,7 +15,8 @@ from benchmarks.kernels.limits import Limits, measure_limits
 from benchmarks.kernels.peers import PEERS, Prepared
 from tesa.build.objects import BuildFailure, build_objects
 from tesa.decompose import is_composite
-from tesa.measure.local import Built, Timing, measure
+from tesa.measure.local import Built, measure
+from tesa.measure.timing import Timing
 from tesa.runtime.bench import Times, interleave
 from tesa.schedules.registry import find
 from tesa.targets.target import parse_target

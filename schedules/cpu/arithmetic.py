@@ -1,9 +1,9 @@
-"""What a looped kernel adds up: float32 products, or dot products of a few integers at a time.
+"""The sums of a looped kernel: float32 products, or dot products of a few integers at a time.
 
 float32: an element of the operand is a number, and a step is one fused multiply-add.
 int8 (X uint8, W int8, sums int32): an element is a group of neighbouring k of one column in the 32 bits of a lane.
-    VNNI:  4 bytes,        acc += x0 w0 + x1 w1 + x2 w2 + x3 w3        vpdpbusd, which does not saturate
-    else:  2 16-bit words, acc += x0 w0 + x1 w1                        vpmaddwd and an addition
+    4 bytes, where the core has a dot product of them that does not saturate:  acc += x0 w0 + x1 w1 + x2 w2 + x3 w3
+    2 16-bit words else, one instruction or a few:                             acc += x0 w0 + x1 w1
 The groups of W are put together when the code is generated, those of X when a tile is packed (packing.py). A group of W
 is zero, and left out, where all its weights are. Rows of W are filled up with zeros to whole groups.
 """
@@ -20,17 +20,16 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from tesa.schedules.cpu.loops import lanes, unrolled
-from tesa.schedules.types import Core, Problem
-
-_PAIRS = {16: "llvm.x86.avx512.pmaddw.d.512", 8: "llvm.x86.avx2.pmadd.wd", 4: "llvm.x86.sse2.pmadd.wd"}
+from tesa.schedules.types import Core, Dot, Problem
 
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """dtype: of an element of the operand, of W and of a sum. group: how many k an element holds."""
+    """dtype: of an element of the operand, of W and of a sum; group: k that an element holds; dot: how to add up."""
 
     dtype: str
     group: int
+    dot: Dot | None = None
 
     @property
     def integer(self) -> bool:
@@ -58,7 +57,7 @@ class Arithmetic:
         """acc[r, v, :] += w(r) * x(r, v, lane). shape: of acc; w: an element of W; x: a buffer and the place in it."""
         rows, vectors, width = shape
         with unrolled("r", rows) as r, unrolled("v", vectors) as v:
-            if self.integer and width in _PAIRS:
+            if self._has_dot(width):
                 source, start = x(r, v, 0)
                 lane, elements = T.ramp(0, 1, width), source[T.ramp(start, 1, width)]
                 T.buffer_store(
@@ -77,27 +76,29 @@ class Arithmetic:
         columns, vectors, width = shape
         with unrolled("q", columns) as q, unrolled("v", vectors) as v:
             source, start = w(v)
-            if self.integer:
+            if self._has_dot(width):
                 lane = T.ramp(0, 1, width)
                 weights, element = source[T.ramp(start, 1, width)], tirx.Broadcast(x(q), width)
                 T.buffer_store(acc, self._dot(acc[q, v, lane], element, weights, width), [q, v, lane])
                 return
             with lanes(width) as each:
-                T.buffer_store(acc, acc[q, v, each] + source[start + each] * x(q), [q, v, each])
+                T.buffer_store(acc, self._scalar(acc[q, v, each], x(q), source[start + each]), [q, v, each])
+
+    def _has_dot(self, width: int) -> bool:
+        return self.dot is not None and self.dot.intrinsic(width) is not None
 
     def _dot(self, acc: Any, x: Any, w: Any, width: int) -> Any:
         """acc + the dot products of the lanes of x and w."""
-        vector = f"int32x{width}"
-        if self.group == 4:
-            kind, name = f"int8x{width * 4}", f"llvm.x86.avx512.vpdpbusd.{width * 32}"
-            return tirx.call_llvm_pure_intrin(vector, name, acc, tirx.reinterpret(kind, x), tirx.reinterpret(kind, w))
-        kind = f"int16x{width * 2}"
-        return acc + tirx.call_llvm_pure_intrin(
-            vector, _PAIRS[width], tirx.reinterpret(kind, x), tirx.reinterpret(kind, w)
+        assert self.dot is not None  # see _has_dot
+        kind, name = f"int{32 // self.group}x{width * self.group}", self.dot.intrinsic(width)
+        sums = (acc,) if self.dot.adds else ()
+        found = tirx.call_llvm_pure_intrin(
+            f"int32x{width}", name, *sums, tirx.reinterpret(kind, x), tirx.reinterpret(kind, w)
         )
+        return found if sums else acc + found
 
     def _scalar(self, acc: Any, x: Any, w: Any) -> Any:
-        """For tiles narrower than the instruction: the same sum from shifts."""
+        """One lane. Integers where there is no instruction for tiles of this width: the same sum from shifts."""
         if not self.integer:
             return acc + w * x
         bits = 32 // self.group
@@ -118,7 +119,7 @@ class Arithmetic:
 
 
 def arithmetic(problem: Problem, core: Core) -> Arithmetic:
-    """What the kernels of a problem add up on an instruction set."""
+    """The arithmetic of a problem's kernels on a core."""
     if problem.dtype == "float32":
         return Arithmetic("float32", 1)
-    return Arithmetic("int32", 4 if core.vnni else 2)
+    return Arithmetic("int32", core.dot.group if core.dot is not None else 2, core.dot)

@@ -175,7 +175,7 @@ class _Kernel:
         start = panel * (rows * (t.vectors * t.lanes + t.tail))
 
         def each(body: Callable[[Any, list[Any], Any], None]) -> None:
-            """For every vector of the sums: its buffer, its indices, and where it is among the partial sums."""
+            """Call body(buffer, indices, place among the partial sums) for every vector of the sums."""
             with unrolled("r", rows) as r, unrolled("v", t.vectors) as v, lanes(t.lanes) as lane:
                 body(acc, [r, v, lane], start + (r * t.vectors + v) * t.lanes + lane)
             if last is not None:
@@ -220,8 +220,10 @@ class _Kernel:
 
 @dataclass(frozen=True)
 class _Read:
-    """Where a block of X is read: from the operand itself, or a packed tile of it. first: the k that its offsets count
-    from, where they are in order."""
+    """The place where a block of X is read: the operand itself, or a packed tile of it.
+
+    first: the k that its offsets count from, where they are in order.
+    """
 
     names: Names
     source: Any
@@ -321,22 +323,22 @@ def _tailed(problem: Problem, core: Core, view: Operand, rows: int, vectors: int
 def _cost(problem: Problem, core: Core, config: Config, view: Operand, entries: int) -> float:
     """entries x (the slowest of FMAs, loads, latency, bytes of X and W), + packing + stores; see cost.py."""
     made, rows = _cut(problem, core, config, view, entries), min(config["rows"], problem.m)
-    panels, v = -(-problem.m // rows), made.tiling.vectors
+    panels, v, rates = -(-problem.m // rows), made.tiling.vectors, core.rates
     live = int(np.count_nonzero(view.offsets >= 0))
     read, size = cost.reads(problem, core, made, bool(config["pack"])), config.get("depth", 0) or live
     blocks = -(-live // max(size, 1)) or 1
     far = read.cycles(size * made.tiling.width * 4, v * made.tiling.lanes * 4, in_order=True)
     far_off = entries * rows * 4 > core.l2_bytes / 2 or cost.cold(problem, core)
-    stream = rows * 4 / cost.FAR_BYTES_PER_CYCLE if far_off else 0.0
-    step = max(rows * v / 2, (rows + v * read.split) / 2, cost.FMA_LATENCY * 1.1)
+    stream = rows * 4 / rates.far_bytes if far_off else 0.0
+    step = max(rows * v / rates.fmas, (rows + v * read.split) / rates.loads, rates.fma_latency * 1.1)
     step = cost.together(step, far, stream)
     tile = entries * step + blocks * panels * 10.0 + cost.finishing(problem.epilogue, panels * rows * v)
     if config["pack"]:
         tile += cost.packing(made, cost.reads(problem, core, made, False), live)
     if blocks > 1:
         tile += panels * rows * v * (blocks * 1.5 + 1.0)
-    tail = made.tiling.tail * (entries / 2 + panels * rows * 4.0) / made.tiling.whole
-    return cost.total_ms(problem, made, tile + tail)
+    tail = made.tiling.tail * (entries / rates.fmas + panels * rows * 4.0) / made.tiling.whole
+    return cost.total_ms(problem, core, made, tile + tail)
 
 
 def _dense_space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:

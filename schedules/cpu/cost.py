@@ -1,7 +1,6 @@
-"""What a looped kernel is expected to cost, in cycles of a nominal core.
+"""Cycles that a looped kernel is expected to take on a nominal core.
 
-The nominal core starts two FMAs and two loads of a vector and one store in a cycle, finishes an FMA after four, reads
-40 bytes a cycle from its second-level cache and 12 from beyond. Only ratios of estimates mean anything.
+How fast the nominal core is, its rates say (types.Rates). Only ratios of estimates mean anything.
 """
 
 from __future__ import annotations
@@ -10,25 +9,7 @@ from dataclasses import dataclass
 from math import gcd
 
 from tesa.schedules.cpu.cut import Cut
-from tesa.schedules.types import Core, Epilogue, Problem
-
-CYCLES_PER_MS = 3e6
-"""3 GHz."""
-
-CALL = 1500.0
-"""Cycles of a call; a parallel region costs six times as much."""
-
-L2_BYTES_PER_CYCLE = 40.0
-
-FETCHED_BYTES_PER_CYCLE = 30.0
-"""From the second-level cache where rows are read one after the other."""
-
-L2_LATENCY = 3.0
-"""Cycles that the first of some neighbouring lines takes where rows are read in any order, others being under way."""
-
-FAR_BYTES_PER_CYCLE = 12.0
-FMA_LATENCY = 4.0
-MISPREDICTION = 15.0
+from tesa.schedules.types import Core, Epilogue, Problem, Rates
 
 _ACTIVATION = {None: 0.0, "relu": 1.0, "relu6": 1.5, "hardswish": 3.0, "tanh": 20.0, "sigmoid": 18.0, "silu": 19.0}
 _GELU = 35.0
@@ -36,18 +17,19 @@ _GELU = 35.0
 
 @dataclass(frozen=True)
 class Reads:
-    """How vectors of X are read.
+    """The cost of reading vectors of X.
 
-    split: load slots of a vector, 2 where it straddles cache lines; near, middle: bytes of the first and of the
-    second-level cache that its rows can occupy.
+    rates: of the core; split: load slots of a vector, 2 where it straddles cache lines; near, middle: bytes of the
+    first and of the second-level cache that its rows can occupy.
     """
 
+    rates: Rates
     split: float
     near: float
     middle: float
 
     def cycles(self, slice_bytes: float, step_bytes: float, in_order: bool = False) -> float:
-        """To read step_bytes of a slice that is read over and over. What is twice the cache's size misses always.
+        """Cycles to read step_bytes of a slice that is read over and over. Twice the cache's size misses always.
 
         in_order: row by row, which hardware fetches ahead of time, but at a lower rate.
         """
@@ -57,17 +39,17 @@ class Reads:
             missed = min(slice_bytes / self.near - 1, 1.0)
             lines = step_bytes + (self.split - 1) * 64  # vectors that straddle lines share all but one
             if in_order:
-                return missed * lines / FETCHED_BYTES_PER_CYCLE
-            return missed * (L2_LATENCY + lines / L2_BYTES_PER_CYCLE)
-        return step_bytes / FAR_BYTES_PER_CYCLE
+                return missed * lines / self.rates.l2_stream_bytes
+            return missed * (self.rates.l2_latency + lines / self.rates.l2_bytes)
+        return step_bytes / self.rates.far_bytes
 
 
 def reads(problem: Problem, core: Core, cut: Cut, packed: bool) -> Reads:
-    """From a packed tile: aligned, all of the cache. From the operand: as its rows lie."""
+    """The cost of reading a packed tile (aligned, all of the cache), or the operand as its rows lie."""
     if packed:
-        return Reads(1.0, core.l1_bytes * 0.75, core.l2_bytes * 0.5)
+        return Reads(core.rates, 1.0, core.l1_bytes * 0.75, core.l2_bytes * 0.5)
     if not problem.pointwise:
-        return Reads(1.9, core.l1_bytes * 0.5, core.l2_bytes * 0.5)
+        return Reads(core.rates, 1.9, core.l1_bytes * 0.5, core.l2_bytes * 0.5)
     split = 1.0 if problem.n % core.lanes == 0 and problem.alignment >= 64 else 1.9
     lines = max(problem.n * 4 // 64, 1)
 
@@ -75,11 +57,11 @@ def reads(problem: Problem, core: Core, cut: Cut, packed: bool) -> Reads:
         touched = sets // gcd(lines, sets) * (-(-cut.tiling.width * 4 // 64) + split - 1)
         return 0.75 * min(touched / sets, 1.0)
 
-    return Reads(split, core.l1_bytes * usable(64), core.l2_bytes * usable(1024) * 0.7)
+    return Reads(core.rates, split, core.l1_bytes * usable(64), core.l2_bytes * usable(1024) * 0.7)
 
 
 def cold(problem: Problem, core: Core) -> bool:
-    """Whether weights come from memory each time: few columns, and with its zeros more than the second-level cache.
+    """True where weights come from memory each time: few columns, and more than the second-level cache, zeros included.
 
     Kernels of such layers are timed so, see tesa.measure.cold_cache.
     """
@@ -117,7 +99,7 @@ def finishing(epilogue: Epilogue, vectors: float) -> float:
     return vectors * (each + _ACTIVATION.get(epilogue.activation, _GELU))
 
 
-def total_ms(problem: Problem, cut: Cut, tile: float) -> float:
+def total_ms(problem: Problem, core: Core, cut: Cut, tile: float) -> float:
     """All of a call, from the cycles of one tile with all its rows."""
     units = cut.tiling.count * cut.bands
     work = cut.tiling.whole * cut.bands * tile
@@ -126,5 +108,6 @@ def total_ms(problem: Problem, cut: Cut, tile: float) -> float:
     if threads > 1:
         work = work / (parts if parts > 1 else min(threads, units * (1 if staged else batches))) * 1.1
     regions = 0 if threads == 1 else (batches if staged else 1)
-    cycles = CALL + regions * 6 * CALL + batches * (staging(problem, cut) / threads + work)
-    return cycles / CYCLES_PER_MS
+    call = core.rates.call
+    cycles = call + regions * 6 * call + batches * (staging(problem, cut) / threads + work)
+    return cycles / core.rates.cycles_per_ms

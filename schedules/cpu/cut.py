@@ -1,4 +1,4 @@
-"""How the work of one problem is cut into bands, tiles and shares for the threads."""
+"""Cuts the work of one problem into bands, tiles and shares for the threads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ the last layer that used them, to wake them costs as much as they would save."""
 
 @dataclass(frozen=True)
 class Cut:
-    """How the work of one problem is cut.
+    """The work of one problem in bands, tiles and shares.
 
     band: output rows of a band (0: no bands, a direct operand). bounds: the rows of W in shares, share i is
     bounds[i] <= m < bounds[i + 1]. With more than one share the tasks are the shares and each goes over all tiles,
@@ -35,12 +35,12 @@ class Cut:
 
     @property
     def parts(self) -> int:
-        """How many shares of the rows there are."""
+        """The number of shares of the rows."""
         return len(self.bounds) - 1
 
     @property
     def bands(self) -> int:
-        """How many bands there are; the last one starts earlier where they do not fit evenly."""
+        """The number of bands; the last one starts earlier where they do not fit evenly."""
         return -(-self.operand.height // self.band) if self.band else 1
 
     @property
@@ -50,7 +50,7 @@ class Cut:
 
 
 def threads_for(problem: Problem, cycles: float) -> int:
-    """How many of the problem's threads so much work is worth: one or all."""
+    """The number of threads that so much work is worth: one, or all of the problem's."""
     return 1 if cycles < SERIAL_CYCLES else problem.threads
 
 
@@ -68,7 +68,7 @@ def cut(
     work: (m,), the FMAs of a row for each output; shares of the rows cost about the same, in multiples of `panel` rows.
     tail: the kernel knows what to do with a tail (see operand.tiling).
     """
-    threads = threads_for(problem, float(work.sum()) * problem.n * problem.batch / core.lanes / 2)
+    threads = threads_for(problem, float(work.sum()) * problem.n * problem.batch / core.lanes / core.rates.fmas)
     if view.direct:
         tiles = tiling(problem.n, core.lanes, vectors, tail=tail)
         units = tiles.count * (1 if view.staged else problem.batch)

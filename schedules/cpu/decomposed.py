@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tesa.schedules.cpu import chain, cost, fused, fused_space
+from tesa.schedules.cpu import chain, fused, fused_space
 from tesa.schedules.pieces import Piece, PieceKernel, Pieces, SumOfPieces, part, register
 from tesa.schedules.registry import Family, find
 from tesa.schedules.types import Code, Config, Core, Problem
@@ -112,7 +112,7 @@ def _choices(
             continue
         sub = chain.problems(problem, [(other, family.name) for other in found])[index]
         for config in wanted or family.space(sub, piece.weight, core):
-            if family.size is None or family.size(sub, piece.weight, config) <= _INSTRUCTIONS:
+            if family.size is None or family.size(sub, piece.weight, core, config) <= _INSTRUCTIONS:
                 ranked.append((family.estimate(sub, piece.weight, core, config), family.name, config))
     ranked.sort(key=lambda item: item[0])
     best: dict[str, Config] = {}
@@ -168,7 +168,7 @@ def _chain_estimate(problem: Problem, links: Sequence[PieceKernel], core: Core) 
     if problem.dtype == "mixed":
         moved += 5.0 * problem.batch * problem.k * problem.n
         moved += 0.0 if len(links) == 1 else 4.0 * (len(links) + 1) * problem.batch * problem.m * problem.n
-    return float(work + moved / cost.FAR_BYTES_PER_CYCLE / cost.CYCLES_PER_MS / problem.threads)
+    return float(work + moved / core.rates.far_bytes / core.rates.cycles_per_ms / problem.threads)
 
 
 register(SumOfPieces("cpu", _space, _estimate, _emit, _kernels, _alone))

@@ -35,8 +35,9 @@ from tvm import tirx
 from tvm.tirx import PrimFunc, Var
 
 from tesa.schedules.cpu import cost
+from tesa.schedules.cpu.activations import INLINE
 from tesa.schedules.cpu.cut import threads_for
-from tesa.schedules.cpu.straight import INLINE_ACTIVATIONS, Array, Block, activate_stored, activate_vector
+from tesa.schedules.cpu.straight import Array, Block, activate_stored, activate_vector
 from tesa.schedules.cpu.taps import Group, Run, column_runs, fmas, groups_of, picks, row_runs
 from tesa.schedules.registry import family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem, Window
@@ -56,7 +57,7 @@ class _Scene:
 
     problem: Problem
     window: Window
-    lanes: int
+    core: Core
     rows: int
     in_registers: bool
     tasks: int
@@ -70,7 +71,7 @@ class _Scene:
 
 @dataclass(frozen=True)
 class _At:
-    """Where a tile is: element of X and Y at which the channel starts, output row and column; and its constants."""
+    """The place of a tile: element of X and Y at which the channel starts, output row and column; and its constants."""
 
     x: Any
     y: Any
@@ -83,19 +84,19 @@ class _At:
 def _row_of_x(
     s: _Scene, block: Block, base: Any, columns: Run, picked: dict[int, tuple[int, int]], wanted: Sequence[int]
 ) -> dict[int, Any]:
-    """What one input row gives to the wanted window columns; base is where the vector's columns start in X."""
+    """The vectors of one input row for the wanted window columns; base: where the vector's columns start in X."""
     stride, raw, found = s.window.stride[1], {}, {}
     starts = {picked[j][0] for j in wanted}
     for start, part, low, high in columns.key:
         if start in starts:
-            value = block.load_part(s.x.flat, base + (start + part * s.lanes), low, high)
+            value = block.load_part(s.x.flat, base + (start + part * s.core.lanes), low, high)
             raw[start, part] = block.bind("x", value)
     for j in wanted:
         start, phase = picked[j]
         if stride == 1:
             found[j] = raw[start, 0]
         else:
-            lanes = [phase + stride * lane for lane in range(s.lanes)]
+            lanes = [phase + stride * lane for lane in range(s.core.lanes)]
             found[j] = block.bind("p", block.shuffle([raw[start, part] for part in range(stride)], lanes))
     return found
 
@@ -118,14 +119,14 @@ def _tile(s: _Scene, block: Block, group: Group, rows: Run, columns: Run, at: _A
                     weight = at.weights[i, j]
                     value = weight * x[j] if acc[r] is None else block.fma(weight, x[j], acc[r])
                     acc[r] = block.bind("a", value)
-    valid = min(s.lanes, window.out_width)
+    valid = min(s.core.lanes, window.out_width)
     for r in range(rows.size):
         place = at.y + ((at.row + r) * window.out_width + at.column)
         value = block.zero if acc[r] is None else acc[r]
         if s.residual is not None:
             value = value + block.load_part(s.residual.flat, place, 0, valid)
         activation = s.problem.epilogue.activation
-        if activation in INLINE_ACTIVATIONS:
+        if activation in INLINE:
             value = activate_vector(block, activation, value)
         block.store_part(s.y.flat, value, place, valid)
 
@@ -172,11 +173,11 @@ def _channel(s: _Scene, block: Block, group: Group, item: Any) -> None:
         weights,
         bias,
     )
-    across = column_runs(window, s.lanes, picks(window, group.taps))
+    across = column_runs(window, s.core.lanes, picks(window, group.taps))
     for rows in row_runs(window, s.rows, group.taps):
         _each(block, rows, "y", partial(_rows, s, group, rows, across, at))
     activation = s.problem.epilogue.activation
-    if activation not in INLINE_ACTIVATIONS:
+    if activation not in INLINE:
         activate_stored(block, s.y.flat, at.y, s.problem.n, activation)
 
 
@@ -195,12 +196,12 @@ def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]
 
 
 def _live(weight: FloatArray, every: int) -> NDArray[np.bool_]:
-    """Which taps are computed: those that are not zero, or every one."""
+    """A mask of the taps that are computed: those that are not zero, or every one."""
     return np.ones(weight.shape, bool) if every else weight != 0
 
 
 def _default_rows(window: Window, taps: int, core: Core) -> int:
-    """As many rows as the registers hold beside the taps, at most 8, or 4 with a stride; blocks of equal size."""
+    """The rows of a block: as many as the registers hold beside the taps, at most 8, or 4 with a stride."""
     strided = window.stride[1] > 1
     free = core.registers - (4 if strided else 2)
     most = max(1, min(4 if strided else 8, free - taps if free - taps > 1 else free - 4))
@@ -213,30 +214,30 @@ def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) 
     window = problem.window
     if window is None:
         raise ValueError("a depthwise convolution has a window")
-    vectors = problem.batch * window.out_height * -(-window.out_width // core.lanes)
+    rates, vectors = core.rates, problem.batch * window.out_height * -(-window.out_width // core.lanes)
     taps = float(_live(weight, config.get("every", 0)).sum())
     # rows of a block share the loads of a window column, which a column stride makes twice as many, with shuffles
     loads = taps * (config["rows"] + window.kernel[0] - 1) / (config["rows"] * window.kernel[0]) * window.stride[1]
     moved = 4.0 * problem.batch * problem.m * (window.height * window.width + problem.n)
-    far = cost.L2_BYTES_PER_CYCLE if moved <= core.l2_bytes / 2 else cost.FAR_BYTES_PER_CYCLE
-    each = 0.5 if window.stride[1] == 1 else 1.0
-    work = cost.together(vectors * taps / 2, vectors * loads * each, moved / far)
+    far = rates.l2_bytes if moved <= core.l2_bytes / 2 else rates.far_bytes
+    each = 1.0 if window.stride[1] == 1 else 2.0
+    work = cost.together(vectors * taps / rates.fmas, vectors * loads * each / rates.loads, moved / far)
     done = cost.finishing(problem.epilogue, vectors * problem.m)
     threads = _threads(problem, taps, core)
-    regions = 2 * cost.CALL if threads > 1 else 0.0
-    return float(cost.CALL + regions + (work + done) / threads) / cost.CYCLES_PER_MS
+    regions = 2 * rates.call if threads > 1 else 0.0
+    return float(rates.call + regions + (work + done) / threads) / rates.cycles_per_ms
 
 
 def _threads(problem: Problem, taps: float, core: Core) -> int:
     """1 where to wake other threads costs as much as to compute so many taps of all channels."""
-    threads = threads_for(problem, taps * problem.batch * problem.n / core.lanes / 2)
+    threads = threads_for(problem, taps * problem.batch * problem.n / core.lanes / core.rates.fmas)
     return min(threads, problem.m * problem.batch)
 
 
 def _main(s: _Scene, groups: Sequence[Group], symbol: str) -> Any:
     problem = s.problem
     tasks = s.tasks
-    share, body = Var("share", "int32"), Block(s.lanes)
+    share, body = Var("share", "int32"), Block(s.core.lanes, s.core.fma)
     for group in groups:
         item, inner, items = Var("i", "int32"), body.child(), group.count * problem.batch
         _channel(s, inner, group, item)
@@ -245,7 +246,7 @@ def _main(s: _Scene, groups: Sequence[Group], symbol: str) -> Any:
         else:
             first, end = (tirx.truncdiv((share + extra) * items, tirx.IntImm("int32", tasks)) for extra in (0, 1))
             body.loop(item, first, end - first, inner)
-    outer = Block(s.lanes)
+    outer = Block(s.core.lanes, s.core.fma)
     params = []
     for array in (s.x, s.weights, s.order, s.bias, s.residual, s.y):
         if array is not None:
@@ -290,7 +291,7 @@ def emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbo
     scene = _Scene(
         problem=problem,
         window=window,
-        lanes=core.lanes,
+        core=core,
         rows=rows,
         in_registers=most + rows + (2 if window.stride[1] == 1 else 4) <= core.registers,
         tasks=_threads(problem, float(live.sum()), core),

@@ -1,15 +1,16 @@
-"""What happens to an accumulator before it is stored, as one expression that vectorizes."""
+"""The way of an accumulator to Y: scale, bias, residual, activation and quantization as one expression."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx
 
 from tesa.schedules.cpu import math
-from tesa.schedules.types import ACTIVATIONS, Epilogue, Output, Problem
+from tesa.schedules.cpu.activations import INLINE
+from tesa.schedules.cpu.activations import activate as activate
+from tesa.schedules.types import Epilogue, Output, Problem
 
 
 @dataclass(frozen=True)
@@ -59,53 +60,4 @@ def quantize(output: Output, value: Any) -> Any:
 
 def heavy(epilogue: Epilogue) -> bool:
     """True where the activation is tens of instructions, too many to write out for each accumulator of a tile."""
-    return epilogue.activation in ("gelu", "silu", "sigmoid", "tanh")
-
-
-def activate(name: str | None, value: Any) -> Any:
-    """An activation of types.ACTIVATIONS, or none. Not-a-number stays what it is.
-
-    gelu is the exact x (1 + erf(x / sqrt 2)) / 2, silu is x sigmoid(x), hardswish is x relu6(x + 3) / 6.
-    """
-    if name is None:
-        return value
-    if name not in _FUNCTIONS:
-        raise ValueError(f"no activation {name!r}; there are {', '.join(ACTIVATIONS)}")
-    return _FUNCTIONS[name](value)
-
-
-def _relu(x: Any) -> Any:
-    return tirx.Max(math.f32(0), x)
-
-
-def _relu6(x: Any) -> Any:
-    return math.clamp(x, 0.0, 6.0)
-
-
-def _gelu(x: Any) -> Any:
-    steps = math.Steps()
-    x = steps(x)
-    return steps.result(x * math.f32(0.5) * (math.f32(1) + math.erf(x * math.f32(0.7071067811865476))))
-
-
-def _silu(x: Any) -> Any:
-    steps = math.Steps()
-    x = steps(x)
-    return steps.result(x * math.sigmoid(x))
-
-
-def _hardswish(x: Any) -> Any:
-    steps = math.Steps()
-    x = steps(x)
-    return steps.result(x * math.clamp(x + math.f32(3), 0.0, 6.0) * math.f32(1 / 6))
-
-
-_FUNCTIONS: dict[str, Callable[[Any], Any]] = {
-    "relu": _relu,
-    "relu6": _relu6,
-    "gelu": _gelu,
-    "silu": _silu,
-    "sigmoid": math.sigmoid,
-    "tanh": math.tanh,
-    "hardswish": _hardswish,
-}
+    return epilogue.activation not in INLINE

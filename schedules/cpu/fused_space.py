@@ -66,20 +66,20 @@ def _cost(
     v, lane_bytes, width = made.tiling.vectors, made.tiling.lanes * 4, made.tiling.width
     live = int(np.count_nonzero(left.live))
     read = cost.reads(problem, core, made, bool(config["pack"]))
-    stream = rows * 4 / cost.FAR_BYTES_PER_CYCLE if entries * rows * 4 > core.l2_bytes / 2 else 0.0
+    stream = rows * 4 / core.rates.far_bytes if entries * rows * 4 > core.l2_bytes / 2 else 0.0
     far = read.cycles(live * width * 4, v * lane_bytes)
     split = 1.0 if config["pack"] else read.split
-    step = cost.together(max(rows * v / 2, (rows + v * split) / 2, cost.FMA_LATENCY * 1.1), far, stream)
+    step = cost.together(max(rows * v / 2, (rows + v * split) / 2, core.rates.fma_latency * 1.1), far, stream)
     others = int(np.count_nonzero(right.live))
     size, work = (1, 1.0) if problem.dtype == "mixed" else (4, 0.5)  # bytes of an element; cycles to convert and add
     far = rows * read.cycles(others * width * size, v * made.tiling.lanes * size)
-    scattered = cost.together(max(rows * v * work, rows * (v * split + 2) / 2, cost.FMA_LATENCY * 1.1), far)
+    scattered = cost.together(max(rows * v * work, rows * (v * split + 2) / 2, core.rates.fma_latency * 1.1), far)
     panels = -(-problem.m // rows)
-    tile = entries * step + sets * scattered + panels * (10.0 + (cost.MISPREDICTION if sets else 0.0))
+    tile = entries * step + sets * scattered + panels * (10.0 + (core.rates.misprediction if sets else 0.0))
     tile += cost.finishing(problem.epilogue, panels * rows * v)
     if config["pack"]:
         loose = cost.reads(problem, core, made, False)
         tile += cost.packing(made, loose, live) + (
             cost.packing(made, loose, others) if problem.dtype == "mixed" else 0.0
         )
-    return cost.total_ms(problem, made, tile), v
+    return cost.total_ms(problem, core, made, tile), v

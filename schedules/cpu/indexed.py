@@ -176,7 +176,7 @@ def _sizes(core: Core, live: int) -> list[Config]:
 
 @dataclass(frozen=True)
 class _Facts:
-    """What an estimate needs to know of a weight: its view of X, the non-zeros of each row, the live columns."""
+    """The facts of a weight that an estimate needs: its view of X, the non-zeros of each row, the live columns."""
 
     view: Operand
     counts: NDArray[np.int64]
@@ -222,22 +222,23 @@ def _cost(problem: Problem, core: Core, config: Config, facts: _Facts) -> float:
     v, nonzeros, live = made.tiling.vectors, int(facts.counts.sum()), facts.live
     size = min(config["kblock"] or live, max(live, 1))
     blocks = -(-live // max(size, 1)) or 1
-    read = cost.reads(problem, core, made, bool(config["pack"]))
+    read, rates = cost.reads(problem, core, made, bool(config["pack"])), core.rates
     far = read.cycles(size * made.tiling.width * 4, v * made.tiling.lanes * 4)
     far_off = nonzeros * 6 > core.l2_bytes / 2 or cost.cold(problem, core)
-    stream = 6 / cost.FAR_BYTES_PER_CYCLE if far_off else 0.0
+    stream = 6 / rates.far_bytes if far_off else 0.0
     # a row's chain of additions overlaps with the next row's about half
-    # 1.55 loads a cycle were measured, where the addresses are loaded too
-    step = max(v / 2, (v * read.split + 2) / 1.55, (v + 6) / 6, cost.FMA_LATENCY / 2 / unit)
+    # 1.55 of 2 loads a cycle were measured, where the addresses are loaded too
+    loads = (v * read.split + 2) / (0.775 * rates.loads)
+    step = max(v / rates.fmas, loads, (v + 6) / rates.issue, rates.fma_latency / 2 / unit)
     step = cost.together(step, far, stream)
     sets = problem.m * blocks / unit
     moved = 0.0 if blocks == 1 else blocks * problem.m * v * 2.5
-    misses = min(sets, 12.0 * blocks) * cost.MISPREDICTION
+    misses = min(sets, 12.0 * blocks) * rates.misprediction
     tile = nonzeros * step + sets * (8.0 + 3 * unit) + moved + misses
     tile += cost.finishing(problem.epilogue, problem.m * v)
     if config["pack"]:
         tile += cost.packing(made, cost.reads(problem, core, made, False), live)
-    return cost.total_ms(problem, made, tile)
+    return cost.total_ms(problem, core, made, tile)
 
 
 @family("indexed", kind="cpu", space=_space, estimate=_estimate)

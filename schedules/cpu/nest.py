@@ -34,7 +34,7 @@ from tesa.schedules.cpu.staging import compact, stage
 from tesa.schedules.types import Code, Problem
 
 MAX_ELEMENTS = 2**31 - 2**16
-"""Of one array, with room for what is added to an index on the way."""
+"""Elements of one array, with room for what is added to an index on the way."""
 
 Store = Callable[[Any, Any, Any, Any], None]
 Put = Callable[[Any, Any, Any], None]
@@ -59,7 +59,7 @@ class Tile:
     put: Put | None = None
 
     def at(self, v: Any) -> Any:
-        """Where vector v starts, from the tile's start."""
+        """The start of vector v, from the tile's start."""
         return vector_start(self.tiling, v)
 
     def finish(self, acc: Any, row: Callable[[Any], Any], rows: int) -> None:
@@ -240,7 +240,7 @@ class _Loops:
 
 
 def vector_start(tiles: Tiling, v: Any) -> Any:
-    """Where vector v of a tile starts, from the tile's start."""
+    """The start of vector v of a tile, from the tile's start."""
     if tiles.last_vector == (tiles.vectors - 1) * tiles.lanes:
         return v * tiles.lanes
     return T.min(v * tiles.lanes, tiles.last_vector)

@@ -1,4 +1,4 @@
-"""Where the elements of the operand X lie: one view for linear layers and convolutions.
+"""The places of the elements of the operand X: one view for linear layers and convolutions.
 
 A kernel reads element (k, position p) as S[offsets[k] + p], with offsets known when the code is generated. p runs along
 the vector axis.
@@ -108,7 +108,7 @@ class Tiling:
 
     @property
     def whole(self) -> float:
-        """How many tiles there are, the last one counted by its vectors."""
+        """The number of tiles, the last one counted by its vectors."""
         rest = self.rest
         return self.count if rest is None else self.count - 1 + rest.vectors / self.vectors
 
@@ -119,14 +119,14 @@ class Tiling:
 
     @property
     def last_start(self) -> int:
-        """Where the last tile starts."""
+        """The start of the last tile."""
         start, rest = (self.count - 1) * self.width, self.rest
         width = self.width if rest is None else rest.width
         return start if self.padded else max(min(start, self.length - width), 0)
 
     @property
     def last_vector(self) -> int:
-        """Where the last vector of a tile starts, from the tile's start."""
+        """The start of the last vector of a tile, from the tile's start."""
         start = (self.vectors - 1) * self.lanes
         return start if self.padded else min(start, self.length - self.lanes)
 

@@ -51,7 +51,7 @@ class Packing:
                 T.buffer_store(buffer, self._sums.pack(parts), [i * t.row + q])
 
     def _member(self, offset: Any, j: int) -> Any:
-        """Where row j of the group at `offset` is. Beyond the last row: that row once more, it meets zeros of W."""
+        """The place of row j of the group at `offset`. Beyond the last row: that row once more, it meets zeros of W."""
         k, n = self._problem.k, self._problem.n
         if j == 0 or k % self._sums.group == 0:
             return offset + j * n

@@ -45,7 +45,7 @@ MAX_OUTPUTS = 256
 MAX_FILL = 0.9
 """Panels with more live columns than this are computed whole."""
 
-_TURN = 8  # columns that are turned together
+_TURN = 8  # columns that are turned together, or as many as there are lanes
 
 
 @dataclass(frozen=True)
@@ -186,8 +186,9 @@ class _Kernel:
                 return source[offset + start + q]
 
             self.sums.accumulate_rows(acc, shape, w, x)
-        for low in range(0, size, _TURN):
-            self._turned(names, acc, range(low, min(low + _TURN, size)), row, target)
+        turn = min(_TURN, self.lanes)
+        for low in range(0, size, turn):
+            self._turned(names, acc, range(low, min(low + turn, size)), row, target)
 
     def _turned(self, names: Names, acc: Any, columns: range, row: Any, target: Any) -> None:
         """Store some columns of the sums as rows of Y."""
@@ -313,24 +314,27 @@ def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) 
     panels, cycles = -(-problem.m // height), 0.0
     per_panel = entries / panels * height * 4
     near = per_panel < core.l2_bytes / 2 and not cost.cold(problem, core)
-    bandwidth = cost.L2_BYTES_PER_CYCLE if near else cost.FAR_BYTES_PER_CYCLE
+    bandwidth, rates = core.rates.l2_bytes if near else core.rates.far_bytes, core.rates
     for group in groups(view.width, _most(core, vectors)):
         step = cost.together(
-            vectors * group.size / 2, (vectors + group.size) / 2, cost.FMA_LATENCY, height * 4 / bandwidth
+            vectors * group.size / rates.fmas,
+            (vectors + group.size) / rates.loads,
+            rates.fma_latency,
+            height * 4 / bandwidth,
         )
-        turned = panels * height / core.lanes * group.size * (4.0 + core.lanes / _TURN)
+        turned = panels * height / core.lanes * group.size * (4.0 + core.lanes / min(_TURN, core.lanes))
         cycles += group.count * view.height * (entries * step + turned + panels * 10.0)
     made = Cut(view, tiling(problem.n, core.lanes, 1), (0, problem.m))
     cycles += cost.staging(problem, made) + (matrix.shape[1] * problem.n / 8 if sums.group > 1 else 0.0)
     done = cost.finishing(problem.epilogue, problem.m * problem.n / 8)
     threads = _threads(problem, core, float(entries * height))
-    regions = 6 * cost.CALL if threads > 1 else 0.0
-    return (cost.CALL + regions + problem.batch * (cycles + done) / threads) / cost.CYCLES_PER_MS
+    regions = 6 * rates.call if threads > 1 else 0.0
+    return (rates.call + regions + problem.batch * (cycles + done) / threads) / rates.cycles_per_ms
 
 
 def _threads(problem: Problem, core: Core, elements: float) -> int:
     """1 where to wake other threads costs as much as to multiply with so many elements of W."""
-    return threads_for(problem, elements * problem.n * problem.batch / core.lanes / 2)
+    return threads_for(problem, elements * problem.n * problem.batch / core.lanes / core.rates.fmas)
 
 
 @family("rowlanes", kind="cpu", space=_space, estimate=_estimate, dense=lambda weight, config: not config["list"])

@@ -41,7 +41,7 @@ from tesa.schedules.cpu.operand import LINE
 from tesa.schedules.cpu.straight import Array, Block, activate_stored, i32
 from tesa.schedules.cpu.vector import Ends, chosen, finish, stored, widened
 from tesa.schedules.registry import family
-from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
+from tesa.schedules.types import Code, Config, Core, FloatArray, Permute, Problem
 
 MAX_SIDES = 8
 """Right-hand sides (batch * n) up to which this family competes: each needs its own permutations."""
@@ -143,11 +143,15 @@ def _columns(weight: FloatArray, counts: NDArray[np.int64]) -> tuple[NDArray[np.
 
 @dataclass(frozen=True)
 class _Scene:
-    """What all parts of one kernel share. across: X with k innermost, a copy where there is more
-    than one column; stride: elements from one of its rows to the next."""
+    """The arrays and figures that all parts of one kernel share.
+
+    across: X with k innermost, a copy where there is more than one column; stride: elements from one of its rows to the
+    next.
+    """
 
     ends: Ends
-    lanes: int
+    core: Core
+    permute: Permute
     window: int
     x: Array
     across: Any
@@ -164,27 +168,43 @@ class _Scene:
         return self.ends.problem
 
 
-def _permuted(block: Block, window: Sequence[Any], place: Any) -> Any:
-    """For each lane the element at its place among the registers of the window laid end to end."""
-    lanes = block.lanes
-    if lanes == 16 and len(window) == 2:
-        name = "llvm.x86.avx512.vpermi2var.ps.512"
-        return tirx.call_llvm_pure_intrin(block.vector, name, window[0], place, window[1])
-    if len(window) == 1:
-        return tirx.call_llvm_pure_intrin(block.vector, "llvm.x86.avx2.permps", window[0], place)
+def _permuted(s: _Scene, block: Block, window: Sequence[Any], place: Any, control: Any) -> Any:
+    """A vector of the elements at each lane's place among the registers of the window laid end to end.
+
+    control: the places as the instruction wants them.
+    """
+    lanes, name = block.lanes, s.permute.intrinsic(len(window))
+    if name is not None:
+        arguments = list(window)
+        arguments.insert(s.permute.place, control)
+        if not s.permute.in_bytes:
+            return tirx.call_llvm_pure_intrin(block.vector, name, *arguments)
+        kind = f"int8x{4 * lanes}"
+        found = tirx.call_llvm_pure_intrin(kind, name, *(tirx.reinterpret(kind, value) for value in arguments))
+        return tirx.reinterpret(block.vector, found)
     half = len(window) // 2
-    low, high = (block.bind("g", _permuted(block, part, place)) for part in (window[:half], window[half:]))
+    parts = (window[:half], window[half:])
+    low, high = (block.bind("g", _permuted(s, block, part, place, control)) for part in parts)
     # the permutations look at the lowest bits of the place only; where they should not, the other half is taken
     upper = tirx.bitwise_and(place, tirx.Broadcast(i32(2 * half * lanes - 1), lanes)) if len(window) == 2 else place
     above = tirx.GE(upper, tirx.Broadcast(i32(half * lanes), lanes))
     return tirx.Select(above, high, low)
 
 
+def _control(s: _Scene, block: Block, place: Any) -> Any:
+    """The places of elements as the permutation wants them: of bytes 4 for each, side by side in the lane."""
+    if not s.permute.in_bytes:
+        return place
+    lanes = block.lanes
+    first = place * tirx.Broadcast(i32(0x04040404), lanes)
+    return block.bind("control", first + tirx.Broadcast(i32(0x03020100), lanes), f"int32x{lanes}")
+
+
 def _group(s: _Scene, block: Block, group: Any, share: int, sums: list[list[Any]], chain: int) -> None:
     """The steps of one window position, for all sides; sums[side][chain] are the names of the sums so far."""
-    lanes, problem = s.lanes, s.problem
+    lanes, problem = s.core.lanes, s.problem
     base = block.bind("base", BufferLoad(s.bases.flat, [group]), "int32")
-    ws, places = [], []
+    ws, places, controls = [], [], []
     for u in range(share):
         at = (group * share + u) * lanes
         for array, elements in ((s.values.flat, 64 // (4 if problem.storage == "float32" else 2)), (s.places.flat, 64)):
@@ -192,12 +212,13 @@ def _group(s: _Scene, block: Block, group: Any, share: int, sums: list[list[Any]
                 block.prefetch(array, at + AHEAD * lanes)
         place = tirx.Cast(f"int32x{lanes}", block.load(s.places.flat, at))
         places.append(block.bind("place", place, f"int32x{lanes}"))
+        controls.append(_control(s, block, places[-1]))
         ws.append(block.bind("w", widened(problem, block, block.load(s.values.flat, at))))
     for side, row in enumerate(sums):
         start = base + side * s.stride
         window = [block.bind("x", block.load(s.across, start + i * lanes)) for i in range(s.window)]
         for u in range(share):
-            x = block.bind("p", _permuted(block, window, places[u]))
+            x = block.bind("p", _permuted(s, block, window, places[u], controls[u]))
             c = (chain + u) % len(row)
             row[c] = block.bind("a", block.fma(ws[u], x, row[c]))
 
@@ -229,7 +250,7 @@ def _slice(s: _Scene, block: Block, number: Any, share: int, unroll: int) -> Non
 
 def _store(s: _Scene, block: Block, value: Any, number: Any, side: int) -> None:
     """The rows of a slice; those of the last one, which may be short, one by one."""
-    problem, lanes = s.problem, s.lanes
+    problem, lanes = s.problem, s.core.lanes
     place = divmod(side, problem.n)
     short = problem.m % lanes
     rows = None
@@ -261,7 +282,7 @@ def _turned(s: _Scene, block: Block) -> None:
 def _main(s: _Scene, bounds: Sequence[int], share: int, unroll: int, symbol: str) -> Any:
     problem, tasks = s.problem, len(bounds) - 1
     turned = s.across is not s.x.flat
-    outer, body = Block(s.lanes), Block(s.lanes)
+    outer, body = Block(s.core.lanes, s.core.fma), Block(s.core.lanes, s.core.fma)
     body.statements += [AllocBuffer(acc) for acc in s.acc]
     number, inner = Var("slice", "int32"), body.child()
     _slice(s, inner, number, share, unroll)
@@ -289,7 +310,7 @@ def _main(s: _Scene, bounds: Sequence[int], share: int, unroll: int, symbol: str
 
 
 def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
-    if not problem.pointwise or problem.op == "depthwise" or problem.dtype != "float32" or core.lanes not in (8, 16):
+    if not problem.pointwise or problem.op == "depthwise" or problem.dtype != "float32" or not _permutes(core):
         return ()
     if not 0 < problem.batch * problem.n <= MAX_SIDES or problem.m < 1 or weight.size > MAX_ELEMENTS:
         return ()
@@ -303,6 +324,11 @@ def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]
         for share in (4, 2)
         for window in (reversed(windows) if wide_first else windows)
     )
+
+
+def _permutes(core: Core) -> bool:
+    """True where a window can be put together from registers that the core permutes."""
+    return core.permute is not None and any(core.permute.intrinsic(registers) for registers in (1, 2))
 
 
 def _steps(weight: FloatArray, lanes: int, config: Config) -> float:
@@ -331,18 +357,18 @@ def _threads(problem: Problem, steps: float) -> int:
 def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) -> float:
     """The larger of reading 5 bytes a weight and of the loads and permutations of each step."""
     steps = _steps(weight, core.lanes, config)
-    sides = problem.batch * problem.n
+    sides, rates = problem.batch * problem.n, core.rates
     bytes_ = steps * core.lanes * (5 if problem.storage == "float32" else 3)
     near = bytes_ <= core.l2_bytes / 2 and not cost.cold(problem, core)
-    read = bytes_ / (cost.L2_BYTES_PER_CYCLE if near else cost.FAR_BYTES_PER_CYCLE)
+    read = bytes_ / (rates.l2_bytes if near else rates.far_bytes)
     window, share = config["window"], config["share"]
     work = steps * (1.4 + 1.0 / share + sides * window * (0.15 + 0.4 / share))
     done = cost.finishing(problem.epilogue, sides * problem.m / (core.lanes if problem.n == 1 else 1))
     turned = sides * problem.k if problem.n > 1 else 0.0
     threads = _threads(problem, steps)
-    regions = 2 * cost.CALL if threads > 1 else 0.0
-    total = cost.CALL + regions + turned + (cost.together(read, work) + done) / threads
-    return float(total) / cost.CYCLES_PER_MS
+    regions = 2 * rates.call if threads > 1 else 0.0
+    total = rates.call + regions + turned + (cost.together(read, work) + done) / threads
+    return float(total) / rates.cycles_per_ms
 
 
 @family("sliced", kind="cpu", space=_space, estimate=_estimate)
@@ -356,7 +382,8 @@ def emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbo
 
     Example:
         >>> p = Problem("linear", 16, 64, 1, (1, 64), (1, 16))
-        >>> code = emit(p, np.eye(16, 64, dtype=np.float32), Core("avx512", 16, 32), {"window": 2, "share": 1}, "mv")
+        >>> core = Core("a core", 16, 32, permute=Permute(((2, "llvm.x86.avx512.vpermi2var.ps.512"),)))
+        >>> code = emit(p, np.eye(16, 64, dtype=np.float32), core, {"window": 2, "share": 1}, "mv")
         >>> [c.shape for c in code.constants]
         [(64,), (64,), (4,), (2,)]
     """
@@ -365,8 +392,8 @@ def emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbo
     reach = config["window"] * core.lanes
     if config["window"] not in (2, 4) or config["share"] not in (1, 2, 4) or reach > problem.k:
         raise ValueError(f"family sliced cannot compute k = {problem.k} with {dict(config)} and {core.lanes} lanes")
-    if problem.dtype != "float32" or core.lanes not in (8, 16):
-        raise ValueError(f"family sliced cannot compute {problem.dtype} with {core.lanes} lanes")
+    if problem.dtype != "float32" or core.permute is None or not _permutes(core):
+        raise ValueError(f"family sliced cannot compute {problem.dtype} on core {core.name}: it permutes no registers")
     lanes, sides = core.lanes, problem.batch * problem.n
     chains = _CHAINS.get(sides, 1)
     unroll = 4 if sides == 1 else 2
@@ -390,7 +417,8 @@ def emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbo
     vector = f"float32x{lanes}"
     scene = _Scene(
         ends=Ends.of(problem),
-        lanes=lanes,
+        core=core,
+        permute=core.permute,
         window=config["window"],
         x=x,
         across=x.flat if problem.n == 1 else tirx.decl_buffer((sides * stride,), "float32", name="across"),

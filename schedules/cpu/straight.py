@@ -32,7 +32,8 @@ from tvm.tirx import (
 )
 from tvm.tirx.compilation_pipeline import register_tir_pipeline
 
-from tesa.schedules.cpu import epilogue
+from tesa.schedules.cpu import activations
+from tesa.schedules.cpu.activations import INLINE
 
 PIPELINE = "tesa_straight"
 """The name under which tvm.compile(..., tir_pipeline=PIPELINE) finds the pipeline."""
@@ -92,6 +93,8 @@ class Array:
 class Block:
     """Statements in the order in which they are made, on float32 vectors of a fixed number of lanes.
 
+    fma: the core multiplies and adds in one instruction.
+
     Example:
         >>> block = Block(8)
         >>> x = tirx.decl_buffer((64,), "float32", name="x")
@@ -101,15 +104,16 @@ class Block:
         x[0:8] = v
     """
 
-    def __init__(self, lanes: int) -> None:
+    def __init__(self, lanes: int, fma: bool = True) -> None:
         self.lanes = lanes
+        self._fma = fma
         self.vector = f"float32x{lanes}"
         self.statements: list[Any] = []
         self._zero = self.splat(0.0)
 
     def child(self) -> Block:
         """An empty block of the same width: the body of a loop."""
-        return Block(self.lanes)
+        return Block(self.lanes, self._fma)
 
     def statement(self) -> Any:
         """All of it as one statement."""
@@ -166,7 +170,9 @@ class Block:
         self.statements.append(Evaluate(tirx.call_llvm_intrin("", "llvm.prefetch", pointer, *hint)))
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
-        """a * b + c, rounded once."""
+        """a * b + c, rounded once where the core has an instruction for it."""
+        if not self._fma:
+            return a * b + c
         return tirx.call_llvm_pure_intrin(self.vector, "llvm.fma", a, b, c)
 
     def shuffle(self, vectors: Sequence[Any], lanes: Sequence[int]) -> Any:
@@ -188,31 +194,33 @@ class Block:
         return tirx.And(above, below)
 
 
-INLINE_ACTIVATIONS = (None, "relu", "relu6", "hardswish")
-"""Activations that are a few instructions on a vector; the others are applied to what was stored: activate_stored."""
-
-
 def activate_vector(block: Block, activation: str | None, value: Any) -> Any:
     """An inline activation of a vector. Comparisons are such that a not-a-number goes through."""
-    if activation not in INLINE_ACTIVATIONS:
-        raise ValueError(f"activation {activation!r} is not a few instructions; expected one of {INLINE_ACTIVATIONS}")
-    if activation is None:
-        return value
-    if activation == "relu":
-        return _between(block, value, None)
-    if activation == "relu6":
-        return _between(block, value, 6.0)
-    value = block.bind("h", value)
-    return value * _between(block, value + block.splat(3.0), 6.0) * block.splat(1 / 6)
+    if activation not in INLINE:
+        raise ValueError(f"activation {activation!r} is not a few instructions; expected one of {INLINE}")
+    return activations.apply(_Vector(block), activation, value)
 
 
-def _between(block: Block, value: Any, top: float | None) -> Any:
-    value = block.bind("low", value)
-    value = tirx.Select(value < block.zero, block.zero, value)
-    if top is None:
-        return value
-    value = block.bind("high", value)
-    return tirx.Select(value > block.splat(top), block.splat(top), value)
+@dataclass(frozen=True)
+class _Vector:
+    """A float32 vector, in bindings of a block."""
+
+    block: Block
+
+    def name(self, value: Any) -> Any:
+        return self.block.bind("h", value)
+
+    def constant(self, value: float) -> Any:
+        return self.block.splat(value)
+
+    def clamp(self, value: Any, low: float, high: float | None) -> Any:
+        least = self.block.zero if low == 0 else self.block.splat(low)
+        value = self.block.bind("low", value)
+        value = tirx.Select(value < least, least, value)
+        if high is None:
+            return value
+        value = self.block.bind("high", value)
+        return tirx.Select(value > self.block.splat(high), self.block.splat(high), value)
 
 
 def activate_stored(block: Block, buffer: Any, start: Any, count: int, activation: str | None) -> None:
@@ -222,7 +230,7 @@ def activate_stored(block: Block, buffer: Any, start: Any, count: int, activatio
         if times:
             part, lane, inner = Var("part", "int32"), Var("lane", "int32"), block.child()
             at = start + part * size + (lane + first if size > 1 else first)
-            statement = BufferStore(buffer, epilogue.activate(activation, BufferLoad(buffer, [at])), [at])
+            statement = BufferStore(buffer, activations.activate(activation, BufferLoad(buffer, [at])), [at])
             if size > 1:
                 statement = For(lane, i32(0), i32(size), ForKind.VECTORIZED, statement)
             inner.statements.append(statement)

@@ -1,4 +1,4 @@
-"""What a depthwise kernel knows of its window when it is generated: live taps, and what the borders cut off."""
+"""The window of a depthwise kernel as it is known when code is made: live taps, and what the borders cut off."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def groups_of(live: NDArray[np.bool_], window: Window) -> tuple[tuple[Group, ...
 
 
 def picks(window: Window, taps: Sequence[tuple[int, int]]) -> dict[int, tuple[int, int]]:
-    """For each live column of the window: where its loads start (from stride * first output column), and its phase."""
+    """The start of the loads of each live window column (from stride * first output column), and its phase."""
     stride = window.stride[1]
     shifts = {j: j * window.dilation[1] - window.padding[1] for _, j in taps}
     if not shifts:

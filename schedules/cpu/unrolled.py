@@ -18,8 +18,8 @@ Positions that do not fill a tile are met twice (the last tile starts earlier), 
 by one call or by calls in a fixed order on scratch of its own. An activation that is too long to be written out is
 applied by a loop behind the functions of a chunk, to sums that they leave in the scratch.
 
-Registers: R * V + V + 1 within the register file. The functions are assembly (assembly.py): for TVM's compiler every
-instruction takes a millisecond.
+Registers: R * V + V + 1 within the register file. The functions are written by the core's writer (writers/): assembly
+where there is one, as TVM's compiler takes half a millisecond for each instruction, else functions of TVM.
 
 After "Fast Sparse ConvNets" (Elsen et al., CVPR 2020) and SparseRT (Wang, PACT 2020), which generate such code.
 """
@@ -27,7 +27,7 @@ After "Fast Sparse ConvNets" (Elsen et al., CVPR 2020) and SparseRT (Wang, PACT 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -37,15 +37,17 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx import BufferLoad
 from tvm.tirx.script import builder as T
 
-from tesa.schedules.cpu.assembly import assemble
+from tesa.schedules.cpu.activations import INLINE
 from tesa.schedules.cpu.epilogue import activate
-from tesa.schedules.cpu.grid import grid
 from tesa.schedules.cpu.operand import Operand, operand
-from tesa.schedules.cpu.panel import Panel, Scene, groups, panels
 from tesa.schedules.cpu.staging import stage
-from tesa.schedules.cpu.unrolled_space import estimate, size, space, threads
+from tesa.schedules.cpu.unrolled_space import estimate, size, space, threads, tiles_of
+from tesa.schedules.cpu.writers import find_writer
+from tesa.schedules.cpu.writers.tir import write as write_tir
+from tesa.schedules.panels import Panel, groups, panels
+from tesa.schedules.program import Frame, program
 from tesa.schedules.registry import family
-from tesa.schedules.types import Code, Config, Core, FloatArray, Problem, assembled
+from tesa.schedules.types import Assembly, Code, Config, Core, FloatArray, Problem, Tir
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,23 @@ class _Arrays:
     y: Any
 
 
-def _main(s: Scene, view: Operand, functions: list[list[Panel]], chunk: int, tables: _Tables, symbol: str) -> Any:
-    problem = s.problem
+@dataclass(frozen=True)
+class _Call:
+    """What main does: functions[block][run of rows] on chunks of so many tiles, by so many threads."""
+
+    frame: Frame
+    view: Operand
+    functions: list[list[Panel]]
+    chunk: int
+    threads: int
+
+    @property
+    def problem(self) -> Problem:
+        return self.frame.problem
+
+
+def _main(call: _Call, tables: _Tables, symbol: str) -> Any:
+    problem, view = call.problem, call.view
     with IRBuilder() as builder, T.prim_func():
         T.func_name(symbol)
         T.func_attr({"global_symbol": symbol, "tirx.noalias": True})
@@ -70,10 +87,10 @@ def _main(s: Scene, view: Operand, functions: list[list[Panel]], chunk: int, tab
         with T.serial(0, problem.batch) as item:
             source, base = arrays.x, item * (problem.k * problem.n)
             if staged is not None:
-                stage(problem, view, arrays.x, item, staged, arrays.channels, s.threads)
+                stage(problem, view, arrays.x, item, staged, arrays.channels, call.threads)
                 source, base = staged, 0
-            for first, end, chosen in _shares(s, functions):
-                _chunks(s, chosen, arrays, (source, base), item, (first, end, chunk))
+            for first, end, chosen in _shares(call):
+                _chunks(call, chosen, arrays, (source, base), item, (first, end))
     return builder.get()
 
 
@@ -100,9 +117,9 @@ def _params(problem: Problem, tables: _Tables) -> _Arrays:
     return _Arrays(**flat)
 
 
-def _shares(s: Scene, functions: list[list[Panel]]) -> Iterator[tuple[Any, Any, list[list[Panel]]]]:
+def _shares(call: _Call) -> Iterator[tuple[Any, Any, list[list[Panel]]]]:
     """(first tile, end, functions) for each thread; the body of the loop over this is written once for each."""
-    count, threads = s.grid.count, s.threads
+    count, threads, functions = call.frame.tiles.count, call.threads, call.functions
     if threads == 1:
         yield 0, count, functions
     elif count >= 4 * threads or len(functions[0]) < 2:
@@ -125,14 +142,13 @@ def _balance(functions: list[list[Panel]], threads: int) -> list[int]:
 
 
 def _chunks(
-    s: Scene, functions: list[list[Panel]], arrays: _Arrays, source: tuple[Any, Any], item: Any, tiles: Any
+    call: _Call, functions: list[list[Panel]], arrays: _Arrays, source: tuple[Any, Any], item: Any, tiles: Any
 ) -> None:
-    """All functions on the tiles first ... end, chunk by chunk."""
-    first, end, chunk = tiles
-    width = s.vectors * s.lanes
-    partial = T.alloc_buffer((chunk * s.problem.m * width,), "float32", align=64) if s.scratch else None
+    """Those functions on the tiles first ... end, chunk by chunk."""
+    s, chunk, (first, end) = call.frame, call.chunk, tiles
+    scratch = T.alloc_buffer((chunk * s.scratch,), "float32", align=64) if s.scratch else None
     packed = T.alloc_buffer((chunk * s.packed,), "float32", align=64) if s.packed else None
-    with T.serial(0, -(-s.grid.count // chunk) if isinstance(end, int) else (end - first + chunk - 1) // chunk) as c:
+    with T.serial(0, -(-s.tiles.count // chunk) if isinstance(end, int) else (end - first + chunk - 1) // chunk) as c:
         low = first + c * chunk
         high = T.min(low + chunk, end)
         x = (packed, 0) if packed is not None else source
@@ -141,24 +157,24 @@ def _chunks(
         total = s.problem.m * s.problem.n
         rest = [] if arrays.bias is None else [arrays.bias.data]
         rest += [] if arrays.residual is None else [_at(arrays.residual, item * total)]
-        rest += [] if partial is None else [partial.data]
+        rest += [] if scratch is None else [scratch.data]
         for row in functions:
             for panel in row:
                 pointers = [_at(*x), _at(arrays.y, item * total), *rest]
                 T.evaluate(tirx.call_cpacked("__tvm_ffi_" + panel.name, *pointers, low, high))
         if s.late:
             rows = functions[0][0].first, functions[0][-1].first + len(functions[0][-1].weights)
-            _activate(s, partial, arrays.y, item * total, (low, high), rows)
+            _activate(s, scratch, arrays.y, item * total, (low, high), rows)
 
 
-def _activate(s: Scene, scratch: Any, y: Any, base: Any, tiles: tuple[Any, Any], rows: tuple[int, int]) -> None:
+def _activate(s: Frame, scratch: Any, y: Any, base: Any, tiles: tuple[Any, Any], rows: tuple[int, int]) -> None:
     """Y = activation(what the panels have left of the tiles)."""
     width, (low, high), n = s.vectors * s.lanes, tiles, s.problem.n
     with T.serial(0, high - low) as t:
-        _, write = s.grid.start(low + t)
+        _, write = s.tiles.start(low + t)
         with T.serial(rows[0], rows[1]) as r:
-            for v, at in enumerate(s.grid.writes):
-                with T.vectorized(0, s.grid.lanes) as lane:
+            for v, at in enumerate(s.tiles.writes):
+                with T.vectorized(0, s.tiles.lanes) as lane:
                     value = scratch[(t * s.problem.m + r) * width + v * s.lanes + lane]
                     T.buffer_store(
                         y, activate(s.problem.epilogue.activation, value), [base + write + r * n + at + lane]
@@ -169,15 +185,15 @@ def _at(buffer: Any, index: Any) -> Any:
     return buffer.data if isinstance(index, int) and index == 0 else tirx.address_of(BufferLoad(buffer, [index]))
 
 
-def _pack(s: Scene, arrays: _Arrays, source: tuple[Any, Any], packed: Any, low: Any, high: Any) -> None:
+def _pack(s: Frame, arrays: _Arrays, source: tuple[Any, Any], packed: Any, low: Any, high: Any) -> None:
     """Copy the live columns of the tiles low ... high one behind the other."""
     buffer, base = source
     width = s.vectors * s.lanes
     with T.serial(0, high - low) as t:
-        start, _ = s.grid.start(low + t)
+        start, _ = s.tiles.start(low + t)
         with T.serial(0, len(s.offsets)) as i:
-            for v, at in enumerate(s.grid.reads):
-                with T.vectorized(0, s.grid.lanes if s.masked else s.lanes) as lane:
+            for v, at in enumerate(s.tiles.reads):
+                with T.vectorized(0, s.tiles.lanes if s.masked else s.lanes) as lane:
                     value = buffer[base + start + arrays.table[i] + at + lane]
                     T.buffer_store(packed, value, [t * s.packed + i * width + v * s.lanes + lane])
 
@@ -203,30 +219,40 @@ def emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbo
         >>> p = Problem("linear", 4, 8, 32, (1, 8, 32), (1, 4, 32))
         >>> config = {"rows": 26, "vectors": 1, "kblock": 0, "chunk": 4, "pack": 0}
         >>> code = emit(p, np.eye(4, 8, dtype=np.float32), Core("avx512", 16, 32), config, "sp")
-        >>> [str(f.attrs["global_symbol"]) for group in code.panels for f in group], code.pipeline
+        >>> [unit.name for unit in code.panels], code.pipeline
         (['sp_p0_0'], 'default')
     """
     live = (weight != 0).any(axis=0)
     view = operand(problem, live)
-    tiles = grid(view, problem.n, core.lanes, config["vectors"])
-    functions = panels(weight, config, len(tiles.reads), symbol)
+    tiles = tiles_of(view, problem, core, config["vectors"])
+    writer = find_writer(core)
+    functions = panels(weight, config, len(tiles.reads), symbol, writer.function_fmas)
     numbers = [int(k) for k in np.flatnonzero(live)]
     width = len(tiles.reads) * core.lanes
     packed = bool(config["pack"]) and bool(numbers)
-    scene = Scene(
+    frame = Frame(
         problem=problem,
-        grid=tiles,
+        tiles=tiles,
         lanes=core.lanes,
         offsets={k: i * width if packed else int(view.offsets[k]) for i, k in enumerate(numbers)},
         masked=not view.staged and tiles.lanes < core.lanes,
         packed=len(numbers) * width if packed else 0,
         blocked=len(functions) > 1,
-        threads=threads(problem, weight, core),
+        late=problem.epilogue.activation not in INLINE,
     )
     channels = np.array(view.channels, np.int32) if len(view.channels) < problem.channels and view.staged else None
     tables = _Tables(np.array([view.offsets[k] for k in numbers], np.int32) if packed else None, channels)
     chunk = min(config["chunk"] or tiles.count, tiles.count)
-    main = _main(scene, view, functions, chunk, tables, symbol)
+    call = _Call(frame, view, functions, chunk, threads(problem, weight, core))
     constants = tuple(t for t in (tables.offsets, tables.channels) if t is not None)
-    texts = [(group[0].name, assemble(scene, group, core)) for group in groups(functions)]
-    return Code(main, constants, tuple((assembled(name, text),) for name, text in texts))
+    files = groups((panel for row in functions for panel in row), writer.object_fmas)
+    return Code(_main(call, tables, symbol), constants, tuple(_unit(frame, group, core) for group in files))
+
+
+def _unit(frame: Frame, group: Sequence[Panel], core: Core) -> Assembly | Tir:
+    """The object file of some panels."""
+    programs = [program(frame, panel) for panel in group]
+    unit = find_writer(core).write(programs, core)
+    if isinstance(unit, Assembly):  # panels are arrays: they weigh less than their programs
+        return replace(unit, tir=lambda: write_tir([program(frame, panel) for panel in group], core))
+    return unit

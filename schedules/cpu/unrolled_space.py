@@ -9,11 +9,11 @@ from math import gcd
 import numpy as np
 
 from tesa.schedules.cpu import cost
-from tesa.schedules.cpu.assembly import INSTRUCTION_SETS, MAX_BYTES, registers
 from tesa.schedules.cpu.cut import threads_for
-from tesa.schedules.cpu.grid import Grid, grid
 from tesa.schedules.cpu.operand import Operand, operand
-from tesa.schedules.cpu.panel import cut_columns, cut_rows
+from tesa.schedules.cpu.writers import find_writer, registers
+from tesa.schedules.panels import cut_columns, cut_rows
+from tesa.schedules.tiles import Tiles, tiles
 from tesa.schedules.types import Config, Core, FloatArray, Problem
 
 MAX_FMAS = 400_000
@@ -55,28 +55,34 @@ def space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
     if problem.op not in ("linear", "conv2d") or problem.dtype != "float32" or problem.n < core.lanes // 2:
         return ()
     nonzeros = int(np.count_nonzero(weight))
-    if nonzeros > MAX_FMAS or core.name not in INSTRUCTION_SETS or 4 * _largest(problem, weight) > MAX_BYTES:
+    if nonzeros > MAX_FMAS or 4 * _largest(problem, weight) > find_writer(core).max_bytes:
         return ()
     found: dict[tuple[int, ...], tuple[float, Config]] = {}
     most = core.registers - registers(0, 1, core)
     for rows in (most - 4, most):  # with two vectors a column serves half as many rows: that was never faster
         facts = _Facts.of(problem, weight, rows)
-        tiles = grid(facts.view, problem.n, core.lanes, 1)
+        cut = tiles_of(facts.view, problem, core, 1)
         for kblock in (size for size in _BLOCKS if size < 0.75 * facts.live):
-            for chunk in sorted({min(size, tiles.count) for size in _CHUNKS}):
+            for chunk in sorted({min(size, cut.count) for size in _CHUNKS}):
                 for pack in (0, 1):
                     config = {"rows": rows, "vectors": 1, "kblock": kblock, "chunk": chunk, "pack": pack}
-                    blocks = cut_columns(max(facts.nonzeros), facts.live, kblock)
+                    blocks = cut_columns(max(facts.nonzeros), facts.live, kblock, find_writer(core).function_fmas)
                     key = (len(facts.nonzeros), blocks, chunk, pack)
                     if key not in found:
-                        found[key] = _cost(problem, core, config, facts, tiles), config
+                        found[key] = _cost(problem, core, config, facts, cut), config
     return tuple(config for _, config in sorted(found.values(), key=lambda item: item[0])[:MOST])
 
 
-def size(problem: Problem, weight: FloatArray, config: Config) -> int:
-    """FMA instructions: one for each non-zero and vector of a tile."""
+def size(problem: Problem, weight: FloatArray, core: Core, config: Config) -> int:
+    """Multiply-adds, one for each non-zero and vector of a tile, times what one costs the writer of the core."""
     del problem
-    return int(np.count_nonzero(weight)) * config["vectors"]
+    return int(np.count_nonzero(weight)) * config["vectors"] * find_writer(core).effort
+
+
+def tiles_of(view: Operand, problem: Problem, core: Core, vectors: int) -> Tiles:
+    """The positions of one batch item in tiles of at most so many vectors."""
+    height, width, pitch = (1, problem.n, problem.n) if view.direct else (view.height, view.width, view.row)
+    return tiles(height, width, pitch, core.lanes, vectors)
 
 
 def threads(problem: Problem, weight: FloatArray, core: Core) -> int:
@@ -88,7 +94,7 @@ def threads(problem: Problem, weight: FloatArray, core: Core) -> int:
 def estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) -> float:
     """Expected milliseconds on a nominal core, see cost.py."""
     facts = _Facts.of(problem, weight, config["rows"])
-    return _cost(problem, core, config, facts, grid(facts.view, problem.n, core.lanes, config["vectors"]))
+    return _cost(problem, core, config, facts, tiles_of(facts.view, problem, core, config["vectors"]))
 
 
 def _largest(problem: Problem, weight: FloatArray) -> int:
@@ -102,16 +108,18 @@ def _usable(problem: Problem, lines: int, sets: int) -> float:
     return min(1.0, lines / gcd(max(problem.n * 4 // 64, 1), sets)) if problem.pointwise else 1.0
 
 
-def _cost(problem: Problem, core: Core, config: Config, facts: _Facts, tiles: Grid) -> float:
+def _cost(problem: Problem, core: Core, config: Config, facts: _Facts, cut: Tiles) -> float:
     """For each tile the largest of FMAs, loads and X from a cache, + code, from the second-level one for each chunk."""
-    vectors, line = len(tiles.reads), 4 * core.lanes
+    vectors, line = len(cut.reads), 4 * core.lanes
     fmas, columns = sum(facts.nonzeros) * vectors, facts.columns
-    blocks = cut_columns(max(facts.nonzeros, default=0) * vectors, facts.live, config["kblock"])
-    chunk = min(config["chunk"] or tiles.count, tiles.count)
+    blocks = cut_columns(
+        max(facts.nonzeros, default=0) * vectors, facts.live, config["kblock"], find_writer(core).function_fmas
+    )
+    chunk = min(config["chunk"] or cut.count, cut.count)
     part = facts.live / blocks * vectors * line * chunk
     near, middle = (1.0, 1.0) if config["pack"] else (_usable(problem, chunk * vectors, sets) for sets in (64, 1024))
-    rate = np.inf if part <= near * core.l1_bytes * 0.75 else cost.L2_BYTES_PER_CYCLE
-    rate = cost.FAR_BYTES_PER_CYCLE if part > middle * core.l2_bytes * 0.6 else rate
+    rate = np.inf if part <= near * core.l1_bytes * 0.75 else core.rates.l2_bytes
+    rate = core.rates.far_bytes if part > middle * core.l2_bytes * 0.6 else rate
     straddles = not problem.pointwise or problem.n % core.lanes != 0 or problem.alignment < 64
     loads = columns * vectors * (1.9 if straddles and not config["pack"] else 1.0) + fmas / vectors
     tile = cost.together(fmas / 2, loads / _LOADS, columns * vectors * line / rate)
@@ -120,6 +128,6 @@ def _cost(problem: Problem, core: Core, config: Config, facts: _Facts, tiles: Gr
         tile += fmas * _FMA_BYTES / _CODE_BYTES_PER_CYCLE / chunk
     tile += _CALL * len(facts.nonzeros) * blocks / chunk + (2.0 * facts.live * vectors if config["pack"] else 0.0)
     used = threads_for(problem, sum(facts.nonzeros) * float(problem.n * problem.batch) / core.lanes / 2)
-    regions = 2 * cost.CALL * problem.batch if used > 1 else 0.0
-    work = problem.batch * (tiles.count * tile + facts.view.staged / core.lanes * 3) / used
-    return float(cost.CALL + regions + work) / cost.CYCLES_PER_MS
+    regions = 2 * core.rates.call * problem.batch if used > 1 else 0.0
+    work = problem.batch * (cut.count * tile + facts.view.staged / core.lanes * 3) / used
+    return float(core.rates.call + regions + work) / core.rates.cycles_per_ms

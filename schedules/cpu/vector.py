@@ -30,8 +30,9 @@ from tvm import tirx
 from tvm.tirx import AllocBuffer, BufferLoad, BufferStore, PrimFunc, Var
 
 from tesa.schedules.cpu import cost
+from tesa.schedules.cpu.activations import INLINE
 from tesa.schedules.cpu.cut import shares, threads_for
-from tesa.schedules.cpu.straight import INLINE_ACTIVATIONS, Array, Block, activate_stored, activate_vector, i32
+from tesa.schedules.cpu.straight import Array, Block, activate_stored, activate_vector, i32
 from tesa.schedules.registry import family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
 
@@ -56,7 +57,7 @@ class _Strip:
 
 @dataclass(frozen=True)
 class Ends:
-    """Where sums end: Y and what the epilogue adds to them."""
+    """The arrays at the end of a sum: Y, and those that the epilogue adds."""
 
     problem: Problem
     bias: Array | None
@@ -76,12 +77,13 @@ class Ends:
 
 @dataclass(frozen=True)
 class _Scene:
-    """What all parts of one kernel share. bounds: panels of the first strip in shares, one for each task. columns and
-    starts are None where every column is live."""
+    """The arrays and figures that all parts of one kernel share.
+
+    bounds: panels of the first strip in shares, one for each task; columns, starts: None where every column is live.
+    """
 
     ends: Ends
-    lanes: int
-    registers: int
+    core: Core
     bounds: tuple[int, ...]
     x: Array
     weights: Array
@@ -167,9 +169,9 @@ def _sweep(
             column = number - first
             if s.columns is not None:
                 column = inner.bind("k", BufferLoad(s.columns.flat, [number]), "int32")
-            place = number * (strip.vectors * s.lanes) + strip.base
+            place = number * (strip.vectors * s.core.lanes) + strip.base
             ws = [
-                inner.bind("w", widened(s.problem, inner, inner.load(s.weights.flat, place + p * s.lanes)))
+                inner.bind("w", widened(s.problem, inner, inner.load(s.weights.flat, place + p * s.core.lanes)))
                 for p in range(strip.vectors)
             ]
             for q, (image, j) in enumerate(sides):
@@ -230,16 +232,16 @@ def finish(
     place = row + image * problem.m
     if ends.residual is not None:
         value = value + block.load_part(ends.residual.flat, place, 0, valid)
-    if activation in INLINE_ACTIVATIONS:
+    if activation in INLINE:
         value = activate_vector(block, activation, value)
     block.store_part(ends.y.flat, value, place, valid)
-    if activation not in INLINE_ACTIVATIONS:
+    if activation not in INLINE:
         activate_stored(block, ends.y.flat, place, valid, activation)
 
 
 def _panel(s: _Scene, block: Block, strip: _Strip, panel: Any) -> None:
     """All of one panel: panel counts those of its strip."""
-    m, height = s.problem.m, strip.vectors * s.lanes
+    m, height = s.problem.m, strip.vectors * s.core.lanes
     if s.starts is None:
         first = block.bind("first", panel * s.problem.k, "int32")
         count: Any = i32(s.problem.k)
@@ -248,17 +250,19 @@ def _panel(s: _Scene, block: Block, strip: _Strip, panel: Any) -> None:
         first = block.bind("first", BufferLoad(s.starts.flat, [index]), "int32")
         count = block.bind("count", BufferLoad(s.starts.flat, [index + 1]) - first, "int32")
     row = block.bind("row", panel * height + strip.first, "int32")
-    for sides in _sides(s.problem, s.registers, strip.vectors):
+    for sides in _sides(s.problem, s.core.registers, strip.vectors):
         sums = _sweep(s, block, strip, sides, first, count)
         for p in range(strip.vectors):
-            valid = min(s.lanes, m - strip.first - p * s.lanes)  # only the last strip, which is one panel, is short
+            valid = min(
+                s.core.lanes, m - strip.first - p * s.core.lanes
+            )  # only the last strip, which is one panel, is short
             for q, side in enumerate(sides):
-                finish(s.ends, block, sums[p * len(sides) + q], row + p * s.lanes, valid, side)
+                finish(s.ends, block, sums[p * len(sides) + q], row + p * s.core.lanes, valid, side)
 
 
 def _main(s: _Scene, strips: Sequence[_Strip], symbol: str) -> Any:
     tasks = len(s.bounds) - 1
-    share, body, outer = Var("share", "int32"), Block(s.lanes), Block(s.lanes)
+    share, body, outer = Var("share", "int32"), Block(s.core.lanes, s.core.fma), Block(s.core.lanes, s.core.fma)
     # one small buffer each: one of a kilobyte, or of scope local, comes from the heap and never reaches a register
     body.statements += [AllocBuffer(acc) for acc in s.acc]
     for i, strip in enumerate(strips):
@@ -295,18 +299,20 @@ def chosen(values: Sequence[int], index: Any) -> Any:
     return found
 
 
-def _shares(problem: Problem, strips: Sequence[_Strip], starts: NDArray[np.int32], nbytes: float) -> tuple[int, ...]:
+def _shares(
+    problem: Problem, core: Core, strips: Sequence[_Strip], starts: NDArray[np.int32], nbytes: float
+) -> tuple[int, ...]:
     """Bounds of shares of the first strip's panels with about the same number of weights; the rest is in the last."""
     panels = strips[0].panels
     work = np.diff(starts).astype(np.int64)
     if len(strips) > 1:
         work[panels - 1] += work[panels:].sum() * strips[1].vectors // strips[0].vectors
-    return shares(work[:panels], 1, min(_threads(problem, nbytes), panels))
+    return shares(work[:panels], 1, min(_threads(problem, core, nbytes), panels))
 
 
-def _threads(problem: Problem, nbytes: float) -> int:
+def _threads(problem: Problem, core: Core, nbytes: float) -> int:
     """1 where to wake other threads costs as much as to read so many bytes of weights."""
-    return threads_for(problem, nbytes / cost.L2_BYTES_PER_CYCLE)
+    return threads_for(problem, nbytes / core.rates.l2_bytes)
 
 
 def _panels(problem: Problem, core: Core) -> list[int]:
@@ -341,15 +347,15 @@ def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) 
     height = config["panel"] * core.lanes
     share = _live_share(weight, height) if config["list"] else 1.0
     elements = share * float(-(-problem.m // height) * height * problem.k)
-    sides = problem.batch * problem.n
+    sides, rates = problem.batch * problem.n, core.rates
     near = 4 * elements <= core.l2_bytes / 2 and not cost.cold(problem, core)
-    read = 4 * elements / (cost.L2_BYTES_PER_CYCLE if near else cost.FAR_BYTES_PER_CYCLE)
-    loads = elements / core.lanes * (1 + sides / config["panel"]) / 2
-    work = cost.together(read, loads, elements / core.lanes * sides / 2)
+    read = 4 * elements / (rates.l2_bytes if near else rates.far_bytes)
+    loads = elements / core.lanes * (1 + sides / config["panel"]) / rates.loads
+    work = cost.together(read, loads, elements / core.lanes * sides / rates.fmas)
     done = cost.finishing(problem.epilogue, sides * problem.m / (core.lanes if problem.n == 1 else 1))
-    threads = _threads(problem, elements * (4 if problem.storage == "float32" else 2))
-    regions = 2 * cost.CALL if threads > 1 else 0.0
-    return float(cost.CALL + regions + (work + done) / threads) / cost.CYCLES_PER_MS
+    threads = _threads(problem, core, elements * (4 if problem.storage == "float32" else 2))
+    regions = 2 * rates.call if threads > 1 else 0.0
+    return float(rates.call + regions + (work + done) / threads) / rates.cycles_per_ms
 
 
 @family("vector", kind="cpu", space=_space, estimate=_estimate, dense=lambda weight, config: not config["list"])
@@ -373,9 +379,8 @@ def emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbo
     listed, vector = bool(config["list"]), f"float32x{core.lanes}"
     scene = _Scene(
         ends=Ends.of(problem),
-        lanes=core.lanes,
-        registers=core.registers,
-        bounds=_shares(problem, strips, starts, float(values.nbytes)),
+        core=core,
+        bounds=_shares(problem, core, strips, starts, float(values.nbytes)),
         x=Array.make("X", problem.x_shape),
         weights=Array.make("W", values.shape, str(values.dtype)),
         columns=Array.make("columns", columns.shape, "int32") if listed else None,

@@ -19,6 +19,7 @@ from tesa.costs import store
 from tesa.costs.prediction import Prediction, Priced
 from tesa.costs.table import CostTable
 from tesa.errors import UsageError
+from tesa.layers.network import to_network
 from tesa.schedules.types import FloatArray, Problem
 from tesa.targets.target import Target, parse_target
 
@@ -181,20 +182,12 @@ _Solve = Callable[[Problem, Imposed], BreakEven]
 
 def _lowered(model: Any, threads: int, shapes: Any, masks: Any) -> tuple[list[_Layer], tuple[str, ...], str]:
     """The weight layers as compile makes them, remarks, and the name of the model."""
-    from tesa.layers import Known, lower
-    from tesa.layers.prepare import prepare
-
-    prepared = prepare(model, shapes=shapes, masks=masks)
-    attributed = prepared.attributed
-    known = {}
-    for var, facts in attributed.weights.items():
-        folded = attributed.folded(var)
-        known[var] = Known(facts.effective_weight) if folded is None else Known(*folded)
-    lowered = lower(attributed.effective_module(), prepared.imported.names, threads, known)
-    layers = [(layer.name, layer.problem, layer.weight) for layer in lowered.layers]
-    served = {layer.source for layer in lowered.layers}
-    left = [facts.layer for var, facts in attributed.weights.items() if var not in served]
-    notes = [f"{layer}: no kernel form for its operator; not predicted" for layer in left]
+    network = to_network(model, threads=threads, shapes=shapes, masks=masks)
+    prepared = network.prepared
+    served = {layer.source for layer in network.lowered.layers}
+    left = [facts.layer for var, facts in prepared.attributed.weights.items() if var not in served]
+    notes = [f"{layer}: no kernel family for its operator; not predicted" for layer in left]
+    layers = [(layer.name, layer.problem, layer.weight) for layer in network.layers]
     return layers, (*prepared.notes, *notes), prepared.imported.source
 
 

@@ -41,12 +41,12 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     ...     [file.name for file in Path(folder).iterdir()]
     ['plan.json']
     """
-    final = _checked(Path(path))
-    aside = _create(Path(path), final)
+    target = _checked(Path(path))
+    aside = _create(Path(path), target)
     try:
         yield aside
         _sync(aside)
-        os.replace(aside, final)
+        os.replace(aside, target)
     except Exception as error:
         reason = _full_disk(error, Path(path))
         if reason is None:
@@ -56,7 +56,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         with suppress(OSError):  # gone already where it was moved into place
             aside.unlink(missing_ok=True)
     with suppress(OSError):  # not every file system lets a folder be synced
-        _sync(final.parent)
+        _sync(target.parent)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -77,21 +77,21 @@ def cache_dir() -> Path:
 
 
 def _checked(path: Path) -> Path:
-    """Where the file will really stand; refuses what cannot be replaced by a file."""
-    final = Path(os.path.realpath(path))
-    if final.is_dir():
+    """The path behind all symbolic links; refuses one that cannot be replaced by a file."""
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
         raise UsageError(f"cannot write {path}: it is a folder; give the name of a file")
-    if final.exists() and not final.is_file():
+    if target.exists() and not target.is_file():
         raise UsageError(f"cannot write {path}: it is not a regular file; give the name of a file")
-    if not final.parent.exists():
+    if not target.parent.exists():
         raise UsageError(f"cannot write {path}: there is no folder {path.parent}; make it: mkdir -p {path.parent}")
-    if not final.parent.is_dir():
+    if not target.parent.is_dir():
         raise UsageError(f"cannot write {path}: {path.parent} is not a folder")
-    return final
+    return target
 
 
-def _create(path: Path, final: Path) -> Path:
-    aside = final.with_name(f".{final.stem[:40]}.{secrets.token_hex(6)}{final.suffix}")
+def _create(path: Path, target: Path) -> Path:
+    aside = target.with_name(f".{target.stem[:40]}.{secrets.token_hex(6)}{target.suffix}")
     try:
         os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     except OSError as error:
@@ -109,7 +109,7 @@ def _sync(path: Path) -> None:
 
 
 def _full_disk(error: Exception, path: Path) -> str | None:
-    """What to say if the error tells of a full disk. Linkers tell of it only in their output."""
+    """A reason in words if the error tells of a full disk. Linkers tell of it only in their output."""
     number = error.errno if isinstance(error, OSError) else None
     if os.strerror(errno.ENOSPC) in str(error):
         number = errno.ENOSPC

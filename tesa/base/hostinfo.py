@@ -1,4 +1,4 @@
-"""What machine this is: CPU, its features and caches. It enters a compiled artefact only where the target is "x86"."""
+"""The machine that this runs on: CPU, caches, memory. It enters an artefact only where the target is "x86"."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Cache:
 
 @dataclass(frozen=True)
 class Cpu:
-    """features: those that matter for kernels, by Linux's names; empty, like caches, where the system does not tell."""
+    """A CPU. features: those that matter for kernels, by Linux's names; empty, like caches, where no system tells."""
 
     model: str
     arch: str
@@ -47,6 +47,21 @@ def read_cpu(proc: Path = Path("/proc/cpuinfo"), sys: Path = Path("/sys/devices/
     return Cpu(model, platform.machine(), usable_cpus(), features, _caches(sys))
 
 
+def architecture(name: str) -> str:
+    """The one name of an architecture that systems, compilers and LLVM spell differently.
+
+    >>> architecture("amd64"), architecture("arm64"), architecture("armv7l"), architecture("i686")
+    ('x86_64', 'aarch64', 'arm', 'x86')
+    """
+    name = name.lower().replace("-", "_")
+    known = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
+    if name in known:
+        return known[name]
+    if name.startswith("arm"):
+        return "arm"
+    return "x86" if len(name) == 4 and name[0] == "i" and name.endswith("86") else name
+
+
 def cpu_flags(proc: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
     """Every instruction set that the CPU and the system let programs use, by Linux's names; empty where none is told.
 
@@ -58,7 +73,7 @@ def cpu_flags(proc: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
 
 
 def usable_cpus() -> int:
-    """How many logical CPUs this process may run on.
+    """The number of logical CPUs that this process may run on.
 
     >>> usable_cpus() > 0
     True
@@ -89,7 +104,7 @@ def _available(proc: Path) -> int | None:
 
 
 def _left_in_group(group: Path) -> int | None:
-    """Of control groups, version 2, as containers have them. Pages of files that nobody uses count as free."""
+    """Bytes left to a control group, version 2, as containers have them. Pages of files that nobody uses are free."""
     try:
         limit, used = ((group / name).read_text(encoding="ascii").strip() for name in ("memory.max", "memory.current"))
         stat = (line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
@@ -133,13 +148,13 @@ def _bytes(text: str) -> int:
 
 
 def _count(ranges: str) -> int:
-    """How many numbers a list such as "0-1,8" holds."""
+    """The count of numbers in a list such as "0-1,8"."""
     bounds = [part.split("-") for part in ranges.split(",")]
     return sum(int(bound[-1]) - int(bound[0]) + 1 for bound in bounds)
 
 
 def crowded(threads: int) -> str:
-    """What there is to say of times that more threads than CPUs are measured with; "" for nothing.
+    """A warning about times that are measured with more threads than there are CPUs; "" for no more.
 
     >>> crowded(1)
     ''

@@ -24,7 +24,7 @@ class Event:
 
 
 Progress = Callable[[Event], None]
-"""What a long job calls now and then. It must be quick, and must not be called from two threads at once."""
+"""A function that a long job calls now and then. It must be quick, and must not be called from two threads at once."""
 
 
 def silent(event: Event) -> None:

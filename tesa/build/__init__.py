@@ -1,1 +1,1 @@
-"""From generated code to object files and libraries, in parallel and through a cache."""
+"""Turns generated code into object files and libraries, in parallel and through a cache."""

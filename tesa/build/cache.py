@@ -40,7 +40,7 @@ class Cache:
         self._warned = False
 
     def get(self, key: str) -> bytes | None:
-        """What was put under the key, or None. The entry counts as used now."""
+        """The bytes that were put under the key, or None. The entry counts as used now."""
         path = self._path(key)
         try:
             data = path.read_bytes()

@@ -1,35 +1,28 @@
-"""Turns generated code into object files, in parallel and at most once, and object files into a library."""
+"""Turns generated code into object files, in parallel and at most once."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache as remember
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-import tesa
 from tesa.attributes.patterns import digest
 from tesa.base.files import atomic_path
 from tesa.base.hostinfo import free_memory, usable_cpus
-from tesa.base.workers import Pool, WorkerError
+from tesa.base.pool import Pool
+from tesa.base.worker import WorkerError
 from tesa.build.cache import Cache
-from tesa.errors import UsageError
-from tesa.schedules.types import ASSEMBLY, Code, Config, FloatArray, Problem
+from tesa.build.jobs import Job, jobs_of
+from tesa.schedules.types import Code, Config, FloatArray, Problem
 from tesa.targets.target import Target
-
-PIPELINES = {"default": "default", "straight": "tesa_straight"}
-"""Name of a pipeline in Code -> TVM's name of it."""
 
 COMPILER_BYTES = 600 << 20
 """What one compiler process may need: half of it is TVM itself, and a panel of straight-line code takes some more."""
 
-_TRIPLE = "x86_64-unknown-linux-gnu"
+_LIMIT_S = 1800.0  # for one object file: the largest take a minute or two
 Done = Callable[[int, int], None]
 
 
@@ -38,21 +31,6 @@ class BuildFailure:
     """What stands in the place of the objects of code that could not be compiled."""
 
     message: str
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One object file. functions: (symbol, exact text) of each."""
-
-    functions: tuple[tuple[str, str], ...]
-    target: str
-    pipeline: str
-    key: str
-
-    @property
-    def size(self) -> int:
-        """Characters of text, to which the time to compile it is about proportional."""
-        return sum(len(text) for _, text in self.functions)
 
 
 def compilers(cpus: int | None = None, free: int | None = None) -> tuple[int, str]:
@@ -74,43 +52,6 @@ def compilers(cpus: int | None = None, free: int | None = None) -> tuple[int, st
         f"compiling with {processes}, not {cpus}: {free / (1 << 30):.1f} GiB of memory are free, and each may need "
         f"{COMPILER_BYTES / (1 << 30):.1f} GiB"
     ) if count < cpus else ""
-
-
-def compile_functions(functions: Mapping[str, Any], target: Mapping[str, Any], pipeline: str) -> Any:
-    """TVM's module of PrimFuncs by symbol; target is TVM's dictionary, pipeline TVM's name."""
-    import tvm
-
-    texts = [str(function.attrs[ASSEMBLY]) for function in functions.values() if ASSEMBLY in (function.attrs or {})]
-    if texts:
-        return assemble("\n".join(texts), target)
-    if pipeline == PIPELINES["straight"]:
-        import_module("tesa.schedules.cpu.straight")  # registers it
-    mod = tvm.IRModule({tvm.ir.GlobalVar(symbol): function for symbol, function in functions.items()})
-    return tvm.compile(mod, target=tvm.target.Target(dict(target)), tir_pipeline=pipeline).mod
-
-
-def assemble(text: str, target: Mapping[str, Any]) -> Any:
-    """TVM's module of an assembly text in GNU's syntax: LLVM's assembler takes it out of a module that is empty else.
-
-    Raises RuntimeError, of TVM, for a text that is not right for the target.
-    """
-    import tvm
-
-    lines = [f'target triple = "{target.get("mtriple", _TRIPLE)}"']
-    lines += [f'module asm "{_escaped(line)}"' for line in text.splitlines()]
-    lines += [
-        "!llvm.module.flags = !{!0}",
-        '!0 = !{i32 4, !"tvm_target", !"' + _escaped(json.dumps(dict(target))) + '"}',
-    ]
-    with tempfile.TemporaryDirectory(prefix="tesa-") as folder:
-        path = Path(folder) / "code.ll"
-        path.write_text("\n".join(lines) + "\n")
-        return tvm.runtime.load_module(str(path))
-
-
-def _escaped(text: str) -> str:
-    """As a string of LLVM's language."""
-    return text.replace("\\", "\\5C").replace('"', "\\22")
 
 
 def symbol_of(
@@ -141,7 +82,7 @@ def build_objects(
     done(finished, total) is called after each object. Code that fails, or kills its compiler, gets a BuildFailure and
     harms no other. The same code and target give the same bytes, whatever the number of jobs and the order.
     """
-    plans = [_jobs(symbol, code, target) for symbol, code in codes]
+    plans = [jobs_of(symbol, code, target) for symbol, code in codes]
     unique = {job.key: job for plan in plans for job in plan}
     objects: dict[str, bytes | WorkerError] = {}
     for key in unique:
@@ -168,120 +109,36 @@ def build_objects(
     return [_written(plan, objects, folder) for plan in plans]
 
 
-def link(objects: Sequence[Path], path: Path) -> None:
-    """Join object files into a shared library at path, with the C compiler; path appears whole or not at all.
-
-    Raises UsageError if there is no C compiler, if the objects do not fit together, or if path cannot be written.
-    """
-    from tvm.support import cc
-
-    compiler = c_compiler()
-    with atomic_path(path) as aside, link_errors(path):
-        cc.create_shared(str(aside), [str(item) for item in objects], cc=compiler)
-
-
-@contextmanager
-def link_errors(path: Path) -> Iterator[None]:
-    """Turn a linker's failure into a UsageError that names the library. A full disk is left to atomic_path."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "No space left" in str(error):
-            raise
-        raise UsageError(f"cannot link {path.name}: {_linker_says(str(error))}") from error
-
-
-def c_compiler() -> str:
-    """The command that links, or compiles C: $CXX, $CC or the first of g++, gcc, clang++, clang, c++, cc.
-
-    Raises UsageError, naming the packages to install, if there is none.
-    """
-    from tvm.support import cc
-
-    compiler = cc.get_cc()
-    if not compiler:
-        raise UsageError(
-            "no C compiler found, and one is needed to link kernels: install g++, gcc or clang "
-            "(Debian and Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++), or name one in $CXX"
-        )
-    return str(compiler)
-
-
-def compile_object(functions: Sequence[tuple[str, str]], target: str, pipeline: str) -> bytes:
-    """The bytes of an object file that holds the functions (symbol, text of tvm.ir.save_json); target is JSON."""
-    library = compile_functions({symbol: _function(text) for symbol, text in functions}, json.loads(target), pipeline)
-    with tempfile.TemporaryDirectory(prefix="tesa-") as folder:
-        path = Path(folder) / "code.o"
-        library.write_to_file(str(path), "o")
-        return path.read_bytes()
-
-
-def _function(text: str) -> Any:
-    import tvm
-
-    return tvm.ir.load_json(text)
-
-
-@remember
-def versions() -> dict[str, str]:
-    """What the bytes of an object depend on beside the code and the target."""
-    import tvm
-    import tvm_ffi
-
-    return {"tesa": tesa.__version__, "tvm": str(tvm.__version__), "tvm_ffi": str(tvm_ffi.__version__)}
-
-
-def _jobs(symbol: str, code: Code, target: Target) -> tuple[_Job, ...]:
-    return tuple(_job(functions, target, PIPELINES[pipeline]) for functions, pipeline in code.objects(symbol))
-
-
-def _job(functions: tuple[tuple[str, Any], ...], target: Target, pipeline: str) -> _Job:
-    import tvm
-
-    texts = tuple((symbol, tvm.ir.save_json(function)) for symbol, function in functions)
-    tvm_target = json.dumps(target.tvm, sort_keys=True)
-    made_by = (*versions().values(), pipeline, _pipeline_source(pipeline), tvm_target)
-    hasher = hashlib.sha256("\n".join(made_by).encode())
-    for symbol, text in texts:
-        hasher.update(f"\n{symbol}\n{len(text)}\n{text}".encode())
-    return _Job(texts, tvm_target, pipeline, hasher.hexdigest())
-
-
-@remember
-def _pipeline_source(pipeline: str) -> str:
-    """The code of our own pipeline is part of what an object was made by; TVM's is known by its version."""
-    if pipeline != PIPELINES["straight"]:
-        return ""
-    from tesa.schedules.cpu import straight
-
-    return hashlib.sha256(Path(straight.__file__).read_bytes()).hexdigest()
-
-
-def _compile_all(missing: Sequence[_Job], jobs: int | Pool, report: Callable[[int], None]) -> list[bytes | WorkerError]:
-    calls = [(f"{__name__}:compile_object", (job.functions, job.target, job.pipeline)) for job in missing]
+def _compile_all(missing: Sequence[Job], jobs: int | Pool, report: Callable[[int], None]) -> list[bytes | WorkerError]:
+    calls = [(job.function, job.arguments) for job in missing]
     if isinstance(jobs, Pool):
-        return jobs.run(calls, done=report)
+        return jobs.run(calls, limit_s=_LIMIT_S, done=report)
     if jobs > 1 and len(missing) > 1:
         with Pool(jobs) as pool:
-            return pool.run(calls, done=report)
+            return pool.run(calls, limit_s=_LIMIT_S, done=report)
     results: list[bytes | WorkerError] = []
     for index, job in enumerate(missing):
         try:
-            results.append(compile_object(job.functions, job.target, job.pipeline))
+            results.append(_call(job))
         except Exception as error:  # whatever TVM raises is this candidate's failure, as it is in a child
             results.append(WorkerError(f"{type(error).__name__}: {error}"))
         report(index)
     return results
 
 
+def _call(job: Job) -> bytes:
+    module, function = job.function.split(":")
+    return bytes(getattr(import_module(module), function)(*job.arguments))
+
+
 def _written(
-    plan: Sequence[_Job], objects: dict[str, bytes | WorkerError], folder: Path
+    plan: Sequence[Job], objects: dict[str, bytes | WorkerError], folder: Path
 ) -> tuple[Path, ...] | BuildFailure:
     paths = []
     for job in plan:
         content = objects[job.key]
         if isinstance(content, WorkerError):
-            return BuildFailure(f"{job.functions[0][0]}: {content}".split("\nTraceback")[0])
+            return BuildFailure(f"{job.name}: {content}".split("\nTraceback")[0])
         path = _path(folder, job.key)
         if not path.exists():
             with atomic_path(path) as aside:
@@ -292,10 +149,3 @@ def _written(
 
 def _path(folder: Path, key: str) -> Path:
     return folder / f"{key[:32]}.o"
-
-
-def _linker_says(text: str) -> str:
-    """The lines of a linker's output that tell what is wrong."""
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("Command line")]
-    told = [line for line in lines if "error" in line or "undefined" in line or "multiple definition" in line]
-    return "; ".join((told or lines)[:3])

@@ -7,7 +7,6 @@ puts its own functions (and its threads) in their place when it loads the librar
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tesa.build.objects import c_compiler, link
-from tesa.errors import UsageError
+from tesa.targets.toolchain import Toolchain
 
 ENTRY = "entry"
 """Name of the function in the library, for tvm_ffi; the C symbol is __tvm_ffi_entry."""
@@ -71,19 +69,24 @@ _CODES = {"f": "kDLFloat", "i": "kDLInt", "u": "kDLUInt"}
 
 
 def package(
-    path: Path, objects: Sequence[Path], symbol: str, constants: Sequence[NDArray[Any]], names: Sequence[str]
+    path: Path,
+    objects: Sequence[Path],
+    symbol: str,
+    constants: Sequence[NDArray[Any]],
+    names: Sequence[str],
+    toolchain: Toolchain,
 ) -> None:
     """Link a kernel, called as symbol(X, *constants, residual if any, Y), into a library with the function ENTRY.
 
     names: the arguments that remain for the caller, X first and Y last. The same arguments give the same bytes.
 
-    Raises UsageError as link does.
+    Raises UsageError as the toolchain does.
     """
     with tempfile.TemporaryDirectory(prefix="tesa-") as name:
         folder = Path(name)
         wrapper = folder / "entry.o"
-        _compile(_source(symbol, constants, names, folder), wrapper)
-        link([wrapper, *objects], path)
+        toolchain.compile(_source(symbol, constants, names, folder), wrapper, ["-fvisibility=hidden"])
+        toolchain.link([wrapper, *objects], path)
 
 
 def _source(symbol: str, constants: Sequence[NDArray[Any]], names: Sequence[str], folder: Path) -> str:
@@ -102,16 +105,3 @@ def _source(symbol: str, constants: Sequence[NDArray[Any]], names: Sequence[str]
     source = _SOURCE.replace("@SYMBOL@", symbol).replace("@ENTRY@", ENTRY).replace("@CONSTANTS@", "".join(declared))
     source = source.replace("@TOTAL@", str(len(constants) + len(names))).replace("@GIVEN@", str(len(names)))
     return source.replace("@NAMES@", ", ".join(names)).replace("@FILL@", "\n".join(fill))
-
-
-def _compile(source: str, path: Path) -> None:
-    from tvm_ffi import libinfo
-
-    include = {libinfo.find_include_path(), libinfo.find_dlpack_include_path()}
-    command = [c_compiler(), "-x", "c", "-c", "-O2", "-fPIC", "-fvisibility=hidden"]
-    command += [f"-I{folder}" for folder in sorted(include)]
-    done = subprocess.run(
-        [*command, "-o", str(path), "-"], input=source, text=True, capture_output=True, cwd=path.parent, check=False
-    )
-    if done.returncode:
-        raise UsageError(f"the C compiler {command[0]} cannot compile a kernel's entry: {done.stderr.strip()[:500]}")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
-from typing import Any
 
-from tesa.build.objects import PIPELINES, compile_functions
+from tesa.build.compile import compile_unit
 from tesa.errors import UsageError
-from tesa.schedules.types import ASSEMBLY, Code
+from tesa.schedules.types import Assembly, Code, Tir
 from tesa.targets.target import Target
 
 KINDS = {"tir": "TIR, TVM's tensor program", "llvm": "LLVM's intermediate representation", "asm": "assembler"}
@@ -23,23 +22,17 @@ def source(code: Code, target: Target, kind: str) -> str:
         near = get_close_matches(kind, KINDS, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise UsageError(f"cannot show {kind!r}; {hint}expected {', '.join(repr(name) for name in KINDS)}")
-    groups = code.objects(str(code.main.attrs["global_symbol"]))
-    texts = (
-        _text(tuple(function for _, function in functions), target, PIPELINES[pipeline], kind)
-        for functions, pipeline in groups
-    )
-    return "\n".join(texts)
+    return "\n".join(_text(unit, target, kind) for unit in code.units(str(code.main.attrs["global_symbol"])))
 
 
-def _text(functions: tuple[Any, ...], target: Target, pipeline: str, kind: str) -> str:
-    if kind == "tir":  # or assembly, where a family writes that itself
-        return "\n".join(
-            str(function.attrs[ASSEMBLY]) if ASSEMBLY in function.attrs else str(function.script(show_meta=False))
-            for function in functions
-        )
-    named = {str(function.attrs["global_symbol"]): function for function in functions}
-    module = compile_functions(named, target.tvm, pipeline)
-    text = str(module.inspect_source("ll" if kind == "llvm" else "asm"))
+def _text(unit: Tir | Assembly, target: Target, kind: str) -> str:
+    if kind == "tir":
+        if isinstance(unit, Assembly):
+            if unit.tir is None:
+                return unit.text
+            unit = unit.tir()
+        return "\n".join(str(function.script(show_meta=False)) for _, function in unit.functions)
+    text = str(compile_unit(unit, target.tvm).inspect_source("ll" if kind == "llvm" else "asm"))
     return "\n".join(_instructions(text.splitlines())) + "\n" if kind == "asm" else text
 
 

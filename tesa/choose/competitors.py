@@ -66,7 +66,7 @@ def competitors(
             found.append(option)
     near = [item for item in near if config_key(*item.option) in there][:_NEAREST]
     predicted = expected(found, problem, weight, target, table)
-    short = shortlist(found, predicted, problem, weight, instructions, asked=families is not None)
+    short = shortlist(found, predicted, problem, weight, target.core, instructions, asked=families is not None)
     wanted = {config_key(*option) for option in short} | {config_key(r.family, r.config) for r in every}
     wanted |= {config_key(*item.option) for item in near}
     kept = [option for option in found if config_key(*option) in wanted]
@@ -74,7 +74,7 @@ def competitors(
         Candidate(
             *option, predicted[config_key(*option)], None, note, config_key(*option) in dense_keys([option], weight)
         )
-        for option, note in left_out(found, kept, problem, weight, instructions)
+        for option, note in left_out(found, kept, problem, weight, target.core, instructions)
     ]
     return Competitors(tuple(kept), predicted, dense_keys(kept, weight), tuple(near), tuple(rows))
 

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tesa.attributes.zeros import frozen
+from tesa.costs.table import CostTable
 from tesa.decompose.candidates import Option, predict
 from tesa.records.log import Log
 from tesa.schedules.types import FloatArray, Problem, config_key
 from tesa.targets.target import Target
-
-if TYPE_CHECKING:
-    from tesa.costs.table import CostTable
 
 _Stamp = tuple[tuple[str, int, int], ...]
 _TABLES: dict[tuple[str, int, _Stamp], CostTable | None] = {}

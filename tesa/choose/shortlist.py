@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from tesa.choose.plan import LEFT_OUT
 from tesa.decompose.candidates import Option, dense_keys
 from tesa.schedules.registry import find
-from tesa.schedules.types import FloatArray, Problem, config_key
+from tesa.schedules.types import Core, FloatArray, Problem, config_key
 
 KEEP = 3
 """Configurations of a family: each takes a few tenths of a second to compile."""
@@ -31,6 +31,7 @@ def shortlist(
     predicted: Mapping[str, float],
     problem: Problem,
     weight: FloatArray,
+    core: Core,
     instructions: int = INSTRUCTIONS,
     asked: bool = False,
 ) -> list[Option]:
@@ -54,7 +55,7 @@ def shortlist(
             ranked = [config for config in ranked if predicted[config_key(name, config)] <= bound]
         fit: list[str] = []
         for config in ranked:
-            cost = _size((name, config), problem, weight)
+            cost = _size((name, config), problem, weight, core)
             if cost <= room and len(fit) < KEEP:
                 room -= cost
                 fit.append(config_key(name, config))
@@ -63,13 +64,18 @@ def shortlist(
     if dense:
         keep.add(min(sorted(dense), key=lambda key: predicted[key]))
     if not keep and options:
-        sizes = {config_key(*option): _size(option, problem, weight) for option in options}
+        sizes = {config_key(*option): _size(option, problem, weight, core) for option in options}
         keep.add(min(sizes, key=lambda key: sizes[key]))
     return [option for option in options if config_key(*option) in keep]
 
 
 def left_out(
-    options: Sequence[Option], kept: Sequence[Option], problem: Problem, weight: FloatArray, instructions: int
+    options: Sequence[Option],
+    kept: Sequence[Option],
+    problem: Problem,
+    weight: FloatArray,
+    core: Core,
+    instructions: int,
 ) -> list[tuple[Option, str]]:
     """The quickest to compile of each family of straight-line code that has no place in kept, and why, in words."""
     there = {name for name, _ in kept}
@@ -78,12 +84,12 @@ def left_out(
         if name in there or find(name).size is None:
             continue
         mine = [option for option in options if option[0] == name]
-        size, index = min((_size(option, problem, weight), i) for i, option in enumerate(mine))
+        size, index = min((_size(option, problem, weight, core), i) for i, option in enumerate(mine))
         found.append((mine[index], f"{LEFT_OUT} {size:,} instructions, the budget is {instructions:,} (--code-budget)"))
     return found
 
 
-def _size(option: Option, problem: Problem, weight: FloatArray) -> int:
+def _size(option: Option, problem: Problem, weight: FloatArray, core: Core) -> int:
     name, config = option
     size = find(name).size
-    return 0 if size is None else size(problem, weight, config)
+    return 0 if size is None else size(problem, weight, core, config)

@@ -46,7 +46,7 @@ def _run(args: Namespace) -> Outcome:
     failure = ""
     broken = [device for device in found if device.state == BROKEN]
     if broken:
-        failure = "; ".join(f"device {device.place} ({device.key}) is broken: {device.reason}" for device in broken)
+        failure = "; ".join(f"device {device.address} ({device.key}) is broken: {device.reason}" for device in broken)
     elif not found:
         keyed = "" if args.key is None else f" with key {args.key!r}"
         key = args.key or "KEY"

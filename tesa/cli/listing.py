@@ -7,11 +7,18 @@ from argparse import ArgumentParser, Namespace
 from tesa.cli.options import add_extension, use_extensions
 from tesa.cli.verb import Outcome, Verb
 
-KINDS = ("rules", "schedules", "policies", "patterns", "targets", "modes")
+KINDS = ("rules", "families", "policies", "patterns", "targets", "modes")
+
+
+_OLD = {"schedules": "families"}  # what a kind was called before
+
+
+def _kind(text: str) -> str:
+    return _OLD.get(text, text)
 
 
 def _arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("kind", choices=KINDS, metavar="|".join(KINDS), help="what to list")
+    parser.add_argument("kind", type=_kind, choices=KINDS, metavar="|".join(KINDS), help="what to list")
     add_extension(parser)
 
 
@@ -26,9 +33,9 @@ def _run(args: Namespace) -> Outcome:
 
 VERB = Verb(
     name="list",
-    help="list what tesa knows: propagation rules, schedules, policies, patterns, targets, modes of tuning",
+    help="list what tesa knows: propagation rules, kernel families, policies, patterns, targets, modes of tuning",
     examples=(
-        ("tesa list schedules", "the kernel families, each with what it is good for"),
+        ("tesa list families", "the kernel families, each with what it is good for"),
         ("tesa list targets", "names for --target, with their instruction set"),
         ("tesa list policies --extension mypolicy.py", "with those of a file of your own"),
         ("tesa list modes", "how `tesa tune` may choose candidates, for its --mode"),

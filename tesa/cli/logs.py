@@ -71,7 +71,7 @@ def _show_arguments(parser: ArgumentParser) -> None:
         " --model: the name of a layer; without it: everything",
     )  # fmt: skip
     parser.add_argument("--model", metavar="model.so", help="a compiled model (or its model.json) that has the layer")
-    parser.add_argument("--family", metavar="NAME", help="only this kernel family")
+    parser.add_argument("--family", "--schedule", metavar="NAME", help="only this kernel family")
     parser.add_argument("--target", metavar="T", help="only this target")
     parser.add_argument("--failed", action="store_true", help="only what failed, with the reason")
     parser.add_argument("--all", action="store_true", help="also what a later record has taken the place of")

@@ -1,22 +1,35 @@
-"""Which indices of which tensors go together: a walk over the nodes that gives every tensor its structure."""
+"""A walk over the graph that finds which indices of which tensors can only be removed together."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from tesa.attributes.attribute import Values
-from tesa.compact.index import Ids, Index, Part, Structure
-from tesa.frontend.graph import Graph
-from tesa.frontend.rewrite import attributes
+from tesa.compact.index import AxisIds, Bools, Ids, Index, Structure
+from tesa.frontend.graph import Graph, attributes, domain_of
+from tesa.frontend.registry import MICROSOFT
 
-if TYPE_CHECKING:
-    from tesa.compact.cut import Cutter
 
-Edit = Callable[["Cutter", Any], list[Any] | None]
+class Editor(Protocol):
+    """The operations by which an operator's `edit` rewrites its node after the decision; Cutter says what each does."""
+
+    keep: Bools
+
+    def constant(self, i: int, position: int) -> Values: ...
+    def shape(self, tensor: str) -> list[int]: ...
+    def set_weight(self, i: int, node: Any, position: int, array: Values, rows: Ids) -> None: ...
+    def set_input(self, node: Any, position: int, array: Values) -> None: ...
+    def set_sizes(self, node: Any, position: int, tensor: str) -> None: ...
+    def set_attribute(self, node: Any, name: str, value: Any) -> None: ...
+    def drop_attributes(self, node: Any, *names: str) -> None: ...
+    def picks(self, node: Any, picks: Mapping[int, Values]) -> list[Any]: ...
+
+
+Edit = Callable[[Editor, Any], list[Any] | None]
 Handler = Callable[["Analysis", int, Any], None]
 
 
@@ -34,12 +47,15 @@ class Term:
 
 @dataclass(frozen=True, eq=False)
 class Contraction:
-    """A node that sums over indices. kind: how a constant among them is made up for, "" where it cannot be."""
+    """A node that sums over indices. kind: the operator, if a constant among them can be corrected for, else ""."""
 
     node: int
     kind: str
     terms: tuple[Term, ...]
 
+
+OTHER = "another domain"
+"""The name that `ties` knows all operators by that are neither ONNX's nor ONNX Runtime's."""
 
 _HANDLERS: dict[str, Handler] = {}
 
@@ -59,11 +75,11 @@ def ties(*operators: str) -> Callable[[Handler], Handler]:
 
 def handled() -> tuple[str, ...]:
     """The ONNX operators through which channels can be removed, by name."""
-    return tuple(sorted(_HANDLERS))
+    return tuple(sorted(set(_HANDLERS) - {OTHER}))
 
 
 class Analysis:
-    """The structures of a graph's tensors.
+    """The structure of every tensor of a graph: the indices along its axes, and what they are tied to.
 
     structures: of activations. uses: of constants, by node and input. contractions: the sums over what may go. edits:
     for a node that names sizes or indices, the function that rewrites it. own_cuts: uses of constants that such a
@@ -83,7 +99,7 @@ class Analysis:
             self.hold(output.name)
 
     def _visit(self, i: int, node: Any) -> None:
-        handler = _HANDLERS.get(node.op_type) if node.domain in ("", "ai.onnx", "com.microsoft") else None
+        handler = _HANDLERS.get(node.op_type if domain_of(node) in ("", MICROSOFT) else OTHER)
         tensors = [name for name in (*node.input, *node.output) if name and name not in self.graph.constants]
         if handler is None or any(name not in self.shapes for name in tensors):
             self.give_up(node)
@@ -91,18 +107,18 @@ class Analysis:
             handler(self, i, node)
 
     def give_up(self, node: Any) -> None:
-        """Nothing of the node's inputs and outputs may go."""
+        """Keep all of the node's inputs and outputs."""
         for name in node.input:
             self.hold(name)
 
     def hold(self, name: str) -> None:
-        """Nothing of this tensor may go."""
+        """Keep all of this tensor."""
         for part in self.structures.get(name, ()):
             for ids in (part.ids, *part.groups):
                 self.index.pin(ids)
 
     def constant(self, name: str) -> Values | None:
-        """The content of a constant, None for anything else."""
+        """The array of a constant, None for anything else."""
         return self.graph.constants.get(name)
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -128,10 +144,10 @@ class Analysis:
         return self.index.fresh(length) if length > 1 else None
 
     def use(self, i: int, position: int, *axes: tuple[int, Ids | None]) -> None:
-        """Say which ids the axes of a constant have. An id of None: the axis stays."""
-        self.uses[i, position] = tuple(Part((axis,), ids) for axis, ids in axes if ids is not None)
+        """Note the ids of a constant's axes. An id of None: the axis stays."""
+        self.uses[i, position] = tuple(AxisIds((axis,), ids) for axis, ids in axes if ids is not None)
 
 
 def structure(*axes: tuple[int, Ids | None]) -> Structure:
     """A structure of plain axes."""
-    return tuple(Part((axis,), ids) for axis, ids in axes if ids is not None and bool(np.any(ids)))
+    return tuple(AxisIds((axis,), ids) for axis, ids in axes if ids is not None and bool(np.any(ids)))

@@ -1,4 +1,4 @@
-"""Does the smaller model compute the same? Asked of onnxruntime, with random inputs."""
+"""Checks with onnxruntime and random inputs that a smaller model computes the same."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from typing import Any
 import numpy as np
 
 from tesa.attributes.attribute import Values
+from tesa.base.compare import largest_difference, magnitude
+from tesa.base.onnxruntime import reference_outputs
 from tesa.compact.write import write
 from tesa.errors import UsageError
+from tesa.frontend.file import read_model
 from tesa.frontend.model import ImportedModel, Port
+from tesa.frontend.onnx import import_onnx
 
 TOLERANCE = 1e-3
-"""How far the outputs of the smaller model may be from those of the given one, relative to their largest."""
+"""The largest difference allowed between the outputs of both models, relative to their largest value."""
 
 
 def verify_with_onnxruntime(original: ImportedModel | str | Path | Any, proto: Any, trials: int = 2) -> float:
@@ -22,24 +26,15 @@ def verify_with_onnxruntime(original: ImportedModel | str | Path | Any, proto: A
     original: an imported model (with its masks), a path or a ModelProto. Each trial takes other random inputs.
     UsageError where onnxruntime is not installed or a model cannot compute with random inputs.
     """
-    from tesa.runtime.peers import reference_outputs
-
     if isinstance(original, ImportedModel):
         graph = original.graph
         if graph is None:
             raise UsageError("this module did not come from ONNX, so onnxruntime cannot run it")
         ports: tuple[Port, ...] = original.inputs
-        original = write(
-            graph,
-            graph.nodes,
-            graph.constants,
-            graph.sources,
-            graph.quantization,
-            {p.name: p.shape for p in original.outputs},
-        )
+        shapes = {port.name: port.shape for port in original.outputs}
+        original = write(graph, graph.nodes, graph.constants, graph.sources, graph.quantization, shapes)
     else:
-        from tesa.frontend.onnx import import_onnx
-
+        original = read_model(original)[1]
         ports = import_onnx(original).inputs
     worst = 0.0
     for seed in range(trials):
@@ -52,7 +47,7 @@ def verify_with_onnxruntime(original: ImportedModel | str | Path | Any, proto: A
 
 
 def random_input(port: Port, rng: np.random.Generator) -> Values:
-    """Normal floats; integers 0 and 1, which every table has a row for."""
+    """A random array for an input: normal floats; integers 0 and 1, which every table has a row for."""
     if port.dtype.startswith(("float", "bfloat")):
         return rng.standard_normal(port.shape).astype(port.dtype)
     return rng.integers(0, 2, port.shape).astype(port.dtype)
@@ -62,11 +57,4 @@ def difference(found: Values, expected: Values) -> float:
     """The largest difference relative to the largest expected value; infinite where the shapes or the NaNs differ."""
     if found.shape != expected.shape:
         return float("inf")
-    a, b = (np.asarray(v, np.float64) for v in (found, expected))
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
-    with np.errstate(invalid="ignore"):
-        gap = np.where(same, 0.0, np.abs(a - b))
-    if not np.isfinite(gap).all():
-        return float("inf")
-    largest = float(np.abs(b[np.isfinite(b)]).max(initial=0.0))
-    return float(gap.max(initial=0.0)) / max(largest, 1e-6)
+    return largest_difference(found, expected) / max(magnitude(expected), 1e-6)

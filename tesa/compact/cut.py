@@ -1,4 +1,4 @@
-"""Carries out a decision: every constant is cut by each of its uses, nodes that name sizes or indices are rewritten."""
+"""Carries out a decision: cuts every constant and rewrites the nodes that name sizes or indices."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from onnx import helper
 
 from tesa.attributes.attribute import Quantization, Values
 from tesa.compact.analysis import Analysis, Contraction
+from tesa.compact.border_table import tabulate
+from tesa.compact.correction import correction
 from tesa.compact.facts import Facts
-from tesa.compact.fold import correction
-from tesa.compact.index import Bools, Ids, Part, Structure, cut_array, cut_shape
-from tesa.compact.maps import tabulate
-from tesa.frontend.graph import Source
+from tesa.compact.index import AxisIds, Bools, Ids, Structure, cut_array, cut_shape
+from tesa.frontend.graph import Source, attributes
 from tesa.frontend.names import Unique
-from tesa.frontend.rewrite import attributes
 
 Use = tuple[int, int]
 
 
 class Cutter:
-    """The smaller graph in the making: nodes, constants, sources and quantization as in Graph.
+    """Builds the smaller graph: nodes, constants, sources and quantization as in Graph.
 
     keep: by id. dead: for a use of a constant where its elements are dead, to be set to 0. dtypes: of
     activations.
@@ -62,11 +61,11 @@ class Cutter:
             nodes = (edit(self, node) if edit is not None else None) or [node]
             self.nodes += nodes
             if i in contractions:
-                self._make_up(contractions[i], node)
+                self._compensate(contractions[i], node)
 
-    # What the edits of the operators work with.
+    # The operations of Editor, which the edits of the operators are written with.
 
-    def content(self, i: int, position: int) -> Values:
+    def constant(self, i: int, position: int) -> Values:
         """A constant of the old graph as node i uses it: dead elements are 0, nothing is cut."""
         array = self.a.graph.constants[self.a.graph.nodes[i].input[position]]
         dead = self.dead.get((i, position))
@@ -77,12 +76,12 @@ class Cutter:
         return list(cut_shape(self.a.shape(tensor), self.a.of(tensor), self.keep))
 
     def set_weight(self, i: int, node: Any, position: int, array: Values, rows: Ids) -> None:
-        """Give a use of a constant its new content. rows: ids along its first axis, which scales may lie on as well."""
+        """Give a use of a constant its new numbers. rows: ids along its first axis, which scales may lie on as well."""
         quantization = self.a.graph.quantization.get(self.a.graph.nodes[i].input[position])
         if quantization is not None:
             per_row = quantization.scale.size in (1, len(rows)) and quantization.scale.shape[:1] != (1,)
             whole = quantization.scale.size == 1
-            cut = _cut_quantization(quantization, (Part((0,), rows),), self.keep)
+            cut = _cut_quantization(quantization, (AxisIds((0,), rows),), self.keep)
             quantization = cut if per_row or whole else None
         self._store(i, node, position, array, quantization)
 
@@ -98,12 +97,8 @@ class Cutter:
         """Make the new shape of a tensor the input of a node, if it is not the old one."""
         sizes = self.shape(tensor)
         if sizes != list(self.a.shape(tensor)):
-            self.set_input(node, position, self.integers(sizes))
+            self.set_input(node, position, np.asarray(sizes, np.int64))
             self.drop_attributes(node, "allowzero")
-
-    def integers(self, values: Any, dtype: Any = np.int64) -> Values:
-        """Numbers for a shape, for indices."""
-        return np.asarray(values, dtype)
 
     def set_attribute(self, node: Any, name: str, value: Any) -> None:
         """Replace an attribute."""
@@ -128,9 +123,9 @@ class Cutter:
             if self.a.graph.opset >= 10 and len(places) and (np.diff(places) == 1).all():
                 new = helper.make_node("Slice", [source], [output], name)
                 for position, value in enumerate((places[0], places[-1] + 1, axis), start=1):
-                    self.set_input(new, position, self.integers([value]))
+                    self.set_input(new, position, np.asarray([value], np.int64))
             else:
-                self.set_input(new, 1, self.integers(places))
+                self.set_input(new, 1, np.asarray(places, np.int64))
             made.append(new)
             source = output
         return made
@@ -141,7 +136,7 @@ class Cutter:
         name = node.input[position]
         parts = self.a.uses.get((i, position), ())
         quantization = self.a.graph.quantization.get(name)
-        array = cut_array(self.content(i, position), parts, self.keep)
+        array = cut_array(self.constant(i, position), parts, self.keep)
         extra = self.added.get((i, position))
         if extra is not None:
             array, quantization = (array + extra).astype(array.dtype), None
@@ -171,9 +166,9 @@ class Cutter:
 
     # Constants that were taken out of a sum.
 
-    def _make_up(self, contraction: Contraction, node: Any) -> None:
+    def _compensate(self, contraction: Contraction, node: Any) -> None:
         i = contraction.node
-        found = correction(self.a, self.facts, contraction, self.keep, lambda position: self.content(i, position))
+        found = correction(self.a, self.facts, contraction, self.keep, lambda position: self.constant(i, position))
         if found is None:
             return
         tensor = self.a.graph.nodes[i].output[0]
@@ -236,13 +231,13 @@ class Cutter:
         self.renamed[node.output[0]] = output
         thin = _thin(extra)
         name = self.unique(f"{base}/constants")
-        made = tabulate(thin, name, name, self._constant, range(1, thin.ndim) if thin.ndim > 2 else ())
+        made = tabulate(thin, name, name, self._new_constant, range(1, thin.ndim) if thin.ndim > 2 else ())
         if not made:
             self.constants[name] = thin
         add = helper.make_node("Add", [node.output[0], name], [output], f"{base}/add_constants")
         self.nodes += [*made, add]
 
-    def _constant(self, name: str, array: Values) -> str:
+    def _new_constant(self, name: str, array: Values) -> str:
         name = self.unique(name)
         self.constants[name] = array
         return name
@@ -257,7 +252,7 @@ def _thin(array: Values) -> Values:
 
 def _cut_constant(array: Values, parts: Structure, full: Sequence[int], keep: Bools) -> Values:
     """Cut an array that broadcasts to the shape `full`."""
-    fitting: list[Part] = []
+    fitting: list[AxisIds] = []
     for part in parts:
         short = [axis for axis in part.axes if array.shape[axis] == 1]
         if len(part.axes) > 1 and 0 < len(short) < len(part.axes):

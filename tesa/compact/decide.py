@@ -1,4 +1,4 @@
-"""Which classes of indices go: those all of whose slices are dead or known, as far as every operator allows it."""
+"""Decides which indices are removed: those whose slices are all dead or known, as far as every operator allows."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tesa.compact.analysis import Analysis, Contraction, Term
+from tesa.compact.correction import correctable, taps, varies
 from tesa.compact.facts import Facts
-from tesa.compact.fold import correctable, taps, varies
 from tesa.compact.index import PIN, Bools, Ids
 
 WORTH_A_MAP = 8
@@ -28,18 +28,18 @@ NEEDED, UNEQUAL, UNFOLDABLE, LAST, COSTLY = REASONS
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """keep: by id, whether the index stays. reason: by id, why (a key of REASONS), 0 where it goes."""
+    """The indices that stay. keep: by id. reason: by id, why it stays (a key of REASONS), 0 where it goes."""
 
     keep: Bools
     reason: Ids
 
 
 def decide(a: Analysis, facts: Facts) -> Decision:
-    """The largest removal that the ties, balances and sums allow. Starts from all that is spare and takes back."""
+    """The largest removal that the ties, balances and sums allow. Starts from all that is removable and takes back."""
     choice = _Choice(a)
     for tensor, parts in a.structures.items():
         for part in parts if a.constant(tensor) is None else ():
-            choice.refuse(part.ids[~facts.spare(tensor, part.axes)], NEEDED)
+            choice.refuse(part.ids[~facts.removable(tensor, part.axes)], NEEDED)
     phases: dict[int, Callable[[], None]] = {
         NEEDED: lambda: _groups(choice, a),
         UNFOLDABLE: lambda: _sums(choice, a, facts, UNFOLDABLE),
@@ -73,7 +73,7 @@ class _Choice:
         return np.asarray(self.reason[self.classes[ids]] == 0)
 
     def refuse(self, ids: Ids, reason: int) -> None:
-        """These stay, with all that is tied to them."""
+        """Keep these, with all that is tied to them."""
         roots = self.classes[ids]
         roots = roots[self.reason[roots] == 0]
         if roots.size:
@@ -103,7 +103,7 @@ def _members(choice: _Choice, a: Analysis) -> None:
 
 
 def _sums(choice: _Choice, a: Analysis, facts: Facts, reason: int) -> None:
-    """A constant that is summed over must be 0 in one of the operands, or be made up for at a fair price."""
+    """A constant that is summed over must be 0 in one of the operands, or be corrected for at a fair price."""
     for contraction in a.contractions:
         node = a.graph.nodes[contraction.node]
         for term in contraction.terms:
@@ -118,7 +118,7 @@ def _sums(choice: _Choice, a: Analysis, facts: Facts, reason: int) -> None:
 
 
 def _saved(term: Term, heavy: Bools) -> int:
-    """How many of the indices enter one sum: those of one group."""
+    """The number of the indices that enter one sum: those of one group."""
     if term.owners is not None:
         return int(np.unique(term.owners[heavy], return_counts=True)[1].max())
     return int(heavy.sum(axis=-1).max())

@@ -1,4 +1,4 @@
-"""What propagation says of the tensors of the ONNX graph."""
+"""The facts of propagation by tensor of the ONNX graph."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tesa.propagate import TesaModel
 
 
 class Facts:
-    """By ONNX tensor: which slices may go, and which value stands in for what goes.
+    """The slices of each ONNX tensor that can be removed, and the values that replace them.
 
     A dead element may be anything, so 0 stands in for it; for a live one that is known, its value does. tensors: with
     their shapes; one that propagation knows nothing of counts as live and unknown, one that nobody reads as dead.
@@ -24,40 +24,40 @@ class Facts:
                 self._tesa[tensor] = found
         self._shapes = shapes
         self._unread = set(unread)
-        self._spare: dict[str, Bools] = {}
-        self._standin: dict[str, Values] = {}
+        self._removable: dict[str, Bools] = {}
+        self._replacement: dict[str, Values] = {}
 
     def __contains__(self, tensor: str) -> bool:
         return tensor in self._tesa or tensor in self._unread
 
-    def spare(self, tensor: str, axes: Sequence[int]) -> Bools:
-        """Of the shape of these axes: which slices are dead or known and finite throughout."""
+    def removable(self, tensor: str, axes: Sequence[int]) -> Bools:
+        """A mask over these axes: the slices that are dead, or known and finite, throughout."""
         shape = self._shapes[tensor]
-        return spread(self._spare_elements(tensor), axes, shape, every=True)
+        return spread(self._removable_elements(tensor), axes, shape, every=True)
 
-    def standin(self, tensor: str) -> Values:
-        """What takes the place of removed elements, in float64; broadcasts to the tensor, 0 where nothing can go."""
-        if tensor not in self._standin:
+    def replacement(self, tensor: str) -> Values:
+        """The values that replace removed elements, in float64; broadcasts to the tensor, 0 where none is removed."""
+        if tensor not in self._replacement:
             found = self._tesa.get(tensor)
             value: Values = np.zeros((1,) * len(self._shapes[tensor]))
             if found is not None and tensor not in self._unread:
                 good = found.known & found.live & np.isfinite(found.value.astype(np.float64))
                 value = compact(np.where(good, found.value, 0).astype(np.float64)) if good.any() else value
-            self._standin[tensor] = value
-        return self._standin[tensor]
+            self._replacement[tensor] = value
+        return self._replacement[tensor]
 
     def constant(self, tensor: str, axes: Sequence[int]) -> Bools:
-        """Of the shape of these axes: where the stand-in is not 0 somewhere in the slice."""
-        return spread(self.standin(tensor) != 0, axes, self._shapes[tensor], every=False)
+        """A mask over these axes: the slices in which some replacement is not 0."""
+        return spread(self.replacement(tensor) != 0, axes, self._shapes[tensor], every=False)
 
-    def _spare_elements(self, tensor: str) -> Bools:
-        if tensor not in self._spare:
+    def _removable_elements(self, tensor: str) -> Bools:
+        if tensor not in self._removable:
             found, rank = self._tesa.get(tensor), len(self._shapes[tensor])
             mask: Bools = np.full((1,) * rank, tensor in self._unread)
             if found is not None and tensor not in self._unread:
                 mask = ~found.live | (found.known & np.isfinite(found.value.astype(np.float64)))
-            self._spare[tensor] = mask
-        return self._spare[tensor]
+            self._removable[tensor] = mask
+        return self._removable[tensor]
 
 
 def by_tensor(model: TesaModel) -> dict[str, TeSA]:

@@ -1,4 +1,4 @@
-"""Numbers for the indices of tensors, and which of them go together.
+"""Numbers for the indices of tensors, and the ties between those that can only be removed together.
 
 Every index along an axis that may get shorter has a number, its id. Where two indices can only be removed together
 they share an id, or a tie joins their ids to one class. The id PIN stands for an index that stays.
@@ -23,7 +23,7 @@ PIN = 0
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class AxisIds:
     """The ids along some axes of a tensor. ids: of the shape of these axes. groups: ids of each axis but the last."""
 
     axes: tuple[int, ...]
@@ -31,11 +31,11 @@ class Part:
     groups: tuple[Ids, ...] = ()
 
     def __repr__(self) -> str:
-        return f"Part(axes {self.axes}, {'x'.join(map(str, self.ids.shape))} ids)"
+        return f"AxisIds(axes {self.axes}, {'x'.join(map(str, self.ids.shape))} ids)"
 
 
-Structure = tuple[Part, ...]
-"""What may be removed of a tensor. An axis in none of the parts stays as it is."""
+Structure = tuple[AxisIds, ...]
+"""The removable indices of a tensor. An axis in none of the parts stays as it is."""
 
 
 class Index:
@@ -43,7 +43,7 @@ class Index:
 
     def __init__(self) -> None:
         self.size = 1
-        self.balances: list[Part] = []
+        self.balances: list[AxisIds] = []
         self._edges: list[tuple[Ids, Ids]] = []
 
     def fresh(self, *shape: int) -> Ids:
@@ -54,30 +54,30 @@ class Index:
         return ids
 
     def tie(self, a: Ids, b: Ids) -> None:
-        """Each id of `a` goes with the one of `b` in the same place; b may be shorter and is then broadcast."""
+        """Tie each id of `a` to the one of `b` in the same place; b may be shorter and is then broadcast."""
         if a is not b:
             wide = np.broadcast_to(b, a.shape)
             self._edges.append((a.reshape(-1), wide.reshape(-1)))
 
     def pin(self, ids: Ids) -> None:
-        """These indices stay."""
+        """Keep these indices."""
         self.tie(ids, np.zeros((1,) * ids.ndim, np.int64))
 
-    def balance(self, part: Part) -> None:
-        """All groups that stay keep the same number of members."""
+    def balance(self, part: AxisIds) -> None:
+        """Require that all groups that stay keep the same number of members."""
         self.balances.append(part)
 
-    def collapse(self, part: Part) -> Structure:
+    def collapse(self, part: AxisIds) -> Structure:
         """The part where only whole groups may go: along its last group axis."""
         last = part.groups[-1]
         self.tie(part.ids, last[:, None])
         for ids in part.groups[:-1]:
             self.pin(ids)
-        return (Part((part.axes[-2],), last),)
+        return (AxisIds((part.axes[-2],), last),)
 
     def plain(self, structure: Structure, axis: int) -> tuple[Structure, Ids | None]:
         """The structure in which this axis has ids of its own, and these; None if the axis stays as it is."""
-        rest: list[Part] = []
+        rest: list[AxisIds] = []
         found: Ids | None = None
         for part in structure:
             if axis in part.axes and len(part.axes) > 1:
@@ -135,7 +135,7 @@ def moved(structure: Structure, where: dict[int, int]) -> Structure:
 
 
 def cut_array(array: NDArray[Any], structure: Structure, keep: Bools) -> NDArray[Any]:
-    """What is left of an array. keep: by id, whether it stays."""
+    """The array without the indices that go. keep: by id, whether it stays."""
     for part in structure:
         if len(part.axes) == 1:
             array = np.compress(keep[part.ids], array, axis=part.axes[0])
@@ -144,7 +144,7 @@ def cut_array(array: NDArray[Any], structure: Structure, keep: Bools) -> NDArray
     return array
 
 
-def _cut_joint(array: NDArray[Any], part: Part, keep: Bools) -> NDArray[Any]:
+def _cut_joint(array: NDArray[Any], part: AxisIds, keep: Bools) -> NDArray[Any]:
     rank, left = len(part.axes), left_of(part, keep)
     front = np.moveaxis(array, part.axes, range(rank))
     front = front[np.ix_(*(np.flatnonzero(keep[ids]) for ids in part.groups))]
@@ -153,8 +153,8 @@ def _cut_joint(array: NDArray[Any], part: Part, keep: Bools) -> NDArray[Any]:
     return np.moveaxis(np.take_along_axis(front, wide, axis=rank - 1), range(rank), part.axes)
 
 
-def left_of(part: Part, keep: Bools) -> Bools:
-    """Which members stay of the groups that stay."""
+def left_of(part: AxisIds, keep: Bools) -> Bools:
+    """A mask of the members that stay, of the groups that stay."""
     cells = keep[part.ids]
     for axis, ids in enumerate(part.groups):
         cells = np.compress(keep[ids], cells, axis=axis)
@@ -162,7 +162,7 @@ def left_of(part: Part, keep: Bools) -> Bools:
 
 
 def cut_shape(shape: Sequence[int], structure: Structure, keep: Bools) -> tuple[int, ...]:
-    """The shape of what is left of a tensor."""
+    """The shape of a tensor without the indices that go."""
     sizes = list(shape)
     for part in structure:
         for axis, ids in zip(part.axes, part.groups, strict=False):

@@ -1,4 +1,4 @@
-"""compact: the smaller model."""
+"""compact: the model without the channels, features and heads that no output depends on."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import onnx
 
-from tesa.compact import elementwise, movement, products, reshape  # noqa: F401  (importing them registers the ties)
+from tesa.compact import operators  # noqa: F401  (importing it registers the ties)
 from tesa.compact.analysis import Analysis
 from tesa.compact.cut import Cutter, Use
 from tesa.compact.decide import REASONS, Decision, decide
 from tesa.compact.facts import Facts, by_tensor
 from tesa.compact.index import Bools
-from tesa.compact.measure import infer_types, macs, parameters
+from tesa.compact.size import macs, parameters
 from tesa.compact.write import write
 from tesa.errors import UsageError
 from tesa.frontend import import_onnx
-from tesa.frontend.graph import Graph
-from tesa.frontend.rewrite import attributes
+from tesa.frontend.graph import Graph, attributes
+from tesa.frontend.infer import infer_types
 from tesa.propagate import TesaModel, propagate
 
 SUMS = ("Add", "Sub", "Sum", "Concat")
@@ -44,7 +44,7 @@ Left = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True)
 class Removal:
-    """`before - after` of the indices along an axis of a tensor of the file, the weight of a layer, are gone."""
+    """The shortening of one axis of a weight. tensor, axis: in the file; before, after: its lengths."""
 
     layer: str
     tensor: str
@@ -58,7 +58,7 @@ class Removal:
 
 @dataclass(frozen=True, eq=False)
 class Compacted:
-    """proto: the smaller model. removed: from which weights. kept: sentences about what could go but had to stay.
+    """The result of compaction. proto: the smaller model. removed: from which weights. kept: why indices had to stay.
 
     parameters: elements of all constants; macs: multiply-accumulates of the convolutions and matrix products of a run.
     left: of each activation that is smaller, for each axis the indices that are left, () for all of them. Missing is a
@@ -106,7 +106,7 @@ def compact(model: TesaModel) -> Compacted:
 
 
 def _once(model: TesaModel) -> tuple[Compacted, bool]:
-    """One pass; and whether another one may find more."""
+    """One pass of compaction, and True if another one may find more."""
     graph = model.imported.graph
     if graph is None:
         raise UsageError("compact needs a model that was imported with tesa.import_onnx; this module came another way")
@@ -190,7 +190,7 @@ def _joined(first: Compacted, second: Compacted) -> Compacted:
 
 
 def dead_elements(model: TesaModel) -> dict[Use, Bools]:
-    """Where the weights of the graph's nodes are dead, by node and input."""
+    """Masks of the dead elements of the weights, by node and input."""
     graph = model.imported.graph
     assert graph is not None
     nodes = {graph.layers[node.output[0]]: i for i, node in enumerate(graph.nodes) if node.output[0] in graph.layers}
@@ -213,17 +213,17 @@ def dead_elements(model: TesaModel) -> dict[Use, Bools]:
 
 
 def _dead_factors(model: TesaModel, nodes: Mapping[str, int]) -> dict[Use, Bools]:
-    """Of einsums, which are no layers: what is dead elsewhere may lean on their dead weights as well."""
+    """Masks of the dead elements of einsums' weights, which are no layers but are leant on as well."""
     graph = model.imported.graph
     assert graph is not None
     found: dict[Use, Bools] = {}
-    for key, content in model.effective_constants().items():
+    for key, effective in model.effective_constants().items():
         var, _, argument = key.partition("#")
         i, position = nodes.get(model.imported.names.get(var, ""), -1), int(argument or 0)
         if i >= 0 and graph.nodes[i].op_type == "Einsum":
             array = graph.constants.get(graph.nodes[i].input[position])
-            if array is not None and array.shape == content.shape:
-                found[i, position] = content == 0
+            if array is not None and array.shape == effective.shape:
+                found[i, position] = effective == 0
     return found
 
 
@@ -256,7 +256,7 @@ def _kept(a: Analysis, facts: Facts, decision: Decision) -> tuple[str, ...]:
         if node.op_type not in LAYERS or a.constant(output) is not None:
             continue
         for part in a.of(output):
-            stay = facts.spare(output, part.axes) & decision.keep[part.ids]
+            stay = facts.removable(output, part.axes) & decision.keep[part.ids]
             for reason in np.unique(decision.reason[part.ids][stay]):
                 count = int((stay & (decision.reason[part.ids] == reason)).sum())
                 what = REASONS.get(int(reason), "tied to what is needed")

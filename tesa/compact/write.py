@@ -14,9 +14,8 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from tesa.attributes.attribute import Quantization, Values
-from tesa.frontend.graph import Graph, Source
+from tesa.frontend.graph import Graph, Source, attributes
 from tesa.frontend.names import Unique
-from tesa.frontend.rewrite import attributes
 
 GELU_OPSET = 20
 QDQ_OPSET, AXIS_OPSET = 10, 13  # of DequantizeLinear, and of its axis

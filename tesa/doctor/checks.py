@@ -21,12 +21,13 @@ from tesa.base.files import cache_dir
 from tesa.base.hostinfo import Cpu, read_cpu
 from tesa.doctor.selftest import STEPS
 from tesa.errors import TesaError
+from tesa.targets.architecture import architectures
+from tesa.targets.toolchain import INSTALL, NATIVE
 
 OK, FAILED, MISSING, INFO = "ok", "failed", "missing", "info"
 
 _OPTIONAL = {"onnxruntime": "bench", "matplotlib": "plot"}
 _SELF_TEST = (sys.executable, "-m", "tesa.doctor.selftest")
-_GET_COMPILER = "apt-get install g++ (or gcc, or clang)"
 _HERE = "x86, this machine"
 _ELSEWHERE = "name another CPU to compile for, as in x86:haswell, and run the model there"
 _BITCODE = ("/opt/rocm/amdgcn/bitcode", "/usr/lib/x86_64-linux-gnu/amdgcn/bitcode")
@@ -101,7 +102,7 @@ def _version(name: str, pin: str | None) -> Check:
 
 
 def self_test(command: Sequence[str] = _SELF_TEST, timeout_s: float = 120) -> Iterator[Check]:
-    """What `python -m tesa.doctor.selftest` found, one check per step, also where it did not live to the end."""
+    """The findings of `python -m tesa.doctor.selftest`, one check per step, also where it did not live to the end."""
     env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -135,8 +136,8 @@ def _death(code: int, errors: str) -> str:
 def _self_test_hint(line: dict[str, object]) -> str:
     if line["ok"]:
         return ""
-    if not _compilers():
-        return f"install a compiler: {_GET_COMPILER}"
+    if not NATIVE.found():
+        return f"install a compiler: {INSTALL}"
     return "install the pair that tesa pins: " + " ".join(f"{name}=={pin}" for name, pin in _pins())
 
 
@@ -147,36 +148,32 @@ def _cpu_checks(cpu: Cpu) -> Iterator[Check]:
     yield Check("cpu", "caches", INFO, ", ".join(caches) or "the system does not tell")
 
 
-def _compilers() -> list[str]:
-    """The compilers that can link a library, in the order in which TVM looks for them: $CXX or $CC decides alone."""
-    named = os.environ.get("CXX") or os.environ.get("CC")
-    names = (named,) if named else ("g++", "gcc", "clang++", "clang", "c++", "cc")
-    return [path for name in names if (path := shutil.which(name))]
-
-
 def _tools() -> Iterator[Check]:
-    found = _compilers()
+    found = NATIVE.found()
     named = next((name for name in ("CXX", "CC") if os.environ.get(name)), "")
     if found:
-        yield Check("tools", "compiler", OK, found[0])
+        yield Check("tools", "compiler", OK, found)
     elif named:
         text = f"{os.environ[named]}, which ${named} names, is not there"
         yield Check("tools", "compiler", FAILED, text, f"unset ${named}, or let it name g++, gcc or clang")
     else:
-        yield Check("tools", "compiler", FAILED, "none found", f"it links every compiled model: {_GET_COMPILER}")
+        yield Check("tools", "compiler", FAILED, "none found", f"it links every compiled model: {INSTALL}")
 
 
 def target_checks(cpu: Cpu) -> Iterator[Check]:
-    """What each target needs on this machine. Only x86 can be compiled for in this version."""
-    yield _target("x86", {"a compiler": bool(_compilers())}, _GET_COMPILER, "ready")
-    if cpu.arch == "x86_64" and cpu.features and not {"avx2", "fma"} <= set(cpu.features):
-        yield Check("targets", _HERE, MISSING, "its CPU lacks AVX2 or FMA", _ELSEWHERE)
+    """The tools that each target needs on this machine."""
+    made = {one.name: one for one in architectures()}
+    for name, one in made.items():
+        yield _target(name, {"a compiler": bool(one.toolchain.found())}, one.toolchain.install(), "ready")
+    if cpu.arch == "x86_64" and cpu.features and "sse4_2" not in cpu.features:
+        yield Check("targets", _HERE, MISSING, "its CPU lacks SSE4.2", _ELSEWHERE)
     for name, (tools, hint) in _later_targets().items():
-        yield _target(name, tools, hint, f"has {', '.join(tools)}", "; tesa cannot compile for it yet")
+        if name not in made:
+            yield _target(name, tools, hint, f"has {', '.join(tools)}", "; tesa cannot compile for it yet")
 
 
 def host_check() -> Iterator[Check]:
-    """Which target "x86" is on this machine, and what a virtual machine or the system hides of its CPU."""
+    """The target that "x86" is on this machine, and what a virtual machine or the system hides of its CPU."""
     from tesa.targets.target import host_note, parse_target
 
     try:

@@ -1,4 +1,4 @@
-"""What a graph must be so that tesa can compile it: operators that it knows, finite weights, outputs of one name."""
+"""Checks that tesa can compile a graph: operators that it knows, finite weights, outputs with a name of their own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLik
 
 
 def check_operators(graph: Graph) -> None:
-    """UnsupportedError that lists all operators that cannot be imported, or one that draws random numbers."""
+    """Raise an UnsupportedError that lists all operators that cannot be imported, or one that draws random numbers."""
     bad: dict[str, list[str]] = {}
     for node in graph.nodes:
         _check_deterministic(graph, node)
@@ -43,7 +43,7 @@ def check_operators(graph: Graph) -> None:
 
 
 def _check_deterministic(graph: Graph, node: Any) -> None:
-    """A node that draws random numbers has no facts, and no two runs to compare. Dropout does so in training mode."""
+    """Raise an UnsupportedError for a node that draws random numbers, as Dropout does in training mode."""
     training = len(node.input) > 2 and node.op_type == "Dropout" and not domain_of(node)
     off = training and node.input[2] in graph.constants and not graph.constants[node.input[2]].any()
     if (node.op_type in RANDOM and not domain_of(node)) or (training and node.input[2] and not off):
@@ -54,7 +54,7 @@ def _check_deterministic(graph: Graph, node: Any) -> None:
 
 
 def check_outputs(graph: Graph) -> None:
-    """ModelError if two outputs of the model have one name."""
+    """Raise a ModelError if two outputs of the model have one name."""
     for name, times in Counter(output.name for output in graph.outputs).items():
         if times > 1:
             raise ModelError(
@@ -64,7 +64,7 @@ def check_outputs(graph: Graph) -> None:
 
 
 def check_finite(graph: Graph) -> None:
-    """ModelError if a weight has NaN, or infinities where they make no sense."""
+    """Raise a ModelError if a weight has NaN, or infinities where they make no sense."""
     users = graph.users()
     for name, array in graph.constants.items():
         if array.dtype.kind != "f" or bool(np.isfinite(array).all()) or (array.size == 1 and np.isinf(array)):

@@ -1,4 +1,4 @@
-"""Tensors without elements: what makes them is a constant, and what joins them joins nothing."""
+"""Removes tensors without elements: they become constants, and a Concat does without them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from tesa.errors import ModelError, UnsupportedError
 from tesa.frontend import rewrite
 from tesa.frontend.graph import Graph
+from tesa.frontend.infer import infer_types
 
 
 def fold_empty(graph: Graph) -> None:
@@ -18,13 +19,13 @@ def fold_empty(graph: Graph) -> None:
     UnsupportedError if an operator makes something out of an empty tensor that cannot be computed here.
     """
     empty = {name for name, array in graph.constants.items() if 0 in array.shape}
-    types = rewrite.infer_types(graph)
-    empty |= {name for name, (shape, _) in types.items() if 0 in shape}
+    shapes, dtypes = infer_types(graph)
+    empty |= {name for name, shape in shapes.items() if 0 in shape}
     if not empty:
         return
     for output in graph.outputs:
         if output.name in empty:
-            shape = types[output.name][0] if output.name in types else graph.constants[output.name].shape
+            shape = shapes[output.name] if output.name in shapes else graph.constants[output.name].shape
             raise ModelError(
                 f"{graph.source}: output {output.name!r} has the shape {list(shape)}, without elements; there is "
                 "nothing to compute. Drop the output, or check the sizes of the slices that lead to it"
@@ -35,8 +36,7 @@ def fold_empty(graph: Graph) -> None:
         _split_without(graph, node, empty)
         if node.output and all(name in empty or not name for name in node.output):
             for name in filter(None, node.output):
-                shape, dtype = types[name]
-                graph.constants[name] = np.zeros(shape, dtype)
+                graph.constants[name] = np.zeros(shapes[name], dtypes[name])
             continue
         if node.op_type == "Concat":
             node.input[:] = [name for name in node.input if name not in empty]
@@ -48,7 +48,7 @@ def fold_empty(graph: Graph) -> None:
 
 
 def _split_without(graph: Graph, node: Any, empty: set[str]) -> None:
-    """A Split of which some parts are empty makes the others only."""
+    """Take the empty parts out of a Split."""
     parts = [name for name in node.output if name not in empty]
     sizes = graph.constants.get(node.input[1]) if len(node.input) > 1 else None
     if node.op_type != "Split" or sizes is None or len(parts) in (0, len(node.output)):
@@ -65,7 +65,7 @@ def _split_without(graph: Graph, node: Any, empty: set[str]) -> None:
 
 
 def _check_used(graph: Graph, node: Any, empty: set[str], given: set[str]) -> None:
-    """Only a constant of the file that is a parameter of an operator, which its first input is not, may be empty."""
+    """Raise an UnsupportedError for a node that reads an empty tensor; only a parameter from the file may be empty."""
     found = [name for i, name in enumerate(node.input) if name in empty and (i == 0 or name not in given)]
     if found:
         shape = graph.constants[found[0]].shape

@@ -14,7 +14,7 @@ from tesa.frontend.names import did_you_mean
 
 
 def read_model(model: str | Path | Any) -> tuple[str, Any]:
-    """(how to call it in messages, ModelProto with all its data) of a path or a ModelProto. ModelError, UsageError."""
+    """Read a path or ModelProto: (its name in messages, ModelProto with all its data). ModelError, UsageError."""
     if isinstance(model, onnx.ModelProto):
         source, proto = "the given model", model
     else:

@@ -1,54 +1,33 @@
-"""From the checked graph to Relax: TVM's own ONNX importer, with many operators converted more plainly."""
+"""Imports a checked graph into Relax with TVM's ONNX importer and tesa's own converters."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
+from tesa.base.quiet import quiet
 from tesa.errors import TesaError, UnsupportedError
-from tesa.frontend.contrib import CONTRIB
-from tesa.frontend.converters import CONVERTERS, Converter, constant
-from tesa.frontend.custom import find_converter
-from tesa.frontend.graph import Graph, domain_of
-from tesa.frontend.integer import MICROSOFT, REWRITES
-from tesa.frontend.movement import MOVEMENT
+from tesa.frontend import operators  # noqa: F401  (importing it registers the converters)
+from tesa.frontend.expressions import constant
+from tesa.frontend.graph import Graph, domain_of, tensor_type
+from tesa.frontend.integer import REWRITES
 from tesa.frontend.names import Unique, identifier
-from tesa.frontend.rewrite import tensor_type
+from tesa.frontend.registry import MICROSOFT, find_converter
 
 PLACEHOLDERS = {"Attention", "EmbedLayerNormalization", "BatchNormalization"}  # further outputs that TVM leaves out
 
 
 def importable(op: str, domain: str = "") -> bool:
     """True if there is a way to bring the ONNX operator into Relax. domain: "" for ONNX's own."""
-    if _own(op, domain) is not None or (domain, op) in REWRITES:
+    if find_converter(op, domain) is not None or (domain, op) in REWRITES:
         return True
     return domain in ("", MICROSOFT) and (op == "Constant" or op in onnx_frontend._get_convert_map())
 
 
-def _own(op: str, domain: str) -> Converter | None:
-    """The user's converter of an operator, or tesa's."""
-    if domain not in ("", MICROSOFT) or find_converter(f"{domain}::{op}") is not None:
-        return find_converter(f"{domain}::{op}")
-    found = CONTRIB.get(f"{domain}::{op}" if domain else op)
-    return found or CONVERTERS.get(op) or MOVEMENT.get(op)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep TVM's notes to itself: those about the import are printed for every sound model."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
-
-
 def to_relax(graph: Graph) -> tuple[Any, dict[str, str], dict[str, str]]:
-    """(module, layer of each variable, ONNX output tensor of the variable that ends a layer)."""
+    """Import a graph: (module, layer of each variable, ONNX output tensor of the variable that ends a layer)."""
     importer = _Importer(graph)
     with quiet():
         try:
@@ -60,14 +39,14 @@ def to_relax(graph: Graph) -> tuple[Any, dict[str, str], dict[str, str]]:
 
 
 class _Body:
-    """What TVM's importer reads of a GraphProto; the initializers come from Graph.constants instead."""
+    """A graph as TVM's importer reads it, in place of a GraphProto; the initializers come from Graph.constants."""
 
     def __init__(self, graph: Graph) -> None:
         self.node, self.input, self.output, self.initializer = graph.nodes, graph.inputs, graph.outputs, ()
 
 
 class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
-    """Names every binding after its layer and prefers the converters of this file."""
+    """Names every binding after its layer and prefers the converters of this package."""
 
     def __init__(self, graph: Graph) -> None:
         dtypes = {value.name: tensor_type(value) for value in graph.inputs}
@@ -84,7 +63,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             self._nodes[name] = constant(array)
 
     def _check_for_unsupported_ops(self, graph: Any) -> None:
-        """graph.py has checked, with the converters of this package."""
+        """Do nothing: checks.py has checked, with the converters of this package."""
 
     def _sanitize_name(self, name: str) -> str:
         return identifier(name)
@@ -93,7 +72,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         node = next(self._pending)
         layer = self._graph.layers[node.output[0]]
         try:
-            converter = _own(op_name, domain_of(node))
+            converter = find_converter(op_name, domain_of(node))
             value = converter(self.bb, inputs, attrs) if converter is not None else None
             if value is None:
                 value = super()._convert_operator(op_name, inputs, attrs, opset)
@@ -114,7 +93,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         return self._name(value, layer, node)
 
     def _check_outputs(self, value: Any, node: Any) -> None:
-        """Not all converters of TVM have all outputs: some stop short, some put a placeholder."""
+        """Raise an UnsupportedError for an output that is read but that TVM's converter leaves out."""
         ty = getattr(value, "ty", None)
         there = len(value.fields) if isinstance(value, relax.Tuple) else (
             len(ty.fields) if isinstance(ty, relax.TupleType) else 1

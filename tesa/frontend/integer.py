@@ -1,4 +1,4 @@
-"""Operators on quantized tensors as dequantize, the plain operator, quantize: one form for all quantized models.
+"""Rewrites operators on quantized tensors as dequantize, the plain operator, quantize: one form for all models.
 
 ONNX and ONNX Runtime have an operator of its own for the quantized form of each important one (QLinearConv, QGemm,
 ...). What they compute is what the operator between DequantizeLinear and QuantizeLinear computes, up to the rounding
@@ -15,14 +15,13 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from tesa.errors import UnsupportedError
-from tesa.frontend.graph import Graph, domain_of
-
-MICROSOFT = "com.microsoft"
+from tesa.frontend.graph import Graph, attributes, domain_of
+from tesa.frontend.registry import MICROSOFT
 
 
 @dataclass
 class _Rewrite:
-    """What one node is replaced by: `nodes`, named after it, with `inputs` as in the node ("" where left out)."""
+    """The nodes that replace one node: `nodes`, named after it, with `inputs` as in the node ("" where left out)."""
 
     graph: Graph
     node: Any
@@ -36,39 +35,36 @@ class _Rewrite:
         """The name of an input, "" if the node has none there."""
         return self.node.input[index] if index < len(self.node.input) else ""
 
-    def attributes(self) -> dict[str, Any]:
-        return {a.name: helper.get_attribute_value(a) for a in self.node.attribute}
-
     def add(self, op: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
-        """One more node, called after its operator; the name of its output."""
+        """Add a node, called after its operator, and return the name of its output."""
         name = output or f"{self.node.output[0]}#{op.lower()}{len(self.nodes)}"
         own = f"{self.node.name or self.node.output[0]}.{op.lower()}{len(self.nodes)}"
         self.nodes.append(helper.make_node(op, list(inputs), [name], own, **attributes))
         return name
 
     def core(self, op: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
-        """The operator itself: it keeps the name of the node."""
+        """Add the operator itself, which keeps the name of the node."""
         name = self.add(op, inputs, output, **attributes)
         self.nodes[-1].name = self.node.name
         return name
 
     def constant(self, array: Any) -> str:
-        """A new constant."""
+        """Add a constant and return its name."""
         name = f"{self.node.output[0]}#constant{len(self.graph.constants)}"
         self.graph.constants[name] = np.asarray(array)
         return name
 
     def real(self, index: int, axis: int | None = None) -> str:
-        """Three inputs x, scale, zero point from `index` on, as the real tensor. axis: of a scale for each place."""
+        """Dequantize three inputs x, scale, zero point from `index` on. axis: that a vector of scales lies along."""
         return self.dequantize(self.at(index), self.at(index + 1), self.at(index + 2), axis)
 
     def dequantize(self, x: str, scale: str, zero: str = "", axis: int | None = None) -> str:
-        """DequantizeLinear; along `axis` where the scale is not one number."""
+        """Add a DequantizeLinear; along `axis` where the scale is not one number."""
         options: dict[str, Any] = {} if axis is None or self._single(scale) else {"axis": axis}
         return self.add("DequantizeLinear", [x, scale, *([zero] if zero else [])], **options)
 
     def quantize(self, x: str, scale: str, zero: str) -> None:
-        """QuantizeLinear, the last node."""
+        """Add a QuantizeLinear, the last node."""
         self.add("QuantizeLinear", [x, scale, *([zero] if zero else [])], self.node.output[0])
 
     def _single(self, name: str) -> bool:
@@ -92,7 +88,7 @@ def _conv(r: _Rewrite) -> None:
     inputs = [x, w]
     if r.at(8):
         inputs.append(_bias(r, 8, r.at(1), r.at(4)))
-    r.quantize(r.core("Conv", inputs, **r.attributes()), r.at(6), r.at(7))
+    r.quantize(r.core("Conv", inputs, **attributes(r.node)), r.at(6), r.at(7))
 
 
 def _bias(r: _Rewrite, index: int, *scales: str) -> str:
@@ -107,7 +103,7 @@ def _matmul(r: _Rewrite) -> None:
 
 def _gemm(r: _Rewrite) -> None:
     """QGemm(a, as, az, b, bs, bz[, c][, ys, yz]); c is int32 of scale alpha as bs; without ys the output is real."""
-    options = r.attributes()
+    options = attributes(r.node)
     alpha, turned = float(options.pop("alpha", 1.0)), int(options.get("transB", 0))
     inputs = [r.real(0), r.real(3, axis=0 if turned else 1)]
     if r.at(6):
@@ -131,8 +127,8 @@ def _unary(op: str) -> Callable[[_Rewrite], None]:
     """One input: (x, xs, xz, ys, yz)."""
 
     def rewrite(r: _Rewrite) -> None:
-        own = {k: v for k, v in r.attributes().items() if k not in ("opset", "channels_last")}
-        if r.attributes().get("channels_last", 0):
+        own = {k: v for k, v in attributes(r.node).items() if k not in ("opset", "channels_last")}
+        if attributes(r.node).get("channels_last", 0):
             raise UnsupportedError(
                 f"{r.graph.source}: node {r.node.name or r.node.output[0]!r} ({r.node.op_type}) has its channels last; "
                 "export it with channels in axis 1, or the model in QDQ form"
@@ -145,7 +141,7 @@ def _unary(op: str) -> Callable[[_Rewrite], None]:
 def _concat(r: _Rewrite) -> None:
     """QLinearConcat(ys, yz, x0, s0, z0, x1, ...)."""
     parts = [r.real(i) for i in range(2, len(r.node.input), 3)]
-    r.quantize(r.core("Concat", parts, **r.attributes()), r.at(0), r.at(1))
+    r.quantize(r.core("Concat", parts, **attributes(r.node)), r.at(0), r.at(1))
 
 
 def _integer_to_float(r: _Rewrite) -> None:

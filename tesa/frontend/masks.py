@@ -1,4 +1,4 @@
-"""Pruning masks that a user brings beside the model, as an .npz file."""
+"""Pruning masks that a user gives beside the model, as an .npz file."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from tesa.attributes.attribute import Bools
 from tesa.errors import UsageError
 from tesa.frontend.graph import Graph
-from tesa.frontend.model import Mask
 from tesa.frontend.names import did_you_mean
 from tesa.frontend.rewrite import WEIGHT_OPS
 
 
-def load_masks(path: str | Path) -> dict[str, Mask]:
+def load_masks(path: str | Path) -> dict[str, Bools]:
     """Read masks from an .npz file: one array for each weight, 0 or False where it is pruned.
 
     The name is the initializer's ("block1.pointwise.weight"), the layer's ("block1.pointwise") or torch's
@@ -87,7 +87,7 @@ def _origin(graph: Graph, makers: Mapping[str, Any], name: str) -> str:
 
 
 def _zero(graph: Graph, name: str) -> Any:
-    """What stands for 0 in a weight: its zero point if it is stored quantized."""
+    """The number that stands for 0 in a weight: its zero point if it is stored quantized."""
     weight = graph.constants[name]
     for node in graph.nodes:
         if node.op_type == "DequantizeLinear" and node.input[0] == name and len(node.input) > 2 and node.input[2]:

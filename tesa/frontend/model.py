@@ -1,21 +1,13 @@
-"""What the frontend hands on: a Relax module, and the names that lead from it back to the model file."""
+"""An imported model: a Relax module, and the names that lead from it back to the model file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from tesa.attributes.attribute import Quantization
-
-if TYPE_CHECKING:
-    from tesa.frontend.graph import Graph
-
-Array = NDArray[Any]
-Mask = NDArray[np.bool_]
+from tesa.attributes.attribute import Bools, Quantization
+from tesa.frontend.graph import Graph
 
 
 @dataclass(frozen=True)
@@ -29,7 +21,9 @@ class Port:
 
 @dataclass(frozen=True)
 class WeightUse:
-    """Where a tensor of the file ended up: as argument number `argument` of the call bound to `var`, in `layer`.
+    """The place of a tensor of the file in the module: argument number `argument` of the call bound to `var`.
+
+    layer: that the call belongs to.
 
     axes: how the tensor was transposed on the way (numpy.transpose), None if it was not.
     """
@@ -60,7 +54,7 @@ class ImportedModel:
     names: Mapping[str, str]
     weights: Mapping[str, tuple[WeightUse, ...]]
     tensors: Mapping[str, str] = field(default_factory=dict)
-    masks: Mapping[str, Mask] = field(default_factory=dict)
+    masks: Mapping[str, Bools] = field(default_factory=dict)
     quantization: Mapping[tuple[str, int], Quantization] = field(default_factory=dict)
     source: str = ""
     graph: Graph | None = field(default=None, repr=False)

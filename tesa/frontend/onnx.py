@@ -1,4 +1,4 @@
-"""import_onnx: the one way into the compiler."""
+"""import_onnx reads an ONNX model as a Relax module: the one way into the compiler."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ import tvm
 from tvm import relax
 
 from tesa.attributes.attribute import Quantization
+from tesa.base.quiet import quiet
 from tesa.errors import UnsupportedError
 from tesa.frontend import rewrite
-from tesa.frontend.converters import content, static_shape
 from tesa.frontend.empty import fold_empty
+from tesa.frontend.expressions import constant_value, static_shape
 from tesa.frontend.gelu import fuse_gelu
-from tesa.frontend.graph import Graph, load_graph
-from tesa.frontend.importer import quiet, to_relax
+from tesa.frontend.graph import Graph, attributes
+from tesa.frontend.importer import to_relax
 from tesa.frontend.integer import to_qdq
+from tesa.frontend.load import load_graph
 from tesa.frontend.masks import apply_masks, load_masks
 from tesa.frontend.model import ImportedModel, Port, WeightUse
 from tesa.frontend.qdq import widen_codes
@@ -160,10 +162,10 @@ def _trace_weights(
             continue
         for argument, expr in enumerate(call.args):
             tensor = node.input[argument] if argument < len(node.input) else ""
-            if content(expr) is None or tensor not in graph.sources:
+            if constant_value(expr) is None or tensor not in graph.sources:
                 continue
             source = graph.sources[tensor]
-            turned = node.op_type == "Gemm" and rewrite.attributes(node).get("transB", 0)
+            turned = node.op_type == "Gemm" and attributes(node).get("transB", 0)
             axes = (source.axes or (0, 1))[::-1] if turned else source.axes
             use = WeightUse(names[binding.var.name], binding.var.name, argument, axes)
             uses[source.initializer] = (*uses.get(source.initializer, ()), use)

@@ -1,4 +1,4 @@
-"""Quantized models: the forms of fewer than 8 bits, brought into a form that TVM can run.
+"""Rewrites quantization to fewer than 8 bits into a form that TVM can run.
 
 ONNX says "fewer than 8 bits" in two ways: a Clip of the codes between QuantizeLinear and DequantizeLinear, and the
 types int4, uint4, int2 and uint2 of newer opsets. TVM has neither as they are: a Clip of integers is imported as two
@@ -7,36 +7,14 @@ anonymous functions, and nothing is quantized to fewer than 8 bits. Both become 
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from onnx import helper
-from tvm import relax
 
 from tesa.frontend.graph import Graph
 
 SMALL = {"int4": (-8, 7), "uint4": (0, 15), "int2": (-2, 1), "uint2": (0, 3)}
-
-
-def integer_clip(inputs: list[Any], attrs: dict[str, Any]) -> Any:
-    """Clip of a tensor of integers as relax.clip; None where a bound is no constant.
-
-    inputs: the tensor, and the bounds where they are inputs (opset 11 on); attrs: "min" and "max" before.
-    """
-    dtype = np.dtype(str(inputs[0].ty.dtype))
-    limits = np.iinfo(dtype)
-    bounds = []
-    for index, (name, default) in enumerate((("min", limits.min), ("max", limits.max)), start=1):
-        given = inputs[index] if index < len(inputs) else None
-        if given is None:
-            number = attrs.get(name, default)
-            bounds.append(int(number) if math.isfinite(number) else int(default))
-        elif hasattr(given, "value"):
-            bounds.append(int(given.value.numpy().reshape(())))
-        else:
-            return None
-    return relax.op.clip(inputs[0], *bounds)
 
 
 def widen_codes(graph: Graph) -> None:

@@ -13,7 +13,9 @@ HEAVY = ("conv1d", "conv2d", "conv2d_transpose", "matmul")
 
 
 def name_bindings(mod: Any, layers: Mapping[str, str], last: str) -> tuple[Any, dict[str, str], dict[str, str]]:
-    """(module, layer of each variable, its old name). layers: what is known of the variables' layers before.
+    """Rename all bindings: (module, layer of each variable, its old name).
+
+    layers: the layers of variables, as far as they are known; last: the layer of what comes after all of them.
 
     A variable that a pass has made belongs to the layer of the next one that is known, or to the layer `last`. Several
     operators of one layer are called `layer`, `layer_add`: the convolution or matmul keeps the plain name, otherwise

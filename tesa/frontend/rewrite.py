@@ -10,13 +10,11 @@ import math
 from typing import Any
 
 import numpy as np
-import onnx
-import onnx.shape_inference
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
-from tesa.attributes.attribute import Quantization
-from tesa.frontend.graph import Graph, Source
-from tesa.frontend.model import Array
+from tesa.attributes.attribute import Quantization, Values
+from tesa.frontend.graph import Graph, Source, attributes
+from tesa.frontend.infer import infer_types, value_info
 from tesa.frontend.names import layer_names
 
 WEIGHT_OPS = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
@@ -28,12 +26,6 @@ FOLDABLE = {
     "Tile", "Transpose", "Tril", "Trilu", "Unsqueeze", "Where",
 }  # fmt: skip
 FOLD_LIMIT = 1 << 26  # elements; what is larger stays an operator
-SMALL = 1024  # elements of a constant whose content shape inference may want
-
-
-def attributes(node: Any) -> dict[str, Any]:
-    """The attributes of a node as Python values."""
-    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
 
 
 def name_layers(graph: Graph) -> None:
@@ -68,7 +60,7 @@ def drop_identities(graph: Graph) -> None:
 def fold_constants(graph: Graph) -> None:
     """Evaluate the nodes whose inputs are all constants, and those that ask for a shape that is known."""
     while True:
-        shapes = _infer_shapes(graph) if any(n.op_type in ("Shape", "Size") for n in graph.nodes) else {}
+        shapes = infer_types(graph)[0] if any(n.op_type in ("Shape", "Size") for n in graph.nodes) else {}
         before = len(graph.nodes)
         graph.nodes = [node for node in graph.nodes if not _fold(graph, node, shapes)]
         if len(graph.nodes) == before or not any(n.op_type in ("Shape", "Size") for n in graph.nodes):
@@ -82,7 +74,7 @@ def _fold(graph: Graph, node: Any, shapes: dict[str, tuple[int, ...]]) -> bool:
         return False
     if node.op_type in ("Shape", "Size") and node.input[0] in shapes | {n: a.shape for n, a in graph.constants.items()}:
         source = graph.constants.get(node.input[0])
-        value: Array | None = _shape_value(node, shapes[node.input[0]] if source is None else source.shape)
+        value: Values | None = _shape_value(node, shapes[node.input[0]] if source is None else source.shape)
     elif not node.input or any(name and name not in graph.constants for name in node.input):
         return False
     elif node.op_type == "DequantizeLinear":
@@ -114,14 +106,14 @@ def _carry_source(graph: Graph, node: Any) -> None:
         graph.quantization[node.output[0]] = Quantization(old.bits, old.signed, *moved)
 
 
-def _shape_value(node: Any, shape: tuple[int, ...]) -> Array:
+def _shape_value(node: Any, shape: tuple[int, ...]) -> Values:
     if node.op_type == "Size":
         return np.asarray(math.prod(shape), np.int64)
     options = attributes(node)
     return np.asarray(shape[options.get("start", 0) : options.get("end", len(shape))], np.int64)
 
 
-def _dequantize(graph: Graph, node: Any) -> Array | None:
+def _dequantize(graph: Graph, node: Any) -> Values | None:
     """scale * (x - zero_point), per tensor or along one axis; remembers the quantization of the result."""
     x, scale = graph.constants[node.input[0]], graph.constants[node.input[1]]
     options = attributes(node)
@@ -142,12 +134,12 @@ def _dequantize(graph: Graph, node: Any) -> Array | None:
     return real
 
 
-def _evaluate(graph: Graph, node: Any) -> Array | None:
+def _evaluate(graph: Graph, node: Any) -> Values | None:
     """Run one node with ONNX's reference implementation; None where that has none."""
     from onnx.reference import ReferenceEvaluator
 
     values = {name: graph.constants[name] for name in node.input if name}
-    ins = [_value_info(name, value) for name, value in values.items()]
+    ins = [value_info(name, value) for name, value in values.items()]
     outs = [helper.make_empty_tensor_value_info(node.output[0])]
     body = helper.make_graph([node], "fold", ins, outs)
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", graph.opset)])
@@ -156,32 +148,6 @@ def _evaluate(graph: Graph, node: Any) -> Array | None:
     except Exception:  # whatever the reference cannot do stays an operator of the model, nothing is lost
         return None
     return np.asarray(result)
-
-
-def _value_info(name: str, array: Array) -> Any:
-    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
-
-
-def _infer_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
-    return {name: shape for name, (shape, _) in infer_types(graph).items()}
-
-
-def infer_types(graph: Graph) -> dict[str, tuple[tuple[int, ...], Any]]:
-    """The static shapes and element types that ONNX infers, without carrying the large constants around."""
-    small = [numpy_helper.from_array(a, n) for n, a in graph.constants.items() if a.size <= SMALL]
-    large = [_value_info(n, a) for n, a in graph.constants.items() if a.size > SMALL]
-    body = helper.make_graph(graph.nodes, "shapes", [*graph.inputs, *large], graph.outputs, small)
-    domains = {"com.microsoft": 1, **graph.domains, "": graph.opset}
-    opsets = [helper.make_opsetid(domain, version) for domain, version in domains.items()]
-    model = onnx.shape_inference.infer_shapes(helper.make_model(body, opset_imports=opsets), data_prop=True)
-    types = {}
-    for value in [*model.graph.value_info, *model.graph.output, *graph.inputs]:
-        tensor = value.type.tensor_type
-        dims = tensor.shape.dim
-        if tensor.HasField("shape") and tensor.elem_type and all(d.HasField("dim_value") for d in dims):
-            dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-            types[value.name] = (tuple(d.dim_value for d in dims), dtype)
-    return types
 
 
 def fold_batch_norms(graph: Graph) -> None:
@@ -203,7 +169,7 @@ def fold_batch_norms(graph: Graph) -> None:
         graph.nodes.remove(norm)
 
 
-def _scale_conv(graph: Graph, conv: Any, factor: Array, shift: Array) -> None:
+def _scale_conv(graph: Graph, conv: Any, factor: Values, shift: Values) -> None:
     weight = graph.constants[conv.input[1]]
     bias = graph.constants[conv.input[2]] if len(conv.input) > 2 and conv.input[2] else np.zeros(len(factor))
     names = [f"{conv.output[0]}#{what}" for what in ("weight", "bias")]
@@ -221,7 +187,7 @@ def _scale_conv(graph: Graph, conv: Any, factor: Array, shift: Array) -> None:
 
 
 def note_unused(graph: Graph) -> None:
-    """Say in graph.dropped and graph.unused on what no output of the model depends; drop_unused removes it."""
+    """Note in graph.dropped and graph.unused the parts that no output of the model depends on."""
     needed = {output.name for output in graph.outputs}
     dropped = []
     for node in reversed(graph.nodes):
@@ -244,9 +210,3 @@ def drop_unused(graph: Graph) -> None:
             needed.update(node.input)
     graph.nodes = nodes[::-1]
     graph.constants = {name: array for name, array in graph.constants.items() if name in needed}
-
-
-def tensor_type(value: Any) -> str:
-    """The NumPy name of the element type of a graph input or output."""
-    code = value.type.tensor_type.elem_type
-    return "bool" if code == TensorProto.BOOL else str(helper.tensor_dtype_to_np_dtype(code))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tesa.base import display
 from tesa.base.files import atomic_path
 from tesa.base.renamed import renamed
 from tesa.build.package import ENTRY, package
@@ -23,8 +24,7 @@ from tesa.choose.shortlist import INSTRUCTIONS
 from tesa.decompose.candidates import Option, candidates
 from tesa.decompose.prices import Prices
 from tesa.errors import UsageError
-from tesa.layers.layer import Layer
-from tesa.layers.problem import (
+from tesa.kernels.problem import (
     Pair,
     bias_array,
     known,
@@ -35,6 +35,7 @@ from tesa.layers.problem import (
     scale_array,
     weight_array,
 )
+from tesa.layers.layer import Layer
 from tesa.measure.timing import Timing
 from tesa.records.log import Log
 from tesa.runtime.arguments import FLOAT32, are_apart, check_array, checked_input, is_plain
@@ -169,7 +170,7 @@ class Kernel:
         self._names = ("X", *(["residual"] if problem.epilogue.residual else []), "Y")
         constants = (*chosen.constants, *(array for array in (scale, bias) if array is not None))
         self._library_path = Path(self._folder.name) / f"{chosen.symbol}.so"
-        package(self._library_path, chosen.objects, chosen.symbol, constants, self._names)
+        package(self._library_path, chosen.objects, chosen.symbol, constants, self._names, target.toolchain)
         self._y_shape = problem.y_shape
         self._x_dtype, self._y_dtype = np.dtype(problem.x_dtype), np.dtype(problem.output.dtype)
         self._in_shapes = (problem.x_shape, problem.y_shape)[: len(self._names) - 1]
@@ -227,7 +228,8 @@ class Kernel:
         import tvm
 
         from tesa.measure.reference import Inputs
-        from tesa.measure.timing import placed, time_one
+        from tesa.measure.tensors import placed
+        from tesa.measure.timing import time_warm
 
         self._check_runs()
         self._use_threads()
@@ -235,7 +237,7 @@ class Kernel:
         arrays = [inputs.x, *([inputs.residual] if inputs.residual is not None else [])]
         tensors = [placed(array, self.problem.alignment) for array in arrays]
         y = tvm.runtime.empty(self._y_shape, self.problem.output.dtype)
-        return time_one(self._library, ENTRY, (*tensors, y), budget_ms)
+        return time_warm(self._library, ENTRY, (*tensors, y), budget_ms)
 
     def show(self, kind: str = "tir") -> str:
         """The generated code as text: "tir", "llvm" or "asm", the main function and then every panel it calls.
@@ -272,10 +274,7 @@ class Kernel:
         return f"Kernel({', '.join(word for word in (*words, plan.kernel) if word)})"
 
     def _repr_html_(self) -> str:
-        from tesa.report.kernel import kernel_html
-
-        threads = f"{self.problem.threads} thread{'s' if self.problem.threads != 1 else ''}"
-        return kernel_html(self.plan, self.weight, f"{self.target.name}, {threads}")
+        return display.html(self)
 
     @cached_property
     def _code(self) -> Code:
@@ -329,7 +328,7 @@ class Kernel:
         return arrays
 
     def _manifest(self) -> dict[str, Any]:
-        from tesa.build.objects import versions
+        from tesa.build.jobs import versions
 
         def port(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> dict[str, Any]:
             return {"name": name, "shape": list(shape), "dtype": dtype.name}

@@ -230,8 +230,3 @@ def _matmul(
 
     result = emitter.builder.emit_te(compute, left.expr, right.expr, primfunc_name_hint="matmul")
     return Value(result, shape, left.dtype, out)
-
-
-def operator_names() -> tuple[str, ...]:
-    """The operators that work on any layout, by their Relax names."""
-    return tuple(sorted(_HANDLERS))

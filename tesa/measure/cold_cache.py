@@ -1,4 +1,4 @@
-"""How much is read between two calls of a kernel that is timed: which caches its weights shall be gone from."""
+"""The bytes that are read between two calls of a kernel that is timed, so that its weights are gone from the caches."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from functools import lru_cache
 from tesa.base.hostinfo import read_cpu
 
 OTHER_BYTES = 1 << 20
-"""What is read before most calls: as much as the second cache of a core commonly holds."""
+"""Read before most calls: as much as the second cache of a core commonly holds."""
 
 MOST_BYTES = 256 << 20
 """Never more than this: it takes memory, and some 30 ms for every call."""
 
 FEW_COLUMNS = 16
-"""With so few columns a kernel reads its weights no faster than memory gives them."""
+"""A kernel with so few columns reads its weights no faster than memory gives them."""
 
 _UNKNOWN_LAST = 32 << 20  # for a system that does not tell its last cache
 

@@ -1,4 +1,4 @@
-"""What a record says of the machine that measured."""
+"""This machine as records name it."""
 
 from __future__ import annotations
 

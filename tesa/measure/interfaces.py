@@ -1,4 +1,4 @@
-"""What the rooms of tuning say to each other: what is to be built, who builds it, who runs it."""
+"""The interfaces of building and measuring: a request for a kernel, a builder of kernels, a runner of them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from tesa.measure.failure import Failure
 from tesa.measure.local import Built
-from tesa.measure.timing import Failure, Timing
+from tesa.measure.timing import Timing
 from tesa.schedules.types import Config, FloatArray, Problem
 from tesa.targets.target import Target
 
@@ -30,7 +31,7 @@ class Builder(Protocol):
     def build(self, requests: Sequence[BuildRequest], folder: Path) -> Iterator[tuple[int, Built | Failure]]:
         """Yield (index of the request, its kernel or why there is none) as each one is ready, in any order.
 
-        Objects lie in folder. A Failure has kind "build", and "timeout" where the compiler did not end. A candidate
+        Objects lie in folder. A Failure has the kind BUILD, and TIMEOUT where the compiler did not end. A candidate
         that kills its compiler fails alone. Closing the iterator early ends what still runs.
         """
         ...
@@ -48,12 +49,12 @@ class Runner(Protocol):
     ) -> list[Timing | Failure]:
         """The result of each kernel, in their order. budget_ms: time for one kernel; 0 only compares.
 
-        Kinds of failure as in Failure, and "device" where no device could run it: this says nothing about the kernel.
+        A Failure has the kind DEVICE where no device could run a kernel.
         """
         ...
 
     def device(self) -> dict[str, Any]:
-        """What the records say about who measured, at least {"cpu": name}."""
+        """The device as records name it, at least its {"cpu": name} and {"system": "Linux x86_64"}."""
         ...
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Measures kernels: links each candidate, and has a child process compare it with NumPy and time it in turns.
+"""Measures kernels on this machine: links each candidate, and has a child process check it and time it in turns.
 
 A child process is the default, because a candidate is machine code that nobody has run before: a crash must cost that
 candidate and not the notebook or the hours of tuning around it. The child has the right size of TVM's thread pool
@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,14 +23,16 @@ from typing import Any
 from numpy.typing import NDArray
 
 from tesa.base.hostinfo import usable_cpus
-from tesa.base.workers import Worker, WorkerDied, WorkerError
-from tesa.build.objects import c_compiler, link
+from tesa.base.worker import TimedOut, Worker, WorkerDied, WorkerError
 from tesa.errors import UsageError
+from tesa.measure.device import this_device
+from tesa.measure.failure import Failure, FailureKind
+from tesa.measure.heartbeat import Heartbeat
+from tesa.measure.process import Linked, run
 from tesa.measure.reference import Inputs
-from tesa.measure.timing import Failure, Linked, Slot, Timing, run
+from tesa.measure.timing import Timing
 from tesa.schedules.types import FloatArray, Problem
-
-__all__ = ["BUDGET_MS", "Built", "Failure", "Inputs", "Timing", "measure"]
+from tesa.targets.toolchain import NATIVE
 
 BUDGET_MS = 80.0
 """Time for one candidate. A slow one is still called three times, one that is much slower than the best no more."""
@@ -47,6 +49,39 @@ class Built:
     symbol: str
     objects: tuple[Path, ...]
     constants: tuple[NDArray[Any], ...] = ()
+
+
+class LocalRunner:
+    """A Runner (tesa.measure.interfaces) in a child process of this one: all kernels of a call take turns.
+
+    limit_s: seconds for all kernels of one call together; one_s: for one of them until the next has its turn.
+    alone: held while it measures, for a caller that must not disturb it from another thread.
+
+    >>> sorted(LocalRunner().device())
+    ['cache_kib', 'cpu', 'cpus', 'model', 'system']
+    """
+
+    def __init__(
+        self, *, limit_s: float = _LIMIT_S, one_s: float = _ONE_S, alone: AbstractContextManager[Any] | None = None
+    ) -> None:
+        self._limit_s, self._one_s = limit_s, one_s
+        self._alone: AbstractContextManager[Any] = nullcontext() if alone is None else alone
+
+    def run(
+        self, problem: Problem, weight: FloatArray, kernels: Sequence[Built], *, budget_ms: float
+    ) -> list[Timing | Failure]:
+        """The time of each kernel, or why it has none, in their order; budget_ms=0 only compares."""
+        if not kernels:
+            return []
+        with self._alone:
+            return measure(problem, weight, kernels, budget_ms=budget_ms, limit_s=self._limit_s, one_s=self._one_s)
+
+    def device(self) -> dict[str, Any]:
+        """This machine, as records name it, see tesa.measure.device."""
+        return dict(this_device())
+
+    def close(self) -> None:
+        """Do nothing: the measuring process is shared with the rest of tesa and ends with this one."""
 
 
 def measure(
@@ -69,62 +104,54 @@ def measure(
     all may take together; one_s: what one may take for its check or in one of its turns.
     """
     inputs = Inputs.random(problem) if inputs is None else inputs
-    results: list[Timing | Failure | None] = [None] * len(kernels)
     with tempfile.TemporaryDirectory(prefix="tesa-") as folder:
         linked = _link_all(kernels, Path(folder))
-        waiting: list[int] = []
-        for index, item in enumerate(linked):
-            if isinstance(item, Failure):
-                results[index] = item
-            else:
-                waiting.append(index)
-        while waiting:
-            batch = [item for item in (linked[index] for index in waiting) if not isinstance(item, Failure)]
-            slot = str(Path(folder) / "slot")
-            Slot(slot).close()
-            arguments = (problem, weight, batch, inputs, budget_ms, slot)
-            outcome = _in_child(arguments, limit_s, one_s) if isolate else run(*arguments)
-            if isinstance(outcome, Failure):
-                culprit = Slot.read(slot)
-                for index in waiting if culprit < 0 else [waiting[culprit]]:
-                    results[index] = outcome
-                waiting = [] if culprit < 0 else [i for i in waiting if i != waiting[culprit]]
-                continue
-            for index, result in zip(waiting, outcome, strict=True):
-                results[index] = result
-            waiting = []
-    return [result for result in results if result is not None]
+        results: dict[int, Timing | Failure] = {i: one for i, one in enumerate(linked) if isinstance(one, Failure)}
+        while waiting := [i for i in range(len(kernels)) if i not in results]:
+            batch = [one for one in (linked[i] for i in waiting) if isinstance(one, Linked)]
+            heartbeat = str(Path(folder) / "heartbeat")
+            Heartbeat(heartbeat).close()
+            arguments = (problem, weight, batch, inputs, budget_ms, heartbeat)
+            found = _in_child(arguments, limit_s, one_s) if isolate else run(*arguments)
+            if not isinstance(found, Failure):
+                results.update(zip(waiting, found, strict=True))
+            elif (culprit := Heartbeat.last(heartbeat)) >= 0:
+                results[waiting[culprit]] = found
+            else:  # no candidate ran yet
+                results.update(dict.fromkeys(waiting, Failure(FailureKind.DEVICE, found.message)))
+    return [results[i] for i in range(len(kernels))]
 
 
 def _in_child(arguments: tuple[Any, ...], limit_s: float, one_s: float) -> list[Timing | Failure] | Failure:
-    """run(*arguments) in the measuring process, or what it died of."""
+    """The results of run(*arguments) in the measuring process, or what it died of."""
     worker = _worker(arguments[0].threads)
     with _watched(worker, arguments[-1], one_s) as late:
         try:
-            results: list[Timing | Failure] = worker.call("tesa.measure.timing:run", *arguments, timeout=limit_s)
+            results: list[Timing | Failure] = worker.call("tesa.measure.process:run", *arguments, timeout=limit_s)
+        except TimedOut as error:
+            return Failure(FailureKind.TIMEOUT, str(error))
         except WorkerDied as error:
             if late.is_set():
-                return Failure("timeout", f"no result after {one_s:g} s")
-            kind = "timeout" if str(error).startswith("no result") else "crash"
-            return Failure(kind, str(error))
+                return Failure(FailureKind.TIMEOUT, f"no result after {one_s:g} s")
+            return Failure(FailureKind.CRASH, str(error))
         except WorkerError as error:
-            return Failure("call", str(error).split("\nTraceback")[0])
+            return Failure(FailureKind.CALL, str(error).split("\nTraceback")[0])
     return results
 
 
 @contextmanager
-def _watched(worker: Worker, slot: str, one_s: float) -> Iterator[threading.Event]:
+def _watched(worker: Worker, heartbeat: str, one_s: float) -> Iterator[threading.Event]:
     """End the worker where one candidate runs for more than one_s seconds: the event tells that this happened.
 
-    The child writes to the slot whenever a candidate's turn begins: the file's time of change is a sign of life.
+    The child notes in the heartbeat whenever a candidate's turn begins.
     """
     late, over = threading.Event(), threading.Event()
 
     def watch() -> None:
         last, since = 0, time.monotonic()
         while not over.wait(_LOOK_S):
-            changed = os.stat(slot).st_mtime_ns
-            if changed != last or Slot.read(slot) < 0:
+            changed = os.stat(heartbeat).st_mtime_ns
+            if changed != last or Heartbeat.last(heartbeat) < 0:
                 last, since = changed, time.monotonic()
             elif time.monotonic() - since > one_s:
                 late.set()
@@ -143,16 +170,16 @@ def _watched(worker: Worker, slot: str, one_s: float) -> Iterator[threading.Even
 
 
 def _link_all(kernels: Sequence[Built], folder: Path) -> list[Linked | Failure]:
-    """Each as a library of its own and under its own name: a process loads one path only once."""
-    c_compiler()  # without one, say so once and not for each candidate
+    """Link each into a library of its own and under its own name: a process loads one path only once."""
+    NATIVE.compiler()  # without one, say so once and not for each candidate
 
     def one(item: tuple[int, Built]) -> Linked | Failure:
         index, kernel = item
         path = folder / f"candidate{index}.so"
         try:
-            link(kernel.objects, path)
+            NATIVE.link(kernel.objects, path)
         except UsageError as error:
-            return Failure("link", str(error))
+            return Failure(FailureKind.LINK, str(error))
         return Linked(str(path), kernel.symbol, kernel.constants)
 
     with ThreadPoolExecutor(usable_cpus()) as pool:
@@ -161,11 +188,10 @@ def _link_all(kernels: Sequence[Built], folder: Path) -> list[Linked | Failure]:
 
 @cache
 def _worker(threads: int) -> Worker:
-    """The measuring process for a number of threads. NumPy's own threads would spin beside the kernels."""
-    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    """The measuring process for a number of threads, which lives as long as this one."""
     # TVM ties the threads of its pool to cores. For one thread that is no gain, and two measuring processes of one
     # machine would meet on the same core.
     bind = os.environ.get("TVM_BIND_THREADS", "0" if threads == 1 else "1")
-    worker = Worker({**one, "TVM_NUM_THREADS": str(threads), "TVM_BIND_THREADS": bind})
+    worker = Worker({"TVM_NUM_THREADS": str(threads), "TVM_BIND_THREADS": bind}, "tesa.measure.process:ready")
     atexit.register(worker.close)
     return worker

@@ -1,4 +1,4 @@
-"""What a kernel must compute, by plain NumPy in float64, and how far from it a float32 kernel may be."""
+"""The result that a kernel must have, by plain NumPy in float64, and how far from it a float32 kernel may be."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _EPSILON = float(np.finfo(np.float32).eps)
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a kernel is run on: x in problem.x_shape; bias (m,) and residual in problem.y_shape where it has them."""
+    """Numbers to run a kernel on: x in problem.x_shape; bias (m,) and residual in problem.y_shape where it has them."""
 
     x: NDArray[Any]
     bias: FloatArray | None = None
@@ -64,6 +64,15 @@ class Reference:
         difference = np.abs(y.astype(np.float64) - self.y)
         worst = float(np.max(difference, initial=0.0))
         return math.inf if math.isnan(worst) else worst
+
+    def difference(self, y: NDArray[Any]) -> str:
+        """The difference of y, in problem.y_shape, from the right result in words; "" where rounding explains it."""
+        error = self.error(y)
+        if error <= self.tolerance:
+            return ""
+        missing = int(np.isnan(y).sum() - np.isnan(self.y).sum())
+        unwritten = f", {missing} of {y.size} elements are not numbers" if missing else ""
+        return f"largest error {error:.3g}, tolerance {self.tolerance:.3g}{unwritten}"
 
 
 def reference(problem: Problem, weight: FloatArray, inputs: Inputs) -> Reference:

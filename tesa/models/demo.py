@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
+from tesa.base.onnxruntime import onnxruntime_call, onnxruntime_session
 from tesa.base.progress import Progress, shown
 from tesa.compiler import compile_model
 from tesa.errors import TesaError
 from tesa.models import digits_images, digits_labels, digits_path
 from tesa.runtime import Model, load
 from tesa.runtime.bench import Times, interleave
-from tesa.runtime.peers import onnxruntime_call, onnxruntime_session
 
 DENSE = ("dense",)
 """The kernels that compute with the zeros: what the same network costs without sparsity."""

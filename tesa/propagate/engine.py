@@ -17,7 +17,7 @@ What is assumed of the model: what is not known is finite, and no divisor is 0, 
 Why the result does not depend on the order of visits, and a second run changes nothing: the forward facts are the
 least fixpoint of monotone functions of known values only; the backward facts are one of monotone functions of liveness,
 for the final known values. So forward work is done before any backward work, whatever was put into the list first. The
-bits that suffice for the consumers come last, see precision.py.
+bits that suffice for the consumers come last, see bits/precision.py.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ import numpy as np
 
 from tesa.attributes.attribute import Bools, Origin, TeSA, compact, from_constant, from_weight, unknown
 from tesa.propagate import rules as _rules  # noqa: F401  (importing it registers the rules)
+from tesa.propagate.bits.precision import narrow
 from tesa.propagate.executor import CannotRunError
-from tesa.propagate.given import merge_named
 from tesa.propagate.network import Network
-from tesa.propagate.precision import narrow
 from tesa.propagate.registry import Rule
 from tesa.propagate.select import Choice, select_all
+from tesa.propagate.user_facts import merge_named
 
 
 @dataclass(frozen=True)
 class Fixpoint:
-    """tesa: the facts about each tensor of the network. steps: visits.
+    """The result of propagation. tesa: the facts about each tensor of the network. steps: visits.
 
     unruled: layer -> operator, of those about which nothing is found out: all around them is live and unknown.
     scrambled: layer -> operator, of those without a rule that were scrambled instead. notes: for the layers in one of
@@ -98,8 +98,8 @@ class _Engine:
         return tesa
 
     def _constant(self, name: str, weight: bool) -> TeSA:
-        content = self.net.constants[name]
-        return from_weight(content) if weight else from_constant(content, Origin("value", "weight"))
+        array = self.net.constants[name]
+        return from_weight(array) if weight else from_constant(array, Origin("value", "weight"))
 
     def run(self) -> Fixpoint:
         for direction in (0, 1):
@@ -131,7 +131,7 @@ class _Engine:
         self.choices[i] = Choice(None, f"no rule; could not be run: {error}")
 
     def _push(self, direction: int, i: int) -> None:
-        """Forward work in running order, backward work in reverse: then one visit is mostly enough."""
+        """Queue a node: forward in running order, backward in reverse, so that one visit is mostly enough."""
         if i not in self.waiting[direction]:
             self.waiting[direction].add(i)
             rank = self.ranks[i] if direction == 0 else -self.ranks[i]

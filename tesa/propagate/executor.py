@@ -1,13 +1,13 @@
 """Runs single operators of a network on NumPy arrays: each is legalized and compiled for the host, once for each form.
 
-What is unknown of an operator is found by running it: scramble.py does so with random numbers, rules/unary.py asks for
-f(0). The compiled forms are kept for the life of the process, so a network of many equal layers compiles few of them:
-about 25 ms each.
+Facts about an operator are found by running it: scramble/ does so with random numbers, rules/unary.py asks for f(0).
+The compiled forms are kept for the life of the process, so a network of many equal layers compiles few of them: about
+25 ms each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,13 +18,12 @@ import tvm_ffi
 from tvm import relax, tirx
 
 from tesa.attributes.attribute import Shape, Values
+from tesa.base.quiet import quiet_stderr
 from tesa.errors import UnsupportedError
-from tesa.propagate.kernels import Reading, bounded, primfuncs, read
-from tesa.propagate.network import Network, Node, static_shape
-from tesa.propagate.silence import silence
+from tesa.propagate.network import Node, static_shape
+from tesa.propagate.tir_analysis import Reading, bounded, primfuncs, read
 
 Signature = tuple[tuple[Shape, str], ...]
-Change = Callable[[str, Values], Values]
 TARGET = {"kind": "llvm", "opt-level": 1}
 PACKED = ("relax.call_dps_packed", "relax.call_pure_packed")
 
@@ -113,25 +112,6 @@ def has_side_effect(node: Node) -> bool:
     return True
 
 
-def run_network(net: Network, inputs: Mapping[str, Any], change: Change = lambda name, value: value) -> dict[str, Any]:
-    """All tensors of a network, computed operator by operator in the types of the model.
-
-    inputs: an array for each parameter. change(name, value) may replace a tensor as soon as it is there. CannotRunError
-    names the operator that cannot be run.
-    """
-    values: dict[str, Any] = {name: change(name, np.asarray(array)) for name, array in inputs.items()}
-    for name, array in net.constants.items():
-        values[name] = change(name, array)
-    for node in net.nodes:
-        try:
-            results = compile_node(node)([values[name] for name in node.inputs])
-        except CannotRunError as error:
-            raise CannotRunError(f"{node.operator.layer} ({node.operator.op}): {error}") from error
-        for name, result in zip(node.outputs, results, strict=True):
-            values[name] = change(name, result)
-    return values
-
-
 def _check_runnable(node: Node) -> None:
     if node.call is None:
         raise CannotRunError("it has no Relax call")
@@ -176,7 +156,7 @@ def _build(mod: Any, types: Signature, fixed: frozenset[int], packed: bool) -> P
     reading = None if packed else _read(mod, len(types) - len(fixed), fixed)
     safe = tvm.IRModule({g: bounded(f) if isinstance(f, tirx.PrimFunc) else f for g, f in mod.functions.items()})
     try:
-        with silence():
+        with quiet_stderr():
             vm = relax.VirtualMachine(tvm.compile(safe, tvm.target.Target(TARGET)), tvm.cpu())
     except Exception as error:
         raise CannotRunError(f"it does not compile: {_first_line(error)}") from error
@@ -184,7 +164,7 @@ def _build(mod: Any, types: Signature, fixed: frozenset[int], packed: bool) -> P
 
 
 def _read(mod: Any, count: int, fixed: frozenset[int]) -> Reading:
-    """What all PrimFuncs of a module do. places: positions of the node's inputs; all of them where it is not plain."""
+    """The Reading of all PrimFuncs of a module together. places: positions of the node's inputs, all if unclear."""
     readings = [read(func) for func in primfuncs(mod).values()]
     indirect = any(r.indirect for r in readings)
     steps = sum(r.steps for r in readings)
@@ -207,7 +187,7 @@ def _wrap(node: Node, types: Signature, fixed: frozenset[int]) -> Any:
     call = relax.Call(node.call.op, [_swap(a, left) for a in node.call.args], node.call.attrs, node.call.ty_args)
     builder = relax.BlockBuilder(tvm.IRModule(_reachable(node)))
     try:
-        with silence(), builder.function("main", [p for i, p in enumerate(params) if i not in fixed]):
+        with quiet_stderr(), builder.function("main", [p for i, p in enumerate(params) if i not in fixed]):
             with builder.dataflow():
                 out = builder.emit_output(call)
             builder.emit_func_output(out)
@@ -235,7 +215,7 @@ def _reachable(node: Node) -> dict[Any, Any]:
 
 def _legalize(mod: Any) -> Any:
     try:
-        with silence(), tvm.target.Target(TARGET):
+        with quiet_stderr(), tvm.target.Target(TARGET):
             return relax.transform.LegalizeOps()(mod)
     except Exception as error:
         raise CannotRunError(f"Relax does not legalize it: {_first_line(error)}") from error

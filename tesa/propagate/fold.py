@@ -1,4 +1,4 @@
-"""Known constant inputs of a layer taken out of it: their weights become 0, what they contribute becomes a constant."""
+"""Folds known constant inputs of a layer: their weights become 0, their contribution becomes a constant."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PLAIN_LAYERS = ("relax.matmul", "relax.nn.conv2d")
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """layer(x, weight) + shift is what the layer was. weight: of its own shape and type. shift: of the output's type.
+    """A folded layer: layer(x, weight) + shift. weight: of its own shape and type. shift: of the output's type.
 
     shift has as many axes as the layer's output, each of full length or of length 1. Beside padding it differs from
     position to position.

@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 
 from tesa.attributes.attribute import Origin, TeSA, Values, from_mask, from_quantization
+from tesa.base import display
 from tesa.errors import UsageError
 from tesa.frontend.model import ImportedModel
-from tesa.propagate.effective import effective_constants, with_constants
+from tesa.propagate.effective_weights import effective_constants, with_constants
 from tesa.propagate.engine import Fixpoint, solve, start
 from tesa.propagate.fold import Fold, fold, fold_by_channel
-from tesa.propagate.given import checked, merge_named
 from tesa.propagate.network import Network, Node, build_network
 from tesa.propagate.registry import Operator
 from tesa.propagate.rules.conv import PLAIN, TRANSPOSED
+from tesa.propagate.user_facts import check_facts, merge_named
 
 WEIGHT_OPS = ("relax.matmul", *PLAIN, *TRANSPOSED)
 
@@ -51,7 +52,7 @@ class WeightFacts:
 
 @dataclass(frozen=True, eq=False)
 class TesaModel:
-    """mod with its facts. tesa: by variable; part i of a tuple is `var.i`, argument i that is a constant `var#i`.
+    """A module with its facts. tesa: by variable; part i of a tuple is `var.i`, argument i that is a constant `var#i`.
 
     weights: by the variable that a layer's convolution or matmul is bound to, in running order. unruled: layers whose
     operator has no rule, with the operator: all around them counts as live and unknown. steps: visits it took.
@@ -73,9 +74,7 @@ class TesaModel:
         return f"TesaModel({len(self.tesa)} tensors, {len(self.weights)} weights, {len(self.unruled)} without a rule)"
 
     def _repr_html_(self) -> str:
-        from tesa.report import propagation_table
-
-        return str(propagation_table(self)._repr_html_())
+        return display.html(self)
 
     def folded(self, var: str) -> tuple[Values, Values] | None:
         """(weight, shift): known constant channels of the input moved out of the layer `var`, None if there are none.
@@ -97,7 +96,7 @@ class TesaModel:
         return fold(self._operator(var), layer.argument, self.tesa[layer.input], layer.effective_weight)
 
     def effective_constants(self) -> dict[str, Values]:
-        """By the names of `tesa`, every weight of which elements are dead but not 0, with 0 there.
+        """The weights of which elements are dead but not 0, with 0 there, by the names of `tesa`.
 
         These are the effective weights, and those of operators that are in no row of `weights`, as einsum and take. All
         have to take their places together: what is dead may lean on any of them.
@@ -131,7 +130,7 @@ def propagate(
         )
     net = build_network(imported.mod["main"], imported.names, imported.mod)
     known = _from_file(imported, net)
-    for name, facts in checked(net, given or {}).items():
+    for name, facts in check_facts(net, given or {}).items():
         known[name] = merge_named(net, name, known[name], facts) if name in known else facts
     return _model(imported, net, solve(net, known, seed=seed))
 
@@ -150,7 +149,7 @@ def _model(imported: ImportedModel, net: Network, found: Fixpoint) -> TesaModel:
 
 
 def _from_file(imported: ImportedModel, net: Network) -> dict[str, TeSA]:
-    """What the file and the user's masks say of weights."""
+    """The facts about weights that the file and the user's masks give."""
     facts: dict[str, TeSA] = {}
     uses = {(u.var, u.argument): (name, u) for name, all_uses in imported.weights.items() for u in all_uses}
     for (var, argument), (initializer, use) in uses.items():

@@ -1,4 +1,4 @@
-"""A Relax function as a plain network of operators and named tensors: what the engine runs over."""
+"""A Relax function as a plain network of operators and named tensors, which the engine runs over."""
 
 from __future__ import annotations
 
@@ -183,9 +183,9 @@ def _argument(
     if isinstance(arg, relax.Var):
         names.extend(parts[arg])
     elif isinstance(arg, tvm.ir.GenericConst):
-        content = arg.value.numpy()
+        array = arg.value.numpy()
         key = f"{prefix}{len(names)}"
-        net.constants[key], net.shapes[key] = content, content.shape
+        net.constants[key], net.shapes[key] = array, array.shape
         names.append(key)
     elif isinstance(arg, relax.Tuple) and any(isinstance(f, relax.Var | tvm.ir.GenericConst) for f in arg.fields):
         for f in arg.fields:

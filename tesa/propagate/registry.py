@@ -1,4 +1,4 @@
-"""The list of propagation rules: for each operator of Relax, what it does to the facts about its tensors."""
+"""The registry of propagation rules: how the facts about an operator's tensors pass it, by name of the operator."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tesa.attributes.attribute import Bools, Shape, TeSA, Values
 
 @dataclass(frozen=True)
 class Operator:
-    """What a rule sees of an operator: no IR.
+    """An operator as a rule sees it: shapes, constants and attributes, no IR.
 
-    inputs, outputs: shapes. constants: the content of an input that is a constant, else None. dtypes: of the outputs.
+    inputs, outputs: shapes. constants: the array of an input that is a constant, else None. dtypes: of the outputs.
     attrs: the operator's attributes as Python values; static arguments (a new shape, the bounds of a clip) are in
     `static`, in their order.
     """
@@ -36,7 +36,7 @@ Precision = Callable[[Operator, tuple[TeSA, ...], tuple[TeSA, ...]], tuple[TeSA 
 
 @dataclass(frozen=True)
 class Rule:
-    """How facts pass an operator.
+    """A propagation rule: the functions by which facts pass an operator.
 
     forward(operator, inputs): what is known of each output. backward(operator, inputs, outputs): for each input a mask
     that broadcasts to its shape, True where an element is needed so that the live elements of the outputs are right.
@@ -124,7 +124,7 @@ def remove_rule(*operators: str) -> None:
 
 @contextmanager
 def rule_scope() -> Iterator[None]:
-    """What is registered, replaced or removed inside ends with the scope: for tests and notebooks.
+    """A scope in which rules are registered, replaced or removed for a while: for tests and notebooks.
 
     >>> from tesa.propagate import remove_rule, rule_scope, rules
     >>> with rule_scope():

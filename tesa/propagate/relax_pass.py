@@ -25,7 +25,7 @@ class PropagateTeSA:
         self.results: list[Any] = []
 
     def transform_module(self, mod: Any, context: Any) -> Any:
-        """What TVM calls."""
+        """Propagate over one module; TVM calls this."""
         names = {b.var.name: b.var.name for block in mod["main"].body.blocks for b in block.bindings}
         model = propagate(ImportedModel(mod, (), (), names, {}), given=self.given)
         self.results.append(model)

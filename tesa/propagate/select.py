@@ -1,4 +1,4 @@
-"""Which rule an operator of a network gets: its own, else the one of all element-wise operators, else scrambling."""
+"""Selects the rule of an operator: its own, else that of all element-wise operators, else scrambling."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tesa.propagate.executor import CannotRunError
 from tesa.propagate.network import Node
 from tesa.propagate.registry import Rule, find
 from tesa.propagate.rules.unary import elementwise_rule
-from tesa.propagate.scramble import scrambling
+from tesa.propagate.scramble.rule import scrambling
 
 
 @dataclass(frozen=True)
 class Choice:
-    """rule: None where nothing is known of an operator. note: why it has no rule of its own; "" if it has one."""
+    """The rule of an operator, None where nothing can be said of it. note: why it has no rule of its own, else ""."""
 
     rule: Rule | None
     note: str = ""

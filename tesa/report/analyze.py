@@ -1,4 +1,4 @@
-"""What a model would cost, as a table: each time with the range it lies in."""
+"""The predicted cost of a model as a table: each time with the range it lies in."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from tesa.report.numbers import NOTHING, dims, milliseconds, percent, ratio
-from tesa.report.table import Fitted
+from tesa.report.table import FittedTable
 
 if TYPE_CHECKING:
     from tesa.analyze.analysis import AnalysedLayer, Analysis
     from tesa.analyze.breakeven import BreakEven
     from tesa.costs.prediction import Prediction
 
-_COLUMNS = ("layer", "op", "m x k x n", "pattern", "sparsity", "dense ms", "sparse ms", "form", "saved ms", "gain",
+_COLUMNS = ("layer", "op", "m x k x n", "pattern", "sparsity", "dense ms", "sparse ms", "family", "saved ms", "gain",
             "pays from")  # fmt: skip
 _NUMBERS = ("sparsity", "dense ms", "sparse ms", "saved ms", "gain", "pays from")
-_SPARE = ("op", "form", "saved ms", "m x k x n", "pattern")  # the first goes first where a terminal is narrow
+_OPTIONAL = ("op", "family", "saved ms", "m x k x n", "pattern")  # the first goes first where a terminal is narrow
 
 
 def analysis_view(analysis: Analysis) -> Iterator[RenderableType]:
-    """Which table, a row per layer, and the sums."""
+    """The cost table in use, a row per layer, and the sums."""
     threads = f"{analysis.threads} thread{'s' if analysis.threads > 1 else ''}"
     yield Text(f"{analysis.source}: predicted for {analysis.target}, {threads}", style="bold")
-    yield Fitted(_COLUMNS, [_row(layer) for layer in analysis.layers], right=_NUMBERS, spare=_SPARE)
+    yield FittedTable(_COLUMNS, [_row(layer) for layer in analysis.layers], right=_NUMBERS, optional=_OPTIONAL)
     yield Text(
         "ranges hold four of five real times; ~ is a bare estimate; pays from: the least sparsity of the pattern that "
         "is faster than dense",
@@ -64,7 +64,7 @@ def _row(layer: AnalysedLayer) -> tuple[str, ...]:
 
 
 def _saved(layer: AnalysedLayer) -> str:
-    """With its range; a layer whose zeros change nothing saves nothing."""
+    """The time that the zeros save, with its range; nothing where they change nothing."""
     if layer.same:
         return "0"
     low, high = layer.saved_range_ms
@@ -72,7 +72,7 @@ def _saved(layer: AnalysedLayer) -> str:
 
 
 def gain(found: float | None, limits: tuple[float, float] | None) -> str:
-    """How many times faster, with the range it lies in; the bare number where both ends are the same.
+    """A speed-up with the range it lies in; the bare number where both ends are the same.
 
     >>> gain(2.0, (1.5, 3.0)), gain(1.0, (1.0, 1.0))
     ('2.00x (1.50x - 3.00x)', '1.00x')
@@ -89,7 +89,7 @@ def _time(prediction: Prediction) -> str:
 
 
 def pays_from(found: BreakEven | None) -> str:
-    """From which share of zeros on a layer is faster, with the range it lies in."""
+    """The share of zeros from which on a layer is faster, with the range it lies in."""
     if found is None or found.sparsity is None:
         return "never"
     low, high = found.least if found.low is None else found.low, found.high
@@ -100,7 +100,7 @@ def pays_from(found: BreakEven | None) -> str:
 
 
 def _share(value: float, least: float) -> str:
-    """The smallest that was tried stands for all below it."""
+    """A share as a percentage; the smallest that was tried stands for all below it."""
     return f"{'<= ' if value <= least else ''}{100 * value:.0f} %"
 
 

@@ -1,4 +1,4 @@
-"""What is in the arrays that a model returned."""
+"""A summary of the arrays that a model returned."""
 
 from __future__ import annotations
 

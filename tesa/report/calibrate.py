@@ -1,4 +1,4 @@
-"""What a calibration measured, and how well its table predicts."""
+"""A calibration as a table: what was measured, and how well the cost table predicts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tesa.report.table import table
 if TYPE_CHECKING:
     from tesa.tune.calibrate import Calibration
 
-_COLUMNS = ("form", "kernels", "layers", "error: half below", "80 % below", "95 % below", "bare estimate")
+_COLUMNS = ("family", "kernels", "layers", "error: half below", "80 % below", "95 % below", "bare estimate")
 _SHOWN = 5  # reasons of failures
 
 
@@ -38,7 +38,7 @@ def calibration_data(made: Calibration) -> dict[str, Any]:
 
 
 def calibration_view(made: Calibration) -> Iterator[RenderableType]:
-    """Where the table is, the errors of each family on layers that were left out, and how good the picks are."""
+    """The cost table's file, the errors of each family on layers that were left out, and how good the picks are."""
     found, quality = made.table, made.quality
     yield Text(f"{made.path}: {found.described}", style="bold")
     yield Text(f"{made.added} kernels of them measured now, {found.seconds / 60:.1f} minutes of measuring in all")
@@ -73,7 +73,7 @@ def calibration_view(made: Calibration) -> Iterator[RenderableType]:
 
 
 def _error(share: float) -> str:
-    """How far a time is off, which may be more than all of it.
+    """The error of a time, which may be more than all of it.
 
     >>> _error(0.0871), _error(2.3)
     ('8.7 %', '230 %')

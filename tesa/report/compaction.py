@@ -1,4 +1,4 @@
-"""What was cut off a model, as a table."""
+"""The channels that compaction removed from a model, as a table."""
 
 from __future__ import annotations
 

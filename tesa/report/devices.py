@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from tesa.measure.remote.health import BROKEN, BUSY, FREE, Device
-from tesa.report.table import Fitted
+from tesa.report.table import FittedTable
 
 _STYLES = {FREE: "green", BUSY: "yellow", BROKEN: "bold red"}
 
@@ -22,14 +22,14 @@ def devices_view(devices: Sequence[Device]) -> Iterator[RenderableType]:
         state = Text(device.state, style=_STYLES[device.state])
         about = device.about
         if about is None:
-            rows.append((device.key, str(device.place), state, "", "", "", "", "", device.reason))
+            rows.append((device.key, str(device.address), state, "", "", "", "", "", device.reason))
             continue
         cpu = about.cpu if about.model in ("", about.cpu) else f"{about.cpu} ({about.model})"
         link = (f"{about.latency_ms:.2f}", f"{about.link_mb_s:.0f}") if about.link_mb_s else ("", "")
         versions = ", ".join(f"{name} {version}" for name, version in sorted(about.versions.items()) if version)
-        rows.append((device.key, str(device.place), state, cpu, str(about.cores), *link, versions, device.reason))
+        rows.append((device.key, str(device.address), state, cpu, str(about.cores), *link, versions, device.reason))
     right = ("cores", "latency ms", "link MB/s")
-    yield Fitted(columns, rows, spare=("versions", "link MB/s", "latency ms"), right=right)
+    yield FittedTable(columns, rows, optional=("versions", "link MB/s", "latency ms"), right=right)
     if any(device.state == BUSY for device in devices):
         yield Text("A busy device serves somebody else, or is stuck: it was not checked.", style="dim")
 
@@ -48,5 +48,5 @@ def _data(device: Device) -> dict[str, Any]:
     told["versions"] = {}
     if about is not None:
         told = {name: getattr(about, name) for name in told}
-    place = {"host": device.place.host, "port": device.place.port}
-    return {"key": device.key, "address": place, "state": device.state, "reason": device.reason, **told}
+    address = {"host": device.address.host, "port": device.address.port}
+    return {"key": device.key, "address": address, "state": device.state, "reason": device.reason, **told}

@@ -1,4 +1,4 @@
-"""What the doctor found, as a table."""
+"""The findings of `tesa doctor` as a table."""
 
 from __future__ import annotations
 

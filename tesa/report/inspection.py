@@ -1,4 +1,4 @@
-"""What a model is made of, as a table."""
+"""The layers, inputs and outputs of a model as a table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from tesa.report.numbers import NOTHING, dims, percent, size
-from tesa.report.table import Fitted
+from tesa.report.table import FittedTable
 from tesa.report.unruled import dropped_lines, unruled_lines
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("layer", "op", "weight", "output", "sparsity", "pattern", "bits", "bytes", "initializer", "note")
 _NUMBERS = ("sparsity", "bits", "bytes")
-_SPARE = (
+_OPTIONAL = (
     "note",
     "initializer",
     "bits",
@@ -32,7 +32,7 @@ _SPARE = (
 def inspection_view(inspection: Inspection, plot: str | None = None) -> Iterator[RenderableType]:
     """Inputs and outputs, a row per layer, and what all weights come to together. plot: where they were drawn."""
     yield Text(f"{inspection.source}: {_ports(inspection.inputs)} -> {_ports(inspection.outputs)}", style="bold")
-    yield Fitted(_COLUMNS, [_row(layer) for layer in inspection.layers], right=_NUMBERS, spare=_SPARE)
+    yield FittedTable(_COLUMNS, [_row(layer) for layer in inspection.layers], right=_NUMBERS, optional=_OPTIONAL)
     total = sum(weight.size for weight in inspection.weights.values())
     zeros = sum(int((weight == 0).sum()) for weight in inspection.weights.values())
     share = f", {percent(zeros / total)} of them zero" if total else ""

@@ -1,4 +1,4 @@
-"""What this installation knows: the contents of the registries."""
+"""The rules, kernel families, policies, patterns, targets and search modes that are registered, as tables."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from tesa.report.table import table
-
-_ARCHITECTURES = ("x86",)
 
 
 @dataclass(frozen=True)
@@ -22,7 +20,7 @@ class Entry:
 
 
 def entries(kind: str) -> tuple[Entry, ...]:
-    """The entries of "rules", "schedules", "policies", "patterns", "targets" or "modes", as they were registered.
+    """The entries of "rules", "families", "policies", "patterns", "targets" or "modes", as they were registered.
 
     >>> "unstructured" in [entry.name for entry in entries("patterns")]
     True
@@ -32,7 +30,7 @@ def entries(kind: str) -> tuple[Entry, ...]:
 
 def entries_table(kind: str, found: Sequence[Entry]) -> Table:
     """One row per entry."""
-    heading = "policy" if kind == "policies" else kind.removesuffix("s")
+    heading = {"policies": "policy", "families": "family"}.get(kind, kind.removesuffix("s"))
     return table((heading, "what it is"), [(entry.name, entry.summary) for entry in found])
 
 
@@ -43,7 +41,7 @@ def _rules() -> tuple[Entry, ...]:
     return tuple(Entry(name, rule.summary) for name, rule in rules())
 
 
-def _schedules() -> tuple[Entry, ...]:
+def _families() -> tuple[Entry, ...]:
     import tesa.schedules.cpu  # noqa: F401  registers the families
     from tesa.schedules.registry import families
 
@@ -76,7 +74,7 @@ def _policies() -> tuple[Entry, ...]:
 
 _READERS: Mapping[str, Callable[[], tuple[Entry, ...]]] = {
     "rules": _rules,
-    "schedules": _schedules,
+    "families": _families,
     "policies": _policies,
     "patterns": _patterns,
     "targets": _targets,

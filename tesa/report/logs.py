@@ -1,4 +1,4 @@
-"""What the files of the tuning log hold, as tables and as plain data."""
+"""The files of the tuning log, as tables and as plain data."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tesa.records.log import Log
 from tesa.records.maintenance import Merged, Pruned, Summary
 from tesa.records.records import Record, Task
 from tesa.report.numbers import milliseconds, percent, size
-from tesa.report.table import Fitted, table
+from tesa.report.table import FittedTable, table
 
-_SPARE = ("first", "bytes", "targets", "device", "target", "least ms", "time", "epilogue")
+_OPTIONAL = ("first", "bytes", "targets", "device", "target", "least ms", "time", "epilogue")
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,9 @@ def summaries_view(files: Sequence[Summary], looked_in: Sequence[str]) -> list[R
         )
         for file in files
     ]  # fmt: skip
-    found = [Fitted(columns, rows, spare=_SPARE, right=("records", "tasks", "failed", "old kernels", "bytes"))]
+    found = [
+        FittedTable(columns, rows, optional=_OPTIONAL, right=("records", "tasks", "failed", "old kernels", "bytes"))
+    ]
     return [*found, *_old(sum(file.other_kernels for file in files), sum(file.records for file in files))]
 
 
@@ -104,7 +106,11 @@ def records_view(records: Sequence[Record], what: str) -> list[RenderableType]:
         for record in records
     ]  # fmt: skip
     old = sum(not record.current for record in records)
-    return [_tasks(tasks.values()), Fitted(columns, rows, spare=_SPARE, right=right), *_old(old, len(records))]
+    return [
+        _tasks(tasks.values()),
+        FittedTable(columns, rows, optional=_OPTIONAL, right=right),
+        *_old(old, len(records)),
+    ]
 
 
 def best_json(found: Sequence[Best]) -> list[dict[str, Any]]:
@@ -137,11 +143,11 @@ def best_view(found: Sequence[Best]) -> list[RenderableType]:
                 milliseconds(best.median_ms if best else None), str(item.tried), str(item.failed),
             )
         )  # fmt: skip
-    return [Fitted(columns, rows, spare=_SPARE, right=("sparsity", "ms", "tried", "failed"))]
+    return [FittedTable(columns, rows, optional=_OPTIONAL, right=("sparsity", "ms", "tried", "failed"))]
 
 
 def pruned_json(files: Sequence[Pruned], dry_run: bool) -> dict[str, Any]:
-    """What was dropped of each file, and why."""
+    """The records dropped of each file, and why."""
     rows = [
         {
             "path": str(file.path),
@@ -166,7 +172,7 @@ def pruned_view(files: Sequence[Pruned], dry_run: bool) -> list[RenderableType]:
 
 
 def merged_json(done: Merged) -> dict[str, Any]:
-    """What was written."""
+    """The file that was written, as plain data."""
     return {
         "path": str(done.path),
         "sources": [str(path) for path in done.sources],
@@ -178,7 +184,7 @@ def merged_json(done: Merged) -> dict[str, Any]:
 
 
 def merged_text(done: Merged) -> str:
-    """In one sentence."""
+    """The file that was written, in one sentence."""
     facts = [f"duplicates left out: {done.duplicates}"] if done.duplicates else []
     facts += [f"of another version, kept as they are: {done.other_versions}"] if done.other_versions else []
     facts += [f"unreadable, left out: {done.unreadable}"] if done.unreadable else []
@@ -203,7 +209,7 @@ def layer_text(task: Task) -> str:
 
 
 def _old(count: int, total: int) -> list[Text]:
-    """What it means that some records are of other kernels; nothing if none is."""
+    """A line that says what it means if some records are of other kernels."""
     if not count:
         return []
     which = f"{count} of {_count(total, 'record')} {'is' if count == 1 else 'are'} from before the kernels changed"

@@ -1,4 +1,4 @@
-"""How a quantity is written for people. None, where nothing was measured, is a dash."""
+"""Quantities written for people. None, where nothing was measured, is a dash."""
 
 from __future__ import annotations
 

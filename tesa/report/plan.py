@@ -11,7 +11,7 @@ from rich.text import Text
 
 from tesa.choose.plan import LEFT_OUT, Candidate, LayerPlan, Part, Plan
 from tesa.report.numbers import NOTHING, dims, milliseconds, percent, ratio, size
-from tesa.report.table import Fitted, table
+from tesa.report.table import FittedTable, table
 from tesa.report.times import chosen, layer_times
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("layer", "op", "shape", "pattern", "sparsity", "kernel", "time", "dense", "speed-up", "note")
 _NUMBERS = ("sparsity", "time", "dense", "speed-up")
-_SPARE = ("note", "op", "pattern", "sparsity", "dense", "shape")  # the first goes first where a terminal is narrow
+_OPTIONAL = ("note", "op", "pattern", "sparsity", "dense", "shape")  # the first goes first where a terminal is narrow
 
 
 def plan_table(plan: Plan) -> RenderableType:
@@ -28,7 +28,9 @@ def plan_table(plan: Plan) -> RenderableType:
     A time with "~" in front is the estimate: it was not measured.
     """
     title = f"Plan for {plan.target}, {plan.threads} thread{'s' if plan.threads != 1 else ''}"
-    return Fitted(_COLUMNS, [_row(layer) for layer in plan.layers], title=title, right=_NUMBERS, spare=_SPARE)
+    return FittedTable(
+        _COLUMNS, [_row(layer) for layer in plan.layers], title=title, right=_NUMBERS, optional=_OPTIONAL
+    )
 
 
 def compiled_view(compiled: CompiledModel) -> Iterator[RenderableType]:
@@ -61,7 +63,7 @@ def left_out(plan: Plan) -> Iterator[str]:
 
 
 def explanation(layer: LayerPlan, plan: Plan) -> Iterator[RenderableType]:
-    """Why a layer got its kernel: what is known of it, then for each part the candidates and their times."""
+    """The reasons for a layer's kernel: the facts about it, then for each part the candidates and their times."""
     times = layer_times(layer)
     head = f"{layer.layer}: {layer.op} {dims(layer.shape)}, {layer.kind}"
     yield Text(head, style="bold")

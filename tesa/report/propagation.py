@@ -1,4 +1,4 @@
-"""What propagation has found, layer by layer: sparsity and bits before and after.
+"""The findings of propagation, layer by layer: sparsity and bits before and after.
 
 The table and the picture of SparTA (Zheng et al., OSDI 2022), figures 16 and 17, for any model.
 """
@@ -17,19 +17,19 @@ from rich.text import Text
 from tesa.attributes.attribute import FULL_BITS, share
 from tesa.report.numbers import NOTHING, dims, percent
 from tesa.report.plain import plain
-from tesa.report.table import Fitted
+from tesa.report.table import FittedTable
 from tesa.report.unruled import dropped_lines, unruled_lines
 
 if TYPE_CHECKING:
     from tesa.propagate import TesaModel, WeightFacts
-    from tesa.propagate.layer_bits import LayerBits
+    from tesa.propagate.bits.layer_bits import LayerBits
     from tesa.propagate.network import Node
 
 _COLUMNS = (
     "layer", "op", "weight", "zero before", "after", "folded", "input gone", "output gone", "constant", "bits",
     "bits after",
 )  # fmt: skip
-_SPARE = ("op", "constant", "weight", "bits after", "bits", "output gone", "folded")
+_OPTIONAL = ("op", "constant", "weight", "bits after", "bits", "output gone", "folded")
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class Change:
 
 @dataclass(frozen=True)
 class LayerChange:
-    """What propagation has changed at one layer.
+    """The changes that propagation made at one layer.
 
     weight: the shape; zeros: the share of the weight that is zero, and with what is dead as well; folded: with the
     columns, too, whose input is a constant that moves into the bias. All None without a weight. input, output: the
     share of the activation that is 0 or dead. constant: the share of the output that is a known constant but not 0.
-    weight_bits, input_bits, output_bits: of the widest element as it is stored, see tesa.propagate.layer_bits.
+    weight_bits, input_bits, output_bits: of the widest element as it is stored, see tesa.propagate.bits.layer_bits.
     """
 
     layer: str
@@ -91,12 +91,12 @@ class PropagationTable:
         return {layer.layer: layer for layer in self.layers}[name]
 
     def view(self, plot: str | None = None) -> Iterator[RenderableType]:
-        """What the command line prints. plot: where the picture of it was written."""
+        """The parts that the command line prints. plot: where the picture of it was written."""
         bits = any(_reduced(layer) for layer in self.layers)
         columns = [c for c in _COLUMNS if bits or c not in ("bits", "bits after")]
         rows = [_cells(layer)[: len(columns)] for layer in self.layers]
         right = [c for c in columns if c not in ("layer", "op", "weight")]
-        yield Fitted(columns, rows, title=f"{self.source}: facts by layer", right=right, spare=_SPARE)
+        yield FittedTable(columns, rows, title=f"{self.source}: facts by layer", right=right, optional=_OPTIONAL)
         legend = "folded: zeros of the weight once known constants are in biases; gone: known to be 0, or dead"
         yield Text(legend + "; bits: of weight, input and output" * bits, style="dim")
         yield Text(self.totals())
@@ -140,8 +140,8 @@ def propagation_table(model: TesaModel, *, every: bool = False) -> PropagationTa
     >>> table.layer("block2.pointwise").weight, round(table.layer("block2.pointwise").zeros.before, 2)
     ((128, 64, 1, 1), 0.9)
     """
-    from tesa.propagate.layer_bits import layer_bits
-    from tesa.propagate.ranges import ranges
+    from tesa.propagate.bits.layer_bits import layer_bits
+    from tesa.propagate.bits.ranges import ranges
 
     bits = {found.var: found for found in layer_bits(model)}
     groups: dict[str, list[Node]] = {}

@@ -37,8 +37,8 @@ def table(
     return out
 
 
-class Fitted:
-    """A table that leaves columns out, from the first of spare on, until every row fits on one line of the terminal.
+class FittedTable:
+    """A table that leaves columns out, from the first of optional on, until every row fits on one line of the terminal.
 
     Only terminals narrower than NARROW are treated so; what was left out is told below. The other arguments are
     those of table.
@@ -49,18 +49,18 @@ class Fitted:
         columns: Sequence[str],
         rows: Iterable[Sequence[Cell]],
         *,
-        spare: Sequence[str],
+        optional: Sequence[str],
         title: str = "",
         right: Collection[str] = (),
     ) -> None:
-        self.columns, self.rows, self.spare, self.title, self.right = columns, list(rows), spare, title, right
+        self.columns, self.rows, self.optional, self.title, self.right = columns, list(rows), optional, title, right
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """What rich prints."""
+        """The table that rich prints, as narrow as it has to be."""
         gone: list[str] = []
         shown = self._without(gone)
         wide = options.update(max_width=_ENDLESS)
-        for name in self.spare if options.max_width < NARROW else ():
+        for name in self.optional if options.max_width < NARROW else ():
             if shown.__rich_measure__(console, wide).maximum <= options.max_width:
                 break
             gone.append(name)

@@ -1,4 +1,4 @@
-"""What a layer's kernel gains over its dense self, read off the candidates in a plan."""
+"""The gain of a layer's kernel over its dense self, read off the candidates in a plan."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tesa.choose.plan import Candidate, LayerPlan, Part
 
 @dataclass(frozen=True)
 class LayerTimes:
-    """chosen_ms: the layer's kernels together; dense_ms: the best dense candidate. None where it is not known.
+    """Two times of a layer. chosen_ms: its kernels together; dense_ms: the best dense candidate; None if unknown.
 
     measured is False where a time is only the estimate.
     """

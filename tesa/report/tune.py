@@ -19,16 +19,16 @@ from tesa.report.plan import duration
 from tesa.report.table import table
 from tesa.tune.status import LayerStatus, Status, Tuned, TunedLayer, Watch, unseen
 
-_COLUMNS = ("layer", "default", "best", "gain", "form", "configuration", "dense", "measured")
+_COLUMNS = ("layer", "default", "best", "gain", "family", "configuration", "dense", "measured")
 _NUMBERS = ("default", "best", "gain", "dense", "measured")
-_LIVE = ("layer", "measured", "failed", "default", "best", "gain", "form")
+_LIVE = ("layer", "measured", "failed", "default", "best", "gain", "family")
 _LIVE_NUMBERS = ("measured", "failed", "default", "best", "gain")
 _BESIDE = 6  # lines of the live view that are no rows of the table
 _EVERY_S = 5.0
 
 
 def tuned_view(tuned: Tuned) -> Iterator[RenderableType]:
-    """What each layer gained over the untuned default, the whole, and what went wrong."""
+    """The gain of each layer over the untuned default, that of the whole, and what went wrong."""
     threads = f"{tuned.threads} thread{'s' if tuned.threads != 1 else ''}"
     title = f"Tuned for {tuned.target}, {threads}, measured on {tuned.device.get('cpu', NOTHING)}"
     yield table(_COLUMNS, [_row(layer) for layer in tuned.layers], title=title, right=_NUMBERS)
@@ -77,7 +77,7 @@ def _summary(tuned: Tuned) -> str:
 def shown_status(
     stream: TextIO, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[tuple[Progress, Watch]]:
-    """What shows the model's import, and what shows the job after it.
+    """(display of the model's import, display of the job after it).
 
     One picture that changes on a terminal, plain lines elsewhere, nothing if quiet.
     """

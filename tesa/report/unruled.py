@@ -1,4 +1,4 @@
-"""What is told of operators without a propagation rule of their own, and of what the model file holds for nothing."""
+"""Lines about operators without a rule of their own, and about parts of the model file that no output needs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def unruled_lines(unruled: Mapping[str, str], scrambled: Mapping[str, str], note
 
 
 def dropped_lines(dropped: Sequence[str], unused: Sequence[str]) -> Iterator[str]:
-    """What no output of the model depends on. The arguments are those of ImportedModel.
+    """Lines about the parts that no output of the model depends on. The arguments are those of ImportedModel.
 
     >>> list(dropped_lines(["head.aux"], []))
     ['left out, no output depends on it: layer head.aux']

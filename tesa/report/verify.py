@@ -1,4 +1,4 @@
-"""What a verification compared."""
+"""The result of a verification as a table."""
 
 from __future__ import annotations
 

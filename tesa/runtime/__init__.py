@@ -1,7 +1,8 @@
 """Runs compiled models: load, call, time, verify. Needs TVM's runtime, not its compiler."""
 
 from tesa.runtime.bench import BenchResult, LayerTime, Times, bench, random_feeds
-from tesa.runtime.model import Model, TensorInfo, load
+from tesa.runtime.manifest import TensorInfo
+from tesa.runtime.model import Model, load
 from tesa.runtime.verify import Comparison, VerifyResult, verify
 
 __all__ = [

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from tesa.base.hostinfo import usable_cpus
+from tesa.base.onnxruntime import onnxruntime_call
 from tesa.errors import UsageError
-from tesa.runtime.model import Array, Model, TensorInfo
-from tesa.runtime.peers import onnxruntime_call
+from tesa.runtime.inputs import Array
+from tesa.runtime.manifest import TensorInfo
+from tesa.runtime.model import Model
 from tesa.runtime.reference import read_reference
 from tesa.runtime.trace import trace
 

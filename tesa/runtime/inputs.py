@@ -1,18 +1,16 @@
-"""Checks what a compiled model is called with, and hands on memory that its kernels can read."""
+"""Checks the arrays that a compiled model is called with, and hands on memory that its kernels can read."""
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tesa.errors import UsageError
-
-if TYPE_CHECKING:
-    from tesa.runtime.model import TensorInfo
+from tesa.runtime.manifest import TensorInfo
 
 Array = NDArray[Any]
 

@@ -66,7 +66,7 @@ def _load(path: Path) -> Any:
 
 
 def _fault(path: Path) -> str:
-    """What is wrong with a library at first sight, "" if nothing is. The loader crashes on one that is cut off."""
+    """The fault of a library that shows at first sight, "" if none. The loader crashes on one that is cut off."""
     if path.suffix != ".so":
         return "its name does not end in .so"
     with path.open("rb") as file:
@@ -90,5 +90,5 @@ def open_machine(library: Any, path: Path) -> Any:
 
 
 def set_threads(count: int) -> None:
-    """How many threads the kernels of this process run on."""
+    """Set how many threads the kernels of this process run on."""
     runtime().get_global_func("runtime.config_threadpool")(-1, count)

@@ -2,77 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tesa.base.hostinfo import usable_cpus
 from tesa.choose.plan import Plan
 from tesa.errors import ModelError, UsageError
-from tesa.runtime.inputs import by_name, checked
+from tesa.runtime.inputs import Array, by_name, checked
 from tesa.runtime.library import load_library, open_machine, runtime, set_threads
-
-Array = NDArray[Any]
-FORMAT = 1
-"""Version of model.json; a reader refuses what is newer."""
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """Name, shape and NumPy dtype name of an input or output."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What model.json says of model.so."""
-
-    inputs: tuple[TensorInfo, ...]
-    outputs: tuple[TensorInfo, ...]
-    plan: Plan
-    versions: Mapping[str, str]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain dicts and lists, ready for json.dump."""
-        return {
-            "format": FORMAT,
-            "inputs": [vars(info) for info in self.inputs],
-            "outputs": [vars(info) for info in self.outputs],
-            "versions": dict(self.versions),
-            "plan": self.plan.to_json(),
-        }
-
-
-def read_manifest(path: Path) -> Manifest:
-    """Read model.json. ModelError where it is missing, broken or of a newer format."""
-    try:
-        data = json.loads(path.read_text())
-        if "tesa_kernel" in data:
-            library = path.with_suffix(".so")
-            raise ModelError(
-                f"{library}: is a single kernel, not a model; call it: "
-                f'tvm_ffi.load_module("{library}")["entry"](*arrays, y), {path} says which'
-            )
-        if data["format"] > FORMAT:
-            raise ModelError(f"{path}: format {data['format']} is newer than this tesa reads ({FORMAT}); update tesa")
-        infos = [tuple(TensorInfo(i["name"], tuple(i["shape"]), i["dtype"]) for i in data[k]) for k in _SIDES]
-        return Manifest(infos[0], infos[1], Plan.from_json(data["plan"]), data["versions"])
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror}); it is written beside the library") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path}: is not the description of a compiled model ({error})") from error
-
-
-_SIDES = ("inputs", "outputs")
+from tesa.runtime.manifest import Manifest, TensorInfo, read_manifest
 
 
 class Model:
@@ -98,12 +40,12 @@ class Model:
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:
-        """What a call needs, in order."""
+        """The inputs of a call, in order."""
         return self.manifest.inputs
 
     @property
     def outputs(self) -> tuple[TensorInfo, ...]:
-        """What a call returns, in order."""
+        """The outputs of a call, in order."""
         return self.manifest.outputs
 
     @property

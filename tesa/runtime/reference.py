@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tesa.errors import UsageError
-from tesa.runtime.model import Model, TensorInfo
+from tesa.runtime.manifest import TensorInfo
+from tesa.runtime.model import Model
 
 _Declared = tuple[tuple[int | None, ...] | None, str | None]
 """Shape and dtype as a file declares them, with None for what it leaves open."""
@@ -82,7 +83,7 @@ def _masked(proto: Any, masks: Any, shapes: Mapping[str, Sequence[int]], source:
     from onnx import numpy_helper
 
     from tesa.frontend import load_masks
-    from tesa.frontend.graph import load_graph
+    from tesa.frontend.load import load_graph
     from tesa.frontend.masks import apply_masks
     from tesa.frontend.rewrite import name_layers
 

@@ -10,18 +10,20 @@ from typing import Any
 
 import numpy as np
 
+from tesa.base.compare import largest_difference, magnitude
+from tesa.base.onnxruntime import reference_outputs
 from tesa.choose.plan import LayerPlan
 from tesa.errors import UsageError
 from tesa.runtime.bench import random_feeds
-from tesa.runtime.model import Array, Model
-from tesa.runtime.peers import reference_outputs
+from tesa.runtime.inputs import Array
+from tesa.runtime.model import Model
 from tesa.runtime.reference import read_reference
 from tesa.runtime.trace import trace
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far one tensor is from the reference.
+    """The difference of one tensor from the reference.
 
     max_abs: the largest |got - expected|, where equal infinities and two NaN differ by 0, and anything else that is
     not finite by infinity. max_rel: max_abs / largest finite |expected| of the whole tensor, not element by element.
@@ -45,7 +47,7 @@ class Comparison:
 
     @property
     def note(self) -> str:
-        """What was left out, "" if nothing was."""
+        """A sentence about what was left out, "" if nothing was."""
         if self.why:
             return f"not compared: {self.why}"
         if not self.dead:
@@ -114,14 +116,9 @@ def compare(name: str, got: Array, expected: Array, atol: float, rtol: float) ->
     """
     if got.shape != expected.shape:
         raise UsageError(f"{name}: shape {list(got.shape)} against {list(expected.shape)} of the reference")
-    wide, reference = got.astype(np.float64), expected.astype(np.float64)
-    finite = np.isfinite(wide) & np.isfinite(reference)
-    same = (wide == reference) | (np.isnan(wide) & np.isnan(reference))
-    difference = np.full(wide.shape, math.inf)
-    np.subtract(wide, reference, out=difference, where=finite)
-    largest = float(np.where(same, 0.0, np.abs(difference)).max(initial=0.0))
-    scale = float(np.abs(reference[np.isfinite(reference)]).max(initial=0.0)) or 1.0
-    ok = bool(np.isclose(wide, reference, rtol=rtol, atol=atol, equal_nan=True).all())
+    largest, scale = largest_difference(got, expected), magnitude(expected) or 1.0
+    pair = got.astype(np.float64), expected.astype(np.float64)
+    ok = bool(np.isclose(*pair, rtol=rtol, atol=atol, equal_nan=True).all())
     return Comparison(name, largest, largest / scale, ok)
 
 
@@ -142,7 +139,7 @@ def _compare_live(layer: LayerPlan, got: Array, expected: Array | None, atol: fl
 
 
 def _left(layer: LayerPlan, expected: Array) -> Array:
-    """What compiling has left of a tensor of the source model."""
+    """A tensor of the source model without the channels that compiling removed."""
     for axis, indices in enumerate(layer.kept):
         fits = axis < expected.ndim and max(indices, default=0) < expected.shape[axis]
         expected = expected.take(indices, axis) if indices and fits else expected

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from tesa.base.hostinfo import read_cpu
 from tesa.base.progress import Event, Progress, silent
-from tesa.build.objects import versions
+from tesa.build.jobs import versions
 from tesa.costs import store
 from tesa.costs.fingerprint import code_digest, fingerprint
 from tesa.costs.grid import grid_layer
@@ -88,7 +88,7 @@ def calibrate(
     table, clock = _begun(file, wanted, threads, seed), clock or monotonic
     end = clock() + minutes * 60
     before, failed = table.samples, list[str]()
-    with workplace(jobs=jobs) as place:
+    with workplace(wanted, jobs=jobs) as place:
         bench = measurer or Bench(wanted, place.builder, place.runner)
         for grown, broken in _grow(table, wanted, bench, end, clock, progress, minutes):
             table = grown

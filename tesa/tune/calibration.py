@@ -14,10 +14,11 @@ from tesa.costs.grid import GridLayer
 from tesa.costs.sample import Measured, Sample
 from tesa.decompose.candidates import Option, candidates, dense_keys, plain_candidates, predict
 from tesa.layers.layer import Layer
+from tesa.measure.failure import Failure
 from tesa.measure.interfaces import Builder, Runner
-from tesa.measure.timing import Failure, Timing
+from tesa.measure.timing import Timing
 from tesa.schedules.registry import find
-from tesa.schedules.types import Config, FloatArray, Problem, config_key
+from tesa.schedules.types import Config, Core, FloatArray, Problem, config_key
 from tesa.targets.target import Target
 from tesa.tune.loop import Batch, BuiltBatch, build, run
 
@@ -57,21 +58,21 @@ def plan(index: int, layer: GridLayer, target: Target) -> Work:
     for name in dict.fromkeys(name for name, _ in found):
         mine = sorted((o for o in found if o[0] == name), key=lambda o: expected[config_key(*o)])
         order = [mine[0], *(mine[1 + int(i)] for i in rng.permutation(len(mine) - 1))]
-        chosen += _affordable(order, layer.problem, weight)
+        chosen += _affordable(order, layer.problem, weight, target.core)
     keys, dense = [config_key(*option) for option in chosen], dense_keys(chosen, weight)
     return Work(
         index, layer, weight, tuple(chosen), tuple(expected[key] for key in keys), tuple(key in dense for key in keys)
     )
 
 
-def _affordable(order: Sequence[Option], problem: Problem, weight: FloatArray) -> list[Option]:
+def _affordable(order: Sequence[Option], problem: Problem, weight: FloatArray, core: Core) -> list[Option]:
     """The first KEEP of one family; of straight-line code as many as may be compiled, the first ones that fit."""
     size = find(order[0][0]).size
     if size is None:
         return list(order[: KEEP + 2 if problem.op == "depthwise" else KEEP])  # there is one family for depthwise
     room, kept = INSTRUCTIONS, list[Option]()
     for option in order:
-        cost = size(problem, weight, option[1])
+        cost = size(problem, weight, core, option[1])
         if cost <= room and len(kept) < KEEP:
             room -= cost
             kept.append(option)
@@ -103,7 +104,7 @@ def finished(work: Work, results: Sequence[Timing | Failure]) -> Measured:
     rows = zip(work.options, work.estimates, work.dense, results, strict=True)
     for (name, config), expected, dense, result in rows:
         if isinstance(result, Failure):
-            failed.append((name, dict(config), f"{result.kind}: {result.message}"))
+            failed.append((name, dict(config), str(result)))
         else:
             samples.append(Sample(name, dict(config), expected, result.median_ms, result.iqr_ms, dense))
     layer = work.layer

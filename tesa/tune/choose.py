@@ -28,10 +28,10 @@ from tesa.costs.table import CostTable
 from tesa.decompose.candidates import Option, describe
 from tesa.errors import CheckFailed, UsageError
 from tesa.layers.layer import Layer
+from tesa.measure.failure import Failure
 from tesa.measure.interfaces import Builder, Runner
-from tesa.measure.local import BUDGET_MS, Built
-from tesa.measure.remote.local import LocalRunner
-from tesa.measure.timing import Failure, Timing
+from tesa.measure.local import BUDGET_MS, Built, LocalRunner
+from tesa.measure.timing import Timing
 from tesa.records.log import Log, Record, Task
 from tesa.schedules.types import config_key
 from tesa.targets.target import Target, host_cpu, runs_here

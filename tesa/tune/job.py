@@ -13,14 +13,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from tesa.costs.table import CostTable
 from tesa.decompose.candidates import Option
 from tesa.errors import TesaError, UnsupportedError
 from tesa.layers.layer import Layer
+from tesa.measure.failure import Failure
 from tesa.measure.interfaces import Builder, Runner
 from tesa.measure.local import BUDGET_MS
-from tesa.measure.timing import Failure, Timing
+from tesa.measure.timing import Timing
 from tesa.records.log import Log
 from tesa.schedules.types import config_key
 from tesa.targets.target import Target
@@ -29,14 +31,11 @@ from tesa.tune.comparison import ROUNDS, finalists
 from tesa.tune.layer_search import LayerSearch
 from tesa.tune.loop import Batch, BuiltBatch, build, run
 from tesa.tune.outcome import density_of, failures, given_up, lost, status_of, tuned_of
-from tesa.tune.recorder import PASSING, Recorder
+from tesa.tune.recorder import Recorder
 from tesa.tune.search import Experience, Mode, find_mode
 from tesa.tune.search.elsewhere import learn
 from tesa.tune.status import Status, Tuned, Watch, unseen
 from tesa.tune.stopwatch import Stopwatch
-
-if TYPE_CHECKING:
-    from tesa.costs.table import CostTable
 
 BATCH = 8
 """Candidates of a turn: few, so that the model learns soon and a crash costs little."""
@@ -241,7 +240,7 @@ class _Job:
         if self.recorder.fault:
             self.notes[f"the log could not be written for a while: {self.recorder.fault}"] = None
         layer.keep(records)
-        passing = {config_key(*o): r for o, r in results if isinstance(r, Failure) and r.kind in PASSING}
+        passing = {config_key(*o): r for o, r in results if isinstance(r, Failure) and not r.kind.blames_kernel}
         layer.leave([option for option, _ in results if config_key(*option) in passing])
         self.excuses.update((layer.work.name, failure.message) for failure in passing.values())
         layer.taken -= {config_key(*option) for option, _ in results}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from tesa.choose.pick import pick
 from tesa.choose.predict import expected
 from tesa.choose.shortlist import shortlist
+from tesa.costs.table import CostTable
 from tesa.decompose.candidates import Option, candidates, dense_keys, predict
 from tesa.layers.layer import Layer
 from tesa.records.log import Log, Record, Task
@@ -21,9 +21,6 @@ from tesa.targets.target import Target
 from tesa.tune.search import Experience, Lessons, Mode, Scene, Space, Table, tabulate
 from tesa.tune.search.experience import LEAST
 from tesa.tune.search.features import Wide
-
-if TYPE_CHECKING:
-    from tesa.costs.table import CostTable
 
 NOISE = 0.01
 """A gain of less than this is none."""
@@ -84,7 +81,8 @@ class LayerSearch:
     @cached_property
     def short(self) -> tuple[Option, ...]:
         """What an untuned compile measures, the layer's dense self among it."""
-        return tuple(shortlist(self.space.options, self.expected, self.work.problem, self.work.weight))
+        work = self.work
+        return tuple(shortlist(self.space.options, self.expected, work.problem, work.weight, self.target.core))
 
     @cached_property
     def estimates(self) -> Wide:

@@ -13,9 +13,10 @@ from pathlib import Path
 from tesa.decompose.candidates import Option
 from tesa.errors import TesaError
 from tesa.layers.layer import Layer
+from tesa.measure.failure import Failure, FailureKind
 from tesa.measure.interfaces import Builder, BuildRequest, Runner
 from tesa.measure.local import Built
-from tesa.measure.timing import Failure, Timing
+from tesa.measure.timing import Timing
 from tesa.targets.target import Target
 
 
@@ -63,7 +64,7 @@ def build(
     """Have the kernels of some batches built, all at once, in a new folder in home.
 
     halted() says that nobody wants them any more. A builder that ends with an error which is none of tesa's (no room on
-    the disk, a defect) costs what it had not built yet: "device" failures, since they say nothing about the kernels.
+    the disk, a defect) costs what it had not built yet: failures that do not blame the kernels.
     TesaError passes on.
     """
     found, folder, fault = dict[int, Built | Failure](), None, ""
@@ -83,7 +84,7 @@ def build(
         raise
     except Exception as error:
         fault = first_line(error)
-    lost = Failure("device", fault or "the builder gave no result")
+    lost = Failure(FailureKind.DEVICE, fault or "the builder gave no result")
     kernels = iter([found.get(index, lost) for index in range(len(requests))])
     return [BuiltBatch(batch, tuple(next(kernels) for _ in batch.options), folder, fault) for batch in batches]
 
@@ -104,7 +105,7 @@ def run(built: BuiltBatch, runner: Runner, budget_ms: float) -> tuple[list[tuple
         raise
     except Exception as error:  # a defect of the runner, or no memory for this layer: the others go on
         fault = first_line(error)
-        results = [Failure("device", fault)] * len(ready)
+        results = [Failure(FailureKind.DEVICE, fault)] * len(ready)
     return built.failed + list(zip((option for option, _ in ready), results, strict=True)), fault
 
 

@@ -9,23 +9,22 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from tesa.base.hostinfo import crowded, read_cpu
+from tesa.base.hostinfo import crowded
 from tesa.base.progress import Event, Progress, silent
 from tesa.choose.predict import table_for
 from tesa.errors import UsageError
 from tesa.layers.layer import Layer
 from tesa.layers.network import to_network
+from tesa.measure.runners import check_device, tracker_address
 from tesa.records.locations import open_log, user
 from tesa.records.log import Log, Task
-from tesa.targets import llvm
-from tesa.targets.target import Target, host_cpu, parse_target
+from tesa.targets.target import Target, parse_target
 from tesa.tune.budget import Budget
 from tesa.tune.job import BATCH, JobOptions, tune_layers
 from tesa.tune.search import find_mode
 from tesa.tune.status import Tuned, Watch, unseen
-from tesa.tune.workplace import tracker_address, workplace
+from tesa.tune.workplace import names_cpu, workplace
 
-_THIS = (None, "x86", "x86_64", "x86-64", "amd64")  # targets that are the CPU of this machine
 _REMOTE_BATCH = 16  # candidates of a turn that several devices share
 
 
@@ -82,11 +81,11 @@ def tune_model(
     )
     chosen = select(network.layers, layers)
     table = table_for(where, threads, log)
-    with workplace(rpc=address, key=key, cluster=cluster, jobs=jobs) as place:
+    with workplace(where, rpc=address, key=key, cluster=cluster, jobs=jobs) as place:
         device = place.runner.device()
         known = open_log(log, str(device["cpu"]))
         said = [
-            misfit(target, where, device),
+            check_device(device, where, named=names_cpu(target)),
             _nothing(known, log or user(), chosen, where, device) if resume else "",
         ]
         notes = tuple(note for note in said if note)
@@ -119,27 +118,6 @@ def select(layers: Sequence[Layer], names: Sequence[str] | None) -> list[Layer]:
             raise UsageError(f"no layer with weights is called {name!r}; {hint}")
         chosen.update(found)
     return [layer for layer in layers if layer.name in chosen]
-
-
-def misfit(target: Any, where: Target, device: Mapping[str, Any]) -> str:
-    """A sentence where the device that measures has another CPU than the target is for; nothing where it fits.
-
-    target: as the user gave it; where: what it means. Raises UsageError where the user left it out: kernels for this
-    machine's CPU would fail on the device one after the other, or be measured on what nobody asked for.
-    """
-    cpu, given = str(device["cpu"]), target not in _THIS
-    if cpu == where.cpu or (not given and cpu == host_cpu()):
-        return ""
-    if given:
-        return f"the target is {where.name}, and the device that measures is {cpu}: the times are of the latter"
-    if cpu not in llvm.cpus(where.triple):  # a device without LLVM gives the name that Linux has for it
-        if str(device.get("model")) == read_cpu().model:
-            return ""
-        cpu = "CPU"
-    raise UsageError(
-        f"the device's CPU is {device['cpu']}, and this machine's, which kernels are for if no target is given, is "
-        f"{where.cpu}: give --target x86:{cpu} (target= in Python); see `tesa list targets`"
-    )
 
 
 def _nothing(known: Log, place: str | Path, layers: Sequence[Layer], where: Target, device: Mapping[str, Any]) -> str:

@@ -7,15 +7,13 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
-from tesa.build.objects import versions
+from tesa.build.jobs import versions
 from tesa.decompose.candidates import Option
 from tesa.errors import UsageError
-from tesa.measure.timing import Failure, Timing
+from tesa.measure.failure import Failure
+from tesa.measure.timing import Timing
 from tesa.records.log import Log, Record, Task
 from tesa.targets.target import Target
-
-PASSING = ("link", "load", "device")
-"""Kinds of failure that say nothing about the kernel: they do not enter the log."""
 
 Results = Sequence[tuple[Option, Timing | Failure]]
 
@@ -36,7 +34,7 @@ class Recorder:
         records = [
             self.record(task, option, result, stamp)
             for option, result in results
-            if not (isinstance(result, Failure) and result.kind in PASSING)
+            if not isinstance(result, Failure) or result.kind.blames_kernel
         ]
         self._unsaved += records
         self.save()
@@ -65,5 +63,5 @@ class Recorder:
             task, self._target.name, self.device, name, dict(config), None, None, versions=versions(), time=time
         )
         if isinstance(result, Failure):
-            return replace(blank, ok=False, error=f"{result.kind}: {result.message}")
+            return replace(blank, ok=False, error=str(result))
         return replace(blank, median_ms=result.median_ms, min_ms=result.min_ms)

@@ -9,12 +9,9 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from threading import Lock
 
-from tesa.errors import UsageError
 from tesa.measure.interfaces import Builder, Runner
-from tesa.measure.remote.address import split_address
-from tesa.measure.remote.local import LocalRunner
-from tesa.measure.remote.runner import RpcRunner
-from tesa.targets.target import Target, runs_here
+from tesa.measure.runners import runner_for
+from tesa.targets.target import Target
 from tesa.tune.builders.cluster import ClusterBuilder
 from tesa.tune.builders.local import LocalBuilder
 
@@ -33,7 +30,12 @@ class Workplace:
 
 @contextmanager
 def workplace(
-    *, rpc: Address | None = None, key: str | None = None, cluster: str | None = None, jobs: int | None = None
+    target: Target,
+    *,
+    rpc: Address | None = None,
+    key: str | None = None,
+    cluster: str | None = None,
+    jobs: int | None = None,
 ) -> Iterator[Workplace]:
     """The builder and the runner that were asked for; their processes end, and devices are free, after the block.
 
@@ -50,33 +52,17 @@ def workplace(
         else:
             many = stack.enter_context(closing(ClusterBuilder(cluster, jobs=jobs, alone=alone)))
             builder, elsewhere = many, not many.here
-        runner: Runner = LocalRunner(alone=alone) if rpc is None else RpcRunner(*rpc, str(key))
-        stack.enter_context(closing(runner))
+        runner = stack.enter_context(closing(runner_for(target, address=rpc, key=key, alone=alone)))
         yield Workplace(builder, runner, rpc is not None or elsewhere)
 
 
-def tracker_address(rpc: str | None, key: str | None, target: Target, measures: bool = True) -> Address | None:
-    """Host and port of the tracker that a user named; None for this machine.
+def names_cpu(target: object) -> bool:
+    """True where a user's text for a target says which CPU it is; False where it is this machine's.
 
-    Raises UsageError for half an address, and where something is to be measured and neither can run the target's code.
+    >>> names_cpu("x86"), names_cpu("x86:haswell")
+    (False, True)
     """
-    if rpc is None:
-        if key is not None:
-            raise UsageError("a key names devices of a tracker: give its address with --rpc HOST:PORT as well")
-        if measures and not runs_here(target):
-            raise UsageError(
-                f"this machine cannot run code for {target.name}, so that nothing can be measured: give the tracker of "
-                "devices that can with --rpc HOST:PORT --key KEY (rpc= and key= in Python)"
-            )
-        return None
-    if key is None:
-        raise UsageError(f"the tracker {rpc} may have devices of several kinds: name one with --key KEY")
-    try:
-        return split_address(rpc)
-    except ValueError as error:
-        raise UsageError(
-            f"{rpc!r} is no address of a tracker; expected HOST:PORT, as in 127.0.0.1:9190 or [::1]:9190"
-        ) from error
+    return target not in (None, "x86", "x86_64", "x86-64", "amd64")
 
 
 @functools.cache

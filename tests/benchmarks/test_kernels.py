@@ -119,7 +119,7 @@ def test_limits_are_of_this_machine() -> None:
     limits = measure_limits(target.core.lanes)
     assert limits.fma > 1
     assert limits.read > 0.5
-    assert (limits.dot > 0) == target.core.vnni
+    assert (limits.dot > 0) == (target.core.dot is not None and target.core.dot.group == 4)
 
 
 def test_activations_are_what_the_operator_takes() -> None:

@@ -11,8 +11,8 @@ import onnx
 import pytest
 
 from benchmarks import zoo
+from tesa.base.onnxruntime import reference_outputs
 from tesa.frontend import import_onnx
-from tesa.runtime.peers import reference_outputs
 
 TINY: dict[str, Callable[[], Any]] = {
     "mlp": lambda: zoo.mlp((12, 8, 4)),

@@ -13,6 +13,7 @@ from tesa.cli.output import emit
 from tesa.cli.verb import Outcome
 from tesa.errors import UsageError
 from tests.measure.remote.park import Park, free_port
+from tests.support import PATIENCE_S
 
 
 def outcome(words: list[str]) -> Outcome:
@@ -21,7 +22,13 @@ def outcome(words: list[str]) -> Outcome:
 
     parser = ArgumentParser(exit_on_error=False)
     devices.VERB.arguments(parser)
-    return devices.VERB.run(parser.parse_args(words))
+    return devices.VERB.run(parser.parse_args([*words, "--timeout", f"{PATIENCE_S:g}"]))
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that served the test before is free again in time, however busy the machine is."""
+    monkeypatch.setattr("tesa.measure.remote.health._GRACE_S", PATIENCE_S)
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ import onnx
 import pytest
 
 from benchmarks import prune, zoo
+from tesa.base.onnxruntime import reference_outputs
 from tesa.cli import main
 from tesa.errors import UsageError
 from tesa.propagate import remove_rule, rule_scope
-from tesa.runtime.peers import reference_outputs
 from tests.frontend.onnx_models import floats, model, node, port
 
 Capture = pytest.CaptureFixture[str]

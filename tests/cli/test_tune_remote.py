@@ -18,10 +18,9 @@ import psutil
 import pytest
 
 from tesa.cli import main
-from tesa.measure import remote
-from tesa.measure.remote import local
+from tesa.measure import local, remote
 from tesa.models import digits_path
-from tesa.targets.target import host_cpu, parse_target
+from tesa.targets.target import host_cpu
 from tesa.tune import job, model
 from tesa.tune.builders import ClusterBuilder, LocalBuilder
 from tests.cli.test_tune import ended, measured_once, records, started
@@ -43,10 +42,11 @@ def whole_park(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Park]:
 
 
 @pytest.fixture
-def park(whole_park: Park) -> Park:
+def park(whole_park: Park) -> Iterator[Park]:
     """A tracker with two servers that are free."""
     whole_park.await_servers(2)
-    return whole_park
+    yield whole_park
+    whole_park.tidy()
 
 
 @pytest.fixture
@@ -89,9 +89,9 @@ def in_second_turn(monkeypatch: pytest.MonkeyPatch, harm: Callable[[remote.RpcRu
 
 
 def test_a_server_is_killed_while_two_measure(
-    whole_park: Park, tmp_path: Path, capsys: Capture, plans: list[job.Plan], monkeypatch: pytest.MonkeyPatch
+    park: Park, tmp_path: Path, capsys: Capture, plans: list[job.Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    park, at = whole_park, list[int]()
+    at = list[int]()
     servers = [park.server("two"), park.server("two")]
     park.await_servers(2, "two")
 
@@ -193,21 +193,6 @@ def test_another_cpu_than_the_targets(park: Park, tmp_path: Path, capsys: Captur
     if host_cpu() != "haswell":
         assert f"the target is x86:haswell, and the device that measures is {host_cpu()}" in found["notes"][0]
     assert {record["target"] for record in records(tmp_path)} == {"x86:haswell"}
-
-
-def test_misfit() -> None:
-    here, haswell = parse_target("x86"), parse_target("x86:haswell")
-    this = {"cpu": host_cpu(), "model": "Any"}
-    old, unknown = {"cpu": "broadwell", "model": "Old"}, {"cpu": "Old(R) CPU @ 2 GHz", "model": "Old"}
-    assert model.misfit(None, here, this) == model.misfit("x86", here, this) == ""
-    assert model.misfit("x86:broadwell", parse_target("x86:broadwell"), old) == ""
-    assert "the device that measures is broadwell" in model.misfit("x86:haswell", haswell, old)
-    for target in (None, "x86"):
-        with pytest.raises(model.UsageError, match=r"the device's CPU is broadwell, .* give --target x86:broadwell "):
-            model.misfit(target, here, old)
-        with pytest.raises(model.UsageError, match=r"CPU is Old\(R\) CPU @ 2 GHz, .* give --target x86:CPU "):
-            model.misfit(target, here, unknown)
-    assert model.misfit(None, here, {"cpu": "as Linux says", "model": model.read_cpu().model}) == ""
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from tesa.base.onnxruntime import reference_outputs
 from tesa.compact import Compacted, compact
 from tesa.compact.check import difference, random_input
 from tesa.frontend import import_onnx
 from tesa.propagate import propagate
-from tesa.runtime.peers import reference_outputs
 
 from ..frontend.onnx_models import model, node, port
 

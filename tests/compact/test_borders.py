@@ -9,14 +9,16 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
+from tvm import relax
 
 from tesa.compact import compact
 from tesa.compiler import compile_model
+from tesa.errors import UsageError
 from tesa.frontend import converter, converter_scope, import_onnx
 from tesa.propagate import propagate
 from tesa.runtime import load, verify
 
-from .shrink import dense, model, node, port, shrink, without
+from .shrink import dense, model, node, port, shapes, shrink, without
 
 
 def sparse(*shape: int, seed: int = 0) -> Any:
@@ -94,3 +96,29 @@ def test_an_operator_of_ones_own_survives_compaction(tmp_path: Path) -> None:
     )  # fmt: skip
     onnx.save(ones, tmp_path / "ones.onnx")
     assert verify(load(tmp_path / "model.so"), tmp_path / "ones.onnx").ok
+
+
+@pytest.mark.parametrize(("labels", "left"), [("", 8), ("...->...", 6), ("nc->nc", 6)])
+def test_labels_let_channels_be_removed_through_an_operator_of_ones_own(labels: str, left: int) -> None:
+    """A converter says once which axes correspond; without labels all of them stay."""
+    with converter_scope():
+
+        @converter("my.ops::Shifted", labels=labels)
+        def shifted(bb: Any, inputs: Any, attrs: Any) -> Any:
+            return relax.op.add(inputs[0], relax.const(1.0, "float32"))
+
+        proto = _row_sum()
+        proto.graph.initializer[1].CopyFrom(onnx.numpy_helper.from_array(without(dense(8, 3), 0, 1), "v"))
+        found = compact(propagate(import_onnx(proto)))
+    assert shapes(found) == {"w": (4, left), "v": (left, 3)}
+
+
+def test_labels_that_do_not_fit() -> None:
+    with converter_scope():
+
+        @converter("my.ops::Shifted", labels="ncq->nc")
+        def shifted(bb: Any, inputs: Any, attrs: Any) -> Any:
+            return relax.op.add(inputs[0], relax.const(1.0, "float32"))
+
+        with pytest.raises(UsageError, match=r"node 's': the labels 'ncq->nc' .* shape \[\[2, 8\]\]"):
+            compact(propagate(import_onnx(_row_sum())))

@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks import prune, zoo
+from tesa.base.onnxruntime import reference_outputs
 from tesa.compact import Compacted, compact, handled, verify_with_onnxruntime
 from tesa.compact.check import difference
 from tesa.errors import ModelError, UsageError
 from tesa.frontend import import_onnx
 from tesa.frontend.model import ImportedModel
 from tesa.propagate import propagate
-from tesa.runtime.peers import reference_outputs
 
 from ..propagate.graphs import random_feeds, random_model
 from .shrink import dense, model, node, port, shapes, shrink, without

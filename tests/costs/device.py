@@ -10,7 +10,8 @@ import numpy as np
 from tesa.costs import CostTable
 from tesa.costs.grid import grid_layer
 from tesa.costs.sample import Measured
-from tesa.measure.timing import Failure, Timing
+from tesa.measure.failure import Failure, FailureKind
+from tesa.measure.timing import Timing
 from tesa.schedules.types import Config, Problem
 from tesa.targets.target import Target, parse_target
 from tesa.tune.calibrate import _fingerprints, _learnt
@@ -45,7 +46,7 @@ class FakeDevice:
         for number, ((name, config), expected) in enumerate(zip(work.options, work.estimates, strict=True)):
             ms = law(work.layer.problem, name, config, expected) * math.exp(self.noise * rng.standard_normal())
             good = self.broken == 0 or (number + 1) % self.broken
-            results.append(Timing(ms, ms, 0.01 * ms, 5) if good else Failure("wrong", "made to be wrong"))
+            results.append(Timing(ms, ms, 0.01 * ms, 5) if good else Failure(FailureKind.WRONG, "made to be wrong"))
         return finished(work, results)
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tesa.base.progress import Event
-from tesa.base.workers import Pool
 from tesa.costs import store
 from tesa.costs.grid import grid_layer
 from tesa.costs.sample import Measured
@@ -16,6 +15,7 @@ from tesa.errors import CheckFailed, UsageError
 from tesa.targets.target import parse_target, runs_here
 from tesa.tune.calibrate import BATCH, calibrate
 from tesa.tune.calibration import Bench, Work, plan
+from tesa.tune.workplace import workplace
 from tests.costs.device import FakeDevice
 
 HERE = runs_here(parse_target("x86:haswell"))
@@ -108,8 +108,8 @@ def test_the_real_bench_measures_a_small_layer() -> None:
     target = parse_target("x86:haswell")
     index = next(i for i in range(200) if _small(i))
     work = plan(index, grid_layer(index), target)
-    with Pool(1) as pool:
-        (measured,) = Bench(target, pool).run([work])
+    with workplace(jobs=1) as place:
+        (measured,) = Bench(target, place.builder, place.runner).run([work])
     assert len(measured.samples) == len(work.options)
     assert not measured.failed
     assert all(sample.ms > 0 for sample in measured.samples)

@@ -12,7 +12,7 @@ from tesa.costs.features import names, vector
 from tesa.costs.grid import grid_layer
 from tesa.schedules.types import Config, Core, Problem, Window
 
-ISA = Core("avx512", 16, 32, vnni=True)
+CORE = Core("avx512", 16, 32)
 CONFIGS: tuple[Config, ...] = (
     {"rows": 4, "vectors": 4, "pack": 1},
     {"rows": 2, "vectors": 4, "kblock": 64, "pack": 0},
@@ -25,7 +25,7 @@ CONFIGS: tuple[Config, ...] = (
 
 def numbers(problem: Problem, facts: Facts, config: Config, estimate_ms: float = 0.1) -> dict[str, float]:
     keys = sorted(config)
-    values = vector(problem, facts, ISA, config, estimate_ms, keys)
+    values = vector(problem, facts, CORE, config, estimate_ms, keys)
     return dict(zip(names(keys), values, strict=True))
 
 

@@ -11,11 +11,12 @@ import tvm
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tesa.build.objects import BuildFailure, build_objects, link
+from tesa.build.objects import BuildFailure, build_objects
 from tesa.measure.reference import Inputs, reference
 from tesa.schedules.registry import find
 from tesa.schedules.types import ACTIVATIONS, Config, Epilogue, FloatArray, Output, Problem, Window
 from tesa.targets.target import parse_target
+from tesa.targets.toolchain import NATIVE
 from tests.schedules.reference import unaligned
 
 TARGET = parse_target(None)
@@ -88,7 +89,7 @@ def run(name: str, problem: Problem, values: FloatArray, config: Config, inputs:
         (paths,) = build_objects([("tesa_test", code)], TARGET, jobs=1, cache=None, folder=Path(folder))
         assert not isinstance(paths, BuildFailure), paths.message
         library = Path(folder) / "kernel.so"
-        link(paths, library)
+        NATIVE.link(paths, library)
         function = tvm.runtime.load_module(str(library))["tesa_test"]
         y = unaligned(np.full(problem.y_shape, 77, problem.output.dtype))
         function(*map(unaligned, (inputs.x, *code.constants, *inputs.extra)), y)

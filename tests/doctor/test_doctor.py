@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from tesa.base.hostinfo import Cache, read_cpu
-from tesa.build.objects import c_compiler
 from tesa.doctor import checks as doctor
 from tesa.doctor.checks import FAILED, INFO, MISSING, OK, Check
 from tesa.doctor.selftest import STEPS
-from tesa.targets.llvm import TRIPLE, features
+from tesa.targets.llvm import features
+from tesa.targets.toolchain import NATIVE
+from tesa.targets.x86 import X86
 
 
 def child(body: str) -> tuple[str, ...]:
@@ -104,7 +105,7 @@ def test_any_of_the_compilers_will_do(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("PATH", str(tmp_path))
     for variable in ("CXX", "CC"):
         monkeypatch.delenv(variable, raising=False)
-    assert only(list(doctor._tools()), OK).found == str(tmp_path / name) == c_compiler()
+    assert only(list(doctor._tools()), OK).found == str(tmp_path / name) == NATIVE.compiler()
 
 
 def test_a_named_compiler_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,23 +116,23 @@ def test_a_named_compiler_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_hidden_instruction_set_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tesa.targets.target._host_is_x86", lambda: True)
+    monkeypatch.setattr("tesa.targets.host.machine", lambda: "x86_64")
     monkeypatch.setattr("tesa.targets.llvm.host_cpu", lambda: "cascadelake")
-    named = features(TRIPLE, "cascadelake")
-    monkeypatch.setattr("tesa.targets.llvm.host_features", lambda: frozenset(f for f in named if "avx512" not in f))
+    named = features(X86.triple, "cascadelake")
+    monkeypatch.setattr("tesa.targets.host.host_features", lambda _: frozenset(f for f in named if "avx512" not in f))
     (check,) = doctor.host_check()
     assert check.status == INFO
     assert check.found.startswith("cascadelake without avx512f, which the system hides: llvm ")
     assert check.found.endswith("-mattr=-avx512f, avx2")
     monkeypatch.setattr("tesa.targets.llvm.host_cpu", lambda: "core2")
-    monkeypatch.setattr("tesa.targets.llvm.host_features", lambda: features(TRIPLE, "core2"))
+    monkeypatch.setattr("tesa.targets.host.host_features", lambda _: features(X86.triple, "core2"))
     (check,) = doctor.host_check()
     assert check.status == MISSING
 
 
-def test_a_cpu_without_avx2_is_told() -> None:
+def test_a_cpu_without_sse42_is_told() -> None:
     cpu = read_cpu()
-    old = type(cpu)(cpu.model, "x86_64", cpu.usable, ("sse4_2",), ())
+    old = type(cpu)(cpu.model, "x86_64", cpu.usable, ("sse",), ())
     found = {check.name: check for check in doctor.target_checks(old)}
     assert found["x86, this machine"].status == MISSING
 

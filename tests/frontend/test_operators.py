@@ -291,7 +291,7 @@ def test_what_would_be_computed_wrongly_is_refused(name: str) -> None:
 def test_an_integer_product_has_its_weight(zeros: tuple[Any, Any]) -> None:
     """A zero point is one number, or one for each row of a and each column of b. With it b is the weight of a layer."""
     from tesa.propagate import propagate
-    from tesa.propagate.executor import run_network
+    from tests.propagate.run_network import run_network
 
     rng = np.random.default_rng(0)
     constants = {"w": rng.integers(0, 256, (5, 4)).astype(np.uint8)}

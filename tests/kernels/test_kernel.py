@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 
 from tesa.attributes.patterns import digest
-from tesa.build.objects import c_compiler
 from tesa.decompose.candidates import candidates
 from tesa.errors import UnsupportedError, UsageError
 from tesa.kernels.kernel import Kernel, kernel
@@ -27,6 +26,7 @@ from tesa.records.log import Log
 from tesa.report.kernel import picture, png
 from tesa.schedules.types import Epilogue, Problem
 from tesa.targets.target import parse_target
+from tesa.targets.toolchain import NATIVE
 
 RNG = np.random.default_rng(7)
 
@@ -564,7 +564,7 @@ def test_saved_kernel_in_a_c_program(tmp_path: Path, full: Kernel, saved: Callab
         text = text.replace(f"@{name}@", str(np.prod(shape))).replace(f"@{name}S@", ", ".join(map(str, shape)))
     (tmp_path / "main.c").write_text(text)
     library = Path(libinfo.find_libtvm_ffi()).parent
-    command = [c_compiler(), "-x", "c", "main.c", "-x", "none", "./k.so", "-o", "main"]
+    command = [NATIVE.compiler(), "-x", "c", "main.c", "-x", "none", "./k.so", "-o", "main"]
     include, dlpack = libinfo.find_include_path(), libinfo.find_dlpack_include_path()
     command += [f"-I{include}", f"-I{dlpack}", f"-L{library}", "-ltvm_ffi", f"-Wl,-rpath,{library}"]
     subprocess.run(command, cwd=tmp_path, check=True)

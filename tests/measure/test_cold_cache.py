@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from tesa.base.hostinfo import read_cpu
 from tesa.measure.cold_cache import FEW_COLUMNS, MOST_BYTES, OTHER_BYTES, host_caches, other_bytes
-from tesa.measure.remote.candidate import Candidate
-from tesa.measure.remote.code import Toolchain
-from tesa.measure.remote.orders import Order, Workload
+from tesa.measure.remote.code import DeviceLinker
+from tesa.measure.remote.device_kernel import DeviceKernel
+from tesa.measure.remote.messages import SessionRequest, Workload
 from tests.measure.remote import kernels
 
 MIB = 1 << 20
@@ -59,21 +59,21 @@ def test_a_device_reads_as_much_as_its_caches_ask_for(tmp_path: Path) -> None:
     from tvm import rpc
 
     built, path = kernels.right(tmp_path), tmp_path / "candidate.so"
-    Toolchain(tmp_path).link(built, path)
+    DeviceLinker(tmp_path).link(built, path)
     session = rpc.LocalSession()
     session.upload(str(path), "candidate.so")
     library = session.load_module("candidate.so")
     sizes = tvm.runtime.empty((2,), "int64", device=session.cpu(0))
     library.get_function("tesa_caches")(sizes)
     assert tuple(sizes.numpy().tolist()) == host_caches()
-    order = Order("", 0, "", 1, 1, "", library=str(path), symbol=built.symbol, constants=built.constants)
+    request = SessionRequest("", 0, "", 1, 1, "", library=str(path), symbol=built.symbol, constants=built.constants)
     layer = Workload.of(kernels.PROBLEM, kernels.WEIGHT)
     assert layer.columns == kernels.PROBLEM.n * kernels.PROBLEM.batch
     assert layer.weight_bytes == kernels.WEIGHT.nbytes
-    assert Candidate(session, library, order, layer)._other_bytes == OTHER_BYTES
+    assert DeviceKernel(session, library, request, layer)._other_bytes == OTHER_BYTES
     second, last = host_caches()
     much = 2 * (second or OTHER_BYTES)
-    large = Candidate(session, library, order, replace(layer, weight_bytes=much, columns=1))
+    large = DeviceKernel(session, library, request, replace(layer, weight_bytes=much, columns=1))
     assert large._other_bytes == other_bytes(much, 1, second, last) > OTHER_BYTES
     assert large.compare() == ""
     timing = large.time(1.0)

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from tesa.build.objects import BuildFailure, build_objects
-from tesa.measure.local import Built, Failure, Inputs, Timing, measure
-from tesa.measure.reference import activate, reference
+from tesa.measure.failure import Failure, FailureKind
+from tesa.measure.local import Built, measure
+from tesa.measure.reference import Inputs, activate, reference
+from tesa.measure.timing import Timing
 from tesa.schedules.types import Code, Epilogue, FloatArray, Problem, Window
 from tests.build import toy
 
@@ -82,6 +84,13 @@ def test_wrong_arguments_are_a_failed_call(tmp_path: Path) -> None:
     (result,) = measure(PROBLEM, WEIGHT, [Built("tesa_a", kernel.objects)], budget_ms=1)
     assert isinstance(result, Failure)
     assert result.kind == "call"
+
+
+def test_what_fails_before_any_kernel_runs_blames_none(tmp_path: Path) -> None:
+    made = built(tmp_path, [("tesa_a", toy.code(PROBLEM, WEIGHT, "tesa_a"))])
+    results = measure(PROBLEM, WEIGHT, made * 2, inputs=Inputs(np.zeros((1, 2, 3), np.float32)))
+    assert [result.kind for result in results if isinstance(result, Failure)] == [FailureKind.DEVICE] * 2
+    assert not FailureKind.DEVICE.blames_kernel
 
 
 def test_a_pool_of_two_threads(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from tesa.frontend.importer import quiet
+from tesa.base.quiet import quiet
 from tesa.propagate.network import Node
 
 _COMPILED: dict[Any, Any] = {}

@@ -17,9 +17,9 @@ from tesa.attributes.attribute import TeSA, from_mask
 from tesa.frontend import converter, converter_scope, import_onnx
 from tesa.propagate import Operator, common, remove_rule, rule, rule_scope, rules
 from tesa.propagate.engine import solve
-from tesa.propagate.executor import run_network
 from tesa.propagate.network import build_network
 from tesa.propagate.registry import find
+from tests.propagate.run_network import run_network
 
 from .calls import network
 

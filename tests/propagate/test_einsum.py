@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tesa.attributes.attribute import from_constant, from_mask
 from tesa.errors import UnsupportedError
-from tesa.propagate.rules.einsum import parse_einsum
+from tesa.propagate.labels import parse_einsum
 
 from .one_rule import FLOATS, backward, case, check_dead, check_known, forward, some_facts, some_live, some_weight
 

@@ -10,9 +10,10 @@ import tvm
 from tvm import relax, te
 from tvm.relax import op as R
 
-from tesa.propagate.executor import CannotRunError, compile_node, has_side_effect, legalized, run_network
-from tesa.propagate.kernels import bounded, primfuncs, read
+from tesa.propagate.executor import CannotRunError, compile_node, has_side_effect, legalized
 from tesa.propagate.network import build_network
+from tesa.propagate.tir_analysis import bounded, primfuncs, read
+from tests.propagate.run_network import run_network
 
 from .calls import call, module, network
 

@@ -18,7 +18,7 @@ from tesa.attributes.attribute import TeSA, from_constant, from_weight, unknown
 from tesa.propagate import rules
 from tesa.propagate.network import Node
 from tesa.propagate.registry import rule, rule_scope
-from tesa.propagate.scramble import scrambling
+from tesa.propagate.scramble.rule import scrambling
 from tesa.propagate.select import select
 
 from .example_inputs import Input

@@ -13,8 +13,8 @@ from tesa.errors import UsageError
 from tesa.frontend import import_onnx
 from tesa.models import digits_path
 from tesa.propagate import TesaModel, propagate
-from tesa.propagate.causes import Causes
 from tesa.propagate.explain import Explanation, Fact, explain
+from tesa.propagate.explain.provenance import Provenance
 from tests.frontend.onnx_models import floats, model, node, port
 
 
@@ -184,7 +184,7 @@ def test_a_tensor_leads_to_its_layer() -> None:
 def test_causes_are_causes() -> None:
     """Whatever is told to be behind a fact is a fact itself, and around the same operator."""
     model = residual({"first": outputs(0, 1), "second": outputs(2), "skip": outputs(2, 3)})
-    causes = Causes(model)
+    causes = Provenance(model)
     for tensor in model.network.shapes:
         for kind in ("value", "live", "bits"):
             for other, what in causes.of((tensor, kind)):

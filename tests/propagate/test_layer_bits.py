@@ -10,7 +10,7 @@ import pytest
 from benchmarks.quantized_mobilenet import quantized_mobilenet
 from tesa.frontend import import_onnx
 from tesa.propagate import TesaModel, propagate
-from tesa.propagate.layer_bits import layer_bits
+from tesa.propagate.bits.layer_bits import layer_bits
 
 from ..frontend.onnx_models import floats, node
 from .interpreter import run

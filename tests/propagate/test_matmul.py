@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from tesa.attributes.attribute import TeSA, from_constant, from_mask, unknown
 from tesa.propagate.engine import solve
+from tesa.propagate.labels import matmul_axes
 from tesa.propagate.network import Network, Node
 from tesa.propagate.registry import Operator
 from tesa.propagate.rules.algebra import any_product, on_diagonal, sum_product
-from tesa.propagate.rules.matmul import matmul_axes
 
 from .one_rule import FLOATS, backward, case, check_dead, check_known, forward, some_facts, some_live, some_weight
 

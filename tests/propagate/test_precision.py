@@ -12,8 +12,8 @@ from tesa.attributes.attribute import Origin, TeSA, from_quantization, unknown
 from tesa.attributes.quantization import Quantization
 from tesa.frontend import import_onnx
 from tesa.propagate import propagate
+from tesa.propagate.bits.common_grid import common_grid, nested_grid
 from tesa.propagate.engine import solve
-from tesa.propagate.needs import both_needs, nested_needs
 
 from ..frontend.onnx_models import floats, model, node, port
 from .qdq_models import bits, check_law_of_bits, feeds_of, quantizer, random_qdq, solved
@@ -103,11 +103,11 @@ def test_a_weight_needs_the_bits_of_its_content(content: list[int], expected: in
 
 
 def test_a_weight_that_is_no_multiple_of_its_scale_is_not_on_a_grid() -> None:
-    from tesa.propagate.content import content_grid
+    from tesa.propagate.bits.constant_grid import constant_grid
 
     grid = Quantization(8, True, np.ones((1, 1)), np.zeros((1, 1), int))
-    assert content_grid(from_quantization((1, 2), grid), np.array([[1.0, 2.4]])) is None
-    assert content_grid(unknown((1, 2)), np.array([[1.0, 2.0]])) is None
+    assert constant_grid(from_quantization((1, 2), grid), np.array([[1.0, 2.4]])) is None
+    assert constant_grid(unknown((1, 2)), np.array([[1.0, 2.0]])) is None
 
 
 def test_relu6_leaves_only_some_codes() -> None:
@@ -166,9 +166,9 @@ def test_two_readers_that_round_differently_need_everything() -> None:
 def test_two_readers_of_codes_get_the_finer_grid_if_each_code_passes() -> None:
     fine = from_quantization((1,), Quantization(4, False, np.array([0.5]), np.array([0])))
     coarse = from_quantization((1,), Quantization(3, False, np.array([1.0]), np.array([0])))
-    assert both_needs(fine, coarse) is None
-    assert nested_needs(fine, coarse, np.array([0.0, 0.5, 1.0, 1.5, 6.9])) == fine
-    assert nested_needs(fine, coarse, np.array([0.0, 0.74, 1.4])) is None, "1.4 is 1.5 first, and then 2"
+    assert common_grid(fine, coarse) is None
+    assert nested_grid(fine, coarse, np.array([0.0, 0.5, 1.0, 1.5, 6.9])) == fine
+    assert nested_grid(fine, coarse, np.array([0.0, 0.74, 1.4])) is None, "1.4 is 1.5 first, and then 2"
 
 
 def test_an_output_of_the_model_is_needed_as_it_is() -> None:

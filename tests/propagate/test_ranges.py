@@ -9,8 +9,8 @@ from onnx import TensorProto, helper
 
 from tesa.frontend import import_onnx
 from tesa.propagate import propagate
-from tesa.propagate.intervals import type_range
-from tesa.propagate.ranges import ranges
+from tesa.propagate.bits.intervals import type_range
+from tesa.propagate.bits.ranges import ranges
 
 from ..frontend.onnx_models import model, node
 from .interpreter import run

@@ -17,10 +17,10 @@ from tesa.attributes.attribute import TeSA, from_constant, from_mask, unknown
 from tesa.propagate import remove_rule, rule_scope
 from tesa.propagate.engine import solve
 from tesa.propagate.executor import CannotRunError
-from tesa.propagate.groups import plans
 from tesa.propagate.registry import find
-from tesa.propagate.samples import STYLES, Pair, draw
-from tesa.propagate.scramble import scrambling
+from tesa.propagate.scramble.groups import groupings
+from tesa.propagate.scramble.rule import scrambling
+from tesa.propagate.scramble.samples import STYLES, Pair, draw
 from tesa.propagate.select import select
 
 from .calls import alive, call, full, network
@@ -257,9 +257,9 @@ def test_large_operators_are_told_apart_by_slices_and_say_so() -> None:
 
 
 def test_slices_cover_every_axis_in_turn() -> None:
-    turns = plans([10**6], [((10, 100, 1000), F)], 10**5)
+    turns = groupings([10**6], [((10, 100, 1000), F)], 10**5)
     assert [plan.axes for plan in turns] == [(1,), (2,), (0,)]
-    assert plans([6], [((2, 3), F)], 10**5)[0].exact
+    assert groupings([6], [((2, 3), F)], 10**5)[0].exact
 
 
 def test_random_generators_and_functions_with_a_memory_are_left_alone() -> None:

@@ -9,7 +9,7 @@ from rich.console import Console, RenderableType
 
 from tesa.choose.plan import Candidate, LayerPlan, Part, Plan
 from tesa.report.plan import duration, plan_table
-from tesa.report.table import Fitted
+from tesa.report.table import FittedTable
 
 
 def lines(shown: RenderableType, width: int) -> list[str]:
@@ -51,12 +51,12 @@ def test_a_wide_terminal_gets_everything() -> None:
 
 
 def test_nothing_is_left_out_where_all_fits() -> None:
-    shown = lines(Fitted(["layer", "note"], [["a", "b"]], spare=["note"]), 40)
+    shown = lines(FittedTable(["layer", "note"], [["a", "b"]], optional=["note"]), 40)
     assert shown[-1].split() == ["a", "b"]
 
 
 def test_what_cannot_be_spared_is_folded_not_cut() -> None:
-    shown = lines(Fitted(["layer", "note"], [["x" * 50, "b"]], spare=["note"]), 40)
+    shown = lines(FittedTable(["layer", "note"], [["x" * 50, "b"]], optional=["note"]), 40)
     assert sum(line.count("x") for line in shown) == 50
     assert shown[-1] == "left out on this narrow terminal: note"
 

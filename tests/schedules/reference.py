@@ -18,16 +18,16 @@ import tvm_ffi
 from numpy.typing import NDArray
 
 import tesa.schedules.cpu  # noqa: F401  (registers the families)
-from tesa.build.objects import PIPELINES, compile_functions
+from tesa.build.compile import compile_unit
 from tesa.schedules.registry import find
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
 from tesa.targets.target import parse_target, runs_here
+from tesa.targets.x86 import AVX2, AVX512, SSE42
 
-AVX512 = Core("avx512", lanes=16, registers=32, l1_bytes=32 * 1024, l2_bytes=1024 * 1024)
-AVX2 = Core("avx2", lanes=8, registers=16, l1_bytes=32 * 1024, l2_bytes=256 * 1024)
-CPUS = {"avx512": "skylake-avx512", "avx2": "haswell"}
-HERE = tuple(core for core in (AVX512, AVX2) if runs_here(parse_target(f"x86:{CPUS[core.name]}")))
-"""The instruction sets that this machine can run."""
+CPUS = {"avx512": "skylake-avx512", "avx2": "haswell", "sse4.2": "x86-64-v2"}
+CORES = (AVX512, AVX2, SSE42)
+HERE = tuple(core for core in CORES if runs_here(parse_target(f"x86:{CPUS[core.name]}")))
+"""The cores whose code this machine can run."""
 
 Wide = NDArray[np.float64]
 
@@ -93,9 +93,9 @@ def build(code: Code, core: Core, directory: Path, cpu: str | None = None) -> An
     target = {"kind": "llvm", "mcpu": cpu or CPUS[core.name]}
     symbol = str(code.main.attrs["global_symbol"])
     objects = []
-    for i, (functions, pipeline) in enumerate(code.objects(symbol)):
+    for i, unit in enumerate(code.units(symbol)):
         path = directory / f"{i}.o"
-        compile_functions(dict(functions), target, PIPELINES[pipeline]).write_to_file(str(path), "o")
+        compile_unit(unit, target).write_to_file(str(path), "o")
         objects.append(str(path))
     library = directory / "kernel.so"
     subprocess.run(["gcc", "-shared", "-o", str(library), *objects], check=True)

@@ -15,7 +15,7 @@ from tesa.schedules.registry import find
 from tesa.schedules.types import Config, Core, Epilogue, FloatArray, Output, Problem, Window
 from tests.schedules import golden
 from tests.schedules.reference import AVX2, AVX512, check, inputs, reference, run
-from tests.schedules.strategies import convolutions, isas, linears, weights
+from tests.schedules.strategies import convolutions, cores, linears, weights
 
 names = st.sampled_from(["dense", "block"])
 configs = st.fixed_dictionaries(
@@ -46,13 +46,13 @@ def blocks(m: int, k: int, size: tuple[int, int], density: float) -> FloatArray:
 
 
 @settings(max_examples=40)
-@given(names, linears(), isas, configs, st.data())
+@given(names, linears(), cores, configs, st.data())
 def test_linear(name: str, problem: Problem, core: Core, config: Config, data: st.DataObject) -> None:
     check(name, problem, data.draw(weights(problem)), core, config)
 
 
 @settings(max_examples=40)
-@given(names, convolutions(), isas, configs, st.data())
+@given(names, convolutions(), cores, configs, st.data())
 def test_convolution(name: str, problem: Problem, core: Core, config: Config, data: st.DataObject) -> None:
     check(name, problem, data.draw(weights(problem)), core, config)
 

@@ -13,8 +13,8 @@ from tesa.schedules.registry import find
 from tesa.schedules.types import Core, Epilogue, FloatArray, Problem, Window
 from tests.schedules import golden
 from tests.schedules.guarded import harsh
-from tests.schedules.reference import AVX2, AVX512, check, run
-from tests.schedules.strategies import epilogues, isas, threads
+from tests.schedules.reference import AVX2, AVX512, HERE, check, run
+from tests.schedules.strategies import cores, epilogues, threads
 
 DEPTHWISE = find("depthwise")
 PLAIN = Epilogue()
@@ -55,7 +55,7 @@ def weights(p: Problem, density: float, seed: int) -> FloatArray:
 
 
 @settings(max_examples=30)
-@given(problems(), isas, st.sampled_from([0.0, 0.3, 0.7, 1.0]), st.data())
+@given(problems(), cores, st.sampled_from([0.0, 0.3, 0.7, 1.0]), st.data())
 def test_any_window(p: Problem, core: Core, density: float, data: st.DataObject) -> None:
     weight = weights(p, density, data.draw(st.integers(0, 99)))
     configs = DEPTHWISE.space(p, weight, core)
@@ -64,7 +64,7 @@ def test_any_window(p: Problem, core: Core, density: float, data: st.DataObject)
         check("depthwise", p, weight, core, data.draw(st.sampled_from(configs)))
 
 
-@pytest.mark.parametrize("core", [AVX512, AVX2], ids=lambda core: str(core.name))
+@pytest.mark.parametrize("core", HERE, ids=lambda core: str(core.name))
 @pytest.mark.parametrize(("size", "stride"), [(7, 1), (8, 1), (14, 2), (16, 1), (33, 2), (40, 1)])
 def test_maps_of_a_network(size: int, stride: int, core: Core) -> None:
     window = Window(size, size, (3, 3), (stride, stride), (1, 1, 1, 1))

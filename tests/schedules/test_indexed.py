@@ -17,7 +17,7 @@ from tesa.schedules.registry import find
 from tesa.schedules.types import Config, Core, Epilogue, FloatArray, Problem
 from tests.schedules import golden
 from tests.schedules.reference import AVX2, AVX512, check, inputs, reference, run
-from tests.schedules.strategies import convolutions, isas, linears, weights
+from tests.schedules.strategies import convolutions, cores, linears, weights
 
 configs = st.fixed_dictionaries(
     {
@@ -46,13 +46,13 @@ def sparse(m: int, k: int, density: float, seed: int = 0) -> FloatArray:
 
 
 @settings(max_examples=50)
-@given(linears(), isas, configs, st.data())
+@given(linears(), cores, configs, st.data())
 def test_linear(problem: Problem, core: Core, config: Config, data: st.DataObject) -> None:
     check("indexed", problem, data.draw(weights(problem)), core, config)
 
 
 @settings(max_examples=50)
-@given(convolutions(), isas, configs, st.data())
+@given(convolutions(), cores, configs, st.data())
 def test_convolution(problem: Problem, core: Core, config: Config, data: st.DataObject) -> None:
     check("indexed", problem, data.draw(weights(problem)), core, config)
 

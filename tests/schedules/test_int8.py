@@ -19,14 +19,15 @@ from tesa.schedules.cpu.arithmetic import arithmetic
 from tesa.schedules.registry import find
 from tesa.schedules.types import Core, Epilogue, Output, Problem
 from tesa.targets.target import parse_target, runs_here
-from tests.schedules.reference import AVX2, AVX512, CPUS, build, unaligned
+from tesa.targets.x86 import AVX2, AVX512, BYTES, SSE42
+from tests.schedules.reference import CPUS, build, unaligned
 
-VNNI = replace(AVX512, vnni=True)
-CHIPS = {VNNI: "cascadelake", AVX512: CPUS["avx512"], AVX2: CPUS["avx2"]}
+VNNI = replace(AVX512, dot=BYTES)
+CHIPS = {VNNI: "cascadelake", AVX512: CPUS["avx512"], AVX2: CPUS["avx2"], SSE42: CPUS["sse4.2"]}
 HERE = [core for core, cpu in CHIPS.items() if runs_here(parse_target(f"x86:{cpu}"))]
 FORMS = ("dense", "block", "indexed")
 
-isas = st.sampled_from(HERE)
+cores = st.sampled_from(HERE)
 sizes = st.tuples(st.integers(1, 20), st.integers(1, 40), st.integers(1, 70))
 
 
@@ -63,7 +64,7 @@ def run(form: str, problem: Problem, w: Any, x: Any, core: Core, config: Any, *e
 
 
 @settings(max_examples=60, deadline=None)
-@given(sizes, isas, st.sampled_from(FORMS), st.sampled_from([0.1, 0.5, 0.9]), st.integers(0, 99), st.data())
+@given(sizes, cores, st.sampled_from(FORMS), st.sampled_from([0.1, 0.5, 0.9]), st.integers(0, 99), st.data())
 def test_sums_are_exact(size: Any, core: Core, form: str, density: float, seed: int, data: st.DataObject) -> None:
     problem = product(*size, batch=data.draw(st.sampled_from([1, 2])), threads=data.draw(st.sampled_from([1, 2])))
     w, x = draw(problem, density, seed)
@@ -75,7 +76,7 @@ def test_sums_are_exact(size: Any, core: Core, form: str, density: float, seed: 
 
 
 @settings(max_examples=25, deadline=None)
-@given(sizes, isas, st.sampled_from(["uint8", "int8", "float32"]), st.sampled_from([None, "relu", "gelu"]), st.data())
+@given(sizes, cores, st.sampled_from(["uint8", "int8", "float32"]), st.sampled_from([None, "relu", "gelu"]), st.data())
 def test_what_is_stored(size: Any, core: Core, dtype: str, activation: str | None, data: st.DataObject) -> None:
     from tesa.measure.reference import Inputs, reference
 
@@ -92,7 +93,7 @@ def test_what_is_stored(size: Any, core: Core, dtype: str, activation: str | Non
         assert (got != wanted.y).mean() < 0.02  # a code is off by one only where the number lies between two
 
 
-@pytest.mark.parametrize("core", HERE, ids=lambda core: core.name + "-vnni" * core.vnni)
+@pytest.mark.parametrize("core", HERE, ids=lambda core: f"{core.name}-{core.dot.group}")
 def test_a_group_without_weights_is_left_out(core: Core) -> None:
     sums = arithmetic(product(4, 16, 16), core)
     w = np.zeros((4, 16), np.float32)

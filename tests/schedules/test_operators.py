@@ -26,7 +26,7 @@ from tesa.schedules.cpu.operators import (
 from tesa.schedules.cpu.operators.peel import segments
 from tesa.schedules.cpu.operators.tiling import register_tile
 from tesa.schedules.types import Core
-from tests.schedules.reference import AVX2, AVX512, CPUS
+from tests.schedules.reference import AVX512, CPUS, HERE
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -145,7 +145,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], Callable[[Array], Array]]] = {
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-@pytest.mark.parametrize("core", [AVX512, AVX2], ids=lambda core: core.name)
+@pytest.mark.parametrize("core", HERE, ids=lambda core: str(core.name))
 def test_functions(name: str, core: Core) -> None:
     function, reference = FUNCTIONS[name]
     x = normal((3, 77)) * 4
@@ -218,7 +218,7 @@ def test_transpose(shape: Shape, seed: int, chained: bool) -> None:
     agree(got, np.maximum(expected + y, 0))
 
 
-@pytest.mark.parametrize("core", [AVX512, AVX2], ids=lambda core: core.name)
+@pytest.mark.parametrize("core", HERE, ids=lambda core: str(core.name))
 def test_transposed_tiles(core: Core) -> None:
     x = normal((2, 37, 53))
     agree(run(lambda bb, a: op.permute_dims(a, [0, 2, 1]), [x], core), x.transpose(0, 2, 1), "transpose")
@@ -236,7 +236,7 @@ def test_heads_apart_and_together() -> None:
 
 
 @EXAMPLES
-@given(shape=shapes(1, 4), axis=st.integers(0, 3), core=st.sampled_from([AVX512, AVX2]))
+@given(shape=shapes(1, 4), axis=st.integers(0, 3), core=st.sampled_from(HERE))
 def test_softmax(shape: Shape, axis: int, core: Core) -> None:
     axis %= len(shape)
     x = normal(shape) * 5
@@ -376,7 +376,7 @@ def test_global_average_pooling(shape: Shape) -> None:
 @given(
     sizes=st.tuples(st.integers(1, 3), st.integers(1, 40), st.integers(1, 70), st.integers(1, 40)),
     order=st.tuples(st.booleans(), st.booleans(), st.booleans()),
-    core=st.sampled_from([AVX512, AVX2]),
+    core=st.sampled_from(HERE),
     masked=st.booleans(),
 )
 def test_batched_matmul(sizes: Shape, order: tuple[bool, bool, bool], core: Core, masked: bool) -> None:
@@ -423,7 +423,7 @@ def test_batched_matmul_refuses_shapes_that_do_not_fit() -> None:
         batched_matmul((2, 3, 4), (2, 5, 6))
 
 
-@given(rows=st.integers(1, 200), columns=st.integers(1, 400), core=st.sampled_from([AVX512, AVX2]))
+@given(rows=st.integers(1, 200), columns=st.integers(1, 400), core=st.sampled_from(HERE))
 def test_register_tile_fits(rows: int, columns: int, core: Core) -> None:
     height, vectors = register_tile(core, rows, columns)
     assert 1 <= height <= rows

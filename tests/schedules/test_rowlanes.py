@@ -14,8 +14,8 @@ from tesa.schedules.cpu.rowlanes import groups
 from tesa.schedules.registry import find
 from tesa.schedules.types import Core, Epilogue, Output, Problem, Window
 from tests.schedules import golden, test_int8
-from tests.schedules.reference import AVX2, AVX512, check
-from tests.schedules.strategies import convolutions, epilogues, isas, threads, weights
+from tests.schedules.reference import AVX2, AVX512, HERE, check
+from tests.schedules.strategies import convolutions, cores, epilogues, threads, weights
 
 ROWLANES = find("rowlanes")
 
@@ -33,7 +33,7 @@ def linears(draw: st.DrawFn) -> Problem:
 
 
 @settings(max_examples=30)
-@given(st.one_of(linears(), convolutions()), isas, st.data())
+@given(st.one_of(linears(), convolutions()), cores, st.data())
 def test_any_problem(p: Problem, core: Core, data: st.DataObject) -> None:
     weight = data.draw(weights(p))
     configs = ROWLANES.space(p, weight, core)
@@ -41,7 +41,7 @@ def test_any_problem(p: Problem, core: Core, data: st.DataObject) -> None:
         check("rowlanes", p, weight, core, data.draw(st.sampled_from(list(configs))))
 
 
-@pytest.mark.parametrize("core", [AVX2, AVX512], ids=["avx2", "avx512"])
+@pytest.mark.parametrize("core", HERE, ids=lambda core: str(core.name))
 @pytest.mark.parametrize("panel", [1, 2, 4])
 @pytest.mark.parametrize("listed", [0, 1])
 def test_a_convolution_of_seven_by_seven(core: Core, panel: int, listed: int) -> None:
@@ -55,7 +55,10 @@ def test_a_convolution_of_seven_by_seven(core: Core, panel: int, listed: int) ->
 
 @settings(max_examples=25, deadline=None)
 @given(
-    st.tuples(st.integers(8, 70), st.integers(1, 40), st.integers(2, 60)), test_int8.isas, st.integers(0, 99), st.data()
+    st.tuples(st.integers(8, 70), st.integers(1, 40), st.integers(2, 60)),
+    test_int8.cores,
+    st.integers(0, 99),
+    st.data(),
 )
 def test_sums_of_integers_are_exact(size: Any, core: Core, seed: int, data: st.DataObject) -> None:
     problem = test_int8.product(
@@ -68,7 +71,7 @@ def test_sums_of_integers_are_exact(size: Any, core: Core, seed: int, data: st.D
         np.testing.assert_array_equal(got, w.astype(np.int64) @ x.astype(np.int64))
 
 
-@pytest.mark.parametrize("core", test_int8.HERE, ids=lambda core: core.name + "-vnni" * core.vnni)
+@pytest.mark.parametrize("core", test_int8.HERE, ids=lambda core: f"{core.name}-{core.dot.group}")
 def test_quantized_results(core: Core) -> None:
     from tesa.measure.reference import Inputs, reference
 

@@ -13,8 +13,8 @@ from tesa.schedules.registry import find
 from tesa.schedules.types import Core, Epilogue, Problem, Window
 from tests.schedules import golden
 from tests.schedules.guarded import harsh
-from tests.schedules.reference import AVX2, AVX512, check
-from tests.schedules.strategies import epilogues, isas, threads
+from tests.schedules.reference import AVX2, AVX512, HERE, check
+from tests.schedules.strategies import cores, epilogues, threads
 
 SLICED = find("sliced")
 
@@ -38,7 +38,7 @@ def _weight(p: Problem, density: float, skew: float, seed: int) -> np.ndarray:
 
 
 @settings(max_examples=40)
-@given(problems(), isas, st.sampled_from([0.0, 0.05, 0.3, 0.7]), st.sampled_from([0.0, 3.0]), st.data())
+@given(problems(), cores, st.sampled_from([0.0, 0.05, 0.3, 0.7]), st.sampled_from([0.0, 3.0]), st.data())
 def test_any_pattern(p: Problem, core: Core, density: float, skew: float, data: st.DataObject) -> None:
     weight = _weight(p, density, skew, data.draw(st.integers(0, 2**32 - 1)))
     configs = SLICED.space(p, weight, core)
@@ -50,7 +50,7 @@ def test_any_pattern(p: Problem, core: Core, density: float, skew: float, data: 
         assert configs == ()
 
 
-@pytest.mark.parametrize("core", [AVX2, AVX512], ids=["avx2", "avx512"])
+@pytest.mark.parametrize("core", HERE, ids=lambda core: str(core.name))
 @pytest.mark.parametrize("window", [2, 4])
 @pytest.mark.parametrize("share", [1, 2, 4])
 @pytest.mark.parametrize("n", [1, 4])

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tesa.schedules.cpu.assembly import registers
-from tesa.schedules.cpu.grid import grid
-from tesa.schedules.cpu.operand import Operand
-from tesa.schedules.cpu.panel import FUNCTION_FMAS, OBJECT_FMAS, groups, panels
 from tesa.schedules.cpu.unrolled_space import MAX_FMAS, MOST
+from tesa.schedules.cpu.writers import find_writer, registers
+from tesa.schedules.panels import groups, panels
 from tesa.schedules.registry import find
-from tesa.schedules.types import ASSEMBLY, Config, Core, Epilogue, Problem, Window
+from tesa.schedules.tiles import tiles
+from tesa.schedules.types import Assembly, Config, Core, Epilogue, Problem, Tir, Window
 from tests.schedules import golden
 from tests.schedules.guarded import harsh
+from tests.schedules.programs import programs_of
 from tests.schedules.reference import AVX2, AVX512, HERE, check, run
 from tests.schedules.strategies import convolutions, isas, linears, weights
 
@@ -59,18 +57,19 @@ def test_every_default_configuration(core: Core) -> None:
 def test_functions_and_objects_stay_small() -> None:
     weight = np.ones((90, 900), np.float32)
     config = {"rows": 30, "vectors": 1, "kblock": 0, "chunk": 4, "pack": 0}
-    rows = panels(weight, config, 1, "s")
+    limits = find_writer(AVX512)
+    rows = panels(weight, config, 1, "s", limits.function_fmas)
     functions = [panel for row in rows for panel in row]
     assert sum(panel.fmas for panel in functions) == weight.size
-    assert max(panel.fmas for panel in functions) <= FUNCTION_FMAS
-    files = groups(rows)
+    assert max(panel.fmas for panel in functions) <= limits.function_fmas
+    files = groups(functions, limits.object_fmas)
     assert [panel for group in files for panel in group] == functions
     assert len(files) > 1
-    assert max(sum(panel.fmas for panel in group) for group in files) <= OBJECT_FMAS
+    assert max(sum(panel.fmas for panel in group) for group in files) <= limits.object_fmas
     p = Problem("linear", 90, 900, 64, (1, 900, 64), (1, 90, 64))
     code = UNROLLED.emit(p, weight, AVX512, config, "s")
-    assert [str(f.attrs["global_symbol"]) for (f,) in code.panels] == [group[0].name for group in files]
-    assert sum(text(f).count(".globl") for (f,) in code.panels) == len(functions)
+    assert [unit.name for unit in code.panels] == [group[0].name for group in files]
+    assert sum(text(unit).count(".globl") for unit in code.panels) == len(functions)
 
 
 def test_zeros_are_no_instructions() -> None:
@@ -78,7 +77,7 @@ def test_zeros_are_no_instructions() -> None:
     weight = np.zeros((8, 40), np.float32)
     weight[3, 7] = weight[4, 7] = weight[4, 30] = 2
     code = UNROLLED.emit(p, weight, AVX512, {"rows": 8, "vectors": 1, "kblock": 0, "chunk": 1, "pack": 0}, "s")
-    lines = text(code.panels[0][0]).splitlines()
+    lines = text(code.panels[0]).splitlines()
     assert sum(line.startswith(("vfmadd231ps", "vmulps")) for line in lines) == 3
     assert sum(line.startswith("vmovups") and "(%rax)," in line for line in lines) == 2
 
@@ -96,23 +95,22 @@ def test_budget_and_narrow_problems() -> None:
 def test_size_counts_instructions() -> None:
     p = Problem("linear", 4, 4, 64, (1, 4, 64), (1, 4, 64))
     assert UNROLLED.size is not None
-    assert UNROLLED.size(p, np.eye(4, dtype=np.float32), {"vectors": 2}) == 8
+    assert UNROLLED.size(p, np.eye(4, dtype=np.float32), AVX512, {"vectors": 2}) == 8
 
 
 @given(st.integers(1, 40), st.integers(1, 70), st.integers(0, 5), st.integers(1, 5), st.sampled_from([8, 16]))
 def test_tiles_cover_every_position_and_no_other(height: int, width: int, gap: int, vectors: int, lanes: int) -> None:
-    view = Operand(np.zeros(1, np.int64), height, width, width + gap, staged=1)
-    tiles = grid(view, height * width, lanes, vectors)
-    assert len(tiles.reads) <= vectors
+    cut = tiles(height, width, width + gap, lanes, vectors)
+    assert len(cut.reads) <= vectors
     met = set()
-    for t in range(tiles.count):
-        read, write = (int(v) for v in tiles.start(t))
-        for r, w in zip(tiles.reads, tiles.writes, strict=True):
-            for lane in range(tiles.lanes):
+    for t in range(cut.count):
+        read, write = (int(v) for v in cut.start(t))
+        for r, w in zip(cut.reads, cut.writes, strict=True):
+            for lane in range(cut.lanes):
                 at = write + w + lane
                 met.add(at)
                 # the element of S behind an output: rows there are longer by the gap
-                assert read + r + lane == at + (at // width) * (tiles.pitch - tiles.width)
+                assert read + r + lane == at + (at // width) * (cut.pitch - cut.width)
     assert met == set(range(height * width))
 
 
@@ -132,14 +130,20 @@ def test_golden() -> None:
     config = {"rows": 2, "vectors": 1, "kblock": 0, "chunk": 2, "pack": 0}
     code = UNROLLED.emit(p, weight, AVX512, config, "unrolled")
     golden.compare("unrolled", code)
-    golden.compare_text("unrolled_panels", text(code.panels[0][0]))
+    golden.compare_text("unrolled_panels", text(code.panels[0]))
+    assert isinstance(code.panels[0], Assembly)
+    assert code.panels[0].tir is not None
+    functions = code.panels[0].tir().functions
+    golden.compare_text("unrolled_panels_tir", "\n".join(f.script(show_meta=False) for _, f in functions) + "\n")
+    programs = programs_of(p, weight, AVX512, config, "unrolled")
+    golden.compare_text("unrolled_programs", "\n".join(map(str, programs)) + "\n")
 
 
 def test_golden_of_the_other_instruction_set() -> None:
     p = Problem("linear", 3, 4, 5, (1, 4, 5), (1, 3, 5), epilogue=Epilogue(True, True, "hardswish"))
     weight = np.array([[1, 0, 0, 2], [0, 0, 0, 0], [3, 0, 4, 0]], np.float32)
     config = {"rows": 2, "vectors": 1, "kblock": 0, "chunk": 2, "pack": 1}
-    golden.compare_text("unrolled_panels_avx2", text(UNROLLED.emit(p, weight, AVX2, config, "unrolled").panels[0][0]))
+    golden.compare_text("unrolled_panels_avx2", text(UNROLLED.emit(p, weight, AVX2, config, "unrolled").panels[0]))
 
 
 @pytest.mark.parametrize("core", [AVX512, AVX2], ids=lambda core: str(core.name))
@@ -175,6 +179,7 @@ def test_a_not_a_number_goes_through(core: Core, activation: str | None) -> None
     assert np.isfinite(y).sum() == 31
 
 
-def text(function: Any) -> str:
-    """The assembly that a function stands for."""
-    return str(function.attrs[ASSEMBLY])
+def text(unit: Tir | Assembly) -> str:
+    """The assembly of a unit."""
+    assert isinstance(unit, Assembly)
+    return unit.text

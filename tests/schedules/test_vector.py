@@ -14,7 +14,7 @@ from tesa.schedules.types import Core, Epilogue, Problem, Window
 from tests.schedules import golden
 from tests.schedules.guarded import harsh
 from tests.schedules.reference import AVX2, AVX512, check
-from tests.schedules.strategies import epilogues, isas, threads, weights
+from tests.schedules.strategies import cores, epilogues, threads, weights
 
 VECTOR = find("vector")
 
@@ -28,7 +28,7 @@ def problems(draw: st.DrawFn) -> Problem:
 
 
 @settings(max_examples=30)
-@given(problems(), isas, st.data())
+@given(problems(), cores, st.data())
 def test_any_matrix(p: Problem, core: Core, data: st.DataObject) -> None:
     weight = data.draw(weights(p))
     configs = VECTOR.space(p, weight, core)
@@ -103,7 +103,7 @@ def test_shares_have_the_same_number_of_weights(m: int) -> None:
     weight[: m // 2, 16:] = 0
     p = Problem("linear", m, 256, 1, (1, 256), (1, m), threads=2)
     _, _, starts, strips = vector._pack(weight, 8, 16, True)
-    low, middle, high = vector._shares(p, strips, starts, 1e9)
+    low, middle, high = vector._shares(p, AVX512, strips, starts, 1e9)
     first, second = starts[middle] - starts[low], starts[high] - starts[middle]
     assert 0.7 < first / second < 1.4
     check("vector", p, weight, AVX512, {"panel": 8, "list": 1})

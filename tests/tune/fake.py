@@ -12,9 +12,10 @@ import numpy as np
 
 import tesa.schedules.cpu  # noqa: F401  (registers its families now, not into a test's registry)
 from tesa.layers.layer import Layer
+from tesa.measure.failure import Failure
 from tesa.measure.interfaces import BuildRequest
 from tesa.measure.local import Built
-from tesa.measure.timing import Failure, Timing
+from tesa.measure.timing import Timing
 from tesa.schedules.registry import Family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem, config_key
 from tesa.targets.target import parse_target

@@ -16,9 +16,9 @@ from tesa.choose.pick import pick
 from tesa.decompose.candidates import candidates
 from tesa.errors import CheckFailed, UnsupportedError, UsageError
 from tesa.layers.layer import Layer
-from tesa.measure.local import Built
-from tesa.measure.remote.local import LocalRunner
-from tesa.measure.timing import Failure, Timing
+from tesa.measure.failure import Failure
+from tesa.measure.local import Built, LocalRunner
+from tesa.measure.timing import Timing
 from tesa.records.log import Log, Record, Task
 from tesa.schedules import registry
 from tesa.schedules.registry import Family
@@ -69,7 +69,7 @@ def refusing(problem: Problem, weight: FloatArray, symbol: str, config: Config) 
 def families(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], Family]:
     """The registry, with a slow sparse form, a faster dense one, and nothing else."""
     found = {
-        ("cpu", "sparse"): family("sparse", loop, [{"repeat": 40}, {"repeat": 20}], [0.1, 0.2]),
+        ("cpu", "sparse"): family("sparse", loop, [{"repeat": 400}, {"repeat": 200}], [0.1, 0.2]),
         ("cpu", "dense"): family("dense", loop, [{"repeat": 1}], [0.5]),
     }
     monkeypatch.setattr(registry, "_FAMILIES", found)
@@ -91,7 +91,7 @@ def layers(*names: str) -> list[Layer]:
 @pytest.mark.usefixtures("families")
 def test_candidates_dense_first() -> None:
     found = candidates(PROBLEM, WEIGHT, toy.TARGET)
-    assert found == [("dense", {"repeat": 1}), ("sparse", {"repeat": 40}), ("sparse", {"repeat": 20})]
+    assert found == [("dense", {"repeat": 1}), ("sparse", {"repeat": 400}), ("sparse", {"repeat": 200})]
     assert candidates(PROBLEM, WEIGHT, toy.TARGET, ["sparse"]) == found[1:]
     with pytest.raises(UsageError, match="unknown kernel family 'spars'; did you mean sparse"):
         candidates(PROBLEM, WEIGHT, toy.TARGET, ["spars"])
@@ -124,7 +124,7 @@ def test_by_measurement_and_then_by_log(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("families")
 def test_by_estimate() -> None:
     (kernel,) = choose(layers("a"), toy.TARGET, measure=False)
-    assert (kernel.part.family, kernel.part.config) == ("sparse", {"repeat": 40})
+    assert (kernel.part.family, kernel.part.config) == ("sparse", {"repeat": 400})
     assert kernel.part.reason == "estimated: sparse 0.1 ms, dense 0.5 ms"
     assert {row.note for row in kernel.part.candidates} == {"not measured"}
 
@@ -165,8 +165,8 @@ def test_times_of_other_kernels_are_used_and_their_failures_forgotten(
     (kernel,) = choose(layers("a"), toy.TARGET, log=tmp_path)  # nothing is measured: all is known
     assert kernel.part.reason.startswith("measured: dense")
     assert kernel.part.reason.endswith(" (before the kernels changed)")
-    families["cpu", "odd"] = family("odd", loop, [{"repeat": 60}], [0.6])
-    rewritten(tmp_path, '"config": {}', '"config": {"repeat": 60}')
+    families["cpu", "odd"] = family("odd", loop, [{"repeat": 600}], [0.6])
+    rewritten(tmp_path, '"config": {}', '"config": {"repeat": 600}')
     lines = sum(len(file.read_text().splitlines()) for file in tmp_path.glob("*.jsonl"))
     (kernel,) = choose(layers("a"), toy.TARGET, log=tmp_path)
     rows = {row.family: row for row in kernel.part.candidates}
@@ -179,12 +179,12 @@ def test_times_of_other_kernels_are_used_and_their_failures_forgotten(
 def test_times_of_another_cpu_are_not_compared_with_those_of_this_one(tmp_path: Path) -> None:
     choose(layers("a"), toy.TARGET, log=tmp_path)
     (path,) = tmp_path.glob("*.jsonl")
-    lines = [line for line in path.read_text().splitlines() if '"repeat": 40' not in line]
+    lines = [line for line in path.read_text().splitlines() if '"repeat": 400' not in line]
     text = "".join(line.replace(f'{{"cpu": "{host_cpu()}"', '{"cpu": "somewhere"') + "\n" for line in lines)
     path.write_text(text)
     choose(layers("a"), toy.TARGET, log=tmp_path)
     added = [json.loads(line) for line in path.read_text().splitlines()[len(lines) :]]
-    assert sorted(row["config"]["repeat"] for row in added) == [1, 20, 40]  # all, not only the one that was missing
+    assert sorted(row["config"]["repeat"] for row in added) == [1, 200, 400]  # all, not only the one that was missing
     path.write_text(text.replace('"cpu": "somewhere"', '"cpu": "haswell"'))
     (kernel,) = choose(layers("a"), toy.TARGET, log=tmp_path)  # of the very device that the target names
     assert len(path.read_text().splitlines()) == len(lines)

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from tesa.errors import UsageError
+from tesa.measure.failure import Failure, FailureKind
 from tesa.measure.local import BUDGET_MS, Built
-from tesa.measure.timing import Failure, Timing
+from tesa.measure.timing import Timing
 from tesa.records.log import Log, Record
 from tesa.schedules import registry
 from tesa.schedules.types import config_key
@@ -212,8 +213,8 @@ def test_minutes_end_a_job_in_time_for_the_comparison() -> None:
 def test_failures_are_recorded_and_not_tried_again(tmp_path: Path) -> None:
     layer = LayerSearch(fake.layer(), fake.TARGET)
     keys = layer.space.keys
-    crash, wrong = Failure("crash", "SIGSEGV"), Failure("wrong", "largest error 1")
-    broken = {key: Failure("build", "LLVM says no") for key in keys[1::5]}
+    crash, wrong = Failure(FailureKind.CRASH, "SIGSEGV"), Failure(FailureKind.WRONG, "largest error 1")
+    broken = {key: Failure(FailureKind.BUILD, "LLVM says no") for key in keys[1::5]}
     runner = FakeRunner(fails={**dict.fromkeys(keys[2::5], crash), **dict.fromkeys(keys[3::5], wrong)})
     tuned = tune(log=Log.load(tmp_path, device="fake"), builder=FakeBuilder(broken), runner=runner, trials=SPACE)
     (row,) = tuned.layers
@@ -231,7 +232,7 @@ def test_failures_are_recorded_and_not_tried_again(tmp_path: Path) -> None:
 
 def test_all_candidates_fail() -> None:
     layer = LayerSearch(fake.layer(), fake.TARGET)
-    runner = FakeRunner(fails=dict.fromkeys(layer.space.keys, Failure("timeout", "no result after 300 s")))
+    runner = FakeRunner(fails=dict.fromkeys(layer.space.keys, Failure(FailureKind.TIMEOUT, "no result after 300 s")))
     (row,) = tune(runner=runner, trials=20).layers
     assert (row.trials, row.failed, row.best, row.best_ms, row.gain) == (20, 20, None, None, None)
 
@@ -298,13 +299,13 @@ def test_a_layer_that_nothing_applies_to_is_named() -> None:
         patch.setattr(registry, "_FAMILIES", empty)
         tuned = tune([work])
     assert tuned.layers == ()
-    assert tuned.notes[0].startswith("odd: left out: no kernel form applies to linear")
+    assert tuned.notes[0].startswith("odd: left out: no kernel family applies to linear")
 
 
 def test_live_progress_counts_and_expects() -> None:
     seen: list[Status] = []
     layer = LayerSearch(fake.layer(), fake.TARGET)
-    runner = FakeRunner(fails=dict.fromkeys(layer.space.keys[::9], Failure("crash", "SIGSEGV")))
+    runner = FakeRunner(fails=dict.fromkeys(layer.space.keys[::9], Failure(FailureKind.CRASH, "SIGSEGV")))
     tuned = tune([fake.layer("a"), fake.layer("b", 1)], runner=runner, watch=seen.append)
     assert [status.phase for status in seen] == sorted((status.phase for status in seen), reverse=True)
     done = [status.done for status in seen]

@@ -17,9 +17,10 @@ import psutil
 import pytest
 
 from tesa.errors import UsageError
+from tesa.measure.failure import Failure, FailureKind
 from tesa.measure.interfaces import BuildRequest
 from tesa.measure.local import BUDGET_MS, Built
-from tesa.measure.timing import Failure, Timing
+from tesa.measure.timing import Timing
 from tesa.records.log import Log, Record
 from tesa.schedules import registry
 from tesa.schedules.types import config_key
@@ -54,7 +55,7 @@ NO_SPACE = "OSError: [Errno 28] No space left on device"
 
 
 def test_who_no_device_can_run_is_given_up_and_told_of() -> None:
-    fails = {key: Failure("device", "too large for the board") for key in FEW}
+    fails = {key: Failure(FailureKind.DEVICE, "too large for the board") for key in FEW}
     tuned = tune(runner=FakeRunner(fails=fails), trials=SPACE)
     (layer,) = tuned.layers
     assert (layer.trials, layer.failed, layer.given_up) == (SPACE - 3, 0, 3)
@@ -133,7 +134,7 @@ def test_a_device_that_is_away_says_nothing_about_a_kernel(tmp_path: Path) -> No
     class Flaky(FakeRunner):
         def run(self, *args: Any, **named: Any) -> list[Timing | Failure]:
             results = super().run(*args, **named)
-            lost: list[Timing | Failure] = [Failure("device", "gone")]
+            lost: list[Timing | Failure] = [Failure(FailureKind.DEVICE, "gone")]
             return results[:-1] + lost if len(self.turns) == 2 and len(results) > 1 else results
 
     runner = Flaky()
@@ -146,7 +147,7 @@ def test_no_device_any_more_ends_the_job_with_the_best_so_far() -> None:
     class Gone(FakeRunner):
         def run(self, *args: Any, **named: Any) -> list[Timing | Failure]:
             results = super().run(*args, **named)
-            return [Failure("device", "the board is off")] * len(results) if len(self.turns) > 3 else results
+            return [Failure(FailureKind.DEVICE, "the board is off")] * len(results) if len(self.turns) > 3 else results
 
     runner = Gone()
     tuned = tune(runner=runner, trials=SPACE)
@@ -284,7 +285,7 @@ import sys
 from pathlib import Path
 from tesa.build.objects import build_objects
 from tesa.measure.local import Built
-from tesa.measure.remote import LocalRunner
+from tesa.measure.local import LocalRunner
 from tests.build import toy
 
 problem = toy.linear()

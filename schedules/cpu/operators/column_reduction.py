@@ -33,7 +33,7 @@ def column_reduction(func: Any, core: Core) -> Any:
 
 
 def _width(found: Rows, core: Core) -> int:
-    """As many columns as keep what is stored for each of them in half of the first-level cache."""
+    """The number of columns that keep what is stored for each of them in half of the first-level cache."""
     kept = 0
     for stage in found.stages[:-1]:
         if not stage.reduce and len(stage.spatial) > len(found.rows):

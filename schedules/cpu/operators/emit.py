@@ -53,7 +53,7 @@ class Views:
         return view
 
     def access(self, stage: Stage, load: Any) -> Access | None:
-        """How a stage's load moves through memory; None where that is not linear."""
+        """The way of a stage's load through memory; None where that is not linear."""
         moves = stage.load_strides(load)
         if moves is None:
             return None

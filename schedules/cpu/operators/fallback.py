@@ -1,4 +1,4 @@
-"""What no other rule understands: each block as it stands, its innermost spatial loop as a vector."""
+"""The rule for what no other one understands: each block as it stands, its innermost spatial loop as a vector."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a scheduled function with S-blocks, marks on its loops, to flat vector code that TVM's own pipeline finishes."""
+"""Lowers a scheduled function, S-blocks and marks on its loops, to flat vector code that TVM's pipeline finishes."""
 
 from __future__ import annotations
 

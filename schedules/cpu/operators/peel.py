@@ -1,4 +1,4 @@
-"""Where the conditions inside a loop change, so that the loop can be cut into pieces free of them."""
+"""Finds where the conditions inside a loop change, so that it can be cut into pieces free of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each S-block reads and writes, taken from its statement: the schedule primitives believe what a block declares.
+"""The reads and writes of S-blocks, taken from their statements: schedule primitives believe what a block declares.
 
 FuseTIR joins blocks and keeps one region for each buffer. Of concat(a, a), fused, only one half is declared as read:
 compute_at would make that half and leave the rest of a as the memory was.

@@ -1,4 +1,4 @@
-"""Which axes of a reduction's result are rows (everything else happens inside one row), and the stages moved there."""
+"""Finds the axes of a reduction's result that are rows, all else happening inside one, and moves the stages there."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def find_rows(func: Any) -> Rows | None:
 
 
 def _axes(stages: list[Stage]) -> dict[str, dict[int, int | None]] | None:
-    """For each stage: which axis of the last stage each of its spatial iters is; None where readers disagree."""
+    """The axis of the last stage that each spatial iter of each stage is; None where readers disagree."""
     last = stages[-1]
     axes: dict[str, dict[int, int | None]] = {last.name: {i: i for i in range(len(last.spatial))}}
     for stage in reversed(stages[:-1]):
@@ -82,7 +82,7 @@ def _axes(stages: list[Stage]) -> dict[str, dict[int, int | None]] | None:
 
 
 def _store_positions(stage: Stage) -> dict[int, int] | None:
-    """Where each spatial iter stands in the stage's own store; None where the store is not one iter for each index."""
+    """The position of each spatial iter in the stage's own store; None where that is not one iter for each index."""
     positions: dict[int, int] = {}
     for i, (var, extent) in enumerate(stage.spatial):
         at = [k for k, found in enumerate(stage.store.indices) if found.same_as(var)]

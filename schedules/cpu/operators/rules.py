@@ -1,4 +1,4 @@
-"""What a rule is: it schedules one kind of operator and answers None for all others."""
+"""A rule schedules one kind of operator and answers None for all others."""
 
 from __future__ import annotations
 

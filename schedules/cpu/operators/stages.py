@@ -1,4 +1,4 @@
-"""What a legalised operator consists of: a list of stages, each one S-block in its own loops."""
+"""A legalised operator as a list of stages, each one S-block in its own loops."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def read_stage(schedule: Any, block: Any, outputs: list[Any]) -> Stage | None:
 
 
 def is_reduction_nest(schedule: Any, block: Any) -> int | None:
-    """Where the reduction loops of a block begin, if it has any, they are innermost, and all sizes are known."""
+    """The position of a block's first reduction loop, if it has any, they are innermost, and all sizes are known."""
     kinds = [int(i.iter_type) for i in schedule.get(block).iter_vars]
     loops = schedule.get_loops(block)
     known = all(const_int(schedule.get(loop).extent) is not None for loop in loops)
@@ -97,7 +97,7 @@ def is_reduction_nest(schedule: Any, block: Any) -> int | None:
 
 
 def steps(expr: Any) -> int:
-    """How many arithmetic nodes an expression has; a transcendental call counts for ten."""
+    """The number of arithmetic nodes of an expression; a transcendental call counts for ten."""
     plain = (tirx.Add, tirx.Sub, tirx.Mul, tirx.Div, tirx.Max, tirx.Min, tirx.Select, tirx.Cast, tirx.FloorDiv)
     return len(collect(expr, plain)) + 10 * len(collect(expr, ir.Call))
 
@@ -108,7 +108,7 @@ def has_conditions(stage: Stage) -> bool:
 
 
 def uses(stages: Sequence[Stage], buffer: Any) -> int:
-    """How many loads of a buffer there are."""
+    """The number of loads of a buffer."""
     return sum(load.source.same_as(buffer) for stage in stages for load in loads(stage.store.value))
 
 

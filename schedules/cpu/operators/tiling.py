@@ -1,4 +1,4 @@
-"""How large a tile of a matrix product a register file holds."""
+"""The tile of a matrix product that a register file holds."""
 
 from __future__ import annotations
 

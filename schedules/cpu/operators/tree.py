@@ -93,7 +93,7 @@ def flat_index(buffer: Any, indices: Sequence[Any]) -> Any | None:
 
 
 def strides(offset: Any, ranges: Sequence[tuple[Any, int]]) -> list[int] | None:
-    """How far offset moves with each variable; None where it is not linear in them all.
+    """The step of offset with each variable; None where it is not linear in them all.
 
     Variables of extent 1 count as 0 and have stride 0.
     """

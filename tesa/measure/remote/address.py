@@ -1,6 +1,19 @@
-"""Where a tracker listens, as a user writes it."""
+"""The address of a tracker or a server."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, order=True)
+class Address:
+    """The address at which an RPC server listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
 
 
 def split_address(text: str) -> tuple[str, int]:

@@ -1,31 +1,42 @@
-"""Is a device sound, what is it, and how far away: asked of it within a session."""
+"""The check of a device within a session: whether it computes right, what it is, and how far away."""
 
 from __future__ import annotations
 
 import json
 import re
 import time
+from contextlib import suppress
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-from tesa.measure.remote.orders import About
+from tesa.base.hostinfo import architecture
+from tesa.measure.remote.messages import About
 
 _KNOWN = 48  # rows and columns of the known-good check
 _ABOUT = 1 << 14
 _LINK_BYTES = 1 << 20
 
 
-def examine(session: Any, probe: str) -> tuple[str, About]:
-    """(what is wrong with the device, nothing if it is sound; what it says of itself)."""
+def examine(session: Any, probe: str, machine: str = "") -> tuple[str, About | None]:
+    """(what is wrong with the device, nothing if it is sound; what it says of itself, if it could be asked).
+
+    probe: library of the known-good check; machine: architecture that it is made for, "" if unknown.
+    """
     import tvm
 
+    told = _told(session)
+    if told["machine"] and machine and architecture(told["machine"]) != architecture(machine):
+        return (
+            f"it is {told['machine']}, and code is made for {machine}: name the compiler for the device "
+            f"(--cross-compiler, compiler= in Python) and tune for its target"
+        ), None
     session.upload(probe, "tesa_probe.so")
     library, device = session.load_module("tesa_probe.so"), session.cpu(0)
     room = tvm.runtime.empty((_ABOUT,), "uint8", device=device)
     count = int(library["tesa_about"](room))
-    about = _about(session, room.numpy()[:count].tobytes().decode("utf-8", "replace"))
+    about = _about(told, room.numpy()[:count].tobytes().decode("utf-8", "replace"))
     rng = np.random.default_rng()  # other numbers each time: an answer that was kept from before is a wrong one
     a, b = rng.integers(-8, 9, (2, _KNOWN, _KNOWN)).astype(np.float32)
     y = tvm.runtime.tensor(np.full_like(a, np.nan), device=device)
@@ -35,7 +46,7 @@ def examine(session: Any, probe: str) -> tuple[str, About]:
 
 
 def measure_link(session: Any, about: About) -> About:
-    """With the time of one empty call, and of moving a megabyte there and back."""
+    """Add the time of one empty call, and of moving a megabyte there and back."""
     import tvm
 
     call = session.get_function("runtime.NumThreads")
@@ -54,28 +65,29 @@ def _seconds(call: Any) -> float:
     return time.perf_counter() - start
 
 
-def _about(session: Any, text: str) -> About:
+def _about(told: dict[str, str], text: str) -> About:
+    """The device by what its server and tesa_about of device.c tell."""
     head, _, cpuinfo = text.partition("\n\n")
     facts = dict(line.split("=", 1) for line in head.splitlines())
     first = [line.partition(":") for line in cpuinfo.split("\n\n")[0].splitlines()]
     cpu = {name.strip(): value.strip() for name, _, value in first}
     model = cpu.get("model name") or " ".join(cpu[name] for name in ("CPU implementer", "CPU part") if name in cpu)
-    versions = {"tvm_ffi": facts["tvm_ffi"]}
-    told = _told(session)
-    llvm_cpu = told.pop("llvm_cpu", "")
-    versions.update(told)
-    name = llvm_cpu if llvm_cpu not in ("", "generic") else re.sub(r"[^\w.-]+", "-", model or facts["machine"])
+    named = told["llvm_cpu"]
+    versions = {"tvm_ffi": facts["tvm_ffi"], **told}
+    for name in ("llvm_cpu", "machine"):
+        del versions[name]
+    name = named if named not in ("", "generic") else re.sub(r"[^\w.-]+", "-", model or facts["machine"])
     return About(name, model, facts["machine"], int(facts["cores"]), facts["host"], versions)
 
 
 def _told(session: Any) -> dict[str, str]:
-    """What tesa's own server tells beyond the rest; of another server, what TVM tells."""
+    """Facts that tesa's own server tells, or TVM for another one. "llvm_cpu" and "machine" may be ""."""
+    unknown = {"llvm_cpu": "", "machine": ""}
     try:
         told: dict[str, str] = json.loads(str(session.get_function("tesa.about")()))
-    except Exception:
-        told = {"server": "tvm"}
-        try:
-            told["llvm_cpu"] = str(session.get_function("target.llvm_get_system_cpu")())
-        except Exception:  # a device that has TVM's runtime alone
-            told["llvm_cpu"] = ""
-    return told
+        return {**unknown, **told}
+    except Exception:  # another server
+        unknown["server"] = "tvm"
+    with suppress(Exception):  # a device that has TVM's runtime alone
+        unknown["llvm_cpu"] = str(session.get_function("target.llvm_get_system_cpu")())
+    return unknown

@@ -1,4 +1,4 @@
-"""What is known of each device during a run: which are sound, which are set aside, why and for how long."""
+"""The state of each device during a run: sound, or suspended, why and for how long."""
 
 from __future__ import annotations
 
@@ -7,70 +7,69 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from threading import Lock
 
-from tesa.measure.remote.orders import About
-from tesa.measure.remote.tracker import Place
+from tesa.measure.remote.address import Address
+from tesa.measure.remote.messages import About
 
-_LONGEST_S = 60.0  # set aside, before it may show that it is sound again
+_LONGEST_S = 60.0  # of a suspension, before the device may show that it is sound again
 _CHECK_AGAIN_S = 60.0  # a device that went well for that long is checked once more
 
 
 @dataclass
-class _Standing:
-    strikes: int = 0
-    aside_until: float = 0.0
+class _State:
+    failures: int = 0
+    suspended_until: float = 0.0
     reason: str = ""
     checked: float = float("-inf")
-    about: About | None = None
 
 
-class Devices:
-    """The standing of every server. Safe to use from several threads."""
+class DeviceStates:
+    """The state of every server. Safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._standing: dict[Place, _Standing] = {}
+        self._states: dict[Address, _State] = {}
         self._lock = Lock()
 
-    def must_check(self, place: Place) -> bool:
+    def must_check(self, device: Address) -> bool:
         """True where the known-good check has to come before the next candidate."""
         with self._lock:
-            return time.monotonic() - self._of(place).checked > _CHECK_AGAIN_S
+            return time.monotonic() - self._of(device).checked > _CHECK_AGAIN_S
 
-    def sound(self, place: Place, about: About | None) -> None:
-        """It did well. about: what it said of itself if it was checked just now."""
+    def mark_sound(self, device: Address, about: About | None) -> None:
+        """Forgive a device that did well. about: what it said of itself if it was checked just now."""
         with self._lock:
-            standing = self._of(place)
-            standing.strikes, standing.aside_until, standing.reason = 0, 0.0, ""
+            state = self._of(device)
+            state.failures, state.suspended_until, state.reason = 0, 0.0, ""
             if about is not None:
-                standing.checked, standing.about = time.monotonic(), about
+                state.checked = time.monotonic()
 
-    def doubt(self, place: Place) -> None:
-        """What it said may be wrong: check it before anything else runs there."""
+    def require_check(self, device: Address) -> None:
+        """Have the device checked before anything else runs there: what it said may be wrong."""
         with self._lock:
-            self._of(place).checked = float("-inf")
+            self._of(device).checked = float("-inf")
 
-    def strike(self, place: Place, reason: str, *, longest: bool = False) -> None:
-        """Set it aside: for a moment at first, longer each time; longest: for as long as any."""
+    def suspend(self, device: Address, reason: str, *, longest: bool = False) -> None:
+        """Give the device no candidates: for a moment at first, longer each time; longest: for as long as any."""
         with self._lock:
-            standing = self._of(place)
-            standing.strikes += 1
-            pause = _LONGEST_S if longest else min(_LONGEST_S, float(2 ** min(standing.strikes, 6)))
-            standing.aside_until, standing.reason = time.monotonic() + pause, reason
-            standing.checked = float("-inf")
+            state = self._of(device)
+            state.failures += 1
+            seconds = _LONGEST_S if longest else min(_LONGEST_S, float(2 ** min(state.failures, 6)))
+            state.suspended_until, state.reason = time.monotonic() + seconds, reason
+            state.checked = float("-inf")
 
-    def pause(self, place: Place) -> float:
-        """Seconds that it is set aside from now on; 0 where it may be used."""
+    def suspended_s(self, device: Address) -> float:
+        """Seconds that it is suspended from now on; 0 where it may be used."""
         with self._lock:
-            return max(0.0, self._of(place).aside_until - time.monotonic())
+            return max(0.0, self._of(device).suspended_until - time.monotonic())
 
-    def usable(self, places: Collection[Place]) -> frozenset[Place]:
-        """Those of the places that are not set aside."""
-        return frozenset(place for place in places if not self.pause(place))
+    def usable(self, devices: Collection[Address]) -> frozenset[Address]:
+        """The devices that are not suspended."""
+        return frozenset(device for device in devices if not self.suspended_s(device))
 
-    def reasons(self, places: Collection[Place]) -> tuple[str, ...]:
-        """Why those of the places that are set aside are."""
+    def reasons(self, devices: Collection[Address]) -> tuple[str, ...]:
+        """A line for each device that is suspended: its address and the reason."""
         with self._lock:
-            known = [(place, self._of(place).reason) for place in sorted(places)]
-        return tuple(f"{place}: {reason}" for place, reason in known if reason)
+            known = [(device, self._of(device).reason) for device in sorted(devices)]
+        return tuple(f"{device}: {reason}" for device, reason in known if reason)
 
-    def _of(self, place: Place) -> _Standing:
-        return self._standing.setdefault(place, _Standing())
+    def _of(self, device: Address) -> _State:
+        return self._states.setdefault(device, _State())

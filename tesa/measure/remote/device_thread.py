@@ -1,4 +1,4 @@
-"""One thread of a runner: takes a device from the tracker, gives it a candidate, and again."""
+"""One thread of a runner: leases a device from the tracker, has it run a candidate, and again."""
 
 from __future__ import annotations
 
@@ -9,42 +9,44 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from tesa.base.workers import Worker, WorkerDied, WorkerError
+from tesa.base.worker import TimedOut, Worker, WorkerDied, WorkerError
 from tesa.errors import UsageError
-from tesa.measure.remote.code import Toolchain
-from tesa.measure.remote.device_state import Devices
-from tesa.measure.remote.orders import CONNECTING, SENDING, About, Order, Report
-from tesa.measure.remote.tracker import Offer, Place, Tracker, TrackerLost
-from tesa.measure.remote.trials import HUNG, Job, Round
-from tesa.measure.timing import Failure, Slot
+from tesa.measure.failure import Failure, FailureKind
+from tesa.measure.heartbeat import Heartbeat
+from tesa.measure.remote.address import Address
+from tesa.measure.remote.code import DeviceLinker
+from tesa.measure.remote.device_state import DeviceStates
+from tesa.measure.remote.dispatcher import Dispatcher, Job
+from tesa.measure.remote.messages import CONNECTING, SENDING, About, Outcome, Report, SessionRequest
+from tesa.measure.remote.tracker import Lease, Tracker, TrackerLost
 
-_TURN_S = 0.1
+_POLL_S = 0.1
 _AGAIN_S = 1.0  # between two tries to reach a tracker
 _REQUEST_S = 30.0  # that a request waits at the tracker before it is made again
-_SHORT_S = 3.0  # worth waiting for a device that is set aside
-_HOLD_S = 1.0  # that a device is kept while others try what it cannot judge
+_SHORT_S = 3.0  # worth waiting for a device that is suspended
+_KEEP_S = 1.0  # that a device is kept while others try what it cannot judge
 _ANSWER_S = 20.0  # that a device has for answering and its check
 _MARGIN_S = 5.0  # that a device has for ending a session by itself before tesa does
 
 
-class Party:
-    """What the threads of a runner share: where the devices are, how they stand, and which CPU is measured."""
+class DevicePool:
+    """The devices with one key at a tracker, as the threads of a runner share them: their states and their CPU."""
 
-    def __init__(self, host: str, port: int, key: str, limit_s: float, tools: Toolchain, cpu: str | None) -> None:
+    def __init__(self, host: str, port: int, key: str, limit_s: float, tools: DeviceLinker, cpu: str | None) -> None:
         self.host, self.port, self.key, self.limit_s, self.tools = host, port, key, limit_s, tools
-        self.devices = Devices()
+        self.states = DeviceStates()
         self.about: About | None = None
         self._cpu = cpu
         self._lock = threading.Lock()
         self._count = 0
 
     def number(self) -> int:
-        """Another one each time."""
+        """A number that no other call gets."""
         with self._lock:
             self._count += 1
             return self._count
 
-    def admit(self, place: Place, about: About) -> str:
+    def admit(self, device: Address, about: About) -> str:
         """Why this device must not be compared with the others; nothing if it may. The first one decides."""
         with self._lock:
             self._cpu = self._cpu or about.cpu
@@ -52,79 +54,78 @@ class Party:
                 self.about = self.about or about
                 return ""
         reason = f"its CPU is {about.cpu}, and {self._cpu} is measured: give it a key of its own"
-        warnings.warn(f"device {place} is left out: {reason}", stacklevel=2)
+        warnings.warn(f"device {device} is left out: {reason}", stacklevel=2)
         return reason
 
 
-class Hand(threading.Thread):
-    """Serves a round until it is done, with one child process that talks to devices."""
+class DeviceThread(threading.Thread):
+    """Works for a dispatcher until it is done, with one child process that talks to devices."""
 
-    def __init__(self, party: Party, worker: Worker, work: Round, folder: Path, budget_ms: float) -> None:
+    def __init__(self, pool: DevicePool, worker: Worker, work: Dispatcher, folder: Path, budget_ms: float) -> None:
         super().__init__(daemon=True)
-        self._party, self._worker, self._work = party, worker, work
+        self._pool, self._worker, self._work = pool, worker, work
         self._folder, self._budget_ms = folder, budget_ms
-        self._tracker = Tracker(party.host, party.port)
+        self._tracker = Tracker(pool.host, pool.port)
 
     def end(self) -> None:
         """Wait for it; what it still does after a moment is cut off."""
         self.join(_AGAIN_S)
         while self.is_alive():
             self._worker.kill()
-            self.join(_TURN_S)
+            self.join(_POLL_S)
 
     def run(self) -> None:
         """The thread."""
         try:
             while not self._work.done:
-                self._turn()
+                self._serve_one()
         except BaseException as error:  # the caller's thread raises it
             self._work.error = error
         finally:
             self._tracker.close()
 
-    def _turn(self) -> None:
-        offer = self._offer()
-        job = None if offer is None else self._job(offer)
-        if offer is None or job is None:
+    def _serve_one(self) -> None:
+        lease = self._lease()
+        job = None if lease is None else self._job(lease)
+        if lease is None or job is None:
             return
-        report = self._session(self._order(job, offer))
+        report = self._session(self._request(job, lease))
         if self._work.stopped:
             return
-        if report.about is not None and report.kind != "bad":
-            reason = self._party.admit(offer.place, report.about)
+        if report.about is not None and report.outcome is not Outcome.UNSOUND:
+            reason = self._pool.admit(lease.address, report.about)
             if reason:
-                report = Report("bad", report.stage, reason, about=report.about)
-        self._work.settle(job, offer.place, report)
+                report = Report(Outcome.UNSOUND, report.stage, reason, about=report.about)
+        self._work.settle(job, lease.address, report)
 
-    def _offer(self) -> Offer | None:
+    def _lease(self) -> Lease | None:
         """A device that may be used; None after a while, or where nothing waits for one."""
         work = self._work
         if not work.waiting:
-            time.sleep(_TURN_S)
+            time.sleep(_POLL_S)
             return None
         try:
-            with suppress(WorkerError):
-                self._worker.call("tesa.measure.remote.session:ready", timeout=self._party.limit_s)
+            self._worker.start()  # a device does not wait for long
             until = time.monotonic() + _REQUEST_S
-            offer = self._tracker.request(self._party.key, until=until, stop=lambda: work.stopped or not work.waiting)
+            lease = self._tracker.request(self._pool.key, until=until, stop=lambda: work.stopped or not work.waiting)
         except TrackerLost:
             time.sleep(_AGAIN_S)
             return None
-        if offer is None:
+        if lease is None:
             return None
-        pause = self._party.devices.pause(offer.place)
+        pause = self._pool.states.suspended_s(lease.address)
         if pause > _SHORT_S:
             return None  # its server takes it back to the tracker after some seconds
         until = time.monotonic() + pause
         while time.monotonic() < until and not work.stopped:
-            time.sleep(_TURN_S)
-        return None if offer.stale else offer
+            time.sleep(_POLL_S)
+        return None if lease.stale else lease
 
-    def _job(self, offer: Offer) -> Job | None:
+    def _job(self, lease: Lease) -> Job | None:
         """A candidate for the device; None if it is not needed, and then it is free again."""
-        until = time.monotonic() + _HOLD_S
+        until = time.monotonic() + _KEEP_S
         while True:
-            job = self._work.take(offer.place)
+            job = self._work.take(lease.address)
             failed = None if job is None else _not_linked(job)
             if job is not None and failed is not None:
                 self._work.fail(job, failed)
@@ -133,39 +134,40 @@ class Hand(threading.Thread):
                 return job
             if self._work.stopped or not self._work.waiting or time.monotonic() > until:
                 break
-            time.sleep(_TURN_S)
+            time.sleep(_POLL_S)
         with suppress(WorkerError):
-            self._worker.call("tesa.measure.remote.session:release", offer, timeout=_ANSWER_S)
+            self._worker.call("tesa.measure.remote.session:release", lease, timeout=_ANSWER_S)
         return None
 
-    def _order(self, job: Job, offer: Offer) -> Order:
-        check = job.library is None or bool(job.opinions) or self._party.devices.must_check(offer.place)
-        limit, slot = self._party.limit_s, self._folder / f"slot{self._party.number()}"
-        order = Order(
-            offer.place.host, offer.place.port, offer.matchkey, limit, min(_ANSWER_S, limit), str(slot),
-            probe=str(self._party.tools.probe()) if check else "",
+    def _request(self, job: Job, lease: Lease) -> SessionRequest:
+        tools, limit = self._pool.tools, self._pool.limit_s
+        check = job.library is None or bool(job.opinions) or self._pool.states.must_check(lease.address)
+        request = SessionRequest(
+            lease.address.host, lease.address.port, lease.matchkey, limit, min(_ANSWER_S, limit),
+            str(self._folder / f"heartbeat{self._pool.number()}"),
+            probe=str(tools.probe()) if check else "", machine=tools.machine,
         )  # fmt: skip
         if job.library is None:
-            return order
+            return request
         return replace(
-            order, library=str(job.library.result()), symbol=job.symbol, constants=job.constants, helpers=job.helpers,
+            request, library=str(job.library.result()), symbol=job.symbol, constants=job.constants,
             layer=str(self._folder / "layer"), budget_ms=self._budget_ms,
         )  # fmt: skip
 
-    def _session(self, order: Order) -> Report:
-        Slot(order.slot).close()
-        limit = order.limit_s + min(_MARGIN_S, order.limit_s / 2)
+    def _session(self, request: SessionRequest) -> Report:
+        Heartbeat(request.heartbeat).close()
+        limit = request.limit_s + min(_MARGIN_S, request.limit_s / 2)
         try:
-            report: Report = self._worker.call("tesa.measure.remote.session:run", order, timeout=limit)
+            report: Report = self._worker.call("tesa.measure.remote.session:run", request, timeout=limit)
         except WorkerDied as error:
-            stage = max(CONNECTING, Slot.read(order.slot))
-            if str(error).startswith("no result"):
-                return Report(HUNG, stage, f"no answer for {limit:g} s")
+            stage = max(CONNECTING, Heartbeat.last(request.heartbeat))
+            if isinstance(error, TimedOut):
+                return Report(Outcome.HUNG, stage, f"no answer for {limit:g} s")
             if stage < SENDING:
-                return Report(HUNG, stage, f"no answer for {order.answer_s:g} s")
-            return Report("lost", stage, str(error))
+                return Report(Outcome.HUNG, stage, f"no answer for {request.answer_s:g} s")
+            return Report(Outcome.LOST, stage, str(error))
         except WorkerError as error:
-            return Report("refused", CONNECTING, str(error).split("\nTraceback")[0])
+            return Report(Outcome.REFUSED, CONNECTING, str(error).split("\nTraceback")[0])
         return report
 
 
@@ -174,5 +176,5 @@ def _not_linked(job: Job) -> Failure | None:
         if job.library is not None:
             job.library.result()
     except UsageError as error:
-        return Failure("link", str(error))
+        return Failure(FailureKind.LINK, str(error))
     return None

@@ -1,4 +1,4 @@
-"""Are the devices of a tracker sound: each that is free is connected to, checked and asked what it is."""
+"""The health of a tracker's devices: each that is free is connected to, checked and asked what it is."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tesa.base.workers import Worker, WorkerError
+from tesa.base.worker import Worker, WorkerError
 from tesa.errors import UsageError
-from tesa.measure.remote.code import Toolchain
-from tesa.measure.remote.orders import About, Order, Report
-from tesa.measure.remote.tracker import Listing, Offer, Place, Tracker, TrackerLost
-from tesa.measure.timing import Slot
+from tesa.measure.heartbeat import Heartbeat
+from tesa.measure.remote.address import Address
+from tesa.measure.remote.code import DeviceLinker
+from tesa.measure.remote.messages import About, Outcome, Report, SessionRequest
+from tesa.measure.remote.session import new_worker
+from tesa.measure.remote.tracker import Lease, Listing, Tracker, TrackerLost
+from tesa.targets.toolchain import Toolchain
 
 FREE, BUSY, BROKEN = "free", "busy", "broken"
 """State of a Device. A busy one serves somebody else, or is stuck: it cannot be checked."""
 
 _AT_ONCE = 8  # devices that are checked together
 _GRACE_S = 1.5  # for a server to be free again after its last session
-_START_S = 60.0  # for a process that talks to a device to be ready
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Device:
     """One RPC server. state: FREE, BUSY or BROKEN; reason: why it is broken. about: only of one that answered."""
 
     key: str
-    place: Place
+    address: Address
     state: str
     reason: str = ""
     about: About | None = None
@@ -49,13 +51,13 @@ def devices(
     try:
         listing = tracker.listing()
         with tempfile.TemporaryDirectory(prefix="tesa-rpc-") as name:
-            tools = Toolchain(Path(name), compiler)
+            tools = DeviceLinker(Path(name), Toolchain(compiler or ""))
             tools.probe()
-            workers = [_worker() for _ in range(min(_AT_ONCE, len(listing.servers)))]
+            workers = [new_worker() for _ in range(min(_AT_ONCE, len(listing.servers)))]
             try:
                 _start(workers)
-                offers = _offers(tracker, listing, key)
-                found = _examine(offers, workers, tools, answer_s)
+                leases = _leases(tracker, listing, key)
+                found = _examine(leases, workers, tools, answer_s)
             finally:
                 for worker in workers:
                     worker.close()
@@ -66,66 +68,62 @@ def devices(
         ) from error
     finally:
         tracker.close()
-    checked = {(device.key, device.place): device for device in found}
+    checked = {(device.key, device.address): device for device in found}
     servers = [server for server in listing.servers if key in (None, server[0])]
     return tuple(checked.get(server, Device(*server, BUSY)) for server in servers)
-
-
-def _worker() -> Worker:
-    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return Worker({**one, "TVM_NUM_THREADS": "1"})
 
 
 def _start(workers: Sequence[Worker]) -> None:
     """Have the processes ready before a device waits for them."""
     if workers:
         with ThreadPoolExecutor(len(workers)) as pool:
-            list(pool.map(lambda worker: worker.call("tesa.measure.remote.session:ready", timeout=_START_S), workers))
+            list(pool.map(Worker.start, workers))
 
 
-def _offers(tracker: Tracker, listing: Listing, key: str | None) -> list[tuple[str, Offer]]:
+def _leases(tracker: Tracker, listing: Listing, key: str | None) -> list[tuple[str, Lease]]:
     """Every server that is free, or will be in a moment: the tracker gives each away once."""
-    offers = []
+    leases = []
     until = time.monotonic() + _GRACE_S
     for name in sorted({name for name, _ in listing.servers if key in (None, name)}):
         for _ in listing.of(name):
-            offer = tracker.request(name, until=until)
-            if offer is None:
+            lease = tracker.request(name, until=until)
+            if lease is None:
                 break
-            offers.append((name, offer))
-    return offers
+            leases.append((name, lease))
+    return leases
 
 
 def _examine(
-    offers: Sequence[tuple[str, Offer]], workers: Sequence[Worker], tools: Toolchain, answer_s: float
+    leases: Sequence[tuple[str, Lease]], workers: Sequence[Worker], tools: DeviceLinker, answer_s: float
 ) -> list[Device]:
-    if not offers:
+    if not leases:
         return []
     idle = list(workers)
 
-    def one(item: tuple[int, tuple[str, Offer]]) -> Device:
-        index, (key, offer) = item
+    def one(item: tuple[int, tuple[str, Lease]]) -> Device:
+        index, (key, lease) = item
         worker = idle.pop()
         try:
-            report = _visit(worker, offer, tools, index, answer_s)
+            report = _visit(worker, lease, tools, index, answer_s)
         finally:
             idle.append(worker)
-        state = FREE if report.kind == "ok" else BROKEN
-        return Device(key, offer.place, state, "" if state == FREE else report.message, report.about)
+        sound = report.outcome is Outcome.OK
+        return Device(key, lease.address, FREE if sound else BROKEN, "" if sound else report.message, report.about)
 
     with ThreadPoolExecutor(len(workers)) as pool:
-        return list(pool.map(one, enumerate(offers)))
+        return list(pool.map(one, enumerate(leases)))
 
 
-def _visit(worker: Worker, offer: Offer, tools: Toolchain, index: int, answer_s: float) -> Report:
-    slot = str(tools.folder / f"slot{index}")
-    Slot(slot).close()
-    place = offer.place
-    order = Order(
-        place.host, place.port, offer.matchkey, 2 * answer_s, answer_s, slot, str(tools.probe()), link=True
+def _visit(worker: Worker, lease: Lease, tools: DeviceLinker, index: int, answer_s: float) -> Report:
+    """The report of a session that only checks the device."""
+    heartbeat = str(tools.folder / f"heartbeat{index}")
+    Heartbeat(heartbeat).close()
+    request = SessionRequest(
+        lease.address.host, lease.address.port, lease.matchkey, 2 * answer_s, answer_s, heartbeat,
+        str(tools.probe()), tools.machine, time_link=True,
     )  # fmt: skip
     try:
-        report: Report = worker.call("tesa.measure.remote.session:run", order, timeout=answer_s + 1)
+        report: Report = worker.call("tesa.measure.remote.session:run", request, timeout=answer_s + 1)
     except WorkerError:
-        return Report("lost", max(0, Slot.read(slot)), f"no answer within {answer_s:g} s")
+        return Report(Outcome.LOST, max(0, Heartbeat.last(heartbeat)), f"no answer within {answer_s:g} s")
     return report

@@ -7,35 +7,40 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tesa.base.hostinfo import usable_cpus
-from tesa.base.workers import Worker
+from tesa.base.worker import Worker
 from tesa.errors import UsageError
+from tesa.measure.failure import Failure, FailureKind
 from tesa.measure.local import Built
-from tesa.measure.remote.code import Toolchain
-from tesa.measure.remote.device_thread import Hand, Party
-from tesa.measure.remote.orders import Workload
+from tesa.measure.remote.code import DeviceLinker
+from tesa.measure.remote.device_thread import DevicePool, DeviceThread
+from tesa.measure.remote.dispatcher import Dispatcher, Job
+from tesa.measure.remote.messages import Workload
+from tesa.measure.remote.session import new_worker
 from tesa.measure.remote.tracker import Listing, Tracker, TrackerLost
-from tesa.measure.remote.trials import Job, Round
-from tesa.measure.timing import Failure, Timing
+from tesa.measure.timing import Timing
 from tesa.schedules.types import FloatArray, Problem
+from tesa.targets.toolchain import NATIVE, Toolchain
 
-_TURN_S = 0.1
+_POLL_S = 0.1
 _LISTING_S = 1.0  # between two looks at who is registered
 
 
 class RpcRunner:
-    """A Runner on all devices with one key at an RPC tracker of TVM.
+    """A Runner (tesa.measure.interfaces) on all devices with one key at an RPC tracker of TVM.
 
     One session, and so one process on the device, for each candidate. Each is compared with NumPy before its time
     counts. A device is checked with a kernel that is known to be right before it is trusted; one that fails, dies or
-    hangs is set aside, and what it had is tried elsewhere. Only devices of one CPU are compared with each other: that
+    hangs is suspended, and what it had is tried elsewhere. Only devices of one CPU are compared with each other: that
     of the first one that answers, or the one named.
 
-    limit_s: seconds for one candidate on a device. wait_s: how long to wait while no device can be had. compiler: the
-    C compiler that links code for the devices, such as "aarch64-linux-gnu-g++". cpu: as `tesa devices` names it.
+    limit_s: seconds for one candidate on a device. wait_s: how long to wait while no device can be had. toolchain: of
+    the target; compiler: the C compiler that links code for the devices instead, such as "aarch64-linux-gnu-g++". cpu:
+    as `tesa devices` names it.
     """
 
     def __init__(
@@ -47,14 +52,15 @@ class RpcRunner:
         limit_s: float = 60.0,
         wait_s: float = 60.0,
         compiler: str | None = None,
+        toolchain: Toolchain = NATIVE,
         cpu: str | None = None,
     ) -> None:
         self._host, self._port, self._key, self._wait_s = host, port, key, wait_s
         self._home = tempfile.TemporaryDirectory(prefix="tesa-rpc-")
-        self._tools = Toolchain(Path(self._home.name), compiler)
-        self._party = Party(host, port, key, limit_s, self._tools, cpu)
+        self._tools = DeviceLinker(Path(self._home.name), replace(toolchain, command=compiler or toolchain.command))
+        self._pool = DevicePool(host, port, key, limit_s, self._tools, cpu)
         self._workers: list[Worker] = []
-        self._trouble, self._listing, self._reached = "", Listing((), {}), False
+        self._unreachable, self._listing, self._reached = "", Listing((), {}), False
 
     def run(
         self, problem: Problem, weight: FloatArray, kernels: Sequence[Built], *, budget_ms: float
@@ -66,43 +72,39 @@ class RpcRunner:
         """
         if not kernels:
             return []
-        return self.measure(Workload.of(problem, weight), kernels, budget_ms=budget_ms)
-
-    def measure(self, layer: Workload, kernels: Sequence[Built | Path], *, budget_ms: float) -> list[Timing | Failure]:
-        """As run, for anything that is called with (x, *constants, *extra, y); a Path is a library with a "main"."""
         self._tools.probe()
         with tempfile.TemporaryDirectory(prefix="tesa-") as name, ThreadPoolExecutor(usable_cpus()) as linkers:
             folder = Path(name)
-            (folder / "layer").write_bytes(pickle.dumps(layer))
+            (folder / "layer").write_bytes(pickle.dumps(Workload.of(problem, weight)))
             jobs = []
             for index, kernel in enumerate(kernels):
-                if isinstance(kernel, Built):
-                    library = linkers.submit(self._link, kernel, folder / f"candidate{index}.so")
-                    jobs.append(Job(index, library, kernel.symbol, kernel.constants))
-                else:
-                    jobs.append(Job(index, linkers.submit(Path, kernel), "main", helpers=False))
+                library = linkers.submit(self._link, kernel, folder / f"candidate{index}.so")
+                jobs.append(Job(index, library, kernel.symbol, kernel.constants))
             try:
                 results = self._carry_out(jobs, folder, budget_ms)
             finally:
                 linkers.shutdown(cancel_futures=True)
-        lost = Failure("device", self._why_none()) if len(results) < len(kernels) else None
-        if lost and not results:
+        if len(results) == len(kernels):
+            return [results[index] for index in range(len(kernels))]
+        lost = Failure(FailureKind.DEVICE, self._why_none())
+        if not results:
             raise UsageError(lost.message)
-        return [results.get(index, lost) for index in range(len(kernels))]  # type: ignore[misc]
+        return [results.get(index, lost) for index in range(len(kernels))]
 
     def device(self) -> dict[str, Any]:
         """The CPU that all times are of, what else the first such device said, and the key.
 
         Meets a device if none was met yet; raises UsageError if none can be had.
         """
-        if self._party.about is None:
+        if self._pool.about is None:
             self._tools.probe()
             with tempfile.TemporaryDirectory(prefix="tesa-") as name:
                 self._carry_out([Job(0)], Path(name), 0.0)
-        if self._party.about is None:
+        if self._pool.about is None:
             raise UsageError(self._why_none())
-        about = self._party.about
+        about = self._pool.about
         told = {"cpu": about.cpu, "model": about.model, "cores": str(about.cores), "key": self._key}
+        told["system"] = f"Linux {about.machine}"
         return {**told, **{name: value for name, value in about.versions.items() if name in ("tvm", "tvm_ffi")}}
 
     def close(self) -> None:
@@ -118,10 +120,10 @@ class RpcRunner:
 
     def _carry_out(self, jobs: list[Job], folder: Path, budget_ms: float) -> dict[int, Timing | Failure]:
         """The results by index; incomplete where no device could be had any more."""
-        work = Round(jobs, self._party.devices)
-        hands: list[Hand] = []
+        work = Dispatcher(jobs, self._pool.states)
+        threads: list[DeviceThread] = []
         tracker, looked = Tracker(self._host, self._port), 0.0
-        self._trouble = ""
+        self._unreachable = ""
         try:
             while not work.done:
                 if time.monotonic() - looked > _LISTING_S:
@@ -129,49 +131,48 @@ class RpcRunner:
                     looked = time.monotonic()
                     if not self._reached:  # a wrong address more likely than a tracker that restarts
                         break
-                    while len(hands) < min(work.left, len(self._listing.of(self._key))):
-                        hands.append(Hand(self._party, self._worker(len(hands)), work, folder, budget_ms))
-                        hands[-1].start()
+                    while len(threads) < min(work.left, len(self._listing.of(self._key))):
+                        threads.append(DeviceThread(self._pool, self._worker(len(threads)), work, folder, budget_ms))
+                        threads[-1].start()
                 if work.error is not None:
                     raise work.error
                 if not work.active and time.monotonic() - work.last_good > self._wait_s:
                     break
-                time.sleep(_TURN_S)
+                time.sleep(_POLL_S)
         finally:
             work.stopped = True
             tracker.close()
-            for hand in hands:
-                hand.end()
+            for thread in threads:
+                thread.end()
         return work.results
 
     def _worker(self, index: int) -> Worker:
         if index == len(self._workers):
-            one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-            self._workers.append(Worker({**one, "TVM_NUM_THREADS": "1"}))
+            self._workers.append(new_worker())
         return self._workers[index]
 
-    def _look(self, tracker: Tracker, work: Round) -> None:
+    def _look(self, tracker: Tracker, work: Dispatcher) -> None:
         try:
             self._listing = tracker.listing()
-            self._trouble, self._reached = "", True
+            self._unreachable, self._reached = "", True
         except TrackerLost as error:
-            self._trouble = str(error)
+            self._unreachable = str(error)
         work.others = frozenset(self._listing.of(self._key))
 
     def _why_none(self) -> str:
         """Why there is no device, and what to do."""
         where, key = f"the RPC tracker at {self._host}:{self._port}", self._key
-        if self._trouble:
+        if self._unreachable:
             return (
-                f"cannot reach {where} ({self._trouble}); start it: "
+                f"cannot reach {where} ({self._unreachable}); start it: "
                 f"python -m tvm.exec.rpc_tracker --host 0.0.0.0 --port {self._port}"
             )
-        places = self._listing.of(key)
+        addresses = self._listing.of(key)
         start = f"on the device: python -m tesa.measure.remote.server --tracker {self._host}:{self._port} --key {key}"
-        if not places:
+        if not addresses:
             keys = sorted({name for name, _ in self._listing.servers})
             return f"no device with key {key!r} at {where}; keys there: {', '.join(keys) or 'none'}; {start}"
-        reasons = self._party.devices.reasons(places)
+        reasons = self._pool.states.reasons(addresses)
         if reasons:
             return f"no sound device with key {key!r} at {where}: {'; '.join(reasons)}; see `tesa devices`"
-        return f"none of the {len(places)} devices with key {key!r} at {where} was free for {self._wait_s:g} s"
+        return f"none of the {len(addresses)} devices with key {key!r} at {where} was free for {self._wait_s:g} s"

@@ -159,12 +159,12 @@ def _session(serve_loop: Callable[..., None], hook: Hook | None, *arguments: Any
 
 
 def _about() -> str:
-    """JSON: versions, and LLVM's name of the CPU where TVM's compiler is installed."""
+    """JSON: versions, the architecture, and LLVM's name of the CPU where TVM's compiler is installed."""
     import tvm
     import tvm_ffi
 
-    facts = {"server": "tesa", "python": platform.python_version(), "tvm": str(tvm.__version__)}
-    facts["tvm_ffi"] = str(tvm_ffi.__version__)
+    facts = {"server": "tesa", "python": platform.python_version(), "machine": platform.machine()}
+    facts.update(tvm=str(tvm.__version__), tvm_ffi=str(tvm_ffi.__version__))
     try:
         from tvm.target import codegen
 

@@ -12,118 +12,122 @@ import threading
 import time
 from typing import Any
 
-from tesa.measure.remote.candidate import Candidate
+from tesa.base.worker import Worker
+from tesa.measure.heartbeat import Heartbeat
 from tesa.measure.remote.checkup import examine, measure_link
-from tesa.measure.remote.orders import CHECKING, CONNECTING, RUNNING, SENDING, About, Order, Report, Workload
-from tesa.measure.remote.tracker import Offer
-from tesa.measure.timing import UNTIMED, Slot
+from tesa.measure.remote.device_kernel import DeviceKernel
+from tesa.measure.remote.messages import (
+    CHECKING,
+    CONNECTING,
+    RUNNING,
+    SENDING,
+    About,
+    Outcome,
+    Report,
+    SessionRequest,
+    Workload,
+)
+from tesa.measure.remote.tracker import Lease
+from tesa.measure.timing import UNTIMED
 
 _SILENT = 3  # exit code of a process that ended because the device did not answer
 _BRIEF_S = 5.0  # a session in which nothing happens
 _EARLY_S = 0.5  # before its time is over a server may end a session
 
 
+def new_worker() -> Worker:
+    """A child for one session after another. It has TVM's part for sessions in memory before a device waits for it."""
+    return Worker({"TVM_NUM_THREADS": "1"}, f"{__name__}:ready")
+
+
 def ready() -> None:
-    """Import what takes long, before a device waits for it."""
+    """Import what takes long."""
     from tvm import rpc  # noqa: F401
 
-    _end_with_parent()
 
-
-def release(offer: Offer) -> None:
+def release(lease: Lease) -> None:
     """Begin a session and end it at once: the device is free again sooner than if nobody came."""
     from tvm import rpc
 
-    rpc.connect(offer.place.host, offer.place.port, offer.matchkey, _BRIEF_S)
+    rpc.connect(lease.address.host, lease.address.port, lease.matchkey, _BRIEF_S)
 
 
-def run_here(order: Order) -> Report:
-    """As run, but in this process, without a device."""
-    from tvm import rpc
-
-    slot = Slot(order.slot)
-    talk = _Talk(order, slot, threading.Timer(0, int))
-    try:
-        return talk.go(rpc.LocalSession())
-    except Exception as error:
-        return Report("call" if talk.stage == RUNNING else "load", talk.stage, _line(error))
-    finally:
-        slot.close()
-
-
-def run(order: Order) -> Report:
+def run(request: SessionRequest) -> Report:
     """Connect, check the device if asked to, then compare the candidate with NumPy and time it."""
-    _end_with_parent()
     from tvm import rpc
 
-    slot, start = Slot(order.slot), time.monotonic()
-    slot.set(CONNECTING)
-    silence = threading.Timer(order.answer_s, os._exit, (_SILENT,))
-    silence.daemon = True
-    silence.start()
-    talk = _Talk(order, slot, silence)
+    heartbeat, start = Heartbeat(request.heartbeat), time.monotonic()
+    heartbeat.beat(CONNECTING)
+    unanswered = threading.Timer(request.answer_s, os._exit, (_SILENT,))
+    unanswered.daemon = True
+    unanswered.start()
+    steps = _Session(request, heartbeat, unanswered)
     try:
-        session = rpc.connect(order.host, order.port, order.matchkey, order.limit_s)
+        session = rpc.connect(request.host, request.port, request.matchkey, request.limit_s)
     except Exception as error:
-        silence.cancel()
-        slot.close()
-        return Report("refused", CONNECTING, _line(error))
+        return Report(Outcome.REFUSED, CONNECTING, _line(error))
+    else:
+        return _carried_out(steps, session, start)
+    finally:
+        unanswered.cancel()
+        heartbeat.close()
+
+
+def _carried_out(steps: _Session, session: Any, start: float) -> Report:
+    """The report of all steps, or of the one that raised. start: time.monotonic() before the session."""
     try:
-        report = talk.go(session)
+        return steps.go(session)
     except Exception as error:
-        kind, message = "call", _line(error)
+        outcome, message, limit_s = Outcome.CALL, _line(error), steps.request.limit_s
         if not _alive(session):
-            over = "RPCSessionTimeoutError" in message or time.monotonic() - start > order.limit_s - _EARLY_S
-            kind = "expired" if over else "lost"
-            message = f"no result after {order.limit_s:g} s" if over else f"the connection broke: {message}"
-        elif talk.stage < RUNNING:
-            kind = "load" if talk.stage == SENDING else "bad"
-        report = Report(kind, talk.stage, message, about=talk.about)
-    silence.cancel()
-    slot.close()
-    return report
+            over = "RPCSessionTimeoutError" in message or time.monotonic() - start > limit_s - _EARLY_S
+            outcome = Outcome.EXPIRED if over else Outcome.LOST
+            message = f"no result after {limit_s:g} s" if over else f"the connection broke: {message}"
+        elif steps.stage < RUNNING:
+            outcome = Outcome.LOAD if steps.stage == SENDING else Outcome.UNSOUND
+        return Report(outcome, steps.stage, message, about=steps.about)
 
 
-class _Talk:
+class _Session:
     """The steps of a session; stage and about tell how far it came when something raised."""
 
-    def __init__(self, order: Order, slot: Slot, silence: threading.Timer) -> None:
-        self.order, self.slot, self.silence = order, slot, silence
+    def __init__(self, request: SessionRequest, heartbeat: Heartbeat, unanswered: threading.Timer) -> None:
+        self.request, self._heartbeat, self._unanswered = request, heartbeat, unanswered
         self.stage = CONNECTING
         self.about: About | None = None
 
     def go(self, session: Any) -> Report:
-        order = self.order
-        if order.probe:
+        """Take all steps."""
+        request = self.request
+        if request.probe:
             self._enter(CHECKING)
-            failed, self.about = examine(session, order.probe)
-            if failed:
-                return Report("bad", CHECKING, failed, about=self.about)
-            if order.link:
+            failed, self.about = examine(session, request.probe, request.machine)
+            if failed or self.about is None:
+                return Report(Outcome.UNSOUND, CHECKING, failed, about=self.about)
+            if request.time_link:
                 self.about = measure_link(session, self.about)
-        if not order.library:
-            return Report("ok", self.stage, about=self.about)
-        layer = _layer(order.layer)
+        if not request.library:
+            return Report(Outcome.OK, self.stage, about=self.about)
+        layer = _layer(request.layer)
         self._enter(CHECKING)
         short = _set_threads(session, layer.threads)
         if short:
-            return Report("bad", CHECKING, short, about=self.about)
+            return Report(Outcome.UNSOUND, CHECKING, short, about=self.about)
         self._enter(SENDING)
-        session.upload(order.library, "candidate.so")
-        library = session.load_module("candidate.so")
-        candidate = Candidate(session, library, order, layer)
+        session.upload(request.library, "candidate.so")
+        kernel = DeviceKernel(session, session.load_module("candidate.so"), request, layer)
         self._enter(RUNNING)
-        wrong = candidate.compare()
+        wrong = kernel.compare()
         if wrong:
-            return Report("wrong", RUNNING, wrong, about=self.about)
-        timing = candidate.time(order.budget_ms) if order.budget_ms > 0 else UNTIMED
-        return Report("ok", RUNNING, timing=timing, about=self.about)
+            return Report(Outcome.WRONG, RUNNING, wrong, about=self.about)
+        timing = kernel.time(request.budget_ms) if request.budget_ms > 0 else UNTIMED
+        return Report(Outcome.OK, RUNNING, timing=timing, about=self.about)
 
     def _enter(self, stage: int) -> None:
         self.stage = stage
-        self.slot.set(stage)
+        self._heartbeat.beat(stage)
         if stage >= SENDING:
-            self.silence.cancel()
+            self._unanswered.cancel()
 
 
 def _set_threads(session: Any, threads: int) -> str:
@@ -150,6 +154,7 @@ def _alive(session: Any) -> bool:
 
 @functools.lru_cache(maxsize=1)
 def _layer(path: str) -> Workload:
+    """The workload in a file, which all candidates of a layer share."""
     with open(path, "rb") as file:
         found: Workload = pickle.load(file)
     return found
@@ -161,16 +166,3 @@ def _line(error: Exception) -> str:
     told = [line for line in lines if "Error: " in line and not line.endswith("Error caught from RPC call:")]
     text = (told or lines or ["no message"])[-1]
     return text if "Error: " in text else f"{type(error).__name__}: {text}"
-
-
-@functools.cache
-def _end_with_parent() -> None:
-    """A call that waits for a device does not see that nobody waits for it any more: a thread does."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

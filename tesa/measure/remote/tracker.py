@@ -1,4 +1,4 @@
-"""Talks to TVM's RPC tracker: which devices there are, and one that is free. Every wait has an end.
+"""A client of TVM's RPC tracker: lists its devices, and leases one that is free. Every wait has an end.
 
 TVM's own client waits for ever for a tracker that does not answer and for a device that does not come. The messages
 are TVM's: JSON with the number of its bytes in front.
@@ -15,28 +15,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tesa.measure.remote.address import Address
+
 _MAGIC = struct.pack("<i", 0x2F271)
 _SUCCESS, _REQUEST, _SUMMARY = 0, 4, 6
-_TURN_S = 0.1
+_POLL_S = 0.1
 _MOST = 1 << 24  # bytes of a message
 
 
-@dataclass(frozen=True, order=True)
-class Place:
-    """Where an RPC server listens."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
-
-
 @dataclass(frozen=True)
-class Offer:
+class Lease:
     """A free server that the tracker gave away: it waits some seconds for a client with this matchkey."""
 
-    place: Place
+    address: Address
     matchkey: str
     since: float
 
@@ -48,14 +39,14 @@ class Offer:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a tracker knows: (key, place) of each server, and by key how many of them are free."""
+    """The servers of a tracker: (key, address) of each, and by key how many of them are free."""
 
-    servers: tuple[tuple[str, Place], ...]
+    servers: tuple[tuple[str, Address], ...]
     free: dict[str, int]
 
-    def of(self, key: str) -> tuple[Place, ...]:
+    def of(self, key: str) -> tuple[Address, ...]:
         """The servers with that key."""
-        return tuple(place for name, place in self.servers if name == key)
+        return tuple(address for name, address in self.servers if name == key)
 
 
 class TrackerLost(Exception):
@@ -65,7 +56,7 @@ class TrackerLost(Exception):
 class Tracker:
     """One connection to a tracker, made when it is needed, and again after it was lost. Not for two threads at once."""
 
-    def __init__(self, host: str, port: int, *, answer_s: float = 5.0) -> None:
+    def __init__(self, host: str, port: int, *, answer_s: float = 15.0) -> None:
         self._address, self._answer_s = (host, port), answer_s
         self._socket: socket.socket | None = None
 
@@ -84,11 +75,11 @@ class Tracker:
         servers = []
         for item in answer["server_info"]:
             host, port = item["addr"]
-            servers.append((str(item["key"]).removeprefix("server:"), Place(str(host), int(port))))
+            servers.append((str(item["key"]).removeprefix("server:"), Address(str(host), int(port))))
         free = {str(key): int(queue["free"]) for key, queue in answer["queue_info"].items()}
         return Listing(tuple(sorted(servers)), free)
 
-    def request(self, key: str, *, until: float, stop: Callable[[], bool] = lambda: False) -> Offer | None:
+    def request(self, key: str, *, until: float, stop: Callable[[], bool] = lambda: False) -> Lease | None:
         """The next free server with that key; None if none was free until then (time.monotonic()) or at stop().
 
         One that comes at the very moment of stopping is not lost, but the result.
@@ -99,7 +90,7 @@ class Tracker:
         try:
             self._send([_REQUEST, key, "", 1])
             connection = self._connection()
-            while not select.select([connection], [], [], _TURN_S)[0]:
+            while not select.select([connection], [], [], _POLL_S)[0]:
                 if stop() or time.monotonic() > until:
                     withdrawn = True
                     if not self._withdraw(connection):
@@ -110,7 +101,7 @@ class Tracker:
                 self.close()
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise self._lost(error) from error
-        return Offer(Place(str(host), int(port)), str(matchkey), time.monotonic())
+        return Lease(Address(str(host), int(port)), str(matchkey), time.monotonic())
 
     def _withdraw(self, connection: socket.socket) -> bool:
         """Take a request back by closing this side: the tracker then forgets it. True if an answer came first."""

@@ -1,47 +1,5 @@
-"""The rules that come with tesa, one file for each family of operators. Importing this package registers them."""
+"""The rules that come with tesa, one file for each family of operators; every file in this folder registers its own."""
 
-from tesa.propagate.rules import (
-    attention,
-    clip,
-    conv,
-    create,
-    einsum,
-    elementwise,
-    gather,
-    matmul,
-    normalize,
-    order,
-    pad,
-    pool,
-    quantize,
-    reduce,
-    reshape,
-    resize,
-    scatter,
-    slicing,
-    softmax,
-    unary,
-)
+from tesa.base.discover import import_all
 
-__all__ = [
-    "attention",
-    "clip",
-    "conv",
-    "create",
-    "einsum",
-    "elementwise",
-    "gather",
-    "matmul",
-    "normalize",
-    "order",
-    "pad",
-    "pool",
-    "quantize",
-    "reduce",
-    "reshape",
-    "resize",
-    "scatter",
-    "slicing",
-    "softmax",
-    "unary",
-]
+import_all(__name__, __path__)

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from tesa.attributes.attribute import Bools, Values
+from tesa.propagate.labels import Labels
 
-Labels = tuple[str, ...]
 Operand = tuple[Values, Labels]
 
 

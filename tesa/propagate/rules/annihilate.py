@@ -42,7 +42,7 @@ class Algebra:
 
 
 def is_float(dtype: str) -> bool:
-    """Whether the type has fractions."""
+    """True if the type has fractions."""
     return "float" in dtype
 
 
@@ -62,7 +62,7 @@ def largest_unknown(dtype: str) -> float:
 
 
 def absorbs(value: Values, dtype: str) -> Bools:
-    """Where value + x is value for every unknown x: infinity.
+    """A mask where value + x is value for every unknown x: infinity.
 
     >>> absorbs(np.array([np.inf, np.finfo(np.float32).min, 0.0]), "float32")
     array([ True, False, False])

@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tesa.attributes.attribute import Bools, Shape, TeSA, Values, reduce_to, unknown
+from tesa.propagate.labels import Product
 from tesa.propagate.registry import Operator, rule
 from tesa.propagate.rules.annihilate import BINARY
 from tesa.propagate.rules.common import facts
 from tesa.propagate.rules.elementwise import binary_backward, binary_forward
-from tesa.propagate.rules.products import Factor, Product, product_backward, product_forward
+from tesa.propagate.rules.products import Factor, product_backward, product_forward
 from tesa.propagate.rules.softmax import softmax_backward, softmax_forward
 
 QUERY, KEY, SCORE = ("b", "s", "h", "d"), ("b", "t", "h", "d"), ("b", "h", "s", "t")
@@ -24,7 +25,7 @@ VALUE, RESULT = ("b", "t", "h", "e"), ("b", "s", "h", "e")
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
+class AttentionFacts:
     """Facts inside of an attention. scores: scaled, of each head, query and key. logits: with bias and mask. weights:
     their softmax. lost: queries without a softmax, whose keys are all taken out, (b, s, h, 1). steady, value: where the
     output is a constant because the values are, and that constant.
@@ -57,7 +58,7 @@ def _second(op: Operator) -> Product:
 
 
 def _allowed(op: Operator) -> Bools:
-    """Where the causal mask lets a query look at a key: (1, 1, queries, keys)."""
+    """The causal mask, True where a query looks at a key: (1, 1, queries, keys)."""
     causal, (_, _, queries, keys) = op.attrs.get("causal_mask"), _scores_shape(op)
     if causal is None:
         return np.ones((1, 1, 1, 1), bool)
@@ -65,7 +66,7 @@ def _allowed(op: Operator) -> Bools:
     return np.asarray(np.tri(queries, keys, shift, dtype=bool)[None, None])
 
 
-def _parts(op: Operator, inputs: tuple[TeSA, ...]) -> Parts:
+def _parts(op: Operator, inputs: tuple[TeSA, ...]) -> AttentionFacts:
     dtype, shape = op.dtypes[0], _scores_shape(op)
     product = product_forward(_first(op), shape, dtype, [Factor(t) for t in inputs[:2]])
     scale = op.attrs.get("scale")
@@ -81,11 +82,11 @@ def _parts(op: Operator, inputs: tuple[TeSA, ...]) -> Parts:
     lost = lost | (logits.known & (logits.value == np.inf)).any(axis=3, keepdims=True)
     lost = np.transpose(lost, (0, 2, 1, 3))
     steady, value = _steady(inputs[2])
-    return Parts(scores, logits, weights, lost, steady & ~lost, value)
+    return AttentionFacts(scores, logits, weights, lost, steady & ~lost, value)
 
 
 def _steady(v: TeSA) -> tuple[Bools, Values]:
-    """Where the values are the same constant at all positions: (b, 1, h, e)."""
+    """A mask of the features that are the same constant at all positions: (b, 1, h, e)."""
     first = v.value[:, :1]
     same = v.known.all(axis=1, keepdims=True) & (v.value == first).all(axis=1, keepdims=True)
     return same & np.isfinite(first), first

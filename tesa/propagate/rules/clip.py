@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tesa.attributes.attribute import Bools, TeSA
-from tesa.propagate.grids import same_grid
+from tesa.propagate.bits.grids import same_grid
 from tesa.propagate.registry import Operator, rule
 from tesa.propagate.rules.annihilate import is_float
 from tesa.propagate.rules.common import facts

@@ -1,4 +1,4 @@
-"""What the rules share."""
+"""Helpers that the rules are written with."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def pad_axes(array: Any, rank: int) -> Any:
 
 
 def nothing(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
-    """Nothing is known of the outputs."""
+    """The forward answer that nothing is known of the outputs."""
     return tuple(unknown(shape) for shape in op.outputs)
 
 

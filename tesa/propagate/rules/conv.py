@@ -24,10 +24,10 @@ def _infinite(known: Bools, value: Values) -> Bools:
 
 
 def _weight(op: Operator, w: TeSA, view: ConvView) -> tuple[Bools, Values]:
-    """Where the weight is known, and its value. Of a constant every element is: its content is at hand."""
-    content = op.constants[1]
-    known = w.known if content is None else np.ones((1,) * len(w.shape), bool)
-    value = w.value if content is None else np.where(w.known, w.value, content)
+    """(mask of the known weights, their values). Of a constant every element is known."""
+    array = op.constants[1]
+    known = w.known if array is None else np.ones((1,) * len(w.shape), bool)
+    value = w.value if array is None else np.where(w.known, w.value, array)
     shape = op.inputs[1]
     return view.weight(np.broadcast_to(known, shape)), view.weight(np.broadcast_to(value, shape)).astype(np.float64)
 

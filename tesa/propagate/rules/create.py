@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tesa.attributes.attribute import FULL_BITS, Bools, TeSA
-from tesa.propagate.grids import claimed, with_grid
+from tesa.propagate.bits.grids import claimed, with_grid
 from tesa.propagate.registry import Operator, rule
 from tesa.propagate.rules.common import facts, nothing, unbroadcast
 from tesa.propagate.rules.movement import grid_before

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tesa.attributes.attribute import Bools, Shape, TeSA, Values, from_constant
-from tesa.propagate.grids import claimed, same_grid, unbroadcast_grid, with_grid
+from tesa.propagate.bits.grids import claimed, same_grid, unbroadcast_grid, with_grid
 from tesa.propagate.registry import Operator, rule
 from tesa.propagate.rules.annihilate import BINARY, Algebra, is_float, largest_unknown
 from tesa.propagate.rules.common import facts, pad_axes, unbroadcast
@@ -105,7 +105,7 @@ def _where_backward(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA,
 
 
 def _equal(inputs: tuple[TeSA, ...], rank: int) -> Bools:
-    """Where both sides are known to be the same."""
+    """A mask of the elements whose two sides are known to be the same."""
     left, right = inputs[1:]
     known = pad_axes(left.known, rank) & pad_axes(right.known, rank)
     return np.asarray(known & (pad_axes(left.value, rank) == pad_axes(right.value, rank)))

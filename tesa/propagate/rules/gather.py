@@ -23,7 +23,7 @@ def _inside(index: Values, size: int) -> bool:
 
 
 def _common(t: TeSA, axes: tuple[int, ...]) -> tuple[Bools, Values]:
-    """Where all elements along the axes are one known constant, and which; both of length 1 there."""
+    """(mask, values) where all elements along the axes are one known constant; both of length 1 there."""
     first = t.value[tuple(slice(0, 1) if i in axes else slice(None) for i in range(t.value.ndim))]
     return np.asarray((t.known & (t.value == first)).all(axis=axes, keepdims=True)), first
 

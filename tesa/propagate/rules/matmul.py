@@ -9,31 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from tesa.attributes.attribute import Bools, TeSA, Values
+from tesa.propagate.labels import matmul_axes
 from tesa.propagate.registry import Operator, rule
-from tesa.propagate.rules.algebra import Labels
 from tesa.propagate.rules.common import facts
-from tesa.propagate.rules.products import Factor, Product, factors, product_backward, product_forward
-
-
-def matmul_axes(a: tuple[int, ...], b: tuple[int, ...]) -> Product:
-    """The names of the axes of a matrix product: a vector has no row, or no column; batch axes are broadcast.
-
-    >>> matmul_axes((5, 2, 3), (3, 4)).out
-    ('b0', 'm', 'n')
-    """
-    left = _batch(a) + (("m", "k") if len(a) > 1 else ("k",))
-    right = _batch(b) + (("k", "n") if len(b) > 1 else ("k",))
-    sizes: dict[str, int] = {}
-    for names, shape in ((left, a), (right, b)):
-        for name, length in zip(names, shape, strict=True):
-            sizes[name] = length if sizes.get(name, 1) == 1 else sizes[name]
-    out = max(_batch(a), _batch(b), key=len) + tuple(n for n in ("m", "n") if n in sizes)
-    return Product((left, right), out, sizes)
-
-
-def _batch(shape: tuple[int, ...]) -> Labels:
-    """Batch axes are counted from the right, the innermost is b0."""
-    return tuple(f"b{i}" for i in reversed(range(len(shape) - 2)))
+from tesa.propagate.rules.products import Factor, factors, product_backward, product_forward
 
 
 def _backward(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...]) -> tuple[Bools, ...]:
@@ -53,7 +32,7 @@ def matmul(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
 
 
 def _steady(b: Factor, rank: int) -> tuple[Bools, Values]:
-    """Where the right operand is one finite constant over all k, and that constant, with the axes of the output."""
+    """(mask, values) of the columns that are one finite constant over all k, with the axes of the output."""
     value = b.value
     first = value[..., :1, :]
     same = ~b.unsure.any(axis=-2, keepdims=True) & ~b.infinite.any(axis=-2, keepdims=True)

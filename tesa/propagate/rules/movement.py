@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesa.attributes.attribute import FULL_BITS, Bools, Quantization, Shape, TeSA, Values, unknown
-from tesa.propagate.grids import claimed, lead, need, with_grid
+from tesa.propagate.bits.grids import claimed, lead, only_bits, with_grid
 
 Index = NDArray[np.int64]
 NOWHERE = -1  # in an index: this output element comes from no input element
@@ -210,7 +210,7 @@ def grid_before(out: TeSA, shape: Shape, steps: Chain) -> TeSA | None:
     same = [not bool((move(steps, a) != b).any()) for a, b in zip(found, laid, strict=True)]
     if not same[0] or not same[1]:
         return None
-    return need(shape, found[2] if same[2] else laid[2].max(), Quantization(q.bits, q.signed, found[0], found[1]))
+    return only_bits(shape, found[2] if same[2] else laid[2].max(), Quantization(q.bits, q.signed, found[0], found[1]))
 
 
 def one_scale(out: TeSA, shape: Shape) -> TeSA | None:
@@ -218,7 +218,7 @@ def one_scale(out: TeSA, shape: Shape) -> TeSA | None:
     q = out.quantization
     if q is None or not claimed(out) or q.scale.size > 1 or q.zero_point.size > 1:
         return None
-    return need(shape, out.bits.max(), q)
+    return only_bits(shape, out.bits.max(), q)
 
 
 def reshape_short(array: Values, old: Shape, new: Shape) -> Values:

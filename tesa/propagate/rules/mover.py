@@ -58,23 +58,23 @@ def whole(op: Operator, position: int, needed_at_all: bool) -> Bools:
 
 
 def indices(op: Operator, inputs: tuple[TeSA, ...], position: int) -> Values | None:
-    """The content of an index input as int64: of a constant, or of what is known of it; None if it is not known."""
-    content = op.constants[position]
-    if content is None:
+    """The array of an index input as int64: of a constant, or of what is known of it; None if it is not known."""
+    array = op.constants[position]
+    if array is None:
         facts = inputs[position]
         if not facts.known.all() or facts.value.dtype.kind not in "iu":
             return None
-        content = np.broadcast_to(facts.value, facts.shape)
-    return content.astype(np.int64) if content.dtype.kind in "iu" else None
+        array = np.broadcast_to(facts.value, facts.shape)
+    return array.astype(np.int64) if array.dtype.kind in "iu" else None
 
 
 def table_facts(op: Operator, inputs: tuple[TeSA, ...], position: int = 0) -> TeSA:
-    """What is known of a tensor that elements are picked from; all of it if it is a constant.
+    """The facts about a tensor that elements are picked from; all of it is known if it is a constant.
 
     As a weight only its zeros are facts, because elements that nobody picks shall be found dead.
     """
-    content, facts = op.constants[position], inputs[position]
-    if content is None or content.size == 0 or (content.dtype.kind == "f" and not np.isfinite(content).all()):
+    array, facts = op.constants[position], inputs[position]
+    if array is None or array.size == 0 or (array.dtype.kind == "f" and not np.isfinite(array).all()):
         return facts
     top = unknown(facts.shape)
-    return type(top)(facts.shape, np.ones_like(top.live), content, top.live, facts.bits, facts.quantization)
+    return type(top)(facts.shape, np.ones_like(top.live), array, top.live, facts.bits, facts.quantization)

@@ -22,7 +22,7 @@ TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class _Rows:
-    """How an operator normalises, with the channels of a group norm split into (groups, channels of one).
+    """The rows that an operator normalises, with the channels of a group norm split into (groups, channels of one).
 
     mixed: the axes of a row. placed: the axes along which gamma and beta lie. split: (axis, groups) or None.
     """
@@ -79,7 +79,7 @@ def _rows(op: Operator) -> _Rows:
 
 
 def _plain(op: Operator) -> bool:
-    """Whether gamma and beta count, or are what they stand for where the attributes say that they do not."""
+    """True if gamma and beta count, or are 1 and 0 where the attributes say that they do not."""
     for name, position, neutral in (("scale", 1, 1), ("center", 2, 0)):
         if not op.attrs.get(name, True):
             content = op.constants[position]

@@ -132,7 +132,7 @@ def _bucket_backward(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA
 
 @rule("relax.bucketize", backward=_bucket_backward)
 def bucketize(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
-    """How many boundaries stand below: known where the element and the boundaries are."""
+    """The number of boundaries below an element: known where the element and the boundaries are."""
     x, bounds = inputs
     if not bounds.known.all() or not x.known.any():
         return (unknown(op.outputs[0]),)

@@ -22,7 +22,7 @@ def _mode(op: Operator) -> str | None:
 
 
 def _source(size: int, before: int, after: int, mode: str) -> Index | None:
-    """Which element each place of a padded axis comes from. A negative width cuts; None where the mode cannot reach."""
+    """The index each place of a padded axis comes from. A negative width cuts; None where the mode cannot reach."""
     kept = np.arange(max(-before, 0), size - max(-after, 0))
     width = (max(before, 0), max(after, 0))
     if mode == "constant":

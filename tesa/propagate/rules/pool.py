@@ -101,7 +101,7 @@ def _along(array: Values, rank: int, axis: int) -> Values:
 
 
 def _uniform_bits(view: _View, t: TeSA) -> bool:
-    """Whether one grid serves all the elements of a channel."""
+    """True if one grid serves all the elements of a channel."""
     arrays = [t.bits] if t.quantization is None else [t.bits, t.quantization.scale, t.quantization.zero_point]
     same = all(n == 1 for a in arrays if a.ndim == len(t.shape) for n in view.front(a).shape[FIRST:])
     return same and all(a.ndim == len(t.shape) or a.size == 1 for a in arrays)

@@ -1,4 +1,4 @@
-"""Facts through a sum of products: matmul, einsum and attention are all that, over different axes.
+"""Facts through a sum of products, which matmul, einsum and attention are over different axes.
 
 Forward, an output element is known where every term of its sum is: one factor is 0 and no other one is infinite, or all
 are constants. Backward, an element matters if some term that it is in reaches a live output and no zero cuts it off.
@@ -14,31 +14,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from tesa.attributes.attribute import Bools, Shape, TeSA, Values, compact, reduce_to, unknown
-from tesa.propagate.rules.algebra import Labels, Operand, any_product, on_diagonal, sum_product
+from tesa.propagate.labels import Labels, Product
+from tesa.propagate.rules.algebra import Operand, any_product, on_diagonal, sum_product
 from tesa.propagate.rules.annihilate import FLOATS, integer_range, is_float
 from tesa.propagate.rules.common import facts
 
 EXACT = float(2**53)  # the integers that float64 holds
 
 
-@dataclass(frozen=True)
-class Product:
-    """out[...] = sum over the names that `out` lacks of the product of one element of each operand.
-
-    operands: for each the names of its axes. sizes: the length of each name; an operand's axis may also have length 1.
-    """
-
-    operands: tuple[Labels, ...]
-    out: Labels
-    sizes: Mapping[str, int]
-
-
 @dataclass(frozen=True, eq=False)
 class Factor:
-    """One operand. content: the whole of it where it is a weight, else None."""
+    """One operand. array: the whole of it where it is a weight, else None."""
 
     facts: TeSA
-    content: Values | None = None
+    array: Values | None = None
 
     @property
     def nonzero(self) -> Bools:
@@ -46,37 +35,37 @@ class Factor:
 
     @property
     def infinite(self) -> Bools:
-        """Where it is known not to be finite."""
-        if self.content is None:
+        """A mask of the elements known not to be finite."""
+        if self.array is None:
             return self.facts.known & ~np.isfinite(self.facts.value)
-        if self.content.dtype.kind in "biu" or np.isfinite(self.content).all():
-            return np.zeros((1,) * self.content.ndim, bool)
-        return ~np.isfinite(self.content)
+        if self.array.dtype.kind in "biu" or np.isfinite(self.array).all():
+            return np.zeros((1,) * self.array.ndim, bool)
+        return ~np.isfinite(self.array)
 
     @property
     def value(self) -> Values:
         """Its value where that is at hand, else 0; 0 for what is infinite."""
         t = self.facts
-        if self.content is None:
+        if self.array is None:
             value: Values = np.where(t.known, t.value, 0) if not t.known.all() else t.value
         else:
-            value = np.where(t.known, t.value, self.content) if t.known.any() else self.content
+            value = np.where(t.known, t.value, self.array) if t.known.any() else self.array
         value = value.astype(np.float64)
         return np.where(np.isfinite(value), value, 0.0) if self.infinite.any() else value
 
     @property
     def unsure(self) -> Bools:
-        """Where its value is not at hand."""
-        return ~self.facts.known if self.content is None else np.zeros((1,) * self.content.ndim, bool)
+        """A mask of the elements whose value is not at hand."""
+        return ~self.facts.known if self.array is None else np.zeros((1,) * self.array.ndim, bool)
 
 
 def factors(inputs: tuple[TeSA, ...], constants: tuple[Values | None, ...], weights: bool = True) -> list[Factor]:
     """The operands of a product; constants count as weights if the operator's rule says so."""
-    return [Factor(t, content if weights else None) for t, content in zip(inputs, constants, strict=True)]
+    return [Factor(t, array if weights else None) for t, array in zip(inputs, constants, strict=True)]
 
 
 def product_forward(product: Product, shape: Shape, dtype: str, operands: list[Factor]) -> TeSA:
-    """What is known of the output."""
+    """The facts about the output."""
     unsure = _unsure(product, operands)
     if unsure.all():
         return unknown(shape)
@@ -88,7 +77,7 @@ def product_forward(product: Product, shape: Shape, dtype: str, operands: list[F
 
 
 def _unsure(product: Product, operands: list[Factor]) -> Bools:
-    """Where some term of the sum is neither cut off by a zero nor all constant."""
+    """A mask of the outputs with a term that is neither cut off by a zero nor all constant."""
     nonzero = [f.nonzero for f in operands]
     unsure: Bools = np.zeros((1,) * len(product.out), bool)
     for i, factor in enumerate(operands):
@@ -109,11 +98,11 @@ def product_backward(product: Product, operands: list[Factor], live: Bools) -> t
     nonzero = [f.nonzero for f in operands]
     needs: dict[int, Bools] = {}
     for i, factor in enumerate(operands):
-        if factor.content is not None:
+        if factor.array is not None:
             needs[i] = _need(product, operands, i, live, dict(enumerate(nonzero)))
     kept = {i: compact(nonzero[i] & need) for i, need in needs.items()}
     for i, factor in enumerate(operands):
-        if factor.content is not None:
+        if factor.array is not None:
             continue
         need = _need(product, operands, i, live, {**dict(enumerate(nonzero)), **kept})
         known = factor.facts.known
@@ -124,7 +113,7 @@ def product_backward(product: Product, operands: list[Factor], live: Bools) -> t
 
 
 def _need(product: Product, operands: list[Factor], i: int, live: Bools, masks: Mapping[int, Bools]) -> Bools:
-    """Where operand i meets, in some term of a live output, no other factor that its mask cuts off."""
+    """A mask of the elements of operand i that meet, in some term of a live output, no factor that is cut off."""
     names, shape = product.operands[i], operands[i].facts.shape
     distinct = tuple(dict.fromkeys(names))
     parts: list[Operand] = [(live, product.out)]

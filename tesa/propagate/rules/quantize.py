@@ -14,7 +14,7 @@ import numpy as np
 
 from tesa.attributes.attribute import Bools, Quantization, TeSA, Values
 from tesa.attributes.quantization import code_range, integer_grid
-from tesa.propagate.grids import claimed, codebook, need, with_grid
+from tesa.propagate.bits.grids import claimed, codebook, only_bits, with_grid
 from tesa.propagate.registry import Operator, rule
 from tesa.propagate.rules.common import facts, unbroadcast
 
@@ -62,13 +62,13 @@ def _backward(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...])
 
 
 def _same_step(codes: TeSA) -> bool:
-    """Whether the grid of a tensor of codes has every integer between its ends."""
+    """True if the grid of a tensor of codes has every integer between its ends."""
     q = codes.quantization
     return q is not None and bool((q.scale == 1).all() and (q.zero_point == np.rint(q.zero_point)).all())
 
 
 def _quantize_precision(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...]) -> tuple[TeSA | None, ...]:
-    """The grid of the codes that are told apart. Of a coarser grid of codes only the range helps: see precision.py."""
+    """The grid of the codes that are told apart. Of a coarser grid only the range helps: see bits/precision.py."""
     codes, p = outputs[0], parameters(op)
     if p is None or op.dtypes[0] not in WIDTHS:
         return (None,) * len(inputs)
@@ -78,7 +78,7 @@ def _quantize_precision(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[T
     elif (uneven := codebook(codes, integer=True)) is not None:
         bits, q = _between(uneven, len(codes.shape))
     grid = Quantization(q.bits, q.signed, p.scale, p.zero + q.zero_point)
-    return (need(op.inputs[0], bits, grid), *(None,) * (len(inputs) - 1))
+    return (only_bits(op.inputs[0], bits, grid), *(None,) * (len(inputs) - 1))
 
 
 def _type_grid(dtype: str, rank: int) -> tuple[Values, Quantization]:
@@ -147,7 +147,7 @@ def _dequantize_precision(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple
         if any((before != found).any() for found in after):
             return full
     best = between if int(between[0].max()) < int(real.bits.max()) else (real.bits, grid)
-    return (need(op.inputs[0], *best), *full[1:])
+    return (only_bits(op.inputs[0], *best), *full[1:])
 
 
 @rule("relax.dequantize", backward=_backward, precision=_dequantize_precision)

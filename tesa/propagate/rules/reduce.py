@@ -40,7 +40,7 @@ def _integral(dtype: str) -> bool:
 
 
 def deciding(op: Operator, x: TeSA) -> Bools:
-    """Where a reduction is decided by one known element; the reduced axes have length 1."""
+    """A mask of the results that one known element decides; the reduced axes have length 1."""
     kind, axes = _kind(op), _axes(op)
     value = DECIDES.get(kind)
     if value is None:
@@ -119,7 +119,7 @@ def _evaluate(kind: str, full: Values, axes: tuple[int, ...], dtype: str) -> Val
 
 
 def _in_range(kind: str, full: Values, axes: tuple[int, ...], dtype: str) -> Bools:
-    """Where no partial result can leave the range of the type, in whatever order it is computed."""
+    """A mask of the results of which no partial sum, in any order, can leave the range of the type."""
     if _integral(dtype) or kind in ("max", "min", "argmax", "argmin"):
         return np.ones((1,) * full.ndim, bool)
     limit = LIMITS.get(dtype, float(np.finfo(np.float32).max))

@@ -107,7 +107,7 @@ _ARITHMETIC: dict[type, Callable[[Any, Any], Any]] = {
 
 
 def layout_places(text: str, old: tuple[int, ...], new: tuple[int, ...]) -> Index | None:
-    """Where each element of the new layout comes from, out of a printed index map; None if it cannot be read.
+    """The source of each element of the new layout, out of a printed index map; None if it cannot be read.
 
     >>> layout_places("T.index_map(lambda i: (i // 2, i % 2))", (3,), (2, 2)).tolist()
     [[0, 1], [2, -1]]

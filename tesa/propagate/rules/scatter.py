@@ -36,7 +36,7 @@ def _reduction(op: Operator) -> str:
 
 
 def _targets(op: Operator, inputs: tuple[TeSA, ...]) -> Targets | None:
-    """Where each update goes; None if the indices are not known or out of range."""
+    """The target of each update; None if the indices are not known or out of range."""
     data, updates = op.inputs[0], op.inputs[_updates(op)]
     if op.op == "relax.slice_scatter":
         return _slice_targets(op)
@@ -80,7 +80,7 @@ def _backward(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...])
 
 
 def _times(targets: Targets, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """How often each element of the data is written."""
+    """The number of times that each element of the data is written."""
     return np.bincount(targets.reshape(-1), minlength=math.prod(shape)).reshape(shape)
 
 

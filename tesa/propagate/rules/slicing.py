@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tesa.attributes.attribute import Bools, Shape, TeSA, Values
-from tesa.propagate.grids import claimed, joined_grid, moved_grid
+from tesa.propagate.bits.grids import claimed, joined_grid, moved_grid
 from tesa.propagate.registry import Operator, rule
 from tesa.propagate.rules.common import all_needed, nothing
 from tesa.propagate.rules.movement import Chain, Pick, Reshape, grid_before, move, moved, needed

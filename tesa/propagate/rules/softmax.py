@@ -33,7 +33,7 @@ class Row:
 
 
 def read_row(x: TeSA, axis: int, dtype: str) -> Row | None:
-    """What is known along the axis, None if that has no effect on the result."""
+    """The facts along the axis, None if they have no effect on the result."""
     length = x.shape[axis]
     if not length or (not x.known.any() and length > 1):
         return None
@@ -79,7 +79,7 @@ def log_softmax_forward(x: TeSA, axis: int, dtype: str) -> TeSA:
 
 
 def softmax_backward(x: TeSA, axis: int, dtype: str, live: Bools, log: bool = False) -> Bools:
-    """What the live outputs of each row need of it.
+    """The elements that the live outputs of each row need.
 
     A masked output is the same whatever the unknown logits are, so that it needs those that are known only.
     """

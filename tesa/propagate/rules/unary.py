@@ -19,13 +19,13 @@ import tvm_ffi
 from tvm import relax
 
 from tesa.attributes.attribute import FULL_BITS, Bools, TeSA, Values, unknown
+from tesa.base.quiet import quiet_stderr
 from tesa.propagate.executor import CannotRunError, Signature, compile_node, legalized, signature_of
-from tesa.propagate.kernels import is_elementwise, primfuncs
 from tesa.propagate.network import Node, build_network
-from tesa.propagate.outcomes import wide
 from tesa.propagate.registry import Operator, Rule, family
 from tesa.propagate.rules.common import facts, unbroadcast
-from tesa.propagate.silence import silence
+from tesa.propagate.scramble.invariant import wide
+from tesa.propagate.tir_analysis import is_elementwise, primfuncs
 
 SUMMARY = (
     "Element-wise: a constant c becomes f(c), which the operator itself is asked for; relu(0) = 0, sigmoid(0) = 0.5."
@@ -140,7 +140,7 @@ class _Asked:
         return self.answers[key]
 
     def _sound(self, op: Operator, value: Values) -> Bools:
-        """What fits into an integer, if that is what comes out: another number has no defined result."""
+        """A mask of the results that the output type can hold: another number has no defined result."""
         dtype = op.dtypes[0]
         if value.dtype.kind != "f" or not dtype.startswith(("int", "uint")):
             return np.ones((1,) * value.ndim, bool)
@@ -198,7 +198,7 @@ def _has_zero(t: TeSA) -> bool:
 def covered() -> Mapping[str, Rule]:
     """The operators of Relax that the rule is for, found by trying it on all of them."""
     found = {}
-    with silence():
+    with quiet_stderr():
         for name in sorted(tvm.ir.Op.list_op_names()):
             rule = _rule_of(name) if name.startswith("relax.") else None
             if rule is not None:

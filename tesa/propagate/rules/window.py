@@ -1,4 +1,4 @@
-"""What a sliding window reads: the one form in which convolutions, transposed ones and poolings are the same.
+"""Sliding windows: the one form in which convolutions, transposed ones and poolings are the same.
 
 Along each spatial axis a window has taps, and each output reads one input position through each tap, or nothing (the
 padding, or a gap of a strided transposed convolution). Windows are products of axes, so one table for each axis says
@@ -23,14 +23,17 @@ Table = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Axis:
-    """reads: (outputs, taps), the position that an output reads through a tap, -1 for none. size: of the input."""
+    """A spatial axis. size: of the input.
+
+    reads: (outputs, taps), the position that an output reads through a tap, -1 for none.
+    """
 
     reads: Table
     size: int
 
     @property
     def pointwise(self) -> bool:
-        """Whether output i reads input i and nothing else: facts may then differ from position to position."""
+        """True if output i reads input i and nothing else: facts may then differ from position to position."""
         places = np.arange(self.size)
         return self.reads.shape == (self.size, 1) and bool((self.reads[:, 0] == places).all())
 
@@ -58,7 +61,7 @@ class Axis:
         return np.asarray(mask.take(places[places >= 0], axis=axis).any(axis=axis, keepdims=True))
 
     def read(self, array: Values, axis: int, tap: int, fill: Any = 0) -> Values:
-        """What every output reads through a tap, `fill` where it reads nothing."""
+        """The elements that every output reads through a tap, `fill` where it reads nothing."""
         places = self.reads[:, tap]
         wide = array if array.shape[axis] == 1 else array.take(np.maximum(places, 0), axis=axis)
         if (places >= 0).all():
@@ -134,7 +137,7 @@ def spread(array: Values, axis: int, kinds: NDArray[np.intp]) -> Values:
 
 
 def onto_elements(need: Bools, axes: Sequence[Axis], first: int) -> Bools:
-    """Which elements are read by any output that is needed. Axes along which `need` is short stay short."""
+    """A mask of the elements read by any output in `need`. Axes along which `need` is short stay short."""
     for d, axis in enumerate(axes, start=first):
         if need.shape[d] == 1:
             if axis.skipped is not None:

@@ -1,12 +1,10 @@
 """Builders of candidates (tesa.measure.interfaces.Builder): in processes of this machine, or on a Dask cluster.
 
-families.py     the kernel families that the compiler processes have to know
-work.py         one job, and what a child does with it
-crew.py         child processes under a time limit, results as they come
-local.py        LocalBuilder
-cluster.py      ClusterBuilder, on dask.distributed; connect.py finds the cluster and checks it
-remote.py       what runs on the cluster's workers
-metaschedule.py the same compilers behind TVM's MetaSchedule builder interface
+families.py   the kernel families that the compiler processes have to know
+work.py       one job, and what a child does with it
+local.py      LocalBuilder
+cluster.py    ClusterBuilder, on dask.distributed; connect.py finds the cluster, dask_jobs.py sends jobs there
+remote.py     the side of the cluster's workers
 """
 
 from __future__ import annotations

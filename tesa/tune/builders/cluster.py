@@ -18,14 +18,14 @@ from typing import Any
 
 from tesa.build.cache import Cache
 from tesa.errors import UsageError
+from tesa.measure.failure import Failure
 from tesa.measure.interfaces import BuildRequest
 from tesa.measure.local import Built
-from tesa.measure.timing import Failure
 from tesa.tune.builders import remote
 from tesa.tune.builders.connect import connect, disconnect, on_this_machine, within
-from tesa.tune.builders.dask_jobs import Flight, Lost, Weights
-from tesa.tune.builders.local import LIMIT_S, LocalBuilder, Order, check_numbers, orders_of, unpacked
-from tesa.tune.builders.work import Package
+from tesa.tune.builders.dask_jobs import ClusterLost, DaskJobs, Weights
+from tesa.tune.builders.local import LIMIT_S, LocalBuilder, check_numbers, jobs_of, unpacked
+from tesa.tune.builders.work import Job, Package
 
 _AGAIN_S = 60.0  # between two attempts to find a cluster that was lost
 _SHORT_S = 5.0  # for such an attempt
@@ -50,8 +50,8 @@ class ClusterBuilder:
         jobs: int | None = None,
         cache: Cache | None = None,
         limit_s: float = LIMIT_S,
-        connect_s: float = 10.0,
-        workers_s: float = 30.0,
+        connect_s: float = 30.0,
+        workers_s: float = 60.0,
         alone: AbstractContextManager[Any] | None = None,
     ) -> None:
         check_numbers(jobs, limit_s)
@@ -62,7 +62,7 @@ class ClusterBuilder:
         self._local = LocalBuilder(jobs, self.cache, limit_s)
         self._lost_at: float | None = None
         self._closed = threading.Event()
-        self._flights: set[Flight] = set()
+        self._running: set[DaskJobs] = set()
         self._told: set[str] = set()
         self._wanted = remote.versions()
         self._client: Any = connect(address, self._wanted, connect_s=connect_s, workers_s=workers_s)
@@ -82,7 +82,7 @@ class ClusterBuilder:
         A candidate that kills worker after worker fails alone. Raises UsageError where folder cannot be written.
         """
         stored = False
-        for index, result in self.results(*orders_of(requests)):
+        for index, result in self.results(*jobs_of(requests)):
             for item in result.objects if isinstance(result, Package) else ():
                 stored = True
                 self.cache.put(item.key, item.content)
@@ -90,32 +90,32 @@ class ClusterBuilder:
         if stored:
             self.cache.trim()
 
-    def results(self, orders: Sequence[Order], ranking: Sequence[int]) -> Iterator[tuple[int, Package | Failure]]:
-        """What each order came to, with its index, begun in the order of the ranking. Raises as LocalBuilder's."""
+    def results(self, jobs: Sequence[Job], ranking: Sequence[int]) -> Iterator[tuple[int, Package | Failure]]:
+        """The result of each job, with its index, begun in the order of the ranking. Raises as LocalBuilder's."""
         self._closed.clear()
         client, left = self._connected(), list(ranking)
         if client is not None:
-            flight = Flight(
-                client, orders, ranking, self._weights, self.limit_s, self._workers_s, self._wanted, self._closed
+            sent = DaskJobs(
+                client, jobs, ranking, self._weights, self.limit_s, self._workers_s, self._wanted, self._closed
             )
-            self._flights.add(flight)
+            self._running.add(sent)
             try:
-                yield from flight
-            except Lost as error:
+                yield from sent
+            except ClusterLost as error:
                 self._lose(str(error))
             finally:
-                flight.close()
-                self._flights.discard(flight)
-            left = flight.left
-            for text in flight.complaints:
+                sent.close()
+                self._running.discard(sent)
+            left = sent.left
+            for text in sent.complaints:
                 self._tell(f"{text}; its candidates are built on this machine")
         if left and not self._closed.is_set():
             with self._alone:
-                yield from self._local.results(orders, left)
+                yield from self._local.results(jobs, left)
 
     @property
     def here(self) -> bool:
-        """Whether a worker runs on this very machine, as far as addresses tell; True while the cluster is lost."""
+        """True where a worker runs on this very machine, as far as addresses tell, and while the cluster is lost."""
         try:
             return self._client is None or on_this_machine(within(_SHORT_S, self._client.ncores))
         except Exception:  # a cluster that does not answer is lost, as the next build will find
@@ -124,8 +124,8 @@ class ClusterBuilder:
     def close(self) -> None:
         """End what runs for this builder, here and on the cluster, and leave the cluster. May be called twice."""
         self._closed.set()
-        for flight in tuple(self._flights):
-            flight.close()  # while there is a connection to tell the workers
+        for sent in tuple(self._running):
+            sent.close()  # while there is a connection to tell the workers
         self._local.close()
         client, self._client = self._client, None
         if client is not None:

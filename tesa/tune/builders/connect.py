@@ -17,7 +17,7 @@ from tesa.tune.builders import remote
 HOW = "see docs/cluster.md"
 
 _ANSWER_S = 150.0  # for all workers to start a child and to import TVM
-_TURN_S = 0.2
+_POLL_S = 0.2
 _TALKATIVE = ("distributed.batched", "distributed.core")  # they tell of a lost cluster what a warning of ours says
 
 T = TypeVar("T")
@@ -80,7 +80,7 @@ def within(seconds: float, function: Callable[[], T]) -> T:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         with contextlib.suppress(queue.Empty):
-            value, error = answers.get(timeout=min(_TURN_S, seconds))
+            value, error = answers.get(timeout=min(_POLL_S, seconds))
             if error is not None:
                 raise error
             return value  # type: ignore[return-value]
@@ -116,7 +116,7 @@ def _check(client: Any, address: str, wanted: Mapping[str, str], workers_s: floa
 
 
 def on_this_machine(workers: Iterable[str]) -> bool:
-    """Whether one of the workers' addresses is this machine's.
+    """True where one of the workers' addresses is this machine's.
 
     >>> on_this_machine(["tcp://127.0.0.1:40000"]), on_this_machine(["tcp://192.0.2.7:40000"])
     (True, False)

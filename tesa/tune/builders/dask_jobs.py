@@ -13,16 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from tesa.attributes.patterns import digest
-from tesa.measure.timing import Failure
+from tesa.measure.failure import Failure, FailureKind
 from tesa.schedules.types import FloatArray
 from tesa.tune.builders import remote
 from tesa.tune.builders.connect import within
-from tesa.tune.builders.local import Order
-from tesa.tune.builders.work import Package, Trouble
+from tesa.tune.builders.work import Job, Package
 
 _PER_THREAD = 3  # jobs under way for each thread of the cluster: enough that none waits for this machine
 _ATTEMPTS = 3
-_LOOK_S = 0.5
+_POLL_S = 0.5
 _HEALTH_S = 4.0
 _ANSWER_S = 20.0
 _SLACK_S = 60.0  # on top of a job's limit, until a cluster that sends nothing counts as lost
@@ -30,7 +29,7 @@ _SMALL = 1 << 16  # bytes of a weight that travels with its job
 _KEPT = 8  # weights that stay on the cluster between two builds
 
 
-class Lost(Exception):
+class ClusterLost(Exception):
     """The cluster is of no more use. The text says why."""
 
 
@@ -40,9 +39,9 @@ class Weights:
     def __init__(self) -> None:
         self._futures: OrderedDict[str, Any] = OrderedDict()
 
-    def get(self, client: Any, weight: FloatArray | None) -> Any:
-        """What to give to submit: the weight itself if it is small, else a future of it."""
-        if weight is None or weight.nbytes <= _SMALL:
+    def get(self, client: Any, weight: FloatArray) -> Any:
+        """The argument for submit: the weight (m, k) itself if it is small, else a future of it."""
+        if weight.nbytes <= _SMALL:
             return weight
         key = digest(weight)
         future = self._futures.get(key)
@@ -57,15 +56,15 @@ class Weights:
 
 @dataclass
 class _Sent:
-    """A job under way: which order, how often it was sent, and distributed's future."""
+    """A job under way: its index, how often it was sent, and distributed's future."""
 
     index: int
     attempt: int
     future: Any
 
 
-class Flight:
-    """Yields (index, result) of the orders, in the order in which they get ready. Raises Lost.
+class DaskJobs:
+    """An iterator of (index, result) of jobs on the cluster, as they get ready. Raises ClusterLost.
 
     left: what has to be built elsewhere, everything that was not yielded. complaints: why single workers were of no
     use. wanted: the versions that a worker must have. stop: ends it without a result.
@@ -74,7 +73,7 @@ class Flight:
     def __init__(
         self,
         client: Any,
-        orders: Sequence[Order],
+        jobs: Sequence[Job],
         ranking: Sequence[int],
         weights: Weights,
         limit_s: float,
@@ -82,23 +81,23 @@ class Flight:
         wanted: Mapping[str, str],
         stop: threading.Event,
     ) -> None:
-        self._client, self._orders, self._weights = client, orders, weights
+        self._client, self._jobs, self._weights = client, jobs, weights
         self._limit_s, self._workers_s, self._wanted, self._stop = limit_s, workers_s, wanted, stop
         self._waiting = deque((index, 1) for index in ranking)
         self._sent: list[_Sent] = []
-        self._given: set[int] = set()
+        self._yielded: set[int] = set()
         self._refused: dict[str, None] = {}
         self._ranking = ranking
         self._token = secrets.token_hex(8)
         self._wake = threading.Event()
         self._room = 0
         self._ended = False
-        self._news = self._peopled = self._asked = time.monotonic()
+        self._last_result = self._last_workers = self._last_look = time.monotonic()
 
     @property
     def left(self) -> list[int]:
-        """Orders that have no result, in their ranking."""
-        return [index for index in self._ranking if index not in self._given]
+        """Jobs that have no result, in their ranking."""
+        return [index for index in self._ranking if index not in self._yielded]
 
     @property
     def complaints(self) -> list[str]:
@@ -110,14 +109,14 @@ class Flight:
         while (self._waiting or self._sent) and not self._stop.is_set():
             while self._waiting and len(self._sent) < max(1, self._room):
                 self._send(*self._waiting.popleft())
-            self._wake.wait(_LOOK_S)
+            self._wake.wait(_POLL_S)
             self._wake.clear()
             ready = [item for item in self._sent if item.future.status != "pending"]
             for item in ready:
                 self._sent.remove(item)
                 result = self._result(item)
                 if result is not None:
-                    self._given.add(item.index)
+                    self._yielded.add(item.index)
                     yield item.index, result
             self._watch(bool(ready))
 
@@ -132,12 +131,12 @@ class Flight:
             within(_ANSWER_S, lambda: self._client.run(remote.end, self._token, on_error="ignore"))
 
     def _send(self, index: int, attempt: int) -> None:
-        order = self._orders[index]
+        job = self._jobs[index]
         try:
             future = self._client.submit(
                 remote.serve,
-                pickle.dumps(order.job, protocol=pickle.HIGHEST_PROTOCOL),
-                self._weights.get(self._client, order.weight),
+                pickle.dumps(job.bare, protocol=pickle.HIGHEST_PROTOCOL),
+                self._weights.get(self._client, job.request.weight),
                 self._token,
                 self._limit_s,
                 self._wanted,
@@ -145,7 +144,7 @@ class Flight:
                 pure=False,
             )
         except Exception as error:  # no connection, or nobody to scatter the weight to
-            raise Lost(f"a job could not be sent ({type(error).__name__}: {error})") from error
+            raise ClusterLost(f"a job could not be sent ({type(error).__name__}: {error})") from error
         future.add_done_callback(lambda _: self._wake.set())
         self._sent.append(_Sent(index, attempt, future))
 
@@ -160,7 +159,7 @@ class Flight:
             except Exception:  # the worker that held it died now
                 self._again(item)
                 return None
-            if isinstance(result, Trouble):
+            if isinstance(result, Failure) and result.kind is FailureKind.MACHINE:
                 self._refused[result.message] = None
                 return None
             found: Package | Failure = result
@@ -168,7 +167,9 @@ class Flight:
         if status == "error":
             error = within(_ANSWER_S, lambda: item.future.exception())
             if isinstance(error, KilledWorker):
-                return Failure("build", f"the compiler killed the workers of the cluster, one after another: {error}")
+                return Failure(
+                    FailureKind.BUILD, f"the compiler killed the workers of the cluster, one after another: {error}"
+                )
             self._refused[f"a worker of the cluster failed ({type(error).__name__}: {error})"] = None
             return None
         self._again(item)
@@ -177,32 +178,34 @@ class Flight:
     def _again(self, item: _Sent) -> None:
         """The cluster lost the job, or the weight that it needs."""
         if self._client.status != "running":
-            raise Lost("the connection to the scheduler broke")
+            raise ClusterLost("the connection to the scheduler broke")
         if item.attempt < _ATTEMPTS:
             self._waiting.appendleft((item.index, item.attempt + 1))
 
-    def _watch(self, news: bool) -> None:
-        """Raise Lost where nothing will come any more; notice workers that joined."""
+    def _watch(self, progress: bool) -> None:
+        """Raise ClusterLost where nothing will come any more; notice workers that joined."""
         now = time.monotonic()
-        if news:
-            self._news = now
+        if progress:
+            self._last_result = now
         if not self._sent and not self._waiting:
             return
         if self._client.status != "running":
-            raise Lost("the connection to the scheduler broke")
-        if now - self._asked > _HEALTH_S:
-            self._asked = now
+            raise ClusterLost("the connection to the scheduler broke")
+        if now - self._last_look > _HEALTH_S:
+            self._last_look = now
             threads = self._threads()
             if threads:
-                self._peopled, self._room = now, threads * _PER_THREAD
-            elif now - self._peopled > self._workers_s:
-                raise Lost(f"it has had no worker for {self._workers_s:g} s")
-        if now - self._news > self._limit_s + _SLACK_S:
-            raise Lost(f"no result in {now - self._news:.0f} s, although a job may take {self._limit_s:g} s")
+                self._last_workers, self._room = now, threads * _PER_THREAD
+            elif now - self._last_workers > self._workers_s:
+                raise ClusterLost(f"it has had no worker for {self._workers_s:g} s")
+        if now - self._last_result > self._limit_s + _SLACK_S:
+            raise ClusterLost(
+                f"no result in {now - self._last_result:.0f} s, although a job may take {self._limit_s:g} s"
+            )
 
     def _threads(self) -> int:
         """Threads of all workers together."""
         try:
             return sum(within(_ANSWER_S, self._client.ncores).values())
         except Exception as error:
-            raise Lost(f"the scheduler does not answer ({type(error).__name__}: {error})") from error
+            raise ClusterLost(f"the scheduler does not answer ({type(error).__name__}: {error})") from error

@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from tesa.base.files import atomic_path
 from tesa.base.hostinfo import usable_cpus
-from tesa.base.process_pool import Call, Crew, Stream, TimeUp
-from tesa.base.workers import WorkerError
+from tesa.base.pool import Call, Pool
+from tesa.base.worker import StartFailed, TimedOut, WorkerError
 from tesa.build.cache import Cache
 from tesa.errors import UsageError
+from tesa.measure.failure import Failure, FailureKind
 from tesa.measure.interfaces import BuildRequest
 from tesa.measure.local import Built
-from tesa.measure.timing import Failure
 from tesa.schedules.registry import find
-from tesa.schedules.types import FloatArray
 from tesa.tune.builders.families import gather
-from tesa.tune.builders.work import Job, KernelJob, Package, Result, Trouble, trouble
+from tesa.tune.builders.work import Job, Package, Result, storage_failure
 
 LIMIT_S = 300.0
-"""For one candidate: generating and compiling it. 100,000 straight-line instructions take about a minute alone."""
+"""Seconds for one candidate, generating and compiling: 100,000 straight-line instructions take about a second alone."""
 
-_WORK = "tesa.tune.builders.work:work"
-
-
-@dataclass(frozen=True)
-class Order:
-    """A job and its weight, which it needs in order to run."""
-
-    job: Job
-    weight: FloatArray | None = None
+WORK, READY = "tesa.tune.builders.work:work", "tesa.tune.builders.work:ready"
+"""The function that a child is called with, and the one that it runs at its start."""
 
 
 class LocalBuilder:
@@ -59,7 +48,7 @@ class LocalBuilder:
         self.cache = Cache() if cache is None else cache
         self.limit_s = limit_s
         self._ahead = max(8, 4 * count) if ahead is None else ahead
-        self._crew = Crew(count)
+        self._pool = Pool(count, prepare=READY)
         self._told: set[str] = set()
 
     def __enter__(self) -> LocalBuilder:
@@ -77,33 +66,32 @@ class LocalBuilder:
         is full, folder is missing; and where a user's family cannot be sent to the children.
         """
         stored = False
-        for index, result in self.results(*orders_of(requests)):
+        for index, result in self.results(*jobs_of(requests)):
             stored = stored or isinstance(result, Package)
             yield index, unpacked(result, folder, self._told)
         if stored:
             self.cache.trim()
 
-    def results(self, orders: Sequence[Order], ranking: Sequence[int]) -> Iterator[tuple[int, Package | Failure]]:
-        """What each order came to, with its index, begun in the order of the ranking.
+    def results(self, jobs: Sequence[Job], ranking: Sequence[int]) -> Iterator[tuple[int, Package | Failure]]:
+        """The result of each job, with its index, begun in the order of the ranking.
 
         Raises UsageError where a child cannot write.
         """
-        folder, me = str(self.cache.folder.absolute()), os.getpid()
-        calls: list[Call] = [
-            (_WORK, (orders[index].job, orders[index].weight, folder, self.limit_s, me)) for index in ranking
-        ]
-        stream: Stream[Result] = self._crew.stream(calls, _judged, limit_s=self.limit_s, ahead=self._ahead)
+        folder = str(self.cache.folder.absolute())
+        calls: list[Call] = [(WORK, (jobs[index], folder)) for index in ranking]
+        ready = self._pool.as_completed(calls, limit_s=self.limit_s, ahead=self._ahead)
         try:
-            for place, result in stream:
-                if isinstance(result, Trouble):
+            for position, answer in ready:
+                result = judged(answer)
+                if isinstance(result, Failure) and result.kind is FailureKind.MACHINE:
                     raise UsageError(result.message)
-                yield ranking[place], result
+                yield ranking[position], result
         finally:
-            stream.close()
+            ready.close()
 
     def close(self) -> None:
         """End all processes. May be called twice, and from another thread: what is being built ends without result."""
-        self._crew.close()
+        self._pool.close()
 
 
 def check_numbers(jobs: int | None, limit_s: float) -> None:
@@ -114,34 +102,31 @@ def check_numbers(jobs: int | None, limit_s: float) -> None:
         raise UsageError(f"limit_s is {limit_s:g}: give the seconds that one candidate may take, more than 0")
 
 
-def orders_of(requests: Sequence[BuildRequest]) -> tuple[list[Order], list[int]]:
-    """The requests as orders, and how they are ranked: the one that takes longest to compile is not left to the end."""
+def jobs_of(requests: Sequence[BuildRequest]) -> tuple[list[Job], list[int]]:
+    """The jobs of requests, and their ranking: the one that takes longest to compile is not left to the end."""
     families = gather()
-    orders = [Order(KernelJob.of(request, families), request.weight) for request in requests]
     sizes = [_size(request) for request in requests]
-    return orders, sorted(range(len(requests)), key=lambda index: -sizes[index])
+    ranking = sorted(range(len(requests)), key=lambda index: -sizes[index])
+    return [Job(request, families) for request in requests], ranking
 
 
 def _size(request: BuildRequest) -> int:
     try:
         size = find(request.family).size
-        return 0 if size is None else size(request.problem, request.weight, request.config)
+        return 0 if size is None else size(request.problem, request.weight, request.target.core, request.config)
     except Exception:  # a defect of this candidate alone, which its job will tell of
         return 0
 
 
-def _judged(_: int, result: Any) -> Result:
-    return judged(result)
-
-
-def judged(result: Any) -> Result:
-    """What a child answered, or a WorkerError as what it means."""
-    if isinstance(result, TimeUp):
-        return Failure("timeout", f"the compiler did not end: {result}")
-    if isinstance(result, WorkerError):
-        text = str(result).split("\nTraceback")[0]
-        return trouble(text) or Failure("build", text)
-    answer: Result = result
+def judged(answer: Result | WorkerError) -> Result:
+    """The result that a child's answer, or the error instead of one, comes to."""
+    if isinstance(answer, TimedOut):
+        return Failure(FailureKind.TIMEOUT, f"the compiler did not end: {answer}")
+    if isinstance(answer, StartFailed):
+        return Failure(FailureKind.MACHINE, str(answer).split("\nTraceback")[0])
+    if isinstance(answer, WorkerError):
+        text = str(answer).split("\nTraceback")[0]
+        return storage_failure(text) or Failure(FailureKind.BUILD, text)
     return answer
 
 

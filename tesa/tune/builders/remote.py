@@ -1,4 +1,4 @@
-"""What runs inside the workers of a Dask cluster: each job in a child of the worker, where it can be ended.
+"""The worker's side of a Dask cluster: it carries out each job in a child of its own, where it can be ended.
 
 A worker of distributed lives long and cannot interrupt a thread. So its threads only wait for children.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import os
 import pickle
 import socket
 import threading
@@ -18,48 +17,53 @@ from functools import cache as once
 from pathlib import Path
 from typing import Any
 
-import tesa
-import tesa.schedules
-from tesa.base.process_pool import Crew, Hold
-from tesa.base.workers import WorkerError
-from tesa.build import objects
+from tesa import schedules
+from tesa.base.pool import CancelToken, Pool
+from tesa.base.worker import WorkerError
+from tesa.build import jobs
 from tesa.build.cache import Cache
+from tesa.measure.failure import Failure, FailureKind
 from tesa.schedules.types import FloatArray
-from tesa.tune.builders.local import judged
-from tesa.tune.builders.work import Result, Trouble
+from tesa.tune.builders.local import READY, WORK, judged
+from tesa.tune.builders.work import Job, Result
 
 _START_S = 120.0  # for a child to start and to import TVM
 _TRIM_EVERY = 256
 _END_S = 3.0
 _MOST = 256  # more than a worker has threads; a child starts only when a thread needs one
 
+_ROOMS = ("attributes", "build", "decompose", "targets")  # that have a part in an object
+
 _lock = threading.Lock()
-_holds: dict[str, Hold] = {}
+_tokens: dict[str, CancelToken] = {}
 _done = 0
 _folder: str | None = None
 
 
-def serve(job: bytes, weight: FloatArray | None, token: str, limit_s: float, wanted: Mapping[str, str]) -> Result:
+def serve(job: bytes, weight: FloatArray, token: str, limit_s: float, wanted: Mapping[str, str]) -> Result:
     """Carry out a pickled Job in a child, and end the child after limit_s seconds.
 
-    token: of the build that this belongs to, see end. wanted: the client's versions; a worker that has others answers
-    with Trouble.
+    weight: the job's, (m, k). token: of the build that this belongs to, see end. wanted: the client's versions; a
+    worker that has others answers with a failure of the machine.
     """
     _settle(None)
+    host = socket.gethostname()
     try:
         found = _found()
     except WorkerError as error:
-        return Trouble(f"a compiler process cannot start on {socket.gethostname()}: {error}".split("\nTraceback")[0])
+        reason = f"a compiler process cannot start on {host}: {error}".split("\nTraceback")[0]
+        return Failure(FailureKind.MACHINE, reason)
     if found != wanted:
-        return Trouble(f"worker on {socket.gethostname()}: {difference(found, wanted)}")
-    call = ("tesa.tune.builders.work:work", (pickle.loads(job), weight, None, limit_s, os.getpid()))
+        return Failure(FailureKind.MACHINE, f"worker on {host}: {difference(found, wanted)}")
+    whole: Job = pickle.loads(job).with_weight(weight)
     try:
-        result = _crew().call(call, limit_s, _hold(token))
+        result = judged(_pool().call((WORK, (whole, None)), limit_s, _token(token)))
     except WorkerError as error:
-        result = error
+        result = judged(error)
     _tidy()
-    answer = judged(result)
-    return Trouble(f"{socket.gethostname()}: {answer.message}") if isinstance(answer, Trouble) else answer
+    if isinstance(result, Failure) and result.kind is FailureKind.MACHINE:
+        return Failure(FailureKind.MACHINE, f"{host}: {result.message}")
+    return result
 
 
 async def fingerprint(dask_worker: Any = None) -> dict[str, str]:
@@ -73,11 +77,11 @@ async def fingerprint(dask_worker: Any = None) -> dict[str, str]:
 
 async def end(token: str) -> None:
     """End the children of a build, and those that its last jobs would start."""
-    hold, until = _hold(token), time.monotonic() + _END_S
-    hold.end()
-    while hold.working and time.monotonic() < until:
+    cancel, until = _token(token), time.monotonic() + _END_S
+    cancel.cancel()
+    while cancel.busy and time.monotonic() < until:
         await asyncio.sleep(0.05)
-        hold.end()
+        cancel.cancel()
 
 
 def can_import() -> bool:
@@ -86,13 +90,13 @@ def can_import() -> bool:
 
 
 def versions() -> dict[str, str]:
-    """What has to be the same everywhere for the same objects: versions, and tesa's own code that generates them."""
+    """All that decides the objects and has to be the same everywhere: versions, and tesa's code that generates them."""
     hasher = hashlib.sha256()
-    home = Path(tesa.__file__).parent
-    for folder in (Path(next(iter(tesa.schedules.__path__))), home / "build", home / "decompose"):
+    home = Path(__file__).parents[2]
+    for folder in (Path(next(iter(schedules.__path__))), *(home / room for room in _ROOMS)):
         for path in sorted(folder.rglob("*.py")):
             hasher.update(f"{path.relative_to(folder).as_posix()}\n".encode() + path.read_bytes())
-    return {**objects.versions(), "sources": hasher.hexdigest()[:12]}
+    return {**jobs.versions(), "sources": hasher.hexdigest()[:12]}
 
 
 def difference(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:
@@ -109,7 +113,7 @@ def difference(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:
 @once
 def _found() -> dict[str, str]:
     """The versions, read in a child: the worker itself does not need TVM in its memory."""
-    found: dict[str, str] = _crew().call((f"{__name__}:versions", ()), _START_S)
+    found: dict[str, str] = _pool().call((f"{__name__}:versions", ()), _START_S)
     return found
 
 
@@ -125,18 +129,18 @@ def _settle(worker: Any) -> None:
 
 
 @once
-def _shared_crew() -> Crew:
-    return Crew(_MOST, folder=_folder)
+def _shared_pool() -> Pool:
+    return Pool(_MOST, folder=_folder, prepare=READY)
 
 
-def _crew() -> Crew:
+def _pool() -> Pool:
     with _lock:  # two threads with the first two jobs
-        return _shared_crew()
+        return _shared_pool()
 
 
-def _hold(token: str) -> Hold:
+def _token(name: str) -> CancelToken:
     with _lock:
-        return _holds.setdefault(token, Hold())
+        return _tokens.setdefault(name, CancelToken())
 
 
 def _tidy() -> None:

@@ -1,21 +1,16 @@
-"""One piece of work for a compiler process, and what it does there: emit a kernel, and compile all its objects.
+"""The work of a compiler process: emit the kernel of one candidate, and compile all its objects.
 
-Runs in a child, here or on a machine of the cluster, so that an endless or crashing compiler costs one candidate. The
-objects go through the cache and the keys of tesa.build.objects: what was built here, `tesa compile` finds built.
+It runs in a child, here or on a machine of the cluster, so that an endless or crashing compiler costs one candidate.
+The objects go through the cache and the keys of tesa.build.objects: what was built here, `tesa compile` finds built.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import os
-import signal
 import tempfile
-import threading
-import time
 import warnings
 from dataclasses import dataclass, replace
-from functools import cache as once
 from pathlib import Path
 from typing import Any
 
@@ -23,48 +18,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesa.build.cache import Cache
-from tesa.build.objects import BuildFailure, build_objects, compile_functions, symbol_of
+from tesa.build.objects import BuildFailure, build_objects, symbol_of
+from tesa.measure.failure import Failure, FailureKind
 from tesa.measure.interfaces import BuildRequest
-from tesa.measure.timing import Failure
 from tesa.schedules.registry import find
 from tesa.schedules.types import FloatArray
 from tesa.tune.builders.families import Families, adopt
 
-GRACE_S = 20.0
-"""A child whose parent does not end it in time ends by itself this much later."""
-
-_LOOK_S = 0.5  # between two looks at whether the parent lives
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclass(frozen=True)
-class KernelJob:
-    """A candidate. Its weight (m, k) travels apart, once for all candidates of a layer: here it is empty."""
+class Job:
+    """A candidate to build, with the kernel families that its process has to know."""
 
     request: BuildRequest
     families: Families
 
-    @staticmethod
-    def of(request: BuildRequest, families: Families) -> KernelJob:
-        """The job without the weight."""
-        return KernelJob(replace(request, weight=np.zeros((0, 0), np.float32)), families)
+    @property
+    def bare(self) -> Job:
+        """The job without its weight (m, k), which travels apart, once for all candidates of a layer."""
+        return self.with_weight(np.zeros((0, 0), np.float32))
 
-
-@dataclass(frozen=True)
-class ModuleJob:
-    """A TIR module to compile. groups: for each object file TVM's name of the pipeline, and its functions' names.
-
-    text is of tvm.ir.save_json; target is TVM's, as JSON.
-    """
-
-    text: str
-    target: str
-    groups: tuple[tuple[str, tuple[str, ...]], ...]
+    def with_weight(self, weight: FloatArray) -> Job:
+        """The job with its weight (m, k) again."""
+        return replace(self, request=replace(self.request, weight=weight))
 
 
 @dataclass(frozen=True)
 class Object:
-    """An object file: name for a folder, key for the cache ("" if it has none)."""
+    """An object file: name for a folder, key for the cache."""
 
     name: str
     key: str
@@ -73,7 +56,7 @@ class Object:
 
 @dataclass(frozen=True)
 class Package:
-    """What a job came to. warnings: what the child would have told the user."""
+    """A built kernel. warnings: texts that the child would have told the user."""
 
     symbol: str
     objects: tuple[Object, ...]
@@ -81,99 +64,74 @@ class Package:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Trouble:
-    """Why the machine, and not the candidate, is at fault: nothing about the kernel follows from it."""
-
-    message: str
+Result = Package | Failure
+"""The result of a job. A Failure has the kind MACHINE where this machine, and not the candidate, is at fault."""
 
 
-Job = KernelJob | ModuleJob
-Result = Package | Failure | Trouble
+def ready() -> None:
+    """Import what takes long."""
+    import tvm  # noqa: F401
 
 
-def work(job: Job, weight: FloatArray | None, cache: str | None, limit_s: float, parent: int) -> Result:
-    """Carry out a job in this process, a child of the process number parent that waits at most limit_s seconds.
-
-    cache: a folder; None for the user's on this machine. Ends this process where the parent is gone or does not end it.
-    """
-    _end_with(parent)
-    signal.setitimer(signal.ITIMER_REAL, limit_s + GRACE_S)  # the kernel ends a compiler that Python cannot interrupt
+def work(job: Job, cache: str | None) -> Result:
+    """Carry out a job in this process. cache: a folder; None for the user's on this machine."""
     try:
-        if isinstance(job, ModuleJob):
-            return _module(job)
-        if weight is None:
-            raise ValueError("a kernel's job came without its weight")
-        return _kernel(job, weight, cache)
+        return _kernel(job, Path(cache) if cache is not None else None)
     except Exception as error:
-        return trouble(error) or Failure("build", f"{type(error).__name__}: {error}")
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        return storage_failure(error) or Failure(FailureKind.BUILD, f"{type(error).__name__}: {error}")
 
 
-def trouble(error: Exception | str) -> Trouble | None:
-    """The Trouble that an error, or a text about one, tells of: no room to write, here or in the linker's output."""
+def storage_failure(error: Exception | str) -> Failure | None:
+    """The machine's failure that an error, or a text about one, tells of: no room to write, here or in the linker."""
     cause: BaseException | None = error if isinstance(error, Exception) else None
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in _STORAGE:
-            return Trouble(_where(os.strerror(cause.errno)))
+            return Failure(FailureKind.MACHINE, _where(os.strerror(cause.errno)))
         cause = cause.__cause__
     known = next((os.strerror(number) for number in _STORAGE if os.strerror(number) in str(error)), None)
-    return None if known is None else Trouble(_where(known))
+    return None if known is None else Failure(FailureKind.MACHINE, _where(known))
 
 
 def _where(reason: str) -> str:
     return f"cannot write temporary files in {tempfile.gettempdir()}: {reason}; free some space, or set TMPDIR"
 
 
-def _kernel(job: KernelJob, weight: FloatArray, folder: str | None) -> Result:
-    request = replace(job.request, weight=weight)
+def _kernel(job: Job, cache: Path | None) -> Result:
+    request = job.request
     try:
         _adopt(job.families)
     except Exception as error:
-        return trouble(error) or Trouble(
+        return storage_failure(error) or Failure(
+            FailureKind.MACHINE,
             "kernel families and policies of your own cannot be loaded in a compiler process: "
-            f"{type(error).__name__}: {error}"
+            f"{type(error).__name__}: {error}",
         )
-    symbol = symbol_of(request.problem, weight, request.target, request.family, request.config)
+    symbol = symbol_of(request.problem, request.weight, request.target, request.family, request.config)
     try:
         family = find(request.family)
-        code = family.emit(request.problem, weight, request.target.core, request.config, symbol)
+        code = family.emit(request.problem, request.weight, request.target.core, request.config, symbol)
     except ImportError as error:  # a module that is not on this machine says nothing about the candidate
-        return Trouble(
+        return Failure(
+            FailureKind.MACHINE,
             f"{request.family} cannot be generated in a compiler process: {type(error).__name__}: {error}; a module "
-            "of your own has to be imported at the top of the file that uses it, any other one has to be installed"
+            "of your own has to be imported at the top of the file that uses it, any other one has to be installed",
         )
     except Exception as error:
-        return trouble(error) or Failure("build", f"cannot be generated: {type(error).__name__}: {error}")
-    kept = _Kept(Path(folder) if folder is not None else None)
-    with tempfile.TemporaryDirectory(prefix="tesa-") as place, warnings.catch_warnings(record=True) as told:
+        return storage_failure(error) or Failure(
+            FailureKind.BUILD, f"cannot be generated: {type(error).__name__}: {error}"
+        )
+    kept = _KeyedCache(cache)
+    with tempfile.TemporaryDirectory(prefix="tesa-") as folder, warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        (files,) = build_objects([(symbol, code)], request.target, jobs=1, cache=kept, folder=Path(place))
+        (files,) = build_objects([(symbol, code)], request.target, jobs=1, cache=kept, folder=Path(folder))
         if isinstance(files, BuildFailure):
-            return trouble(files.message) or Failure("build", files.message)
+            return storage_failure(files.message) or Failure(FailureKind.BUILD, files.message)
         objects = tuple(Object(path.name, kept.key(path.stem), path.read_bytes()) for path in files)
     texts = dict.fromkeys(str(item.message) for item in told if issubclass(item.category, UserWarning))
     return Package(symbol, objects, code.constants, tuple(texts))
 
 
-def _module(job: ModuleJob) -> Result:
-    import tvm
-    import tvm.s_tir.transform
-
-    mod = tvm.s_tir.transform.RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(tvm.ir.load_json(job.text))
-    functions = {var.name_hint: function for var, function in mod.functions.items()}
-    objects = []
-    with tempfile.TemporaryDirectory(prefix="tesa-") as place:
-        for number, (pipeline, names) in enumerate(job.groups):
-            path = Path(place) / f"{number}.o"
-            library = compile_functions({name: functions[name] for name in names}, json.loads(job.target), pipeline)
-            library.write_to_file(str(path), "o")
-            objects.append(Object(f"code{number}.o", "", path.read_bytes()))
-    return Package(job.groups[0][1][0], tuple(objects))
-
-
-class _Kept(Cache):
+class _KeyedCache(Cache):
     """A cache that remembers the keys it was asked for, and is tidied up by the process that owns the children."""
 
     def __init__(self, folder: Path | None) -> None:
@@ -201,18 +159,3 @@ def _adopt(families: Families) -> None:
     if families.digest != _adopted:
         adopt(families)
         _adopted = families.digest
-
-
-@once
-def _end_with(parent: int) -> None:
-    """End this process as soon as the parent is gone, whatever it computes at that time.
-
-    Between two jobs the closed pipe ends it. In the middle of one only this does.
-    """
-
-    def look() -> None:
-        while os.getppid() == parent:
-            time.sleep(_LOOK_S)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=look, daemon=True).start()

@@ -71,7 +71,7 @@ def tabulate(
         code = {"estimate": _log(estimate), "estimate to best": _log(estimate / max(least, 1e-12))}
         size = find(name).size
         if size is not None:
-            code["instructions"] = _log(1 + size(problem, weight, config))
+            code["instructions"] = _log(1 + size(problem, weight, core, config))
         rows.append({**common, **of_config(problem, core, name, config), **code})
     return Table.of(rows)
 

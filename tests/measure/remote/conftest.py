@@ -16,7 +16,8 @@ def whole_park(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Park]:
 
 
 @pytest.fixture
-def park(whole_park: Park) -> Park:
+def park(whole_park: Park) -> Iterator[Park]:
     """The same, with two servers that are free."""
     whole_park.await_servers(2)
-    return whole_park
+    yield whole_park
+    whole_park.tidy()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from tesa.build.objects import c_compiler
 from tesa.measure.local import Built
+from tesa.targets.toolchain import NATIVE
 from tests.build import toy
 
 PROBLEM = toy.linear()
@@ -50,7 +50,7 @@ def kernel(folder: Path, name: str, before: str = "", after: str = "") -> Built:
     macros = {**sizes, "BEFORE": before, "AFTER": after}
     path = folder / f"{symbol}.o"
     headers = [f"-I{libinfo.find_include_path()}", f"-I{libinfo.find_dlpack_include_path()}"]
-    words = [c_compiler(), "-x", "c", "-O2", "-fPIC", *headers, "-c", "-o", str(path)]
+    words = [NATIVE.compiler(), "-x", "c", "-O2", "-fPIC", *headers, "-c", "-o", str(path)]
     words += [f"-D{macro}={value}" for macro, value in macros.items()]
     subprocess.run([*words, "-"], input=_SOURCE, text=True, check=True)
     return Built(symbol, (path,), (WEIGHT,))

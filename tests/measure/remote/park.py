@@ -47,7 +47,7 @@ class Program:
     """A process started for a test, and all that it starts itself."""
 
     def __init__(self, words: list[str], log: Path) -> None:
-        self.log, self.port = log, 0
+        self.log, self.port, self.key = log, 0, ""
         env = {name: value for name, value in os.environ.items() if name != "TVM_NUM_THREADS"}  # a device has its own
         with log.open("ab") as output:
             self.process = subprocess.Popen(
@@ -101,7 +101,7 @@ class Park:
         port = free_port() if port is None else port
         place = ["--host", "127.0.0.1", "--port", str(port), "--port-end", str(port + 1)]
         program = self._start([*words, *place, "--tracker", f"127.0.0.1:{self.port}", "--key", key])
-        program.port = port
+        program.port, program.key = port, key
         return program
 
     def faulty(self, flag: Path, key: str) -> Program:
@@ -125,6 +125,12 @@ class Park:
             return Listing((), {})
         finally:
             tracker.close()
+
+    def tidy(self) -> None:
+        """End what a test has started under keys of its own, where it failed before it did so itself."""
+        for program in self.programs:
+            if program.key not in ("", KEY):
+                program.end()
 
     def close(self) -> None:
         """End everything."""

@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from tesa.errors import UsageError
-from tesa.measure.remote import LocalRunner, RpcRunner, devices
+from tesa.measure.local import LocalRunner
+from tesa.measure.remote import RpcRunner, devices
+from tesa.measure.remote.checkup import examine
 from tesa.measure.remote.health import BROKEN, BUSY, FREE
 from tests.measure.remote import kernels
 from tests.measure.remote.park import KEY, Park, free_port
@@ -31,7 +34,7 @@ def test_sound_and_broken_devices(park: Park, tmp_path: Path, monkeypatch: pytes
     try:  # those that answer have all the time that they need
         asked = [*((key, PATIENCE_S) for key in (KEY, "wrong")), ("stopped", 3)]
         listed = [device for key, s in asked for device in devices("127.0.0.1", park.port, key=key, answer_s=s)]
-        found = {(device.key, device.place.port): device for device in listed}
+        found = {(device.key, device.address.port): device for device in listed}
     finally:
         stopped.send(signal.SIGCONT)
     assert [device.state for (key, _), device in found.items() if key == KEY] == [FREE, FREE]
@@ -95,3 +98,15 @@ def test_closing_a_runner_ends_its_processes(park: Park, tmp_path: Path) -> None
     assert mine
     runner.close()
     assert psutil.wait_procs(mine, PATIENCE_S)[1] == []
+
+
+def test_a_device_of_another_architecture_than_the_compilers() -> None:
+    class Board:
+        """A session with a device that gets no further than saying what it is."""
+
+        def get_function(self, name: str) -> Any:
+            return lambda: '{"machine": "aarch64", "server": "tesa"}'
+
+    failed, about = examine(Board(), "probe.so", "x86_64")
+    assert about is None
+    assert "it is aarch64, and code is made for x86_64: name the compiler for the device" in failed

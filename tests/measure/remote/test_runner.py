@@ -14,8 +14,10 @@ import pytest
 
 from tesa.build.objects import BuildFailure, build_objects
 from tesa.errors import UsageError
-from tesa.measure.local import Built, Failure, Timing
-from tesa.measure.remote import LocalRunner, RpcRunner, server
+from tesa.measure.failure import Failure
+from tesa.measure.local import Built, LocalRunner
+from tesa.measure.remote import RpcRunner, server
+from tesa.measure.timing import Timing
 from tesa.schedules.registry import find
 from tesa.schedules.types import Epilogue, Problem
 from tesa.targets.target import parse_target
@@ -239,6 +241,7 @@ def test_nothing_is_measured_twice_where_the_last_device_goes(park: Park, runner
 
 def test_no_device_at_all(park: Park, runner: Make, tmp_path: Path) -> None:
     made = [kernels.right(tmp_path)]
+    until(lambda: {key for key, _ in park.listing().servers} == {KEY}, "the tracker forgetting others")
     with pytest.raises(UsageError, match=r"no device with key 'nobody'.*keys there: here;.*remote.server --tracker"):
         runner("nobody", wait_s=0.5).run(PROBLEM, WEIGHT, made, budget_ms=2)
     nowhere = RpcRunner("127.0.0.1", free_port(), KEY, wait_s=0.5)

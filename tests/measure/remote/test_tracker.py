@@ -9,7 +9,8 @@ import time
 import pytest
 from tvm import rpc
 
-from tesa.measure.remote.tracker import Offer, Place, Tracker, TrackerLost
+from tesa.measure.remote.address import Address
+from tesa.measure.remote.tracker import Lease, Tracker, TrackerLost
 from tests.measure.remote.park import KEY, Park, free_port
 from tests.support import PATIENCE_S
 
@@ -20,23 +21,23 @@ def test_listing_and_request(park: Park) -> None:
     assert len(listing.of(KEY)) == 2
     assert listing.of("nobody") == ()
     assert listing.free[KEY] == 2
-    offers = [tracker.request(KEY, until=time.monotonic() + PATIENCE_S) for _ in range(2)]
-    assert {offer.place for offer in offers if offer is not None} == set(listing.of(KEY))
+    leases = [tracker.request(KEY, until=time.monotonic() + PATIENCE_S) for _ in range(2)]
+    assert {lease.address for lease in leases if lease is not None} == set(listing.of(KEY))
     assert tracker.listing().free[KEY] == 0
     assert tracker.request(KEY, until=time.monotonic() + 0.2) is None
     assert tracker.request("nobody", until=time.monotonic() + PATIENCE_S, stop=lambda: True) is None
     assert len(tracker.listing().of(KEY)) == 2  # by a new connection
     tracker.close()
     tracker.close()
-    for offer in offers:  # a session that ends at once brings a server back sooner than waiting for it would
-        assert offer is not None
-        rpc.connect(offer.place.host, offer.place.port, offer.matchkey)
+    for lease in leases:  # a session that ends at once brings a server back sooner than waiting for it would
+        assert lease is not None
+        rpc.connect(lease.address.host, lease.address.port, lease.matchkey)
     park.await_servers(2)
 
 
-def test_an_offer_goes_stale() -> None:
-    assert not Offer(Place("a", 1), "key", time.monotonic()).stale
-    assert Offer(Place("a", 1), "key", time.monotonic() - 10).stale
+def test_a_lease_goes_stale() -> None:
+    assert not Lease(Address("a", 1), "key", time.monotonic()).stale
+    assert Lease(Address("a", 1), "key", time.monotonic() - 10).stale
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])

@@ -18,9 +18,9 @@ import pytest
 import tesa.schedules.cpu  # noqa: F401  (registers its families now, not into the test's registry)
 from tesa.build.cache import Cache
 from tesa.errors import UsageError
+from tesa.measure.failure import Failure
 from tesa.measure.interfaces import BuildRequest
 from tesa.measure.local import Built
-from tesa.measure.timing import Failure
 from tesa.schedules import registry
 from tesa.targets.target import parse_target
 from tesa.tune.builders import ClusterBuilder, LocalBuilder, connect, remote
@@ -207,7 +207,7 @@ def nothing_computes(place: Place) -> bool:
     def working() -> int:
         from tesa.tune.builders import remote
 
-        return sum(hold.working for hold in remote._holds.values())
+        return sum(token.busy for token in remote._tokens.values())
 
     return place.ask(working) == [0, 0]
 

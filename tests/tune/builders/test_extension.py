@@ -20,7 +20,7 @@ from tesa.errors import UsageError
 from tesa.extension import load_extension
 from tesa.layers.layer import Layer
 from tesa.measure.interfaces import Builder, BuildRequest
-from tesa.measure.remote import LocalRunner
+from tesa.measure.local import LocalRunner
 from tesa.records.log import Log
 from tesa.schedules.registry import find
 from tesa.targets.target import parse_target

@@ -16,14 +16,15 @@ import psutil
 import pytest
 
 import tesa.schedules.cpu  # noqa: F401  (registers its families now, not into the test's registry)
-from tesa.base.process_pool import Crew
+from tesa.base.pool import Pool
 from tesa.build import objects
 from tesa.build.cache import Cache
 from tesa.errors import UsageError
 from tesa.layers.layer import Layer
+from tesa.measure.failure import Failure
 from tesa.measure.interfaces import BuildRequest
 from tesa.measure.local import Built, measure
-from tesa.measure.timing import Failure, Timing
+from tesa.measure.timing import Timing
 from tesa.schedules import registry
 from tesa.targets.target import parse_target
 from tesa.tune.builders import LocalBuilder
@@ -106,7 +107,7 @@ def test_each_failure_is_the_candidates_own(tmp_path: Path) -> None:
     assert "llvm.sqrt" in failures["broken"].message
     assert "SIGSEGV" in failures["crashing"].message
     assert failures["endless"].message == "the compiler did not end: no result after 3 s"
-    assert "no schedule 'nothing'" in failures["nothing"].message
+    assert "no kernel family 'nothing'" in failures["nothing"].message.replace("\\'", "'")
 
 
 @pytest.mark.usefixtures("families")
@@ -245,10 +246,10 @@ def test_two_builds_share_the_children(tmp_path: Path, monkeypatch: pytest.Monke
     contents(result for _, result in taken)
 
 
-def test_a_crew_without_work_has_no_process() -> None:
+def test_a_pool_without_work_has_no_process() -> None:
     before = children()
-    crew = Crew(4)
-    assert crew.call(("math:sqrt", (4.0,)), 600.0) == 2.0
+    pool = Pool(4)
+    assert pool.call(("math:sqrt", (4.0,)), 600.0) == 2.0
     assert len(children() - before) == 1
-    crew.close()
+    pool.close()
     await_end(children() - before)

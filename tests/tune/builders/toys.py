@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tesa.measure.failure import Failure
 from tesa.measure.interfaces import Builder, BuildRequest
 from tesa.measure.local import Built
-from tesa.measure.timing import Failure
 from tesa.schedules.registry import Family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
 from tests.build import toy

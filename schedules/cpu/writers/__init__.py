@@ -1,0 +1,11 @@
+"""Writers of straight-line panels, one file each; importing this package registers all of them."""
+
+import importlib
+import pkgutil
+
+from tesa.schedules.cpu.writers.registry import Writer, find_writer, registers
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+
+__all__ = ["Writer", "find_writer", "registers"]

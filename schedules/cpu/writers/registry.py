@@ -1,0 +1,74 @@
+"""The list of writers. A writer is a file that spells the programs of panels (schedules/program.py) for one machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tesa.schedules.program import Program
+from tesa.schedules.types import Assembly, Core, Tir
+
+Write = Callable[[Sequence[Program], Core], Assembly | Tir]
+W = TypeVar("W", bound=Write)
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A way to spell panels.
+
+    name: Core.writer of the cores it is for. write(programs, core): one object file with the function of each program,
+    under its name; ValueError for what it cannot spell. function_fmas, object_fmas: multiply-adds of one function, and
+    of one object file, about; effort: what one costs to compile, in units of 10 us; max_bytes: of an array that panels
+    reach into.
+    """
+
+    name: str
+    write: Write
+    function_fmas: int
+    object_fmas: int
+    effort: int
+    max_bytes: int
+
+
+_WRITERS: dict[str, Writer] = {}
+
+
+def writer(
+    name: str, *, function_fmas: int, object_fmas: int, effort: int, max_bytes: int = 2**31 - 2**20
+) -> Callable[[W], W]:
+    """Register the decorated function as the write of a writer."""
+
+    def register(write: W) -> W:
+        if name in _WRITERS:
+            raise ValueError(f"writer {name!r} is registered twice")
+        _WRITERS[name] = Writer(name, write, function_fmas, object_fmas, effort, max_bytes)
+        return write
+
+    return register
+
+
+def find_writer(core: Core) -> Writer:
+    """The writer of a core. KeyError with the known names if there is none."""
+    if core.writer not in _WRITERS:
+        raise KeyError(f"no writer {core.writer!r} for panels; there are {', '.join(map(repr, _WRITERS))}")
+    return _WRITERS[core.writer]
+
+
+def forget_writer(name: str) -> None:
+    """Take a writer out again."""
+    del _WRITERS[name]
+
+
+def registers(rows: int, vectors: int, core: Core) -> int:
+    """Vector registers that a panel needs: sums, X, a weight, and a mask where masks have no registers of their own."""
+    return rows * vectors + vectors + (1 if core.masks else 2)
+
+
+def check_registers(programs: Sequence[Program], core: Core) -> None:
+    """ValueError where the registers of the core do not suffice for a program."""
+    rows, vectors = max(one.rows for one in programs), programs[0].frame.vectors
+    if registers(rows, vectors, core) > core.registers:
+        raise ValueError(
+            f"no panel of {rows} rows and {vectors} vectors with {core.registers} registers of {core.name}"
+        )

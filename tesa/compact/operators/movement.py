@@ -1,0 +1,270 @@
+"""Ties of operators that move elements and compute nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tesa.compact.analysis import Analysis, Editor, structure, ties
+from tesa.compact.index import AxisIds, Ids, Structure, moved
+from tesa.compact.labels import tie_labels
+
+
+@ties("Transpose")
+def transpose(a: Analysis, i: int, node: Any) -> None:
+    """The axes change places."""
+    rank = len(a.shape(node.input[0]))
+    perm = a.attrs(node).get("perm") or list(range(rank))[::-1]
+    where = {int(old): new for new, old in enumerate(perm)}
+    a.structures[node.output[0]] = moved(a.of(node.input[0]), where)
+
+
+@ties("Squeeze", "Unsqueeze")
+def squeeze(a: Analysis, i: int, node: Any) -> None:
+    """Axes of length 1 come and go."""
+    name, output = node.input[0], node.output[0]
+    long_in = [axis for axis, n in enumerate(a.shape(name)) if n > 1]
+    long_out = [axis for axis, n in enumerate(a.shape(output)) if n > 1]
+    a.structures[output] = moved(a.of(name), dict(zip(long_in, long_out, strict=True)))
+
+
+@ties("Concat")
+def concat(a: Analysis, i: int, node: Any) -> None:
+    """Along the axis one after the other; along the others all go together."""
+    rank = len(a.shape(node.output[0]))
+    axis = int(a.attrs(node)["axis"]) % rank
+    for name in node.input:
+        if a.constant(name) is None:
+            a.plain(name, axis)
+    count = len(node.input)
+    labels = {p: tuple(("piece", p) if x == axis else x for x in range(rank)) for p in range(count)}
+    out = (*(None if x == axis else x for x in range(rank)), *(("piece", p) for p in range(count)))
+    found = {part.axes: part for part in tie_labels(a, i, labels, out)}
+    pieces = [np.zeros(a.shape(name)[axis], np.int64) for name in node.input]
+    for p in range(count):
+        if (rank + p,) in found:
+            pieces[p] = found.pop((rank + p,)).ids
+    a.structures[node.output[0]] = (*found.values(), *structure((axis, np.concatenate(pieces))))
+
+
+def taken(a: Analysis, given: Structure, axis: int, picks: Ids, into: int | None) -> Structure:
+    """The structure of what is picked along an axis. into: the axis of the picks in the result, None if it is gone.
+
+    Axes behind it move one to the left where it is gone. A group axis keeps its joint part; its groups are pinned.
+    """
+    result: list[AxisIds] = []
+    for part in given:
+        if axis in part.axes and part.axes[-1] != axis:
+            result += _picked(a, part, axis, picks)
+        elif axis in part.axes:
+            _, ids = a.index.plain((part,), axis)
+            if ids is not None and into is not None:
+                result += structure((axis, ids[picks]))
+            elif ids is not None:
+                a.index.pin(ids[picks])
+            result += [] if len(part.axes) == 1 else list(a.index.collapse(part))
+        else:
+            result.append(part)
+    where = {x: x - (into is None and x > axis) for x in range(32) if x != axis or into is not None}
+    return moved(tuple(result), where)
+
+
+def _picked(a: Analysis, part: AxisIds, axis: int, picks: Ids) -> Structure:
+    """A joint part of which some groups are picked."""
+    at = part.axes.index(axis)
+    a.index.pin(part.groups[at])
+    if len(picks) > 1:
+        groups = tuple(g[picks] if k == at else g for k, g in enumerate(part.groups))
+        return (AxisIds(part.axes, part.ids.take(picks, at), groups),)
+    axes = tuple(x for x in part.axes if x != axis)
+    groups = tuple(g for k, g in enumerate(part.groups) if k != at)
+    return (AxisIds(axes, part.ids.take(picks[0], at), groups),)
+
+
+@ties("Split")
+def split(a: Analysis, i: int, node: Any) -> None:
+    """Each output has its stretch of the ids."""
+    name = node.input[0]
+    axis = int(a.attrs(node).get("axis", 0)) % len(a.shape(name))
+    begin = 0
+    for output in node.output:
+        size = a.shape(output)[axis]
+        a.structures[output] = taken(a, a.of(name), axis, np.arange(begin, begin + size), axis)
+        begin += size
+
+    def edit(editor: Editor, new: Any) -> None:
+        sizes = [editor.shape(output)[axis] for output in node.output]
+        if sizes == [a.shape(output)[axis] for output in node.output]:
+            return
+        editor.drop_attributes(new, "num_outputs", "split")
+        if a.graph.opset < 13:
+            editor.set_attribute(new, "split", sizes)
+        else:
+            editor.set_input(new, 1, np.asarray(sizes, np.int64))
+
+    a.edits[i] = edit
+
+
+@ties("Slice")
+def slice_(a: Analysis, i: int, node: Any) -> None:
+    """The ids of what is left. What is no stretch any more is gathered."""
+    name, output = node.input[0], node.output[0]
+    picks = slice_picks(a, node)
+    if picks is None or a.constant(name) is not None:
+        a.give_up(node)
+        return
+    given = a.of(name)
+    before: dict[int, Ids | None] = {}
+    for axis, chosen in picks.items():
+        if len(chosen) < a.shape(name)[axis] or (np.diff(chosen) < 0).any():
+            given, before[axis] = a.index.plain(given, axis)
+            a.structures[name] = given
+    for axis in before:
+        given = taken(a, given, axis, picks[axis], axis)
+    a.structures[output] = given
+
+    def edit(editor: Editor, new: Any) -> list[Any] | None:
+        left = {}
+        for axis, ids in before.items():
+            keep = np.ones(a.shape(name)[axis], bool) if ids is None else editor.keep[ids]
+            left[axis] = places(keep, picks[axis])
+        same = all(ids is None or editor.keep[ids].all() for ids in before.values())
+        return None if same else editor.picks(new, left)
+
+    a.edits[i] = edit
+
+
+def places(keep: Any, picks: Ids) -> Ids:
+    """The indices after the cut of the picks that stay."""
+    return np.asarray((np.cumsum(keep) - 1)[picks[keep[picks]]])
+
+
+def slice_picks(a: Analysis, node: Any) -> dict[int, Ids] | None:
+    """The indices that a Slice takes of each of its axes; None if they are not constant."""
+    shape, options = a.shape(node.input[0]), a.attrs(node)
+    if a.graph.opset < 10:
+        given: list[Any] = [options.get(key) for key in ("starts", "ends", "axes")] + [None]
+    else:
+        names = [*node.input[1:], "", "", ""][:4]
+        if any(n and a.constant(n) is None for n in names):
+            return None
+        given = [a.graph.constants[n].reshape(-1).tolist() if n else None for n in names]
+    starts, ends, axes, steps = given
+    axes = range(len(starts)) if axes is None else axes
+    steps = [1] * len(starts) if steps is None else steps
+    picks = {}
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        length = shape[axis % len(shape)]
+        picks[int(axis) % len(shape)] = np.arange(length)[slice(int(start), int(end), int(step))]
+    return picks
+
+
+@ties("Gather")
+def gather(a: Analysis, i: int, node: Any) -> None:
+    """Indices at run time: that axis stays. Constant ones: a number, or a row of them, picks ids."""
+    data, indices, output = node.input[0], node.input[1], node.output[0]
+    rank, fixed = len(a.shape(data)), a.constant(indices)
+    axis = int(a.attrs(node).get("axis", 0)) % rank
+    width = len(a.shape(indices))
+    if a.constant(data) is not None:
+        _table(a, i, node, axis, width)
+    elif fixed is not None and fixed.ndim <= 1 and fixed.size:
+        _pick(a, i, node, axis, fixed)
+    else:
+        a.structures[data] = a.index.drop(a.of(data), [axis])
+        a.structures[output] = moved(a.of(data), {x: x + (width - 1) * (x > axis) for x in range(rank)})
+
+
+def _table(a: Analysis, i: int, node: Any, axis: int, width: int) -> None:
+    """An embedding: columns of the table can go; the rows stay."""
+    shape = a.shape(node.input[0])
+    ids = [None if x == axis else a.fresh(n) for x, n in enumerate(shape)]
+    a.use(i, 0, *enumerate(ids))
+    where = {x: x + (width - 1) * (x > axis) for x in range(len(shape))}
+    rows = a.of(node.input[1]) if a.constant(node.input[1]) is None else ()
+    index_parts = moved(rows, {x: x + axis for x in range(width)})
+    a.structures[node.output[0]] = (*structure(*((where[x], one) for x, one in enumerate(ids))), *index_parts)
+
+
+def _pick(a: Analysis, i: int, node: Any, axis: int, fixed: Any) -> None:
+    name = node.input[0]
+    length = a.shape(name)[axis]
+    picks = np.where(fixed < 0, fixed + length, fixed).reshape(-1).astype(np.int64).clip(0, length - 1)
+    if len(picks) > 1 or fixed.ndim == 1:
+        a.plain(name, axis)
+    given = a.of(name)
+    ids = next((part.ids for part in given if part.axes == (axis,)), None)
+    a.structures[node.output[0]] = taken(a, given, axis, picks, axis if fixed.ndim else None)
+
+    def edit(editor: Editor, new: Any) -> None:
+        if ids is not None and not editor.keep[ids].all():
+            left = places(editor.keep[ids], picks).reshape(() if not fixed.ndim else -1)
+            editor.set_input(new, 1, np.asarray(left, fixed.dtype))
+
+    a.edits[i] = edit
+
+
+@ties("Expand")
+def expand(a: Analysis, i: int, node: Any) -> None:
+    """Axes that were there pass; new ones, and those of length 1 before, are free to get shorter."""
+    name, output = node.input[0], node.output[0]
+    before, after = a.shape(name), a.shape(output)
+    if a.constant(node.input[1]) is None or a.constant(name) is not None:
+        a.give_up(node)
+        return
+    extra = len(after) - len(before)
+    where = {x: x + extra for x in range(len(before))}
+    new = [x for x, n in enumerate(after) if n > 1 and (x < extra or before[x - extra] == 1)]
+    a.structures[output] = (*moved(a.of(name), where), *structure(*((x, a.fresh(after[x])) for x in new)))
+    a.edits[i] = lambda editor, made: editor.set_sizes(made, 1, output)
+
+
+@ties("Tile")
+def tile(a: Analysis, i: int, node: Any) -> None:
+    """Each copy loses the same; what was repeated out of a single index stays."""
+    name, repeats = node.input[0], a.constant(node.input[1])
+    if repeats is None or a.constant(name) is not None:
+        a.give_up(node)
+        return
+    often = [axis for axis, times in enumerate(repeats.tolist()) if times > 1]
+    parts: list[AxisIds] = []
+    for axis in often:
+        a.plain(name, axis)
+    for part in a.of(name):
+        ids = np.tile(part.ids, int(repeats[part.axes[0]])) if part.axes[0] in often else part.ids
+        parts.append(AxisIds(part.axes, ids, part.groups))
+    a.structures[node.output[0]] = tuple(parts)
+
+
+@ties("Pad")
+def pad(a: Analysis, i: int, node: Any) -> None:
+    """With a constant: what is added can go like everything else. With an edge or a mirror the padded axes stay."""
+    name, output, options = node.input[0], node.output[0], a.attrs(node)
+    rank = len(a.shape(name))
+    given = a.constant(node.input[1]) if len(node.input) > 1 else np.asarray(options.get("pads", ()))
+    if given is None or (len(node.input) > 3 and node.input[3]) or given.size != 2 * rank or (given < 0).any():
+        a.give_up(node)
+        return
+    before, after = given[:rank].tolist(), given[rank:].tolist()
+    padded = [axis for axis in range(rank) if before[axis] or after[axis]]
+    if options.get("mode", b"constant") != b"constant" or len(node.input) < 2:
+        a.structures[name] = a.index.drop(a.of(name), padded)
+        a.structures[output] = a.of(name)
+        return
+    fresh = {}
+    for axis in padded:
+        ids = a.plain(name, axis)
+        if ids is not None:
+            fresh[axis] = (a.index.fresh(before[axis]), ids, a.index.fresh(after[axis]))
+    rest = tuple(part for part in a.of(name) if part.axes[0] not in fresh or len(part.axes) > 1)
+    a.structures[output] = (*rest, *structure(*((x, np.concatenate(three)) for x, three in fresh.items())))
+
+    def edit(editor: Editor, new: Any) -> None:
+        sizes = np.array([before, after])
+        for axis, (low, _, high) in fresh.items():
+            sizes[:, axis] = editor.keep[low].sum(), editor.keep[high].sum()
+        if (sizes.reshape(-1) != given).any():
+            editor.set_input(new, 1, sizes.reshape(-1))
+
+    a.edits[i] = edit

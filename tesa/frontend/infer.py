@@ -1,0 +1,39 @@
+"""The shapes and element types of a graph's tensors, as far as ONNX can infer them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx.shape_inference
+from onnx import helper, numpy_helper
+
+from tesa.attributes.attribute import Shape, Values
+from tesa.frontend.graph import Graph
+
+SMALL = 1024  # elements of a constant whose numbers may say a shape
+
+
+def infer_types(graph: Graph) -> tuple[dict[str, Shape], dict[str, Any]]:
+    """(static shapes, NumPy dtypes) of inputs and activations by name; missing is what cannot be inferred."""
+    small = [numpy_helper.from_array(a, n) for n, a in graph.constants.items() if a.size <= SMALL]
+    large = [value_info(n, a) for n, a in graph.constants.items() if a.size > SMALL]  # their types alone
+    # the Gelu that stands for a chain of operators is older than ONNX's own; Erf has the same types
+    nodes = [helper.make_node("Erf", n.input, n.output) if n.op_type == "Gelu" else n for n in graph.nodes]
+    body = helper.make_graph(nodes, "shapes", [*graph.inputs, *large], graph.outputs, small)
+    domains = {"com.microsoft": 1, **graph.domains, "": graph.opset}
+    opsets = [helper.make_opsetid(domain, version) for domain, version in domains.items()]
+    model = onnx.shape_inference.infer_shapes(helper.make_model(body, opset_imports=opsets), data_prop=True)
+    shapes, dtypes = {}, {}
+    for value in [*model.graph.value_info, *model.graph.output, *graph.inputs]:
+        tensor = value.type.tensor_type
+        dims = tensor.shape.dim
+        if tensor.elem_type:
+            dtypes[value.name] = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+        if tensor.elem_type and tensor.HasField("shape") and all(d.HasField("dim_value") for d in dims):
+            shapes[value.name] = tuple(int(d.dim_value) for d in dims)
+    return shapes, dtypes
+
+
+def value_info(name: str, array: Values) -> Any:
+    """The declaration of a tensor with the type and shape of an array."""
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)

@@ -1,0 +1,209 @@
+"""Reads a model file into a Graph, with the sizes of its inputs fixed, its nodes in order and every fault reported."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.inliner
+from onnx import numpy_helper
+
+from tesa.attributes.attribute import Values
+from tesa.errors import ModelError, UnsupportedError, UsageError
+from tesa.frontend.checks import check_finite, check_operators, check_outputs
+from tesa.frontend.file import read_model
+from tesa.frontend.graph import Graph, Source
+from tesa.frontend.names import did_you_mean
+
+
+def load_graph(model: str | Path | Any, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
+    """Read and check a model file (or a ModelProto). Every fault is a ModelError, UsageError or UnsupportedError."""
+    source, proto = read_model(model)
+    if proto.functions:
+        proto = onnx.inliner.inline_local_functions(proto)
+    constants = _constants(proto.graph, source)
+    # copies: the caller's model stays as it is, and a part of a message would keep all of it in memory
+    nodes, outputs = _copies(proto.graph.node), _copies(proto.graph.output)
+    inputs = _copies(value for value in proto.graph.input if value.name not in constants)
+    opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
+    graph = Graph(nodes, constants, inputs, outputs, opset, source)
+    graph.domains = {o.domain: o.version for o in proto.opset_import if o.domain not in ("", "ai.onnx")}
+    graph.sources = {name: Source(name) for name in constants}
+    _fix_shapes(graph, shapes or {})
+    _absorb_constant_nodes(graph)
+    check_outputs(graph)
+    check_operators(graph)
+    _sort(graph)
+    check_finite(graph)
+    return graph
+
+
+def _copies(messages: Iterable[Any]) -> list[Any]:
+    copies = []
+    for message in messages:
+        copies.append(type(message)())
+        copies[-1].CopyFrom(message)
+    return copies
+
+
+def _constants(graph: Any, source: str) -> dict[str, Values]:
+    constants = {tensor.name: _to_array(tensor, source) for tensor in graph.initializer}
+    constants.update({t.values.name: _densify(t, source) for t in graph.sparse_initializer})
+    return constants
+
+
+def _to_array(tensor: Any, source: str) -> Values:
+    if tensor.data_type == onnx.TensorProto.STRING:
+        raise UnsupportedError(f"{source}: tensor {tensor.name!r} holds strings; tesa compiles numbers only")
+    try:
+        return np.asarray(numpy_helper.to_array(tensor))
+    except Exception as error:
+        raise ModelError(
+            f"{source}: the data of tensor {tensor.name!r} do not fill its shape {list(tensor.dims)}: the file is "
+            f"truncated or damaged. Export or download the model again ({error})"
+        ) from error
+
+
+def _densify(tensor: Any, source: str) -> Values:
+    """A SparseTensorProto as an array. indices: (nnz, rank), or (nnz,) into the flattened tensor."""
+    name, dims = tensor.values.name, tuple(tensor.dims)
+    values, indices = _to_array(tensor.values, source), _to_array(tensor.indices, source).astype(np.int64)
+    dense = np.zeros(dims, values.dtype)
+    try:
+        if indices.ndim == 1:
+            dense.reshape(-1)[indices] = values
+        else:
+            dense[tuple(indices.T)] = values
+    except (IndexError, ValueError) as error:
+        raise ModelError(
+            f"{source}: sparse tensor {name!r}: its indices of shape {list(indices.shape)} do not fit its "
+            f"{values.size} values and its shape {list(dims)} ({error})"
+        ) from error
+    return dense
+
+
+def _fix_shapes(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Write the sizes of all inputs into the graph; each must be in the file or in `shapes`."""
+    names = [value.name for value in graph.inputs]
+    for name in shapes:
+        if name not in names:
+            raise UsageError(
+                f"{graph.source}: a shape is given for {name!r}, but the model has no such input. "
+                f"Its inputs: {', '.join(names)}. {did_you_mean(name, names)}".rstrip()
+            )
+    for value in graph.inputs:
+        _fix_shape(graph.source, value, shapes.get(value.name))
+
+
+def _fix_shape(source: str, value: Any, given: Sequence[int] | None) -> None:
+    tensor = value.type.tensor_type
+    if not value.type.HasField("tensor_type") or not tensor.elem_type:
+        raise UnsupportedError(f"{source}: input {value.name!r} is no tensor; tesa compiles tensors only")
+    declared = [d.dim_value if d.HasField("dim_value") else (d.dim_param or "?") for d in tensor.shape.dim]
+    ranked = tensor.HasField("shape")
+    _refuse_empty(source, value.name, declared, given)
+    if given is None:
+        open_dims = [f"{i} ({d!r})" for i, d in enumerate(declared) if not (isinstance(d, int) and d > 0)]
+        if open_dims or not ranked:
+            what = f"dimension {', '.join(open_dims)} of {declared}" if ranked else "its number of dimensions"
+            example = ",".join(str(d) if isinstance(d, int) and d > 0 else "1" for d in declared) or "1,3,224,224"
+            raise UsageError(
+                f"{source}: the size of input {value.name!r} is not fixed: {what} has no size; tesa compiles for fixed "
+                f"sizes. Give one, for example --shape {value.name}={example}"
+            )
+        return
+    sizes = [int(n) for n in given]
+    fits = not ranked or len(sizes) == len(declared)
+    pairs = zip(sizes, declared, strict=False)
+    fits = fits and all(n > 0 and (not isinstance(d, int) or d in (0, n)) for n, d in pairs)
+    if not fits:
+        raise UsageError(
+            f"{source}: shape {sizes} is given for input {value.name!r}, but the model declares {declared}. "
+            "Give as many positive sizes as it has dimensions and keep the fixed ones"
+        )
+    tensor.shape.ClearField("dim")
+    for n in sizes:
+        tensor.shape.dim.add().dim_value = n
+
+
+def _refuse_empty(source: str, name: str, declared: Sequence[int | str], given: Sequence[int] | None) -> None:
+    """Raise a UsageError for an input of size 0, which in the file stands for one that is left open."""
+    sizes = declared if given is None else [int(n) for n in given]
+    if 0 not in sizes:
+        return
+    text = f"the model declares {list(declared)}" if given is None else (
+        f"shape {sizes} is given, the model declares {list(declared)}"
+    )  # fmt: skip
+    example = ",".join(str(d) if isinstance(d, int) and d > 0 else "1" for d in declared)
+    raise UsageError(
+        f"{source}: input {name!r} has size 0 in dimension {list(sizes).index(0)} ({text}); tensors without elements "
+        f"are not supported. Give positive sizes, for example --shape {name}={example}"
+    )
+
+
+def _absorb_constant_nodes(graph: Graph) -> None:
+    nodes = []
+    for node in graph.nodes:
+        attributes = {a.name: a for a in node.attribute}
+        if node.op_type != "Constant":
+            nodes.append(node)
+            continue
+        name = node.output[0]
+        graph.constants[name] = _constant_node(attributes, graph.source, name)
+        graph.sources[name] = Source(name)
+    graph.nodes = nodes
+
+
+def _constant_node(attributes: Mapping[str, Any], source: str, name: str) -> Values:
+    if "value" in attributes:
+        return _to_array(attributes["value"].t, source)
+    if "sparse_value" in attributes:
+        return _densify(attributes["sparse_value"].sparse_tensor, source)
+    for key, dtype in (("float", np.float32), ("int", np.int64)):
+        if f"value_{key}" in attributes:
+            return np.asarray(getattr(attributes[f"value_{key}"], key[0]), dtype)
+        if f"value_{key}s" in attributes:
+            return np.asarray(list(getattr(attributes[f"value_{key}s"], f"{key}s")), dtype)
+    raise UnsupportedError(f"{source}: Constant node {name!r} holds strings; tesa compiles numbers only")
+
+
+def _sort(graph: Graph) -> None:
+    """Sort the nodes. A tensor that no node makes, that two nodes make, or a cycle, is a ModelError."""
+    made = Counter(name for node in graph.nodes for name in node.output if name)
+    for name, times in made.items():
+        if times > 1 or name in graph.constants:
+            raise ModelError(f"{graph.source}: tensor {name!r} is written more than once; the file is not valid ONNX")
+    have = set(graph.constants) | {value.name for value in graph.inputs} | {""}
+    _check_made(graph, have | set(made))
+    order: list[Any] = []
+    waiting = graph.nodes
+    while waiting:
+        rest = []
+        for node in waiting:
+            if all(name in have for name in node.input):
+                order.append(node)
+                have.update(node.output)
+            else:
+                rest.append(node)
+        if len(rest) == len(waiting):
+            names = ", ".join(repr(n.name or n.output[0]) for n in rest[:4])
+            raise ModelError(f"{graph.source}: the graph has a cycle through the nodes {names}; ONNX graphs have none")
+        waiting = rest
+    graph.nodes = order
+
+
+def _check_made(graph: Graph, have: set[str]) -> None:
+    for node in graph.nodes:
+        for name in node.input:
+            if name not in have:
+                raise ModelError(
+                    f"{graph.source}: node {node.name or node.output[0]!r} ({node.op_type}) reads tensor {name!r}, "
+                    "which no node, input or initializer provides. Export the model again"
+                )
+    for output in graph.outputs:
+        if output.name not in have:
+            raise ModelError(f"{graph.source}: no node provides the model's output {output.name!r}")

@@ -1,0 +1,90 @@
+"""Batch, layer and RMS norms, alone and fused with the addition before them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from tvm import relax
+
+from tesa.errors import UnsupportedError
+from tesa.frontend.expressions import at, constant, constant_value, static_shape
+from tesa.frontend.registry import imports
+
+
+@imports("BatchNormalization")
+def batch_norm(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+    """x * scale + shift, with the constants of inference."""
+    arrays = [constant_value(x) for x in inputs[1:5]]
+    if attrs.get("training_mode", 0):
+        raise UnsupportedError("BatchNormalization in training mode normalises by its input; export for inference")
+    if any(a is None for a in arrays):
+        return None
+    gamma, beta, mean, variance = (np.asarray(a, np.float64) for a in arrays)
+    factor = gamma / np.sqrt(variance + attrs.get("epsilon", 1e-5))
+    view = (-1,) + (1,) * (len(static_shape(inputs[0])) - 2)
+    scale, shift = (v.reshape(view).astype(np.float32) for v in (factor, beta - mean * factor))
+    return relax.op.add(relax.op.multiply(inputs[0], constant(scale)), constant(shift))
+
+
+@imports("LayerNormalization")
+def layer_norm(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+    """relax.nn.layer_norm over the axes from `axis` on; mean and 1 / deviation too, where they are asked for."""
+    x, gamma, epsilon = inputs[0], inputs[1], attrs.get("epsilon", 1e-5)
+    rank, emit = len(static_shape(x)), bb.normalize
+    axes = list(range(int(attrs.get("axis", -1)) % rank, rank))
+    if static_shape(gamma) != static_shape(x)[axes[0] :]:
+        return None
+    beta = at(inputs, 2)
+    if beta is None:
+        beta = constant(np.zeros(static_shape(gamma), str(gamma.ty.dtype)))
+    norm = relax.op.nn.layer_norm(x, gamma, beta, axes, epsilon)
+    if attrs["tvm_custom"]["num_outputs"] == 1:
+        return norm
+    variance = emit(relax.op.variance(x, axes, True))
+    inverse = emit(relax.op.rsqrt(emit(relax.op.add(variance, relax.const(epsilon, str(x.ty.dtype))))))
+    return relax.Tuple([emit(norm), emit(relax.op.mean(x, axes, True)), inverse])
+
+
+@imports("RMSNormalization", "SimplifiedLayerNormalization", "com.microsoft::SimplifiedLayerNormalization")
+def rms_norm(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+    """x / sqrt(mean(x^2) + epsilon) * gamma over the axes from `axis` on."""
+    x, gamma, epsilon = inputs[0], inputs[1], attrs.get("epsilon", 1e-5)
+    rank, emit = len(static_shape(x)), bb.normalize
+    axes = list(range(int(attrs.get("axis", -1)) % rank, rank))
+    if str(x.ty.dtype) != "float32":
+        return None
+    if len(axes) < rank:
+        return relax.op.nn.rms_norm(x, gamma, axes, epsilon)
+    mean = emit(relax.op.mean(emit(relax.op.multiply(x, x)), axes, True))
+    factor = emit(relax.op.rsqrt(emit(relax.op.add(mean, relax.const(epsilon, "float32")))))
+    return relax.op.multiply(emit(relax.op.multiply(x, factor)), gamma)
+
+
+@imports("com.microsoft::SkipLayerNormalization")
+def skip_layer_norm(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+    """Layer norm of x + skip (+ bias): (x, skip, gamma[, beta][, bias]). Outputs: the norm, and as fourth the sum."""
+    beta = at(inputs, 3) if at(inputs, 3) is not None else constant(np.zeros(static_shape(inputs[2]), np.float32))
+    total = _sum(bb, inputs[0], inputs[1], at(inputs, 4))
+    norm = relax.op.nn.layer_norm(total, inputs[2], beta, axes=-1, epsilon=attrs.get("epsilon", 1e-12))
+    return _with_sum(bb, norm, total, attrs)
+
+
+@imports("com.microsoft::SkipSimplifiedLayerNormalization")
+def skip_rms_norm(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+    """RMS norm of x + skip (+ bias): (x, skip, gamma[, bias]). Outputs as in skip_layer_norm."""
+    total = _sum(bb, inputs[0], inputs[1], at(inputs, 3))
+    return _with_sum(bb, relax.op.nn.rms_norm(total, inputs[2], -1, attrs.get("epsilon", 1e-12)), total, attrs)
+
+
+def _sum(bb: Any, x: Any, skip: Any, bias: Any) -> Any:
+    total = bb.normalize(relax.op.add(x, skip))
+    return total if bias is None else bb.normalize(relax.op.add(total, bias))
+
+
+def _with_sum(bb: Any, norm: Any, total: Any, attrs: dict[str, Any]) -> Any:
+    """One output, or four of which only the norm and the sum are there at inference."""
+    if attrs["tvm_custom"]["num_outputs"] == 1:
+        return norm
+    unused = relax.const(0.0, "float32")
+    return relax.Tuple([bb.normalize(norm), unused, unused, total])

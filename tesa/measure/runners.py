@@ -1,0 +1,122 @@
+"""The runners by name, the choice of one for a target, and the check that its devices fit the target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from tesa.base.hostinfo import architecture, read_cpu
+from tesa.errors import UsageError
+from tesa.measure import remote
+from tesa.measure.interfaces import Runner
+from tesa.measure.local import LocalRunner
+from tesa.measure.remote.address import split_address
+from tesa.targets import llvm
+from tesa.targets.target import Target, host_cpu, runs_here
+
+
+@dataclass(frozen=True)
+class RunnerOptions:
+    """A user's wishes for the measuring; see runner_for."""
+
+    address: tuple[str, int] | None = None
+    key: str | None = None
+    compiler: str | None = None
+    alone: AbstractContextManager[Any] | None = None
+
+
+Make = Callable[[Target, RunnerOptions], Runner]
+
+_RUNNERS: dict[str, Make] = {}
+
+
+def register(name: str) -> Callable[[Make], Make]:
+    """Register the function that makes the runner of that name."""
+
+    def add(make: Make) -> Make:
+        _RUNNERS[name] = make
+        return make
+
+    return add
+
+
+@register("local")
+def _local(target: Target, options: RunnerOptions) -> Runner:
+    return LocalRunner(alone=options.alone)
+
+
+@register("rpc")
+def _rpc(target: Target, options: RunnerOptions) -> Runner:
+    assert options.address is not None
+    return remote.RpcRunner(*options.address, str(options.key), compiler=options.compiler, toolchain=target.toolchain)
+
+
+def runner_for(
+    target: Target,
+    *,
+    address: tuple[str, int] | None = None,
+    key: str | None = None,
+    compiler: str | None = None,
+    alone: AbstractContextManager[Any] | None = None,
+) -> Runner:
+    """The runner that measures code for the target: on this machine, or on devices. The caller closes it.
+
+    address: host and port of a TVM RPC tracker; key: of its devices; compiler: the C compiler that links code for them,
+    by default this machine's. alone: held while this machine measures.
+    """
+    name = target.runner if address is None else "rpc"
+    return _RUNNERS[name](target, RunnerOptions(address, key, compiler, alone))
+
+
+def tracker_address(rpc: str | None, key: str | None, target: Target, measures: bool = True) -> tuple[str, int] | None:
+    """Host and port of the tracker that a user named; None for this machine.
+
+    Raises UsageError for half an address, and where something is to be measured and neither can run the target's code.
+    """
+    if rpc is None:
+        if key is not None:
+            raise UsageError("a key names devices of a tracker: give its address with --rpc HOST:PORT as well")
+        if measures and not runs_here(target):
+            raise UsageError(
+                f"this machine cannot run code for {target.name}, so that nothing can be measured: give the tracker of "
+                "devices that can with --rpc HOST:PORT --key KEY (rpc= and key= in Python)"
+            )
+        return None
+    if key is None:
+        raise UsageError(f"the tracker {rpc} may have devices of several kinds: name one with --key KEY")
+    try:
+        return split_address(rpc)
+    except ValueError as error:
+        raise UsageError(
+            f"{rpc!r} is no address of a tracker; expected HOST:PORT, as in 127.0.0.1:9190 or [::1]:9190"
+        ) from error
+
+
+def check_device(device: Mapping[str, Any], target: Target, *, named: bool) -> str:
+    """A note where the device that measures has another CPU than the target is for; "" where it fits.
+
+    device: of a Runner. named: True where the user named the target's CPU, False where it is this machine's because
+    nothing was said. Raises UsageError for a device of another architecture, and, where nothing was said, for one with
+    another CPU: kernels for this machine would fail there one after the other, or be measured on what nobody asked for.
+    """
+    found, wanted = str(device.get("system", "")).rpartition(" ")[2], target.triple.partition("-")[0]
+    if found and architecture(found) != architecture(wanted):
+        raise UsageError(
+            f"the device that measures is {found} ({device['cpu']}), and the target {target.name} is {wanted}: its "
+            "code cannot run there; give the target of the device, or the key of other devices"
+        )
+    cpu = str(device["cpu"])
+    if cpu == target.cpu or (not named and cpu == host_cpu()):
+        return ""
+    if named:
+        return f"the target is {target.name}, and the device that measures is {cpu}: the times are of the latter"
+    if cpu not in llvm.cpus(target.triple):  # a device without LLVM gives the name that Linux has for it
+        if str(device.get("model")) == read_cpu().model:
+            return ""
+        cpu = "CPU"
+    raise UsageError(
+        f"the device's CPU is {device['cpu']}, and this machine's, which kernels are for if no target is given, is "
+        f"{target.cpu}: give --target x86:{cpu} (target= in Python); see `tesa list targets`"
+    )

@@ -1,0 +1,83 @@
+"""Effective weights: the constants of a network with their dead elements set to 0, and a module that has them.
+
+They go together. A dead activation may lean on any dead weight, whatever the layer that it belongs to becomes: whoever
+sets the dead weights of one layer to 0 has to do it in all of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from tesa.attributes.attribute import TeSA, Values
+from tesa.propagate.network import Network
+from tesa.propagate.registry import find
+
+
+def effective_constants(net: Network, tesa: Mapping[str, TeSA]) -> dict[str, Values]:
+    """The weights of which elements are dead but not 0, with 0 there, by tensor."""
+    changed = {}
+    for node in net.nodes:
+        rule = find(node.operator.op)
+        for position in rule.weights if rule is not None else ():
+            name = node.inputs[position] if position < len(node.inputs) else ""
+            if name in net.constants:
+                array, facts = net.constants[name], tesa[name]
+                keep = facts.live & ~facts.zero
+                if (~keep & (array != 0)).any():
+                    changed[name] = np.where(keep, array, np.zeros((), array.dtype))
+    return changed
+
+
+def with_constants(mod: Any, constants: Mapping[str, Values]) -> Any:
+    """The module with other constants in "main", by their names in its network. The input stays as it is."""
+    main = mod["main"]
+    blocks = []
+    for block in main.body.blocks:
+        bindings = [_binding(binding, constants) for binding in block.bindings]
+        kind = relax.DataflowBlock if isinstance(block, relax.DataflowBlock) else relax.BindingBlock
+        blocks.append(kind(bindings))
+    body = relax.SeqExpr(blocks, main.body.body)
+    new = mod.clone()
+    new["main"] = relax.Function(list(main.params), body, main.ret_ty, main.is_pure, main.attrs)
+    return relax.transform.Normalize()(new)  # it gives the new calls their types
+
+
+def _binding(binding: Any, constants: Mapping[str, Values]) -> Any:
+    name, value = binding.var.name, binding.value
+    if isinstance(value, tvm.ir.GenericConst) and name in constants:
+        return relax.VarBinding(binding.var, relax.const(constants[name]))
+    if not isinstance(value, relax.Call) or not any(key.startswith(f"{name}#") for key in constants):
+        return binding
+    places = itertools.count()
+    args = [_argument(arg, f"{name}#", places, constants) for arg in value.args]
+    return relax.VarBinding(binding.var, relax.Call(value.op, args, value.attrs, value.ty_args))
+
+
+def _width(arg: Any) -> int:
+    if isinstance(arg, relax.Tuple):
+        return sum(_width(field) for field in arg.fields)
+    if isinstance(arg, relax.Var):
+        return _leaves(arg.ty)
+    return int(isinstance(arg, tvm.ir.GenericConst))
+
+
+def _leaves(ty: Any) -> int:
+    return sum(_leaves(field) for field in ty.fields) if isinstance(ty, relax.TupleType) else 1
+
+
+def _argument(arg: Any, prefix: str, places: Iterator[int], constants: Mapping[str, Values]) -> Any:
+    """places: the numbers of the tensors among the arguments, as tesa.propagate.network counts them."""
+    if isinstance(arg, relax.Tuple):
+        return relax.Tuple([_argument(field, prefix, places, constants) for field in arg.fields])
+    if not isinstance(arg, tvm.ir.GenericConst):
+        for _ in range(_width(arg)):
+            next(places)
+        return arg
+    name = f"{prefix}{next(places)}"
+    return relax.const(constants[name]) if name in constants else arg

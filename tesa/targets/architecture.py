@@ -1,0 +1,99 @@
+"""A Target, what code is generated for, and the architectures that targets come from, each registered by a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from tesa.schedules.types import Core
+from tesa.targets import llvm
+from tesa.targets.toolchain import NATIVE, Toolchain
+
+
+@dataclass(frozen=True)
+class Target:
+    """A machine that code is generated for.
+
+    name: as the user may write it again; tvm: the dictionary that TVM takes; arch: the name of its Architecture; cpu:
+    LLVM's name of the CPU; features: LLVM features on top of it ("+avx512f", "-fma"), sorted; triple: LLVM's; kind: of
+    machine, by which kernel families are registered; options: what TVM's dictionary holds beside; toolchain: what
+    compiles C and links; runner: the name of what measures kernels where code runs here or on a device.
+    """
+
+    name: str
+    arch: str
+    cpu: str
+    core: Core
+    features: tuple[str, ...] = ()
+    triple: str = ""
+    kind: str = "cpu"
+    options: tuple[tuple[str, object], ...] = ()
+    toolchain: Toolchain = NATIVE
+    runner: str = "local"
+
+    @property
+    def tvm(self) -> dict[str, object]:
+        """The dictionary that tvm.target.Target takes. Holds nothing of the machine that compiles."""
+        target: dict[str, object] = {"kind": "llvm", "mtriple": self.triple, "mcpu": self.cpu, **dict(self.options)}
+        if self.features:
+            target["mattr"] = list(self.features)
+        return target
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """CPUs of one instruction set, and the core that each of them has.
+
+    name: how users write it; title: in words; aliases: other names of it, as in triples and as machines call
+    themselves; triple: LLVM's; core(cpu, features): of a CPU, None where kernels do not run on it; needs: what such a
+    CPU lacks, as the end of a sentence; example: a CPU that kernels run on; plain: the CPU that a triple alone means;
+    bare: the CPU that the name alone means, "" for this machine's; general: CPUs to take where LLVM does not know this
+    machine's, the best one first; features, options, toolchain, runner: those of each of its targets.
+    instructions: how those of LLVM's features begin that stand for instructions, the others being hints about speed;
+    linux: Linux's name of an instruction set by LLVM's; what is not in it, this machine has if its CPU has it.
+    """
+
+    name: str
+    title: str
+    triple: str
+    core: Callable[[str, frozenset[str]], Core | None]
+    needs: str
+    example: str
+    aliases: tuple[str, ...] = ()
+    plain: str = "generic"
+    bare: str = ""
+    general: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    options: tuple[tuple[str, object], ...] = ()
+    toolchain: Toolchain = NATIVE
+    runner: str = "local"
+    instructions: tuple[str, ...] = ("",)
+    linux: Mapping[str, str] = field(default_factory=dict)
+
+    def cpus(self) -> tuple[str, ...]:
+        """The CPUs of LLVM that kernels run on."""
+        return tuple(cpu for cpu in llvm.cpus(self.triple) if self.core(cpu, llvm.features(self.triple, cpu)))
+
+    def needed(self, cpu: str, extra: tuple[str, ...] = (), triple: str = "") -> frozenset[str]:
+        """LLVM's features of a CPU that stand for instructions; extra: "+fma", "-avx2"."""
+        every = llvm.features(triple or self.triple, cpu, extra)
+        return frozenset(name for name in every if name.startswith(self.instructions))
+
+
+_ARCHITECTURES: dict[str, Architecture] = {}
+
+
+def register(architecture: Architecture) -> Architecture:
+    """Make an architecture known, in place of one that has its name."""
+    _ARCHITECTURES[architecture.name] = architecture
+    return architecture
+
+
+def architectures() -> tuple[Architecture, ...]:
+    """Every architecture that code can be made for."""
+    return tuple(_ARCHITECTURES.values())
+
+
+def find(name: str) -> Architecture | None:
+    """The architecture that has this name or alias."""
+    return next((one for one in architectures() if name.lower() in (one.name, *one.aliases)), None)

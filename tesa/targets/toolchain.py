@@ -1,0 +1,142 @@
+"""The C compiler of a target: what compiles C for it, and joins objects into a library."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tesa.base.files import atomic_path
+from tesa.errors import UsageError
+
+NAMES = ("g++", "gcc", "clang++", "clang", "c++", "cc")
+"""Compilers of this machine, in the order in which they are looked for."""
+
+_ASK_S = 30.0  # for a compiler to tell what it makes code for
+_COMPILE_S = 120.0  # for a file of C
+
+INSTALL = "apt-get install g++ (or gcc, or clang)"
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """The tools for a target: $CXX or $CC, else the first that there is of what the target's code can be made with.
+
+    command: this one alone; machines: names of machines, as Python's platform knows them, whose own compilers make code
+    for the target, none for whatever this machine is; cross: compilers for it elsewhere; package: which holds the
+    first of these; suffix: of a library.
+    """
+
+    command: str = ""
+    machines: tuple[str, ...] = ()
+    cross: tuple[str, ...] = ()
+    package: str = ""
+    suffix: str = ".so"
+
+    def found(self) -> str | None:
+        """The path of the compiler, None where there is none, or not the one that the user has named."""
+        named = self._named()
+        return next((path for name in ((named,) if named else self._names()) if (path := shutil.which(name))), None)
+
+    def install(self) -> str:
+        """The command that installs a compiler."""
+        return f"apt-get install {self.package}" if self._foreign() else INSTALL
+
+    def compiler(self) -> str:
+        """The command that compiles C and links. Raises UsageError, naming a package to install, if there is none."""
+        found = self.found()
+        if found:
+            return self._named() or found
+        if self.command:
+            raise UsageError(
+                f"no command {self.command!r} to link code for the devices: install a cross compiler (Debian and "
+                "Ubuntu, for 64-bit ARM: apt-get install g++-aarch64-linux-gnu), or name another one"
+            )
+        if self._named():
+            raise UsageError(f"no command {self._named()!r}, which $CXX or $CC names, to link kernels")
+        if self._foreign():
+            raise UsageError(
+                f"no C compiler found that makes code for the target: install {self.cross[0]} (Debian and Ubuntu: "
+                f"{self.install()}), or name one in $CXX"
+            )
+        raise UsageError(
+            "no C compiler found, and one is needed to link kernels: install g++, gcc or clang "
+            "(Debian and Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++), or name one in $CXX"
+        )
+
+    def machine(self) -> str:
+        """The architecture that the compiler makes code for, by the compiler's name of it; "" if it does not tell."""
+        words = [self.compiler(), "-dumpmachine"]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=_ASK_S)
+        return done.stdout.strip().partition("-")[0]
+
+    def compile(self, source: Path | str, path: Path, options: Sequence[str] = ()) -> None:
+        """Compile C, a file or a text, into an object file at path. Raises UsageError with the compiler's words."""
+        text = source if isinstance(source, str) else None
+        command = [self.compiler(), "-x", "c", "-O2", "-fPIC", *_headers(), *options, "-c"]
+        with atomic_path(path) as aside:
+            command += ["-" if text is not None else str(source), "-o", str(aside)]
+            done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=_COMPILE_S)
+            if done.returncode:
+                said = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
+                raise UsageError(f"cannot compile C for a kernel: {shlex.join(command)}: {'; '.join(said[:3])}")
+
+    def link(self, objects: Sequence[Path], path: Path, options: Sequence[str] = ()) -> None:
+        """Join object files into a shared library at path, which appears whole or not at all.
+
+        Raises UsageError if there is no compiler, if the objects do not fit together, or if path cannot be written.
+        """
+        from tvm.support import cc
+
+        compiler = self.compiler()
+        with atomic_path(path) as aside, _errors(path):
+            cc.create_shared(str(aside), [str(item) for item in objects], list(options), cc=compiler)
+
+    def export(self, executable: Any, objects: Sequence[Path], path: Path) -> None:
+        """Join what TVM has compiled and further objects into a shared library at path. Raises UsageError as link."""
+        with _errors(path):
+            executable.export_library(str(path), addons=[str(item) for item in objects], cc=self.compiler())
+
+    def _named(self) -> str:
+        return self.command or os.environ.get("CXX") or os.environ.get("CC") or ""
+
+    def _names(self) -> tuple[str, ...]:
+        return self.cross if self._foreign() else NAMES
+
+    def _foreign(self) -> bool:
+        return bool(self.machines) and platform.machine().lower() not in self.machines
+
+
+NATIVE = Toolchain()
+"""This machine's own."""
+
+
+def _headers() -> list[str]:
+    from tvm_ffi import libinfo
+
+    return [f"-I{folder}" for folder in sorted({libinfo.find_include_path(), libinfo.find_dlpack_include_path()})]
+
+
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    """Turn a linker's failure into a UsageError that names the library. A full disk is left to atomic_path."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "No space left" in str(error):
+            raise
+        raise UsageError(f"cannot link {path.name}: {_linker_says(str(error))}") from error
+
+
+def _linker_says(text: str) -> str:
+    """The lines of a linker's output that tell what is wrong."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("Command line")]
+    told = [line for line in lines if "error" in line or "undefined" in line or "multiple definition" in line]
+    return "; ".join((told or lines)[:3])

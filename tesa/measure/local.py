@@ -44,11 +44,15 @@ _LOOK_S = 0.5
 
 @dataclass(frozen=True)
 class Built:
-    """A kernel as object files: called as symbol(X, *constants, bias if any, residual if any, Y)."""
+    """A kernel as object files: called as symbol(X, *constants, bias if any, residual if any, Y).
+
+    code: the digest of what was emitted, see tesa.build.digest; "" where nobody records it.
+    """
 
     symbol: str
     objects: tuple[Path, ...]
     constants: tuple[NDArray[Any], ...] = ()
+    code: str = ""
 
 
 class LocalRunner:

@@ -145,4 +145,4 @@ def unpacked(result: Package | Failure, folder: Path, told: set[str]) -> Built |
             with atomic_path(path) as aside:
                 aside.write_bytes(item.content)
         paths.append(path)
-    return Built(result.symbol, tuple(paths), result.constants)
+    return Built(result.symbol, tuple(paths), result.constants, result.code)

@@ -2,7 +2,7 @@
 
 Loading is measured as the whole process that a user would start: Python, the imports, the file, one look-up. The file
 is written to a temporary folder first: WEIGHTS weights in SHAPES shapes, each with as many configurations as make up
-the number. A line is what tesa writes, statistics included.
+the number. A line is what tesa writes.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from tesa.records.log import Log
+from tesa.records.format import IndexEntry, encoded
+from tesa.records.log import Log, Record, Task
 from tesa.records.lookup import lookup
-from tesa.records.records import Record, Task
 from tesa.schedules.types import Problem
 
 TARGET = "x86:znver5"
@@ -31,9 +31,8 @@ SHAPES, WEIGHTS = 50, 1000
 
 _CHILD = """
 import sys
-from tesa.records.log import Log
+from tesa.records.log import Log, Record
 from tesa.records.lookup import lookup
-from tesa.records.records import Record
 log = Log.load(sys.argv[1])
 task = Record.from_json(__import__("json").loads(sys.argv[2])).task
 print(len(log), lookup(log, task, None, sys.argv[3]).how)
@@ -64,10 +63,10 @@ def records(count: int, weights: int = WEIGHTS, seed: int = 0) -> Iterator[Recor
 def write(path: Path, count: int) -> list[Task]:
     """Write the log; the tasks in it, each once."""
     tasks: dict[str, Task] = {}
-    with open(path, "w", encoding="utf-8") as file:
-        for record in records(count):
-            tasks.setdefault(record.task.key, record.task)
-            file.write(json.dumps(record.to_json()) + "\n")
+    with open(path, "wb") as file:
+        made = list(records(count))
+        tasks.update((record.task.key, record.task) for record in made)
+        file.writelines(encoded(map(IndexEntry.of, made)))
     return list(tasks.values())
 
 
@@ -101,7 +100,7 @@ def measure(count: int, rounds: int = 5, lookups: int = 200) -> dict[str, Any]:
             times[kind] = {"median_ms": median(samples), "most_ms": max(samples)}
         return {
             "records": count, "bytes": path.stat().st_size, "process_s": median(process), "load_s": median(load),
-            "lookup": times, "lines_parsed": log.parsed,
+            "lookup": times,
         }  # fmt: skip
 
 

@@ -54,11 +54,12 @@ class Permute:
     """An instruction by which each lane takes any element of some registers laid end to end.
 
     intrinsics: LLVM's names of it, by how many registers it takes from; place: where among its arguments the vector of
-    places stands; in_bytes: a place is that of a byte, and not of an element. Only the low bits of a place need count.
+    places stands, None for behind all registers; in_bytes: a place is that of a byte, and not of an element. Only the
+    low bits of a place need count.
     """
 
     intrinsics: tuple[tuple[int, str], ...]
-    place: int = 1
+    place: int | None = 1
     in_bytes: bool = False
 
     def intrinsic(self, registers: int) -> str | None:

@@ -29,7 +29,7 @@ from tesa.layers.network import Network, to_network
 from tesa.measure.runners import check_device, tracker_address
 from tesa.records.locations import open_log
 from tesa.runtime.manifest import Manifest, TensorInfo
-from tesa.targets.target import Target, parse_target
+from tesa.targets.target import Target, parse_target, runs_here
 from tesa.tune.choose import choose
 from tesa.tune.workplace import names_cpu, workplace
 
@@ -86,10 +86,10 @@ def compile_model(
 
     Raises errors of tesa.errors; nothing is written unless everything succeeded.
     """
-    path = checked_output(Path(output))
+    where = parse_target(target)
+    path = checked_output(Path(output), where.toolchain.suffix)
     if threads < 1:
         raise UsageError(f"threads must be at least 1, got {threads}")
-    where = parse_target(target)
     address = tracker_address(rpc, key, where, measures=False)
     dump = Dump(Path(dump_dir) if dump_dir is not None else None)
 
@@ -106,8 +106,10 @@ def compile_model(
         builder = runner = None  # child processes of this one, which live on
         if address is not None or cluster is not None:
             place = stack.enter_context(workplace(where, rpc=address, key=key, cluster=cluster, jobs=jobs))
-            builder, runner = place.builder, place.runner
-            note = check_device(runner.device(), where, named=names_cpu(target))
+            builder, note = place.builder, ""
+            if address is not None or runs_here(where):
+                runner = place.runner
+                note = check_device(runner.device(), where, named=names_cpu(target))
             if note:
                 progress(Event("device", 0, 0, note))
         kernels = choose(
@@ -141,10 +143,10 @@ def compile_model(
     return CompiledModel(path, plan, manifest.inputs, manifest.outputs, network.skipped + network.prepared.notes)
 
 
-def checked_output(path: Path) -> Path:
+def checked_output(path: Path, suffix: str) -> Path:
     """Refuse a place that could not be written before the long work starts, not after it."""
-    if path.suffix != ".so":
-        raise UsageError(f"{path}: the output is a shared library; give a name that ends in .so")
+    if path.suffix != suffix:
+        raise UsageError(f"{path}: the output is a shared library; give a name that ends in {suffix}")
     if not path.parent.is_dir():
         raise UsageError(
             f"cannot write {path}: there is no folder {path.parent}; create it first: mkdir -p {path.parent}"

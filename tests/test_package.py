@@ -48,3 +48,11 @@ def test_links_in_the_documents_lead_somewhere(name):
 @pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="needs the sources")
 def test_nothing_is_left_open_in_the_readme():
     assert "@@" not in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_importing_tesa_loads_nothing_large():
+    heavy = "{'numpy', 'onnx', 'rich', 'tvm', 'tvm_ffi'} & set(sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys, tesa; print({heavy})"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "set()\n"

@@ -8,8 +8,7 @@ from typing import Any
 from tvm import tirx
 
 from tesa.schedules.cpu import math
-from tesa.schedules.cpu.activations import INLINE
-from tesa.schedules.cpu.activations import activate as activate
+from tesa.schedules.cpu.activations import INLINE, activate
 from tesa.schedules.types import Epilogue, Output, Problem
 
 

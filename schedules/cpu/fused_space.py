@@ -61,21 +61,24 @@ def _cost(
 ) -> tuple[float, int]:
     """(milliseconds, vectors of a tile): entries and sets, each the slowest of FMAs, loads and bytes of X."""
     left, right = sides
-    rows, (entries, sets) = min(config["rows"], problem.m), counts
+    rows, (entries, sets), rates = min(config["rows"], problem.m), counts, core.rates
     made = cut_of(problem, core, left, right, layout.order, rows, config["vectors"])
     v, lane_bytes, width = made.tiling.vectors, made.tiling.lanes * 4, made.tiling.width
     live = int(np.count_nonzero(left.live))
     read = cost.reads(problem, core, made, bool(config["pack"]))
-    stream = rows * 4 / core.rates.far_bytes if entries * rows * 4 > core.l2_bytes / 2 else 0.0
+    stream = rows * 4 / rates.far_bytes if entries * rows * 4 > core.l2_bytes / 2 else 0.0
     far = read.cycles(live * width * 4, v * lane_bytes)
     split = 1.0 if config["pack"] else read.split
-    step = cost.together(max(rows * v / 2, (rows + v * split) / 2, core.rates.fma_latency * 1.1), far, stream)
+    step = cost.together(
+        max(rows * v / rates.fmas, (rows + v * split) / rates.loads, rates.fma_latency * 1.1), far, stream
+    )
     others = int(np.count_nonzero(right.live))
-    size, work = (1, 1.0) if problem.dtype == "mixed" else (4, 0.5)  # bytes of an element; cycles to convert and add
+    # bytes of an element; cycles to convert and add
+    size, work = (1, 1.0) if problem.dtype == "mixed" else (4, 1 / rates.fmas)
     far = rows * read.cycles(others * width * size, v * made.tiling.lanes * size)
-    scattered = cost.together(max(rows * v * work, rows * (v * split + 2) / 2, core.rates.fma_latency * 1.1), far)
+    scattered = cost.together(max(rows * v * work, rows * (v * split + 2) / rates.loads, rates.fma_latency * 1.1), far)
     panels = -(-problem.m // rows)
-    tile = entries * step + sets * scattered + panels * (10.0 + (core.rates.misprediction if sets else 0.0))
+    tile = entries * step + sets * scattered + panels * (10.0 + (rates.misprediction if sets else 0.0))
     tile += cost.finishing(problem.epilogue, panels * rows * v)
     if config["pack"]:
         loose = cost.reads(problem, core, made, False)

@@ -175,8 +175,8 @@ def _permuted(s: _Scene, block: Block, window: Sequence[Any], place: Any, contro
     """
     lanes, name = block.lanes, s.permute.intrinsic(len(window))
     if name is not None:
-        arguments = list(window)
-        arguments.insert(s.permute.place, control)
+        at = len(window) if s.permute.place is None else s.permute.place
+        arguments = [*window[:at], control, *window[at:]]
         if not s.permute.in_bytes:
             return tirx.call_llvm_pure_intrin(block.vector, name, *arguments)
         kind = f"int8x{4 * lanes}"

@@ -37,8 +37,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx import BufferLoad
 from tvm.tirx.script import builder as T
 
-from tesa.schedules.cpu.activations import INLINE
-from tesa.schedules.cpu.epilogue import activate
+from tesa.schedules.cpu.activations import INLINE, activate
 from tesa.schedules.cpu.operand import Operand, operand
 from tesa.schedules.cpu.staging import stage
 from tesa.schedules.cpu.unrolled_space import estimate, size, space, threads, tiles_of

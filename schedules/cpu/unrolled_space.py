@@ -24,7 +24,7 @@ MOST = 12
 
 _FMA_BYTES = 8
 _CODE_BYTES_PER_CYCLE = 32  # from the second-level cache
-_LOADS = 1.7  # that start in a cycle, measured: weights and X come in turns
+_LOADS = 0.85  # of those that could start in a cycle, measured: weights and X come in turns
 _CALL = 80.0  # cycles of a call of a panel
 _CHUNKS = (4, 8, 16)
 _BLOCKS = (0, 256, 512)
@@ -87,7 +87,7 @@ def tiles_of(view: Operand, problem: Problem, core: Core, vectors: int) -> Tiles
 
 def threads(problem: Problem, weight: FloatArray, core: Core) -> int:
     """1 where to wake other threads costs as much as the work."""
-    cycles = np.count_nonzero(weight) * float(problem.n * problem.batch) / core.lanes / 2
+    cycles = np.count_nonzero(weight) * float(problem.n * problem.batch) / core.lanes / core.rates.fmas
     return threads_for(problem, cycles)
 
 
@@ -122,12 +122,12 @@ def _cost(problem: Problem, core: Core, config: Config, facts: _Facts, cut: Tile
     rate = core.rates.far_bytes if part > middle * core.l2_bytes * 0.6 else rate
     straddles = not problem.pointwise or problem.n % core.lanes != 0 or problem.alignment < 64
     loads = columns * vectors * (1.9 if straddles and not config["pack"] else 1.0) + fmas / vectors
-    tile = cost.together(fmas / 2, loads / _LOADS, columns * vectors * line / rate)
+    tile = cost.together(fmas / core.rates.fmas, loads / (_LOADS * core.rates.loads), columns * vectors * line / rate)
     tile += cost.finishing(problem.epilogue, problem.m * vectors) + (blocks - 1) * problem.m * vectors * 1.5
     if fmas * _FMA_BYTES > core.l1_bytes // 2:
         tile += fmas * _FMA_BYTES / _CODE_BYTES_PER_CYCLE / chunk
     tile += _CALL * len(facts.nonzeros) * blocks / chunk + (2.0 * facts.live * vectors if config["pack"] else 0.0)
-    used = threads_for(problem, sum(facts.nonzeros) * float(problem.n * problem.batch) / core.lanes / 2)
+    used = threads_for(problem, sum(facts.nonzeros) * float(problem.n * problem.batch) / core.lanes / core.rates.fmas)
     regions = 2 * core.rates.call * problem.batch if used > 1 else 0.0
     work = problem.batch * (cut.count * tile + facts.view.staged / core.lanes * 3) / used
     return float(core.rates.call + regions + work) / core.rates.cycles_per_ms

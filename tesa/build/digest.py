@@ -3,44 +3,47 @@
 from __future__ import annotations
 
 import hashlib
-import re
+from typing import Any
 
 import numpy as np
 
 from tesa.schedules.types import Code, Tir
 
-_KERNEL = "KERNEL"
-_PLACES = re.compile(r'(?<="type":"ir\.Span"),"data":\{[^}]*\}|(?<="type":"ir\.SourceName"),"data":"[^"]*"')
-"""Lines of source files that functions of TVMScript were read from."""
+_KERNEL = "KERNEL"  # stands in the digest for the kernel's own symbol
 
 
 def code_digest(code: Code, symbol: str) -> str:
     """16 hexadecimal digits of all that was emitted: functions, assembly and constants, but not the kernel's name.
 
-    symbol: the name that the code was emitted with, a word that occurs in it for nothing else. The same code has the
-    same digest in every process and under every symbol; another instruction, weight or pipeline gives another one.
+    symbol: the name that the code was emitted with, a word that occurs in it for nothing else. Equal code has the same
+    digest in every process and under every symbol; another instruction, constant or pipeline gives another one. Names
+    of variables, and the lines of Python that a function was read from, are no part of the code.
     """
     hasher = hashlib.blake2b(digest_size=8)
     for unit in code.units(symbol):
         if isinstance(unit, Tir):
-            hasher.update(f"\n{unit.pipeline}".encode())
-            texts = [f"{name}\n{serialized(function)}" for name, function in unit.functions]
+            texts = [
+                f"{unit.pipeline} {name.replace(symbol, _KERNEL)} {structure(function, symbol):x}"
+                for name, function in unit.functions
+            ]
         else:
-            texts = [unit.text]
+            texts = [unit.text.replace(symbol, _KERNEL)]
         for text in texts:
-            content = text.replace(symbol, _KERNEL).encode()
-            hasher.update(b"\n%d\n" % len(content))
-            hasher.update(content)
+            hasher.update(f"\n{len(text)}\n{text}".encode())
     for constant in code.constants:
         hasher.update(f"\n{constant.dtype} {constant.shape}\n".encode())
         hasher.update(np.ascontiguousarray(constant).reshape(-1).view(np.uint8).data)
     return hasher.hexdigest()
 
 
-def serialized(function: object) -> str:
-    """A function of TVM as JSON: equal for equal functions, wherever and by whichever version they were written."""
-    import tvm
+def structure(function: Any, symbol: str) -> int:
+    """A hash of what a function of TVM computes; symbol does not count, wherever it is part of a name."""
+    import tvm_ffi
+    from tvm.ir import StringImm
 
-    text = str(tvm.ir.save_json(function))
-    text = text[: text.rindex(',"metadata":')]
-    return _PLACES.sub("", text) if '"ir.Span"' in text else text
+    def without(text: Any) -> Any:
+        return StringImm(text.value.replace(symbol, _KERNEL)) if symbol in text.value else text
+
+    mapped = tvm_ffi.structural_map(function, (StringImm, without))
+    name = str(mapped.attrs["global_symbol"]).replace(symbol, _KERNEL)
+    return int(tvm_ffi.structural_hash(mapped.with_attr("global_symbol", name)))

@@ -21,13 +21,15 @@ class Product:
     """A built kernel, called as symbol(X, *constants, bias if any, residual if any, Y).
 
     objects: object files to link, main's first. function: main as a function of TVM, which is compiled along with the
-    module that calls it; objects are then those of the functions that it calls by symbol.
+    module that calls it; objects are then those of the functions that it calls by symbol. code: the digest of what was
+    emitted, see digest.py; "" where nobody records it.
     """
 
     symbol: str
     objects: tuple[Path, ...]
     constants: tuple[NDArray[Any], ...] = ()
     function: Any = None
+    code: str = ""
 
     def inside(self, code: Code) -> Product:
         """The same kernel with main as a function. code: what it was built from."""

@@ -12,6 +12,7 @@ from tesa.choose.shortlist import INSTRUCTIONS, left_out, shortlist
 from tesa.costs.table import CostTable
 from tesa.decompose.candidates import Option, candidates, dense_keys
 from tesa.layers.layer import Layer
+from tesa.records.emitted import emitted_by_families
 from tesa.records.log import Log, Task
 from tesa.records.lookup import lookup
 from tesa.schedules.registry import find
@@ -56,9 +57,9 @@ def competitors(
         return Competitors(tuple(options), predicted, dense_keys(options, weight))
     found = candidates(problem, weight, target, families, prices=table)
     allowed = {name for name, _ in found} if families is None else set(families)
-    every = log.records(task, target.name, cpus)
+    every = log.records(task, target.name, cpus, emitted_by_families(problem, weight, target, layer.digest))
     known = [(record.family, dict(record.config)) for record in every if record.ok]
-    near = _nearest(log, task, target, cpus, allowed)
+    near = [] if known else _nearest(log, task, target, cpus, allowed)
     there = {config_key(*option) for option in found}
     for option in [*known, *(item.option for item in near)]:
         if config_key(*option) not in there and _applies(option, problem, weight, target, allowed):
@@ -80,14 +81,13 @@ def competitors(
 
 
 def _nearest(log: Log, task: Task, target: Target, cpus: Sequence[str], allowed: Collection[str]) -> list[Nearest]:
-    """What the log knows of the nearest weight, if it knows nothing of this very one."""
+    """What the log knows of the nearest weight; or of this very one, with other code than that of today."""
     found = lookup(log, task, None, target.name, cpus=cpus)
-    if found.how != "nearest":
-        return []
+    what = f"a pattern with {found.note}" if found.how == "nearest" else "kernels from before the code changed"
     return [
         Nearest(
             (record.family, dict(record.config)),
-            f"nearest: {record.family} {milliseconds(record.median_ms or 0.0)}, of a pattern with {found.note}",
+            f"nearest: {record.family} {milliseconds(record.median_ms or 0.0)}, of {what}",
         )
         for record in found.records
         if record.family in allowed

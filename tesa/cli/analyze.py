@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 
-from tesa.cli.options import add_extension, add_model_inputs, add_threads, use_extensions
+from tesa.cli.options import add_extension, add_model_inputs, add_target, add_threads, use_extensions
 from tesa.cli.verb import Outcome, Verb
 
 
 def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("model", metavar="model.onnx", help="the model to analyze")
-    target = "x86 (this machine), x86:CPU, or TVM's own form (default: x86); see `tesa list targets`"
-    parser.add_argument("--target", default="x86", metavar="TARGET", help=target)
+    add_target(parser)
     add_threads(parser, default=1)
     parser.add_argument(
         "--impose",

@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 
-from tesa.cli.options import add_extension, add_threads, minutes, positive, use_extensions
+from tesa.cli.options import add_extension, add_target, add_threads, minutes, positive, use_extensions
 from tesa.cli.output import Terminated
 from tesa.cli.verb import Outcome, Verb
 
 
 def _arguments(parser: ArgumentParser) -> None:
-    target = "x86 (this machine), x86:CPU, or TVM's own form (default: x86); its code must run here"
-    parser.add_argument("--target", default="x86", metavar="TARGET", help=target)
+    add_target(parser, "its code must run here")
     add_threads(parser, default=1)
     parser.add_argument(
         "--minutes", type=minutes, default=14.0, metavar="M",

@@ -5,15 +5,14 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 
-from tesa.cli.options import add_extension, add_model_inputs, add_threads, positive, use_extensions
+from tesa.cli.options import add_extension, add_model_inputs, add_target, add_threads, positive, use_extensions
 from tesa.cli.verb import Outcome, Verb
 
 
 def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("model", metavar="model.onnx", help="the model to compile")
     parser.add_argument("-o", "--output", required=True, metavar="model.so", help="the library, with model.json beside")
-    target = "x86 (this machine), x86:CPU, or TVM's own form (default: x86); see `tesa list targets`"
-    parser.add_argument("--target", default="x86", metavar="TARGET", help=target)
+    add_target(parser)
     add_threads(parser, default=1)
     parser.add_argument("--log", metavar="DIR", help="folder of measured times: read first, then added to")
     parser.add_argument("--no-measure", action="store_true", help="choose by estimate what the log does not know")

@@ -15,7 +15,7 @@ from tesa.cli.verb import Outcome, Verb
 from tesa.errors import UsageError
 
 if TYPE_CHECKING:
-    from tesa.records.lines import Entry
+    from tesa.records.format import IndexEntry
 
 
 def _arguments(parser: ArgumentParser) -> None:
@@ -102,7 +102,7 @@ def _show(args: Namespace) -> Outcome:
     return Outcome([record_json(record) for record in records], lambda: records_view(records, words))
 
 
-def _wanted(args: Namespace) -> tuple[Callable[[Entry], bool], str]:
+def _wanted(args: Namespace) -> tuple[Callable[[IndexEntry], bool], str]:
     """Which entries are meant, and in words."""
     if args.model is not None:
         from tesa.cli.explain import read_plan
@@ -199,7 +199,7 @@ def _age(text: str) -> datetime:
         raise ArgumentTypeError(f"{text!r} is no age: write 30d, 12h, 4w, 90m, or a day as in 2026-01-31") from None
 
 
-def _target(text: str | None, entries: Iterable[Entry]) -> str | None:
+def _target(text: str | None, entries: Iterable[IndexEntry]) -> str | None:
     """The name that a target has in the records. UsageError if none is of it."""
     if text is None:
         return None
@@ -227,13 +227,13 @@ def _places(args: Namespace) -> list[Path]:
 
 def _files(places: list[Path], *, given: bool) -> list[Path]:
     """The files of all places, each once. UsageError for a place that was named and is not there."""
-    from tesa.records import store
+    from tesa.records.files import files
 
     found: dict[Path, None] = {}
     for place in places:
         if given and not place.exists():
             raise UsageError(f"there is no tuning log {place}; give a folder of logs, or a file that ends in .jsonl")
-        found.update(dict.fromkeys(store.files(place)))
+        found.update(dict.fromkeys(files(place)))
     return list(found)
 
 

@@ -135,3 +135,9 @@ def use_extensions(args: Namespace) -> None:
             load_extension(path, f" (of {EXTENSIONS})")
         for path in args.extension:
             load_extension(path)
+
+
+def add_target(parser: ArgumentParser, more: str = "see `tesa list targets`") -> None:
+    """Add --target: what code is made for, by default this machine. more: what the help says at its end."""
+    forms = "x86 (this machine), x86:CPU, or TVM's own form (default: this machine); "
+    parser.add_argument("--target", metavar="TARGET", help=forms + more)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
-from tesa.cli.options import add_extension, add_model_inputs, add_threads, minutes, positive, use_extensions
+from tesa.cli.options import add_extension, add_model_inputs, add_target, add_threads, minutes, positive, use_extensions
 from tesa.cli.verb import Outcome, Verb
 
 _TRIALS = 64
@@ -25,8 +25,7 @@ def _seed(text: str) -> int:
 
 def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("model", metavar="model.onnx", help="the model whose layers are tuned")
-    target = "x86 (this machine), x86:CPU, or TVM's own form (default: x86); see `tesa list targets`"
-    parser.add_argument("--target", default="x86", metavar="TARGET", help=target)
+    add_target(parser)
     add_threads(parser, default=1)
     trials = f"measurements of a layer, on average; those in the log count (default: {_TRIALS} if no minutes are given)"
     parser.add_argument("--trials", type=positive, metavar="N", help=trials)

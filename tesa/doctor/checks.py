@@ -177,7 +177,7 @@ def host_check() -> Iterator[Check]:
     from tesa.targets.target import host_note, parse_target
 
     try:
-        target = parse_target("x86")
+        target = parse_target(None)
     except TesaError as error:
         yield Check("targets", _HERE, MISSING, str(error), _ELSEWHERE)
     else:

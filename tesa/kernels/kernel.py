@@ -170,7 +170,7 @@ class Kernel:
         self._names = ("X", *(["residual"] if problem.epilogue.residual else []), "Y")
         product = chosen.product
         constants = (*product.constants, *(array for array in (scale, bias) if array is not None))
-        self._library_path = Path(self._folder.name) / f"{product.symbol}.so"
+        self._library_path = Path(self._folder.name) / f"{product.symbol}{target.toolchain.suffix}"
         package(self._library_path, product.objects, product.symbol, constants, self._names, target.toolchain)
         self._y_shape = problem.y_shape
         self._x_dtype, self._y_dtype = np.dtype(problem.x_dtype), np.dtype(problem.output.dtype)
@@ -260,8 +260,9 @@ class Kernel:
         Raises UsageError if path does not end in .so or cannot be written.
         """
         path = Path(path)
-        if path.suffix != ".so":
-            raise UsageError(f"{path}: a kernel is saved as a shared library; give a name that ends in .so")
+        suffix = self.target.toolchain.suffix
+        if path.suffix != suffix:
+            raise UsageError(f"{path}: a kernel is saved as a shared library; give a name that ends in {suffix}")
         description = path.with_suffix(".json")
         with atomic_path(path) as library, atomic_path(description) as text:
             library.write_bytes(self._library_path.read_bytes())

@@ -34,7 +34,7 @@ class FailureKind(str, Enum):
 
 @dataclass(frozen=True)
 class Failure:
-    """A candidate without a time, and why.
+    """A candidate without a time, and why. code: where it cannot be built, the digest of what was emitted.
 
     >>> str(Failure(FailureKind.WRONG, "largest error 0.1"))
     'wrong: largest error 0.1'
@@ -42,6 +42,7 @@ class Failure:
 
     kind: FailureKind
     message: str
+    code: str = ""
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.message}"

@@ -118,5 +118,5 @@ def check_device(device: Mapping[str, Any], target: Target, *, named: bool) -> s
         cpu = "CPU"
     raise UsageError(
         f"the device's CPU is {device['cpu']}, and this machine's, which kernels are for if no target is given, is "
-        f"{target.cpu}: give --target x86:{cpu} (target= in Python); see `tesa list targets`"
+        f"{target.cpu}: give --target {target.arch}:{cpu} (target= in Python); see `tesa list targets`"
     )

@@ -1,91 +1,28 @@
-"""What was measured, as JSON lines: one file for each device, only ever appended to, safe for several writers.
+"""The log: what was measured, in memory and in files that are only ever appended to, safe for several writers.
 
-A record is looked up by its task; its line is read as JSON only then. What a record is stands in tesa.records.records,
-which weights are alike in tesa.attributes.statistics, how files are written in tesa.records.store; lookup.py finds the
-best that is known of a task, or of the nearest one.
+A record is looked up by its task, and read only then. What a record is stands in tesa.records.record, which weights are
+alike in tesa.attributes.statistics, how files are written in tesa.records.files; lookup.py finds the best that is known
+of a task, or of the nearest one; validity.py says which records are of the code of today.
 """
 
 from __future__ import annotations
 
 import heapq
-import json
-import math
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 
 from tesa.errors import UsageError
-from tesa.records import store
-from tesa.records.lines import Entry, scan
-from tesa.records.records import VERSION, Pattern, Record, Task, stamped
-from tesa.records.sources import sources
+from tesa.records import files
+from tesa.records.format import IndexEntry, Unreadable, WeightLine, encoded, head_of, scan
+from tesa.records.index import ShapeIndex, of_one_cpu
+from tesa.records.record import VERSION, Record, dated
+from tesa.records.task import Pattern, Task
+from tesa.records.validity import Emitted, valid
 from tesa.schedules.types import config_key
-from tesa.targets.target import host_cpu
 
-__all__ = ["VERSION", "Log", "Pattern", "Record", "Shelf", "Task", "config_key"]
-
-_STEP = math.log(1.05)  # between two bins of density
-
-
-class Shelf:
-    """The entries of all weights of one shape on one target: by digest, then by CPU and config_key.
-
-    Of two the later one counts; those of two CPUs are two, whose times have nothing to do with each other. timed: the
-    CPUs that have a time, by digest.
-    """
-
-    def __init__(self) -> None:
-        self.entries: dict[str, dict[tuple[str, str], Entry]] = {}
-        self.timed: dict[str, set[str]] = {}
-        self._bins: dict[int, dict[str, list[str]]] = {}
-
-    def put(self, entry: Entry) -> None:
-        """Add an entry, in the place of an earlier one of the same weight, CPU and configuration."""
-        known = self.entries.get(entry.digest)
-        if known is None:
-            known = self.entries[entry.digest] = {}
-            self._bins.setdefault(_bin(entry.sparsity), {}).setdefault(entry.kind, []).append(entry.digest)
-        cpu = entry.cpu
-        known[cpu, entry.option] = entry
-        if entry.ok:
-            self.timed.setdefault(entry.digest, set()).add(cpu)
-
-    def of(self, weight_digest: str, cpus: Sequence[str] | None, *, timed: bool = False) -> list[Entry]:
-        """What counts of one weight for a machine: the entries of the first of cpus that has any.
-
-        Failures of other kernels than those of now count for nothing. Where none of cpus has any, the times of another
-        CPU, the one that measured last; what failed there says nothing. timed: only those that have a time.
-        """
-        if timed and len(self.timed.get(weight_digest, ())) < 2:  # to ask for this machine's CPU would load LLVM
-            return [entry for entry in self.entries.get(weight_digest, {}).values() if entry.ok]
-        cpus = (*own_cpus(cpus), "")  # a record that does not tell its CPU is taken for one of this machine
-        by: dict[str, list[Entry]] = {}
-        for (cpu, _), entry in self.entries.get(weight_digest, {}).items():
-            if entry.ok or (cpu in cpus and not timed and entry.kernels == sources()):
-                by.setdefault(cpu, []).append(entry)
-        own = next((by[cpu] for cpu in cpus if cpu in by), None)
-        if own is not None or not by:
-            return own or []
-        return max(by.values(), key=lambda entries: max(entry.time for entry in entries))
-
-    def near(self, kind: str, sparsity: float, reach: float) -> Iterator[str]:
-        """The digests of weights whose density differs by no more than reach, a logarithm of ratio, or a little more.
-
-        Those of the same kind first, the nearest density first, the last measured first.
-        """
-        middle, steps = _bin(sparsity), math.ceil(reach / _STEP)
-        order = sorted(range(middle - steps, middle + steps + 1), key=lambda number: abs(number - middle))
-        bins = [self._bins[number] for number in order if number in self._bins]
-        same = (reversed(group.get(kind, ())) for group in bins)
-        others = (reversed(found) for group in bins for name, found in group.items() if name != kind)
-        return chain.from_iterable(chain(same, others))
-
-
-def _bin(sparsity: float) -> int:
-    """Densities of one bin differ by a few percent."""
-    return round(math.log(max(1.0 - sparsity, 1e-9)) / _STEP)
+__all__ = ["VERSION", "Log", "Pattern", "Record", "Task", "config_key"]
 
 
 class Log:
@@ -104,9 +41,8 @@ class Log:
         """optional: where path cannot be written, warn once and go on in memory."""
         self.path = path
         self.optional = optional
-        self.parsed = 0
-        """How many lines have been read as JSON."""
-        self._shelves: dict[tuple[str, str], Shelf] = {}
+        self._shapes: dict[tuple[str, str], ShapeIndex] = {}
+        self._described: dict[str, int] = {}  # where in the file at path the statistics of a weight stand
 
     @staticmethod
     def load(*places: str | Path, device: str | None = None, optional: bool = False) -> Log:
@@ -119,11 +55,11 @@ class Log:
         optional: for places that the user did not name: what cannot be read or written is told in a warning, once, and
         is no error. Otherwise it is a UsageError.
         """
-        log = Log(store.writable(Path(places[0]), device) if places and device else None, optional=optional)
+        log = Log(files.writable(Path(places[0]), device) if places and device else None, optional=optional)
         unreadable = ""
         for place in _last_of_each(places):
             try:
-                for path in store.files(place):
+                for path in files.files(place):
                     log._read(path)
             except UsageError as error:
                 if not optional:
@@ -138,39 +74,42 @@ class Log:
 
         Raises UsageError, with what to do, if the file cannot be written; an optional log warns once instead.
         """
-        fresh = [stamped(record) for record in records]
-        if self.path is not None and fresh:
-            text = "".join(json.dumps(record.to_json(), allow_nan=False) + "\n" for record in fresh)
+        entries = [IndexEntry.of(dated(record)) for record in records]
+        if self.path is not None and entries:
             try:
-                store.append(self.path, text.encode())
+                self._write(self.path, entries)
             except UsageError as error:
                 if not self.optional:
                     raise
                 self._forget(str(error))
-        self._add(Entry.of(record) for record in fresh)
+        self._add(entries)
 
-    def records(self, task: Task, target: str, cpus: Sequence[str] | None = None) -> tuple[Record, ...]:
+    def records(
+        self, task: Task, target: str, cpus: Sequence[str] | None = None, emitted: Emitted | None = None
+    ) -> tuple[Record, ...]:
         """What is known of exactly this task on this target: the last record of each family and configuration.
 
         All are of one CPU: the first of cpus (by default only this machine's) that has any, else another one, of which
-        only times count. What failed with other kernels than those of now is left out.
+        only times count. emitted: the digest of the code that a family emits today; with it only records of that code.
         """
-        return self._read_all(self.shelf(task, target).of(task.pattern.digest, cpus))
+        found: Sequence[Record] = self.all_records(task, target)
+        return tuple(of_one_cpu(found if emitted is None else valid(found, emitted), cpus))
 
     def all_records(self, task: Task, target: str) -> tuple[Record, ...]:
-        """The same of every CPU and of all kernels."""
-        return self._read_all(self.shelf(task, target).entries.get(task.pattern.digest, {}).values())
+        """The records of a task of every CPU and of whatever code."""
+        read = map(self.record, self.index_of(task, target).of(task.pattern.digest))
+        return tuple(record for record in read if record is not None)
 
     def best(self, task: Task, target: str, cpus: Sequence[str] | None = None) -> Record | None:
         """The fastest of records(), or None."""
-        return next(iter(self.fastest(task.pattern.digest, self.shelf(task, target), 1, cpus)), None)
+        return next(iter(self.fastest(task.pattern.digest, self.index_of(task, target), 1, cpus)), None)
 
     def fastest(
-        self, weight_digest: str, shelf: Shelf, limit: int, cpus: Sequence[str] | None = None
+        self, weight_digest: str, index: ShapeIndex, limit: int, cpus: Sequence[str] | None = None
     ) -> tuple[Record, ...]:
         """At most limit records of one weight, the fastest first, all of one CPU; those that failed are left out."""
-        known = enumerate(shelf.of(weight_digest, cpus, timed=True))
-        timed = [(entry.median_ms, i, entry) for i, entry in known if entry.ok and entry.median_ms is not None]
+        known = enumerate(index.timed_by(weight_digest, cpus))
+        timed = [(entry.median_ms, i, entry) for i, entry in known if entry.median_ms is not None]
         found: list[Record] = []
         for count in (limit, len(timed)):  # all of them only if one of the first turns out to be damaged
             read = (self.record(entry) for _, _, entry in heapq.nsmallest(count, timed))
@@ -179,68 +118,71 @@ class Log:
                 break
         return tuple(found[:limit])
 
-    def shelf(self, task: Task, target: str) -> Shelf:
+    def index_of(self, task: Task, target: str) -> ShapeIndex:
         """What is known of all weights of this task's shape on this target."""
-        return self._shelves.get((task.shape, target)) or Shelf()
+        return self._shapes.get((task.shape, target)) or ShapeIndex()
 
-    def record(self, entry: Entry) -> Record | None:
+    def record(self, entry: IndexEntry) -> Record | None:
         """The record of an entry; None, with a warning, if its line turns out to be damaged."""
-        if entry.parsed:
-            return entry.record
-        self.parsed += 1
         try:
             return entry.record
         except (ValueError, AttributeError) as error:
             warnings.warn(f"tuning log: left out a damaged record ({error})", stacklevel=3)
             return None
 
-    def entries(self) -> Iterator[Entry]:
-        """Every entry that counts."""
-        for shelf in self._shelves.values():
-            for known in shelf.entries.values():
+    def entries(self) -> Iterator[IndexEntry]:
+        """Every record that counts, as the index has it."""
+        for index in self._shapes.values():
+            for known in index.entries.values():
                 yield from known.values()
 
     def __len__(self) -> int:
-        return sum(len(known) for shelf in self._shelves.values() for known in shelf.entries.values())
-
-    def _read_all(self, entries: Iterable[Entry]) -> tuple[Record, ...]:
-        return tuple(record for record in map(self.record, entries) if record is not None)
+        return sum(len(known) for index in self._shapes.values() for known in index.entries.values())
 
     def _forget(self, why: str) -> None:
         """Write nothing from now on. The path is gone with it, so that this is said once."""
         self.path = None
         warnings.warn(f"{why}; what is measured now is not remembered", stacklevel=4)
 
+    def _write(self, path: Path, entries: Sequence[IndexEntry]) -> None:
+        """Append records; the statistics of a weight only where the file does not have them: it may be another now."""
+        known = {entry.digest: self._described.get(entry.digest) for entry in entries}
+        with files.locked(path):
+            there = {d for d, offset in known.items() if offset is not None and files.has(path, head_of(d), offset)}
+            lines = list(encoded(entries, there))
+            offset = files.append_locked(path, b"".join(lines))
+        for line in lines:
+            self._described.update((digest, offset) for digest in known if line.startswith(head_of(digest)))
+            offset += len(line)
+
     def _read(self, path: Path) -> None:
-        self._add(read_entries(path, stacklevel=4))
+        own = self.path is not None and path == self.path
+        self._add(read_entries(path, described=self._described if own else None, stacklevel=4))
 
-    def _add(self, entries: Iterable[Entry]) -> None:
+    def _add(self, entries: Iterable[IndexEntry]) -> None:
         for entry in entries:
-            self._put(entry)
-
-    def _put(self, entry: Entry) -> None:
-        shelf = self._shelves.get((entry.shape, entry.target))
-        if shelf is None:
-            shelf = self._shelves[entry.shape, entry.target] = Shelf()
-        shelf.put(entry)
+            index = self._shapes.get((entry.shape, entry.target))
+            if index is None:
+                index = self._shapes[entry.shape, entry.target] = ShapeIndex()
+            index.put(entry)
 
 
-def own_cpus(cpus: Sequence[str] | None) -> Sequence[str]:
-    """By default this machine's."""
-    return (host_cpu(),) if cpus is None else cpus
+def read_entries(path: Path, *, described: dict[str, int] | None = None, stacklevel: int = 2) -> Iterator[IndexEntry]:
+    """The records of one file, in its order. What cannot be read is told in one warning, at the end.
 
-
-def read_entries(path: Path, *, stacklevel: int = 2) -> Iterator[Entry]:
-    """The entries of one file, in its order. What cannot be read is told in one warning, at the end."""
-    odd = []
-    for found in scan(store.read(path)):
-        if isinstance(found, Entry):
+    described: gets the places of the weights' statistics in the file, by digest.
+    """
+    bad = []
+    for found in scan(files.read(path)):
+        if isinstance(found, IndexEntry):
             yield found
-        else:
-            odd.append(f"line {found.number}: {found.why}")
-    if odd:
-        more = f", and {len(odd) - 1} more" if len(odd) > 1 else ""
-        warnings.warn(f"tuning log {path}: left out what cannot be read ({odd[0]}{more})", stacklevel=stacklevel)
+        elif isinstance(found, Unreadable):
+            bad.append(f"line {found.number}: {found.why}")
+        elif isinstance(found, WeightLine) and described is not None:
+            described[found.digest] = found.offset
+    if bad:
+        more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
+        warnings.warn(f"tuning log {path}: left out what cannot be read ({bad[0]}{more})", stacklevel=stacklevel)
 
 
 def _last_of_each(places: Sequence[str | Path]) -> list[Path]:

@@ -9,8 +9,10 @@ from itertools import islice
 from typing import Literal
 
 from tesa.attributes.statistics import LIMIT, Statistics, distance
-from tesa.records.log import Log, Shelf, own_cpus
-from tesa.records.records import Record, Task
+from tesa.records.index import ShapeIndex, own_cpus
+from tesa.records.log import Log
+from tesa.records.record import Record
+from tesa.records.task import Task
 
 BEST = 8
 """How many records an answer holds at most."""
@@ -53,6 +55,8 @@ def lookup(
 ) -> Found:
     """The best that the log knows of a task on a target: of its very weight, else of the nearest, else nothing.
 
+    Records count whatever code was measured, also those from before records named it: see tesa.records.validity.
+
     statistics: of the task's weight, by default those that the task carries. Nearest is only what has the same
     operator, m, k, n, batch, window, dtype, epilogue and threads, and a distance() of at most LIMIT: the
     configurations fit then, and times are comparable. Records of before there were statistics take part by their kind,
@@ -73,45 +77,43 @@ def lookup(
     >>> str(lookup(log, one, None, "x86:znver4"))
     'default'
     """
-    shelf = log.shelf(task, target)
-    exact = log.fastest(task.pattern.digest, shelf, limit, cpus)
+    index = log.index_of(task, target)
+    exact = log.fastest(task.pattern.digest, index, limit, cpus)
     if exact:
         return Found("exact", exact)
     wanted = statistics or task.pattern.statistics
     kind, sparsity = (task.pattern.kind, task.pattern.sparsity) if wanted is None else (wanted.kind, wanted.sparsity)
-    several = len(set[str]().union(*shelf.timed.values())) > 1
+    several = len(set[str]().union(*index.timed.values())) > 1
     for which in (own_cpus(cpus), None) if several else (None,):
         nearest, least = "", math.inf
-        for weight in islice(_timed(shelf, task.pattern.digest, kind, sparsity, which), _LOOKED_AT):
-            away = _distance(log, shelf, weight, kind, sparsity, wanted)
+        for weight in islice(_timed(index, task.pattern.digest, kind, sparsity, which), _LOOKED_AT):
+            away = _distance(index, weight, kind, sparsity, wanted)
             if away < least:
                 nearest, least = weight, away
             if away == 0:
                 break
         if least <= LIMIT:
             break
-    records = log.fastest(nearest, shelf, limit, cpus) if least <= LIMIT else ()
+    records = log.fastest(nearest, index, limit, cpus) if least <= LIMIT else ()
     if not records:
         return Found("default")
     pattern = records[0].task.pattern
     return Found("nearest", records, _differs(kind, sparsity, pattern.kind, pattern.sparsity), least)
 
 
-def _timed(shelf: Shelf, own: str, kind: str, sparsity: float, cpus: Sequence[str] | None) -> Iterator[str]:
+def _timed(index: ShapeIndex, own: str, kind: str, sparsity: float, cpus: Sequence[str] | None) -> Iterator[str]:
     """Digests of other weights of about that density that have a time, of one of these CPUs; None: of any."""
-    for weight in shelf.near(kind, sparsity, LIMIT):
-        known = shelf.timed.get(weight)
+    for weight in index.near(kind, sparsity, LIMIT):
+        known = index.timed.get(weight)
         if weight != own and known and (cpus is None or not known.isdisjoint(cpus)):
             yield weight
 
 
-def _distance(log: Log, shelf: Shelf, weight: str, kind: str, sparsity: float, wanted: Statistics | None) -> float:
-    entries = shelf.entries[weight].values()
-    entry = next((item for item in entries if item.has_statistics), None) or next(iter(entries))
-    if wanted is not None and entry.has_statistics:
-        record = log.record(entry)
-        known = None if record is None else record.statistics
-        return math.inf if known is None else distance(wanted, known)
+def _distance(index: ShapeIndex, weight: str, kind: str, sparsity: float, wanted: Statistics | None) -> float:
+    entry = next((item for item in index.of(weight) if item.statistics is not None), None)
+    if wanted is not None and entry is not None and entry.statistics is not None:
+        return distance(wanted, entry.statistics)
+    entry = entry or next(iter(index.of(weight)))
     if entry.kind != kind:
         return math.inf
     one, other = 1 - sparsity, 1 - entry.sparsity

@@ -12,9 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from tesa.errors import UsageError
-from tesa.records import store
-from tesa.records.lines import Entry, Odd, scan
-from tesa.records.sources import sources
+from tesa.records import files
+from tesa.records.format import IndexEntry, Unreadable, WeightLine, encoded, scan
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _NEVER = datetime.min.replace(tzinfo=timezone.utc)
@@ -27,8 +26,8 @@ Identity = tuple[str, str, str, str, str]
 class Summary:
     """One file. records: all that can be read; tasks: different ones on each target; first, last: ISO times or "".
 
-    other_versions: lines of another version of the format; unreadable: lines that are no record, torn ones for example.
-    other_kernels: records of kernels that are not those of now.
+    other_versions: lines of a newer version of the format; unreadable: lines that are no record, torn ones for example.
+    without_code: records that do not tell which code was measured, as those of tesa 0.1.
     """
 
     path: Path
@@ -42,7 +41,7 @@ class Summary:
     failed: int
     other_versions: int
     unreadable: int
-    other_kernels: int = 0
+    without_code: int = 0
 
     @property
     def failed_share(self) -> float:
@@ -84,17 +83,18 @@ class Merged:
     sources: tuple[Path, ...] = field(default=())
 
 
-def identity(entry: Entry) -> Identity:
+def identity(entry: IndexEntry) -> Identity:
     """What says the same thing about the same work."""
     return entry.shape, entry.digest, entry.target, entry.cpu, entry.option
 
 
 def summarize(path: Path) -> Summary:
     """Sum up one file. UsageError if it cannot be read."""
-    data = store.read(path)
-    entries, odd = _sorted_out(scan(data))
+    data = files.read(path)
+    lines = _lines(data)
+    entries = [line for line in lines if isinstance(line, IndexEntry)]
+    bad = [line for line in lines if isinstance(line, Unreadable)]
     times = [entry.time for entry in entries if entry.time]
-    now = sources()
     return Summary(
         path=path,
         bytes=len(data),
@@ -105,9 +105,9 @@ def summarize(path: Path) -> Summary:
         first=min(times, key=moment, default=""),
         last=max(times, key=moment, default=""),
         failed=sum(not entry.ok for entry in entries),
-        other_versions=sum(line.foreign for line in odd),
-        unreadable=sum(not line.foreign for line in odd),
-        other_kernels=sum(entry.kernels != now for entry in entries),
+        other_versions=sum(line.other_version for line in bad),
+        unreadable=sum(not line.other_version for line in bad),
+        without_code=sum(not entry.code for entry in entries),
     )
 
 
@@ -117,28 +117,28 @@ def merge(sources: Sequence[Path], output: Path) -> Merged:
     Lines of another version stay as they are, beside what they stood beside. Lines that cannot be read are left out.
     output may be one of the sources; otherwise it must not exist. Raises UsageError.
     """
-    if output.suffix != store.SUFFIX:
-        raise UsageError(f"cannot merge into {output}: the name of a log ends in {store.SUFFIX}")
+    if output.suffix != files.SUFFIX:
+        raise UsageError(f"cannot merge into {output}: the name of a log ends in {files.SUFFIX}")
     if output.exists() and not any(_same(output, source) for source in sources):
         raise UsageError(f"{output} exists; name it among the logs to merge as well, or give another name with -o")
-    lines: dict[bytes, datetime] = {}
-    total = unreadable = foreign = 0
-    with store.locked(output):
+    lines: dict[bytes, tuple[datetime, IndexEntry | Unreadable]] = {}
+    total = unreadable = newer = 0
+    with files.locked(output):
         for source in sources:
             time = _NEVER
-            for found in scan(store.read(source, wait=not _same(source, output))):
-                if isinstance(found, Odd) and not found.foreign:
+            for found in _lines(files.read(source, wait=not _same(source, output))):
+                if isinstance(found, Unreadable) and not found.other_version:
                     unreadable += 1
                     continue
                 total += 1
-                if isinstance(found, Entry):
+                if isinstance(found, IndexEntry):
                     time = moment(found.time) if found.time else time
                 if found.line not in lines:
-                    foreign += isinstance(found, Odd)
-                    lines[found.line] = time
-        ordered = sorted(lines, key=lines.__getitem__)
-        store.rewrite(output, b"".join(line + b"\n" for line in ordered))
-    return Merged(output, len(ordered), total - len(ordered), foreign, unreadable, tuple(sources))
+                    newer += isinstance(found, Unreadable)
+                    lines[found.line] = time, found
+        ordered = [line for _, line in sorted(lines.values(), key=lambda pair: pair[0])]
+        files.rewrite(output, b"".join(encoded(ordered)))
+    return Merged(output, len(ordered), total - len(ordered), newer, unreadable, tuple(sources))
 
 
 def prune(path: Path, rule: Rule, *, dry_run: bool = False) -> Pruned:
@@ -147,15 +147,15 @@ def prune(path: Path, rule: Rule, *, dry_run: bool = False) -> Pruned:
     UsageError, for whatever the system refuses, leaves the file as it was. Lines of another version always stay. With
     dry_run nothing is written, and no lock is needed.
     """
-    with nullcontext() if dry_run else store.locked(path):
-        before = store.read(path, wait=dry_run)
-        lines = list(scan(before))
+    with nullcontext() if dry_run else files.locked(path):
+        before = files.read(path, wait=dry_run)
+        lines = _lines(before)
         reasons = list(_reasons(lines, rule))
-        kept = [line.line for line, reason in zip(lines, reasons, strict=True) if not reason]
-        after = b"".join(line + b"\n" for line in kept)
+        kept = [line for line, reason in zip(lines, reasons, strict=True) if not reason]
+        after = b"".join(encoded(kept))
         dropped = Counter(reason for reason in reasons if reason)
         if dropped and not dry_run:
-            store.rewrite(path, after)
+            files.rewrite(path, after)
     return Pruned(path, len(kept), dict(dropped), len(before), len(after) if dropped else len(before))
 
 
@@ -163,15 +163,15 @@ def _same(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and one.samefile(other)
 
 
-def _reasons(lines: Sequence[Entry | Odd], rule: Rule) -> Iterator[str]:
+def _reasons(lines: Sequence[IndexEntry | Unreadable], rule: Rule) -> Iterator[str]:
     """Why each line goes; "" where it stays."""
-    entries, _ = _sorted_out(lines)
+    entries = [line for line in lines if isinstance(line, IndexEntry)]
     last = {identity(entry): id(entry) for entry in entries}
     counting = [entry for entry in entries if last[identity(entry)] == id(entry)]
     best = None if rule.keep is None else _best(counting, rule.keep)
     for line in lines:
-        if isinstance(line, Odd):
-            yield "unreadable" if rule.unreadable and not line.foreign else ""
+        if isinstance(line, Unreadable):
+            yield "unreadable" if rule.unreadable and not line.other_version else ""
         elif rule.before is not None and _NEVER < moment(line.time) < rule.before:
             yield "old"
         elif rule.failed and not line.ok:
@@ -182,7 +182,7 @@ def _reasons(lines: Sequence[Entry | Odd], rule: Rule) -> Iterator[str]:
             yield "not among the best" if best is not None and id(line) not in best else ""
 
 
-def _best(entries: Iterable[Entry], count: int) -> set[int]:
+def _best(entries: Iterable[IndexEntry], count: int) -> set[int]:
     """The ids of the fastest entries of each task, target and device."""
     groups: dict[tuple[str, ...], list[tuple[float, int]]] = {}
     for entry in entries:
@@ -191,15 +191,9 @@ def _best(entries: Iterable[Entry], count: int) -> set[int]:
     return {number for group in groups.values() for _, number in sorted(group)[:count]}
 
 
-def _sorted_out(lines: Iterable[Entry | Odd]) -> tuple[list[Entry], list[Odd]]:
-    entries: list[Entry] = []
-    odd: list[Odd] = []
-    for line in lines:
-        if isinstance(line, Entry):
-            entries.append(line)
-        else:
-            odd.append(line)
-    return entries, odd
+def _lines(data: bytes) -> list[IndexEntry | Unreadable]:
+    """Every line but those of the weights, which are written anew with the records."""
+    return [line for line in scan(data) if not isinstance(line, WeightLine)]
 
 
 @lru_cache(maxsize=4096)

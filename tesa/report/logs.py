@@ -11,10 +11,11 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tesa.records.lines import Entry
+from tesa.records.format import IndexEntry
 from tesa.records.log import Log
 from tesa.records.maintenance import Merged, Pruned, Summary
-from tesa.records.records import Record, Task
+from tesa.records.record import Record
+from tesa.records.task import Task
 from tesa.report.numbers import milliseconds, percent, size
 from tesa.report.table import FittedTable, table
 
@@ -34,7 +35,7 @@ class Best:
 
 def best_of_each(log: Log, target: str | None = None) -> list[Best]:
     """The best of every task that the log knows, in the order of first appearance."""
-    groups: dict[tuple[str, str], list[Entry]] = {}
+    groups: dict[tuple[str, str], list[IndexEntry]] = {}
     for entry in log.entries():
         if target is None or entry.target == target:
             groups.setdefault((entry.key, entry.target), []).append(entry)
@@ -66,29 +67,29 @@ def summaries_json(files: Sequence[Summary]) -> list[dict[str, Any]]:
 
 
 def summaries_view(files: Sequence[Summary], looked_in: Sequence[str]) -> list[RenderableType]:
-    """One row a file, and how many records are of other kernels than those of now."""
+    """One row a file, and how many records do not tell which code was measured."""
     if not files:
         return [Text(f"no tuning logs in {', '.join(looked_in)}")]
     columns = (
-        "file", "records", "tasks", "failed", "old kernels", "devices", "targets", "first", "last", "bytes", "left out",
+        "file", "records", "tasks", "failed", "no digest", "devices", "targets", "first", "last", "bytes", "left out",
     )  # fmt: skip
     rows = [
         (
-            str(file.path), str(file.records), str(file.tasks), percent(file.failed_share), str(file.other_kernels),
+            str(file.path), str(file.records), str(file.tasks), percent(file.failed_share), str(file.without_code),
             ", ".join(file.devices), ", ".join(file.targets), _day(file.first), _day(file.last), size(file.bytes),
             _left_out(file),
         )
         for file in files
     ]  # fmt: skip
-    found = [
-        FittedTable(columns, rows, optional=_OPTIONAL, right=("records", "tasks", "failed", "old kernels", "bytes"))
-    ]
-    return [*found, *_old(sum(file.other_kernels for file in files), sum(file.records for file in files))]
+    right = ("records", "tasks", "failed", "no digest", "bytes")
+    found = [FittedTable(columns, rows, optional=_OPTIONAL, right=right)]
+    return [*found, *_old(sum(file.without_code for file in files), sum(file.records for file in files))]
 
 
 def record_json(record: Record) -> dict[str, Any]:
-    """A record as it stands in the file, with the key of its task."""
-    return {"key": record.task.key, **record.to_json()}
+    """A record as it stands in the file, with the key of its task and the statistics of its weight."""
+    known = {} if record.statistics is None else {"statistics": record.statistics.to_json()}
+    return {"key": record.task.key, **record.to_json(), **known}
 
 
 def records_view(records: Sequence[Record], what: str) -> list[RenderableType]:
@@ -105,7 +106,7 @@ def records_view(records: Sequence[Record], what: str) -> list[RenderableType]:
         )
         for record in records
     ]  # fmt: skip
-    old = sum(not record.current for record in records)
+    old = sum(not record.code for record in records)
     return [
         _tasks(tasks.values()),
         FittedTable(columns, rows, optional=_OPTIONAL, right=right),
@@ -196,7 +197,7 @@ def merged_text(done: Merged) -> str:
 def layer_text(task: Task) -> str:
     """A task in a few words: operator, sizes, type, what follows, threads.
 
-    >>> from tesa.records.records import Pattern
+    >>> from tesa.records.task import Pattern
     >>> layer_text(Task("linear", 8, 12, 16, 1, None, "float32", {"bias": True}, 2, Pattern("dense", 0.0, "")))
     'linear 8x12x16 float32 +bias, 2 threads'
     """
@@ -209,11 +210,11 @@ def layer_text(task: Task) -> str:
 
 
 def _old(count: int, total: int) -> list[Text]:
-    """A line that says what it means if some records are of other kernels."""
+    """A line that says what it means if some records are without a digest of their code."""
     if not count:
         return []
-    which = f"{count} of {_count(total, 'record')} {'is' if count == 1 else 'are'} from before the kernels changed"
-    return [Text(f"{which}: a compile still uses the times, `tesa tune` measures again", style="dim")]
+    which = f"{count} of {_count(total, 'record')} {'does' if count == 1 else 'do'} not tell which code was measured"
+    return [Text(f"{which}: such weights are measured again, and meanwhile the times serve as a guess", style="dim")]
 
 
 def _tasks(tasks: Iterable[Task]) -> Table:

@@ -72,7 +72,8 @@ class Architecture:
 
     def cpus(self) -> tuple[str, ...]:
         """The CPUs of LLVM that kernels run on."""
-        return tuple(cpu for cpu in llvm.cpus(self.triple) if self.core(cpu, llvm.features(self.triple, cpu)))
+        every = llvm.cpus(self.triple)
+        return tuple(cpu for cpu in every if self.core(cpu, llvm.features(self.triple, cpu, self.features)))
 
     def needed(self, cpu: str, extra: tuple[str, ...] = (), triple: str = "") -> frozenset[str]:
         """LLVM's features of a CPU that stand for instructions; extra: "+fma", "-avx2"."""

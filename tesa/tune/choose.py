@@ -10,7 +10,7 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from tesa.measure.failure import Failure
 from tesa.measure.interfaces import Builder, Runner
 from tesa.measure.local import BUDGET_MS, LocalRunner
 from tesa.measure.timing import Timing
+from tesa.records.emitted import emitted_by_families
 from tesa.records.log import Log, Record, Task
 from tesa.schedules.registry import find
 from tesa.schedules.types import config_key
@@ -123,8 +124,8 @@ def _lasting_folder() -> Path:
 class _Work:
     """A layer on its way. records: what is known, by config_key; checked: compared with NumPy in this run.
 
-    source: who expects what is predicted, in words. old: keys of times from before the kernels changed. elsewhere: the
-    records are of the device that the target names, which is not the one that measures here.
+    source: who expects what is predicted, in words. elsewhere: the records are of the device that the target names,
+    which is not the one that measures here.
     """
 
     layer: Layer
@@ -134,7 +135,6 @@ class _Work:
     records: dict[str, Record] = field(default_factory=dict)
     checked: set[str] = field(default_factory=set)
     built: dict[str, Product] = field(default_factory=dict)
-    old: set[str] = field(default_factory=set)
     elsewhere: bool = False
 
     def pick(self, nearest: Sequence[Nearest] = ()) -> Decision | None:
@@ -142,14 +142,13 @@ class _Work:
         found = self.found
         return pick(found.options, self.records, found.predicted, found.dense, source=self.source, nearest=nearest)
 
-    @property
-    def age(self) -> str:
-        """What there is to say of the times' age, for the reason in the plan; "" if all are of the kernels of now."""
-        times = [config_key(*option) for option in self.found.options]
-        times = [key for key in times if key in self.records and self.records[key].ok]
-        if self.old.isdisjoint(times):
-            return ""
-        return f" ({'' if self.old.issuperset(times) else 'partly '}before the kernels changed)"
+    def changed(self, key: str) -> bool:
+        """True where a record is of other code than what was built; then it counts no longer."""
+        built, record = self.built.get(key), self.records.get(key)
+        if built is None or record is None or not record.ok or record.code == built.code:
+            return False
+        del self.records[key]
+        return True
 
 
 class _Chooser:
@@ -192,16 +191,17 @@ class _Chooser:
 
     def _recall(self, work: _Work) -> None:
         """What the log knows. Times of another CPU than the one that measures are never compared with its times."""
-        found = self.log.records(work.task, self.target.name, tuple(dict.fromkeys((self.target.cpu, self.cpu))))
+        cpus, layer = tuple(dict.fromkeys((self.target.cpu, self.cpu))), work.layer
+        emitted = emitted_by_families(layer.problem, layer.weight, self.target, layer.digest)
+        found = self.log.records(work.task, self.target.name, cpus, emitted)
         known = {config_key(record.family, record.config): record for record in found}
-        cpus = {str(record.device.get("cpu", "")) for record in found}
-        if self.measures and cpus and cpus != {self.cpu}:
+        by = {record.cpu for record in found}
+        if self.measures and by and by != {self.cpu}:
             missing = any(config_key(*option) not in known for option in work.found.options)
-            work.elsewhere = cpus == {self.target.cpu} and any(record.ok for record in found)
+            work.elsewhere = by == {self.target.cpu} and any(record.ok for record in found)
             if missing and not work.elsewhere:
                 return
         work.records.update(known)
-        work.old = {key for key, record in known.items() if not record.current}
 
     def _unknown(self, work: _Work) -> list[Option]:
         """What has to be measured: what the log does not know, and with it the best that it knows, to compare."""
@@ -224,28 +224,29 @@ class _Chooser:
         built = build(batches, self.target, self.builder, self.bench)
         for (work, _), batch in zip(wanted, built, strict=True):
             work.built.update({config_key(*option): kernel for option, kernel in batch.built})
-            self._keep(work, batch.failed, timed=True)
+            self._keep(work, batch.failed, batch.codes, timed=True)
         return built
 
     def _measure(self, work: _Work, batch: BuiltBatch, budget_ms: float) -> None:
         """Compare the kernels with NumPy, time them if there is a budget, and keep what came out."""
         assert self.runner is not None
         results, _ = run(batch, self.runner, budget_ms)
-        self._keep(work, results[len(batch.failed) :], timed=budget_ms > 0)
+        self._keep(work, results[len(batch.failed) :], batch.codes, timed=budget_ms > 0)
 
-    def _keep(self, work: _Work, results: Sequence[tuple[Option, Timing | Failure]], timed: bool) -> None:
+    def _keep(
+        self, work: _Work, results: Sequence[tuple[Option, Timing | Failure]], codes: Mapping[str, str], timed: bool
+    ) -> None:
         """Record results; a kernel that was only compared, and is right, has none to record."""
         right = {config_key(*option) for option, result in results if isinstance(result, Timing)}
         work.checked |= right
         told = [(o, result) for o, result in results if timed or isinstance(result, Failure)]
-        entered = self.recorder.enter(work.task, told)
+        entered = self.recorder.enter(work.task, told, codes)
         if self.recorder.fault:
             raise UsageError(self.recorder.fault)
         known = {config_key(record.family, record.config): record for record in entered}
         for option, result in told:
             key = config_key(*option)
-            work.records[key] = known.get(key) or self.recorder.record(work.task, option, result)
-            work.old.discard(key)
+            work.records[key] = known.get(key) or self.recorder.record(work.task, option, result, codes)
 
     def _settle(self, works: Sequence[_Work]) -> Iterator[tuple[_Work, ChosenKernel]]:
         """Pick, build and check; where the choice turns out to be bad, the next best takes its place."""
@@ -258,10 +259,14 @@ class _Chooser:
             for work in pending:
                 option = choice[id(work)]
                 key = config_key(*option)
-                if key in work.built and key not in work.checked and self.runner is not None:
+                changed = work.changed(key)
+                times = changed and self.measures and not work.elsewhere
+                if key in work.built and self.runner is not None and (times or key not in work.checked):
                     batch = built.get(id(work)) or BuiltBatch(Batch(work.layer, (option,)), (work.built[key],))
-                    self._measure(work, batch, budget_ms=0)
-                if key in work.built and (key not in work.records or work.records[key].ok):
+                    self._measure(work, batch, BUDGET_MS if times else 0)
+                if changed:
+                    again.append(work)
+                elif key in work.built and (key not in work.records or work.records[key].ok):
                     yield work, self._kernel(work, option)
                 else:
                     again.append(work)
@@ -287,8 +292,6 @@ class _Chooser:
         assert decision is not None  # _best found one, and it did not fail
         if self.runner is None and not decision.reason.startswith("measured"):
             decision = replace(decision, reason=f"{decision.reason} (this machine cannot run {self.target.name})")
-        if decision.reason.startswith("measured"):
-            decision = replace(decision, reason=decision.reason + work.age)
         found, layer = work.found, work.layer
         rows = candidate_rows(found.options, work.records, found.predicted, found.dense)
         parts = make_parts([*rows, *found.left_out], decision, layer)

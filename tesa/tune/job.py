@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -230,13 +230,15 @@ class _Job:
         for what, why in (("built", built.fault), ("measured", fault)):
             if why:
                 self.notes[f"{name}: a batch could not be {what}: {why}"] = None
-        self._keep(layer, results)
+        self._keep(layer, results, built.codes)
         if built.folder is not None:
             shutil.rmtree(built.folder, ignore_errors=True)
         self._tell(layer)
 
-    def _keep(self, layer: LayerSearch, results: Sequence[tuple[Option, Timing | Failure]]) -> None:
-        records = self.recorder.enter(layer.task, results)
+    def _keep(
+        self, layer: LayerSearch, results: Sequence[tuple[Option, Timing | Failure]], codes: Mapping[str, str]
+    ) -> None:
+        records = self.recorder.enter(layer.task, results, codes)
         if self.recorder.fault:
             self.notes[f"the log could not be written for a while: {self.recorder.fault}"] = None
         layer.keep(records)

@@ -15,7 +15,9 @@ from tesa.choose.shortlist import shortlist
 from tesa.costs.table import CostTable
 from tesa.decompose.candidates import Option, candidates, dense_keys, predict
 from tesa.layers.layer import Layer
+from tesa.records.emitted import emitted_by_families
 from tesa.records.log import Log, Record, Task
+from tesa.records.validity import valid
 from tesa.schedules.types import config_key
 from tesa.targets.target import Target
 from tesa.tune.search import Experience, Lessons, Mode, Scene, Space, Table, tabulate
@@ -96,13 +98,16 @@ class LayerSearch:
         return tabulate(problem, weight, self.target.core, self.space.options, self.estimates.tolist())
 
     def recall(self, log: Log, cpu: str | None = None) -> None:
-        """Take over what a log knows of the options, with the kernels of now: others are measured again.
+        """Take over what a log knows of the options, where their code is that of today: others are measured again.
 
         cpu: of the devices that measure, whose records alone count; None: of any.
         """
-        for record in log.all_records(self.task, self.target.name):
+        work = self.work
+        emitted = emitted_by_families(work.problem, work.weight, self.target, self.task.pattern.digest)
+        found = [r for r in log.all_records(self.task, self.target.name) if cpu in (None, r.cpu)]
+        for record in valid(found, emitted):
             key = config_key(record.family, record.config)
-            if key in self.space.index and record.current and cpu in (None, record.device.get("cpu")):
+            if key in self.space.index:
                 self.records[key] = record
         self._decide()
 

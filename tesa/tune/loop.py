@@ -17,6 +17,7 @@ from tesa.layers.layer import Layer
 from tesa.measure.failure import Failure, FailureKind
 from tesa.measure.interfaces import Builder, BuildRequest, Runner
 from tesa.measure.timing import Timing
+from tesa.schedules.types import config_key
 from tesa.targets.target import Target
 
 
@@ -51,6 +52,12 @@ class BuiltBatch:
         """The others, with the reason."""
         pairs = zip(self.batch.options, self.kernels, strict=True)
         return [(option, kernel) for option, kernel in pairs if isinstance(kernel, Failure)]
+
+    @property
+    def codes(self) -> dict[str, str]:
+        """The digest of what was emitted, by config_key; "" where nothing was."""
+        pairs = zip(self.batch.options, self.kernels, strict=True)
+        return {config_key(*option): kernel.code for option, kernel in pairs}
 
 
 def build(

@@ -16,8 +16,10 @@ from tesa.errors import UsageError
 from tesa.layers.layer import Layer
 from tesa.layers.network import to_network
 from tesa.measure.runners import check_device, tracker_address
+from tesa.records.emitted import emitted_by_families
 from tesa.records.locations import open_log, user
 from tesa.records.log import Log, Task
+from tesa.records.validity import valid
 from tesa.targets.target import Target, parse_target
 from tesa.tune.budget import Budget
 from tesa.tune.job import BATCH, JobOptions, tune_layers
@@ -125,6 +127,7 @@ def _nothing(known: Log, place: str | Path, layers: Sequence[Layer], where: Targ
     cpu = device["cpu"]
     for layer in layers:
         found = known.all_records(Task.of(layer.problem, layer.weight), where.name)
-        if any(record.current and record.device.get("cpu") == cpu for record in found):
+        emitted = emitted_by_families(layer.problem, layer.weight, where, layer.digest)
+        if valid([record for record in found if record.cpu == cpu], emitted):
             return ""
     return f"nothing of these layers for {where.name} on {cpu} in {place}: the job begins anew"

@@ -13,6 +13,7 @@ from tesa.errors import UsageError
 from tesa.measure.failure import Failure
 from tesa.measure.timing import Timing
 from tesa.records.log import Log, Record, Task
+from tesa.schedules.types import config_key
 from tesa.targets.target import Target
 
 Results = Sequence[tuple[Option, Timing | Failure]]
@@ -28,11 +29,14 @@ class Recorder:
         self._log, self._target = log, target
         self._unsaved: list[Record] = []
 
-    def enter(self, task: Task, results: Results) -> list[Record]:
-        """The records of what was measured together, which have the same time; they are in the log on return."""
+    def enter(self, task: Task, results: Results, codes: Mapping[str, str]) -> list[Record]:
+        """The records of what was measured together, which have the same time; they are in the log on return.
+
+        codes: digests of what was emitted, by config_key.
+        """
         stamp = datetime.now(timezone.utc).isoformat(timespec="microseconds")
         records = [
-            self.record(task, option, result, stamp)
+            self.record(task, option, result, codes, stamp)
             for option, result in results
             if not isinstance(result, Failure) or result.kind.blames_kernel
         ]
@@ -56,12 +60,15 @@ class Recorder:
         """Records that are not in the log."""
         return len(self._unsaved)
 
-    def record(self, task: Task, option: Option, result: Timing | Failure, time: str = "") -> Record:
+    def record(
+        self, task: Task, option: Option, result: Timing | Failure, codes: Mapping[str, str], time: str = ""
+    ) -> Record:
         """The record of one result, which this does not write down."""
         name, config = option
         blank = Record(
-            task, self._target.name, self.device, name, dict(config), None, None, versions=versions(), time=time
-        )
+            task, self._target.name, self.device, name, dict(config), None, None, versions=versions(), time=time,
+            code=codes.get(config_key(name, config), ""),
+        )  # fmt: skip
         if isinstance(result, Failure):
             return replace(blank, ok=False, error=str(result))
         return replace(blank, median_ms=result.median_ms, min_ms=result.min_ms)

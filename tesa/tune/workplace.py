@@ -11,7 +11,7 @@ from threading import Lock
 
 from tesa.measure.interfaces import Builder, Runner
 from tesa.measure.runners import runner_for
-from tesa.targets.target import Target
+from tesa.targets.architecture import Target, find
 from tesa.tune.builders.cluster import ClusterBuilder
 from tesa.tune.builders.local import LocalBuilder
 
@@ -62,7 +62,8 @@ def names_cpu(target: object) -> bool:
     >>> names_cpu("x86"), names_cpu("x86:haswell")
     (False, True)
     """
-    return target not in (None, "x86", "x86_64", "x86-64", "amd64")
+    architecture = find(target) if isinstance(target, str) else None
+    return target is not None and (architecture is None or bool(architecture.bare))
 
 
 @functools.cache

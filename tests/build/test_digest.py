@@ -9,15 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tvm
 
-import tesa.schedules.cpu  # noqa: F401  (registers the families)
-from tesa.build.digest import code_digest, serialized
-from tesa.schedules.registry import find
+import tesa.decompose  # noqa: F401  (registers the families)
+from tesa.build.digest import code_digest
+from tesa.schedules.registry import families, find
 from tesa.schedules.types import Assembly, Code, Core, Epilogue, Problem
+from tesa.targets.target import parse_target
 from tests.build import toy
 
 CORE = Core("avx512", lanes=16, registers=32, masks=True, writer="x86")
 PROBLEM = Problem("linear", 8, 24, 40, (1, 24, 40), (1, 8, 40), epilogue=Epilogue(bias=True))
+
+
+RNG = np.random.default_rng(0)
+WEIGHT = (RNG.standard_normal((8, 24)) * (RNG.random((8, 24)) < 0.3)).astype(np.float32)
 
 
 def emitted(family: str, symbol: str, scale: float = 1.0) -> Code:
@@ -82,6 +88,28 @@ def test_a_functions_place_in_its_file_does_not_count(tmp_path: Path) -> None:
     finally:
         sys.path.remove(str(tmp_path))
     problem = toy.linear()
-    here = toy.code(problem, toy.weight(problem), "tesa_a").main
-    there = moved.code(problem, toy.weight(problem), "tesa_a").main
-    assert serialized(here) == serialized(there)
+    digests = {code_digest(file.code(problem, toy.weight(problem), "tesa_a"), "tesa_a") for file in (toy, moved)}
+    assert len(digests) == 1
+
+
+def test_the_names_of_variables_do_not_count() -> None:
+    def function(name: str) -> Code:
+        rows = tvm.tirx.Var(name, "int32")
+        body = tvm.tirx.For(rows, 0, 4, tvm.tirx.ForKind.SERIAL, tvm.tirx.Evaluate(rows + 1))
+        return Code(tvm.tirx.PrimFunc([], body).with_attr("global_symbol", "tesa_a"))
+
+    assert code_digest(function("row"), "tesa_a") == code_digest(function("line"), "tesa_a")
+
+
+@pytest.mark.parametrize("target", ["x86:haswell", "x86:znver5"])
+def test_every_family_under_two_names(target: str) -> None:
+    core = parse_target(target).core
+    found = {}
+    for family in families("cpu"):
+        for config in list(family.space(PROBLEM, WEIGHT, core))[:3]:
+            one, other = (family.emit(PROBLEM, WEIGHT, core, config, name) for name in ("tesa_one", "tesa_another"))
+            digest = code_digest(one, "tesa_one")
+            assert code_digest(other, "tesa_another") == digest
+            found[family.name, str(config)] = digest
+    assert len({name for name, _ in found}) > 3
+    assert len(set(found.values())) == len(found)

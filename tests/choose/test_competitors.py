@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from tesa.choose.shortlist import KEEP, NEAR, shortlist
 from tesa.decompose import describe_pieces, is_composite
 from tesa.decompose.candidates import Option, candidates
 from tesa.layers.layer import Layer
+from tesa.records.emitted import emitted_by_families
 from tesa.records.log import Log, Record, Task
 from tesa.schedules.types import Config, FloatArray, Problem, config_key
 from tesa.targets.target import host_cpu, parse_target
@@ -41,7 +43,9 @@ def mixed(size: int = 256) -> tuple[Problem, FloatArray]:
 
 
 def record(weight: FloatArray, name: str, config: Config, ms: float, problem: Problem = PROBLEM) -> Record:
-    return Record(Task.of(problem, weight), TARGET.name, {"cpu": "x"}, name, config, ms, ms)
+    task = Task.of(problem, weight)
+    emitted = emitted_by_families(problem, weight, TARGET, task.pattern.digest)
+    return Record(task, TARGET.name, {"cpu": "x"}, name, config, ms, ms, code=emitted(name, config))
 
 
 def one(weight: FloatArray, log: Log | Path | None, problem: Problem = PROBLEM, **more: object) -> ChosenKernel:
@@ -173,9 +177,9 @@ def test_where_the_nearest_fails_the_next_one_is_taken(monkeypatch: pytest.Monke
     log, weight = Log(), scattered()
     known(log, weight)
     other = weight + (weight != 0)
-    task = Task.of(PROBLEM, other)
     first, second, *_ = competitors(Layer("a", PROBLEM, other), TARGET, log, cpus=CPUS, instructions=8_000).nearest
-    log.append([Record(task, TARGET.name, {}, *first.option, None, None, ok=False, error="wrong: by 1")])
+    failed = replace(record(other, *first.option, 1.0), median_ms=None, min_ms=None, ok=False, error="wrong: by 1")
+    log.append([replace(failed, device={})])
     kernel = one(other, log, measure=False)
     assert (kernel.part.family, kernel.part.config) == second.option
     assert kernel.part.reason == second.reason

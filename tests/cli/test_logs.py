@@ -156,7 +156,7 @@ def test_prune(capsys: Capture, folder: Path) -> None:
     assert path.read_bytes() == before
     assert "1 superseded" in said(capsys, "prune", folder, "--dry-run")
     assert data(capsys, "prune", folder)["files"][0]["kept"] == 4
-    assert len(path.read_text().splitlines()) == 4
+    assert len(path.read_text().splitlines()) == 4 + 2  # with the statistics of two weights
     assert data(capsys, "prune", "--log", folder, "--failed")["files"][0]["dropped"] == {"failed": 1}
     assert data(capsys, "prune", folder, "--best", 1)["files"][0]["dropped"] == {"not among the best": 1}
     assert data(capsys, "prune", folder, "--older-than", "2026-01-03")["files"][0]["dropped"] == {"old": 1}

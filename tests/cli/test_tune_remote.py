@@ -50,13 +50,13 @@ def park(whole_park: Park) -> Iterator[Park]:
 
 
 @pytest.fixture
-def plans(monkeypatch: pytest.MonkeyPatch) -> list[job.Plan]:
-    """How the jobs of a test went about it."""
-    found: list[job.Plan] = []
+def options(monkeypatch: pytest.MonkeyPatch) -> list[job.JobOptions]:
+    """The options of a test's jobs."""
+    found: list[job.JobOptions] = []
 
-    def noting(*words: Any, plan: job.Plan, **named: Any) -> Any:
-        found.append(plan)
-        return job.tune_layers(*words, plan=plan, **named)
+    def noting(*words: Any, options: job.JobOptions, **named: Any) -> Any:
+        found.append(options)
+        return job.tune_layers(*words, options=options, **named)
 
     monkeypatch.setattr(model, "tune_layers", noting)
     return found
@@ -89,7 +89,7 @@ def in_second_turn(monkeypatch: pytest.MonkeyPatch, harm: Callable[[remote.RpcRu
 
 
 def test_a_server_is_killed_while_two_measure(
-    park: Park, tmp_path: Path, capsys: Capture, plans: list[job.Plan], monkeypatch: pytest.MonkeyPatch
+    park: Park, tmp_path: Path, capsys: Capture, options: list[job.JobOptions], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at = list[int]()
     servers = [park.server("two"), park.server("two")]
@@ -107,7 +107,7 @@ def test_a_server_is_killed_while_two_measure(
     assert 0 < at[0] < found["measured"], "the server was killed while the job went on"
     assert (layer["trials"], layer["given_up"], found["stopped"]) == (TRIALS, 0, "")
     assert 0 < layer["best_ms"] <= layer["default_ms"]
-    assert plans[0].overlap, "the next turn is built while the devices measure"
+    assert options[0].overlap, "the next turn is built while the devices measure"
     assert [path.stem for path in tmp_path.glob("*.jsonl")] == [host_cpu()]
     devices = {(record["device"]["cpu"], record["device"]["key"]) for record in records(tmp_path)}
     assert devices == {(host_cpu(), "two")}
@@ -210,16 +210,16 @@ def objects(folder: Path) -> set[str]:
     return {path.name for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_cluster_builds(cluster: Cluster, tmp_path: Path, capsys: Capture, plans: list[job.Plan]) -> None:
+def test_a_cluster_builds(cluster: Cluster, tmp_path: Path, capsys: Capture, options: list[job.JobOptions]) -> None:
     words = [*LAYER, "--cluster", cluster.address, "--trials", "16", "--log", str(tmp_path / "logs"), "--jobs", "1"]
     found = tune(capsys, *words)
     assert found["layers"][0]["trials"] == 16
     assert objects(tmp_path / "there" / "cache"), "the cluster has built"
-    assert not plans[0].overlap, "its workers are on this machine, which measures"
+    assert not options[0].overlap, "its workers are on this machine, which measures"
 
 
 def test_a_cluster_that_is_elsewhere_builds_ahead_and_is_lost(
-    cluster: Cluster, tmp_path: Path, capsys: Capture, plans: list[job.Plan], monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, tmp_path: Path, capsys: Capture, options: list[job.JobOptions], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rest is built here, but not while this machine measures."""
     monkeypatch.setattr(ClusterBuilder, "here", False)
@@ -249,18 +249,18 @@ def test_a_cluster_that_is_elsewhere_builds_ahead_and_is_lost(
     found = tune(capsys, *LAYER, "--cluster", cluster.address, "--trials", str(TRIALS), "--log", str(folder))
     assert re.search("is lost: .*; candidates are built on this machine", found["err"])
     assert found["layers"][0]["trials"] == TRIALS
-    assert plans[0].overlap
+    assert options[0].overlap
     assert sum(built) > 0
     assert [pair for pair in together if len(pair) > 1] == []
 
 
 @pytest.mark.slow
 def test_a_cluster_builds_and_devices_measure(
-    cluster: Cluster, park: Park, tmp_path: Path, capsys: Capture, plans: list[job.Plan]
+    cluster: Cluster, park: Park, tmp_path: Path, capsys: Capture, options: list[job.JobOptions]
 ) -> None:
     words = [*LAYER, "--cluster", cluster.address, *rpc(park), "--trials", "20", "--log", str(tmp_path / "logs")]
     found = tune(capsys, *words)
     assert found["layers"][0]["trials"] == 20
     assert found["device"]["key"] == "here"
     assert objects(tmp_path / "there" / "cache")
-    assert plans[0].overlap
+    assert options[0].overlap

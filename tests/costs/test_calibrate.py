@@ -108,7 +108,7 @@ def test_the_real_bench_measures_a_small_layer() -> None:
     target = parse_target("x86:haswell")
     index = next(i for i in range(200) if _small(i))
     work = plan(index, grid_layer(index), target)
-    with workplace(jobs=1) as place:
+    with workplace(target, jobs=1) as place:
         (measured,) = Bench(target, place.builder, place.runner).run([work])
     assert len(measured.samples) == len(work.options)
     assert not measured.failed

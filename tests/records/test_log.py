@@ -20,6 +20,7 @@ from tesa.records.locations import open_log
 from tesa.records.log import Log, Record, Task
 from tesa.schedules.types import Epilogue, Problem, Window
 from tests.build import toy
+from tests.records.lines import old_line
 
 PROBLEM = toy.linear()
 WEIGHT = toy.weight(PROBLEM)
@@ -43,9 +44,11 @@ def test_round_trip(tmp_path: Path) -> None:
     assert (best.family, best.median_ms) == ("indexed", 0.5)
     assert best.time.endswith("+00:00")
     assert again.best(TASK, "x86:znver5") is None
-    line = json.loads((tmp_path / "logs" / "znver5.jsonl").read_text().splitlines()[0])
-    assert line["v"] == 1
-    assert line["task"]["pattern"]["kind"] == "unstructured"
+    weight, *rows = map(json.loads, (tmp_path / "logs" / "znver5.jsonl").read_text().splitlines())
+    assert (weight["v"], weight["weight"]) == (2, TASK.pattern.digest)
+    assert [row["v"] for row in rows] == [2, 2, 2]
+    assert all(row["task"]["pattern"]["digest"] == weight["weight"] and "statistics" not in row for row in rows)
+    assert all(r.statistics == TASK.pattern.statistics for r in again.records(TASK, "x86:haswell"))
 
 
 def test_last_record_counts(tmp_path: Path) -> None:
@@ -86,15 +89,28 @@ def test_a_torn_line_costs_only_itself(tmp_path: Path) -> None:
     log.append([record(family="dense")])
     with open(path, "a") as file:
         file.write(json.dumps(record().to_json())[:50])
-    with pytest.warns(UserWarning, match="line 2"):
+    with pytest.warns(UserWarning, match="line 3"):
         torn = Log.load(tmp_path, device="a")
     assert len(torn) == 1
     torn.append([record(family="block")])
-    with pytest.warns(UserWarning, match="line 2"):
+    with pytest.warns(UserWarning, match="line 3"):
         assert len(Log.load(tmp_path)) == 2
 
 
-@pytest.mark.parametrize("line", ["5", "[]", "{}", '{"v": 2}', '{"v": 1}', '{"v": 1, "task": {}}', "\x00\xff"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "5",
+        "[]",
+        "{}",
+        '{"v": 3}',
+        '{"v": 2}',
+        '{"v": 1}',
+        '{"v": 1, "task": {}}',
+        '{"v": 2, "weight": "a"}',
+        "\x00\xff",
+    ],
+)
 def test_strange_lines_are_left_out(tmp_path: Path, line: str) -> None:
     (tmp_path / "a.jsonl").write_text(line + "\n" + json.dumps(record().to_json()) + "\n")
     with pytest.warns(UserWarning, match="line 1"):
@@ -227,17 +243,45 @@ def test_another_cpu_only_where_there_is_none_of_the_own() -> None:
     assert [r.config["rows"] for r in log.records(TASK, "x86:haswell", ["other", "znver5"])] == [16]
 
 
-def test_what_failed_with_other_kernels_counts_for_nothing(tmp_path: Path) -> None:
+def test_records_of_tesa_0_1_are_read(tmp_path: Path) -> None:
+    there = [record(1.0, "dense"), record(2.0, "block"), record(3.0, "indexed")]
+    (tmp_path / "a.jsonl").write_text("".join(old_line(item) + "\n" for item in there))
     log = Log.load(tmp_path, device="a")
-    log.append([elsewhere("a", 1.0), elsewhere("a", None, 8, error="wrong: no", time="2026-01-01T00:00:00+00:00")])
-    assert all(record.current for record in log.records(TASK, "x86:haswell", ["a"]))
-    assert len(Log.load(tmp_path).records(TASK, "x86:haswell", ["a"])) == 2
-    text = (tmp_path / "a.jsonl").read_text()
-    assert text.count('"kernels": "') == 2
-    for changed in (text.replace('"kernels": "', '"kernels": "0'), text.replace('"kernels"', '"other"')):
-        (tmp_path / "a.jsonl").write_text(changed)
-        again = Log.load(tmp_path)
-        (old,) = again.records(TASK, "x86:haswell", ["a"])  # its time is better than none
-        assert old.ok
-        assert not old.current
-        assert len(again) == 2
+    assert log.records(TASK, "x86:haswell", ["haswell"]) == tuple(there)
+    assert all(r.statistics == TASK.pattern.statistics for r in log.all_records(TASK, "x86:haswell"))
+    log.append([record(4.0, "vector", code="0123")])
+    lines = [json.loads(text) for text in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert [row["v"] for row in lines] == [1, 1, 1, 2, 2]
+    assert [r.code for r in Log.load(tmp_path).records(TASK, "x86:haswell", ["haswell"])] == ["", "", "", "0123"]
+
+
+def test_the_statistics_of_a_weight_stand_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    other = replace(TASK, pattern=replace(TASK.pattern, digest="0" * 16))
+
+    def weights() -> list[str]:
+        return [row["weight"] for row in map(json.loads, path.read_text().splitlines()) if "weight" in row]
+
+    log = Log.load(path, device="a")
+    log.append([record(1.0, "dense"), record(1.0, "block")])
+    log.append([record(1.0, "indexed"), replace(record(), task=other)])
+    Log.load(path, device="a").append([record(1.0, "vector"), replace(record(2.0), task=other)])
+    assert weights() == [TASK.pattern.digest, "0" * 16]
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(text for text in lines if TASK.pattern.digest not in text))  # as another process may prune
+    log.append([record(3.0, "dense")])
+    assert weights() == ["0" * 16, TASK.pattern.digest]
+    assert all(entry.statistics is not None for entry in Log.load(path).entries())
+
+
+def test_only_records_of_the_code_of_today_are_asked_for() -> None:
+    log = Log()
+    log.append([elsewhere("a", 1.0, 4, code="old"), elsewhere("b", 2.0, 4, code="new", time="2050")])
+    log.append([elsewhere("a", None, 8, error="wrong: no", code="old"), elsewhere("a", 3.0, 16)])
+
+    def found(*cpus: str) -> list[float | None]:
+        return [r.median_ms for r in log.records(TASK, "x86:haswell", cpus, lambda family, config: "new")]
+
+    assert found("b") == [2.0]
+    assert found("a") == [2.0]  # the own ones are of other code, or do not tell it
+    assert len(log.records(TASK, "x86:haswell", ["a"])) == 3

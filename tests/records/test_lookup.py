@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from tesa.records.log import Log, Pattern, Record, Task
 from tesa.records.lookup import Found, lookup
 from tesa.schedules.types import Epilogue, Problem, Window
 from tests.attributes.test_statistics import mask
+from tests.records.lines import line
 
 TARGET = "x86:haswell"
 PROBLEM = Problem("linear", 64, 96, 16, (1, 96, 16), (1, 64, 16))
@@ -108,9 +108,7 @@ def test_failures_are_no_answer() -> None:
 
 
 def test_records_without_statistics_speak_by_kind_and_sparsity(tmp_path: Path) -> None:
-    known = record(task(0.1), 1.0).to_json()
-    del known["statistics"]
-    (tmp_path / "a.jsonl").write_text(json.dumps(known) + "\n")
+    (tmp_path / "a.jsonl").write_text(line(record(task(0.1), 1.0)) + "\n")
     log = Log.load(tmp_path)
     assert found(log, task(0.1)).how == "exact"
     assert found(log, task(0.1, seed=1)).how == "nearest"

@@ -21,6 +21,7 @@ from tesa.records.log import Log, Record, Task
 from tesa.records.maintenance import Rule, merge, parse_age, prune, summarize
 from tesa.report.logs import records_view, summaries_view
 from tesa.schedules.types import Problem
+from tests.records.lines import old_line
 
 TASKS = [
     Task.of(Problem("linear", 4, 4, n, (1, 4, n), (1, 4, n)), np.eye(4, dtype=np.float32) * scale)
@@ -50,7 +51,7 @@ def lines(path: Path) -> list[str]:
     return path.read_text().splitlines()
 
 
-NEWER = json.dumps({"v": 2, "what": "new"})
+NEWER = json.dumps({"v": 3, "what": "new"})
 TORN = '{"v": 1, "task": {"op": "lin'
 
 
@@ -80,9 +81,9 @@ def test_merging_keeps_each_record_once_in_the_order_of_time(tmp_path: Path) -> 
     days = [json.loads(line).get("time", "new")[8:10] for line in lines(done.path)]
     assert days == ["01", "02", "03", "04", ""]
     assert lines(done.path)[-1] == NEWER
-    with pytest.warns(UserWarning, match="version 2"):
+    with pytest.warns(UserWarning, match="version 3"):
         best = Log.load(two, one).best(TASKS[0], "x86:haswell")
-    with pytest.warns(UserWarning, match="version 2"):
+    with pytest.warns(UserWarning, match="version 3"):
         assert Log.load(done.path).best(TASKS[0], "x86:haswell") == best == record(0, day=3)
 
 
@@ -192,18 +193,36 @@ def test_no_ages(text: str) -> None:
         parse_age(text)
 
 
-def test_records_of_other_kernels_are_counted_and_told(tmp_path: Path) -> None:
+def test_records_without_a_digest_are_counted_and_told(tmp_path: Path) -> None:
     log = Log.load(tmp_path / "a.jsonl", device="a")
-    log.append([record(0), record(1)])
-    assert summarize(tmp_path / "a.jsonl").other_kernels == 0
-    old = write(tmp_path / "old.jsonl", [record(2), record(3)])  # as lines were before they told their kernels
+    log.append([replace(record(0), code="12"), replace(record(1), code="34")])
+    assert summarize(tmp_path / "a.jsonl").without_code == 0
+    old = write(tmp_path / "old.jsonl", [old_line(record(2)), old_line(record(3))])
     found = [summarize(tmp_path / "a.jsonl"), summarize(old)]
-    assert [file.other_kernels for file in found] == [0, 2]
+    assert [file.without_code for file in found] == [0, 2]
     some = [record(2), *log.records(TASKS[0], "x86:haswell", ["a"])]
     console = Console(width=200, file=io.StringIO())
     for part in (*summaries_view(found, []), *records_view(some, "")):
         console.print(part)
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
-    assert "2 of 4 records are from before the kernels changed" in text
-    assert "1 of 2 records is from before the kernels changed" in text
+    assert "2 of 4 records do not tell which code was measured" in text
+    assert "1 of 2 records does not tell which code was measured" in text
+
+
+def test_records_of_tesa_0_1_are_merged_and_pruned_as_records_of_now(tmp_path: Path) -> None:
+    """Version 1 has the statistics in each record; what is written has them once a weight, before its first record."""
+    there = [record(0, 4, 3.0, 1), record(0, 4, 2.0, 2), record(1, 8, 1.0, 3)]
+    old = write(tmp_path / "old.jsonl", [old_line(item) for item in there])
+    log = Log.load(tmp_path / "new.jsonl", device="a")
+    log.append(there)
+    done = merge([old, tmp_path / "new.jsonl"], tmp_path / "all.jsonl")
+    assert (done.lines, done.duplicates) == (3, 3)
+    assert done.path.read_bytes() == (tmp_path / "new.jsonl").read_bytes()
+    assert prune(old, Rule(superseded=True)).dropped == {"superseded": 1}
+    assert prune(tmp_path / "new.jsonl", Rule(superseded=True)).dropped == {"superseded": 1}
+    assert old.read_bytes() == (tmp_path / "new.jsonl").read_bytes()
+    weights = [row["weight"] for row in map(json.loads, lines(old)) if "weight" in row]
+    assert weights == [TASKS[0].pattern.digest, TASKS[1].pattern.digest]
+    assert prune(old, Rule(before=datetime(2026, 1, 3, tzinfo=timezone.utc))).kept == 1
+    assert len(lines(old)) == 2  # the statistics went with the last record of their weight

@@ -11,6 +11,6 @@ from tesa.records.locations import shipped
 
 def test_the_weights_of_digits_are_known() -> None:
     lines = (line for path in shipped().glob("*.jsonl") for line in path.read_text().splitlines())
-    known = {json.loads(line)["task"]["pattern"]["digest"] for line in lines}
+    known = {row["task"]["pattern"]["digest"] for row in map(json.loads, lines) if "task" in row}
     missing = [layer.name for layer in to_network(digits_path()).layers if layer.digest not in known]
     assert not missing

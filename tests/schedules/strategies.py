@@ -9,7 +9,6 @@ from tesa.schedules.types import ACTIVATIONS, Epilogue, FloatArray, Problem, Win
 from tests.schedules.reference import HERE
 
 cores = st.sampled_from(HERE)
-isas = st.sampled_from([core for core in HERE if core.writer])
 epilogues = st.builds(Epilogue, st.booleans(), st.booleans(), st.sampled_from([None, *ACTIVATIONS]))
 threads = st.sampled_from([1, 1, 2, 3])
 

@@ -17,7 +17,7 @@ from tests.schedules import golden
 from tests.schedules.guarded import harsh
 from tests.schedules.programs import programs_of
 from tests.schedules.reference import AVX2, AVX512, HERE, check, run
-from tests.schedules.strategies import convolutions, isas, linears, weights
+from tests.schedules.strategies import convolutions, cores, linears, weights
 
 UNROLLED = find("unrolled")
 
@@ -30,20 +30,20 @@ def configs(draw: st.DrawFn) -> Config:
 
 
 @settings(max_examples=25)
-@given(linears(), isas, configs(), st.data())
+@given(linears(), cores, configs(), st.data())
 def test_any_linear_layer(p: Problem, core: Core, config: Config, data: st.DataObject) -> None:
     with harsh(data.draw(st.booleans())):
         check("unrolled", p, data.draw(weights(p)), core, config)
 
 
 @settings(max_examples=20)
-@given(convolutions(), isas, configs(), st.data())
+@given(convolutions(), cores, configs(), st.data())
 def test_any_convolution(p: Problem, core: Core, config: Config, data: st.DataObject) -> None:
     with harsh(data.draw(st.booleans())):
         check("unrolled", p, data.draw(weights(p)), core, config)
 
 
-@pytest.mark.parametrize("core", [AVX512, AVX2], ids=lambda core: str(core.name))
+@pytest.mark.parametrize("core", HERE, ids=lambda core: str(core.name))
 def test_every_default_configuration(core: Core) -> None:
     p = Problem("linear", 40, 160, 64, (1, 160, 64), (1, 40, 64), epilogue=Epilogue(True, True, "gelu"), threads=2)
     rng = np.random.default_rng(0)
@@ -157,7 +157,7 @@ def test_as_many_rows_as_there_are_registers_and_not_one_more(core: Core) -> Non
         UNROLLED.emit(p, weight, core, {**config, "rows": 40}, "s")
 
 
-@pytest.mark.parametrize("core", [AVX512, AVX2], ids=lambda core: str(core.name))
+@pytest.mark.parametrize("core", HERE, ids=lambda core: str(core.name))
 @pytest.mark.parametrize("pack", [0, 1])
 def test_pointers_move_along(core: Core, pack: int) -> None:
     """So many weights and columns that displacements leave the range of a byte again and again."""

@@ -20,6 +20,7 @@ from tesa.layers.layer import Layer
 from tesa.measure.failure import Failure
 from tesa.measure.local import LocalRunner
 from tesa.measure.timing import Timing
+from tesa.records.emitted import emitted_by_families
 from tesa.records.log import Log, Record, Task
 from tesa.schedules import registry
 from tesa.schedules.registry import Family
@@ -150,43 +151,58 @@ def test_bad_candidates_lose(families: dict[tuple[str, str], Family], tmp_path: 
     assert known == {"dense": True, "sparse": True, "wrong": False, "broken": False, "refusing": False}
 
 
-def rewritten(path: Path, old: str, new: str) -> None:
-    for file in path.glob("*.jsonl"):
-        file.write_text(file.read_text().replace(old, new))
+@pytest.mark.usefixtures("families")
+def test_records_of_other_code_are_measured_again(tmp_path: Path) -> None:
+    choose(layers("a"), toy.TARGET, log=tmp_path)
+    (path,) = tmp_path.glob("*.jsonl")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    text = path.read_text()
+    for row in rows:
+        if row.get("family") == "sparse":
+            text = text.replace(f'"code":"{row["code"]}"', '"code":"of other instructions"')
+    path.write_text(text)
+    (kernel,) = choose(layers("a"), toy.TARGET, log=tmp_path, measure=False)
+    assert [row.measured_ms is None for row in kernel.part.candidates] == [False, True, True]
+    choose(layers("a"), toy.TARGET, log=tmp_path)
+    added = [json.loads(line) for line in path.read_text().splitlines()[len(rows) :]]
+    assert sorted(row["family"] for row in added) == ["dense", "sparse", "sparse"]  # dense is there to compare with
+    assert {row["code"] for row in added} == {row["code"] for row in rows if "code" in row}
 
 
-def test_times_of_other_kernels_are_used_and_their_failures_forgotten(
-    families: dict[tuple[str, str], Family], tmp_path: Path
-) -> None:
-    families["cpu", "odd"] = family("odd", wrong, [{}], [0.001])
-    (kernel,) = choose(layers("a"), toy.TARGET, log=tmp_path)
-    assert "before the kernels" not in kernel.part.reason
-    del families["cpu", "odd"]
-    rewritten(tmp_path, '"kernels": "', '"kernels": "0')
-    (kernel,) = choose(layers("a"), toy.TARGET, log=tmp_path)  # nothing is measured: all is known
-    assert kernel.part.reason.startswith("measured: dense")
-    assert kernel.part.reason.endswith(" (before the kernels changed)")
-    families["cpu", "odd"] = family("odd", loop, [{"repeat": 600}], [0.6])
-    rewritten(tmp_path, '"config": {}', '"config": {"repeat": 600}')
-    lines = sum(len(file.read_text().splitlines()) for file in tmp_path.glob("*.jsonl"))
-    (kernel,) = choose(layers("a"), toy.TARGET, log=tmp_path)
-    rows = {row.family: row for row in kernel.part.candidates}
-    assert rows["odd"].measured_ms is not None  # what failed before was tried again, beside the best
-    assert kernel.part.reason.endswith(" (partly before the kernels changed)")
-    assert sum(len(file.read_text().splitlines()) for file in tmp_path.glob("*.jsonl")) == lines + 2
+@pytest.mark.usefixtures("families")
+def test_records_that_do_not_tell_their_code_help_as_those_of_the_nearest_weight_do() -> None:
+    log = Log()
+    log.append([record("sparse", {"repeat": 200}, 0.1), record("dense", {"repeat": 1}, 0.2)])
+    (kernel,) = choose(layers("a"), toy.TARGET, log=log, measure=False)
+    assert (kernel.part.family, kernel.part.config) == ("sparse", {"repeat": 200})
+    assert kernel.part.reason == "nearest: sparse 0.1 ms, of kernels from before the code changed"
+
+
+@pytest.mark.usefixtures("families")
+def test_the_code_of_what_is_chosen_is_compared_with_that_of_its_record(tmp_path: Path) -> None:
+    """One record of a family stands for all; here it is of the code of today, and that of the fastest is not."""
+    choose(layers("a"), toy.TARGET, log=tmp_path)
+    log = Log.load(tmp_path)
+    known = {r.config["repeat"]: r for r in log.records(TASK, toy.TARGET.name)}
+    log.append([replace(known[200], median_ms=1e-6, code="of other instructions", time="2040")])
+    log.append([replace(known[400], time="2030")])
+    (kernel,) = choose(layers("a"), toy.TARGET, log=log, measure=False)
+    assert kernel.part.family == "dense"
+    times = [row.measured_ms for row in kernel.part.candidates]
+    assert times == [known[1].median_ms, known[400].median_ms, None]
 
 
 @pytest.mark.usefixtures("families")
 def test_times_of_another_cpu_are_not_compared_with_those_of_this_one(tmp_path: Path) -> None:
     choose(layers("a"), toy.TARGET, log=tmp_path)
     (path,) = tmp_path.glob("*.jsonl")
-    lines = [line for line in path.read_text().splitlines() if '"repeat": 400' not in line]
-    text = "".join(line.replace(f'{{"cpu": "{host_cpu()}"', '{"cpu": "somewhere"') + "\n" for line in lines)
+    lines = [line for line in path.read_text().splitlines() if '"repeat":400' not in line]
+    text = "".join(line.replace(f'{{"cpu":"{host_cpu()}"', '{"cpu":"somewhere"') + "\n" for line in lines)
     path.write_text(text)
     choose(layers("a"), toy.TARGET, log=tmp_path)
     added = [json.loads(line) for line in path.read_text().splitlines()[len(lines) :]]
     assert sorted(row["config"]["repeat"] for row in added) == [1, 200, 400]  # all, not only the one that was missing
-    path.write_text(text.replace('"cpu": "somewhere"', '"cpu": "haswell"'))
+    path.write_text(text.replace('"cpu":"somewhere"', '"cpu":"haswell"'))
     (kernel,) = choose(layers("a"), toy.TARGET, log=tmp_path)  # of the very device that the target names
     assert len(path.read_text().splitlines()) == len(lines)
     assert kernel.part.family == "dense"
@@ -203,7 +219,10 @@ def test_a_stale_record_does_not_let_a_wrong_kernel_in(families: dict[tuple[str,
     families["cpu", "wrong"] = family("wrong", wrong, [{}], [0.001])
     log = Log()
     options = candidates(PROBLEM, WEIGHT, toy.TARGET)
-    log.append([record(name, config, 0.5 if name == "wrong" else 1.0) for name, config in options])
+    emitted = emitted_by_families(PROBLEM, WEIGHT, toy.TARGET, TASK.pattern.digest)
+    times = [0.5 if name == "wrong" else 1.0 for name, _ in options]
+    known = [record(*option, time) for option, time in zip(options, times, strict=True)]
+    log.append([replace(r, code=emitted(r.family, r.config)) for r in known])
     (kernel,) = choose(layers("a"), toy.TARGET, log=log)
     assert kernel.part.family == "dense"
     assert [row.measured_ms for row in kernel.part.candidates] == [1.0, 1.0, 1.0, None]

@@ -70,7 +70,7 @@ def test_a_builder_that_fails_once_costs_that_turn(tmp_path: Path, overlap: bool
     assert tuned.stopped == ""
     assert tuned.layers[0].final
     assert tuned.layers[0].trials == 40
-    assert tuned.notes == (f"fc: a turn could not be built: {NO_SPACE}",)
+    assert tuned.notes == (f"fc: a batch could not be built: {NO_SPACE}",)
     assert len(lines(tmp_path / "fake.jsonl")) == tuned.measured
 
 
@@ -173,7 +173,7 @@ def test_a_turn_that_the_runner_cannot_do_costs_that_turn() -> None:
     tuned = tune(runner=runner, trials=40)
     assert tuned.stopped == ""
     assert tuned.layers[0].trials == 40
-    assert tuned.notes == ("fc: a turn could not be measured: MemoryError: 16 GiB",)
+    assert tuned.notes == ("fc: a batch could not be measured: MemoryError: 16 GiB",)
 
 
 def test_a_full_disk_does_not_end_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

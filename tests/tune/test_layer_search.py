@@ -8,6 +8,7 @@ import pytest
 from tesa.choose.competitors import competitors
 from tesa.costs.table import CostTable
 from tesa.layers.layer import Layer
+from tesa.records.emitted import emitted_by_families
 from tesa.records.log import Log, Record
 from tesa.schedules import registry
 from tesa.schedules.types import Problem
@@ -50,17 +51,22 @@ def _families(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_families")
-def test_a_job_takes_only_records_of_its_devices_and_of_the_kernels_of_now() -> None:
+def test_a_job_takes_only_records_of_its_devices_and_of_the_code_of_today() -> None:
     layer, log = LayerSearch(fake.layer(), fake.TARGET), Log()
-    options = layer.space.options
-    facts = [("fake", {}), ("other", {}), ("fake", {"kernels": "old"}), ("fake", {})]
+    options, work = layer.space.options, layer.work
+    emitted = emitted_by_families(work.problem, work.weight, fake.TARGET, layer.task.pattern.digest)
+    facts = [("fake", 2, True), ("other", 3, True), ("fake", 1, False), ("fake", 2, True)]
     log.append(
         [
-            Record(layer.task, fake.TARGET.name, {"cpu": cpu}, *option, 1.0, 1.0, versions=made)
-            for option, (cpu, made) in zip(options, facts, strict=False)
+            Record(
+                layer.task, fake.TARGET.name, {"cpu": cpu}, *option, 1.0, 1.0, time=f"2026-01-0{day}",
+                code=emitted(*option) if current else "old",
+            )
+            for option, (cpu, day, current) in zip(options, facts, strict=False)
         ]
-    )
-    log.append([Record(layer.task, fake.TARGET.name, {"cpu": "other"}, *options[3], 9.0, 9.0)])
+    )  # fmt: skip
+    other = Record(layer.task, fake.TARGET.name, {"cpu": "other"}, *options[3], 9.0, 9.0, code=emitted(*options[3]))
+    log.append([other])
     layer.recall(log, "fake")
     assert set(layer.records) == {layer.space.keys[0], layer.space.keys[3]}
     assert {record.median_ms for record in layer.records.values()} == {1.0}

@@ -145,4 +145,4 @@ def unpacked(result: Package | Failure, folder: Path, told: set[str]) -> Product
             with atomic_path(path) as aside:
                 aside.write_bytes(item.content)
         paths.append(path)
-    return Product(result.symbol, tuple(paths), result.constants)
+    return Product(result.symbol, tuple(paths), result.constants, code=result.code)

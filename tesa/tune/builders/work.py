@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesa.build.cache import Cache
+from tesa.build.digest import code_digest
 from tesa.build.objects import BuildFailure, build_objects, symbol_of
 from tesa.measure.failure import Failure, FailureKind
 from tesa.measure.interfaces import BuildRequest
@@ -56,12 +57,13 @@ class Object:
 
 @dataclass(frozen=True)
 class Package:
-    """A built kernel. warnings: texts that the child would have told the user."""
+    """A built kernel. warnings: texts that the child would have told the user; code: digest of what was emitted."""
 
     symbol: str
     objects: tuple[Object, ...]
     constants: tuple[NDArray[Any], ...] = ()
     warnings: tuple[str, ...] = ()
+    code: str = ""
 
 
 Result = Package | Failure
@@ -120,15 +122,16 @@ def _kernel(job: Job, cache: Path | None) -> Result:
         return storage_failure(error) or Failure(
             FailureKind.BUILD, f"cannot be generated: {type(error).__name__}: {error}"
         )
+    digest = code_digest(code, symbol)
     kept = _KeyedCache(cache)
     with tempfile.TemporaryDirectory(prefix="tesa-") as folder, warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         (files,) = build_objects([(symbol, code)], request.target, jobs=1, cache=kept, folder=Path(folder))
         if isinstance(files, BuildFailure):
-            return storage_failure(files.message) or Failure(FailureKind.BUILD, files.message)
+            return storage_failure(files.message) or Failure(FailureKind.BUILD, files.message, digest)
         objects = tuple(Object(path.name, kept.key(path.stem), path.read_bytes()) for path in files)
     texts = dict.fromkeys(str(item.message) for item in told if issubclass(item.category, UserWarning))
-    return Package(symbol, objects, code.constants, tuple(texts))
+    return Package(symbol, objects, code.constants, tuple(texts), digest)
 
 
 class _KeyedCache(Cache):

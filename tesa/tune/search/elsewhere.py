@@ -16,7 +16,7 @@ import numpy as np
 
 from tesa.attributes.patterns import find_pattern, patterns
 from tesa.decompose.candidates import Option
-from tesa.records.lines import Entry
+from tesa.records.format import IndexEntry
 from tesa.records.log import Log
 from tesa.schedules.registry import find
 from tesa.schedules.types import Config, Epilogue, FloatArray, Problem, Window
@@ -43,13 +43,13 @@ def learn(
     that measure, whose records alone count: how times of two CPUs compare depends on the kernel. None: of any.
     """
     drawn = {kind.name for kind in patterns() if kind.sample is not None}
-    found: dict[tuple[str, str], list[Entry]] = {}
+    found: dict[tuple[str, str], list[IndexEntry]] = {}
     for entry in log.entries():
         if entry.target == target.name and entry.ok and entry.kind in drawn and cpu in (None, entry.cpu):
             found.setdefault((entry.shape, entry.digest), []).append(entry)
     layers = [entries for entries in found.values() if len(entries) >= LEAST and entries[0].key not in known]
     facts = {id(entries): json.loads(entries[0].shape) for entries in layers}
-    chosen: dict[str, list[Entry]] = {}
+    chosen: dict[str, list[IndexEntry]] = {}
     for problem, density in problems:
         ranked = sorted(layers, key=lambda entries: _distance(problem, density, facts[id(entries)], entries[0]))
         for entries in ranked[:NEAREST]:
@@ -61,7 +61,7 @@ def learn(
     return experience
 
 
-def _distance(problem: Problem, density: float, facts: Mapping[str, Any], entry: Entry) -> float:
+def _distance(problem: Problem, density: float, facts: Mapping[str, Any], entry: IndexEntry) -> float:
     """Between two layers: of the logarithms of their sizes. Infinite where they do not compute alike."""
     same = facts["op"] == problem.op and facts["dtype"] == problem.dtype and facts["threads"] == problem.threads
     if not same or problem.storage != "float32" or problem.dtype != "float32":
@@ -71,7 +71,7 @@ def _distance(problem: Problem, density: float, facts: Mapping[str, Any], entry:
     return sum(abs(math.log(a / b)) for a, b in pairs)
 
 
-def _lessons(facts: Mapping[str, Any], entries: Sequence[Entry], target: Target) -> Lessons | None:
+def _lessons(facts: Mapping[str, Any], entries: Sequence[IndexEntry], target: Target) -> Lessons | None:
     problem, weight = _problem(facts), _weight(facts, entries[0])
     options: list[Option] = []
     estimates, times = [], []
@@ -113,7 +113,7 @@ def _problem(facts: Mapping[str, Any]) -> Problem:
     )  # fmt: skip
 
 
-def _weight(facts: Mapping[str, Any], entry: Entry) -> FloatArray:
+def _weight(facts: Mapping[str, Any], entry: IndexEntry) -> FloatArray:
     """Random, with that many zeros; the same for the same record."""
     rng = np.random.default_rng(int(entry.digest[:8], 16))
     shape = int(facts["m"]), int(facts["k"])

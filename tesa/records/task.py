@@ -1,23 +1,17 @@
-"""What one measurement is: the task, how it was computed, on what, how long it took."""
+"""The work that is measured: a problem with its weight, apart from how it is computed and on what."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from datetime import datetime, timezone
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property, lru_cache
 from typing import Any
 
 from tesa.attributes.statistics import Statistics, statistics_of
 from tesa.attributes.zeros import zeros_of
-from tesa.records.sources import sources
-from tesa.schedules.types import Config, FloatArray, Problem
-
-VERSION = 1
-"""Of the format. A record of another version is left out, with a warning."""
+from tesa.schedules.types import FloatArray, Problem
 
 
 @dataclass(frozen=True)
@@ -120,95 +114,6 @@ def _epilogue(problem: Problem) -> dict[str, Any]:
         del facts["scale"]
         return facts
     return {**facts, "x_zero": problem.x_zero, "output": asdict(problem.output)}
-
-
-@dataclass(frozen=True)
-class Record:
-    """One measurement. median_ms and min_ms are None where ok is False, and error says why.
-
-    device: what is known of who measured, at least {"cpu": name}; see tesa.measure.device. time: ISO 8601, in UTC.
-    versions: of what made the kernel; "kernels" is a digest of the code that did, see tesa.records.sources.
-    """
-
-    task: Task
-    target: str
-    device: Mapping[str, Any]
-    family: str
-    config: Config
-    median_ms: float | None
-    min_ms: float | None
-    ok: bool = True
-    error: str = ""
-    versions: Mapping[str, str] = field(default_factory=dict)
-    time: str = ""
-
-    @property
-    def current(self) -> bool:
-        """True where it is of the kernels as they are now. Records that do not tell, as older ones, are of others."""
-        return self.versions.get("kernels") == sources()
-
-    @property
-    def statistics(self) -> Statistics | None:
-        """Of the weight; None in a record from before there were any."""
-        return self.task.pattern.statistics
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain dicts and lists, with the version of the format first.
-
-        The order of the names is what lines.py scans for; the statistics stand last, where readers from before
-        there were any do not mind them.
-        """
-        data = {
-            "v": VERSION,
-            "task": self.task.to_json(),
-            "target": self.target,
-            "device": plain(self.device),
-            "family": self.family,
-            "config": dict(self.config),
-            "median_ms": self.median_ms,
-            "min_ms": self.min_ms,
-            "ok": self.ok,
-            "error": self.error,
-            "versions": dict(self.versions),
-            "time": self.time,
-        }
-        return data if self.statistics is None else {**data, "statistics": self.statistics.to_json()}
-
-    @staticmethod
-    def from_json(data: Mapping[str, Any]) -> Record:
-        """The inverse of to_json. ValueError if it is not a record of this version."""
-        if data.get("v") != VERSION:
-            raise ValueError(f"version {data.get('v')!r} of the format, expected {VERSION}")
-        try:
-            task = dict(data["task"])
-            found = data.get("statistics")
-            statistics = None if found is None else Statistics.from_json(found)
-            task["pattern"] = Pattern(**{**task["pattern"], "statistics": statistics})
-            rest = {_OLD_NAMES.get(name, name): value for name, value in data.items()}
-            rest = {name: value for name, value in rest.items() if name in _NAMES}
-            record = Record(**{**rest, "task": Task(**task)})
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a record: {error}") from error
-        if record.ok and not _is_time(record.median_ms):
-            raise ValueError("no median_ms, although ok")
-        return record
-
-
-_NAMES = frozenset(item.name for item in fields(Record))
-_OLD_NAMES = {"schedule": "family"}  # as logs of tesa 0.1 have them
-
-
-def _is_time(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
-def stamped(record: Record) -> Record:
-    """The record with the time of now and the digest of the kernels as they are, where it tells none."""
-    if "kernels" not in record.versions:
-        record = replace(record, versions={**record.versions, "kernels": sources()})
-    if record.time:
-        return record
-    return replace(record, time=datetime.now(timezone.utc).isoformat(timespec="seconds"))
 
 
 def plain(value: Any) -> Any:

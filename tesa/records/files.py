@@ -67,7 +67,39 @@ def read(path: Path, *, wait: bool = True) -> bytes:
 def append(path: Path, data: bytes) -> None:
     """Append whole lines, synced. A line that a crash cut short before is ended first; what fails leaves nothing."""
     with locked(path):
-        _append(path, data)
+        append_locked(path, data)
+
+
+def append_locked(path: Path, data: bytes) -> int:
+    """Append as append(), only inside locked(path). The place in the file at which data begins."""
+    with open(path, "ab+", buffering=0) as file:  # a buffer would be written once more when the file is closed
+        end = file.seek(0, os.SEEK_END)
+        start = end
+        if end:
+            file.seek(end - 1)
+            if file.read(1) != b"\n":
+                data, start = b"\n" + data, end + 1
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[file.write(view) :]
+            os.fsync(file.fileno())
+        except BaseException as error:
+            if view or isinstance(error, OSError):  # Ctrl-C after the last byte takes nothing back
+                with suppress(OSError):
+                    file.truncate(end)
+            raise
+    return start
+
+
+def has(path: Path, head: bytes, offset: int) -> bool:
+    """True where the file has these bytes at this place; it may have been rewritten, or be gone."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(offset)
+            return file.read(len(head)) == head
+    except OSError:
+        return False
 
 
 def rewrite(path: Path, data: bytes) -> None:
@@ -114,24 +146,6 @@ def _lock_of(path: Path) -> Path:
     """Beside the file itself: two links to it share one lock."""
     path = Path(os.path.realpath(path))
     return path.with_name(f".{path.name}.lock")
-
-
-def _append(path: Path, data: bytes) -> None:
-    with open(path, "ab+", buffering=0) as file:  # a buffer would be written once more when the file is closed
-        end = file.seek(0, os.SEEK_END)
-        if end:
-            file.seek(end - 1)
-            data = data if file.read(1) == b"\n" else b"\n" + data
-        view = memoryview(data)
-        try:
-            while view:
-                view = view[file.write(view) :]
-            os.fsync(file.fileno())
-        except BaseException as error:
-            if view or isinstance(error, OSError):  # Ctrl-C after the last byte takes nothing back
-                with suppress(OSError):
-                    file.truncate(end)
-            raise
 
 
 def _advice(error: OSError, path: Path) -> str:

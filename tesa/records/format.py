@@ -1,0 +1,179 @@
+"""The lines of a log: a record, or the statistics of a weight, which stand once before the first record of it.
+
+A log has a hundred thousand records and a look-up wants ten of them. So a line is read once for the index, which keeps
+the line and what it sorts by, and a second time when its record is asked for. Lines of the first version, which had the
+statistics in every record, become those of the present one as they are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from tesa.attributes.statistics import Statistics
+from tesa.records.record import FIRST, VERSION, Record, upgraded
+from tesa.records.task import canonical_shape, key_of
+from tesa.schedules.types import config_key
+
+
+@dataclass(frozen=True)
+class WeightLine:
+    """The line that has the statistics of a weight. offset: where it begins in the file."""
+
+    digest: str
+    offset: int
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A line that cannot be read, and why. other_version: because a newer tesa has written it, so that it is kept."""
+
+    line: bytes
+    number: int
+    why: str
+    other_version: bool
+
+
+class IndexEntry:
+    """A record as the index has it. shape: Task.shape; digest: of the weight; option: config_key; code: Record.code."""
+
+    __slots__ = (
+        "code", "cpu", "digest", "kind", "line", "median_ms", "ok", "option", "shape", "sparsity", "target", "time",
+        "weights",
+    )  # fmt: skip
+
+    line: bytes
+    shape: str
+    kind: str
+    sparsity: float
+    digest: str
+    target: str
+    cpu: str
+    option: str
+    median_ms: float | None
+    ok: bool
+    time: str
+    code: str
+    weights: Mapping[str, Statistics]
+
+    @staticmethod
+    def of(record: Record) -> IndexEntry:
+        """The entry of a record that is in no file. ValueError for a record that could not be read again."""
+        known = record.statistics
+        weights = {} if known is None else {record.task.pattern.digest: known}
+        data = record.to_json()
+        return _entry(data, orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS), weights)
+
+    @property
+    def record(self) -> Record:
+        """The record, read from its line. ValueError if the line turns out to be none."""
+        return Record.from_json(orjson.loads(self.line), self.statistics)
+
+    @property
+    def statistics(self) -> Statistics | None:
+        """Statistics of the weight; None where its file has none."""
+        return self.weights.get(self.digest)
+
+    @property
+    def key(self) -> str:
+        """The key of the task."""
+        return key_of(self.shape, self.digest)
+
+
+def scan(data: bytes) -> Iterator[IndexEntry | WeightLine | Unreadable]:
+    """What the lines of a file hold, in their order; blank lines are passed over."""
+    weights: dict[str, Statistics] = {}
+    offset = 0
+    for number, line in enumerate(data.split(b"\n"), 1):
+        if line and not line.isspace():
+            yield _read(line, number, offset, weights)
+        offset += len(line) + 1
+
+
+def encoded(entries: Iterable[IndexEntry | Unreadable], described: Iterable[str] = ()) -> Iterator[bytes]:
+    """The lines of a file, each with its end: before the first record of a weight those with its statistics.
+
+    described: digests of weights whose statistics are there already.
+    """
+    there = set(described)
+    for entry in entries:
+        if isinstance(entry, IndexEntry) and entry.digest not in there and entry.statistics is not None:
+            there.add(entry.digest)
+            facts = {"v": VERSION, "weight": entry.digest, "statistics": entry.statistics.to_json()}
+            yield orjson.dumps(facts) + b"\n"
+        yield entry.line + b"\n"
+
+
+def head_of(digest: str) -> bytes:
+    """The bytes with which the line of a weight's statistics begins."""
+    return orjson.dumps({"v": VERSION, "weight": digest})[:-1] + b","
+
+
+def _read(
+    line: bytes, number: int, offset: int, weights: dict[str, Statistics]
+) -> IndexEntry | WeightLine | Unreadable:
+    try:
+        data = orjson.loads(line)
+        if not isinstance(data, dict):
+            raise ValueError("not a record: no JSON object")
+        version = data.get("v")
+        if version is not None and version not in range(FIRST, VERSION + 1):
+            why = f"version {version!r} of the format; this tesa reads versions {FIRST} to {VERSION}"
+            return Unreadable(line, number, why, other_version=True)
+        if "weight" in data:
+            weights[str(data["weight"])] = Statistics.from_json(data["statistics"])
+            return WeightLine(str(data["weight"]), offset)
+        return _record(data, line, weights)
+    except KeyError as error:
+        return Unreadable(line, number, f"not a record: {error} is missing", other_version=False)
+    except (ValueError, TypeError, AttributeError) as error:  # orjson's error is a ValueError; the rest: wrong types
+        return Unreadable(line, number, str(error), other_version=False)
+
+
+def _record(data: dict[str, Any], line: bytes, weights: dict[str, Statistics]) -> IndexEntry:
+    if data["v"] == VERSION:
+        return _entry(data, line, weights)
+    digest, statistics = data["task"]["pattern"]["digest"], data.get("statistics")
+    if statistics is not None and digest not in weights:
+        weights[digest] = Statistics.from_json(statistics)
+    data = dict(upgraded(data))
+    return _entry(data, orjson.dumps(data), weights)
+
+
+def _entry(data: Mapping[str, Any], line: bytes, weights: Mapping[str, Statistics]) -> IndexEntry:
+    """The entry of a line of the present version. KeyError, TypeError, AttributeError or ValueError if it is none."""
+    entry = IndexEntry()
+    entry.line, entry.weights = line, weights
+    task = dict(data["task"])
+    pattern = task.pop("pattern")
+    entry.kind, entry.digest = _text(pattern["kind"]), _text(pattern["digest"])
+    entry.sparsity = float(pattern["sparsity"])
+    entry.shape = _shape(orjson.dumps(task))
+    entry.option = _option(_text(data["family"]), orjson.dumps(data["config"]))
+    entry.target, entry.cpu = _text(data["target"]), str(data["device"].get("cpu", ""))
+    entry.time, entry.code = _text(data.get("time", "")), _text(data.get("code", ""))
+    entry.ok = bool(data.get("ok", True))
+    entry.median_ms = None if data["median_ms"] is None else float(data["median_ms"])
+    if entry.ok and entry.median_ms is None:
+        raise ValueError("no median_ms, although ok")
+    return entry
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"not a record: {value!r} in the place of a text")
+    return value
+
+
+@lru_cache(maxsize=4096)
+def _shape(task: bytes) -> str:
+    return canonical_shape(orjson.loads(task))
+
+
+@lru_cache(maxsize=4096)
+def _option(family: str, config: bytes) -> str:
+    return config_key(family, orjson.loads(config))

@@ -1,0 +1,115 @@
+"""One measurement: the task, the kernel, the device, the time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime, timezone
+from typing import Any
+
+from tesa.attributes.statistics import Statistics
+from tesa.records.task import Pattern, Task, plain
+from tesa.schedules.types import Config
+
+VERSION = 2
+"""Version of the format that is written; FIRST and later ones are read."""
+
+FIRST = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """A measurement. median_ms and min_ms are None where ok is False, and error says why.
+
+    device: what is known of who measured, at least {"cpu": name}; see tesa.measure.device. code: the digest of the code
+    that was measured, see tesa.build.digest; "" where it is not known. versions: of tesa and TVM. time: ISO 8601, UTC.
+    """
+
+    task: Task
+    target: str
+    device: Mapping[str, Any]
+    family: str
+    config: Config
+    median_ms: float | None
+    min_ms: float | None
+    ok: bool = True
+    error: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    time: str = ""
+    code: str = ""
+
+    @property
+    def cpu(self) -> str:
+        """LLVM's name of the CPU that measured, "" if it is not told."""
+        return str(self.device.get("cpu", ""))
+
+    @property
+    def statistics(self) -> Statistics | None:
+        """Statistics of the weight; None in a record from before there were any."""
+        return self.task.pattern.statistics
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dicts and lists, as a line of the log has them: without the statistics, which stand once a weight.
+
+        ValueError if it is not a record that could be read again.
+        """
+        if self.ok and not _is_time(self.median_ms):
+            raise ValueError("no median_ms, although ok")
+        return {
+            "v": VERSION,
+            "task": self.task.to_json(),
+            "target": self.target,
+            "device": plain(self.device),
+            "family": self.family,
+            "config": dict(self.config),
+            "median_ms": self.median_ms,
+            "min_ms": self.min_ms,
+            "ok": self.ok,
+            "error": self.error.encode("utf-8", "replace").decode(),
+            "versions": dict(self.versions),
+            "time": self.time,
+            "code": self.code,
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any], statistics: Statistics | None = None) -> Record:
+        """The inverse of to_json, with the statistics of its weight. ValueError if it is not a record."""
+        version = data.get("v")
+        if version not in range(FIRST, VERSION + 1):
+            raise ValueError(f"version {version!r} of the format, expected {FIRST} to {VERSION}")
+        data = upgraded(data)
+        try:
+            task = dict(data["task"])
+            task["pattern"] = Pattern(**{**task["pattern"], "statistics": statistics})
+            facts = {name: data[name] for name in _NAMES if name in data}
+            record = Record(**{**facts, "task": Task(**task)})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a record: {error}") from error
+        if record.ok and not _is_time(record.median_ms):
+            raise ValueError("no median_ms, although ok")
+        return record
+
+
+_NAMES = tuple(item.name for item in fields(Record))
+
+
+def upgraded(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The data of a record with the names of the present version; of an older one the digest of the code is unknown."""
+    if data.get("v") == VERSION:
+        return data
+    there = {**data, "v": VERSION, "code": ""}
+    if "schedule" in data and "family" not in data:
+        there["family"] = data["schedule"]
+    return {name: there[name] for name in ("v", *_NAMES) if name in there}
+
+
+def dated(record: Record) -> Record:
+    """The record with the time of now, where it tells none."""
+    if record.time:
+        return record
+    return replace(record, time=datetime.now(timezone.utc).isoformat(timespec="seconds"))
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

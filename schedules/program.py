@@ -9,7 +9,7 @@ Steps are those of steps.py. A writer (cpu/writers) spells them as code of one m
     >>> frame = Frame(problem, tiles(1, 40, 40, 16, 1), 16, {0: 0, 1: 40})
     >>> ((panel,),) = panels(np.array([[1, 2]], np.float32), {"rows": 1, "kblock": 0}, 1, "p", 1000)
     >>> print(program(frame, panel))
-    p0_0: 1 rows x 1 vectors of 16 lanes
+    p_p0_0: 1 rows x 1 vectors of 16 lanes
     x0 = X[0]
     w = 1.0
     a0 = w * x0

@@ -95,7 +95,7 @@ def test_a_family_of_a_script(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("begin") == 1
-    assert "Built(symbol='tesa_" in done.stdout
+    assert "Product(symbol='tesa_" in done.stdout
 
 
 def test_what_cannot_be_sent_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

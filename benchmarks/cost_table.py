@@ -28,18 +28,17 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cost_layers import SEED, Layer, layer, shape_of
-from tesa.base.hostinfo import usable_cpus
-from tesa.base.pool import Pool
-from tesa.build.cache import Cache
-from tesa.build.objects import BuildFailure, build_objects, symbol_of
 from tesa.build.product import Product
 from tesa.costs import CostTable, Priced, load
 from tesa.decompose.candidates import Option, candidates, predict
+from tesa.measure.failure import Failure
+from tesa.measure.interfaces import BuildRequest
 from tesa.measure.local import measure
 from tesa.measure.timing import Timing
 from tesa.schedules.registry import find
-from tesa.schedules.types import Code, Core, FloatArray, Problem, config_key
+from tesa.schedules.types import Core, FloatArray, Problem, config_key
 from tesa.targets.target import Target, parse_target
+from tesa.tune.builders import LocalBuilder
 
 NEAR = 0.10
 FINAL = 5  # of the fastest are measured once more, so many times:
@@ -55,7 +54,7 @@ def options_of(problem: Problem, weight: FloatArray, target: Target, most: int) 
     ]
 
 
-def run(made: Layer, table: CostTable, target: Target, pool: Pool, most: int) -> dict[str, Any]:
+def run(made: Layer, table: CostTable, target: Target, builder: LocalBuilder, most: int) -> dict[str, Any]:
     """Pick, measure every candidate, compare."""
     name, problem, weight = made
     options = options_of(problem, weight, target, most)
@@ -65,7 +64,7 @@ def run(made: Layer, table: CostTable, target: Target, pool: Pool, most: int) ->
     expected = {config_key(*row.option): row for row in ranked}
     estimates = predict(options, problem, weight, target)
     with tempfile.TemporaryDirectory(prefix="tesa-") as folder:
-        kernels = _kernels(problem, weight, options, target, pool, Path(folder))
+        kernels = _kernels(problem, weight, options, target, builder, Path(folder))
         times = _times(problem, weight, kernels, 1)
         known = [option for option in options if config_key(*option) in times]
 
@@ -121,34 +120,27 @@ def _size(option: Option, problem: Problem, weight: FloatArray, core: Core) -> i
     return 0 if size is None else size(problem, weight, core, option[1])
 
 
-def _codes(problem: Problem, weight: FloatArray, options: list[Option], target: Target) -> list[tuple[str, Code]]:
-    codes = []
-    for name, config in options:
-        symbol = symbol_of(problem, weight, target, name, config)
-        codes.append((symbol, find(name).emit(problem, weight, target.core, config, symbol)))
-    return codes
-
-
-def build(made: Layer, target: Target, pool: Pool, most: int) -> int:
+def build(made: Layer, target: Target, builder: LocalBuilder, most: int) -> int:
     """Compile all candidates into the cache; how many there are."""
     _, problem, weight = made
-    codes = _codes(problem, weight, options_of(problem, weight, target, most), target)
+    options = options_of(problem, weight, target, most)
     with tempfile.TemporaryDirectory(prefix="tesa-") as folder:
-        build_objects(codes, target, jobs=pool, cache=Cache(), folder=Path(folder))
-    return len(codes)
+        _kernels(problem, weight, options, target, builder, Path(folder))
+    return len(options)
 
 
 def _kernels(
-    problem: Problem, weight: FloatArray, options: list[Option], target: Target, pool: Pool, folder: Path
+    problem: Problem, weight: FloatArray, options: list[Option], target: Target, builder: LocalBuilder, folder: Path
 ) -> dict[str, Product]:
     """Each option compiled, by config_key; those that fail are left out, and told."""
-    codes, found = _codes(problem, weight, options, target), {}
-    objects = build_objects(codes, target, jobs=pool, cache=Cache(), folder=folder)
-    for option, (symbol, code), files in zip(options, codes, objects, strict=True):
-        if isinstance(files, BuildFailure):
-            print(f"  {option}: build: {files.message}")
+    results = dict(builder.build([BuildRequest(problem, weight, target, *option) for option in options], folder))
+    found = {}
+    for index, option in enumerate(options):
+        result = results[index]
+        if isinstance(result, Failure):
+            print(f"  {option}: {result}")
         else:
-            found[config_key(*option)] = Product(symbol, files, code.constants)
+            found[config_key(*option)] = result
     return found
 
 
@@ -211,15 +203,15 @@ def main() -> int:
         end = time.monotonic() + options.minutes * 60
         seen = frozenset(shape_of(known.problem) for known in table.layers)
         done = {(row["seed"], row["index"]) for row in rows}
-        with Pool(usable_cpus()) as pool:
+        with LocalBuilder() as builder:
             for index in range(options.layers):
                 if (options.seed, index) in done or time.monotonic() > end:
                     continue
                 made = layer(index, options.threads, options.seed, seen)
                 if options.build:
-                    print(f"{index} {made[0]}: {build(made, target, pool, options.instructions)}", flush=True)
+                    print(f"{index} {made[0]}: {build(made, target, builder, options.instructions)}", flush=True)
                     continue
-                row = {"seed": options.seed, "index": index, **run(made, table, target, pool, options.instructions)}
+                row = {"seed": options.seed, "index": index, **run(made, table, target, builder, options.instructions)}
                 rows.append(row)
                 with options.json.open("a") as stream:
                     stream.write(json.dumps(row) + "\n")

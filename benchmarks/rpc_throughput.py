@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from tesa.build.objects import BuildFailure, build_objects
+from tesa.build.objects import build_objects, write_objects
 from tesa.build.product import Product
 from tesa.measure.failure import Failure
 from tesa.measure.remote import RpcRunner
@@ -74,16 +74,11 @@ def _built(problem: Problem, weight: FloatArray, folder: Path, count: int) -> li
     importlib.import_module("tesa.schedules.cpu")  # registers the families
     target, family = parse_target("x86"), find("indexed")
     configs = family.space(problem, weight, target.core)[:8]
-    codes = []
+    made = []
     for index, config in enumerate(configs):
         symbol = f"tesa_candidate{index}"
-        codes.append((symbol, family.emit(problem, weight, target.core, config, symbol)))
-    objects = build_objects(codes, target, jobs=1, cache=None, folder=folder)
-    made = [
-        Product(symbol, paths, code.constants)
-        for (symbol, code), paths in zip(codes, objects, strict=True)
-        if not isinstance(paths, BuildFailure)
-    ]
+        code = family.emit(problem, weight, target.core, config, symbol)
+        made.append(Product(symbol, write_objects(build_objects(symbol, code, target), folder), code.constants))
     return [made[index % len(made)] for index in range(count)]
 
 

@@ -15,9 +15,9 @@ import tvm
 
 from tesa.base.progress import Event, Progress, silent
 from tesa.base.renamed import renamed
+from tesa.base.version import versions
 from tesa.build.deploy import write
 from tesa.build.dump import Dump
-from tesa.build.jobs import versions
 from tesa.choose.chosen import ChosenKernel
 from tesa.choose.model_plan import plan_of
 from tesa.choose.plan import Plan

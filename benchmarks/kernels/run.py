@@ -13,7 +13,7 @@ import tesa
 from benchmarks.kernels.cases import Array, Case, activations, weight
 from benchmarks.kernels.limits import Limits, measure_limits
 from benchmarks.kernels.peers import PEERS, Prepared
-from tesa.build.objects import BuildFailure, build_objects
+from tesa.build.objects import BuildError, build_objects, write_objects
 from tesa.build.product import Product
 from tesa.decompose import is_composite
 from tesa.measure.local import measure
@@ -100,9 +100,10 @@ def layout_ms(kernel: Any, part: Any, whole_ms: float) -> float:
     live = np.repeat((weight != 0).any(axis=0)[None], few, axis=0).astype(np.float32)
     code = find(part.family).emit(short, live, kernel.target.core, part.config, "few_rows")
     with tempfile.TemporaryDirectory() as folder:
-        (objects,) = build_objects([("few_rows", code)], kernel.target, jobs=1, cache=None, folder=Path(folder))
-        if isinstance(objects, BuildFailure):
-            raise WrongResultError(f"the kernel of {few} rows cannot be built: {objects.message}")
+        try:
+            objects = write_objects(build_objects("few_rows", code, kernel.target), Path(folder))
+        except BuildError as error:
+            raise WrongResultError(f"the kernel of {few} rows cannot be built: {error}") from error
         (timing,) = measure(short, live, [Product("few_rows", objects, code.constants)])
     if not isinstance(timing, Timing):
         raise WrongResultError(f"the kernel of {few} rows: {timing.message}")

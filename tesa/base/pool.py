@@ -1,4 +1,4 @@
-"""Child processes for many calls: results in order or as they get ready, time limits, and a way to cancel."""
+"""Child processes for many calls: results as they get ready, time limits, and a way to cancel."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +59,8 @@ class Pool:
     system's place for these.
 
     >>> with Pool(2) as pool:
-    ...     pool.run([("math:sqrt", (4.0,)), ("math:hypot", (3.0, 4.0))])
-    [2.0, 5.0]
+    ...     sorted(pool.as_completed([("math:sqrt", (4.0,)), ("math:hypot", (3.0, 4.0))]))
+    [(0, 2.0), (1, 5.0)]
     """
 
     def __init__(
@@ -92,26 +92,7 @@ class Pool:
             cancel.detach(worker)
             self._idle.put(worker)
 
-    def run(
-        self, calls: Sequence[Call], *, limit_s: float | None = None, done: Callable[[int], None] | None = None
-    ) -> list[Any]:
-        """The result of each call, in their order, or the WorkerError it ended with.
-
-        limit_s: seconds for each. done(i) is called in the caller's thread after call i. Ctrl-C ends what runs and
-        passes on.
-        """
-        results: list[Any] = [WorkerDied("the pool was closed")] * len(calls)
-        ready = self.as_completed(calls, limit_s=limit_s, ahead=len(calls))
-        try:
-            for index, result in ready:
-                results[index] = result
-                if done is not None:
-                    done(index)
-        finally:
-            ready.close()
-        return results
-
-    def as_completed(self, calls: Sequence[Call], *, limit_s: float | None, ahead: int) -> Results:
+    def as_completed(self, calls: Sequence[Call], *, limit_s: float | None = None, ahead: int = 8) -> Results:
         """Begin the calls in their order and yield their results as they get ready; see Results."""
         results = Results(self, calls, limit_s, ahead)
         self._batches.add(results)

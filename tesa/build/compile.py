@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,38 +15,24 @@ PIPELINES = {"default": "default", "straight": "tesa_straight"}
 """Name of a pipeline in Code -> TVM's name of it."""
 
 
-def object_of_functions(functions: Sequence[tuple[str, str]], target: str, pipeline: str) -> bytes:
-    """The bytes of an object file of functions.
-
-    functions: (symbol, text of tvm.ir.save_json) of each; target: TVM's dictionary as JSON; pipeline: a key of
-    PIPELINES.
-    """
-    import tvm
-
-    loaded = {symbol: tvm.ir.load_json(text) for symbol, text in functions}
-    return _written(compile_functions(loaded, json.loads(target), pipeline))
-
-
-def object_of_assembly(text: str, target: str) -> bytes:
-    """The bytes of an object file of an assembly text; target: TVM's dictionary as JSON."""
-    return _written(assemble(text, json.loads(target)))
+def object_of(unit: Tir | Assembly, target: Mapping[str, Any]) -> bytes:
+    """The bytes of a unit's object file; target: TVM's dictionary."""
+    with tempfile.TemporaryDirectory(prefix="tesa-") as folder:
+        path = Path(folder) / "code.o"
+        compile_unit(unit, target).write_to_file(str(path), "o")
+        return path.read_bytes()
 
 
 def compile_unit(unit: Tir | Assembly, target: Mapping[str, Any]) -> Any:
     """TVM's runtime module of a unit; target: TVM's dictionary."""
-    if isinstance(unit, Assembly):
-        return assemble(unit.text, target)
-    return compile_functions(dict(unit.functions), target, unit.pipeline)
-
-
-def compile_functions(functions: Mapping[str, Any], target: Mapping[str, Any], pipeline: str) -> Any:
-    """TVM's runtime module of functions by symbol; target: TVM's dictionary; pipeline: a key of PIPELINES."""
     import tvm
 
-    if pipeline == "straight":
+    if isinstance(unit, Assembly):
+        return assemble(unit.text, target)
+    if unit.pipeline == "straight":
         import_module("tesa.schedules.cpu.straight")  # registers it
-    mod = tvm.IRModule({tvm.ir.GlobalVar(symbol): function for symbol, function in functions.items()})
-    return tvm.compile(mod, target=tvm.target.Target(dict(target)), tir_pipeline=PIPELINES[pipeline]).mod
+    mod = tvm.IRModule({tvm.ir.GlobalVar(symbol): function for symbol, function in unit.functions})
+    return tvm.compile(mod, target=tvm.target.Target(dict(target)), tir_pipeline=PIPELINES[unit.pipeline]).mod
 
 
 def assemble(text: str, target: Mapping[str, Any]) -> Any:
@@ -71,10 +57,3 @@ def assemble(text: str, target: Mapping[str, Any]) -> Any:
 def _escaped(text: str) -> str:
     """As a string of LLVM's language."""
     return text.replace("\\", "\\5C").replace('"', "\\22")
-
-
-def _written(library: Any) -> bytes:
-    with tempfile.TemporaryDirectory(prefix="tesa-") as folder:
-        path = Path(folder) / "code.o"
-        library.write_to_file(str(path), "o")
-        return path.read_bytes()

@@ -1,36 +1,37 @@
-"""Turns generated code into object files, in parallel and at most once."""
+"""Turns generated code into object files, each at most once."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from importlib import import_module
+from functools import cache as remember
 from pathlib import Path
 
 from tesa.attributes.patterns import digest
 from tesa.base.files import atomic_path
 from tesa.base.hostinfo import free_memory, usable_cpus
-from tesa.base.pool import Pool
-from tesa.base.worker import WorkerError
+from tesa.base.version import versions
 from tesa.build.cache import Cache
-from tesa.build.jobs import Job, jobs_of
-from tesa.schedules.types import Code, Config, FloatArray, Problem
+from tesa.build.compile import object_of
+from tesa.schedules.types import Assembly, Code, Config, FloatArray, Problem, Tir
 from tesa.targets.target import Target
 
 COMPILER_BYTES = 600 << 20
 """What one compiler process may need: half of it is TVM itself, and a panel of straight-line code takes some more."""
 
-_LIMIT_S = 1800.0  # for one object file: the largest take a minute or two
-Done = Callable[[int, int], None]
+
+class BuildError(Exception):
+    """Code could not be compiled. The text says why."""
 
 
 @dataclass(frozen=True)
-class BuildFailure:
-    """What stands in the place of the objects of code that could not be compiled."""
+class Object:
+    """The content of an object file, and its key in the cache."""
 
-    message: str
+    key: str
+    content: bytes
 
 
 def compilers(cpus: int | None = None, free: int | None = None) -> tuple[int, str]:
@@ -66,86 +67,62 @@ def symbol_of(
     return "tesa_" + hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def build_objects(
-    codes: Sequence[tuple[str, Code]],
-    target: Target,
-    *,
-    jobs: int | Pool,
-    cache: Cache | None,
-    folder: Path,
-    done: Done | None = None,
-) -> list[tuple[Path, ...] | BuildFailure]:
-    """Compile each (symbol, code) to object files in folder: main's first, then one for each tuple of panels.
+def build_objects(symbol: str, code: Code, target: Target, cache: Cache | None = None) -> tuple[Object, ...]:
+    """Compile code to object files: main's, whose name is symbol, first, then one for each tuple of panels.
 
-    jobs: how many compiler processes, or a pool of them that lives on; with 1 everything happens in this process, and
-    a crash in LLVM is the caller's. An object that stands in folder already, of an earlier call, is taken as it is.
-    done(finished, total) is called after each object. Code that fails, or kills its compiler, gets a BuildFailure and
-    harms no other. The same code and target give the same bytes, whatever the number of jobs and the order.
+    An object that is in the cache is taken from there, a new one is put there. The same code and target give the same
+    bytes. Raises BuildError with the symbol and the compiler's words; a crash in LLVM is the caller's.
     """
-    plans = [jobs_of(symbol, code, target) for symbol, code in codes]
-    unique = {job.key: job for plan in plans for job in plan}
-    objects: dict[str, bytes | WorkerError] = {}
-    for key in unique:
-        here = _path(folder, key)
-        found = here.read_bytes() if here.exists() else cache.get(key) if cache is not None else None
-        if found is not None:
-            objects[key] = found
-    missing = [job for key, job in unique.items() if key not in objects]
-    missing.sort(key=lambda job: -job.size)  # the longest first, so that no worker is left alone with it at the end
-    count = len(objects)
-
-    def report(index: int) -> None:
-        nonlocal count
-        count += 1
-        if done is not None:
-            done(count, len(unique))
-
-    for job, result in zip(missing, _compile_all(missing, jobs, report), strict=True):
-        objects[job.key] = result
-        if cache is not None and isinstance(result, bytes):
-            cache.put(job.key, result)
-    if cache is not None and missing:
-        cache.trim()
-    return [_written(plan, objects, folder) for plan in plans]
+    objects = []
+    for unit in code.units(symbol):
+        key = _key(unit, target)
+        content = None if cache is None else cache.get(key)
+        if content is None:
+            try:
+                content = object_of(unit, target.tvm)
+            except Exception as error:  # whatever TVM raises is this candidate's failure
+                raise BuildError(f"{unit.name}: {type(error).__name__}: {error}".split("\nTraceback")[0]) from error
+            if cache is not None:
+                cache.put(key, content)
+        objects.append(Object(key, content))
+    return tuple(objects)
 
 
-def _compile_all(missing: Sequence[Job], jobs: int | Pool, report: Callable[[int], None]) -> list[bytes | WorkerError]:
-    calls = [(job.function, job.arguments) for job in missing]
-    if isinstance(jobs, Pool):
-        return jobs.run(calls, limit_s=_LIMIT_S, done=report)
-    if jobs > 1 and len(missing) > 1:
-        with Pool(jobs) as pool:
-            return pool.run(calls, limit_s=_LIMIT_S, done=report)
-    results: list[bytes | WorkerError] = []
-    for index, job in enumerate(missing):
-        try:
-            results.append(_call(job))
-        except Exception as error:  # whatever TVM raises is this candidate's failure, as it is in a child
-            results.append(WorkerError(f"{type(error).__name__}: {error}"))
-        report(index)
-    return results
-
-
-def _call(job: Job) -> bytes:
-    module, function = job.function.split(":")
-    return bytes(getattr(import_module(module), function)(*job.arguments))
-
-
-def _written(
-    plan: Sequence[Job], objects: dict[str, bytes | WorkerError], folder: Path
-) -> tuple[Path, ...] | BuildFailure:
+def write_objects(objects: Iterable[Object], folder: Path) -> tuple[Path, ...]:
+    """Write objects into folder, those that are not there already. Raises UsageError as atomic_path."""
     paths = []
-    for job in plan:
-        content = objects[job.key]
-        if isinstance(content, WorkerError):
-            return BuildFailure(f"{job.name}: {content}".split("\nTraceback")[0])
-        path = _path(folder, job.key)
+    for item in objects:
+        path = folder / f"{item.key[:32]}.o"
         if not path.exists():
             with atomic_path(path) as aside:
-                aside.write_bytes(content)
+                aside.write_bytes(item.content)
         paths.append(path)
     return tuple(paths)
 
 
-def _path(folder: Path, key: str) -> Path:
-    return folder / f"{key[:32]}.o"
+def _key(unit: Tir | Assembly, target: Target) -> str:
+    """A digest of what an object is made from, and by what."""
+    import tvm
+
+    tvm_target = json.dumps(target.tvm, sort_keys=True)
+    if isinstance(unit, Assembly):
+        parts = ["assembly", tvm_target, unit.text]
+    else:
+        texts = [text for name, function in unit.functions for text in (name, str(tvm.ir.save_json(function)))]
+        parts = [unit.pipeline, _pipeline_source(unit.pipeline), tvm_target, *texts]
+    hasher = hashlib.sha256()
+    for part in (*versions().values(), *parts):
+        content = part.encode()
+        hasher.update(b"%d\n" % len(content))
+        hasher.update(content)
+    return hasher.hexdigest()
+
+
+@remember
+def _pipeline_source(pipeline: str) -> str:
+    """The code of our own pipeline is part of what an object was made by; TVM's is known by its version."""
+    if pipeline != "straight":
+        return ""
+    from tesa.schedules.cpu import straight
+
+    return hashlib.sha256(Path(straight.__file__).read_bytes()).hexdigest()

@@ -330,7 +330,7 @@ class Kernel:
         return arrays
 
     def _manifest(self) -> dict[str, Any]:
-        from tesa.build.jobs import versions
+        from tesa.base.version import versions
 
         def port(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> dict[str, Any]:
             return {"name": name, "shape": list(shape), "dtype": dtype.name}

@@ -10,9 +10,9 @@ import hashlib
 
 import tesa.decompose  # noqa: F401  registers the families
 from tesa.base.installed import source_digest
+from tesa.base.version import versions
 from tesa.build.cache import Cache
 from tesa.build.digest import code_digest
-from tesa.build.jobs import versions
 from tesa.build.objects import symbol_of
 from tesa.records.validity import Emitted
 from tesa.schedules.registry import find

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from tesa.base.hostinfo import read_cpu
 from tesa.base.progress import Event, Progress, silent
-from tesa.build.jobs import versions
+from tesa.base.version import versions
 from tesa.costs import store
 from tesa.costs.fingerprint import code_digest, fingerprint
 from tesa.costs.grid import grid_layer

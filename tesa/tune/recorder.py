@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
-from tesa.build.jobs import versions
+from tesa.base.version import versions
 from tesa.decompose.candidates import Option
 from tesa.errors import UsageError
 from tesa.measure.failure import Failure

@@ -57,33 +57,28 @@ def test_time_limit(worker: Worker) -> None:
         worker.call("time:sleep", LONG_S, timeout=0.5)
 
 
-def test_jobs_keep_their_order_and_fail_alone() -> None:
-    seen: list[int] = []
+def test_jobs_fail_alone() -> None:
     jobs: list[tuple[str, tuple[Any, ...]]] = [("math:sqrt", (float(i * i),)) for i in range(6)]
     jobs[2] = ("os:abort", ())
     jobs[4] = ("math:nothing", ())
     with Pool(2) as pool:
-        results = pool.run(jobs, done=seen.append)
+        results = dict(pool.as_completed(jobs))
     assert [results[i] for i in (0, 1, 3, 5)] == [0.0, 1.0, 3.0, 5.0]
     assert isinstance(results[2], WorkerDied)
     assert isinstance(results[4], WorkerError)
-    assert sorted(seen) == list(range(6))
 
 
-def test_an_interrupt_ends_the_children() -> None:
-    def interrupt(_: int) -> None:
-        raise KeyboardInterrupt
-
+def test_closing_an_iterator_ends_its_children() -> None:
     with Pool(2) as pool:
-        with pytest.raises(KeyboardInterrupt):
-            pool.run([("os:getpid", ()), ("time:sleep", (LONG_S,))], done=interrupt)
-        assert pool.run([("math:sqrt", (4.0,))]) == [2.0]
+        results = pool.as_completed([("os:getpid", ()), ("time:sleep", (LONG_S,))])
+        next(results)
+        results.close()
+        assert pool.call(("math:sqrt", (4.0,))) == 2.0
 
 
 def test_children_of_a_pool_live_on() -> None:
     with Pool(1) as pool:
-        first = pool.run([("os:getpid", ())])
-        assert pool.run([("os:getpid", ())]) == first
+        assert pool.call(("os:getpid", ())) == pool.call(("os:getpid", ()))
 
 
 def test_ctrl_c_while_waiting() -> None:
@@ -91,7 +86,7 @@ def test_ctrl_c_while_waiting() -> None:
     with Pool(1) as pool:
         when(lambda: children() - before, lambda: os.kill(os.getpid(), signal.SIGINT))
         with pytest.raises(KeyboardInterrupt):
-            pool.run([("time:sleep", (LONG_S,))])
+            list(pool.as_completed([("time:sleep", (LONG_S,))]))
 
 
 def test_a_child_is_made_ready_before_its_first_call() -> None:

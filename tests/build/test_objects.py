@@ -1,4 +1,4 @@
-"""Objects: the same bytes each time, built once, failures alone; libraries that load, or a clear error."""
+"""Objects: the same bytes each time, built once; libraries that load, or a clear error."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import ctypes
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import tvm
 
-from tesa.base.pool import Pool
-from tesa.build import compile as compiling
+from tesa.base.worker import Worker, WorkerError
+from tesa.build import objects as building
 from tesa.build.cache import Cache
-from tesa.build.objects import BuildFailure, build_objects, symbol_of
+from tesa.build.objects import BuildError, build_objects, symbol_of, write_objects
 from tesa.build.source import source
 from tesa.errors import UsageError
 from tesa.schedules.types import Assembly, Code, Epilogue, Tir
@@ -27,26 +26,18 @@ PROBLEM = toy.linear()
 WEIGHT = toy.weight(PROBLEM)
 
 
-def build(
-    tmp_path: Path, codes: list[tuple[str, Code]], name: str = "out", jobs: int | Pool = 1, cache: Cache | None = None
-) -> Any:
-    folder = tmp_path / name
-    folder.mkdir(exist_ok=True)
-    return build_objects(codes, toy.TARGET, jobs=jobs, cache=cache, folder=folder)
+def build(tmp_path: Path, codes: list[tuple[str, Code]], cache: Cache | None = None) -> list[tuple[Path, ...]]:
+    return [write_objects(build_objects(symbol, code, toy.TARGET, cache), tmp_path) for symbol, code in codes]
 
 
 def toy_codes() -> list[tuple[str, Code]]:
     return [(name, toy.code(PROBLEM, WEIGHT, name, repeat=i)) for i, name in enumerate(("tesa_a", "tesa_b"), 1)]
 
 
-def test_same_bytes_in_one_process_and_in_several(tmp_path: Path) -> None:
-    here = build(tmp_path, toy_codes(), "here")
-    there = build(tmp_path, list(reversed(toy_codes())), "there", jobs=2)
-    again = build(tmp_path, toy_codes(), "again")
-    content = [[path.read_bytes() for path in paths] for paths in (*here,)]
-    assert content == [[path.read_bytes() for path in paths] for paths in reversed(there)]
-    assert content == [[path.read_bytes() for path in paths] for paths in again]
-    assert content[0] != content[1]
+def test_same_bytes_each_time() -> None:
+    here, there = ([build_objects(*item, toy.TARGET) for item in codes] for codes in (toy_codes(), toy_codes()[::-1]))
+    assert here == there[::-1]
+    assert here[0] != here[1]
 
 
 def test_library_runs(tmp_path: Path) -> None:
@@ -76,43 +67,23 @@ def test_panels_are_objects_of_their_own(tmp_path: Path) -> None:
     assert all(library.implements_function(name) for name in ("tesa_main", "tesa_main_p0", "tesa_main_p1"))
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_a_failure_is_the_candidates_own(tmp_path: Path, jobs: int) -> None:
-    codes = [*toy_codes(), ("tesa_bad", toy.broken(PROBLEM, WEIGHT, "tesa_bad"))]
-    good, _, bad = build(tmp_path, codes, jobs=jobs)
-    assert good[0].exists()
-    assert isinstance(bad, BuildFailure)
-    assert re.match(r"tesa_bad: InternalError: .*llvm\.sqrt", bad.message)
-
-
-class _DeadlyPool(Pool):
-    """The job that compiles tesa_b kills the child."""
-
-    def run(self, jobs: Any, **more: Any) -> list[Any]:
-        return super().run([("os:abort", ()) if "tesa_b" in str(job[1][0]) else job for job in jobs], **more)
-
-
-def test_a_dying_compiler_is_the_candidates_own(tmp_path: Path) -> None:
-    with _DeadlyPool(2) as pool:
-        good, bad = build(tmp_path, toy_codes(), jobs=pool)
-    assert good[0].exists()
-    assert isinstance(bad, BuildFailure)
-    assert "SIGABRT" in bad.message
+def test_a_failure_tells_the_symbol_and_the_compilers_words() -> None:
+    with pytest.raises(BuildError, match=r"^tesa_bad: InternalError: .*llvm\.sqrt"):
+        build_objects("tesa_bad", toy.broken(PROBLEM, WEIGHT, "tesa_bad"), toy.TARGET)
 
 
 def test_the_cache_saves_the_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = Cache(tmp_path / "cache")
-    first = build(tmp_path, toy_codes(), "first", cache=cache)
+    first = [build_objects(*item, toy.TARGET, cache) for item in toy_codes()]
 
     def refuse(*_: object) -> bytes:
         raise AssertionError("compiled again")
 
-    monkeypatch.setattr(compiling, "object_of_functions", refuse)
-    second = build(tmp_path, toy_codes(), "second", cache=cache)
-    assert [p.read_bytes() for (p,) in first] == [p.read_bytes() for (p,) in second]
+    monkeypatch.setattr(building, "object_of", refuse)
+    assert first == [build_objects(*item, toy.TARGET, cache) for item in toy_codes()]
     other = toy.code(PROBLEM, WEIGHT, "tesa_a", error=np.nextafter(np.float32(1), np.float32(2)).item())
-    (missed,) = build(tmp_path, [("tesa_a", other)], "third", cache=cache)
-    assert isinstance(missed, BuildFailure)
+    with pytest.raises(BuildError, match="compiled again"):
+        build_objects("tesa_a", other, toy.TARGET, cache)
 
 
 def test_neighbouring_constants_are_different_code(tmp_path: Path) -> None:
@@ -122,20 +93,17 @@ def test_neighbouring_constants_are_different_code(tmp_path: Path) -> None:
 
 
 def test_damaged_cache_is_rebuilt(tmp_path: Path) -> None:
-    cache = Cache(tmp_path / "cache")
-    (before, _) = build(tmp_path, toy_codes(), "first", cache=cache)
-    for entry in (tmp_path / "cache").glob("*/*"):
+    cache, item = Cache(tmp_path), toy_codes()[0]
+    before = build_objects(*item, toy.TARGET, cache)
+    for entry in tmp_path.glob("*/*"):
         entry.write_bytes(entry.read_bytes()[:100])
-    (after, _) = build(tmp_path, toy_codes(), "second", cache=cache)
-    assert before[0].read_bytes() == after[0].read_bytes()
+    assert build_objects(*item, toy.TARGET, cache) == before
 
 
-def test_target_is_part_of_the_key(tmp_path: Path) -> None:
-    cache = Cache(tmp_path / "cache")
-    (path,) = build(tmp_path, toy_codes()[:1], cache=cache)
-    wide = build_objects(toy_codes()[:1], parse_target("x86:cascadelake"), jobs=1, cache=cache, folder=tmp_path)
-    assert not isinstance(wide[0], BuildFailure)
-    assert wide[0][0].name != path[0].name
+def test_target_is_part_of_the_key() -> None:
+    item = toy_codes()[0]
+    (narrow,), (wide,) = (build_objects(*item, target) for target in (toy.TARGET, parse_target("x86:cascadelake")))
+    assert narrow.key != wide.key
 
 
 def test_symbol_names_everything_that_shapes_the_code() -> None:
@@ -190,16 +158,19 @@ def test_assembly_is_assembled(tmp_path: Path) -> None:
     (paths,) = build(tmp_path, [("tesa_a", answer())])
     NATIVE.link(paths, tmp_path / "kernel.so")
     assert ctypes.CDLL(str(tmp_path / "kernel.so")).tesa_seven() == 7
-    (again,) = build(tmp_path, [("tesa_a", answer())], "again")
-    assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in again]
+    assert build_objects("tesa_a", answer(), toy.TARGET) == build_objects("tesa_a", answer(), toy.TARGET)
 
 
-def test_wrong_assembly_is_a_failure_of_its_own(tmp_path: Path) -> None:
-    with Pool(1) as pool:  # whatever the assembler does to its process
-        bad, good = build(tmp_path, [("tesa_a", answer("nosuch %eax")), ("tesa_b", toy_codes()[1][1])], jobs=pool)
-    assert isinstance(bad, BuildFailure)
-    assert "tesa_seven" in bad.message
-    assert not isinstance(good, BuildFailure)
+def test_wrong_assembly_is_a_failure_of_its_own() -> None:
+    """In a child, whatever the assembler does to its process."""
+    worker = Worker()
+    with pytest.raises(WorkerError, match="invalid instruction mnemonic"):
+        worker.call(f"{__name__}:build_wrong_assembly")
+    worker.close()
+
+
+def build_wrong_assembly() -> None:
+    build_objects("tesa_a", answer("nosuch %eax"), toy.TARGET)
 
 
 def test_assembly_is_shown_as_it_is_or_as_the_functions_it_stands_for() -> None:

@@ -11,7 +11,7 @@ import tvm
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tesa.build.objects import BuildFailure, build_objects
+from tesa.build.objects import build_objects, write_objects
 from tesa.measure.reference import Inputs, reference
 from tesa.schedules.registry import find
 from tesa.schedules.types import ACTIVATIONS, Config, Epilogue, FloatArray, Output, Problem, Window
@@ -86,8 +86,7 @@ def run(name: str, problem: Problem, values: FloatArray, config: Config, inputs:
     """Y of an option, from arrays that are aligned to their elements only."""
     code = find(name).emit(problem, values, TARGET.core, config, "tesa_test")
     with tempfile.TemporaryDirectory() as folder:
-        (paths,) = build_objects([("tesa_test", code)], TARGET, jobs=1, cache=None, folder=Path(folder))
-        assert not isinstance(paths, BuildFailure), paths.message
+        paths = write_objects(build_objects("tesa_test", code, TARGET), Path(folder))
         library = Path(folder) / "kernel.so"
         NATIVE.link(paths, library)
         function = tvm.runtime.load_module(str(library))["tesa_test"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tesa.build.objects import BuildFailure, build_objects
+from tesa.build.objects import build_objects, write_objects
 from tesa.build.product import Product
 from tesa.measure.failure import Failure, FailureKind
 from tesa.measure.local import measure
@@ -21,12 +21,10 @@ WEIGHT = toy.weight(PROBLEM)
 
 
 def built(tmp_path: Path, codes: list[tuple[str, Code]]) -> list[Product]:
-    found = build_objects(codes, toy.TARGET, jobs=1, cache=None, folder=tmp_path)
-    kernels = []
-    for (symbol, code), objects in zip(codes, found, strict=True):
-        assert not isinstance(objects, BuildFailure)
-        kernels.append(Product(symbol, objects, code.constants))
-    return kernels
+    return [
+        Product(symbol, write_objects(build_objects(symbol, code, toy.TARGET), tmp_path), code.constants)
+        for symbol, code in codes
+    ]
 
 
 @pytest.mark.parametrize("isolate", [True, False])

@@ -284,7 +284,7 @@ def test_killed_at_any_moment_it_goes_on_from_there(tmp_path: Path) -> None:
 ENDLESS = """
 import sys
 from pathlib import Path
-from tesa.build.objects import build_objects
+from tesa.build.objects import build_objects, write_objects
 from tesa.build.product import Product
 from tesa.measure.local import LocalRunner
 from tests.build import toy
@@ -292,7 +292,7 @@ from tests.build import toy
 problem = toy.linear()
 weight, folder = toy.weight(problem), Path(sys.argv[1])
 code = toy.code(problem, weight, "tesa_endless", repeat=2_000_000_000)
-((object_file,),) = build_objects([("tesa_endless", code)], toy.TARGET, jobs=1, cache=None, folder=folder)
+(object_file,) = write_objects(build_objects("tesa_endless", code, toy.TARGET), folder)
 print("ready", flush=True)
 LocalRunner().run(problem, weight, [Product("tesa_endless", (object_file,), code.constants)], budget_ms=5)
 """

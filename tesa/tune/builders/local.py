@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from tesa.base.files import atomic_path
 from tesa.base.hostinfo import usable_cpus
 from tesa.base.pool import Call, Pool
 from tesa.base.worker import StartFailed, TimedOut, WorkerError
 from tesa.build.cache import Cache
+from tesa.build.objects import write_objects
 from tesa.build.product import Product
 from tesa.errors import UsageError
 from tesa.measure.failure import Failure, FailureKind
@@ -138,11 +138,4 @@ def unpacked(result: Package | Failure, folder: Path, told: set[str]) -> Product
         if text not in told:
             told.add(text)
             warnings.warn(text, stacklevel=3)
-    paths = []
-    for item in result.objects:
-        path = folder / item.name
-        if not path.exists():
-            with atomic_path(path) as aside:
-                aside.write_bytes(item.content)
-        paths.append(path)
-    return Product(result.symbol, tuple(paths), result.constants, code=result.code)
+    return Product(result.symbol, write_objects(result.objects, folder), result.constants, code=result.code)

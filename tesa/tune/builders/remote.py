@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from tesa import schedules
+from tesa.base import version
 from tesa.base.pool import CancelToken, Pool
 from tesa.base.worker import WorkerError
-from tesa.build import jobs
 from tesa.build.cache import Cache
 from tesa.measure.failure import Failure, FailureKind
 from tesa.schedules.types import FloatArray
@@ -96,7 +96,7 @@ def versions() -> dict[str, str]:
     for folder in (Path(next(iter(schedules.__path__))), *(home / room for room in _ROOMS)):
         for path in sorted(folder.rglob("*.py")):
             hasher.update(f"{path.relative_to(folder).as_posix()}\n".encode() + path.read_bytes())
-    return {**jobs.versions(), "sources": hasher.hexdigest()[:12]}
+    return {**version.versions(), "sources": hasher.hexdigest()[:12]}
 
 
 def difference(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:

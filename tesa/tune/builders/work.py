@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tesa.build.cache import Cache
 from tesa.build.digest import code_digest
-from tesa.build.objects import BuildFailure, build_objects, symbol_of
+from tesa.build.objects import BuildError, Object, build_objects, symbol_of
 from tesa.measure.failure import Failure, FailureKind
 from tesa.measure.interfaces import BuildRequest
 from tesa.schedules.registry import find
@@ -44,15 +44,6 @@ class Job:
     def with_weight(self, weight: FloatArray) -> Job:
         """The job with its weight (m, k) again."""
         return replace(self, request=replace(self.request, weight=weight))
-
-
-@dataclass(frozen=True)
-class Object:
-    """An object file: name for a folder, key for the cache."""
-
-    name: str
-    key: str
-    content: bytes
 
 
 @dataclass(frozen=True)
@@ -123,34 +114,14 @@ def _kernel(job: Job, cache: Path | None) -> Result:
             FailureKind.BUILD, f"cannot be generated: {type(error).__name__}: {error}"
         )
     digest = code_digest(code, symbol)
-    kept = _KeyedCache(cache)
-    with tempfile.TemporaryDirectory(prefix="tesa-") as folder, warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        (files,) = build_objects([(symbol, code)], request.target, jobs=1, cache=kept, folder=Path(folder))
-        if isinstance(files, BuildFailure):
-            return storage_failure(files.message) or Failure(FailureKind.BUILD, files.message, digest)
-        objects = tuple(Object(path.name, kept.key(path.stem), path.read_bytes()) for path in files)
+        try:
+            objects = build_objects(symbol, code, request.target, Cache(cache))
+        except BuildError as error:
+            return storage_failure(str(error)) or Failure(FailureKind.BUILD, str(error), digest)
     texts = dict.fromkeys(str(item.message) for item in told if issubclass(item.category, UserWarning))
     return Package(symbol, objects, code.constants, tuple(texts), digest)
-
-
-class _KeyedCache(Cache):
-    """A cache that remembers the keys it was asked for, and is tidied up by the process that owns the children."""
-
-    def __init__(self, folder: Path | None) -> None:
-        super().__init__(folder)
-        self._keys: list[str] = []
-
-    def key(self, start: str) -> str:
-        """The key that begins like that."""
-        return next(key for key in self._keys if key.startswith(start))
-
-    def get(self, key: str) -> bytes | None:
-        self._keys.append(key)
-        return super().get(key)
-
-    def trim(self) -> None:
-        """Looking through the whole folder after every candidate would take longer than many a candidate."""
 
 
 _adopted = ""

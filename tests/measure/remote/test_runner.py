@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tesa.build.objects import BuildFailure, build_objects
+from tesa.build.objects import build_objects, write_objects
 from tesa.build.product import Product
 from tesa.errors import UsageError
 from tesa.measure.failure import Failure
@@ -266,17 +266,13 @@ def test_real_families_with_real_indices(park: Park, shared: RpcRunner, tmp_path
     weight = (rng.standard_normal((32, 48)) * (rng.random((32, 48)) > 0.8)).astype(np.float32)
     target = parse_target("x86")
     importlib.import_module("tesa.schedules.cpu")  # registers the families
-    codes = []
+    made = []
     for name in ("indexed", "dense"):
         family = find(name)
         config = family.space(problem, weight, target.core)[0]
         symbol = f"tesa_{name}_{threads}"
-        codes.append((symbol, family.emit(problem, weight, target.core, config, symbol)))
-    objects = build_objects(codes, target, jobs=1, cache=None, folder=tmp_path)
-    made = []
-    for (symbol, code), paths in zip(codes, objects, strict=True):
-        assert not isinstance(paths, BuildFailure)
-        made.append(Product(symbol, paths, code.constants))
+        code = family.emit(problem, weight, target.core, config, symbol)
+        made.append(Product(symbol, write_objects(build_objects(symbol, code, target), tmp_path), code.constants))
     assert any(np.issubdtype(constant.dtype, np.integer) for built in made for constant in built.constants)
     results = shared.run(problem, weight, made, budget_ms=5)
     assert kinds(results) == ["ok", "ok"]

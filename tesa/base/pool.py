@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ class Pool:
     """A number of children that everything which runs here shares. They start when there is work.
 
     They end with the with block, or with close. A call that kills its child fails alone: the next call of that child
-    starts a new one. env, prepare: of each Worker; folder: for the children's temporary files, by default one in the
+    starts a new one. modules: of each Worker; folder: for the children's temporary files, by default one in the
     system's place for these.
 
     >>> with Pool(2) as pool:
@@ -63,14 +63,11 @@ class Pool:
     [(0, 2.0), (1, 5.0)]
     """
 
-    def __init__(
-        self, count: int, env: Mapping[str, str] | None = None, folder: str | None = None, prepare: str = ""
-    ) -> None:
+    def __init__(self, count: int, modules: Sequence[str] = (), folder: str | None = None) -> None:
         self.count = count
         # What a killed compiler leaves behind goes with this folder.
         self._temporary = tempfile.TemporaryDirectory(prefix="tesa-build-", dir=folder)
-        settings = {"TMPDIR": self._temporary.name, **dict(env or {})}
-        self._workers = [Worker(settings, prepare) for _ in range(count)]
+        self._workers = [Worker({"TMPDIR": self._temporary.name}, modules) for _ in range(count)]
         self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()  # the last one has its modules imported already
         for worker in reversed(self._workers):
             self._idle.put(worker)

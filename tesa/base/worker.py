@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
 _HEADER = struct.Struct("<Q")
@@ -29,11 +29,7 @@ _START_S = 300.0  # for a child to be ready, however busy the machine is
 _PARENT_S = 0.5  # between two looks at whether the parent lives
 _GRACE_S = 20.0  # a child whose parent does not end it in time is ended by the system this much later
 _TAIL = 600  # characters of a child's error output that go into a message
-_NUMPY = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-)  # its threads would spin beside the child's work
+_NUMPY = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # NumPy's would spin beside the child's work
 
 
 class WorkerError(Exception):
@@ -56,13 +52,12 @@ class Worker:
     """One child process. It starts at the first call, and again at the call after its death.
 
     It ends with this process, in the middle of a call too. env: variables that it gets on top of this process's own;
-    NumPy has one thread in it. prepare: module:function that it runs at its start, for imports that take long: no
-    call's limit has to count with them.
+    NumPy has one thread in it. modules: what it imports at its start, so that no call's limit has to count with that.
     """
 
-    def __init__(self, env: Mapping[str, str] | None = None, prepare: str = "") -> None:
-        self._prepare = prepare
-        self._env = {**dict.fromkeys(_NUMPY, "1"), **dict(env or {})}
+    def __init__(self, env: Mapping[str, str] | None = None, modules: Sequence[str] = ()) -> None:
+        self._modules = modules
+        self._env = {**dict.fromkeys(_NUMPY, "1"), **(env or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._errors: Any = None
 
@@ -79,9 +74,9 @@ class Worker:
         if self._process is not None and self._process.poll() is None:
             return self._process
         process = self._launch()
-        if self._prepare:
+        if self._modules:
             try:
-                self._exchange(process, self._prepare, (), _START_S)
+                self._exchange(process, f"{__name__}:import_all", (self._modules,), _START_S)
             except WorkerError as error:
                 self.close()
                 raise StartFailed(f"a process cannot start: {error}") from error
@@ -89,8 +84,7 @@ class Worker:
 
     def kill(self) -> None:
         """End the child while another thread waits in call, which then raises WorkerDied."""
-        process = self._process
-        if process is not None:
+        if (process := self._process) is not None:
             process.kill()
 
     def close(self) -> None:
@@ -172,6 +166,12 @@ class Worker:
         self.close()
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         return f"the process died ({how})" + (f": {tail}" if tail else "")
+
+
+def import_all(modules: Sequence[str]) -> None:
+    """Import the modules, in a child."""
+    for module in modules:
+        importlib.import_module(module)
 
 
 def _end_with(parent: int) -> None:

@@ -6,12 +6,12 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from functools import cache as remember
 from pathlib import Path
 
 from tesa.attributes.patterns import digest
 from tesa.base.files import atomic_path
 from tesa.base.hostinfo import free_memory, usable_cpus
+from tesa.base.installed import source_digest
 from tesa.base.version import versions
 from tesa.build.cache import Cache
 from tesa.build.compile import object_of
@@ -109,20 +109,12 @@ def _key(unit: Tir | Assembly, target: Target) -> str:
         parts = ["assembly", tvm_target, unit.text]
     else:
         texts = [text for name, function in unit.functions for text in (name, str(tvm.ir.save_json(function)))]
-        parts = [unit.pipeline, _pipeline_source(unit.pipeline), tvm_target, *texts]
+        # our own pipeline is part of what an object was made by; TVM's is known by its version
+        ours = source_digest("tesa.schedules.cpu.straight") if unit.pipeline == "straight" else ""
+        parts = [unit.pipeline, ours, tvm_target, *texts]
     hasher = hashlib.sha256()
     for part in (*versions().values(), *parts):
         content = part.encode()
         hasher.update(b"%d\n" % len(content))
         hasher.update(content)
     return hasher.hexdigest()
-
-
-@remember
-def _pipeline_source(pipeline: str) -> str:
-    """The code of our own pipeline is part of what an object was made by; TVM's is known by its version."""
-    if pipeline != "straight":
-        return ""
-    from tesa.schedules.cpu import straight
-
-    return hashlib.sha256(Path(straight.__file__).read_bytes()).hexdigest()

@@ -107,13 +107,7 @@ def self_test(command: Sequence[str] = _SELF_TEST, timeout_s: float = 120) -> It
     with tempfile.TemporaryDirectory() as folder:
         try:
             child = subprocess.run(
-                command,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=timeout_s,
-                cwd=folder,
-                env=env,
+                command, capture_output=True, text=True, errors="replace", timeout=timeout_s, cwd=folder, env=env
             )
             out, errors, code = child.stdout, child.stderr, child.returncode
         except subprocess.TimeoutExpired as late:

@@ -181,6 +181,6 @@ def _worker(threads: int) -> Worker:
     # TVM ties the threads of its pool to cores. For one thread that is no gain, and two measuring processes of one
     # machine would meet on the same core.
     bind = os.environ.get("TVM_BIND_THREADS", "0" if threads == 1 else "1")
-    worker = Worker({"TVM_NUM_THREADS": str(threads), "TVM_BIND_THREADS": bind}, "tesa.measure.process:ready")
+    worker = Worker({"TVM_NUM_THREADS": str(threads), "TVM_BIND_THREADS": bind}, ["tvm", "tesa.measure.process"])
     atexit.register(worker.close)
     return worker

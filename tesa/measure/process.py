@@ -33,11 +33,6 @@ class Linked:
     constants: tuple[NDArray[Any], ...]
 
 
-def ready() -> None:
-    """Import what takes long."""
-    import tvm  # noqa: F401
-
-
 def run(
     problem: Problem, weight: FloatArray, kernels: Sequence[Linked], inputs: Inputs, budget_ms: float, heartbeat: str
 ) -> list[Timing | Failure]:

@@ -41,7 +41,15 @@ def check_array(name: str, array: Any, shape: tuple[int, ...], dtype: np.dtype[A
 def checked_input(name: str, array: Any, shape: tuple[int, ...], dtype: np.dtype[Any] = FLOAT32) -> NDArray[Any]:
     """The array, checked. DLPack hands over no read-only array, so such a one gets a second view of its memory."""
     check_array(name, array, shape, dtype)
+    return writable(array)
+
+
+def writable(array: NDArray[Any]) -> NDArray[Any]:
+    """The array, or the memory of a read-only one without the mark that DLPack refuses. Kernels only read inputs."""
     if array.flags.writeable:
-        return np.asarray(array)
+        return array
+    if array.size == 0:
+        return array.copy(order="C")
     memory: Any = (ctypes.c_char * array.nbytes).from_address(array.ctypes.data)
-    return np.asarray(np.frombuffer(memory, dtype).reshape(shape))
+    memory.owner = array  # the view outlives the caller's name for the array
+    return np.frombuffer(memory, array.dtype).reshape(array.shape)

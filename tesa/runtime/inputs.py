@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesa.errors import UsageError
+from tesa.runtime.arguments import writable
 from tesa.runtime.manifest import TensorInfo
 
 Array = NDArray[Any]
@@ -48,16 +48,7 @@ def checked(value: Any, info: TensorInfo) -> Array:
         raise UsageError(f"{wanted}, got {_dtype(array)} of shape {list(array.shape)}")
     if not array.flags.c_contiguous or not array.flags.aligned:
         return array.copy(order="C")
-    return array if array.flags.writeable else _second_view(array)
-
-
-def _second_view(array: Array) -> Array:
-    """The memory of a read-only array without the mark that DLPack refuses. Kernels only read their inputs."""
-    if array.size == 0:
-        return array.copy(order="C")
-    memory: Any = (ctypes.c_char * array.nbytes).from_address(array.ctypes.data)
-    memory.owner = array  # the view outlives the caller's name for the array
-    return np.frombuffer(memory, array.dtype).reshape(array.shape)
+    return writable(array)
 
 
 def _dtype(array: Array) -> str:

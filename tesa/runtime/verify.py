@@ -159,9 +159,5 @@ def _results(model: Model, prepared: list[Any], names: set[str]) -> list[tuple[L
 
     (calls,) = trace(model, prepared, keep=lambda layer: copy if layer.layer in names else None)
     wanted = [(call.layer, call.result) for call in calls if call.layer is not None and call.layer.layer in names]
-    return [(layer, np.ascontiguousarray(result.transpose(_back(layer.layout)))) for layer, result in wanted]
-
-
-def _back(layout: tuple[int, ...]) -> tuple[int, ...]:
-    """The transpose that undoes a layout."""
-    return tuple(int(axis) for axis in np.argsort(layout))
+    # argsort gives the transpose that undoes a layout
+    return [(layer, np.ascontiguousarray(result.transpose(np.argsort(layer.layout)))) for layer, result in wanted]

@@ -65,7 +65,10 @@ def parse_target(text: str | Mapping[str, Any] | Target | None) -> Target:
         raise UsageError(f"a target is a name, a dictionary or TVM's JSON text, not {type(text).__name__}")
     stripped = text.strip()
     if stripped.startswith("{"):
-        return _from_json(stripped)
+        try:
+            return _from_dict(json.loads(stripped))
+        except json.JSONDecodeError as error:
+            raise UsageError(f"target {stripped!r} is not valid JSON: {error}") from error
     if stripped.split(" ")[0] in ("llvm", "cuda", "rocm", *_OTHER_KINDS) or " -" in stripped:
         return _from_classic(stripped)
     return _from_short(stripped)
@@ -118,14 +121,6 @@ def _host(here: Architecture, text: str) -> Target:
                              f"instructions it has, as in {_example(here)}")  # fmt: skip
         return _target(here, fits[0], (), here.triple, text)
     return _target(here, cpu, tuple(f"-{name}" for name in host.hidden_features(here)), here.triple, text)
-
-
-def _from_json(text: str) -> Target:
-    try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UsageError(f"target {text!r} is not valid JSON: {error}") from error
-    return _from_dict(data)
 
 
 def _from_classic(text: str) -> Target:

@@ -43,7 +43,8 @@ class Toolchain:
     def found(self) -> str | None:
         """The path of the compiler, None where there is none, or not the one that the user has named."""
         named = self._named()
-        return next((path for name in ((named,) if named else self._names()) if (path := shutil.which(name))), None)
+        names = (named,) if named else self.cross if self._foreign() else NAMES
+        return next((path for name in names if (path := shutil.which(name))), None)
 
     def install(self) -> str:
         """The command that installs a compiler."""
@@ -106,9 +107,6 @@ class Toolchain:
 
     def _named(self) -> str:
         return self.command or os.environ.get("CXX") or os.environ.get("CC") or ""
-
-    def _names(self) -> tuple[str, ...]:
-        return self.cross if self._foreign() else NAMES
 
     def _foreign(self) -> bool:
         return bool(self.machines) and platform.machine().lower() not in self.machines

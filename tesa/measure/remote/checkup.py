@@ -6,6 +6,7 @@ import json
 import re
 import time
 from contextlib import suppress
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -54,9 +55,7 @@ def measure_link(session: Any, about: About) -> About:
     there = tvm.runtime.empty((_LINK_BYTES,), "uint8", device=session.cpu(0))
     array = np.zeros(_LINK_BYTES, np.uint8)
     taken = _seconds(lambda: there.copyfrom(array)) + _seconds(there.numpy)
-    values = dict(vars(about))
-    values.update(latency_ms=median(laps) * 1e3, link_mb_s=2 * _LINK_BYTES / 1e6 / max(taken, 1e-9))
-    return About(**values)
+    return replace(about, latency_ms=median(laps) * 1e3, link_mb_s=2 * _LINK_BYTES / 1e6 / max(taken, 1e-9))
 
 
 def _seconds(call: Any) -> float:

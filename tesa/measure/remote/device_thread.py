@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 import warnings
@@ -38,13 +39,7 @@ class DevicePool:
         self.about: About | None = None
         self._cpu = cpu
         self._lock = threading.Lock()
-        self._count = 0
-
-    def number(self) -> int:
-        """A number that no other call gets."""
-        with self._lock:
-            self._count += 1
-            return self._count
+        self.numbers = itertools.count()
 
     def admit(self, device: Address, about: About) -> str:
         """Why this device must not be compared with the others; nothing if it may. The first one decides."""
@@ -126,11 +121,13 @@ class DeviceThread(threading.Thread):
         until = time.monotonic() + _KEEP_S
         while True:
             job = self._work.take(lease.address)
-            failed = None if job is None else _not_linked(job)
-            if job is not None and failed is not None:
-                self._work.fail(job, failed)
-                continue
             if job is not None:
+                try:
+                    if job.library is not None:
+                        job.library.result()
+                except UsageError as error:
+                    self._work.fail(job, Failure(FailureKind.LINK, str(error)))
+                    continue
                 return job
             if self._work.stopped or not self._work.waiting or time.monotonic() > until:
                 break
@@ -144,7 +141,7 @@ class DeviceThread(threading.Thread):
         check = job.library is None or bool(job.opinions) or self._pool.states.must_check(lease.address)
         request = SessionRequest(
             lease.address.host, lease.address.port, lease.matchkey, limit, min(_ANSWER_S, limit),
-            str(self._folder / f"heartbeat{self._pool.number()}"),
+            str(self._folder / f"heartbeat{next(self._pool.numbers)}"),
             probe=str(tools.probe()) if check else "", machine=tools.machine,
         )  # fmt: skip
         if job.library is None:
@@ -169,12 +166,3 @@ class DeviceThread(threading.Thread):
         except WorkerError as error:
             return Report(Outcome.REFUSED, CONNECTING, str(error).split("\nTraceback")[0])
         return report
-
-
-def _not_linked(job: Job) -> Failure | None:
-    try:
-        if job.library is not None:
-            job.library.result()
-    except UsageError as error:
-        return Failure(FailureKind.LINK, str(error))
-    return None

@@ -47,6 +47,7 @@ class Dispatcher:
     """Gives jobs to devices and gathers their reports. Safe to use from several threads.
 
     A candidate that fails on one device is tried on another before it counts as failed: the first may be at fault.
+    active: number of candidates that run.
     """
 
     def __init__(self, jobs: list[Job], devices: DeviceStates) -> None:
@@ -54,7 +55,7 @@ class Dispatcher:
         self._jobs = {job.index: job for job in jobs}
         self.results: dict[int, Timing | Failure] = {}
         self._by: dict[int, Address] = {}
-        self._active = 0
+        self.active = 0
         self._lock = Lock()
         self._wanted = len(jobs)
         self.stopped = False
@@ -77,11 +78,6 @@ class Dispatcher:
         """Number of candidates without a result."""
         return self._wanted - len(self.results)
 
-    @property
-    def active(self) -> int:
-        """Number of candidates that run."""
-        return self._active
-
     def take(self, device: Address) -> Job | None:
         """A job for this device: one that has not failed there, if any other device could try those that have."""
         with self._lock:
@@ -90,14 +86,14 @@ class Dispatcher:
                 seen = any(device == opinion.device for opinion in job.opinions)
                 if not seen or alone or time.monotonic() - job.since > _PATIENCE_S:
                     self._queue.remove(job)
-                    self._active += 1
+                    self.active += 1
                     return job
         return None
 
     def fail(self, job: Job, failure: Failure) -> None:
         """Settle a job that cannot run anywhere."""
         with self._lock:
-            self._active -= 1
+            self.active -= 1
             self.results[job.index] = failure
 
     def settle(self, job: Job, device: Address, report: Report) -> None:
@@ -123,7 +119,7 @@ class Dispatcher:
                 reason = f"{other.kind} ({other.message}) for a kernel that is right on {device}"
                 self._devices.suspend(other.device, reason, longest=True)
                 self._take_back(other.device)
-        self._active -= 1
+        self.active -= 1
         self.last_good = time.monotonic()
         self.results[job.index] = UNTIMED if report.timing is None else report.timing
         self._by[job.index] = device
@@ -137,7 +133,7 @@ class Dispatcher:
             self._devices.require_check(device)
         # A device that ends the session in time and goes on is sound: the kernel does not end.
         if len(job.opinions) >= _OPINIONS or expired:
-            self._active -= 1
+            self.active -= 1
             self.results[job.index] = Failure(kind, report.message)
             self._by[job.index] = device
         else:
@@ -145,7 +141,7 @@ class Dispatcher:
 
     def _again(self, job: Job) -> None:
         job.since = time.monotonic()
-        self._active -= 1
+        self.active -= 1
         self._queue.insert(0, job)
 
     def _take_back(self, device: Address) -> None:

@@ -37,12 +37,7 @@ _EARLY_S = 0.5  # before its time is over a server may end a session
 
 def new_worker() -> Worker:
     """A child for one session after another. It has TVM's part for sessions in memory before a device waits for it."""
-    return Worker({"TVM_NUM_THREADS": "1"}, f"{__name__}:ready")
-
-
-def ready() -> None:
-    """Import what takes long."""
-    from tvm import rpc  # noqa: F401
+    return Worker({"TVM_NUM_THREADS": "1"}, ["tvm.rpc", __name__])
 
 
 def release(lease: Lease) -> None:

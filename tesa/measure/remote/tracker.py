@@ -11,7 +11,8 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,7 +72,9 @@ class Tracker:
 
     def listing(self) -> Listing:
         """The servers that are registered now. Raises TrackerLost."""
-        answer = self._ask([_SUMMARY])
+        with self._conversation():
+            self._send([_SUMMARY])
+            answer = self._answer()
         servers = []
         for item in answer["server_info"]:
             host, port = item["addr"]
@@ -87,7 +90,7 @@ class Tracker:
         Raises TrackerLost.
         """
         withdrawn = False
-        try:
+        with self._conversation():
             self._send([_REQUEST, key, "", 1])
             connection = self._connection()
             while not select.select([connection], [], [], _POLL_S)[0]:
@@ -99,8 +102,6 @@ class Tracker:
             host, port, matchkey = self._answer()
             if withdrawn:
                 self.close()
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise self._lost(error) from error
         return Lease(Address(str(host), int(port)), str(matchkey), time.monotonic())
 
     def _withdraw(self, connection: socket.socket) -> bool:
@@ -111,16 +112,14 @@ class Tracker:
             self.close()
         return answered
 
-    def _ask(self, message: list[Any]) -> Any:
+    @contextmanager
+    def _conversation(self) -> Iterator[None]:
+        """Close the connection and raise TrackerLost where something goes wrong."""
         try:
-            self._send(message)
-            return self._answer()
+            yield
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise self._lost(error) from error
-
-    def _lost(self, error: Exception) -> TrackerLost:
-        self.close()
-        return TrackerLost(str(error) or type(error).__name__)
+            self.close()
+            raise TrackerLost(str(error) or type(error).__name__) from error
 
     def _connection(self) -> socket.socket:
         if self._socket is None:

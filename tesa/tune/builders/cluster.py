@@ -12,26 +12,21 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from tesa.build.cache import Cache
-from tesa.build.product import Product
 from tesa.errors import UsageError
-from tesa.measure.failure import Failure
-from tesa.measure.interfaces import BuildRequest
 from tesa.tune.builders import remote
 from tesa.tune.builders.connect import connect, disconnect, on_this_machine, within
 from tesa.tune.builders.dask_jobs import ClusterLost, DaskJobs, Weights
-from tesa.tune.builders.local import LIMIT_S, LocalBuilder, check_numbers, jobs_of, unpacked
-from tesa.tune.builders.work import Job, Package
+from tesa.tune.builders.local import LIMIT_S, JobBuilder, LocalBuilder
+from tesa.tune.builders.work import Job, Package, Result
 
 _AGAIN_S = 60.0  # between two attempts to find a cluster that was lost
 _SHORT_S = 5.0  # for such an attempt
 
 
-class ClusterBuilder:
+class ClusterBuilder(JobBuilder):
     """A Builder (tesa.measure.interfaces) on the Dask cluster whose scheduler is at address, such as "tcp://host:8786".
 
     limit_s: seconds for one candidate on a worker. jobs, cache: of the builder that takes over on this machine; objects
@@ -54,44 +49,19 @@ class ClusterBuilder:
         workers_s: float = 60.0,
         alone: AbstractContextManager[Any] | None = None,
     ) -> None:
-        check_numbers(jobs, limit_s)
-        self.address, self.limit_s = address, limit_s
-        self.cache = Cache() if cache is None else cache
-        self._workers_s = workers_s
+        super().__init__(jobs, cache, limit_s)
+        self.address, self._workers_s = address, workers_s
         self._alone: AbstractContextManager[Any] = nullcontext() if alone is None else alone
         self._local = LocalBuilder(jobs, self.cache, limit_s)
         self._lost_at: float | None = None
         self._closed = threading.Event()
         self._running: set[DaskJobs] = set()
-        self._told: set[str] = set()
         self._wanted = remote.versions()
         self._client: Any = connect(address, self._wanted, connect_s=connect_s, workers_s=workers_s)
         self._weights = Weights()
 
-    def __enter__(self) -> ClusterBuilder:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def build(self, requests: Sequence[BuildRequest], folder: Path) -> Iterator[tuple[int, Product | Failure]]:
-        """Yield (index of the request, its kernel or why there is none) as each one is ready, in any order.
-
-        A candidate that kills worker after worker fails alone. Raises UsageError where folder cannot be written.
-        """
-        stored = False
-        for index, result in self.results(*jobs_of(requests)):
-            for item in result.objects if isinstance(result, Package) else ():
-                stored = True
-                self.cache.put(item.key, item.content)
-            yield index, unpacked(result, folder, self._told)
-        if stored:
-            self.cache.trim()
-
-    def results(self, jobs: Sequence[Job], ranking: Sequence[int]) -> Iterator[tuple[int, Package | Failure]]:
-        """The result of each job, with its index, begun in the order of the ranking. Raises as LocalBuilder's."""
+    def results(self, jobs: Sequence[Job], ranking: Sequence[int]) -> Iterator[tuple[int, Result]]:
+        """As LocalBuilder's. A candidate that kills worker after worker fails alone."""
         self._closed.clear()
         client, left = self._connected(), list(ranking)
         if client is not None:
@@ -100,7 +70,10 @@ class ClusterBuilder:
             )
             self._running.add(sent)
             try:
-                yield from sent
+                for index, result in sent:
+                    for item in result.objects if isinstance(result, Package) else ():
+                        self.cache.put(item.key, item.content)
+                    yield index, result
             except ClusterLost as error:
                 self._lose(str(error))
             finally:
@@ -122,7 +95,7 @@ class ClusterBuilder:
             return True
 
     def close(self) -> None:
-        """End what runs for this builder, here and on the cluster, and leave the cluster. May be called twice."""
+        """As JobBuilder's, here and on the cluster, which it leaves."""
         self._closed.set()
         for sent in tuple(self._running):
             sent.close()  # while there is a connection to tell the workers

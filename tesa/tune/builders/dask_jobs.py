@@ -86,7 +86,7 @@ class DaskJobs:
         self._waiting = deque((index, 1) for index in ranking)
         self._sent: list[_Sent] = []
         self._yielded: set[int] = set()
-        self._refused: dict[str, None] = {}
+        self.complaints: dict[str, None] = {}
         self._ranking = ranking
         self._token = secrets.token_hex(8)
         self._wake = threading.Event()
@@ -98,11 +98,6 @@ class DaskJobs:
     def left(self) -> list[int]:
         """Jobs that have no result, in their ranking."""
         return [index for index in self._ranking if index not in self._yielded]
-
-    @property
-    def complaints(self) -> list[str]:
-        """Sentences about workers that could not do their jobs."""
-        return list(self._refused)
 
     def __iter__(self) -> Iterator[tuple[int, Package | Failure]]:
         self._room = self._threads() * _PER_THREAD
@@ -160,7 +155,7 @@ class DaskJobs:
                 self._again(item)
                 return None
             if isinstance(result, Failure) and result.kind is FailureKind.MACHINE:
-                self._refused[result.message] = None
+                self.complaints[result.message] = None
                 return None
             found: Package | Failure = result
             return found
@@ -170,7 +165,7 @@ class DaskJobs:
                 return Failure(
                     FailureKind.BUILD, f"the compiler killed the workers of the cluster, one after another: {error}"
                 )
-            self._refused[f"a worker of the cluster failed ({type(error).__name__}: {error})"] = None
+            self.complaints[f"a worker of the cluster failed ({type(error).__name__}: {error})"] = None
             return None
         self._again(item)
         return None

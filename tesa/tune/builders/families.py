@@ -37,9 +37,10 @@ _SITES = {"site-packages", "dist-packages"}
 
 @dataclass(frozen=True)
 class Families:
-    """modules: to import, they register tesa's own. added: what a user registered on top, Added as a pickle.
+    """Everything that generates code, in a form that travels.
 
-    sources: of the functions in added.
+    modules: to import, they register tesa's own. added: what a user registered on top, Added as a pickle; sources: of
+    the functions in it.
     """
 
     modules: tuple[str, ...]
@@ -55,7 +56,7 @@ class Families:
 
 @dataclass(frozen=True)
 class Added:
-    """What a user registered. A policy brings its kernel family with it."""
+    """The things that a user registered beside tesa's own. A policy brings its kernel family with it."""
 
     families: tuple[Family, ...] = ()
     policies: tuple[Policy, ...] = ()
@@ -141,7 +142,7 @@ def _withdraw(added: Added) -> None:
 
 
 def _brought(function: Any) -> bool:
-    """Whether importing a module of tesa's brings it. What a doctest defines claims to be of such a module, too."""
+    """True where importing a module of tesa's brings it. What a doctest defines claims to be of such a module, too."""
     home = str(getattr(function, "__module__", None))
     found: Any = sys.modules.get(home) if home.startswith("tesa.") else None
     for name in str(getattr(function, "__qualname__", "")).split("."):
@@ -169,7 +170,7 @@ def _dumped(added: Added) -> tuple[bytes, Sources]:
 
 
 def _culprits(added: Added, cloudpickle: Any) -> str:
-    """Those that cannot be sent alone either."""
+    """The names of those that cannot be sent alone either."""
     wrong = []
     for one in added.each():
         try:
@@ -180,7 +181,7 @@ def _culprits(added: Added, cloudpickle: Any) -> str:
 
 
 def _by_value(added: Added, cloudpickle: Any) -> tuple[bytes, Sources]:
-    """With the code of all the user's own modules that they come from, as far as that can be pickled."""
+    """A pickle with the code of all the user's own modules that they come from, as far as that can be pickled."""
     by_name = sources.dumps(added)
     found, done = by_name, set[str]()
     listed: list[ModuleType] = []

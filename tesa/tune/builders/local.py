@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
+from typing import TypeVar
 
 from tesa.base.hostinfo import usable_cpus
 from tesa.base.pool import Call, Pool
@@ -23,40 +24,29 @@ from tesa.tune.builders.work import Job, Package, Result, storage_failure
 LIMIT_S = 300.0
 """Seconds for one candidate, generating and compiling: 100,000 straight-line instructions take about a second alone."""
 
-WORK, READY = "tesa.tune.builders.work:work", "tesa.tune.builders.work:ready"
-"""The function that a child is called with, and the one that it runs at its start."""
+WORK, MODULES = "tesa.tune.builders.work:work", ("tvm", "tesa.tune.builders.work")
+"""The function that a child is called with, and what it imports at its start."""
 
 
-class LocalBuilder:
-    """A Builder (tesa.measure.interfaces) with a number of child processes, by default one for each CPU.
+B = TypeVar("B", bound="JobBuilder")
 
-    cache: of objects, by default the user's, which `tesa compile` reads too. limit_s: seconds for one candidate; a
-    compiler that needs longer is killed. ahead: how many kernels may wait to be fetched until building pauses, by
-    default four for each child. Until then the children go on while the caller does something else between two
-    results: who measures on the same machine fetches all results before.
 
-    >>> with LocalBuilder(jobs=1) as builder:
-    ...     list(builder.build([], Path(".")))
-    []
-    """
+class JobBuilder(ABC):
+    """A Builder by the results of jobs, for use in a with block."""
 
-    def __init__(
-        self, jobs: int | None = None, cache: Cache | None = None, limit_s: float = LIMIT_S, ahead: int | None = None
-    ) -> None:
-        check_numbers(jobs, limit_s)
-        count = usable_cpus() if jobs is None else jobs
+    def __init__(self, jobs: int | None, cache: Cache | None, limit_s: float) -> None:
+        if jobs is not None and jobs < 1:
+            raise UsageError(f"jobs is {jobs}: at least one process is needed to build kernels")
+        if not limit_s > 0:
+            raise UsageError(f"limit_s is {limit_s:g}: give the seconds that one candidate may take, more than 0")
         self.cache = Cache() if cache is None else cache
         self.limit_s = limit_s
-        self._ahead = max(8, 4 * count) if ahead is None else ahead
-        self._pool = Pool(count, prepare=READY)
         self._told: set[str] = set()
 
-    def __enter__(self) -> LocalBuilder:
+    def __enter__(self: B) -> B:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def build(self, requests: Sequence[BuildRequest], folder: Path) -> Iterator[tuple[int, Product | Failure]]:
@@ -72,11 +62,38 @@ class LocalBuilder:
         if stored:
             self.cache.trim()
 
-    def results(self, jobs: Sequence[Job], ranking: Sequence[int]) -> Iterator[tuple[int, Package | Failure]]:
-        """The result of each job, with its index, begun in the order of the ranking.
+    @abstractmethod
+    def results(self, jobs: Sequence[Job], ranking: Sequence[int]) -> Iterator[tuple[int, Result]]:
+        """The result of each job, with its index, begun in the order of the ranking."""
 
-        Raises UsageError where a child cannot write.
-        """
+    @abstractmethod
+    def close(self) -> None:
+        """End all processes. May be called twice, and from another thread: what is being built ends without result."""
+
+
+class LocalBuilder(JobBuilder):
+    """A Builder (tesa.measure.interfaces) with a number of child processes, by default one for each CPU.
+
+    cache: of objects, by default the user's, which `tesa compile` reads too. limit_s: seconds for one candidate; a
+    compiler that needs longer is killed. ahead: how many kernels may wait to be fetched until building pauses, by
+    default four for each child. Until then the children go on while the caller does something else between two
+    results: who measures on the same machine fetches all results before.
+
+    >>> with LocalBuilder(jobs=1) as builder:
+    ...     list(builder.build([], Path(".")))
+    []
+    """
+
+    def __init__(
+        self, jobs: int | None = None, cache: Cache | None = None, limit_s: float = LIMIT_S, ahead: int | None = None
+    ) -> None:
+        super().__init__(jobs, cache, limit_s)
+        count = usable_cpus() if jobs is None else jobs
+        self._ahead = max(8, 4 * count) if ahead is None else ahead
+        self._pool = Pool(count, MODULES)
+
+    def results(self, jobs: Sequence[Job], ranking: Sequence[int]) -> Iterator[tuple[int, Result]]:
+        """As JobBuilder's. Raises UsageError where a child cannot write."""
         folder = str(self.cache.folder.absolute())
         calls: list[Call] = [(WORK, (jobs[index], folder)) for index in ranking]
         ready = self._pool.as_completed(calls, limit_s=self.limit_s, ahead=self._ahead)
@@ -90,16 +107,8 @@ class LocalBuilder:
             ready.close()
 
     def close(self) -> None:
-        """End all processes. May be called twice, and from another thread: what is being built ends without result."""
+        """As JobBuilder's."""
         self._pool.close()
-
-
-def check_numbers(jobs: int | None, limit_s: float) -> None:
-    """UsageError for what can build nothing."""
-    if jobs is not None and jobs < 1:
-        raise UsageError(f"jobs is {jobs}: at least one process is needed to build kernels")
-    if not limit_s > 0:
-        raise UsageError(f"limit_s is {limit_s:g}: give the seconds that one candidate may take, more than 0")
 
 
 def jobs_of(requests: Sequence[BuildRequest]) -> tuple[list[Job], list[int]]:

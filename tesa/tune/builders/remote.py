@@ -7,24 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import pickle
 import socket
 import threading
 import time
 from collections.abc import Mapping
 from functools import cache as once
-from pathlib import Path
 from typing import Any
 
-from tesa import schedules
 from tesa.base import version
+from tesa.base.installed import source_digest
 from tesa.base.pool import CancelToken, Pool
 from tesa.base.worker import WorkerError
 from tesa.build.cache import Cache
 from tesa.measure.failure import Failure, FailureKind
 from tesa.schedules.types import FloatArray
-from tesa.tune.builders.local import READY, WORK, judged
+from tesa.tune.builders.local import MODULES, WORK, judged
 from tesa.tune.builders.work import Job, Result
 
 _START_S = 120.0  # for a child to start and to import TVM
@@ -32,7 +30,7 @@ _TRIM_EVERY = 256
 _END_S = 3.0
 _MOST = 256  # more than a worker has threads; a child starts only when a thread needs one
 
-_ROOMS = ("attributes", "build", "decompose", "targets")  # that have a part in an object
+_ROOMS = tuple(f"tesa.{room}" for room in ("schedules", "attributes", "build", "decompose", "targets"))  # of an object
 
 _lock = threading.Lock()
 _tokens: dict[str, CancelToken] = {}
@@ -91,12 +89,7 @@ def can_import() -> bool:
 
 def versions() -> dict[str, str]:
     """All that decides the objects and has to be the same everywhere: versions, and tesa's code that generates them."""
-    hasher = hashlib.sha256()
-    home = Path(__file__).parents[2]
-    for folder in (Path(next(iter(schedules.__path__))), *(home / room for room in _ROOMS)):
-        for path in sorted(folder.rglob("*.py")):
-            hasher.update(f"{path.relative_to(folder).as_posix()}\n".encode() + path.read_bytes())
-    return {**version.versions(), "sources": hasher.hexdigest()[:12]}
+    return {**version.versions(), "sources": source_digest(*_ROOMS)[:12]}
 
 
 def difference(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:
@@ -130,7 +123,7 @@ def _settle(worker: Any) -> None:
 
 @once
 def _shared_pool() -> Pool:
-    return Pool(_MOST, folder=_folder, prepare=READY)
+    return Pool(_MOST, MODULES, _folder)
 
 
 def _pool() -> Pool:

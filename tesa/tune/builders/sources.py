@@ -23,7 +23,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Sources:
-    """texts: (name of a file, its text). modules: names of the modules that the functions say they come from."""
+    """The source texts of functions, (name of a file, its text), and the names of the modules that they come from."""
 
     texts: tuple[tuple[str, str], ...] = ()
     modules: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ def dumps(value: Any) -> tuple[bytes, Sources]:
 
 
 def loads(blob: bytes, sources: Sources) -> Any:
-    """What dumps was given. inspect finds its sources from now on, until they are forgotten."""
+    """The value that dumps was given. inspect finds its sources from now on, until they are forgotten."""
     for name, text in sources.texts:
         # Without a time of change linecache never compares the entry with a file.
         linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)

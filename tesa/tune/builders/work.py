@@ -61,11 +61,6 @@ Result = Package | Failure
 """The result of a job. A Failure has the kind MACHINE where this machine, and not the candidate, is at fault."""
 
 
-def ready() -> None:
-    """Import what takes long."""
-    import tvm  # noqa: F401
-
-
 def work(job: Job, cache: str | None) -> Result:
     """Carry out a job in this process. cache: a folder; None for the user's on this machine."""
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
 
 from tesa.base.hostinfo import architecture, read_cpu
@@ -16,18 +15,8 @@ from tesa.measure.remote.address import split_address
 from tesa.targets import llvm
 from tesa.targets.target import Target, host_cpu, runs_here
 
-
-@dataclass(frozen=True)
-class RunnerOptions:
-    """A user's wishes for the measuring; see runner_for."""
-
-    address: tuple[str, int] | None = None
-    key: str | None = None
-    compiler: str | None = None
-    alone: AbstractContextManager[Any] | None = None
-
-
-Make = Callable[[Target, RunnerOptions], Runner]
+Make = Callable[..., Runner]
+"""Makes a runner from a target and the arguments of runner_for that are given."""
 
 _RUNNERS: dict[str, Make] = {}
 
@@ -43,14 +32,13 @@ def register(name: str) -> Callable[[Make], Make]:
 
 
 @register("local")
-def _local(target: Target, options: RunnerOptions) -> Runner:
-    return LocalRunner(alone=options.alone)
+def _local(_: Target, *, alone: AbstractContextManager[Any] | None, **__: object) -> Runner:
+    return LocalRunner(alone=alone)
 
 
 @register("rpc")
-def _rpc(target: Target, options: RunnerOptions) -> Runner:
-    assert options.address is not None
-    return remote.RpcRunner(*options.address, str(options.key), compiler=options.compiler, toolchain=target.toolchain)
+def _rpc(target: Target, *, address: tuple[str, int], key: str, compiler: str | None, **_: object) -> Runner:
+    return remote.RpcRunner(*address, key, compiler=compiler, toolchain=target.toolchain)
 
 
 def runner_for(
@@ -67,7 +55,7 @@ def runner_for(
     by default this machine's. alone: held while this machine measures.
     """
     name = target.runner if address is None else "rpc"
-    return _RUNNERS[name](target, RunnerOptions(address, key, compiler, alone))
+    return _RUNNERS[name](target, address=address, key=key, compiler=compiler, alone=alone)
 
 
 def tracker_address(rpc: str | None, key: str | None, target: Target, measures: bool = True) -> tuple[str, int] | None:

@@ -21,14 +21,14 @@ class KernelCall:
     result: Any
 
 
-Keep = Callable[[LayerPlan], Callable[[Any], Any] | None]
+Keep = Callable[[LayerPlan, Any], Any]
 
 
-def trace(model: Model, prepared: Sequence[Any], runs: int = 1, keep: Keep = lambda _: None) -> list[list[KernelCall]]:
+def trace(model: Model, prepared: Sequence[Any], runs: int = 1, keep: Keep = lambda *_: None) -> list[list[KernelCall]]:
     """Run `runs` times on prepared inputs; the calls of each run.
 
-    keep(layer): a function of the layer's result tensor whose value becomes KernelCall.result, or None. The tensor's
-    memory is used again after the call, so it has to copy what it wants.
+    keep(layer, tensor): its value for the layer's result tensor becomes KernelCall.result. The tensor's memory is used
+    again after the call, so it has to copy what it wants.
     """
     calls: list[KernelCall] = []
     waiting: list[LayerPlan] = []
@@ -43,8 +43,7 @@ def trace(model: Model, prepared: Sequence[Any], runs: int = 1, keep: Keep = lam
             return
         ms = (time.perf_counter_ns() - start) / 1e6
         layer = waiting.pop(0) if waiting and waiting[0].symbol == symbol else None
-        read = keep(layer) if layer is not None else None
-        calls.append(KernelCall(symbol, layer, ms, read(args[-1]) if read is not None else None))
+        calls.append(KernelCall(symbol, layer, ms, None if layer is None else keep(layer, args[-1])))
 
     rounds = []
     with model.instrumented(note):

@@ -127,7 +127,9 @@ def _compare_live(layer: LayerPlan, got: Array, expected: Array | None, atol: fl
     if expected is None:
         why = "its result has no counterpart in the reference, as where a constant was moved behind it"
         return Comparison(layer.layer, 0.0, 0.0, True, why=why)
-    expected = _left(layer, expected)
+    for axis, indices in enumerate(layer.kept):  # the channels that compiling did not remove
+        if indices and axis < expected.ndim and max(indices) < expected.shape[axis]:
+            expected = expected.take(indices, axis)
     if got.shape != expected.shape:
         why = f"its result is {list(got.shape)}, {list(expected.shape)} in the reference: channels were removed"
         return Comparison(layer.layer, 0.0, 0.0, True, why=why)
@@ -138,14 +140,6 @@ def _compare_live(layer: LayerPlan, got: Array, expected: Array | None, atol: fl
     return Comparison(found.name, found.max_abs, found.max_rel, found.ok, len(layer.dead), got.shape[axis])
 
 
-def _left(layer: LayerPlan, expected: Array) -> Array:
-    """A tensor of the source model without the channels that compiling removed."""
-    for axis, indices in enumerate(layer.kept):
-        fits = axis < expected.ndim and max(indices, default=0) < expected.shape[axis]
-        expected = expected.take(indices, axis) if indices and fits else expected
-    return expected
-
-
 def _row(item: Comparison) -> dict[str, Any]:
     row = asdict(item)
     return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
@@ -154,10 +148,10 @@ def _row(item: Comparison) -> dict[str, Any]:
 def _results(model: Model, prepared: list[Any], names: set[str]) -> list[tuple[LayerPlan, Array]]:
     """The results of the wanted layers in row-major layout, taken as each kernel returns."""
 
-    def copy(tensor: Any) -> Array:
-        return np.array(np.from_dlpack(tensor))
+    def keep(layer: LayerPlan, tensor: Any) -> Array | None:
+        return np.array(np.from_dlpack(tensor)) if layer.layer in names else None
 
-    (calls,) = trace(model, prepared, keep=lambda layer: copy if layer.layer in names else None)
+    (calls,) = trace(model, prepared, keep=keep)
     wanted = [(call.layer, call.result) for call in calls if call.layer is not None and call.layer.layer in names]
     # argsort gives the transpose that undoes a layout
     return [(layer, np.ascontiguousarray(result.transpose(np.argsort(layer.layout)))) for layer, result in wanted]

@@ -55,7 +55,8 @@ def devices(
             tools.probe()
             workers = [new_worker() for _ in range(min(_AT_ONCE, len(listing.servers)))]
             try:
-                _start(workers)
+                with ThreadPoolExecutor(_AT_ONCE) as pool:
+                    list(pool.map(Worker.start, workers))  # ready before a device waits for them
                 leases = _leases(tracker, listing, key)
                 found = _examine(leases, workers, tools, answer_s)
             finally:
@@ -71,13 +72,6 @@ def devices(
     checked = {(device.key, device.address): device for device in found}
     servers = [server for server in listing.servers if key in (None, server[0])]
     return tuple(checked.get(server, Device(*server, BUSY)) for server in servers)
-
-
-def _start(workers: Sequence[Worker]) -> None:
-    """Have the processes ready before a device waits for them."""
-    if workers:
-        with ThreadPoolExecutor(len(workers)) as pool:
-            list(pool.map(Worker.start, workers))
 
 
 def _leases(tracker: Tracker, listing: Listing, key: str | None) -> list[tuple[str, Lease]]:
@@ -96,8 +90,6 @@ def _leases(tracker: Tracker, listing: Listing, key: str | None) -> list[tuple[s
 def _examine(
     leases: Sequence[tuple[str, Lease]], workers: Sequence[Worker], tools: DeviceLinker, answer_s: float
 ) -> list[Device]:
-    if not leases:
-        return []
     idle = list(workers)
 
     def one(item: tuple[int, tuple[str, Lease]]) -> Device:
@@ -110,7 +102,7 @@ def _examine(
         sound = report.outcome is Outcome.OK
         return Device(key, lease.address, FREE if sound else BROKEN, "" if sound else report.message, report.about)
 
-    with ThreadPoolExecutor(len(workers)) as pool:
+    with ThreadPoolExecutor(len(workers) or 1) as pool:
         return list(pool.map(one, enumerate(leases)))
 
 

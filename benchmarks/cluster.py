@@ -26,9 +26,9 @@ import numpy as np
 
 from benchmarks.tables import append, markdown
 from tesa.build.cache import Cache
+from tesa.build.product import Product
 from tesa.decompose.candidates import candidates
 from tesa.measure.interfaces import Builder, BuildRequest
-from tesa.measure.local import Built
 from tesa.schedules.registry import find
 from tesa.schedules.types import Problem
 from tesa.targets.target import parse_target
@@ -135,7 +135,7 @@ def timed(builder: Builder, requests: Sequence[BuildRequest], folder: Path) -> t
     contents = []
     for index in range(len(requests)):
         result = found[index]
-        if not isinstance(result, Built):
+        if not isinstance(result, Product):
             raise RuntimeError(f"{requests[index].family} {dict(requests[index].config)}: {result.message}")
         contents.append((result.symbol, [path.read_bytes() for path in result.objects]))
     return seconds, contents

@@ -32,9 +32,10 @@ from tesa.base.hostinfo import usable_cpus
 from tesa.base.pool import Pool
 from tesa.build.cache import Cache
 from tesa.build.objects import BuildFailure, build_objects, symbol_of
+from tesa.build.product import Product
 from tesa.costs import CostTable, Priced, load
 from tesa.decompose.candidates import Option, candidates, predict
-from tesa.measure.local import Built, measure
+from tesa.measure.local import measure
 from tesa.measure.timing import Timing
 from tesa.schedules.registry import find
 from tesa.schedules.types import Code, Core, FloatArray, Problem, config_key
@@ -139,7 +140,7 @@ def build(made: Layer, target: Target, pool: Pool, most: int) -> int:
 
 def _kernels(
     problem: Problem, weight: FloatArray, options: list[Option], target: Target, pool: Pool, folder: Path
-) -> dict[str, Built]:
+) -> dict[str, Product]:
     """Each option compiled, by config_key; those that fail are left out, and told."""
     codes, found = _codes(problem, weight, options, target), {}
     objects = build_objects(codes, target, jobs=pool, cache=Cache(), folder=folder)
@@ -147,11 +148,11 @@ def _kernels(
         if isinstance(files, BuildFailure):
             print(f"  {option}: build: {files.message}")
         else:
-            found[config_key(*option)] = Built(symbol, files, code.constants)
+            found[config_key(*option)] = Product(symbol, files, code.constants)
     return found
 
 
-def _times(problem: Problem, weight: FloatArray, kernels: dict[str, Built], repeats: int) -> dict[str, float]:
+def _times(problem: Problem, weight: FloatArray, kernels: dict[str, Product], repeats: int) -> dict[str, float]:
     """Milliseconds by config_key, the median of so many measurements in new memory; those that fail are told."""
     found: dict[str, list[float]] = {}
     for _ in range(repeats):

@@ -142,7 +142,8 @@ def _export(
     with tempfile.TemporaryDirectory() as scratch:
         task = Layer(case.name, case.problem, case.weight)
         (kernel,) = choose([task], target, options=options, folder=Path(scratch))
-        package(path, kernel.objects, kernel.symbol, (*kernel.constants, *inputs.extra), ("X", "Y"))
+        product = kernel.product
+        package(path, product.objects, product.symbol, (*product.constants, *inputs.extra), ("X", "Y"))
     return tvm.runtime.load_module(str(path))[ENTRY], config_key(kernel.part.family, kernel.part.config)
 
 

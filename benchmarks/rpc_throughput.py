@@ -26,8 +26,8 @@ import numpy as np
 import psutil
 
 from tesa.build.objects import BuildFailure, build_objects
+from tesa.build.product import Product
 from tesa.measure.failure import Failure
-from tesa.measure.local import Built
 from tesa.measure.remote import RpcRunner
 from tesa.measure.remote.tracker import Tracker, TrackerLost
 from tesa.schedules.registry import find
@@ -69,7 +69,7 @@ def _layer() -> tuple[Problem, FloatArray]:
     return problem, weight.astype(np.float32)
 
 
-def _built(problem: Problem, weight: FloatArray, folder: Path, count: int) -> list[Built]:
+def _built(problem: Problem, weight: FloatArray, folder: Path, count: int) -> list[Product]:
     """That many kernels: the first configurations of the indexed form, over and over."""
     importlib.import_module("tesa.schedules.cpu")  # registers the families
     target, family = parse_target("x86"), find("indexed")
@@ -80,14 +80,14 @@ def _built(problem: Problem, weight: FloatArray, folder: Path, count: int) -> li
         codes.append((symbol, family.emit(problem, weight, target.core, config, symbol)))
     objects = build_objects(codes, target, jobs=1, cache=None, folder=folder)
     made = [
-        Built(symbol, paths, code.constants)
+        Product(symbol, paths, code.constants)
         for (symbol, code), paths in zip(codes, objects, strict=True)
         if not isinstance(paths, BuildFailure)
     ]
     return [made[index % len(made)] for index in range(count)]
 
 
-def _rate(port: int, problem: Problem, weight: FloatArray, kernels: list[Built]) -> float:
+def _rate(port: int, problem: Problem, weight: FloatArray, kernels: list[Product]) -> float:
     """Candidates a minute; the first, for which processes start and devices are checked, do not count."""
     runner = RpcRunner("127.0.0.1", port, "slow")
     try:

@@ -159,10 +159,11 @@ def export(work: Layer, target: Target, option: Option, folder: Path) -> Path:
     """One kernel of a layer as a library of its own."""
     inputs = Inputs.random(work.problem)
     (chosen,) = choose([work], target, options=[option], measure=False, folder=folder)
-    path = folder / f"{chosen.symbol}.so"
+    product = chosen.product
+    path = folder / f"{product.symbol}.so"
     names = ("X", *(["residual"] if work.problem.epilogue.residual else []), "Y")
     constants = [array for array in (inputs.scale, inputs.bias) if array is not None]
-    package(path, chosen.objects, chosen.symbol, (*chosen.constants, *constants), names)
+    package(path, product.objects, product.symbol, (*product.constants, *constants), names)
     return path
 
 

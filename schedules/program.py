@@ -1,8 +1,6 @@
 """The neutral program of a panel: what a straight-line kernel does with one tile, step by step, for any machine.
 
-A step works on whole vectors: sums a0, a1, ... that stay in registers, vectors x0, x1, ... of X, one weight w, and
-arrays that pointers reach. No x is used once results begin, and a bias in w serves all vectors of a row: their
-registers are free for what the writer needs. A writer (cpu/writers) spells the steps as code of one machine.
+Steps are those of steps.py. A writer (cpu/writers) spells them as code of one machine.
 
     >>> from tesa.schedules.panels import panels
     >>> from tesa.schedules.tiles import tiles
@@ -11,7 +9,7 @@ registers are free for what the writer needs. A writer (cpu/writers) spells the 
     >>> frame = Frame(problem, tiles(1, 40, 40, 16, 1), 16, {0: 0, 1: 40})
     >>> ((panel,),) = panels(np.array([[1, 2]], np.float32), {"rows": 1, "kblock": 0}, 1, "p", 1000)
     >>> print(program(frame, panel))
-    p0_0: 1 rows x 1 vectors of 16 lanes
+    p_p0_0: 1 rows x 1 vectors of 16 lanes
     x0 = X[0]
     w = 1.0
     a0 = w * x0
@@ -28,147 +26,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import get_args
 
 import numpy as np
 
+from tesa.schedules import steps
 from tesa.schedules.panels import Panel
 from tesa.schedules.tiles import Tiles
 from tesa.schedules.types import Epilogue, Problem
-
-
-@dataclass(frozen=True, slots=True)
-class LoadX:
-    """x[vector] = elements of X from `at` on, counted from the tile's start."""
-
-    vector: int
-    at: int
-
-    def __str__(self) -> str:
-        return f"x{self.vector} = X[{self.at}]"
-
-
-@dataclass(frozen=True, slots=True)
-class Weight:
-    """w = a number in all lanes."""
-
-    value: float
-
-    def __str__(self) -> str:
-        return f"w = {self.value}"
-
-
-@dataclass(frozen=True, slots=True)
-class Multiply:
-    """a[sum] = w * x[vector]."""
-
-    sum: int
-    vector: int
-
-    def __str__(self) -> str:
-        return f"a{self.sum} = w * x{self.vector}"
-
-
-@dataclass(frozen=True, slots=True)
-class MultiplyAdd:
-    """a[sum] += w * x[vector]."""
-
-    sum: int
-    vector: int
-
-    def __str__(self) -> str:
-        return f"a{self.sum} += w * x{self.vector}"
-
-
-@dataclass(frozen=True, slots=True)
-class Zero:
-    """a[sum] = 0."""
-
-    sum: int
-
-    def __str__(self) -> str:
-        return f"a{self.sum} = 0"
-
-
-@dataclass(frozen=True, slots=True)
-class LoadSum:
-    """a[sum] = elements of the scratch from `at` on, counted from the tile's part of it."""
-
-    sum: int
-    at: int
-
-    def __str__(self) -> str:
-        return f"a{self.sum} = scratch[{self.at}]"
-
-
-@dataclass(frozen=True, slots=True)
-class StoreSum:
-    """The opposite of LoadSum."""
-
-    sum: int
-    at: int
-
-    def __str__(self) -> str:
-        return f"scratch[{self.at}] = a{self.sum}"
-
-
-@dataclass(frozen=True, slots=True)
-class Bias:
-    """w = bias[row] in all lanes."""
-
-    row: int
-
-    def __str__(self) -> str:
-        return f"w = bias[{self.row}]"
-
-
-@dataclass(frozen=True, slots=True)
-class AddBias:
-    """a[sum] += w."""
-
-    sum: int
-
-    def __str__(self) -> str:
-        return f"a{self.sum} += w"
-
-
-@dataclass(frozen=True, slots=True)
-class AddResidual:
-    """a[sum] += elements of the residual from `at` on, counted as those of Y."""
-
-    sum: int
-    at: int
-
-    def __str__(self) -> str:
-        return f"a{self.sum} += residual[{self.at}]"
-
-
-@dataclass(frozen=True, slots=True)
-class Activate:
-    """a[sum] = name(a[sum]), one of cpu/activations.py's INLINE."""
-
-    sum: int
-    name: str
-
-    def __str__(self) -> str:
-        return f"a{self.sum} = {self.name}(a{self.sum})"
-
-
-@dataclass(frozen=True, slots=True)
-class Store:
-    """Elements of Y from `at` on, counted from the tile's start, = a[sum]."""
-
-    sum: int
-    at: int
-
-    def __str__(self) -> str:
-        return f"Y[{self.at}] = a{self.sum}"
-
-
-SumStep = LoadX | Weight | Multiply | MultiplyAdd | Zero | LoadSum
-ResultStep = Bias | AddBias | AddResidual | Activate | Store | StoreSum
-STEPS = (*get_args(SumStep), *get_args(ResultStep))
-"""The kinds of steps, each of which a writer has to spell."""
 
 
 @dataclass(frozen=True)
@@ -230,8 +94,8 @@ class Program:
     frame: Frame = field(repr=False)
     rows: int
     ends: bool
-    sums: tuple[SumStep, ...]
-    results: tuple[ResultStep, ...]
+    sums: tuple[steps.SumStep, ...]
+    results: tuple[steps.ResultStep, ...]
 
     def __str__(self) -> str:
         head = f"{self.name}: {self.rows} rows x {self.frame.vectors} vectors of {self.frame.lanes} lanes"
@@ -245,22 +109,22 @@ def program(frame: Frame, panel: Panel) -> Program:
     return Program(panel.name, frame, rows, panel.ends, tuple(_sums(frame, panel)), tuple(results))
 
 
-def _sums(frame: Frame, panel: Panel) -> Iterator[SumStep]:
+def _sums(frame: Frame, panel: Panel) -> Iterator[steps.SumStep]:
     vectors, count = frame.vectors, len(panel.weights) * frame.vectors
     known = set() if panel.begins else set(range(count))
-    yield from (LoadSum(a, _waiting(frame, panel, a)) for a in sorted(known))
+    yield from (steps.LoadSum(a, _waiting(frame, panel, a)) for a in sorted(known))
     for i, column in enumerate(panel.columns):
         start = frame.offsets[column]
         for v, at in enumerate(frame.tiles.reads):
-            yield LoadX(v, start + (v * frame.lanes if frame.packed else at))
+            yield steps.LoadX(v, start + (v * frame.lanes if frame.packed else at))
         weights = panel.weights[:, i]
         for r in np.flatnonzero(weights).tolist():
-            yield Weight(float(weights[r]))
+            yield steps.Weight(float(weights[r]))
             for v in range(vectors):
                 a = r * vectors + v
-                yield MultiplyAdd(a, v) if a in known else Multiply(a, v)
+                yield steps.MultiplyAdd(a, v) if a in known else steps.Multiply(a, v)
                 known.add(a)
-    yield from (Zero(a) for a in range(count) if a not in known)
+    yield from (steps.Zero(a) for a in range(count) if a not in known)
 
 
 def _waiting(frame: Frame, panel: Panel, a: int) -> int:
@@ -268,28 +132,28 @@ def _waiting(frame: Frame, panel: Panel, a: int) -> int:
     return (panel.first * frame.vectors + a) * frame.lanes
 
 
-def _keep(frame: Frame, panel: Panel) -> Iterator[ResultStep]:
+def _keep(frame: Frame, panel: Panel) -> Iterator[steps.ResultStep]:
     """Leave the sums to the next block of columns."""
     for a in range(len(panel.weights) * frame.vectors):
-        yield StoreSum(a, _waiting(frame, panel, a))
+        yield steps.StoreSum(a, _waiting(frame, panel, a))
 
 
-def _finish(frame: Frame, panel: Panel) -> Iterator[ResultStep]:
+def _finish(frame: Frame, panel: Panel) -> Iterator[steps.ResultStep]:
     """The epilogue and Y; where the activation is late, the scratch takes what it is applied to."""
     e: Epilogue = frame.problem.epilogue
     for r in range(len(panel.weights)):
         row = panel.first + r
         if e.bias:
-            yield Bias(row)
+            yield steps.Bias(row)
         for v, write in enumerate(frame.tiles.writes):
             a, at = r * frame.vectors + v, row * frame.problem.n + write
             if e.bias:
-                yield AddBias(a)
+                yield steps.AddBias(a)
             if e.residual:
-                yield AddResidual(a, at)
+                yield steps.AddResidual(a, at)
             if frame.late:
-                yield StoreSum(a, _waiting(frame, panel, a))
+                yield steps.StoreSum(a, _waiting(frame, panel, a))
                 continue
             if e.activation:
-                yield Activate(a, e.activation)
-            yield Store(a, at)
+                yield steps.Activate(a, e.activation)
+            yield steps.Store(a, at)

@@ -137,9 +137,8 @@ def compile_model(
     imported = network.prepared.imported
     manifest = Manifest(ports(imported.inputs), ports(imported.outputs), plan, _versions())
     progress(Event("write", 0, 1, str(path)))
-    write(
-        executable, [file for kernel in kernels for file in kernel.objects], manifest.to_json(), path, where.toolchain
-    )
+    objects = [file for kernel in kernels for file in kernel.product.objects]
+    write(executable, objects, manifest.to_json(), path, where.toolchain)
     progress(Event("write", 1, 1, str(path)))
     return CompiledModel(path, plan, manifest.inputs, manifest.outputs, network.skipped + network.prepared.notes)
 
@@ -166,7 +165,7 @@ def _scheduled(network: Network, kernels: Sequence[ChosenKernel], target: Target
     """The lowered module with the kernels in their places, and schedules for everything else."""
     lowered = network.lowered
     bindings = {
-        layer.placeholder: Binding(kernel.symbol, kernel.constants, layer.bias)
+        layer.placeholder: Binding(kernel.product.symbol, kernel.product.constants, layer.bias, kernel.product.function)
         for layer, kernel in zip(lowered.layers, kernels, strict=True)
     }
     return schedule_rest(bind(lowered.mod, bindings), tvm.target.Target(target.tvm), target.core, threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,10 @@ from tests.support import require_system as _require_system
 # Timing noise of a busy machine is no defect, and a failure must come back with the same examples.
 settings.register_profile("tesa", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("tesa")
+
+# A shell starts what it runs in the background with Ctrl-C ignored, and children inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")

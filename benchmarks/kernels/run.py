@@ -14,8 +14,9 @@ from benchmarks.kernels.cases import Array, Case, activations, weight
 from benchmarks.kernels.limits import Limits, measure_limits
 from benchmarks.kernels.peers import PEERS, Prepared
 from tesa.build.objects import BuildFailure, build_objects
+from tesa.build.product import Product
 from tesa.decompose import is_composite
-from tesa.measure.local import Built, measure
+from tesa.measure.local import measure
 from tesa.measure.timing import Timing
 from tesa.runtime.bench import Times, interleave
 from tesa.schedules.registry import find
@@ -102,7 +103,7 @@ def layout_ms(kernel: Any, part: Any, whole_ms: float) -> float:
         (objects,) = build_objects([("few_rows", code)], kernel.target, jobs=1, cache=None, folder=Path(folder))
         if isinstance(objects, BuildFailure):
             raise WrongResultError(f"the kernel of {few} rows cannot be built: {objects.message}")
-        (timing,) = measure(short, live, [Built("few_rows", objects, code.constants)])
+        (timing,) = measure(short, live, [Product("few_rows", objects, code.constants)])
     if not isinstance(timing, Timing):
         raise WrongResultError(f"the kernel of {few} rows: {timing.message}")
     return max((problem.m * timing.median_ms - few * whole_ms) / (problem.m - few), 0.0)

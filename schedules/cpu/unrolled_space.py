@@ -11,7 +11,7 @@ import numpy as np
 from tesa.schedules.cpu import cost
 from tesa.schedules.cpu.cut import threads_for
 from tesa.schedules.cpu.operand import Operand, operand
-from tesa.schedules.cpu.writers import find_writer, registers
+from tesa.schedules.cpu.writers import MAX_BYTES, find_writer, registers
 from tesa.schedules.panels import cut_columns, cut_rows
 from tesa.schedules.tiles import Tiles, tiles
 from tesa.schedules.types import Config, Core, FloatArray, Problem
@@ -55,7 +55,7 @@ def space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
     if problem.op not in ("linear", "conv2d") or problem.dtype != "float32" or problem.n < core.lanes // 2:
         return ()
     nonzeros = int(np.count_nonzero(weight))
-    if nonzeros > MAX_FMAS or 4 * _largest(problem, weight) > find_writer(core).max_bytes:
+    if nonzeros > MAX_FMAS or 4 * _largest(problem, weight) > MAX_BYTES:
         return ()
     found: dict[tuple[int, ...], tuple[float, Config]] = {}
     most = core.registers - registers(0, 1, core)

@@ -104,11 +104,6 @@ class TeSA:
         """The share of elements that a kernel may leave out: known to be 0, or dead. 0 for an empty tensor."""
         return share(self.zero | self.dead, self.shape)
 
-    @property
-    def effective_bits(self) -> Bits:
-        """`bits`, and 0 where nothing has to be stored because the element is dead or known."""
-        return np.where(self.dead | self.known, 0, self.bits).astype(np.int8)
-
     def rounded(self, x: Any, *, integer: bool | None = None) -> Values:
         """The tensor's content x on its grid: what it may be replaced by. Elements of full precision stay as they are.
 

@@ -179,7 +179,7 @@ def impose(weight: FloatArray, imposed: Imposed) -> FloatArray:
 def sample(imposed: Imposed, shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
     """A random weight (m, k) of that pattern.
 
-    >>> np.count_nonzero(sample(Imposed.parse("0.5:2:4"), (4, 8), np.random.default_rng(0)))
+    >>> int(np.count_nonzero(sample(Imposed.parse("0.5:2:4"), (4, 8), np.random.default_rng(0))))
     16
     """
     own = find_pattern(imposed.kind).sample

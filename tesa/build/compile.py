@@ -14,8 +14,6 @@ from tesa.schedules.types import Assembly, Tir
 PIPELINES = {"default": "default", "straight": "tesa_straight"}
 """Name of a pipeline in Code -> TVM's name of it."""
 
-_TRIPLE = "x86_64-unknown-linux-gnu"
-
 
 def object_of_functions(functions: Sequence[tuple[str, str]], target: str, pipeline: str) -> bytes:
     """The bytes of an object file of functions.
@@ -58,7 +56,7 @@ def assemble(text: str, target: Mapping[str, Any]) -> Any:
     """
     import tvm
 
-    lines = [f'target triple = "{target.get("mtriple", _TRIPLE)}"']
+    lines = [f'target triple = "{target["mtriple"]}"'] if "mtriple" in target else []  # else this machine's
     lines += [f'module asm "{_escaped(line)}"' for line in text.splitlines()]
     lines += [
         "!llvm.module.flags = !{!0}",

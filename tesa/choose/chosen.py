@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from numpy.typing import NDArray
-
+from tesa.build.product import Product
 from tesa.choose.plan import Part
 
 
 @dataclass(frozen=True)
 class ChosenKernel:
-    """The kernel of a layer: called as symbol(X, *constants, bias if any, residual if any, Y).
+    """The kernel of a layer.
 
-    objects: what has to be linked, main first. parts: one, or those of a decomposition, see tesa.choose.plan. digest:
-    of the layer's weight.
+    parts: one, or those of a decomposition, see tesa.choose.plan. digest: of the layer's weight.
     """
 
     layer: str
     parts: tuple[Part, ...]
-    symbol: str
-    constants: tuple[NDArray[Any], ...]
-    objects: tuple[Path, ...]
+    product: Product
     digest: str = ""
 
     @property

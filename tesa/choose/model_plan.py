@@ -10,6 +10,7 @@ import numpy as np
 
 from tesa.choose.chosen import ChosenKernel
 from tesa.choose.plan import LayerPlan, Plan
+from tesa.layers.bind import KERNEL
 from tesa.layers.function import WeightLayer
 from tesa.layers.layer import Layer
 from tesa.layers.network import Network
@@ -24,7 +25,7 @@ def plan_of(mod: Any, network: Network, kernels: Sequence[ChosenKernel], target:
     """
     waiting: dict[str, list[LayerPlan]] = {}
     for lowered, kernel, layer in zip(network.lowered.layers, kernels, network.layers, strict=True):
-        waiting.setdefault(kernel.symbol, []).append(_weight_layer(lowered, kernel, layer, network.prepared))
+        waiting.setdefault(kernel.product.symbol, []).append(_weight_layer(lowered, kernel, layer, network.prepared))
     rows: list[LayerPlan] = []
     for block in mod["main"].body.blocks:
         for binding in block.bindings:
@@ -32,7 +33,9 @@ def plan_of(mod: Any, network: Network, kernels: Sequence[ChosenKernel], target:
             if name == "relax.call_dps_packed":
                 rows.append(waiting[str(binding.value.args[0].global_symbol)].pop(0))
             elif name == "relax.call_tir":
-                rows.append(_operator(mod, binding, len(rows)))
+                attrs = mod[binding.value.args[0]].attrs
+                symbol = str(attrs[KERNEL]) if attrs and KERNEL in attrs else ""
+                rows.append(waiting[symbol].pop(0) if symbol else _operator(mod, binding, len(rows)))
     return Plan(target.name, threads, tuple(rows))
 
 
@@ -51,7 +54,7 @@ def _weight_layer(lowered: WeightLayer, kernel: ChosenKernel, layer: Layer, prep
         parts=kernel.parts,
         facts=layer.facts,
         tensor=tensor if tensor in prepared.tensors else "",
-        symbol=kernel.symbol,
+        symbol=kernel.product.symbol,
         layout=lowered.layout,
         dead=tuple(int(i) for i in np.flatnonzero(np.broadcast_to(any_dead, problem.m))),
         kept=prepared.kept.get(tensor, ()),

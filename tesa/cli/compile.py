@@ -5,40 +5,23 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 
-from tesa.cli.options import add_extension, add_model_inputs, add_target, add_threads, positive, use_extensions
+from tesa.cli.options import add_kernels, chosen, positive, use_extensions
 from tesa.cli.verb import Outcome, Verb
 
 
 def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("model", metavar="model.onnx", help="the model to compile")
     parser.add_argument("-o", "--output", required=True, metavar="model.so", help="the library, with model.json beside")
-    add_target(parser)
-    add_threads(parser, default=1)
-    parser.add_argument("--log", metavar="DIR", help="folder of measured times: read first, then added to")
+    add_kernels(parser)
     parser.add_argument("--no-measure", action="store_true", help="choose by estimate what the log does not know")
-    parser.add_argument("--rpc", metavar="HOST:PORT", help="measure on the devices of this TVM RPC tracker")
-    parser.add_argument("--key", metavar="KEY", help="the kind of devices, as they are registered at the tracker")
-    parser.add_argument(
-        "--cluster", metavar="ADDRESS", help="compile the kernels on the workers of this Dask scheduler"
-    )
     families = "only this kernel family competes; may be repeated (see `tesa list families`)"
     parser.add_argument("--family", "--form", action="append", metavar="NAME", help=families)
-    parser.add_argument("--no-compact", action="store_true", help="leave dead and constant channels in place")
-    parser.add_argument("--no-propagation", action="store_true", help="use the zeros of the weights as they stand only")
-    parser.add_argument(
-        "--jobs",
-        type=positive,
-        metavar="N",
-        help="processes that compile kernels (default: all CPUs, fewer where memory is short)",
-    )
     budget = (
         "straight-line instructions that the measured candidates of a layer may have together, 10 us each (default: "
         "400000); what a log already knows competes whatever its size"
     )
     parser.add_argument("--code-budget", type=positive, metavar="N", help=budget)
     parser.add_argument("--dump-dir", metavar="DIR", help="write the module after each phase there, as text")
-    add_model_inputs(parser)
-    add_extension(parser)
 
 
 def _run(args: Namespace) -> Outcome:
@@ -52,22 +35,12 @@ def _run(args: Namespace) -> Outcome:
 
         compiled = compile_model(
             args.model,
-            target=args.target,
             output=args.output,
-            threads=args.threads,
-            log=args.log,
-            shapes=dict(args.shape),
-            masks=args.mask,
             measure=not args.no_measure,
-            rpc=args.rpc,
-            key=args.key,
-            cluster=args.cluster,
             families=args.family,
-            jobs=args.jobs,
             code_budget=args.code_budget,
             dump_dir=args.dump_dir,
-            propagation=not args.no_propagation,
-            compact=not args.no_compact,
+            **chosen(args),
             progress=progress,
         )
     return Outcome({"bytes": compiled.path.stat().st_size, **plain(compiled)}, lambda: compiled_view(compiled))

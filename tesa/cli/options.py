@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from typing import Any
 
 EXTENSIONS = "TESA_EXTENSIONS"
 """The variable of the environment that names files as --extension does, with what PATH has between them."""
@@ -141,3 +142,31 @@ def add_target(parser: ArgumentParser, more: str = "see `tesa list targets`") ->
     """Add --target: what code is made for, by default this machine. more: what the help says at its end."""
     forms = "x86 (this machine), x86:CPU, or TVM's own form (default: this machine); "
     parser.add_argument("--target", metavar="TARGET", help=forms + more)
+
+
+def add_kernels(parser: ArgumentParser) -> None:
+    """The options of the verbs that find kernels for a model's layers; chosen() reads them."""
+    add_target(parser)
+    add_threads(parser, default=1)
+    parser.add_argument("--log", metavar="DIR", help="folder of measured times: read first, then added to")
+    parser.add_argument("--rpc", metavar="HOST:PORT", help="measure on the devices of this TVM RPC tracker")
+    parser.add_argument("--key", metavar="KEY", help="the kind of devices, as they are registered at the tracker")
+    parser.add_argument("--cluster", metavar="ADDRESS", help="compile kernels on the workers of this Dask scheduler")
+    jobs = "processes that compile kernels (default: all CPUs, fewer where memory is short)"
+    parser.add_argument("--jobs", type=positive, metavar="N", help=jobs)
+    parser.add_argument("--no-compact", action="store_true", help="leave dead and constant channels in place")
+    parser.add_argument("--no-propagation", action="store_true", help="use the zeros of the weights as they stand only")
+    add_model_inputs(parser)
+    add_extension(parser)
+
+
+def chosen(args: Namespace) -> dict[str, Any]:
+    """The options of add_kernels as arguments of tesa.compile and tesa.tune_model."""
+    names = ("target", "threads", "log", "rpc", "key", "cluster", "jobs")
+    return {
+        **{name: getattr(args, name) for name in names},
+        "shapes": dict(args.shape),
+        "masks": args.mask,
+        "propagation": not args.no_propagation,
+        "compact": not args.no_compact,
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
-from tesa.cli.options import add_extension, add_model_inputs, add_target, add_threads, minutes, positive, use_extensions
+from tesa.cli.options import add_kernels, chosen, minutes, positive, use_extensions
 from tesa.cli.verb import Outcome, Verb
 
 _TRIALS = 64
@@ -25,12 +25,10 @@ def _seed(text: str) -> int:
 
 def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("model", metavar="model.onnx", help="the model whose layers are tuned")
-    add_target(parser)
-    add_threads(parser, default=1)
+    add_kernels(parser)
     trials = f"measurements of a layer, on average; those in the log count (default: {_TRIALS} if no minutes are given)"
     parser.add_argument("--trials", type=positive, metavar="N", help=trials)
     parser.add_argument("--minutes", type=minutes, metavar="M", help="end after M minutes with the best so far")
-    parser.add_argument("--log", metavar="DIR", help="folder of measured times: read first, then added to")
     resume = "go on with what is in the log, as every job does, and say so where that is nothing"
     parser.add_argument("--resume", action="store_true", help=resume)
     layer = "tune this layer only (* and ? stand for any text and letter); may be repeated"
@@ -38,14 +36,6 @@ def _arguments(parser: ArgumentParser) -> None:
     mode = "how candidates are chosen: model, random or exhaustive (default: model)"
     parser.add_argument("--mode", default="model", metavar="MODE", help=mode)
     parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of all that is random (default: 0)")
-    parser.add_argument("--jobs", type=positive, metavar="N", help="processes that compile kernels (default: all CPUs)")
-    parser.add_argument("--rpc", metavar="HOST:PORT", help="measure on the devices of this TVM RPC tracker")
-    parser.add_argument("--key", metavar="KEY", help="the kind of devices, as they are registered at the tracker")
-    parser.add_argument("--cluster", metavar="ADDRESS", help="compile on the workers of this Dask scheduler")
-    parser.add_argument("--no-compact", action="store_true", help="tune the layers of a compile with --no-compact")
-    parser.add_argument("--no-propagation", action="store_true", help="those of a compile with --no-propagation")
-    add_model_inputs(parser)
-    add_extension(parser)
 
 
 def _run(args: Namespace) -> Outcome:
@@ -59,25 +49,15 @@ def _run(args: Namespace) -> Outcome:
 
         tuned = tune_model(
             args.model,
-            target=args.target,
-            threads=args.threads,
             trials=args.trials,
             minutes=args.minutes,
             mode=args.mode,
             seed=args.seed,
-            log=args.log,
             layers=args.layer,
-            rpc=args.rpc,
-            key=args.key,
-            cluster=args.cluster,
-            shapes=dict(args.shape),
-            masks=args.mask,
-            propagation=not args.no_propagation,
-            compact=not args.no_compact,
-            jobs=args.jobs,
             resume=args.resume,
             progress=progress,
             watch=watch,
+            **chosen(args),
         )
     data = plain(tuned)
     for row, layer in zip(data["layers"], tuned.layers, strict=True):

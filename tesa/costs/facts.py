@@ -37,6 +37,7 @@ class Facts:
     def of(weight: FloatArray | Zeros) -> Facts:
         """Count, or take what was counted.
 
+        >>> import numpy as np
         >>> facts = Facts.of(np.eye(4, dtype=np.float32))
         >>> facts.density, facts.spread, facts.live[0]
         (0.25, 0.0, 1.0)

@@ -27,6 +27,7 @@ def describe_pieces(
 
     Empty where the name is an ordinary kernel family, whose one part is the whole weight.
 
+    >>> import numpy as np
     >>> describe_pieces(Problem("linear", 2, 2, 4, (2, 4), (2, 4)), np.eye(2, dtype=np.float32), "dense", {})
     ()
     """

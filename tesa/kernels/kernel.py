@@ -168,9 +168,10 @@ class Kernel:
         self._chosen = chosen
         self._folder = tempfile.TemporaryDirectory(prefix="tesa-")
         self._names = ("X", *(["residual"] if problem.epilogue.residual else []), "Y")
-        constants = (*chosen.constants, *(array for array in (scale, bias) if array is not None))
-        self._library_path = Path(self._folder.name) / f"{chosen.symbol}{target.toolchain.suffix}"
-        package(self._library_path, chosen.objects, chosen.symbol, constants, self._names, target.toolchain)
+        product = chosen.product
+        constants = (*product.constants, *(array for array in (scale, bias) if array is not None))
+        self._library_path = Path(self._folder.name) / f"{product.symbol}{target.toolchain.suffix}"
+        package(self._library_path, product.objects, product.symbol, constants, self._names, target.toolchain)
         self._y_shape = problem.y_shape
         self._x_dtype, self._y_dtype = np.dtype(problem.x_dtype), np.dtype(problem.output.dtype)
         self._in_shapes = (problem.x_shape, problem.y_shape)[: len(self._names) - 1]
@@ -193,7 +194,7 @@ class Kernel:
             sparsity=1 - sum(part.nonzeros for part in parts) / self.weight.size,
             epilogue="+".join(words + ([problem.epilogue.activation] if problem.epilogue.activation else [])),
             parts=parts,
-            symbol=self._chosen.symbol,
+            symbol=self._chosen.product.symbol,
             digest=self._chosen.digest,
         )
 
@@ -281,7 +282,7 @@ class Kernel:
     def _code(self) -> Code:
         part = self._chosen.part
         emit = find(part.family).emit
-        return emit(self.problem, self.weight, self.target.core, part.config, self._chosen.symbol)
+        return emit(self.problem, self.weight, self.target.core, part.config, self._chosen.product.symbol)
 
     @cached_property
     def _library(self) -> Any:

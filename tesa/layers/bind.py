@@ -12,17 +12,25 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tesa.layers.function import PLACEHOLDER
 
+KERNEL = "tesa.kernel"
+"""The attribute of a module's function that is the kernel of a layer: its symbol."""
+
+_OPAQUE = 8
+"""TVM's operator pattern of a function that is not to be fused with others."""
+
 
 @dataclass(frozen=True)
 class Binding:
-    """A kernel for a placeholder: called as symbol(x, *before, *rest of the activations' arguments, y).
+    """A kernel for a placeholder: called as symbol(x, *constants, bias, *rest of the activations' arguments, y).
 
-    constants come right behind x (packed weights), bias behind them; a residual stays last.
+    constants come right behind x (packed weights), bias behind them; a residual stays last. function: the kernel as a
+    function of TVM that becomes one of the module's, None where it is linked and found by its symbol.
     """
 
     symbol: str
     constants: Sequence[NDArray[Any]]
     bias: NDArray[Any] | None = None
+    function: Any = None
 
 
 def bind(mod: Any, kernels: Mapping[str, Binding]) -> Any:
@@ -38,6 +46,7 @@ class _Binder(PyExprMutator):  # type: ignore[misc]
     def __init__(self, mod: Any, kernels: Mapping[str, Binding]) -> None:
         super().__init__(mod)
         self.kernels = kernels
+        self.functions: dict[str, Any] = {}
 
     def visit_call_(self, call: Any) -> Any:
         call = super().visit_call_(call)
@@ -50,4 +59,14 @@ class _Binder(PyExprMutator):  # type: ignore[misc]
         x, *residual = call.args[1].fields
         constants = [relax.const(array) for array in kernel.constants]
         bias = [] if kernel.bias is None else [relax.const(kernel.bias)]
-        return relax.call_dps_packed(kernel.symbol, [x, *constants, *bias, *residual], call.ty_args[0])
+        arguments = [x, *constants, *bias, *residual]
+        if kernel.function is None:
+            return relax.call_dps_packed(kernel.symbol, arguments, call.ty_args[0])
+        return relax.call_tir(self._function(kernel), arguments, call.ty_args[0])
+
+    def _function(self, kernel: Binding) -> Any:
+        """The kernel's place in the module; layers with the same kernel share it."""
+        if kernel.symbol not in self.functions:
+            function = kernel.function.with_attr({"op_pattern": _OPAQUE, KERNEL: kernel.symbol})
+            self.functions[kernel.symbol] = self.builder_.add_func(function, kernel.symbol)
+        return self.functions[kernel.symbol]

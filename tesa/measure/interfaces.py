@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from tesa.build.product import Product
 from tesa.measure.failure import Failure
-from tesa.measure.local import Built
 from tesa.measure.timing import Timing
 from tesa.schedules.types import Config, FloatArray, Problem
 from tesa.targets.target import Target
@@ -28,7 +28,7 @@ class BuildRequest:
 class Builder(Protocol):
     """Generates code and compiles it: in this process's children, or on a cluster."""
 
-    def build(self, requests: Sequence[BuildRequest], folder: Path) -> Iterator[tuple[int, Built | Failure]]:
+    def build(self, requests: Sequence[BuildRequest], folder: Path) -> Iterator[tuple[int, Product | Failure]]:
         """Yield (index of the request, its kernel or why there is none) as each one is ready, in any order.
 
         Objects lie in folder. A Failure has the kind BUILD, and TIMEOUT where the compiler did not end. A candidate
@@ -45,7 +45,7 @@ class Runner(Protocol):
     """Compares kernels with NumPy on one device or several, and times those that are right."""
 
     def run(
-        self, problem: Problem, weight: FloatArray, kernels: Sequence[Built], *, budget_ms: float
+        self, problem: Problem, weight: FloatArray, kernels: Sequence[Product], *, budget_ms: float
     ) -> list[Timing | Failure]:
         """The result of each kernel, in their order. budget_ms: time for one kernel; 0 only compares.
 

@@ -15,15 +15,13 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
 from tesa.base.hostinfo import usable_cpus
 from tesa.base.worker import TimedOut, Worker, WorkerDied, WorkerError
+from tesa.build.product import Product
 from tesa.errors import UsageError
 from tesa.measure.device import this_device
 from tesa.measure.failure import Failure, FailureKind
@@ -40,19 +38,6 @@ BUDGET_MS = 80.0
 _LIMIT_S = 300.0  # for all candidates of a layer together
 _ONE_S = 30.0  # for one of them until it lets the next have its turn: generated code that loops for ever ends here
 _LOOK_S = 0.5
-
-
-@dataclass(frozen=True)
-class Built:
-    """A kernel as object files: called as symbol(X, *constants, bias if any, residual if any, Y).
-
-    code: the digest of what was emitted, see tesa.build.digest; "" where nobody records it.
-    """
-
-    symbol: str
-    objects: tuple[Path, ...]
-    constants: tuple[NDArray[Any], ...] = ()
-    code: str = ""
 
 
 class LocalRunner:
@@ -72,7 +57,7 @@ class LocalRunner:
         self._alone: AbstractContextManager[Any] = nullcontext() if alone is None else alone
 
     def run(
-        self, problem: Problem, weight: FloatArray, kernels: Sequence[Built], *, budget_ms: float
+        self, problem: Problem, weight: FloatArray, kernels: Sequence[Product], *, budget_ms: float
     ) -> list[Timing | Failure]:
         """The time of each kernel, or why it has none, in their order; budget_ms=0 only compares."""
         if not kernels:
@@ -91,7 +76,7 @@ class LocalRunner:
 def measure(
     problem: Problem,
     weight: FloatArray,
-    kernels: Sequence[Built],
+    kernels: Sequence[Product],
     *,
     inputs: Inputs | None = None,
     budget_ms: float = BUDGET_MS,
@@ -173,11 +158,11 @@ def _watched(worker: Worker, heartbeat: str, one_s: float) -> Iterator[threading
             worker.close()  # it may have ended a worker that had just answered
 
 
-def _link_all(kernels: Sequence[Built], folder: Path) -> list[Linked | Failure]:
+def _link_all(kernels: Sequence[Product], folder: Path) -> list[Linked | Failure]:
     """Link each into a library of its own and under its own name: a process loads one path only once."""
     NATIVE.compiler()  # without one, say so once and not for each candidate
 
-    def one(item: tuple[int, Built]) -> Linked | Failure:
+    def one(item: tuple[int, Product]) -> Linked | Failure:
         index, kernel = item
         path = folder / f"candidate{index}.so"
         try:

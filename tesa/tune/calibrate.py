@@ -125,7 +125,7 @@ def _grow(
     done = {layer.index for layer in table.layers}
     last = 0.0  # seconds of the slowest batch: the next one must not end late
     spent = table.seconds
-    while clock() + last <= end:
+    while clock() + last <= end or not last:  # one batch at least, however long it took to get here
         start = clock()
         seconds, total = int(start - begin), int(end - begin)
         progress(Event("calibrate", seconds, total, f"{table.samples} kernels of {len(table.layers)} layers"))

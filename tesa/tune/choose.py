@@ -18,6 +18,7 @@ from typing import Any
 from tesa.base.hostinfo import crowded
 from tesa.base.progress import Event, Progress, silent
 from tesa.build.objects import compilers
+from tesa.build.product import FUNCTION, PRODUCTS, Product
 from tesa.choose.chosen import ChosenKernel
 from tesa.choose.competitors import Competitors, competitors
 from tesa.choose.parts import candidate_rows, make_parts
@@ -30,10 +31,11 @@ from tesa.errors import CheckFailed, UsageError
 from tesa.layers.layer import Layer
 from tesa.measure.failure import Failure
 from tesa.measure.interfaces import Builder, Runner
-from tesa.measure.local import BUDGET_MS, Built, LocalRunner
+from tesa.measure.local import BUDGET_MS, LocalRunner
 from tesa.measure.timing import Timing
 from tesa.records.emitted import emitted_by_families
 from tesa.records.log import Log, Record, Task
+from tesa.schedules.registry import find
 from tesa.schedules.types import config_key
 from tesa.targets.target import Target, host_cpu, runs_here
 from tesa.tune.loop import Batch, BuiltBatch, build, run
@@ -132,7 +134,7 @@ class _Work:
     source: str = ""
     records: dict[str, Record] = field(default_factory=dict)
     checked: set[str] = field(default_factory=set)
-    built: dict[str, Built] = field(default_factory=dict)
+    built: dict[str, Product] = field(default_factory=dict)
     elsewhere: bool = False
 
     def pick(self, nearest: Sequence[Nearest] = ()) -> Decision | None:
@@ -167,8 +169,8 @@ class _Chooser:
         with tempfile.TemporaryDirectory(prefix="tesa-") as name:
             self.bench = Path(name)
             for work, kernel in self._choose(works):
-                objects = tuple(Path(shutil.copy(path, self.home)) for path in kernel.objects)
-                kernels[id(work)] = replace(kernel, objects=objects)
+                objects = tuple(Path(shutil.copy(path, self.home)) for path in kernel.product.objects)
+                kernels[id(work)] = replace(kernel, product=replace(kernel.product, objects=objects))
         return kernels
 
     def _choose(self, works: Sequence[_Work]) -> Iterator[tuple[_Work, ChosenKernel]]:
@@ -293,9 +295,13 @@ class _Chooser:
         found, layer = work.found, work.layer
         rows = candidate_rows(found.options, work.records, found.predicted, found.dense)
         parts = make_parts([*rows, *found.left_out], decision, layer)
-        built = work.built[config_key(*option)]
+        product = work.built[config_key(*option)]
         work.built = {}
-        return ChosenKernel(layer.name, parts, built.symbol, built.constants, built.objects, layer.digest)
+        if PRODUCTS[self.target.kind] == FUNCTION:
+            family, config = option
+            emit = find(family, self.target.kind).emit
+            product = product.inside(emit(layer.problem, layer.weight, self.target.core, config, product.symbol))
+        return ChosenKernel(layer.name, parts, product, layer.digest)
 
     def _tell(self, text: str) -> None:
         self.progress(Event("kernels", self.done, self.total, text))

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tesa.build.product import Product
 from tesa.decompose.candidates import Option
 from tesa.errors import TesaError
 from tesa.layers.layer import Layer
 from tesa.measure.failure import Failure, FailureKind
 from tesa.measure.interfaces import Builder, BuildRequest, Runner
-from tesa.measure.local import Built
 from tesa.measure.timing import Timing
 from tesa.schedules.types import config_key
 from tesa.targets.target import Target
@@ -37,15 +37,15 @@ class BuiltBatch:
     """
 
     batch: Batch
-    kernels: tuple[Built | Failure, ...]
+    kernels: tuple[Product | Failure, ...]
     folder: Path | None = None
     fault: str = ""
 
     @property
-    def built(self) -> list[tuple[Option, Built]]:
+    def built(self) -> list[tuple[Option, Product]]:
         """The options that can be run."""
         pairs = zip(self.batch.options, self.kernels, strict=True)
-        return [(option, kernel) for option, kernel in pairs if isinstance(kernel, Built)]
+        return [(option, kernel) for option, kernel in pairs if isinstance(kernel, Product)]
 
     @property
     def failed(self) -> list[tuple[Option, Timing | Failure]]:
@@ -74,7 +74,7 @@ def build(
     the disk, a defect) costs what it had not built yet: failures that do not blame the kernels.
     TesaError passes on.
     """
-    found, folder, fault = dict[int, Built | Failure](), None, ""
+    found, folder, fault = dict[int, Product | Failure](), None, ""
     requests = [
         BuildRequest(batch.layer.problem, batch.layer.weight, target, name, config)
         for batch in batches
@@ -126,7 +126,7 @@ def first_line(error: Exception) -> str:
 
 
 @contextmanager
-def _closing(results: Iterator[tuple[int, Built | Failure]]) -> Iterator[Iterator[tuple[int, Built | Failure]]]:
+def _closing(results: Iterator[tuple[int, Product | Failure]]) -> Iterator[Iterator[tuple[int, Product | Failure]]]:
     """Close a generator at the end of the block, whatever ends it: that ends what it still runs."""
     try:
         yield results

@@ -77,9 +77,8 @@ def test_what_is_not_known_has_the_value_zero() -> None:
     assert tesa([True, False], [5.0, 7.0], [True, True]) == tesa([True, False], [5.0, 1.0], [True, True])
 
 
-def test_dead_and_known_need_no_bits() -> None:
+def test_dead_and_known_elements_are_left_out() -> None:
     t = tesa([True, False, False], [0.0, 0.0, 0.0], [True, False, True])
-    np.testing.assert_array_equal(t.effective_bits, [0, 0, 32])
     assert t.sparsity == pytest.approx(2 / 3)
 
 

@@ -171,7 +171,7 @@ def test_every_verb_that_has_it_imports_it_first(words: list[str], tmp_path: Pat
             "from tesa.attributes.patterns import pattern\n@pattern('block')\ndef f(mask): pass\n",
             ", line 2: ValueError: pattern 'block' is registered twice",
         ),
-        (FAMILY.replace('"users"', '"dense"'), ": ValueError: family 'dense' is registered twice"),
+        (FAMILY.replace('"users"', '"dense"'), ": ValueError: kernel family 'dense' is registered twice"),
     ],
 )
 def test_a_broken_file_is_one_message(text: str, said: str, tmp_path: Path, capsys: Capture) -> None:

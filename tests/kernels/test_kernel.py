@@ -431,8 +431,7 @@ def test_show_has_the_panels() -> None:
     k = kernel(sparse(16, 16), n=16, family="unrolled", measure=False)
     for kind in ("tir", "asm"):
         assert f"{k.plan.symbol}_p" in k.show(kind)
-    assert k.show("tir").count("@T.prim_func") == 1  # the panels are assembly already
-    assert f".globl __tvm_ffi_{k.plan.symbol}_p" in k.show("tir")
+    assert k.show("tir").count("@T.prim_func") > 1  # panels that are assembly have functions that say the same
 
 
 def test_assembler_is_shown_without_what_debuggers_read(small: Kernel) -> None:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from tesa.build.objects import BuildFailure, build_objects
+from tesa.build.product import Product
 from tesa.measure.failure import Failure, FailureKind
-from tesa.measure.local import Built, measure
+from tesa.measure.local import measure
 from tesa.measure.reference import Inputs, activate, reference
 from tesa.measure.timing import Timing
 from tesa.schedules.types import Code, Epilogue, FloatArray, Problem, Window
@@ -19,12 +20,12 @@ PROBLEM = toy.linear()
 WEIGHT = toy.weight(PROBLEM)
 
 
-def built(tmp_path: Path, codes: list[tuple[str, Code]]) -> list[Built]:
+def built(tmp_path: Path, codes: list[tuple[str, Code]]) -> list[Product]:
     found = build_objects(codes, toy.TARGET, jobs=1, cache=None, folder=tmp_path)
     kernels = []
     for (symbol, code), objects in zip(codes, found, strict=True):
         assert not isinstance(objects, BuildFailure)
-        kernels.append(Built(symbol, objects, code.constants))
+        kernels.append(Product(symbol, objects, code.constants))
     return kernels
 
 
@@ -71,7 +72,7 @@ def test_missing_symbol_and_bad_object(tmp_path: Path) -> None:
     garbage = tmp_path / "garbage.o"
     garbage.write_bytes(b"not an object")
     unlinked, unloaded = measure(
-        PROBLEM, WEIGHT, [Built("tesa_a", (garbage,)), Built("tesa_other", kernel.objects)], budget_ms=1
+        PROBLEM, WEIGHT, [Product("tesa_a", (garbage,)), Product("tesa_other", kernel.objects)], budget_ms=1
     )
     assert isinstance(unlinked, Failure)
     assert unlinked.kind == "link"
@@ -81,7 +82,7 @@ def test_missing_symbol_and_bad_object(tmp_path: Path) -> None:
 
 def test_wrong_arguments_are_a_failed_call(tmp_path: Path) -> None:
     (kernel,) = built(tmp_path, [("tesa_a", toy.code(PROBLEM, WEIGHT, "tesa_a"))])
-    (result,) = measure(PROBLEM, WEIGHT, [Built("tesa_a", kernel.objects)], budget_ms=1)
+    (result,) = measure(PROBLEM, WEIGHT, [Product("tesa_a", kernel.objects)], budget_ms=1)
     assert isinstance(result, Failure)
     assert result.kind == "call"
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 import tesa.schedules.cpu  # noqa: F401  (registers the families and the writers)
-from tesa.schedules import program as steps
+from tesa.schedules import steps
 from tesa.schedules.cpu.writers.registry import forget_writer, writer
 from tesa.schedules.cpu.writers.tir import write as write_tir
 from tesa.schedules.program import Program

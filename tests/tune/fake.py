@@ -13,10 +13,10 @@ from tvm.tirx import Evaluate, IntImm, PrimFunc
 
 import tesa.schedules.cpu  # noqa: F401  (registers its families now, not into a test's registry)
 from tesa.build.digest import code_digest
+from tesa.build.product import Product
 from tesa.layers.layer import Layer
 from tesa.measure.failure import Failure
 from tesa.measure.interfaces import BuildRequest
-from tesa.measure.local import Built
 from tesa.measure.timing import Timing
 from tesa.schedules.registry import Family, find
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem, config_key
@@ -71,7 +71,7 @@ class FakeBuilder:
     asked: list[str] = field(default_factory=list)
     closed: int = 0
 
-    def build(self, requests: Sequence[BuildRequest], folder: Path) -> Iterator[tuple[int, Built | Failure]]:
+    def build(self, requests: Sequence[BuildRequest], folder: Path) -> Iterator[tuple[int, Product | Failure]]:
         """In the opposite order, as real builders have none."""
         assert folder.is_dir()
         for index, request in reversed(list(enumerate(requests))):
@@ -81,7 +81,7 @@ class FakeBuilder:
             path.write_text(key)
             family, problem = find(request.family), request.problem
             code = family.emit(problem, request.weight, request.target.core, request.config, "fake_kernel")
-            yield index, self.fails.get(key) or Built(key, (path,), code=code_digest(code, "fake_kernel"))
+            yield index, self.fails.get(key) or Product(key, (path,), code=code_digest(code, "fake_kernel"))
 
     def close(self) -> None:
         """Count it."""
@@ -105,7 +105,7 @@ class FakeRunner:
     count: dict[str, int] = field(default_factory=dict)
 
     def run(
-        self, problem: Problem, weight: FloatArray, kernels: Sequence[Built], *, budget_ms: float
+        self, problem: Problem, weight: FloatArray, kernels: Sequence[Product], *, budget_ms: float
     ) -> list[Timing | Failure]:
         """raises: by the number of the call, what it ends with."""
         turn = len(self.turns)
@@ -115,7 +115,7 @@ class FakeRunner:
             raise self.raises[turn]
         return [self._one(kernel) for kernel in kernels]
 
-    def _one(self, kernel: Built) -> Timing | Failure:
+    def _one(self, kernel: Product) -> Timing | Failure:
         key = kernel.symbol
         assert kernel.objects[0].read_text() == key, "the objects are gone before they were run"
         if key in self.fails:

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from tesa.base.progress import Event
+from tesa.build.product import Product
 from tesa.choose.pick import pick
 from tesa.decompose.candidates import candidates
 from tesa.errors import CheckFailed, UnsupportedError, UsageError
 from tesa.layers.layer import Layer
 from tesa.measure.failure import Failure
-from tesa.measure.local import Built, LocalRunner
+from tesa.measure.local import LocalRunner
 from tesa.measure.timing import Timing
 from tesa.records.emitted import emitted_by_families
 from tesa.records.log import Log, Record, Task
@@ -80,7 +81,7 @@ def families(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], Family]:
 class Comparing(LocalRunner):
     """Compares, and refuses to measure."""
 
-    def run(self, problem: Problem, weight: FloatArray, kernels: Sequence[Built], *, budget_ms: float) -> Results:
+    def run(self, problem: Problem, weight: FloatArray, kernels: Sequence[Product], *, budget_ms: float) -> Results:
         assert budget_ms == 0, "measured again"
         return super().run(problem, weight, kernels, budget_ms=budget_ms)
 
@@ -105,19 +106,19 @@ def test_by_measurement_and_then_by_log(tmp_path: Path) -> None:
     events: list[Event] = []
     first, second = choose(layers("a", "b"), toy.TARGET, log=tmp_path, progress=events.append)
     assert (first.layer, second.layer) == ("a", "b")
-    assert first.symbol == second.symbol
+    assert first.product.symbol == second.product.symbol
     assert first.part.family == "dense"
     assert first.part.reason.startswith("measured: dense ")
     assert all(row.measured_ms for row in first.part.candidates)
     assert [row.predicted_ms for row in first.part.candidates] == [0.5, 0.1, 0.2]
     assert first.part.nonzeros == (WEIGHT != 0).sum()
-    assert len(first.objects) == 1
+    assert len(first.product.objects) == 1
     assert {event.total for event in events} == {1}
     assert events[-1].done == 1
 
     third, _ = choose(layers("a", "b"), toy.TARGET, log=tmp_path, runner=Comparing())
     assert third.part == first.part
-    assert third.objects[0].read_bytes() == first.objects[0].read_bytes()
+    assert third.product.objects[0].read_bytes() == first.product.objects[0].read_bytes()
     (fourth,) = choose(layers("a"), toy.TARGET, log=Log.load(tmp_path), measure=False, jobs=1)
     assert fourth.part == first.part
 

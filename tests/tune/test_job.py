@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from tesa.build.product import Product
 from tesa.errors import UsageError
 from tesa.measure.failure import Failure, FailureKind
-from tesa.measure.local import BUDGET_MS, Built
+from tesa.measure.local import BUDGET_MS
 from tesa.measure.timing import Timing
 from tesa.records.log import Log, Record
 from tesa.schedules import registry
@@ -324,7 +325,7 @@ def test_objects_are_removed_after_their_turn(tmp_path: Path, monkeypatch: pytes
     most = 0
 
     class Looking(FakeRunner):
-        def run(self, problem: Any, weight: Any, kernels: Sequence[Built], *, budget_ms: float) -> Any:
+        def run(self, problem: Any, weight: Any, kernels: Sequence[Product], *, budget_ms: float) -> Any:
             nonlocal most
             most = max(most, len(list(tmp_path.glob("*/*/*.o"))))
             return super().run(problem, weight, kernels, budget_ms=budget_ms)

@@ -16,10 +16,11 @@ from typing import Any
 import psutil
 import pytest
 
+from tesa.build.product import Product
 from tesa.errors import UsageError
 from tesa.measure.failure import Failure, FailureKind
 from tesa.measure.interfaces import BuildRequest
-from tesa.measure.local import BUDGET_MS, Built
+from tesa.measure.local import BUDGET_MS
 from tesa.measure.timing import Timing
 from tesa.records.log import Log, Record
 from tesa.schedules import registry
@@ -42,7 +43,7 @@ class Failing(FakeBuilder):
         super().__init__()
         self._turns, self._turn = turns, 0
 
-    def build(self, requests: Sequence[BuildRequest], folder: Path) -> Iterator[tuple[int, Built | Failure]]:
+    def build(self, requests: Sequence[BuildRequest], folder: Path) -> Iterator[tuple[int, Product | Failure]]:
         self._turn += 1
         for built in super().build(requests, folder):
             yield built
@@ -78,7 +79,7 @@ def test_a_builder_that_always_fails_ends_the_job_with_the_best_so_far(tmp_path:
     class Dead(FakeBuilder):
         turn = 0
 
-        def build(self, requests: Sequence[BuildRequest], folder: Path) -> Iterator[tuple[int, Built | Failure]]:
+        def build(self, requests: Sequence[BuildRequest], folder: Path) -> Iterator[tuple[int, Product | Failure]]:
             self.turn += 1
             if self.turn >= 3:
                 raise OSError(errno.ENOSPC, "No space left on device")
@@ -284,7 +285,7 @@ ENDLESS = """
 import sys
 from pathlib import Path
 from tesa.build.objects import build_objects
-from tesa.measure.local import Built
+from tesa.build.product import Product
 from tesa.measure.local import LocalRunner
 from tests.build import toy
 
@@ -293,7 +294,7 @@ weight, folder = toy.weight(problem), Path(sys.argv[1])
 code = toy.code(problem, weight, "tesa_endless", repeat=2_000_000_000)
 ((object_file,),) = build_objects([("tesa_endless", code)], toy.TARGET, jobs=1, cache=None, folder=folder)
 print("ready", flush=True)
-LocalRunner().run(problem, weight, [Built("tesa_endless", (object_file,), code.constants)], budget_ms=5)
+LocalRunner().run(problem, weight, [Product("tesa_endless", (object_file,), code.constants)], budget_ms=5)
 """
 
 

@@ -6,11 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tesa.schedules.program import Program
+from tesa.schedules.program import Frame, Program
 from tesa.schedules.types import Assembly, Core, Tir
 
 Write = Callable[[Sequence[Program], Core], Assembly | Tir]
 W = TypeVar("W", bound=Write)
+
+
+MAX_BYTES = 2**31 - 2**20
+"""Of an array that panels reach into: displacements and indices have 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +23,7 @@ class Writer:
 
     name: Core.writer of the cores it is for. write(programs, core): one object file with the function of each program,
     under its name; ValueError for what it cannot spell. function_fmas, object_fmas: multiply-adds of one function, and
-    of one object file, about; effort: what one costs to compile, in units of 10 us; max_bytes: of an array that panels
-    reach into.
+    of one object file, about; effort: what one costs to compile, in units of 10 us.
     """
 
     name: str
@@ -28,21 +31,18 @@ class Writer:
     function_fmas: int
     object_fmas: int
     effort: int
-    max_bytes: int
 
 
 _WRITERS: dict[str, Writer] = {}
 
 
-def writer(
-    name: str, *, function_fmas: int, object_fmas: int, effort: int, max_bytes: int = 2**31 - 2**20
-) -> Callable[[W], W]:
+def writer(name: str, *, function_fmas: int, object_fmas: int, effort: int) -> Callable[[W], W]:
     """Register the decorated function as the write of a writer."""
 
     def register(write: W) -> W:
         if name in _WRITERS:
             raise ValueError(f"writer {name!r} is registered twice")
-        _WRITERS[name] = Writer(name, write, function_fmas, object_fmas, effort, max_bytes)
+        _WRITERS[name] = Writer(name, write, function_fmas, object_fmas, effort)
         return write
 
     return register
@@ -63,6 +63,12 @@ def forget_writer(name: str) -> None:
 def registers(rows: int, vectors: int, core: Core) -> int:
     """Vector registers that a panel needs: sums, X, a weight, and a mask where masks have no registers of their own."""
     return rows * vectors + vectors + (1 if core.masks else 2)
+
+
+def check_reach(frame: Frame) -> None:
+    """ValueError where X or Y is larger than MAX_BYTES."""
+    if 4 * frame.reach > MAX_BYTES:
+        raise ValueError(f"X or Y of {frame.problem.x_shape} and {frame.problem.y_shape} is too large for panels")
 
 
 def check_registers(programs: Sequence[Program], core: Core) -> None:

@@ -16,27 +16,22 @@ from typing import Any
 
 from tvm import ir, tirx
 
-from tesa.schedules import program as steps
+from tesa.schedules import steps
 from tesa.schedules.cpu.straight import Block, activate_vector, i32
-from tesa.schedules.cpu.writers.registry import writer
+from tesa.schedules.cpu.writers.registry import check_reach, writer
 from tesa.schedules.program import Program
 from tesa.schedules.types import Core, Tir
-
-MAX_BYTES = 2**31 - 2**20
-"""Of an array: indices are int32."""
 
 _POINTER = ir.PointerType(ir.PrimType("float32"))
 
 
-@writer("", function_fmas=1000, object_fmas=4000, effort=50, max_bytes=MAX_BYTES)
+@writer("", function_fmas=1000, object_fmas=4000, effort=50)
 def write(programs: Sequence[Program], core: Core) -> Tir:
     """One object file of a function for each program, called as __tvm_ffi_NAME(pointers, first tile, end).
 
     Raises ValueError where X or Y is too large for its indices.
     """
-    frame = programs[0].frame
-    if 4 * frame.reach > MAX_BYTES:
-        raise ValueError(f"X or Y of {frame.problem.x_shape} and {frame.problem.y_shape} is too large for indices")
+    check_reach(programs[0].frame)
     return Tir(tuple((one.name, _Function(one, core).write()) for one in programs), "straight")
 
 

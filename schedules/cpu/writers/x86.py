@@ -24,13 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from tesa.schedules import program as steps
-from tesa.schedules.cpu.writers.registry import check_registers, writer
+from tesa.schedules import steps
+from tesa.schedules.cpu.writers.registry import check_reach, check_registers, writer
 from tesa.schedules.program import Program
 from tesa.schedules.types import Assembly, Core
-
-MAX_BYTES = 2**31 - 2**20
-"""Of an array: displacements have 32 bits."""
 
 _POINTERS = {
     "x": "%rdi", "y": "%r8", "bias": "%r9", "residual": "%r10", "scratch": "%r11", "first": "%rcx", "end": "%rdx",
@@ -40,7 +37,7 @@ _READ, _WEIGHTS = "%rax", "%rsi"
 _CONSTANTS = {"six": 6.0, "three": 3.0, "sixth": 1 / 6}
 
 
-@writer("x86", function_fmas=3000, object_fmas=40_000, effort=1, max_bytes=MAX_BYTES)
+@writer("x86", function_fmas=3000, object_fmas=40_000, effort=1)
 def write(programs: Sequence[Program], core: Core) -> Assembly:
     """The text of one object file, for an assembler that takes GNU's syntax.
 
@@ -50,9 +47,7 @@ def write(programs: Sequence[Program], core: Core) -> Assembly:
     check_registers(programs, core)
     if (core.lanes, core.masks) not in ((16, True), (8, False)) or not core.fma:
         raise ValueError(f"{core.name}: panels are written for AVX-512, and for AVX2 with FMA")
-    if 4 * frame.reach > MAX_BYTES:
-        shapes = f"{frame.problem.x_shape} and {frame.problem.y_shape}"
-        raise ValueError(f"X or Y of {shapes} is too large for displacements")
+    check_reach(frame)
     out = _Text(core.lanes == 16)
     out.say('.section .rodata,"a",@progbits', ".p2align 6")
     out.say(".Ltiles:")

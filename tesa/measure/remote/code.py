@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from tesa.measure.local import Built
+from tesa.build.product import Product
 from tesa.targets.toolchain import NATIVE, Toolchain
 
 SOURCE = Path(__file__).with_name("device.c")
@@ -32,7 +32,7 @@ class DeviceLinker:
             self.tools.link([self._checks()], path)
         return path
 
-    def link(self, kernel: Built, path: Path) -> None:
+    def link(self, kernel: Product, path: Path) -> None:
         """The kernel's library at path. Raises UsageError if its objects do not fit together."""
         options = [f"-Wl,--defsym=tesa_candidate=__tvm_ffi_{kernel.symbol}"]
         self.tools.link([*kernel.objects, self._checks()], path, options)

@@ -13,9 +13,9 @@ from typing import Any
 
 from tesa.base.hostinfo import usable_cpus
 from tesa.base.worker import Worker
+from tesa.build.product import Product
 from tesa.errors import UsageError
 from tesa.measure.failure import Failure, FailureKind
-from tesa.measure.local import Built
 from tesa.measure.remote.code import DeviceLinker
 from tesa.measure.remote.device_thread import DevicePool, DeviceThread
 from tesa.measure.remote.dispatcher import Dispatcher, Job
@@ -63,7 +63,7 @@ class RpcRunner:
         self._unreachable, self._listing, self._reached = "", Listing((), {}), False
 
     def run(
-        self, problem: Problem, weight: FloatArray, kernels: Sequence[Built], *, budget_ms: float
+        self, problem: Problem, weight: FloatArray, kernels: Sequence[Product], *, budget_ms: float
     ) -> list[Timing | Failure]:
         """The time of each kernel, or why it has none, in their order; budget_ms=0 only compares.
 
@@ -114,7 +114,7 @@ class RpcRunner:
         self._workers.clear()
         self._home.cleanup()
 
-    def _link(self, kernel: Built, path: Path) -> Path:
+    def _link(self, kernel: Product, path: Path) -> Path:
         self._tools.link(kernel, path)
         return path
 

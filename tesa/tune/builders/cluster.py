@@ -17,10 +17,10 @@ from types import TracebackType
 from typing import Any
 
 from tesa.build.cache import Cache
+from tesa.build.product import Product
 from tesa.errors import UsageError
 from tesa.measure.failure import Failure
 from tesa.measure.interfaces import BuildRequest
-from tesa.measure.local import Built
 from tesa.tune.builders import remote
 from tesa.tune.builders.connect import connect, disconnect, on_this_machine, within
 from tesa.tune.builders.dask_jobs import ClusterLost, DaskJobs, Weights
@@ -76,7 +76,7 @@ class ClusterBuilder:
     ) -> None:
         self.close()
 
-    def build(self, requests: Sequence[BuildRequest], folder: Path) -> Iterator[tuple[int, Built | Failure]]:
+    def build(self, requests: Sequence[BuildRequest], folder: Path) -> Iterator[tuple[int, Product | Failure]]:
         """Yield (index of the request, its kernel or why there is none) as each one is ready, in any order.
 
         A candidate that kills worker after worker fails alone. Raises UsageError where folder cannot be written.

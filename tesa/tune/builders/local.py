@@ -12,10 +12,10 @@ from tesa.base.hostinfo import usable_cpus
 from tesa.base.pool import Call, Pool
 from tesa.base.worker import StartFailed, TimedOut, WorkerError
 from tesa.build.cache import Cache
+from tesa.build.product import Product
 from tesa.errors import UsageError
 from tesa.measure.failure import Failure, FailureKind
 from tesa.measure.interfaces import BuildRequest
-from tesa.measure.local import Built
 from tesa.schedules.registry import find
 from tesa.tune.builders.families import gather
 from tesa.tune.builders.work import Job, Package, Result, storage_failure
@@ -59,7 +59,7 @@ class LocalBuilder:
     ) -> None:
         self.close()
 
-    def build(self, requests: Sequence[BuildRequest], folder: Path) -> Iterator[tuple[int, Built | Failure]]:
+    def build(self, requests: Sequence[BuildRequest], folder: Path) -> Iterator[tuple[int, Product | Failure]]:
         """Yield (index of the request, its kernel or why there is none) as each one is ready, in any order.
 
         The largest straight-line candidates are begun first. Raises UsageError where nothing can be written: the disk
@@ -130,7 +130,7 @@ def judged(answer: Result | WorkerError) -> Result:
     return answer
 
 
-def unpacked(result: Package | Failure, folder: Path, told: set[str]) -> Built | Failure:
+def unpacked(result: Package | Failure, folder: Path, told: set[str]) -> Product | Failure:
     """A kernel with its objects written to folder. Its warnings are given, those once that are not in told."""
     if isinstance(result, Failure):
         return result
@@ -145,4 +145,4 @@ def unpacked(result: Package | Failure, folder: Path, told: set[str]) -> Built |
             with atomic_path(path) as aside:
                 aside.write_bytes(item.content)
         paths.append(path)
-    return Built(result.symbol, tuple(paths), result.constants, result.code)
+    return Product(result.symbol, tuple(paths), result.constants, code=result.code)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from tesa.measure.local import Built
+from tesa.build.product import Product
 from tesa.targets.toolchain import NATIVE
 from tests.build import toy
 
@@ -41,7 +41,7 @@ int SYMBOL(void *self, const TVMFFIAny *args, int32_t count, TVMFFIAny *result) 
 """
 
 
-def kernel(folder: Path, name: str, before: str = "", after: str = "") -> Built:
+def kernel(folder: Path, name: str, before: str = "", after: str = "") -> Product:
     """Y = W X, with C code before and after it."""
     from tvm_ffi import libinfo
 
@@ -53,35 +53,35 @@ def kernel(folder: Path, name: str, before: str = "", after: str = "") -> Built:
     words = [NATIVE.compiler(), "-x", "c", "-O2", "-fPIC", *headers, "-c", "-o", str(path)]
     words += [f"-D{macro}={value}" for macro, value in macros.items()]
     subprocess.run([*words, "-"], input=_SOURCE, text=True, check=True)
-    return Built(symbol, (path,), (WEIGHT,))
+    return Product(symbol, (path,), (WEIGHT,))
 
 
-def right(folder: Path, name: str = "right") -> Built:
+def right(folder: Path, name: str = "right") -> Product:
     """Does what it should."""
     return kernel(folder, name)
 
 
-def off(folder: Path) -> Built:
+def off(folder: Path) -> Product:
     """Is wrong by 0.01 everywhere."""
     return kernel(folder, "off", "off = 0.01f;")
 
 
-def crashing(folder: Path) -> Built:
+def crashing(folder: Path) -> Product:
     """Writes to address 0."""
     return kernel(folder, "crash", "*(volatile int *)0 = 1;")
 
 
-def endless(folder: Path) -> Built:
+def endless(folder: Path) -> Product:
     """Never returns."""
     return kernel(folder, "endless", "for (;;) usleep(1000);")
 
 
-def outside(folder: Path) -> Built:
+def outside(folder: Path) -> Product:
     """Writes one element behind its result."""
     return kernel(folder, "outside", after="y[M * N] = 0;")
 
 
-def waiting(folder: Path, name: str, pids: Path, go: Path) -> Built:
+def waiting(folder: Path, name: str, pids: Path, go: Path) -> Product:
     """Tells its process id in the file pids, then waits for the file go before it computes."""
     tell = f'FILE *file = fopen("{pids}", "a"); fprintf(file, "%d\\n", getpid()); fclose(file);'
     return kernel(folder, name, f'{tell} while (access("{go}", F_OK)) usleep(2000);')

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from tesa.build.objects import BuildFailure, build_objects
+from tesa.build.product import Product
 from tesa.errors import UsageError
 from tesa.measure.failure import Failure
-from tesa.measure.local import Built, LocalRunner
+from tesa.measure.local import LocalRunner
 from tesa.measure.remote import RpcRunner, server
 from tesa.measure.timing import Timing
 from tesa.schedules.registry import find
@@ -57,12 +58,12 @@ def shared(whole_park: Park) -> Iterator[RpcRunner]:
 class Background:
     """A run in a thread, because the test has to do something to the devices meanwhile."""
 
-    def __init__(self, runner: RpcRunner, built: list[Built]) -> None:
+    def __init__(self, runner: RpcRunner, built: list[Product]) -> None:
         self._results: Results = []
         self._thread = threading.Thread(target=self._run, args=(runner, built), daemon=True)
         self._thread.start()
 
-    def _run(self, runner: RpcRunner, built: list[Built]) -> None:
+    def _run(self, runner: RpcRunner, built: list[Product]) -> None:
         self._results = runner.run(PROBLEM, WEIGHT, built, budget_ms=2)
 
     def results(self) -> Results:
@@ -95,7 +96,7 @@ def test_each_candidate_answers_for_itself(park: Park, shared: RpcRunner, tmp_pa
     garbage.write_bytes(b"not an object")
     made = [
         kernels.right(tmp_path), kernels.off(tmp_path), kernels.crashing(tmp_path), kernels.outside(tmp_path),
-        Built("tesa_right", (garbage,), (WEIGHT,)), Built("tesa_right", kernels.right(tmp_path).objects),
+        Product("tesa_right", (garbage,), (WEIGHT,)), Product("tesa_right", kernels.right(tmp_path).objects),
         kernels.right(tmp_path, "again"),
     ]  # fmt: skip
     results = shared.run(PROBLEM, WEIGHT, made, budget_ms=5)
@@ -275,7 +276,7 @@ def test_real_families_with_real_indices(park: Park, shared: RpcRunner, tmp_path
     made = []
     for (symbol, code), paths in zip(codes, objects, strict=True):
         assert not isinstance(paths, BuildFailure)
-        made.append(Built(symbol, paths, code.constants))
+        made.append(Product(symbol, paths, code.constants))
     assert any(np.issubdtype(constant.dtype, np.integer) for built in made for constant in built.constants)
     results = shared.run(problem, weight, made, budget_ms=5)
     assert kinds(results) == ["ok", "ok"]

@@ -17,10 +17,10 @@ import pytest
 
 import tesa.schedules.cpu  # noqa: F401  (registers its families now, not into the test's registry)
 from tesa.build.cache import Cache
+from tesa.build.product import Product
 from tesa.errors import UsageError
 from tesa.measure.failure import Failure
 from tesa.measure.interfaces import BuildRequest
-from tesa.measure.local import Built
 from tesa.schedules import registry
 from tesa.targets.target import parse_target
 from tesa.tune.builders import ClusterBuilder, LocalBuilder, connect, remote
@@ -218,7 +218,7 @@ def test_closing_the_iterator_ends_what_runs_there(builder: ClusterBuilder, plac
     assert next(results)[0] == 0
     results.close()  # type: ignore[attr-defined]
     (after,) = build(builder, [request("good", {"repeat": 61})], tmp_path)
-    assert isinstance(after, Built)
+    assert isinstance(after, Product)
     until(lambda: nothing_computes(place), "the end of all jobs")
 
 

@@ -95,7 +95,7 @@ def test_a_family_of_a_script(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("begin") == 1
-    assert "Built(symbol='tesa_" in done.stdout
+    assert "Product(symbol='tesa_" in done.stdout
 
 
 def test_what_cannot_be_sent_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +126,7 @@ def test_adopting_keeps_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     families = gather()
     monkeypatch.setattr(registry, "_FAMILIES", dict(known))
     adopt(families)
-    assert set(registry._FAMILIES) == set(known) | set(toys.EMITS)
+    assert set(registry._FAMILIES) == set(known) | set(toys.families())
     assert all(registry._FAMILIES[name] is family for name, family in known.items())
 
 

@@ -19,11 +19,12 @@ import tesa.schedules.cpu  # noqa: F401  (registers its families now, not into t
 from tesa.base.pool import Pool
 from tesa.build import objects
 from tesa.build.cache import Cache
+from tesa.build.product import Product
 from tesa.errors import UsageError
 from tesa.layers.layer import Layer
 from tesa.measure.failure import Failure
 from tesa.measure.interfaces import BuildRequest
-from tesa.measure.local import Built, measure
+from tesa.measure.local import measure
 from tesa.measure.timing import Timing
 from tesa.schedules import registry
 from tesa.targets.target import parse_target
@@ -63,7 +64,7 @@ def test_kernels_run(builder: LocalBuilder, tmp_path: Path) -> None:
         config = registry.find(name).space(problem, weight, TARGET.core)[0]
         requests.append(BuildRequest(problem, weight, TARGET, name, config))
     built = build(builder, requests, tmp_path)
-    kernels = [kernel for kernel in built if isinstance(kernel, Built)]
+    kernels = [kernel for kernel in built if isinstance(kernel, Product)]
     assert len(kernels) == 3
     assert len(kernels[2].objects) > 1, "the unrolled form has panels of their own"
     assert all(path.parent == tmp_path for kernel in kernels for path in kernel.objects)
@@ -77,12 +78,12 @@ def test_what_was_built_is_built_for_compile(
     weight = toy.weight(PROBLEM, seed=5)
     config = registry.find("unrolled").space(PROBLEM, weight, TARGET.core)[0]
     (built,) = build(builder, [BuildRequest(PROBLEM, weight, TARGET, "unrolled", config)], tmp_path)
-    assert isinstance(built, Built)
+    assert isinstance(built, Product)
     monkeypatch.setattr(objects, "_compile_all", lambda missing, *_: [pytest.fail("compiled again") for _ in missing])
     (kernel,) = choose([Layer("fc", PROBLEM, weight)], TARGET, options=[("unrolled", config)], builder=builder)
-    assert kernel.symbol == built.symbol
-    assert [path.name for path in kernel.objects] == [path.name for path in built.objects]
-    assert [path.read_bytes() for path in kernel.objects] == [path.read_bytes() for path in built.objects]
+    assert kernel.product.symbol == built.symbol
+    assert [path.name for path in kernel.product.objects] == [path.name for path in built.objects]
+    assert [path.read_bytes() for path in kernel.product.objects] == [path.read_bytes() for path in built.objects]
 
 
 @pytest.mark.usefixtures("families")
@@ -145,7 +146,7 @@ def test_closing_the_iterator_ends_what_runs(tmp_path: Path) -> None:
         assert next(results)[0] == 0
         results.close()  # type: ignore[attr-defined]
         (after,) = build(builder, [request("good")], tmp_path)
-        assert isinstance(after, Built)
+        assert isinstance(after, Product)
     await_end(children() - before)
 
 
@@ -190,7 +191,7 @@ def test_a_killed_parent_leaves_no_process(tmp_path: Path) -> None:
     family: set[int] = set()
     try:
         assert process.stdout is not None
-        assert "Built" in process.stdout.readline()
+        assert "Product" in process.stdout.readline()
         parent = psutil.Process(process.pid)
         until(lambda: len(parent.children()) == 2, "both children at work")
         family = {child.pid for child in parent.children(recursive=True)}

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tesa.build.product import Product
 from tesa.measure.failure import Failure
 from tesa.measure.interfaces import Builder, BuildRequest
-from tesa.measure.local import Built
 from tesa.schedules.registry import Family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
 from tests.build import toy
@@ -92,7 +92,7 @@ def family(name: str, emit: Emit) -> Family:
     def estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) -> float:
         return 1.0
 
-    def size(problem: Problem, weight: FloatArray, config: Config) -> int:
+    def size(problem: Problem, weight: FloatArray, core: Core, config: Config) -> int:
         return config.get("size", 0)
 
     return Family(name, "cpu", name, space, estimate, full_emit, size)
@@ -123,7 +123,7 @@ def request(name: str, config: Config | None = None, *, seed: int = 0, m: int = 
     return BuildRequest(problem, toy.weight(problem, seed), toy.TARGET, name, config or {})
 
 
-def build(builder: Builder, requests: Sequence[BuildRequest], folder: Path) -> list[Built | Failure]:
+def build(builder: Builder, requests: Sequence[BuildRequest], folder: Path) -> list[Product | Failure]:
     """All results in the order of the requests."""
     folder.mkdir(exist_ok=True)
     found = dict(builder.build(requests, folder))
@@ -131,11 +131,11 @@ def build(builder: Builder, requests: Sequence[BuildRequest], folder: Path) -> l
     return [found[index] for index in range(len(requests))]
 
 
-def contents(results: Iterable[Built | Failure]) -> list[tuple[str, list[tuple[str, bytes]], list[bytes]]]:
+def contents(results: Iterable[Product | Failure]) -> list[tuple[str, list[tuple[str, bytes]], list[bytes]]]:
     """What the kernels are, apart from the folder they lie in."""
     rows = []
     for result in results:
-        assert isinstance(result, Built), result
+        assert isinstance(result, Product), result
         objects = [(path.name, path.read_bytes()) for path in result.objects]
         rows.append((result.symbol, objects, [np.asarray(array).tobytes() for array in result.constants]))
     return rows

@@ -37,6 +37,7 @@ _FULL = ("dense", "block", "indexed")
 def problems(problem: Problem, links: Sequence[tuple[Piece, str]]) -> list[Problem]:
     """The problem that the kernel of each piece solves. links: the pieces, each with the name of its family.
 
+    >>> import numpy as np
     >>> p = Problem("linear", 2, 2, 4, (2, 4), (2, 4), epilogue=Epilogue(bias=True, residual=True, activation="relu"))
     >>> a, b = problems(p, [(Piece(np.eye(2, dtype=np.float32)), "dense")] * 2)
     >>> a.epilogue.residual, a.epilogue.activation, b.epilogue.residual, b.epilogue.bias, b.epilogue.activation

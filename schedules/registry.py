@@ -97,19 +97,18 @@ def forget(name: str, kind: str = "cpu") -> None:
 
 def __getattr__(name: str) -> object:
     """The names of tesa 0.1, which users' files may still have: `schedule` and `schedules` with an arch."""
-    if name not in ("schedule", "schedules"):
+    if name not in _RENAMED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    new = {"schedule": "family(name, kind=...)", "schedules": "families(kind)"}[name]
+    new, function = _RENAMED[name]
     warnings.warn(f"tesa.schedules.registry.{name} is now {new}; arch is now kind", DeprecationWarning, stacklevel=2)
-    return {"schedule": _schedule, "schedules": _schedules}[name]
-
-
-def _schedule(name: str, *, arch: str = "x86", **functions: Any) -> Callable[[Emit], Emit]:
-    return family(name, kind=_KINDS.get(arch, arch), **functions)
-
-
-def _schedules(arch: str = "x86") -> tuple[Family, ...]:
-    return families(_KINDS.get(arch, arch))
+    return function
 
 
 _KINDS = {"x86": "cpu"}  # by what tesa 0.1 called an arch
+_RENAMED: dict[str, tuple[str, Callable[..., Any]]] = {
+    "schedule": (
+        "family(name, kind=...)",
+        lambda name, *, arch="x86", **functions: family(name, kind=_KINDS.get(arch, arch), **functions),
+    ),
+    "schedules": ("families(kind)", lambda arch="x86": families(_KINDS.get(arch, arch))),
+}

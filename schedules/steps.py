@@ -8,135 +8,121 @@ what a writer needs.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
+from typing import ClassVar, get_args
+
+
+class _Step:
+    """A step, as text: a format of its fields."""
+
+    __slots__ = ()
+    text: ClassVar[str]
+
+    def __str__(self) -> str:
+        return self.text.format(self)
 
 
 @dataclass(frozen=True, slots=True)
-class LoadX:
+class LoadX(_Step):
     """x[vector] = elements of X from `at` on, counted from the tile's start."""
 
     vector: int
     at: int
-
-    def __str__(self) -> str:
-        return f"x{self.vector} = X[{self.at}]"
+    text = "x{0.vector} = X[{0.at}]"
 
 
 @dataclass(frozen=True, slots=True)
-class Weight:
+class Weight(_Step):
     """w = a number in all lanes."""
 
     value: float
-
-    def __str__(self) -> str:
-        return f"w = {self.value}"
+    text = "w = {0.value}"
 
 
 @dataclass(frozen=True, slots=True)
-class Multiply:
+class Multiply(_Step):
     """a[sum] = w * x[vector]."""
 
     sum: int
     vector: int
-
-    def __str__(self) -> str:
-        return f"a{self.sum} = w * x{self.vector}"
+    text = "a{0.sum} = w * x{0.vector}"
 
 
 @dataclass(frozen=True, slots=True)
-class MultiplyAdd:
+class MultiplyAdd(_Step):
     """a[sum] += w * x[vector]."""
 
     sum: int
     vector: int
-
-    def __str__(self) -> str:
-        return f"a{self.sum} += w * x{self.vector}"
+    text = "a{0.sum} += w * x{0.vector}"
 
 
 @dataclass(frozen=True, slots=True)
-class Zero:
+class Zero(_Step):
     """a[sum] = 0."""
 
     sum: int
-
-    def __str__(self) -> str:
-        return f"a{self.sum} = 0"
+    text = "a{0.sum} = 0"
 
 
 @dataclass(frozen=True, slots=True)
-class LoadSum:
+class LoadSum(_Step):
     """a[sum] = elements of the scratch from `at` on, counted from the tile's part of it."""
 
     sum: int
     at: int
-
-    def __str__(self) -> str:
-        return f"a{self.sum} = scratch[{self.at}]"
+    text = "a{0.sum} = scratch[{0.at}]"
 
 
 @dataclass(frozen=True, slots=True)
-class StoreSum:
+class StoreSum(_Step):
     """The opposite of LoadSum."""
 
     sum: int
     at: int
-
-    def __str__(self) -> str:
-        return f"scratch[{self.at}] = a{self.sum}"
+    text = "scratch[{0.at}] = a{0.sum}"
 
 
 @dataclass(frozen=True, slots=True)
-class Bias:
+class Bias(_Step):
     """w = bias[row] in all lanes."""
 
     row: int
-
-    def __str__(self) -> str:
-        return f"w = bias[{self.row}]"
+    text = "w = bias[{0.row}]"
 
 
 @dataclass(frozen=True, slots=True)
-class AddBias:
+class AddBias(_Step):
     """a[sum] += w."""
 
     sum: int
-
-    def __str__(self) -> str:
-        return f"a{self.sum} += w"
+    text = "a{0.sum} += w"
 
 
 @dataclass(frozen=True, slots=True)
-class AddResidual:
+class AddResidual(_Step):
     """a[sum] += elements of the residual from `at` on, counted as those of Y."""
 
     sum: int
     at: int
-
-    def __str__(self) -> str:
-        return f"a{self.sum} += residual[{self.at}]"
+    text = "a{0.sum} += residual[{0.at}]"
 
 
 @dataclass(frozen=True, slots=True)
-class Activate:
+class Activate(_Step):
     """a[sum] = name(a[sum]), one of cpu/activations.py's INLINE."""
 
     sum: int
     name: str
-
-    def __str__(self) -> str:
-        return f"a{self.sum} = {self.name}(a{self.sum})"
+    text = "a{0.sum} = {0.name}(a{0.sum})"
 
 
 @dataclass(frozen=True, slots=True)
-class Store:
+class Store(_Step):
     """Elements of Y from `at` on, counted from the tile's start, = a[sum]."""
 
     sum: int
     at: int
-
-    def __str__(self) -> str:
-        return f"Y[{self.at}] = a{self.sum}"
+    text = "Y[{0.at}] = a{0.sum}"
 
 
 SumStep = LoadX | Weight | Multiply | MultiplyAdd | Zero | LoadSum

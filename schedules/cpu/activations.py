@@ -66,14 +66,6 @@ def apply(operations: Operations, name: str | None, x: Any) -> Any:
     return _FUNCTIONS[name](operations, x)
 
 
-def _relu(ops: Operations, x: Any) -> Any:
-    return ops.clamp(x, 0.0, None)
-
-
-def _relu6(ops: Operations, x: Any) -> Any:
-    return ops.clamp(x, 0.0, 6.0)
-
-
 def _hardswish(ops: Operations, x: Any) -> Any:
     x = ops.name(x)
     return x * ops.clamp(x + ops.constant(3.0), 0.0, 6.0) * ops.constant(1 / 6)
@@ -90,8 +82,8 @@ def _silu(ops: Operations, x: Any) -> Any:
 
 
 _FUNCTIONS: dict[str, Callable[[Operations, Any], Any]] = {
-    "relu": _relu,
-    "relu6": _relu6,
+    "relu": lambda ops, x: ops.clamp(x, 0.0, None),
+    "relu6": lambda ops, x: ops.clamp(x, 0.0, 6.0),
     "gelu": _gelu,
     "silu": _silu,
     "sigmoid": lambda _ops, x: math.sigmoid(x),

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ from tesa.schedules.cpu.loops import lanes, loop, named, serial, span, unrolled
 from tesa.schedules.cpu.nest import Builder, Tile
 from tesa.schedules.cpu.operand import Operand, Tiling, operand, tiling
 from tesa.schedules.cpu.packing import Packing
+from tesa.schedules.cpu.rowpanels import entries, live_columns, pack_rows
 from tesa.schedules.registry import family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
 
@@ -49,38 +51,6 @@ MOST = 16
 
 MAX_FILL = 0.9
 """Panels with more live columns than this are left to "dense"."""
-
-
-@dataclass(frozen=True)
-class _Panels:
-    """The packed weight.
-
-    values: (entries, rows) for each block, and in it for each panel, in turn; columns: the k of each entry; at:
-    (blocks panels + 1,) where the entries of each start.
-    """
-
-    values: NDArray[Any]
-    columns: NDArray[np.int64]
-    at: NDArray[np.int64]
-
-
-def _starts(m: int, rows: int) -> list[int]:
-    """The first rows of the panels. The last panel overlaps the one before it where m is no multiple of its rows: code
-    for a shorter panel would cost registers, and the rows met twice get the same values twice."""
-    return [min(first, m - rows) for first in range(0, m, rows)]
-
-
-def _pack(weight: NDArray[Any], rows: int, blocks: Sequence[NDArray[np.int64]], dense: bool) -> _Panels:
-    values, columns, at = [], [], [0]
-    for block in blocks:
-        part = weight[:, block]
-        for first in _starts(len(weight), rows):
-            panel = part[first : first + rows]
-            live = np.arange(panel.shape[1]) if dense else np.flatnonzero((panel != 0).any(axis=0))
-            values.append(np.ascontiguousarray(panel[:, live].T).ravel())
-            columns.append(block[live])
-            at.append(at[-1] + len(live))
-    return _Panels(np.concatenate(values), np.concatenate(columns), np.array(at))
 
 
 def _blocks(live: NDArray[np.bool_], size: int) -> list[NDArray[np.int64]]:
@@ -95,9 +65,9 @@ def _emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symb
     if sums.integer and (not problem.pointwise or not config["pack"]):
         raise ValueError(f"family block cannot compute {problem.dtype} {problem.op} with {dict(config)}")
     weight = sums.matrix(weight)
-    live, k = _live(weight, dense), weight.shape[1]
+    live, k = live_columns(weight, dense), weight.shape[1]
     blocks = _blocks(live, config.get("depth", 0))
-    panels, view = _pack(weight, rows, blocks, dense), operand(problem, live, sums.group)
+    panels, view = pack_rows(weight, rows, dense, blocks), operand(problem, live, sums.group)
     work = np.repeat(np.diff(panels.at).reshape(len(blocks), -1).sum(axis=0), rows)[: problem.m]
     tail = _tailed(problem, core, view, rows, config["vectors"])
     made = Builder(problem, cut(problem, core, view, config["vectors"], work, rows, tail))
@@ -190,25 +160,19 @@ class _Kernel:
             index = read.block * self._panels + panel
             first, count = at[index], at[index + 1] - at[index]
         with serial("i", count) as i:
-            e = first + i
+            e, values = first + i, read.names.constants[self.values]
             offset = (read.first + i) * self.step if self.table is None else read.names.constants[self.table][e]
-
-            def w(r: Any) -> Any:
-                return read.names.constants[self.values][e * rows + r]
-
-            def x(r: Any, v: Any, lane: Any) -> Any:
-                return read.source, offset + read.base + read.at(v) + lane
-
-            self.sums.accumulate(acc, (rows, t.vectors, t.lanes), w, x)
+            self.sums.accumulate(
+                acc,
+                (rows, t.vectors, t.lanes),
+                lambda r: values[e * rows + r],
+                lambda r, v, lane: (read.source, offset + read.base + read.at(v) + lane),
+            )
             if last is not None:
-
-                def rows_of_w(v: Any) -> tuple[Any, Any]:
-                    return read.names.constants[self.values], e * rows
-
-                def behind(q: Any) -> Any:
-                    return read.source[offset + read.base + t.width + q]
-
-                self.sums.accumulate_rows(last, (t.tail, 1, rows), rows_of_w, behind)
+                behind = offset + read.base + t.width
+                self.sums.accumulate_rows(
+                    last, (t.tail, 1, rows), lambda v: (values, e * rows), lambda q: read.source[behind + q]
+                )
         if not final:
             each(lambda sums, at, place: T.buffer_store(partial, sums[tuple(at)], [place]))
             return
@@ -254,23 +218,23 @@ def _space(problem: Problem, weight: FloatArray, core: Core, dense: bool) -> Seq
     found: dict[tuple[int, int, int, int], tuple[float, Config]] = {}
     sums = arithmetic(problem, core)
     weight = sums.matrix(weight)
-    view = operand(problem, _live(weight, dense), sums.group)
+    view = operand(problem, live_columns(weight, dense), sums.group)
     live = int(np.count_nonzero(view.offsets >= 0))
-    filled = {rows: _entries(weight, rows, dense) for rows in {min(r, problem.m) for r, _ in _candidates(core)}}
+    filled = {rows: entries(weight, rows, dense) for rows in {min(r, problem.m) for r, _ in _candidates(core)}}
     for rows, vectors in _candidates(core):
-        entries = filled[min(rows, problem.m)]
-        if not dense and entries > MAX_FILL * _entries(weight, min(rows, problem.m), True):
+        computed = filled[min(rows, problem.m)]
+        if not dense and computed > MAX_FILL * entries(weight, min(rows, problem.m), True):
             continue
         for pack in (1,) if sums.integer else (0, 1):
             config = {"rows": rows, "vectors": vectors, "pack": pack}
-            tiles = _cut(problem, core, config, view, entries).tiling
+            tiles = _cut(problem, core, config, view, computed).tiling
             # the taps of a convolution are neighbours: what a dense tile reads of X is far less than k rows
             sizes = [0] if dense and not problem.pointwise else _sizes(core, tiles, live)
             for size in sizes:
                 key = (min(rows, problem.m), tiles.vectors, pack, size)
                 if key not in found:
                     one = {**config, "depth": size} if size else config
-                    found[key] = _cost(problem, core, one, view, entries), one
+                    found[key] = _cost(problem, core, one, view, computed), one
     ranked = [config for _, config in sorted(found.values(), key=lambda item: item[0])]
     # should the estimate be wrong about blocks of k: two without are always there
     first, more = ranked[:MOST], [config for config in ranked[MOST:] if "depth" not in config]
@@ -286,28 +250,16 @@ def _sizes(core: Core, tiles: Tiling, live: int) -> list[int]:
     return [0, *sorted(size for size in sizes if 16 <= size <= live // 2 and live * line > core.l1_bytes)]
 
 
-def _live(weight: NDArray[Any], dense: bool) -> NDArray[np.bool_]:
-    return np.ones(weight.shape[1], bool) if dense else (weight != 0).any(axis=0)
-
-
-def _entries(weight: NDArray[Any], rows: int, dense: bool) -> int:
-    """Computed columns of all panels together."""
-    if dense:
-        return -(-len(weight) // rows) * int(weight.shape[1])
-    mask = weight != 0
-    return sum(int(np.count_nonzero(mask[first : first + rows].any(axis=0))) for first in _starts(len(mask), rows))
-
-
 def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config, dense: bool) -> float:
     sums = arithmetic(problem, core)
     weight = sums.matrix(weight)
-    rows, view = min(config["rows"], problem.m), operand(problem, _live(weight, dense), sums.group)
-    return _cost(problem, core, config, view, _entries(weight, rows, dense))
+    rows, view = min(config["rows"], problem.m), operand(problem, live_columns(weight, dense), sums.group)
+    return _cost(problem, core, config, view, entries(weight, rows, dense))
 
 
-def _cut(problem: Problem, core: Core, config: Config, view: Operand, entries: int) -> Cut:
+def _cut(problem: Problem, core: Core, config: Config, view: Operand, computed: int) -> Cut:
     rows, vectors = min(config["rows"], problem.m), config["vectors"]
-    work = np.full(problem.m, max(entries // -(-problem.m // rows), 1))
+    work = np.full(problem.m, max(computed // -(-problem.m // rows), 1))
     return cut(problem, core, view, vectors, work, rows, _tailed(problem, core, view, rows, vectors))
 
 
@@ -320,47 +272,35 @@ def _tailed(problem: Problem, core: Core, view: Operand, rows: int, vectors: int
     )
 
 
-def _cost(problem: Problem, core: Core, config: Config, view: Operand, entries: int) -> float:
-    """entries x (the slowest of FMAs, loads, latency, bytes of X and W), + packing + stores; see cost.py."""
-    made, rows = _cut(problem, core, config, view, entries), min(config["rows"], problem.m)
+def _cost(problem: Problem, core: Core, config: Config, view: Operand, computed: int) -> float:
+    """computed columns x (the slowest of FMAs, loads, latency, bytes of X and W), + packing + stores; see cost.py."""
+    made, rows = _cut(problem, core, config, view, computed), min(config["rows"], problem.m)
     panels, v, rates = -(-problem.m // rows), made.tiling.vectors, core.rates
     live = int(np.count_nonzero(view.offsets >= 0))
     read, size = cost.reads(problem, core, made, bool(config["pack"])), config.get("depth", 0) or live
     blocks = -(-live // max(size, 1)) or 1
     far = read.cycles(size * made.tiling.width * 4, v * made.tiling.lanes * 4, in_order=True)
-    far_off = entries * rows * 4 > core.l2_bytes / 2 or cost.cold(problem, core)
+    far_off = computed * rows * 4 > core.l2_bytes / 2 or cost.cold(problem, core)
     stream = rows * 4 / rates.far_bytes if far_off else 0.0
     step = max(rows * v / rates.fmas, (rows + v * read.split) / rates.loads, rates.fma_latency * 1.1)
     step = cost.together(step, far, stream)
-    tile = entries * step + blocks * panels * 10.0 + cost.finishing(problem.epilogue, panels * rows * v)
+    tile = computed * step + blocks * panels * 10.0 + cost.finishing(problem.epilogue, panels * rows * v)
     if config["pack"]:
         tile += cost.packing(made, cost.reads(problem, core, made, False), live)
     if blocks > 1:
         tile += panels * rows * v * (blocks * 1.5 + 1.0)
-    tail = made.tiling.tail * (entries / rates.fmas + panels * rows * 4.0) / made.tiling.whole
+    tail = made.tiling.tail * (computed / rates.fmas + panels * rows * 4.0) / made.tiling.whole
     return cost.total_ms(problem, core, made, tile + tail)
 
 
-def _dense_space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
-    return _space(problem, weight, core, dense=True)
-
-
-def _dense_estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) -> float:
-    return _estimate(problem, weight, core, config, dense=True)
+_dense_space, _dense_estimate = partial(_space, dense=True), partial(_estimate, dense=True)
+_block_space, _block_estimate = partial(_space, dense=False), partial(_estimate, dense=False)
 
 
 @family("dense", kind="cpu", space=_dense_space, estimate=_dense_estimate, dense=lambda weight, config: True)
 def emit_dense(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str) -> Code:
     """Every element of the weight, zeros included: the kernel that sparsity is measured against."""
     return _emit(problem, weight, core, config, symbol, dense=True)
-
-
-def _block_space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
-    return _space(problem, weight, core, dense=False)
-
-
-def _block_estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) -> float:
-    return _estimate(problem, weight, core, config, dense=False)
 
 
 @family("block", kind="cpu", space=_block_space, estimate=_block_estimate)

@@ -16,18 +16,15 @@ and for a "mixed" problem:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import prod
 from typing import Any
 
-import numpy as np
 from tvm import tirx
-from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
 from tesa.schedules.cpu.epilogue import Names, final
-from tesa.schedules.cpu.loops import lanes, named, parallel, serial
+from tesa.schedules.cpu.loops import flat, function, lanes, named, parallel, parameter, serial
 from tesa.schedules.cpu.staging import pieces as vectors_of
 from tesa.schedules.pieces import Piece, PieceKernel
 from tesa.schedules.registry import find
@@ -40,6 +37,7 @@ _FULL = ("dense", "block", "indexed")
 def problems(problem: Problem, links: Sequence[tuple[Piece, str]]) -> list[Problem]:
     """The problem that the kernel of each piece solves. links: the pieces, each with the name of its family.
 
+    >>> import numpy as np
     >>> p = Problem("linear", 2, 2, 4, (2, 4), (2, 4), epilogue=Epilogue(bias=True, residual=True, activation="relu"))
     >>> a, b = problems(p, [(Piece(np.eye(2, dtype=np.float32)), "dense")] * 2)
     >>> a.epilogue.residual, a.epilogue.activation, b.epilogue.residual, b.epilogue.bias, b.epilogue.activation
@@ -103,23 +101,21 @@ class _Main:
     def write(self, symbol: str) -> Any:
         """The function."""
         p, e = self.problem, self.problem.epilogue
-        with IRBuilder() as ir, T.prim_func():
-            T.func_name(symbol)
-            T.func_attr({"global_symbol": symbol, "tirx.noalias": True})
-            x = _array("X", p.x_shape, p.x_dtype)
+        with function(symbol) as builder:
+            x = parameter("X", p.x_shape, p.x_dtype)
             constants = [
-                [_array(f"C{i}_{j}", c.shape, str(c.dtype)) for j, c in enumerate(code.constants)]
+                [parameter(f"C{i}_{j}", c.shape, str(c.dtype)) for j, c in enumerate(code.constants)]
                 for i, (_, code) in enumerate(self.codes)
             ]
-            scale = _array("Scale", (p.m,)) if e.scale else None
-            bias = _array("Bias", (p.m,)) if e.bias else None
-            residual = _array("Residual", p.y_shape) if e.residual else None
-            y = _array("Y", p.y_shape, p.output.dtype)
+            scale = parameter("Scale", (p.m,)) if e.scale else None
+            bias = parameter("Bias", (p.m,)) if e.bias else None
+            residual = parameter("Residual", p.y_shape) if e.residual else None
+            y = parameter("Y", p.y_shape, p.output.dtype)
             if p.dtype == "mixed":
                 self._mixed(x, constants, scale, bias, residual, y)
             else:
                 self._floats(x, constants, bias, residual, y)
-        return ir.get()
+        return builder.get()
 
     def _floats(self, x: Any, constants: Sequence[Sequence[Any]], bias: Any, residual: Any, y: Any) -> None:
         last = len(self.subs) - 1
@@ -137,7 +133,8 @@ class _Main:
         numbers = None
         if any(sub.dtype == "float32" for sub in self.subs):
             numbers = named("numbers", T.alloc_buffer(p.x_shape, "float32", align=64))
-            self._convert(_flat(x), _flat(numbers))
+            codes, target = flat(x), flat(numbers)
+            self._rows(p.batch * p.k, target, lambda row, at: tirx.Cast("float32", codes[at]))
         if self.direct:
             extra = [array for array in (scale, bias, residual) if array is not None]
             _call(self.codes[0][0], numbers, *constants[0], *extra, y)
@@ -153,51 +150,32 @@ class _Main:
                 _call(name, numbers, *constants[i], *([before] if sub.epilogue.residual else []), after)
                 before = after
         sums += [] if before is None else [before]
-        self._finish([_flat(s) for s in sums], scale, bias, None if residual is None else _flat(residual), _flat(y))
+        self._finish([flat(s) for s in sums], scale, bias, None if residual is None else flat(residual), flat(y))
 
-    def _convert(self, x: Any, numbers: Any) -> None:
-        """numbers = X as float32."""
-        size = self.problem.batch * self.problem.k
-
-        for row in self._each(size):
-
-            def copy(start: Any, width: int, row: Any = row) -> None:
-                with lanes(width) as lane:
-                    at = row * self.problem.n + start + lane
-                    T.buffer_store(numbers, tirx.Cast("float32", x[at]), [at])
-
-            vectors_of(self.problem.n, copy)
-
-    def _finish(self, sums: Sequence[Any], scale: Any, bias: Any, residual: Any, y: Any) -> None:
-        """Y = epilogue(the sum of sums)."""
+    def _rows(self, count: int, target: Any, value: Callable[[Any, Any], Any]) -> None:
+        """target[row, :] = value(row, place) for so many rows of n elements."""
         p = self.problem
-        names = Names(None, y, (), bias, residual, scale)
-        for row in self._each(p.batch * p.m):
+        with (parallel if p.threads > 1 else serial)("row", count) as row:
 
-            def store(start: Any, width: int, row: Any = row) -> None:
+            def store(start: Any, width: int) -> None:
                 with lanes(width) as lane:
                     at = row * p.n + start + lane
-                    value: Any = tirx.Cast("float32", sums[0][at])
-                    for other in sums[1:]:
-                        value = value + tirx.Cast("float32", other[at])
-                    m = row % p.m if p.batch > 1 else row
-                    T.buffer_store(y, final(p, names, value, m, at), [at])
+                    T.buffer_store(target, value(row, at), [at])
 
             vectors_of(p.n, store)
 
-    def _each(self, rows: int) -> Iterator[Any]:
-        with (parallel if self.problem.threads > 1 else serial)("row", rows) as row:
-            yield row
+    def _finish(self, sums: Sequence[Any], scale: Any, bias: Any, residual: Any, y: Any) -> None:
+        """Y = epilogue(the sum of sums)."""
+        p, names = self.problem, Names(None, y, (), bias, residual, scale)
+
+        def element(row: Any, at: Any) -> Any:
+            value: Any = tirx.Cast("float32", sums[0][at])
+            for other in sums[1:]:
+                value = value + tirx.Cast("float32", other[at])
+            return final(p, names, value, row % p.m if p.batch > 1 else row, at)
+
+        self._rows(p.batch * p.m, y, element)
 
 
 def _call(name: str, *arrays: Any) -> None:
     T.evaluate(tirx.call_cpacked(f"__tvm_ffi_{name}", *arrays))
-
-
-def _array(name: str, shape: Sequence[int], dtype: str = "float32") -> Any:
-    return T.arg(name, T.buffer(tuple(shape) or (1,), dtype, align=np.dtype(dtype).itemsize))
-
-
-def _flat(buffer: Any) -> Any:
-    shape, dtype = [int(s) for s in buffer.shape], str(buffer.dtype)
-    return T.decl_buffer((prod(shape),), dtype, data=buffer.data, align=np.dtype(dtype).itemsize)

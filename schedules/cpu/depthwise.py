@@ -32,12 +32,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from tvm import tirx
-from tvm.tirx import PrimFunc, Var
+from tvm.tirx import Var
 
 from tesa.schedules.cpu import cost
 from tesa.schedules.cpu.activations import INLINE
 from tesa.schedules.cpu.cut import threads_for
-from tesa.schedules.cpu.straight import Array, Block, activate_stored, activate_vector
+from tesa.schedules.cpu.straight import Array, Block, Ends, activate_stored, activate_vector
 from tesa.schedules.cpu.taps import Group, Run, column_runs, fmas, groups_of, picks, row_runs
 from tesa.schedules.registry import family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem, Window
@@ -62,11 +62,9 @@ class _Scene:
     in_registers: bool
     tasks: int
     x: Array
-    y: Array
     weights: Array
     order: Array | None
-    bias: Array | None
-    residual: Array | None
+    ends: Ends
 
 
 @dataclass(frozen=True)
@@ -123,12 +121,12 @@ def _tile(s: _Scene, block: Block, group: Group, rows: Run, columns: Run, at: _A
     for r in range(rows.size):
         place = at.y + ((at.row + r) * window.out_width + at.column)
         value = block.zero if acc[r] is None else acc[r]
-        if s.residual is not None:
-            value = value + block.load_part(s.residual.flat, place, 0, valid)
+        if s.ends.residual is not None:
+            value = value + block.load_part(s.ends.residual.flat, place, 0, valid)
         activation = s.problem.epilogue.activation
         if activation in INLINE:
             value = activate_vector(block, activation, value)
-        block.store_part(s.y.flat, value, place, valid)
+        block.store_part(s.ends.y.flat, value, place, valid)
 
 
 def _each(block: Block, run: Run, name: str, body: Any) -> None:
@@ -166,7 +164,7 @@ def _channel(s: _Scene, block: Block, group: Group, item: Any) -> None:
         place = channel * s.problem.k + (i * window.kernel[1] + j)
         value = block.splat(tirx.BufferLoad(s.weights.flat, [place]))
         weights[i, j] = block.bind("w", value) if s.in_registers else value
-    bias = None if s.bias is None else block.bind("b", block.splat(tirx.BufferLoad(s.bias.flat, [channel])))
+    bias = None if s.ends.bias is None else block.bind("b", block.splat(tirx.BufferLoad(s.ends.bias.flat, [channel])))
     at = _At(
         block.bind("from", plane * (window.height * window.width), "int32"),
         block.bind("to", plane * (window.out_height * window.out_width), "int32"),
@@ -178,7 +176,7 @@ def _channel(s: _Scene, block: Block, group: Group, item: Any) -> None:
         _each(block, rows, "y", partial(_rows, s, group, rows, across, at))
     activation = s.problem.epilogue.activation
     if activation not in INLINE:
-        activate_stored(block, s.y.flat, at.y, s.problem.n, activation)
+        activate_stored(block, s.ends.y.flat, at.y, s.problem.n, activation)
 
 
 def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
@@ -246,18 +244,7 @@ def _main(s: _Scene, groups: Sequence[Group], symbol: str) -> Any:
         else:
             first, end = (tirx.truncdiv((share + extra) * items, tirx.IntImm("int32", tasks)) for extra in (0, 1))
             body.loop(item, first, end - first, inner)
-    outer = Block(s.core.lanes, s.core.fma)
-    params = []
-    for array in (s.x, s.weights, s.order, s.bias, s.residual, s.y):
-        if array is not None:
-            params.append(array.param)
-            outer.statements.append(array.declare())
-    if tasks == 1:
-        outer.statements += body.statements
-    else:
-        outer.loop(share, 0, tasks, body, parallel=True)
-    attributes = {"global_symbol": symbol, "tirx.noalias": True}
-    return PrimFunc(params, outer.statement()).with_attr(attributes)
+    return s.ends.function(symbol, (s.x, s.weights, s.order), body.child(), share, tasks, body, late=False)
 
 
 def _dense(weight: FloatArray, config: Config) -> bool:
@@ -296,11 +283,9 @@ def emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbo
         in_registers=most + rows + (2 if window.stride[1] == 1 else 4) <= core.registers,
         tasks=_threads(problem, float(live.sum()), core),
         x=Array.make("X", problem.x_shape),
-        y=Array.make("Y", problem.y_shape),
         weights=Array.make("W", weight.shape),
         order=None if order is None else Array.make("order", order.shape, "int32"),
-        bias=Array.make("bias", (problem.m,)) if problem.epilogue.bias else None,
-        residual=Array.make("residual", problem.y_shape) if problem.epilogue.residual else None,
+        ends=Ends.of(problem),
     )
     constants: tuple[NDArray[Any], ...] = (np.ascontiguousarray(weight, dtype=np.float32),)
     if order is not None:

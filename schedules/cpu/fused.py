@@ -41,6 +41,7 @@ from tesa.schedules.cpu.loops import lanes, named, serial, span, unrolled
 from tesa.schedules.cpu.nest import Builder, Tile
 from tesa.schedules.cpu.operand import Operand, operand
 from tesa.schedules.cpu.packing import Packing
+from tesa.schedules.cpu.rowpanels import pack_rows, starts
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
 
 MAX_UNROLLED = 64
@@ -96,21 +97,10 @@ def sides_of(problem: Problem, layout: Layout, core: Core) -> tuple[Side, Side]:
     return Side(sums, panels, view), Side(sums, scattered, view)
 
 
-def _starts(m: int, rows: int) -> NDArray[np.int64]:
-    """The first row of each panel; the last one overlaps the one before where m is no multiple."""
-    return np.minimum(np.arange(0, m, rows), m - rows)
-
-
-def _columns(weight: NDArray[Any], order: NDArray[np.int64], rows: int) -> list[NDArray[np.int64]]:
-    """The live columns of each panel."""
-    mask = weight != 0
-    return [np.flatnonzero(mask[order[start : start + rows]].any(axis=0)) for start in _starts(len(weight), rows)]
-
-
 def set_sizes(side: Side, order: NDArray[np.int64], rows: int) -> NDArray[np.int64]:
     """The scattered elements of the longest row of each panel."""
     counts = side.per_row[order]
-    return np.array([counts[start : start + rows].max() for start in _starts(len(counts), rows)])
+    return np.array([counts[start : start + rows].max() for start in starts(len(counts), rows)])
 
 
 def _scatter(
@@ -121,7 +111,7 @@ def _scatter(
     values = np.zeros((int(lengths.sum()), rows), side.weight.dtype)
     places = np.zeros(values.shape, np.int64)
     at = np.concatenate([[0], np.cumsum(lengths)])
-    for first, start in zip(at, _starts(len(side.weight), rows), strict=False):
+    for first, start in zip(at, starts(len(side.weight), rows), strict=False):
         for r, row in enumerate(order[start : start + rows]):
             live = np.flatnonzero(side.weight[row])
             values[first : first + len(live), r] = side.weight[row, live]
@@ -186,14 +176,12 @@ class _Kernel:
         with serial("i", count) as i:
             e = first + i
             offset = i * self.step if self.table is None else names.constants[self.table][e]
-
-            def w(r: Any) -> Any:
-                return names.constants[self.values][e * rows + r]
-
-            def x(r: Any, v: Any, lane: Any) -> Any:
-                return read.source, offset + read.base + read.at(v) + lane
-
-            self.sums.accumulate(acc, (rows, t.vectors, t.lanes), w, x)
+            self.sums.accumulate(
+                acc,
+                (rows, t.vectors, t.lanes),
+                lambda r: names.constants[self.values][e * rows + r],
+                lambda r, v, lane: (read.source, offset + read.base + read.at(v) + lane),
+            )
         return acc
 
     def _numbers(self, tile: Tile, acc: Any) -> Any:
@@ -259,20 +247,17 @@ def emit(problem: Problem, layout: Layout, core: Core, config: Config, symbol: s
     order = layout.order
     made = Builder(problem, cut_of(problem, core, left, right, order, rows, config["vectors"]))
     width = made.cut.tiling.width
-    columns = _columns(left.weight, order, rows)
-    k, has_blocks = left.weight.shape[1], bool(left.live.any()) and any(len(c) for c in columns)
-    full = has_blocks and all(len(c) == k for c in columns)
-    starts = _starts(problem.m, rows)
-    packed = [left.weight[order[s : s + rows]][:, c].T.ravel() for s, c in zip(starts, columns, strict=True)]
-    values = made.constant(np.concatenate(packed)) if has_blocks else 0
+    panels, k = pack_rows(left.weight[order], rows, dense=False), left.weight.shape[1]
+    has_blocks = bool(left.live.any()) and bool(len(panels.columns))
+    full = has_blocks and bool((np.diff(panels.at) == k).all())
+    values = made.constant(panels.values) if has_blocks else 0
     shared = problem.dtype != "mixed"
     pack = bool(config["pack"]) and (has_blocks or shared)
     packing = Packing(made, left.view, left.sums) if pack else None
     offsets = _packed(left.live, width) if packing else left.view.offsets
     step = (width if packing else problem.n if problem.pointwise else None) if full else None
-    table = None if step is not None or not has_blocks else made.constant(_joined(offsets, columns))
-    at = np.concatenate([[0], np.cumsum([len(c) for c in columns])]).astype(np.int32)
-    bounds = None if not has_blocks or (full and k > MAX_UNROLLED) else made.constant(at)
+    table = None if step is not None or not has_blocks else made.constant(offsets[panels.columns].astype(np.int32))
+    bounds = None if not has_blocks or (full and k > MAX_UNROLLED) else made.constant(panels.at.astype(np.int32))
     extra, codes = None, None
     if right.weight.any():
         if not shared:
@@ -291,10 +276,6 @@ def emit(problem: Problem, layout: Layout, core: Core, config: Config, symbol: s
 def _packed(live: NDArray[np.bool_], width: int) -> NDArray[np.int64]:
     """Offsets of the columns in a packed tile."""
     return np.asarray((np.cumsum(live) - 1) * width)
-
-
-def _joined(offsets: NDArray[np.int64], columns: Sequence[NDArray[np.int64]]) -> NDArray[np.int32]:
-    return np.concatenate([offsets[c] for c in columns]).astype(np.int32)
 
 
 def cut_of(

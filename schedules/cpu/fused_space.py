@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from tesa.schedules.cpu import cost
 from tesa.schedules.cpu.fused import Layout, Side, cut_of, set_sizes, sides_of
+from tesa.schedules.cpu.rowpanels import entries
 from tesa.schedules.types import Config, Core, Problem
 
 _ROWS = (2, 4, 6, 8, 12, 16, 24)
-
-
-def _entries(weight: NDArray[Any], order: NDArray[np.int64], rows: int) -> int:
-    """Columns that all panels together compute."""
-    mask = (weight != 0)[order]
-    whole = len(mask) // rows * rows
-    count = int(mask[:whole].reshape(-1, rows, mask.shape[1]).any(axis=1).sum())
-    return count + (int(mask[-rows:].any(axis=0).sum()) if whole < len(mask) else 0)
 
 
 def space(problem: Problem, layout: Layout, core: Core, most: int = 8) -> list[Config]:
@@ -51,8 +41,8 @@ def _counts(problem: Problem, sides: tuple[Side, Side], layout: Layout, rows: in
     key = (problem.dtype, rows)
     if key not in layout.counted:
         left, right = sides
-        entries = _entries(left.weight, layout.order, rows)
-        layout.counted[key] = (entries, int(set_sizes(right, layout.order, rows).sum()))
+        computed = entries(left.weight[layout.order], rows, dense=False)
+        layout.counted[key] = (computed, int(set_sizes(right, layout.order, rows).sum()))
     return layout.counted[key]
 
 
@@ -61,12 +51,12 @@ def _cost(
 ) -> tuple[float, int]:
     """(milliseconds, vectors of a tile): entries and sets, each the slowest of FMAs, loads and bytes of X."""
     left, right = sides
-    rows, (entries, sets), rates = min(config["rows"], problem.m), counts, core.rates
+    rows, (computed, sets), rates = min(config["rows"], problem.m), counts, core.rates
     made = cut_of(problem, core, left, right, layout.order, rows, config["vectors"])
     v, lane_bytes, width = made.tiling.vectors, made.tiling.lanes * 4, made.tiling.width
     live = int(np.count_nonzero(left.live))
     read = cost.reads(problem, core, made, bool(config["pack"]))
-    stream = rows * 4 / rates.far_bytes if entries * rows * 4 > core.l2_bytes / 2 else 0.0
+    stream = rows * 4 / rates.far_bytes if computed * rows * 4 > core.l2_bytes / 2 else 0.0
     far = read.cycles(live * width * 4, v * lane_bytes)
     split = 1.0 if config["pack"] else read.split
     step = cost.together(
@@ -78,7 +68,7 @@ def _cost(
     far = rows * read.cycles(others * width * size, v * made.tiling.lanes * size)
     scattered = cost.together(max(rows * v * work, rows * (v * split + 2) / rates.loads, rates.fma_latency * 1.1), far)
     panels = -(-problem.m // rows)
-    tile = entries * step + sets * scattered + panels * (10.0 + (rates.misprediction if sets else 0.0))
+    tile = computed * step + sets * scattered + panels * (10.0 + (rates.misprediction if sets else 0.0))
     tile += cost.finishing(problem.epilogue, panels * rows * v)
     if config["pack"]:
         loose = cost.reads(problem, core, made, False)

@@ -129,24 +129,19 @@ class _Step:
         def begin(u: Any, v: Any, lane: Any) -> None:
             T.buffer_store(acc, sums.zero if self.partial is None else self.partial[place(u, v, lane)], [u, v, lane])
 
-        def keep(u: Any, v: Any, lane: Any) -> None:
-            T.buffer_store(self.partial, acc[u, v, lane], [place(u, v, lane)])
-
         each(begin)
         with serial("i", length) as i:
-
-            def w(u: Any) -> Any:
-                return constants[kernel.values][start + i * unit + u]
 
             def x(u: Any, v: Any, lane: Any) -> Any:
                 offset = constants[kernel.offsets][start + i * unit + u]
                 return self._x(offset if kernel.step == 1 else T.Cast("int32", offset) * kernel.step, v, lane)
 
-            sums.accumulate(acc, (unit, t.vectors, t.lanes), w, x)
+            shape, values = (unit, t.vectors, t.lanes), constants[kernel.values]
+            sums.accumulate(acc, shape, lambda u: values[start + i * unit + u], x)
         if self.last:
             self.tile.finish(acc, lambda u: constants[kernel.rows][row + u], unit)
         else:
-            each(keep)
+            each(lambda u, v, lane: T.buffer_store(self.partial, acc[u, v, lane], [place(u, v, lane)]))
 
     def _x(self, offset: Any, v: Any, lane: Any) -> Any:
         t = self.tile.tiling

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from math import prod
 from typing import Any
 
+import numpy as np
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
@@ -14,6 +16,26 @@ def named(name: str, thing: Any) -> Any:
     """The variable or buffer, with a name for whoever reads the code."""
     IRBuilder.name(name, thing)
     return thing
+
+
+@contextmanager
+def function(symbol: str) -> Iterator[Any]:
+    """A function of that name, made of what is written inside; its builder gives it afterwards."""
+    with IRBuilder() as builder, T.prim_func():
+        T.func_name(symbol)
+        T.func_attr({"global_symbol": symbol, "tirx.noalias": True})
+        yield builder
+
+
+def parameter(name: str, shape: Sequence[int], dtype: str = "float32") -> Any:
+    """An array that the caller passes: NumPy memory, aligned to its elements, no more."""
+    return T.arg(name, T.buffer(tuple(shape) or (1,), dtype, align=np.dtype(dtype).itemsize))
+
+
+def flat(buffer: Any) -> Any:
+    """A view of a buffer with one dimension."""
+    elements, dtype = prod(int(size) for size in buffer.shape), str(buffer.dtype)
+    return T.decl_buffer((elements,), dtype, data=buffer.data, align=np.dtype(dtype).itemsize)
 
 
 @contextmanager

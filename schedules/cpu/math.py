@@ -11,7 +11,7 @@ from typing import Any
 
 from tvm import tirx
 
-_EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
 _ERF_NEAR = (-5.96761703e-4, 4.99119423e-3, -2.67681349e-2, 1.12819925e-1, -3.76125336e-1, 1.28379166e-1)
 _ERF_FAR = (-1.06777877e-1, -6.34846687e-1, -1.28717512e-1)
 _TANH_TOP = (
@@ -117,7 +117,7 @@ def _exp(steps: Steps, x: Any) -> Any:
     # ln 2 in two parts: i times the first one is exact
     r = steps(x - i * f32(0.693359375) - i * f32(-2.12194440e-4))
     half = steps(tirx.floor(i * f32(0.5)))
-    value = horner(_EXP, r) * (r * r) + r + f32(1)
+    value = horner(EXP, r) * (r * r) + r + f32(1)
     return value * _power(half) * _power(i - half)
 
 

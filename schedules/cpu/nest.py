@@ -16,19 +16,18 @@ A tile is what the family writes: its statements see where to read and where to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
 from tesa.schedules.cpu.cut import Cut
 from tesa.schedules.cpu.epilogue import Names, final, heavy
-from tesa.schedules.cpu.loops import lanes, loop, named, parallel, serial, span, unrolled
+from tesa.schedules.cpu.loops import flat, function, lanes, loop, named, parallel, parameter, serial, span, unrolled
 from tesa.schedules.cpu.operand import Tiling
 from tesa.schedules.cpu.staging import compact, stage
 from tesa.schedules.types import Code, Problem
@@ -106,14 +105,8 @@ class Builder:
         limits = self.constant(np.array(bounds, np.int32)) if len(bounds) > 2 else None
 
         def write(names: Names) -> None:
-            loops = _Loops(
-                p,
-                self.cut,
-                names,
-                tile,
-                None if channels is None else names.constants[channels],
-                None if limits is None else names.constants[limits],
-            )
+            tables = [None if table is None else names.constants[table] for table in (channels, limits)]
+            loops = _Loops(p, self.cut, names, tile, *tables)
             loops.staged() if self.cut.operand.staged else loops.unstaged()
 
         return self.code(symbol, write)
@@ -130,22 +123,20 @@ class Builder:
         p = self.problem
         if max(prod(p.x_shape), prod(p.y_shape), *(c.size for c in self.constants)) > MAX_ELEMENTS:
             raise ValueError(f"{symbol}: an array of more than {MAX_ELEMENTS} elements; indices are 32-bit integers")
-        with IRBuilder() as ir, T.prim_func():
-            T.func_name(symbol)
-            T.func_attr({"global_symbol": symbol, "tirx.noalias": True})
+        with function(symbol) as builder:
             write(self._params())
-        return Code(ir.get(), tuple(self.constants))
+        return Code(builder.get(), tuple(self.constants))
 
     def _params(self) -> Names:
         p = self.problem
-        x = _array("X", p.x_shape, p.x_dtype)
-        constants = [_array(f"C{i}", c.shape, str(c.dtype)) for i, c in enumerate(self.constants)]
-        scale = _array("Scale", (p.m,)) if p.epilogue.scale else None
-        bias = _array("Bias", (p.m,)) if p.epilogue.bias else None
-        residual = _array("Residual", p.y_shape) if p.epilogue.residual else None
-        y = _array("Y", p.y_shape, p.output.dtype)
-        flat = tuple(_flat(c) for c in constants)
-        return Names(_flat(x), _flat(y), flat, bias, None if residual is None else _flat(residual), scale)
+        x = parameter("X", p.x_shape, p.x_dtype)
+        constants = [parameter(f"C{i}", c.shape, str(c.dtype)) for i, c in enumerate(self.constants)]
+        scale = parameter("Scale", (p.m,)) if p.epilogue.scale else None
+        bias = parameter("Bias", (p.m,)) if p.epilogue.bias else None
+        residual = parameter("Residual", p.y_shape) if p.epilogue.residual else None
+        y = parameter("Y", p.y_shape, p.output.dtype)
+        flats = tuple(_flat(c) for c in constants)
+        return Names(_flat(x), _flat(y), flats, bias, None if residual is None else _flat(residual), scale)
 
 
 @dataclass(frozen=True)
@@ -254,12 +245,5 @@ def _tile_start(tiles: Tiling, t: Any) -> Any:
     return T.min(t * tiles.width, tiles.last_start)
 
 
-def _array(name: str, shape: Sequence[int], dtype: str = "float32") -> Any:
-    # callers pass NumPy memory: aligned to its elements, no more
-    return T.arg(name, T.buffer(tuple(shape) or (1,), dtype, align=np.dtype(dtype).itemsize))
-
-
 def _flat(buffer: Any) -> Any:
-    elements = int(np.prod([int(s) for s in buffer.shape]))
-    flat = T.decl_buffer((elements,), str(buffer.dtype), data=buffer.data, align=np.dtype(str(buffer.dtype)).itemsize)
-    return named(f"{buffer.name}_flat", flat)
+    return named(f"{buffer.name}_flat", flat(buffer))

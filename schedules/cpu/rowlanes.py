@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tvm.tirx.script import builder as T
 
 from tesa.schedules.cpu import cost
@@ -35,6 +34,7 @@ from tesa.schedules.cpu.epilogue import Names, final, heavy
 from tesa.schedules.cpu.loops import lanes, loop, named, parallel, serial, span, unrolled
 from tesa.schedules.cpu.nest import Builder
 from tesa.schedules.cpu.operand import Operand, operand, tiling
+from tesa.schedules.cpu.rowpanels import entries, live_columns, pack_rows
 from tesa.schedules.cpu.staging import pieces, stage
 from tesa.schedules.registry import family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
@@ -67,27 +67,6 @@ def groups(width: int, most: int) -> tuple[_Group, ...]:
     size, larger = divmod(width, count)
     found = [_Group(0, size + 1, larger)] if larger else []
     return (*found, _Group(larger * (size + 1), size, count - larger))
-
-
-@dataclass(frozen=True)
-class _Panels:
-    """values: (entries, P L) for each panel in turn; columns: the k of each entry; at: (panels + 1,), their starts."""
-
-    values: NDArray[Any]
-    columns: NDArray[np.int64]
-    at: NDArray[np.int64]
-
-
-def _pack(weight: NDArray[Any], height: int, listed: bool) -> _Panels:
-    values, columns, at = [], [], [0]
-    for first in range(0, len(weight), height):
-        # the last panel overlaps the one before it: rows met twice get the same values twice
-        panel = weight[min(first, len(weight) - height) :][:height]
-        live = np.flatnonzero((panel != 0).any(axis=0)) if listed else np.arange(panel.shape[1])
-        values.append(np.ascontiguousarray(panel[:, live].T).ravel())
-        columns.append(live)
-        at.append(at[-1] + len(live))
-    return _Panels(np.concatenate(values), np.concatenate(columns), np.array(at))
 
 
 _Vector = tuple[Any, tuple[int, ...]]
@@ -178,14 +157,12 @@ class _Kernel:
         with serial("i", count) as i:
             entry = first + i
             offset = i * self.stride if self.table is None else names.constants[self.table][i if at is None else entry]
-
-            def w(v: Any) -> tuple[Any, Any]:
-                return names.constants[self.values], entry * self.height + v * self.lanes
-
-            def x(q: Any) -> Any:
-                return source[offset + start + q]
-
-            self.sums.accumulate_rows(acc, shape, w, x)
+            self.sums.accumulate_rows(
+                acc,
+                shape,
+                lambda v: (names.constants[self.values], entry * self.height + v * self.lanes),
+                lambda q: source[offset + start + q],
+            )
         turn = min(_TURN, self.lanes)
         for low in range(0, size, turn):
             self._turned(names, acc, range(low, min(low + turn, size)), row, target)
@@ -239,9 +216,9 @@ def _most(core: Core, vectors: int) -> int:
 def _emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str) -> Code:
     sums, vectors, listed = arithmetic(problem, core), config["panel"], bool(config["list"])
     matrix = sums.matrix(weight)
-    live, height = _live(matrix, listed), vectors * core.lanes
+    live, height = live_columns(matrix, not listed), vectors * core.lanes
     view = operand(problem, live, sums.group)
-    panels = _pack(matrix, height, listed)
+    panels = pack_rows(matrix, height, not listed)
     work = np.diff(panels.at)
     bounds = shares(work, 1, min(_threads(problem, core, float(work.sum()) * height), len(work)))
     made = Builder(problem, Cut(view, tiling(problem.n, core.lanes, 1), (0, problem.m)))
@@ -273,19 +250,6 @@ def _emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symb
     return made.code(symbol, kernel.write)
 
 
-def _live(matrix: NDArray[Any], listed: bool) -> NDArray[np.bool_]:
-    return (matrix != 0).any(axis=0) if listed else np.ones(matrix.shape[1], bool)
-
-
-def _entries(matrix: NDArray[Any], height: int, listed: bool) -> int:
-    """Computed columns of all panels together."""
-    starts = [min(first, len(matrix) - height) for first in range(0, len(matrix), height)]
-    if not listed:
-        return len(starts) * int(matrix.shape[1])
-    mask = matrix != 0
-    return sum(int(np.count_nonzero(mask[first : first + height].any(axis=0))) for first in starts)
-
-
 def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
     """The four that the estimate likes best: panels of 1, 2 and 4 vectors, whole and with dead columns left out."""
     if problem.op == "depthwise" or problem.dtype not in ("float32", "int8"):
@@ -300,7 +264,7 @@ def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]
         if height > problem.m:
             continue
         configs.append({"panel": vectors, "list": 0})
-        if _entries(matrix, height, True) <= MAX_FILL * _entries(matrix, height, False):
+        if entries(matrix, height, False) <= MAX_FILL * entries(matrix, height, True):
             configs.append({"panel": vectors, "list": 1})
     return sorted(configs, key=lambda config: _estimate(problem, weight, core, config))[:4]
 
@@ -309,10 +273,10 @@ def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) 
     """entries x (the slowest of FMAs, loads, latency, bytes of W) for each group, + turning and storing."""
     sums, vectors, listed = arithmetic(problem, core), config["panel"], bool(config["list"])
     matrix, height = sums.matrix(weight), vectors * core.lanes
-    entries = _entries(matrix, height, listed)
-    view = operand(problem, _live(matrix, listed), sums.group)
+    computed = entries(matrix, height, not listed)
+    view = operand(problem, live_columns(matrix, not listed), sums.group)
     panels, cycles = -(-problem.m // height), 0.0
-    per_panel = entries / panels * height * 4
+    per_panel = computed / panels * height * 4
     near = per_panel < core.l2_bytes / 2 and not cost.cold(problem, core)
     bandwidth, rates = core.rates.l2_bytes if near else core.rates.far_bytes, core.rates
     for group in groups(view.width, _most(core, vectors)):
@@ -323,11 +287,11 @@ def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) 
             height * 4 / bandwidth,
         )
         turned = panels * height / core.lanes * group.size * (4.0 + core.lanes / min(_TURN, core.lanes))
-        cycles += group.count * view.height * (entries * step + turned + panels * 10.0)
+        cycles += group.count * view.height * (computed * step + turned + panels * 10.0)
     made = Cut(view, tiling(problem.n, core.lanes, 1), (0, problem.m))
     cycles += cost.staging(problem, made) + (matrix.shape[1] * problem.n / 8 if sums.group > 1 else 0.0)
     done = cost.finishing(problem.epilogue, problem.m * problem.n / 8)
-    threads = _threads(problem, core, float(entries * height))
+    threads = _threads(problem, core, float(computed * height))
     regions = 6 * rates.call if threads > 1 else 0.0
     return (rates.call + regions + problem.batch * (cycles + done) / threads) / rates.cycles_per_ms
 

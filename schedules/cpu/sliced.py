@@ -32,14 +32,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from tvm import tirx
-from tvm.tirx import AllocBuffer, BufferLoad, BufferStore, PrimFunc, Var
+from tvm.tirx import AllocBuffer, BufferLoad, BufferStore, Var
 
 from tesa.schedules.cpu import cost
 from tesa.schedules.cpu.cut import shares, threads_for
 from tesa.schedules.cpu.nest import MAX_ELEMENTS
 from tesa.schedules.cpu.operand import LINE
-from tesa.schedules.cpu.straight import Array, Block, activate_stored, i32
-from tesa.schedules.cpu.vector import Ends, chosen, finish, stored, widened
+from tesa.schedules.cpu.straight import Array, Block, Ends, i32
+from tesa.schedules.cpu.vector import chosen, finish, stored, widened
 from tesa.schedules.registry import family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Permute, Problem
 
@@ -280,33 +280,20 @@ def _turned(s: _Scene, block: Block) -> None:
 
 
 def _main(s: _Scene, bounds: Sequence[int], share: int, unroll: int, symbol: str) -> Any:
-    problem, tasks = s.problem, len(bounds) - 1
-    turned = s.across is not s.x.flat
-    outer, body = Block(s.core.lanes, s.core.fma), Block(s.core.lanes, s.core.fma)
+    tasks, body = len(bounds) - 1, Block(s.core.lanes, s.core.fma)
     body.statements += [AllocBuffer(acc) for acc in s.acc]
     number, inner = Var("slice", "int32"), body.child()
     _slice(s, inner, number, share, unroll)
     task = Var("task", "int32")
     low, high = chosen(bounds[:-1], task), chosen(bounds[1:], task)
     body.loop(number, low, high - low if tasks > 1 else bounds[1], inner)
-    params = []
-    arrays = (s.x, s.values, s.places, s.bases, s.starts, s.rows, s.ends.bias, s.ends.residual, s.ends.y)
-    for array in arrays:
-        if array is not None:
-            params.append(array.param)
-            outer.statements.append(array.declare())
-    if turned:
-        outer.statements.append(AllocBuffer(s.across))
-        _turned(s, outer)
-    if tasks == 1:
-        outer.statements += body.statements
-    else:
-        outer.loop(task, 0, tasks, body, parallel=True)
-    by_lane = s.rows is not None or problem.n > 1
-    if by_lane and problem.epilogue.activation is not None:
-        total = problem.batch * problem.m * problem.n
-        activate_stored(outer, s.ends.y.flat, i32(0), total, problem.epilogue.activation)
-    return PrimFunc(params, outer.statement()).with_attr({"global_symbol": symbol, "tirx.noalias": True})
+    before = body.child()
+    if s.across is not s.x.flat:
+        before.statements.append(AllocBuffer(s.across))
+        _turned(s, before)
+    inputs = (s.x, s.values, s.places, s.bases, s.starts, s.rows)
+    by_lane = s.rows is not None or s.problem.n > 1
+    return s.ends.function(symbol, inputs, before, task, tasks, body, by_lane)
 
 
 def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:

@@ -25,6 +25,7 @@ from tvm.tirx import (
     For,
     ForKind,
     IntImm,
+    PrimFunc,
     Ramp,
     SeqStmt,
     Shuffle,
@@ -34,6 +35,7 @@ from tvm.tirx.compilation_pipeline import register_tir_pipeline
 
 from tesa.schedules.cpu import activations
 from tesa.schedules.cpu.activations import INLINE
+from tesa.schedules.types import Problem
 
 PIPELINE = "tesa_straight"
 """The name under which tvm.compile(..., tir_pipeline=PIPELINE) finds the pipeline.
@@ -54,15 +56,10 @@ def _straight() -> tuple[Any, Any, Any]:
         ]
         return tvm.transform.Sequential(steps)(mod)
 
-    return tvm.transform.module_pass(lower, opt_level=0), _finalize_host, _finalize_device
+    def host() -> Any:
+        return tvm.transform.Sequential([tirx.transform.LowerTVMBuiltin(), tirx.transform.LowerIntrin()])
 
-
-def _finalize_host() -> Any:
-    return tvm.transform.Sequential([tirx.transform.LowerTVMBuiltin(), tirx.transform.LowerIntrin()])
-
-
-def _finalize_device() -> Any:
-    return tvm.transform.Sequential([])
+    return tvm.transform.module_pass(lower, opt_level=0), host, lambda: tvm.transform.Sequential([])
 
 
 register_tir_pipeline(PIPELINE, _straight)
@@ -195,6 +192,52 @@ class Block:
         above = tirx.GE(lane, Broadcast(i32(max(low, 0)), i32(self.lanes)))
         below = tirx.LT(lane, Broadcast(i32(min(high, self.lanes)), i32(self.lanes)))
         return tirx.And(above, below)
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The arrays at the end of a sum: Y, and those that the epilogue adds."""
+
+    problem: Problem
+    bias: Array | None
+    residual: Array | None
+    y: Array
+
+    @staticmethod
+    def of(problem: Problem) -> Ends:
+        """The arrays that the problem's epilogue asks for."""
+        return Ends(
+            problem,
+            Array.make("bias", (problem.m,)) if problem.epilogue.bias else None,
+            Array.make("residual", problem.y_shape) if problem.epilogue.residual else None,
+            Array.make("Y", problem.y_shape),
+        )
+
+    def function(
+        self,
+        symbol: str,
+        inputs: Sequence[Array | None],
+        before: Block,
+        share: Any,
+        tasks: int,
+        body: Block,
+        late: bool,
+    ) -> Any:
+        """The kernel of these inputs: before, then body for each share (a variable) of tasks, in parallel.
+
+        late: the activation is applied last, to all of Y.
+        """
+        outer, arrays = body.child(), [a for a in (*inputs, self.bias, self.residual, self.y) if a is not None]
+        outer.statements += [array.declare() for array in arrays] + before.statements
+        if tasks == 1:
+            outer.statements += body.statements
+        else:
+            outer.loop(share, 0, tasks, body, parallel=True)
+        p = self.problem
+        if late and p.epilogue.activation is not None:
+            activate_stored(outer, self.y.flat, i32(0), p.batch * p.m * p.n, p.epilogue.activation)
+        attributes = {"global_symbol": symbol, "tirx.noalias": True}
+        return PrimFunc([array.param for array in arrays], outer.statement()).with_attr(attributes)
 
 
 def activate_vector(block: Block, activation: str | None, value: Any) -> Any:

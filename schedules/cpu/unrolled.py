@@ -26,18 +26,19 @@ After "Fast Sparse ConvNets" (Elsen et al., CVPR 2020) and SparseRT (Wang, PACT 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tvm import tirx
-from tvm.script.ir_builder import IRBuilder
 from tvm.tirx import BufferLoad
 from tvm.tirx.script import builder as T
 
 from tesa.schedules.cpu.activations import INLINE, activate
+from tesa.schedules.cpu.loops import flat, function, parameter
 from tesa.schedules.cpu.operand import Operand, operand
 from tesa.schedules.cpu.staging import stage
 from tesa.schedules.cpu.unrolled_space import estimate, size, space, threads, tiles_of
@@ -54,11 +55,11 @@ class _Arrays:
     """The flat arrays of main. table: offsets of the live columns, where tiles are packed; channels: for stage()."""
 
     x: Any
-    table: Any
-    channels: Any
-    bias: Any
-    residual: Any
     y: Any
+    table: Any = None
+    channels: Any = None
+    bias: Any = None
+    residual: Any = None
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,9 @@ class _Call:
         return self.frame.problem
 
 
-def _main(call: _Call, tables: _Tables, symbol: str) -> Any:
+def _main(call: _Call, tables: Mapping[str, NDArray[np.int32]], symbol: str) -> Any:
     problem, view = call.problem, call.view
-    with IRBuilder() as builder, T.prim_func():
-        T.func_name(symbol)
-        T.func_attr({"global_symbol": symbol, "tirx.noalias": True})
+    with function(symbol) as builder:
         arrays = _params(problem, tables)
         staged = T.alloc_buffer((view.staged,), "float32", align=64) if view.staged else None
         with T.serial(0, problem.batch) as item:
@@ -93,27 +92,14 @@ def _main(call: _Call, tables: _Tables, symbol: str) -> Any:
     return builder.get()
 
 
-def _params(problem: Problem, tables: _Tables) -> _Arrays:
-    def table(values: Any) -> tuple[Sequence[int], str] | None:
-        return None if values is None else (values.shape, "int32")
-
-    kinds: dict[str, tuple[Sequence[int], str] | None] = {
-        "x": (problem.x_shape, "float32"),
-        "table": table(tables.offsets),
-        "channels": table(tables.channels),
-        "bias": ((problem.m,), "float32") if problem.epilogue.bias else None,
-        "residual": (problem.y_shape, "float32") if problem.epilogue.residual else None,
-        "y": (problem.y_shape, "float32"),
-    }
+def _params(problem: Problem, tables: Mapping[str, NDArray[np.int32]]) -> _Arrays:
+    e = problem.epilogue
+    shapes = {"x": problem.x_shape, **{name: table.shape for name, table in tables.items()}}
+    shapes |= ({"bias": (problem.m,)} if e.bias else {}) | ({"residual": problem.y_shape} if e.residual else {})
+    shapes["y"] = problem.y_shape
     # all parameters come before the first declaration
-    shaped = {
-        name: T.arg(name, T.buffer(tuple(kind[0]) or (1,), kind[1], align=4)) for name, kind in kinds.items() if kind
-    }
-    flat: dict[str, Any] = dict.fromkeys(kinds)
-    for name, buffer in shaped.items():
-        elements = int(np.prod([int(size) for size in buffer.shape]))
-        flat[name] = T.decl_buffer((elements,), str(buffer.dtype), data=buffer.data, align=4)
-    return _Arrays(**flat)
+    shaped = [parameter(name, shape, "int32" if name in tables else "float32") for name, shape in shapes.items()]
+    return _Arrays(**{name: flat(buffer) for name, buffer in zip(shapes, shaped, strict=True)})
 
 
 def _shares(call: _Call) -> Iterator[tuple[Any, Any, list[list[Panel]]]]:
@@ -175,9 +161,8 @@ def _activate(s: Frame, scratch: Any, y: Any, base: Any, tiles: tuple[Any, Any],
             for v, at in enumerate(s.tiles.writes):
                 with T.vectorized(0, s.tiles.lanes) as lane:
                     value = scratch[(t * s.problem.m + r) * width + v * s.lanes + lane]
-                    T.buffer_store(
-                        y, activate(s.problem.epilogue.activation, value), [base + write + r * n + at + lane]
-                    )
+                    place = base + write + r * n + at + lane
+                    T.buffer_store(y, activate(s.problem.epilogue.activation, value), [place])
 
 
 def _at(buffer: Any, index: Any) -> Any:
@@ -195,14 +180,6 @@ def _pack(s: Frame, arrays: _Arrays, source: tuple[Any, Any], packed: Any, low: 
                 with T.vectorized(0, s.tiles.lanes if s.masked else s.lanes) as lane:
                     value = buffer[base + start + arrays.table[i] + at + lane]
                     T.buffer_store(packed, value, [t * s.packed + i * width + v * s.lanes + lane])
-
-
-@dataclass(frozen=True)
-class _Tables:
-    """Constants of main: offsets of the live columns where tiles are packed, live channels where some are dead."""
-
-    offsets: Any = None
-    channels: Any = None
 
 
 @family("unrolled", kind="cpu", space=space, estimate=estimate, size=size)
@@ -239,13 +216,14 @@ def emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbo
         blocked=len(functions) > 1,
         late=problem.epilogue.activation not in INLINE,
     )
-    channels = np.array(view.channels, np.int32) if len(view.channels) < problem.channels and view.staged else None
-    tables = _Tables(np.array([view.offsets[k] for k in numbers], np.int32) if packed else None, channels)
+    tables = {"table": view.offsets[numbers].astype(np.int32)} if packed else {}
+    if view.staged and len(view.channels) < problem.channels:
+        tables["channels"] = np.array(view.channels, np.int32)
     chunk = min(config["chunk"] or tiles.count, tiles.count)
     call = _Call(frame, view, functions, chunk, threads(problem, weight, core))
-    constants = tuple(t for t in (tables.offsets, tables.channels) if t is not None)
     files = groups((panel for row in functions for panel in row), writer.object_fmas)
-    return Code(_main(call, tables, symbol), constants, tuple(_unit(frame, group, core) for group in files))
+    units = tuple(_unit(frame, group, core) for group in files)
+    return Code(_main(call, tables, symbol), tuple(tables.values()), units)
 
 
 def _unit(frame: Frame, group: Sequence[Panel], core: Core) -> Assembly | Tir:

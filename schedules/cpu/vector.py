@@ -27,12 +27,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from tvm import tirx
-from tvm.tirx import AllocBuffer, BufferLoad, BufferStore, PrimFunc, Var
+from tvm.tirx import AllocBuffer, BufferLoad, BufferStore, Var
 
 from tesa.schedules.cpu import cost
 from tesa.schedules.cpu.activations import INLINE
 from tesa.schedules.cpu.cut import shares, threads_for
-from tesa.schedules.cpu.straight import Array, Block, activate_stored, activate_vector, i32
+from tesa.schedules.cpu.straight import Array, Block, Ends, activate_stored, activate_vector, i32
 from tesa.schedules.registry import family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
 
@@ -53,26 +53,6 @@ class _Strip:
     panels: int
     index: int
     base: int
-
-
-@dataclass(frozen=True)
-class Ends:
-    """The arrays at the end of a sum: Y, and those that the epilogue adds."""
-
-    problem: Problem
-    bias: Array | None
-    residual: Array | None
-    y: Array
-
-    @staticmethod
-    def of(problem: Problem) -> Ends:
-        """The arrays that the problem's epilogue asks for."""
-        return Ends(
-            problem,
-            Array.make("bias", (problem.m,)) if problem.epilogue.bias else None,
-            Array.make("residual", problem.y_shape) if problem.epilogue.residual else None,
-            Array.make("Y", problem.y_shape),
-        )
 
 
 @dataclass(frozen=True)
@@ -253,16 +233,15 @@ def _panel(s: _Scene, block: Block, strip: _Strip, panel: Any) -> None:
     for sides in _sides(s.problem, s.core.registers, strip.vectors):
         sums = _sweep(s, block, strip, sides, first, count)
         for p in range(strip.vectors):
-            valid = min(
-                s.core.lanes, m - strip.first - p * s.core.lanes
-            )  # only the last strip, which is one panel, is short
+            # only the last strip, which is one panel, is short
+            valid = min(s.core.lanes, m - strip.first - p * s.core.lanes)
             for q, side in enumerate(sides):
                 finish(s.ends, block, sums[p * len(sides) + q], row + p * s.core.lanes, valid, side)
 
 
 def _main(s: _Scene, strips: Sequence[_Strip], symbol: str) -> Any:
     tasks = len(s.bounds) - 1
-    share, body, outer = Var("share", "int32"), Block(s.core.lanes, s.core.fma), Block(s.core.lanes, s.core.fma)
+    share, body = Var("share", "int32"), Block(s.core.lanes, s.core.fma)
     # one small buffer each: one of a kilobyte, or of scope local, comes from the heap and never reaches a register
     body.statements += [AllocBuffer(acc) for acc in s.acc]
     for i, strip in enumerate(strips):
@@ -275,20 +254,8 @@ def _main(s: _Scene, strips: Sequence[_Strip], symbol: str) -> Any:
             body.loop(panel, first, chosen(s.bounds[1:], share) - first, inner)
         else:  # the rest, which is one panel, goes to the last share
             body.loop(panel, 0, tirx.truncdiv(share + 1, i32(tasks)), inner)
-    params = []
-    for array in (s.x, s.weights, s.columns, s.starts, s.ends.bias, s.ends.residual, s.ends.y):
-        if array is not None:
-            params.append(array.param)
-            outer.statements.append(array.declare())
-    if tasks == 1:
-        outer.statements += body.statements
-    else:
-        outer.loop(share, 0, tasks, body, parallel=True)
-    problem = s.problem
-    if problem.n > 1 and problem.epilogue.activation is not None:
-        total = problem.batch * problem.m * problem.n
-        activate_stored(outer, s.ends.y.flat, i32(0), total, problem.epilogue.activation)
-    return PrimFunc(params, outer.statement()).with_attr({"global_symbol": symbol, "tirx.noalias": True})
+    inputs = (s.x, s.weights, s.columns, s.starts)
+    return s.ends.function(symbol, inputs, body.child(), share, tasks, body, late=s.problem.n > 1)
 
 
 def chosen(values: Sequence[int], index: Any) -> Any:

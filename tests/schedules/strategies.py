@@ -5,12 +5,25 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from tesa.schedules.types import ACTIVATIONS, Epilogue, FloatArray, Problem, Window
+from tesa.schedules.types import ACTIVATIONS, Config, Epilogue, FloatArray, Problem, Window
 from tests.schedules.reference import HERE
 
 cores = st.sampled_from(HERE)
 epilogues = st.builds(Epilogue, st.booleans(), st.booleans(), st.sampled_from([None, *ACTIVATIONS]))
 threads = st.sampled_from([1, 1, 2, 3])
+
+
+def linear(m: int, k: int, n: int, **more: object) -> Problem:
+    """A linear layer of one batch item."""
+    return Problem("linear", m, k, n, (k, n), (m, n), **more)  # type: ignore[arg-type]
+
+
+@st.composite
+def unrolled_configs(draw: st.DrawFn) -> Config:
+    """Configurations of the unrolled family."""
+    rows, vectors = draw(st.sampled_from([(10, 1), (3, 2), (2, 4), (1, 1)]))
+    kblock, chunk = draw(st.sampled_from([0, 0, 5])), draw(st.sampled_from([0, 1, 3]))
+    return {"rows": rows, "vectors": vectors, "kblock": kblock, "chunk": chunk, "pack": draw(st.integers(0, 1))}
 
 
 @st.composite

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tesa.schedules.cpu import cut
 from tesa.schedules.cpu.block import MOST
 from tesa.schedules.registry import find
 from tesa.schedules.types import Config, Core, Epilogue, FloatArray, Output, Problem, Window
 from tests.schedules import golden
 from tests.schedules.reference import AVX2, AVX512, check, inputs, reference, run
-from tests.schedules.strategies import convolutions, cores, linears, weights
+from tests.schedules.strategies import convolutions, cores, linear, linears, weights
+
+pytestmark = pytest.mark.usefixtures("any_work_on_threads")
 
 names = st.sampled_from(["dense", "block"])
 configs = st.fixed_dictionaries(
@@ -26,17 +25,6 @@ configs = st.fixed_dictionaries(
         "depth": st.sampled_from([0, 0, 1, 3, 8]),
     }
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _small_work_on_threads_too() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cut, "SERIAL_CYCLES", 0)
-        yield
-
-
-def linear(m: int, k: int, n: int, **more: object) -> Problem:
-    return Problem("linear", m, k, n, (k, n), (m, n), **more)  # type: ignore[arg-type]
 
 
 def blocks(m: int, k: int, size: tuple[int, int], density: float) -> FloatArray:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tesa.schedules.cpu import cut
 from tesa.schedules.cpu.indexed import MOST, _short
 from tesa.schedules.cpu.stream import stream
 from tesa.schedules.registry import find
 from tesa.schedules.types import Config, Core, Epilogue, FloatArray, Problem
 from tests.schedules import golden
 from tests.schedules.reference import AVX2, AVX512, check, inputs, reference, run
-from tests.schedules.strategies import convolutions, cores, linears, weights
+from tests.schedules.strategies import convolutions, cores, linear, linears, weights
 
 configs = st.fixed_dictionaries(
     {
@@ -29,15 +26,7 @@ configs = st.fixed_dictionaries(
 )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _small_work_on_threads_too() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cut, "SERIAL_CYCLES", 0)
-        yield
-
-
-def linear(m: int, k: int, n: int, **more: object) -> Problem:
-    return Problem("linear", m, k, n, (k, n), (m, n), **more)  # type: ignore[arg-type]
+pytestmark = pytest.mark.usefixtures("any_work_on_threads")
 
 
 def sparse(m: int, k: int, density: float, seed: int = 0) -> FloatArray:

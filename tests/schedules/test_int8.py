@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tesa.schedules.cpu  # noqa: F401  (registers the families)
-from tesa.schedules.cpu import cut
 from tesa.schedules.cpu.arithmetic import arithmetic
 from tesa.schedules.registry import find
 from tesa.schedules.types import Core, Epilogue, Output, Problem
@@ -31,11 +29,7 @@ cores = st.sampled_from(HERE)
 sizes = st.tuples(st.integers(1, 20), st.integers(1, 40), st.integers(1, 70))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _small_work_on_threads_too() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cut, "SERIAL_CYCLES", 0)
-        yield
+pytestmark = pytest.mark.usefixtures("any_work_on_threads")
 
 
 def product(m: int, k: int, n: int, **more: Any) -> Problem:

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tesa.schedules.cpu import cut
 from tesa.schedules.cpu.rowlanes import groups
 from tesa.schedules.registry import find
 from tesa.schedules.types import Core, Epilogue, Output, Problem, Window
@@ -20,9 +19,7 @@ from tests.schedules.strategies import convolutions, cores, epilogues, threads, 
 ROWLANES = find("rowlanes")
 
 
-@pytest.fixture(autouse=True)
-def _small_work_on_threads_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cut, "SERIAL_CYCLES", 0)
+pytestmark = pytest.mark.usefixtures("any_work_on_threads")
 
 
 @st.composite

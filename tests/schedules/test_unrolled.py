@@ -17,27 +17,20 @@ from tests.schedules import golden
 from tests.schedules.guarded import harsh
 from tests.schedules.programs import programs_of
 from tests.schedules.reference import AVX2, AVX512, HERE, check, run
-from tests.schedules.strategies import convolutions, cores, linears, weights
+from tests.schedules.strategies import convolutions, cores, linears, unrolled_configs, weights
 
 UNROLLED = find("unrolled")
 
 
-@st.composite
-def configs(draw: st.DrawFn) -> Config:
-    rows, vectors = draw(st.sampled_from([(10, 1), (3, 2), (2, 4), (1, 1)]))
-    kblock, chunk = draw(st.sampled_from([0, 0, 5])), draw(st.sampled_from([0, 1, 3]))
-    return {"rows": rows, "vectors": vectors, "kblock": kblock, "chunk": chunk, "pack": draw(st.integers(0, 1))}
-
-
 @settings(max_examples=25)
-@given(linears(), cores, configs(), st.data())
+@given(linears(), cores, unrolled_configs(), st.data())
 def test_any_linear_layer(p: Problem, core: Core, config: Config, data: st.DataObject) -> None:
     with harsh(data.draw(st.booleans())):
         check("unrolled", p, data.draw(weights(p)), core, config)
 
 
 @settings(max_examples=20)
-@given(convolutions(), cores, configs(), st.data())
+@given(convolutions(), cores, unrolled_configs(), st.data())
 def test_any_convolution(p: Problem, core: Core, config: Config, data: st.DataObject) -> None:
     with harsh(data.draw(st.booleans())):
         check("unrolled", p, data.draw(weights(p)), core, config)

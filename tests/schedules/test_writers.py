@@ -18,7 +18,7 @@ from tesa.schedules.registry import find
 from tesa.schedules.types import Assembly, Config, Core, Epilogue, FloatArray, Problem, Tir, Window
 from tests.schedules.programs import interpret, programs_of
 from tests.schedules.reference import AVX2, AVX512, HERE, SSE42, check, inputs, reference, run
-from tests.schedules.strategies import convolutions, linears, weights
+from tests.schedules.strategies import convolutions, linears, unrolled_configs, weights
 
 UNROLLED = find("unrolled")
 
@@ -32,17 +32,10 @@ epilogues = st.builds(Epilogue, st.booleans(), st.booleans(), st.sampled_from([N
 
 
 @st.composite
-def configs(draw: st.DrawFn) -> Config:
-    rows, vectors = draw(st.sampled_from([(10, 1), (3, 2), (2, 4), (1, 1)]))
-    kblock, chunk = draw(st.sampled_from([0, 5])), draw(st.sampled_from([0, 1, 3]))
-    return {"rows": rows, "vectors": vectors, "kblock": kblock, "chunk": chunk, "pack": draw(st.integers(0, 1))}
-
-
-@st.composite
 def small(draw: st.DrawFn) -> tuple[Problem, FloatArray, Config]:
     m, k, n = draw(st.integers(1, 9)), draw(st.integers(1, 12)), draw(st.integers(1, 50))
     p = Problem("linear", m, k, n, (1, k, n), (1, m, n), epilogue=draw(epilogues))
-    return p, draw(weights(p)), draw(configs())
+    return p, draw(weights(p)), draw(unrolled_configs())
 
 
 @given(small(), st.sampled_from([AVX512, AVX2, SSE42]))
@@ -63,13 +56,13 @@ def test_a_program_computes_the_layer(layer: tuple[Problem, FloatArray, Config],
 
 
 @settings(max_examples=8)
-@given(linears(), st.sampled_from(HERE_AS_TIR), configs(), st.data())
+@given(linears(), st.sampled_from(HERE_AS_TIR), unrolled_configs(), st.data())
 def test_tir_of_any_linear_layer(p: Problem, core: Core, config: Config, data: st.DataObject) -> None:
     check("unrolled", p, data.draw(weights(p)), core, config)
 
 
 @settings(max_examples=6)
-@given(convolutions(), st.sampled_from(HERE_AS_TIR), configs(), st.data())
+@given(convolutions(), st.sampled_from(HERE_AS_TIR), unrolled_configs(), st.data())
 def test_tir_of_any_convolution(p: Problem, core: Core, config: Config, data: st.DataObject) -> None:
     check("unrolled", p, data.draw(weights(p)), core, config)
 

@@ -7,6 +7,7 @@ Accumulators are registers; columns never meet, so nothing is joined at the end.
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 from tesa.schedules.cpu.operators import marks
@@ -37,10 +38,7 @@ def _width(found: Rows, core: Core) -> int:
     kept = 0
     for stage in found.stages[:-1]:
         if not stage.reduce and len(stage.spatial) > len(found.rows):
-            size = 1
-            for i, (_, extent) in enumerate(stage.spatial):
-                size *= extent if i not in found.rows else 1
-            kept += size
+            kept += prod(extent for i, (_, extent) in enumerate(stage.spatial) if i not in found.rows)
     width = core.lanes * _WIDEST
     while width > core.lanes and kept * width * 4 > core.l1_bytes // 2:
         width //= 2

@@ -19,11 +19,9 @@ from tesa.schedules.cpu.operators.stages import (
     inline_cheap,
     new_schedule,
     read_stages,
-    steps,
+    vector_lanes,
 )
 from tesa.schedules.types import Core
-
-_HEAVY = 10
 
 
 def elementwise(func: Any, core: Core) -> Any:
@@ -38,8 +36,7 @@ def elementwise(func: Any, core: Core) -> Any:
     if len(outputs) == 1 and stages[-1].is_output and schedule.get_loops(stages[-1].block):
         schedule, nests = _into_one_nest(schedule, stages)
     for stage in nests:
-        heavy = steps(stage.store.value) >= _HEAVY
-        annotate_nest(schedule, stage.block, core.lanes * (2 if heavy else 4), has_conditions(stage))
+        annotate_nest(schedule, stage.block, vector_lanes(stage, core), has_conditions(stage))
     return schedule.mod["main"]
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from tvm import tirx
 
 from tesa.schedules.cpu.operators import marks
 from tesa.schedules.cpu.operators.stages import Stage
-from tesa.schedules.cpu.operators.tree import flat_index, index, simplify, substitute
+from tesa.schedules.cpu.operators.tree import flat_index, index, run, sequence, simplify, substitute
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,7 @@ class Access:
 
     def vector(self, places: Sequence[Any], lanes: int) -> Any:
         """A load of neighbours: lanes elements from there on."""
-        at = self.at(places)
-        return tirx.BufferLoad(self.view, [at if lanes == 1 else tirx.Ramp(at, index(1), lanes)])
+        return tirx.BufferLoad(self.view, [run(self.at(places), lanes)])
 
 
 class Views:
@@ -45,10 +45,8 @@ class Views:
         for known, view in self.pairs:
             if known.same_as(buffer):
                 return view
-        size = 1
-        for extent in buffer.shape:
-            size *= int(extent)
-        view = tirx.decl_buffer([index(size)], str(buffer.dtype), name=buffer.name + "_flat", data_alignment=4)
+        size = index(prod(map(int, buffer.shape)))
+        view = tirx.decl_buffer([size], str(buffer.dtype), name=buffer.name + "_flat", data_alignment=4)
         self.pairs.append((buffer, view))
         return view
 
@@ -84,6 +82,23 @@ def vector_loop(lanes: int, body: Callable[[Any], Any]) -> Any:
     return tirx.For(lane, index(0), index(lanes), tirx.ForKind.VECTORIZED, body(lane))
 
 
+def put(places: Sequence[Any], axis: int | None, at: Any) -> list[Any]:
+    """places with another value for an axis; None changes nothing."""
+    return [at if i == axis else place for i, place in enumerate(places)]
+
+
+def nest(name: str, stage: Stage, axes: Sequence[int], body: Callable[[list[Any]], Any]) -> Any:
+    """Loops over some of a stage's iters around body(places), where the other iters are 0."""
+
+    def over(places: list[Any], left: Sequence[int]) -> Any:
+        if not left:
+            return body(places)
+        head, *tail = left
+        return loop(f"{name}{head}", stage.iters[head][1], lambda at: over(put(places, head, at), tail), spatial=True)
+
+    return over([index(0)] * len(stage.iters), axes)
+
+
 def tiles(name: str, extent: int, sizes: Sequence[int], body: Callable[[Any, int], Any], spatial: bool = False) -> Any:
     """Cover 0..extent by tiles of the first size, what is left by the next, and so on; the rest as one tile.
 
@@ -102,9 +117,4 @@ def tiles(name: str, extent: int, sizes: Sequence[int], body: Callable[[Any, int
 
         parts.append(loop(name, count, tile, spatial))
         done += count * size
-    return parts[0] if len(parts) == 1 else tirx.SeqStmt(parts)
-
-
-def sequence(parts: Sequence[Any]) -> Any:
-    """One statement out of several."""
-    return parts[0] if len(parts) == 1 else tirx.SeqStmt(list(parts))
+    return sequence(parts)

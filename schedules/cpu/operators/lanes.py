@@ -15,7 +15,8 @@ from typing import Any
 
 from tvm import ir, tirx
 
-from tesa.schedules.cpu.operators.tree import const_int, index, mentions, same, substitute
+from tesa.schedules.cpu.operators.emit import vector_loop
+from tesa.schedules.cpu.operators.tree import const_int, index, mentions, run, same, sequence, shuffle, substitute
 
 _ACCUMULATORS = 4
 _OPERATIONS = (tirx.Add, tirx.Max, tirx.Min, tirx.Mul)
@@ -29,9 +30,6 @@ class Update:
     at: tuple[Any, ...]
     operation: Any
     value: Any
-
-    def join(self, a: Any, b: Any) -> Any:
-        return self.operation(a, b)
 
     def identity(self) -> Any:
         dtype = self.value.ty.dtype
@@ -73,20 +71,18 @@ def reduce_in_lanes(nest: list[Any], update: Update, lanes: int) -> Any:
     """The statement that does a nest of reduction loops (outermost first) in vectors of at most `lanes` elements."""
     inner = nest[-1]
     extent = const_int(inner.extent) or 1
-    width = 1
-    while width * 2 <= min(lanes, extent):
-        width *= 2
+    width = 1 << (min(lanes, extent).bit_length() - 1)
     count = extent // width
     dtype = str(update.value.ty.dtype)
     partial = [
         tirx.decl_buffer([index(width)], dtype, name="partial", scope="local") for _ in range(min(_ACCUMULATORS, count))
     ]
-    body = _sequence(_pieces(inner, update, partial, width, extent))
+    body = sequence(_pieces(inner, update, partial, width, extent))
     for loop in reversed(nest[:-1]):
         body = tirx.For(loop.loop_var, loop.min, loop.extent, tirx.ForKind.SERIAL, body)
     allocate = [tirx.AllocBuffer(buffer) for buffer in partial]
     clear = [_whole(buffer, width, lambda lane: update.identity()) for buffer in partial]
-    return _sequence([*allocate, *clear, body, *_total(update, partial, width)])
+    return sequence([*allocate, *clear, body, *_total(update, partial, width)])
 
 
 def _pieces(loop: Any, update: Update, partial: list[Any], width: int, extent: int) -> list[Any]:
@@ -99,10 +95,10 @@ def _pieces(loop: Any, update: Update, partial: list[Any], width: int, extent: i
         return substitute(update.value, [(loop.loop_var, start + lane)])
 
     def add(buffer: Any, start: Any) -> Any:
-        return _whole(buffer, width, lambda lane: update.join(tirx.BufferLoad(buffer, [lane]), at(start, lane)))
+        return _whole(buffer, width, lambda lane: update.operation(tirx.BufferLoad(buffer, [lane]), at(start, lane)))
 
     base = step * index(width * ways) if rounds > 1 else index(0)
-    body = _sequence([add(buffer, base + index(i * width)) for i, buffer in enumerate(partial)])
+    body = sequence([add(buffer, base + index(i * width)) for i, buffer in enumerate(partial)])
     pieces = [tirx.For(step, index(0), index(rounds), tirx.ForKind.SERIAL, body) if rounds > 1 else body]
     pieces += [add(partial[i % ways], index(i * width)) for i in range(rounds * ways, vectors)]
     rest = extent % width
@@ -110,7 +106,7 @@ def _pieces(loop: Any, update: Update, partial: list[Any], width: int, extent: i
 
         def end(lane: Any) -> Any:
             value = tirx.Select(lane >= index(width - rest), at(index(extent - width), lane), update.identity())
-            return update.join(tirx.BufferLoad(partial[0], [lane]), value)
+            return update.operation(tirx.BufferLoad(partial[0], [lane]), value)
 
         pieces.append(_whole(partial[0], width, end))
     return pieces
@@ -125,34 +121,19 @@ def _total(update: Update, partial: list[Any], width: int) -> list[Any]:
         statements.append(tirx.Bind(name, value))
         return name
 
-    at = index(0) if width == 1 else tirx.Ramp(index(0), index(1), width)
+    at = run(index(0), width)
     values = [tirx.BufferLoad(buffer, [at]) for buffer in partial]
     while len(values) > 1:
-        values = [bind(update.join(*pair)) if len(pair) > 1 else pair[0] for pair in _pairs(values)]
+        pairs = [values[i : i + 2] for i in range(0, len(values), 2)]
+        values = [bind(update.operation(*pair)) if len(pair) > 1 else pair[0] for pair in pairs]
     value = bind(values[0])
     while width > 1:
         width //= 2
-        value = bind(update.join(_take(value, range(width)), _take(value, range(width, 2 * width))))
+        value = bind(update.operation(shuffle([value], range(width)), shuffle([value], range(width, 2 * width))))
     own = tirx.BufferLoad(update.buffer, list(update.at))
-    return [*statements, tirx.BufferStore(update.buffer, update.join(own, value), list(update.at))]
-
-
-def _pairs(values: list[Any]) -> list[list[Any]]:
-    return [values[i : i + 2] for i in range(0, len(values), 2)]
-
-
-def _take(vector: Any, picks: range) -> Any:
-    return tirx.Shuffle([vector], [tirx.IntImm("int32", pick) for pick in picks])
+    return [*statements, tirx.BufferStore(update.buffer, update.operation(own, value), list(update.at))]
 
 
 def _whole(buffer: Any, width: int, value: Callable[[Any], Any]) -> Any:
     """buffer[0 : width] = value(lane) as one vector store."""
-    if width == 1:
-        return tirx.BufferStore(buffer, value(index(0)), [index(0)])
-    lane = tirx.Var("lane", "int64")
-    store = tirx.BufferStore(buffer, value(lane), [lane])
-    return tirx.For(lane, index(0), index(width), tirx.ForKind.VECTORIZED, store)
-
-
-def _sequence(parts: list[Any]) -> Any:
-    return parts[0] if len(parts) == 1 else tirx.SeqStmt(parts)
+    return vector_loop(width, lambda lane: tirx.BufferStore(buffer, value(lane), [lane]))

@@ -16,7 +16,7 @@ from tesa.schedules.cpu.operators import marks
 from tesa.schedules.cpu.operators.cost import nanoseconds
 from tesa.schedules.cpu.operators.lanes import find_updates, reduce_in_lanes
 from tesa.schedules.cpu.operators.peel import segments
-from tesa.schedules.cpu.operators.tree import collect, const_int, index, linear, mentions, rewrite, substitute
+from tesa.schedules.cpu.operators.tree import collect, const_int, index, linear, mentions, rewrite, sequence, substitute
 
 PARALLEL_FROM_NS = 20_000.0
 
@@ -49,8 +49,7 @@ class LoopRewriter:
         if extent is None or const_int(loop.min) != 0 or loop.kind != tirx.ForKind.SERIAL:
             return self._serial(loop, self.visit(loop.body))
         if marks.UNROLL in loop.annotations:
-            var = loop.loop_var
-            return tirx.SeqStmt([self.visit(substitute(loop.body, [(var, index(i))])) for i in range(extent)])
+            return tirx.SeqStmt([self.visit(body) for body in _bodies(loop)])
         if marks.LANES in loop.annotations:
             return self._reduction(loop)
         if marks.VECTOR in loop.annotations:
@@ -82,7 +81,7 @@ class LoopRewriter:
         if updates is None:
             return self._serial(loop, self.visit(loop.body))
         lanes = int(loop.annotations[marks.LANES])
-        return _sequence([reduce_in_lanes(nest, update, lanes) for update in updates])
+        return sequence([reduce_in_lanes(nest, update, lanes) for update in updates])
 
     def _peel(self, loop: Any, extent: int) -> Any:
         pieces = []
@@ -98,7 +97,7 @@ class LoopRewriter:
             body = self.visit(part)
             self._inside_parallel = self._inside_parallel and not parallel
             pieces.append(self._serial(piece, body, parallel))
-        return _sequence(pieces)
+        return sequence(pieces)
 
     def _vector(self, loop: Any, extent: int, lanes: int) -> Any:
         parallel = self._start_parallel(loop, extent // lanes)
@@ -113,16 +112,18 @@ class LoopRewriter:
                     pieces.append(_vector_chunks(loop.loop_var, body, at, width, count, parallel))
                     at += count * width
         self._inside_parallel = self._inside_parallel and not parallel
-        return _sequence(pieces)
+        return sequence(pieces)
+
+
+def _bodies(loop: Any) -> list[Any]:
+    return [substitute(loop.body, [(loop.loop_var, index(i))]) for i in range(const_int(loop.extent) or 0)]
 
 
 def unroll(stmt: Any) -> Any:
     """stmt with every loop that is marked for it written out."""
     if isinstance(stmt, tirx.For):
         if marks.UNROLL in stmt.annotations:
-            count = const_int(stmt.extent) or 0
-            bodies = [substitute(stmt.body, [(stmt.loop_var, index(i))]) for i in range(count)]
-            return _sequence([unroll(body) for body in bodies])
+            return sequence([unroll(body) for body in _bodies(stmt)])
         body = unroll(stmt.body)
         return tirx.For(stmt.loop_var, stmt.min, stmt.extent, stmt.kind, body, annotations=stmt.annotations)
     if isinstance(stmt, tirx.SeqStmt):
@@ -183,7 +184,7 @@ def _vector_chunks(var: Any, body: Any, start: int, width: int, count: int, para
         allocated, widened = _widen(body, lane, width)
         widened = substitute(widened, [(var, base + lane)])
         stmt = tirx.For(lane, index(0), index(width), tirx.ForKind.VECTORIZED, widened)
-        stmt = _sequence([*allocated, stmt])
+        stmt = sequence([*allocated, stmt])
     if count == 1:
         return stmt
     kind = tirx.ForKind.PARALLEL if parallel else tirx.ForKind.SERIAL
@@ -211,7 +212,3 @@ def _widen(body: Any, lane: Any, width: int) -> tuple[list[Any], Any]:
 
         body = rewrite(rewrite(body, ir.TensorLoad, load), tirx.BufferStore, store)
     return allocated, rewrite(body, tirx.AllocBuffer, lambda node: tirx.Evaluate(index(0)))
-
-
-def _sequence(parts: list[Any]) -> Any:
-    return parts[0] if len(parts) == 1 else tirx.SeqStmt(parts)

@@ -18,11 +18,11 @@ from typing import Any
 
 from tvm import ir, tirx
 
-from tesa.schedules.cpu.operators.emit import Access, Views, loop, sequence, tiles, vector_loop
+from tesa.schedules.cpu.operators.emit import Access, Views, loop, nest, put, tiles, vector_loop
 from tesa.schedules.cpu.operators.stages import Stage, inline_cheap, new_schedule, read_stages
 from tesa.schedules.cpu.operators.tiling import register_tile
 from tesa.schedules.cpu.operators.transpose import turn
-from tesa.schedules.cpu.operators.tree import index, loads, rewrite, same, substitute
+from tesa.schedules.cpu.operators.tree import index, loads, rewrite, run, same, sequence, substitute
 from tesa.schedules.types import Core
 
 
@@ -139,17 +139,7 @@ class _Writer:
     def nest(self) -> Any:
         found = self.found
         batch = [i for i in range(len(found.product.spatial)) if i not in (found.q, found.p)]
-
-        def over(places: list[Any], axes: list[int]) -> Any:
-            if axes:
-                head, *tail = axes
-                return loop(f"b{head}", found.extent(head), lambda at: over(self._put(places, head, at), tail), True)
-            return self._matrix(places)
-
-        return over([index(0)] * len(found.product.iters), batch)
-
-    def _put(self, places: list[Any], axis: int | None, at: Any) -> list[Any]:
-        return [at if i == axis else place for i, place in enumerate(places)]
+        return nest("b", found.product, batch, self._matrix)
 
     def _matrix(self, places: list[Any]) -> Any:
         found = self.found
@@ -157,7 +147,7 @@ class _Writer:
 
         def columns(start: Any, width: int) -> Any:
             def rows(first: Any, height: int) -> Any:
-                return self._tile(self._put(self._put(places, found.p, start), found.q, first), width, height)
+                return self._tile(put(put(places, found.p, start), found.q, first), width, height)
 
             return tiles("q", found.extent(found.q), [self.height], rows, spatial=not self.packed)
 
@@ -175,39 +165,26 @@ class _Writer:
             side //= 2
 
         def tile(at_p: Any, at_k: Any, tall: int, wide: int) -> Any:
-            here = self._put(self._put(places, found.p, at_p), k, at_k)
+            here = put(put(places, found.p, at_p), k, at_k)
             step, start = found.vector.strides[found.p], found.vector.at(here)
             if tall != side or wide != side or side < 4:
-                return loop(
-                    "r",
-                    tall,
-                    lambda r: loop(
-                        "c",
-                        wide,
-                        lambda c: tirx.BufferStore(
-                            self.panel,
-                            tirx.BufferLoad(found.vector.view, [start + r * index(step) + c]),
-                            [(at_k + c) * index(width) + at_p + r],
-                        ),
-                    ),
-                )
-            rows = [
-                tirx.BufferLoad(found.vector.view, [tirx.Ramp(start + index(r * step), index(1), side)])
-                for r in range(side)
-            ]
-            return turn(
-                rows,
-                lambda c, row: tirx.BufferStore(
-                    self.panel, row, [tirx.Ramp((at_k + index(c)) * index(width) + at_p, index(1), side)]
-                ),
-            )
 
-        return tiles(
-            "pp",
-            width,
-            [side],
-            lambda at_p, tall: tiles("kk", found.k, [side], lambda at_k, wide: tile(at_p, at_k, tall, wide)),
-        )
+                def single(r: Any, c: Any) -> Any:
+                    value = tirx.BufferLoad(found.vector.view, [start + r * index(step) + c])
+                    return tirx.BufferStore(self.panel, value, [(at_k + c) * index(width) + at_p + r])
+
+                return loop("r", tall, lambda r: loop("c", wide, lambda c: single(r, c)))
+            rows = [tirx.BufferLoad(found.vector.view, [run(start + index(r * step), side)]) for r in range(side)]
+
+            def store(c: int, row: Any) -> Any:
+                return tirx.BufferStore(self.panel, row, [run((at_k + index(c)) * index(width) + at_p, side)])
+
+            return turn(rows, store)
+
+        def tall_tile(at_p: Any, tall: int) -> Any:
+            return tiles("kk", found.k, [side], lambda at_k, wide: tile(at_p, at_k, tall, wide))
+
+        return tiles("pp", width, [side], tall_tile)
 
     def _tile(self, places: list[Any], width: int, height: int) -> Any:
         widths = [self.lanes] * (width // self.lanes) + ([width % self.lanes] if width % self.lanes else [])
@@ -218,26 +195,26 @@ class _Writer:
         every = [(r, v) for r in range(height) for v in range(len(widths))]
         allocate = [tirx.AllocBuffer(accumulators[r][v]) for r, v in every]
         zero = tirx.FloatImm("float32", 0.0)
-        clear = [self._write(accumulators[r][v], self._splat(zero, widths[v])) for r, v in every]
+        clear = [_write(accumulators[r][v], _splat(zero, widths[v])) for r, v in every]
         multiply = loop("k", self.found.k, lambda at: self._step(places, at, widths, accumulators))
         finish = [self._finish(places, r, v, widths[v], accumulators[r][v]) for r, v in every]
         return sequence([*allocate, *clear, multiply, *finish])
 
     def _step(self, places: list[Any], at: Any, widths: list[int], accumulators: list[list[Any]]) -> Any:
         found, statements, operands = self.found, [], []
-        here = self._put(places, len(places) - 1, at)
+        here = put(places, len(places) - 1, at)
         for v, lanes in enumerate(widths):
-            shifted = self._put(here, found.p, here[found.p] + index(v * self.lanes))
-            name = tirx.Var(f"b{v}", self._dtype(lanes))
+            shifted = put(here, found.p, here[found.p] + index(v * self.lanes))
+            name = tirx.Var(f"b{v}", f"float32x{lanes}" if lanes > 1 else "float32")
             statements.append(tirx.Bind(name, self._operand(shifted, at, lanes)))
             operands.append(name)
         for r, row in enumerate(accumulators):
-            moved = self._put(here, found.q, here[found.q] + index(r)) if found.q is not None else here
+            moved = self._row(here, r)
             name = tirx.Var(f"a{r}", "float32")
             statements.append(tirx.Bind(name, found.scalar.vector(moved, 1)))
             for v, lanes in enumerate(widths):
-                value = self._read_all(row[v], lanes) + self._splat(name, lanes) * operands[v]
-                statements.append(self._write(row[v], value))
+                value = tirx.BufferLoad(row[v], [run(index(0), lanes)]) + _splat(name, lanes) * operands[v]
+                statements.append(_write(row[v], value))
         return sequence(statements)
 
     def _operand(self, places: list[Any], at: Any, lanes: int) -> Any:
@@ -245,14 +222,14 @@ class _Writer:
         if not self.packed:
             return found.vector.vector(places, lanes)
         start = at * index(found.extent(found.p)) + places[found.p]
-        return tirx.BufferLoad(self.panel, [start if lanes == 1 else tirx.Ramp(start, index(1), lanes)])
+        return tirx.BufferLoad(self.panel, [run(start, lanes)])
 
     def _finish(self, places: list[Any], r: int, v: int, lanes: int, accumulator: Any) -> Any:
         found, last = self.found, self.found.last
-        row = self._put(places, found.q, places[found.q] + index(r)) if found.q is not None else places
+        row = self._row(places, r)
 
         def store(lane: Any) -> Any:
-            moved = self._put(row, found.p, row[found.p] + index(v * self.lanes) + lane)
+            moved = put(row, found.p, row[found.p] + index(v * self.lanes) + lane)
             outer: list[Any] = [index(0)] * len(last.spatial)
             for axis, place in zip(found.to_last, moved, strict=False):
                 if axis is not None:
@@ -267,15 +244,14 @@ class _Writer:
 
         return vector_loop(lanes, store)
 
-    def _dtype(self, lanes: int) -> str:
-        return "float32" if lanes == 1 else f"float32x{lanes}"
+    def _row(self, places: list[Any], r: int) -> list[Any]:
+        q = self.found.q
+        return places if q is None else put(places, q, places[q] + index(r))
 
-    def _splat(self, value: Any, lanes: int) -> Any:
-        return value if lanes == 1 else tirx.Broadcast(value, lanes)
 
-    def _read_all(self, buffer: Any, lanes: int) -> Any:
-        return tirx.BufferLoad(buffer, [index(0) if lanes == 1 else tirx.Ramp(index(0), index(1), lanes)])
+def _splat(value: Any, lanes: int) -> Any:
+    return value if lanes == 1 else tirx.Broadcast(value, lanes)
 
-    def _write(self, buffer: Any, value: Any) -> Any:
-        lanes = int(value.ty.dtype.lanes)
-        return tirx.BufferStore(buffer, value, [index(0) if lanes == 1 else tirx.Ramp(index(0), index(1), lanes)])
+
+def _write(buffer: Any, value: Any) -> Any:
+    return tirx.BufferStore(buffer, value, [run(index(0), int(value.ty.dtype.lanes))])

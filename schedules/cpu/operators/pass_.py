@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-import tvm
-from tvm import tirx
 from tvm.s_tir.schedule import ScheduleError
 
 from tesa.schedules.cpu.operators.column_reduction import column_reduction
@@ -16,21 +15,18 @@ from tesa.schedules.cpu.operators.marks import SCHEDULE
 from tesa.schedules.cpu.operators.matmul import matmul
 from tesa.schedules.cpu.operators.regions import declare_accesses
 from tesa.schedules.cpu.operators.row_reduction import row_reduction
-from tesa.schedules.cpu.operators.rules import Rule, make_rule
 from tesa.schedules.cpu.operators.transpose import transpose
+from tesa.schedules.cpu.operators.tree import function_pass
 from tesa.schedules.cpu.operators.window import window
 from tesa.schedules.types import Core
 
-RULES: tuple[Rule, ...] = (
-    make_rule("matmul", matmul),
-    make_rule("window", window),
-    make_rule("transpose", transpose),
-    make_rule("elementwise", elementwise),
-    make_rule("row_reduction", row_reduction),
-    make_rule("column_reduction", column_reduction),
-    make_rule("fallback", fallback),
-)
-"""In the order in which they are asked. The special cases come first, the one that takes anything last."""
+RULES: tuple[Callable[[Any, Core], Any], ...] = (
+    matmul, window, transpose, elementwise, row_reduction, column_reduction, fallback,
+)  # fmt: skip
+"""Each answers a function with its loops marked (see marks.py), or None where it does not apply.
+
+In the order in which they are asked. The special cases come first, the one that takes anything last.
+"""
 
 UNSCHEDULED = "none"
 
@@ -41,17 +37,10 @@ def ScheduleOperators(core: Core, threads: int = 1) -> Any:
     Every PrimFunc with S-blocks, that is every legalised operator, is scheduled; a kernel without them stays as it is.
     """
 
-    def run(module: Any, context: Any) -> Any:
-        changed = {
-            name: schedule_function(func, core, threads)
-            for name, func in module.functions_items()
-            if isinstance(func, tirx.PrimFunc) and not describe(func)
-        }
-        module = tvm.IRModule(dict(module.functions_items()), attrs=module.attrs, global_infos=module.global_infos)
-        module.update(tvm.IRModule(changed))
-        return module
+    def change(func: Any) -> Any:
+        return func if describe(func) else schedule_function(func, core, threads)
 
-    return tvm.transform.module_pass(run, opt_level=0, name="ScheduleOperators")
+    return function_pass("ScheduleOperators", change)
 
 
 def schedule_function(func: Any, core: Core, threads: int = 1) -> Any:
@@ -65,7 +54,7 @@ def schedule_function(func: Any, core: Core, threads: int = 1) -> Any:
     declared = declare_accesses(func)
     for rule in RULES:
         try:
-            marked = rule.apply(declared, core)
+            marked = rule(declared, core)
         except ScheduleError:
             # TVM found a dependence that the rule's own checks do not look for
             continue
@@ -74,7 +63,7 @@ def schedule_function(func: Any, core: Core, threads: int = 1) -> Any:
         done = lower(marked, core.lanes, threads)
         symbol = func.attrs.get("global_symbol", None)
         done = done.without_attr("global_symbol") if symbol is None else done.with_attr("global_symbol", symbol)
-        return done.with_attr(SCHEDULE, rule.name)
+        return done.with_attr(SCHEDULE, rule.__name__)
     return func.with_attr(SCHEDULE, UNSCHEDULED)
 
 
@@ -89,4 +78,4 @@ def operator_rules() -> tuple[tuple[str, str], ...]:
     >>> operator_rules()[-1][0]
     'fallback'
     """
-    return tuple((rule.name, rule.summary) for rule in RULES)
+    return tuple((rule.__name__, (rule.__doc__ or "").strip().splitlines()[0]) for rule in RULES)

@@ -11,11 +11,9 @@ from typing import Any
 
 from tesa.schedules.cpu.operators import marks
 from tesa.schedules.cpu.operators.rows import find_rows, move_into_rows, split_off_start
-from tesa.schedules.cpu.operators.stages import steps
+from tesa.schedules.cpu.operators.stages import vector_lanes
 from tesa.schedules.cpu.operators.tree import const_int
 from tesa.schedules.types import Core
-
-_HEAVY = 10
 
 
 def row_reduction(func: Any, core: Core) -> Any:
@@ -31,8 +29,7 @@ def row_reduction(func: Any, core: Core) -> Any:
             continue
         inner = [loop for loop in schedule.get_loops(stage.block) if const_int(schedule.get(loop).extent) != 1]
         if inner:
-            heavy = steps(stage.store.value) >= _HEAVY
             loop = inner[-1]
             if marks.SPATIAL not in schedule.get(loop).annotations or len(found.stages) == 1:
-                schedule.annotate(loop, marks.VECTOR, core.lanes * (2 if heavy else 4))
+                schedule.annotate(loop, marks.VECTOR, vector_lanes(stage, core))
     return schedule.mod["main"]

@@ -10,13 +10,12 @@ from typing import Any
 
 from tvm import ir, tirx
 
+from tesa.schedules.cpu.math import EXP, f32, horner
 from tesa.schedules.cpu.operators.stages import Stage, read_stages
 from tesa.schedules.cpu.operators.tree import collect, rewrite, same
 
 _LOWEST = -87.33654
 """-126 ln 2: below it the result is smaller than the smallest normal number, and becomes 0."""
-
-_EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
 
 
 def mark_nonpositive(func: Any, schedule: Any) -> Any:
@@ -49,24 +48,21 @@ def exp_nonpositive(x: Any) -> Any:
     """
 
     def body(x: Any) -> Any:
-        low = _f32(_LOWEST)
-        return tirx.Select(x < low, _f32(0.0), _let(tirx.Select(x < low, low, x), split))
+        low = f32(_LOWEST)
+        return tirx.Select(x < low, f32(0.0), _let(tirx.Select(x < low, low, x), split))
 
     def split(t: Any) -> Any:
-        return _let(tirx.floor(t * _f32(1.44269504088896341) + _f32(0.5)), lambda i: scaled(t, i))
+        return _let(tirx.floor(t * f32(1.44269504088896341) + f32(0.5)), lambda i: scaled(t, i))
 
     def scaled(t: Any, i: Any) -> Any:
         # ln 2 in two parts: i times the first one is exact
-        rest = t - i * _f32(0.693359375) - i * _f32(-2.12194440e-4)
+        rest = t - i * f32(0.693359375) - i * f32(-2.12194440e-4)
         bits = tirx.reinterpret("int32", _let(rest, polynomial))
         exponent = tirx.shift_left(tirx.Cast("int32", i), tirx.IntImm("int32", 23))
         return tirx.reinterpret("float32", bits + exponent)
 
     def polynomial(r: Any) -> Any:
-        value = _f32(_EXP[0])
-        for coefficient in _EXP[1:]:
-            value = value * r + _f32(coefficient)
-        return value * (r * r) + r + _f32(1.0)
+        return horner(EXP, r) * (r * r) + r + f32(1.0)
 
     return _let(x, body)
 
@@ -94,7 +90,3 @@ def _is_below(difference: Any, maximum: Stage) -> bool:
 def _let(value: Any, body: Any) -> Any:
     name = tirx.Var("s", value.ty.dtype)
     return tirx.Let(name, value, body(name))
-
-
-def _f32(value: float) -> Any:
-    return tirx.FloatImm("float32", value)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import tvm
@@ -12,9 +12,11 @@ from tvm.s_tir.schedule import ScheduleError
 
 from tesa.schedules.cpu.operators import marks
 from tesa.schedules.cpu.operators.tree import collect, const_int, flat_index, loads, strides, substitute
+from tesa.schedules.types import Core
 
 _COMPARISONS = (tirx.LT, tirx.LE, tirx.GT, tirx.GE)
 _INLINE_STEPS = 12
+_HEAVY = 10
 _SPATIAL, _REDUCE = 0, 2
 _block_realize = tvm.get_global_func("s_tir.schedule.GetSBlockRealize")
 
@@ -33,6 +35,10 @@ class Stage:
     @property
     def iters(self) -> tuple[tuple[Any, int], ...]:
         return self.spatial + self.reduce
+
+    @property
+    def size(self) -> int:
+        return prod(extent for _, extent in self.iters)
 
     @property
     def buffer(self) -> Any:
@@ -102,14 +108,14 @@ def steps(expr: Any) -> int:
     return len(collect(expr, plain)) + 10 * len(collect(expr, ir.Call))
 
 
+def vector_lanes(stage: Stage, core: Core) -> int:
+    """Elements that a vector loop takes at once: several registers, fewer where each element is much work."""
+    return core.lanes * (2 if steps(stage.store.value) >= _HEAVY else 4)
+
+
 def has_conditions(stage: Stage) -> bool:
     """True where a comparison decides what a stage computes: padding, concatenation, selection."""
     return bool(collect(stage.store.value, _COMPARISONS))
-
-
-def uses(stages: Sequence[Stage], buffer: Any) -> int:
-    """The number of loads of a buffer."""
-    return sum(load.source.same_as(buffer) for stage in stages for load in loads(stage.store.value))
 
 
 def inline_cheap(schedule: Any, stages: list[Stage], everything: bool = False) -> list[Stage]:
@@ -117,9 +123,7 @@ def inline_cheap(schedule: Any, stages: list[Stage], everything: bool = False) -
 
     A stage that is read once is always inlined where it is as large as its reader; with everything, so is any other.
     """
-    changed = True
-    while changed:
-        changed = False
+    while True:
         for stage in stages:
             if stage.is_output or stage.reduce or not _worth(stages, stage, everything):
                 continue
@@ -130,28 +134,22 @@ def inline_cheap(schedule: Any, stages: list[Stage], everything: bool = False) -
             again = read_stages(schedule)
             if again is None:
                 return stages
-            stages, changed = again, True
+            stages = again
             break
-    return stages
+        else:
+            return stages
 
 
 def _worth(stages: list[Stage], stage: Stage, everything: bool) -> bool:
     if everything:
         return True
     readers = [s for s in stages if any(load.source.same_as(stage.buffer) for load in loads(s.store.value))]
-    size = _size(stage)
-    repeated = any(_size(reader) > size for reader in readers)
+    repeated = any(reader.size > stage.size for reader in readers)
     cost = steps(stage.store.value)
     if repeated:
         return cost <= 1 and not collect(stage.store.value, tirx.Div)
-    return uses(stages, stage.buffer) == 1 or cost <= _INLINE_STEPS // 4
-
-
-def _size(stage: Stage) -> int:
-    total = 1
-    for _, extent in stage.iters:
-        total *= extent
-    return total
+    uses = sum(load.source.same_as(stage.buffer) for s in stages for load in loads(s.store.value))
+    return uses == 1 or cost <= _INLINE_STEPS // 4
 
 
 def annotate_nest(schedule: Any, block: Any, lanes: int, conditions: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tvm import ir, tirx
 
-from tesa.schedules.cpu.operators.tree import const_int, rewrite
+from tesa.schedules.cpu.operators.tree import const_int, rewrite, shuffle
 
 
 def even_odd_loads(root: Any) -> Any:
@@ -27,6 +27,6 @@ def even_odd_loads(root: Any) -> Any:
         shifted = at.base + tirx.const(lanes - 1, at.stride.ty.dtype)
         high = tirx.BufferLoad(load.source, [tirx.Ramp(shifted, one, lanes)])
         picks = [2 * i if 2 * i < lanes else 2 * i + 1 for i in range(lanes)]
-        return tirx.Shuffle([low, high], [tirx.IntImm("int32", pick) for pick in picks])
+        return shuffle([low, high], picks)
 
     return rewrite(root, ir.TensorLoad, change)

@@ -10,13 +10,14 @@ that it ends with the matrix: a few elements are written twice, none is handled 
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 from tvm import tirx
 
-from tesa.schedules.cpu.operators.emit import Access, Views, loop, sequence, vector_loop
+from tesa.schedules.cpu.operators.emit import Access, Views, loop, nest, put, vector_loop
 from tesa.schedules.cpu.operators.stages import Stage, inline_cheap, new_schedule, read_stages
-from tesa.schedules.cpu.operators.tree import index, loads, rewrite, same, substitute
+from tesa.schedules.cpu.operators.tree import index, loads, rewrite, run, same, sequence, shuffle, substitute
 from tesa.schedules.types import Core
 
 _LEAST = 4
@@ -45,18 +46,8 @@ def transpose(func: Any, core: Core) -> Any:
         return None
     rest = [i for i in range(len(extents)) if i not in (along, across)]
 
-    def nest(places: list[Any], axes: list[int]) -> Any:
-        if axes:
-            head, *tail = axes
-            return loop(f"a{head}", extents[head], lambda at: nest(_put(places, head, at), tail), spatial=True)
-        return _tiles(stage, views, (load, access), places, (along, across), side)
-
-    body = nest([index(0)] * len(extents), rest)
+    body = nest("a", stage, rest, lambda at: _tiles(stage, views, (load, access), at, (along, across), side))
     return schedule.mod["main"].with_body(views.declare(body))
-
-
-def _put(places: list[Any], axis: int, at: Any) -> list[Any]:
-    return [at if i == axis else place for i, place in enumerate(places)]
 
 
 def _turned_load(stage: Stage, views: Views) -> tuple[Any, Access, int, int] | None:
@@ -85,24 +76,25 @@ def _tiles(
     load, access = source
     along, across = axes
     lengths = stage.spatial[along][1], stage.spatial[across][1]
-    out = Access(views.of(stage.buffer), index(0), _row_major([extent for _, extent in stage.spatial]))
+    extents = [extent for _, extent in stage.spatial]
+    out = Access(views.of(stage.buffer), index(0), tuple(prod(extents[i + 1 :]) for i in range(len(extents))))
     plain = same(stage.store.value, load)
     tile = tirx.decl_buffer([index(side * side)], str(load.source.dtype), name="tile", scope="local")
 
     def one(start_along: Any, start_across: Any) -> Any:
-        here = _put(_put(places, along, start_along), across, start_across)
+        here = put(put(places, along, start_along), across, start_across)
         step = access.strides[along]
         begin = access.at(here)
-        rows = [tirx.BufferLoad(access.view, [_run(begin + index(r * step), side)]) for r in range(side)]
+        rows = [tirx.BufferLoad(access.view, [run(begin + index(r * step), side)]) for r in range(side)]
         if plain:
             start, move = out.at(here), out.strides[across]
-            return turn(rows, lambda c, row: tirx.BufferStore(out.view, row, [_run(start + index(c * move), side)]))
-        turned = turn(rows, lambda c, row: tirx.BufferStore(tile, row, [_run(index(c * side), side)]))
+            return turn(rows, lambda c, row: tirx.BufferStore(out.view, row, [run(start + index(c * move), side)]))
+        turned = turn(rows, lambda c, row: tirx.BufferStore(tile, row, [run(index(c * side), side)]))
         rest = loop("c", side, lambda c: vector_loop(side, lambda lane: element(here, c, lane)))
         return tirx.SeqStmt([tirx.AllocBuffer(tile), turned, rest])
 
     def element(here: list[Any], c: Any, lane: Any) -> Any:
-        moved = _put(_put(here, along, here[along] + lane), across, here[across] + c)
+        moved = put(put(here, along, here[along] + lane), across, here[across] + c)
         own = tirx.BufferLoad(tile, [c * index(side) + lane])
         value = rewrite(stage.store.value, type(load), lambda node: own if same(node, load) else node)
         pairs = [(var, at) for (var, _), at in zip(stage.spatial, moved, strict=True)]
@@ -115,16 +107,14 @@ def _tiles(
     return _clamped("q", lengths[1], side, columns, spatial=True)
 
 
-def _run(start: Any, lanes: int) -> Any:
-    return tirx.Ramp(start, index(1), lanes)
-
-
 def _clamped(name: str, extent: int, side: int, body: Callable[[Any], Any], spatial: bool = False) -> Any:
     """Tiles of one size; the last one ends with the axis and may lie over the one before it."""
-    count = -(-extent // side)
-    if extent % side == 0:
-        return loop(name, count, lambda step: body(step * index(side)), spatial)
-    return loop(name, count, lambda step: body(tirx.min(step * index(side), index(extent - side))), spatial)
+
+    def tile(step: Any) -> Any:
+        start = step * index(side)
+        return body(tirx.min(start, index(extent - side)) if extent % side else start)
+
+    return loop(name, -(-extent // side), tile, spatial)
 
 
 def turn(rows: list[Any], store: Callable[[int, Any], Any]) -> Any:
@@ -147,19 +137,7 @@ def turn(rows: list[Any], store: Callable[[int, Any], Any]) -> Any:
             a, b = rows[i], rows[i + distance]
             low = [n if not n & distance else side + n - distance for n in range(side)]
             high = [n + distance if not n & distance else side + n for n in range(side)]
-            after[i], after[i + distance] = bind(_shuffle(a, b, low)), bind(_shuffle(a, b, high))
+            after[i], after[i + distance] = bind(shuffle([a, b], low)), bind(shuffle([a, b], high))
         rows = after
         distance //= 2
     return sequence([*statements, *(store(c, row) for c, row in enumerate(rows))])
-
-
-def _shuffle(a: Any, b: Any, picks: list[int]) -> Any:
-    return tirx.Shuffle([a, b], [tirx.IntImm("int32", pick) for pick in picks])
-
-
-def _row_major(extents: list[int]) -> tuple[int, ...]:
-    strides, step = [], 1
-    for extent in reversed(extents):
-        strides.append(step)
-        step *= extent
-    return tuple(reversed(strides))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import tvm
@@ -51,6 +51,21 @@ def collect(root: Any, kind: Any) -> list[Any]:
     return found
 
 
+def sequence(parts: Sequence[Any]) -> Any:
+    """One statement out of several."""
+    return parts[0] if len(parts) == 1 else tirx.SeqStmt(list(parts))
+
+
+def run(start: Any, lanes: int) -> Any:
+    """The index of so many neighbouring elements from start on."""
+    return start if lanes == 1 else tirx.Ramp(start, index(1), lanes)
+
+
+def shuffle(vectors: Sequence[Any], picks: Iterable[int]) -> Any:
+    """The chosen lanes of vectors laid end to end."""
+    return tirx.Shuffle(list(vectors), [tirx.IntImm("int32", pick) for pick in picks])
+
+
 def loads(root: Any) -> list[Any]:
     """Every buffer load."""
     return collect(root, ir.TensorLoad)
@@ -74,19 +89,12 @@ def simplify(expr: Any, ranges: Sequence[tuple[Any, int]] = ()) -> Any:
     return analyzer.simplify(expr)
 
 
-def shape_of(buffer: Any) -> tuple[int, ...] | None:
-    """A buffer's shape as integers; None where a dimension is symbolic."""
-    sizes = [const_int(size) for size in buffer.shape]
-    return None if any(size is None for size in sizes) else tuple(size for size in sizes if size is not None)
-
-
 def flat_index(buffer: Any, indices: Sequence[Any]) -> Any | None:
     """The offset in elements of a compact row-major buffer; None where its shape is symbolic."""
-    shape = shape_of(buffer)
-    if shape is None:
-        return None
     offset: Any = index(0)
-    for size, position in zip(shape, indices, strict=True):
+    for size, position in zip(map(const_int, buffer.shape), indices, strict=True):
+        if size is None:
+            return None
         wide = position if str(position.ty.dtype) == INDEX else tirx.Cast(INDEX, position)
         offset = offset * index(size) + wide
     return offset
@@ -109,3 +117,16 @@ def linear(offset: Any, variables: Sequence[Any]) -> list[int] | None:
         return None
     numbers = [const_int(part) for part in parts[:-1]]
     return None if any(n is None for n in numbers) else [n for n in numbers if n is not None]
+
+
+def function_pass(name: str, change: Callable[[Any], Any]) -> Any:
+    """A module pass that applies change to every PrimFunc."""
+
+    def run_pass(module: Any, context: Any) -> Any:
+        found = [(key, func) for key, func in module.functions_items() if isinstance(func, tirx.PrimFunc)]
+        changed = {key: change(func) for key, func in found}
+        module = tvm.IRModule(dict(module.functions_items()), attrs=module.attrs, global_infos=module.global_infos)
+        module.update(tvm.IRModule(changed))
+        return module
+
+    return tvm.transform.module_pass(run_pass, opt_level=0, name=name)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import tvm
 from tvm import ir, tirx
 
 from tesa.schedules.cpu import math
 from tesa.schedules.cpu.operators.softmax import exp_nonpositive, nonpositive
-from tesa.schedules.cpu.operators.tree import rewrite
+from tesa.schedules.cpu.operators.tree import function_pass, rewrite
 
 _FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "tirx.exp": math.exp,
@@ -40,15 +39,4 @@ def VectorizableMath() -> Any:
 
     ScheduleOperators does this itself; the pass alone is for kernels that are written by hand.
     """
-    return tvm.transform.module_pass(_run, opt_level=0, name="VectorizableMath")
-
-
-def _run(module: Any, context: Any) -> Any:
-    changed = {
-        name: func.with_body(rewrite_math(func.body))
-        for name, func in module.functions_items()
-        if isinstance(func, tirx.PrimFunc)
-    }
-    module = tvm.IRModule(dict(module.functions_items()), attrs=module.attrs, global_infos=module.global_infos)
-    module.update(tvm.IRModule(changed))
-    return module
+    return function_pass("VectorizableMath", lambda func: func.with_body(rewrite_math(func.body)))

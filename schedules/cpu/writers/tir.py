@@ -11,7 +11,7 @@ file: LLVM takes half a millisecond for each multiply-add of a function of a tho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tvm import ir, tirx
@@ -52,27 +52,13 @@ class _Function:
         self.vectors: dict[int, Any] = {}
         self.w: Any = None
         self.start: dict[str, Any] = {}
-        self.spell: dict[type, Callable[[Any], None]] = {
-            steps.LoadX: self._load_x,
-            steps.Weight: self._weight,
-            steps.Multiply: self._multiply,
-            steps.MultiplyAdd: self._multiply_add,
-            steps.Zero: self._zero,
-            steps.LoadSum: self._load_sum,
-            steps.StoreSum: self._store_sum,
-            steps.Bias: self._bias,
-            steps.AddBias: self._add_bias,
-            steps.AddResidual: self._add_residual,
-            steps.Activate: self._activate,
-            steps.Store: self._store,
-        }
 
     def write(self) -> Any:
         """The function, over all its tiles."""
         tile = tirx.Var("tile", "int32")
         self._enter(tile)
         for step in (*self.one.sums, *self.one.results):
-            self.spell[type(step)](step)
+            self._step(step)
         outer = Block(self.frame.lanes)
         outer.statements += [tirx.DeclBuffer(self.buffers[name], data=self.pointers[name]) for name in self.pointers]
         outer.loop(tile, self.first, self.end - self.first, self.block)
@@ -92,44 +78,32 @@ class _Function:
     def _set(self, number: int, value: Any) -> None:
         self.sums[number] = self.block.bind(f"a{number}", value)
 
-    def _load_x(self, step: steps.LoadX) -> None:
-        value = self.block.load_part(self.buffers["x"], self.start["x"] + step.at, 0, self.frame.x_lanes)
-        self.vectors[step.vector] = self.block.bind(f"x{step.vector}", value)
-
-    def _weight(self, step: steps.Weight) -> None:
-        self.w = self.block.splat(step.value)
-
-    def _multiply(self, step: steps.Multiply) -> None:
-        self._set(step.sum, self.w * self.vectors[step.vector])
-
-    def _multiply_add(self, step: steps.MultiplyAdd) -> None:
-        x, a = self.vectors[step.vector], self.sums[step.sum]
-        self._set(step.sum, self.block.fma(self.w, x, a) if self.core.fma else self.w * x + a)
-
-    def _zero(self, step: steps.Zero) -> None:
-        self.sums[step.sum] = self.block.zero
-
-    def _load_sum(self, step: steps.LoadSum) -> None:
-        self._set(step.sum, self.block.load(self.buffers["scratch"], self.start["scratch"] + step.at))
-
-    def _store_sum(self, step: steps.StoreSum) -> None:
-        self.block.store(self.buffers["scratch"], self.sums[step.sum], self.start["scratch"] + step.at)
-
-    def _bias(self, step: steps.Bias) -> None:
-        scalar = tirx.BufferLoad(self.buffers["bias"], [i32(step.row)])
-        self.w = self.block.bind("w", self.block.splat(scalar))
-
-    def _add_bias(self, step: steps.AddBias) -> None:
-        self._set(step.sum, self.sums[step.sum] + self.w)
-
-    def _add_residual(self, step: steps.AddResidual) -> None:
-        index = self.start["y"] + step.at
-        value = self.block.load_part(self.buffers["residual"], index, 0, self.frame.tiles.lanes)
-        self._set(step.sum, self.sums[step.sum] + value)
-
-    def _activate(self, step: steps.Activate) -> None:
-        self._set(step.sum, activate_vector(self.block, step.name, self.sums[step.sum]))
-
-    def _store(self, step: steps.Store) -> None:
-        index = self.start["y"] + step.at
-        self.block.store_part(self.buffers["y"], self.sums[step.sum], index, self.frame.tiles.lanes)
+    def _step(self, step: steps.SumStep | steps.ResultStep) -> None:
+        block, buffers, start, lanes = self.block, self.buffers, self.start, self.frame.tiles.lanes
+        match step:
+            case steps.Weight(value):
+                self.w = block.splat(value)
+            case steps.MultiplyAdd(a, v):
+                x, total = self.vectors[v], self.sums[a]
+                self._set(a, block.fma(self.w, x, total) if self.core.fma else self.w * x + total)
+            case steps.LoadX(v, at):
+                value = block.load_part(buffers["x"], start["x"] + at, 0, self.frame.x_lanes)
+                self.vectors[v] = block.bind(f"x{v}", value)
+            case steps.Multiply(a, v):
+                self._set(a, self.w * self.vectors[v])
+            case steps.Zero(a):
+                self.sums[a] = block.zero
+            case steps.LoadSum(a, at):
+                self._set(a, block.load(buffers["scratch"], start["scratch"] + at))
+            case steps.StoreSum(a, at):
+                block.store(buffers["scratch"], self.sums[a], start["scratch"] + at)
+            case steps.Bias(row):
+                self.w = block.bind("w", block.splat(tirx.BufferLoad(buffers["bias"], [i32(row)])))
+            case steps.AddBias(a):
+                self._set(a, self.sums[a] + self.w)
+            case steps.AddResidual(a, at):
+                self._set(a, self.sums[a] + block.load_part(buffers["residual"], start["y"] + at, 0, lanes))
+            case steps.Activate(a, name):
+                self._set(a, activate_vector(block, name, self.sums[a]))
+            case steps.Store(a, at):
+                block.store_part(buffers["y"], self.sums[a], start["y"] + at, lanes)

@@ -19,8 +19,7 @@ Parameters come as in a packed call of TVM's FFI: rsi points to values of 16 byt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -132,20 +131,6 @@ class _Function:
         self.weights = _Pointer(_WEIGHTS, 512 if out.wide else 128, out)
         self.read = _Pointer(_READ, 128 * 64 if out.wide and frame.packed else 0, out)
         self.number = 0  # of the next weight
-        self.spell: dict[type, Callable[[Any], None]] = {
-            steps.LoadX: self._load_x,
-            steps.Weight: self._weight,
-            steps.Multiply: self._multiply,
-            steps.MultiplyAdd: self._multiply_add,
-            steps.Zero: self._zero,
-            steps.LoadSum: self._load_sum,
-            steps.StoreSum: self._store_sum,
-            steps.Bias: self._bias,
-            steps.AddBias: self._add_bias,
-            steps.AddResidual: self._add_residual,
-            steps.Activate: self._activate,
-            steps.Store: self._store,
-        }
 
     def write(self) -> None:
         """The function, over all its tiles."""
@@ -192,66 +177,54 @@ class _Function:
     def _tile(self) -> None:
         waiting = sum(type(step) is steps.LoadSum for step in self.one.sums)  # they come first
         for step in self.one.sums[:waiting]:
-            self.spell[type(step)](step)
+            self._step(step)
         self.out.say(f"leaq .L{self.one.name}_w(%rip),{_WEIGHTS}")
         for step in self.one.sums[waiting:]:
-            self.spell[type(step)](step)
+            self._step(step)
         if self.one.ends:
             self.out.say(f"movq 8({_TILE}),{_READ}")
             if self.frame.problem.epilogue.activation and not self.frame.late:
                 self.out.zero(self.x)
         for result in self.one.results:
-            self.spell[type(result)](result)
+            self._step(result)
 
-    def _load_x(self, step: steps.LoadX) -> None:
-        self.out.load(self.read.to(4 * step.at), self.x + step.vector, self.loads)
-
-    def _weight(self, _: steps.Weight) -> None:
-        place = self.weights.to(4 * self.number)
-        self.number += 1
-        self._broadcast(place)
+    def _step(self, step: steps.SumStep | steps.ResultStep) -> None:
+        out, say, v = self.out, self.out.say, self.out.v
+        match step:
+            case steps.Weight():
+                self._broadcast(self.weights.to(4 * self.number))
+                self.number += 1
+            case steps.MultiplyAdd(a, vector):
+                say(f"vfmadd231ps {self.operand},{v(self.x + vector)},{v(a)}")
+            case steps.LoadX(vector, at):
+                out.load(self.read.to(4 * at), self.x + vector, self.loads)
+            case steps.Multiply(a, vector):
+                say(f"vmulps {self.operand},{v(self.x + vector)},{v(a)}")
+            case steps.Zero(a):
+                out.zero(a)
+            case steps.LoadSum(a, at):
+                say(f"vmovups {4 * at}({_SCRATCH}),{v(a)}")
+            case steps.StoreSum(a, at):
+                say(f"vmovups {v(a)},{4 * at}({_SCRATCH})")
+            case steps.Bias(row):
+                self._broadcast(f"{4 * row}({_BIAS})")
+            case steps.AddBias(a):
+                say(f"vaddps {self.operand},{v(a)},{v(a)}")
+            case steps.AddResidual(a, at):
+                out.load(f"{4 * at}({_RESIDUAL},{_READ})", self.spare, self.stores)
+                say(f"vaddps {v(self.spare)},{v(a)},{v(a)}")
+            case steps.Activate(a, name):
+                say(*_activation(name, v(a), v(self.x), v(self.spare)))
+                if name == "hardswish":
+                    out.zero(self.x)
+            case steps.Store(a, at):
+                out.store(a, f"{4 * at}({_Y},{_READ})", self.stores)
 
     def _broadcast(self, place: str) -> None:
         self.operand = place + "{1to16}"
         if not self.direct:
             self.operand = self.out.v(self.w)
             self.out.say(f"vbroadcastss {place},{self.operand}")
-
-    def _multiply(self, step: steps.Multiply) -> None:
-        self.out.say(f"vmulps {self.operand},{self.out.v(self.x + step.vector)},{self.out.v(step.sum)}")
-
-    def _multiply_add(self, step: steps.MultiplyAdd) -> None:
-        self.out.say(f"vfmadd231ps {self.operand},{self.out.v(self.x + step.vector)},{self.out.v(step.sum)}")
-
-    def _zero(self, step: steps.Zero) -> None:
-        self.out.zero(step.sum)
-
-    def _load_sum(self, step: steps.LoadSum) -> None:
-        self.out.say(f"vmovups {4 * step.at}({_SCRATCH}),{self.out.v(step.sum)}")
-
-    def _store_sum(self, step: steps.StoreSum) -> None:
-        self.out.say(f"vmovups {self.out.v(step.sum)},{4 * step.at}({_SCRATCH})")
-
-    def _bias(self, step: steps.Bias) -> None:
-        self._broadcast(f"{4 * step.row}({_BIAS})")
-
-    def _add_bias(self, step: steps.AddBias) -> None:
-        a = self.out.v(step.sum)
-        self.out.say(f"vaddps {self.operand},{a},{a}")
-
-    def _add_residual(self, step: steps.AddResidual) -> None:
-        a = self.out.v(step.sum)
-        self.out.load(f"{4 * step.at}({_RESIDUAL},{_READ})", self.spare, self.stores)
-        self.out.say(f"vaddps {self.out.v(self.spare)},{a},{a}")
-
-    def _activate(self, step: steps.Activate) -> None:
-        zero = self.out.v(self.x)
-        self.out.say(*_activation(step.name, self.out.v(step.sum), zero, self.out.v(self.spare)))
-        if step.name == "hardswish":
-            self.out.zero(self.x)
-
-    def _store(self, step: steps.Store) -> None:
-        self.out.store(step.sum, f"{4 * step.at}({_Y},{_READ})", self.stores)
 
 
 def _bits(value: float) -> int:

@@ -14,45 +14,18 @@ import warnings
 from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from difflib import get_close_matches
+from importlib import import_module
 from typing import Any, NoReturn
 
-from tesa.cli import (
-    analyze,
-    bench,
-    calibrate,
-    compile,
-    devices,
-    doctor,
-    explain,
-    inspect,
-    listing,
-    logs,
-    propagate,
-    run,
-    tune,
-    verify,
-)
-from tesa.cli.options import add_common
 from tesa.cli.output import Terminated, emit, guarded_stdout, stop_on_sigterm
-from tesa.cli.verb import Outcome, Verb
+from tesa.cli.verb import Outcome, Verb, add_parser
 from tesa.errors import TesaError, UsageError
 
-VERBS: tuple[Verb, ...] = (
-    doctor.VERB,
-    inspect.VERB,
-    analyze.VERB,
-    propagate.VERB,
-    compile.VERB,
-    tune.VERB,
-    run.VERB,
-    bench.VERB,
-    verify.VERB,
-    explain.VERB,
-    calibrate.VERB,
-    devices.VERB,
-    logs.VERB,
-    listing.VERB,
-)
+_MODULES = (
+    "doctor", "inspect", "analyze", "propagate", "compile", "tune", "run", "bench", "verify", "explain", "calibrate",
+    "devices", "logs", "listing",
+)  # fmt: skip
+VERBS: tuple[Verb, ...] = tuple(import_module(f"tesa.cli.{name}").VERB for name in _MODULES)
 """Every verb, in the order in which a user meets them."""
 
 DEFECT, BROKEN_PIPE, INTERRUPTED, TERMINATED = 70, 141, 130, 143
@@ -172,15 +145,5 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="show the versions and exit")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
     for verb in VERBS:
-        sub = verbs.add_parser(
-            verb.name,
-            help=verb.help,
-            description=verb.help[0].upper() + verb.help[1:] + ".",
-            epilog=verb.epilog,
-            formatter_class=RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        verb.arguments(sub)
-        add_common(sub)
-        sub.set_defaults(run=verb.run)
+        add_parser(verbs, verb.name, verb.help, verb.arguments, epilog=verb.epilog).set_defaults(run=verb.run)
     return parser

@@ -7,13 +7,16 @@ import zlib
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tesa.base.files import atomic_path
 from tesa.errors import UsageError
+
+if TYPE_CHECKING:
+    from tesa.runtime import Model
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -39,6 +42,15 @@ def read_npz(path: str | Path) -> Arrays:
         raise UsageError(f"{path} holds one array without a name; write it with numpy.savez(path, NAME=array)")
     with loaded:
         return {name: _member(loaded, name, path) for name in loaded.files}
+
+
+def read_inputs(path: str | Path | None, model: Model) -> Arrays | None:
+    """The arrays of a file, which must be the inputs of a compiled model; None where no file is named."""
+    if path is None:
+        return None
+    arrays = read_npz(path)
+    check_names(arrays, [info.name for info in model.inputs], path)
+    return arrays
 
 
 def write_npz(path: str | Path, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -64,14 +64,11 @@ def read(path: Path, *, wait: bool = True) -> bytes:
     return data
 
 
-def append(path: Path, data: bytes) -> None:
-    """Append whole lines, synced. A line that a crash cut short before is ended first; what fails leaves nothing."""
-    with locked(path):
-        append_locked(path, data)
-
-
 def append_locked(path: Path, data: bytes) -> int:
-    """Append as append(), only inside locked(path). The place in the file at which data begins."""
+    """Append whole lines, synced, only inside locked(path). The place in the file at which data begins.
+
+    A line that a crash cut short before is ended first; what fails leaves nothing.
+    """
     with open(path, "ab+", buffering=0) as file:  # a buffer would be written once more when the file is closed
         end = file.seek(0, os.SEEK_END)
         start = end

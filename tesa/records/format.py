@@ -38,13 +38,9 @@ class Unreadable:
     other_version: bool
 
 
+@dataclass(slots=True, eq=False)
 class IndexEntry:
     """A record as the index has it. shape: Task.shape; digest: of the weight; option: config_key; code: Record.code."""
-
-    __slots__ = (
-        "code", "cpu", "digest", "kind", "line", "median_ms", "ok", "option", "shape", "sparsity", "target", "time",
-        "weights",
-    )  # fmt: skip
 
     line: bytes
     shape: str
@@ -146,18 +142,23 @@ def _record(data: dict[str, Any], line: bytes, weights: dict[str, Statistics]) -
 
 def _entry(data: Mapping[str, Any], line: bytes, weights: Mapping[str, Statistics]) -> IndexEntry:
     """The entry of a line of the present version. KeyError, TypeError, AttributeError or ValueError if it is none."""
-    entry = IndexEntry()
-    entry.line, entry.weights = line, weights
     task = dict(data["task"])
     pattern = task.pop("pattern")
-    entry.kind, entry.digest = _text(pattern["kind"]), _text(pattern["digest"])
-    entry.sparsity = float(pattern["sparsity"])
-    entry.shape = _shape(orjson.dumps(task))
-    entry.option = _option(_text(data["family"]), orjson.dumps(data["config"]))
-    entry.target, entry.cpu = _text(data["target"]), str(data["device"].get("cpu", ""))
-    entry.time, entry.code = _text(data.get("time", "")), _text(data.get("code", ""))
-    entry.ok = bool(data.get("ok", True))
-    entry.median_ms = None if data["median_ms"] is None else float(data["median_ms"])
+    entry = IndexEntry(
+        line=line,
+        shape=_shape(orjson.dumps(task)),
+        kind=_text(pattern["kind"]),
+        sparsity=float(pattern["sparsity"]),
+        digest=_text(pattern["digest"]),
+        target=_text(data["target"]),
+        cpu=str(data["device"].get("cpu", "")),
+        option=_option(_text(data["family"]), orjson.dumps(data["config"])),
+        median_ms=None if data["median_ms"] is None else float(data["median_ms"]),
+        ok=bool(data.get("ok", True)),
+        time=_text(data.get("time", "")),
+        code=_text(data.get("code", "")),
+        weights=weights,
+    )
     if entry.ok and entry.median_ms is None:
         raise ValueError("no median_ms, although ok")
     return entry

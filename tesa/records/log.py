@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import os
 import warnings
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -41,7 +42,7 @@ class Log:
         """optional: where path cannot be written, warn once and go on in memory."""
         self.path = path
         self.optional = optional
-        self._shapes: dict[tuple[str, str], ShapeIndex] = {}
+        self._shapes: defaultdict[tuple[str, str], ShapeIndex] = defaultdict(ShapeIndex)
         self._described: dict[str, int] = {}  # where in the file at path the statistics of a weight stand
 
     @staticmethod
@@ -137,7 +138,7 @@ class Log:
                 yield from known.values()
 
     def __len__(self) -> int:
-        return sum(len(known) for index in self._shapes.values() for known in index.entries.values())
+        return sum(1 for _ in self.entries())
 
     def _forget(self, why: str) -> None:
         """Write nothing from now on. The path is gone with it, so that this is said once."""
@@ -161,10 +162,7 @@ class Log:
 
     def _add(self, entries: Iterable[IndexEntry]) -> None:
         for entry in entries:
-            index = self._shapes.get((entry.shape, entry.target))
-            if index is None:
-                index = self._shapes[entry.shape, entry.target] = ShapeIndex()
-            index.put(entry)
+            self._shapes[entry.shape, entry.target].put(entry)
 
 
 def read_entries(path: Path, *, described: dict[str, int] | None = None, stacklevel: int = 2) -> Iterator[IndexEntry]:

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from functools import lru_cache
 from pathlib import Path
@@ -80,7 +80,7 @@ class Merged:
     duplicates: int
     other_versions: int
     unreadable: int
-    sources: tuple[Path, ...] = field(default=())
+    sources: tuple[Path, ...] = ()
 
 
 def identity(entry: IndexEntry) -> Identity:

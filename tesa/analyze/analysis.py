@@ -52,12 +52,12 @@ class AnalysedLayer:
 
     @property
     def gain(self) -> float | None:
-        """How many times faster the layer becomes; None where it is gone."""
+        """The factor by which the layer becomes faster; None where it is gone."""
         return self.dense.ms / self.sparse.ms if self.sparse else None
 
     @property
     def saved_range_ms(self) -> tuple[float, float]:
-        """Where saved_ms lies: from the dense self at its best against the sparse kernel at its worst to the reverse.
+        """The range of saved_ms: from the dense self at its best against the sparse kernel at its worst to the reverse.
 
         Nothing where the dense self is chosen: then both are one kernel.
         """
@@ -69,7 +69,7 @@ class AnalysedLayer:
 
     @property
     def gain_range(self) -> tuple[float, float] | None:
-        """Where the gain lies, in the same way; None where the layer is gone."""
+        """The range of the gain, in the same way; None where the layer is gone."""
         if self.sparse is None or self.gain is None:
             return None
         if self.same:

@@ -1,4 +1,4 @@
-"""What a model is made of: its layers with their shapes, zeros, patterns, bits and bytes."""
+"""Describes the layers of a model: their shapes, zeros, patterns, bits and bytes."""
 
 from __future__ import annotations
 

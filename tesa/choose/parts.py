@@ -45,7 +45,7 @@ def make_parts(candidates: Sequence[Candidate], decision: Decision, layer: Layer
 def candidate_rows(
     options: Sequence[Option], records: Mapping[str, Record], predicted: Mapping[str, float], dense: Collection[str]
 ) -> list[Candidate]:
-    """What competed, for the plan, each with its times or why it has none."""
+    """The options that competed, for the plan, each with its times or why it has none."""
     rows = []
     for name, config in options:
         key = config_key(name, config)
@@ -57,5 +57,5 @@ def candidate_rows(
 
 
 def _bits(problem: Problem) -> int:
-    """Of a stored weight."""
+    """The bits of a stored weight."""
     return 8 if problem.dtype == "int8" else 32 if problem.storage == "float32" else 16

@@ -1,4 +1,4 @@
-"""What the compiler decided, as plain data: JSON both ways, printable, comparable."""
+"""The compiler's decisions as plain data: JSON both ways, printable, comparable."""
 
 from __future__ import annotations
 
@@ -79,7 +79,8 @@ class LayerPlan:
 
     @property
     def kernel(self) -> str:
-        """What computes the layer: a family's name, or that of a decomposition with the kernels of its parts.
+        """The kernel that computes the layer: a family's name, or that of a decomposition with the kernels of its
+        parts.
 
         >>> parts = [Part("block 32x32", 32, 9, "", "cover", kernel=name) for name in ("block", "indexed")]
         >>> LayerPlan("fc", "linear", "sparse", (8, 8, 1), parts=tuple(parts)).kernel
@@ -97,8 +98,8 @@ class LayerPlan:
 
     @property
     def digests(self) -> frozenset[str]:
-        """Of the weight as the log may know it: the whole one's, or the parts' in a plan from before it was kept."""
-        return frozenset({self.digest} if self.digest else {part.digest for part in self.parts})
+        """Digests of the weight as the log may know it: the whole one's, or the parts' in a plan from before it was
+        kept.""" return frozenset({self.digest} if self.digest else {part.digest for part in self.parts})
 
 
 @dataclass(frozen=True)
@@ -139,5 +140,5 @@ def _part(row: Mapping[str, Any]) -> Part:
 
 
 def _renamed(row: Mapping[str, Any]) -> dict[str, Any]:
-    """With the names of now: a plan of tesa 0.1 says "schedule" for the family."""
+    """The row with the names of now: a plan of tesa 0.1 says "schedule" for the family."""
     return {"family" if name == "schedule" else name: value for name, value in row.items()}

@@ -1,4 +1,4 @@
-"""What candidates are expected to take: by a cost table of the device where there is one, else by bare estimates.
+"""Predicts the times of candidates: by a cost table of the device where there is one, else by bare estimates.
 
 A family's estimate is made for a nominal core. A cost table knows how far it is off on a real one, and so can compare
 families, which estimates alone do badly.
@@ -76,7 +76,7 @@ def expected(
 
 
 def source_of(table: CostTable | None) -> str:
-    """Who expects it, for the reason in a plan: " by the cost table of 2026-11-21", or nothing.
+    """The source of expected times, for the reason in a plan: " by the cost table of 2026-11-21", or nothing.
 
     >>> source_of(None)
     ''

@@ -1,4 +1,4 @@
-"""Which candidates a plain compile measures: the most promising few of every family, within a budget of code.
+"""The candidates that a plain compile measures: the most promising few of every family, within a budget of code.
 
 Tuning goes through whole spaces. A compile has a minute: it trusts the estimates to rank the configurations of one
 family, but not to compare families, so each that applies is measured with its best two or three.

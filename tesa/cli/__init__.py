@@ -111,7 +111,7 @@ class _Parser(ArgumentParser):
 
 
 def _near(message: str) -> str:
-    """What may have been meant, for argparse's message of a choice that is none.
+    """The choice that may have been meant, for argparse's message of one that is none.
 
     >>> _near("argument VERB: invalid choice: 'compil' (choose from 'compile', 'tune')")
     "; did you mean 'compile'?"

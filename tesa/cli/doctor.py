@@ -8,7 +8,7 @@ from tesa.cli.verb import Outcome, Verb
 
 
 def _arguments(parser: ArgumentParser) -> None:
-    """It takes no arguments of its own."""
+    """Add no arguments: the verb has none of its own."""
 
 
 def _run(args: Namespace) -> Outcome:

@@ -87,7 +87,7 @@ def _show(args: Namespace) -> Outcome:
 
 
 def _wanted(args: Namespace) -> tuple[Callable[[IndexEntry], bool], str]:
-    """Which entries are meant, and in words."""
+    """A test for the entries that are meant, and these in words."""
     if args.model is not None:
         from tesa.cli.explain import find_layer, read_plan
 
@@ -196,7 +196,7 @@ def _given(args: Namespace) -> bool:
 
 
 def _places(args: Namespace) -> list[Path]:
-    """What the user named, or what `tesa compile` reads without --log."""
+    """The places that the user named, or those that `tesa compile` reads without --log."""
     if _given(args):
         return [Path(place) for place in (*args.places, *args.log)]
     from tesa.records.locations import shipped, user

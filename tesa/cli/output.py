@@ -1,4 +1,4 @@
-"""Where the words of the command line go: results on standard output, everything else on standard error."""
+"""Prints results on standard output, as a view or as JSON, and keeps everything else on standard error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a verb of the command line is made of."""
+"""A verb of the command line and its outcome."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a verb found: plain data for --json, and how it looks on a terminal, built only where it is shown.
+    """The result of a verb: plain data for --json, and its view on a terminal, built only where it is shown.
 
     failure is one sentence if a check did not hold, or the work was stopped; the exit code is then code.
     """

@@ -48,7 +48,7 @@ def load(target: str | Target | None = None, threads: int = 1, path: str | Path 
 
 
 def find(target: Target, threads: int, path: Path | None = None, folder: Path | None = None) -> CostTable | None:
-    """As load(). Of several tables the one of the target's own CPU comes first, then this machine's.
+    """The table, as load() finds it. Of several the one of the target's own CPU comes first, then this machine's.
 
     folder: one of the user's with tables, which go before those of folders().
     """
@@ -120,7 +120,7 @@ def same(one: CostTable, other: CostTable) -> bool:
 
 
 def _current(table: CostTable) -> CostTable:
-    """With the estimates of these kernels. Where that took seconds, the result is kept in the cache."""
+    """The table with the estimates of these kernels. Where that took seconds, the result is kept in the cache."""
     if table.code == code_digest():
         return table
     head = {"v": VERSION, "device": table.device, "cpu": table.cpu}

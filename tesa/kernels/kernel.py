@@ -183,7 +183,7 @@ class Kernel:
 
     @property
     def plan(self) -> LayerPlan:
-        """What was decided: pattern, candidates with their times, and the reason."""
+        """The decision for the kernel: pattern, candidates with their times, and the reason."""
         problem, parts = self.problem, self._chosen.parts
         words = [name for name in ("bias", "residual") if getattr(problem.epilogue, name)]
         return LayerPlan(
@@ -221,7 +221,7 @@ class Kernel:
         return y
 
     def time(self, *, budget_ms: float = 200.0) -> Timing:
-        """How long one call of the generated code takes on random numbers, in about budget_ms.
+        """Measure one call of the generated code on random numbers, in about budget_ms.
 
         The median, least and spread of up to 20 samples in milliseconds, with warm caches and without Python; the
         arrays are aligned to 16 bytes, as NumPy's are.

@@ -119,7 +119,8 @@ def make_problem(
 
 
 def make_output(dtype: str, output: str | None, scaled: bool, y_scale: float | None, y_zero: int | None) -> Output:
-    """What Y holds. dtype: of the kernel; scaled: whether the sums are multiplied by a scale. The rest as tesa.kernel.
+    """The numbers that Y holds. dtype: of the kernel; scaled: whether the sums are multiplied by a scale. The rest as
+    tesa.kernel.
 
     >>> make_output("int8", None, False, None, None).dtype, make_output("mixed", None, False, None, None).dtype
     ('int32', 'float32')

@@ -25,7 +25,7 @@ _FAMILIES = "tesa.schedules"
 def emitted_by_families(
     problem: Problem, weight: FloatArray, target: Target, digest: str, cache: Cache | None = None
 ) -> Emitted:
-    """What valid() asks about a layer: emitted(family, config) is the digest of today's code, "" if there is none.
+    """The function that valid() asks: emitted(family, config) is the digest of today's code, "" if there is none.
 
     weight: (m, k); digest: of the weight. cache: where answers are kept, by default the user's.
     """

@@ -50,7 +50,7 @@ def files(place: Path) -> list[Path]:
 
 
 def read(path: Path, *, wait: bool = True) -> bytes:
-    """What the file holds. Where it ends within a line, and somebody is writing, wait for the end of that line.
+    """The content of a file. Where it ends within a line, and somebody is writing, wait for the end of that line.
 
     wait=False for who holds the lock.
     """
@@ -146,7 +146,7 @@ def _lock_of(path: Path) -> Path:
 
 
 def _advice(error: OSError, path: Path) -> str:
-    """What is in the way, and what to do about exactly that."""
+    """The reason of an error of the system, and what to do about exactly that."""
     folder = path.parent
     if error.errno in _FULL:
         return f"{_FULL[error.errno]}; free some space in {folder}, or {_ELSEWHERE}"

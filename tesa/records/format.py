@@ -81,7 +81,7 @@ class IndexEntry:
 
 
 def scan(data: bytes) -> Iterator[IndexEntry | WeightLine | Unreadable]:
-    """What the lines of a file hold, in their order; blank lines are passed over."""
+    """The content of each line of a file, in their order; blank lines are passed over."""
     weights: dict[str, Statistics] = {}
     offset = 0
     for number, line in enumerate(data.split(b"\n"), 1):

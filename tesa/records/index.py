@@ -74,7 +74,8 @@ class ShapeIndex:
 
 
 def of_one_cpu(measured: Iterable[M], cpus: Sequence[str] | None) -> list[M]:
-    """What counts for a machine: what the first of cpus has measured that has anything; by default this machine's CPU.
+    """The measurements that count for a machine: those of the first of cpus that has any; by default this machine's
+    CPU.
 
     Where none of them has anything: the times of another CPU, the one that measured last; what failed there says
     nothing. What does not tell its CPU is taken for a measurement of this machine.

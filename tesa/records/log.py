@@ -39,7 +39,7 @@ class Log:
     """
 
     def __init__(self, path: Path | None = None, *, optional: bool = False) -> None:
-        """optional: where path cannot be written, warn once and go on in memory."""
+        """Start an empty log. optional: where path cannot be written, warn once and go on in memory."""
         self.path = path
         self.optional = optional
         self._shapes: defaultdict[tuple[str, str], ShapeIndex] = defaultdict(ShapeIndex)
@@ -88,7 +88,7 @@ class Log:
     def records(
         self, task: Task, target: str, cpus: Sequence[str] | None = None, emitted: Emitted | None = None
     ) -> tuple[Record, ...]:
-        """What is known of exactly this task on this target: the last record of each family and configuration.
+        """The records of exactly this task on this target: the last one of each family and configuration.
 
         All are of one CPU: the first of cpus (by default only this machine's) that has any, else another one, of which
         only times count. emitted: the digest of the code that a family emits today; with it only records of that code.
@@ -120,7 +120,7 @@ class Log:
         return tuple(found[:limit])
 
     def index_of(self, task: Task, target: str) -> ShapeIndex:
-        """What is known of all weights of this task's shape on this target."""
+        """The index of all weights of this task's shape on this target."""
         return self._shapes.get((task.shape, target)) or ShapeIndex()
 
     def record(self, entry: IndexEntry) -> Record | None:

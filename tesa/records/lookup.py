@@ -1,4 +1,4 @@
-"""What the log knows that helps with a task: its own records, or those of the most similar weight of the same shape."""
+"""Looks up the records that help with a task: its own, or those of the most similar weight of the same shape."""
 
 from __future__ import annotations
 

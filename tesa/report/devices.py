@@ -35,7 +35,7 @@ def devices_view(devices: Sequence[Device]) -> Iterator[RenderableType]:
 
 
 def devices_data(devices: Sequence[Device]) -> dict[str, Any]:
-    """ok: none is broken, and there is one; devices: by key and address."""
+    """Plain data for --json. ok: none is broken, and there is one; devices: by key and address."""
     return {
         "ok": bool(devices) and all(device.state != BROKEN for device in devices),
         "devices": [_data(device) for device in devices],

@@ -22,7 +22,7 @@ _NEAR = 1.05  # times the best: who is slower is not worth a second look
 
 
 def finalists(layer: LayerSearch, compared: set[str]) -> list[Option]:
-    """Who has to be measured together now; nobody where the order is certain.
+    """The options that have to be measured together now; none where the order is certain.
 
     compared: keys that have been in such a comparison of this run.
     """
@@ -43,7 +43,7 @@ def finalists(layer: LayerSearch, compared: set[str]) -> list[Option]:
 
 
 def settled(layer: LayerSearch) -> bool:
-    """Whether the newest records of the layer are a comparison that has the best and the default in it."""
+    """True where the newest records of the layer are a comparison that has the best and the default in it."""
     if layer.best is None:
         return True
     newest = max(record.time for record in layer.records.values())
@@ -52,7 +52,7 @@ def settled(layer: LayerSearch) -> bool:
 
 
 def _dense(layer: LayerSearch) -> Option | None:
-    """The fastest dense self."""
+    """The fastest option that computes with the zeros."""
     keys = [key for key in layer.dense if key in layer.records and layer.records[key].ok]
     if not keys:
         return None

@@ -1,4 +1,4 @@
-"""What a log knows of other models' layers, as lessons for the layers of this one.
+"""Learns from the layers of other models in a log for the layers of this one.
 
 A record tells the shape of a layer and the numbers of its pattern, not its weight. Where the non-zeros lie anywhere, or
 everywhere, a weight of the same shape and density is as good as the real one for features and estimates: it is drawn

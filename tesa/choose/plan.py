@@ -79,8 +79,7 @@ class LayerPlan:
 
     @property
     def kernel(self) -> str:
-        """The kernel that computes the layer: a family's name, or that of a decomposition with the kernels of its
-        parts.
+        """The kernels that compute the layer: a family's name, or that of a decomposition with those of its parts.
 
         >>> parts = [Part("block 32x32", 32, 9, "", "cover", kernel=name) for name in ("block", "indexed")]
         >>> LayerPlan("fc", "linear", "sparse", (8, 8, 1), parts=tuple(parts)).kernel
@@ -98,8 +97,8 @@ class LayerPlan:
 
     @property
     def digests(self) -> frozenset[str]:
-        """Digests of the weight as the log may know it: the whole one's, or the parts' in a plan from before it was
-        kept.""" return frozenset({self.digest} if self.digest else {part.digest for part in self.parts})
+        """Digests under which the log may know the weight: its own, or its parts' in a plan that does not have that."""
+        return frozenset({self.digest} if self.digest else {part.digest for part in self.parts})
 
 
 @dataclass(frozen=True)

@@ -190,11 +190,13 @@ class _Chooser:
                     shutil.rmtree(batch.folder, ignore_errors=True)
 
     def _recall(self, work: _Work) -> None:
-        """Take over what the log knows of a layer. Times of another CPU than the one that measures are never compared
-        with its times.""" cpus, layer = tuple(dict.fromkeys((self.target.cpu, self.cpu))), work.layer emitted =
-        emitted_by_families(layer.problem, layer.weight, self.target, layer.digest) found = self.log.records(work.task,
-        self.target.name, cpus, emitted) known = {config_key(record.family, record.config): record for record in found}
-        by = {record.cpu for record in found} if self.measures and by and by != {self.cpu}:
+        """Take over what the log knows. Times of another CPU than the one that measures are never compared with its."""
+        cpus, layer = tuple(dict.fromkeys((self.target.cpu, self.cpu))), work.layer
+        emitted = emitted_by_families(layer.problem, layer.weight, self.target, layer.digest)
+        found = self.log.records(work.task, self.target.name, cpus, emitted)
+        known = {config_key(record.family, record.config): record for record in found}
+        by = {record.cpu for record in found}
+        if self.measures and by and by != {self.cpu}:
             missing = any(config_key(*option) not in known for option in work.found.options)
             work.elsewhere = by == {self.target.cpu} and any(record.ok for record in found)
             if missing and not work.elsewhere:
@@ -202,9 +204,10 @@ class _Chooser:
         work.records.update(known)
 
     def _unknown(self, work: _Work) -> list[Option]:
-        """The options that have to be measured: what the log does not know, and with it the best that it knows, to
-        compare.""" options = work.found.options missing = [option for option in options if config_key(*option) not in
-        work.records] if not missing or not self.measures or work.elsewhere:
+        """The options to measure: what the log does not know, and with it the best that it knows, to compare."""
+        options = work.found.options
+        missing = [option for option in options if config_key(*option) not in work.records]
+        if not missing or not self.measures or work.elsewhere:
             return []
         best = work.pick() if len(missing) < len(options) else None
         known = [(best.family, best.config)] if best and best.reason.startswith("measured") else []

@@ -48,10 +48,6 @@ class Rules:
         """The pattern that is imposed on a layer."""
         return self.by_layer.get(layer, self.every)
 
-    def __bool__(self) -> bool:
-        """True where anything is imposed at all."""
-        return self.every is not None or bool(self.by_layer)
-
 
 def _split(text: str) -> tuple[str | None, Imposed]:
     """The layer's name, if any, and the pattern. Names may hold "=", and so may patterns."""

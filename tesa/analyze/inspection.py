@@ -100,7 +100,7 @@ def _layer(name: str, nodes: Sequence[Node], model: TesaModel) -> InspectedLayer
     weighty = [model.weights[node.var] for node in nodes if node.var in model.weights]
     if not weighty:
         note = "no propagation rule" if name in model.unruled else "scrambled" if name in model.scrambled else ""
-        return InspectedLayer(name, _main(nodes), output, note=note)
+        return InspectedLayer(name, nodes[-1].operator.op.removeprefix("relax.").removeprefix("nn."), output, note=note)
     facts = weighty[0]
     bits = _stored_bits(facts, model.imported)
     return InspectedLayer(
@@ -116,10 +116,6 @@ def _layer(name: str, nodes: Sequence[Node], model: TesaModel) -> InspectedLayer
         initializer=_initializer(facts, model.imported),
         note=_note(facts, bits, model),
     )
-
-
-def _main(nodes: Sequence[Node]) -> str:
-    return nodes[-1].operator.op.removeprefix("relax.").removeprefix("nn.")
 
 
 def _kind(facts: WeightFacts, nodes: Sequence[Node]) -> str:
@@ -156,10 +152,8 @@ def _note(facts: WeightFacts, bits: int, model: TesaModel) -> str:
         notes.append("masked by the user")
     if facts.sparsity > facts.given_sparsity:
         notes.append(f"{facts.sparsity:.1%} after propagation")
-    stored, enough = (
-        imported.quantization.get((facts.var, facts.argument)),
-        model.tesa[facts.tensor].bits.max(initial=0),
-    )
+    stored = imported.quantization.get((facts.var, facts.argument))
+    enough = model.tesa[facts.tensor].bits.max(initial=0)
     if stored is not None:
         notes.append(f"stored as {stored}")
     if enough < bits:

@@ -59,7 +59,7 @@ class Measured:
             "spread": self.spread,
             "scattered": self.scattered,
             "seed": self.seed,
-            "facts": self.facts.to_json(),
+            "facts": plain(asdict(self.facts)),
             "samples": [
                 [s.family, dict(s.config), _short(s.estimate_ms), _short(s.ms), _short(s.iqr_ms), int(s.dense)]
                 for s in self.samples
@@ -73,7 +73,7 @@ class Measured:
         return Measured(
             index=int(data["index"]),
             problem=problem_from_json(data["problem"]),
-            facts=Facts.from_json(data["facts"]),
+            facts=Facts(**{**data["facts"], "live": tuple(data["facts"]["live"])}),
             samples=tuple(_sample(row) for row in data["samples"]),
             imposed=None if data["imposed"] is None else Imposed.parse(data["imposed"]),
             spread=float(data["spread"]),

@@ -15,17 +15,6 @@ from tesa.decompose.registry import Policy, find_policy, is_composite, pieces, p
 from tesa.schedules.pieces import Piece, PieceKernel
 
 __all__ = [
-    "Codes",
-    "Piece",
-    "PieceKernel",
-    "Policy",
-    "Prices",
-    "describe_pieces",
-    "find_policy",
-    "forget",
-    "in_codes",
-    "is_composite",
-    "pieces",
-    "policies",
-    "policy",
-]
+    "Codes", "Piece", "PieceKernel", "Policy", "Prices", "describe_pieces", "find_policy", "forget", "in_codes",
+    "is_composite", "pieces", "policies", "policy",
+]  # fmt: skip

@@ -35,7 +35,12 @@ def emitted_by_families(
         try:
             family = find(name)
             symbol = symbol_of(problem, weight, target, name, config, digest)
-            key = _key(symbol) if family.emit.__module__.startswith(f"{_FAMILIES}.") else ""
+            key = ""
+            if family.emit.__module__.startswith(
+                f"{_FAMILIES}."
+            ):  # the symbol identifies the kernel, the rest emits it
+                facts = (symbol, source_digest(_FAMILIES, code_digest.__module__), sorted(versions().items()))
+                key = hashlib.sha256(repr(facts).encode()).hexdigest()
             found = kept.get(key) if key else None
             if found is not None:
                 return found.decode()
@@ -47,9 +52,3 @@ def emitted_by_families(
         return answer
 
     return emitted
-
-
-def _key(symbol: str) -> str:
-    """The key in the cache: the symbol identifies the kernel, the rest what emits it."""
-    facts = (symbol, source_digest(_FAMILIES, code_digest.__module__), sorted(versions().items()))
-    return hashlib.sha256(repr(facts).encode()).hexdigest()

@@ -5,26 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from tesa.records.format import IndexEntry
+from tesa.records.record import Record
 from tesa.targets.target import host_cpu
 
 _STEP = math.log(1.05)  # between two bins of density
 
 
-class Measured(Protocol):
-    """A record, or its entry in the index."""
-
-    @property
-    def ok(self) -> bool: ...
-    @property
-    def time(self) -> str: ...
-    @property
-    def cpu(self) -> str: ...
-
-
-M = TypeVar("M", bound=Measured)
+M = TypeVar("M", IndexEntry, Record)
 
 
 class ShapeIndex:

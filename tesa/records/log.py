@@ -61,7 +61,8 @@ class Log:
         for place in _last_of_each(places):
             try:
                 for path in files.files(place):
-                    log._read(path)
+                    described = log._described if path == log.path else None
+                    log._add(read_entries(path, described=described, stacklevel=4))
             except UsageError as error:
                 if not optional:
                     raise
@@ -155,10 +156,6 @@ class Log:
         for line in lines:
             self._described.update((digest, offset) for digest in known if line.startswith(head_of(digest)))
             offset += len(line)
-
-    def _read(self, path: Path) -> None:
-        own = self.path is not None and path == self.path
-        self._add(read_entries(path, described=self._described if own else None, stacklevel=4))
 
     def _add(self, entries: Iterable[IndexEntry]) -> None:
         for entry in entries:

@@ -89,9 +89,7 @@ def calibrate(
             table = grown
             store.write(file, table)
             failed += broken
-    # With the shapes of the families, so that nobody who reads the table has to learn them again.
-    families = replace(table, shapes={}).families
-    table = replace(table, shapes={name: family.fitted.shape for name, family in families.items()})
+    table = learnt(table)
     store.write(file, table)
     return Calibration(table, file, quality(table), table.samples - before, tuple(failed))
 
@@ -139,6 +137,12 @@ def _grow(
             raise CheckFailed(f"no kernel can be measured on this machine; the last one: {(broken or ['none'])[-1]}")
         yield table, broken
     progress(Event("calibrate", int(seconds), int(seconds), f"{table.samples} kernels"))
+
+
+def learnt(table: CostTable) -> CostTable:
+    """The table with the shapes of the families, so that nobody who reads it has to learn them again."""
+    families = replace(table, shapes={}).families
+    return replace(table, shapes={name: family.fitted.shape for name, family in families.items()})
 
 
 def _now() -> str:

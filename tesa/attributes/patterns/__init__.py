@@ -28,23 +28,6 @@ from tesa.attributes.patterns.registry import (
 from tesa.attributes.zeros import Zeros, digest, frozen, zeros_of
 
 __all__ = [
-    "BLOCKS",
-    "GROUPS",
-    "N_OF_M",
-    "Imposition",
-    "Pattern",
-    "PatternKind",
-    "Zeros",
-    "any_pattern",
-    "classify",
-    "digest",
-    "find_pattern",
-    "forget",
-    "frozen",
-    "install",
-    "pattern",
-    "patterns",
-    "recognise",
-    "weight_matrix",
-    "zeros_of",
-]
+    "BLOCKS", "GROUPS", "N_OF_M", "Imposition", "Pattern", "PatternKind", "Zeros", "any_pattern", "classify", "digest",
+    "find_pattern", "forget", "frozen", "install", "pattern", "patterns", "recognise", "weight_matrix", "zeros_of",
+]  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 from tesa.attributes.patterns import digest
 from tesa.choose.pick import Decision
 from tesa.choose.plan import Candidate, Part
+from tesa.decompose import describe_pieces
 from tesa.decompose.candidates import Option
 from tesa.layers.layer import Layer
 from tesa.records.log import Record
@@ -19,8 +20,6 @@ def make_parts(candidates: Sequence[Candidate], decision: Decision, layer: Layer
 
     The first has the candidates and the reason.
     """
-    from tesa.decompose import describe_pieces
-
     option: dict[str, Any] = {"family": decision.family, "config": dict(decision.config)}
     first: dict[str, Any] = {"candidates": tuple(candidates), "reason": decision.reason}
     problem, weight = layer.problem, layer.weight

@@ -6,10 +6,20 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tesa.schedules.types import Config
+from tesa.schedules.types import Config, Epilogue
 
 LEFT_OUT = "left out:"
 """How the note of a candidate begins that could have competed, and was not let in."""
+
+
+def epilogue_words(epilogue: Epilogue) -> list[str]:
+    """The operations after the sum, in their order.
+
+    >>> epilogue_words(Epilogue(bias=True, activation="relu"))
+    ['bias', 'relu']
+    """
+    words = ["bias"] * epilogue.bias + ["residual"] * epilogue.residual
+    return words + ([epilogue.activation] if epilogue.activation else [])
 
 
 @dataclass(frozen=True)
@@ -120,10 +130,7 @@ class Plan:
 
     def layer(self, name: str) -> LayerPlan:
         """The layer of that name. KeyError if there is none."""
-        for layer in self.layers:
-            if layer.layer == name:
-                return layer
-        raise KeyError(name)
+        return {layer.layer: layer for layer in reversed(self.layers)}[name]
 
 
 def _layer(row: Mapping[str, Any]) -> LayerPlan:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tesa.choose.plan import LEFT_OUT
+from tesa.decompose import is_composite
 from tesa.decompose.candidates import Option, dense_keys
 from tesa.schedules.registry import find
 from tesa.schedules.types import Core, FloatArray, Problem, config_key
@@ -43,8 +44,6 @@ def shortlist(
     Of families of straight-line code those of the most promising that fit into `instructions`; where nothing else
     applies, or was asked for, the shortest whatever it takes.
     """
-    from tesa.decompose import is_composite
-
     keep: set[str] = set()
     room = instructions
     bound = NEAR * min((predicted[config_key(*option)] for option in options), default=0.0)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 
 from tesa.cli.verb import Outcome, Verb
-
-
-def _arguments(parser: ArgumentParser) -> None:
-    """Add no arguments: the verb has none of its own."""
 
 
 def _run(args: Namespace) -> Outcome:
@@ -29,6 +25,5 @@ VERB = Verb(
         ("tesa doctor", "versions, a self-test of TVM, CPU, tools, targets; exit code 1 if tesa cannot work"),
         ("tesa doctor --json | jq .cpu.features", "the same for a program"),
     ),
-    arguments=_arguments,
     run=_run,
 )

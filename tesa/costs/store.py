@@ -18,6 +18,7 @@ from tesa.costs.refresh import refreshed
 from tesa.costs.sample import Measured
 from tesa.costs.table import CostTable
 from tesa.errors import UsageError
+from tesa.records.locations import shipped, user
 from tesa.targets.target import Target, host_cpu, parse_target
 
 VERSION = 1
@@ -28,8 +29,6 @@ _AGAIN = "give another file with -o, or move this one away"
 
 def folders() -> tuple[Path, ...]:
     """The folders in which tables are looked for: the user's, then the one that ships with tesa."""
-    from tesa.records.locations import shipped, user
-
     return user() / "costs", shipped() / "costs"
 
 

@@ -44,7 +44,7 @@ def _table(
 ) -> CostTable | None:
     """The table, kept as long as the files are as they were: to read one and to fit it takes seconds."""
     del stamps
-    return store.find(target, threads, folder=folder)
+    return store.load(target, threads, folder=folder)
 
 
 def expected(

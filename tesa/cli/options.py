@@ -94,9 +94,7 @@ def add_model_inputs(parser: ArgumentParser) -> None:
         help="shape of an input whose size the model leaves open, as in image=1,3,64,64; may be repeated",
     )
     parser.add_argument(
-        "--mask",
-        metavar="MASKS.npz",
-        help="arrays by the names of weights, False or 0 where a weight is pruned",
+        "--mask", metavar="MASKS.npz", help="arrays by the names of weights, False or 0 where a weight is pruned"
     )
 
 

@@ -37,22 +37,18 @@ def default_path() -> Path:
     return folders()[0] / f"{host_cpu()}.json"
 
 
-def load(target: str | Target | None = None, threads: int = 1, path: str | Path | None = None) -> CostTable | None:
+def load(
+    target: str | Target | None = None, threads: int = 1, path: str | Path | None = None, folder: Path | None = None
+) -> CostTable | None:
     """The table for a target and a number of threads: of the user, or of those that ship with tesa; None without one.
 
-    path: a file that is to be used instead. Raises UsageError if it cannot be read, is no cost table, or has none for
-    this target and number of threads.
+    Of several the one of the target's own CPU comes first, then this machine's. folder: one of the user's with tables,
+    which go before those of folders(). path: a file that is to be used instead. Raises UsageError if it cannot be read,
+    is no cost table, or has none for this target and number of threads.
     """
-    return find(parse_target(target), threads, None if path is None else Path(path))
-
-
-def find(target: Target, threads: int, path: Path | None = None, folder: Path | None = None) -> CostTable | None:
-    """The table, as load() finds it. Of several the one of the target's own CPU comes first, then this machine's.
-
-    folder: one of the user's with tables, which go before those of folders().
-    """
+    target = parse_target(target)
     if path is not None:
-        tables = read(path)
+        tables = read(Path(path))
         fits = [table for table in tables if _fits(table, target, threads)]
         if not fits:
             there = "; ".join(f"{table.target} with {_threads(table.threads)}" for table in tables) or "none"

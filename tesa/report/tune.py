@@ -45,12 +45,12 @@ def _row(layer: TunedLayer) -> tuple[str, ...]:
     config = " ".join(f"{key}={value}" for key, value in layer.best[1].items()) if layer.best else NOTHING
     return (
         _named(layer.name, layer.layers),
-        _time(layer.default_ms),
-        mark + _time(layer.best_ms),
+        duration(layer.default_ms),
+        mark + duration(layer.best_ms),
         ratio(layer.gain),
         layer.best[0] if layer.best else NOTHING,
         config or NOTHING,
-        _time(layer.dense_ms),
+        duration(layer.dense_ms),
         f"{layer.trials}/{layer.total}"
         + (f", {layer.failed} failed" if layer.failed else "")
         + (f", {layer.given_up} given up" if layer.given_up else ""),
@@ -122,7 +122,7 @@ def status_line(status: Status) -> str:
     row = next((item for item in status.layers if item.name == status.layer), None)
     if row is None or row.best is None or row.best_ms is None:
         return f"{words}; {status.layer}"
-    return f"{words}; {row.name}: {row.best[0]} {duration(row.best_ms)}, default {_time(row.default_ms)}"
+    return f"{words}; {row.name}: {row.best[0]} {duration(row.best_ms)}, default {duration(row.default_ms)}"
 
 
 @contextmanager
@@ -159,8 +159,8 @@ def live_view(status: Status, height: int) -> RenderableType:
 
 def _live_row(row: TunedLayer, at_work: bool) -> list[Text]:
     cells = (
-        _named(row.name, row.layers), f"{row.trials}/{row.total}", str(row.failed), _time(row.default_ms),
-        _time(row.best_ms), ratio(row.gain), row.best[0] if row.best else NOTHING,
+        _named(row.name, row.layers), f"{row.trials}/{row.total}", str(row.failed), duration(row.default_ms),
+        duration(row.best_ms), ratio(row.gain), row.best[0] if row.best else NOTHING,
     )  # fmt: skip
     return [Text(cell, style="bold" if at_work else "") for cell in cells]
 
@@ -174,10 +174,6 @@ def _around(rows: Sequence[TunedLayer], name: str, count: int) -> Sequence[Tuned
 
 def _named(name: str, layers: int) -> str:
     return name if layers == 1 else f"{name} (x{layers})"
-
-
-def _time(value: float | None) -> str:
-    return NOTHING if value is None else duration(value)
 
 
 def _seconds(value: float) -> str:

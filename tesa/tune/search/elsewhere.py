@@ -32,11 +32,7 @@ _MOST = 200  # candidates of one of them
 
 
 def learn(
-    log: Log,
-    target: Target,
-    problems: Sequence[tuple[Problem, float]],
-    known: Collection[str],
-    cpu: str | None = None,
+    log: Log, target: Target, problems: Sequence[tuple[Problem, float]], known: Collection[str], cpu: str | None = None
 ) -> Experience:
     """Lessons from the layers in the log that are most like the problems, each with its density.
 

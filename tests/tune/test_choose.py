@@ -20,7 +20,7 @@ from tesa.layers.layer import Layer
 from tesa.measure.failure import Failure
 from tesa.measure.local import LocalRunner
 from tesa.measure.timing import Timing
-from tesa.records.emitted import emitted_by_families
+from tesa.records.emitted import EmittedByFamilies
 from tesa.records.log import Log, Record, Task
 from tesa.schedules import registry
 from tesa.schedules.registry import Family
@@ -219,7 +219,7 @@ def test_a_stale_record_does_not_let_a_wrong_kernel_in(families: dict[tuple[str,
     families["cpu", "wrong"] = family("wrong", wrong, [{}], [0.001])
     log = Log()
     options = candidates(PROBLEM, WEIGHT, toy.TARGET)
-    emitted = emitted_by_families(PROBLEM, WEIGHT, toy.TARGET, TASK.pattern.digest)
+    emitted = EmittedByFamilies(PROBLEM, WEIGHT, toy.TARGET, TASK.pattern.digest)
     times = [0.5 if name == "wrong" else 1.0 for name, _ in options]
     known = [record(*option, time) for option, time in zip(options, times, strict=True)]
     log.append([replace(r, code=emitted(r.family, r.config)) for r in known])

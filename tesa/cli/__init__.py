@@ -7,11 +7,13 @@ Exit codes: 0 ok; 1 a check failed; 2 wrong use; 3 unsupported; 70 a defect of t
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import sys
+import traceback
 import warnings
-from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Action, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
@@ -69,7 +71,8 @@ def _run(words: Sequence[str]) -> int:
     if args.verb is None:
         _parser().print_help(sys.stderr)
         return UsageError.exit_code
-    _set_up_logging(args)
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(args.verbose, 2)]
+    logging.basicConfig(level=level, stream=sys.stderr, format="tesa: %(levelname)s: %(message)s")
     warnings.showwarning = _warn
     with guarded_stdout(args.json):
         outcome: Outcome = args.run(args)
@@ -82,25 +85,13 @@ def _run(words: Sequence[str]) -> int:
 
 
 def _fail(message: str, code: int, error: BaseException | None = None, words: Sequence[str] = ()) -> int:
-    """Say it in one message on standard error, below the stack if that was asked for."""
-    if error is not None and _wants_stack(words):
-        import traceback
-
+    """Say it in one message on standard error, below the stack if -vv or TESA_DEBUG=1 asks for that."""
+    letters = sum(word.count("v") for word in words if word.startswith("-v") and set(word) == {"-", "v"})
+    stack = letters + words.count("--verbose") > 1 or os.environ.get("TESA_DEBUG") == "1"
+    if error is not None and stack:
         traceback.print_exception(error)
     print(f"tesa: error: {message}", file=sys.stderr)
     return code
-
-
-def _wants_stack(words: Sequence[str]) -> bool:
-    letters = sum(word.count("v") for word in words if word.startswith("-v") and set(word) == {"-", "v"})
-    return letters + sum(word == "--verbose" for word in words) > 1 or os.environ.get("TESA_DEBUG") == "1"
-
-
-def _set_up_logging(args: Namespace) -> None:
-    import logging
-
-    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(args.verbose, 2)]
-    logging.basicConfig(level=level, stream=sys.stderr, format="tesa: %(levelname)s: %(message)s")
 
 
 class _Parser(ArgumentParser):

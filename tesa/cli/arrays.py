@@ -72,13 +72,10 @@ def check_names(arrays: Collection[str], wanted: Collection[str], path: str | Pa
     if missing:
         wrong.append(f"lacks {', '.join(map(repr, missing))}")
     if surplus:
-        wrong.append(f"has {', '.join(_with_guess(name, missing) for name in surplus)}, which the model does not take")
+        close = {name: get_close_matches(name, missing, n=1) for name in surplus}
+        names = ", ".join(repr(name) + (f" (meant {near[0]!r}?)" if near else "") for name, near in close.items())
+        wrong.append(f"has {names}, which the model does not take")
     raise UsageError(f"{path} {' and '.join(wrong)}; the model's inputs are {', '.join(map(repr, wanted))}")
-
-
-def _with_guess(name: str, known: Collection[str]) -> str:
-    close = get_close_matches(name, known, n=1)
-    return f"{name!r} (meant {close[0]!r}?)" if close else repr(name)
 
 
 def _member(loaded: Any, name: str, path: str | Path) -> NDArray[Any]:

@@ -123,21 +123,17 @@ def _read(
         if "weight" in data:
             weights[str(data["weight"])] = Statistics.from_json(data["statistics"])
             return WeightLine(str(data["weight"]), offset)
-        return _record(data, line, weights)
+        if data["v"] != VERSION:
+            digest, statistics = data["task"]["pattern"]["digest"], data.get("statistics")
+            if statistics is not None and digest not in weights:
+                weights[digest] = Statistics.from_json(statistics)
+            data = dict(upgraded(data))
+            line = orjson.dumps(data)
+        return _entry(data, line, weights)
     except KeyError as error:
         return Unreadable(line, number, f"not a record: {error} is missing", other_version=False)
     except (ValueError, TypeError, AttributeError) as error:  # orjson's error is a ValueError; the rest: wrong types
         return Unreadable(line, number, str(error), other_version=False)
-
-
-def _record(data: dict[str, Any], line: bytes, weights: dict[str, Statistics]) -> IndexEntry:
-    if data["v"] == VERSION:
-        return _entry(data, line, weights)
-    digest, statistics = data["task"]["pattern"]["digest"], data.get("statistics")
-    if statistics is not None and digest not in weights:
-        weights[digest] = Statistics.from_json(statistics)
-    data = dict(upgraded(data))
-    return _entry(data, orjson.dumps(data), weights)
 
 
 def _entry(data: Mapping[str, Any], line: bytes, weights: Mapping[str, Statistics]) -> IndexEntry:

@@ -204,6 +204,5 @@ def _day(time: str) -> str:
 
 
 def _left_out(file: Summary) -> str:
-    parts = [f"{file.other_versions} of another version"] if file.other_versions else []
-    parts += [f"{file.unreadable} unreadable"] if file.unreadable else []
-    return ", ".join(parts) or "-"
+    parts = ((file.other_versions, "of another version"), (file.unreadable, "unreadable"))
+    return ", ".join(f"{count} {what}" for count, what in parts if count) or "-"

@@ -135,8 +135,14 @@ class LayerSearch:
     @property
     def dense_ms(self) -> float | None:
         """The best time of the layer's dense self."""
-        times = [self.time(self.space.options[self.space.index[key]]) for key in self.dense]
-        return min((time for time in times if time is not None), default=None)
+        return self.time(self.dense_best)
+
+    @property
+    def dense_best(self) -> Option | None:
+        """The fastest option that computes with the zeros; None where there is no time yet."""
+        times = {key: self.time(self.space.option(key)) for key in self.dense}
+        known = sorted((time, key) for key, time in times.items() if time is not None)
+        return self.space.option(known[0][1]) if known else None
 
     @property
     def cost_ms(self) -> float:

@@ -31,7 +31,8 @@ def valid(records: Sequence[Record], emitted: Emitted) -> list[Record]:
     """The records that count, of those of one task, target and CPU, in their order.
 
     emitted: of the layer that the records are of. The fastest record of a group is the one that is emitted; every
-    failure is, for a mended kernel has to be tried again. A record without a digest counts only by its stamp.
+    failure is, for a mended kernel has to be tried again. A failure without a digest, where nothing was emitted, counts
+    with the others of its family and stamp; other records without one count by their stamp only.
     """
     judged: dict[object, bool] = {}
     kept: set[int] = set()
@@ -43,7 +44,9 @@ def valid(records: Sequence[Record], emitted: Emitted) -> list[Record]:
             if group not in judged:
                 judged[group] = record.code == emitted(record.family, record.config)
             kept |= {id(record)} if judged[group] else set()
-    return [record for record in records if id(record) in kept]
+    current = {(record.family, record.stamp) for record in records if id(record) in kept}
+    silent = {id(r) for r in records if not r.ok and not r.code and (r.family, r.stamp) in current}
+    return [record for record in records if id(record) in kept | silent]
 
 
 def _switches(config: Config) -> tuple[str, ...]:

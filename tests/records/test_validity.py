@@ -165,12 +165,13 @@ class Today:
         return self.stamps.get(family, "")
 
 
-def test_every_failure_is_looked_at_and_one_without_code_is_tried_again() -> None:
+def test_every_failure_is_looked_at_and_one_without_code_counts_with_the_others() -> None:
     good = record("a", {"x": 2}, "new")
     mended, same = record("a", {"x": 3}, "old", ok=False), record("a", {"x": 4}, "new", ok=False)
     unbuilt, of_version_1 = record("a", {"x": 5}, "", ok=False), record("a", {"x": 6}, "")
-    records = [mended, good, same, unbuilt, of_version_1]
-    assert valid(records, Today(lambda family, config: "new")) == [good, same]
+    alone = record("b", {"x": 5}, "", ok=False)
+    records = [mended, good, same, unbuilt, of_version_1, alone]
+    assert valid(records, Today(lambda family, config: "new")) == [good, same, unbuilt]
 
 
 def test_what_one_switch_turns_on_may_change_alone() -> None:

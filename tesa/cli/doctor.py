@@ -25,5 +25,6 @@ VERB = Verb(
         ("tesa doctor", "versions, a self-test of TVM, CPU, tools, targets; exit code 1 if tesa cannot work"),
         ("tesa doctor --json | jq .cpu.features", "the same for a program"),
     ),
+    arguments=lambda parser: None,
     run=_run,
 )

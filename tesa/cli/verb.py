@@ -34,8 +34,8 @@ class Verb:
     name: str
     help: str
     examples: tuple[tuple[str, str], ...]
+    arguments: Callable[[ArgumentParser], None]
     run: Callable[[Namespace], Outcome]
-    arguments: Callable[[ArgumentParser], None] = lambda parser: None
 
     @property
     def epilog(self) -> str:

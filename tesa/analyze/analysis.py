@@ -16,7 +16,7 @@ from tesa.attributes.patterns import classify
 from tesa.base.progress import Event, Progress, silent
 from tesa.choose.pick import GAIN
 from tesa.costs import store
-from tesa.costs.prediction import Prediction, Priced
+from tesa.costs.prediction import Prediction
 from tesa.costs.table import CostTable
 from tesa.errors import UsageError
 from tesa.layers.network import to_network
@@ -52,12 +52,12 @@ class AnalysedLayer:
 
     @property
     def gain(self) -> float | None:
-        """How many times faster the layer becomes; None where it is gone."""
+        """The factor by which the layer becomes faster; None where it is gone."""
         return self.dense.ms / self.sparse.ms if self.sparse else None
 
     @property
     def saved_range_ms(self) -> tuple[float, float]:
-        """Where saved_ms lies: from the dense self at its best against the sparse kernel at its worst to the reverse.
+        """The range of saved_ms: from the dense self at its best against the sparse kernel at its worst to the reverse.
 
         Nothing where the dense self is chosen: then both are one kernel.
         """
@@ -69,7 +69,7 @@ class AnalysedLayer:
 
     @property
     def gain_range(self) -> tuple[float, float] | None:
-        """Where the gain lies, in the same way; None where the layer is gone."""
+        """The range of the gain, in the same way; None where the layer is gone."""
         if self.sparse is None or self.gain is None:
             return None
         if self.same:
@@ -202,7 +202,7 @@ def _analysed(
     """One layer. given: as it is; now: with what is imposed, None where nothing is left of it."""
     _, before, weight = given
     ranked = table.rank_plain(before, weight)
-    dense = _best([row for row in ranked if row.dense]) or ranked[0]
+    dense = next((row for row in ranked if row.dense), ranked[0])
     sparse, pattern, sparsity = None, "empty", 1.0
     like = imposed or Imposed.like(classify(weight))
     if now is not None:
@@ -211,7 +211,7 @@ def _analysed(
         pattern, sparsity = str(found), found.sparsity
         ranked = table.rank_plain(problem, kept)
         sparse = ranked[0]
-        own = _best([row for row in ranked if row.dense])
+        own = next((row for row in ranked if row.dense), None)
         if own is not None and sparse.prediction.ms > (1 - GAIN) * own.prediction.ms:
             sparse = own
     return AnalysedLayer(
@@ -225,7 +225,8 @@ def _analysed(
         dense_form=dense.option[0],
         sparse=None if sparse is None else sparse.prediction,
         sparse_form="" if sparse is None else sparse.option[0],
-        break_even=solve(before, _kind(like)),
+        # of the kind alone: layers that differ only in their share of zeros break even at the same one
+        break_even=solve(before, like.alike((0.5,))[0] if like.imposition.share is None else like),
     )
 
 
@@ -241,18 +242,6 @@ def _senseless(rules: Rules, rows: Sequence[AnalysedLayer]) -> list[str]:
     ]
 
 
-def _kind(like: Imposed) -> Imposed:
-    """The kind alone: layers that differ only in their share of zeros break even at the same one."""
-    return like.alike((0.5,))[0] if like.imposition.share is None else like
-
-
-def _best(rows: Sequence[Priced]) -> Priced | None:
-    return min(rows, key=lambda row: row.prediction.ms, default=None)
-
-
 def _sum(predictions: Sequence[Prediction]) -> tuple[float, float, float]:
-    return (
-        float(sum(p.ms for p in predictions)),
-        float(sum(p.low_ms for p in predictions)),
-        float(sum(p.high_ms for p in predictions)),
-    )
+    ms, low, high = (float(sum(getattr(p, name) for p in predictions)) for name in ("ms", "low_ms", "high_ms"))
+    return ms, low, high

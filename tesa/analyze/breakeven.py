@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tesa.attributes.impose import Imposed
 from tesa.choose.pick import GAIN
 from tesa.costs.grid import synthetic
-from tesa.costs.prediction import Priced
+from tesa.costs.prediction import DEVIATIONS, Priced
 from tesa.costs.prices import smaller
 from tesa.costs.table import CostTable
 from tesa.schedules.types import Problem
@@ -40,19 +40,19 @@ def break_even(table: CostTable, problem: Problem, like: Imposed) -> BreakEven:
     of the times cross. A weight of more than two million elements is replaced by one of fewer rows.
     """
     problem = smaller(problem, like.block, _ELEMENTS)
-    dense = min((row for row in _ranked(table, problem, None) if row.dense), key=_ms, default=None)
+    dense = next((row for row in _ranked(table, problem, None) if row.dense), None)
     if dense is None:
         return BreakEven(like.text, None, None, None)
     points: list[tuple[float, float, float]] = []
     none = None  # the last share for which there is no sparse form yet, below all points
     steps = like.alike(_SPARSITIES)
     for imposed in steps:
-        sparse = [row for row in _ranked(table, problem, imposed) if not row.dense]
-        if sparse:
-            prediction = min(sparse, key=_ms).prediction
+        sparse = next((row for row in _ranked(table, problem, imposed) if not row.dense), None)
+        if sparse is not None:
+            prediction = sparse.prediction
             ahead = math.log(dense.prediction.ms * (1 - GAIN) / prediction.ms)
             # the two predictions go wrong together in part; taking them as independent is on the safe side
-            doubt = 1.2816 * math.hypot(dense.prediction.deviation, prediction.deviation)
+            doubt = DEVIATIONS * math.hypot(dense.prediction.deviation, prediction.deviation)
             points.append((imposed.sparsity, ahead, doubt))
         elif not points:
             none = imposed.sparsity
@@ -64,10 +64,6 @@ def break_even(table: CostTable, problem: Problem, like: Imposed) -> BreakEven:
 
 def _ranked(table: CostTable, problem: Problem, imposed: Imposed | None) -> list[Priced]:
     return table.rank_plain(problem, synthetic(problem, imposed))
-
-
-def _ms(row: Priced) -> float:
-    return row.prediction.ms
 
 
 def _crossing(points: Sequence[tuple[float, float]]) -> float | None:

@@ -20,7 +20,7 @@ _KINDS = ("relax.nn.conv2d", "relax.matmul")
 
 @dataclass(frozen=True)
 class Rules:
-    """every: for all layers without one of their own; by_layer: for the layers of that name."""
+    """The imposed patterns. every: for all layers without one of their own; by_layer: for the layers of that name."""
 
     every: Imposed | None
     by_layer: Mapping[str, Imposed]
@@ -45,12 +45,8 @@ class Rules:
         return Rules(every, by_layer)
 
     def of(self, layer: str) -> Imposed | None:
-        """What is imposed on a layer."""
+        """The pattern that is imposed on a layer."""
         return self.by_layer.get(layer, self.every)
-
-    def __bool__(self) -> bool:
-        """Whether anything is imposed at all."""
-        return self.every is not None or bool(self.by_layer)
 
 
 def _split(text: str) -> tuple[str | None, Imposed]:
@@ -66,8 +62,9 @@ def _split(text: str) -> tuple[str | None, Imposed]:
 
 
 def imposed_on(rules: Rules, layer: str, problem: Problem) -> Imposed | None:
-    """What is imposed on a layer. A pattern for all layers leaves out those that it has no meaning for: blocks larger
-    than the weight, and of depthwise filters everything but single taps. One for this layer is an error there.
+    """The pattern that is imposed on a layer, if any. A pattern for all layers leaves out those that it has no meaning
+    for: blocks larger than the weight, and of depthwise filters everything but single taps. One for this layer is an
+    error there.
     """
     imposed = rules.of(layer)
     if imposed is None:

@@ -1,4 +1,4 @@
-"""What a model is made of: its layers with their shapes, zeros, patterns, bits and bytes."""
+"""Describes the layers of a model: their shapes, zeros, patterns, bits and bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tesa.attributes.attribute import FULL_BITS, Values
+from tesa.attributes.attribute import FULL_BITS, Quantization, Values
 from tesa.attributes.patterns import classify, weight_matrix
 from tesa.frontend import ImportedModel, Port, import_onnx
 from tesa.propagate import TesaModel, WeightFacts, propagate
@@ -100,9 +100,10 @@ def _layer(name: str, nodes: Sequence[Node], model: TesaModel) -> InspectedLayer
     weighty = [model.weights[node.var] for node in nodes if node.var in model.weights]
     if not weighty:
         note = "no propagation rule" if name in model.unruled else "scrambled" if name in model.scrambled else ""
-        return InspectedLayer(name, _main(nodes), output, note=note)
+        return InspectedLayer(name, nodes[-1].operator.op.removeprefix("relax.").removeprefix("nn."), output, note=note)
     facts = weighty[0]
-    bits = _stored_bits(facts, model.imported)
+    stored = model.imported.quantization.get((facts.var, facts.argument))
+    bits = FULL_BITS if stored is None else stored.bits  # in the file; propagation may find that fewer do
     return InspectedLayer(
         name,
         _kind(facts, nodes),
@@ -114,12 +115,8 @@ def _layer(name: str, nodes: Sequence[Node], model: TesaModel) -> InspectedLayer
         bits=bits,
         bytes=-(-facts.weight.size * min(bits, facts.weight.dtype.itemsize * 8) // 8),
         initializer=_initializer(facts, model.imported),
-        note=_note(facts, bits, model),
+        note=_note(facts, stored, model),
     )
-
-
-def _main(nodes: Sequence[Node]) -> str:
-    return nodes[-1].operator.op.removeprefix("relax.").removeprefix("nn.")
 
 
 def _kind(facts: WeightFacts, nodes: Sequence[Node]) -> str:
@@ -139,29 +136,20 @@ def _matrix(facts: WeightFacts) -> Values:
     return moved.reshape(moved.shape[0], -1)
 
 
-def _stored_bits(facts: WeightFacts, imported: ImportedModel) -> int:
-    """Bits of an element in the file; propagation may find that fewer do."""
-    quantization = imported.quantization.get((facts.var, facts.argument))
-    return FULL_BITS if quantization is None else quantization.bits
-
-
 def _initializer(facts: WeightFacts, imported: ImportedModel) -> str | None:
     place = (facts.var, facts.argument)
     return next((n for n, uses in imported.weights.items() if place in [(u.var, u.argument) for u in uses]), None)
 
 
-def _note(facts: WeightFacts, bits: int, model: TesaModel) -> str:
+def _note(facts: WeightFacts, stored: Quantization | None, model: TesaModel) -> str:
     notes, imported = [], model.imported
     if any(use.var == facts.var and name in imported.masks for name, uses in imported.weights.items() for use in uses):
         notes.append("masked by the user")
     if facts.sparsity > facts.given_sparsity:
         notes.append(f"{facts.sparsity:.1%} after propagation")
-    stored, enough = (
-        imported.quantization.get((facts.var, facts.argument)),
-        model.tesa[facts.tensor].bits.max(initial=0),
-    )
+    enough = model.tesa[facts.tensor].bits.max(initial=0)
     if stored is not None:
         notes.append(f"stored as {stored}")
-    if enough < bits:
+    if enough < (FULL_BITS if stored is None else stored.bits):
         notes.append(f"{enough} bits are enough")
     return ", ".join(notes)

@@ -21,14 +21,12 @@ from tesa.attributes.quantization import FULL_BITS as FULL_BITS
 from tesa.attributes.quantization import Bits as Bits
 from tesa.attributes.quantization import Quantization as Quantization
 from tesa.attributes.quantization import compact as compact
-from tesa.attributes.quantization import lower_precision, shortest
+from tesa.attributes.quantization import lower_precision, same, shortest
 from tesa.errors import ModelError
 
 Bools = NDArray[np.bool_]
 Values = NDArray[Any]
 Shape = tuple[int, ...]
-
-ORIGINS = ("user", "weight", "qdq", "rule")
 
 
 class ContradictionError(ModelError):
@@ -82,12 +80,11 @@ class TeSA:
         value = _fit(self.value, self.shape, "value")
         if not known.all():
             value = np.where(known, value, np.zeros((), value.dtype)) if known.any() else _ones(self.shape, 0.0)
-        for name, array in (("known", known), ("value", compact(value))):
-            object.__setattr__(self, name, array)
-        object.__setattr__(self, "live", compact(_fit(self.live, self.shape, "live")))
-        object.__setattr__(self, "bits", compact(_fit(self.bits, self.shape, "bits")))
-        if self.quantization is not None:
-            object.__setattr__(self, "quantization", shortest(self.quantization, self.bits, len(self.shape)))
+        live, bits = (compact(_fit(getattr(self, name), self.shape, name)) for name in ("live", "bits"))
+        grid = self.quantization and shortest(self.quantization, bits, len(self.shape))
+        facts = {"known": known, "value": compact(value), "live": live, "bits": bits, "quantization": grid}
+        for name, fact in facts.items():
+            object.__setattr__(self, name, fact)
 
     @property
     def zero(self) -> Bools:
@@ -126,9 +123,9 @@ class TeSA:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TeSA):
             return NotImplemented
-        pairs = ((self.known, other.known), (self.live, other.live), (self.bits, other.bits), (self.value, other.value))
-        same = self.shape == other.shape and all(_same(a, b) for a, b in pairs)
-        return same and self.quantization == other.quantization
+        facts = ("known", "live", "bits", "value")
+        equal = self.shape == other.shape and all(same(getattr(self, name), getattr(other, name)) for name in facts)
+        return equal and self.quantization == other.quantization
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -144,14 +141,13 @@ class TeSA:
 
     def facts(self) -> tuple[str, ...]:
         """One sentence for each fact that is not the default, with its origins."""
-        zero, known, dead = (share(m, self.shape) for m in (self.zero, self.known & (self.value != 0), self.dead))
-        lines = []
-        if zero:
-            lines.append(f"{zero:.1%} known to be 0" + self.because("value"))
-        if known:
-            lines.append(f"{known:.1%} a known constant" + self.because("value"))
-        if dead:
-            lines.append(f"{dead:.1%} dead" + self.because("live"))
+        masks = (
+            (self.zero, "known to be 0", "value"),
+            (self.known & (self.value != 0), "a known constant", "value"),
+            (self.dead, "dead", "live"),
+        )
+        shares = ((share(mask, self.shape), words, fact) for mask, words, fact in masks)
+        lines = [f"{part:.1%} {words}" + self.because(fact) for part, words, fact in shares if part]
         if (self.bits < FULL_BITS).any():
             widths = "/".join(str(b) for b in np.unique(self.bits))
             note = f" ({self.quantization})" if self.quantization else ""
@@ -166,9 +162,8 @@ class TeSA:
     def growth(self, old: TeSA, origin: Origin) -> TeSA:
         """This TeSA with `origin` noted for each fact in which it says more than `old` does."""
         new = set(self.origins)
-        for fact in ("value", "live", "bits"):
-            mine, before = _facet(self, fact), _facet(old, fact)
-            if not _same(mine, before):
+        for fact, name in (("value", "known"), ("live", "live"), ("bits", "bits")):
+            if not same(getattr(self, name), getattr(old, name)):
                 new.add(replace(origin, fact=fact))
         return self if new == self.origins else replace(self, origins=frozenset(new))
 
@@ -269,11 +264,3 @@ def _fit(array: NDArray[Any], shape: Shape, what: str) -> NDArray[Any]:
     if array.ndim != len(shape) or any(n not in (1, full) for n, full in zip(array.shape, shape, strict=True)):
         raise ValueError(f"{what} of shape {array.shape} does not broadcast to the tensor's shape {shape}")
     return array
-
-
-def _facet(t: TeSA, fact: str) -> NDArray[Any]:
-    return {"value": t.known, "live": t.live, "bits": t.bits}[fact]
-
-
-def _same(a: NDArray[Any], b: NDArray[Any]) -> bool:
-    return a.shape == b.shape and bool((a == b).all())

@@ -94,8 +94,7 @@ def _steps(values: NDArray[np.float64]) -> list[float]:
     if not gaps.size:
         return [float(values[0])]
     logs = np.rint(np.log(gaps) / 1e-4).astype(np.int64)
-    kinds, first, counts = np.unique(logs, return_index=True, return_counts=True)
-    del kinds
+    _, first, counts = np.unique(logs, return_index=True, return_counts=True)
     common = [float(gaps[first[i]]) for i in np.argsort(-counts, kind="stable")[:_TRIES]]
     return sorted({gap / part for gap in common for part in (1, 2, 3)}, reverse=True)
 

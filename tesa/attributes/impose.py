@@ -7,15 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tesa.attributes.patterns.registry import (
-    Imposition,
-    Pattern,
-    PatternKind,
-    Sizes,
-    any_pattern,
-    find_pattern,
-    patterns,
-)
+from tesa.attributes.patterns.registry import Imposition, Pattern, Sizes, any_pattern, find_pattern, patterns
 from tesa.attributes.zeros import Mask
 from tesa.errors import UsageError
 from tesa.schedules.types import FloatArray
@@ -66,7 +58,8 @@ class Imposed:
         rule = self.imposition
         if rule.share is None:
             return [replace(self, sparsity=share) for share in shares]
-        return [Imposed(self.kind, rule.share(sizes), sizes) for sizes in (rule.steps or _only)(self.sizes)]
+        every = [self.sizes] if rule.steps is None else rule.steps(self.sizes)
+        return [Imposed(self.kind, rule.share(sizes), sizes) for sizes in every]
 
     @staticmethod
     def like(pattern: Pattern) -> Imposed:
@@ -85,34 +78,23 @@ class Imposed:
         >>> Imposed.parse("0.9:block=4x4").sizes, Imposed.parse("2:4").sparsity
         ((4, 4), 0.5)
         """
-        whole = _match(text.strip())
-        if whole is not None and _imposition(whole[0]).share is not None:
-            (kind, sizes), share = whole, None
-        else:
+        found, share = _match(text.strip()), None
+        if found is None or found[1].share is None:
             share, _, tail = text.strip().partition(":")
-            found = _match(tail) if tail else (any_pattern(), ())
+            found = _match(tail or any_pattern().name)
             if found is None:
                 raise UsageError(f"cannot impose {text!r}: unknown pattern {tail!r}; expected {_examples()}")
-            kind, sizes = found
-        return Imposed(kind.name, _sparsity(text, share, _imposition(kind), sizes), sizes)
+        kind, rule, sizes = found
+        return Imposed(kind, _sparsity(text, share, rule, sizes), sizes)
 
 
-def _only(sizes: Sizes) -> list[Sizes]:
-    return [sizes]
-
-
-def _imposition(kind: PatternKind) -> Imposition:
-    assert kind.imposition is not None
-    return kind.imposition
-
-
-def _match(text: str) -> tuple[PatternKind, Sizes] | None:
-    """The pattern that is written so, with its sizes."""
+def _match(text: str) -> tuple[str, Imposition, Sizes] | None:
+    """The name of the pattern that is written so, how it is imposed, and its sizes."""
     for kind in patterns():
         if kind.imposition is not None:
             found = re.fullmatch(re.sub("[A-Z]", r"(\\d+)", re.escape(kind.imposition.spelling)), text)
             if found is not None:
-                return kind, tuple(int(number) for number in found.groups())
+                return kind.name, kind.imposition, tuple(int(number) for number in found.groups())
     return None
 
 

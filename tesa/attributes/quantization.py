@@ -40,8 +40,8 @@ class Quantization:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Quantization):
             return NotImplemented
-        same = (self.bits, self.signed) == (other.bits, other.signed)
-        return same and _equal(self.scale, other.scale) and _equal(self.zero_point, other.zero_point)
+        alike = (self.bits, self.signed) == (other.bits, other.signed)
+        return alike and same(self.scale, other.scale) and same(self.zero_point, other.zero_point)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -195,5 +195,6 @@ def _nonzero(scale: Values) -> Values:
     return np.where(real == 0, 1.0, real)
 
 
-def _equal(a: Values, b: Values) -> bool:
+def same(a: Values, b: Values) -> bool:
+    """True for two arrays of one shape and content."""
     return a.shape == b.shape and bool((a == b).all())

@@ -175,13 +175,9 @@ class Zeros:
 
 def _pack(mask: Mask) -> _Packed:
     """One bit an element, the first in the highest bit; each row is filled up to whole words of 64 bits."""
-    rows, columns = mask.shape
     packed = np.packbits(mask, axis=1)
-    if columns % 64 == 0:
-        return packed
-    whole = np.zeros((rows, -(-columns // 64) * 8), dtype=np.uint8)
-    whole[:, : packed.shape[1]] = packed
-    return whole
+    missing = -packed.shape[1] % 8
+    return np.pad(packed, ((0, 0), (0, missing))) if missing else packed
 
 
 def _fold(rows: _Packed, width: int) -> _Packed:

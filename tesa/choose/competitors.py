@@ -1,4 +1,4 @@
-"""What competes for one layer: the promising candidates, what a log knows of this weight, and of the nearest one."""
+"""Finds the options that compete for a layer: the promising ones, and those of a log for this weight or the nearest."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def competitors(
 
 
 def _nearest(log: Log, task: Task, target: Target, cpus: Sequence[str], allowed: Collection[str]) -> list[Nearest]:
-    """What the log knows of the nearest weight; or of this very one, with other code than that of today."""
+    """The options that the log has of the nearest weight; or of this very one, with other code than that of today."""
     found = lookup(log, task, None, target.name, cpus=cpus)
     what = f"a pattern with {found.note}" if found.how == "nearest" else "kernels from before the code changed"
     return [
@@ -95,7 +95,7 @@ def _nearest(log: Log, task: Task, target: Target, cpus: Sequence[str], allowed:
 
 
 def _applies(option: Option, problem: Problem, weight: FloatArray, target: Target, allowed: Collection[str]) -> bool:
-    """Whether a family can have a configuration that it does not offer for this weight by itself."""
+    """True where a family can have a configuration that it does not offer for this weight by itself."""
     name, config = option
     if name not in allowed:
         return False

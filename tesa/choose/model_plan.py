@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tesa.choose.chosen import ChosenKernel
-from tesa.choose.plan import LayerPlan, Plan
+from tesa.choose.plan import LayerPlan, Plan, epilogue_words
 from tesa.layers.bind import KERNEL
 from tesa.layers.function import WeightLayer
 from tesa.layers.layer import Layer
@@ -50,7 +50,7 @@ def _weight_layer(lowered: WeightLayer, kernel: ChosenKernel, layer: Layer, prep
         kind="sparse",
         shape=(problem.m, problem.k, problem.n),
         sparsity=1.0 - np.count_nonzero(lowered.weight) / max(lowered.weight.size, 1),
-        epilogue=_epilogue(lowered),
+        epilogue="+".join(epilogue_words(problem.epilogue)),
         parts=kernel.parts,
         facts=layer.facts,
         tensor=tensor if tensor in prepared.tensors else "",
@@ -60,12 +60,6 @@ def _weight_layer(lowered: WeightLayer, kernel: ChosenKernel, layer: Layer, prep
         kept=prepared.kept.get(tensor, ()),
         digest=kernel.digest,
     )
-
-
-def _epilogue(layer: WeightLayer) -> str:
-    epilogue = layer.problem.epilogue
-    words = ["bias"] * epilogue.bias + ["residual"] * epilogue.residual
-    return "+".join(words + ([epilogue.activation] if epilogue.activation else []))
 
 
 def _operator(mod: Any, binding: Any, place: int) -> LayerPlan:

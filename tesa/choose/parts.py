@@ -8,6 +8,7 @@ from typing import Any
 from tesa.attributes.patterns import digest
 from tesa.choose.pick import Decision
 from tesa.choose.plan import Candidate, Part
+from tesa.decompose import describe_pieces
 from tesa.decompose.candidates import Option
 from tesa.layers.layer import Layer
 from tesa.records.log import Record
@@ -19,8 +20,6 @@ def make_parts(candidates: Sequence[Candidate], decision: Decision, layer: Layer
 
     The first has the candidates and the reason.
     """
-    from tesa.decompose import describe_pieces
-
     option: dict[str, Any] = {"family": decision.family, "config": dict(decision.config)}
     first: dict[str, Any] = {"candidates": tuple(candidates), "reason": decision.reason}
     problem, weight = layer.problem, layer.weight
@@ -45,7 +44,7 @@ def make_parts(candidates: Sequence[Candidate], decision: Decision, layer: Layer
 def candidate_rows(
     options: Sequence[Option], records: Mapping[str, Record], predicted: Mapping[str, float], dense: Collection[str]
 ) -> list[Candidate]:
-    """What competed, for the plan, each with its times or why it has none."""
+    """The options that competed, for the plan, each with its times or why it has none."""
     rows = []
     for name, config in options:
         key = config_key(name, config)
@@ -57,5 +56,5 @@ def candidate_rows(
 
 
 def _bits(problem: Problem) -> int:
-    """Of a stored weight."""
+    """The bits of a stored weight."""
     return 8 if problem.dtype == "int8" else 32 if problem.storage == "float32" else 16

@@ -1,4 +1,4 @@
-"""What the compiler decided, as plain data: JSON both ways, printable, comparable."""
+"""The compiler's decisions as plain data: JSON both ways, printable, comparable."""
 
 from __future__ import annotations
 
@@ -6,10 +6,20 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tesa.schedules.types import Config
+from tesa.schedules.types import Config, Epilogue
 
 LEFT_OUT = "left out:"
 """How the note of a candidate begins that could have competed, and was not let in."""
+
+
+def epilogue_words(epilogue: Epilogue) -> list[str]:
+    """The operations after the sum, in their order.
+
+    >>> epilogue_words(Epilogue(bias=True, activation="relu"))
+    ['bias', 'relu']
+    """
+    words = ["bias"] * epilogue.bias + ["residual"] * epilogue.residual
+    return words + ([epilogue.activation] if epilogue.activation else [])
 
 
 @dataclass(frozen=True)
@@ -79,7 +89,7 @@ class LayerPlan:
 
     @property
     def kernel(self) -> str:
-        """What computes the layer: a family's name, or that of a decomposition with the kernels of its parts.
+        """The kernels that compute the layer: a family's name, or that of a decomposition with those of its parts.
 
         >>> parts = [Part("block 32x32", 32, 9, "", "cover", kernel=name) for name in ("block", "indexed")]
         >>> LayerPlan("fc", "linear", "sparse", (8, 8, 1), parts=tuple(parts)).kernel
@@ -97,7 +107,7 @@ class LayerPlan:
 
     @property
     def digests(self) -> frozenset[str]:
-        """Of the weight as the log may know it: the whole one's, or the parts' in a plan from before it was kept."""
+        """Digests under which the log may know the weight: its own, or its parts' in a plan that does not have that."""
         return frozenset({self.digest} if self.digest else {part.digest for part in self.parts})
 
 
@@ -120,10 +130,7 @@ class Plan:
 
     def layer(self, name: str) -> LayerPlan:
         """The layer of that name. KeyError if there is none."""
-        for layer in self.layers:
-            if layer.layer == name:
-                return layer
-        raise KeyError(name)
+        return {layer.layer: layer for layer in reversed(self.layers)}[name]
 
 
 def _layer(row: Mapping[str, Any]) -> LayerPlan:
@@ -139,5 +146,5 @@ def _part(row: Mapping[str, Any]) -> Part:
 
 
 def _renamed(row: Mapping[str, Any]) -> dict[str, Any]:
-    """With the names of now: a plan of tesa 0.1 says "schedule" for the family."""
+    """The row with the names of now: a plan of tesa 0.1 says "schedule" for the family."""
     return {"family" if name == "schedule" else name: value for name, value in row.items()}

@@ -1,4 +1,4 @@
-"""What candidates are expected to take: by a cost table of the device where there is one, else by bare estimates.
+"""Predicts the times of candidates: by a cost table of the device where there is one, else by bare estimates.
 
 A family's estimate is made for a nominal core. A cost table knows how far it is off on a real one, and so can compare
 families, which estimates alone do badly.
@@ -6,21 +6,18 @@ families, which estimates alone do badly.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from tesa.attributes.zeros import frozen
+from tesa.costs import store
 from tesa.costs.table import CostTable
+from tesa.decompose import is_composite
 from tesa.decompose.candidates import Option, predict
 from tesa.records.log import Log
 from tesa.schedules.types import FloatArray, Problem, config_key
 from tesa.targets.target import Target
-
-_Stamp = tuple[tuple[str, int, int], ...]
-_TABLES: dict[tuple[str, int, _Stamp], CostTable | None] = {}
-"""What was found for a target, threads and files as they were: reading a table and fitting it takes seconds."""
-
-_KEPT = 8
 
 
 def table_for(target: Target, threads: int, log: str | Path | Log | None = None) -> CostTable | None:
@@ -33,19 +30,21 @@ def table_for(target: Target, threads: int, log: str | Path | Log | None = None)
     >>> table_for(parse_target("x86:haswell"), 99) is None
     True
     """
-    from tesa.costs import store
-
     folder = _folder(log)
     own = None if folder is None else folder / "costs"
-    every = [path for place in (own, *store.folders()) if place is not None for path in _files(place)]
-    if not every:
-        return None
-    key = (target.name, threads, tuple(_stamp(path) for path in every))
-    if key not in _TABLES:
-        while len(_TABLES) >= _KEPT:
-            del _TABLES[next(iter(_TABLES))]
-        _TABLES[key] = store.find(target, threads, folder=own)
-    return _TABLES[key]
+    places = [place for place in (own, *store.folders()) if place is not None and place.is_dir()]
+    every = [(path, path.stat()) for place in places for path in sorted(place.glob("*.json"))]
+    stamps = tuple((path, facts.st_mtime_ns, facts.st_size) for path, facts in every)
+    return _table(target, threads, own, stamps) if stamps else None
+
+
+@lru_cache(maxsize=8)
+def _table(
+    target: Target, threads: int, folder: Path | None, stamps: tuple[tuple[Path, int, int], ...]
+) -> CostTable | None:
+    """The table, kept as long as the files are as they were: to read one and to fit it takes seconds."""
+    del stamps
+    return store.load(target, threads, folder=folder)
 
 
 def expected(
@@ -55,8 +54,6 @@ def expected(
 
     Of a decomposition the table is asked about the best configuration; the others are off by the same factor.
     """
-    from tesa.decompose import is_composite
-
     if table is None or not options:
         return predict(options, problem, weight, target)
     plain = [option for option in options if not is_composite(option[0])]
@@ -76,7 +73,7 @@ def expected(
 
 
 def source_of(table: CostTable | None) -> str:
-    """Who expects it, for the reason in a plan: " by the cost table of 2026-11-21", or nothing.
+    """The source of expected times, for the reason in a plan: " by the cost table of 2026-11-21", or nothing.
 
     >>> source_of(None)
     ''
@@ -94,12 +91,3 @@ def _folder(log: str | Path | Log | None) -> Path | None:
     if place is None:
         return None
     return place.parent if place.suffix == ".jsonl" else place
-
-
-def _files(place: Path) -> Iterator[Path]:
-    yield from sorted(place.glob("*.json")) if place.is_dir() else ()
-
-
-def _stamp(path: Path) -> tuple[str, int, int]:
-    facts = path.stat()
-    return str(path), facts.st_mtime_ns, facts.st_size

@@ -1,4 +1,4 @@
-"""Which candidates a plain compile measures: the most promising few of every family, within a budget of code.
+"""The candidates that a plain compile measures: the most promising few of every family, within a budget of code.
 
 Tuning goes through whole spaces. A compile has a minute: it trusts the estimates to rank the configurations of one
 family, but not to compare families, so each that applies is measured with its best two or three.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tesa.choose.plan import LEFT_OUT
+from tesa.decompose import is_composite
 from tesa.decompose.candidates import Option, dense_keys
 from tesa.schedules.registry import find
 from tesa.schedules.types import Core, FloatArray, Problem, config_key
@@ -43,8 +44,6 @@ def shortlist(
     Of families of straight-line code those of the most promising that fit into `instructions`; where nothing else
     applies, or was asked for, the shortest whatever it takes.
     """
-    from tesa.decompose import is_composite
-
     keep: set[str] = set()
     room = instructions
     bound = NEAR * min((predicted[config_key(*option)] for option in options), default=0.0)

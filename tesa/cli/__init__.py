@@ -7,52 +7,27 @@ Exit codes: 0 ok; 1 a check failed; 2 wrong use; 3 unsupported; 70 a defect of t
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import sys
+import traceback
 import warnings
-from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Action, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from difflib import get_close_matches
+from importlib import import_module
 from typing import Any, NoReturn
 
-from tesa.cli import (
-    analyze,
-    bench,
-    calibrate,
-    compile,
-    devices,
-    doctor,
-    explain,
-    inspect,
-    listing,
-    logs,
-    propagate,
-    run,
-    tune,
-    verify,
-)
-from tesa.cli.options import add_common
 from tesa.cli.output import Terminated, emit, guarded_stdout, stop_on_sigterm
-from tesa.cli.verb import Outcome, Verb
+from tesa.cli.verb import Outcome, Verb, add_parser
 from tesa.errors import TesaError, UsageError
 
-VERBS: tuple[Verb, ...] = (
-    doctor.VERB,
-    inspect.VERB,
-    analyze.VERB,
-    propagate.VERB,
-    compile.VERB,
-    tune.VERB,
-    run.VERB,
-    bench.VERB,
-    verify.VERB,
-    explain.VERB,
-    calibrate.VERB,
-    devices.VERB,
-    logs.VERB,
-    listing.VERB,
-)
+_MODULES = (
+    "doctor", "inspect", "analyze", "propagate", "compile", "tune", "run", "bench", "verify", "explain", "calibrate",
+    "devices", "logs", "listing",
+)  # fmt: skip
+VERBS: tuple[Verb, ...] = tuple(import_module(f"tesa.cli.{name}").VERB for name in _MODULES)
 """Every verb, in the order in which a user meets them."""
 
 DEFECT, BROKEN_PIPE, INTERRUPTED, TERMINATED = 70, 141, 130, 143
@@ -96,7 +71,8 @@ def _run(words: Sequence[str]) -> int:
     if args.verb is None:
         _parser().print_help(sys.stderr)
         return UsageError.exit_code
-    _set_up_logging(args)
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(args.verbose, 2)]
+    logging.basicConfig(level=level, stream=sys.stderr, format="tesa: %(levelname)s: %(message)s")
     warnings.showwarning = _warn
     with guarded_stdout(args.json):
         outcome: Outcome = args.run(args)
@@ -109,25 +85,13 @@ def _run(words: Sequence[str]) -> int:
 
 
 def _fail(message: str, code: int, error: BaseException | None = None, words: Sequence[str] = ()) -> int:
-    """Say it in one message on standard error, below the stack if that was asked for."""
-    if error is not None and _wants_stack(words):
-        import traceback
-
+    """Say it in one message on standard error, below the stack if -vv or TESA_DEBUG=1 asks for that."""
+    letters = sum(word.count("v") for word in words if word.startswith("-v") and set(word) == {"-", "v"})
+    stack = letters + words.count("--verbose") > 1 or os.environ.get("TESA_DEBUG") == "1"
+    if error is not None and stack:
         traceback.print_exception(error)
     print(f"tesa: error: {message}", file=sys.stderr)
     return code
-
-
-def _wants_stack(words: Sequence[str]) -> bool:
-    letters = sum(word.count("v") for word in words if word.startswith("-v") and set(word) == {"-", "v"})
-    return letters + sum(word == "--verbose" for word in words) > 1 or os.environ.get("TESA_DEBUG") == "1"
-
-
-def _set_up_logging(args: Namespace) -> None:
-    import logging
-
-    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(args.verbose, 2)]
-    logging.basicConfig(level=level, stream=sys.stderr, format="tesa: %(levelname)s: %(message)s")
 
 
 class _Parser(ArgumentParser):
@@ -138,7 +102,7 @@ class _Parser(ArgumentParser):
 
 
 def _near(message: str) -> str:
-    """What may have been meant, for argparse's message of a choice that is none.
+    """The choice that may have been meant, for argparse's message of one that is none.
 
     >>> _near("argument VERB: invalid choice: 'compil' (choose from 'compile', 'tune')")
     "; did you mean 'compile'?"
@@ -172,15 +136,5 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="show the versions and exit")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
     for verb in VERBS:
-        sub = verbs.add_parser(
-            verb.name,
-            help=verb.help,
-            description=verb.help[0].upper() + verb.help[1:] + ".",
-            epilog=verb.epilog,
-            formatter_class=RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        verb.arguments(sub)
-        add_common(sub)
-        sub.set_defaults(run=verb.run)
+        add_parser(verbs, verb.name, verb.help, verb.arguments, epilog=verb.epilog).set_defaults(run=verb.run)
     return parser

@@ -7,13 +7,16 @@ import zlib
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tesa.base.files import atomic_path
 from tesa.errors import UsageError
+
+if TYPE_CHECKING:
+    from tesa.runtime import Model
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -41,6 +44,15 @@ def read_npz(path: str | Path) -> Arrays:
         return {name: _member(loaded, name, path) for name in loaded.files}
 
 
+def read_inputs(path: str | Path | None, model: Model) -> Arrays | None:
+    """The arrays of a file, which must be the inputs of a compiled model; None where no file is named."""
+    if path is None:
+        return None
+    arrays = read_npz(path)
+    check_names(arrays, [info.name for info in model.inputs], path)
+    return arrays
+
+
 def write_npz(path: str | Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write the arrays to path by their names, whole or not at all. Errors are those of tesa.base.files.atomic_path."""
     # numpy.savez takes the names as keywords, and fails for an array called "file".
@@ -60,13 +72,10 @@ def check_names(arrays: Collection[str], wanted: Collection[str], path: str | Pa
     if missing:
         wrong.append(f"lacks {', '.join(map(repr, missing))}")
     if surplus:
-        wrong.append(f"has {', '.join(_with_guess(name, missing) for name in surplus)}, which the model does not take")
+        close = {name: get_close_matches(name, missing, n=1) for name in surplus}
+        names = ", ".join(repr(name) + (f" (meant {near[0]!r}?)" if near else "") for name, near in close.items())
+        wrong.append(f"has {names}, which the model does not take")
     raise UsageError(f"{path} {' and '.join(wrong)}; the model's inputs are {', '.join(map(repr, wanted))}")
-
-
-def _with_guess(name: str, known: Collection[str]) -> str:
-    close = get_close_matches(name, known, n=1)
-    return f"{name!r} (meant {close[0]!r}?)" if close else repr(name)
 
 
 def _member(loaded: Any, name: str, path: str | Path) -> NDArray[Any]:

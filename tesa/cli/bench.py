@@ -25,20 +25,16 @@ def _arguments(parser: ArgumentParser) -> None:
 
 def _run(args: Namespace) -> Outcome:
     from tesa import runtime
-    from tesa.cli.arrays import check_names, read_npz
+    from tesa.cli.arrays import read_inputs
     from tesa.report.bench import bench_view
     from tesa.runtime.bench import onnx_beside
 
     source = onnx_beside(Path(args.model)) if args.vs and args.onnx is None else args.onnx
     model = runtime.load(args.model, threads=args.threads)
-    feeds = None
-    if args.input is not None:
-        feeds = read_npz(args.input)
-        check_names(feeds, [info.name for info in model.inputs], args.input)
     result = runtime.bench(
         model,
         repeat=args.repeat,
-        feeds=feeds,
+        feeds=read_inputs(args.input, model),
         peers=args.vs,
         onnx=source,
         threads=args.threads,

@@ -43,16 +43,13 @@ def _run(args: Namespace) -> Outcome:
 
     host, port = args.rpc
     found = devices(host, port, key=args.key, answer_s=args.timeout, compiler=args.cross_compiler)
-    failure = ""
     broken = [device for device in found if device.state == BROKEN]
-    if broken:
-        failure = "; ".join(f"device {device.address} ({device.key}) is broken: {device.reason}" for device in broken)
-    elif not found:
+    failure = "; ".join(f"device {device.address} ({device.key}) is broken: {device.reason}" for device in broken)
+    if not found:
         keyed = "" if args.key is None else f" with key {args.key!r}"
-        key = args.key or "KEY"
         failure = (
             f"no device{keyed} is registered at the tracker {host}:{port}; on a device: "
-            f"python -m tesa.measure.remote.server --tracker {host}:{port} --key {key}"
+            f"python -m tesa.measure.remote.server --tracker {host}:{port} --key {args.key or 'KEY'}"
         )
     return Outcome(devices_data(found), lambda: devices_view(found), failure)
 

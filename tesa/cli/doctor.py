@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 
 from tesa.cli.verb import Outcome, Verb
-
-
-def _arguments(parser: ArgumentParser) -> None:
-    """It takes no arguments of its own."""
 
 
 def _run(args: Namespace) -> Outcome:
@@ -29,6 +25,6 @@ VERB = Verb(
         ("tesa doctor", "versions, a self-test of TVM, CPU, tools, targets; exit code 1 if tesa cannot work"),
         ("tesa doctor --json | jq .cpu.features", "the same for a program"),
     ),
-    arguments=_arguments,
+    arguments=lambda parser: None,
     run=_run,
 )

@@ -43,7 +43,7 @@ def _kernels(args: Namespace) -> Outcome:
         plot_speedups(plan, args.plot)
     if args.layer is None:
         return Outcome(plan.to_json(), lambda: [plan_table(plan)])
-    layer = _find(plan, args.layer, args.model)
+    layer = find_layer(plan, args.layer, args.model)
     data = {"target": plan.target, "threads": plan.threads, **plain(layer)}
     return Outcome(data, lambda: explanation(layer, plan))
 
@@ -92,7 +92,8 @@ def read_plan(path: Path) -> Plan:
         raise UsageError(f"{file} holds no plan of this version of tesa; compile the model again") from error
 
 
-def _find(plan: Plan, name: str, path: str) -> LayerPlan:
+def find_layer(plan: Plan, name: str, path: str) -> LayerPlan:
+    """The layer of that name. UsageError that names the nearest ones if there is none; path: of the plan's model."""
     try:
         return plan.layer(name)
     except KeyError:
@@ -110,10 +111,7 @@ VERB = Verb(
         ("tesa explain model.so block3.pointwise", "what is known of one layer, and every candidate with its time"),
         ("tesa explain model.so block3.pointwise --json", "the same for a program"),
         ("tesa explain model.so --plot gains.png", "a bar for each layer: how much faster than its dense self"),
-        (
-            "tesa explain model.onnx block3.pointwise",
-            "what is known of its tensors, and where that comes from",
-        ),
+        ("tesa explain model.onnx block3.pointwise", "what is known of its tensors, and where that comes from"),
         ("tesa explain model.onnx block3.pointwise --mask masks.npz", "the same, with weights pruned first"),
     ),
     arguments=_arguments,

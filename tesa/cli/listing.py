@@ -9,16 +9,12 @@ from tesa.cli.verb import Outcome, Verb
 
 KINDS = ("rules", "families", "policies", "patterns", "targets", "modes")
 
-
 _OLD = {"schedules": "families"}  # what a kind was called before
 
 
-def _kind(text: str) -> str:
-    return _OLD.get(text, text)
-
-
 def _arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("kind", type=_kind, choices=KINDS, metavar="|".join(KINDS), help="what to list")
+    text = "what to list"
+    parser.add_argument("kind", type=lambda t: _OLD.get(t, t), choices=KINDS, metavar="|".join(KINDS), help=text)
     add_extension(parser)
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tesa.cli.options import add_common, positive
-from tesa.cli.verb import Outcome, Verb
+from tesa.cli.options import positive
+from tesa.cli.verb import Outcome, Verb, add_parser
 from tesa.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,39 +20,23 @@ if TYPE_CHECKING:
 def _arguments(parser: ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="action", metavar="|".join(_ACTIONS), title="actions", required=True)
     for name, (help_text, arguments, run) in _ACTIONS.items():
-        sub = verbs.add_parser(
-            name,
-            help=help_text,
-            description=help_text[0].upper() + help_text[1:] + ".",
-            formatter_class=RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        arguments(sub)
-        add_common(sub)
+        sub = add_parser(verbs, name, help_text, arguments)
         for option in sub._actions:
             if option.dest in ("json", "quiet", "verbose"):  # what stands before the action counts as well
                 option.default = SUPPRESS
         sub.set_defaults(act=run)
 
 
-def _run(args: Namespace) -> Outcome:
-    outcome: Outcome = args.act(args)
-    return outcome
+def _add_places(parser: ArgumentParser) -> None:
+    parser.add_argument("places", nargs="*", metavar="LOG", help="folders of logs, or .jsonl files")
+    _add_log(parser)
 
 
-def _add_places(parser: ArgumentParser, *, positional: bool = True) -> None:
-    if positional:
-        parser.add_argument("places", nargs="*", metavar="LOG", help="folders of logs, or .jsonl files")
-    else:
-        parser.set_defaults(places=[])
+def _add_log(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--log", action="append", default=[], metavar="DIR", help="a folder or file; may be repeated (default: your own"
         " logs and those that ship with tesa)",
     )  # fmt: skip
-
-
-def _ls_arguments(parser: ArgumentParser) -> None:
-    _add_places(parser)
 
 
 def _ls(args: Namespace) -> Outcome:
@@ -75,7 +58,8 @@ def _show_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--target", metavar="T", help="only this target")
     parser.add_argument("--failed", action="store_true", help="only what failed, with the reason")
     parser.add_argument("--all", action="store_true", help="also what a later record has taken the place of")
-    _add_places(parser, positional=False)
+    parser.set_defaults(places=[])
+    _add_log(parser)
 
 
 def _show(args: Namespace) -> Outcome:
@@ -103,19 +87,13 @@ def _show(args: Namespace) -> Outcome:
 
 
 def _wanted(args: Namespace) -> tuple[Callable[[IndexEntry], bool], str]:
-    """Which entries are meant, and in words."""
+    """A test for the entries that are meant, and these in words."""
     if args.model is not None:
-        from tesa.cli.explain import read_plan
+        from tesa.cli.explain import find_layer, read_plan
 
         if args.what is None:
             raise UsageError("--model goes with the name of a layer: tesa logs show LAYER --model model.so")
-        plan = read_plan(Path(args.model))
-        names = [layer.layer for layer in plan.layers]
-        if args.what not in names:
-            near = get_close_matches(args.what, names, n=3, cutoff=0.4)
-            hint = f"nearest: {', '.join(near)}; " if near else ""
-            raise UsageError(f"no layer {args.what!r} in {args.model}; {hint}`tesa explain {args.model}` lists all")
-        digests = plan.layer(args.what).digests
+        digests = find_layer(read_plan(Path(args.model)), args.what, args.model).digests
         return lambda entry: entry.digest in digests, f"layer {args.what}"
     if args.what is None:
         return lambda entry: True, "anything"
@@ -154,10 +132,11 @@ def _merge(args: Namespace) -> Outcome:
     from rich.text import Text
 
     from tesa.records.maintenance import merge
-    from tesa.report.logs import merged_json, merged_text
+    from tesa.report.logs import merged_text
+    from tesa.report.plain import plain
 
     done = merge(_files(_places(args), given=True), Path(args.output))
-    return Outcome(merged_json(done), lambda: [Text(merged_text(done))])
+    return Outcome(plain(done), lambda: [Text(merged_text(done))])
 
 
 def _prune_arguments(parser: ArgumentParser) -> None:
@@ -217,7 +196,7 @@ def _given(args: Namespace) -> bool:
 
 
 def _places(args: Namespace) -> list[Path]:
-    """What the user named, or what `tesa compile` reads without --log."""
+    """The places that the user named, or those that `tesa compile` reads without --log."""
     if _given(args):
         return [Path(place) for place in (*args.places, *args.log)]
     from tesa.records.locations import shipped, user
@@ -238,7 +217,7 @@ def _files(places: list[Path], *, given: bool) -> list[Path]:
 
 
 _ACTIONS: dict[str, tuple[str, Callable[[ArgumentParser], None], Callable[[Namespace], Outcome]]] = {
-    "ls": ("list the files: records, devices, targets, span of time, failures", _ls_arguments, _ls),
+    "ls": ("list the files: records, devices, targets, span of time, failures", _add_places, _ls),
     "show": ("show the records of a task, a weight or a layer", _show_arguments, _show),
     "best": ("show the fastest kernel of each task", _best_arguments, _best),
     "merge": ("make one file of several, each record once", _merge_arguments, _merge),
@@ -257,5 +236,5 @@ VERB = Verb(
         ("tesa logs prune night/ --best 8 --dry-run", "what would go if only the 8 fastest of each task stayed"),
     ),
     arguments=_arguments,
-    run=_run,
+    run=lambda args: args.act(args),
 )

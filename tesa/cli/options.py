@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable
+from contextlib import suppress
+from math import isfinite
 from typing import Any
 
 EXTENSIONS = "TESA_EXTENSIONS"
@@ -34,26 +37,24 @@ def minutes(text: str) -> float:
     >>> minutes("1.5")
     1.5
     """
-    return _above_zero(text, "minutes")
+    return _real(text, lambda value: value > 0, "number of minutes above 0")
 
 
 def seconds(text: str) -> float:
-    """Read a finite number of seconds above 0.
-
-    >>> seconds("2.5")
-    2.5
-    """
-    return _above_zero(text, "seconds")
+    """Read a finite number of seconds above 0."""
+    return _real(text, lambda value: value > 0, "number of seconds above 0")
 
 
-def _above_zero(text: str, unit: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise ArgumentTypeError(f"{text!r} is not a number of {unit} above 0")
-    return value
+def tolerance(text: str) -> float:
+    """Read a finite number that is not negative."""
+    return _real(text, lambda value: value >= 0, "finite number of 0 or more")
+
+
+def _real(text: str, fits: Callable[[float], bool], what: str) -> float:
+    with suppress(ValueError):
+        if isfinite(value := float(text)) and fits(value):
+            return value
+    raise ArgumentTypeError(f"{text!r} is not a {what}")
 
 
 def positive(text: str) -> int:
@@ -62,25 +63,16 @@ def positive(text: str) -> int:
     >>> positive("2")
     2
     """
-    value = int(text) if text.isascii() and text.isdigit() else 0
-    if value < 1:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return value
+    return int(text)
 
 
-def tolerance(text: str) -> float:
-    """Read a finite number that is not negative.
-
-    >>> tolerance("1e-4")
-    0.0001
-    """
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise ArgumentTypeError(f"{text!r} is not a finite number of 0 or more")
-    return value
+def natural(text: str) -> int:
+    """Read a whole number that is not negative."""
+    if not (text.isascii() and text.isdigit()):
+        raise ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+    return int(text)
 
 
 def add_common(parser: ArgumentParser) -> None:
@@ -102,9 +94,7 @@ def add_model_inputs(parser: ArgumentParser) -> None:
         help="shape of an input whose size the model leaves open, as in image=1,3,64,64; may be repeated",
     )
     parser.add_argument(
-        "--mask",
-        metavar="MASKS.npz",
-        help="arrays by the names of weights, False or 0 where a weight is pruned",
+        "--mask", metavar="MASKS.npz", help="arrays by the names of weights, False or 0 where a weight is pruned"
     )
 
 

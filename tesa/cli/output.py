@@ -1,4 +1,4 @@
-"""Where the words of the command line go: results on standard output, everything else on standard error."""
+"""Prints results on standard output, as a view or as JSON, and keeps everything else on standard error."""
 
 from __future__ import annotations
 
@@ -52,7 +52,11 @@ def stop_on_sigterm() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _terminate)
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:
@@ -61,7 +65,3 @@ def stop_on_sigterm() -> Iterator[None]:
 
 class Terminated(BaseException):
     """SIGTERM came."""
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated

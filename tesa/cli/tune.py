@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 
-from tesa.cli.options import add_kernels, chosen, minutes, positive, use_extensions
+from tesa.cli.options import add_kernels, chosen, minutes, natural, positive, use_extensions
 from tesa.cli.verb import Outcome, Verb
 
 _TRIALS = 64
 _INTERRUPTED = "stopped by Ctrl-C; the best so far is kept, and the same command goes on from there"
-
-
-def _seed(text: str) -> int:
-    """Read a whole number that is not negative.
-
-    >>> _seed("7")
-    7
-    """
-    if not (text.isascii() and text.isdigit()):
-        raise ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
-    return int(text)
 
 
 def _arguments(parser: ArgumentParser) -> None:
@@ -35,7 +24,7 @@ def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--layer", action="append", metavar="NAME", help=layer)
     mode = "how candidates are chosen: model, random or exhaustive (default: model)"
     parser.add_argument("--mode", default="model", metavar="MODE", help=mode)
-    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of all that is random (default: 0)")
+    parser.add_argument("--seed", type=natural, default=0, metavar="N", help="of all that is random (default: 0)")
 
 
 def _run(args: Namespace) -> Outcome:

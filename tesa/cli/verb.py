@@ -1,11 +1,13 @@
-"""What a verb of the command line is made of."""
+"""A verb of the command line and its outcome."""
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from tesa.cli.options import add_common
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a verb found: plain data for --json, and how it looks on a terminal, built only where it is shown.
+    """The result of a verb: plain data for --json, and its view on a terminal, built only where it is shown.
 
     failure is one sentence if a check did not hold, or the work was stopped; the exit code is then code.
     """
@@ -39,3 +41,20 @@ class Verb:
     def epilog(self) -> str:
         """The Examples section of -h."""
         return "Examples:\n" + "\n".join(f"  {line}\n      {purpose}" for line, purpose in self.examples)
+
+
+def add_parser(
+    parsers: Any, name: str, help: str, arguments: Callable[[ArgumentParser], None], epilog: str | None = None
+) -> ArgumentParser:
+    """Add a verb, or an action of one, to argparse's subparsers: its own arguments and those that every verb has."""
+    parser: ArgumentParser = parsers.add_parser(
+        name,
+        help=help,
+        description=help[0].upper() + help[1:] + ".",
+        epilog=epilog,
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    arguments(parser)
+    add_common(parser)
+    return parser

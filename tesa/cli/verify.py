@@ -21,14 +21,10 @@ def _arguments(parser: ArgumentParser) -> None:
 
 def _run(args: Namespace) -> Outcome:
     from tesa import runtime
-    from tesa.cli.arrays import check_names, read_npz
+    from tesa.cli.arrays import read_inputs
     from tesa.report.verify import verify_view
 
     model = runtime.load(args.model)
-    feeds = None
-    if args.input is not None:
-        feeds = read_npz(args.input)
-        check_names(feeds, [info.name for info in model.inputs], args.input)
     result = runtime.verify(
         model,
         args.ref,
@@ -36,7 +32,7 @@ def _run(args: Namespace) -> Outcome:
         atol=args.atol,
         rtol=args.rtol,
         seed=args.seed,
-        feeds=feeds,
+        feeds=read_inputs(args.input, model),
         masks=args.mask,
     )
     from tesa.report.plain import plain

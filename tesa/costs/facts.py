@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from tesa.attributes.zeros import Zeros, zeros_of
 from tesa.schedules.types import FloatArray
@@ -64,12 +63,3 @@ class Facts:
     def full(k: int) -> Facts:
         """The facts of a weight with k columns that has no zeros, or whose zeros are computed with."""
         return Facts(1.0, 1.0, 1.0, 0.0, 1.0, (1.0,) * len(SHAPES), int(k <= FILTER))
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for json.dump."""
-        return {**asdict(self), "live": list(self.live)}
-
-    @staticmethod
-    def from_json(data: dict[str, Any]) -> Facts:
-        """The inverse of to_json."""
-        return Facts(**{**data, "live": tuple(data["live"])})

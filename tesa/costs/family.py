@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesa.costs.facts import Facts
-from tesa.costs.features import names, vector
+from tesa.costs.features import numbers
 from tesa.costs.kriging import Kriging, Shape
-from tesa.costs.sample import Measured, Sample
+from tesa.costs.prediction import DEVIATIONS
+from tesa.costs.sample import Measured
 from tesa.schedules.types import Config, Core, Problem
 
 LEAST = 8
@@ -21,8 +22,6 @@ LEAST = 8
 
 SHARE = 0.8
 """The share of all predictions that lie between low and high."""
-
-_QUANTILE = 1.2816  # deviations of a normal distribution that hold SHARE
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class FamilyModel:
             core=core,
             keys=keys,
             layers=np.array([i for i, _, _ in found], np.int64),
-            queries=tuple(_query(layer, sample) for _, layer, sample in found),
+            queries=tuple(Query(layer.problem, layer.facts, s.config, s.estimate_ms, s.dense) for _, layer, s in found),
             times=np.array([sample.ms for _, _, sample in found]),
             doubt=np.array([sample.iqr_ms / sample.ms for _, _, sample in found]),
             shape=shape,
@@ -75,7 +74,7 @@ class FamilyModel:
     def fitted(self) -> Kriging:
         """The logarithm of measured / estimated time, interpolated. Learns the shape where it is not known."""
         ratios = np.log(self.times / np.array([query.estimate_ms for query in self.queries]))
-        return Kriging.fit(self._numbers(self.queries), ratios, self.layers, self.doubt, self._usable_shape())
+        return Kriging.fit(self._numbers(self.queries), ratios, self.layers, self.doubt, self.shape)
 
     @cached_property
     def left_out(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -86,7 +85,7 @@ class FamilyModel:
     def width(self) -> float:
         """The factor of expected deviations that is needed so that SHARE of the kernels lies within low and high."""
         error, deviation = self.left_out
-        return float(np.quantile(np.abs(error) / deviation, SHARE)) / _QUANTILE
+        return float(np.quantile(np.abs(error) / deviation, SHARE)) / DEVIATIONS
 
     def predict(self, queries: Sequence[Query]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The logarithm of each time in milliseconds, and its deviation."""
@@ -94,35 +93,19 @@ class FamilyModel:
         return np.log([query.estimate_ms for query in queries]) + ratio, deviation * self.width
 
     def _numbers(self, queries: Sequence[Query]) -> NDArray[np.float64]:
-        return np.array(
-            [
-                # for a kernel that computes with the zeros, one weight is like another
-                vector(
-                    q.problem,
-                    Facts.full(q.problem.k) if q.dense else q.facts,
-                    self.core,
-                    q.config,
-                    q.estimate_ms,
-                    self.keys,
-                )
-                for q in queries
-            ]
+        # for a kernel that computes with the zeros, one weight is like another
+        facts = [Facts.full(q.problem.k) if q.dense else q.facts for q in queries]
+        rows = (
+            numbers(q.problem, about, self.core, q.config, q.estimate_ms, self.keys)
+            for q, about in zip(queries, facts, strict=True)
         )
-
-    def _usable_shape(self) -> Shape | None:
-        return self.shape if self.shape and len(self.shape.lengths) == len(names(self.keys)) else None
-
-
-def _query(layer: Measured, sample: Sample) -> Query:
-    return Query(layer.problem, layer.facts, sample.config, sample.estimate_ms, sample.dense)
+        return np.array([list(row.values()) for row in rows])
 
 
 def shape_to_json(shape: Shape) -> dict[str, Any]:
     """Plain data, rounded: more digits change no prediction that anybody could measure."""
-    facts = asdict(shape)
-    return {
-        name: [round(v, 4) for v in value] if name == "lengths" else round(value, 4) for name, value in facts.items()
-    }
+    facts = {name: round(value, 4) for name, value in asdict(shape).items() if name != "lengths"}
+    return {"lengths": [round(value, 4) for value in shape.lengths], **facts}
 
 
 def shape_from_json(data: Mapping[str, Any]) -> Shape:

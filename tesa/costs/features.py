@@ -10,36 +10,15 @@ from collections.abc import Sequence
 from math import log2
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tesa.costs.facts import SHAPES, Facts
 from tesa.schedules.types import Config, Core, Problem
-
-Vector = NDArray[np.float64]
 
 _HEAVY = {None: 0.0, "relu": 0.1, "relu6": 0.2, "hardswish": 0.4}  # the others are polynomials of some twenty steps
 _LEAST = 1e-6
 _MASKS = 16  # sets of live taps that depthwise kernels tell apart
 
 
-def names(keys: Sequence[str]) -> tuple[str, ...]:
-    """The names of the numbers of a family; keys: those of its configurations, sorted."""
-    more = [name for name, needed in _DERIVED if all(key in keys for key in needed)]
-    return (*_LAYER, *_WEIGHT, *(f"config {key}" for key in keys), *more)
-
-
-_LAYER = ("m", "k", "n", "batch", "x bytes", "y bytes", "ragged n", "window", "stride", "width", "ragged width",
-          "staged", "integer", "activation", "residual", "estimate", "x per time", "y per time")  # fmt: skip
-_WEIGHT = (
-    "density",
-    "rows",
-    "columns",
-    "spread",
-    "longest",
-    *(f"live {r}x{c}" for r, c in SHAPES),
-    "masks",
-    "non-zeros",
-)
 _DERIVED = (
     ("tile bytes", ("vectors",)),
     ("ragged tiles", ("vectors",)),
@@ -56,58 +35,67 @@ _DERIVED = (
 )
 
 
-def vector(
+def numbers(
     problem: Problem, facts: Facts, core: Core, config: Config, estimate_ms: float, keys: Sequence[str]
-) -> list[float]:
-    """The numbers of one kernel, in the order of names(keys). A key that the configuration lacks counts as 0.
+) -> dict[str, float]:
+    """The numbers of one kernel by name. keys: those of its family's configurations, sorted; what config lacks is 0.
+
+    Kernels of one family have the same names in the same order, in which a cost table keeps what it learnt of them.
 
     >>> problem = Problem("linear", 8, 16, 32, (1, 16, 32), (1, 8, 32))
-    >>> row = vector(problem, Facts.of(np.ones((8, 16), np.float32)), Core("avx2", 8, 16), {"rows": 4}, 0.1, ["rows"])
-    >>> dict(zip(names(["rows"]), row))["m"]
+    >>> numbers(problem, Facts.of(np.ones((8, 16), np.float32)), Core("avx2", 8, 16), {"rows": 4}, 0.1, ["rows"])["m"]
     3.0
     """
-    values = [*_layer(problem, core), *_intensity(problem, max(estimate_ms, 1e-9)), *_weight(problem, facts)]
-    values += [log2(1 + abs(config.get(key, 0))) for key in keys]
-    derived = _derived(problem, facts, core, config, max(estimate_ms, 1e-9))
-    return values + [derived[name] for name, needed in _DERIVED if all(key in keys for key in needed)]
+    estimate_ms = max(estimate_ms, 1e-9)
+    derived = _derived(problem, facts, core, config, estimate_ms)
+    return {
+        **_layer(problem, core, estimate_ms),
+        **_weight(problem, facts),
+        **{f"config {key}": log2(1 + abs(config.get(key, 0))) for key in keys},
+        **{name: derived[name] for name, needed in _DERIVED if all(key in keys for key in needed)},
+    }
 
 
-def _layer(problem: Problem, core: Core) -> list[float]:
+def _layer(problem: Problem, core: Core, estimate_ms: float) -> dict[str, float]:
+    """Sizes of a layer, and what has to be read and stored in a unit of its expected time: memory may be the bound."""
     window = problem.window
     size = 4 if problem.x_dtype == "float32" else 1
     x, y = (float(np.prod(shape)) for shape in (problem.x_shape, problem.y_shape))
-    return [
-        log2(max(problem.m, 1)),
-        log2(max(problem.k, 1)),
-        log2(max(problem.n, 1)),
-        log2(max(problem.batch, 1)),
-        log2(max(x * size, 1)),
-        log2(max(y * 4, 1)),
-        _ragged(problem.n, core.lanes),
-        0.0 if window is None else log2(window.kernel[0] * window.kernel[1]),
-        0.0 if window is None else log2(window.stride[0] * window.stride[1]),
-        0.0 if window is None else log2(max(window.out_width, 1)),
-        0.0 if window is None else _ragged(window.out_width, core.lanes),
-        0.0 if problem.pointwise else 1.0,
-        1.0 if problem.dtype == "int8" else 0.0,
-        _HEAVY.get(problem.epilogue.activation, 1.0),
-        float(problem.epilogue.residual),
-    ]
+    return {
+        "m": log2(max(problem.m, 1)),
+        "k": log2(max(problem.k, 1)),
+        "n": log2(max(problem.n, 1)),
+        "batch": log2(max(problem.batch, 1)),
+        "x bytes": log2(max(x * size, 1)),
+        "y bytes": log2(max(y * 4, 1)),
+        "ragged n": _ragged(problem.n, core.lanes),
+        "window": 0.0 if window is None else log2(window.kernel[0] * window.kernel[1]),
+        "stride": 0.0 if window is None else log2(window.stride[0] * window.stride[1]),
+        "width": 0.0 if window is None else log2(max(window.out_width, 1)),
+        "ragged width": 0.0 if window is None else _ragged(window.out_width, core.lanes),
+        "staged": 0.0 if problem.pointwise else 1.0,
+        "integer": 1.0 if problem.dtype == "int8" else 0.0,
+        "activation": _HEAVY.get(problem.epilogue.activation, 1.0),
+        "residual": float(problem.epilogue.residual),
+        "estimate": log2(estimate_ms),
+        "x per time": log2(max(x, 1) / estimate_ms),
+        "y per time": log2(max(y, 1) / estimate_ms),
+    }
 
 
-def _intensity(problem: Problem, estimate_ms: float) -> list[float]:
-    """The expected time, and what has to be read and stored in a unit of it: much of either is bound by memory."""
-    x, y = (float(np.prod(shape)) for shape in (problem.x_shape, problem.y_shape))
-    return [log2(estimate_ms), log2(max(x, 1) / estimate_ms), log2(max(y, 1) / estimate_ms)]
-
-
-def _weight(problem: Problem, facts: Facts) -> list[float]:
-    shares = (facts.density, facts.rows, facts.columns)
-    logs = [log2(max(share, _LEAST)) for share in shares]
+def _weight(problem: Problem, facts: Facts) -> dict[str, float]:
+    shares = {"density": facts.density, "rows": facts.rows, "columns": facts.columns}
     # a block's live share against that of its elements: 1 for whole blocks, its size for scattered elements
-    blocks = [log2(max(live, _LEAST) / max(facts.density, _LEAST)) for live in facts.live]
-    return [*logs, facts.spread, log2(max(facts.longest, 1)), *blocks, log2(1 + facts.masks),
-            log2(max(problem.m * problem.k * facts.density, 1))]  # fmt: skip
+    elements = max(facts.density, _LEAST)
+    blocks = {f"live {r}x{c}": max(live, _LEAST) / elements for (r, c), live in zip(SHAPES, facts.live, strict=True)}
+    return {
+        **{name: log2(max(share, _LEAST)) for name, share in shares.items()},
+        "spread": facts.spread,
+        "longest": log2(max(facts.longest, 1)),
+        **{name: log2(ratio) for name, ratio in blocks.items()},
+        "masks": log2(1 + facts.masks),
+        "non-zeros": log2(max(problem.m * problem.k * facts.density, 1)),
+    }
 
 
 def _derived(problem: Problem, facts: Facts, core: Core, config: Config, estimate_ms: float) -> dict[str, float]:
@@ -136,13 +124,9 @@ def _derived(problem: Problem, facts: Facts, core: Core, config: Config, estimat
         "packing per use": config.get("pack", 0) * log2(max(problem.m * facts.density, 1)),
         "taps": log2(max(problem.k * (1.0 if union else facts.density), 1e-2)),
         "rows in lanes": _ragged(problem.m, core.lanes),
-        "weight bytes": _beyond(5.0 * problem.m * problem.k * facts.density, core.l2_bytes),
+        # beyond the cache, 0 where it fits
+        "weight bytes": max(log2(max(5.0 * problem.m * problem.k * facts.density, 1) / core.l2_bytes), 0.0),
     }
-
-
-def _beyond(size: float, cache: int) -> float:
-    """The logarithm of a size as a multiple of a cache; 0 where it fits."""
-    return max(log2(max(size, 1) / cache), 0.0)
 
 
 def _live_columns(facts: Facts, rows: int) -> float:

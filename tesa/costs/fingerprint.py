@@ -38,7 +38,7 @@ def fingerprint(name: str, core: Core) -> str:
 
 
 def _small(layer: GridLayer) -> GridLayer:
-    """With at most 256 rows, so that a fingerprint takes milliseconds."""
+    """The layer with at most 256 rows, so that a fingerprint takes milliseconds."""
     problem = layer.problem
     if problem.op == "depthwise" or problem.m <= 256:
         return layer

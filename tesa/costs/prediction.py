@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from tesa.decompose.candidates import Option
 
-_LOW_HIGH = 1.2816  # deviations that hold 80 %
+DEVIATIONS = 1.2816
+"""How many of a normal distribution on either side hold 80 % of it."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,12 @@ class Prediction:
     @property
     def deviation(self) -> float:
         """The deviation of the logarithm of the time."""
-        return math.log(self.high_ms / self.low_ms) / 2 / _LOW_HIGH
+        return math.log(self.high_ms / self.low_ms) / 2 / DEVIATIONS
 
     @staticmethod
     def of(logarithm: float, deviation: float, source: str) -> Prediction:
         """From the logarithm of the time and its deviation."""
-        wide = _LOW_HIGH * deviation
+        wide = DEVIATIONS * deviation
         return Prediction(math.exp(logarithm), math.exp(logarithm - wide), math.exp(logarithm + wide), source)
 
 

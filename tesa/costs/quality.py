@@ -35,7 +35,8 @@ class FamilyQuality:
 
 @dataclass(frozen=True)
 class Quality:
-    """families: errors of each. layers: those with several kernels, of which one was picked without its times.
+    """Errors of the families and of picks. layers: those with several kernels, of which one was picked without its
+    times.
 
     near: the share of picks within NEAR of the fastest of the layer's measured kernels; loss: how much slower the picks
     are, geometric mean; near_by_estimate: the share with the families' own estimates instead. None without layers.

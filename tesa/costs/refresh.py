@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import replace
 
 from tesa.costs.fingerprint import fingerprint
@@ -36,12 +37,8 @@ def _estimated(layer: Measured, stale: Collection[str], core: Core) -> Measured:
     for sample in layer.samples:
         if sample.family not in stale:
             samples.append(sample)
-            continue
-        if weight is None:
-            continue
-        try:
-            expected = float(find(sample.family).estimate(layer.problem, weight, core, sample.config))
-        except Exception:  # a family that is gone, or a configuration that it no longer has
-            continue
-        samples.append(replace(sample, estimate_ms=expected))
+        elif weight is not None:
+            with suppress(Exception):  # a family that is gone, or a configuration that it no longer has
+                expected = float(find(sample.family).estimate(layer.problem, weight, core, sample.config))
+                samples.append(replace(sample, estimate_ms=expected))
     return replace(layer, samples=tuple(samples))

@@ -9,6 +9,7 @@ from typing import Any
 from tesa.attributes.impose import Imposed
 from tesa.costs.facts import Facts
 from tesa.costs.grid import GridLayer
+from tesa.records.task import plain
 from tesa.schedules.types import Config, Epilogue, Output, Problem, Window
 
 
@@ -58,7 +59,7 @@ class Measured:
             "spread": self.spread,
             "scattered": self.scattered,
             "seed": self.seed,
-            "facts": self.facts.to_json(),
+            "facts": plain(asdict(self.facts)),
             "samples": [
                 [s.family, dict(s.config), _short(s.estimate_ms), _short(s.ms), _short(s.iqr_ms), int(s.dense)]
                 for s in self.samples
@@ -72,7 +73,7 @@ class Measured:
         return Measured(
             index=int(data["index"]),
             problem=problem_from_json(data["problem"]),
-            facts=Facts.from_json(data["facts"]),
+            facts=Facts(**{**data["facts"], "live": tuple(data["facts"]["live"])}),
             samples=tuple(_sample(row) for row in data["samples"]),
             imposed=None if data["imposed"] is None else Imposed.parse(data["imposed"]),
             spread=float(data["spread"]),
@@ -92,7 +93,7 @@ def _sample(row: Sequence[Any]) -> Sample:
 def problem_to_json(problem: Problem) -> dict[str, Any]:
     """A problem as plain data; what is as usual is left out."""
     usual = asdict(Problem("linear", 0, 0, 0, (), ()))
-    return {name: _plain(value) for name, value in asdict(problem).items() if value != usual[name] or name in "mkn"}
+    return {name: plain(value) for name, value in asdict(problem).items() if value != usual[name] or name in "mkn"}
 
 
 def problem_from_json(data: Mapping[str, Any]) -> Problem:
@@ -107,8 +108,7 @@ def problem_from_json(data: Mapping[str, Any]) -> Problem:
     for name in ("x_shape", "y_shape"):
         facts[name] = tuple(facts.get(name, ()))
     if facts.get("window"):
-        window: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts["window"].items()}
-        facts["window"] = Window(**window)
+        facts["window"] = window_from_json(facts["window"])
     if "epilogue" in facts:
         facts["epilogue"] = Epilogue(**facts["epilogue"])
     if "output" in facts:
@@ -116,10 +116,10 @@ def problem_from_json(data: Mapping[str, Any]) -> Problem:
     return Problem(**facts)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+def window_from_json(data: Mapping[str, Any]) -> Window:
+    """The window whose fields a JSON file has, with lists in the place of tuples."""
+    fields: dict[str, Any] = {name: tuple(item) if isinstance(item, list) else item for name, item in data.items()}
+    return Window(**fields)
 
 
 def _short(value: float) -> float:

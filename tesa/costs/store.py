@@ -18,6 +18,7 @@ from tesa.costs.refresh import refreshed
 from tesa.costs.sample import Measured
 from tesa.costs.table import CostTable
 from tesa.errors import UsageError
+from tesa.records.locations import shipped, user
 from tesa.targets.target import Target, host_cpu, parse_target
 
 VERSION = 1
@@ -28,8 +29,6 @@ _AGAIN = "give another file with -o, or move this one away"
 
 def folders() -> tuple[Path, ...]:
     """The folders in which tables are looked for: the user's, then the one that ships with tesa."""
-    from tesa.records.locations import shipped, user
-
     return user() / "costs", shipped() / "costs"
 
 
@@ -38,22 +37,18 @@ def default_path() -> Path:
     return folders()[0] / f"{host_cpu()}.json"
 
 
-def load(target: str | Target | None = None, threads: int = 1, path: str | Path | None = None) -> CostTable | None:
+def load(
+    target: str | Target | None = None, threads: int = 1, path: str | Path | None = None, folder: Path | None = None
+) -> CostTable | None:
     """The table for a target and a number of threads: of the user, or of those that ship with tesa; None without one.
 
-    path: a file that is to be used instead. Raises UsageError if it cannot be read, is no cost table, or has none for
-    this target and number of threads.
+    Of several the one of the target's own CPU comes first, then this machine's. folder: one of the user's with tables,
+    which go before those of folders(). path: a file that is to be used instead. Raises UsageError if it cannot be read,
+    is no cost table, or has none for this target and number of threads.
     """
-    return find(parse_target(target), threads, None if path is None else Path(path))
-
-
-def find(target: Target, threads: int, path: Path | None = None, folder: Path | None = None) -> CostTable | None:
-    """As load(). Of several tables the one of the target's own CPU comes first, then this machine's.
-
-    folder: one of the user's with tables, which go before those of folders().
-    """
+    target = parse_target(target)
     if path is not None:
-        tables = read(path)
+        tables = read(Path(path))
         fits = [table for table in tables if _fits(table, target, threads)]
         if not fits:
             there = "; ".join(f"{table.target} with {_threads(table.threads)}" for table in tables) or "none"
@@ -120,7 +115,7 @@ def same(one: CostTable, other: CostTable) -> bool:
 
 
 def _current(table: CostTable) -> CostTable:
-    """With the estimates of these kernels. Where that took seconds, the result is kept in the cache."""
+    """The table with the estimates of these kernels. Where that took seconds, the result is kept in the cache."""
     if table.code == code_digest():
         return table
     head = {"v": VERSION, "device": table.device, "cpu": table.cpu}

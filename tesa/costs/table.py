@@ -127,20 +127,15 @@ class CostTable:
         found = list(candidates(problem, weight, target) if options is None else options)
         expected, dense = predict(found, problem, weight, target), dense_keys(found, weight)
         facts = Facts.of(weight)
+        queries: dict[str, list[Query]] = {}
+        for name, config in found:
+            key = config_key(name, config)
+            queries.setdefault(name, []).append(Query(problem, facts, config, expected[key], key in dense))
         rows: list[Priced] = []
-        for name in dict.fromkeys(name for name, _ in found):
-            mine = [option for option in found if option[0] == name]
-            keys = [config_key(*option) for option in mine]
-            queries = [
-                Query(problem, facts, config, expected[key], key in dense)
-                for (_, config), key in zip(mine, keys, strict=True)
-            ]
-            made = self._predict(name, queries)
-            if name not in self.families:
-                made = [
-                    self._of_pieces(problem, weight, name, query) or p for query, p in zip(queries, made, strict=True)
-                ]
-            rows += [Priced(o, p, key in dense) for o, p, key in zip(mine, made, keys, strict=True)]
+        for name, mine in queries.items():
+            for query, made in zip(mine, self._predict(name, mine), strict=True):
+                split = None if name in self.families else self._of_pieces(problem, weight, name, query)
+                rows.append(Priced((name, query.config), split or made, query.dense))
         return sorted(rows, key=lambda row: row.prediction.ms)
 
     def rank_plain(self, problem: Problem, weight: FloatArray) -> list[Priced]:

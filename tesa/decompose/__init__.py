@@ -4,10 +4,7 @@ Importing this package registers the policies that tesa has, each also as a kern
 """
 
 from tesa.attributes.codes import Codes, in_codes
-from tesa.decompose import cover as _cover  # noqa: F401  registers itself, as the next ones do
-from tesa.decompose import nm as _nm  # noqa: F401
-from tesa.decompose import order as _order  # noqa: F401
-from tesa.decompose import precision as _precision  # noqa: F401
+from tesa.decompose import cover, nm, order, precision  # noqa: F401  they register themselves
 from tesa.decompose.composite import describe_pieces
 from tesa.decompose.policy import forget, policy
 from tesa.decompose.prices import Prices
@@ -15,17 +12,6 @@ from tesa.decompose.registry import Policy, find_policy, is_composite, pieces, p
 from tesa.schedules.pieces import Piece, PieceKernel
 
 __all__ = [
-    "Codes",
-    "Piece",
-    "PieceKernel",
-    "Policy",
-    "Prices",
-    "describe_pieces",
-    "find_policy",
-    "forget",
-    "in_codes",
-    "is_composite",
-    "pieces",
-    "policies",
-    "policy",
-]
+    "Codes", "Piece", "PieceKernel", "Policy", "Prices", "describe_pieces", "find_policy", "forget", "in_codes",
+    "is_composite", "pieces", "policies", "policy",
+]  # fmt: skip

@@ -81,12 +81,8 @@ def predict(options: Sequence[Option], problem: Problem, weight: FloatArray, tar
 
 def dense_keys(options: Sequence[Option], weight: FloatArray) -> frozenset[str]:
     """The options, by config_key, that compute with the zeros of the weight: its dense self."""
-    found = set()
-    for name, config in options:
-        test = find(name).dense
-        if test is not None and test(weight, config):
-            found.add(config_key(name, config))
-    return frozenset(found)
+    tests = ((config_key(name, config), find(name).dense, config) for name, config in options)
+    return frozenset(key for key, test, config in tests if test is not None and test(weight, config))
 
 
 def describe(problem: Problem) -> str:
@@ -96,10 +92,8 @@ def describe(problem: Problem) -> str:
     'linear (m=8, k=12, n=16, batch=1, float32, 1 thread)'
     """
     threads = f"{problem.threads} thread{'s' if problem.threads != 1 else ''}"
-    window = problem.window
-    place = ""
-    if window is not None:
-        place = f" {window.kernel[0]}x{window.kernel[1]} on {window.height}x{window.width}"
+    w = problem.window
+    place = "" if w is None else f" {w.kernel[0]}x{w.kernel[1]} on {w.height}x{w.width}"
     sizes = f"m={problem.m}, k={problem.k}, n={problem.n}, batch={problem.batch}"
     return f"{problem.op}{place} ({sizes}, {problem.dtype}, {threads})"
 

@@ -6,7 +6,7 @@ of machine computes them (tesa.schedules.pieces.SumOfPieces).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import tesa.schedules.cpu  # noqa: F401  registers families, whose names are taken, and how a CPU adds up pieces
@@ -14,7 +14,6 @@ from tesa.attributes.zeros import frozen
 from tesa.decompose.prices import EstimatedPrices, Prices
 from tesa.decompose.registry import Policy, find_policy, is_composite, pieces
 from tesa.errors import UsageError
-from tesa.schedules import registry
 from tesa.schedules.pieces import Piece, PieceKernel, SumOfPieces, part, sums
 from tesa.schedules.registry import Family, families, find
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
@@ -45,20 +44,12 @@ def space_of(
     return _Composite(find_policy(family.name), _sum(family.kind)).space(problem, weight, core, prices)
 
 
-def register_family(policy: Policy) -> None:
-    """Register the policy as a kernel family of its name. ValueError if a family has the name."""
+def families_of(policy: Policy) -> Iterator[Family]:
+    """The policy as a kernel family of its name, one for each kind of machine."""
+    summary = policy.summary or f"The decomposition {policy.name}."
     for made in sums():
-        family = _Composite(policy, made)
-        summary = policy.summary or f"The decomposition {policy.name}."
-        registry.add(
-            Family(policy.name, made.kind, summary, family.space, family.estimate, family.emit, dense=family.dense)
-        )
-
-
-def forget_family(policy: Policy) -> None:
-    """The opposite of register_family."""
-    for made in sums():
-        registry.forget(policy.name, made.kind)
+        own = _Composite(policy, made)
+        yield Family(policy.name, made.kind, summary, own.space, own.estimate, own.emit, dense=own.dense)
 
 
 @dataclass(frozen=True)

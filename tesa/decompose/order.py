@@ -114,10 +114,8 @@ def _applies(problem: Problem, weight: FloatArray) -> bool:
 def _order_space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
     """The heights at which an order pays, the best first."""
     del core
-    if not _applies(problem, weight) or equal_supports(weight != 0)[1] >= 2:
-        return ()
     mask = weight != 0
-    if not _resemble(mask):
+    if not _applies(problem, weight) or equal_supports(mask)[1] >= 2 or not _resemble(mask):
         return ()
     dense = float(mask.mean())
     found: list[tuple[float, Config]] = []
@@ -146,8 +144,8 @@ def _groups_space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[
     del core
     if not _applies(problem, weight):
         return ()
-    found, size = equal_supports(weight != 0)
     mask = weight != 0
+    found, size = equal_supports(mask)
     rows = min(size, 8)
     apart = size >= 2 and live_columns(mask, found, rows) < live_columns(mask, np.arange(len(mask)), rows)
     return ({},) if apart else ()

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tesa.decompose import registry
-from tesa.decompose.composite import forget_family, register_family
+from tesa.decompose.composite import families_of
 from tesa.decompose.registry import Policy, Space, Split, find_policy, is_composite
+from tesa.schedules import registry as schedules
 from tesa.schedules.pieces import Piece
 
 __all__ = ["Piece", "Policy", "forget", "install", "policy"]
@@ -54,11 +55,13 @@ def install(made: Policy) -> None:
     """
     if is_composite(made.name):
         forget(made.name)
-    register_family(made)
-    registry.add(made)
+    for family in families_of(made):
+        schedules.add(family)
+    registry.POLICIES[made.name] = made
 
 
 def forget(name: str) -> None:
     """Take a policy out of the registries again, for notebooks that define one over and over. KeyError if unknown."""
-    forget_family(find_policy(name))
+    for family in families_of(find_policy(name)):
+        schedules.forget(name, family.kind)
     registry.remove(name)

@@ -29,10 +29,7 @@ def precision(problem: Problem, weight: FloatArray, config: Config) -> tuple[Pie
         return ()
     codes = are_codes(weight)
     exact, rest = (np.where(which, weight, np.float32(0)).astype(np.float32) for which in (codes, ~codes))
-    made = (
-        Piece(exact, 8, "int8", (len(weight), 1)),
-        Piece(rest, 32, "outliers"),
-    )
+    made = (Piece(exact, 8, "int8", (len(weight), 1)), Piece(rest, 32, "outliers"))
     return tuple(piece for piece in made if piece.nonzeros)
 
 

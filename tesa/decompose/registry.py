@@ -49,35 +49,32 @@ class Policy:
     priced: bool = False
 
 
-_POLICIES: dict[str, Policy] = {}
+POLICIES: dict[str, Policy] = {}
+"""By name, in the order of registration, see tesa.decompose.policy.install."""
+
 _SPLITS: OrderedDict[tuple[object, ...], tuple[Piece, ...]] = OrderedDict()
 
 
 def policies() -> tuple[Policy, ...]:
     """Every policy, in the order of registration."""
-    return tuple(_POLICIES.values())
+    return tuple(POLICIES.values())
 
 
 def find_policy(name: str) -> Policy:
     """The policy of that name. KeyError with the known names if there is none."""
-    if name not in _POLICIES:
-        raise KeyError(f"no policy {name!r}; there are {', '.join(_POLICIES)}")
-    return _POLICIES[name]
+    if name not in POLICIES:
+        raise KeyError(f"no policy {name!r}; there are {', '.join(POLICIES)}")
+    return POLICIES[name]
 
 
 def is_composite(name: str) -> bool:
     """True for a kernel family that is a decomposition."""
-    return name in _POLICIES
-
-
-def add(made: Policy) -> None:
-    """Put a policy on the list."""
-    _POLICIES[made.name] = made
+    return name in POLICIES
 
 
 def remove(name: str) -> None:
     """Take a policy off the list, and its pieces out of the cache."""
-    del _POLICIES[name]
+    del POLICIES[name]
     for key in [key for key in _SPLITS if key[0] == name]:
         del _SPLITS[key]
 

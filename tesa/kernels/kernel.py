@@ -18,7 +18,7 @@ from tesa.base.files import atomic_path
 from tesa.base.renamed import renamed
 from tesa.build.package import ENTRY, package
 from tesa.choose.chosen import ChosenKernel
-from tesa.choose.plan import LayerPlan
+from tesa.choose.plan import LayerPlan, epilogue_words
 from tesa.choose.predict import table_for
 from tesa.choose.shortlist import INSTRUCTIONS
 from tesa.decompose.candidates import Option, candidates
@@ -176,23 +176,22 @@ class Kernel:
         self._x_dtype, self._y_dtype = np.dtype(problem.x_dtype), np.dtype(problem.output.dtype)
         self._in_shapes = (problem.x_shape, problem.y_shape)[: len(self._names) - 1]
         self._in_dtypes = (self._x_dtype, FLOAT32)[: len(self._names) - 1]
-        self._entry: Any = self._refuse
+        self._entry: Any = lambda *_: self._check_runs()
         if runs_here(target):
             self._use_threads()
             self._entry = self._library[ENTRY]
 
     @property
     def plan(self) -> LayerPlan:
-        """What was decided: pattern, candidates with their times, and the reason."""
+        """The decision for the kernel: pattern, candidates with their times, and the reason."""
         problem, parts = self.problem, self._chosen.parts
-        words = [name for name in ("bias", "residual") if getattr(problem.epilogue, name)]
         return LayerPlan(
             layer="kernel",
             op=problem.op,
             kind="sparse",
             shape=(problem.m, problem.k, problem.n),
             sparsity=1 - sum(part.nonzeros for part in parts) / self.weight.size,
-            epilogue="+".join(words + ([problem.epilogue.activation] if problem.epilogue.activation else [])),
+            epilogue="+".join(epilogue_words(problem.epilogue)),
             parts=parts,
             symbol=self._chosen.product.symbol,
             digest=self._chosen.digest,
@@ -221,7 +220,7 @@ class Kernel:
         return y
 
     def time(self, *, budget_ms: float = 200.0) -> Timing:
-        """How long one call of the generated code takes on random numbers, in about budget_ms.
+        """Measure one call of the generated code on random numbers, in about budget_ms.
 
         The median, least and spread of up to 20 samples in milliseconds, with warm caches and without Python; the
         arrays are aligned to 16 bytes, as NumPy's are.
@@ -300,9 +299,6 @@ class Kernel:
 
             runtime()
             set_threads(self.problem.threads)
-
-    def _refuse(self, *_: object) -> None:
-        self._check_runs()
 
     def _check_runs(self) -> None:
         if not runs_here(self.target):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tesa.attributes.codes import MAX_OUTLIERS, are_codes
+from tesa.choose.plan import epilogue_words
 from tesa.errors import UnsupportedError, UsageError
 from tesa.schedules.types import ACTIVATIONS, Epilogue, FloatArray, Output, Problem, Window
 
@@ -96,14 +97,12 @@ def make_problem(
     if size is None:
         raise UsageError(f"op {op!r} needs size=(height, width) of its input")
     pads = _numbers("padding", padding, 0, (2, 4))
-    if len(pads) == 2:
-        pads = (*pads, *pads)
-    top_left_bottom_right = (pads[0], pads[1], pads[2], pads[3])
+    top, left, bottom, right = (*pads, *pads)[:4]
     window = Window(
         *_two("size", size, 1),
         kernel=(int(weight.shape[2]), int(weight.shape[3])),
         stride=_two("stride", stride, 1),
-        padding=top_left_bottom_right,
+        padding=(top, left, bottom, right),
         dilation=_two("dilation", dilation, 1),
     )
     if window.out_height < 1 or window.out_width < 1:
@@ -119,7 +118,8 @@ def make_problem(
 
 
 def make_output(dtype: str, output: str | None, scaled: bool, y_scale: float | None, y_zero: int | None) -> Output:
-    """What Y holds. dtype: of the kernel; scaled: whether the sums are multiplied by a scale. The rest as tesa.kernel.
+    """The numbers that Y holds. dtype: of the kernel; scaled: whether the sums are multiplied by a scale. The rest as
+    tesa.kernel.
 
     >>> make_output("int8", None, False, None, None).dtype, make_output("mixed", None, False, None, None).dtype
     ('int32', 'float32')
@@ -179,8 +179,8 @@ def scale_array(scale: ArrayLike | None, m: int) -> FloatArray | None:
 
 
 def _check_pointwise(dtype: str, weight: FloatArray, op: str, stride: Pair, padding: Pair) -> None:
-    ones = {1, (1, 1)}
-    pointwise = op == "conv2d" and weight.shape[2:] == (1, 1) and _key(stride) in ones
+    step = tuple(stride) if isinstance(stride, Sequence) else (stride, stride)
+    pointwise = op == "conv2d" and weight.shape[2:] == (1, 1) and step == (1, 1)
     if op != "linear" and not (pointwise and not np.any(padding)):
         raise UnsupportedError(
             f"{dtype} kernels are made for linear layers and 1x1 convolutions of stride 1, not for {op} of "
@@ -207,10 +207,6 @@ def _check_mixed(weight: FloatArray) -> None:
         )
 
 
-def _key(value: Pair) -> object:
-    return tuple(value) if isinstance(value, Sequence) else value
-
-
 def make_epilogue(epilogue: str | Epilogue | None, bias: bool, scale: bool = False) -> Epilogue:
     """The epilogue that a user's text means: words joined by "+", such as "relu" or "residual+relu6".
 
@@ -220,8 +216,7 @@ def make_epilogue(epilogue: str | Epilogue | None, bias: bool, scale: bool = Fal
     Epilogue(bias=True, residual=True, activation='relu', scale=False)
     """
     if isinstance(epilogue, Epilogue):
-        words = ["bias"] * epilogue.bias + ["residual"] * epilogue.residual
-        words += [epilogue.activation] if epilogue.activation else []
+        words = epilogue_words(epilogue)
     elif epilogue is None or isinstance(epilogue, str):
         words = [word.strip() for word in epilogue.split("+")] if epilogue else []
     else:

@@ -11,7 +11,6 @@ convolutions are zero. `benchmarks/train_digits.py` makes both files.
     print(logits.argmax(), "should be", models.digits_labels()[0])
 """
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,12 @@ import numpy.typing as npt
 
 __all__ = ["digits_images", "digits_labels", "digits_path", "preprocess_digits"]
 
+_FOLDER = Path(__file__).parent
 _LEVELS = 16  # the scanned images hold whole numbers from 0 to 16
 
 
-def _resource(name: str) -> Path:
-    """The path of a file of this package. tesa is installed as plain files, so every resource has one."""
-    return Path(str(files(__name__).joinpath(name)))
-
-
 def _test_set(name: str) -> npt.NDArray[Any]:
-    with np.load(_resource("digits_test.npz")) as arrays:
+    with np.load(_FOLDER / "digits_test.npz") as arrays:
         array: npt.NDArray[Any] = arrays[name]
     return array
 
@@ -40,7 +35,7 @@ def digits_path() -> Path:
     >>> digits_path().name
     'digits.onnx'
     """
-    return _resource("digits.onnx")
+    return _FOLDER / "digits.onnx"
 
 
 def digits_images() -> npt.NDArray[np.float32]:

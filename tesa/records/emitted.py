@@ -27,7 +27,7 @@ _OURS = ("tesa.schedules.", "tesa.decompose.")
 
 @dataclass(frozen=True, eq=False)
 class EmittedByFamilies:
-    """What valid() asks about a layer.
+    """The answers to what valid() asks about a layer.
 
     weight: (m, k); weight_digest: of it. cache: where answers are kept, by default the user's.
     """

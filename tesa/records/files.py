@@ -50,7 +50,7 @@ def files(place: Path) -> list[Path]:
 
 
 def read(path: Path, *, wait: bool = True) -> bytes:
-    """What the file holds. Where it ends within a line, and somebody is writing, wait for the end of that line.
+    """The content of a file. Where it ends within a line, and somebody is writing, wait for the end of that line.
 
     wait=False for who holds the lock.
     """
@@ -64,14 +64,11 @@ def read(path: Path, *, wait: bool = True) -> bytes:
     return data
 
 
-def append(path: Path, data: bytes) -> None:
-    """Append whole lines, synced. A line that a crash cut short before is ended first; what fails leaves nothing."""
-    with locked(path):
-        append_locked(path, data)
-
-
 def append_locked(path: Path, data: bytes) -> int:
-    """Append as append(), only inside locked(path). The place in the file at which data begins."""
+    """Append whole lines, synced, only inside locked(path). The place in the file at which data begins.
+
+    A line that a crash cut short before is ended first; what fails leaves nothing.
+    """
     with open(path, "ab+", buffering=0) as file:  # a buffer would be written once more when the file is closed
         end = file.seek(0, os.SEEK_END)
         start = end
@@ -149,7 +146,7 @@ def _lock_of(path: Path) -> Path:
 
 
 def _advice(error: OSError, path: Path) -> str:
-    """What is in the way, and what to do about exactly that."""
+    """The reason of an error of the system, and what to do about exactly that."""
     folder = path.parent
     if error.errno in _FULL:
         return f"{_FULL[error.errno]}; free some space in {folder}, or {_ELSEWHERE}"

@@ -38,13 +38,9 @@ class Unreadable:
     other_version: bool
 
 
+@dataclass(slots=True, eq=False)
 class IndexEntry:
     """A record as the index has it. shape: Task.shape; digest: of the weight; option: config_key; code: Record.code."""
-
-    __slots__ = (
-        "code", "cpu", "digest", "kind", "line", "median_ms", "ok", "option", "shape", "sparsity", "target", "time",
-        "weights",
-    )  # fmt: skip
 
     line: bytes
     shape: str
@@ -85,7 +81,7 @@ class IndexEntry:
 
 
 def scan(data: bytes) -> Iterator[IndexEntry | WeightLine | Unreadable]:
-    """What the lines of a file hold, in their order; blank lines are passed over."""
+    """The content of each line of a file, in their order; blank lines are passed over."""
     weights: dict[str, Statistics] = {}
     offset = 0
     for number, line in enumerate(data.split(b"\n"), 1):
@@ -127,37 +123,38 @@ def _read(
         if "weight" in data:
             weights[str(data["weight"])] = Statistics.from_json(data["statistics"])
             return WeightLine(str(data["weight"]), offset)
-        return _record(data, line, weights)
+        if data["v"] != VERSION:
+            digest, statistics = data["task"]["pattern"]["digest"], data.get("statistics")
+            if statistics is not None and digest not in weights:
+                weights[digest] = Statistics.from_json(statistics)
+            data = dict(upgraded(data))
+            line = orjson.dumps(data)
+        return _entry(data, line, weights)
     except KeyError as error:
         return Unreadable(line, number, f"not a record: {error} is missing", other_version=False)
     except (ValueError, TypeError, AttributeError) as error:  # orjson's error is a ValueError; the rest: wrong types
         return Unreadable(line, number, str(error), other_version=False)
 
 
-def _record(data: dict[str, Any], line: bytes, weights: dict[str, Statistics]) -> IndexEntry:
-    if data["v"] == VERSION:
-        return _entry(data, line, weights)
-    digest, statistics = data["task"]["pattern"]["digest"], data.get("statistics")
-    if statistics is not None and digest not in weights:
-        weights[digest] = Statistics.from_json(statistics)
-    data = dict(upgraded(data))
-    return _entry(data, orjson.dumps(data), weights)
-
-
 def _entry(data: Mapping[str, Any], line: bytes, weights: Mapping[str, Statistics]) -> IndexEntry:
     """The entry of a line of the present version. KeyError, TypeError, AttributeError or ValueError if it is none."""
-    entry = IndexEntry()
-    entry.line, entry.weights = line, weights
     task = dict(data["task"])
     pattern = task.pop("pattern")
-    entry.kind, entry.digest = _text(pattern["kind"]), _text(pattern["digest"])
-    entry.sparsity = float(pattern["sparsity"])
-    entry.shape = _shape(orjson.dumps(task))
-    entry.option = _option(_text(data["family"]), orjson.dumps(data["config"]))
-    entry.target, entry.cpu = _text(data["target"]), str(data["device"].get("cpu", ""))
-    entry.time, entry.code = _text(data.get("time", "")), _text(data.get("code", ""))
-    entry.ok = bool(data.get("ok", True))
-    entry.median_ms = None if data["median_ms"] is None else float(data["median_ms"])
+    entry = IndexEntry(
+        line=line,
+        shape=_shape(orjson.dumps(task)),
+        kind=_text(pattern["kind"]),
+        sparsity=float(pattern["sparsity"]),
+        digest=_text(pattern["digest"]),
+        target=_text(data["target"]),
+        cpu=str(data["device"].get("cpu", "")),
+        option=_option(_text(data["family"]), orjson.dumps(data["config"])),
+        median_ms=None if data["median_ms"] is None else float(data["median_ms"]),
+        ok=bool(data.get("ok", True)),
+        time=_text(data.get("time", "")),
+        code=_text(data.get("code", "")),
+        weights=weights,
+    )
     if entry.ok and entry.median_ms is None:
         raise ValueError("no median_ms, although ok")
     return entry

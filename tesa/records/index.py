@@ -5,26 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from tesa.records.format import IndexEntry
+from tesa.records.record import Record
 from tesa.targets.target import host_cpu
 
 _STEP = math.log(1.05)  # between two bins of density
 
 
-class Measured(Protocol):
-    """A record, or its entry in the index."""
-
-    @property
-    def ok(self) -> bool: ...
-    @property
-    def time(self) -> str: ...
-    @property
-    def cpu(self) -> str: ...
-
-
-M = TypeVar("M", bound=Measured)
+M = TypeVar("M", IndexEntry, Record)
 
 
 class ShapeIndex:
@@ -74,7 +64,8 @@ class ShapeIndex:
 
 
 def of_one_cpu(measured: Iterable[M], cpus: Sequence[str] | None) -> list[M]:
-    """What counts for a machine: what the first of cpus has measured that has anything; by default this machine's CPU.
+    """The measurements that count for a machine: those of the first of cpus that has any; by default this machine's
+    CPU.
 
     Where none of them has anything: the times of another CPU, the one that measured last; what failed there says
     nothing. What does not tell its CPU is taken for a measurement of this machine.

@@ -1,4 +1,4 @@
-"""Where measurements are kept when the user names no folder."""
+"""The folders in which measurements are kept when the user names none."""
 
 from __future__ import annotations
 

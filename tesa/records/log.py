@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import os
 import warnings
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -38,10 +39,10 @@ class Log:
     """
 
     def __init__(self, path: Path | None = None, *, optional: bool = False) -> None:
-        """optional: where path cannot be written, warn once and go on in memory."""
+        """Start an empty log. optional: where path cannot be written, warn once and go on in memory."""
         self.path = path
         self.optional = optional
-        self._shapes: dict[tuple[str, str], ShapeIndex] = {}
+        self._shapes: defaultdict[tuple[str, str], ShapeIndex] = defaultdict(ShapeIndex)
         self._described: dict[str, int] = {}  # where in the file at path the statistics of a weight stand
 
     @staticmethod
@@ -60,7 +61,8 @@ class Log:
         for place in _last_of_each(places):
             try:
                 for path in files.files(place):
-                    log._read(path)
+                    described = log._described if path == log.path else None
+                    log._add(read_entries(path, described=described, stacklevel=4))
             except UsageError as error:
                 if not optional:
                     raise
@@ -91,7 +93,7 @@ class Log:
         cpus: Sequence[str] | None = None,
         emitted: Emitted | None = None,
     ) -> tuple[Record, ...]:
-        """What is known of exactly this task on this target: the last record of each family and configuration.
+        """The records of exactly this task on this target: the last one of each family and configuration.
 
         All are of one CPU: the first of cpus (by default only this machine's) that has any, else another one, of which
         only times count. emitted: the code that families emit today; with it only records of that code, of a CPU that
@@ -130,7 +132,7 @@ class Log:
         return tuple(found[:limit])
 
     def index_of(self, task: Task, target: str) -> ShapeIndex:
-        """What is known of all weights of this task's shape on this target."""
+        """The index of all weights of this task's shape on this target."""
         return self._shapes.get((task.shape, target)) or ShapeIndex()
 
     def record(self, entry: IndexEntry) -> Record | None:
@@ -148,7 +150,7 @@ class Log:
                 yield from known.values()
 
     def __len__(self) -> int:
-        return sum(len(known) for index in self._shapes.values() for known in index.entries.values())
+        return sum(1 for _ in self.entries())
 
     def _forget(self, why: str) -> None:
         """Write nothing from now on. The path is gone with it, so that this is said once."""
@@ -166,16 +168,9 @@ class Log:
             self._described.update((digest, offset) for digest in known if line.startswith(head_of(digest)))
             offset += len(line)
 
-    def _read(self, path: Path) -> None:
-        own = self.path is not None and path == self.path
-        self._add(read_entries(path, described=self._described if own else None, stacklevel=4))
-
     def _add(self, entries: Iterable[IndexEntry]) -> None:
         for entry in entries:
-            index = self._shapes.get((entry.shape, entry.target))
-            if index is None:
-                index = self._shapes[entry.shape, entry.target] = ShapeIndex()
-            index.put(entry)
+            self._shapes[entry.shape, entry.target].put(entry)
 
 
 def read_entries(path: Path, *, described: dict[str, int] | None = None, stacklevel: int = 2) -> Iterator[IndexEntry]:

@@ -1,4 +1,4 @@
-"""What the log knows that helps with a task: its own records, or those of the most similar weight of the same shape."""
+"""Looks up the records that help with a task: its own, or those of the most similar weight of the same shape."""
 
 from __future__ import annotations
 
@@ -125,10 +125,6 @@ def _distance(index: ShapeIndex, weight: str, kind: str, sparsity: float, wanted
 def _differs(kind: str, sparsity: float, other_kind: str, other: float) -> str:
     """In words, with as many digits as tell the two apart."""
     digits = next((d for d in (2, 3, 4, 5) if round(sparsity, d) != round(other, d)), 2)
-    same = round(sparsity, digits) == round(other, digits)
-    share = (
-        f"sparsity {other:.{digits}f} in both"
-        if same
-        else f"sparsity {other:.{digits}f} instead of {sparsity:.{digits}f}"
-    )
-    return f"{share}, {kind} in both" if kind == other_kind else f"{share}, {other_kind} instead of {kind}"
+    one, another = f"{sparsity:.{digits}f}", f"{other:.{digits}f}"
+    both = (("sparsity " + another, one == another, one), (other_kind, kind == other_kind, kind))
+    return ", ".join(f"{what} {'in both' if same else f'instead of {own}'}" for what, same, own in both)

@@ -1,4 +1,4 @@
-"""What is done with whole log files: summed up, merged, pruned. Nothing that this version cannot read is destroyed."""
+"""Sums up, merges and prunes whole log files. Nothing that this version cannot read is destroyed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from functools import lru_cache
 from pathlib import Path
@@ -45,13 +45,14 @@ class Summary:
 
     @property
     def failed_share(self) -> float:
-        """Of the records, 0 to 1."""
+        """The share of failed records, 0 to 1."""
         return self.failed / self.records if self.records else 0.0
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What to drop. keep: all but that many of the fastest of each task, target and device; before: what is older."""
+    """The records to drop. keep: all but that many of the fastest of each task, target and device; before: what is
+    older."""
 
     superseded: bool = False
     failed: bool = False
@@ -62,7 +63,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Pruned:
-    """What prune did, or would do. dropped: how many lines for which reason."""
+    """The result of prune, done or only planned. dropped: how many lines for which reason."""
 
     path: Path
     kept: int
@@ -73,18 +74,18 @@ class Pruned:
 
 @dataclass(frozen=True)
 class Merged:
-    """What merge wrote. duplicates: lines that were there already; unreadable: lines that were left out."""
+    """The result of merge. duplicates: lines that were there already; unreadable: lines that were left out."""
 
     path: Path
     lines: int
     duplicates: int
     other_versions: int
     unreadable: int
-    sources: tuple[Path, ...] = field(default=())
+    sources: tuple[Path, ...] = ()
 
 
 def identity(entry: IndexEntry) -> Identity:
-    """What says the same thing about the same work."""
+    """The facts in which two records agree of which only the later one counts."""
     return entry.shape, entry.digest, entry.target, entry.cpu, entry.option
 
 
@@ -164,7 +165,7 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _reasons(lines: Sequence[IndexEntry | Unreadable], rule: Rule) -> Iterator[str]:
-    """Why each line goes; "" where it stays."""
+    """The reason why each line goes; "" where it stays."""
     entries = [line for line in lines if isinstance(line, IndexEntry)]
     last = {identity(entry): id(entry) for entry in entries}
     counting = [entry for entry in entries if last[identity(entry)] == id(entry)]

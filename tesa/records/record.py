@@ -62,8 +62,7 @@ class Record:
 
         ValueError if it is not a record that could be read again.
         """
-        if self.ok and not _is_time(self.median_ms):
-            raise ValueError("no median_ms, although ok")
+        self._check()
         return {
             "v": VERSION,
             "task": self.task.to_json(),
@@ -94,9 +93,12 @@ class Record:
             record = Record(**{**facts, "task": Task(**task)})
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a record: {error}") from error
-        if record.ok and not _is_time(record.median_ms):
-            raise ValueError("no median_ms, although ok")
+        record._check()
         return record
+
+    def _check(self) -> None:
+        if self.ok and not (isinstance(self.median_ms, int | float) and math.isfinite(self.median_ms)):
+            raise ValueError("no median_ms, although ok")
 
 
 _NAMES = tuple(item.name for item in fields(Record))
@@ -117,7 +119,3 @@ def dated(record: Record) -> Record:
     if record.time:
         return record
     return replace(record, time=datetime.now(timezone.utc).isoformat(timespec="seconds"))
-
-
-def _is_time(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)

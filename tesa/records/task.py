@@ -16,7 +16,7 @@ from tesa.schedules.types import FloatArray, Problem
 
 @dataclass(frozen=True)
 class Pattern:
-    """Which weight it was. kind is for the reader; digest identifies values and places.
+    """The identity of a weight. kind is for the reader; digest identifies values and places.
 
     statistics say which other weights are like it; None in records from before there were any. They take no part in
     a comparison: the digest says it all.
@@ -30,7 +30,8 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Task:
-    """What was measured, apart from how: two equal keys are the same work. window is None for a linear layer."""
+    """The work that a record measures, apart from how: two equal keys are the same work. window is None for a linear
+    layer."""
 
     op: str
     m: int
@@ -108,7 +109,7 @@ def _dtype(problem: Problem) -> str:
 
 
 def _epilogue(problem: Problem) -> dict[str, Any]:
-    """What follows the sum. What belongs to int8 alone is left out elsewhere: float32 tasks keep their keys."""
+    """The operations after the sum. What belongs to int8 alone is left out elsewhere: float32 tasks keep their keys."""
     facts = asdict(problem.epilogue)
     if problem.dtype == "float32":
         del facts["scale"]

@@ -33,7 +33,13 @@ def summaries(arrays: Mapping[str, NDArray[Any]]) -> tuple[Summary, ...]:
     >>> summaries({"y": np.array([1.0, 3.0])})[0].mean
     2.0
     """
-    return tuple(_summary(name, array) for name, array in arrays.items())
+    found = []
+    for name, array in arrays.items():
+        numbers = array.astype(np.float64)
+        known = numbers[~np.isnan(numbers)]
+        low, high, mean = map(float, (known.min(), known.max(), known.mean())) if known.size else (None, None, None)
+        found.append(Summary(name, array.dtype.name, array.shape, low, high, mean, int(numbers.size - known.size)))
+    return tuple(found)
 
 
 def arrays_table(found: Sequence[Summary]) -> Table:
@@ -42,16 +48,6 @@ def arrays_table(found: Sequence[Summary]) -> Table:
         (s.name, s.dtype, dims(s.shape), _number(s.low), _number(s.high), _number(s.mean), str(s.nans)) for s in found
     ]
     return table(("output", "dtype", "shape", "min", "max", "mean", "NaN"), rows, right=("min", "max", "mean", "NaN"))
-
-
-def _summary(name: str, array: NDArray[Any]) -> Summary:
-    numbers = array.astype(np.float64)
-    known = numbers[~np.isnan(numbers)]
-    nans = int(numbers.size - known.size)
-    if not known.size:
-        return Summary(name, array.dtype.name, array.shape, None, None, None, nans)
-    low, high, mean = float(known.min()), float(known.max()), float(known.mean())
-    return Summary(name, array.dtype.name, array.shape, low, high, mean, nans)
 
 
 def _number(value: float | None) -> str:

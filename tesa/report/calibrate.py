@@ -22,19 +22,9 @@ _SHOWN = 5  # reasons of failures
 def calibration_data(made: Calibration) -> dict[str, Any]:
     """Plain data for --json: everything but the measured layers themselves."""
     facts = made.table
-    return {
-        "path": str(made.path),
-        "device": facts.device,
-        "cpu": facts.cpu,
-        "target": facts.target,
-        "threads": facts.threads,
-        "layers": len(facts.layers),
-        "kernels": facts.samples,
-        "added": made.added,
-        "seconds": facts.seconds,
-        "failed": list(made.failed),
-        "quality": plain(made.quality),
-    }
+    about = {name: getattr(facts, name) for name in ("device", "cpu", "target", "threads")}
+    counts = {"layers": len(facts.layers), "kernels": facts.samples, "added": made.added, "seconds": facts.seconds}
+    return dict(plain({"path": made.path, **about, **counts, "failed": made.failed, "quality": made.quality}))
 
 
 def calibration_view(made: Calibration) -> Iterator[RenderableType]:
@@ -46,12 +36,7 @@ def calibration_view(made: Calibration) -> Iterator[RenderableType]:
         yield Text("too few layers to predict anything; run tesa calibrate again, it goes on from here", style="yellow")
         return
     rows = [
-        (
-            f.name,
-            str(f.kernels),
-            str(f.layers),
-            *(_error(share) for share in (f.median, f.p80, f.p95, f.bare)),
-        )
+        (f.name, str(f.kernels), str(f.layers), *map(_error, (f.median, f.p80, f.p95, f.bare)))
         for f in quality.families
     ]
     yield table(_COLUMNS, rows, right=_COLUMNS[1:])

@@ -19,15 +19,14 @@ def devices_view(devices: Sequence[Device]) -> Iterator[RenderableType]:
     columns = ("key", "address", "state", "cpu", "cores", "latency ms", "link MB/s", "versions", "what is wrong")
     rows = []
     for device in devices:
+        about, told = device.about, ("",) * 5
+        if about is not None:
+            cpu = about.cpu if about.model in ("", about.cpu) else f"{about.cpu} ({about.model})"
+            link = (f"{about.latency_ms:.2f}", f"{about.link_mb_s:.0f}") if about.link_mb_s else ("", "")
+            versions = ", ".join(f"{name} {version}" for name, version in sorted(about.versions.items()) if version)
+            told = (cpu, str(about.cores), *link, versions)
         state = Text(device.state, style=_STYLES[device.state])
-        about = device.about
-        if about is None:
-            rows.append((device.key, str(device.address), state, "", "", "", "", "", device.reason))
-            continue
-        cpu = about.cpu if about.model in ("", about.cpu) else f"{about.cpu} ({about.model})"
-        link = (f"{about.latency_ms:.2f}", f"{about.link_mb_s:.0f}") if about.link_mb_s else ("", "")
-        versions = ", ".join(f"{name} {version}" for name, version in sorted(about.versions.items()) if version)
-        rows.append((device.key, str(device.address), state, cpu, str(about.cores), *link, versions, device.reason))
+        rows.append((device.key, str(device.address), state, *told, device.reason))
     right = ("cores", "latency ms", "link MB/s")
     yield FittedTable(columns, rows, optional=("versions", "link MB/s", "latency ms"), right=right)
     if any(device.state == BUSY for device in devices):
@@ -35,7 +34,7 @@ def devices_view(devices: Sequence[Device]) -> Iterator[RenderableType]:
 
 
 def devices_data(devices: Sequence[Device]) -> dict[str, Any]:
-    """ok: none is broken, and there is one; devices: by key and address."""
+    """Plain data for --json. ok: none is broken, and there is one; devices: by key and address."""
     return {
         "ok": bool(devices) and all(device.state != BROKEN for device in devices),
         "devices": [_data(device) for device in devices],
@@ -43,10 +42,8 @@ def devices_data(devices: Sequence[Device]) -> dict[str, Any]:
 
 
 def _data(device: Device) -> dict[str, Any]:
-    about = device.about
-    told: dict[str, Any] = dict.fromkeys(("cpu", "model", "machine", "cores", "host", "latency_ms", "link_mb_s"))
-    told["versions"] = {}
-    if about is not None:
-        told = {name: getattr(about, name) for name in told}
+    names = ("cpu", "model", "machine", "cores", "host", "latency_ms", "link_mb_s")
+    told = {name: getattr(device.about, name, None) for name in names}
+    told["versions"] = device.about.versions if device.about else {}
     address = {"host": device.address.host, "port": device.address.port}
     return {"key": device.key, "address": address, "state": device.state, "reason": device.reason, **told}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
@@ -14,24 +14,20 @@ from tesa.report.unruled import dropped_lines, unruled_lines
 
 if TYPE_CHECKING:
     from tesa.analyze.inspection import InspectedLayer, Inspection
-    from tesa.frontend import Port
 
 _COLUMNS = ("layer", "op", "weight", "output", "sparsity", "pattern", "bits", "bytes", "initializer", "note")
 _NUMBERS = ("sparsity", "bits", "bytes")
-_OPTIONAL = (
-    "note",
-    "initializer",
-    "bits",
-    "op",
-    "output",
-    "bytes",
-    "weight",
-)  # the first goes first where a terminal is narrow
+# the first goes first where a terminal is narrow
+_OPTIONAL = ("note", "initializer", "bits", "op", "output", "bytes", "weight")
 
 
 def inspection_view(inspection: Inspection, plot: str | None = None) -> Iterator[RenderableType]:
     """Inputs and outputs, a row per layer, and what all weights come to together. plot: where they were drawn."""
-    yield Text(f"{inspection.source}: {_ports(inspection.inputs)} -> {_ports(inspection.outputs)}", style="bold")
+    inputs, outputs = (
+        ", ".join(f"{port.name} {port.dtype} {dims(port.shape)}" for port in ports)
+        for ports in (inspection.inputs, inspection.outputs)
+    )
+    yield Text(f"{inspection.source}: {inputs} -> {outputs}", style="bold")
     yield FittedTable(_COLUMNS, [_row(layer) for layer in inspection.layers], right=_NUMBERS, optional=_OPTIONAL)
     total = sum(weight.size for weight in inspection.weights.values())
     zeros = sum(int((weight == 0).sum()) for weight in inspection.weights.values())
@@ -44,10 +40,6 @@ def inspection_view(inspection: Inspection, plot: str | None = None) -> Iterator
     yield from map(Text, dropped_lines(inspection.dropped, inspection.unused))
     if plot is not None:
         yield Text(f"wrote {plot}")
-
-
-def _ports(ports: Sequence[Port]) -> str:
-    return ", ".join(f"{port.name} {port.dtype} {dims(port.shape)}" for port in ports)
 
 
 def _row(layer: InspectedLayer) -> tuple[str, ...]:

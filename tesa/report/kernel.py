@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tesa.choose.plan import LayerPlan
 from tesa.report.numbers import dims, milliseconds, percent
 from tesa.report.plots import density
+from tesa.report.times import chosen
 
 _PIXELS = 256
 
@@ -21,24 +22,18 @@ _PIXELS = 256
 def kernel_html(layer: LayerPlan, weight: NDArray[Any], facts: str) -> str:
     """An HTML fragment. weight: as the picture shows it, the first axis downwards. facts: target and threads."""
     part = layer.parts[0]
-    zeros = percent(layer.sparsity)
     after = f", {layer.epilogue}" if layer.epilogue else ""
-    head = f"{layer.op} {dims(layer.shape)}, {layer.pattern}, {zeros} zeros{after}"
-    rows = []
+    head = f"{layer.op} {dims(layer.shape)}, {layer.pattern}, {percent(layer.sparsity)} zeros{after}"
+    rows, taken = [], chosen(part)
     for row in sorted(part.candidates, key=lambda row: row.measured_ms or row.predicted_ms or float("inf")):
-        taken = row.family == part.family and dict(row.config) == dict(part.config)
         config = ", ".join(f"{name}={value}" for name, value in row.config.items())
-        time = milliseconds(row.measured_ms) if row.measured_ms is not None else ""
-        estimate = milliseconds(row.predicted_ms) if row.predicted_ms is not None else ""
-        cells = "".join(f"<td>{escape(text)}</td>" for text in (row.family, config, time, estimate, row.note))
-        rows.append(f"<tr{' style=font-weight:bold' if taken else ''}>{cells}</tr>")
+        times = ("" if ms is None else milliseconds(ms) for ms in (row.measured_ms, row.predicted_ms))
+        cells = "".join(f"<td>{escape(text)}</td>" for text in (row.family, config, *times, row.note))
+        rows.append(f"<tr{' style=font-weight:bold' if row is taken else ''}>{cells}</tr>")
     names = "".join(f"<th>{name}</th>" for name in ("kernel", "configuration", "measured", "estimate", "note"))
     said = [head, facts, part.reason]
     if part.kernel:
-        split = [
-            f"{piece.pattern} ({piece.bits} bits, {piece.nonzeros} non-zeros) by {piece.kernel}"
-            for piece in layer.parts
-        ]
+        split = [f"{p.pattern} ({p.bits} bits, {p.nonzeros} non-zeros) by {p.kernel}" for p in layer.parts]
         said.insert(2, f"{part.family}: {' + '.join(split)}")
     lines = [f"<b>{escape(said[0])}</b>", *map(escape, said[1:])]
     return (

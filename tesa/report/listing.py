@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
@@ -19,64 +20,39 @@ class Entry:
     supported: bool = True
 
 
+_HOMES = {
+    "rules": ("tesa.propagate.registry", "rules"),
+    "families": ("tesa.schedules.registry", "families"),
+    "policies": ("tesa.decompose", "policies"),
+    "patterns": ("tesa.attributes.patterns", "patterns"),
+    "targets": ("tesa.targets.target", "list_targets"),
+    "modes": ("tesa.tune.search", "modes"),
+}
+"""The function that lists a kind of things, by its module and name: only what is asked for is imported."""
+
+_REGISTERING = ("tesa.propagate.rules", "tesa.schedules.cpu")  # the entries of the first two
+
+
 def entries(kind: str) -> tuple[Entry, ...]:
     """The entries of "rules", "families", "policies", "patterns", "targets" or "modes", as they were registered.
 
     >>> "unstructured" in [entry.name for entry in entries("patterns")]
     True
     """
-    return _READERS[kind]()
+    for module in _REGISTERING:
+        importlib.import_module(module)
+    home, name = _HOMES[kind]
+    found = getattr(importlib.import_module(home), name)()
+    if kind == "rules":
+        return tuple(Entry(rule, about.summary) for rule, about in found)
+    if kind == "families":
+        return tuple(Entry(item.name, f"{item.kind}: {item.summary}") for item in found)
+    if kind == "targets":
+        return tuple(Entry(item.name, item.note, item.supported) for item in found)
+    return tuple(Entry(item.name, item.summary) for item in found)
 
 
 def entries_table(kind: str, found: Sequence[Entry]) -> Table:
     """One row per entry."""
     heading = {"policies": "policy", "families": "family"}.get(kind, kind.removesuffix("s"))
     return table((heading, "what it is"), [(entry.name, entry.summary) for entry in found])
-
-
-def _rules() -> tuple[Entry, ...]:
-    import tesa.propagate.rules  # noqa: F401  registers them
-    from tesa.propagate.registry import rules
-
-    return tuple(Entry(name, rule.summary) for name, rule in rules())
-
-
-def _families() -> tuple[Entry, ...]:
-    import tesa.schedules.cpu  # noqa: F401  registers the families
-    from tesa.schedules.registry import families
-
-    return tuple(Entry(found.name, f"{found.kind}: {found.summary}") for found in families())
-
-
-def _patterns() -> tuple[Entry, ...]:
-    from tesa.attributes.patterns import patterns
-
-    return tuple(Entry(found.name, found.summary) for found in patterns())
-
-
-def _modes() -> tuple[Entry, ...]:
-    from tesa.tune.search import modes
-
-    return tuple(Entry(found.name, found.summary) for found in modes())
-
-
-def _targets() -> tuple[Entry, ...]:
-    from tesa.targets.target import list_targets
-
-    return tuple(Entry(found.name, found.note, found.supported) for found in list_targets())
-
-
-def _policies() -> tuple[Entry, ...]:
-    from tesa.decompose import policies
-
-    return tuple(Entry(policy.name, policy.summary) for policy in policies())
-
-
-_READERS: Mapping[str, Callable[[], tuple[Entry, ...]]] = {
-    "rules": _rules,
-    "families": _families,
-    "policies": _policies,
-    "patterns": _patterns,
-    "targets": _targets,
-    "modes": _modes,
-}

@@ -16,9 +16,11 @@ from tesa.records.log import Log
 from tesa.records.maintenance import Merged, Pruned, Summary
 from tesa.records.record import Record
 from tesa.records.task import Task
-from tesa.report.numbers import milliseconds, percent, size
+from tesa.report.numbers import counted, milliseconds, percent, size
+from tesa.report.plain import plain
 from tesa.report.table import FittedTable, table
 
+_HOW = ("family", "config", "median_ms", "min_ms", "device", "versions", "time")
 _OPTIONAL = ("first", "bytes", "targets", "device", "target", "least ms", "time", "epilogue")
 
 
@@ -52,18 +54,10 @@ def best_of_each(log: Log, target: str | None = None) -> list[Best]:
 
 def summaries_json(files: Sequence[Summary]) -> list[dict[str, Any]]:
     """One object a file."""
-    names = ("bytes", "records", "tasks", "failed", "failed_share", "other_versions", "unreadable")
-    return [
-        {
-            "path": str(file.path),
-            **{name: getattr(file, name) for name in names},
-            "devices": list(file.devices),
-            "targets": list(file.targets),
-            "first": file.first or None,
-            "last": file.last or None,
-        }
-        for file in files
-    ]
+    names = ("path", "bytes", "records", "tasks", "failed", "failed_share", "other_versions", "unreadable", "devices",
+             "targets", "first", "last")  # fmt: skip
+    rows = [{name: plain(getattr(file, name)) for name in names} for file in files]
+    return [{**row, "first": row["first"] or None, "last": row["last"] or None} for row in rows]
 
 
 def summaries_view(files: Sequence[Summary], looked_in: Sequence[str]) -> list[RenderableType]:
@@ -106,12 +100,8 @@ def records_view(records: Sequence[Record], what: str) -> list[RenderableType]:
         )
         for record in records
     ]  # fmt: skip
-    old = sum(not record.code for record in records)
-    return [
-        _tasks(tasks.values()),
-        FittedTable(columns, rows, optional=_OPTIONAL, right=right),
-        *_old(old, len(records)),
-    ]
+    old = _old(sum(not record.code for record in records), len(records))
+    return [_tasks(tasks.values()), FittedTable(columns, rows, optional=_OPTIONAL, right=right), *old]
 
 
 def best_json(found: Sequence[Best]) -> list[dict[str, Any]]:
@@ -123,7 +113,7 @@ def best_json(found: Sequence[Best]) -> list[dict[str, Any]]:
             "target": item.target,
             "tried": item.tried,
             "failed": item.failed,
-            "best": None if item.record is None else _how(item.record),
+            "best": item.record and {name: value for name, value in item.record.to_json().items() if name in _HOW},
         }
         for item in found
     ]
@@ -149,17 +139,7 @@ def best_view(found: Sequence[Best]) -> list[RenderableType]:
 
 def pruned_json(files: Sequence[Pruned], dry_run: bool) -> dict[str, Any]:
     """The records dropped of each file, and why."""
-    rows = [
-        {
-            "path": str(file.path),
-            "kept": file.kept,
-            "dropped": dict(file.dropped),
-            "bytes_before": file.bytes_before,
-            "bytes_after": file.bytes_after,
-        }
-        for file in files
-    ]
-    return {"dry_run": dry_run, "files": rows}
+    return {"dry_run": dry_run, "files": plain(files)}
 
 
 def pruned_view(files: Sequence[Pruned], dry_run: bool) -> list[RenderableType]:
@@ -172,26 +152,15 @@ def pruned_view(files: Sequence[Pruned], dry_run: bool) -> list[RenderableType]:
     return [table(columns, rows, right=(columns[1],))] if rows else [Text("no tuning logs")]
 
 
-def merged_json(done: Merged) -> dict[str, Any]:
-    """The file that was written, as plain data."""
-    return {
-        "path": str(done.path),
-        "sources": [str(path) for path in done.sources],
-        "lines": done.lines,
-        "duplicates": done.duplicates,
-        "other_versions": done.other_versions,
-        "unreadable": done.unreadable,
-    }
-
-
 def merged_text(done: Merged) -> str:
     """The file that was written, in one sentence."""
-    facts = [f"duplicates left out: {done.duplicates}"] if done.duplicates else []
-    facts += [f"of another version, kept as they are: {done.other_versions}"] if done.other_versions else []
-    facts += [f"unreadable, left out: {done.unreadable}"] if done.unreadable else []
-    return f"{done.path}: {_count(done.lines, 'line')} of {_count(len(done.sources), 'file')}" + "".join(
-        f"; {fact}" for fact in facts
-    )
+    facts = {
+        "duplicates left out": done.duplicates,
+        "of another version, kept as they are": done.other_versions,
+        "unreadable, left out": done.unreadable,
+    }
+    more = "".join(f"; {what}: {count}" for what, count in facts.items() if count)
+    return f"{done.path}: {counted(done.lines, 'line')} of {counted(len(done.sources), 'file')}{more}"
 
 
 def layer_text(task: Task) -> str:
@@ -213,7 +182,7 @@ def _old(count: int, total: int) -> list[Text]:
     """A line that says what it means if some records are without a digest of their code."""
     if not count:
         return []
-    which = f"{count} of {_count(total, 'record')} {'does' if count == 1 else 'do'} not tell which code was measured"
+    which = f"{count} of {counted(total, 'record')} {'does' if count == 1 else 'do'} not tell which code was measured"
     return [Text(f"{which}: such weights are measured again, and meanwhile the times serve as a guess", style="dim")]
 
 
@@ -226,12 +195,6 @@ def _tasks(tasks: Iterable[Task]) -> Table:
     return table(columns, rows, right=("sparsity",))
 
 
-def _how(record: Record) -> dict[str, Any]:
-    data = record.to_json()
-    names = ("family", "config", "median_ms", "min_ms", "device", "versions", "time")
-    return {name: data[name] for name in names}
-
-
 def _config(config: Mapping[str, int]) -> str:
     return json.dumps(dict(config))[1:-1].replace('"', "").replace(": ", "=").replace(", ", " ") or "-"
 
@@ -241,10 +204,5 @@ def _day(time: str) -> str:
 
 
 def _left_out(file: Summary) -> str:
-    parts = [f"{file.other_versions} of another version"] if file.other_versions else []
-    parts += [f"{file.unreadable} unreadable"] if file.unreadable else []
-    return ", ".join(parts) or "-"
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+    parts = ((file.other_versions, "of another version"), (file.unreadable, "unreadable"))
+    return ", ".join(f"{count} {what}" for count, what in parts if count) or "-"

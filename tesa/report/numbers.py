@@ -22,6 +22,15 @@ def milliseconds(value: float | None) -> str:
     return f"{value:.{min(max(digits, 0), 5)}f}"
 
 
+def counted(number: int, word: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "thread"), counted(2, "thread")
+    ('1 thread', '2 threads')
+    """
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
 def size(count: int | None) -> str:
     """Bytes with a decimal prefix.
 

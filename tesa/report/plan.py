@@ -95,7 +95,9 @@ def _choice(part: Part) -> Iterator[RenderableType]:
 
 def _row(layer: LayerPlan) -> tuple[str, ...]:
     times = layer_times(layer)
-    mark = "" if times.measured else "~"
+    chosen_text, dense_text = (
+        duration(ms) if ms is None or times.measured else f"~{duration(ms)}" for ms in (times.chosen_ms, times.dense_ms)
+    )
     return (
         layer.layer,
         layer.op,
@@ -103,23 +105,21 @@ def _row(layer: LayerPlan) -> tuple[str, ...]:
         layer.pattern or NOTHING,
         percent(layer.sparsity) if layer.kind == "sparse" else NOTHING,
         layer.kernel or NOTHING,
-        _marked(times.chosen_ms, mark),
-        _marked(times.dense_ms, mark),
+        chosen_text,
+        dense_text,
         ratio(times.speedup),
         layer.note,
     )
 
 
-def _marked(time: float | None, mark: str) -> str:
-    return NOTHING if time is None else mark + duration(time)
-
-
-def duration(time: float) -> str:
+def duration(time: float | None) -> str:
     """Milliseconds with three significant digits, in the unit that reads best.
 
-    >>> [duration(ms) for ms in (0.005867, 0.3134, 12.345, 2345.6, 0)]
-    ['5.87 us', '0.313 ms', '12.3 ms', '2.35 s', '0 ms']
+    >>> [duration(ms) for ms in (0.005867, 0.3134, 12.345, 2345.6, 0, None)]
+    ['5.87 us', '0.313 ms', '12.3 ms', '2.35 s', '0 ms', '-']
     """
+    if time is None:
+        return NOTHING
     if time >= 1000:
         return f"{milliseconds(time / 1000)} s"
     return f"{milliseconds(time * 1000)} us" if 0 < time < 0.1 else f"{milliseconds(time)} ms"
@@ -136,9 +136,8 @@ def _candidates(part: Part) -> Table:
 
 def _rank(candidate: Candidate) -> tuple[float, float]:
     """Measured ones first, fastest first; then the others by their estimate."""
-    infinity = float("inf")
-    measured, predicted = candidate.measured_ms, candidate.predicted_ms
-    return (infinity if measured is None else measured, infinity if predicted is None else predicted)
+    measured, predicted = (float("inf") if ms is None else ms for ms in (candidate.measured_ms, candidate.predicted_ms))
+    return measured, predicted
 
 
 def _candidate_row(candidate: Candidate, best: float | None, taken: bool) -> tuple[str, ...]:
@@ -147,8 +146,8 @@ def _candidate_row(candidate: Candidate, best: float | None, taken: bool) -> tup
         "*" if taken else "",
         candidate.family,
         " ".join(f"{key}={value}" for key, value in candidate.config.items()) or NOTHING,
-        _marked(candidate.predicted_ms, ""),
-        _marked(candidate.measured_ms, ""),
+        duration(candidate.predicted_ms),
+        duration(candidate.measured_ms),
         ratio(against),
         candidate.note,
     )

@@ -92,7 +92,7 @@ class PropagationTable:
 
     def view(self, plot: str | None = None) -> Iterator[RenderableType]:
         """The parts that the command line prints. plot: where the picture of it was written."""
-        bits = any(_reduced(layer) for layer in self.layers)
+        bits = any(min(c.before, c.after) < FULL_BITS for layer in self.layers for c in _bits_of(layer))
         columns = [c for c in _COLUMNS if bits or c not in ("bits", "bits after")]
         rows = [_cells(layer)[: len(columns)] for layer in self.layers]
         right = [c for c in columns if c not in ("layer", "op", "weight")]
@@ -113,19 +113,16 @@ class PropagationTable:
         return f"{self.parameters} weights: {before} zero as given, {after} zero or dead after propagation"
 
     def __str__(self) -> str:
-        return self._printed(width=400).rstrip()
+        stream = StringIO()
+        console = Console(width=400, file=stream, highlight=False)
+        for part in self.view():
+            console.print(part)
+        return stream.getvalue().rstrip()
 
     def _repr_html_(self) -> str:
         console = Console(width=160, record=True, file=StringIO(), highlight=False)
         console.print(*self.view(), sep="\n")
         return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
-
-    def _printed(self, width: int) -> str:
-        stream = StringIO()
-        console = Console(width=width, file=stream, highlight=False)
-        for part in self.view():
-            console.print(part)
-        return stream.getvalue()
 
 
 def propagation_table(model: TesaModel, *, every: bool = False) -> PropagationTable:
@@ -149,12 +146,11 @@ def propagation_table(model: TesaModel, *, every: bool = False) -> PropagationTa
         groups.setdefault(node.operator.layer, []).append(node)
     layers = [row for name, nodes in groups.items() for row in _rows(model, name, nodes, bits) if every or row.weight]
     weights = model.weights.values()
-    zeros = [sum(w.size - int(np.count_nonzero(w)) for w in found) for found in _weights(weights)]
     return PropagationTable(
         model.imported.source or "model",
         tuple(layers),
         sum(facts.weight.size for facts in weights),
-        Change(*zeros),
+        Change(sum(_zeros(f.weight) for f in weights), sum(_zeros(f.effective_weight) for f in weights)),
         dict(model.unruled),
         dict(model.scrambled),
         dict(model.notes),
@@ -164,8 +160,8 @@ def propagation_table(model: TesaModel, *, every: bool = False) -> PropagationTa
     )
 
 
-def _weights(weights: Any) -> tuple[list[Any], list[Any]]:
-    return [facts.weight for facts in weights], [facts.effective_weight for facts in weights]
+def _zeros(weight: Any) -> int:
+    return int(weight.size) - int(np.count_nonzero(weight))
 
 
 def _rows(model: TesaModel, name: str, nodes: Sequence[Node], bits: Mapping[str, LayerBits]) -> Iterator[LayerChange]:
@@ -184,7 +180,7 @@ def _rows(model: TesaModel, name: str, nodes: Sequence[Node], bits: Mapping[str,
             None if source is None else Change(0.0, source.sparsity),
             Change(0.0, output.sparsity),
             share(output.known & (output.value != 0), output.shape),
-            *_bit_changes(bits.get(facts.var) if facts is not None else None),
+            *_bit_changes(None if facts is None else bits.get(facts.var)),
         )
 
 
@@ -213,10 +209,6 @@ def _bit_changes(found: LayerBits | None) -> tuple[Change | None, Change | None,
 
 def _bits_of(layer: LayerChange) -> list[Change]:
     return [c for c in (layer.weight_bits, layer.input_bits, layer.output_bits) if c is not None]
-
-
-def _reduced(layer: LayerChange) -> bool:
-    return any(min(change.before, change.after) < FULL_BITS for change in _bits_of(layer))
 
 
 def _cells(layer: LayerChange) -> tuple[str, ...]:

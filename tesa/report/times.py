@@ -45,16 +45,12 @@ def layer_times(layer: LayerPlan) -> LayerTimes:
 
 def chosen(part: Part) -> Candidate | None:
     """The candidate that the plan took for the part; None if the plan does not list it."""
-    for candidate in part.candidates:
-        if candidate.family == part.family and dict(candidate.config) == dict(part.config):
-            return candidate
-    return None
+    wanted = part.family, dict(part.config)
+    return next((found for found in part.candidates if (found.family, dict(found.config)) == wanted), None)
 
 
 def _time(candidate: Candidate | None, measured: bool) -> float | None:
-    if candidate is None:
-        return None
-    return candidate.measured_ms if measured else candidate.predicted_ms
+    return None if candidate is None else candidate.measured_ms if measured else candidate.predicted_ms
 
 
 def _best_dense(part: Part, measured: bool) -> float | None:

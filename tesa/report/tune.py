@@ -14,10 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from tesa.base.progress import Event, Progress, plain, silent
-from tesa.report.numbers import NOTHING, ratio
+from tesa.report.numbers import NOTHING, counted, ratio
 from tesa.report.plan import duration
 from tesa.report.table import table
-from tesa.tune.status import LayerStatus, Status, Tuned, TunedLayer, Watch, unseen
+from tesa.tune.status import Status, Tuned, TunedLayer, Watch, unseen
 
 _COLUMNS = ("layer", "default", "best", "gain", "family", "configuration", "dense", "measured")
 _NUMBERS = ("default", "best", "gain", "dense", "measured")
@@ -29,8 +29,9 @@ _EVERY_S = 5.0
 
 def tuned_view(tuned: Tuned) -> Iterator[RenderableType]:
     """The gain of each layer over the untuned default, that of the whole, and what went wrong."""
-    threads = f"{tuned.threads} thread{'s' if tuned.threads != 1 else ''}"
-    title = f"Tuned for {tuned.target}, {threads}, measured on {tuned.device.get('cpu', NOTHING)}"
+    title = (
+        f"Tuned for {tuned.target}, {counted(tuned.threads, 'thread')}, measured on {tuned.device.get('cpu', NOTHING)}"
+    )
     yield table(_COLUMNS, [_row(layer) for layer in tuned.layers], title=title, right=_NUMBERS)
     yield Text(_summary(tuned))
     if any(layer.best_ms is not None and not layer.final for layer in tuned.layers):
@@ -44,20 +45,22 @@ def _row(layer: TunedLayer) -> tuple[str, ...]:
     config = " ".join(f"{key}={value}" for key, value in layer.best[1].items()) if layer.best else NOTHING
     return (
         _named(layer.name, layer.layers),
-        _time(layer.default_ms),
-        mark + _time(layer.best_ms),
+        duration(layer.default_ms),
+        mark + duration(layer.best_ms),
         ratio(layer.gain),
         layer.best[0] if layer.best else NOTHING,
         config or NOTHING,
-        _time(layer.dense_ms),
-        _count(layer.trials, layer.failed, layer.total, layer.given_up),
+        duration(layer.dense_ms),
+        f"{layer.trials}/{layer.total}"
+        + (f", {layer.failed} failed" if layer.failed else "")
+        + (f", {layer.given_up} given up" if layer.given_up else ""),
     )
 
 
 def _summary(tuned: Tuned) -> str:
     """The gain of all: the geometric mean over layers, and that of their times together."""
     known = [layer for layer in tuned.layers if layer.gain is not None]
-    words = f"{tuned.measured} measurement{'s' if tuned.measured != 1 else ''} in {_seconds(tuned.seconds)}"
+    words = f"{counted(tuned.measured, 'measurement')} in {_seconds(tuned.seconds)}"
     if not tuned.measured and not tuned.stopped and all(layer.trials for layer in tuned.layers):
         words = "nothing to measure: the log has what the budget allows, give more --trials or --minutes to go on"
         if all(layer.trials == layer.total for layer in tuned.layers):
@@ -68,7 +71,7 @@ def _summary(tuned: Tuned) -> str:
     before = sum(layer.layers * (layer.default_ms or 0.0) for layer in known)
     after = sum(layer.layers * (layer.best_ms or 0.0) for layer in known)
     return (
-        f"{words}; gain {ratio(mean)} (geometric mean of {len(known)} layer{'s' if len(known) > 1 else ''}); "
+        f"{words}; gain {ratio(mean)} (geometric mean of {counted(len(known), 'layer')}); "
         f"all layers together {duration(before)} -> {duration(after)}"
     )
 
@@ -107,7 +110,7 @@ def lines(stream: TextIO, *, clock: Callable[[], float] = time.monotonic, every_
 def status_line(status: Status) -> str:
     """A job in one line.
 
-    >>> layer = LayerStatus("fc", 1, 12, 1, 90, 0.5, 0.4, "indexed")
+    >>> layer = TunedLayer("fc", 1, 12, 1, 90, default_ms=0.5, best=("indexed", {}), best_ms=0.4)
     >>> status_line(Status("search", 12, 64, 0, 1, 30.0, 130.0, "fc", (layer,)))
     'tune 12/64, 1 failed, about 2 min left; fc: indexed 0.400 ms, default 0.500 ms'
     """
@@ -117,9 +120,9 @@ def status_line(status: Status) -> str:
     if status.phase == "compare":
         words += ", last comparison"
     row = next((item for item in status.layers if item.name == status.layer), None)
-    if row is None or row.best_ms is None:
+    if row is None or row.best is None or row.best_ms is None:
         return f"{words}; {status.layer}"
-    return f"{words}; {row.name}: {row.best} {duration(row.best_ms)}, default {_time(row.default_ms)}"
+    return f"{words}; {row.name}: {row.best[0]} {duration(row.best_ms)}, default {duration(row.default_ms)}"
 
 
 @contextmanager
@@ -154,16 +157,15 @@ def live_view(status: Status, height: int) -> RenderableType:
     return Group(*parts)
 
 
-def _live_row(row: LayerStatus, at_work: bool) -> list[Text]:
-    gain = row.default_ms / row.best_ms if row.best_ms and row.default_ms is not None else None
+def _live_row(row: TunedLayer, at_work: bool) -> list[Text]:
     cells = (
-        _named(row.name, row.layers), f"{row.done}/{row.total}", str(row.failed), _time(row.default_ms),
-        _time(row.best_ms), ratio(gain), row.best or NOTHING,
+        _named(row.name, row.layers), f"{row.trials}/{row.total}", str(row.failed), duration(row.default_ms),
+        duration(row.best_ms), ratio(row.gain), row.best[0] if row.best else NOTHING,
     )  # fmt: skip
     return [Text(cell, style="bold" if at_work else "") for cell in cells]
 
 
-def _around(rows: Sequence[LayerStatus], name: str, count: int) -> Sequence[LayerStatus]:
+def _around(rows: Sequence[TunedLayer], name: str, count: int) -> Sequence[TunedLayer]:
     """As many rows as there is room for, with that of the layer at work."""
     place = next((i for i, row in enumerate(rows) if row.name == name), 0)
     start = max(0, min(place - count // 2, len(rows) - count))
@@ -172,15 +174,6 @@ def _around(rows: Sequence[LayerStatus], name: str, count: int) -> Sequence[Laye
 
 def _named(name: str, layers: int) -> str:
     return name if layers == 1 else f"{name} (x{layers})"
-
-
-def _count(done: int, failed: int, total: int, given_up: int) -> str:
-    words = f"{done}/{total}" + (f", {failed} failed" if failed else "")
-    return words + (f", {given_up} given up" if given_up else "")
-
-
-def _time(value: float | None) -> str:
-    return NOTHING if value is None else duration(value)
 
 
 def _seconds(value: float) -> str:

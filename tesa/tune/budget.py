@@ -1,4 +1,4 @@
-"""How many measurements a job may make, and which layer gets the next ones."""
+"""The number of measurements that a job may make, and the layer that gets the next ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FLOOR = 0.5
 
 @dataclass(frozen=True)
 class Budget:
-    """trials: measurements of a layer, on average, those in the log included; None for all candidates.
+    """A limit for a tuning job. trials: measurements of a layer, on average, those in the log included; None for all.
 
     minutes: of the whole job, building and the last comparison included; None for no limit.
     """
@@ -31,7 +31,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Share:
-    """A layer in the eyes of the one who hands out trials.
+    """The facts about a layer that decide whether it gets the next trials.
 
     done: measurements that it has or is about to get; open: candidates left. cost_ms: of all the model's layers with
     this kernel together, by the best that is known. stale: turns since it became faster by more than the noise.

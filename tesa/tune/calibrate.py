@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from time import monotonic
-from typing import Protocol
 
 from tesa.base.hostinfo import read_cpu
 from tesa.base.progress import Event, Progress, silent
@@ -21,7 +21,7 @@ from tesa.costs.sample import Measured
 from tesa.costs.table import CostTable
 from tesa.errors import CheckFailed, UsageError
 from tesa.targets.target import Target, host_cpu, parse_target, runs_here
-from tesa.tune.calibration import Bench, Work, plan
+from tesa.tune.calibration import Work, build_and_time, plan
 from tesa.tune.workplace import workplace
 
 MINUTES = 14.0
@@ -33,19 +33,15 @@ BATCH = 4
 _HOPELESS = 3  # batches without a single time: nothing works here
 
 
-class Measurer(Protocol):
-    """What builds and times; Bench is the real one."""
-
-    def run(self, works: Sequence[Work]) -> list[Measured]:
-        """Each work with its times."""
-        ...
+Measure = Callable[[Sequence[Work]], list[Measured]]
+"""Builds and times the kernels of some layers."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a calibration came to.
+    """The result of a calibration: the cost table, its file and how well it predicts.
 
-    path: the file; added: kernels of this run; failed: those of this run that could not be built or were wrong, each
+    added: kernels of this run; failed: those of this run that could not be built or were wrong, each
     with the reason.
     """
 
@@ -65,14 +61,14 @@ def calibrate(
     seed: int = 0,
     jobs: int | None = None,
     progress: Progress = silent,
-    measurer: Measurer | None = None,
-    clock: Callable[[], float] | None = None,
+    measure: Measure | None = None,
+    clock: Callable[[], float] = monotonic,
 ) -> Calibration:
     """Measure layers of the grid for so many minutes, on top of what the file holds already.
 
     path: a JSON file, by default this machine's in the user's data folder. It is written, whole, after every few
     layers: however this ends, what was measured is kept, and another run goes on behind it. seed: of the grid, where
-    the file has no table yet. jobs: compiler processes, by default one for each CPU.
+    the file has no table yet. jobs: compiler processes, by default one for each CPU. measure, clock: for tests.
 
     Raises UsageError if this machine cannot run code for the target or the file cannot be used, CheckFailed if no
     kernel at all can be measured.
@@ -85,24 +81,22 @@ def calibrate(
             f"target {wanted.name}: this machine ({host_cpu()}) cannot run its code, and a cost table is measured; "
             "run tesa calibrate on the device itself"
         )
-    table, clock = _begun(file, wanted, threads, seed), clock or monotonic
-    end = clock() + minutes * 60
+    table, begin = _begun(file, wanted, threads, seed), clock()
     before, failed = table.samples, list[str]()
     with workplace(wanted, jobs=jobs) as place:
-        bench = measurer or Bench(wanted, place.builder, place.runner)
-        for grown, broken in _grow(table, wanted, bench, end, clock, progress, minutes):
+        run = measure or (lambda works: build_and_time(works, wanted, place.builder, place.runner))
+        for grown, broken in _grow(table, wanted, run, begin, minutes * 60, clock, progress):
             table = grown
             store.write(file, table)
             failed += broken
-    table = _learnt(table)
+    table = learnt(table)
     store.write(file, table)
     return Calibration(table, file, quality(table), table.samples - before, tuple(failed))
 
 
 def _begun(path: Path, target: Target, threads: int, seed: int) -> CostTable:
     """The table that the file holds already, or a new one."""
-    made = versions()
-    cpu = read_cpu().model
+    made, cpu = versions(), read_cpu().model
     new = CostTable(host_cpu(), cpu, target.name, threads, seed, versions=made, started=_now(), code=code_digest())
     for table in store.read(path) if path.exists() else ():
         if store.same(table, new):
@@ -114,50 +108,41 @@ def _begun(path: Path, target: Target, threads: int, seed: int) -> CostTable:
 def _grow(
     table: CostTable,
     target: Target,
-    bench: Measurer,
-    end: float,
+    measure: Measure,
+    begin: float,
+    seconds: float,
     clock: Callable[[], float],
     progress: Progress,
-    minutes: float,
 ) -> Iterator[tuple[CostTable, list[str]]]:
-    """The table after each batch of layers, and what failed in the batch."""
-    begin, index, barren = end - minutes * 60, 0, 0
+    """The table after each batch of layers, and what failed in the batch. seconds: to go on for, since begin."""
+    spent, barren, known = table.seconds, 0, dict(table.fingerprints)
+    slowest = 0.0  # seconds of a batch: the next one must not end late
     done = {layer.index for layer in table.layers}
-    last = 0.0  # seconds of the slowest batch: the next one must not end late
-    spent = table.seconds
-    while clock() + last <= end or not last:  # one batch at least, however long it took to get here
+    indices = (index for index in itertools.count() if index not in done)
+    while clock() - begin + slowest <= seconds or not slowest:  # one batch at least, however long it took to get here
         start = clock()
-        seconds, total = int(start - begin), int(end - begin)
-        progress(Event("calibrate", seconds, total, f"{table.samples} kernels of {len(table.layers)} layers"))
-        indices: list[int] = []
-        while len(indices) < BATCH:
-            if index not in done:
-                indices.append(index)
-            index += 1
-        works = [plan(i, grid_layer(i, table.seed, table.threads), target) for i in indices]
-        measured = bench.run(works)
-        last = max(last, clock() - start)
+        text = f"{table.samples} kernels of {len(table.layers)} layers"
+        progress(Event("calibrate", int(start - begin), int(seconds), text))
+        batch = itertools.islice(indices, BATCH)
+        measured = measure([plan(i, grid_layer(i, table.seed, table.threads), target) for i in batch])
+        slowest = max(slowest, clock() - start)
         spent += clock() - start
-        table = replace(table, layers=(*table.layers, *measured), updated=_now(), seconds=spent)
-        table = replace(table, fingerprints=_fingerprints(table))
+        layers = (*table.layers, *measured)
+        names = sorted({sample.family for layer in layers for sample in layer.samples})
+        known = {name: known.get(name) or fingerprint(name, table.core) for name in names}
+        table = replace(table, layers=layers, updated=_now(), seconds=spent, fingerprints=known)
         broken = [f"layer {m.index}: {name} {dict(config)}: {why}" for m in measured for name, config, why in m.failed]
         barren = 0 if any(m.samples for m in measured) else barren + 1
         if barren == _HOPELESS:
             raise CheckFailed(f"no kernel can be measured on this machine; the last one: {(broken or ['none'])[-1]}")
         yield table, broken
-    progress(Event("calibrate", int(end - begin), int(end - begin), f"{table.samples} kernels"))
+    progress(Event("calibrate", int(seconds), int(seconds), f"{table.samples} kernels"))
 
 
-def _fingerprints(table: CostTable) -> dict[str, str]:
-    names = sorted({sample.family for layer in table.layers for sample in layer.samples})
-    known = dict(table.fingerprints)
-    return {name: known.get(name) or fingerprint(name, table.core) for name in names}
-
-
-def _learnt(table: CostTable) -> CostTable:
-    """With the shapes of the families, so that nobody who reads the table has to learn them again."""
-    bare = replace(table, shapes={})
-    return replace(table, shapes={name: family.fitted.shape for name, family in bare.families.items()})
+def learnt(table: CostTable) -> CostTable:
+    """The table with the shapes of the families, so that nobody who reads it has to learn them again."""
+    families = replace(table, shapes={}).families
+    return replace(table, shapes={name: family.fitted.shape for name, family in families.items()})
 
 
 def _now() -> str:

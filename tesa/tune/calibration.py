@@ -20,7 +20,7 @@ from tesa.measure.timing import Timing
 from tesa.schedules.registry import find
 from tesa.schedules.types import Config, Core, FloatArray, Problem, config_key
 from tesa.targets.target import Target
-from tesa.tune.loop import Batch, BuiltBatch, build, run
+from tesa.tune.loop import Batch, build, run
 
 BUDGET_MS = 40.0
 """Time for one kernel: a table holds many, and averages over them."""
@@ -79,23 +79,18 @@ def _affordable(order: Sequence[Option], problem: Problem, weight: FloatArray, c
     return kept
 
 
-class Bench:
-    """Builds and times the kernels of several layers at once: compilers have work for all CPUs, then one is timed."""
+def build_and_time(works: Sequence[Work], target: Target, builder: Builder, runner: Runner) -> list[Measured]:
+    """Build the kernels of several layers at once, which gives all CPUs work, and time them one by one.
 
-    def __init__(self, target: Target, builder: Builder, runner: Runner) -> None:
-        self.target, self.builder, self.runner = target, builder, runner
-
-    def run(self, works: Sequence[Work]) -> list[Measured]:
-        """Each work with its times. A kernel that cannot be built, or is wrong, is among the failed."""
-        batches = [Batch(Layer(str(work.index), work.layer.problem, work.weight), work.options) for work in works]
-        with tempfile.TemporaryDirectory(prefix="tesa-") as name:
-            built = build(batches, self.target, self.builder, Path(name))
-            return [self._measured(work, batch) for work, batch in zip(works, built, strict=True)]
-
-    def _measured(self, work: Work, built: BuiltBatch) -> Measured:
-        results, _ = run(built, self.runner, BUDGET_MS)
-        known = {config_key(*option): result for option, result in results}
-        return finished(work, [known[config_key(*option)] for option in work.options])
+    A kernel that cannot be built, or is wrong, is among the failed.
+    """
+    batches = [Batch(Layer(str(work.index), work.layer.problem, work.weight), work.options) for work in works]
+    found = []
+    with tempfile.TemporaryDirectory(prefix="tesa-") as name:
+        for work, built in zip(works, build(batches, target, builder, Path(name)), strict=True):
+            known = {config_key(*option): result for option, result in run(built, runner, BUDGET_MS)[0]}
+            found.append(finished(work, [known[config_key(*option)] for option in work.options]))
+    return found
 
 
 def finished(work: Work, results: Sequence[Timing | Failure]) -> Measured:
@@ -107,9 +102,7 @@ def finished(work: Work, results: Sequence[Timing | Failure]) -> Measured:
             failed.append((name, dict(config), str(result)))
         else:
             samples.append(Sample(name, dict(config), expected, result.median_ms, result.iqr_ms, dense))
-    layer = work.layer
-    facts = Facts.of(work.weight)
+    layer, facts, made = work.layer, Facts.of(work.weight), tuple(samples)
     return Measured(
-        work.index, layer.problem, facts, tuple(samples), layer.imposed, layer.spread, layer.seed, tuple(failed),
-        layer.scattered,
-    )  # fmt: skip
+        work.index, layer.problem, facts, made, layer.imposed, layer.spread, layer.seed, tuple(failed), layer.scattered
+    )

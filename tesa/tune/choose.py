@@ -190,7 +190,7 @@ class _Chooser:
                     shutil.rmtree(batch.folder, ignore_errors=True)
 
     def _recall(self, work: _Work) -> None:
-        """What the log knows. Times of another CPU than the one that measures are never compared with its times."""
+        """Take over what the log knows. Times of another CPU than the one that measures are never compared with its."""
         cpus, layer = tuple(dict.fromkeys((self.target.cpu, self.cpu))), work.layer
         emitted = EmittedByFamilies(layer.problem, layer.weight, self.target, layer.digest)
         found = self.log.records(work.task, self.target.name, cpus, emitted)
@@ -204,7 +204,7 @@ class _Chooser:
         work.records.update(known)
 
     def _unknown(self, work: _Work) -> list[Option]:
-        """What has to be measured: what the log does not know, and with it the best that it knows, to compare."""
+        """The options to measure: what the log does not know, and with it the best that it knows, to compare."""
         options = work.found.options
         missing = [option for option in options if config_key(*option) not in work.records]
         if not missing or not self.measures or work.elsewhere:

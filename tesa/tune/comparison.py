@@ -22,7 +22,7 @@ _NEAR = 1.05  # times the best: who is slower is not worth a second look
 
 
 def finalists(layer: LayerSearch, compared: set[str]) -> list[Option]:
-    """Who has to be measured together now; nobody where the order is certain.
+    """The options that have to be measured together now; none where the order is certain.
 
     compared: keys that have been in such a comparison of this run.
     """
@@ -30,7 +30,7 @@ def finalists(layer: LayerSearch, compared: set[str]) -> list[Option]:
         return []
     times = {key: record.median_ms for key, record in layer.records.items() if record.ok and record.median_ms}
     ranked = sorted(times, key=lambda key: (times[key], key))
-    anchors = [config_key(*option) for option in (layer.best, layer.default, _dense(layer)) if option is not None]
+    anchors = [config_key(*option) for option in (layer.best, layer.default, layer.dense_best) if option is not None]
     if not compared:
         bound = _NEAR * times[ranked[0]]
         chosen = [*anchors, *(key for key in ranked[:_FIRST] if times[key] <= bound)]
@@ -39,22 +39,13 @@ def finalists(layer: LayerSearch, compared: set[str]) -> list[Option]:
         rivals = [key for key in ranked if key not in compared and times[key] < bound]
         chosen = [*anchors, *rivals[:_MORE]] if rivals else []
     unique = list(dict.fromkeys(chosen))
-    return [layer.space.options[layer.space.index[key]] for key in unique] if len(unique) > 1 else []
+    return [layer.space.option(key) for key in unique] if len(unique) > 1 else []
 
 
 def settled(layer: LayerSearch) -> bool:
-    """Whether the newest records of the layer are a comparison that has the best and the default in it."""
+    """True where the newest records of the layer are a comparison that has the best and the default in it."""
     if layer.best is None:
         return True
     newest = max(record.time for record in layer.records.values())
     wanted = [layer.best, *([layer.default] if layer.default is not None else [])]
     return all(layer.records[config_key(*option)].time == newest for option in wanted)
-
-
-def _dense(layer: LayerSearch) -> Option | None:
-    """The fastest dense self."""
-    keys = [key for key in layer.dense if key in layer.records and layer.records[key].ok]
-    if not keys:
-        return None
-    best = min(keys, key=lambda key: (layer.records[key].median_ms or 0.0, key))
-    return layer.space.options[layer.space.index[best]]

@@ -48,7 +48,7 @@ _IDLE = 3  # turns in a row in which nothing could be measured at all: then the 
 
 @dataclass(frozen=True)
 class JobOptions:
-    """How a job goes about it.
+    """The settings of a tuning job.
 
     mode: of search. batch: candidates of a turn. budget_ms: time for one candidate on the device. overlap: build the
     next turn while this one is measured, which is right only where the measuring happens on other machines. table: of
@@ -197,7 +197,7 @@ class _Job:
     def _next(self) -> tuple[LayerSearch, Batch] | None:
         """The layer whose turn it is, and what of it is measured; its candidates count as taken from now on."""
         left = self.stopwatch.left
-        if left is not None and left <= self._reserve():
+        if left is not None and left <= self.stopwatch.reserve(self._uncompared()):  # the last comparison's share
             return None
         # The candidates of an untuned compile are measured whatever the number of trials is.
         layer = next((layer for layer in self.layers if layer.first()), None)
@@ -269,24 +269,17 @@ class _Job:
                 self._measure(layer, self._build(Batch(layer.work, tuple(options))), FINAL)
                 compared |= {config_key(*option) for option in options}
 
-    def _reserve(self) -> float:
-        """Seconds that the last comparison will need."""
-        return self.stopwatch.reserve(self._uncompared())
-
     def _uncompared(self) -> int:
         """Layers that the last comparison has yet to come to."""
         return sum(layer.fresh for layer in self.layers) - self.settled
 
     def _tell(self, layer: LayerSearch) -> None:
         rows = tuple(status_of(item) for item in self.layers)
-        done, total = sum(row.done for row in rows), sum(row.total for row in rows)
+        done, total = sum(row.trials for row in rows), sum(row.total for row in rows)
         if self.trials is not None:
             total = max(done, min(total, self.trials * len(rows)))
         missing = total - done if self.phase == "search" else 0
         expected = self.stopwatch.expected(missing, self._uncompared())
         failed = sum(row.failed for row in rows)
-        self.watch(
-            Status(
-                self.phase, done, total, self.known, failed, self.stopwatch.seconds, expected, layer.work.name, rows
-            )
-        )  # fmt: skip
+        seconds, name = self.stopwatch.seconds, layer.work.name
+        self.watch(Status(self.phase, done, total, self.known, failed, seconds, expected, name, rows))

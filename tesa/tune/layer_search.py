@@ -32,7 +32,8 @@ _RETRIES = 2  # of a candidate that no device could run
 
 @dataclass(eq=False)
 class LayerSearch:
-    """layers: how many of the model share the kernel. records: the last one of each option, by config_key.
+    """The search over one layer. layers: how many of the model share the kernel. records: the last of each option, by
+    key.
 
     table: of costs, by which a compile would choose what to measure. The search itself goes by bare estimates, because
     it learns from logs of other machines how far those are off.
@@ -71,7 +72,7 @@ class LayerSearch:
 
     @cached_property
     def expected(self) -> dict[str, float]:
-        """What a compile expects, in milliseconds by key."""
+        """The times that a compile expects, in milliseconds by key."""
         work = self.work
         return expected(self.space.options, work.problem, work.weight, self.target, self.table)
 
@@ -82,7 +83,7 @@ class LayerSearch:
 
     @cached_property
     def short(self) -> tuple[Option, ...]:
-        """What an untuned compile measures, the layer's dense self among it."""
+        """The options that an untuned compile measures, the layer's dense self among them."""
         work = self.work
         return tuple(shortlist(self.space.options, self.expected, work.problem, work.weight, self.target.core))
 
@@ -93,7 +94,7 @@ class LayerSearch:
 
     @cached_property
     def features(self) -> Table:
-        """Of all options."""
+        """The numbers that the cost model sees of each option."""
         problem, weight = self.work.problem, self.work.weight
         return tabulate(problem, weight, self.target.core, self.space.options, self.estimates.tolist())
 
@@ -134,12 +135,18 @@ class LayerSearch:
     @property
     def dense_ms(self) -> float | None:
         """The best time of the layer's dense self."""
-        times = [self.time(self.space.options[self.space.index[key]]) for key in self.dense]
-        return min((time for time in times if time is not None), default=None)
+        return self.time(self.dense_best)
+
+    @property
+    def dense_best(self) -> Option | None:
+        """The fastest option that computes with the zeros; None where there is no time yet."""
+        times = {key: self.time(self.space.option(key)) for key in self.dense}
+        known = sorted((time, key) for key, time in times.items() if time is not None)
+        return self.space.option(known[0][1]) if known else None
 
     @property
     def cost_ms(self) -> float:
-        """Of all layers that share the kernel: by the best time, or by the least estimate."""
+        """Milliseconds of all layers that share the kernel: by the best time, or by the least estimate."""
         time = self.time(self.best)
         return self.layers * (float(self.estimates.min()) if time is None else time)
 
@@ -158,12 +165,12 @@ class LayerSearch:
         return [self.space.options[i] for i in mode.propose(scene, min(count, self.open), rng)]
 
     def first(self) -> list[Option]:
-        """What an untuned compile measures and nobody has measured yet."""
+        """The options that an untuned compile measures and that have no result yet."""
         closed = self._closed()
         return [option for option in self.short if not closed[self.space.index[config_key(*option)]]]
 
     def lessons(self) -> Lessons | None:
-        """What other layers can learn from this one."""
+        """The measurements that other layers can learn from."""
         if sum(record.ok for record in self.records.values()) < LEAST:
             return None
         return Lessons.of(self.features, self.estimates, self.times())
@@ -180,7 +187,7 @@ class LayerSearch:
         self.stale = 0 if faster else self.stale + 1
 
     def leave(self, options: Sequence[Option]) -> None:
-        """No device could run them: they may come again, but not for ever."""
+        """Put off options that no device could run: they may come again, but not for ever."""
         for option in options:
             key = config_key(*option)
             self.put_off[key] = self.put_off.get(key, 0) + 1

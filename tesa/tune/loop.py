@@ -5,8 +5,8 @@ it alike; what they do with the results is theirs.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,22 +42,24 @@ class BuiltBatch:
     fault: str = ""
 
     @property
+    def pairs(self) -> list[tuple[Option, Product | Failure]]:
+        """The options, each with its kernel or the reason why it has none."""
+        return list(zip(self.batch.options, self.kernels, strict=True))
+
+    @property
     def built(self) -> list[tuple[Option, Product]]:
         """The options that can be run."""
-        pairs = zip(self.batch.options, self.kernels, strict=True)
-        return [(option, kernel) for option, kernel in pairs if isinstance(kernel, Product)]
+        return [(option, kernel) for option, kernel in self.pairs if isinstance(kernel, Product)]
 
     @property
     def failed(self) -> list[tuple[Option, Timing | Failure]]:
-        """The others, with the reason."""
-        pairs = zip(self.batch.options, self.kernels, strict=True)
-        return [(option, kernel) for option, kernel in pairs if isinstance(kernel, Failure)]
+        """The options that could not be built, with the reason."""
+        return [(option, kernel) for option, kernel in self.pairs if isinstance(kernel, Failure)]
 
     @property
     def codes(self) -> dict[str, str]:
         """The digest of what was emitted, by config_key; "" where nothing was."""
-        pairs = zip(self.batch.options, self.kernels, strict=True)
-        return {config_key(*option): kernel.code for option, kernel in pairs}
+        return {config_key(*option): kernel.code for option, kernel in self.pairs}
 
 
 def build(
@@ -82,7 +84,9 @@ def build(
     ]
     try:
         folder = Path(tempfile.mkdtemp(dir=home))
-        with _closing(builder.build(requests, folder)) as results:
+        results = builder.build(requests, folder)
+        with ExitStack() as stack:  # what ends the loop ends what a generator still runs
+            stack.callback(getattr(results, "close", lambda: None))
             for index, kernel in results:
                 found[index] = kernel
                 if halted():
@@ -123,14 +127,3 @@ def first_line(error: Exception) -> str:
     'MemoryError: 16 GiB'
     """
     return f"{type(error).__name__}: {error}".splitlines()[0]
-
-
-@contextmanager
-def _closing(results: Iterator[tuple[int, Product | Failure]]) -> Iterator[Iterator[tuple[int, Product | Failure]]]:
-    """Close a generator at the end of the block, whatever ends it: that ends what it still runs."""
-    try:
-        yield results
-    finally:
-        close = getattr(results, "close", None)
-        if close is not None:
-            close()

@@ -103,7 +103,7 @@ def tune_model(
 
 
 def select(layers: Sequence[Layer], names: Sequence[str] | None) -> list[Layer]:
-    """Those whose name fits one of names, in their order; all for None. * and ? stand for any text and any letter.
+    """The layers whose name fits one of names, in their order; all for None. * and ? stand for any text and any letter.
 
     Raises UsageError for a name that fits no layer.
     """

@@ -1,41 +1,28 @@
-"""What there is to tell of a layer in a job, as plain data."""
+"""The state and the result of a layer in a tuning job, as plain data and in sentences."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from tesa.tune.comparison import finalists, settled
 from tesa.tune.layer_search import LayerSearch
-from tesa.tune.status import LayerStatus, TunedLayer
+from tesa.tune.status import TunedLayer
 
 _REASONS, _LONG = 3, 200  # reasons that are told of a layer, and characters of each
 
 
 def density_of(layer: LayerSearch) -> float:
-    """The share of its weights that is not zero."""
+    """The share of a layer's weights that is not zero."""
     weight = layer.work.weight
     return float(np.count_nonzero(weight)) / max(int(weight.size), 1)
 
 
-def status_of(layer: LayerSearch) -> LayerStatus:
-    """Where it stands while the job runs."""
-    return LayerStatus(
-        name=layer.work.name,
-        layers=layer.layers,
-        done=len(layer.records),
-        failed=layer.failed,
-        total=len(layer.space),
-        default_ms=layer.time(layer.default),
-        best_ms=layer.time(layer.best),
-        best=layer.best[0] if layer.best else "",
-    )
-
-
-def tuned_of(layer: LayerSearch) -> TunedLayer:
-    """Its result."""
+def status_of(layer: LayerSearch) -> TunedLayer:
+    """The state of a layer while the job runs."""
     return TunedLayer(
         name=layer.work.name,
         layers=layer.layers,
@@ -46,10 +33,13 @@ def tuned_of(layer: LayerSearch) -> TunedLayer:
         default_ms=layer.time(layer.default),
         best=layer.best,
         best_ms=layer.time(layer.best),
-        dense_ms=layer.dense_ms,
-        final=settled(layer) or not finalists(layer, set()),  # compared, or there is nobody to compare with
-        given_up=given_up(layer),
     )
+
+
+def tuned_of(layer: LayerSearch) -> TunedLayer:
+    """The result of a layer, final where it was compared or there is nothing to compare it with."""
+    final = settled(layer) or not finalists(layer, set())
+    return replace(status_of(layer), dense_ms=layer.dense_ms, final=final, given_up=given_up(layer))
 
 
 def given_up(layer: LayerSearch) -> int:
@@ -58,7 +48,7 @@ def given_up(layer: LayerSearch) -> int:
 
 
 def lost(layer: LayerSearch, excuses: Mapping[str, str]) -> str:
-    """A sentence about those. excuses: what a device said last, by the name of the layer."""
+    """A sentence about the candidates that were given up. excuses: what a device said last, by name of the layer."""
     why = excuses.get(layer.work.name, "no device could run them")
     count = given_up(layer)
     return f"{layer.work.name}: given up, without a result: {count} candidate{'s' if count > 1 else ''} ({why})"

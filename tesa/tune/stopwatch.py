@@ -1,4 +1,4 @@
-"""How fast a job goes, and how long it will take."""
+"""Measures the speed of a job, and says how long it will take."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Stopwatch:
         self._turns = self._measured = 0
 
     def begin(self) -> None:
-        """What came before was preparation: it says nothing about how long a measurement takes."""
+        """End the preparation, which says nothing about how long a measurement takes."""
         self._begun = self._clock()
 
     def lap(self, measured: int) -> None:
@@ -38,11 +38,11 @@ class Stopwatch:
 
     @property
     def left(self) -> float | None:
-        """Of the time that the job may take."""
+        """Seconds left of the time that the job may take."""
         return None if self._minutes is None else 60 * self._minutes - self.seconds
 
     def reserve(self, turns: int) -> float:
-        """What that many turns will take."""
+        """The seconds that so many turns will take."""
         return turns * (self._clock() - self._begun) / self._turns if self._turns else 0.0
 
     def expected(self, measurements: int, turns: int) -> float | None:

@@ -1,4 +1,4 @@
-"""Where candidates are built and measured: processes of this machine, a Dask cluster, devices of an RPC tracker."""
+"""Opens the builder and the runner of a job: processes of this machine, a Dask cluster, devices of an RPC tracker."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ def test_rules_for_all_and_for_one() -> None:
     assert str(rules.of("anything")) == "0.9:block=4x4"
     assert str(rules.of("conv1")) == "0.5:unstructured"
     assert str(rules.of("a=b")) == "0.8:block=8x1"
-    assert not Rules.parse([])
+    assert Rules.parse([]) == Rules(None, {})
     with pytest.raises(UsageError, match="two patterns are imposed on all layers"):
         Rules.parse(["0.9", "0.8"])
     with pytest.raises(UsageError, match="two patterns are imposed on conv1"):

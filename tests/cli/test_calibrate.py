@@ -55,7 +55,7 @@ def test_it_measures_and_goes_on(tmp_path: Path, capsys: Capture) -> None:
 
 def test_it_says_how_well_it_predicts(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     device = FakeDevice()
-    monkeypatch.setattr("tesa.tune.calibrate.Bench", lambda target, builder, runner: device)
+    monkeypatch.setattr("tesa.tune.calibrate.build_and_time", lambda works, *_: device.run(works))
     clock = iter(range(10_000))
     monkeypatch.setattr("tesa.tune.calibrate.monotonic", lambda: float(next(clock)))
     path = tmp_path / "table.json"
@@ -88,7 +88,8 @@ def test_ctrl_c_keeps_what_is_measured(tmp_path: Path, capsys: Capture, monkeypa
                 raise KeyboardInterrupt
             return super().run(works)
 
-    monkeypatch.setattr("tesa.tune.calibrate.Bench", lambda target, builder, runner: Stopped())
+    stopped = Stopped()
+    monkeypatch.setattr("tesa.tune.calibrate.build_and_time", lambda works, *_: stopped.run(works))
     path = tmp_path / "table.json"
     assert main(["calibrate", "--target", "x86:haswell", "-o", str(path), "-q"]) == 130
     (kept,) = store.read(path)

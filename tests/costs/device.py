@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from tesa.costs import CostTable
+from tesa.costs.fingerprint import fingerprint
 from tesa.costs.grid import grid_layer
 from tesa.costs.sample import Measured
 from tesa.measure.failure import Failure, FailureKind
 from tesa.measure.timing import Timing
 from tesa.schedules.types import Config, Problem
 from tesa.targets.target import Target, parse_target
-from tesa.tune.calibrate import _fingerprints, _learnt
+from tesa.tune.calibrate import learnt
 from tesa.tune.calibration import Work, finished, plan
 
 TARGET = "x86:haswell"
@@ -56,6 +58,5 @@ def table(layers: int, target: str = TARGET, noise: float = 0.03, seed: int = 0)
     works = [plan(index, grid_layer(index, seed), code) for index in range(layers)]
     measured = tuple(FakeDevice(noise).run(works))
     made = CostTable("haswell", "no CPU at all", target, 1, seed, measured, updated="2026-01-02T03:04:05+00:00")
-    from dataclasses import replace
-
-    return _learnt(replace(made, fingerprints=_fingerprints(made)))
+    names = sorted({sample.family for layer in measured for sample in layer.samples})
+    return learnt(replace(made, fingerprints={name: fingerprint(name, made.core) for name in names}))

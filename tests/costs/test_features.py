@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tesa.costs.facts import Facts
-from tesa.costs.features import names, vector
+from tesa.costs.features import numbers as numbers_of
 from tesa.costs.grid import grid_layer
 from tesa.schedules.types import Config, Core, Problem, Window
 
@@ -24,9 +24,7 @@ CONFIGS: tuple[Config, ...] = (
 
 
 def numbers(problem: Problem, facts: Facts, config: Config, estimate_ms: float = 0.1) -> dict[str, float]:
-    keys = sorted(config)
-    values = vector(problem, facts, CORE, config, estimate_ms, keys)
-    return dict(zip(names(keys), values, strict=True))
+    return numbers_of(problem, facts, CORE, config, estimate_ms, sorted(config))
 
 
 @pytest.mark.parametrize("config", CONFIGS)

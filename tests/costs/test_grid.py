@@ -91,6 +91,5 @@ def test_facts_count_the_blocks() -> None:
     assert facts.live[3] == round(share, 7)  # 4x4
     assert facts.live[0] == round(share, 7)  # 4x1
     assert facts.live[1] >= facts.live[0]
-    assert Facts.from_json(facts.to_json()) == facts
     assert Facts.of(np.zeros((0, 4), np.float32)).density == 0
     assert Facts.of(np.zeros((3, 4), np.float32)).longest == 1

@@ -18,13 +18,19 @@ import pytest
 
 from tesa.errors import UsageError
 from tesa.records import files
-from tesa.records.files import append, locked, rewrite
+from tesa.records.files import append_locked, locked, rewrite
 from tesa.records.log import Log
 from tesa.records.maintenance import Rule, merge, prune
 from tests.records.test_log import TASK, record
 
 ROOT = str(Path(__file__).parents[2])
 TARGET = "x86:haswell"
+
+
+def append(path: Path, data: bytes) -> None:
+    """Append a line as a log does."""
+    with locked(path):
+        append_locked(path, data)
 
 
 def child(code: str, *words: str) -> subprocess.Popen[str]:

@@ -11,10 +11,10 @@ from rich.console import Console
 
 from tesa.base.progress import Event, silent
 from tesa.report.tune import lines, live_view, shown_status, status_line, tuned_view
-from tesa.tune.status import LayerStatus, Status, Tuned, TunedLayer, unseen
+from tesa.tune.status import Status, Tuned, TunedLayer, unseen
 
-FC = LayerStatus("fc", 3, 12, 1, 90, 0.5, 0.4, "indexed")
-NEW = LayerStatus("[bold]", 1, 0, 0, 40)
+FC = TunedLayer("fc", 3, 12, 1, 90, default_ms=0.5, best=("indexed", {}), best_ms=0.4)
+NEW = TunedLayer("[bold]", 1, 0, 0, 40)
 STATUS = Status("search", 12, 64, 4, 1, 30.0, 130.0, "fc", (FC, NEW))
 DONE = TunedLayer("fc", 3, 64, 2, 90, ("dense", {"rows": 4}), 0.5, ("indexed", {"rows": 2}), 0.4, 0.5, True)
 NOTHING = TunedLayer("odd", 1, 5, 5, 5, None, None, None, None, None, True)

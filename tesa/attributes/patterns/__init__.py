@@ -4,14 +4,12 @@ A pattern is asked of a matrix (outputs, k): `weight_matrix` gives it of a layer
 the order of registration, the most regular structure first; the last one takes everything.
 """
 
-from tesa.attributes.patterns import empty as _empty  # noqa: F401, I001  in the order in which they are tried
-from tesa.attributes.patterns import dense as _dense  # noqa: F401
-from tesa.attributes.patterns import channel as _channel  # noqa: F401
-from tesa.attributes.patterns.group import GROUPS
+# They register themselves, in the order in which they are tried.
+from tesa.attributes.patterns import empty, dense, channel, group, block, n_of_m, unstructured  # noqa: F401, I001
 from tesa.attributes.patterns.block import BLOCKS
-from tesa.attributes.patterns.n_of_m import N_OF_M
-from tesa.attributes.patterns import unstructured as _unstructured  # noqa: F401
+from tesa.attributes.patterns.group import GROUPS
 from tesa.attributes.patterns.matrix import weight_matrix
+from tesa.attributes.patterns.n_of_m import N_OF_M
 from tesa.attributes.patterns.registry import (
     Imposition,
     Pattern,
@@ -28,23 +26,6 @@ from tesa.attributes.patterns.registry import (
 from tesa.attributes.zeros import Zeros, digest, frozen, zeros_of
 
 __all__ = [
-    "BLOCKS",
-    "GROUPS",
-    "N_OF_M",
-    "Imposition",
-    "Pattern",
-    "PatternKind",
-    "Zeros",
-    "any_pattern",
-    "classify",
-    "digest",
-    "find_pattern",
-    "forget",
-    "frozen",
-    "install",
-    "pattern",
-    "patterns",
-    "recognise",
-    "weight_matrix",
-    "zeros_of",
-]
+    "BLOCKS", "GROUPS", "N_OF_M", "Imposition", "Pattern", "PatternKind", "Zeros", "any_pattern", "classify", "digest",
+    "find_pattern", "forget", "frozen", "install", "pattern", "patterns", "recognise", "weight_matrix", "zeros_of",
+]  # fmt: skip

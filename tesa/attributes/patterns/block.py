@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from tesa.attributes.patterns.registry import Imposition, Pattern, Sizes, Structure, pattern
+from tesa.attributes.patterns.registry import Imposition, Sizes, Structure, pattern
 from tesa.attributes.patterns.tiles import best_blocks, random_blocks
-from tesa.attributes.zeros import Mask, Zeros
+from tesa.attributes.zeros import Zeros
 from tesa.schedules.types import FloatArray
 
 BLOCKS = sorted(
@@ -21,28 +21,22 @@ BLOCKS = sorted(
 """Rows x columns of the blocks that are looked for, the largest first."""
 
 
-def _keep(size: FloatArray, sparsity: float, sizes: Sizes) -> Mask:
-    return best_blocks(size, sizes[0], sizes[1], sparsity)
-
-
 def _sample(rng: np.random.Generator, shape: tuple[int, int], sparsity: float, sizes: Sizes) -> FloatArray:
     live = random_blocks(rng, shape, 1 - sparsity, sizes)
     return np.where(live, rng.standard_normal(shape, np.float32), np.float32(0))
 
 
-def _check(sizes: Sizes) -> str:
-    return "" if min(sizes) >= 1 else "a block has at least one row and one column"
-
-
-def _describe(found: Pattern) -> str:
-    return "block {}x{}".format(*found.sizes)
-
-
 @pattern(
     "block",
     counted=True,
-    describe=_describe,
-    imposition=Imposition("block=RxC", _keep, "0.9:block=4x4", check=_check, tiles=True),
+    describe=lambda found: "block {}x{}".format(*found.sizes),
+    imposition=Imposition(
+        "block=RxC",
+        lambda size, sparsity, sizes: best_blocks(size, sizes[0], sizes[1], sparsity),
+        "0.9:block=4x4",
+        check=lambda sizes: "" if min(sizes) >= 1 else "a block has at least one row and one column",
+        tiles=True,
+    ),
     sample=_sample,
 )
 def block(zeros: Zeros) -> Structure | None:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from tesa.attributes.patterns.registry import Pattern, Structure, pattern
+from tesa.attributes.patterns.registry import Structure, pattern
 from tesa.attributes.zeros import Zeros
 
 GROUPS = [2, 3, 4, 6, 8, 12, 16, 32, 64]
 """Numbers of groups that are looked for."""
 
 
-def _describe(found: Pattern) -> str:
-    return f"group {found.group}"
-
-
-@pattern("group", counted=True, describe=_describe)
+@pattern("group", counted=True, describe=lambda found: f"group {found.group}")
 def group(zeros: Zeros) -> Structure | None:
     """Block-diagonal, g dense blocks of equal size: a grouped layer written as one matrix."""
     rows, columns = zeros.shape

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from tesa.attributes.patterns.registry import Imposition, Pattern, Sizes, Structure, pattern
+from tesa.attributes.patterns.registry import Imposition, Sizes, Structure, pattern
 from tesa.attributes.zeros import Mask, Zeros
 from tesa.schedules.types import FloatArray
 
@@ -35,23 +33,18 @@ def _check(sizes: Sizes) -> str:
     return "" if 0 < n <= m else f"{n}:{m} keeps {n} of {m} elements; n is from 1 to m"
 
 
-def _share(sizes: Sizes) -> float:
-    return 1 - sizes[0] / sizes[1]
-
-
-def _steps(sizes: Sizes) -> Sequence[Sizes]:
-    return [(n, sizes[1]) for n in range(sizes[1] - 1, 0, -1)]
-
-
-def _describe(found: Pattern) -> str:
-    return "{}:{}".format(*found.sizes)
-
-
 @pattern(
     "n:m",
     counted=True,
-    describe=_describe,
-    imposition=Imposition("N:M", _keep, "0.5:2:4", check=_check, share=_share, steps=_steps),
+    describe=lambda found: "{}:{}".format(*found.sizes),
+    imposition=Imposition(
+        "N:M",
+        _keep,
+        "0.5:2:4",
+        check=_check,
+        share=lambda sizes: 1 - sizes[0] / sizes[1],
+        steps=lambda sizes: [(n, sizes[1]) for n in range(sizes[1] - 1, 0, -1)],
+    ),
 )
 def n_of_m(zeros: Zeros) -> Structure | None:
     """n non-zeros in each m neighbours along k (the 2:4 of NVIDIA's tensor cores). 5 % of the groups may have fewer."""

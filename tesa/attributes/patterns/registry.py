@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -126,9 +126,8 @@ def pattern(
         if name in _KINDS:
             raise ValueError(f"pattern {name!r} is registered twice")
         summary = (recognise.__doc__ or "").strip().splitlines()
-        install(
-            PatternKind(name, summary[0] if summary else "", recognise, counted, describe, imposition, sample, last)
-        )
+        known = summary[0] if summary else ""
+        install(PatternKind(name, known, recognise, counted, describe, imposition, sample, last))
         return recognise
 
     return register
@@ -194,5 +193,4 @@ def classify(weight: ArrayLike | Zeros) -> Pattern:
     '1:2'
     """
     zeros = zeros_of(weight)
-    found = recognise(zeros)
-    return Pattern(**{**asdict(found), "digest": zeros.digest})
+    return replace(recognise(zeros), digest=zeros.digest)

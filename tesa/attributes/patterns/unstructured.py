@@ -6,13 +6,8 @@ import numpy as np
 
 from tesa.attributes.patterns.registry import Imposition, Sizes, Structure, pattern
 from tesa.attributes.patterns.tiles import best_blocks
-from tesa.attributes.zeros import Mask, Zeros
+from tesa.attributes.zeros import Zeros
 from tesa.schedules.types import FloatArray
-
-
-def _keep(size: FloatArray, sparsity: float, sizes: Sizes) -> Mask:
-    del sizes
-    return best_blocks(size, 1, 1, sparsity)
 
 
 def _sample(rng: np.random.Generator, shape: tuple[int, int], sparsity: float, sizes: Sizes) -> FloatArray:
@@ -25,7 +20,9 @@ def _sample(rng: np.random.Generator, shape: tuple[int, int], sparsity: float, s
 @pattern(
     "unstructured",
     counted=True,
-    imposition=Imposition("unstructured", _keep, "0.9:unstructured"),
+    imposition=Imposition(
+        "unstructured", lambda size, sparsity, _: best_blocks(size, 1, 1, sparsity), "0.9:unstructured"
+    ),
     sample=_sample,
     last=True,
 )

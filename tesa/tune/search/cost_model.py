@@ -54,16 +54,11 @@ def scores(table: Table, estimates: Wide, times: Wide, experience: Experience, s
     columns = sorted({name for item in lessons for name in item.table.columns} | set(table.columns))
     inputs = np.concatenate([item.table.under(columns) for item in lessons])
     targets = np.concatenate([item.miss for item in lessons])
-    weights = np.concatenate([_weights(item) for item in lessons])
+    # fast candidates count more: it is among them that the model has to choose
+    weights = np.concatenate([1.0 / (1.0 + 2.0 * item.rank) for item in lessons])
     others = len(weights) - (len(own.rank) if own is not None else 0)
     weights[:others] *= min(1.0, _PRIOR / weights[:others].sum()) if own is not None and others else 1.0
-    correction = _boost(inputs, targets, weights, table.under(columns), seed)
-    return guess + correction
-
-
-def _weights(lessons: Lessons) -> Wide:
-    """Fast candidates count more: it is among them that the model has to choose."""
-    return 1.0 / (1.0 + 2.0 * lessons.rank)
+    return guess + _boost(inputs, targets, weights, table.under(columns), seed)
 
 
 def _boost(inputs: Wide, targets: Wide, weights: Wide, wanted: Wide, seed: int) -> Wide:

@@ -1,4 +1,4 @@
-"""What a log knows of other models' layers, as lessons for the layers of this one.
+"""Learns from the layers of other models in a log for the layers of this one.
 
 A record tells the shape of a layer and the numbers of its pattern, not its weight. Where the non-zeros lie anywhere, or
 everywhere, a weight of the same shape and density is as good as the real one for features and estimates: it is drawn
@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from tesa.attributes.patterns import find_pattern, patterns
+from tesa.costs.sample import window_from_json
 from tesa.decompose.candidates import Option
 from tesa.records.format import IndexEntry
 from tesa.records.log import Log
 from tesa.schedules.registry import find
-from tesa.schedules.types import Config, Epilogue, FloatArray, Problem, Window
+from tesa.schedules.types import Config, Epilogue, FloatArray, Problem
 from tesa.targets.target import Target
 from tesa.tune.search.experience import LEAST, Experience, Lessons
 from tesa.tune.search.features import tabulate
@@ -31,11 +32,7 @@ _MOST = 200  # candidates of one of them
 
 
 def learn(
-    log: Log,
-    target: Target,
-    problems: Sequence[tuple[Problem, float]],
-    known: Collection[str],
-    cpu: str | None = None,
+    log: Log, target: Target, problems: Sequence[tuple[Problem, float]], known: Collection[str], cpu: str | None = None
 ) -> Experience:
     """Lessons from the layers in the log that are most like the problems, each with its density.
 
@@ -99,11 +96,9 @@ def _estimate(problem: Problem, weight: FloatArray, target: Target, name: str, c
 
 def _problem(facts: Mapping[str, Any]) -> Problem:
     m, k, n, batch = (int(facts[name]) for name in ("m", "k", "n", "batch"))
-    rows = k
-    window = None
+    rows, window = k, None
     if facts["window"] is not None:
-        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in facts["window"].items()}
-        window = Window(**fields)
+        window = window_from_json(facts["window"])
         rows = m if facts["op"] == "depthwise" else k // (window.kernel[0] * window.kernel[1])
     inside = (rows, n) if window is None else (rows, window.height, window.width)
     outside = (m, n) if window is None else (m, window.out_height, window.out_width)

@@ -14,7 +14,7 @@ LEAST = 3
 
 @dataclass(frozen=True, eq=False)
 class Lessons:
-    """What one layer teaches. miss: log of measured / estimated time, its median over the layer taken off.
+    """The measurements of one layer. miss: log of measured / estimated time, its median over the layer taken off.
 
     rank: log of the time over the best one of the layer.
     """

@@ -31,12 +31,8 @@ class Table:
     def of(rows: Sequence[Mapping[str, float]]) -> Table:
         """The columns are all names that any row has, sorted."""
         columns = tuple(sorted({name for row in rows for name in row}))
-        place = {name: i for i, name in enumerate(columns)}
-        values = np.full((len(rows), len(columns)), np.nan)
-        for i, row in enumerate(rows):
-            for name, value in row.items():
-                values[i, place[name]] = value
-        return Table(columns, values)
+        values = [[row.get(name, np.nan) for name in columns] for row in rows]
+        return Table(columns, np.array(values, np.float64).reshape(len(rows), len(columns)))
 
     def take(self, rows: NDArray[np.int64]) -> Table:
         """Only these rows."""

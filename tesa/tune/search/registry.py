@@ -17,7 +17,7 @@ from tesa.tune.search.space import Space
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """What is known of a layer when the next candidates are to be named. All arrays are by the index of an option.
+    """The knowledge of a layer that a mode names the next candidates by. All arrays are by the index of an option.
 
     estimates: expected milliseconds. times: measured ones, NaN where not measured, infinite where it failed. taken:
     what must not be named: it has been measured, or is about to be. table: features. experience: of other layers.

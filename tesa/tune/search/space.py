@@ -35,6 +35,10 @@ class Space:
     def __len__(self) -> int:
         return len(self.options)
 
+    def option(self, key: str) -> Option:
+        """The option with that key of the log."""
+        return self.options[self.index[key]]
+
     def neighbours(self, index: int) -> Ints:
         """The options of the same family that are one step away: one number is the next one that the family has there.
 

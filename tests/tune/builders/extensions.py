@@ -14,7 +14,7 @@ import numpy as np
 import tesa.attributes.patterns.registry
 import tesa.decompose
 import tesa.schedules.cpu
-from tesa.decompose.registry import _POLICIES, _SPLITS
+from tesa.decompose.registry import _SPLITS, POLICIES
 from tesa.extension import PREFIX
 from tesa.schedules import registry
 from tesa.schedules.types import FloatArray, Problem
@@ -43,7 +43,7 @@ def page_weight() -> FloatArray:
 @contextmanager
 def clean_registries() -> Iterator[None]:
     """What is registered inside the block is gone after it, and so are the modules that did it."""
-    held: tuple[dict[str, Any], ...] = (registry._FAMILIES, _POLICIES, tesa.attributes.patterns.registry._KINDS)
+    held: tuple[dict[str, Any], ...] = (registry._FAMILIES, POLICIES, tesa.attributes.patterns.registry._KINDS)
     before = [dict(one) for one in held]
     path = list(sys.path)
     try:

@@ -1,7 +1,5 @@
 """A walk over the graph that finds which indices of which tensors can only be removed together."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol

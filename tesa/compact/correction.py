@@ -1,7 +1,5 @@
 """The constant that a node must add to its output once known constants are taken out of its input."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any

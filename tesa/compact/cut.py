@@ -1,7 +1,5 @@
 """Carries out a decision: cuts every constant and rewrites the nodes that name sizes or indices."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

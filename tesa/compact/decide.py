@@ -1,7 +1,5 @@
 """Decides which indices are removed: those whose slices are all dead or known, as far as every operator allows."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

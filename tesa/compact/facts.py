@@ -1,7 +1,5 @@
 """The facts of propagation by tensor of the ONNX graph."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

@@ -8,8 +8,6 @@ features each head may lose other features, as long as all lose equally many. Th
 axis, those before it are group axes, whose own ids say whether a whole group goes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any

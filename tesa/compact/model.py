@@ -1,7 +1,5 @@
 """compact: the model without the channels, features and heads that no output depends on."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any

@@ -4,8 +4,6 @@ Undone is what only serves the compiler: a weight that was stored quantized beco
 that was transposed in the file is so again, and GELU is written with operators that its opset has.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

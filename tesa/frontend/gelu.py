@@ -1,7 +1,5 @@
 """Recognises GELU (Hendrycks and Gimpel, 2016) where an exporter has written it as a chain of operators."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

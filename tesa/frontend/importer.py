@@ -1,7 +1,5 @@
 """Imports a checked graph into Relax with TVM's ONNX importer and tesa's own converters."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from tvm import relax

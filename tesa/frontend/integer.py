@@ -5,8 +5,6 @@ ONNX and ONNX Runtime have an operator of its own for the quantized form of each
 of a float sum, and in that form every later step of the compiler knows it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any

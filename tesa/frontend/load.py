@@ -1,7 +1,5 @@
 """Reads a model file into a Graph, with the sizes of its inputs fixed, its nodes in order and every fault reported."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """An imported model: a Relax module, and the names that lead from it back to the model file."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """Names: the layer of each node, and the nearest name to one that does not exist."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Iterable, Mapping

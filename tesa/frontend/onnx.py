@@ -1,7 +1,5 @@
 """import_onnx reads an ONNX model as a Relax module: the one way into the compiler."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

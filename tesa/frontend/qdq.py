@@ -5,8 +5,6 @@ types int4, uint4, int2 and uint2 of newer opsets. TVM has neither as they are: 
 anonymous functions, and nothing is quantized to fewer than 8 bits. Both become a clip of 8-bit codes here.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -4,8 +4,6 @@ Each takes a Graph and changes it in place. Done here and not in Relax because a
 because a rewrite in NumPy takes microseconds where folding in TVM compiles a function.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

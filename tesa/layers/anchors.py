@@ -1,7 +1,5 @@
 """Finds the weight layers of a Relax function and the operators that fuse into their epilogues."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """Builds the lowered function: keeps each variable's Value and moves values between layouts."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Lowers a Relax function: weight layers become calls of kernels still to be chosen, the rest follows their layout."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod

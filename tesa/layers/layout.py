@@ -5,8 +5,6 @@ the axis its kernel vectorizes. Instead of transposing around every layer, each 
 the operators between are rewritten to work in place of it; only where two layouts meet is data moved.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """From a model file to the layers that need kernels: import, propagate, compact, lower."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -4,8 +4,6 @@ A handler gets the emitter and the source call and gives the lowered value, or N
 inputs are brought to row-major layout and the operator is emitted as it stands.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

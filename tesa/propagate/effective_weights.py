@@ -4,8 +4,6 @@ They go together. A dead activation may lean on any dead weight, whatever the la
 sets the dead weights of one layer to 0 has to do it in all of them.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any

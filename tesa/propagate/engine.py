@@ -20,8 +20,6 @@ for the final known values. So forward work is done before any backward work, wh
 bits that suffice for the consumers come last, see bits/precision.py.
 """
 
-from __future__ import annotations
-
 import heapq
 import random
 from collections.abc import Mapping

@@ -5,8 +5,6 @@ The compiled forms are kept for the life of the process, so a network of many eq
 25 ms each.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """Labels of axes: equal ones correspond. They are given once, for propagation and for compaction."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass

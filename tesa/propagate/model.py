@@ -1,7 +1,5 @@
 """propagate: a model with the facts about each of its tensors, and what they mean for each weight."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """A Relax function as a plain network of operators and named tensors, which the engine runs over."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any

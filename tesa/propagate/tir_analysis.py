@@ -4,8 +4,6 @@ The questions: is it element-wise, so that f(0) may be asked once for all places
 other tensors are read or written at; how much work is one run; which numbers does it compare or compute with.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Ties of operators of another domain, by the labels that a user's converter was registered with."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from tesa.compact.analysis import OTHER, Analysis, ties

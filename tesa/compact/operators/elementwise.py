@@ -1,7 +1,5 @@
 """Ties of operators that work element by element: an index of the output goes with the same one of each input."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Ties of operators that move elements and compute nothing."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Ties of convolutions and matrix products: outputs go with rows of the weight, inputs with its columns."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -4,8 +4,6 @@ Merged: one of the axes may lose indices, each with the whole block behind it; t
 groups may lose other members, as long as all lose equally many, or go as a whole (see tesa/compact/index.py).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

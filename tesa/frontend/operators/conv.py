@@ -1,7 +1,5 @@
 """Convolutions as relax.nn.convNd: padding "SAME" becomes plain padding, the bias an addition, integers int32."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

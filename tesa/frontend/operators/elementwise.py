@@ -1,7 +1,5 @@
 """Operators that work element by element, as the one operator of Relax that says the same."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The interval of numbers that an operator's result lies in, from those of its inputs: one function for each."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

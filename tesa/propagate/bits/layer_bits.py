@@ -1,7 +1,5 @@
 """Bits of each layer before and after propagation, as in figure 17 of SparTA (Zheng et al., OSDI 2022)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

@@ -26,8 +26,6 @@ Merging: the lower precision wins; of two grids with equally many bits the one t
 forward in running order and one back, whatever order the engine went in before: all that they depend on is final.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 

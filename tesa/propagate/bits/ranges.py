@@ -5,8 +5,6 @@ leaves only some of its codes; a sum of 128 products of int8 needs 22 bits. A ra
 What is not known is bounded by the type of its integers, or not at all.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

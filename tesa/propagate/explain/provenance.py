@@ -6,8 +6,6 @@ makes no difference is no cause. Where each of several causes would do alone, an
 of them are named.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any

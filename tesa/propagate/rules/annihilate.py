@@ -5,8 +5,6 @@ number. An unknown element is taken as finite, no more: -3.4e38, the mask of man
 added to it, for that may be such a mask too, put there at run time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

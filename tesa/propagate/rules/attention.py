@@ -5,8 +5,6 @@ the values. On top of that each row of the softmax sums to 1: a feature of the v
 positions, like that of a pruned value projection with a bias, is that constant in the output, whatever the logits are.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

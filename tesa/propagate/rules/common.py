@@ -1,7 +1,5 @@
 """Helpers that the rules are written with."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any

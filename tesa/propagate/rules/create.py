@@ -1,7 +1,5 @@
 """Tensors out of nothing, triangles and one-hot rows: known constants."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

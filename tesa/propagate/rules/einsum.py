@@ -1,7 +1,5 @@
 """Einstein sums and outer products: sums of products over axes that the operator's subscripts name."""
 
-from __future__ import annotations
-
 from tesa.attributes.attribute import Bools, TeSA
 from tesa.errors import UnsupportedError
 from tesa.propagate.labels import Product, parse_einsum

@@ -5,8 +5,6 @@ annihilate.py. Where one operand decides, the other one is dead, if it is not kn
 engine.py). A known element may still lean on a constant of the program, which in its turn leans on nothing.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Picking elements by index. Constant indices move facts like any movement; of others any element may be picked."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import replace

@@ -5,8 +5,6 @@ over its output; and `undo`, which takes for each input element the content of o
 short: an axis along which nothing varies is not spread out.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -5,8 +5,6 @@ A row that is all known is computed, as long as float32 can tell the result: the
 constants is rounding noise, which dividing by sqrt(epsilon) blows up.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

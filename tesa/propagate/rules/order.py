@@ -1,7 +1,5 @@
 """Running sums and products, sorting and searching: what depends on the order along an axis."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from tesa.attributes.attribute import Bools, Shape, TeSA, Values, unknown

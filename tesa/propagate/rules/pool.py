@@ -5,8 +5,6 @@ on an element or on padding, one that does not by those on an element; a ceiling
 reach past the padding, where nothing is counted.
 """
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -6,8 +6,6 @@ Who may lean on whose zero is told in engine.py: a weight on every zero; an acti
 it is not known itself, on the known zero of another activation. An infinite element leans on nobody, as inf * 0 is NaN.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ operator's scale and zero point. What two quantizations in a row do to each othe
 codes are few, so each claim is checked on every one of them, in float32 and in float64.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -5,8 +5,6 @@ is dead if it is not known; a known element never leans on another one (see engi
 own type, so that nothing is rounded and an overflow wraps around as it does in the model.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

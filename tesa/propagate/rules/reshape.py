@@ -1,7 +1,5 @@
 """Operators that give a tensor another shape, another order of axes, copies of itself, or nothing new at all."""
 
-from __future__ import annotations
-
 import ast
 import math
 import operator as python

@@ -4,8 +4,6 @@ The weights of an interpolated pixel sum to 1, so a channel that is one constant
 the image take part with a value of their own.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tesa.attributes.attribute import Bools, TeSA

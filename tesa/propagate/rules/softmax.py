@@ -7,8 +7,6 @@ result 1, whatever it is. Otherwise an output needs its whole row. The mask itse
 not be right without it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -6,8 +6,6 @@ operator itself on the few numbers that are known: relu(0) = 0, sigmoid(0) = 0.5
 Nothing is compiled as long as nothing is known. Further inputs may be constants of one element, like a slope.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache

@@ -24,8 +24,6 @@ operator alone, not by what is known of it or when it is visited. The idea of sc
 (Zheng et al., OSDI 2022); that of testing pools is Dorfman's (1943).
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from typing import Any

@@ -72,6 +72,11 @@ def as_channels(mask: Any, rank: int, axis: int = 1) -> Any:
     return np.asarray(mask).reshape(view)
 
 
+def full_along(array: Values, axis: int, length: int) -> Values:
+    """The array at its full length along one axis."""
+    return np.broadcast_to(array, [length if i == axis else n for i, n in enumerate(array.shape)])
+
+
 def axes_of(axis: Any, rank: int) -> tuple[int, ...]:
     """An axis attribute (None: all, an int, or several) as sorted non-negative ints."""
     if axis is None:

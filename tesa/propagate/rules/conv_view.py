@@ -8,6 +8,7 @@ import numpy as np
 
 from tesa.attributes.attribute import Bools, Values
 from tesa.propagate.registry import Operator
+from tesa.propagate.rules.common import as_channels
 from tesa.propagate.rules.window import Axis, convolution_axes, letters, spread, tap_indices, transposed_axes
 
 
@@ -125,9 +126,7 @@ def carried(view: ConvView, live: Bools, weight: Bools) -> Bools:
     need: Bools = hit.reshape(live.shape[0], view.groups, view.ins, *live.shape[3:])
     for d, axis in enumerate(view.axes, start=3):
         if axis.skipped is not None:
-            places = [1] * need.ndim
-            places[d] = -1
-            need = need & axis.skipped.reshape(places)
+            need = need & as_channels(axis.skipped, need.ndim, d)
     return need
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from tesa.attributes.attribute import FULL_BITS, Bools, TeSA, Values, unknown
 from tesa.propagate.registry import Operator, rule
-from tesa.propagate.rules.common import all_needed, facts, nothing
+from tesa.propagate.rules.common import all_needed, as_channels, facts, nothing
 from tesa.propagate.rules.window import (
     Axis,
     adaptive_axes,
@@ -90,12 +90,8 @@ def _known(view: _View, x: TeSA) -> Bools:
     known = over_windows(view.front(x.known), view.axes, FIRST, operator.and_, True)
     for d, count in enumerate(_elements(view.axes), start=FIRST):
         if (count == 0).any():
-            known = known & _along(count > 0, known.ndim, d)
+            known = known & as_channels(count > 0, known.ndim, d)
     return np.asarray(known)
-
-
-def _along(array: Values, rank: int, axis: int) -> Values:
-    return array.reshape([-1 if i == axis else 1 for i in range(rank)])
 
 
 def _uniform_bits(view: _View, t: TeSA) -> bool:
@@ -143,5 +139,5 @@ def average_pool(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
         with np.errstate(invalid="ignore", divide="ignore"):
             value = over_windows(view.front(x.value).astype(np.float64), view.axes, FIRST, operator.add, 0.0)
             for d, count in enumerate(view.counts, start=FIRST):
-                value = value / _along(count, value.ndim, d)
+                value = value / as_channels(count, value.ndim, d)
     return (facts(op.outputs[0], view.back(known), view.back(np.where(known, value, 0.0))),)

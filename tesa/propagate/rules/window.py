@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tesa.attributes.attribute import Bools, Values, compact
 from tesa.propagate.registry import Operator
+from tesa.propagate.rules.common import as_channels
 
 Table = NDArray[np.int64]
 
@@ -66,9 +67,7 @@ class Axis:
         wide = array if array.shape[axis] == 1 else array.take(np.maximum(places, 0), axis=axis)
         if (places >= 0).all():
             return wide
-        view = [1] * array.ndim
-        view[axis] = -1
-        return np.where((places >= 0).reshape(view), wide, fill)
+        return np.where(as_channels(places >= 0, array.ndim, axis), wide, fill)
 
     def distinct(self) -> tuple[Axis, NDArray[np.intp]]:
         """An axis with one output for each kind of output there is if all elements are alike, and the kind of each."""
@@ -140,10 +139,7 @@ def onto_elements(need: Bools, axes: Sequence[Axis], first: int) -> Bools:
     """A mask of the elements read by any output in `need`. Axes along which `need` is short stay short."""
     for d, axis in enumerate(axes, start=first):
         if need.shape[d] == 1:
-            if axis.skipped is not None:
-                view = [1] * need.ndim
-                view[d] = -1
-                need = need & axis.skipped.reshape(view)
+            need = need if axis.skipped is None else need & as_channels(axis.skipped, need.ndim, d)
             continue
         wide = np.zeros((*need.shape[:d], axis.size, *need.shape[d + 1 :]), bool)
         moved, target = np.moveaxis(need, d, 0), np.moveaxis(wide, d, 0)

@@ -115,18 +115,14 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             self.tensor_of.setdefault(value.name, tensor)
         if not isinstance(value, relax.Call | relax.TupleGetItem):
             return value
-        if isinstance(value, relax.Call):
-            args = [self._bind(a, layer) if isinstance(a, relax.Call) else a for a in value.args]
-            value = relax.Call(value.op, args, value.attrs, value.ty_args)
-        var = self._bind(self.bb.normalize(value), layer)
+        var = self._bind(value, layer)
         self.tensor_of[var.name] = tensor
         return var
 
     def _bind(self, value: Any, layer: str) -> Any:
         if isinstance(value, relax.Call):
             args = [self._bind(a, layer) if isinstance(a, relax.Call) else a for a in value.args]
-            value = self.bb.normalize(relax.Call(value.op, args, value.attrs, value.ty_args))
-        name = self._unique(identifier(layer))
-        var = self.bb.emit(value, name_hint=name)
+            value = relax.Call(value.op, args, value.attrs, value.ty_args)
+        var = self.bb.emit(self.bb.normalize(value), name_hint=self._unique(identifier(layer)))
         self.layer_of[var.name] = layer
         return var

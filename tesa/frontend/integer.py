@@ -19,15 +19,11 @@ from tesa.frontend.registry import MICROSOFT
 
 @dataclass
 class _Rewrite:
-    """The nodes that replace one node: `nodes`, named after it, with `inputs` as in the node ("" where left out)."""
+    """The nodes that replace one node, named after it."""
 
     graph: Graph
     node: Any
     nodes: list[Any] = field(default_factory=list)
-
-    @property
-    def inputs(self) -> list[str]:
-        return list(self.node.input)
 
     def at(self, index: int) -> str:
         """The name of an input, "" if the node has none there."""
@@ -105,15 +101,12 @@ def _gemm(r: _Rewrite) -> None:
     alpha, turned = float(options.pop("alpha", 1.0)), int(options.get("transB", 0))
     inputs = [r.real(0), r.real(3, axis=0 if turned else 1)]
     if r.at(6):
-        inputs.append(_bias(r, 6, r.at(1), r.at(4)) if alpha == 1.0 else _scaled_bias(r, alpha))
+        bias = _bias(r, 6, r.at(1), r.at(4))
+        inputs.append(bias if alpha == 1.0 else r.add("Mul", [bias, r.constant(np.float32(alpha))]))
     if r.at(7):
         r.quantize(r.core("Gemm", inputs, alpha=alpha, **options), r.at(7), r.at(8))
     else:
         r.core("Gemm", inputs, r.node.output[0], alpha=alpha, **options)
-
-
-def _scaled_bias(r: _Rewrite, alpha: float) -> str:
-    return r.add("Mul", [_bias(r, 6, r.at(1), r.at(4)), r.constant(np.float32(alpha))])
 
 
 def _binary(op: str) -> Callable[[_Rewrite], None]:

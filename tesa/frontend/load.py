@@ -1,5 +1,6 @@
 """Reads a model file into a Graph, with the sizes of its inputs fixed, its nodes in order and every fault reported."""
 
+import copy
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -41,11 +42,7 @@ def load_graph(model: str | Path | Any, shapes: Mapping[str, Sequence[int]] | No
 
 
 def _copies(messages: Iterable[Any]) -> list[Any]:
-    copies = []
-    for message in messages:
-        copies.append(type(message)())
-        copies[-1].CopyFrom(message)
-    return copies
+    return [copy.deepcopy(message) for message in messages]
 
 
 def _constants(graph: Any, source: str) -> dict[str, Values]:
@@ -144,16 +141,12 @@ def _refuse_empty(source: str, name: str, declared: Sequence[int | str], given: 
 
 
 def _absorb_constant_nodes(graph: Graph) -> None:
-    nodes = []
     for node in graph.nodes:
-        attributes = {a.name: a for a in node.attribute}
-        if node.op_type != "Constant":
-            nodes.append(node)
-            continue
-        name = node.output[0]
-        graph.constants[name] = _constant_node(attributes, graph.source, name)
-        graph.sources[name] = Source(name)
-    graph.nodes = nodes
+        if node.op_type == "Constant":
+            name = node.output[0]
+            graph.constants[name] = _constant_node({a.name: a for a in node.attribute}, graph.source, name)
+            graph.sources[name] = Source(name)
+    graph.nodes = [node for node in graph.nodes if node.op_type != "Constant"]
 
 
 def _constant_node(attributes: Mapping[str, Any], source: str, name: str) -> Values:

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -49,11 +50,7 @@ def layer_names(nodes: Iterable[Any], weights: Mapping[str, str]) -> dict[str, s
     weights: for a node with a weight (by first output) the initializer, which names the layer if it is called
     `something.weight` and is used once. Otherwise the node's own name, otherwise the operator.
     """
-    unique = Unique()
-    uses: dict[str, int] = {}
-    for initializer in weights.values():
-        uses[initializer] = uses.get(initializer, 0) + 1
-    names = {}
+    unique, uses, names = Unique(), Counter(weights.values()), {}
     for node in nodes:
         key = node.output[0]
         initializer = weights.get(key, "")

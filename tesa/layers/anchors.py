@@ -11,12 +11,9 @@ from tvm import ir, relax
 from tesa.schedules.types import FloatArray, Window
 
 _ACTIVATIONS = {
-    "relax.nn.relu": "relu",
-    "relax.nn.gelu": "gelu",
-    "relax.nn.silu": "silu",
-    "relax.sigmoid": "sigmoid",
+    "relax.nn.relu": "relu", "relax.nn.gelu": "gelu", "relax.nn.silu": "silu", "relax.sigmoid": "sigmoid",
     "relax.tanh": "tanh",
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from typing import Any
 
 from tesa.compact.analysis import OTHER, Analysis, ties
 from tesa.compact.index import Structure
-from tesa.compact.index import Structure
 from tesa.compact.labels import tie_labels
 from tesa.errors import UsageError
 from tesa.frontend.graph import domain_of

@@ -33,18 +33,15 @@ def integer_clip(inputs: list[Any], attrs: dict[str, Any]) -> Any:
 
     inputs: the tensor, and the bounds where they are inputs (opset 11 on); attrs: "min" and "max" before.
     """
-    dtype = np.dtype(str(inputs[0].ty.dtype))
-    limits = np.iinfo(dtype)
+    limits = np.iinfo(np.dtype(str(inputs[0].ty.dtype)))
     bounds = []
     for index, (name, default) in enumerate((("min", limits.min), ("max", limits.max)), start=1):
-        given = inputs[index] if index < len(inputs) else None
-        if given is None:
-            number = attrs.get(name, default)
-            bounds.append(int(number) if math.isfinite(number) else int(default))
-        elif hasattr(given, "value"):
-            bounds.append(int(given.value.numpy().reshape(())))
-        else:
+        given = at(inputs, index)
+        value = constant_value(given) if given is not None else np.asarray(attrs.get(name, default))
+        if value is None:
             return None
+        number = value.reshape(()).item()
+        bounds.append(int(number) if math.isfinite(number) else int(default))
     return relax.op.clip(inputs[0], *bounds)
 
 

@@ -87,9 +87,7 @@ class Cutter:
         """Make a new constant the input of a node."""
         while len(node.input) <= position:
             node.input.append("")
-        name = self.unique(f"{node.name or node.output[0]}/input{position}")
-        self.constants[name] = array
-        node.input[position] = name
+        node.input[position] = self._new_constant(f"{node.name or node.output[0]}/input{position}", array)
 
     def set_sizes(self, node: Any, position: int, tensor: str) -> None:
         """Make the new shape of a tensor the input of a node, if it is not the old one."""
@@ -138,7 +136,7 @@ class Cutter:
         extra = self.added.get((i, position))
         if extra is not None:
             array, quantization = (array + extra).astype(array.dtype), None
-        if quantization is not None:
+        elif quantization is not None:
             quantization = _cut_quantization(quantization, parts, self.keep)
         self._store(i, node, position, array, quantization)
 

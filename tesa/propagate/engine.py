@@ -47,8 +47,8 @@ class Fixpoint:
     """
 
     tesa: Mapping[str, TeSA]
-    unruled: Mapping[str, str]
-    steps: int
+    unruled: Mapping[str, str] = field(default_factory=dict)
+    steps: int = 0
     scrambled: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
 
@@ -64,7 +64,7 @@ def solve(net: Network, given: Mapping[str, TeSA] | None = None, *, seed: int | 
 
 def start(net: Network, given: Mapping[str, TeSA] | None = None) -> Fixpoint:
     """The facts before anything is propagated: what constants and `given` say."""
-    return Fixpoint(_Engine(net, given or {}, None).tesa, {}, 0)
+    return Fixpoint(_Engine(net, given or {}, None).tesa)
 
 
 class _Engine:
@@ -90,20 +90,20 @@ class _Engine:
         for node, rule in zip(self.net.nodes, self.rules, strict=True):
             for position, name in enumerate(node.inputs):
                 if name in self.net.constants:
-                    tesa[name] = self._constant(name, rule is not None and position in rule.weights)
+                    weight = rule is not None and position in rule.weights
+                    array = self.net.constants[name]
+                    tesa[name] = from_weight(array) if weight else from_constant(array, Origin("value", "weight"))
         for name, facts in given.items():
             tesa[name] = merge_named(self.net, name, tesa[name], facts)
         return tesa
-
-    def _constant(self, name: str, weight: bool) -> TeSA:
-        array = self.net.constants[name]
-        return from_weight(array) if weight else from_constant(array, Origin("value", "weight"))
 
     def run(self) -> Fixpoint:
         for direction in (0, 1):
             for i in range(len(self.net.nodes)):
                 self._push(direction, i)
-        self._limit_unused()
+        for name, facts in self.tesa.items():  # a tensor that nobody reads and that is no output is dead
+            if name not in self.net.outputs and name not in self.consumers:
+                self.tesa[name] = replace(facts, live=np.zeros((1,) * len(facts.shape), bool))
         steps = 0
         while self.queues[0] or self.queues[1]:
             direction = 0 if self.queues[0] else 1
@@ -181,7 +181,7 @@ class _Engine:
         old = self.tesa[name]
         live = old.live if name in self.net.outputs else self._needed(name) & old.live
         new = replace(old, live=live)
-        if new.live.shape != old.live.shape or bool((new.live != old.live).any()):
+        if not np.array_equal(new.live, old.live):
             self.tesa[name] = new.growth(old, self._origin(cause))
             if name in self.producer:
                 self._push(1, self.producer[name])
@@ -194,10 +194,3 @@ class _Engine:
                 if other == name:
                     total = total | self.needs.get((i, position), np.ones((1,) * len(shape), bool))
         return total
-
-    def _limit_unused(self) -> None:
-        """A tensor that nobody reads and that is no output is dead from the start."""
-        for name, facts in self.tesa.items():
-            if name not in self.net.outputs and name not in self.consumers:
-                dead = np.zeros((1,) * len(facts.shape), bool)
-                self.tesa[name] = replace(facts, live=dead)

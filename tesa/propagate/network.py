@@ -103,7 +103,7 @@ def _bind(net: Network, binding: Any, parts: Mapping[Any, tuple[str, ...]], laye
     name = var.name
     if isinstance(value, relax.TupleGetItem):
         whole = parts[value.tuple_value]
-        size = [_width(f) for f in value.tuple_value.ty.fields]
+        size = [width(f) for f in value.tuple_value.ty.fields]
         begin = sum(size[: value.index])
         result = whole[begin : begin + size[value.index]]
     elif isinstance(value, relax.Var | relax.Tuple):
@@ -120,8 +120,9 @@ def _bind(net: Network, binding: Any, parts: Mapping[Any, tuple[str, ...]], laye
     return result
 
 
-def _width(ty: Any) -> int:
-    return sum(_width(f) for f in ty.fields) if isinstance(ty, relax.TupleType) else 1
+def width(ty: Any) -> int:
+    """The number of tensors in a type."""
+    return sum(width(f) for f in ty.fields) if isinstance(ty, relax.TupleType) else 1
 
 
 def _call(net: Network, var: Any, call: Any, parts: Mapping[Any, tuple[str, ...]], layer: str) -> tuple[str, ...]:

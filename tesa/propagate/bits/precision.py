@@ -103,9 +103,8 @@ class _Forward:
                 self._learn(name, found, origin)
         bounds = _bounds(node.operator)
         if bounds is not None:
-            self._learn(
-                node.outputs[0], clipped_grid(self.tesa[node.inputs[0]], *bounds, node.inputs[0] in self.whole), origin
-            )
+            clipped = clipped_grid(self.tesa[node.inputs[0]], *bounds, node.inputs[0] in self.whole)
+            self._learn(node.outputs[0], clipped, origin)
         if node.operator.op in ("relax.concat", "relax.stack"):
             self._learn(node.outputs[0], _joined(node.operator, inputs), origin)
         for name in node.outputs:

@@ -9,7 +9,7 @@ import numpy as np
 from tesa.attributes.attribute import Bools, Values
 from tesa.propagate.registry import Operator
 from tesa.propagate.rules.common import as_channels
-from tesa.propagate.rules.window import Axis, convolution_axes, letters, spread, tap_indices, transposed_axes
+from tesa.propagate.rules.window import Axis, convolution_axes, letters, spread, tap_indices
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +80,7 @@ def conv_view(op: Operator) -> ConvView | None:
     x, w, y = ([s[i] for i in o or ()] for s, o in zip((*op.inputs, op.outputs[0]), orders, strict=True))
     if any(order is None for order in orders) or min((*op.inputs[0], *op.inputs[1], *op.outputs[0])) == 0:
         return None
-    axes = (transposed_axes if transposed else convolution_axes)(op, x[2:], w[2:], y[2:])
+    axes = convolution_axes(op, x[2:], w[2:], y[2:], transposed)
     groups = int(op.attrs["groups"])
     return ConvView(groups, x[1] // groups, y[1] // groups, axes, tuple(o for o in orders if o), transposed)
 

@@ -75,22 +75,18 @@ class Axis:
         return Axis(rows, 1), kinds.reshape(-1)
 
 
-def convolution_axes(op: Operator, sizes: Sequence[int], taps: Sequence[int], outs: Sequence[int]) -> tuple[Axis, ...]:
-    """The spatial axes of a convolution or pooling with the attributes strides, dilation and padding."""
+def convolution_axes(
+    op: Operator, sizes: Sequence[int], taps: Sequence[int], outs: Sequence[int], transposed: bool = False
+) -> tuple[Axis, ...]:
+    """The spatial axes of a convolution or pooling with the attributes strides, dilation and padding.
+
+    transposed: element i reaches output i * stride + tap * dilation - padding.
+    """
     result = []
     for d, (size, tap, out) in enumerate(zip(sizes, taps, outs, strict=True)):
         stride, dilation, before, _ = steps(op, d, len(sizes))
-        reads = np.arange(out)[:, None] * stride + np.arange(tap)[None, :] * dilation - before
-        result.append(Axis(np.where((reads >= 0) & (reads < size), reads, -1), size))
-    return tuple(result)
-
-
-def transposed_axes(op: Operator, sizes: Sequence[int], taps: Sequence[int], outs: Sequence[int]) -> tuple[Axis, ...]:
-    """The same of a transposed convolution: element i reaches output i * stride + tap * dilation - padding."""
-    result = []
-    for d, (size, tap, out) in enumerate(zip(sizes, taps, outs, strict=True)):
-        stride, dilation, before, _ = steps(op, d, len(sizes))
-        places = np.arange(out)[:, None] + before - np.arange(tap)[None, :] * dilation
+        at, reach = np.arange(out)[:, None], np.arange(tap)[None, :] * dilation - before
+        places = at - reach if transposed else (at * stride + reach) * stride  # in strides of an element
         good = (places % stride == 0) & (places >= 0) & (places < size * stride)
         result.append(Axis(np.where(good, places // stride, -1), size))
     return tuple(result)

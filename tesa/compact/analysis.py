@@ -8,7 +8,7 @@ import numpy as np
 
 from tesa.attributes.attribute import Values
 from tesa.compact.index import AxisIds, Bools, Ids, Index, Structure
-from tesa.frontend.graph import Graph, attributes, domain_of
+from tesa.frontend.graph import Graph, domain_of
 from tesa.frontend.registry import MICROSOFT
 
 
@@ -132,10 +132,6 @@ class Analysis:
         """The ids along one axis of an activation, None if it stays as it is."""
         self.structures[name], ids = self.index.plain(self.of(name), axis)
         return ids
-
-    def attrs(self, node: Any) -> dict[str, Any]:
-        """The attributes of a node as Python values."""
-        return attributes(node)
 
     def fresh(self, length: int) -> Ids | None:
         """Ids for a new axis; None for an axis of length 1, which cannot get shorter."""

@@ -177,10 +177,11 @@ class Cutter:
         """Add it to the bias of a convolution or Gemm."""
         if node.op_type not in ("Conv", "ConvTranspose", "Gemm"):
             return False
-        bias = self.constants.get(node.input[2]) if len(node.input) > 2 and node.input[2] else None
-        if len(node.input) > 2 and node.input[2] and bias is None:
-            return False
+        old = node.input[2] if len(node.input) > 2 else ""
+        bias = self.constants.get(old) if old else None
         scale = float(attributes(node).get("beta", 1.0))
+        if (old and bias is None) or (scale == 0.0 and bias is not None):
+            return False
         if node.op_type == "Gemm":
             extra = extra.reshape(-1) if extra.shape[0] == 1 else extra
             width = cut_shape(self.a.shape(node.output[0]), self.a.of(node.output[0]), self.keep)[1]
@@ -189,16 +190,12 @@ class Cutter:
             return False
         else:
             extra = extra.reshape(-1)
-        if scale == 0.0 and bias is not None:
-            return False
         total = extra if bias is None else (bias + extra / scale).astype(bias.dtype)
         if bias is None:
             self.drop_attributes(node, "beta")
         while len(node.input) <= 2:
             node.input.append("")
-        old = node.input[2]
-        alone = old and len(self.users.get(old, [])) == 1
-        name = old if alone else self.unique(f"{node.name or node.output[0]}/bias")
+        name = old if old and len(self.users.get(old, [])) == 1 else self.unique(f"{node.name or node.output[0]}/bias")
         self.constants[name] = np.ascontiguousarray(total)
         self.quantization.pop(name, None)
         node.input[2] = name

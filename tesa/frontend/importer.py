@@ -93,9 +93,8 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
     def _check_outputs(self, value: Any, node: Any) -> None:
         """Raise an UnsupportedError for an output that is read but that TVM's converter leaves out."""
         ty = getattr(value, "ty", None)
-        there = len(value.fields) if isinstance(value, relax.Tuple) else (
-            len(ty.fields) if isinstance(ty, relax.TupleType) else 1
-        )  # fmt: skip
+        several = value if isinstance(value, relax.Tuple) else ty if isinstance(ty, relax.TupleType) else None
+        there = 1 if several is None else len(several.fields)
         read = [i for i, name in enumerate(node.output) if name and name in self._read]
         if read and max(read) >= there:
             raise UnsupportedError(f"output {node.output[max(read)]!r}, its number {max(read) + 1}, cannot be imported")

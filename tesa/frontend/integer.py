@@ -160,17 +160,13 @@ REWRITES: dict[tuple[str, str], Callable[[_Rewrite], None]] = {
     ("", "QLinearConv"): _conv,
     ("", "QLinearMatMul"): _matmul,
     (MICROSOFT, "QGemm"): _gemm,
-    (MICROSOFT, "QLinearAdd"): _binary("Add"),
-    (MICROSOFT, "QLinearMul"): _binary("Mul"),
-    (MICROSOFT, "QLinearSigmoid"): _unary("Sigmoid"),
-    (MICROSOFT, "QLinearLeakyRelu"): _unary("LeakyRelu"),
-    (MICROSOFT, "QLinearSoftmax"): _unary("Softmax"),
-    (MICROSOFT, "QLinearGlobalAveragePool"): _unary("GlobalAveragePool"),
-    (MICROSOFT, "QLinearAveragePool"): _unary("AveragePool"),
+    **{(MICROSOFT, f"QLinear{op}"): _binary(op) for op in ("Add", "Mul")},
+    **{(MICROSOFT, f"QLinear{op}"): _unary(op)
+       for op in ("Sigmoid", "LeakyRelu", "Softmax", "GlobalAveragePool", "AveragePool")},
     (MICROSOFT, "QLinearConcat"): _concat,
     (MICROSOFT, "MatMulIntegerToFloat"): _integer_to_float,
     (MICROSOFT, "DynamicQuantizeMatMul"): _dynamic_matmul,
-}
+}  # fmt: skip
 
 
 def to_qdq(graph: Graph) -> None:

@@ -112,10 +112,8 @@ def _fix_shape(source: str, value: Any, given: Sequence[int] | None) -> None:
             )
         return
     sizes = [int(n) for n in given]
-    fits = not ranked or len(sizes) == len(declared)
-    pairs = zip(sizes, declared, strict=False)
-    fits = fits and all(n > 0 and (not isinstance(d, int) or d in (0, n)) for n, d in pairs)
-    if not fits:
+    fits = all(n > 0 and (not isinstance(d, int) or d in (0, n)) for n, d in zip(sizes, declared, strict=False))
+    if not fits or (ranked and len(sizes) != len(declared)):
         raise UsageError(
             f"{source}: shape {sizes} is given for input {value.name!r}, but the model declares {declared}. "
             "Give as many positive sizes as it has dimensions and keep the fixed ones"
@@ -175,7 +173,7 @@ def _sort(graph: Graph) -> None:
     while waiting:
         rest = []
         for node in waiting:
-            if all(name in have for name in node.input):
+            if have.issuperset(node.input):
                 order.append(node)
                 have.update(node.output)
             else:

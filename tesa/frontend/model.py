@@ -21,9 +21,7 @@ class Port:
 class WeightUse:
     """The place of a tensor of the file in the module: argument number `argument` of the call bound to `var`.
 
-    layer: that the call belongs to.
-
-    axes: how the tensor was transposed on the way (numpy.transpose), None if it was not.
+    layer: that the call belongs to. axes: how the tensor was transposed on the way (numpy.transpose), None if not.
     """
 
     layer: str

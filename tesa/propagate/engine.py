@@ -24,6 +24,7 @@ import heapq
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -123,11 +124,6 @@ class _Engine:
                 found["notes"][name] = choice.note
         return found
 
-    def _give_up(self, i: int, error: CannotRunError) -> None:
-        """An operator that was scrambled and then failed on some numbers: from now on nothing is said about it."""
-        self.rules[i] = None
-        self.choices[i] = Choice(None, f"no rule; could not be run: {error}")
-
     def _push(self, direction: int, i: int) -> None:
         """Queue a node: forward in running order, backward in reverse, so that one visit is mostly enough."""
         if i not in self.waiting[direction]:
@@ -139,28 +135,24 @@ class _Engine:
         operator = self.net.nodes[i].operator
         return Origin("", "rule", operator.op, operator.layer)
 
-    def _ask_forward(self, i: int) -> tuple[TeSA, ...]:
-        node, rule = self.net.nodes[i], self.rules[i]
-        try:
-            if rule is not None:
-                return rule.forward(node.operator, tuple(self.tesa[name] for name in node.inputs))
-        except CannotRunError as error:
-            self._give_up(i, error)
-        return tuple(unknown(shape) for shape in node.operator.outputs)
-
-    def _ask_backward(self, i: int) -> tuple[Bools, ...]:
+    def _ask(self, i: int, backward: bool) -> tuple[Any, ...]:
+        """The answer of a node's rule; without one nothing is known and everything is needed."""
         node, rule = self.net.nodes[i], self.rules[i]
         inputs, outputs = (tuple(self.tesa[name] for name in names) for names in (node.inputs, node.outputs))
         try:
             if rule is not None:
-                return rule.backward(node.operator, inputs, outputs)
-        except CannotRunError as error:
-            self._give_up(i, error)
-        return tuple(np.ones((1,) * len(t.shape), bool) for t in inputs)
+                operator = node.operator
+                return rule.backward(operator, inputs, outputs) if backward else rule.forward(operator, inputs)
+        except CannotRunError as error:  # it was scrambled and then failed on some numbers: nothing more is said of it
+            self.rules[i] = None
+            self.choices[i] = Choice(None, f"no rule; could not be run: {error}")
+        if backward:
+            return tuple(np.ones((1,) * len(t.shape), bool) for t in inputs)
+        return tuple(unknown(shape) for shape in node.operator.outputs)
 
     def _forward(self, i: int) -> None:
         node = self.net.nodes[i]
-        for name, found in zip(node.outputs, self._ask_forward(i), strict=True):
+        for name, found in zip(node.outputs, self._ask(i, backward=False), strict=True):
             old = self.tesa[name]
             new = merge_named(self.net, name, old, found, self._origin(i))
             if new != old:
@@ -171,7 +163,7 @@ class _Engine:
                 self._push(1, i)
 
     def _backward(self, i: int) -> None:
-        for position, need in enumerate(self._ask_backward(i)):
+        for position, need in enumerate(self._ask(i, backward=True)):
             self.needs[i, position] = compact(np.asarray(need))
         for name in dict.fromkeys(self.net.nodes[i].inputs):
             self._update_live(name, i)

@@ -131,16 +131,10 @@ def _call(net: Network, var: Any, call: Any, parts: Mapping[Any, tuple[str, ...]
     for arg in call.args:
         _argument(net, f"{var.name}#", arg, parts, names, static)
     outputs = _declare(net, var.name, var.ty)
-    operator = Operator(
-        operator_name(call, net.functions),
-        layer,
-        tuple(net.shapes[n] for n in names),
-        tuple(net.shapes[n] for n in outputs),
-        tuple(net.constants.get(n) for n in names),
-        _dtypes(var.ty),
-        _attributes(call.attrs),
-        tuple(static),
-    )
+    ins, outs = (tuple(net.shapes[n] for n in tensors) for tensors in (names, outputs))
+    constants, attrs = tuple(net.constants.get(n) for n in names), _attributes(call.attrs)
+    name = operator_name(call, net.functions)
+    operator = Operator(name, layer, ins, outs, constants, _dtypes(var.ty), attrs, tuple(static))
     if operator.op == "relax.matmul" and _rows_sum_to_one(net, names[0]):
         operator = replace(operator, attrs={**operator.attrs, "rows_sum_to_one": True})
     dynamic = any(name in net.dynamic for name in (*names, *outputs))

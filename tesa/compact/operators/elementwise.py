@@ -7,6 +7,7 @@ import numpy as np
 from tesa.compact.analysis import Analysis, Editor, ties
 from tesa.compact.index import Structure, moved
 from tesa.compact.labels import broadcast_labels, tie_labels
+from tesa.frontend.graph import attributes
 
 UNARY = (
     "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Cast", "Ceil", "Celu", "Clip", "Cos",
@@ -33,7 +34,7 @@ def unary(a: Analysis, i: int, node: Any) -> Structure | None:
 @ties(*NARY)
 def nary(a: Analysis, i: int, node: Any) -> Structure | None:
     """With broadcasting: what an input has only once is needed by all."""
-    if a.attrs(node).get("broadcast") or a.attrs(node).get("axis") is not None:  # opset 6 and before
+    if attributes(node).get("broadcast") or attributes(node).get("axis") is not None:  # opset 6 and before
         return None
     rank = len(a.shape(node.output[0]))
     labels = {p: broadcast_labels(rank, a.shape(name)) for p, name in enumerate(node.input)}
@@ -44,7 +45,7 @@ def nary(a: Analysis, i: int, node: Any) -> Structure | None:
 def quantize(a: Analysis, i: int, node: Any) -> Structure | None:
     """Element by element; scales and zero points along one axis are cut with it."""
     name = node.input[0]
-    options, rank = a.attrs(node), len(a.shape(name))
+    options, rank = attributes(node), len(a.shape(name))
     if a.constant(name) is not None or options.get("block_size", 0):
         return None
     axis = int(options.get("axis", 1)) % max(rank, 1)
@@ -61,7 +62,7 @@ def quantize(a: Analysis, i: int, node: Any) -> Structure | None:
 @ties("BatchNormalization")
 def batch_norm(a: Analysis, i: int, node: Any) -> Structure | None:
     """Scale, shift, mean and variance go with the channels."""
-    if a.attrs(node).get("training_mode", 0) or any(a.constant(n) is None for n in node.input[1:5]):
+    if attributes(node).get("training_mode", 0) or any(a.constant(n) is None for n in node.input[1:5]):
         return None
     ids = a.plain(node.input[0], 1)
     for position in range(1, 5):
@@ -86,7 +87,7 @@ def instance_norm(a: Analysis, i: int, node: Any) -> Structure | None:
 def group_norm(a: Analysis, i: int, node: Any) -> Structure | None:
     """A group is normalised as one: it goes whole or not at all."""
     name = node.input[0]
-    channels, groups = a.shape(name)[1], int(a.attrs(node)["num_groups"])
+    channels, groups = a.shape(name)[1], int(attributes(node)["num_groups"])
     if any(a.constant(n) is None for n in node.input[1:3]):
         return None
     a.structures[name] = a.index.drop(a.of(name), range(2, len(a.shape(name))))
@@ -111,7 +112,7 @@ def group_norm(a: Analysis, i: int, node: Any) -> Structure | None:
 def rowwise(a: Analysis, i: int, node: Any) -> Structure | None:
     """Mixes a row: its axes stay, the others pass. Before opset 13 a softmax runs over all axes from one on."""
     name = node.input[0]
-    rank, options = len(a.shape(name)), a.attrs(node)
+    rank, options = len(a.shape(name)), attributes(node)
     old = node.op_type in ("Softmax", "LogSoftmax", "Hardmax") and a.graph.opset < 13
     if node.op_type == "CumSum":
         given = a.constant(node.input[1])
@@ -146,7 +147,7 @@ def resize(a: Analysis, i: int, node: Any) -> Structure | None:
     """Axes that keep their size pass; the others stay."""
     name = node.input[0]
     before, after = a.shape(name), a.shape(node.output[0])
-    options = a.attrs(node)
+    options = attributes(node)
     if (
         a.constant(name) is not None
         or options.get("axes")
@@ -168,7 +169,7 @@ def resize(a: Analysis, i: int, node: Any) -> Structure | None:
       "ReduceLogSum", "ReduceLogSumExp", "ArgMax", "ArgMin")  # fmt: skip
 def reduce(a: Analysis, i: int, node: Any) -> Structure | None:
     """The axes that stay pass. What is summed over may lose zeros; for the other reductions it stays."""
-    name, options = node.input[0], a.attrs(node)
+    name, options = node.input[0], attributes(node)
     rank = len(a.shape(name))
     given: Any = options.get("axes")
     if len(node.input) > 1 and node.input[1]:
@@ -189,7 +190,7 @@ def reduce(a: Analysis, i: int, node: Any) -> Structure | None:
 
 
 def _sum(a: Analysis, i: int, node: Any, axes: list[int]) -> Structure:
-    rank, keepdims = len(a.shape(node.input[0])), bool(a.attrs(node).get("keepdims", 1))
+    rank, keepdims = len(a.shape(node.input[0])), bool(attributes(node).get("keepdims", 1))
     labels = tuple(range(rank))
     out = tuple(("gone", x) if x in axes and keepdims else x for x in labels if keepdims or x not in axes)
     return tie_labels(a, i, {0: labels}, out)

@@ -7,13 +7,14 @@ import numpy as np
 from tesa.compact.analysis import Analysis, Editor, structure, ties
 from tesa.compact.index import AxisIds, Ids, Structure, moved
 from tesa.compact.labels import tie_labels
+from tesa.frontend.graph import attributes
 
 
 @ties("Transpose")
 def transpose(a: Analysis, i: int, node: Any) -> Structure | None:
     """The axes change places."""
     rank = len(a.shape(node.input[0]))
-    perm = a.attrs(node).get("perm") or list(range(rank))[::-1]
+    perm = attributes(node).get("perm") or list(range(rank))[::-1]
     where = {int(old): new for new, old in enumerate(perm)}
     return moved(a.of(node.input[0]), where)
 
@@ -31,7 +32,7 @@ def squeeze(a: Analysis, i: int, node: Any) -> Structure | None:
 def concat(a: Analysis, i: int, node: Any) -> Structure | None:
     """Along the axis one after the other; along the others all go together."""
     rank = len(a.shape(node.output[0]))
-    axis = int(a.attrs(node)["axis"]) % rank
+    axis = int(attributes(node)["axis"]) % rank
     for name in node.input:
         if a.constant(name) is None:
             a.plain(name, axis)
@@ -84,7 +85,7 @@ def _picked(a: Analysis, part: AxisIds, axis: int, picks: Ids) -> Structure:
 def split(a: Analysis, i: int, node: Any) -> Structure | None:
     """Each output has its stretch of the ids."""
     name = node.input[0]
-    axis = int(a.attrs(node).get("axis", 0)) % len(a.shape(name))
+    axis = int(attributes(node).get("axis", 0)) % len(a.shape(name))
     begin = 0
     for output in node.output:
         size = a.shape(output)[axis]
@@ -142,7 +143,7 @@ def places(keep: Any, picks: Ids) -> Ids:
 
 def slice_picks(a: Analysis, node: Any) -> dict[int, Ids] | None:
     """The indices that a Slice takes of each of its axes; None if they are not constant."""
-    shape, options = a.shape(node.input[0]), a.attrs(node)
+    shape, options = a.shape(node.input[0]), attributes(node)
     if a.graph.opset < 10:
         given: list[Any] = [options.get(key) for key in ("starts", "ends", "axes")] + [None]
     else:
@@ -165,7 +166,7 @@ def gather(a: Analysis, i: int, node: Any) -> Structure | None:
     """Indices at run time: that axis stays. Constant ones: a number, or a row of them, picks ids."""
     data, indices = node.input[0], node.input[1]
     rank, fixed = len(a.shape(data)), a.constant(indices)
-    axis = int(a.attrs(node).get("axis", 0)) % rank
+    axis = int(attributes(node).get("axis", 0)) % rank
     width = len(a.shape(indices))
     if a.constant(data) is not None:
         return _table(a, i, node, axis, width)
@@ -238,7 +239,7 @@ def tile(a: Analysis, i: int, node: Any) -> Structure | None:
 @ties("Pad")
 def pad(a: Analysis, i: int, node: Any) -> Structure | None:
     """With a constant: what is added can go like everything else. With an edge or a mirror the padded axes stay."""
-    name, options = node.input[0], a.attrs(node)
+    name, options = node.input[0], attributes(node)
     rank = len(a.shape(name))
     given = a.constant(node.input[1]) if len(node.input) > 1 else np.asarray(options.get("pads", ()))
     if given is None or (len(node.input) > 3 and node.input[3]) or given.size != 2 * rank or (given < 0).any():

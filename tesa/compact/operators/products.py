@@ -7,6 +7,7 @@ import numpy as np
 from tesa.compact.analysis import Analysis, Contraction, Editor, Term, structure, ties
 from tesa.compact.index import AxisIds, Ids, Structure
 from tesa.compact.labels import Labels, tie_labels
+from tesa.frontend.graph import attributes
 from tesa.propagate.labels import matmul_axes, parse_einsum
 
 
@@ -16,7 +17,7 @@ def conv(a: Analysis, i: int, node: Any) -> Structure | None:
     if any(a.constant(name) is None for name in node.input[1:] if name) or a.constant(node.input[0]) is not None:
         return None
     name = node.input[0]
-    groups, channels = int(a.attrs(node).get("group", 1)), a.shape(name)[1]
+    groups, channels = int(attributes(node).get("group", 1)), a.shape(name)[1]
     a.structures[name] = a.index.drop(a.of(name), range(2, len(a.shape(name))))
     ins = a.plain(name, 1)
     count = a.shape(node.output[0])[1]
@@ -73,7 +74,7 @@ def matmul(a: Analysis, i: int, node: Any) -> Structure | None:
 @ties("Gemm")
 def gemm(a: Analysis, i: int, node: Any) -> Structure | None:
     """alpha * A B + beta * C."""
-    options = a.attrs(node)
+    options = attributes(node)
     labels: dict[int, Labels] = {
         0: ("k", "m") if options.get("transA", 0) else ("m", "k"),
         1: ("n", "k") if options.get("transB", 0) else ("k", "n"),
@@ -87,7 +88,7 @@ def gemm(a: Analysis, i: int, node: Any) -> Structure | None:
 @ties("Einsum")
 def einsum(a: Analysis, i: int, node: Any) -> Structure | None:
     """Every letter is a label; an ellipsis, or a letter twice in an operand, is left alone."""
-    equation = a.attrs(node)["equation"].decode()
+    equation = attributes(node)["equation"].decode()
     product = parse_einsum(equation, tuple(a.shape(name) for name in node.input))
     twice = any(len(set(names)) < len(names) for names in product.operands)
     if "->" not in equation or "." in equation or twice or len(product.operands) > 2:

@@ -22,7 +22,7 @@ from benchmarks.prune import fine, masked
 from tesa.layers.layer import Layer
 from tesa.layers.network import to_network
 from tesa.models import digits_path
-from tesa.records.emitted import emitted_by_families
+from tesa.records.emitted import EmittedByFamilies
 from tesa.records.locations import shipped
 from tesa.records.log import Log, Task
 from tesa.records.record import Record
@@ -56,7 +56,7 @@ def main() -> int:
     for layer in layers():
         for record in waiting.pop(Task.of(layer.problem, layer.weight).key, ()):
             target = parse_target(record.target)
-            emitted = emitted_by_families(layer.problem, layer.weight, target, layer.digest)
+            emitted = EmittedByFamilies(layer.problem, layer.weight, target, layer.digest)
             same = record.code == emitted(record.family, record.config)
             counts[record.family, "of today's code" if same else "of other code"] += 1
     counts.update((record.family, "of an unknown weight") for records in waiting.values() for record in records)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -78,3 +80,9 @@ def with_tests() -> dict[str, str]:
     """The environment of a child that imports this package of tests, behind the tesa that is tested."""
     root = str(Path(__file__).parents[1])
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), root]))}
+
+
+def logged(*files: Path) -> list[dict[str, Any]]:
+    """The records in log files, in their order; a file that is not there has none."""
+    lines = [line for path in files if path.exists() for line in path.read_text().splitlines()]
+    return [data for data in map(json.loads, lines) if "task" in data]

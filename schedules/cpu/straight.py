@@ -36,7 +36,10 @@ from tesa.schedules.cpu import activations
 from tesa.schedules.cpu.activations import INLINE
 
 PIPELINE = "tesa_straight"
-"""The name under which tvm.compile(..., tir_pipeline=PIPELINE) finds the pipeline."""
+"""The name under which tvm.compile(..., tir_pipeline=PIPELINE) finds the pipeline.
+
+Measurements are identified by it too: a pipeline that makes other code of the same functions gets another name.
+"""
 
 
 def _straight() -> tuple[Any, Any, Any]:

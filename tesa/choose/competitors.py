@@ -12,7 +12,7 @@ from tesa.choose.shortlist import INSTRUCTIONS, left_out, shortlist
 from tesa.costs.table import CostTable
 from tesa.decompose.candidates import Option, candidates, dense_keys
 from tesa.layers.layer import Layer
-from tesa.records.emitted import emitted_by_families
+from tesa.records.emitted import EmittedByFamilies
 from tesa.records.log import Log, Task
 from tesa.records.lookup import lookup
 from tesa.schedules.registry import find
@@ -57,7 +57,7 @@ def competitors(
         return Competitors(tuple(options), predicted, dense_keys(options, weight))
     found = candidates(problem, weight, target, families, prices=table)
     allowed = {name for name, _ in found} if families is None else set(families)
-    every = log.records(task, target.name, cpus, emitted_by_families(problem, weight, target, layer.digest))
+    every = log.records(task, target.name, cpus, EmittedByFamilies(problem, weight, target, layer.digest))
     known = [(record.family, dict(record.config)) for record in every if record.ok]
     near = [] if known else _nearest(log, task, target, cpus, allowed)
     there = {config_key(*option) for option in found}

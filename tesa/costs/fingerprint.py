@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from functools import lru_cache
-from importlib.util import find_spec
-from pathlib import Path
 
 import tesa.decompose  # noqa: F401  registers its families, and the plain ones
 from tesa.attributes.impose import Imposed
+from tesa.base.installed import source_digest
 from tesa.costs.grid import GridLayer, grid_layer
 from tesa.schedules.registry import find
 from tesa.schedules.types import Core, Problem
@@ -48,18 +46,10 @@ def _small(layer: GridLayer) -> GridLayer:
     return replace(layer, problem=replace(problem, m=256, y_shape=shape))
 
 
-@lru_cache(maxsize=1)
 def code_digest() -> str:
     """16 hexadecimal digits of all files that estimates come from: where these are equal, so are all fingerprints.
 
     >>> len(code_digest())
     16
     """
-    hasher = hashlib.sha256()
-    for name in ("tesa.schedules", "tesa.decompose"):
-        found = find_spec(name)
-        for folder in (found and found.submodule_search_locations) or ():
-            for path in sorted(Path(folder).rglob("*.py")):
-                hasher.update(f"{name} {path.relative_to(folder).as_posix()}\n".encode())
-                hasher.update(path.read_bytes())
-    return hasher.hexdigest()[:16]
+    return source_digest("tesa.schedules", "tesa.decompose")[:16]

@@ -85,15 +85,26 @@ class Log:
         self._add(entries)
 
     def records(
-        self, task: Task, target: str, cpus: Sequence[str] | None = None, emitted: Emitted | None = None
+        self,
+        task: Task,
+        target: str,
+        cpus: Sequence[str] | None = None,
+        emitted: Emitted | None = None,
     ) -> tuple[Record, ...]:
         """What is known of exactly this task on this target: the last record of each family and configuration.
 
         All are of one CPU: the first of cpus (by default only this machine's) that has any, else another one, of which
-        only times count. emitted: the digest of the code that a family emits today; with it only records of that code.
+        only times count. emitted: the code that families emit today; with it only records of that code, of a CPU that
+        has any. See validity.py.
         """
         found: Sequence[Record] = self.all_records(task, target)
-        return tuple(of_one_cpu(found if emitted is None else valid(found, emitted), cpus))
+        while emitted is not None and found:
+            one = of_one_cpu(found, cpus)
+            kept = valid(one, emitted)
+            if kept or not one:
+                return tuple(kept)
+            found = [record for record in found if record.cpu != one[0].cpu]
+        return tuple(of_one_cpu(found, cpus))
 
     def all_records(self, task: Task, target: str) -> tuple[Record, ...]:
         """The records of a task of every CPU and of whatever code."""

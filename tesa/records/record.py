@@ -17,6 +17,9 @@ VERSION = 2
 
 FIRST = 1
 
+STAMP = "emitter"
+"""The name under which a record's versions have the digest of the source files that emitted its code."""
+
 
 @dataclass(frozen=True)
 class Record:
@@ -43,6 +46,11 @@ class Record:
     def cpu(self) -> str:
         """LLVM's name of the CPU that measured, "" if it is not told."""
         return str(self.device.get("cpu", ""))
+
+    @property
+    def stamp(self) -> str:
+        """The digest of the source files that emitted the code, "" if it is not told."""
+        return self.versions.get(STAMP, "")
 
     @property
     def statistics(self) -> Statistics | None:

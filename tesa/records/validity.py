@@ -1,59 +1,54 @@
 """The rule by which a record counts: its family emits today what was measured.
 
-To emit every kernel that a log knows would take longer than to measure some. The kernels of a family change together,
-at some moment, so that one is emitted where nothing has changed, and a few where something has. What is chosen in the
-end is emitted and compared anyway.
+A record names the code that was measured by a digest, and the source files that emitted it by a stamp. Where the files
+are those of today nothing has to be emitted. Otherwise kernels are emitted again and compared: of the records that one
+version of a family made, one for each setting of its switches, since it is code that these turn on or off.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
+from typing import Protocol
 
 from tesa.records.record import Record
 from tesa.schedules.types import Config
 
-Emitted = Callable[[str, Config], str]
-"""The digest of the code that a family emits today for a configuration, "" where it emits none."""
+
+class Emitted(Protocol):
+    """The code that families emit today for one layer and target."""
+
+    def __call__(self, family: str, config: Config) -> str:
+        """The digest of the code of a configuration, "" where there is none."""
+        ...
+
+    def stamp(self, family: str) -> str:
+        """The digest of the files that emit a family's code, "" where a user's have a part in it."""
+        ...
 
 
 def valid(records: Sequence[Record], emitted: Emitted) -> list[Record]:
-    """The records that count, of those of one task on one target, in their order.
+    """The records that count, of those of one task, target and CPU, in their order.
 
-    Of each family: those measured since its code is what it is today. If the oldest record is of the code of today, all
-    are; otherwise the change is looked for between the oldest and the newest. A failure may be without a digest, where
-    nothing was emitted or built: it counts with the others of its time. Other records without a digest never count.
-
-    emitted: of the layer that the records are of; it is called once for most families.
+    emitted: of the layer that the records are of. The fastest record of a group is the one that is emitted; every
+    failure is, for a mended kernel has to be tried again. A failure without a digest, where nothing was emitted, counts
+    with the others of its family and stamp; other records without one count by their stamp only.
     """
-    families: dict[str, list[Record]] = {}
-    for record in sorted(records, key=lambda record: record.time):
-        if record.code or not record.ok:
-            families.setdefault(record.family, []).append(record)
+    judged: dict[object, bool] = {}
     kept: set[int] = set()
-    for found in families.values():
-        since = _first_valid([record for record in found if record.code], emitted)
-        if since is not None:
-            kept |= {id(record) for record in found if record.time >= since}
-    return [record for record in records if id(record) in kept]
+    for record in sorted(records, key=lambda record: math.inf if record.median_ms is None else record.median_ms):
+        if record.stamp and record.stamp == emitted.stamp(record.family):
+            kept.add(id(record))
+        elif record.code:
+            group = (record.family, record.stamp, _switches(record.config)) if record.ok else id(record)
+            if group not in judged:
+                judged[group] = record.code == emitted(record.family, record.config)
+            kept |= {id(record)} if judged[group] else set()
+    current = {(record.family, record.stamp) for record in records if id(record) in kept}
+    silent = {id(r) for r in records if not r.ok and not r.code and (r.family, r.stamp) in current}
+    return [record for record in records if id(record) in kept | silent]
 
 
-def _first_valid(records: Sequence[Record], emitted: Emitted) -> str | None:
-    """The time of the first record of the code of today, of a family's in the order of time; None if none is."""
-
-    def current(record: Record) -> bool:
-        return record.code == emitted(record.family, record.config)
-
-    if not records:
-        return None
-    if current(records[0]):
-        return records[0].time
-    if not current(records[-1]):
-        return None
-    old, new = 0, len(records) - 1
-    while new - old > 1:
-        middle = (old + new) // 2
-        if current(records[middle]):
-            new = middle
-        else:
-            old = middle
-    return records[new].time
+def _switches(config: Config) -> tuple[str, ...]:
+    """The parameters that are on, and those that are off."""
+    return tuple(sorted(f"{name}={value}" for name, value in config.items() if value in (0, 1)))

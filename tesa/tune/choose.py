@@ -33,7 +33,7 @@ from tesa.measure.failure import Failure
 from tesa.measure.interfaces import Builder, Runner
 from tesa.measure.local import BUDGET_MS, LocalRunner
 from tesa.measure.timing import Timing
-from tesa.records.emitted import emitted_by_families
+from tesa.records.emitted import EmittedByFamilies
 from tesa.records.log import Log, Record, Task
 from tesa.schedules.registry import find
 from tesa.schedules.types import config_key
@@ -192,7 +192,7 @@ class _Chooser:
     def _recall(self, work: _Work) -> None:
         """What the log knows. Times of another CPU than the one that measures are never compared with its times."""
         cpus, layer = tuple(dict.fromkeys((self.target.cpu, self.cpu))), work.layer
-        emitted = emitted_by_families(layer.problem, layer.weight, self.target, layer.digest)
+        emitted = EmittedByFamilies(layer.problem, layer.weight, self.target, layer.digest)
         found = self.log.records(work.task, self.target.name, cpus, emitted)
         known = {config_key(record.family, record.config): record for record in found}
         by = {record.cpu for record in found}

@@ -15,7 +15,7 @@ from tesa.choose.shortlist import shortlist
 from tesa.costs.table import CostTable
 from tesa.decompose.candidates import Option, candidates, dense_keys, predict
 from tesa.layers.layer import Layer
-from tesa.records.emitted import emitted_by_families
+from tesa.records.emitted import EmittedByFamilies
 from tesa.records.log import Log, Record, Task
 from tesa.records.validity import valid
 from tesa.schedules.types import config_key
@@ -103,7 +103,7 @@ class LayerSearch:
         cpu: of the devices that measure, whose records alone count; None: of any.
         """
         work = self.work
-        emitted = emitted_by_families(work.problem, work.weight, self.target, self.task.pattern.digest)
+        emitted = EmittedByFamilies(work.problem, work.weight, self.target, self.task.pattern.digest)
         found = [r for r in log.all_records(self.task, self.target.name) if cpu in (None, r.cpu)]
         for record in valid(found, emitted):
             key = config_key(record.family, record.config)

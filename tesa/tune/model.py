@@ -16,7 +16,7 @@ from tesa.errors import UsageError
 from tesa.layers.layer import Layer
 from tesa.layers.network import to_network
 from tesa.measure.runners import check_device, tracker_address
-from tesa.records.emitted import emitted_by_families
+from tesa.records.emitted import EmittedByFamilies
 from tesa.records.locations import open_log, user
 from tesa.records.log import Log, Task
 from tesa.records.validity import valid
@@ -127,7 +127,7 @@ def _nothing(known: Log, place: str | Path, layers: Sequence[Layer], where: Targ
     cpu = device["cpu"]
     for layer in layers:
         found = known.all_records(Task.of(layer.problem, layer.weight), where.name)
-        emitted = emitted_by_families(layer.problem, layer.weight, where, layer.digest)
+        emitted = EmittedByFamilies(layer.problem, layer.weight, where, layer.digest)
         if valid([record for record in found if record.cpu == cpu], emitted):
             return ""
     return f"nothing of these layers for {where.name} on {cpu} in {place}: the job begins anew"

@@ -12,7 +12,9 @@ from tesa.decompose.candidates import Option
 from tesa.errors import UsageError
 from tesa.measure.failure import Failure
 from tesa.measure.timing import Timing
+from tesa.records.emitted import stamp
 from tesa.records.log import Log, Record, Task
+from tesa.records.record import STAMP
 from tesa.schedules.types import config_key
 from tesa.targets.target import Target
 
@@ -65,8 +67,9 @@ class Recorder:
     ) -> Record:
         """The record of one result, which this does not write down."""
         name, config = option
+        made = {**versions(), STAMP: stamp(name, self._target)}
         blank = Record(
-            task, self._target.name, self.device, name, dict(config), None, None, versions=versions(), time=time,
+            task, self._target.name, self.device, name, dict(config), None, None, versions=made, time=time,
             code=codes.get(config_key(name, config), ""),
         )  # fmt: skip
         if isinstance(result, Failure):

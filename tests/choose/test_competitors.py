@@ -16,7 +16,7 @@ from tesa.choose.shortlist import KEEP, NEAR, shortlist
 from tesa.decompose import describe_pieces, is_composite
 from tesa.decompose.candidates import Option, candidates
 from tesa.layers.layer import Layer
-from tesa.records.emitted import emitted_by_families
+from tesa.records.emitted import EmittedByFamilies
 from tesa.records.log import Log, Record, Task
 from tesa.schedules.types import Config, FloatArray, Problem, config_key
 from tesa.targets.target import host_cpu, parse_target
@@ -44,7 +44,7 @@ def mixed(size: int = 256) -> tuple[Problem, FloatArray]:
 
 def record(weight: FloatArray, name: str, config: Config, ms: float, problem: Problem = PROBLEM) -> Record:
     task = Task.of(problem, weight)
-    emitted = emitted_by_families(problem, weight, TARGET, task.pattern.digest)
+    emitted = EmittedByFamilies(problem, weight, TARGET, task.pattern.digest)
     return Record(task, TARGET.name, {"cpu": "x"}, name, config, ms, ms, code=emitted(name, config))
 
 

@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tesa.cli import main
+from tests.support import logged
 from tests.tune.builders.extensions import clean_registries, page_source, page_weight
 
 Capture = pytest.CaptureFixture[str]
@@ -116,7 +117,7 @@ def test_tune_then_compile_with_what_was_measured(page: str, model: str, tmp_pat
     log = str(tmp_path / "log")
     words = ["--log", log, "--extension", page]
     assert main(["tune", model, "--trials", "8", "--mode", "random", *words]) == 0, capsys.readouterr().err
-    rows = [json.loads(line) for path in Path(log).glob("*.jsonl") for line in path.read_text().splitlines()]
+    rows = logged(*Path(log).glob("*.jsonl"))
     assert "columns" in {row["family"] for row in rows}
     assert all(row["ok"] for row in rows), [row["error"] for row in rows]
     assert main(["compile", model, "-o", str(tmp_path / "model.so"), *words]) == 0

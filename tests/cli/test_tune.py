@@ -17,7 +17,7 @@ import pytest
 from tesa.cli import main
 from tesa.models import digits_path
 from tesa.targets.target import host_cpu, parse_target
-from tests.support import PATIENCE_S, kill_family, until
+from tests.support import PATIENCE_S, kill_family, logged, until
 
 Capture = pytest.CaptureFixture[str]
 DIGITS = str(digits_path())
@@ -33,7 +33,7 @@ def tune(capsys: Capture, *words: str, code: int = 0) -> tuple[str, str]:
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for path in folder.glob("*.jsonl") for line in path.read_text().splitlines()]
+    return logged(*folder.glob("*.jsonl"))
 
 
 def test_tune_then_tune_again(tmp_path: Path, capsys: Capture) -> None:

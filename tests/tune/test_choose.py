@@ -20,8 +20,9 @@ from tesa.layers.layer import Layer
 from tesa.measure.failure import Failure
 from tesa.measure.local import LocalRunner
 from tesa.measure.timing import Timing
-from tesa.records.emitted import emitted_by_families
+from tesa.records.emitted import EmittedByFamilies
 from tesa.records.log import Log, Record, Task
+from tesa.records.record import STAMP
 from tesa.schedules import registry
 from tesa.schedules.registry import Family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem, Window, config_key
@@ -179,13 +180,17 @@ def test_records_that_do_not_tell_their_code_help_as_those_of_the_nearest_weight
 
 
 @pytest.mark.usefixtures("families")
-def test_the_code_of_what_is_chosen_is_compared_with_that_of_its_record(tmp_path: Path) -> None:
-    """One record of a family stands for all; here it is of the code of today, and that of the fastest is not."""
+def test_the_code_of_what_is_chosen_is_compared_with_that_of_its_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records of the files of today count without a look; the one that is chosen is looked at all the same."""
+    monkeypatch.setattr(EmittedByFamilies, "stamp", lambda self, family: "now")
     choose(layers("a"), toy.TARGET, log=tmp_path)
     log = Log.load(tmp_path)
     known = {r.config["repeat"]: r for r in log.records(TASK, toy.TARGET.name)}
-    log.append([replace(known[200], median_ms=1e-6, code="of other instructions", time="2040")])
-    log.append([replace(known[400], time="2030")])
+    now = {STAMP: "now"}
+    log.append([replace(known[200], median_ms=1e-6, code="of other instructions", time="2040", versions=now)])
+    log.append([replace(known[repeat], time="2030", versions=now) for repeat in (1, 400)])
     (kernel,) = choose(layers("a"), toy.TARGET, log=log, measure=False)
     assert kernel.part.family == "dense"
     times = [row.measured_ms for row in kernel.part.candidates]
@@ -219,7 +224,7 @@ def test_a_stale_record_does_not_let_a_wrong_kernel_in(families: dict[tuple[str,
     families["cpu", "wrong"] = family("wrong", wrong, [{}], [0.001])
     log = Log()
     options = candidates(PROBLEM, WEIGHT, toy.TARGET)
-    emitted = emitted_by_families(PROBLEM, WEIGHT, toy.TARGET, TASK.pattern.digest)
+    emitted = EmittedByFamilies(PROBLEM, WEIGHT, toy.TARGET, TASK.pattern.digest)
     times = [0.5 if name == "wrong" else 1.0 for name, _ in options]
     known = [record(*option, time) for option, time in zip(options, times, strict=True)]
     log.append([replace(r, code=emitted(r.family, r.config)) for r in known])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from tesa.tune.job import BATCH, FINAL, JobOptions, tune_layers
 from tesa.tune.layer_search import LayerSearch
 from tesa.tune.search.registry import TRIALS
 from tesa.tune.status import Status, Tuned
+from tests.support import logged
 from tests.tune import fake
 from tests.tune.fake import FakeBuilder, FakeRunner
 
@@ -56,7 +56,7 @@ def tune(
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return logged(path)
 
 
 def test_finds_the_best_and_compares_it_with_the_default(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ import pytest
 from tesa.choose.competitors import competitors
 from tesa.costs.table import CostTable
 from tesa.layers.layer import Layer
-from tesa.records.emitted import emitted_by_families
+from tesa.records.emitted import EmittedByFamilies
 from tesa.records.log import Log, Record
+from tesa.records.record import STAMP
 from tesa.schedules import registry
 from tesa.schedules.types import Problem
 from tesa.targets.target import parse_target
@@ -54,13 +55,13 @@ def _families(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_job_takes_only_records_of_its_devices_and_of_the_code_of_today() -> None:
     layer, log = LayerSearch(fake.layer(), fake.TARGET), Log()
     options, work = layer.space.options, layer.work
-    emitted = emitted_by_families(work.problem, work.weight, fake.TARGET, layer.task.pattern.digest)
+    emitted = EmittedByFamilies(work.problem, work.weight, fake.TARGET, layer.task.pattern.digest)
     facts = [("fake", 2, True), ("other", 3, True), ("fake", 1, False), ("fake", 2, True)]
     log.append(
         [
             Record(
                 layer.task, fake.TARGET.name, {"cpu": cpu}, *option, 1.0, 1.0, time=f"2026-01-0{day}",
-                code=emitted(*option) if current else "old",
+                code=emitted(*option) if current else "old", versions={STAMP: "" if current else "of old files"},
             )
             for option, (cpu, day, current) in zip(options, facts, strict=False)
         ]

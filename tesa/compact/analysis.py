@@ -1,7 +1,5 @@
 """A walk over the graph that finds which indices of which tensors can only be removed together."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,7 +8,7 @@ import numpy as np
 
 from tesa.attributes.attribute import Values
 from tesa.compact.index import AxisIds, Bools, Ids, Index, Structure
-from tesa.frontend.graph import Graph, attributes, domain_of
+from tesa.frontend.graph import Graph, domain_of
 from tesa.frontend.registry import MICROSOFT
 
 
@@ -30,7 +28,7 @@ class Editor(Protocol):
 
 
 Edit = Callable[[Editor, Any], list[Any] | None]
-Handler = Callable[["Analysis", int, Any], None]
+Handler = Callable[["Analysis", int, Any], Structure | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +59,10 @@ _HANDLERS: dict[str, Handler] = {}
 
 
 def ties(*operators: str) -> Callable[[Handler], Handler]:
-    """Register the decorated function: it gives the outputs of these operators, and their constants, a structure."""
+    """Register the decorated function: it gives the constants of these operators, and their outputs, a structure.
+
+    It returns that of the first output, None where all of the inputs and outputs have to stay.
+    """
 
     def register(handler: Handler) -> Handler:
         for name in operators:
@@ -101,14 +102,11 @@ class Analysis:
     def _visit(self, i: int, node: Any) -> None:
         handler = _HANDLERS.get(node.op_type if domain_of(node) in ("", MICROSOFT) else OTHER)
         tensors = [name for name in (*node.input, *node.output) if name and name not in self.graph.constants]
-        if handler is None or any(name not in self.shapes for name in tensors):
-            self.give_up(node)
-        else:
-            handler(self, i, node)
-
-    def give_up(self, node: Any) -> None:
-        """Keep all of the node's inputs and outputs."""
-        for name in node.input:
+        known = handler is not None and all(name in self.shapes for name in tensors)
+        found = handler(self, i, node) if handler is not None and known else None
+        if found is not None:
+            self.structures[node.output[0]] = found
+        for name in node.input if found is None else ():
             self.hold(name)
 
     def hold(self, name: str) -> None:
@@ -134,10 +132,6 @@ class Analysis:
         """The ids along one axis of an activation, None if it stays as it is."""
         self.structures[name], ids = self.index.plain(self.of(name), axis)
         return ids
-
-    def attrs(self, node: Any) -> dict[str, Any]:
-        """The attributes of a node as Python values."""
-        return attributes(node)
 
     def fresh(self, length: int) -> Ids | None:
         """Ids for a new axis; None for an axis of length 1, which cannot get shorter."""

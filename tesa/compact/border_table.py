@@ -1,7 +1,5 @@
 """A constant that differs only near the border, as a small table and the numbers of its rows and columns."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Checks with onnxruntime and random inputs that a smaller model computes the same."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The constant that a node must add to its output once known constants are taken out of its input."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any
@@ -133,13 +131,9 @@ def _reaches(a: Analysis, node: Any) -> list[Bools]:
     """For each axis of space (taps, size out): whether the tap reads a pixel there and not padding."""
     result = []
     for m, n, k, s, d, low in _window(a, node):
-        tap, at = np.arange(k)[:, None] * d, np.arange(n)[None, :]
-        if node.op_type == "Conv":
-            source = at * s + tap - low
-            result.append((source >= 0) & (source < m))
-        else:
-            source = at + low - tap
-            result.append((source >= 0) & (source % s == 0) & (source // s < m))
+        tap, at = np.arange(k)[:, None] * d - low, np.arange(n)[None, :]
+        source = (at * s + tap) * s if node.op_type == "Conv" else at - tap  # in strides of a pixel
+        result.append((source >= 0) & (source % s == 0) & (source // s < m))
     return result
 
 
@@ -148,11 +142,8 @@ def _conv(a: Analysis, node: Any, x: Values, weight: Values) -> Values:
     groups = int(attributes(node).get("group", 1))
     channels = a.shape(node.input[0])[1]
     x = np.broadcast_to(x, (x.shape[0], channels, *x.shape[2:]))
-    blocks = np.split(weight, groups)
     parts = []
-    for g, block in enumerate(blocks):
-        size = channels // groups
-        mine = x[:, g * size : (g + 1) * size]
+    for mine, block in zip(np.split(x, groups, axis=1), np.split(weight, groups), strict=True):
         live = mine.any(axis=tuple(k for k in range(mine.ndim) if k != 1))
         kernel = block if node.op_type == "Conv" else block.swapaxes(0, 1)
         parts.append(_one_group(a, node, mine[:, live], kernel[:, live]))

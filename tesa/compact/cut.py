@@ -1,7 +1,5 @@
 """Carries out a decision: cuts every constant and rewrites the nodes that name sizes or indices."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -89,9 +87,7 @@ class Cutter:
         """Make a new constant the input of a node."""
         while len(node.input) <= position:
             node.input.append("")
-        name = self.unique(f"{node.name or node.output[0]}/input{position}")
-        self.constants[name] = array
-        node.input[position] = name
+        node.input[position] = self._new_constant(f"{node.name or node.output[0]}/input{position}", array)
 
     def set_sizes(self, node: Any, position: int, tensor: str) -> None:
         """Make the new shape of a tensor the input of a node, if it is not the old one."""
@@ -140,7 +136,7 @@ class Cutter:
         extra = self.added.get((i, position))
         if extra is not None:
             array, quantization = (array + extra).astype(array.dtype), None
-        if quantization is not None:
+        elif quantization is not None:
             quantization = _cut_quantization(quantization, parts, self.keep)
         self._store(i, node, position, array, quantization)
 
@@ -181,10 +177,11 @@ class Cutter:
         """Add it to the bias of a convolution or Gemm."""
         if node.op_type not in ("Conv", "ConvTranspose", "Gemm"):
             return False
-        bias = self.constants.get(node.input[2]) if len(node.input) > 2 and node.input[2] else None
-        if len(node.input) > 2 and node.input[2] and bias is None:
-            return False
+        old = node.input[2] if len(node.input) > 2 else ""
+        bias = self.constants.get(old) if old else None
         scale = float(attributes(node).get("beta", 1.0))
+        if (old and bias is None) or (scale == 0.0 and bias is not None):
+            return False
         if node.op_type == "Gemm":
             extra = extra.reshape(-1) if extra.shape[0] == 1 else extra
             width = cut_shape(self.a.shape(node.output[0]), self.a.of(node.output[0]), self.keep)[1]
@@ -193,16 +190,12 @@ class Cutter:
             return False
         else:
             extra = extra.reshape(-1)
-        if scale == 0.0 and bias is not None:
-            return False
         total = extra if bias is None else (bias + extra / scale).astype(bias.dtype)
         if bias is None:
             self.drop_attributes(node, "beta")
         while len(node.input) <= 2:
             node.input.append("")
-        old = node.input[2]
-        alone = old and len(self.users.get(old, [])) == 1
-        name = old if alone else self.unique(f"{node.name or node.output[0]}/bias")
+        name = old if old and len(self.users.get(old, [])) == 1 else self.unique(f"{node.name or node.output[0]}/bias")
         self.constants[name] = np.ascontiguousarray(total)
         self.quantization.pop(name, None)
         node.input[2] = name

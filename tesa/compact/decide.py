@@ -1,7 +1,5 @@
 """Decides which indices are removed: those whose slices are all dead or known, as far as every operator allows."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -40,7 +38,7 @@ def decide(a: Analysis, facts: Facts) -> Decision:
     for tensor, parts in a.structures.items():
         for part in parts if a.constant(tensor) is None else ():
             choice.refuse(part.ids[~facts.removable(tensor, part.axes)], NEEDED)
-    phases: dict[int, Callable[[], None]] = {
+    phases: dict[int, Callable[[], None]] = {  # what must be comes before what is a matter of choice
         NEEDED: lambda: _groups(choice, a),
         UNFOLDABLE: lambda: _sums(choice, a, facts, UNFOLDABLE),
         COSTLY: lambda: _sums(choice, a, facts, COSTLY),
@@ -49,7 +47,7 @@ def decide(a: Analysis, facts: Facts) -> Decision:
     }
     first = choice.reason.copy()
     todo = list(phases)
-    while todo:  # what must be comes before what is a matter of choice
+    while todo:
         choice.changed = False
         phase = todo.pop(0)
         phases[phase]()

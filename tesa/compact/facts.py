@@ -1,7 +1,5 @@
 """The facts of propagation by tensor of the ONNX graph."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -18,17 +16,11 @@ class Facts:
     """
 
     def __init__(self, model: TesaModel, shapes: Mapping[str, tuple[int, ...]], unread: Sequence[str] = ()) -> None:
-        self._tesa: dict[str, TeSA] = {}
-        for tensor, found in by_tensor(model).items():
-            if found.shape == shapes.get(tensor):
-                self._tesa[tensor] = found
+        self._tesa = {name: facts for name, facts in by_tensor(model).items() if facts.shape == shapes.get(name)}
         self._shapes = shapes
         self._unread = set(unread)
         self._removable: dict[str, Bools] = {}
         self._replacement: dict[str, Values] = {}
-
-    def __contains__(self, tensor: str) -> bool:
-        return tensor in self._tesa or tensor in self._unread
 
     def removable(self, tensor: str, axes: Sequence[int]) -> Bools:
         """A mask over these axes: the slices that are dead, or known and finite, throughout."""

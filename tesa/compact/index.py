@@ -8,8 +8,6 @@ features each head may lose other features, as long as all lose equally many. Th
 axis, those before it are group axes, whose own ids say whether a whole group goes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -78,16 +76,9 @@ class Index:
     def plain(self, structure: Structure, axis: int) -> tuple[Structure, Ids | None]:
         """The structure in which this axis has ids of its own, and these; None if the axis stays as it is."""
         rest: list[AxisIds] = []
-        found: Ids | None = None
         for part in structure:
-            if axis in part.axes and len(part.axes) > 1:
-                rest += self.collapse(part)
-            else:
-                rest.append(part)
-        for part in rest:
-            if part.axes == (axis,):
-                found = part.ids
-        return tuple(rest), found
+            rest += self.collapse(part) if axis in part.axes and len(part.axes) > 1 else [part]
+        return tuple(rest), next((part.ids for part in rest if part.axes == (axis,)), None)
 
     def drop(self, structure: Structure, axes: Sequence[int]) -> Structure:
         """The structure in which these axes stay as they are: their ids are pinned."""

@@ -3,8 +3,6 @@
 Every axis of every operand has a label. Axes of one label are tied. A label that the output lacks is summed over.
 """
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 

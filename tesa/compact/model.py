@@ -1,7 +1,5 @@
 """compact: the model without the channels, features and heads that no output depends on."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -27,13 +25,8 @@ SUMS = ("Add", "Sub", "Sum", "Concat")
 """Constant only where all that they read is."""
 
 MIXES = (
-    "Softmax",
-    "LogSoftmax",
-    "LayerNormalization",
-    "RMSNormalization",
-    "InstanceNormalization",
-    "GroupNormalization",
-)
+    "Softmax", "LogSoftmax", "LayerNormalization", "RMSNormalization", "InstanceNormalization", "GroupNormalization",
+)  # fmt: skip
 """Constant here and there although what they read is not."""
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "Einsum")
@@ -181,12 +174,9 @@ def _joined(first: Compacted, second: Compacted) -> Compacted:
         key = (row.layer, row.tensor, row.axis)
         rows[key] = replace(row, before=rows[key].before) if key in rows else row
     return replace(
-        second,
-        removed=tuple(rows.values()),
-        parameters_before=first.parameters_before,
-        macs_before=first.macs_before,
+        second, removed=tuple(rows.values()), parameters_before=first.parameters_before, macs_before=first.macs_before,
         left=_chained(first.left, second.left),
-    )
+    )  # fmt: skip
 
 
 def dead_elements(model: TesaModel) -> dict[Use, Bools]:

@@ -1,7 +1,5 @@
 """The size and the work of an ONNX model."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ Undone is what only serves the compiler: a weight that was stored quantized beco
 that was transposed in the file is so again, and GELU is written with operators that its opset has.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -95,18 +93,13 @@ class _Writer:
         x, base = node.input[0], node.name or node.output[0]
         if attributes(node).get("approximate", b"none") != b"none":
             return [node]
-        numbers = [
-            self._number(f"{base}/{what}", v) for what, v in (("sqrt2", math.sqrt(2)), ("one", 1), ("half", 0.5))
-        ]
+        values = {"sqrt2": math.sqrt(2), "one": 1.0, "half": 0.5}
+        numbers = [self.unique(f"{base}/{what}") for what in values]
+        self.tensors |= {key: np.asarray(v, np.float32) for key, v in zip(numbers, values.values(), strict=True)}
         names = [self.unique(f"{node.output[0]}/{what}") for what in ("scaled", "erf", "plus", "product")]
         steps = [("Div", [x, numbers[0]]), ("Erf", [names[0]]), ("Add", [names[1], numbers[1]]), ("Mul", [x, names[2]])]
         made = [helper.make_node(op, ins, [out], f"{base}/{op}") for (op, ins), out in zip(steps, names, strict=True)]
         return [*made, helper.make_node("Mul", [names[3], numbers[2]], [node.output[0]], node.name)]
-
-    def _number(self, name: str, value: float) -> str:
-        name = self.unique(name)
-        self.tensors[name] = np.asarray(value, np.float32)
-        return name
 
     def constant(self, name: str, array: Values, source: Source | None, quantization: Quantization | None) -> None:
         """Initializers, and nodes in front of the graph, that make the constant `name`."""
@@ -132,9 +125,8 @@ class _Writer:
             self.renamed[name] = initializer
         else:
             self.tensors[initializer] = np.transpose(array, np.argsort(axes))
-            self.front.append(
-                helper.make_node("Transpose", [initializer], [name], f"{name}/Transpose", perm=list(axes))
-            )
+            node = helper.make_node("Transpose", [initializer], [name], f"{name}/Transpose", perm=list(axes))
+            self.front.append(node)
 
 
 def _stored(array: Values, q: Quantization, opset: int) -> tuple[Values, Values, Values, int | None] | None:

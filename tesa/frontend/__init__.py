@@ -6,12 +6,6 @@ from tesa.frontend.onnx import import_onnx
 from tesa.frontend.registry import converter, converter_scope, custom_operators
 
 __all__ = [
-    "ImportedModel",
-    "Port",
-    "WeightUse",
-    "converter",
-    "converter_scope",
-    "custom_operators",
-    "import_onnx",
+    "ImportedModel", "Port", "WeightUse", "converter", "converter_scope", "custom_operators", "import_onnx",
     "load_masks",
-]
+]  # fmt: skip

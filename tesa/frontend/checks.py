@@ -1,7 +1,5 @@
 """Checks that tesa can compile a graph: operators that it knows, finite weights, outputs with a name of their own."""
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Removes tensors without elements: they become constants, and a Concat does without them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

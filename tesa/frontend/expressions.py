@@ -1,7 +1,5 @@
 """Helpers for converters: constants, shapes and inputs of Relax expressions."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

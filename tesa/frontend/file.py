@@ -1,7 +1,5 @@
 """A model file's bytes as a ModelProto, external data included."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Recognises GELU (Hendrycks and Gimpel, 2016) where an exporter has written it as a chain of operators."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -16,7 +14,7 @@ def fuse_gelu(graph: Graph) -> None:
     makers = {name: node for node in graph.nodes for name in node.output}
     for erf in [n for n in graph.nodes if n.op_type == "Erf"]:
         users = graph.users()
-        x = _scaled_input(graph, makers.get(erf.input[0]))
+        x = _times(graph, makers.get(erf.input[0]), math.sqrt(0.5))
         add = _only_user(users, erf.output[0], "Add")
         if x is None or add is None or not _is_constant(graph, _other(add, erf.output[0]), 1.0):
             continue
@@ -45,7 +43,7 @@ def _gelu_product(graph: Graph, makers: dict[str, Any], users: dict[str, list[An
             seen_x = True
         elif _is_constant(graph, other, 0.5) and not seen_half:
             seen_half = True
-        elif _halved(graph, makers.get(other)) == x and not (seen_x or seen_half):
+        elif _times(graph, makers.get(other), 0.5) == x and not (seen_x or seen_half):
             seen_x = seen_half = True
         else:
             return None
@@ -53,17 +51,8 @@ def _gelu_product(graph: Graph, makers: dict[str, Any], users: dict[str, list[An
     return node
 
 
-def _halved(graph: Graph, node: Any) -> str | None:
-    """x if the node computes x * 0.5 or x / 2."""
-    return _times(graph, node, 0.5)
-
-
-def _scaled_input(graph: Graph, node: Any) -> str | None:
-    """x if the node computes x / sqrt(2) or x * sqrt(1/2)."""
-    return _times(graph, node, math.sqrt(0.5))
-
-
 def _times(graph: Graph, node: Any, factor: float) -> str | None:
+    """x if the node computes x * factor or x / (1 / factor)."""
     if node is None or node.op_type not in ("Mul", "Div"):
         return None
     first, second = node.input

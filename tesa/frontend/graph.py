@@ -1,7 +1,5 @@
 """A model as plain ONNX nodes and NumPy arrays, which the rewrites change in place."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

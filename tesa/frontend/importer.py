@@ -1,7 +1,5 @@
 """Imports a checked graph into Relax with TVM's ONNX importer and tesa's own converters."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from tvm import relax
@@ -95,9 +93,8 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
     def _check_outputs(self, value: Any, node: Any) -> None:
         """Raise an UnsupportedError for an output that is read but that TVM's converter leaves out."""
         ty = getattr(value, "ty", None)
-        there = len(value.fields) if isinstance(value, relax.Tuple) else (
-            len(ty.fields) if isinstance(ty, relax.TupleType) else 1
-        )  # fmt: skip
+        several = value if isinstance(value, relax.Tuple) else ty if isinstance(ty, relax.TupleType) else None
+        there = 1 if several is None else len(several.fields)
         read = [i for i, name in enumerate(node.output) if name and name in self._read]
         if read and max(read) >= there:
             raise UnsupportedError(f"output {node.output[max(read)]!r}, its number {max(read) + 1}, cannot be imported")
@@ -117,18 +114,14 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             self.tensor_of.setdefault(value.name, tensor)
         if not isinstance(value, relax.Call | relax.TupleGetItem):
             return value
-        if isinstance(value, relax.Call):
-            args = [self._bind(a, layer) if isinstance(a, relax.Call) else a for a in value.args]
-            value = relax.Call(value.op, args, value.attrs, value.ty_args)
-        var = self._bind(self.bb.normalize(value), layer)
+        var = self._bind(value, layer)
         self.tensor_of[var.name] = tensor
         return var
 
     def _bind(self, value: Any, layer: str) -> Any:
         if isinstance(value, relax.Call):
             args = [self._bind(a, layer) if isinstance(a, relax.Call) else a for a in value.args]
-            value = self.bb.normalize(relax.Call(value.op, args, value.attrs, value.ty_args))
-        name = self._unique(identifier(layer))
-        var = self.bb.emit(value, name_hint=name)
+            value = relax.Call(value.op, args, value.attrs, value.ty_args)
+        var = self.bb.emit(self.bb.normalize(value), name_hint=self._unique(identifier(layer)))
         self.layer_of[var.name] = layer
         return var

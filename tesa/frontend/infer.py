@@ -1,7 +1,5 @@
 """The shapes and element types of a graph's tensors, as far as ONNX can infer them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import onnx.shape_inference

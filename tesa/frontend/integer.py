@@ -5,8 +5,6 @@ ONNX and ONNX Runtime have an operator of its own for the quantized form of each
 of a float sum, and in that form every later step of the compiler knows it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,15 +19,11 @@ from tesa.frontend.registry import MICROSOFT
 
 @dataclass
 class _Rewrite:
-    """The nodes that replace one node: `nodes`, named after it, with `inputs` as in the node ("" where left out)."""
+    """The nodes that replace one node, named after it."""
 
     graph: Graph
     node: Any
     nodes: list[Any] = field(default_factory=list)
-
-    @property
-    def inputs(self) -> list[str]:
-        return list(self.node.input)
 
     def at(self, index: int) -> str:
         """The name of an input, "" if the node has none there."""
@@ -107,15 +101,12 @@ def _gemm(r: _Rewrite) -> None:
     alpha, turned = float(options.pop("alpha", 1.0)), int(options.get("transB", 0))
     inputs = [r.real(0), r.real(3, axis=0 if turned else 1)]
     if r.at(6):
-        inputs.append(_bias(r, 6, r.at(1), r.at(4)) if alpha == 1.0 else _scaled_bias(r, alpha))
+        bias = _bias(r, 6, r.at(1), r.at(4))
+        inputs.append(bias if alpha == 1.0 else r.add("Mul", [bias, r.constant(np.float32(alpha))]))
     if r.at(7):
         r.quantize(r.core("Gemm", inputs, alpha=alpha, **options), r.at(7), r.at(8))
     else:
         r.core("Gemm", inputs, r.node.output[0], alpha=alpha, **options)
-
-
-def _scaled_bias(r: _Rewrite, alpha: float) -> str:
-    return r.add("Mul", [_bias(r, 6, r.at(1), r.at(4)), r.constant(np.float32(alpha))])
 
 
 def _binary(op: str) -> Callable[[_Rewrite], None]:
@@ -169,17 +160,13 @@ REWRITES: dict[tuple[str, str], Callable[[_Rewrite], None]] = {
     ("", "QLinearConv"): _conv,
     ("", "QLinearMatMul"): _matmul,
     (MICROSOFT, "QGemm"): _gemm,
-    (MICROSOFT, "QLinearAdd"): _binary("Add"),
-    (MICROSOFT, "QLinearMul"): _binary("Mul"),
-    (MICROSOFT, "QLinearSigmoid"): _unary("Sigmoid"),
-    (MICROSOFT, "QLinearLeakyRelu"): _unary("LeakyRelu"),
-    (MICROSOFT, "QLinearSoftmax"): _unary("Softmax"),
-    (MICROSOFT, "QLinearGlobalAveragePool"): _unary("GlobalAveragePool"),
-    (MICROSOFT, "QLinearAveragePool"): _unary("AveragePool"),
+    **{(MICROSOFT, f"QLinear{op}"): _binary(op) for op in ("Add", "Mul")},
+    **{(MICROSOFT, f"QLinear{op}"): _unary(op)
+       for op in ("Sigmoid", "LeakyRelu", "Softmax", "GlobalAveragePool", "AveragePool")},
     (MICROSOFT, "QLinearConcat"): _concat,
     (MICROSOFT, "MatMulIntegerToFloat"): _integer_to_float,
     (MICROSOFT, "DynamicQuantizeMatMul"): _dynamic_matmul,
-}
+}  # fmt: skip
 
 
 def to_qdq(graph: Graph) -> None:

@@ -1,7 +1,6 @@
 """Reads a model file into a Graph, with the sizes of its inputs fixed, its nodes in order and every fault reported."""
 
-from __future__ import annotations
-
+import copy
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -43,11 +42,7 @@ def load_graph(model: str | Path | Any, shapes: Mapping[str, Sequence[int]] | No
 
 
 def _copies(messages: Iterable[Any]) -> list[Any]:
-    copies = []
-    for message in messages:
-        copies.append(type(message)())
-        copies[-1].CopyFrom(message)
-    return copies
+    return [copy.deepcopy(message) for message in messages]
 
 
 def _constants(graph: Any, source: str) -> dict[str, Values]:
@@ -117,10 +112,8 @@ def _fix_shape(source: str, value: Any, given: Sequence[int] | None) -> None:
             )
         return
     sizes = [int(n) for n in given]
-    fits = not ranked or len(sizes) == len(declared)
-    pairs = zip(sizes, declared, strict=False)
-    fits = fits and all(n > 0 and (not isinstance(d, int) or d in (0, n)) for n, d in pairs)
-    if not fits:
+    fits = all(n > 0 and (not isinstance(d, int) or d in (0, n)) for n, d in zip(sizes, declared, strict=False))
+    if not fits or (ranked and len(sizes) != len(declared)):
         raise UsageError(
             f"{source}: shape {sizes} is given for input {value.name!r}, but the model declares {declared}. "
             "Give as many positive sizes as it has dimensions and keep the fixed ones"
@@ -146,16 +139,12 @@ def _refuse_empty(source: str, name: str, declared: Sequence[int | str], given: 
 
 
 def _absorb_constant_nodes(graph: Graph) -> None:
-    nodes = []
     for node in graph.nodes:
-        attributes = {a.name: a for a in node.attribute}
-        if node.op_type != "Constant":
-            nodes.append(node)
-            continue
-        name = node.output[0]
-        graph.constants[name] = _constant_node(attributes, graph.source, name)
-        graph.sources[name] = Source(name)
-    graph.nodes = nodes
+        if node.op_type == "Constant":
+            name = node.output[0]
+            graph.constants[name] = _constant_node({a.name: a for a in node.attribute}, graph.source, name)
+            graph.sources[name] = Source(name)
+    graph.nodes = [node for node in graph.nodes if node.op_type != "Constant"]
 
 
 def _constant_node(attributes: Mapping[str, Any], source: str, name: str) -> Values:
@@ -184,7 +173,7 @@ def _sort(graph: Graph) -> None:
     while waiting:
         rest = []
         for node in waiting:
-            if all(name in have for name in node.input):
+            if have.issuperset(node.input):
                 order.append(node)
                 have.update(node.output)
             else:

@@ -1,7 +1,5 @@
 """Pruning masks that a user gives beside the model, as an .npz file."""
 
-from __future__ import annotations
-
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -93,8 +91,5 @@ def _zero(graph: Graph, name: str) -> Any:
         if node.op_type == "DequantizeLinear" and node.input[0] == name and len(node.input) > 2 and node.input[2]:
             zero = graph.constants.get(node.input[2], np.zeros(1, weight.dtype))
             axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
-            view = [1] * weight.ndim
-            if zero.size > 1:
-                view[axis] = -1
-            return zero.reshape(view)
+            return zero.reshape([-1 if i == axis % weight.ndim and zero.size > 1 else 1 for i in range(weight.ndim)])
     return weight.dtype.type(0)

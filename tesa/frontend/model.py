@@ -1,7 +1,5 @@
 """An imported model: a Relax module, and the names that lead from it back to the model file."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,9 +21,7 @@ class Port:
 class WeightUse:
     """The place of a tensor of the file in the module: argument number `argument` of the call bound to `var`.
 
-    layer: that the call belongs to.
-
-    axes: how the tensor was transposed on the way (numpy.transpose), None if it was not.
+    layer: that the call belongs to. axes: how the tensor was transposed on the way (numpy.transpose), None if not.
     """
 
     layer: str

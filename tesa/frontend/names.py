@@ -1,9 +1,8 @@
 """Names: the layer of each node, and the nearest name to one that does not exist."""
 
-from __future__ import annotations
-
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -51,11 +50,7 @@ def layer_names(nodes: Iterable[Any], weights: Mapping[str, str]) -> dict[str, s
     weights: for a node with a weight (by first output) the initializer, which names the layer if it is called
     `something.weight` and is used once. Otherwise the node's own name, otherwise the operator.
     """
-    unique = Unique()
-    uses: dict[str, int] = {}
-    for initializer in weights.values():
-        uses[initializer] = uses.get(initializer, 0) + 1
-    names = {}
+    unique, uses, names = Unique(), Counter(weights.values()), {}
     for node in nodes:
         key = node.output[0]
         initializer = weights.get(key, "")

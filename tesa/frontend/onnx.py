@@ -1,7 +1,5 @@
 """import_onnx reads an ONNX model as a Relax module: the one way into the compiler."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,10 +24,7 @@ from tesa.frontend.model import ImportedModel, Port, WeightUse
 from tesa.frontend.qdq import widen_codes
 from tesa.frontend.rename import name_bindings
 
-WEIGHT_CALLS = (
-    "relax.matmul",
-    *(f"relax.nn.conv{n}d{kind}" for n in (1, 2, 3) for kind in ("", "_transpose")),
-)
+WEIGHT_CALLS = ("relax.matmul", *(f"relax.nn.conv{n}d{kind}" for n in (1, 2, 3) for kind in ("", "_transpose")))
 
 
 def import_onnx(
@@ -73,20 +68,10 @@ def import_onnx(
     tensors = {name: tensors[before] for name, before in old.items() if before in tensors}
     if len(graph.outputs) == 1 and bindings(mod):  # there is none where the output is an input or a constant
         tensors[bindings(mod)[-1].var.name] = graph.outputs[0].name
-    ports = _inputs(graph, mod), _outputs(graph, mod)
     return ImportedModel(
-        mod,
-        *ports,
-        names,
-        weights,
-        tensors,
-        graph.masks,
-        quantization,
-        graph.source,
-        graph,
-        graph.dropped,
-        graph.unused,
-    )
+        mod, _inputs(graph, mod), _outputs(graph, mod), names, weights, tensors, graph.masks, quantization,
+        graph.source, graph, graph.dropped, graph.unused,
+    )  # fmt: skip
 
 
 def _simplify(mod: Any, source: str) -> Any:
@@ -114,23 +99,20 @@ def bindings(mod: Any) -> list[Any]:
 
 def _check_static(graph: Graph, mod: Any, names: Mapping[str, str]) -> None:
     for binding in bindings(mod):
-        ty = binding.var.ty
+        ty, where = binding.var.ty, f"{graph.source}: node {names.get(binding.var.name, binding.var.name)!r}"
         for field in ty.fields if isinstance(ty, relax.TupleType) else [ty]:
-            if isinstance(field, relax.TensorType) and not _static(field):
+            if not isinstance(field, relax.TensorType):
+                continue
+            if field.shape is None or not all(isinstance(n, tvm.tirx.IntImm) for n in field.shape):
                 raise UnsupportedError(
-                    f"{graph.source}: node {names.get(binding.var.name, binding.var.name)!r}: the shape of its result "
-                    f"depends on data ({field}); tesa compiles for fixed sizes. Export it with fixed sizes"
+                    f"{where}: the shape of its result depends on data ({field}); tesa compiles for fixed sizes. "
+                    "Export it with fixed sizes"
                 )
-            if isinstance(field, relax.TensorType) and any(int(n) == 0 for n in field.shape):
+            if any(int(n) == 0 for n in field.shape):
                 raise UnsupportedError(
-                    f"{graph.source}: node {names.get(binding.var.name, binding.var.name)!r}: its result of shape "
-                    f"{[int(n) for n in field.shape]} has no elements; tensors without elements are not supported. "
-                    "Check the sizes of the slices that lead to it"
+                    f"{where}: its result of shape {[int(n) for n in field.shape]} has no elements; tensors without "
+                    "elements are not supported. Check the sizes of the slices that lead to it"
                 )
-
-
-def _static(ty: Any) -> bool:
-    return ty.shape is not None and all(isinstance(n, tvm.tirx.IntImm) for n in ty.shape)
 
 
 def _inputs(graph: Graph, mod: Any) -> tuple[Port, ...]:
@@ -170,10 +152,8 @@ def _trace_weights(
             use = WeightUse(names[binding.var.name], binding.var.name, argument, axes)
             uses[source.initializer] = (*uses.get(source.initializer, ()), use)
             if tensor in graph.quantization:
-                found = graph.quantization[tensor]
-                quantization[binding.var.name, argument] = _turned(found) if turned else found
+                q = graph.quantization[tensor]
+                if turned:
+                    q = Quantization(q.bits, q.signed, np.transpose(q.scale), np.transpose(q.zero_point))
+                quantization[binding.var.name, argument] = q
     return uses, quantization
-
-
-def _turned(q: Quantization) -> Quantization:
-    return Quantization(q.bits, q.signed, np.transpose(q.scale), np.transpose(q.zero_point))

@@ -5,8 +5,6 @@ types int4, uint4, int2 and uint2 of newer opsets. TVM has neither as they are: 
 anonymous functions, and nothing is quantized to fewer than 8 bits. Both become a clip of 8-bit codes here.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -50,11 +48,11 @@ def _small_type(graph: Graph, node: Any) -> str | None:
 
 def _widen_parameter(graph: Graph, node: Any, dtype: str) -> None:
     """Give the node a zero point of 8 bits."""
-    wide = np.int8 if dtype.startswith("i") else np.uint8
+    wide = _wide(dtype)
     old = graph.constants[node.input[2]] if len(node.input) > 2 and node.input[2] else None
-    zero = np.zeros(graph.constants[node.input[1]].shape, wide) if old is None else old.astype(wide)
     name = f"{node.output[0]}#zero"
-    graph.constants[name] = zero
+    shape = graph.constants[node.input[1]].shape
+    graph.constants[name] = np.zeros(shape, wide) if old is None else old.astype(wide)
     node.input[:] = [*node.input[:2], name]
     kept = [a for a in node.attribute if a.name != "output_dtype"]
     del node.attribute[:]
@@ -62,8 +60,10 @@ def _widen_parameter(graph: Graph, node: Any, dtype: str) -> None:
 
 
 def _bounds(graph: Graph, codes: str, dtype: str) -> tuple[str, str]:
-    wide = np.int8 if dtype.startswith("i") else np.uint8
     names = (f"{codes}#low", f"{codes}#high")
-    for name, bound in zip(names, SMALL[dtype], strict=True):
-        graph.constants[name] = np.array(bound, wide)
+    graph.constants |= {name: np.array(bound, _wide(dtype)) for name, bound in zip(names, SMALL[dtype], strict=True)}
     return names
+
+
+def _wide(dtype: str) -> Any:
+    return np.int8 if dtype.startswith("i") else np.uint8

@@ -3,8 +3,6 @@
 A converter is function(builder, inputs, attributes) -> expression, or None where TVM's own converter shall do it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any

@@ -1,7 +1,5 @@
 """Gives every binding of a module a unique name that says its layer."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -4,8 +4,6 @@ Each takes a Graph and changes it in place. Done here and not in Relax because a
 because a rewrite in NumPy takes microseconds where folding in TVM compiles a function.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -171,42 +169,41 @@ def fold_batch_norms(graph: Graph) -> None:
 
 def _scale_conv(graph: Graph, conv: Any, factor: Values, shift: Values) -> None:
     weight = graph.constants[conv.input[1]]
+    rows = factor.reshape(-1, *[1] * (weight.ndim - 1))
     bias = graph.constants[conv.input[2]] if len(conv.input) > 2 and conv.input[2] else np.zeros(len(factor))
     names = [f"{conv.output[0]}#{what}" for what in ("weight", "bias")]
-    graph.constants[names[0]] = (weight * factor.reshape(-1, *[1] * (weight.ndim - 1))).astype(weight.dtype)
+    graph.constants[names[0]] = (weight * rows).astype(weight.dtype)
     graph.constants[names[1]] = (bias * factor + shift).astype(weight.dtype)
     if conv.input[1] in graph.sources:
         graph.sources[names[0]] = graph.sources[conv.input[1]]
-    quantization = graph.quantization.get(conv.input[1])
-    if quantization is not None:
-        scale = (quantization.scale * factor.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.float32)
-        graph.quantization[names[0]] = Quantization(
-            quantization.bits, quantization.signed, scale, np.broadcast_to(quantization.zero_point, scale.shape)
-        )
+    old = graph.quantization.get(conv.input[1])
+    if old is not None:
+        scale = (old.scale * rows).astype(np.float32)
+        zero = np.broadcast_to(old.zero_point, scale.shape)
+        graph.quantization[names[0]] = Quantization(old.bits, old.signed, scale, zero)
     conv.input[:] = [conv.input[0], *names]
 
 
 def note_unused(graph: Graph) -> None:
     """Note in graph.dropped and graph.unused the parts that no output of the model depends on."""
-    needed = {output.name for output in graph.outputs}
-    dropped = []
-    for node in reversed(graph.nodes):
-        if needed.intersection(node.output):
-            needed.update(node.input)
-        else:
-            dropped.append(graph.layers[node.output[0]])
-    graph.dropped = tuple(dropped[::-1])
+    needed, nodes = _needed(graph)
+    alive = {node.output[0] for node in nodes}
+    graph.dropped = tuple(graph.layers[node.output[0]] for node in graph.nodes if node.output[0] not in alive)
     names = [*(value.name for value in graph.inputs), *graph.constants]
     graph.unused = tuple(name for name in names if name not in needed)
 
 
 def drop_unused(graph: Graph) -> None:
     """Remove nodes and constants that no output of the model depends on."""
-    needed = {output.name for output in graph.outputs}
-    nodes = []
+    needed, graph.nodes = _needed(graph)
+    graph.constants = {name: array for name, array in graph.constants.items() if name in needed}
+
+
+def _needed(graph: Graph) -> tuple[set[str], list[Any]]:
+    """(tensors, nodes) that an output of the model depends on."""
+    needed, nodes = {output.name for output in graph.outputs}, []
     for node in reversed(graph.nodes):
         if needed.intersection(node.output):
             nodes.append(node)
             needed.update(node.input)
-    graph.nodes = nodes[::-1]
-    graph.constants = {name: array for name, array in graph.constants.items() if name in needed}
+    return needed, nodes[::-1]

@@ -1,7 +1,5 @@
 """Finds the weight layers of a Relax function and the operators that fuse into their epilogues."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,12 +11,9 @@ from tvm import ir, relax
 from tesa.schedules.types import FloatArray, Window
 
 _ACTIVATIONS = {
-    "relax.nn.relu": "relu",
-    "relax.nn.gelu": "gelu",
-    "relax.nn.silu": "silu",
-    "relax.sigmoid": "sigmoid",
+    "relax.nn.relu": "relu", "relax.nn.gelu": "gelu", "relax.nn.silu": "silu", "relax.sigmoid": "sigmoid",
     "relax.tanh": "tanh",
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

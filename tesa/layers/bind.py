@@ -1,7 +1,5 @@
 """Puts chosen kernels into a lowered module: each placeholder call becomes a call of a symbol with its constants."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Builds the lowered function: keeps each variable's Value and moves values between layouts."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -51,13 +49,8 @@ class Emitter:
         if same_order(value.shape, value.perm, perm):
             wanted = tuple(value.shape[axis] for axis in perm)
             return self.emit(relax.op.reshape(value.expr, wanted), value.shape, perm)
-        moved = self.builder.emit_te(
-            topi.transpose,
-            value.expr,
-            list(steps(value.perm, perm)),
-            primfunc_name_hint="layout",
-            primfunc_attrs={"op_pattern": _OPAQUE},
-        )
+        named: dict[str, Any] = {"primfunc_name_hint": "layout", "primfunc_attrs": {"op_pattern": _OPAQUE}}
+        moved = self.builder.emit_te(topi.transpose, value.expr, list(steps(value.perm, perm)), **named)
         return Value(moved, value.shape, value.dtype, perm)
 
     def plain(self, value: Value) -> Any:

@@ -1,7 +1,5 @@
 """Lowers a Relax function: weight layers become calls of kernels still to be chosen, the rest follows their layout."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -152,18 +150,11 @@ def _emit_layer(
     m, k = chain.weight.shape
     rows = shape[:-2] if anchor.op == "linear" else shape[:1]
     y_shape = tuple(shape[axis] for axis in perm)
+    n = y_shape[-1] if anchor.op == "linear" else shape[2] * shape[3]
     problem = Problem(
-        op=anchor.op,
-        m=m,
-        k=k,
-        n=y_shape[-1] if anchor.op == "linear" else shape[2] * shape[3],
-        x_shape=x.physical,
-        y_shape=y_shape,
-        batch=prod(rows),
-        window=anchor.window,
-        epilogue=epilogue,
-        threads=threads,
-    )
+        op=anchor.op, m=m, k=k, n=n, x_shape=x.physical, y_shape=y_shape, batch=prod(rows), window=anchor.window,
+        epilogue=epilogue, threads=threads,
+    )  # fmt: skip
     name = names.get(chain.first.name, "") or f"layer{index}"
     layer = WeightLayer(name, problem, chain.weight, chain.bias, chain.first.name, chain.last.name, perm, anchor.axis)
     args = [x.expr]

@@ -1,7 +1,5 @@
 """A layer that needs a kernel: its maths and its weight."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 

@@ -5,8 +5,6 @@ the axis its kernel vectorizes. Instead of transposing around every layer, each 
 the operators between are rewritten to work in place of it; only where two layouts meet is data moved.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from dataclasses import dataclass
@@ -101,11 +99,5 @@ def reshape_perm(shape: tuple[int, ...], perm: Perm, new_shape: tuple[int, ...])
 
 def _gaps(places: list[int], shape: tuple[int, ...], perm: Perm) -> list[tuple[int, int]]:
     """Neighbouring places of a group, counted without axes of size one."""
-    rank_without_ones = {}
-    count = 0
-    for place, axis in enumerate(perm):
-        if shape[axis] != 1:
-            rank_without_ones[place] = count
-            count += 1
-    dense = [rank_without_ones[p] for p in places]
-    return list(itertools.pairwise(dense))
+    long = [place for place, axis in enumerate(perm) if shape[axis] != 1]
+    return list(itertools.pairwise(long.index(p) for p in places))

@@ -1,7 +1,5 @@
 """From a model file to the layers that need kernels: import, propagate, compact, lower."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,10 +60,7 @@ def to_network(
 
 def _known(attributed: TesaModel, var: str) -> Known:
     """What propagation found for a layer: its weight with the dead elements gone, its constant inputs as a shift."""
-    folded = attributed.folded(var)
-    if folded is None:
-        return Known(attributed.weights[var].effective_weight)
-    return Known(*folded)
+    return Known(*(attributed.folded(var) or (attributed.weights[var].effective_weight,)))
 
 
 def _skipped(attributed: TesaModel, lowered: Lowered) -> tuple[str, ...]:

@@ -4,9 +4,8 @@ A handler gets the emitter and the source call and gives the lowered value, or N
 inputs are brought to row-major layout and the operator is emitted as it stands.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 from tvm import relax, te
@@ -34,6 +33,11 @@ def lower_operator(emitter: Emitter, call: Any) -> Value:
     handler = _HANDLERS.get(op_name(call))
     value = handler(emitter, call) if handler else None
     return value if value is not None else _plain(emitter, call)
+
+
+def _same(call: Any) -> Any:
+    """The function of relax.op that makes calls of the same operator."""
+    return attrgetter(op_name(call).removeprefix("relax."))(relax.op)
 
 
 def _plain(emitter: Emitter, call: Any) -> Value:
@@ -88,10 +92,10 @@ def _aligned(emitter: Emitter, value: Value, perm: Perm) -> Any:
         wide = (1,) * missing + value.shape
         array = constant_of(value.expr)
         if array is not None:
-            value = Value(relax.const(array.reshape(wide), value.dtype), wide, value.dtype, identity(len(perm)))
+            expr = relax.const(array.reshape(wide), value.dtype)
         else:
             expr = emitter.builder.emit(relax.op.reshape(emitter.plain(value), wide))
-            value = Value(expr, wide, value.dtype, identity(len(perm)))
+        value = Value(expr, wide, value.dtype, identity(len(perm)))
     return emitter.to(value, perm).expr
 
 
@@ -123,8 +127,7 @@ def softmax(emitter: Emitter, call: Any) -> Value:
     """Works along any axis."""
     value = emitter.value(call.args[0])
     axis = value.perm.index(int(call.attrs.axis) % len(value.shape))
-    op = relax.op.nn.softmax if op_name(call) == "relax.nn.softmax" else relax.op.nn.log_softmax
-    return emitter.emit(op(value.expr, axis), value.shape, value.perm)
+    return emitter.emit(_same(call)(value.expr, axis), value.shape, value.perm)
 
 
 @handles("nn.layer_norm")
@@ -132,25 +135,13 @@ def layer_norm(emitter: Emitter, call: Any) -> Value | None:
     """Works along any one axis; several axes must keep their order."""
     value = emitter.value(call.args[0])
     attrs = call.attrs
-    axes = [int(a) % len(value.shape) for a in attrs.axes]
-    if len(axes) != 1:
+    if len(attrs.axes) != 1:
         return None
-    axis = value.perm.index(axes[0])
+    axis = value.perm.index(int(attrs.axes[0]) % len(value.shape))
     call = relax.op.nn.layer_norm(
         value.expr, call.args[1], call.args[2], [axis], float(attrs.epsilon), bool(attrs.center), bool(attrs.scale)
     )
     return emitter.emit(call, value.shape, value.perm)
-
-
-_REDUCTIONS = {
-    "relax.mean": relax.op.mean,
-    "relax.sum": relax.op.sum,
-    "relax.max": relax.op.max,
-    "relax.min": relax.op.min,
-    "relax.prod": relax.op.prod,
-    "relax.variance": relax.op.variance,
-    "relax.std": relax.op.std,
-}
 
 
 @handles("mean", "sum", "max", "min", "prod", "variance", "std")
@@ -162,21 +153,17 @@ def reduction(emitter: Emitter, call: Any) -> Value:
     logical = sorted(int(a) % rank for a in axes) if axes is not None else list(range(rank))
     keep = bool(call.attrs.keepdims)
     physical = sorted(value.perm.index(a) for a in logical)
-    if keep:
-        perm = value.perm
-    else:
-        left = [a for a in range(rank) if a not in logical]
-        perm = tuple(left.index(a) for a in value.perm if a not in logical)
-    return emitter.emit(_REDUCTIONS[op_name(call)](value.expr, physical, keep), shape_of(call), perm)
+    left = list(range(rank)) if keep else [a for a in range(rank) if a not in logical]
+    perm = tuple(left.index(a) for a in value.perm if a in left)
+    return emitter.emit(_same(call)(value.expr, physical, keep), shape_of(call), perm)
 
 
 @handles("concat")
 def concat(emitter: Emitter, call: Any) -> Value | None:
     """All parts take the layout of the first one that is not row-major."""
-    fields = call.args[0].fields if isinstance(call.args[0], relax.Tuple) else None
-    if fields is None:
+    if not isinstance(call.args[0], relax.Tuple):
         return None
-    values = [emitter.value(field) for field in fields]
+    values = [emitter.value(field) for field in call.args[0].fields]
     moved = [v.perm for v in values if v.perm != identity(len(v.shape))]
     if not moved:
         return None

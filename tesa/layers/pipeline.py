@@ -1,7 +1,5 @@
 """The passes behind the weight layers: everything else is legalized, fused and scheduled."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import tvm

@@ -1,7 +1,5 @@
 """From a file to the module that kernels are chosen for: import, propagate, remove what is dead or constant."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec

@@ -4,8 +4,6 @@ They go together. A dead activation may lean on any dead weight, whatever the la
 sets the dead weights of one layer to 0 has to do it in all of them.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,7 +13,7 @@ import tvm
 from tvm import relax
 
 from tesa.attributes.attribute import TeSA, Values
-from tesa.propagate.network import Network
+from tesa.propagate.network import Network, width
 from tesa.propagate.registry import find
 
 
@@ -54,30 +52,18 @@ def _binding(binding: Any, constants: Mapping[str, Values]) -> Any:
         return relax.VarBinding(binding.var, relax.const(constants[name]))
     if not isinstance(value, relax.Call) or not any(key.startswith(f"{name}#") for key in constants):
         return binding
-    places = itertools.count()
-    args = [_argument(arg, f"{name}#", places, constants) for arg in value.args]
+    names = (f"{name}#{place}" for place in itertools.count())
+    args = [_argument(arg, names, constants) for arg in value.args]
     return relax.VarBinding(binding.var, relax.Call(value.op, args, value.attrs, value.ty_args))
 
 
-def _width(arg: Any) -> int:
+def _argument(arg: Any, names: Iterator[str], constants: Mapping[str, Values]) -> Any:
+    """names: of the tensors among the arguments, as tesa.propagate.network counts them."""
     if isinstance(arg, relax.Tuple):
-        return sum(_width(field) for field in arg.fields)
-    if isinstance(arg, relax.Var):
-        return _leaves(arg.ty)
-    return int(isinstance(arg, tvm.ir.GenericConst))
-
-
-def _leaves(ty: Any) -> int:
-    return sum(_leaves(field) for field in ty.fields) if isinstance(ty, relax.TupleType) else 1
-
-
-def _argument(arg: Any, prefix: str, places: Iterator[int], constants: Mapping[str, Values]) -> Any:
-    """places: the numbers of the tensors among the arguments, as tesa.propagate.network counts them."""
-    if isinstance(arg, relax.Tuple):
-        return relax.Tuple([_argument(field, prefix, places, constants) for field in arg.fields])
+        return relax.Tuple([_argument(field, names, constants) for field in arg.fields])
     if not isinstance(arg, tvm.ir.GenericConst):
-        for _ in range(_width(arg)):
-            next(places)
+        for _ in range(width(arg.ty) if isinstance(arg, relax.Var) else 0):
+            next(names)
         return arg
-    name = f"{prefix}{next(places)}"
+    name = next(names)
     return relax.const(constants[name]) if name in constants else arg

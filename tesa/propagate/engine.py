@@ -20,12 +20,11 @@ for the final known values. So forward work is done before any backward work, wh
 bits that suffice for the consumers come last, see bits/precision.py.
 """
 
-from __future__ import annotations
-
 import heapq
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -49,8 +48,8 @@ class Fixpoint:
     """
 
     tesa: Mapping[str, TeSA]
-    unruled: Mapping[str, str]
-    steps: int
+    unruled: Mapping[str, str] = field(default_factory=dict)
+    steps: int = 0
     scrambled: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
 
@@ -66,7 +65,7 @@ def solve(net: Network, given: Mapping[str, TeSA] | None = None, *, seed: int | 
 
 def start(net: Network, given: Mapping[str, TeSA] | None = None) -> Fixpoint:
     """The facts before anything is propagated: what constants and `given` say."""
-    return Fixpoint(_Engine(net, given or {}, None).tesa, {}, 0)
+    return Fixpoint(_Engine(net, given or {}, None).tesa)
 
 
 class _Engine:
@@ -92,20 +91,20 @@ class _Engine:
         for node, rule in zip(self.net.nodes, self.rules, strict=True):
             for position, name in enumerate(node.inputs):
                 if name in self.net.constants:
-                    tesa[name] = self._constant(name, rule is not None and position in rule.weights)
+                    weight = rule is not None and position in rule.weights
+                    array = self.net.constants[name]
+                    tesa[name] = from_weight(array) if weight else from_constant(array, Origin("value", "weight"))
         for name, facts in given.items():
             tesa[name] = merge_named(self.net, name, tesa[name], facts)
         return tesa
-
-    def _constant(self, name: str, weight: bool) -> TeSA:
-        array = self.net.constants[name]
-        return from_weight(array) if weight else from_constant(array, Origin("value", "weight"))
 
     def run(self) -> Fixpoint:
         for direction in (0, 1):
             for i in range(len(self.net.nodes)):
                 self._push(direction, i)
-        self._limit_unused()
+        for name, facts in self.tesa.items():  # a tensor that nobody reads and that is no output is dead
+            if name not in self.net.outputs and name not in self.consumers:
+                self.tesa[name] = replace(facts, live=np.zeros((1,) * len(facts.shape), bool))
         steps = 0
         while self.queues[0] or self.queues[1]:
             direction = 0 if self.queues[0] else 1
@@ -125,11 +124,6 @@ class _Engine:
                 found["notes"][name] = choice.note
         return found
 
-    def _give_up(self, i: int, error: CannotRunError) -> None:
-        """An operator that was scrambled and then failed on some numbers: from now on nothing is said about it."""
-        self.rules[i] = None
-        self.choices[i] = Choice(None, f"no rule; could not be run: {error}")
-
     def _push(self, direction: int, i: int) -> None:
         """Queue a node: forward in running order, backward in reverse, so that one visit is mostly enough."""
         if i not in self.waiting[direction]:
@@ -141,28 +135,24 @@ class _Engine:
         operator = self.net.nodes[i].operator
         return Origin("", "rule", operator.op, operator.layer)
 
-    def _ask_forward(self, i: int) -> tuple[TeSA, ...]:
-        node, rule = self.net.nodes[i], self.rules[i]
-        try:
-            if rule is not None:
-                return rule.forward(node.operator, tuple(self.tesa[name] for name in node.inputs))
-        except CannotRunError as error:
-            self._give_up(i, error)
-        return tuple(unknown(shape) for shape in node.operator.outputs)
-
-    def _ask_backward(self, i: int) -> tuple[Bools, ...]:
+    def _ask(self, i: int, backward: bool) -> tuple[Any, ...]:
+        """The answer of a node's rule; without one nothing is known and everything is needed."""
         node, rule = self.net.nodes[i], self.rules[i]
         inputs, outputs = (tuple(self.tesa[name] for name in names) for names in (node.inputs, node.outputs))
         try:
             if rule is not None:
-                return rule.backward(node.operator, inputs, outputs)
-        except CannotRunError as error:
-            self._give_up(i, error)
-        return tuple(np.ones((1,) * len(t.shape), bool) for t in inputs)
+                operator = node.operator
+                return rule.backward(operator, inputs, outputs) if backward else rule.forward(operator, inputs)
+        except CannotRunError as error:  # it was scrambled and then failed on some numbers: nothing more is said of it
+            self.rules[i] = None
+            self.choices[i] = Choice(None, f"no rule; could not be run: {error}")
+        if backward:
+            return tuple(np.ones((1,) * len(t.shape), bool) for t in inputs)
+        return tuple(unknown(shape) for shape in node.operator.outputs)
 
     def _forward(self, i: int) -> None:
         node = self.net.nodes[i]
-        for name, found in zip(node.outputs, self._ask_forward(i), strict=True):
+        for name, found in zip(node.outputs, self._ask(i, backward=False), strict=True):
             old = self.tesa[name]
             new = merge_named(self.net, name, old, found, self._origin(i))
             if new != old:
@@ -173,7 +163,7 @@ class _Engine:
                 self._push(1, i)
 
     def _backward(self, i: int) -> None:
-        for position, need in enumerate(self._ask_backward(i)):
+        for position, need in enumerate(self._ask(i, backward=True)):
             self.needs[i, position] = compact(np.asarray(need))
         for name in dict.fromkeys(self.net.nodes[i].inputs):
             self._update_live(name, i)
@@ -183,7 +173,7 @@ class _Engine:
         old = self.tesa[name]
         live = old.live if name in self.net.outputs else self._needed(name) & old.live
         new = replace(old, live=live)
-        if new.live.shape != old.live.shape or bool((new.live != old.live).any()):
+        if not np.array_equal(new.live, old.live):
             self.tesa[name] = new.growth(old, self._origin(cause))
             if name in self.producer:
                 self._push(1, self.producer[name])
@@ -196,10 +186,3 @@ class _Engine:
                 if other == name:
                     total = total | self.needs.get((i, position), np.ones((1,) * len(shape), bool))
         return total
-
-    def _limit_unused(self) -> None:
-        """A tensor that nobody reads and that is no output is dead from the start."""
-        for name, facts in self.tesa.items():
-            if name not in self.net.outputs and name not in self.consumers:
-                dead = np.zeros((1,) * len(facts.shape), bool)
-                self.tesa[name] = replace(facts, live=dead)

@@ -5,9 +5,7 @@ The compiled forms are kept for the life of the process, so a network of many eq
 25 ms each.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,10 +92,7 @@ def legalized(node: Node, signature: Signature | None = None) -> Any:
 
 def signature_of(node: Node) -> Signature:
     """Shape and type of each input of a node. CannotRunError if one is not static or no tensor."""
-    found: list[tuple[Shape, str]] = []
-    for arg in node.call.args:
-        _tensor_types(arg, found)
-    return tuple(found)
+    return tuple(found for arg in node.call.args for found in _tensor_types(arg))
 
 
 def has_side_effect(node: Node) -> bool:
@@ -183,8 +178,7 @@ def _wrap(node: Node, types: Signature, fixed: frozenset[int]) -> Any:
     constants = node.operator.constants
     params = [relax.Var(f"p{i}", relax.TensorType(list(shape), dtype)) for i, (shape, dtype) in enumerate(types)]
     given = [relax.const(constants[i]) if i in fixed else param for i, param in enumerate(params)]
-    left = list(given)
-    call = relax.Call(node.call.op, [_swap(a, left) for a in node.call.args], node.call.attrs, node.call.ty_args)
+    call = relax.Call(node.call.op, [_swap(a, given) for a in node.call.args], node.call.attrs, node.call.ty_args)
     builder = relax.BlockBuilder(tvm.IRModule(_reachable(node)))
     try:
         with quiet_stderr(), builder.function("main", [p for i, p in enumerate(params) if i not in fixed]):
@@ -223,8 +217,6 @@ def _legalize(mod: Any) -> Any:
 
 def _swap(arg: Any, given: list[Any]) -> Any:
     """The argument with the given expressions in place of its tensors, in the order of build_network."""
-    if isinstance(arg, tvm.ir.GlobalVar):
-        return arg
     if isinstance(arg, tvm.ir.GenericConst):
         return given.pop(0)
     if isinstance(arg, relax.Var):
@@ -238,24 +230,23 @@ def _like(ty: Any, given: list[Any]) -> Any:
     return relax.Tuple([_like(f, given) for f in ty.fields]) if isinstance(ty, relax.TupleType) else given.pop(0)
 
 
-def _tensor_types(arg: Any, found: list[tuple[Shape, str]]) -> None:
-    if isinstance(arg, tvm.ir.GlobalVar):
-        return
+def _tensor_types(arg: Any) -> Iterator[tuple[Shape, str]]:
     if isinstance(arg, tvm.ir.GenericConst):
-        found.append((tuple(arg.value.shape), str(arg.value.dtype)))
+        yield tuple(arg.value.shape), str(arg.value.dtype)
     elif isinstance(arg, relax.Var):
-        _leaf_types(arg.ty, found)
+        yield from _leaf_types(arg.ty)
     elif isinstance(arg, relax.Tuple):
         for part in arg.fields:
-            _tensor_types(part, found)
+            yield from _tensor_types(part)
 
 
-def _leaf_types(ty: Any, found: list[tuple[Shape, str]]) -> None:
+def _leaf_types(ty: Any) -> Iterator[tuple[Shape, str]]:
+    shape = static_shape(ty)
     if isinstance(ty, relax.TupleType):
         for part in ty.fields:
-            _leaf_types(part, found)
-    elif isinstance(ty, relax.TensorType) and static_shape(ty) is not None:
-        found.append((static_shape(ty) or (), str(ty.dtype)))
+            yield from _leaf_types(part)
+    elif shape is not None:
+        yield shape, str(ty.dtype)
     else:
         raise CannotRunError("an argument of it is no tensor of static shape")
 

@@ -1,7 +1,5 @@
 """Folds known constant inputs of a layer: their weights become 0, their contribution becomes a constant."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

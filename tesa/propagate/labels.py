@@ -1,7 +1,5 @@
 """Labels of axes: equal ones correspond. They are given once, for propagation and for compaction."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,10 +30,7 @@ def matmul_axes(a: tuple[int, ...], b: tuple[int, ...]) -> Product:
     """
     left = _batch(a) + (("m", "k") if len(a) > 1 else ("k",))
     right = _batch(b) + (("k", "n") if len(b) > 1 else ("k",))
-    sizes: dict[str, int] = {}
-    for names, shape in ((left, a), (right, b)):
-        for name, length in zip(names, shape, strict=True):
-            sizes[name] = length if sizes.get(name, 1) == 1 else sizes[name]
+    sizes = _sizes((left, right), (a, b))
     out = max(_batch(a), _batch(b), key=len) + tuple(n for n in ("m", "n") if n in sizes)
     return Product((left, right), out, sizes)
 
@@ -60,14 +55,21 @@ def parse_einsum(subscripts: str, shapes: tuple[Shape, ...]) -> Product:
     if len(terms) != len(shapes):
         raise ValueError(f"einsum {subscripts!r} names {len(terms)} operands, not {len(shapes)}")
     operands = tuple(_named(term, len(shape)) for term, shape in zip(terms, shapes, strict=True))
+    sizes = _sizes(operands, shapes)
+    dots = tuple(sorted((n for n in sizes if n.startswith(".")), key=lambda n: -int(n[3:])))
+    counted = Counter(name for names in operands for name in names)
+    implicit = dots + tuple(sorted(n for n, times in counted.items() if times == 1 and not n.startswith(".")))
+    before, marker, after = right.partition("...")
+    return Product(operands, (*before, *(dots if marker else ()), *after) if arrow else implicit, sizes)
+
+
+def _sizes(operands: tuple[Labels, ...], shapes: tuple[Shape, ...]) -> dict[str, int]:
+    """The length of each name; an axis of length 1 is broadcast."""
     sizes: dict[str, int] = {}
     for names, shape in zip(operands, shapes, strict=True):
         for name, length in zip(names, shape, strict=True):
             sizes[name] = length if sizes.get(name, 1) == 1 else sizes[name]
-    dots = tuple(sorted((n for n in sizes if n.startswith(".")), key=lambda n: -int(n[3:])))
-    counted = Counter(name for names in operands for name in names)
-    implicit = dots + tuple(sorted(n for n, times in counted.items() if times == 1 and not n.startswith(".")))
-    return Product(operands, _output(right, dots) if arrow else implicit, sizes)
+    return sizes
 
 
 def _named(term: str, rank: int) -> Labels:
@@ -77,8 +79,3 @@ def _named(term: str, rank: int) -> Labels:
     if count < 0 or (count and not dots):
         raise ValueError(f"the subscripts {term!r} of an einsum do not fit a tensor of {rank} axes")
     return (*before, *(f"...{i}" for i in reversed(range(count))), *after)
-
-
-def _output(term: str, dots: Labels) -> Labels:
-    before, marker, after = term.partition("...")
-    return (*before, *(dots if marker else ()), *after)

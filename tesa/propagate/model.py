@@ -1,7 +1,5 @@
 """propagate: a model with the facts about each of its tensors, and what they mean for each weight."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -161,15 +159,11 @@ def _from_file(imported: ImportedModel, net: Network) -> dict[str, TeSA]:
     for (var, argument), quantization in imported.quantization.items():
         key = f"{var}#{argument}"
         if key in net.shapes:
-            quantized = from_quantization(net.shapes[key], quantization)
-            old = facts.get(key)
-            facts[key] = quantized if old is None else _with_bits(old, quantized)
+            new = from_quantization(net.shapes[key], quantization)
+            old = facts.get(key, new)
+            origins = old.origins | new.origins
+            facts[key] = replace(old, bits=new.bits, quantization=new.quantization, origins=origins)
     return facts
-
-
-def _with_bits(facts: TeSA, quantized: TeSA) -> TeSA:
-    origins = facts.origins | quantized.origins
-    return replace(facts, bits=quantized.bits, quantization=quantized.quantization, origins=origins)
 
 
 def _weight_facts(node: Node, net: Network, found: Fixpoint) -> WeightFacts | None:

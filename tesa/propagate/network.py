@@ -1,7 +1,5 @@
 """A Relax function as a plain network of operators and named tensors, which the engine runs over."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -105,7 +103,7 @@ def _bind(net: Network, binding: Any, parts: Mapping[Any, tuple[str, ...]], laye
     name = var.name
     if isinstance(value, relax.TupleGetItem):
         whole = parts[value.tuple_value]
-        size = [_width(f) for f in value.tuple_value.ty.fields]
+        size = [width(f) for f in value.tuple_value.ty.fields]
         begin = sum(size[: value.index])
         result = whole[begin : begin + size[value.index]]
     elif isinstance(value, relax.Var | relax.Tuple):
@@ -122,8 +120,9 @@ def _bind(net: Network, binding: Any, parts: Mapping[Any, tuple[str, ...]], laye
     return result
 
 
-def _width(ty: Any) -> int:
-    return sum(_width(f) for f in ty.fields) if isinstance(ty, relax.TupleType) else 1
+def width(ty: Any) -> int:
+    """The number of tensors in a type."""
+    return sum(width(f) for f in ty.fields) if isinstance(ty, relax.TupleType) else 1
 
 
 def _call(net: Network, var: Any, call: Any, parts: Mapping[Any, tuple[str, ...]], layer: str) -> tuple[str, ...]:
@@ -132,16 +131,10 @@ def _call(net: Network, var: Any, call: Any, parts: Mapping[Any, tuple[str, ...]
     for arg in call.args:
         _argument(net, f"{var.name}#", arg, parts, names, static)
     outputs = _declare(net, var.name, var.ty)
-    operator = Operator(
-        operator_name(call, net.functions),
-        layer,
-        tuple(net.shapes[n] for n in names),
-        tuple(net.shapes[n] for n in outputs),
-        tuple(net.constants.get(n) for n in names),
-        _dtypes(var.ty),
-        _attributes(call.attrs),
-        tuple(static),
-    )
+    ins, outs = (tuple(net.shapes[n] for n in tensors) for tensors in (names, outputs))
+    constants, attrs = tuple(net.constants.get(n) for n in names), _attributes(call.attrs)
+    name = operator_name(call, net.functions)
+    operator = Operator(name, layer, ins, outs, constants, _dtypes(var.ty), attrs, tuple(static))
     if operator.op == "relax.matmul" and _rows_sum_to_one(net, names[0]):
         operator = replace(operator, attrs={**operator.attrs, "rows_sum_to_one": True})
     dynamic = any(name in net.dynamic for name in (*names, *outputs))

@@ -1,7 +1,5 @@
 """The registry of propagation rules: how the facts about an operator's tensors pass it, by name of the operator."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """PropagateTeSA as a pass of TVM, for use in a tvm.transform.Sequential."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Selects the rule of an operator: its own, else that of all element-wise operators, else scrambling."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -4,8 +4,7 @@ The questions: is it element-wise, so that f(0) may be asked once for all places
 other tensors are read or written at; how much work is one run; which numbers does it compare or compute with.
 """
 
-from __future__ import annotations
-
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -228,7 +227,7 @@ def _block_kind(block: Any, shape: tuple[int, ...], uniform: set[Any]) -> str | 
         return None
     places = [iteration.var for iteration in block.iter_vars]
     own = [index for index in store.indices if isinstance(index, tirx.Var)]
-    plain = all(isinstance(index, tirx.Var) or _is_zero(index) for index in store.indices)
+    plain = all(isinstance(n, tirx.Var) or (isinstance(n, tirx.IntImm) and n.value == 0) for n in store.indices)
     if not plain or len(set(own)) != len(own) or any(v not in places for v in own):
         return None
     if any(iteration.iter_type != tirx.IterVar.DataPar for iteration in block.iter_vars):
@@ -250,19 +249,12 @@ def _block_kind(block: Any, shape: tuple[int, ...], uniform: set[Any]) -> str | 
     return kind if good else None
 
 
-def _is_zero(index: Any) -> bool:
-    return isinstance(index, tirx.IntImm) and index.value == 0
-
-
 def _dims(buffer: Any) -> tuple[int, ...]:
     return tuple(int(n) if isinstance(n, int | tirx.IntImm) else -1 for n in buffer.shape)
 
 
 def _length(buffer: Any) -> int:
-    size = 1
-    for n in _dims(buffer):
-        size *= n
-    return size
+    return math.prod(_dims(buffer))
 
 
 def primfuncs(mod: Any) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """Facts that a user gives: checked before they are believed, and named where they turn out to be wrong."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any

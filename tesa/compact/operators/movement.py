@@ -1,7 +1,5 @@
 """Ties of operators that move elements and compute nothing."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -9,31 +7,32 @@ import numpy as np
 from tesa.compact.analysis import Analysis, Editor, structure, ties
 from tesa.compact.index import AxisIds, Ids, Structure, moved
 from tesa.compact.labels import tie_labels
+from tesa.frontend.graph import attributes
 
 
 @ties("Transpose")
-def transpose(a: Analysis, i: int, node: Any) -> None:
+def transpose(a: Analysis, i: int, node: Any) -> Structure | None:
     """The axes change places."""
     rank = len(a.shape(node.input[0]))
-    perm = a.attrs(node).get("perm") or list(range(rank))[::-1]
+    perm = attributes(node).get("perm") or list(range(rank))[::-1]
     where = {int(old): new for new, old in enumerate(perm)}
-    a.structures[node.output[0]] = moved(a.of(node.input[0]), where)
+    return moved(a.of(node.input[0]), where)
 
 
 @ties("Squeeze", "Unsqueeze")
-def squeeze(a: Analysis, i: int, node: Any) -> None:
+def squeeze(a: Analysis, i: int, node: Any) -> Structure | None:
     """Axes of length 1 come and go."""
     name, output = node.input[0], node.output[0]
     long_in = [axis for axis, n in enumerate(a.shape(name)) if n > 1]
     long_out = [axis for axis, n in enumerate(a.shape(output)) if n > 1]
-    a.structures[output] = moved(a.of(name), dict(zip(long_in, long_out, strict=True)))
+    return moved(a.of(name), dict(zip(long_in, long_out, strict=True)))
 
 
 @ties("Concat")
-def concat(a: Analysis, i: int, node: Any) -> None:
+def concat(a: Analysis, i: int, node: Any) -> Structure | None:
     """Along the axis one after the other; along the others all go together."""
     rank = len(a.shape(node.output[0]))
-    axis = int(a.attrs(node)["axis"]) % rank
+    axis = int(attributes(node)["axis"]) % rank
     for name in node.input:
         if a.constant(name) is None:
             a.plain(name, axis)
@@ -45,7 +44,7 @@ def concat(a: Analysis, i: int, node: Any) -> None:
     for p in range(count):
         if (rank + p,) in found:
             pieces[p] = found.pop((rank + p,)).ids
-    a.structures[node.output[0]] = (*found.values(), *structure((axis, np.concatenate(pieces))))
+    return (*found.values(), *structure((axis, np.concatenate(pieces))))
 
 
 def taken(a: Analysis, given: Structure, axis: int, picks: Ids, into: int | None) -> Structure:
@@ -83,10 +82,10 @@ def _picked(a: Analysis, part: AxisIds, axis: int, picks: Ids) -> Structure:
 
 
 @ties("Split")
-def split(a: Analysis, i: int, node: Any) -> None:
+def split(a: Analysis, i: int, node: Any) -> Structure | None:
     """Each output has its stretch of the ids."""
     name = node.input[0]
-    axis = int(a.attrs(node).get("axis", 0)) % len(a.shape(name))
+    axis = int(attributes(node).get("axis", 0)) % len(a.shape(name))
     begin = 0
     for output in node.output:
         size = a.shape(output)[axis]
@@ -104,16 +103,17 @@ def split(a: Analysis, i: int, node: Any) -> None:
             editor.set_input(new, 1, np.asarray(sizes, np.int64))
 
     a.edits[i] = edit
+    return a.of(node.output[0])
+    return a.of(node.output[0])
 
 
 @ties("Slice")
-def slice_(a: Analysis, i: int, node: Any) -> None:
+def slice_(a: Analysis, i: int, node: Any) -> Structure | None:
     """The ids of what is left. What is no stretch any more is gathered."""
-    name, output = node.input[0], node.output[0]
+    name = node.input[0]
     picks = slice_picks(a, node)
     if picks is None or a.constant(name) is not None:
-        a.give_up(node)
-        return
+        return None
     given = a.of(name)
     before: dict[int, Ids | None] = {}
     for axis, chosen in picks.items():
@@ -122,7 +122,6 @@ def slice_(a: Analysis, i: int, node: Any) -> None:
             a.structures[name] = given
     for axis in before:
         given = taken(a, given, axis, picks[axis], axis)
-    a.structures[output] = given
 
     def edit(editor: Editor, new: Any) -> list[Any] | None:
         left = {}
@@ -133,6 +132,8 @@ def slice_(a: Analysis, i: int, node: Any) -> None:
         return None if same else editor.picks(new, left)
 
     a.edits[i] = edit
+    return given
+    return given
 
 
 def places(keep: Any, picks: Ids) -> Ids:
@@ -142,7 +143,7 @@ def places(keep: Any, picks: Ids) -> Ids:
 
 def slice_picks(a: Analysis, node: Any) -> dict[int, Ids] | None:
     """The indices that a Slice takes of each of its axes; None if they are not constant."""
-    shape, options = a.shape(node.input[0]), a.attrs(node)
+    shape, options = a.shape(node.input[0]), attributes(node)
     if a.graph.opset < 10:
         given: list[Any] = [options.get(key) for key in ("starts", "ends", "axes")] + [None]
     else:
@@ -161,22 +162,21 @@ def slice_picks(a: Analysis, node: Any) -> dict[int, Ids] | None:
 
 
 @ties("Gather")
-def gather(a: Analysis, i: int, node: Any) -> None:
+def gather(a: Analysis, i: int, node: Any) -> Structure | None:
     """Indices at run time: that axis stays. Constant ones: a number, or a row of them, picks ids."""
-    data, indices, output = node.input[0], node.input[1], node.output[0]
+    data, indices = node.input[0], node.input[1]
     rank, fixed = len(a.shape(data)), a.constant(indices)
-    axis = int(a.attrs(node).get("axis", 0)) % rank
+    axis = int(attributes(node).get("axis", 0)) % rank
     width = len(a.shape(indices))
     if a.constant(data) is not None:
-        _table(a, i, node, axis, width)
-    elif fixed is not None and fixed.ndim <= 1 and fixed.size:
-        _pick(a, i, node, axis, fixed)
-    else:
-        a.structures[data] = a.index.drop(a.of(data), [axis])
-        a.structures[output] = moved(a.of(data), {x: x + (width - 1) * (x > axis) for x in range(rank)})
+        return _table(a, i, node, axis, width)
+    if fixed is not None and fixed.ndim <= 1 and fixed.size:
+        return _pick(a, i, node, axis, fixed)
+    a.structures[data] = a.index.drop(a.of(data), [axis])
+    return moved(a.of(data), {x: x + (width - 1) * (x > axis) for x in range(rank)})
 
 
-def _table(a: Analysis, i: int, node: Any, axis: int, width: int) -> None:
+def _table(a: Analysis, i: int, node: Any, axis: int, width: int) -> Structure:
     """An embedding: columns of the table can go; the rows stay."""
     shape = a.shape(node.input[0])
     ids = [None if x == axis else a.fresh(n) for x, n in enumerate(shape)]
@@ -184,10 +184,10 @@ def _table(a: Analysis, i: int, node: Any, axis: int, width: int) -> None:
     where = {x: x + (width - 1) * (x > axis) for x in range(len(shape))}
     rows = a.of(node.input[1]) if a.constant(node.input[1]) is None else ()
     index_parts = moved(rows, {x: x + axis for x in range(width)})
-    a.structures[node.output[0]] = (*structure(*((where[x], one) for x, one in enumerate(ids))), *index_parts)
+    return (*structure(*((where[x], one) for x, one in enumerate(ids))), *index_parts)
 
 
-def _pick(a: Analysis, i: int, node: Any, axis: int, fixed: Any) -> None:
+def _pick(a: Analysis, i: int, node: Any, axis: int, fixed: Any) -> Structure:
     name = node.input[0]
     length = a.shape(name)[axis]
     picks = np.where(fixed < 0, fixed + length, fixed).reshape(-1).astype(np.int64).clip(0, length - 1)
@@ -195,7 +195,6 @@ def _pick(a: Analysis, i: int, node: Any, axis: int, fixed: Any) -> None:
         a.plain(name, axis)
     given = a.of(name)
     ids = next((part.ids for part in given if part.axes == (axis,)), None)
-    a.structures[node.output[0]] = taken(a, given, axis, picks, axis if fixed.ndim else None)
 
     def edit(editor: Editor, new: Any) -> None:
         if ids is not None and not editor.keep[ids].all():
@@ -203,30 +202,30 @@ def _pick(a: Analysis, i: int, node: Any, axis: int, fixed: Any) -> None:
             editor.set_input(new, 1, np.asarray(left, fixed.dtype))
 
     a.edits[i] = edit
+    return taken(a, given, axis, picks, axis if fixed.ndim else None)
+    return taken(a, given, axis, picks, axis if fixed.ndim else None)
 
 
 @ties("Expand")
-def expand(a: Analysis, i: int, node: Any) -> None:
+def expand(a: Analysis, i: int, node: Any) -> Structure | None:
     """Axes that were there pass; new ones, and those of length 1 before, are free to get shorter."""
     name, output = node.input[0], node.output[0]
     before, after = a.shape(name), a.shape(output)
     if a.constant(node.input[1]) is None or a.constant(name) is not None:
-        a.give_up(node)
-        return
+        return None
     extra = len(after) - len(before)
     where = {x: x + extra for x in range(len(before))}
     new = [x for x, n in enumerate(after) if n > 1 and (x < extra or before[x - extra] == 1)]
-    a.structures[output] = (*moved(a.of(name), where), *structure(*((x, a.fresh(after[x])) for x in new)))
     a.edits[i] = lambda editor, made: editor.set_sizes(made, 1, output)
+    return (*moved(a.of(name), where), *structure(*((x, a.fresh(after[x])) for x in new)))
 
 
 @ties("Tile")
-def tile(a: Analysis, i: int, node: Any) -> None:
+def tile(a: Analysis, i: int, node: Any) -> Structure | None:
     """Each copy loses the same; what was repeated out of a single index stays."""
     name, repeats = node.input[0], a.constant(node.input[1])
     if repeats is None or a.constant(name) is not None:
-        a.give_up(node)
-        return
+        return None
     often = [axis for axis, times in enumerate(repeats.tolist()) if times > 1]
     parts: list[AxisIds] = []
     for axis in often:
@@ -234,31 +233,28 @@ def tile(a: Analysis, i: int, node: Any) -> None:
     for part in a.of(name):
         ids = np.tile(part.ids, int(repeats[part.axes[0]])) if part.axes[0] in often else part.ids
         parts.append(AxisIds(part.axes, ids, part.groups))
-    a.structures[node.output[0]] = tuple(parts)
+    return tuple(parts)
 
 
 @ties("Pad")
-def pad(a: Analysis, i: int, node: Any) -> None:
+def pad(a: Analysis, i: int, node: Any) -> Structure | None:
     """With a constant: what is added can go like everything else. With an edge or a mirror the padded axes stay."""
-    name, output, options = node.input[0], node.output[0], a.attrs(node)
+    name, options = node.input[0], attributes(node)
     rank = len(a.shape(name))
     given = a.constant(node.input[1]) if len(node.input) > 1 else np.asarray(options.get("pads", ()))
     if given is None or (len(node.input) > 3 and node.input[3]) or given.size != 2 * rank or (given < 0).any():
-        a.give_up(node)
-        return
+        return None
     before, after = given[:rank].tolist(), given[rank:].tolist()
     padded = [axis for axis in range(rank) if before[axis] or after[axis]]
     if options.get("mode", b"constant") != b"constant" or len(node.input) < 2:
         a.structures[name] = a.index.drop(a.of(name), padded)
-        a.structures[output] = a.of(name)
-        return
+        return a.of(name)
     fresh = {}
     for axis in padded:
         ids = a.plain(name, axis)
         if ids is not None:
             fresh[axis] = (a.index.fresh(before[axis]), ids, a.index.fresh(after[axis]))
     rest = tuple(part for part in a.of(name) if part.axes[0] not in fresh or len(part.axes) > 1)
-    a.structures[output] = (*rest, *structure(*((x, np.concatenate(three)) for x, three in fresh.items())))
 
     def edit(editor: Editor, new: Any) -> None:
         sizes = np.array([before, after])
@@ -268,3 +264,5 @@ def pad(a: Analysis, i: int, node: Any) -> None:
             editor.set_input(new, 1, sizes.reshape(-1))
 
     a.edits[i] = edit
+    return (*rest, *structure(*((x, np.concatenate(three)) for x, three in fresh.items())))
+    return (*rest, *structure(*((x, np.concatenate(three)) for x, three in fresh.items())))

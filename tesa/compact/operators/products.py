@@ -1,31 +1,28 @@
 """Ties of convolutions and matrix products: outputs go with rows of the weight, inputs with its columns."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
 
 from tesa.compact.analysis import Analysis, Contraction, Editor, Term, structure, ties
-from tesa.compact.index import AxisIds, Ids
+from tesa.compact.index import AxisIds, Ids, Structure
 from tesa.compact.labels import Labels, tie_labels
+from tesa.frontend.graph import attributes
 from tesa.propagate.labels import matmul_axes, parse_einsum
 
 
 @ties("Conv", "ConvTranspose")
-def conv(a: Analysis, i: int, node: Any) -> None:
+def conv(a: Analysis, i: int, node: Any) -> Structure | None:
     """Channels in and out; the pixels and the taps of the window stay."""
     if any(a.constant(name) is None for name in node.input[1:] if name) or a.constant(node.input[0]) is not None:
-        a.give_up(node)
-        return
+        return None
     name = node.input[0]
-    groups, channels = int(a.attrs(node).get("group", 1)), a.shape(name)[1]
+    groups, channels = int(attributes(node).get("group", 1)), a.shape(name)[1]
     a.structures[name] = a.index.drop(a.of(name), range(2, len(a.shape(name))))
     ins = a.plain(name, 1)
     count = a.shape(node.output[0])[1]
     outs = a.fresh(count)
     batch = next((part.ids for part in a.of(name) if part.axes == (0,)), None)
-    a.structures[node.output[0]] = structure((0, batch), (1, outs))
     if len(node.input) > 2 and node.input[2]:
         a.use(i, 2, (0, outs))
     owners = None
@@ -36,6 +33,8 @@ def conv(a: Analysis, i: int, node: Any) -> None:
         owners = _grouped(a, i, (ins, outs), (channels, count), groups)
     if ins is not None:
         a.contractions.append(Contraction(i, node.op_type, (Term(ins, {0: (1,)}, owners),)))
+    return structure((0, batch), (1, outs))
+    return structure((0, batch), (1, outs))
 
 
 def _grouped(a: Analysis, i: int, ids: tuple[Ids | None, Ids | None], counts: tuple[int, int], groups: int) -> Ids:
@@ -65,17 +64,17 @@ def _grouped(a: Analysis, i: int, ids: tuple[Ids | None, Ids | None], counts: tu
 
 
 @ties("MatMul")
-def matmul(a: Analysis, i: int, node: Any) -> None:
+def matmul(a: Analysis, i: int, node: Any) -> Structure | None:
     """The inner axes of both operands go together."""
     product = matmul_axes(a.shape(node.input[0]), a.shape(node.input[1]))
     labels = dict(enumerate(product.operands))
-    a.structures[node.output[0]] = tie_labels(a, i, labels, product.out, "MatMul")
+    return tie_labels(a, i, labels, product.out, "MatMul")
 
 
 @ties("Gemm")
-def gemm(a: Analysis, i: int, node: Any) -> None:
+def gemm(a: Analysis, i: int, node: Any) -> Structure | None:
     """alpha * A B + beta * C."""
-    options = a.attrs(node)
+    options = attributes(node)
     labels: dict[int, Labels] = {
         0: ("k", "m") if options.get("transA", 0) else ("m", "k"),
         1: ("n", "k") if options.get("transB", 0) else ("k", "n"),
@@ -83,16 +82,15 @@ def gemm(a: Analysis, i: int, node: Any) -> None:
     bias = node.input[2] if len(node.input) > 2 else ""
     if bias:
         labels[2] = ("m", "n")[2 - len(a.shape(bias)) :]
-    a.structures[node.output[0]] = tie_labels(a, i, labels, ("m", "n"), "Gemm")
+    return tie_labels(a, i, labels, ("m", "n"), "Gemm")
 
 
 @ties("Einsum")
-def einsum(a: Analysis, i: int, node: Any) -> None:
+def einsum(a: Analysis, i: int, node: Any) -> Structure | None:
     """Every letter is a label; an ellipsis, or a letter twice in an operand, is left alone."""
-    equation = a.attrs(node)["equation"].decode()
+    equation = attributes(node)["equation"].decode()
     product = parse_einsum(equation, tuple(a.shape(name) for name in node.input))
     twice = any(len(set(names)) < len(names) for names in product.operands)
     if "->" not in equation or "." in equation or twice or len(product.operands) > 2:
-        a.give_up(node)
-        return
-    a.structures[node.output[0]] = tie_labels(a, i, dict(enumerate(product.operands)), product.out, "Einsum")
+        return None
+    return tie_labels(a, i, dict(enumerate(product.operands)), product.out, "Einsum")

@@ -4,8 +4,6 @@ Merged: one of the axes may lose indices, each with the whole block behind it; t
 groups may lose other members, as long as all lose equally many, or go as a whole (see tesa/compact/index.py).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,17 +16,16 @@ Block = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 @ties("Reshape", "Flatten")
-def reshape(a: Analysis, i: int, node: Any) -> None:
+def reshape(a: Analysis, i: int, node: Any) -> Structure | None:
     """The ids follow their elements. A shape that is not constant, or has a size of 0, is left alone."""
     name, output = node.input[0], node.output[0]
     fixed = node.op_type == "Flatten" or (len(node.input) > 1 and a.constant(node.input[1]) is not None)
     before, after = a.shape(name), a.shape(output)
     if not fixed or 0 in before or a.constant(name) is not None:
-        a.give_up(node)
-        return
-    a.structures[output] = reshaped(a, name, before, after)
+        return None
     if node.op_type == "Reshape":
         a.edits[i] = lambda editor, new: editor.set_sizes(new, 1, output)
+    return reshaped(a, name, before, after)
 
 
 def blocks(before: Sequence[int], after: Sequence[int]) -> list[Block]:

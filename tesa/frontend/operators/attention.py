@@ -3,8 +3,6 @@
 So every product keeps its weight, and a mask is an addition like any other.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

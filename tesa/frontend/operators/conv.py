@@ -1,7 +1,5 @@
 """Convolutions as relax.nn.convNd: padding "SAME" becomes plain padding, the bias an addition, integers int32."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -12,9 +10,7 @@ from tesa.frontend.registry import imports
 
 CONVOLUTIONS = {3: relax.op.nn.conv1d, 4: relax.op.nn.conv2d, 5: relax.op.nn.conv3d}
 
-TRANSPOSED = {
-    3: relax.op.nn.conv1d_transpose, 4: relax.op.nn.conv2d_transpose, 5: relax.op.nn.conv3d_transpose,
-}  # fmt: skip
+TRANSPOSED = {3: relax.op.nn.conv1d_transpose, 4: relax.op.nn.conv2d_transpose, 5: relax.op.nn.conv3d_transpose}
 
 
 @imports("Conv")
@@ -47,13 +43,14 @@ def _padding(attrs: dict[str, Any], size: list[int], kernel: list[int], stride: 
         return list(attrs.get("pads", [0, 0] * len(size)))
     if mode == "VALID":
         return [0, 0] * len(size)
-    before, after = [], []
-    for n, k, s, d in zip(size, kernel, stride, dil, strict=True):
-        total = max((math.ceil(n / s) - 1) * s + d * (k - 1) + 1 - n, 0)
-        small, large = total // 2, total - total // 2
-        before.append(small if mode == "SAME_UPPER" else large)
-        after.append(large if mode == "SAME_UPPER" else small)
-    return before + after
+    total = [max((math.ceil(n / s) - 1) * s + d * (k - 1) + 1 - n, 0)
+             for n, k, s, d in zip(size, kernel, stride, dil, strict=True)]  # fmt: skip
+    return _split(total, mode)
+
+
+def _split(total: list[int], mode: str) -> list[int]:
+    small, large = [t // 2 for t in total], [t - t // 2 for t in total]
+    return small + large if mode == "SAME_UPPER" else large + small
 
 
 def _per_channel(bias: Any, rank: int) -> Any:
@@ -90,9 +87,7 @@ def conv_transpose(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
         full = [s * (n - 1) + e + (k - 1) * d + 1
                 for s, n, e, k, d in zip(stride, shape[2:], extra, taps[2:], dilation, strict=True)]  # fmt: skip
         extra = [e + max(n - f, 0) for e, n, f in zip(extra, sizes, full, strict=True)]  # as if the kernel went on
-        total = [max(f - n, 0) for n, f in zip(sizes, full, strict=True)]
-        small, large = [t // 2 for t in total], [t - t // 2 for t in total]
-        pads = small + large if mode == "SAME_UPPER" else large + small
+        pads = _split([max(f - n, 0) for n, f in zip(sizes, full, strict=True)], mode)
     elif mode == "VALID":
         pads = zeros * 2
     if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):

@@ -1,7 +1,5 @@
 """Operators that work element by element, as the one operator of Relax that says the same."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -17,14 +15,10 @@ def clip(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     """relax.clip. min and max are attributes (opset 6) or inputs; NaN as a bound means none."""
     if not str(inputs[0].ty.dtype).startswith("float"):
         return integer_clip(inputs, attrs)
-    bounds = []
-    for index, (name, default) in enumerate((("min", -math.inf), ("max", math.inf)), start=1):
-        given = at(inputs, index)
-        value = constant_value(given) if given is not None else np.asarray(attrs.get(name, default))
-        if value is None:
-            return None
-        number = float(value.reshape(()))
-        bounds.append(default if math.isnan(number) else number)
+    given = _bounds(inputs, attrs, -math.inf, math.inf)
+    if given is None:
+        return None
+    bounds = [default if math.isnan(n) else float(n) for n, default in zip(given, (-math.inf, math.inf), strict=True)]
     if bounds == [0.0, math.inf]:
         return relax.op.nn.relu(inputs[0])
     return relax.op.clip(inputs[0], *bounds)
@@ -35,19 +29,20 @@ def integer_clip(inputs: list[Any], attrs: dict[str, Any]) -> Any:
 
     inputs: the tensor, and the bounds where they are inputs (opset 11 on); attrs: "min" and "max" before.
     """
-    dtype = np.dtype(str(inputs[0].ty.dtype))
-    limits = np.iinfo(dtype)
-    bounds = []
-    for index, (name, default) in enumerate((("min", limits.min), ("max", limits.max)), start=1):
-        given = inputs[index] if index < len(inputs) else None
-        if given is None:
-            number = attrs.get(name, default)
-            bounds.append(int(number) if math.isfinite(number) else int(default))
-        elif hasattr(given, "value"):
-            bounds.append(int(given.value.numpy().reshape(())))
-        else:
-            return None
-    return relax.op.clip(inputs[0], *bounds)
+    limits = np.iinfo(np.dtype(str(inputs[0].ty.dtype)))
+    given = _bounds(inputs, attrs, limits.min, limits.max)
+    if given is None:
+        return None
+    pairs = zip(given, (limits.min, limits.max), strict=True)
+    return relax.op.clip(inputs[0], *(int(n) if math.isfinite(n) else int(default) for n, default in pairs))
+
+
+def _bounds(inputs: Any, attrs: dict[str, Any], low: float, high: float) -> list[Any] | None:
+    """The bounds of a Clip, inputs or attributes, low and high where they are left out; None if one is no constant."""
+    given = [at(inputs, 1), at(inputs, 2)]
+    missing = [np.asarray(attrs.get(name, default)) for name, default in (("min", low), ("max", high))]
+    found = [value if x is None else constant_value(x) for x, value in zip(given, missing, strict=True)]
+    return None if any(value is None for value in found) else [value.reshape(()).item() for value in found]
 
 
 @imports("Gelu", "com.microsoft::Gelu")

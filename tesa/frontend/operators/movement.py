@@ -1,7 +1,5 @@
 """Operators that move elements, as the plain operators of Relax whose facts move along."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

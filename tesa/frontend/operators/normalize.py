@@ -1,7 +1,5 @@
 """Batch, layer and RMS norms, alone and fused with the addition before them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Matrix products as relax.matmul: alpha, beta and the transpose of a constant weight go into the constants."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The one grid that serves two readers of a tensor."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from tesa.attributes.attribute import FULL_BITS, Bits, TeSA, Values

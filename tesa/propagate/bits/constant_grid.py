@@ -1,7 +1,5 @@
 """The bits that the numbers of a constant need, whatever type the file stores it in."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -9,8 +9,6 @@ its arguments by comparing them (relu, clip at any bounds, maximum, max pooling)
 f = min and x <= y. Either R(x) <= R(y), and both sides are R(x); or they are equal.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """The interval of numbers that an operator's result lies in, from those of its inputs: one function for each."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +11,7 @@ from tesa.attributes.quantization import codes_between
 from tesa.propagate.registry import Operator
 
 Range = tuple[float, float]
+Interval = Callable[[Operator, list[Range]], Range]
 EVERYTHING: Range = (-math.inf, math.inf)
 SLACK = 1e-5  # relative: what float arithmetic may add to a computed bound
 
@@ -32,26 +31,14 @@ def type_range(dtype: str) -> Range:
     return (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) if kind == "int" else (0.0, 2.0**bits - 1)
 
 
-def _same(op: Operator, inputs: list[Range]) -> Range:
-    return inputs[0]
-
-
 def _hull(*several: Range) -> Range:
     return min(low for low, _ in several), max(high for _, high in several)
 
 
-def _monotone(function: Callable[[float], float]) -> Callable[[Operator, list[Range]], Range]:
+def _monotone(function: Callable[[float], float]) -> Interval:
     def apply(op: Operator, inputs: list[Range]) -> Range:
         low, high = (_safe(function, bound) for bound in inputs[0])
         return low - SLACK * abs(low), high + SLACK * abs(high)
-
-    return apply
-
-
-def _exact(function: Callable[[float], float]) -> Callable[[Operator, list[Range]], Range]:
-    def apply(op: Operator, inputs: list[Range]) -> Range:
-        low, high = (function(bound) for bound in inputs[0])
-        return low, high
 
     return apply
 
@@ -63,9 +50,12 @@ def _safe(function: Callable[[float], float], x: float) -> float:
         return math.inf
 
 
-def _clip(op: Operator, inputs: list[Range]) -> Range:
-    low, high = (float(bound) for bound in op.static)
-    return min(max(inputs[0][0], low), high), min(max(inputs[0][1], low), high)
+def _negated(x: Range) -> Range:
+    return -x[1], -x[0]
+
+
+def _clipped(x: Range, low: float, high: float) -> Range:
+    return min(max(x[0], low), high), min(max(x[1], low), high)
 
 
 def _abs(op: Operator, inputs: list[Range]) -> Range:
@@ -97,11 +87,6 @@ def _add(op: Operator, inputs: list[Range]) -> Range:
     return _rounding_slack(op, (a + c, b + d))
 
 
-def _subtract(op: Operator, inputs: list[Range]) -> Range:
-    (a, b), (c, d) = inputs
-    return _rounding_slack(op, (a - d, b - c))
-
-
 def _times(x: float, y: float) -> float:
     return 0.0 if x == 0 or y == 0 else x * y
 
@@ -109,18 +94,6 @@ def _times(x: float, y: float) -> float:
 def _product(a: Range, b: Range) -> Range:
     corners = [_times(x, y) for x in a for y in b]
     return min(corners), max(corners)
-
-
-def _multiply(op: Operator, inputs: list[Range]) -> Range:
-    return _rounding_slack(op, _product(*inputs))
-
-
-def _extreme(pick: Callable[[float, float], float]) -> Callable[[Operator, list[Range]], Range]:
-    def apply(op: Operator, inputs: list[Range]) -> Range:
-        (a, b), (c, d) = inputs
-        return pick(a, c), pick(b, d)
-
-    return apply
 
 
 def _cast(op: Operator, inputs: list[Range]) -> Range:
@@ -196,38 +169,36 @@ def _sum(op: Operator, inputs: list[Range]) -> Range:
     return _rounding_slack(op, _repeated(inputs[0], count))
 
 
-INTERVALS: dict[str, Callable[[Operator, list[Range]], Range]] = {
+INTERVALS: dict[str, Interval] = {
     **dict.fromkeys(
         ("relax.reshape", "relax.flatten", "relax.squeeze", "relax.expand_dims", "relax.permute_dims",
          "relax.broadcast_to", "relax.take", "relax.strided_slice", "relax.split", "relax.tile", "relax.repeat",
          "relax.flip",
          "relax.nn.max_pool1d", "relax.nn.max_pool2d", "relax.nn.max_pool3d", "relax.max", "relax.min",
-         "relax.nn.adaptive_max_pool2d"), _same
+         "relax.nn.adaptive_max_pool2d"), lambda op, inputs: inputs[0]
     ),
     **dict.fromkeys(("relax.nn.avg_pool2d", "relax.nn.adaptive_avg_pool2d", "relax.mean"), _padded_mean),
     **dict.fromkeys(("relax.concat", "relax.stack"), lambda op, inputs: _hull(*inputs)),
     "relax.where": lambda op, inputs: _hull(*inputs[1:]),
     "relax.nn.pad": _pad,
-    "relax.nn.relu": _exact(lambda x: max(x, 0.0)),
-    "relax.nn.relu6": _exact(lambda x: min(max(x, 0.0), 6.0)),
-    "relax.negative": lambda op, inputs: (-inputs[0][1], -inputs[0][0]),
+    "relax.nn.relu": lambda op, inputs: _clipped(inputs[0], 0.0, math.inf),
+    "relax.nn.relu6": lambda op, inputs: _clipped(inputs[0], 0.0, 6.0),
+    "relax.negative": lambda op, inputs: _negated(inputs[0]),
     "relax.abs": _abs,
     "relax.sigmoid": _monotone(lambda x: 0.5 * (1 + math.tanh(0.5 * x))),
     "relax.tanh": _monotone(math.tanh),
     "relax.exp": _monotone(math.exp),
     "relax.nn.softmax": lambda op, inputs: (0.0, 1.0 + SLACK),
-    "relax.clip": _clip,
+    "relax.clip": lambda op, inputs: _clipped(inputs[0], *map(float, op.static)),
     "relax.add": _add,
-    "relax.subtract": _subtract,
-    "relax.multiply": _multiply,
-    "relax.maximum": _extreme(max),
-    "relax.minimum": _extreme(min),
+    "relax.subtract": lambda op, inputs: _add(op, [inputs[0], _negated(inputs[1])]),
+    "relax.multiply": lambda op, inputs: _rounding_slack(op, _product(*inputs)),
+    "relax.maximum": lambda op, inputs: (max(inputs[0][0], inputs[1][0]), max(inputs[0][1], inputs[1][1])),
+    "relax.minimum": lambda op, inputs: (min(inputs[0][0], inputs[1][0]), min(inputs[0][1], inputs[1][1])),
     "relax.astype": _cast,
     "relax.quantize": _quantize,
     "relax.dequantize": _dequantize,
     "relax.matmul": _dot,
-    "relax.nn.conv1d": _convolve,
-    "relax.nn.conv2d": _convolve,
-    "relax.nn.conv3d": _convolve,
+    **dict.fromkeys(("relax.nn.conv1d", "relax.nn.conv2d", "relax.nn.conv3d"), _convolve),
     "relax.sum": _sum,
 }  # fmt: skip

@@ -1,7 +1,5 @@
 """Bits of each layer before and after propagation, as in figure 17 of SparTA (Zheng et al., OSDI 2022)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -76,14 +74,15 @@ class _Reader:
         for node in self.net.nodes:
             weight = self._weight(node)
             if node.operator.op in WEIGHT_LAYERS and weight is not None:
-                source = 1 - weight
-                pairs = [
-                    self._pair(list(self._stored(node.inputs[weight])), (node.var, weight)),
-                    self._pair(list(self._stored(node.inputs[source])), None),
-                    self._pair(self._left(node.outputs[0]), None),
-                ]
-                numbers = [bits for pair in pairs for bits in pair]
-                found.append(LayerBits(node.operator.layer, node.operator.op, node.var, *numbers))
+                quantization = self.model.imported.quantization.get((node.var, weight))
+                pairs = (
+                    *self._pair(
+                        list(self._stored(node.inputs[weight])), quantization.bits if quantization else FULL_BITS
+                    ),
+                    *self._pair(list(self._stored(node.inputs[1 - weight]))),
+                    *self._pair(self._left(node.outputs[0])),
+                )
+                found.append(LayerBits(node.operator.layer, node.operator.op, node.var, *pairs))
         return tuple(found)
 
     def _weight(self, node: Node) -> int | None:
@@ -126,12 +125,9 @@ class _Reader:
     def _integer(self, name: str) -> bool:
         return self.types[name].startswith(("int", "uint"))
 
-    def _pair(self, names: list[str], use: tuple[str, int] | None) -> tuple[int, int]:
-        """(before, after): the fewest bits of the forms that one tensor goes through."""
-        before = min(self._alone(name) for name in names)
-        quantization = self.model.imported.quantization.get(use) if use is not None else None
-        if quantization is not None:
-            before = min(before, quantization.bits)
+    def _pair(self, names: list[str], most: int = FULL_BITS) -> tuple[int, int]:
+        """(before, after): the fewest bits of the forms that one tensor goes through, at most so many."""
+        before = min(most, *(self._alone(name) for name in names))
         after = min(int(self.model.tesa[name].bits.max(initial=1)) for name in names)
         return before, min(before, after)
 

@@ -26,8 +26,6 @@ Merging: the lower precision wins; of two grids with equally many bits the one t
 forward in running order and one back, whatever order the engine went in before: all that they depend on is final.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -35,27 +33,16 @@ import numpy as np
 
 from tesa.attributes.attribute import FULL_BITS, Origin, TeSA, merge, unknown
 from tesa.attributes.quantization import integer_grid
+from tesa.propagate.bits import grids
 from tesa.propagate.bits.common_grid import common_grid, nested_grid
 from tesa.propagate.bits.constant_grid import constant_grid
-from tesa.propagate.bits.grids import (
-    claimed,
-    clipped_grid,
-    codebook,
-    joined_grid,
-    moved_grid,
-    narrowed,
-    only_bits,
-    same_grid,
-    undeduced,
-    with_grid,
-)
 from tesa.propagate.bits.intervals import Range
 from tesa.propagate.bits.ranges import dtypes, ranges
 from tesa.propagate.network import Network, Node
 from tesa.propagate.registry import Operator, Precision, Rule
 
 SELECTING: dict[str, Precision] = dict.fromkeys(
-    ("relax.nn.relu", "relax.nn.relu6", "relax.clip", "relax.maximum", "relax.minimum"), same_grid
+    ("relax.nn.relu", "relax.nn.relu6", "relax.clip", "relax.maximum", "relax.minimum"), grids.same_grid
 )
 CLIPPING = {"relax.nn.relu": (0.0, np.inf), "relax.nn.relu6": (0.0, 6.0)}
 
@@ -64,8 +51,8 @@ def narrow(net: Network, rules: Sequence[Rule | None], tesa: Mapping[str, TeSA])
     """The facts with the fewest bits that the law of bits allows. rules: of each node; tesa: all other facts, final."""
     types = dtypes(net)
     whole = {name for name, dtype in types.items() if dtype.startswith(("int", "uint"))}
-    sure = {name: undeduced(facts) for name, facts in tesa.items()}
-    again = {name for name, facts in tesa.items() if claimed(facts) and not claimed(sure[name])}
+    sure = {name: grids.undeduced(facts) for name, facts in tesa.items()}
+    again = {name for name, facts in tesa.items() if grids.claimed(facts) and not grids.claimed(sure[name])}
     found, _ = ranges(net, sure)
     forward = _Forward(net, sure, whole, found, again).run(rules)
     return _Backward(net, forward, whole, found).run(rules)
@@ -105,9 +92,8 @@ class _Forward:
                 self._learn(name, found, origin)
         bounds = _bounds(node.operator)
         if bounds is not None:
-            self._learn(
-                node.outputs[0], clipped_grid(self.tesa[node.inputs[0]], *bounds, node.inputs[0] in self.whole), origin
-            )
+            clipped = grids.clipped_grid(self.tesa[node.inputs[0]], *bounds, node.inputs[0] in self.whole)
+            self._learn(node.outputs[0], clipped, origin)
         if node.operator.op in ("relax.concat", "relax.stack"):
             self._learn(node.outputs[0], _joined(node.operator, inputs), origin)
         for name in node.outputs:
@@ -119,19 +105,19 @@ class _Forward:
         q = t.quantization
         if op == "relax.dequantize" or name not in self.whole or q is None or (q.scale == np.rint(q.scale)).all():
             return t
-        numbers = codebook(t, integer=True)
+        numbers = grids.codebook(t, integer=True)
         if numbers is None:
             return replace(t, bits=unknown(t.shape).bits, quantization=None)
-        return with_grid(t, *integer_grid(float(numbers.min()), float(numbers.max()), len(t.shape)))
+        return grids.with_grid(t, *integer_grid(float(numbers.min()), float(numbers.max()), len(t.shape)))
 
     def _range(self, name: str, origin: Origin) -> None:
         """Fewer bits because of the range: of all integers between its ends, or of the grid that is known already."""
         (low, high), t = self.ranges[name], self.tesa[name]
         if t.known.all() and t.value.size == 1:  # one constant, which nobody stores
             return
-        self._learn(name, narrowed(t, low, high), origin)
+        self._learn(name, grids.narrowed(t, low, high), origin)
         if name in self.whole and np.isfinite(high - low) and high - low < 2.0 ** (FULL_BITS - 1):
-            self._learn(name, only_bits(t.shape, *integer_grid(low, high, len(t.shape))), origin)
+            self._learn(name, grids.only_bits(t.shape, *integer_grid(low, high, len(t.shape))), origin)
 
     def _learn(self, name: str, found: TeSA | None, origin: Origin) -> None:
         old = self.tesa[name]
@@ -152,8 +138,8 @@ def _joined(op: Operator, inputs: Sequence[TeSA]) -> TeSA:
     axis = int(op.attrs["axis"] or 0) % len(shape)
     if op.op == "relax.stack":
         wide = (*shape[:axis], 1, *shape[axis + 1 :])
-        inputs = [moved_grid(t, wide, lambda array: np.expand_dims(array, axis)) for t in inputs]
-    return joined_grid(inputs, axis, shape)
+        inputs = [grids.moved_grid(t, wide, lambda array: np.expand_dims(array, axis)) for t in inputs]
+    return grids.joined_grid(inputs, axis, shape)
 
 
 class _Backward:
@@ -195,7 +181,7 @@ class _Backward:
         operator = self.net.nodes[asked[0][1]].operator if asked[0][1] >= 0 else None
         if total is not None and operator is not None:
             origin = Origin("", "rule", operator.op, operator.layer)
-            self.tesa[name] = lowered(self.tesa[name], narrowed(total, *self.ranges[name]), origin)
+            self.tesa[name] = lowered(self.tesa[name], grids.narrowed(total, *self.ranges[name]), origin)
 
     def _both(self, name: str, a: TeSA | None, b: TeSA | None) -> TeSA | None:
         if a is None or b is None:
@@ -203,14 +189,14 @@ class _Backward:
         together = common_grid(a, b)
         if together is not None or name in self.whole:
             return together
-        return nested_grid(a, b, codebook(self.tesa[name], False))
+        return nested_grid(a, b, grids.codebook(self.tesa[name], False))
 
 
 def lowered(old: TeSA, found: TeSA | None, origin: Origin) -> TeSA:
     """`old` with the bits of `found` where these are fewer, and why; the very same object if they are nowhere."""
-    if found is None or not claimed(found) or not (found.bits < old.bits).any():
+    if found is None or not grids.claimed(found) or not (found.bits < old.bits).any():
         return old
     only = replace(unknown(old.shape), bits=found.bits, quantization=found.quantization)
-    if claimed(old) and not any(known.fact == "bits" for known in old.origins):
+    if grids.claimed(old) and not any(known.fact == "bits" for known in old.origins):
         old = replace(old, origins=old.origins | {Origin("bits", "user")})
     return merge(old, only).growth(old, origin)

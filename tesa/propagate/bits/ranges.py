@@ -5,8 +5,6 @@ leaves only some of its codes; a sum of 128 products of int8 needs 22 bits. A ra
 What is not known is bounded by the type of its integers, or not at all.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -71,7 +69,10 @@ def ranges(net: Network, tesa: Mapping[str, TeSA]) -> tuple[dict[str, Range], tu
             if result[0] < limits[0] or result[1] > limits[1]:
                 overflows += _overflow(node, types[name], result, [found[n] for n in node.inputs])
                 result = limits
-            found[name] = _of_known(tesa[name], result)
+            facts = tesa[name]
+            if facts.known.all() and facts.value.size and facts.value.dtype.kind in "iuf":
+                result = float(facts.value.min()), float(facts.value.max())
+            found[name] = result
     return found, tuple(overflows)
 
 
@@ -91,18 +92,10 @@ def _given(net: Network, name: str, facts: TeSA, dtype: str) -> Range:
     return max(low, float(np.min(ends))), min(high, float(np.max(ends)))
 
 
-def _of_known(facts: TeSA, found: Range) -> Range:
-    if facts.known.all() and facts.value.size and facts.value.dtype.kind in "iuf":
-        return float(facts.value.min()), float(facts.value.max())
-    return found
-
-
 def _results(node: Node, inputs: list[Range]) -> list[Range]:
     op = node.operator
     function = INTERVALS.get(op.op)
-    if function is None or not inputs:
-        return [type_range(dtype) for dtype in op.dtypes]
-    low, high = function(op, inputs)
+    low, high = function(op, inputs) if function is not None and inputs else (math.nan, math.nan)
     if math.isnan(low) or math.isnan(high):
         return [type_range(dtype) for dtype in op.dtypes]
     return [(low, high)] * len(op.outputs)

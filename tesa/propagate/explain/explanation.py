@@ -100,9 +100,8 @@ def explain(model: TesaModel, layer: str, *, depth: int = DEPTH) -> Explanation:
     nodes = nodes or [node for node in model.network.nodes if layer in (node.var, *node.inputs, *node.outputs)][:1]
     if not nodes:
         names = dict.fromkeys(node.operator.layer for node in model.network.nodes)
-        hint = (
-            did_you_mean(layer, names) or f"Its layers: {', '.join(list(names)[:8])}{', ...' if len(names) > 8 else ''}"
-        )
+        known = f"Its layers: {', '.join(list(names)[:8])}{', ...' if len(names) > 8 else ''}"
+        hint = did_you_mean(layer, names) or known
         raise UsageError(f"{model.imported.source or 'the model'}: no layer {layer!r}. {hint}")
     walk = _Walk(model)
     facts = tuple(fact for name in _tensors(nodes) for kind in FACTS for fact in walk.fact((name, kind), depth))

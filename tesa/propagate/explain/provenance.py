@@ -6,8 +6,6 @@ makes no difference is no cause. Where each of several causes would do alone, an
 of them are named.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -80,11 +78,8 @@ class Provenance:
         return _needed(possible, less, self.told)
 
     def _live(self, tensor: str) -> list[Key]:
-        found: list[Key] = []
         wanted = region(self.model.tesa[tensor], "live")
-        for node in self.consumers.get(tensor, []):
-            found += self._backward(node, tensor, wanted)
-        return found
+        return [cause for node in self.consumers.get(tensor, []) for cause in self._backward(node, tensor, wanted)]
 
     def _backward(self, node: Node, tensor: str, wanted: Bools) -> list[Key]:
         """The facts by which one reader of a tensor does without these elements of it."""

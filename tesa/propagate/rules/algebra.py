@@ -5,8 +5,6 @@ changes. So the product of a channel mask of an activation and a weight costs a 
 matrices. In the boolean semiring (or, and) this is SparTA's pruning algebra (Zheng et al., OSDI 2022).
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from math import prod
 from typing import Any

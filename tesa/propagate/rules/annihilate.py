@@ -5,8 +5,6 @@ number. An unknown element is taken as finite, no more: -3.4e38, the mask of man
 added to it, for that may be such a mask too, put there at run time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -78,33 +76,13 @@ def _itself(value: Values, dtype: str) -> tuple[Any, Any]:
     return absorbs(value, dtype), value
 
 
-def _negated(value: Values, dtype: str) -> tuple[Any, Any]:
-    return absorbs(value, dtype), -value
-
-
 def _top(value: Values, dtype: str) -> tuple[Any, Any]:
     """The value that no other one exceeds."""
-    if is_float(dtype):
-        return value >= largest_unknown(dtype), value
-    return value == integer_range(dtype)[1], value
+    return value >= (largest_unknown(dtype) if is_float(dtype) else integer_range(dtype)[1]), value
 
 
 def _bottom(value: Values, dtype: str) -> tuple[Any, Any]:
-    if is_float(dtype):
-        return value <= -largest_unknown(dtype), value
-    return value == integer_range(dtype)[0], value
-
-
-def _one_base(value: Values, dtype: str) -> tuple[Any, Any]:
-    return value == 1, np.ones_like(value)
-
-
-def _zero_exponent(value: Values, dtype: str) -> tuple[Any, Any]:
-    return value == 0, np.ones_like(value)
-
-
-def _infinite_divisor(value: Values, dtype: str) -> tuple[Any, Any]:
-    return np.isinf(value), np.zeros_like(value)
+    return value <= (-largest_unknown(dtype) if is_float(dtype) else integer_range(dtype)[0]), value
 
 
 def _one_modulus(value: Values, dtype: str) -> tuple[Any, Any]:
@@ -114,10 +92,6 @@ def _one_modulus(value: Values, dtype: str) -> tuple[Any, Any]:
 def _all_ones(value: Values, dtype: str) -> tuple[Any, Any]:
     low, high = integer_range(dtype)
     return value == (-1 if low < 0 else high), value
-
-
-def _shifted_away(value: Values, dtype: str) -> tuple[Any, Any]:
-    return (value == 0) | (value == -1), value
 
 
 def _false(value: Values, dtype: str) -> tuple[Any, Any]:
@@ -144,14 +118,6 @@ def _remainder(a: Values, b: Values) -> Values:
     return np.asarray(np.fmod(a, b)) if a.dtype.kind == "f" else np.asarray(a - b * _quotient(a, b))
 
 
-def _floor_remainder(a: Values, b: Values) -> Values:
-    return np.asarray(a - b * _floor_quotient(a, b))
-
-
-def _power(a: Values, b: Values) -> Values:
-    return np.asarray(np.power(a.astype(np.float64), b.astype(np.float64)))
-
-
 def _divisible(a: Values, b: Values) -> Values:
     """The divisor is not 0; and a rounded quotient is not so near an integer that the model's may lie beyond it."""
     if a.dtype.kind != "f":
@@ -170,17 +136,8 @@ def _apart(a: Values, b: Values) -> Values:
     return np.asarray((a == b) | far | (np.isinf(a) != np.isinf(b)))
 
 
-def _both_finite(a: Values, b: Values) -> Values:
-    return np.asarray(np.isfinite(a) & np.isfinite(b))
-
-
 def _whole_power(a: Values, b: Values) -> Values:
     return np.ones((1,) * a.ndim, bool) if a.dtype.kind == "f" else np.asarray(b >= 0)
-
-
-def _turns_little(a: Values, b: Values) -> Values:
-    """A known 0 may be -0, which turns atan2(0, -1) from pi to -pi."""
-    return np.asarray((a != 0) | (b > 0))
 
 
 def _shift_in_range(a: Values, b: Values) -> Values:
@@ -189,23 +146,26 @@ def _shift_in_range(a: Values, b: Values) -> Values:
 
 BINARY: dict[str, Algebra] = {
     "add": Algebra(np.add, None, _itself, _itself),
-    "subtract": Algebra(np.subtract, None, _itself, _negated),
+    "subtract": Algebra(np.subtract, None, _itself, lambda x, dtype: (absorbs(x, dtype), -x)),
     "multiply": Algebra(np.multiply, None, _zero, _zero),
-    "divide": Algebra(_quotient, lambda a, b: b != 0, _zero, _infinite_divisor, keeps_right=True),
+    "divide": Algebra(
+        _quotient, lambda a, b: b != 0, _zero, lambda x, dtype: (np.isinf(x), np.zeros_like(x)), keeps_right=True
+    ),
     "floor_divide": Algebra(_floor_quotient, _divisible, _zero, None, keeps_right=True),
     "mod": Algebra(_remainder, _divisible, _zero, _one_modulus, keeps_right=True),
-    "floor_mod": Algebra(_floor_remainder, _divisible, _zero, _one_modulus, keeps_right=True),
-    "power": Algebra(_power, _whole_power, _one_base, _zero_exponent),
+    "floor_mod": Algebra(lambda a, b: a - b * _floor_quotient(a, b), _divisible, _zero, _one_modulus, keeps_right=True),
+    "power": Algebra(
+        lambda a, b: np.power(a.astype(np.float64), b.astype(np.float64)), _whole_power,
+        lambda x, dtype: (x == 1, np.ones_like(x)), lambda x, dtype: (x == 0, np.ones_like(x)),
+    ),
     "maximum": Algebra(np.maximum, None, _top, _top),
     "minimum": Algebra(np.minimum, None, _bottom, _bottom),
-    "atan2": Algebra(np.arctan2, _turns_little),
-    "log_add_exp": Algebra(np.logaddexp, _both_finite),
-    "less": Algebra(np.less, _apart, compares=True),
-    "less_equal": Algebra(np.less_equal, _apart, compares=True),
-    "greater": Algebra(np.greater, _apart, compares=True),
-    "greater_equal": Algebra(np.greater_equal, _apart, compares=True),
-    "equal": Algebra(np.equal, _apart, compares=True),
-    "not_equal": Algebra(np.not_equal, _apart, compares=True),
+    "atan2": Algebra(np.arctan2, lambda a, b: (a != 0) | (b > 0)),  # a 0 may be -0: atan2(0, -1) is then -pi
+    "log_add_exp": Algebra(np.logaddexp, lambda a, b: np.isfinite(a) & np.isfinite(b)),
+    **{
+        name: Algebra(getattr(np, name), _apart, compares=True)
+        for name in ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal")
+    },
     "logical_and": Algebra(np.logical_and, None, _false, _false),
     "logical_or": Algebra(np.logical_or, None, _true, _true),
     "logical_xor": Algebra(np.logical_xor),
@@ -213,5 +173,7 @@ BINARY: dict[str, Algebra] = {
     "bitwise_or": Algebra(np.bitwise_or, None, _all_ones, _all_ones),
     "bitwise_xor": Algebra(np.bitwise_xor),
     "left_shift": Algebra(np.left_shift, _shift_in_range, _zero, None, keeps_right=True),
-    "right_shift": Algebra(np.right_shift, _shift_in_range, _shifted_away, None, keeps_right=True),
-}
+    "right_shift": Algebra(
+        np.right_shift, _shift_in_range, lambda x, dtype: ((x == 0) | (x == -1), x), None, keeps_right=True
+    ),
+}  # fmt: skip

@@ -5,8 +5,6 @@ the values. On top of that each row of the softmax sums to 1: a feature of the v
 positions, like that of a pruned value projection with a bias, is that constant in the output, whatever the logits are.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -45,8 +43,7 @@ def _names(op: Operator) -> dict[str, int]:
 
 
 def _scores_shape(op: Operator) -> Shape:
-    sizes = _names(op)
-    return tuple(sizes[name] for name in SCORE)
+    return tuple(_names(op)[name] for name in SCORE)
 
 
 def _first(op: Operator) -> Product:
@@ -122,8 +119,7 @@ def _var_len_backward(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeS
     query, key, value = (_anywhere(t) for t in inputs[:3])
     live = np.asarray(outputs[0].live.any(axis=(0, 1), keepdims=True))
     head = np.asarray((live & (~value.zero)).any(axis=3, keepdims=True))
-    needs = [head & (inputs[0].known | ~key.zero), head & (inputs[1].known | ~query.zero)]
-    needs.append(live)
+    needs = (head & (inputs[0].known | ~key.zero), head & (inputs[1].known | ~query.zero), live)
     others = [np.full((1,) * len(shape), bool(live.any())) for shape in op.inputs[3:]]
     return (*(reduce_to(need, shape) for need, shape in zip(needs, op.inputs[:3], strict=True)), *others)
 

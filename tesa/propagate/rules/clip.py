@@ -1,7 +1,5 @@
 """Clip: the bounds are numbers of the program."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from tesa.attributes.attribute import Bools, TeSA

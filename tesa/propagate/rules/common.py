@@ -1,7 +1,5 @@
 """Helpers that the rules are written with."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -72,6 +70,11 @@ def as_channels(mask: Any, rank: int, axis: int = 1) -> Any:
     view = [1] * rank
     view[axis] = -1
     return np.asarray(mask).reshape(view)
+
+
+def full_along(array: Values, axis: int, length: int) -> Values:
+    """The array at its full length along one axis."""
+    return np.broadcast_to(array, [length if i == axis else n for i, n in enumerate(array.shape)])
 
 
 def axes_of(axis: Any, rank: int) -> tuple[int, ...]:

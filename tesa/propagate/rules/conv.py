@@ -6,8 +6,6 @@ position to position. A weight that is computed by the model is an activation, a
 what is not known may lean on the zeros of the other (see engine.py).
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tesa.attributes.attribute import Bools, TeSA, Values, compact

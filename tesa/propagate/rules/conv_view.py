@@ -1,7 +1,5 @@
 """A convolution of any rank, layout, direction and number of groups in one form."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +8,8 @@ import numpy as np
 
 from tesa.attributes.attribute import Bools, Values
 from tesa.propagate.registry import Operator
-from tesa.propagate.rules.window import Axis, convolution_axes, letters, spread, tap_indices, transposed_axes
+from tesa.propagate.rules.common import as_channels
+from tesa.propagate.rules.window import Axis, convolution_axes, letters, spread, tap_indices
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +80,7 @@ def conv_view(op: Operator) -> ConvView | None:
     x, w, y = ([s[i] for i in o or ()] for s, o in zip((*op.inputs, op.outputs[0]), orders, strict=True))
     if any(order is None for order in orders) or min((*op.inputs[0], *op.inputs[1], *op.outputs[0])) == 0:
         return None
-    axes = (transposed_axes if transposed else convolution_axes)(op, x[2:], w[2:], y[2:])
+    axes = convolution_axes(op, x[2:], w[2:], y[2:], transposed)
     groups = int(op.attrs["groups"])
     return ConvView(groups, x[1] // groups, y[1] // groups, axes, tuple(o for o in orders if o), transposed)
 
@@ -127,9 +126,7 @@ def carried(view: ConvView, live: Bools, weight: Bools) -> Bools:
     need: Bools = hit.reshape(live.shape[0], view.groups, view.ins, *live.shape[3:])
     for d, axis in enumerate(view.axes, start=3):
         if axis.skipped is not None:
-            places = [1] * need.ndim
-            places[d] = -1
-            need = need & axis.skipped.reshape(places)
+            need = need & as_channels(axis.skipped, need.ndim, d)
     return need
 
 

@@ -1,7 +1,5 @@
 """Tensors out of nothing, triangles and one-hot rows: known constants."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -9,7 +7,7 @@ import numpy as np
 from tesa.attributes.attribute import FULL_BITS, Bools, TeSA
 from tesa.propagate.bits.grids import claimed, with_grid
 from tesa.propagate.registry import Operator, rule
-from tesa.propagate.rules.common import facts, nothing, unbroadcast
+from tesa.propagate.rules.common import as_channels, facts, nothing, pad_axes, unbroadcast
 from tesa.propagate.rules.movement import grid_before
 from tesa.propagate.rules.mover import unneeded
 
@@ -20,8 +18,7 @@ def _nothing_needed(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA,
 
 def _constant(op: Operator, value: Any) -> tuple[TeSA, ...]:
     """The output is this array, which broadcasts to it."""
-    array = np.asarray(value).astype(op.dtypes[0])
-    array = array.reshape((1,) * (len(op.outputs[0]) - array.ndim) + array.shape)
+    array = pad_axes(np.asarray(value).astype(op.dtypes[0]), len(op.outputs[0]))
     return (facts(op.outputs[0], np.ones((1,) * array.ndim, bool), array),)
 
 
@@ -50,17 +47,13 @@ def shape_of(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
 
 
 def _full_backward(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...]) -> tuple[Bools, ...]:
-    lent = [np.zeros((1,) * len(shape), bool) for shape in op.inputs[:-1]]
-    return (*lent, unbroadcast(outputs[0].live, op.outputs[0], op.inputs[-1]))
+    return (*unneeded(op, 0)[:-1], unbroadcast(outputs[0].live, op.outputs[0], op.inputs[-1]))
 
 
 @rule("relax.full", "relax.full_like", backward=_full_backward)
 def full(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
     """Copies of one number, known if it is."""
-    number = inputs[-1]
-    if not number.known.all():
-        return (facts(op.outputs[0], np.zeros((1,) * len(op.outputs[0]), bool), np.zeros((1,) * len(op.outputs[0]))),)
-    return _constant(op, number.value)
+    return _constant(op, inputs[-1].value) if inputs[-1].known.all() else nothing(op, inputs)
 
 
 @rule("relax.arange", backward=_nothing_needed)
@@ -127,7 +120,7 @@ def _new_axis(op: Operator) -> int:
 def one_hot(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
     """Known where the index is: the value "on" at its place, "off" elsewhere, and everywhere if it is out of range."""
     x, axis, (on, off) = inputs[0], _new_axis(op), op.static
-    at = np.arange(int(op.attrs["depth"])).reshape([-1 if i == axis else 1 for i in range(len(op.outputs[0]))])
+    at = as_channels(np.arange(int(op.attrs["depth"])), len(op.outputs[0]), axis)
     known = np.expand_dims(x.known, axis) | np.bool_(on == off)
     value = np.where(np.expand_dims(x.value, axis) == at, on, off).astype(op.dtypes[0])
     return (facts(op.outputs[0], known, value),)

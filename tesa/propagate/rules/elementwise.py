@@ -5,18 +5,16 @@ annihilate.py. Where one operand decides, the other one is dead, if it is not kn
 engine.py). A known element may still lean on a constant of the program, which in its turn leans on nothing.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from tesa.attributes.attribute import Bools, Shape, TeSA, Values, from_constant
-from tesa.propagate.bits.grids import claimed, same_grid, unbroadcast_grid, with_grid
+from tesa.propagate.bits.grids import claimed, same_grid, with_grid
 from tesa.propagate.registry import Operator, rule
 from tesa.propagate.rules.annihilate import BINARY, Algebra, is_float, largest_unknown
-from tesa.propagate.rules.common import facts, pad_axes, unbroadcast
+from tesa.propagate.rules.common import as_channels, facts, pad_axes, same_place, unbroadcast
 from tesa.propagate.rules.products import typed_facts
 
 
@@ -149,17 +147,15 @@ def fused_multiply_add(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ..
     return (binary_forward(BINARY["add"], op.dtypes[0], op.outputs[0], (middle, inputs[2])),)
 
 
-def _laid(t: TeSA, op: Operator, array: Values) -> Values:
+def _laid(op: Operator, array: Values) -> Any:
     """The slope of each channel along the channel axis of the data."""
-    view = [1] * len(op.inputs[0])
-    view[int(op.attrs["axis"])] = array.shape[0]
-    return array.reshape(view)
+    return as_channels(array, len(op.inputs[0]), int(op.attrs["axis"]))
 
 
 def _prelu_backward(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...]) -> tuple[Bools, ...]:
     x, slope = inputs
     live = outputs[0].live
-    unused = x.known & (x.value >= 0) & ~_laid(slope, op, slope.known)
+    unused = x.known & (x.value >= 0) & ~_laid(op, slope.known)
     axis = int(op.attrs["axis"]) % len(op.inputs[0])
     need = np.asarray((live & ~unused).any(axis=tuple(i for i in range(live.ndim) if i != axis)))
     return live, need if op.inputs[1] != (1,) else np.asarray(need.any(keepdims=True))
@@ -169,21 +165,13 @@ def _prelu_backward(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA,
 def prelu(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
     """x for x > 0, else slope * x: known where x is, if it is not negative or the slope is known."""
     x, slope = inputs
-    known = x.known & ((x.value >= 0) | _laid(slope, op, slope.known))
+    known = x.known & ((x.value >= 0) | _laid(op, slope.known))
     with np.errstate(invalid="ignore"):
-        below = x.value * _laid(slope, op, slope.value)
+        below = x.value * _laid(op, slope.value)
     return (facts(op.outputs[0], known, np.where(x.value >= 0, x.value, below)),)
 
 
-def _dropout_backward(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...]) -> tuple[Bools, ...]:
-    return (outputs[0].live,)
-
-
-def _dropout_precision(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...]) -> tuple[TeSA | None, ...]:
-    return (unbroadcast_grid(outputs[0], op.inputs[0]),)
-
-
-@rule("relax.nn.dropout", backward=_dropout_backward, precision=_dropout_precision)
+@rule("relax.nn.dropout", backward=same_place, precision=same_grid)
 def dropout(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
     """At inference the identity, with a mask of ones."""
     x = inputs[0]

@@ -1,7 +1,5 @@
 """Picking elements by index. Constant indices move facts like any movement; of others any element may be picked."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +9,7 @@ import numpy as np
 
 from tesa.attributes.attribute import Bools, TeSA, Values, unknown
 from tesa.propagate.registry import Operator, rule
-from tesa.propagate.rules.common import nothing
+from tesa.propagate.rules.common import as_channels, nothing
 from tesa.propagate.rules.movement import Chain, Pick, Places, Reshape, grid_before, moved, needed, one_scale
 from tesa.propagate.rules.mover import indices, table_facts, whole
 
@@ -30,21 +28,23 @@ def _common(t: TeSA, axes: tuple[int, ...]) -> tuple[Bools, Values]:
 
 def _bits(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...]) -> tuple[TeSA | None, ...]:
     """The data need the grid of what is picked; with runtime indices only one scale for all can be passed on."""
-    steps = _STEPS[op.op](op, inputs)
-    out, rest = outputs[0], (None,) * (len(inputs) - 1)
-    if steps is not None:
-        return (grid_before(out, op.inputs[0], steps), *rest)
-    return (one_scale(out, op.inputs[0]), *rest)
+    steps, out, shape = _STEPS[op.op](op, inputs), outputs[0], op.inputs[0]
+    data = one_scale(out, shape) if steps is None else grid_before(out, shape, steps)
+    return (data, *(None,) * (len(inputs) - 1))
 
 
-def _picked(op: Operator, inputs: tuple[TeSA, ...], steps: Chain) -> tuple[TeSA, ...]:
-    facts = table_facts(op, inputs) if indices_known(op, inputs) else inputs[0]
-    return (moved(facts, op.outputs[0], steps),)
+def _picked(
+    op: Operator, inputs: tuple[TeSA, ...], steps: Chain | None, axes: tuple[int, ...], lay: Callable[[Values], Values]
+) -> tuple[TeSA, ...]:
+    """The facts about what is picked; where the indices are not known, what all along the axes have in common.
 
-
-def indices_known(op: Operator, inputs: tuple[TeSA, ...]) -> bool:
-    """True where every index is known, so that what is picked from a constant is known as well."""
-    return all(indices(op, inputs, i) is not None for i in range(1, len(inputs)))
+    lay: takes what they have in common to the axes of the output.
+    """
+    if steps is None:
+        known, value = (lay(a) for a in _common(inputs[0], axes))
+        return (replace(unknown(op.outputs[0]), known=known, value=value),)
+    every = all(indices(op, inputs, i) is not None for i in range(1, len(inputs)))
+    return (moved(table_facts(op, inputs) if every else inputs[0], op.outputs[0], steps),)
 
 
 def _take_axis(op: Operator) -> int:
@@ -85,13 +85,9 @@ def _index_need(op: Operator, live: Bools, places: tuple[int, ...]) -> Bools:
 def take(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
     """Rows of a table. With indices that are known at run time only, what all rows have in common is known."""
     axis, steps, rank = _take_axis(op), _take_steps(op, inputs), len(op.inputs[1])
-    if steps is not None:
-        return _picked(op, inputs, steps)
-    if op.attrs.get("mode", "fast") == "nan":
+    if steps is None and op.attrs.get("mode", "fast") == "nan":
         return nothing(op, inputs)
-    table, shape = inputs[0], op.outputs[0]
-    known, value = (a.reshape(a.shape[:axis] + (1,) * rank + a.shape[axis + 1 :]) for a in _common(table, (axis,)))
-    return (replace(unknown(shape), known=known, value=value),)
+    return _picked(op, inputs, steps, (axis,), lambda a: a.reshape(a.shape[:axis] + (1,) * rank + a.shape[axis + 1 :]))
 
 
 def _along_steps(op: Operator, inputs: tuple[TeSA, ...]) -> Chain | None:
@@ -130,12 +126,9 @@ def _widen(mask: Bools, out: tuple[int, ...], data: tuple[int, ...], axis: int) 
 def gather_elements(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
     """One index for each output element, along one axis; what all elements along it have in common is known."""
     steps, axis = _along_steps(op, inputs), int(op.attrs["axis"]) % len(op.inputs[0])
-    if steps is not None:
-        return _picked(op, inputs, steps)
     corner = tuple(slice(0, n) if n != m and i != axis else slice(None)
                    for i, (n, m) in enumerate(zip(op.outputs[0], op.inputs[0], strict=True)))  # fmt: skip
-    known, value = (a[corner] for a in _common(inputs[0], (axis,)))
-    return (replace(unknown(op.outputs[0]), known=known, value=value),)
+    return _picked(op, inputs, steps, (axis,), lambda a: a[corner])
 
 
 def _nd_steps(op: Operator, inputs: tuple[TeSA, ...]) -> Chain | None:
@@ -168,13 +161,12 @@ def _nd_backward(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ..
 @rule("relax.gather_nd", backward=_nd_backward, weights=(0,), precision=_bits)
 def gather_nd(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
     """Slices by index tuples; what all that could be picked have in common is known."""
-    steps = _nd_steps(op, inputs)
-    if steps is not None:
-        return _picked(op, inputs, steps)
     batch, depth, lead = int(op.attrs.get("batch_dims", 0)), op.inputs[1][-1], len(op.inputs[1]) - 1
-    arrays = _common(inputs[0], tuple(range(batch, batch + depth)))
-    known, value = (a.reshape(a.shape[:batch] + (1,) * (lead - batch) + a.shape[batch + depth :]) for a in arrays)
-    return (replace(unknown(op.outputs[0]), known=known, value=value),)
+
+    def lay(a: Values) -> Values:
+        return a.reshape(a.shape[:batch] + (1,) * (lead - batch) + a.shape[batch + depth :])
+
+    return _picked(op, inputs, _nd_steps(op, inputs), tuple(range(batch, batch + depth)), lay)
 
 
 def _tensor_steps(op: Operator, inputs: tuple[TeSA, ...]) -> Chain | None:
@@ -201,13 +193,10 @@ def _tensor_backward(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA
 @rule("relax.index_tensor", backward=_tensor_backward, weights=(0,), precision=_bits)
 def index_tensor(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
     """As NumPy's x[i, j]; what all slices that could be picked have in common is known."""
-    steps = _tensor_steps(op, inputs)
-    if steps is not None:
-        return _picked(op, inputs, steps)
     axes = len(inputs) - 1
-    lead = len(op.outputs[0]) - (len(op.inputs[0]) - axes)
-    known, value = (a.reshape((1,) * lead + a.shape[axes:]) for a in _common(inputs[0], tuple(range(axes))))
-    return (replace(unknown(op.outputs[0]), known=known, value=value),)
+    front = (1,) * (len(op.outputs[0]) - (len(op.inputs[0]) - axes))
+    steps = _tensor_steps(op, inputs)
+    return _picked(op, inputs, steps, tuple(range(axes)), lambda a: a.reshape(front + a.shape[axes:]))
 
 
 def _reverse_steps(op: Operator, inputs: tuple[TeSA, ...]) -> Chain | None:
@@ -216,9 +205,7 @@ def _reverse_steps(op: Operator, inputs: tuple[TeSA, ...]) -> Chain | None:
     if lengths is None or not bool(((lengths >= 0) & (lengths <= shape[axis])).all()):
         return None
     at = list(np.indices(shape, sparse=True))
-    view = [1] * len(shape)
-    view[batch] = -1
-    length = lengths.reshape(view)
+    length = as_channels(lengths, len(shape), batch)
     at[axis] = np.where(at[axis] < length, length - 1 - at[axis], at[axis])
     return (Places(shape, np.asarray(np.ravel_multi_index(at, shape), np.int64)),)
 
@@ -234,11 +221,8 @@ def _reverse_backward(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeS
 @rule("relax.reverse_sequence", backward=_reverse_backward, precision=_bits)
 def reverse_sequence(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
     """The first elements along an axis turn around, as many as the lengths say; equal constants stay."""
-    steps = _reverse_steps(op, inputs)
-    if steps is not None:
-        return (moved(inputs[0], op.outputs[0], steps),)
-    known, value = _common(inputs[0], (int(op.attrs["seq_axis"]) % len(op.inputs[0]),))
-    return (replace(unknown(op.outputs[0]), known=known, value=value),)
+    axis = int(op.attrs["seq_axis"]) % len(op.inputs[0])
+    return _picked(op, inputs, _reverse_steps(op, inputs), (axis,), lambda a: a)
 
 
 _STEPS: dict[str, Steps] = {

@@ -4,8 +4,6 @@ An operator whose attribute "rows_sum_to_one" is true has a softmax over k as it
 is one constant is that constant in the output, as in attention where the value projection is pruned to its bias.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tesa.attributes.attribute import Bools, TeSA, Values

@@ -5,8 +5,6 @@ over its output; and `undo`, which takes for each input element the content of o
 short: an axis along which nothing varies is not spread out.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 
 from tesa.attributes.attribute import FULL_BITS, Bools, Quantization, Shape, TeSA, Values, unknown
 from tesa.propagate.bits.grids import claimed, lead, only_bits, with_grid
+from tesa.propagate.rules.common import as_channels
 
 Index = NDArray[np.int64]
 NOWHERE = -1  # in an index: this output element comes from no input element
@@ -80,17 +79,13 @@ class Pick:
             array = np.take(array, np.where(outside, 0, self.index), axis=self.axis)
         if fill is None or not outside.any():
             return array
-        view = [1] * array.ndim
-        view[self.axis] = -1
-        return np.where(outside.reshape(view), np.asarray(fill), array)
+        return np.where(as_channels(outside, array.ndim, self.axis), np.asarray(fill), array)
 
     def needed(self, mask: Bools) -> Bools:
         copied = np.zeros(self.size, bool)
         copied[self.index[self.index != NOWHERE]] = True
         if mask.shape[self.axis] == 1:
-            view = [1] * mask.ndim
-            view[self.axis] = -1
-            return mask if copied.all() else mask & copied.reshape(view)
+            return mask if copied.all() else mask & as_channels(copied, mask.ndim, self.axis)
         front = np.moveaxis(mask, self.axis, 0)[self.index != NOWHERE]
         result = np.zeros((self.size, *front.shape[1:]), bool)
         np.logical_or.at(result, self.index[self.index != NOWHERE], front)

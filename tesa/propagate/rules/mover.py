@@ -1,7 +1,5 @@
 """A rule out of a chain of steps: forward, backward and bits of an operator that only moves elements."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

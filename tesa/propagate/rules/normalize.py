@@ -5,8 +5,6 @@ A row that is all known is computed, as long as float32 can tell the result: the
 constants is rounding noise, which dividing by sqrt(epsilon) blows up.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -109,13 +107,10 @@ def _of_parameter(rows: _Rows, live: Bools, size: Shape) -> Bools:
     """A mask over the data as one over gamma or beta."""
     along: Bools = np.asarray(live.any(axis=tuple(i for i in range(live.ndim) if i not in rows.placed)))
     if rows.split is not None:
-        along = along.reshape(-1) if along.shape == (1, 1) else np.broadcast_to(along, _pair(rows, size)).reshape(-1)
+        groups = rows.split[1]
+        along = along if along.shape == (1, 1) else np.broadcast_to(along, (groups, size[0] // groups))
+        along = along.reshape(-1)
     return reduce_to(along, size)
-
-
-def _pair(rows: _Rows, size: Shape) -> tuple[int, int]:
-    groups = rows.split[1] if rows.split else 1
-    return groups, size[0] // groups
 
 
 @rule("relax.nn.layer_norm", "relax.nn.group_norm", "relax.nn.instance_norm", backward=_backward)
@@ -132,9 +127,8 @@ def normalisation(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
     whole = known.all(axis=rows.mixed, keepdims=True) & ~poisoned
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         middle, trusted = _normal(np.where(whole, value, 0.0), rows, op, gamma, beta)
-    cut = gamma_known & (gamma == 0)
     empty = whole & (value == 0).all(axis=rows.mixed, keepdims=True) & ~(gamma_known & np.isinf(gamma))
-    cut = cut | empty
+    cut = (gamma_known & (gamma == 0)) | empty
     found = ((cut & ~poisoned) | (whole & trusted & gamma_known)) & beta_known
     result = np.where(cut, beta, middle)
     shape = op.outputs[0]

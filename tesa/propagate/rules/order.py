@@ -1,12 +1,10 @@
 """Running sums and products, sorting and searching: what depends on the order along an axis."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from tesa.attributes.attribute import Bools, Shape, TeSA, Values, unknown
 from tesa.propagate.registry import Operator, rule
-from tesa.propagate.rules.common import facts
+from tesa.propagate.rules.common import facts, full_along
 from tesa.propagate.rules.movement import Chain, Reshape, move, needed
 
 
@@ -17,11 +15,6 @@ def _line(op: Operator) -> tuple[Shape, int, Chain]:
         return shape, int(axis) % len(shape), ()
     flat = (int(np.prod(shape)),)
     return flat, 0, (Reshape(shape, flat),)
-
-
-def _along(array: Values, axis: int, length: int) -> Values:
-    """The array at its full length along the axis."""
-    return np.broadcast_to(array, [length if i == axis else n for i, n in enumerate(array.shape)])
 
 
 def _shifted(array: Values, axis: int, first: object) -> Values:
@@ -38,7 +31,7 @@ def _until(mask: Bools, axis: int) -> Bools:
 def _scan_facts(op: Operator, x: TeSA) -> tuple[Bools, Values, Bools]:
     """(known, value, 0 from here on), at full length along the axis. In a product a known 0 decides all after it."""
     shape, axis, steps = _line(op)
-    known, value = (_along(move(steps, a), axis, shape[axis]) for a in (x.known, x.value))
+    known, value = (full_along(move(steps, a), axis, shape[axis]) for a in (x.known, x.value))
     whole = op.dtypes[0].startswith(("int", "uint", "bool"))
     known, value = np.broadcast_arrays(known, value.astype(op.dtypes[0] if whole else np.float64))
     stop = np.zeros_like(known)
@@ -54,7 +47,7 @@ def _scan_backward(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, 
     if 0 in shape:
         return (np.ones((1,) * len(op.inputs[0]), bool),)
     known, _, stop = _scan_facts(op, inputs[0])
-    live = _along(outputs[0].live, axis, shape[axis])
+    live = full_along(outputs[0].live, axis, shape[axis])
     if op.attrs.get("exclusive"):
         live = np.flip(_shifted(np.flip(live, axis), axis, False), axis)
     need = _until(live, axis)
@@ -92,7 +85,7 @@ def _row_backward(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, .
 def _ordered(op: Operator, x: TeSA, descending: bool) -> tuple[Bools, Values, Values, Bools]:
     """(known rows, sorted values, their places, rows without equals), all rows at full length."""
     shape, axis, steps = _line(op)
-    known, value = (_along(move(steps, a), axis, shape[axis]) for a in (x.known, x.value))
+    known, value = (full_along(move(steps, a), axis, shape[axis]) for a in (x.known, x.value))
     places = np.argsort(value, axis=axis, kind="stable")
     value = np.take_along_axis(value, places, axis=axis)
     last = shape[axis] - 1

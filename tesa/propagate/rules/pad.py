@@ -1,7 +1,5 @@
 """Padding: a border of one value, or of mirrored, repeated or wrapped-around elements."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

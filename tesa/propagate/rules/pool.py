@@ -5,8 +5,6 @@ on an element or on padding, one that does not by those on an element; a ceiling
 reach past the padding, where nothing is counted.
 """
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,16 +13,9 @@ import numpy as np
 
 from tesa.attributes.attribute import FULL_BITS, Bools, TeSA, Values, unknown
 from tesa.propagate.registry import Operator, rule
-from tesa.propagate.rules.common import all_needed, facts, nothing
-from tesa.propagate.rules.window import (
-    Axis,
-    adaptive_axes,
-    convolution_axes,
-    letters,
-    onto_elements,
-    over_windows,
-    steps,
-)
+from tesa.propagate.rules import window
+from tesa.propagate.rules.common import all_needed, as_channels, facts, nothing
+from tesa.propagate.rules.window import Axis, letters, onto_elements, over_windows
 
 RANKS = (1, 2, 3)
 MAXIMA = tuple(f"relax.nn.max_pool{n}d" for n in RANKS)
@@ -58,10 +49,10 @@ def _view(op: Operator) -> _View | None:
         return None
     sizes, outs = ([shape[i] for i in order[FIRST:]] for shape in (op.inputs[0], op.outputs[0]))
     if op.op in ADAPTIVE:
-        axes = adaptive_axes(sizes, outs)
+        axes = window.adaptive_axes(sizes, outs)
         return _View(axes, order, _elements(axes))
     taps = [int(n) for n in op.attrs["pool_size"]]
-    axes = convolution_axes(op, sizes, taps * len(sizes) if len(taps) < len(sizes) else taps, outs)
+    axes = window.convolution_axes(op, sizes, taps * len(sizes) if len(taps) < len(sizes) else taps, outs)
     padded = bool(op.attrs.get("count_include_pad"))
     return _View(axes, order, _with_padding(op, axes) if padded else _elements(axes))
 
@@ -73,7 +64,7 @@ def _elements(axes: Sequence[Axis]) -> tuple[Values, ...]:
 def _with_padding(op: Operator, axes: Sequence[Axis]) -> tuple[Values, ...]:
     counts = []
     for d, axis in enumerate(axes):
-        stride, dilation, before, after = steps(op, d, len(axes))
+        stride, dilation, before, after = window.steps(op, d, len(axes))
         outs, taps = axis.reads.shape
         places = np.arange(outs)[:, None] * stride + np.arange(taps)[None, :] * dilation - before
         counts.append((places < axis.size + after).sum(axis=1))
@@ -92,12 +83,8 @@ def _known(view: _View, x: TeSA) -> Bools:
     known = over_windows(view.front(x.known), view.axes, FIRST, operator.and_, True)
     for d, count in enumerate(_elements(view.axes), start=FIRST):
         if (count == 0).any():
-            known = known & _along(count > 0, known.ndim, d)
+            known = known & as_channels(count > 0, known.ndim, d)
     return np.asarray(known)
-
-
-def _along(array: Values, rank: int, axis: int) -> Values:
-    return array.reshape([-1 if i == axis else 1 for i in range(rank)])
 
 
 def _uniform_bits(view: _View, t: TeSA) -> bool:
@@ -124,13 +111,10 @@ def max_pool(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
     known = _known(view, x)
     value: Values = np.zeros((1,) * known.ndim)
     if known.any():
-        value = over_windows(view.front(x.value), view.axes, FIRST, np.maximum, _lowest(x.value))
+        lowest = -np.inf if x.value.dtype.kind == "f" else int(np.iinfo(x.value.dtype).min)
+        value = over_windows(view.front(x.value), view.axes, FIRST, np.maximum, lowest)
     grid = x if _uniform_bits(view, x) else None
     return (facts(op.outputs[0], view.back(known), view.back(np.where(known, value, 0)), grid),)
-
-
-def _lowest(value: Values) -> float | int:
-    return -np.inf if value.dtype.kind == "f" else int(np.iinfo(value.dtype).min)
 
 
 @rule(*AVERAGES, *ADAPTIVE, backward=_backward)
@@ -145,5 +129,5 @@ def average_pool(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
         with np.errstate(invalid="ignore", divide="ignore"):
             value = over_windows(view.front(x.value).astype(np.float64), view.axes, FIRST, operator.add, 0.0)
             for d, count in enumerate(view.counts, start=FIRST):
-                value = value / _along(count, value.ndim, d)
+                value = value / as_channels(count, value.ndim, d)
     return (facts(op.outputs[0], view.back(known), view.back(np.where(known, value, 0.0))),)

@@ -6,8 +6,6 @@ Who may lean on whose zero is told in engine.py: a weight on every zero; an acti
 it is not known itself, on the known zero of another activation. An infinite element leans on nobody, as inf * 0 is NaN.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -59,9 +57,9 @@ class Factor:
         return ~self.facts.known if self.array is None else np.zeros((1,) * self.array.ndim, bool)
 
 
-def factors(inputs: tuple[TeSA, ...], constants: tuple[Values | None, ...], weights: bool = True) -> list[Factor]:
-    """The operands of a product; constants count as weights if the operator's rule says so."""
-    return [Factor(t, array if weights else None) for t, array in zip(inputs, constants, strict=True)]
+def factors(inputs: tuple[TeSA, ...], constants: tuple[Values | None, ...]) -> list[Factor]:
+    """The operands of a product; constants count as weights."""
+    return [Factor(t, array) for t, array in zip(inputs, constants, strict=True)]
 
 
 def product_forward(product: Product, shape: Shape, dtype: str, operands: list[Factor]) -> TeSA:

@@ -5,8 +5,6 @@ operator's scale and zero point. What two quantizations in a row do to each othe
 codes are few, so each claim is checked on every one of them, in float32 and in float64.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +14,7 @@ from tesa.attributes.attribute import Bools, Quantization, TeSA, Values
 from tesa.attributes.quantization import code_range, integer_grid
 from tesa.propagate.bits.grids import claimed, codebook, only_bits, with_grid
 from tesa.propagate.registry import Operator, rule
-from tesa.propagate.rules.common import facts, unbroadcast
+from tesa.propagate.rules.common import as_channels, facts, unbroadcast
 
 WIDTHS = {f"{sign}int{bits}": bits for sign in ("", "u") for bits in (1, 2, 4, 8, 16)}
 PRECISIONS: tuple[Any, ...] = (np.float64, np.float32)
@@ -48,10 +46,7 @@ def parameters(op: Operator) -> Parameters | None:
     for array in op.constants[1:3]:
         if array is None or array.ndim > 1:
             return None
-        view = [1] * rank
-        if array.size > 1:
-            view[axis] = -1
-        laid.append(array.reshape(view))
+        laid.append(as_channels(array, rank, axis) if array.size > 1 else array.reshape((1,) * rank))
     return Parameters(laid[0], laid[1].astype(np.int32)) if (laid[0] > 0).all() else None
 
 

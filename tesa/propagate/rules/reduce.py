@@ -5,8 +5,6 @@ is dead if it is not known; a known element never leans on another one (see engi
 own type, so that nothing is rounded and an overflow wraps around as it does in the model.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +15,7 @@ from tesa.attributes.attribute import Bools, TeSA, Values, unknown
 from tesa.propagate.registry import Operator, rule
 from tesa.propagate.rules.common import axes_of, facts, pad_axes
 from tesa.propagate.rules.movement import one_scale
+from tesa.propagate.rules.mover import unneeded
 
 REDUCE: dict[str, Callable[..., Any]] = {
     "sum": np.sum, "mean": np.mean, "max": np.max, "min": np.min, "prod": np.prod, "variance": np.var, "std": np.std,
@@ -133,14 +132,7 @@ def _in_range(kind: str, full: Values, axes: tuple[int, ...], dtype: str) -> Boo
     return np.asarray(bound <= limit)
 
 
-def _median_backward(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...]) -> tuple[Bools, ...]:
-    live = over_input(outputs[0].live, op)
-    for further in outputs[1:]:
-        live = live | over_input(further.live, op)
-    return (live,)
-
-
-@rule("relax.median", backward=_median_backward)
+@rule("relax.median", backward=_backward)
 def median(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
     """The middle one, the lower of two: known where all are. Of its place, the second output, nothing is known."""
     x, axes, keep = inputs[0], _axes(op), bool(op.attrs.get("keepdims"))
@@ -160,8 +152,7 @@ def _collapsed(op: Operator) -> tuple[int, ...]:
 
 
 def _collapse_backward(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...]) -> tuple[Bools, ...]:
-    lent = [np.zeros((1,) * len(shape), bool) for shape in op.inputs[1:]]
-    return (pad_axes(outputs[0].live, len(op.inputs[0])), *lent)
+    return (pad_axes(outputs[0].live, len(op.inputs[0])), *unneeded(op, 1))
 
 
 @rule("relax.collapse_sum_to", "relax.collapse_sum_like", backward=_collapse_backward)

@@ -1,7 +1,5 @@
 """Operators that give a tensor another shape, another order of axes, copies of itself, or nothing new at all."""
 
-from __future__ import annotations
-
 import ast
 import math
 import operator as python
@@ -55,11 +53,7 @@ def pixel_shuffle(op: Operator) -> Chain:
     r, n = int(op.attrs["upscale_factor"]), len(lead)
     apart = (*lead, channels // (r * r), r, r, height, width)
     turned = (*range(n), n, n + 3, n + 1, n + 4, n + 2)
-    return (
-        Reshape(op.inputs[0], apart),
-        Permute(turned),
-        Reshape(tuple(apart[i] for i in turned), op.outputs[0]),
-    )
+    return (Reshape(op.inputs[0], apart), Permute(turned), Reshape(tuple(apart[i] for i in turned), op.outputs[0]))
 
 
 @mover(
@@ -71,16 +65,12 @@ def same(op: Operator) -> Chain | None:
     return (Reshape(op.inputs[0], op.outputs[0]),) if op.inputs[0] == op.outputs[0] else None
 
 
-def _grid_shape(op: Operator, position: int) -> tuple[int, ...]:
-    """The shape in which the grid varies along the axis of input `position` only."""
+def _grid_steps(op: Operator, position: int) -> Chain:
+    """From input `position` by way of the shape in which the grid varies along its axis only."""
     rank, axis = len(op.outputs[0]), position
     if rank > 1 and position < 2 and op.attrs.get("indexing") == "xy":
         axis = 1 - position
-    return tuple(math.prod(op.inputs[position]) if i == axis else 1 for i in range(rank))
-
-
-def _grid_steps(op: Operator, position: int) -> Chain:
-    view = _grid_shape(op, position)
+    view = tuple(math.prod(op.inputs[position]) if i == axis else 1 for i in range(rank))
     return (Reshape(op.inputs[position], view), *broadcast_steps(view, op.outputs[position]))
 
 

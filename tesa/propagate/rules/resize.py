@@ -4,20 +4,11 @@ The weights of an interpolated pixel sum to 1, so a channel that is one constant
 the image take part with a value of their own.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tesa.attributes.attribute import Bools, TeSA
 from tesa.propagate.registry import Operator, rule
-from tesa.propagate.rules.common import (
-    all_channels,
-    all_needed,
-    as_channels,
-    facts,
-    nothing,
-    per_channel,
-)
+from tesa.propagate.rules.common import all_channels, all_needed, as_channels, facts, nothing, per_channel
 
 
 def _channel_axis(op: Operator) -> int | None:
@@ -56,10 +47,7 @@ def resample(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
     if outside is not None:
         same = same & (value == outside)
     nearest = str(op.attrs["method"]) in ("nearest_neighbor", "nearest")
-    grid = x if nearest and outside is None and x.bits.size == 1 and _one_grid(x) else None
+    single = x.quantization is None or x.quantization.scale.size == x.quantization.zero_point.size == 1
+    grid = x if nearest and outside is None and x.bits.size == 1 and single else None
     known = as_channels(same, rank, axis)
     return (facts(op.outputs[0], known, as_channels(np.where(same, value, 0.0), rank, axis), grid),)
-
-
-def _one_grid(t: TeSA) -> bool:
-    return t.quantization is None or t.quantization.scale.size == t.quantization.zero_point.size == 1

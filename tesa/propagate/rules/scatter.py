@@ -4,8 +4,6 @@ Where constant indices overwrite an element its old value is dead. Two updates o
 stands there is then unknown and both are needed. Combining updates (add, mul, min, max) keep the old value alive.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Operators that cut along axes, put together, turn around and repeat."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise

@@ -2,12 +2,9 @@
 
 A logit that is -inf, or so far below its row that its exponential is 0, has the result 0, whatever the others are. An
 unknown logit is taken as finite. So a mask of the lowest finite number counts where the row has a known logit above it,
-and one of -inf everywhere. The only logit that a mask leaves in a row has the
-result 1, whatever it is. Otherwise an output needs its whole row. The mask itself is needed: the other outputs would
-not be right without it.
+and one of -inf everywhere. The only logit that a mask leaves in a row has the result 1, whatever it is. Otherwise an
+output needs its whole row. The mask itself is needed: the other outputs would not be right without it.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -16,7 +13,7 @@ import numpy as np
 from tesa.attributes.attribute import Bools, TeSA, Values, compact, unknown
 from tesa.propagate.registry import Operator, rule
 from tesa.propagate.rules.annihilate import absorbs, largest_unknown
-from tesa.propagate.rules.common import axes_of, facts
+from tesa.propagate.rules.common import axes_of, facts, full_along
 
 GONE = 1000.0  # exp(-1000) is 0 in float64 too
 
@@ -37,7 +34,7 @@ def read_row(x: TeSA, axis: int, dtype: str) -> Row | None:
     length = x.shape[axis]
     if not length or (not x.known.any() and length > 1):
         return None
-    known, value = (_along(a, axis, length) for a in (x.known, x.value.astype(np.float64)))
+    known, value = (full_along(a, axis, length) for a in (x.known, x.value.astype(np.float64)))
     bound = largest_unknown(dtype)  # no less: a mask applied at run time may have put the lowest number there
     with np.errstate(invalid="ignore"):
         floor = np.where(known, value, -bound).max(axis=axis, keepdims=True)
@@ -45,12 +42,6 @@ def read_row(x: TeSA, axis: int, dtype: str) -> Row | None:
         masked = known & (value < floor - GONE) & ~overflow
     only = ~masked & ((~masked).sum(axis=axis, keepdims=True) == 1) & ~(known & ~np.isfinite(value))
     return Row(axis, known, value, masked, only)
-
-
-def _along(array: Values, axis: int, length: int) -> Values:
-    shape = list(array.shape)
-    shape[axis] = length
-    return np.broadcast_to(array, shape)
 
 
 def softmax_forward(x: TeSA, axis: int, dtype: str) -> TeSA:
@@ -96,7 +87,8 @@ def _axis(op: Operator) -> int:
 
 
 def _backward(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...]) -> tuple[Bools, ...]:
-    return (softmax_backward(inputs[0], _axis(op), op.dtypes[0], outputs[0].live),)
+    log = op.op == "relax.nn.log_softmax"
+    return (softmax_backward(inputs[0], _axis(op), op.dtypes[0], outputs[0].live, log),)
 
 
 @rule("relax.nn.softmax", backward=_backward)
@@ -105,11 +97,7 @@ def softmax(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
     return (softmax_forward(inputs[0], _axis(op), op.dtypes[0]),)
 
 
-def _log_backward(op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...]) -> tuple[Bools, ...]:
-    return (softmax_backward(inputs[0], _axis(op), op.dtypes[0], outputs[0].live, log=True),)
-
-
-@rule("relax.nn.log_softmax", backward=_log_backward)
+@rule("relax.nn.log_softmax", backward=_backward)
 def log_softmax(op: Operator, inputs: tuple[TeSA, ...]) -> tuple[TeSA, ...]:
     """Mixes its row; -inf where a mask of -inf lies, all of the row is needed if any of it is."""
     return (log_softmax_forward(inputs[0], _axis(op), op.dtypes[0]),)

@@ -6,8 +6,6 @@ operator itself on the few numbers that are known: relu(0) = 0, sigmoid(0) = 0.5
 Nothing is compiled as long as nothing is known. Further inputs may be constants of one element, like a slope.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -18,12 +16,15 @@ import tvm
 import tvm_ffi
 from tvm import relax
 
-from tesa.attributes.attribute import FULL_BITS, Bools, TeSA, Values, unknown
+from tesa.attributes.attribute import Bools, TeSA, Values, unknown
+from tesa.attributes.quantization import code_range
 from tesa.base.quiet import quiet_stderr
+from tesa.propagate.bits.grids import claimed
 from tesa.propagate.executor import CannotRunError, Signature, compile_node, legalized, signature_of
 from tesa.propagate.network import Node, build_network
 from tesa.propagate.registry import Operator, Rule, family
-from tesa.propagate.rules.common import facts, unbroadcast
+from tesa.propagate.rules.common import facts
+from tesa.propagate.rules.mover import whole
 from tesa.propagate.scramble.invariant import wide
 from tesa.propagate.tir_analysis import is_elementwise, primfuncs
 
@@ -111,45 +112,37 @@ class _Asked:
         if not x.known.any():
             return (facts(op.outputs[0], x.known, np.zeros((1,) * len(x.shape)), like),)
         numbers, where = np.unique(x.value, return_inverse=True)
-        found = self._ask(numbers)
-        value = found[where].reshape(x.value.shape)
-        known = x.known & self._sound(op, x.value)
-        return (facts(op.outputs[0], known, value, like),)
+        key = (numbers.dtype.str, numbers.tobytes())
+        if key not in self.answers:
+            self.answers[key] = _evaluate(self.node, self.data, signature_of(self.node), numbers)
+        value = self.answers[key][where].reshape(x.value.shape)
+        return (facts(op.outputs[0], x.known & _sound(op, x.value), value, like),)
 
     def backward(self, op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...]) -> tuple[Bools, ...]:
         """An element is needed where the result in its place is; a slope, if anything is."""
         live = outputs[0].live
-        return tuple(
-            live if i == self.data else unbroadcast(np.full((1,) * len(shape), bool(live.any())), shape, shape)
-            for i, shape in enumerate(op.inputs)
-        )
+        return tuple(live if i == self.data else whole(op, i, bool(live.any())) for i in range(len(op.inputs)))
 
     def precision(self, op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...]) -> tuple[TeSA | None, ...]:
         """max(x, 0) and rounding to a grid that has 0 may change places, so the grid behind suffices before."""
         need = outputs[0]
-        if need.quantization is None or not (need.bits < FULL_BITS).any() or not _has_zero(need):
+        if not claimed(need) or not _has_zero(need):
             return (None,)
         return (replace(unknown(op.inputs[0]), bits=need.bits, quantization=need.quantization),)
 
-    def _ask(self, numbers: Values) -> Values:
-        """f of each number. Where float32 is rounded is the model's affair, so it is asked in float64."""
-        types = signature_of(self.node)
-        key = (numbers.dtype.str, numbers.tobytes())
-        if key not in self.answers:
-            self.answers[key] = _evaluate(self.node, self.data, types, numbers)
-        return self.answers[key]
 
-    def _sound(self, op: Operator, value: Values) -> Bools:
-        """A mask of the results that the output type can hold: another number has no defined result."""
-        dtype = op.dtypes[0]
-        if value.dtype.kind != "f" or not dtype.startswith(("int", "uint")):
-            return np.ones((1,) * value.ndim, bool)
-        info = np.iinfo(dtype)
-        with np.errstate(invalid="ignore"):
-            return np.asarray((value > info.min - 1.0) & (value < info.max + 1.0))
+def _sound(op: Operator, value: Values) -> Bools:
+    """A mask of the results that the output type can hold: another number has no defined result."""
+    dtype = op.dtypes[0]
+    if value.dtype.kind != "f" or not dtype.startswith(("int", "uint")):
+        return np.ones((1,) * value.ndim, bool)
+    info = np.iinfo(dtype)
+    with np.errstate(invalid="ignore"):
+        return np.asarray((value > info.min - 1.0) & (value < info.max + 1.0))
 
 
 def _evaluate(node: Node, data: int, types: Signature, numbers: Values) -> Values:
+    """f of each number. Where float32 is rounded is the model's affair, so it is asked in float64."""
     shape, dtype = types[data]
     named = not node.operator.op.startswith("call")  # an operator of Relax does not mind another shape or type
     size = -(-len(numbers) // CHUNK) * CHUNK
@@ -188,7 +181,7 @@ def _has_zero(t: TeSA) -> bool:
     q = t.quantization
     if q is None:
         return False
-    low, high = (-(1 << (q.bits - 1)), (1 << (q.bits - 1)) - 1) if q.signed else (0, (1 << q.bits) - 1)
+    low, high = code_range(q.bits, q.signed)
     zero = np.asarray(q.zero_point)
     return bool(((zero >= low) & (zero <= high)).all())
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tesa.attributes.attribute import Bools, Values, compact
 from tesa.propagate.registry import Operator
+from tesa.propagate.rules.common import as_channels
 
 Table = NDArray[np.int64]
 
@@ -66,9 +67,7 @@ class Axis:
         wide = array if array.shape[axis] == 1 else array.take(np.maximum(places, 0), axis=axis)
         if (places >= 0).all():
             return wide
-        view = [1] * array.ndim
-        view[axis] = -1
-        return np.where((places >= 0).reshape(view), wide, fill)
+        return np.where(as_channels(places >= 0, array.ndim, axis), wide, fill)
 
     def distinct(self) -> tuple[Axis, NDArray[np.intp]]:
         """An axis with one output for each kind of output there is if all elements are alike, and the kind of each."""
@@ -76,22 +75,18 @@ class Axis:
         return Axis(rows, 1), kinds.reshape(-1)
 
 
-def convolution_axes(op: Operator, sizes: Sequence[int], taps: Sequence[int], outs: Sequence[int]) -> tuple[Axis, ...]:
-    """The spatial axes of a convolution or pooling with the attributes strides, dilation and padding."""
+def convolution_axes(
+    op: Operator, sizes: Sequence[int], taps: Sequence[int], outs: Sequence[int], transposed: bool = False
+) -> tuple[Axis, ...]:
+    """The spatial axes of a convolution or pooling with the attributes strides, dilation and padding.
+
+    transposed: element i reaches output i * stride + tap * dilation - padding.
+    """
     result = []
     for d, (size, tap, out) in enumerate(zip(sizes, taps, outs, strict=True)):
         stride, dilation, before, _ = steps(op, d, len(sizes))
-        reads = np.arange(out)[:, None] * stride + np.arange(tap)[None, :] * dilation - before
-        result.append(Axis(np.where((reads >= 0) & (reads < size), reads, -1), size))
-    return tuple(result)
-
-
-def transposed_axes(op: Operator, sizes: Sequence[int], taps: Sequence[int], outs: Sequence[int]) -> tuple[Axis, ...]:
-    """The same of a transposed convolution: element i reaches output i * stride + tap * dilation - padding."""
-    result = []
-    for d, (size, tap, out) in enumerate(zip(sizes, taps, outs, strict=True)):
-        stride, dilation, before, _ = steps(op, d, len(sizes))
-        places = np.arange(out)[:, None] + before - np.arange(tap)[None, :] * dilation
+        at, reach = np.arange(out)[:, None], np.arange(tap)[None, :] * dilation - before
+        places = at - reach if transposed else (at * stride + reach) * stride  # in strides of an element
         good = (places % stride == 0) & (places >= 0) & (places < size * stride)
         result.append(Axis(np.where(good, places // stride, -1), size))
     return tuple(result)
@@ -140,10 +135,7 @@ def onto_elements(need: Bools, axes: Sequence[Axis], first: int) -> Bools:
     """A mask of the elements read by any output in `need`. Axes along which `need` is short stay short."""
     for d, axis in enumerate(axes, start=first):
         if need.shape[d] == 1:
-            if axis.skipped is not None:
-                view = [1] * need.ndim
-                view[d] = -1
-                need = need & axis.skipped.reshape(view)
+            need = need if axis.skipped is None else need & as_channels(axis.skipped, need.ndim, d)
             continue
         wide = np.zeros((*need.shape[:d], axis.size, *need.shape[d + 1 :]), bool)
         moved, target = np.moveaxis(need, d, 0), np.moveaxis(wide, d, 0)

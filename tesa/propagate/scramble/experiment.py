@@ -1,7 +1,5 @@
 """An operator prepared for scrambling: its program, its random inputs, and the elements that stay fixed."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesa.attributes.attribute import Bools, Shape
+from tesa.propagate.rules.common import as_channels
 
 Numbers = NDArray[np.intp]
 ELEMENTS = 8192  # told apart at most
@@ -67,10 +68,8 @@ class Grouping:
             elif self.axes[i] < 0:
                 own = np.full(mask.shape, -1 - begin)
             else:
-                view = [1] * mask.ndim
-                view[self.axes[i]] = -1
                 along = np.arange(mask.shape[self.axes[i]]) // self.blocks[i]
-                own = np.broadcast_to(along.reshape(view), mask.shape)
+                own = np.broadcast_to(as_channels(along, mask.ndim, self.axes[i]), mask.shape)
             numbers.append(np.where(mask & (own + begin >= 0), own + begin, -1))
             begin += mask.size
         return Groups(*_packed(numbers))

@@ -1,7 +1,5 @@
 """Comparison of the runs of an operator: the elements that never change, and a test whether two runs differ."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -24,8 +24,6 @@ operator alone, not by what is known of it or when it is visited. The idea of sc
 (Zheng et al., OSDI 2022); that of testing pools is Dorfman's (1943).
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from typing import Any
@@ -81,13 +79,8 @@ class _Scrambler:
     def backward(self, op: Operator, inputs: tuple[TeSA, ...], outputs: tuple[TeSA, ...]) -> tuple[Bools, ...]:
         """The input elements that move a live output."""
         constants = tuple(c is not None for c in op.constants)
-        key = (
-            self.experiment.program,
-            self.experiment.allowed,
-            constants,
-            *_digest(inputs),
-            *(_bytes(t.live) for t in outputs),
-        )
+        facts = (*_digest(inputs), *(_bytes(t.live) for t in outputs))
+        key = (self.experiment.program, self.experiment.allowed, constants, *facts)
         if key not in _BACKWARD:
             _BACKWARD[key] = self._backward(op, inputs, outputs)
         return _BACKWARD[key]

@@ -7,8 +7,6 @@ in a quiet surrounding (a single element then wins a maximum half of the time), 
 among what is known of its inputs (a threshold at 7.3 is met by numbers at and around 7.3).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any

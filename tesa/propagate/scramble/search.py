@@ -1,7 +1,5 @@
 """Search for the input elements that move a live output: adaptive group testing on random numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

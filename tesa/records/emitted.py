@@ -72,7 +72,7 @@ def stamp(family: str, target: Target) -> str:
     parts: list[Any] = [there[family].emit, find_writer(target.core).write]
     if is_composite(family):  # whose pieces any family may compute
         parts += [find_policy(family).split, *(made.emit for made in there.values())]
-    return source_digest(*_SOURCES) if all(part.__module__.startswith(_OURS) for part in parts) else ""
+    return source_digest(*_SOURCES) if all(str(part.__module__).startswith(_OURS) for part in parts) else ""
 
 
 def _key(symbol: str) -> str:

@@ -100,6 +100,6 @@ def _applies(option: Option, problem: Problem, weight: FloatArray, target: Targe
     if name not in allowed:
         return False
     try:
-        return find(name).estimate(problem, weight, target.core, config) > 0
+        return find(name, target.kind).estimate(problem, weight, target.core, config) > 0
     except Exception:  # of another version of the family, or of a decomposition that this weight has not
         return False

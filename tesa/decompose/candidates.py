@@ -66,7 +66,7 @@ def plain_candidates(problem: Problem, weight: FloatArray, target: Target) -> li
     names, weight = plain_families(target), frozen(weight)
     found: list[Option] = []
     for name in sorted(names, key=lambda name: name != "dense"):  # stable, the order of candidates
-        found += [(name, config) for config in find(name).space(problem, weight, target.core)]
+        found += [(name, config) for config in find(name, target.kind).space(problem, weight, target.core)]
     return found or candidates(problem, weight, target, names)
 
 

@@ -280,7 +280,7 @@ class Kernel:
     @cached_property
     def _code(self) -> Code:
         part = self._chosen.part
-        emit = find(part.family).emit
+        emit = find(part.family, self.target.kind).emit
         return emit(self.problem, self.weight, self.target.core, part.config, self._chosen.product.symbol)
 
     @cached_property

@@ -58,7 +58,7 @@ def parse_target(text: str | Mapping[str, Any] | Target | None) -> Target:
     if isinstance(text, Target):
         return text
     if text is None:
-        return parse_target((host.host_architecture() or architectures()[0]).name)
+        return parse_target(_native().name)
     if isinstance(text, Mapping):
         return _from_dict(text)
     if not isinstance(text, str):
@@ -137,7 +137,7 @@ def _from_classic(text: str) -> Target:
 def _from_dict(data: Mapping[str, Any]) -> Target:
     text = json.dumps(dict(data), default=str)
     _check_kind(str(data.get("kind", "")), text)
-    triple = str(data.get("mtriple") or architectures()[0].triple)
+    triple = str(data.get("mtriple") or _native(str(data.get("mcpu") or "")).triple)
     name = triple.split("-")[0].lower()
     architecture = find(name)
     if architecture is None:
@@ -151,6 +151,13 @@ def _from_dict(data: Mapping[str, Any]) -> Target:
                          "(the number of threads is given apart)")  # fmt: skip
     cpu = str(data.get("mcpu") or architecture.plain)
     return _target(architecture, cpu, _features(architecture, data.get("mattr", ()), text), triple, text)
+
+
+def _native(cpu: str = "") -> Architecture:
+    """The architecture that is meant where none is named: this machine's, if LLVM knows such a CPU of it."""
+    here = host.host_architecture()
+    order = [*([here] if here is not None else []), *architectures()]
+    return next((one for one in order if not cpu or cpu in llvm.cpus(one.triple)), order[0])
 
 
 def _check_kind(kind: str, text: str) -> None:

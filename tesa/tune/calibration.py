@@ -98,6 +98,8 @@ def finished(work: Work, results: Sequence[Timing | Failure]) -> Measured:
     samples, failed = [], list[tuple[str, Config, str]]()
     rows = zip(work.options, work.estimates, work.dense, results, strict=True)
     for (name, config), expected, dense, result in rows:
+        if isinstance(result, Failure) and not result.kind.blames_kernel:
+            continue  # of the machine: nothing is learnt of the kernel
         if isinstance(result, Failure):
             failed.append((name, dict(config), str(result)))
         else:

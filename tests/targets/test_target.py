@@ -8,7 +8,9 @@ from dataclasses import replace
 import pytest
 
 from tesa.errors import UnsupportedError, UsageError
+from tesa.targets import target as parsing
 from tesa.targets import x86
+from tesa.targets.architecture import architectures
 from tesa.targets.target import Target, host_note, list_targets, parse_target, runs_here
 
 
@@ -213,3 +215,11 @@ def test_every_listed_name_parses() -> None:
     assert "x86:core2" not in names
     assert all(isinstance(parse_target(name), Target) for name in names[1:])
     assert {row.name: row.supported for row in list_targets()}["cuda"] is False
+
+
+def test_an_architecture_more_does_not_change_what_a_cpu_means(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even one that comes first, on a machine whose own architecture is unknown."""
+    arm = replace(parsing.architectures()[0], name="aarch64", triple="aarch64-linux-gnu")
+    monkeypatch.setattr(parsing, "architectures", lambda: (arm, *architectures()))
+    monkeypatch.setattr(parsing.host, "host_architecture", lambda: None)
+    assert parse_target("llvm -mcpu=haswell").name == "x86:haswell"

@@ -42,10 +42,20 @@ def writer(name: str, *, function_fmas: int, object_fmas: int, effort: int) -> C
     def register(write: W) -> W:
         if name in _WRITERS:
             raise ValueError(f"writer {name!r} is registered twice")
-        _WRITERS[name] = Writer(name, write, function_fmas, object_fmas, effort)
+        install_writer(Writer(name, write, function_fmas, object_fmas, effort))
         return write
 
     return register
+
+
+def install_writer(made: Writer) -> None:
+    """Register a writer, in place of one that has its name."""
+    _WRITERS[made.name] = made
+
+
+def writers() -> tuple[Writer, ...]:
+    """Every writer, in the order of registration."""
+    return tuple(_WRITERS.values())
 
 
 def find_writer(core: Core) -> Writer:

@@ -162,7 +162,6 @@ def resize(a: Analysis, i: int, node: Any) -> Structure | None:
             return None
         a.edits[i] = lambda editor, new: editor.set_input(new, 3, np.asarray(editor.shape(node.output[0]), np.int64))
     return a.of(name)
-    return a.of(name)
 
 
 @ties("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare",

@@ -104,7 +104,6 @@ def split(a: Analysis, i: int, node: Any) -> Structure | None:
 
     a.edits[i] = edit
     return a.of(node.output[0])
-    return a.of(node.output[0])
 
 
 @ties("Slice")
@@ -132,7 +131,6 @@ def slice_(a: Analysis, i: int, node: Any) -> Structure | None:
         return None if same else editor.picks(new, left)
 
     a.edits[i] = edit
-    return given
     return given
 
 
@@ -203,7 +201,6 @@ def _pick(a: Analysis, i: int, node: Any, axis: int, fixed: Any) -> Structure:
 
     a.edits[i] = edit
     return taken(a, given, axis, picks, axis if fixed.ndim else None)
-    return taken(a, given, axis, picks, axis if fixed.ndim else None)
 
 
 @ties("Expand")
@@ -264,5 +261,4 @@ def pad(a: Analysis, i: int, node: Any) -> Structure | None:
             editor.set_input(new, 1, sizes.reshape(-1))
 
     a.edits[i] = edit
-    return (*rest, *structure(*((x, np.concatenate(three)) for x, three in fresh.items())))
     return (*rest, *structure(*((x, np.concatenate(three)) for x, three in fresh.items())))

@@ -34,7 +34,6 @@ def conv(a: Analysis, i: int, node: Any) -> Structure | None:
     if ins is not None:
         a.contractions.append(Contraction(i, node.op_type, (Term(ins, {0: (1,)}, owners),)))
     return structure((0, batch), (1, outs))
-    return structure((0, batch), (1, outs))
 
 
 def _grouped(a: Analysis, i: int, ids: tuple[Ids | None, Ids | None], counts: tuple[int, int], groups: int) -> Ids:

@@ -28,6 +28,7 @@ from tesa.tune.builders.sources import Sources
 
 if TYPE_CHECKING:
     from tesa.decompose.registry import Policy
+    from tesa.schedules.cpu.writers.registry import Writer
 
 _OURS = ("tesa.schedules.", "tesa.decompose.")
 _HOME = ("tesa.schedules.cpu", "tesa.decompose")  # imported late: a worker of the cluster itself does not need TVM
@@ -61,9 +62,15 @@ class Added:
     families: tuple[Family, ...] = ()
     policies: tuple[Policy, ...] = ()
     patterns: tuple[PatternKind, ...] = ()
+    writers: tuple[Writer, ...] = ()
 
     def __str__(self) -> str:
-        parts = (("kernel families", self.families), ("policies", self.policies), ("patterns", self.patterns))
+        parts = (
+            ("kernel families", self.families),
+            ("policies", self.policies),
+            ("patterns", self.patterns),
+            ("writers", self.writers),
+        )
         return ", ".join(f"{kind} {', '.join(one.name for one in found)}" for kind, found in parts if found)
 
     def each(self) -> Iterator[Added]:
@@ -71,6 +78,7 @@ class Added:
         yield from (Added(families=(one,)) for one in self.families)
         yield from (Added(policies=(one,)) for one in self.policies)
         yield from (Added(patterns=(one,)) for one in self.patterns)
+        yield from (Added(writers=(one,)) for one in self.writers)
 
 
 def gather() -> Families:
@@ -85,6 +93,7 @@ def gather() -> Families:
     for module in _HOME:
         importlib.import_module(module)
     from tesa.decompose.registry import is_composite, policies
+    from tesa.schedules.cpu.writers.registry import writers
 
     modules = tuple(sorted({*_HOME} | {name for name in list(sys.modules) if name.startswith(_OURS)}))
     families = registry.families()
@@ -92,6 +101,7 @@ def gather() -> Families:
         tuple(one for one in families if not is_composite(one.name) and not _brought(one.emit)),
         tuple(one for one in policies() if not _brought(one.split)),
         tuple(one for one in pattern.patterns() if not _brought(one.recognise)),
+        tuple(one for one in writers() if not _brought(one.write)),
     )
     return Families(modules, *_dumped(added))
 
@@ -106,10 +116,11 @@ def adopt(families: Families) -> None:
     for module in families.modules:
         importlib.import_module(module)
     from tesa.decompose.policy import install
+    from tesa.schedules.cpu.writers.registry import install_writer
 
     _withdraw(_adopted)
     sources.forget(_adopted_sources)
-    _adopted, _adopted_sources = Added(), families.sources
+    _adopted, _adopted_sources, _replaced = Added(), families.sources, ()
     if not families.added:
         return
     found: Added = sources.loads(families.added, families.sources)
@@ -122,11 +133,14 @@ def adopt(families: Families) -> None:
         install(one)
     for kind in found.patterns:
         pattern.install(kind)
+    for writer in found.writers:
+        install_writer(writer)
 
 
 def _withdraw(added: Added) -> None:
     from tesa.decompose.policy import forget
     from tesa.decompose.registry import policies
+    from tesa.schedules.cpu.writers.registry import forget_writer, writers
 
     for one in added.policies:
         if one in policies():
@@ -139,6 +153,9 @@ def _withdraw(added: Added) -> None:
     for kind in added.patterns:
         if kind in pattern.patterns():
             pattern.forget(kind.name)
+    for writer in added.writers:
+        if writer in writers():
+            forget_writer(writer.name)
 
 
 def _brought(function: Any) -> bool:

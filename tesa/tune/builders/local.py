@@ -121,7 +121,7 @@ def jobs_of(requests: Sequence[BuildRequest]) -> tuple[list[Job], list[int]]:
 
 def _size(request: BuildRequest) -> int:
     try:
-        size = find(request.family).size
+        size = find(request.family, request.target.kind).size
         return 0 if size is None else size(request.problem, request.weight, request.target.core, request.config)
     except Exception:  # a defect of this candidate alone, which its job will tell of
         return 0

@@ -96,7 +96,7 @@ def _kernel(job: Job, cache: Path | None) -> Result:
         )
     symbol = symbol_of(request.problem, request.weight, request.target, request.family, request.config)
     try:
-        family = find(request.family)
+        family = find(request.family, request.target.kind)
         code = family.emit(request.problem, request.weight, request.target.core, request.config, symbol)
     except ImportError as error:  # a module that is not on this machine says nothing about the candidate
         return Failure(
@@ -126,5 +126,6 @@ def _adopt(families: Families) -> None:
     """Most jobs come with the families of the one before."""
     global _adopted
     if families.digest != _adopted:
+        _adopted = ""  # what fails half way has withdrawn the ones before
         adopt(families)
         _adopted = families.digest

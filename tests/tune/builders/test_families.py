@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,6 +19,9 @@ import tesa.schedules.cpu  # noqa: F401  (registers its families now, not into t
 from tesa.build.cache import Cache
 from tesa.errors import UsageError
 from tesa.schedules import registry
+from tesa.schedules.cpu.writers.registry import find_writer, forget_writer, writer
+from tesa.schedules.program import Program
+from tesa.schedules.types import Assembly, Core
 from tesa.tune.builders import LocalBuilder
 from tesa.tune.builders.families import Families, adopt, gather
 from tests.tune.builders import toys
@@ -194,3 +198,24 @@ def test_adopted_sources_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {name for name, _ in families.sources.texts} <= set(linecache.cache)
     adopt(Families(families.modules))
     assert not {name for name, _ in families.sources.texts} & set(linecache.cache)
+
+
+def test_a_writer_travels(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = Core("mine", 8, 16, writer="mine")
+
+    @writer("mine", function_fmas=100, object_fmas=100, effort=1)
+    def write(programs: Sequence[Program], core: Core) -> Assembly:
+        return Assembly("mine", "nothing")
+
+    try:
+        families = gather()
+    finally:
+        forget_writer("mine")
+    assert families.added
+    adopt(families)
+    try:
+        assert find_writer(core).write([], core) == Assembly("mine", "nothing")
+    finally:
+        adopt(gather())
+    with pytest.raises(KeyError, match="no writer 'mine'"):
+        find_writer(core)

@@ -1,7 +1,5 @@
 """Cuts a sparse weight into panels: some rows times some columns, small enough for one straight-line function."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise

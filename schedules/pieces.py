@@ -1,7 +1,5 @@
 """The pieces of a decomposed weight, and the list of the ways in which a kind of machine computes their sum."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

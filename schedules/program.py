@@ -22,8 +22,6 @@ Steps are those of steps.py. A writer (cpu/writers) spells them as code of one m
     Y[0] = a0
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 

@@ -9,8 +9,6 @@ Example:
     >>> forget("nothing")
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

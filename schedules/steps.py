@@ -5,8 +5,6 @@ pointers. No x is used once results begin, and a bias in w serves all vectors of
 what a writer needs.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar, get_args
 

@@ -5,8 +5,6 @@ once, so all tiles have the same shape: where they do not fit evenly, the last o
 positions again.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -3,8 +3,6 @@
 One table, and a finder at the end of Python's own: it is asked only for what nobody else knows.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import sys
 import warnings

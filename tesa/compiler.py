@@ -1,7 +1,5 @@
 """The phases from an ONNX file to a library, as one list: import, propagate, compact, lower, choose, build, write."""
 
-from __future__ import annotations
-
 import os
 import platform
 from collections.abc import Mapping, Sequence

@@ -3,8 +3,6 @@
 The command line turns the class into the exit code: 1 a check failed, 2 wrong use, 3 unsupported.
 """
 
-from __future__ import annotations
-
 
 class TesaError(Exception):
     """Base of all errors that tesa raises on purpose. exit_code is what the command line ends with."""

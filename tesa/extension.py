@@ -3,8 +3,6 @@
 What it registers is known to this process from then on, and goes with the work to the processes that generate code.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib
 import re

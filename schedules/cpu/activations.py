@@ -4,8 +4,6 @@ gelu is the exact x (1 + erf(x / sqrt 2)) / 2, silu is x sigmoid(x), hardswish i
 in and comes out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, Protocol
 

@@ -8,8 +8,6 @@ The groups of W are put together when the code is generated, those of X when a t
 is zero, and left out, where all its weights are. Rows of W are filled up with zeros to whole groups.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

@@ -14,8 +14,6 @@ and for a "mixed" problem:
     Y = epilogue(I + S)     in a loop of main
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any

@@ -3,8 +3,6 @@
 How fast the nominal core is, its rates say (types.Rates). Only ratios of estimates mean anything.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import gcd
 

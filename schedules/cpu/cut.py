@@ -1,7 +1,5 @@
 """Cuts the work of one problem into bands, tiles and shares for the threads."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -4,8 +4,6 @@ A configuration is flat: "fused.rows" belongs to the one kernel that computes al
 "1.indexed.kblock" to the kernel of piece 1, of the family "indexed", in a chain through memory (chain.py).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache

@@ -22,8 +22,6 @@ Registers: live taps + R + 2 (stride 1) or + 4, within the register file; if the
 from memory by each FMA.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial

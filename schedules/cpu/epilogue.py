@@ -1,7 +1,5 @@
 """The way of an accumulator to Y: scale, bias, residual, activation and quantization as one expression."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The expected time of the fused kernel, and the configurations of it that are worth trying; see fused.py."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from tesa.schedules.cpu import cost

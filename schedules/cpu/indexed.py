@@ -19,8 +19,6 @@ A weight takes 4 bytes and its offset 2, in cache lines, where all rows of S sta
 them more than 65535 lines away; else 4.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any

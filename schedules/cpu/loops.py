@@ -1,7 +1,5 @@
 """Loops as context managers and named things, for kernels written with TVM's TIR builder."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from math import prod

@@ -4,8 +4,6 @@ Every function takes a float32 expression and returns one; a loop of kind "vecto
 vector instructions. Not-a-number goes in and comes out; infinities give the limits.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -14,8 +14,6 @@ and for a convolution:
 A tile is what the family writes: its statements see where to read and where to store, and which share of the rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from math import prod

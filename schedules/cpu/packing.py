@@ -6,8 +6,6 @@ Worth its copy where rows lie a power of two apart (they all fall into one set o
 cache lines and each row of the operand is read many times.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

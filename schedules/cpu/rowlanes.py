@@ -18,8 +18,6 @@ int8: an element of X is a group of neighbouring k (arithmetic.py), put together
 Vector registers: P Q accumulators + P of w + 1 of X.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Panels of rows of a weight, each with the columns in which any of its rows is live, packed in reading order."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

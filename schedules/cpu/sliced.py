@@ -23,8 +23,6 @@ Registers: 4 sums for one side, 2 for each of two or three, one for each of more
 places; the window of the side at hand and what is permuted out of it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

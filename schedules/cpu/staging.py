@@ -1,7 +1,5 @@
 """The padded copy of a convolution's input, and the way back from positions to outputs; see operand.py and nest.py."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from tvm.tirx.script import builder as T

@@ -1,7 +1,5 @@
 """The non-zeros of a weight in the order in which the indexed form uses them; see indexed.py."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The window of a depthwise kernel as it is known when code is made: live taps, and what the borders cut off."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any

@@ -24,8 +24,6 @@ where there is one, as TVM's compiler takes half a millisecond for each instruct
 After "Fast Sparse ConvNets" (Elsen et al., CVPR 2020) and SparseRT (Wang, PACT 2020), which generate such code.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise

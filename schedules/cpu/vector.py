@@ -18,8 +18,6 @@ numbers are stored as such and widened on the way into a register: half of the b
 Registers: P * Q * partial sums + P + 1 within the register file.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Answers before anything is pruned or compiled: what each layer of a model costs dense and sparse, by a cost table."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """From which sparsity on a layer is faster than its dense self, for one kind of pattern."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Describes the layers of a model: their shapes, zeros, patterns, bits and bytes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path

@@ -4,8 +4,6 @@ A problem of dtype "mixed" has uint8 X and such weights: w = scale[m] * W, where
 127 and everything else an outlier.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

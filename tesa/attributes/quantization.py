@@ -6,8 +6,6 @@ usually positive but a folded batch norm may turn one around, and a zero point m
 of a fine grid are told apart as coarsely as another grid does.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

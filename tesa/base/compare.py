@@ -1,7 +1,5 @@
 """The difference between the numbers of two arrays, NaN and infinities included."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

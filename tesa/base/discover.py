@@ -1,7 +1,5 @@
 """Packages whose files register themselves: a new file in the folder is all that one more of a kind takes."""
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
 from collections.abc import Iterable

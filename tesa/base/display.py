@@ -1,7 +1,5 @@
 """The HTML of values in a notebook: a class asks for its own, a room above it, tesa.report, draws it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Writes a file aside and moves it into place when it is whole, so that nobody ever reads half of one."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

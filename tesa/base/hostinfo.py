@@ -1,7 +1,5 @@
 """The machine that this runs on: CPU, caches, memory. It enters an artefact only where the target is "x86"."""
 
-from __future__ import annotations
-
 import os
 import platform
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A digest of installed source files, for the keys of caches: whatever was computed by other files is computed anew."""
 
-from __future__ import annotations
-
 import hashlib
 from functools import lru_cache
 from importlib.util import find_spec

@@ -1,7 +1,5 @@
 """Runs ONNX models with onnxruntime, the engine that compiled models are compared with in time and numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Tells how far a long job is: a bar on a terminal, plain lines in a log, nothing where nobody asked."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

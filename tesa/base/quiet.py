@@ -1,7 +1,5 @@
 """TVM's remarks kept off the screen: those it prints for every sound model or operator."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import os

@@ -1,7 +1,5 @@
 """Old names of arguments that keep working."""
 
-from __future__ import annotations
-
 import warnings
 from typing import TypeVar
 

@@ -4,8 +4,6 @@ Not multiprocessing: its spawn runs the user's main script a second time, which 
 and one dead worker of a process pool takes all the other jobs with it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import math

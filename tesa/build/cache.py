@@ -1,7 +1,5 @@
 """A folder of compiled objects under the digest of what they were compiled from. Every process may use it at once."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import secrets

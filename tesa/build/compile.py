@@ -1,7 +1,5 @@
 """Turns one unit of generated code into an object file: functions by TVM's compiler, assembly by LLVM's assembler."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Writes a compiled model: the library that an application loads, and its description."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

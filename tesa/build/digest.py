@@ -1,7 +1,5 @@
 """Identifies generated code by its content, so that a measurement can say which code it was made with."""
 
-from __future__ import annotations
-
 import hashlib
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Modules between the phases of a compile, as text."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any

@@ -1,7 +1,5 @@
 """Turns generated code into object files, each at most once."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable

@@ -5,8 +5,6 @@ TVM's runtime that a kernel may call, so that the library needs nothing but libt
 puts its own functions (and its threads) in their place when it loads the library.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path

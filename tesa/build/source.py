@@ -1,7 +1,5 @@
 """Generated code as text: TIR, LLVM's IR or assembler, of the main function and of every panel."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 

@@ -1,7 +1,5 @@
 """The kernel that was chosen for a layer."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from tesa.build.product import Product

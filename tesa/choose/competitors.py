@@ -1,7 +1,5 @@
 """Finds the options that compete for a layer: the promising ones, and those of a log for this weight or the nearest."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The plan of a compiled model: every call that it makes, with what was decided for it."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import Any

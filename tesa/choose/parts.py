@@ -1,7 +1,5 @@
 """The choice for a layer as its plan keeps it: the parts of its weight, and what competed."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Picks the best kernel of a layer, given what is known of the times of those that compete."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ A family's estimate is made for a nominal core. A cost table knows how far it is
 families, which estimates alone do badly.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path

@@ -4,8 +4,6 @@ Tuning goes through whole spaces. A compile has a minute: it trusts the estimate
 family, but not to compare families, so each that applies is measured with its best two or three.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from tesa.choose.plan import LEFT_OUT

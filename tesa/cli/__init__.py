@@ -4,8 +4,6 @@ Exit codes: 0 ok; 1 a check failed; 2 wrong use; 3 unsupported; 70 a defect of t
 143 by SIGTERM; 141 the reader of the output went away.
 """
 
-from __future__ import annotations
-
 import errno
 import logging
 import os

@@ -1,7 +1,5 @@
 """tesa analyze: what a model would cost dense and sparse, before anything is pruned or compiled."""
 
-from __future__ import annotations
-
 import sys
 from argparse import ArgumentParser, Namespace
 

@@ -1,7 +1,5 @@
 """tesa bench: how long a compiled model takes, alone or next to another engine."""
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """tesa calibrate: measures the cost table of this machine."""
 
-from __future__ import annotations
-
 import sys
 from argparse import ArgumentParser, Namespace
 

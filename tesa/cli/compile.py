@@ -1,7 +1,5 @@
 """tesa compile: an ONNX model becomes a library with a kernel made for each weight."""
 
-from __future__ import annotations
-
 import sys
 from argparse import ArgumentParser, Namespace
 

@@ -1,7 +1,5 @@
 """tesa devices: which devices can measure, and are they sound."""
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
 from tesa.cli.options import seconds

@@ -1,7 +1,5 @@
 """tesa doctor: is this installation sound, and what is missing for which target."""
 
-from __future__ import annotations
-
 from argparse import Namespace
 
 from tesa.cli.verb import Outcome, Verb

@@ -1,7 +1,5 @@
 """tesa inspect: what a model is made of, and where its zeros are."""
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 
 from tesa.cli.options import add_extension, add_model_inputs, use_extensions

@@ -1,7 +1,5 @@
 """tesa list: what this installation knows."""
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 
 from tesa.cli.options import add_extension, use_extensions

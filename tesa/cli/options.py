@@ -1,7 +1,5 @@
 """Options that several verbs share, and how their values are read."""
 
-from __future__ import annotations
-
 import os
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Prints results on standard output, as a view or as JSON, and keeps everything else on standard error."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """tesa run: a compiled model on arrays from a file."""
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 
 from tesa.cli.options import add_threads

@@ -1,7 +1,5 @@
 """tesa tune: measures many candidates for each layer of a model, and keeps the times for every compile after that."""
 
-from __future__ import annotations
-
 import sys
 from argparse import ArgumentParser, Namespace
 

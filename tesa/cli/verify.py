@@ -1,7 +1,5 @@
 """tesa verify: does a compiled model compute what the original computes."""
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 
 from tesa.cli.options import tolerance

@@ -4,8 +4,6 @@ What a family's own estimate knows is not repeated: a table learns how far the e
 what caches, the ragged ends of tiles and the lengths of inner loops do, which these numbers describe.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import log2
 

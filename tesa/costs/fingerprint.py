@@ -1,7 +1,5 @@
 """Fingerprints of the families' estimates: what a table learnt from estimates is worthless when these change."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import replace
 

@@ -6,8 +6,6 @@ sizes of networks more often than others. A third of the weights made of blocks 
 what decompositions are for.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

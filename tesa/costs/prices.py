@@ -1,7 +1,5 @@
 """The price of one block of a weight, for a cover of the weight by blocks of several sizes."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace

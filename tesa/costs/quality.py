@@ -4,8 +4,6 @@ Hyperparameters and the width of the ranges are learnt once, from all layers, th
 learn them anew without each layer would take minutes, and the errors are a little too small for it.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

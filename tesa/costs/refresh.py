@@ -1,7 +1,5 @@
 """Keeps a cost table in step with the families' estimates: where these changed, they are made again."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Cost tables as files: one JSON file for each device, with a table for each target and number of threads."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import warnings

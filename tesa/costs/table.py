@@ -1,7 +1,5 @@
 """The cost table of a device: the kernels that were measured on it, and predictions for all others."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

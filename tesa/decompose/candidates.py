@@ -1,7 +1,5 @@
 """The kernels that a layer could have: every family that applies, decompositions too, and its configurations."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from difflib import get_close_matches
 

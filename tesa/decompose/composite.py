@@ -4,8 +4,6 @@ A configuration is flat: "cover.32x32" is the policy's, all other keys belong to
 of machine computes them (tesa.schedules.pieces.SumOfPieces).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 

@@ -6,8 +6,6 @@ element costs less. That is within ln(block size) of the best cover (Chvatal, 19
 al., OSDI 2022, section 4.2), with prices of one GPU built in where these are asked of the device's table.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache

@@ -5,8 +5,6 @@ non-zeros in a block, one trip count serves all, and no row is filled up. Where 
 needs no help. Families that keep R rows in registers at once were slower here: they read X from the second-level cache.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -4,8 +4,6 @@ The order costs nothing when the kernel runs: it stores each row where it belong
 same are the policy "groups", rows that only resemble each other the policy "order".
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

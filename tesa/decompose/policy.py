@@ -5,8 +5,6 @@ where it does not apply. The decorator makes it a kernel family too (composite.p
 log and the plan meet it as any other.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from tesa.decompose import registry

@@ -1,7 +1,5 @@
 """Two precisions in one weight: int8 codes, and the float32 outliers among them; see tesa.attributes.codes."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from tesa.attributes.codes import are_codes

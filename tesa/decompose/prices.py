@@ -1,7 +1,5 @@
 """Prices of the blocks of a weight, in milliseconds: from a measured table of this device, or by estimate."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Protocol

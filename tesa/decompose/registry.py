@@ -4,8 +4,6 @@ After SparTA's transformation policy (Zheng et al., OSDI 2022, section 4), where
 as a sum of regular ones.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Looks at the machine and the installation, and says what is missing for which target."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import json
 import os

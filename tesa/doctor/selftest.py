@@ -4,8 +4,6 @@ It is run as a child process by tesa.doctor.checks, because a pair that does not
 segmentation fault. The step that was due when the output ends is then the one to blame.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 import tempfile

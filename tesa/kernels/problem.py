@@ -1,7 +1,5 @@
 """Turns a weight and a few numbers, as a user gives them, into the Problem that kernels are made for."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches

@@ -1,7 +1,5 @@
 """The bytes that are read between two calls of a kernel that is timed, so that its weights are gone from the caches."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 from tesa.base.hostinfo import read_cpu

@@ -1,7 +1,5 @@
 """This machine as records name it."""
 
-from __future__ import annotations
-
 import platform
 from functools import lru_cache
 

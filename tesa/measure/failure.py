@@ -1,7 +1,5 @@
 """Why a candidate has no time: the kinds of failure, and which of them are the kernel's own."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import Enum
 

@@ -1,7 +1,5 @@
 """A file in which a process notes what it is at, for the process that outlives its crash or sees it hang."""
 
-from __future__ import annotations
-
 import os
 
 

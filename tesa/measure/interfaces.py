@@ -1,7 +1,5 @@
 """The interfaces of building and measuring: a request for a kernel, a builder of kernels, a runner of them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path

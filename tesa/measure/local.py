@@ -5,8 +5,6 @@ candidate and not the notebook or the hours of tuning around it. The child has t
 from its start, no other threads, and lives on for the next layer, so that it costs its start of 0.6 s only once.
 """
 
-from __future__ import annotations
-
 import atexit
 import os
 import tempfile

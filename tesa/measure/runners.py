@@ -1,7 +1,5 @@
 """The runners by name, the choice of one for a target, and the check that its devices fit the target."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any

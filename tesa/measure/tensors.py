@@ -1,7 +1,5 @@
 """Copies of arrays as a kernel's arguments, at addresses that are aligned no better than it may count on."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Compiles the pruned model that ships with tesa and prints what was gained: `make demo`."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

@@ -4,8 +4,6 @@ Emitting takes from milliseconds to a second. The memory is a cache and nothing 
 made from, the files that emit it among it. What families and writers of users emit is not remembered.
 """
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """The files of the log: whole lines are appended under a lock, and a file is rewritten aside under the same lock."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

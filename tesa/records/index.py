@@ -1,7 +1,5 @@
 """The index of a log: the records of all weights of one shape on one target, found by weight or by density."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain

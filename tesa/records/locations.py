@@ -1,7 +1,5 @@
 """The folders in which measurements are kept when the user names none."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import platformdirs

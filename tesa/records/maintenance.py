@@ -1,7 +1,5 @@
 """Sums up, merges and prunes whole log files. Nothing that this version cannot read is destroyed."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence

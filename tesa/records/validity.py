@@ -5,8 +5,6 @@ are those of today nothing has to be emitted. Otherwise kernels are emitted agai
 version of a family made, one for each setting of its switches, since it is code that these turn on or off.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Protocol

@@ -1,7 +1,5 @@
 """A summary of the arrays that a model returned."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The devices of an RPC tracker, as a table and as plain data."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

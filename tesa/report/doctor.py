@@ -1,7 +1,5 @@
 """The findings of `tesa doctor` as a table."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from rich.console import RenderableType

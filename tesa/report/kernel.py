@@ -1,7 +1,5 @@
 """One kernel as HTML, for a notebook: its mask as a picture, what it computes, and what it competed with."""
 
-from __future__ import annotations
-
 import base64
 import struct
 import zlib

@@ -1,7 +1,5 @@
 """The rules, kernel families, policies, patterns, targets and search modes that are registered, as tables."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The files of the tuning log, as tables and as plain data."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The HTML of tesa's values in a notebook, registered for tesa.base.display."""
 
-from __future__ import annotations
-
 from tesa.base.display import renders
 from tesa.kernels.kernel import Kernel
 from tesa.propagate.model import TesaModel

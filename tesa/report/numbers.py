@@ -1,7 +1,5 @@
 """Quantities written for people. None, where nothing was measured, is a dash."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Turns what the other parts return into plain data that JSON can hold."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Pictures: the masks of the weights, and what each layer gains."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The gain of a layer's kernel over its dense self, read off the candidates in a plan."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from tesa.choose.plan import Candidate, LayerPlan, Part

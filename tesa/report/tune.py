@@ -1,7 +1,5 @@
 """A tuning job: live while it runs, and what it gained at its end."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence

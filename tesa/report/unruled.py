@@ -1,7 +1,5 @@
 """Lines about operators without a rule of their own, and about parts of the model file that no output needs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 
 _NAMED = 4

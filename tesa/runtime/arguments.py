@@ -1,7 +1,5 @@
 """Checks arrays before generated code gets their addresses: quickly where all is well, in full where it is not."""
 
-from __future__ import annotations
-
 import ctypes
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Times a compiled model, alone or interleaved with peers, so that a noisy machine hits all of them alike."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass

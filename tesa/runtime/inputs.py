@@ -1,7 +1,5 @@
 """Checks the arrays that a compiled model is called with, and hands on memory that its kernels can read."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Loads compiled libraries with TVM's runtime alone: without the compiler a process starts in 0.1 seconds."""
 
-from __future__ import annotations
-
 import ctypes
 import functools
 import importlib.util

@@ -1,7 +1,5 @@
 """model.json, the description that lies beside every compiled model: written by the compiler, read by `load`."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

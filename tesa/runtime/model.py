@@ -1,7 +1,5 @@
 """A compiled model: load it, look at its inputs and outputs, call it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The ONNX model that a compiled one is held against: read, masked as it was compiled, checked to be the same model."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Watches a running model: one entry for each kernel that it calls, in order."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

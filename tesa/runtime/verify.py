@@ -1,7 +1,5 @@
 """Compares a compiled model with its source, output by output and, on request, layer by layer."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """A Target, what code is generated for, and the architectures that targets come from, each registered by a file."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 

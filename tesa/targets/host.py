@@ -1,7 +1,5 @@
 """This machine: its architecture, its CPU, and the instructions that programs may use."""
 
-from __future__ import annotations
-
 import platform
 from functools import cache
 

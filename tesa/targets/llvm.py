@@ -1,7 +1,5 @@
 """LLVM's knowledge of CPUs: their names, their features, and this machine's name."""
 
-from __future__ import annotations
-
 from functools import cache
 from typing import Any
 

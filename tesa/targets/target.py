@@ -1,7 +1,5 @@
 """Names of targets: a short name such as `x86` or `x86:cascadelake`, or TVM's own JSON or classic string."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The C compiler of a target: what compiles C for it, and joins objects into a library."""
 
-from __future__ import annotations
-
 import os
 import platform
 import shlex

@@ -1,7 +1,5 @@
 """x86-64: three cores, by what a CPU's features are, and the caches of its CPUs."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from tesa.schedules.types import Core, Dot, Permute, Rates

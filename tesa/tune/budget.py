@@ -1,7 +1,5 @@
 """The number of measurements that a job may make, and the layer that gets the next ones."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Makes a cost table: measures layers of the grid until the time is over, and can be stopped and resumed anywhere."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Measures layers of the grid: candidates are generated, compiled and timed as `tesa compile` does it."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass

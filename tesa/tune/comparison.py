@@ -7,8 +7,6 @@ That is so on this machine. Devices of a tracker time each candidate alone, and 
 then it is close in time only, and between boards that are alike as far as their CPU's name says.
 """
 
-from __future__ import annotations
-
 from tesa.decompose.candidates import Option
 from tesa.schedules.types import config_key
 from tesa.tune.layer_search import LayerSearch

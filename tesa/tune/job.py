@@ -4,8 +4,6 @@ A turn is a batch of candidates of one layer. What it found is in the log before
 that is killed loses the turn at work and nothing else; the next job reads the log and goes on from there.
 """
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 import time

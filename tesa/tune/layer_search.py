@@ -1,7 +1,5 @@
 """One layer in a tuning job: its candidates, what is known of them, and what to measure next."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property

@@ -2,8 +2,6 @@
 it alike; what they do with the results is theirs.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """Tunes all layers of a model: import, lower, and hand the layers to the job with the builder and runner asked for."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The state and the result of a layer in a tuning job, as plain data and in sentences."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace

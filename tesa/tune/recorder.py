@@ -1,7 +1,5 @@
 """Turns results into records and writes them down at once. A log that cannot be written does not end a job."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone

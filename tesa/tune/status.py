@@ -1,7 +1,5 @@
 """The progress of a tuning job and its result, as plain data."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

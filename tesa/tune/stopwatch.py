@@ -1,7 +1,5 @@
 """Measures the speed of a job, and says how long it will take."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 

@@ -1,7 +1,5 @@
 """Opens the builder and the runner of a job: processes of this machine, a Dask cluster, devices of an RPC tracker."""
 
-from __future__ import annotations
-
 import atexit
 import functools
 from collections.abc import Iterator

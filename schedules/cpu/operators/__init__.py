@@ -4,8 +4,6 @@ ScheduleOperators(core, threads) takes a module after LegalizeOps, FuseOps and F
 vector loops; each function then says in its attribute "tesa.schedule" which rule did it.
 """
 
-from __future__ import annotations
-
 from tesa.schedules.cpu.operators.pass_ import ScheduleOperators, describe, operator_rules, schedule_function
 from tesa.schedules.cpu.operators.products import batched_matmul
 from tesa.schedules.cpu.operators.vector_math import VectorizableMath

@@ -5,8 +5,6 @@ after:   for j in vector 64: m = max over k of x[k, j : j + 64];  for k: e[k] = 
 Accumulators are registers; columns never meet, so nothing is joined at the end.
 """
 
-from __future__ import annotations
-
 from math import prod
 from typing import Any
 

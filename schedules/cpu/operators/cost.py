@@ -1,7 +1,5 @@
 """A rough time of a loop nest on one core: enough to tell whether starting threads pays."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from tvm import ir, tirx

@@ -4,8 +4,6 @@ Softmax divides every element of a row by the row's sum: a vector division costs
 result may differ in the last place.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from tvm import tirx

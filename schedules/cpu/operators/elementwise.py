@@ -6,8 +6,6 @@ One loop nest for each output, in the order of the output's memory. Rows melt in
 broadcast along them. A value that is expensive and used twice lives in a register, not in memory.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from tvm.s_tir.schedule import ScheduleError

@@ -1,7 +1,5 @@
 """Pieces for kernels that are written out as flat loops: views of buffers, loops, cuts into tiles."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod

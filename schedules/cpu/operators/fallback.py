@@ -1,7 +1,5 @@
 """The rule for what no other one understands: each block as it stands, its innermost spatial loop as a vector."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from tvm.s_tir.schedule import ScheduleError

@@ -7,8 +7,6 @@ Four accumulators hide the latency of one addition behind the others. The end of
 that reaches back into what is already counted, those lanes being replaced by the operation's identity.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

@@ -6,8 +6,6 @@ No condition guards the tail: it is a statement of its own with a shorter vector
 it first where every access goes on evenly from one row to the next.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from tvm import ir, tirx

@@ -1,7 +1,5 @@
 """Lowers a scheduled function, S-blocks and marks on its loops, to flat vector code that TVM's pipeline finishes."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import tvm

@@ -11,8 +11,6 @@ R * V accumulators, V vectors of b and two broadcasts are in registers: 8 * 2 + 
 with k innermost it is transposed into a buffer first, once for each batch.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

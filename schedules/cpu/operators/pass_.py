@@ -1,7 +1,5 @@
 """The pass over a module, and what it says about each function."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Finds where the conditions inside a loop change, so that it can be cut into pieces free of them."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Builds a batched matrix product whose operands and result may each be stored with their last two axes swapped."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from tvm import te, tirx

@@ -4,8 +4,6 @@ FuseTIR joins blocks and keeps one region for each buffer. Of concat(a, a), fuse
 compute_at would make that half and leave the rest of a as the memory was.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

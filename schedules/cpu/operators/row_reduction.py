@@ -5,8 +5,6 @@ after:   for i: m = max of x[i, 0:64], x[i, 64:128], ...;  e = exp(x[i] - m);  s
 The row's intermediate values stay in the first-level cache.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from tesa.schedules.cpu.operators import marks

@@ -1,7 +1,5 @@
 """Finds the axes of a reduction's result that are rows, all else happening inside one, and moves the stages there."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -4,8 +4,6 @@ mark_nonpositive() finds them and writes exp(min(x - m, 0)), which changes nothi
 exp_nonpositive(), which needs no second scaling step against overflow.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from tvm import ir, tirx

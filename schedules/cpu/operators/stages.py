@@ -1,7 +1,5 @@
 """A legalised operator as a list of stages, each one S-block in its own loops."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import prod
 from typing import Any

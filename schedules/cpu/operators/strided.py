@@ -1,7 +1,5 @@
 """Vector loads of every second element, as two whole loads and a shuffle instead of one load for each lane."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from tvm import ir, tirx

@@ -1,7 +1,5 @@
 """The tile of a matrix product that a register file holds."""
 
-from __future__ import annotations
-
 import math
 
 from tesa.schedules.types import Core

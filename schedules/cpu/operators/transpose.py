@@ -7,8 +7,6 @@ transposing, 1972). 16 registers hold the tile, 8 more the shuffles' patterns. A
 that it ends with the matrix: a few elements are written twice, none is handled alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from math import prod
 from typing import Any

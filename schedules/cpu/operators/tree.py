@@ -1,7 +1,5 @@
 """Small questions and edits on TIR trees: substitute, collect loads, flat strides. Nothing here knows a rule."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 

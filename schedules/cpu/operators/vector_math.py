@@ -1,7 +1,5 @@
 """The module pass that replaces calls of the C library's float32 functions by arithmetic, which vectorizes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

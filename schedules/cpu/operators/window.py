@@ -6,8 +6,6 @@ No padded copy is made and no condition is left inside. One accumulator is in a 
 of a convolution stay a loop around its window; convolutions with known weights have better kernels elsewhere.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from tvm.s_tir.schedule import ScheduleError

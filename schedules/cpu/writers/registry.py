@@ -1,7 +1,5 @@
 """The list of writers. A writer is a file that spells the programs of panels (schedules/program.py) for one machine."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar

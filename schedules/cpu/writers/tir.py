@@ -9,8 +9,6 @@ Every sum that changes is a new name, so that LLVM keeps it in a register. The f
 file: LLVM takes half a millisecond for each multiply-add of a function of a thousand, and more in a larger one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

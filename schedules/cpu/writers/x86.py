@@ -17,8 +17,6 @@ fit into a byte: an instruction then takes 7 bytes and not 10.
 Parameters come as in a packed call of TVM's FFI: rsi points to values of 16 bytes, the payload of each in the upper 8.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Blocks: aligned rectangles that are there or gone as a whole."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from tesa.attributes.patterns.registry import Imposition, Sizes, Structure, pattern

@@ -1,7 +1,5 @@
 """Whole channels: a smaller dense weight, and smaller tensors around it."""
 
-from __future__ import annotations
-
 from tesa.attributes.patterns.registry import Imposition, Structure, pattern
 from tesa.attributes.patterns.tiles import best_blocks
 from tesa.attributes.zeros import Zeros

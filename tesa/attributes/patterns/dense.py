@@ -1,7 +1,5 @@
 """A weight without zeros."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from tesa.attributes.patterns.registry import Structure, pattern

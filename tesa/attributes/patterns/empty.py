@@ -1,7 +1,5 @@
 """A weight of zeros."""
 
-from __future__ import annotations
-
 from tesa.attributes.patterns.registry import Structure, pattern
 from tesa.attributes.zeros import Zeros
 

@@ -1,7 +1,5 @@
 """Groups: a grouped layer written as one block-diagonal matrix."""
 
-from __future__ import annotations
-
 from tesa.attributes.patterns.registry import Structure, pattern
 from tesa.attributes.zeros import Zeros
 

@@ -1,7 +1,5 @@
 """The matrix (outputs, k) that a layer's weight is, whatever shape its operator keeps it in."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

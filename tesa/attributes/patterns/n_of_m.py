@@ -1,7 +1,5 @@
 """n:m: as many non-zeros in each group of m neighbours (the 2:4 of NVIDIA's tensor cores)."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from tesa.attributes.patterns.registry import Imposition, Sizes, Structure, pattern

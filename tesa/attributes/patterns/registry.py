@@ -1,7 +1,5 @@
 """The list of patterns. A pattern is a file that registers how it is recognised, imposed and sampled."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Masks made of aligned blocks of rows x columns, those at the edge cut off: the best of a weight, and random ones."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

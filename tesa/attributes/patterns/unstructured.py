@@ -1,7 +1,5 @@
 """Single elements: what every other weight is."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from tesa.attributes.patterns.registry import Imposition, Sizes, Structure, pattern

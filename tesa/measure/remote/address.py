@@ -1,7 +1,5 @@
 """The address of a tracker or a server."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

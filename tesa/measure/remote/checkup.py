@@ -1,7 +1,5 @@
 """The check of a device within a session: whether it computes right, what it is, and how far away."""
 
-from __future__ import annotations
-
 import json
 import re
 import time

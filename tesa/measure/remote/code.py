@@ -1,7 +1,5 @@
 """Libraries that go to a device: a kernel with the code that checks and times it, and the known-good check alone."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path

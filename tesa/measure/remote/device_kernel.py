@@ -1,7 +1,5 @@
 """A kernel on a device: its arguments there, its result compared with NumPy, its time."""
 
-from __future__ import annotations
-
 import functools
 from statistics import median
 from time import perf_counter

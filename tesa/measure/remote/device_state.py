@@ -1,7 +1,5 @@
 """The state of each device during a run: sound, or suspended, why and for how long."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Collection
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """One thread of a runner: leases a device from the tracker, has it run a candidate, and again."""
 
-from __future__ import annotations
-
 import itertools
 import threading
 import time

@@ -1,7 +1,5 @@
 """Hands the candidates of one call of a runner to devices, and judges each by what several devices say of it."""
 
-from __future__ import annotations
-
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field

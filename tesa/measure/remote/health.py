@@ -1,7 +1,5 @@
 """The health of a tracker's devices: each that is free is connected to, checked and asked what it is."""
 
-from __future__ import annotations
-
 import tempfile
 import time
 from collections.abc import Sequence

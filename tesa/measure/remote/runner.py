@@ -1,7 +1,5 @@
 """Measures on the devices of an RPC tracker: as many at once as there are, whatever happens to any of them."""
 
-from __future__ import annotations
-
 import pickle
 import tempfile
 import time

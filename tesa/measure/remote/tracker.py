@@ -4,8 +4,6 @@ TVM's own client waits for ever for a tracker that does not answer and for a dev
 are TVM's: JSON with the number of its bytes in front.
 """
 
-from __future__ import annotations
-
 import json
 import select
 import socket

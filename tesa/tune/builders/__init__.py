@@ -7,8 +7,6 @@ cluster.py    ClusterBuilder, on dask.distributed; connect.py finds the cluster,
 remote.py     the side of the cluster's workers
 """
 
-from __future__ import annotations
-
 from tesa.tune.builders.cluster import ClusterBuilder
 from tesa.tune.builders.local import LIMIT_S, LocalBuilder
 

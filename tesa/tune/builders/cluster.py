@@ -5,8 +5,6 @@ again by the others (distributed does that). When the cluster itself is gone, th
 must not end because a machine elsewhere was restarted.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 import warnings

@@ -1,7 +1,5 @@
 """Finds a Dask cluster, and makes sure that every worker would compile exactly what this machine would."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import queue

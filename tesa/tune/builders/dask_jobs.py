@@ -1,7 +1,5 @@
 """Jobs under way on a Dask cluster: sent out a few at a time, watched, sent again where a worker took them along."""
 
-from __future__ import annotations
-
 import contextlib
 import pickle
 import secrets

@@ -1,7 +1,5 @@
 """Builds candidates in child processes of this one: code generation and compilation, each candidate on its own."""
 
-from __future__ import annotations
-
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence

@@ -3,8 +3,6 @@
 A worker of distributed lives long and cannot interrupt a thread. So its threads only wait for children.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import pickle

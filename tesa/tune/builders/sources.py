@@ -5,8 +5,6 @@ the code names. In another process, or on another machine, there may be no such 
 do not even keep its name.
 """
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import io

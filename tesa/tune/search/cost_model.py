@@ -4,8 +4,6 @@ After "Learning to Optimize Tensor Programs" (Chen et al., NeurIPS 2018), which 
 the trees learn only the logarithm of measured / estimated time: without data the ranking is the estimate's.
 """
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 from typing import Any
 

@@ -5,8 +5,6 @@ everywhere, a weight of the same shape and density is as good as the real one fo
 anew. Records of structured patterns are left alone.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence

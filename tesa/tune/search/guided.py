@@ -1,7 +1,5 @@
 """The default mode: proposals by evolution, ranked by a model that learns from every measurement."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The modes to compare with: everything in order, and at random."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

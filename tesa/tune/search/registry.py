@@ -1,7 +1,5 @@
 """The modes of search. A mode is a function, in a file of its own, that names the candidates to measure next."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches

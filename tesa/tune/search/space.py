@@ -1,7 +1,5 @@
 """The candidates of one layer as points: which are neighbours, and which family each belongs to."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any

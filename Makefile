@@ -42,7 +42,7 @@ test: lint types pytest
 lint: $(INSTALLED)/.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	PYTHONSAFEPATH=1 PYTHONPATH=$(INSTALLED) $(BIN)/lint-imports --config pyproject.toml --no-cache
+	cd $(INSTALLED) && $(BIN)/lint-imports --config $(CURDIR)/pyproject.toml --no-cache
 
 # What ships is what is checked: the wheel is built and laid out, and types and tests look at that.
 $(INSTALLED)/.stamp: $(STAMP) $(SOURCES)

@@ -26,7 +26,7 @@ class Panel:
 
 
 def cut_rows(m: int, rows: int) -> list[int]:
-    """Where panels of at most so many rows begin, and m: as equal as can be.
+    """The first rows of panels of at most so many rows, and m: as equal as can be.
 
     >>> cut_rows(10, 4)
     [0, 3, 6, 10]

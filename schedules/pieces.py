@@ -30,7 +30,7 @@ class Piece:
 
     @property
     def nonzeros(self) -> int:
-        """How many elements it has."""
+        """The number of its elements."""
         return int(np.count_nonzero(self.weight))
 
 
@@ -48,7 +48,7 @@ class PieceKernel:
 
 @dataclass(frozen=True)
 class SumOfPieces:
-    """How a kind of machine ("cpu") computes the sum of some pieces.
+    """The way in which a kind of machine ("cpu") computes the sum of some pieces.
 
     space(problem, pieces, core, families): configurations, made of those of the families that may compute a piece.
     estimate(problem, pieces, core, config), emit(problem, pieces, core, config, symbol): as of a Family.

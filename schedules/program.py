@@ -35,7 +35,7 @@ from tesa.schedules.types import Epilogue, Problem
 
 @dataclass(frozen=True)
 class Frame:
-    """What all panels of a kernel share.
+    """The facts that all panels of a kernel share.
 
     lanes: of a vector. offsets: where column k of the operand begins, in a packed tile or in X. masked: a row of X is
     shorter than a vector. packed: elements of a packed tile, 0 where tiles lie in X. blocked: sums wait in a scratch
@@ -53,7 +53,7 @@ class Frame:
 
     @property
     def vectors(self) -> int:
-        """Of a tile."""
+        """The vectors of a tile."""
         return len(self.tiles.reads)
 
     @property
@@ -68,7 +68,7 @@ class Frame:
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """Of the function of a panel: pointers to where the batch item begins, then a range of tiles."""
+        """The parameters of a panel's function: pointers to where the batch item begins, then a range of tiles."""
         e = self.problem.epilogue
         wanted = {"x": True, "y": True, "bias": e.bias, "residual": e.residual, "scratch": bool(self.scratch)}
         return (*(name for name, there in wanted.items() if there), "first", "end")
@@ -82,7 +82,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Program:
-    """What a panel does with a tile: `sums` from X and the weights, then `results` of them.
+    """The work of a panel on a tile: `sums` from X and the weights, then `results` of them.
 
     rows: of the panel; sum r * vectors + v belongs to row r and vector v. ends: the results go to Y, and not to the
     scratch for the next block of columns.
@@ -126,7 +126,7 @@ def _sums(frame: Frame, panel: Panel) -> Iterator[steps.SumStep]:
 
 
 def _waiting(frame: Frame, panel: Panel, a: int) -> int:
-    """Where a sum of the panel waits in the tile's scratch."""
+    """The place of a sum of the panel in the tile's scratch."""
     return (panel.first * frame.vectors + a) * frame.lanes
 
 

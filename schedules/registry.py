@@ -33,8 +33,8 @@ class Family:
     set, used when nothing may be measured. emit(problem, weight, core, config, symbol): the code, whose main is called
     symbol. size(problem, weight, core, config): what its straight-line code costs to compile, in instructions of some
     10 us to assemble; None for families of loops. dense(weight, config): whether it computes with the zeros of the
-    weight, which is what sparsity is measured against; None for never. weight is the float32 (m, k) matrix, zeros
-    included.
+    weight, which is what sparsity is measured against; None for never. quantizes: its float32 kernels too know a scale
+    and a quantized output. weight is the float32 (m, k) matrix, zeros included.
     """
 
     name: str
@@ -45,19 +45,27 @@ class Family:
     emit: Emit
     size: Size | None = None
     dense: Dense | None = None
+    quantizes: bool = False
 
 
 _FAMILIES: dict[tuple[str, str], Family] = {}
 
 
 def family(
-    name: str, *, kind: str, space: Space, estimate: Estimate, size: Size | None = None, dense: Dense | None = None
+    name: str,
+    *,
+    kind: str,
+    space: Space,
+    estimate: Estimate,
+    size: Size | None = None,
+    dense: Dense | None = None,
+    quantizes: bool = False,
 ) -> Callable[[Emit], Emit]:
     """Register the decorated function as the emit of a kernel family; its docstring's first line is the summary."""
 
     def register(emit: Emit) -> Emit:
         summary = (emit.__doc__ or "").strip().splitlines()
-        add(Family(name, kind, summary[0] if summary else "", space, estimate, emit, size, dense))
+        add(Family(name, kind, summary[0] if summary else "", space, estimate, emit, size, dense, quantizes))
         return emit
 
     return register

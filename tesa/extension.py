@@ -16,7 +16,7 @@ from types import ModuleType
 from tesa.errors import UsageError
 
 PREFIX = "tesa_extension_"
-"""Of the names of such modules, which no other process can import by name."""
+"""The beginning of the names of such modules, which no other process can import by name."""
 
 _BEFORE = ("tesa.schedules.cpu", "tesa.decompose", "tesa.propagate.rules")  # so that a name they take is known as taken
 
@@ -59,7 +59,7 @@ def load_extension(path: str | Path, source: str = "") -> ModuleType:
 
 
 def _place(error: BaseException, path: Path) -> str:
-    """Where in the file it happened."""
+    """The line of the file in which it happened."""
     if isinstance(error, SyntaxError) and error.lineno is not None:
         other = "" if error.filename == str(path) else f" of {error.filename}"
         return f", line {error.lineno}{other}"

@@ -297,13 +297,15 @@ _dense_space, _dense_estimate = partial(_space, dense=True), partial(_estimate, 
 _block_space, _block_estimate = partial(_space, dense=False), partial(_estimate, dense=False)
 
 
-@family("dense", kind="cpu", space=_dense_space, estimate=_dense_estimate, dense=lambda weight, config: True)
+@family(
+    "dense", kind="cpu", quantizes=True, space=_dense_space, estimate=_dense_estimate, dense=lambda weight, config: True
+)
 def emit_dense(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str) -> Code:
     """Every element of the weight, zeros included: the kernel that sparsity is measured against."""
     return _emit(problem, weight, core, config, symbol, dense=True)
 
 
-@family("block", kind="cpu", space=_block_space, estimate=_block_estimate)
+@family("block", kind="cpu", quantizes=True, space=_block_space, estimate=_block_estimate)
 def emit_block(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str) -> Code:
     """Panels of rows over the columns that are live in any of them."""
     return _emit(problem, weight, core, config, symbol, dense=False)

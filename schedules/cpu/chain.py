@@ -28,9 +28,6 @@ from tesa.schedules.pieces import Piece, PieceKernel
 from tesa.schedules.registry import find
 from tesa.schedules.types import Code, Core, Epilogue, Output, Problem
 
-_FULL = ("dense", "block", "indexed")
-"""Families whose float32 kernels know scale and a quantized output, and so need no loop behind them."""
-
 
 def problems(problem: Problem, links: Sequence[tuple[Piece, str]]) -> list[Problem]:
     """The problem that the kernel of each piece solves. links: the pieces, each with the name of its family.
@@ -68,7 +65,7 @@ def problems(problem: Problem, links: Sequence[tuple[Piece, str]]) -> list[Probl
 
 def direct(problem: Problem, links: Sequence[tuple[Piece, str]]) -> bool:
     """True where the one piece of a mixed problem, as float32, writes Y itself."""
-    return problem.dtype == "mixed" and len(links) == 1 and links[0][0].bits > 8 and links[0][1] in _FULL
+    return problem.dtype == "mixed" and len(links) == 1 and links[0][0].bits > 8 and find(links[0][1]).quantizes
 
 
 def emit(problem: Problem, links: Sequence[PieceKernel], core: Core, symbol: str) -> Code:

@@ -234,7 +234,7 @@ def _cost(problem: Problem, core: Core, config: Config, facts: _Facts) -> float:
     return cost.total_ms(problem, core, made, tile)
 
 
-@family("indexed", kind="cpu", space=_space, estimate=_estimate)
+@family("indexed", kind="cpu", quantizes=True, space=_space, estimate=_estimate)
 def emit_indexed(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str) -> Code:
     """The non-zeros as a list of values and offsets, blocked over k."""
     sums = arithmetic(problem, core)

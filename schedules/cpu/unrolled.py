@@ -62,7 +62,7 @@ class _Arrays:
 
 @dataclass(frozen=True)
 class _Call:
-    """What main does: functions[block][run of rows] on chunks of so many tiles, by so many threads."""
+    """The body of main: functions[block][run of rows] on chunks of so many tiles, by so many threads."""
 
     frame: Frame
     view: Operand
@@ -127,7 +127,7 @@ def _balance(functions: list[list[Panel]], threads: int) -> list[int]:
 def _chunks(
     call: _Call, functions: list[list[Panel]], arrays: _Arrays, source: tuple[Any, Any], item: Any, tiles: Any
 ) -> None:
-    """Those functions on the tiles first ... end, chunk by chunk."""
+    """Calls of the functions on the tiles first ... end, chunk by chunk."""
     s, chunk, (first, end) = call.frame, call.chunk, tiles
     scratch = T.alloc_buffer((chunk * s.scratch,), "float32", align=64) if s.scratch else None
     packed = T.alloc_buffer((chunk * s.packed,), "float32", align=64) if s.packed else None

@@ -1,4 +1,4 @@
-"""What an unrolled kernel is expected to take, and the configurations of it that are worth trying; see unrolled.py."""
+"""The configurations of an unrolled kernel that are worth trying, and the time that each is expected to take."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _BLOCKS = (0, 256, 512)
 
 @dataclass(frozen=True)
 class _Facts:
-    """What an estimate needs to know of a weight. nonzeros: by panel; columns: live ones of all panels together."""
+    """The facts of a weight that an estimate needs. nonzeros: by panel; columns: live ones of all panels together."""
 
     view: Operand
     live: int

@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 
 @cache
 def versions() -> dict[str, str]:
-    """What the bytes of an object depend on beside the code and the target."""
+    """The versions that the bytes of an object depend on, beside the code and the target."""
     import tvm
     import tvm_ffi
 

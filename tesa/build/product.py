@@ -1,4 +1,4 @@
-"""What a kernel's code became: object files that are linked, or a function inside the module that calls it."""
+"""Built kernels: object files that are linked, or a function inside the module that calls it."""
 
 from __future__ import annotations
 

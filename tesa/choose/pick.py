@@ -8,7 +8,7 @@ from tesa.records.log import Record
 from tesa.schedules.types import Config, config_key
 
 GAIN = 0.02
-"""What a sparse kernel must win over the dense one: less than that is noise."""
+"""The share that a sparse kernel must win over the dense one: less is noise."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 from tesa.schedules.types import Config, Epilogue
 
 LEFT_OUT = "left out:"
-"""How the note of a candidate begins that could have competed, and was not let in."""
+"""The beginning of the note of a candidate that could have competed, and was not let in."""
 
 
 def epilogue_words(epilogue: Epilogue) -> list[str]:

@@ -82,7 +82,7 @@ def source_of(table: CostTable | None) -> str:
 
 
 def _folder(log: str | Path | Log | None) -> Path | None:
-    """Where a log lies."""
+    """The folder of a log."""
     if log is None:
         return None
     place = log.path if isinstance(log, Log) else Path(log)

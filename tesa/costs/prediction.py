@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tesa.decompose.candidates import Option
 
 DEVIATIONS = 1.2816
-"""How many of a normal distribution on either side hold 80 % of it."""
+"""Standard deviations on either side that hold 80 % of a normal distribution."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class Anchor:
 
 @dataclass(frozen=True)
 class Known:
-    """What propagation found for a weight layer.
+    """The facts that propagation found for a weight layer.
 
     weight: in the place of its own, with more zeros. shift: (m,) what known constant inputs contribute to each output.
     """

@@ -36,5 +36,5 @@ class Layer:
 
     @cached_property
     def statistics(self) -> Statistics:
-        """How the weight's zeros lie, counted once."""
+        """The pattern of the weight's zeros in numbers, counted once."""
         return statistics_of(self.weight)

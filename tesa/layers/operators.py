@@ -1,4 +1,4 @@
-"""How each operator works on stored layouts. One small function for each family; without one, inputs are made plain.
+"""Operators on stored layouts: one small function for each group of them; without one, inputs are made plain.
 
 A handler gets the emitter and the source call and gives the lowered value, or None where it does not apply: then the
 inputs are brought to row-major layout and the operator is emitted as it stands.

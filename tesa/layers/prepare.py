@@ -69,7 +69,7 @@ def prepare(
 
 
 def _difference(imported: ImportedModel, proto: Any) -> float:
-    """How far the smaller model is from the given one, by onnxruntime where it is installed and can run them."""
+    """The error of the smaller model against the given one, by onnxruntime where it is installed and can run them."""
     if find_spec("onnxruntime") is None:
         return 0.0
     try:

@@ -15,7 +15,7 @@ from tesa.records.record import Record
 from tesa.records.task import Task
 
 BEST = 8
-"""How many records an answer holds at most."""
+"""The most records that an answer holds."""
 
 _LOOKED_AT = 256  # weights of one shape that are compared in full: a look-up must stay a matter of milliseconds
 _UNTOLD = math.log(1.05)  # added where a record is from before there were statistics, and only kind and sparsity speak

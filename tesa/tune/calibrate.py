@@ -23,7 +23,7 @@ from tesa.tune.calibration import Work, build_and_time, plan
 from tesa.tune.workplace import workplace
 
 MINUTES = 14.0
-"""Of measuring. To learn from what was measured takes up to a minute more."""
+"""The minutes of measuring. To learn from what was measured takes up to a minute more."""
 
 BATCH = 4
 """Layers whose kernels are compiled at once."""

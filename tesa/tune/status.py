@@ -58,7 +58,7 @@ class Status:
 
 
 Watch = Callable[[Status], None]
-"""What a job calls after every step. It must be quick."""
+"""A function that a job calls after every step. It must be quick."""
 
 
 def unseen(status: Status) -> None:

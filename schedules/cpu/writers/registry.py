@@ -12,7 +12,7 @@ W = TypeVar("W", bound=Write)
 
 
 MAX_BYTES = 2**31 - 2**20
-"""Of an array that panels reach into: displacements and indices have 32 bits."""
+"""The largest array that panels reach into: displacements and indices have 32 bits."""
 
 
 @dataclass(frozen=True)

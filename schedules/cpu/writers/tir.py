@@ -65,7 +65,7 @@ class _Function:
         return tirx.PrimFunc(parameters, outer.statement()).with_attr(attributes)
 
     def _enter(self, tile: Any) -> None:
-        """Where the tile starts in each array."""
+        """The start of the tile in each array."""
         x, y = self.frame.tiles.start(tile)
         number = tile - self.first
         starts = {"x": number * self.frame.packed if self.frame.packed else x, "y": y}

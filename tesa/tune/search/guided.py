@@ -11,7 +11,7 @@ from tesa.tune.search.registry import Scene, mode
 from tesa.tune.search.space import Space
 
 ELITE = 8
-"""Of the measured candidates, how many are parents."""
+"""The number of measured candidates, the fastest, that are parents."""
 
 GENERATIONS = 4
 POPULATION = 64

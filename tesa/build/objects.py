@@ -17,7 +17,7 @@ from tesa.schedules.types import Assembly, Code, Config, FloatArray, Problem, Ti
 from tesa.targets.target import Target
 
 COMPILER_BYTES = 600 << 20
-"""Memory that one compiler process may need: half of it is TVM itself, and a panel of straight-line code takes some more."""
+"""Memory of one compiler process: half of it is TVM itself, and a panel of straight-line code takes some more."""
 
 
 class BuildError(Exception):
@@ -33,7 +33,7 @@ class Object:
 
 
 def compilers(cpus: int | None = None, free: int | None = None) -> tuple[int, str]:
-    """The number of compiler processes that this machine bears, and a remark where memory allows fewer than CPUs, else "".
+    """The number of compiler processes that this machine bears, and a remark where these are fewer than CPUs, else "".
 
     cpus, free (bytes): of this machine by default.
 

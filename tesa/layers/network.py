@@ -59,7 +59,7 @@ def to_network(
 
 
 def _known(attributed: TesaModel, var: str) -> Known:
-    """The facts that propagation found for a layer: its weight with the dead elements gone, its constant inputs as a shift."""
+    """The facts that propagation found for a layer: its weight without dead elements, constant inputs as a shift."""
     return Known(*(attributed.folded(var) or (attributed.weights[var].effective_weight,)))
 
 

@@ -18,7 +18,7 @@ FOLDERS = {"tesa": ROOT / "tesa", "tesa.schedules": ROOT / "schedules", "tesa.tu
 TOP = ("tesa", "tesa.__main__", "tesa._moved")
 """They name everything and import it when it is asked for. Nothing of tesa imports them."""
 
-MODULE = re.compile(r"tesa(\.\w+)+")
+MODULE = re.compile(r"(tesa(?:\.\w+)+)(?::\w+)?")
 
 
 @cache
@@ -39,8 +39,8 @@ def names(tree: ast.AST) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and MODULE.fullmatch(node.value):
-            yield node.value
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and (found := MODULE.fullmatch(node.value)):
+            yield found[1]
 
 
 def imports(files: Mapping[str, Path]) -> dict[str, set[str]]:

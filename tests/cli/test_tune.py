@@ -88,7 +88,7 @@ def test_what_makes_no_sense(words: list[str], pieces: list[str], capsys: Captur
 
 
 def test_a_target_that_cannot_run_here(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tesa.tune.workplace.runs_here", lambda target: False)
+    monkeypatch.setattr("tesa.measure.runners.runs_here", lambda target: False)
     _, err = tune(capsys, "--target", "x86:graniterapids", code=2)
     assert "this machine cannot run code for x86:graniterapids" in err
     assert "--rpc HOST:PORT --key KEY" in err

@@ -37,7 +37,7 @@ def test_the_modules_are_listed() -> None:
 def test_the_installed_package_is_tested() -> None:
     installed = Path(os.environ["TESA_TEST_INSTALLED"]).resolve()
     assert Path(str(tesa.__file__)).resolve().is_relative_to(installed)
-    assert Path(str(tesa.schedules.__file__)).resolve() == installed / "tesa" / "families" / "__init__.py"
+    assert Path(str(tesa.schedules.__file__)).resolve() == installed / "tesa" / "schedules" / "__init__.py"
     assert (installed / "tesa" / "py.typed").is_file()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -22,8 +23,20 @@ def epilogue_words(epilogue: Epilogue) -> list[str]:
     return words + ([epilogue.activation] if epilogue.activation else [])
 
 
+class _OldName:
+    """Keeps the name that the family of a plan had before."""
+
+    family: str
+
+    @property
+    def schedule(self) -> str:
+        """The family, by its old name."""
+        warnings.warn("schedule is called family now", DeprecationWarning, stacklevel=2)
+        return self.family
+
+
 @dataclass(frozen=True)
-class Candidate:
+class Candidate(_OldName):
     """One way to run a layer. Times in milliseconds; measured_ms is None where not measured, and note says why.
 
     dense: it computes with the zeros of the weight, so that it is what sparsity is measured against.
@@ -38,7 +51,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Part:
+class Part(_OldName):
     """A share of a layer's weight with one pattern and one precision, and the kernel that runs it.
 
     W is the sum of its layer's parts; nonzeros counts this part's. digest identifies values and pattern together.

@@ -51,3 +51,8 @@ def test_the_kernel_in_words(kernels: tuple[str, str], text: str) -> None:
     parts = tuple(Part("p", 32, 1, "", "cover", kernel=kernel) for kernel in kernels)
     assert LayerPlan("fc", "linear", "sparse", (1, 1, 1), parts=parts).kernel == text
     assert LAYER.pattern == "block 32x32 + unstructured"
+
+
+def test_the_old_name_of_a_family_is_known() -> None:
+    with pytest.warns(DeprecationWarning, match="schedule is called family now"):
+        assert Part("dense", 32, 4, "", "block").schedule == "block"

@@ -225,7 +225,7 @@ def test_closing_the_iterator_ends_what_runs_there(builder: ClusterBuilder, plac
 @pytest.mark.usefixtures("same_sources")
 def test_closing_the_builder_from_another_thread(place: Place, tmp_path: Path) -> None:
     builder = cluster_builder(place.address, cache=Cache(tmp_path / "objects"))
-    closing = when(lambda: any(flight._sent for flight in tuple(builder._flights)), builder.close)
+    closing = when(lambda: any(flight._sent for flight in tuple(builder._running)), builder.close)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         assert list(builder.build([request("endless")], tmp_path)) == []

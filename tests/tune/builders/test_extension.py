@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -29,6 +28,7 @@ from tesa.tune.builders import LocalBuilder
 from tesa.tune.builders.families import adopt, gather
 from tesa.tune.choose import choose
 from tesa.tune.job import JobOptions, tune_layers
+from tests.support import logged
 from tests.tune.builders.clusters import cluster_builder, own_cluster
 from tests.tune.builders.extensions import PROBLEM, clean_registries, page_source, page_weight
 from tests.tune.builders.toys import build, contents
@@ -89,7 +89,7 @@ def test_it_is_tuned_and_its_times_are_used(page: Path, tmp_path: Path) -> None:
         tuned = tune(Log.load(tmp_path / "log", device="here"), builder)
     assert tuned.layers[0].failed == 0, tuned.notes
     (path,) = (tmp_path / "log").glob("*.jsonl")
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = logged(path)
     assert all(row["ok"] for row in rows), rows
     assert "columns" in {row["family"] for row in rows}
     log = Log.load(tmp_path / "log", device="here")

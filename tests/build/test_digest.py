@@ -17,6 +17,7 @@ from tesa.schedules.registry import families, find
 from tesa.schedules.types import Assembly, Code, Core, Epilogue, Problem
 from tesa.targets.target import parse_target
 from tests.build import toy
+from tests.support import with_tests
 
 CORE = Core("avx512", lanes=16, registers=32, masks=True, writer="x86")
 PROBLEM = Problem("linear", 8, 24, 40, (1, 24, 40), (1, 8, 40), epilogue=Epilogue(bias=True))
@@ -47,8 +48,8 @@ def test_the_name_is_no_part_of_it_and_a_weight_is(family: str) -> None:
 def test_another_process_gives_the_same() -> None:
     families = ["dense", "unrolled"]
     script = f"from tests.build.test_digest import digest\nprint(*map(digest, {families}))"
-    root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=with_tests(), capture_output=True, text=True, check=True)
     assert done.stdout.split() == [digest(family) for family in families]
 
 

@@ -28,8 +28,8 @@ from tesa.measure.runners import check_device, tracker_address
 from tesa.records.locations import open_log
 from tesa.runtime.manifest import Manifest, TensorInfo
 from tesa.targets.target import Target, parse_target, runs_here
+from tesa.tune.backend import backend, names_cpu
 from tesa.tune.choose import choose
-from tesa.tune.workplace import names_cpu, workplace
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def compile_model(
     with ExitStack() as stack:
         builder = runner = None  # child processes of this one, which live on
         if address is not None or cluster is not None:
-            place = stack.enter_context(workplace(where, rpc=address, key=key, cluster=cluster, jobs=jobs))
+            place = stack.enter_context(backend(where, rpc=address, key=key, cluster=cluster, jobs=jobs))
             builder, note = place.builder, ""
             if address is not None or runs_here(where):
                 runner = place.runner

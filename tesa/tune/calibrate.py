@@ -19,8 +19,8 @@ from tesa.costs.sample import Measured
 from tesa.costs.table import CostTable
 from tesa.errors import CheckFailed, UsageError
 from tesa.targets.target import Target, host_cpu, parse_target, runs_here
+from tesa.tune.backend import backend
 from tesa.tune.calibration import Work, build_and_time, plan
-from tesa.tune.workplace import workplace
 
 MINUTES = 14.0
 """The minutes of measuring. To learn from what was measured takes up to a minute more."""
@@ -81,7 +81,7 @@ def calibrate(
         )
     table, begin = _begun(file, wanted, threads, seed), clock()
     before, failed = table.samples, list[str]()
-    with workplace(wanted, jobs=jobs) as place:
+    with backend(wanted, jobs=jobs) as place:
         run = measure or (lambda works: build_and_time(works, wanted, place.builder, place.runner))
         for grown, broken in _grow(table, wanted, run, begin, minutes * 60, clock, progress):
             table = grown

@@ -38,9 +38,9 @@ from tesa.records.log import Log, Record, Task
 from tesa.schedules.registry import find
 from tesa.schedules.types import config_key
 from tesa.targets.target import Target, host_cpu, runs_here
+from tesa.tune.backend import shared_builder
 from tesa.tune.loop import Batch, BuiltBatch, build, run
 from tesa.tune.recorder import Recorder
-from tesa.tune.workplace import shared_builder
 
 _BATCH = 24  # candidates that are built at once: enough for all processes, and their objects fit on the disk
 

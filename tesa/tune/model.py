@@ -19,11 +19,11 @@ from tesa.records.locations import open_log, user
 from tesa.records.log import Log, Task
 from tesa.records.validity import valid
 from tesa.targets.target import Target, parse_target
+from tesa.tune.backend import backend, names_cpu
 from tesa.tune.budget import Budget
 from tesa.tune.job import BATCH, JobOptions, tune_layers
 from tesa.tune.search import find_mode
 from tesa.tune.status import Tuned, Watch, unseen
-from tesa.tune.workplace import names_cpu, workplace
 
 _REMOTE_BATCH = 16  # candidates of a turn that several devices share
 
@@ -81,7 +81,7 @@ def tune_model(
     )
     chosen = select(network.layers, layers)
     table = table_for(where, threads, log)
-    with workplace(where, rpc=address, key=key, cluster=cluster, jobs=jobs) as place:
+    with backend(where, rpc=address, key=key, cluster=cluster, jobs=jobs) as place:
         device = place.runner.device()
         known = open_log(log, str(device["cpu"]))
         said = [

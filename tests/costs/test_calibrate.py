@@ -13,9 +13,9 @@ from tesa.costs.grid import grid_layer
 from tesa.costs.sample import Measured
 from tesa.errors import CheckFailed, UsageError
 from tesa.targets.target import parse_target, runs_here
+from tesa.tune.backend import backend
 from tesa.tune.calibrate import BATCH, calibrate
 from tesa.tune.calibration import Work, build_and_time, plan
-from tesa.tune.workplace import workplace
 from tests.costs.device import FakeDevice
 
 HERE = runs_here(parse_target("x86:haswell"))
@@ -110,7 +110,7 @@ def test_the_real_bench_measures_a_small_layer() -> None:
     target = parse_target("x86:haswell")
     index = next(i for i in range(200) if _small(i))
     work = plan(index, grid_layer(index), target)
-    with workplace(target, jobs=1) as place:
+    with backend(target, jobs=1) as place:
         (measured,) = build_and_time([work], target, place.builder, place.runner)
     assert len(measured.samples) == len(work.options)
     assert not measured.failed

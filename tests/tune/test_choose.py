@@ -27,8 +27,8 @@ from tesa.schedules import registry
 from tesa.schedules.registry import Family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem, Window, config_key
 from tesa.targets.target import host_cpu
+from tesa.tune.backend import shared_builder
 from tesa.tune.choose import choose
-from tesa.tune.workplace import shared_builder
 from tests.build import toy
 
 PROBLEM = toy.linear()

@@ -18,7 +18,7 @@ Address = tuple[str, int]
 
 
 @dataclass(frozen=True)
-class Workplace:
+class Backend:
     """builder and runner as they were asked for. overlap: one can work while the other does, on different machines."""
 
     builder: Builder
@@ -27,14 +27,14 @@ class Workplace:
 
 
 @contextmanager
-def workplace(
+def backend(
     target: Target,
     *,
     rpc: Address | None = None,
     key: str | None = None,
     cluster: str | None = None,
     jobs: int | None = None,
-) -> Iterator[Workplace]:
+) -> Iterator[Backend]:
     """The builder and the runner that were asked for; their processes end, and devices are free, after the block.
 
     rpc, key: address of a tracker, and of which of its devices, instead of this machine. cluster: address of a Dask
@@ -51,7 +51,7 @@ def workplace(
             many = stack.enter_context(closing(ClusterBuilder(cluster, jobs=jobs, alone=alone)))
             builder, elsewhere = many, not many.here
         runner = stack.enter_context(closing(runner_for(target, address=rpc, key=key, alone=alone)))
-        yield Workplace(builder, runner, rpc is not None or elsewhere)
+        yield Backend(builder, runner, rpc is not None or elsewhere)
 
 
 def names_cpu(target: object) -> bool:

@@ -1,4 +1,4 @@
-"""How many shipped records are of the code of today: `python -m benchmarks.shipped_log [--every N]`.
+"""Counts the shipped records that are of the code of today: `python -m benchmarks.shipped_log [--every N]`.
 
 The weights of tuning_logs/znver5.jsonl are made again (the model that ships, MobileNet-v1 and BERT-base of
 benchmarks.zoo, MiniLM of benchmarks.minilm_to_onnx), each record's kernel is emitted, and its digest compared with that

@@ -55,7 +55,7 @@ def name_of(requirement: str) -> str:
 
 
 def requirements(project: Mapping[str, Any]) -> Iterator[str]:
-    """What a pyproject.toml asks for: to build, to run, and for every extra, without those of itself."""
+    """The requirements of a pyproject.toml: to build, to run, and of every extra, without those of itself."""
     yield from project["build-system"]["requires"]
     yield from project["project"]["dependencies"]
     for extra in project["project"]["optional-dependencies"].values():

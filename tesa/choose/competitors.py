@@ -11,7 +11,7 @@ from tesa.costs.table import CostTable
 from tesa.decompose.candidates import Option, candidates, dense_keys
 from tesa.layers.layer import Layer
 from tesa.records.emitted import EmittedByFamilies
-from tesa.records.log import Log, Task
+from tesa.records.log import Log, Record, Task
 from tesa.records.lookup import lookup
 from tesa.schedules.registry import find
 from tesa.schedules.types import FloatArray, Problem, config_key
@@ -23,14 +23,18 @@ _NEAREST = 3
 
 @dataclass(frozen=True)
 class Competitors:
-    """predicted: expected milliseconds by config_key; dense: the keys of the layer's dense self; nearest: the best of a
-    weight like this one, the fastest first; left_out: what does not compete, for the plan."""
+    """The options that compete for a layer, and what is known of them.
+
+    predicted: expected milliseconds by config_key; dense: the keys of the layer's dense self; nearest: the best of a
+    weight like this one, the fastest first; left_out: what does not compete, for the plan; records: of this weight.
+    """
 
     options: tuple[Option, ...]
     predicted: dict[str, float]
     dense: frozenset[str]
     nearest: tuple[Nearest, ...] = ()
     left_out: tuple[Candidate, ...] = ()
+    records: tuple[Record, ...] = ()
 
 
 def competitors(
@@ -50,12 +54,12 @@ def competitors(
     """
     problem, weight = layer.problem, layer.weight
     task = Task.of(problem, weight)
+    every = log.records(task, target.name, cpus, EmittedByFamilies(problem, weight, target, layer.digest))
     if options is not None:
         predicted = expected(options, problem, weight, target, table)
-        return Competitors(tuple(options), predicted, dense_keys(options, weight))
+        return Competitors(tuple(options), predicted, dense_keys(options, weight), records=every)
     found = candidates(problem, weight, target, families, prices=table)
     allowed = {name for name, _ in found} if families is None else set(families)
-    every = log.records(task, target.name, cpus, EmittedByFamilies(problem, weight, target, layer.digest))
     known = [(record.family, dict(record.config)) for record in every if record.ok]
     near = [] if known else _nearest(log, task, target, cpus, allowed)
     there = {config_key(*option) for option in found}
@@ -75,7 +79,7 @@ def competitors(
         )
         for option, note in left_out(found, kept, problem, weight, target.core, instructions)
     ]
-    return Competitors(tuple(kept), predicted, dense_keys(kept, weight), tuple(near), tuple(rows))
+    return Competitors(tuple(kept), predicted, dense_keys(kept, weight), tuple(near), tuple(rows), every)
 
 
 def _nearest(log: Log, task: Task, target: Target, cpus: Sequence[str], allowed: Collection[str]) -> list[Nearest]:

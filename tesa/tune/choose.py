@@ -33,7 +33,6 @@ from tesa.measure.failure import Failure
 from tesa.measure.interfaces import Builder, Runner
 from tesa.measure.local import BUDGET_MS, LocalRunner
 from tesa.measure.timing import Timing
-from tesa.records.emitted import EmittedByFamilies
 from tesa.records.log import Log, Record, Task
 from tesa.schedules.registry import find
 from tesa.schedules.types import config_key
@@ -191,9 +190,7 @@ class _Chooser:
 
     def _recall(self, work: _Work) -> None:
         """Take over what the log knows. Times of another CPU than the one that measures are never compared with its."""
-        cpus, layer = tuple(dict.fromkeys((self.target.cpu, self.cpu))), work.layer
-        emitted = EmittedByFamilies(layer.problem, layer.weight, self.target, layer.digest)
-        found = self.log.records(work.task, self.target.name, cpus, emitted)
+        found = work.found.records
         known = {config_key(record.family, record.config): record for record in found}
         by = {record.cpu for record in found}
         if self.measures and by and by != {self.cpu}:

@@ -22,7 +22,7 @@ class Graph:
 
     sources: for a constant the initializer behind it. layers: the layer of each node, by the name of its first output.
     domains: the version of each further operator set. dropped, unused: layers, and inputs and initializers, on which no
-    output of the model depends.
+    output of the model depends. written: how many tensors expansions have made, so that each has a name of its own.
     """
 
     nodes: list[Any]
@@ -38,6 +38,7 @@ class Graph:
     domains: dict[str, int] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+    written: int = 0
 
     def users(self) -> dict[str, list[Any]]:
         """The nodes that read each tensor; an output of the model counts as one more reader, None."""

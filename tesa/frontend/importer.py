@@ -7,7 +7,8 @@ from tvm.relax.frontend.onnx import onnx_frontend
 
 from tesa.base.quiet import quiet
 from tesa.errors import TesaError, UnsupportedError
-from tesa.frontend import operators  # noqa: F401  (importing it registers the converters)
+from tesa.frontend import expansions, operators  # noqa: F401  (importing them registers what is in them)
+from tesa.frontend.expand import has_expansion
 from tesa.frontend.expressions import constant
 from tesa.frontend.graph import Graph, domain_of, tensor_type
 from tesa.frontend.integer import REWRITES
@@ -19,7 +20,7 @@ PLACEHOLDERS = {"Attention", "EmbedLayerNormalization", "BatchNormalization"}  #
 
 def importable(op: str, domain: str = "") -> bool:
     """True if there is a way to bring the ONNX operator into Relax. domain: "" for ONNX's own."""
-    if find_converter(op, domain) is not None or (domain, op) in REWRITES:
+    if find_converter(op, domain) is not None or has_expansion(op, domain) or (domain, op) in REWRITES:
         return True
     return domain in ("", MICROSOFT) and (op == "Constant" or op in onnx_frontend._get_convert_map())
 

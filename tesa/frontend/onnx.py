@@ -13,6 +13,7 @@ from tesa.base.quiet import quiet
 from tesa.errors import UnsupportedError
 from tesa.frontend import rewrite
 from tesa.frontend.empty import fold_empty
+from tesa.frontend.expand import expand
 from tesa.frontend.expressions import constant_value, static_shape
 from tesa.frontend.gelu import fuse_gelu
 from tesa.frontend.graph import Graph, attributes
@@ -54,6 +55,9 @@ def import_onnx(
         apply_masks(graph, load_masks(masks) if isinstance(masks, str | Path) else masks)
     rewrite.drop_identities(graph)
     rewrite.fold_constants(graph)
+    while expand(graph):
+        rewrite.drop_identities(graph)
+        rewrite.fold_constants(graph)
     fold_empty(graph)
     rewrite.fold_batch_norms(graph)
     fuse_gelu(graph)

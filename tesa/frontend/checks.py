@@ -28,7 +28,8 @@ def check_operators(graph: Graph) -> None:
     for node in graph.nodes:
         _check_deterministic(graph, node)
         domain = domain_of(node)
-        if importable(node.op_type, domain) and node.op_type not in CONTROL_FLOW:
+        opset = graph.domains.get(domain, 1) if domain else graph.opset
+        if importable(node.op_type, domain, opset) and node.op_type not in CONTROL_FLOW:
             continue
         kind = f"{domain + '::' if domain else ''}{node.op_type}"
         bad.setdefault(kind, []).append(node.name or (node.output[0] if node.output else "?"))

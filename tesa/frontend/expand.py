@@ -5,18 +5,21 @@ rule and no compaction rule: what it is made of has them. Sizes are fixed here, 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from onnx import helper
 
-from tesa.attributes.attribute import Shape, Values
-from tesa.errors import UnsupportedError
-from tesa.frontend.graph import Graph, attributes, domain_of
+from tesa.attributes.attribute import Shape
+from tesa.frontend.converters import has_converter
+from tesa.frontend.functions import has_body, write_body
+from tesa.frontend.graph import Graph, domain_of
 from tesa.frontend.infer import infer_types
+from tesa.frontend.registry import custom_operators
+from tesa.frontend.writer import Writer
 
-Expansion = Callable[["Writer", Any], Sequence[str] | None]
+__all__ = ["Expansion", "Writer", "check_expanded", "expand", "expands", "has_expansion"]
+
+Expansion = Callable[[Writer, Any], Sequence[str] | None]
 """Gets the writer and a node, and returns the tensors that take the place of the node's outputs, in order; None where
 it does not apply. A name "" stands for an output that nobody reads."""
 
@@ -37,69 +40,13 @@ def expands(*operators: str) -> Callable[[Expansion], Expansion]:
     return register
 
 
-def has_expansion(operator: str, domain: str = "") -> bool:
-    """True where an operator is written out as simpler nodes. domain: "" for ONNX's own."""
-    return (domain, operator) in _EXPANSIONS
+def has_expansion(operator: str, domain: str = "", opset: int = 18) -> bool:
+    """True where an operator is written out as simpler nodes. domain: "" for ONNX's own.
 
-
-@dataclass
-class Writer:
-    """Writes the nodes that take the place of one node.
-
-    shapes, dtypes: of the tensors before it, as far as they are known; graph.constants has those whose numbers are.
+    >>> has_expansion("HannWindow"), has_expansion("Conv")
+    (True, False)
     """
-
-    graph: Graph
-    node: Any
-    shapes: dict[str, Shape]
-    dtypes: dict[str, Any]
-    nodes: list[Any] = field(default_factory=list)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The attributes of the node as Python values."""
-        return attributes(self.node)
-
-    def has(self, index: int) -> bool:
-        """True if the node has input number `index`; optional ones may be left out."""
-        return len(self.node.input) > index and bool(self.node.input[index])
-
-    def reads(self, index: int) -> bool:
-        """True if somebody reads output number `index` of the node."""
-        outputs = self.node.output
-        return len(outputs) > index and bool(outputs[index]) and outputs[index] in self.graph.users()
-
-    def value(self, name: str) -> Values | None:
-        """The numbers of a tensor, None where they are not known."""
-        return self.graph.constants.get(name)
-
-    def shape(self, name: str) -> Shape:
-        """The shape of a tensor. UnsupportedError where it is not known."""
-        known = self.graph.constants[name].shape if name in self.graph.constants else self.shapes.get(name)
-        if known is None:
-            raise self.unsupported(f"the shape of {name!r} is not known before the model runs")
-        return known
-
-    def constant(self, array: Any, dtype: Any = None) -> str:
-        """The name of a new constant."""
-        name = self._fresh("value")
-        self.graph.constants[name] = np.asarray(array, dtype)
-        return name
-
-    def add(self, op: str, *inputs: str, outputs: int = 1, domain: str = "", **options: Any) -> Any:
-        """Write a node of ONNX's operator `op`; the name of its output, a list of them where there are several."""
-        names = [self._fresh(op.lower()) for _ in range(outputs)]
-        self.nodes.append(helper.make_node(op, inputs, names, names[0], domain=domain, **options))
-        return names[0] if outputs == 1 else names
-
-    def unsupported(self, why: str) -> UnsupportedError:
-        """The error that names the node and says why it cannot be written out."""
-        layer = self.graph.layers.get(self.node.output[0], self.node.name or self.node.output[0])
-        return UnsupportedError(f"{self.graph.source}: node {layer!r} ({self.node.op_type}): {why}")
-
-    def _fresh(self, what: str) -> str:
-        number = self.graph.written = self.graph.written + 1
-        return f"{self.node.output[0] or self.node.name}#{what}.{number}"
+    return _find(operator, domain, opset) is not None
 
 
 def expand(graph: Graph) -> bool:
@@ -107,7 +54,7 @@ def expand(graph: Graph) -> bool:
 
     Types are inferred once: what reads the result of a node that was written out waits for the next call.
     """
-    if not any(_of(node) for node in graph.nodes):
+    if not any(_of(graph, node) for node in graph.nodes):
         return False
     shapes, dtypes = infer_types(graph)
     nodes: list[Any] = []
@@ -120,12 +67,35 @@ def expand(graph: Graph) -> bool:
     return changed
 
 
-def _of(node: Any) -> Expansion | None:
-    return _EXPANSIONS.get((domain_of(node), node.op_type))
+def check_expanded(graph: Graph) -> None:
+    """Raise an UnsupportedError for an operator that should have been written out and has no converter either."""
+    left = [n for n in graph.nodes if _of(graph, n) is not None and not has_converter(n.op_type, domain_of(n))]
+    if not left:
+        return
+    shapes, dtypes = infer_types(graph)
+    writer = Writer(graph, left[0], shapes, dtypes)
+    for name in filter(None, left[0].input):
+        writer.shape(name)
+    raise writer.unsupported("this form of the operator cannot be imported. Export it as simpler operators")
+
+
+def _find(operator: str, domain: str, opset: int) -> Expansion | None:
+    """The expansion of an operator, if no user has registered a converter; without either its schema's body."""
+    if f"{domain}::{operator}" in custom_operators():
+        return None
+    found = _EXPANSIONS.get((domain, operator))
+    if found is None and not has_converter(operator, domain) and has_body(operator, domain, opset):
+        return write_body
+    return found
+
+
+def _of(graph: Graph, node: Any) -> Expansion | None:
+    domain = domain_of(node)
+    return _find(node.op_type, domain, graph.domains.get(domain, 1) if domain else graph.opset)
 
 
 def _write(graph: Graph, node: Any, shapes: dict[str, Shape], dtypes: dict[str, Any]) -> list[Any] | None:
-    function = _of(node)
+    function = _of(graph, node)
     known = shapes.keys() | graph.constants.keys()
     if function is None or any(name and name not in known for name in node.input):
         return None
@@ -134,19 +104,24 @@ def _write(graph: Graph, node: Any, shapes: dict[str, Shape], dtypes: dict[str, 
     if results is None:
         return None
     layer = graph.layers.get(node.output[0], node.op_type.lower())
-    for old, new in zip(node.output, results, strict=False):
-        if old and new:
-            _rename(writer, new, old)
+    _rename(writer, {old: new for old, new in zip(node.output, results, strict=False) if old})
     for made in writer.nodes:
         graph.layers[made.output[0]] = layer
     return writer.nodes
 
 
-def _rename(writer: Writer, new: str, old: str) -> None:
-    """Give a result the name that the model knows; what the writer did not make itself is copied."""
-    if not any(new in made.output for made in writer.nodes):
-        writer.nodes.append(helper.make_node("Identity", [new], [old], old))
-        return
-    for made in writer.nodes:
-        made.input[:] = [old if name == new else name for name in made.input]
-        made.output[:] = [old if name == new else name for name in made.output]
+def _rename(writer: Writer, results: dict[str, str]) -> None:
+    """Give each result the name that the model knows; what is no fresh tensor of its own is copied.
+
+    results: for each output of the node the tensor that takes its place.
+    """
+    made = {name for node in writer.nodes for name in node.output}
+    names: dict[str, str] = {}
+    for old, new in results.items():
+        if new in made and new not in names:
+            names[new] = old
+    copies = [(old, names.get(new, new)) for old, new in results.items() if new and names.get(new) != old]
+    for node in writer.nodes:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    writer.nodes += [helper.make_node("Identity", [source], [old], old) for old, source in copies]

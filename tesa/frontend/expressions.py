@@ -40,3 +40,19 @@ def minus(bb: Any, x: Any, zero: Any, view: tuple[int, ...]) -> Any:
         return constant(values - level.reshape(view))
     shaped = bb.normalize(relax.op.reshape(zero, view)) if level is None else constant(level.reshape(view))
     return bb.normalize(relax.op.subtract(x, shaped))
+
+
+def type_text(expr: Any) -> str:
+    """The type of an expression as messages say it: "float32[2, 3]"."""
+    ty = getattr(expr, "ty", None)
+    if isinstance(ty, relax.TensorType):
+        return f"{ty.dtype}{[int(n) if isinstance(n, tvm.tirx.IntImm) else '?' for n in ty.shape or ()]}"
+    if isinstance(ty, relax.TupleType):
+        return f"({', '.join('tensor' if isinstance(t, relax.TensorType) else 'value' for t in ty.fields)})"
+    return "no tensor"
+
+
+def value_text(value: Any) -> str:
+    """An attribute as messages say it: short, text as text."""
+    text = value.decode(errors="replace") if isinstance(value, bytes) else " ".join(str(value).split())
+    return text if len(text) <= 40 else text[:37] + "..."

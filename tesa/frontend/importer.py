@@ -8,9 +8,10 @@ from tvm.relax.frontend.onnx import onnx_frontend
 from tesa.base.quiet import quiet
 from tesa.errors import TesaError, UnsupportedError
 from tesa.frontend import expansions, operators  # noqa: F401  (importing them registers what is in them)
+from tesa.frontend.converters import has_converter
 from tesa.frontend.expand import has_expansion
-from tesa.frontend.expressions import constant
-from tesa.frontend.graph import Graph, domain_of, tensor_type
+from tesa.frontend.expressions import constant, type_text, value_text
+from tesa.frontend.graph import Graph, attributes, domain_of, tensor_type
 from tesa.frontend.integer import REWRITES
 from tesa.frontend.names import Unique, identifier
 from tesa.frontend.registry import MICROSOFT, find_converter
@@ -18,11 +19,9 @@ from tesa.frontend.registry import MICROSOFT, find_converter
 PLACEHOLDERS = {"Attention", "EmbedLayerNormalization", "BatchNormalization"}  # further outputs that TVM leaves out
 
 
-def importable(op: str, domain: str = "") -> bool:
-    """True if there is a way to bring the ONNX operator into Relax. domain: "" for ONNX's own."""
-    if find_converter(op, domain) is not None or has_expansion(op, domain) or (domain, op) in REWRITES:
-        return True
-    return domain in ("", MICROSOFT) and (op == "Constant" or op in onnx_frontend._get_convert_map())
+def importable(op: str, domain: str = "", opset: int = 18) -> bool:
+    """True if there is a way to bring the operator into Relax. domain, opset: of its set; "" for ONNX's own."""
+    return has_converter(op, domain) or has_expansion(op, domain, opset) or (domain, op) in REWRITES
 
 
 def to_relax(graph: Graph) -> tuple[Any, dict[str, str], dict[str, str]]:
@@ -81,15 +80,25 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         except TesaError:
             raise
         except Exception as error:
-            custom = domain_of(node) not in ("", MICROSOFT)
-            who = f"the converter of {domain_of(node)}::{op_name} fails" if custom else f"TVM cannot import {op_name}"
-            advice = "Repair the converter" if custom else "Export this operator in another way"
-            shapes = ", ".join(str(getattr(x, "ty", x)) for x in inputs if x is not None)
-            reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-            raise UnsupportedError(
-                f"{self._graph.source}: node {layer!r}: {who} (opset {opset}) with inputs {shapes}: {reason}. {advice}"
-            ) from error
+            raise self._failure(error, op_name, inputs, node, layer) from error
         return self._name(value, layer, node)
+
+    def _failure(self, error: Exception, op: str, inputs: list[Any], node: Any, layer: str) -> UnsupportedError:
+        """The error for a converter that has failed: of a user's own its reason, of others what it was given."""
+        given = ", ".join(type_text(x) for x in inputs if x is not None) or "none"
+        where = f"{self._graph.source}: node {layer!r}"
+        if domain_of(node) not in ("", MICROSOFT):
+            reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+            return UnsupportedError(
+                f"{where}: the converter of {domain_of(node)}::{op} fails with inputs {given}: {reason}. "
+                "Repair the converter"
+            )
+        options = ", ".join(f"{name}={value_text(value)}" for name, value in attributes(node).items())
+        return UnsupportedError(
+            f"{where} ({op}, opset {self._graph.opset}): this form of the operator cannot be imported: inputs {given}"
+            f"{'; ' + options if options else ''}. If its shapes and types fit each other, export it in another way: "
+            "another opset, or simpler operators"
+        )
 
     def _check_outputs(self, value: Any, node: Any) -> None:
         """Raise an UnsupportedError for an output that is read but that TVM's converter leaves out."""

@@ -13,7 +13,7 @@ from tesa.base.quiet import quiet
 from tesa.errors import UnsupportedError
 from tesa.frontend import rewrite
 from tesa.frontend.empty import fold_empty
-from tesa.frontend.expand import expand
+from tesa.frontend.expand import check_expanded, expand
 from tesa.frontend.expressions import constant_value, static_shape
 from tesa.frontend.gelu import fuse_gelu
 from tesa.frontend.graph import Graph, attributes
@@ -58,6 +58,7 @@ def import_onnx(
     while expand(graph):
         rewrite.drop_identities(graph)
         rewrite.fold_constants(graph)
+    check_expanded(graph)
     fold_empty(graph)
     rewrite.fold_batch_norms(graph)
     fuse_gelu(graph)
@@ -89,9 +90,8 @@ def _simplify(mod: Any, source: str) -> Any:
         try:
             return tvm.transform.Sequential(passes)(mod)
         except Exception as error:
-            reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
             raise UnsupportedError(
-                f"{source}: TVM cannot simplify the model: {reason[0]}. If an operator has constants only as inputs, "
+                f"{source}: the constants of the model cannot be folded. If an operator has constants only as inputs, "
                 "fold it while exporting; else export that operator in another way"
             ) from error
 

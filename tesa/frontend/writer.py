@@ -1,0 +1,94 @@
+"""Writes the simpler ONNX nodes that take the place of one node of a graph."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from onnx import helper
+
+from tesa.attributes.attribute import Shape, Values
+from tesa.errors import UnsupportedError
+from tesa.frontend.graph import Graph, attributes
+
+
+@dataclass
+class Writer:
+    """Writes the nodes that take the place of one node.
+
+    shapes, dtypes: of the tensors before it, as far as they are known; graph.constants has those whose numbers are.
+    """
+
+    graph: Graph
+    node: Any
+    shapes: dict[str, Shape]
+    dtypes: dict[str, Any]
+    nodes: list[Any] = field(default_factory=list)
+
+    def input(self, index: int) -> str:
+        """The name of input number `index` of the node, "" where it is left out."""
+        return self.node.input[index] if index < len(self.node.input) else ""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The attributes of the node as Python values."""
+        return attributes(self.node)
+
+    def has(self, index: int) -> bool:
+        """True if the node has input number `index`; optional ones may be left out."""
+        return len(self.node.input) > index and bool(self.node.input[index])
+
+    def reads(self, index: int) -> bool:
+        """True if somebody reads output number `index` of the node."""
+        outputs = self.node.output
+        return len(outputs) > index and bool(outputs[index]) and outputs[index] in self.graph.users()
+
+    def value(self, name: str) -> Values | None:
+        """The numbers of a tensor, None where they are not known."""
+        return self.graph.constants.get(name)
+
+    def dtype(self, name: str) -> Any:
+        """The NumPy dtype of a tensor. UnsupportedError where it is not known."""
+        known = self.graph.constants[name].dtype if name in self.graph.constants else self.dtypes.get(name)
+        if known is None:
+            raise self.unsupported(f"the element type of its input {name!r} is not known before the model runs")
+        return np.dtype(known)
+
+    def shape(self, name: str) -> Shape:
+        """The shape of a tensor. UnsupportedError where it is not known."""
+        known = self.graph.constants[name].shape if name in self.graph.constants else self.shapes.get(name)
+        if known is None:
+            raise self.unsupported(
+                f"the shape of its input {name!r} is not known before the model runs; tesa compiles for fixed sizes. "
+                "Export it with fixed sizes"
+            )
+        return known
+
+    def constant(self, array: Any, dtype: Any = None) -> str:
+        """The name of a new constant."""
+        name = self._fresh("value")
+        self.graph.constants[name] = np.asarray(array, dtype)
+        return name
+
+    def add(self, op: str, *inputs: str, outputs: int = 1, domain: str = "", **options: Any) -> Any:
+        """Write a node of ONNX's operator `op`; the name of its output, a list of them where there are several."""
+        names = [self._fresh(op.lower()) for _ in range(outputs)]
+        self.nodes.append(helper.make_node(op, inputs, names, names[0], domain=domain, **options))
+        return names[0] if outputs == 1 else names
+
+    def node_like(self, node: Any, inputs: Sequence[str], attributes: Sequence[Any]) -> list[str]:
+        """Write a node with the operator and the number of outputs of another one; the names of its outputs."""
+        names = [self._fresh(node.op_type.lower()) if name else "" for name in node.output]
+        made = helper.make_node(node.op_type, inputs, names, names[0], domain=node.domain)
+        made.attribute.extend(attributes)
+        self.nodes.append(made)
+        return names
+
+    def unsupported(self, why: str) -> UnsupportedError:
+        """The error that names the node and says why it cannot be written out."""
+        layer = self.graph.layers.get(self.node.output[0], self.node.name or self.node.output[0])
+        return UnsupportedError(f"{self.graph.source}: node {layer!r} ({self.node.op_type}): {why}")
+
+    def _fresh(self, what: str) -> str:
+        number = self.graph.written = self.graph.written + 1
+        return f"{self.node.output[0] or self.node.name}#{what}.{number}"

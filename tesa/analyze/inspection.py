@@ -101,7 +101,9 @@ def _layer(name: str, nodes: Sequence[Node], model: TesaModel) -> InspectedLayer
         return InspectedLayer(name, nodes[-1].operator.op.removeprefix("relax.").removeprefix("nn."), output, note=note)
     facts = weighty[0]
     stored = model.imported.quantization.get((facts.var, facts.argument))
-    bits = FULL_BITS if stored is None else stored.bits  # in the file; propagation may find that fewer do
+    initializer = _initializer(facts, model.imported)
+    # in the file; propagation may find that fewer do
+    bits = stored.bits if stored is not None else 16 if initializer in model.imported.halves else FULL_BITS
     return InspectedLayer(
         name,
         _kind(facts, nodes),
@@ -112,8 +114,8 @@ def _layer(name: str, nodes: Sequence[Node], model: TesaModel) -> InspectedLayer
         pattern=str(classify(_matrix(facts))),
         bits=bits,
         bytes=-(-facts.weight.size * min(bits, facts.weight.dtype.itemsize * 8) // 8),
-        initializer=_initializer(facts, model.imported),
-        note=_note(facts, stored, model),
+        initializer=initializer,
+        note=_note(facts, stored, bits, model),
     )
 
 
@@ -139,7 +141,7 @@ def _initializer(facts: WeightFacts, imported: ImportedModel) -> str | None:
     return next((n for n, uses in imported.weights.items() if place in [(u.var, u.argument) for u in uses]), None)
 
 
-def _note(facts: WeightFacts, stored: Quantization | None, model: TesaModel) -> str:
+def _note(facts: WeightFacts, stored: Quantization | None, bits: int, model: TesaModel) -> str:
     notes, imported = [], model.imported
     if any(use.var == facts.var and name in imported.masks for name, uses in imported.weights.items() for use in uses):
         notes.append("masked by the user")
@@ -148,6 +150,6 @@ def _note(facts: WeightFacts, stored: Quantization | None, model: TesaModel) -> 
     enough = model.tesa[facts.tensor].bits.max(initial=0)
     if stored is not None:
         notes.append(f"stored as {stored}")
-    if enough < (FULL_BITS if stored is None else stored.bits):
+    if enough < bits:
         notes.append(f"{enough} bits are enough")
     return ", ".join(notes)

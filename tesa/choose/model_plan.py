@@ -51,7 +51,7 @@ def _weight_layer(lowered: WeightLayer, kernel: ChosenKernel, layer: Layer, prep
         epilogue="+".join(epilogue_words(problem.epilogue)),
         parts=kernel.parts,
         facts=layer.facts,
-        tensor=tensor if tensor in prepared.tensors else "",
+        tensor=prepared.tensors.get(tensor, ""),
         symbol=kernel.product.symbol,
         layout=lowered.layout,
         dead=tuple(int(i) for i in np.flatnonzero(np.broadcast_to(any_dead, problem.m))),

@@ -13,6 +13,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from tesa.attributes.attribute import Quantization, Values
 from tesa.frontend.graph import Graph, Source, attributes
+from tesa.frontend.half import HALVES, STEPS
 from tesa.frontend.names import Unique
 
 GELU_OPSET = 20
@@ -118,15 +119,32 @@ class _Writer:
         self.front.append(helper.make_node("DequantizeLinear", names, [name], f"{name}/DequantizeLinear", **options))
 
     def _plain(self, name: str, array: Values, initializer: str, axes: tuple[int, ...] | None) -> None:
+        half = _half(array, self.graph.halves.get(initializer))
         if initializer != name and (initializer in self.tensors or initializer in self.unique.taken):
-            self.tensors[name] = array
-        elif axes is None or axes == tuple(range(array.ndim)):
-            self.tensors[initializer] = array
-            self.renamed[name] = initializer
+            initializer, axes = name, None
+        turned = axes is not None and axes != tuple(range(array.ndim))
+        stored = np.transpose(array, np.argsort(axes)) if turned and axes is not None else array
+        self.tensors[initializer] = stored if half is None else stored.astype(half)
+        made = initializer
+        if half is not None:
+            made = self.unique(f"{initializer}/float32")
+            cast = helper.make_node("Cast", [initializer], [made], f"{made}/Cast", to=TensorProto.FLOAT)
+            self.front.append(cast)
+        if turned and axes is not None:
+            self.front.append(helper.make_node("Transpose", [made], [name], f"{name}/Transpose", perm=list(axes)))
         else:
-            self.tensors[initializer] = np.transpose(array, np.argsort(axes))
-            node = helper.make_node("Transpose", [initializer], [name], f"{name}/Transpose", perm=list(axes))
-            self.front.append(node)
+            self.renamed[name] = made
+
+
+def _half(array: Values, name: str | None) -> Any:
+    """The 16-bit type that the file has a tensor in, None where it is not or the numbers do not fit it any more."""
+    if name is None or array.dtype != np.float32:
+        return None
+    dtype = next(dtype for dtype in HALVES.values() if dtype.name == name)
+    with np.errstate(over="ignore"):
+        back = array.astype(dtype).astype(np.float32)
+    close = np.abs(back - array) <= np.abs(array) * STEPS[name]
+    return dtype if bool((close | (back == array)).all()) else None
 
 
 def _stored(array: Values, q: Quantization, opset: int) -> tuple[Values, Values, Values, int | None] | None:

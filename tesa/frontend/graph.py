@@ -23,6 +23,8 @@ class Graph:
     sources: for a constant the initializer behind it. layers: the layer of each node, by the name of its first output.
     domains: the version of each further operator set. dropped, unused: layers, and inputs and initializers, on which no
     output of the model depends. written: how many tensors expansions have made, so that each has a name of its own.
+    halves: the type of each initializer that the file has in 16 bits. widened: the output's name of each tensor that
+    stands for an output of the model before that is rounded to 16 bits.
     """
 
     nodes: list[Any]
@@ -39,6 +41,8 @@ class Graph:
     dropped: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
     written: int = 0
+    halves: dict[str, str] = field(default_factory=dict)
+    widened: dict[str, str] = field(default_factory=dict)
 
     def users(self) -> dict[str, list[Any]]:
         """The nodes that read each tensor; an output of the model counts as one more reader, None."""

@@ -57,6 +57,11 @@ class ImportedModel:
     dropped: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
 
+    @property
+    def halves(self) -> Mapping[str, str]:
+        """Of each initializer that the file has in 16 bits its type, "float16" or "bfloat16"."""
+        return {} if self.graph is None else self.graph.halves
+
     def __repr__(self) -> str:
         ports = ", ".join(f"{p.name}{list(p.shape)}" for p in self.inputs)
         return f"ImportedModel({self.source}: {ports}, {len(self.names)} operators, {len(self.weights)} weights)"

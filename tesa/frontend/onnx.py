@@ -17,6 +17,7 @@ from tesa.frontend.expand import check_expanded, expand
 from tesa.frontend.expressions import constant_value, static_shape
 from tesa.frontend.gelu import fuse_gelu
 from tesa.frontend.graph import Graph, attributes
+from tesa.frontend.half import widen_halves
 from tesa.frontend.importer import to_relax
 from tesa.frontend.integer import to_qdq
 from tesa.frontend.load import load_graph
@@ -38,7 +39,8 @@ def import_onnx(
 
     model: a path, or an onnx.ModelProto (left as it is). shapes: the sizes of inputs whose sizes the file leaves open.
     masks: pruning masks by weight or layer, or the .npz file of them; they are multiplied into the weights. Sparse
-    initializers become dense, quantized weights real numbers whose quantization is remembered, Clip becomes
+    initializers become dense, quantized weights real numbers whose quantization is remembered, 16-bit reals float32
+    behind the inputs and before the outputs, Clip becomes
     relax.clip, erf-GELU relax.nn.gelu, and a batch norm behind a convolution disappears into it.
 
     ModelError if the file is at fault, UsageError if the call is, UnsupportedError if tesa cannot import an operator.
@@ -48,6 +50,7 @@ def import_onnx(
     (Port(name='image', shape=(1, 1, 64, 64), dtype='float32'),)
     """
     graph = load_graph(model, shapes)
+    widen_halves(graph)
     to_qdq(graph)
     rewrite.name_layers(graph)
     rewrite.note_unused(graph)

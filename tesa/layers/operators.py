@@ -8,7 +8,7 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
-from tvm import relax, te
+from tvm import relax, te, tirx
 
 from tesa.layers.anchors import constant_of, op_name, shape_of
 from tesa.layers.emitter import Emitter
@@ -59,7 +59,7 @@ _ELEMENTWISE = (
     "add subtract multiply divide maximum minimum power floor_divide mod "
     "equal not_equal less less_equal greater greater_equal logical_and logical_or logical_xor where "
     "abs ceil cos cosh exp floor log negative round rsqrt sigmoid sign sin sinh sqrt square tan tanh erf "
-    "logical_not isnan isinf isfinite bitwise_not clip astype "
+    "logical_not isnan isinf isfinite bitwise_not clip "
     "nn.relu nn.gelu nn.gelu_tanh nn.silu nn.leakyrelu nn.softplus"
 ).split()
 
@@ -76,6 +76,50 @@ def elementwise(emitter: Emitter, call: Any) -> Value | None:
     perm = moved[0]
     args = [_aligned(emitter, emitter.value(arg), perm) if _is_tensor(arg) else arg for arg in call.args]
     return emitter.emit(relax.Call(call.op, args, call.attrs, call.ty_args), shape, perm)
+
+
+@handles("astype")
+def astype(emitter: Emitter, call: Any) -> Value | None:
+    """Element by element; to and from bfloat16 by its bits, since TVM has no such conversion for every CPU."""
+    value, dtype = emitter.value(call.args[0]), str(call.ty.dtype)
+    if "bfloat16" not in (value.dtype, dtype) or value.dtype == dtype:
+        return elementwise(emitter, call)
+    made = emitter.plain(value)  # nothing else, as a change of layout, has to know bfloat16
+    if value.dtype == "bfloat16":
+        made = emitter.builder.emit_te(widen_bfloat16, made, primfunc_name_hint="astype")
+    elif value.dtype != "float32":
+        made = emitter.builder.emit(relax.op.astype(made, "float32"))
+    if dtype == "bfloat16":
+        made = emitter.builder.emit_te(narrow_bfloat16, made, primfunc_name_hint="astype")
+    elif dtype != "float32":
+        made = emitter.builder.emit(relax.op.astype(made, dtype))
+    return Value(made, value.shape, dtype, identity(len(value.shape)))
+
+
+def widen_bfloat16(x: Any) -> Any:
+    """float32 has the same sign and exponent, and 16 more bits."""
+
+    def element(*axes: Any) -> Any:
+        bits = tirx.reinterpret("uint16", x[axes]).astype("uint32")
+        return tirx.reinterpret("float32", bits << tirx.IntImm("uint32", 16))
+
+    return te.compute(x.shape, element, name="astype")
+
+
+def narrow_bfloat16(x: Any) -> Any:
+    """The nearest bfloat16, of two the even one; NaN stays NaN."""
+
+    def element(*axes: Any) -> Any:
+        def number(value: int) -> Any:
+            return tirx.IntImm("uint32", value)
+
+        bits = tirx.reinterpret("uint32", x[axes])
+        nearest = bits + number(0x7FFF) + ((bits >> number(16)) & number(1))
+        nan = (bits & number(0x7FFFFFFF)) > number(0x7F800000)
+        kept = tirx.Select(nan, bits | number(0x00400000), nearest)
+        return tirx.reinterpret("bfloat16", (kept >> number(16)).astype("uint16"))
+
+    return te.compute(x.shape, element, name="astype")
 
 
 def _is_tensor(expr: Any) -> bool:

@@ -19,14 +19,15 @@ Kept = tuple[tuple[int, ...], ...]
 class Prepared:
     """imported, attributed: what is lowered. facts: by layer, what propagation found in the model as it was given.
 
-    tensors: of the source model. kept: of each of these that is smaller now, what is left of it. notes: what was left
+    tensors: of the source model, by the names that they have inside of it, where an output that is rounded to 16 bits
+    stands before that. kept: of each of these that is smaller now, what is left of it. notes: what was left
     as it is, each with its reason.
     """
 
     imported: ImportedModel
     attributed: TesaModel
     facts: Mapping[str, tuple[str, ...]]
-    tensors: frozenset[str]
+    tensors: Mapping[str, str]
     kept: Mapping[str, Kept]
     notes: tuple[str, ...]
 
@@ -51,7 +52,9 @@ def prepare(
     progress(Event("propagate", 0, 1))
     attributed = propagate(imported) if propagation else as_given(imported)
     facts = {layer.layer: layer.facts for layer in attributed.weights.values()}
-    notes, tensors = _notes(attributed), frozenset(imported.tensors.values())
+    notes = _notes(attributed)
+    widened = {} if imported.graph is None else imported.graph.widened
+    tensors = {name: widened.get(name, name) for name in imported.tensors.values()}
     kept: Mapping[str, Kept] = {}
     if propagation and shrink:
         smaller = compact(attributed)

@@ -5,14 +5,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tesa.base.hostinfo import usable_cpus
 from tesa.choose.plan import Plan
 from tesa.errors import ModelError, UsageError
 from tesa.runtime.inputs import Array, by_name, checked
-from tesa.runtime.library import load_library, open_machine, runtime, set_threads
+from tesa.runtime.library import load_library, open_machine, set_threads
 from tesa.runtime.manifest import Manifest, TensorInfo, read_manifest
+from tesa.runtime.tensors import from_numpy, to_numpy
 
 
 class Model:
@@ -30,7 +29,6 @@ class Model:
         self.library = load_library(path)
         self.machine = open_machine(self.library, path)
         self._main = self.machine.get_function("main")
-        self._from_numpy = runtime().from_dlpack
 
     def __repr__(self) -> str:
         ports = ", ".join(f"{i.name} {i.dtype}{list(i.shape)}" for i in self.inputs)
@@ -61,7 +59,7 @@ class Model:
     def prepare(self, feeds: Mapping[str, Array] | Sequence[Array] | Array) -> list[Any]:
         """Check the inputs and wrap them for execute; an array is copied only if it is strided or misaligned."""
         arrays = by_name(feeds, self.inputs)
-        return [self._from_numpy(checked(arrays[info.name], info)) for info in self.inputs]
+        return [from_numpy(checked(arrays[info.name], info)) for info in self.inputs]
 
     def execute(self, prepared: Sequence[Any]) -> Any:
         """Run on prepared inputs: the bare call, as an application makes it."""
@@ -70,8 +68,7 @@ class Model:
     def collect(self, result: Any) -> dict[str, Array]:
         """The result of execute as arrays by output name. They own their memory."""
         results = [result] if hasattr(result, "shape") else list(result)
-        arrays = (np.from_dlpack(tensor) for tensor in results)
-        return {info.name: np.array(array) for info, array in zip(self.outputs, arrays, strict=True)}
+        return {info.name: to_numpy(tensor) for info, tensor in zip(self.outputs, results, strict=True)}
 
     @contextmanager
     def instrumented(self, note: Callable[..., None]) -> Iterator[None]:

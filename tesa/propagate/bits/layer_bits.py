@@ -74,16 +74,21 @@ class _Reader:
         for node in self.net.nodes:
             weight = self._weight(node)
             if node.operator.op in WEIGHT_LAYERS and weight is not None:
-                quantization = self.model.imported.quantization.get((node.var, weight))
                 pairs = (
-                    *self._pair(
-                        list(self._stored(node.inputs[weight])), quantization.bits if quantization else FULL_BITS
-                    ),
+                    *self._pair(list(self._stored(node.inputs[weight])), self._in_file(node.var, weight)),
                     *self._pair(list(self._stored(node.inputs[1 - weight]))),
                     *self._pair(self._left(node.outputs[0])),
                 )
                 found.append(LayerBits(node.operator.layer, node.operator.op, node.var, *pairs))
         return tuple(found)
+
+    def _in_file(self, var: str, argument: int) -> int:
+        """The bits of an element of a weight as the file has it."""
+        imported = self.model.imported
+        if (var, argument) in imported.quantization:
+            return imported.quantization[var, argument].bits
+        uses = (use for name in imported.halves for use in imported.weights.get(name, ()))
+        return 16 if (var, argument) in {(use.var, use.argument) for use in uses} else FULL_BITS
 
     def _weight(self, node: Node) -> int | None:
         """The position of the operand that does not depend on the model's input; None if both do or none does."""

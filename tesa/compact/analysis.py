@@ -84,7 +84,8 @@ class Analysis:
 
     structures: of activations. uses: of constants, by node and input. contractions: the sums over what may go. edits:
     for a node that names sizes or indices, the function that rewrites it. own_cuts: uses of constants that such a
-    function cuts.
+    function cuts. codes: for a tensor of integers that stand for numbers, the tensor of the numbers: where these are
+    0, all that reads the codes counts them as 0. held: ids that an operator keeps because it is not known, and which.
     """
 
     def __init__(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -94,6 +95,8 @@ class Analysis:
         self.contractions: list[Contraction] = []
         self.edits: dict[int, Edit] = {}
         self.own_cuts: set[tuple[int, int]] = set()
+        self.codes: dict[str, str] = {}
+        self.held: list[tuple[Ids, str]] = []
         for i, node in enumerate(graph.nodes):
             self._visit(i, node)
         for output in graph.outputs:
@@ -107,13 +110,16 @@ class Analysis:
         if found is not None:
             self.structures[node.output[0]] = found
         for name in node.input if found is None else ():
-            self.hold(name)
+            self.hold(name, _unknown(self.graph, node))
 
-    def hold(self, name: str) -> None:
-        """Keep all of this tensor."""
+    def hold(self, name: str, why: str = "") -> None:
+        """Keep all of this tensor. why: in words, where it is another reason than that it is needed."""
         for part in self.structures.get(name, ()):
             for ids in (part.ids, *part.groups):
-                self.index.pin(ids)
+                if why:
+                    self.held.append((ids.reshape(-1), why))
+                else:
+                    self.index.pin(ids)
 
     def constant(self, name: str) -> Values | None:
         """The array of a constant, None for anything else."""
@@ -133,6 +139,14 @@ class Analysis:
         self.structures[name], ids = self.index.plain(self.of(name), axis)
         return ids
 
+    def channels(self, name: str) -> Ids | None:
+        """The ids along axis 1 of an activation, whatever else was made of the same axis; None if it stays as it is."""
+        parts: list[AxisIds] = []
+        for part in self.of(name):
+            parts += self.index.collapse(part, 1) if 1 in part.axes and len(part.axes) > 1 else [part]
+        self.structures[name] = tuple(parts)
+        return next((part.ids for part in parts if part.axes == (1,)), None)
+
     def fresh(self, length: int) -> Ids | None:
         """Ids for a new axis; None for an axis of length 1, which cannot get shorter."""
         return self.index.fresh(length) if length > 1 else None
@@ -140,6 +154,14 @@ class Analysis:
     def use(self, i: int, position: int, *axes: tuple[int, Ids | None]) -> None:
         """Note the ids of a constant's axes. An id of None: the axis stays."""
         self.uses[i, position] = tuple(AxisIds((axis,), ids) for axis, ids in axes if ids is not None)
+
+
+def _unknown(graph: Graph, node: Any) -> str:
+    """The reason why a node keeps what it reads: nothing can be removed through its operator."""
+    domain = domain_of(node)
+    operator = f"{domain}::{node.op_type}" if domain else node.op_type
+    layer = graph.layers.get(node.output[0], node.name or node.output[0])
+    return f"{operator} (node {layer!r}) reads it, an operator that nothing is removed through"
 
 
 def structure(*axes: tuple[int, Ids | None]) -> Structure:

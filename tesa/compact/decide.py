@@ -26,15 +26,24 @@ NEEDED, UNEQUAL, UNFOLDABLE, LAST, COSTLY = REASONS
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """The indices that stay. keep: by id. reason: by id, why it stays (a key of REASONS), 0 where it goes."""
+    """The indices that stay. keep: by id. reason: by id, why it stays (a key of REASONS), 0 where it goes.
+
+    held: by id, the number of the reason in Analysis.held, -1 for none.
+    """
 
     keep: Bools
     reason: Ids
+    held: Ids
 
 
 def decide(a: Analysis, facts: Facts) -> Decision:
     """The largest removal that the ties, balances and sums allow. Starts from all that is removable and takes back."""
     choice = _Choice(a)
+    held = np.full(a.index.size, -1)
+    for number, (ids, _) in reversed(list(enumerate(a.held))):
+        held[choice.classes[ids]] = number
+        choice.refuse(ids, NEEDED)
+    held[PIN] = -1
     for tensor, parts in a.structures.items():
         for part in parts if a.constant(tensor) is None else ():
             choice.refuse(part.ids[~facts.removable(tensor, part.axes)], NEEDED)
@@ -55,7 +64,7 @@ def decide(a: Analysis, facts: Facts) -> Decision:
             todo = list(phases)
         if choice.changed and phase == COSTLY:  # choices that were made before this was known are made again
             choice.reason = np.where(choice.reason == COSTLY, COSTLY, first)
-    return Decision(~choice.goes(np.arange(a.index.size)), choice.reason[choice.classes])
+    return Decision(~choice.goes(np.arange(a.index.size)), choice.reason[choice.classes], held[choice.classes])
 
 
 class _Choice:

@@ -13,9 +13,17 @@ class Facts:
 
     A dead element may be anything, so 0 stands in for it; for a live one that is known, its value does. tensors: with
     their shapes; one that propagation knows nothing of counts as live and unknown, one that nobody reads as dead.
+    codes: as in Analysis.
     """
 
-    def __init__(self, model: TesaModel, shapes: Mapping[str, tuple[int, ...]], unread: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        model: TesaModel,
+        shapes: Mapping[str, tuple[int, ...]],
+        unread: Sequence[str] = (),
+        codes: Mapping[str, str] | None = None,
+    ) -> None:
+        self._codes = codes or {}
         self._tesa = {name: facts for name, facts in by_tensor(model).items() if facts.shape == shapes.get(name)}
         self._shapes = shapes
         self._unread = set(unread)
@@ -30,7 +38,7 @@ class Facts:
     def replacement(self, tensor: str) -> Values:
         """The values that replace removed elements, in float64; broadcasts to the tensor, 0 where none is removed."""
         if tensor not in self._replacement:
-            found = self._tesa.get(tensor)
+            found = None if tensor in self._codes else self._tesa.get(tensor)
             value: Values = np.zeros((1,) * len(self._shapes[tensor]))
             if found is not None and tensor not in self._unread:
                 good = found.known & found.live & np.isfinite(found.value.astype(np.float64))
@@ -48,6 +56,9 @@ class Facts:
             mask: Bools = np.full((1,) * rank, tensor in self._unread)
             if found is not None and tensor not in self._unread:
                 mask = ~found.live | (found.known & np.isfinite(found.value.astype(np.float64)))
+            numbers = self._tesa.get(self._codes.get(tensor, ""))
+            if tensor in self._codes:
+                mask = np.zeros((1,) * rank, bool) if numbers is None else numbers.zero
             self._removable[tensor] = mask
         return self._removable[tensor]
 

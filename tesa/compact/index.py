@@ -65,23 +65,38 @@ class Index:
         """Require that all groups that stay keep the same number of members."""
         self.balances.append(part)
 
-    def collapse(self, part: AxisIds) -> Structure:
-        """The part where only whole groups may go: along its last group axis."""
-        last = part.groups[-1]
-        self.tie(part.ids, last[:, None])
-        for ids in part.groups[:-1]:
-            self.pin(ids)
-        return (AxisIds((part.axes[-2],), last),)
+    def collapse(self, part: AxisIds, axis: int | None = None) -> Structure:
+        """The part where only whole slices along one axis may go: along `axis`, else along its last group axis.
+
+        Along the member axis all groups then lose the same members.
+        """
+        at = len(part.axes) - 2 if axis is None else part.axes.index(axis)
+        ids = part.groups[at] if at < len(part.groups) else self.fresh(part.ids.shape[at])
+        self.tie(part.ids, ids.reshape([-1 if k == at else 1 for k in range(part.ids.ndim)]))
+        for k, others in enumerate(part.groups):
+            if k != at:
+                self.pin(others)
+        return (AxisIds((part.axes[at],), ids),)
 
     def plain(self, structure: Structure, axis: int) -> tuple[Structure, Ids | None]:
         """The structure in which this axis has ids of its own, and these; None if the axis stays as it is."""
         rest: list[AxisIds] = []
         for part in structure:
-            rest += self.collapse(part) if axis in part.axes and len(part.axes) > 1 else [part]
+            joint = axis in part.axes and len(part.axes) > 1
+            rest += self.collapse(part, axis if axis in part.axes[:-1] else None) if joint else [part]
         return tuple(rest), next((part.ids for part in rest if part.axes == (axis,)), None)
 
     def drop(self, structure: Structure, axes: Sequence[int]) -> Structure:
-        """The structure in which these axes stay as they are: their ids are pinned."""
+        """The structure in which these axes stay as they are: their ids are pinned.
+
+        Where other axes were made of the same one, whole slices along the first of them may still go.
+        """
+        rest: list[AxisIds] = []
+        for part in structure:
+            left = [axis for axis in part.axes if axis not in axes]
+            joint = left and len(left) < len(part.axes)
+            rest += self.collapse(part, left[0]) if joint else [part]
+        structure = tuple(rest)
         for axis in axes:
             structure, ids = self.plain(structure, axis)
             if ids is not None:

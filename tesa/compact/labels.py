@@ -70,10 +70,24 @@ def _collapse_one(a: Analysis, operands: list[_Operand], out: Labels) -> bool:
     for operand in operands:
         for number, (labels, part) in enumerate(operand.parts):
             if len(labels) > 1 and not _fits(labels, operands, out):
-                operand.pinned |= {*labels[:-2], labels[-1]}
-                operand.parts[number] = ((labels[-2],), a.index.collapse(part)[0])
+                stays = _free(labels, [other for other in operands if other is not operand], out)
+                operand.pinned |= set(labels) - {stays}
+                operand.parts[number] = ((stays,), a.index.collapse(part, part.axes[labels.index(stays)])[0])
                 return True
     return False
+
+
+def _free(labels: Labels, others: list[_Operand], out: Labels) -> Label:
+    """The axis along which a joint part that does not fit may still lose slices: one that others may lose as well.
+
+    The member axis where a constant has a number for each member and behind it are pixels: members are channels then.
+    """
+    channels = any(other.constant and set(labels) & set(other.at) == {labels[-1]} for other in others)
+    if channels and out and out[-1] != labels[-1]:
+        return labels[-1]
+    plain = {names[0] for other in others for names, _ in other.parts if len(names) == 1}
+    allowed = [label for label in labels[:-1] if all(label not in other.pinned for other in others)]
+    return next((label for label in allowed if label in plain), allowed[-1] if allowed else labels[-2])
 
 
 def _fits(labels: Labels, operands: list[_Operand], out: Labels) -> bool:

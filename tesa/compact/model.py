@@ -1,5 +1,6 @@
 """compact: the model without the channels, features and heads that no output depends on."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,7 +11,7 @@ import onnx
 from tesa.compact import operators  # noqa: F401  (importing it registers the ties)
 from tesa.compact.analysis import Analysis
 from tesa.compact.cut import Cutter, Use
-from tesa.compact.decide import REASONS, Decision, decide
+from tesa.compact.decide import NEEDED, REASONS, Decision, decide
 from tesa.compact.facts import Facts, by_tensor
 from tesa.compact.index import Bools
 from tesa.compact.size import macs, parameters
@@ -29,7 +30,9 @@ MIXES = (
 )  # fmt: skip
 """Constant here and there although what they read is not."""
 
-LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "Einsum")
+LAYERS = (
+    "Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "Einsum", "MatMulInteger", "ConvInteger", "FusedMatMul",
+)  # fmt: skip
 
 
 Left = tuple[tuple[int, ...], ...]
@@ -108,7 +111,7 @@ def _once(model: TesaModel) -> tuple[Compacted, bool]:
     analysis = Analysis(graph, shapes)
     users = graph.users()
     unread = [name for node in graph.nodes for name in node.output if name and name not in users]
-    facts = Facts(model, shapes, unread)
+    facts = Facts(model, shapes, unread, analysis.codes)
     decision = decide(analysis, facts)
     cutter = Cutter(analysis, facts, decision.keep, dead_elements(model), dtypes)
     cutter.run()
@@ -247,8 +250,10 @@ def _kept(a: Analysis, facts: Facts, decision: Decision) -> tuple[str, ...]:
             continue
         for part in a.of(output):
             stay = facts.removable(output, part.axes) & decision.keep[part.ids]
-            for reason in np.unique(decision.reason[part.ids][stay]):
-                count = int((stay & (decision.reason[part.ids] == reason)).sum())
-                what = REASONS.get(int(reason), "tied to what is needed")
+            whys: Counter[str] = Counter()
+            for reason, held in zip(decision.reason[part.ids][stay], decision.held[part.ids][stay], strict=True):
+                named = reason == NEEDED and held >= 0
+                whys[a.held[held][1] if named else REASONS.get(int(reason), REASONS[NEEDED])] += 1
+            for what, count in whys.items():
                 lines.append(f"{_layer(a.graph, node)}: {count} of {stay.size} stay on axis {part.axes[-1]}: {what}")
     return tuple(lines)

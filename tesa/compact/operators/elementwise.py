@@ -64,7 +64,7 @@ def batch_norm(a: Analysis, i: int, node: Any) -> Structure | None:
     """Scale, shift, mean and variance go with the channels."""
     if attributes(node).get("training_mode", 0) or any(a.constant(n) is None for n in node.input[1:5]):
         return None
-    ids = a.plain(node.input[0], 1)
+    ids = a.channels(node.input[0])
     for position in range(1, 5):
         a.use(i, position, (0, ids))
     return a.of(node.input[0])
@@ -77,7 +77,7 @@ def instance_norm(a: Analysis, i: int, node: Any) -> Structure | None:
     if any(a.constant(n) is None for n in node.input[1:3]):
         return None
     a.structures[name] = a.index.drop(a.of(name), range(2, len(a.shape(name))))
-    ids = a.plain(name, 1)
+    ids = a.channels(name)
     a.use(i, 1, (0, ids))
     a.use(i, 2, (0, ids))
     return a.of(name)
@@ -91,7 +91,7 @@ def group_norm(a: Analysis, i: int, node: Any) -> Structure | None:
     if any(a.constant(n) is None for n in node.input[1:3]):
         return None
     a.structures[name] = a.index.drop(a.of(name), range(2, len(a.shape(name))))
-    ids = a.plain(name, 1)
+    ids = a.channels(name)
     if ids is None:
         return a.of(name)
     table = ids.reshape(groups, -1)

@@ -19,7 +19,7 @@ def conv(a: Analysis, i: int, node: Any) -> Structure | None:
     name = node.input[0]
     groups, channels = int(attributes(node).get("group", 1)), a.shape(name)[1]
     a.structures[name] = a.index.drop(a.of(name), range(2, len(a.shape(name))))
-    ins = a.plain(name, 1)
+    ins = a.channels(name)
     count = a.shape(node.output[0])[1]
     outs = a.fresh(count)
     batch = next((part.ids for part in a.of(name) if part.axes == (0,)), None)

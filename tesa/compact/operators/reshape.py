@@ -4,13 +4,14 @@ Merged: one of the axes may lose indices, each with the whole block behind it; t
 groups may lose other members, as long as all lose equally many, or go as a whole (see tesa/compact/index.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tesa.compact.analysis import Analysis, structure, ties
-from tesa.compact.index import AxisIds, Ids, Structure
+from tesa.compact.index import AxisIds, Ids, Structure, moved
+from tesa.frontend.graph import attributes
 
 Block = tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -25,7 +26,32 @@ def reshape(a: Analysis, i: int, node: Any) -> Structure | None:
         return None
     if node.op_type == "Reshape":
         a.edits[i] = lambda editor, new: editor.set_sizes(new, 1, output)
-    return reshaped(a, name, before, after)
+    return reshaped(a, a.of(name), before, after)
+
+
+@ties("DepthToSpace", "SpaceToDepth")
+def shuffle(a: Analysis, i: int, node: Any) -> Structure | None:
+    """Blocks of pixels become channels or the reverse: a channel goes with all that it becomes, or was."""
+    name = node.input[0]
+    if a.constant(name) is not None:
+        return None
+    options = attributes(node)
+    batch, channels, *space = a.shape(name)
+    side = int(options["blocksize"])
+    a.structures[name] = a.index.drop(a.of(name), (2, 3))
+    if node.op_type == "SpaceToDepth":
+        height, width = space
+        middle = (batch, channels, height // side, side, width // side, side)
+        order: tuple[int, ...] = (0, 3, 5, 1, 2, 4)
+    elif options.get("mode", b"DCR") == b"DCR":
+        middle, order = (batch, side, side, channels // side**2, *space), (0, 3, 4, 1, 5, 2)
+    else:
+        middle, order = (batch, channels // side**2, side, side, *space), (0, 1, 4, 2, 5, 3)
+    split = reshaped(a, a.of(name), a.shape(name), middle)
+    if node.op_type == "DepthToSpace":  # a channel of the result goes with all of its pixels
+        split = a.index.drop(split, order[3::2])
+    turned = moved(split, {old: new for new, old in enumerate(order)})
+    return reshaped(a, turned, [middle[axis] for axis in order], a.shape(node.output[0]))
 
 
 def blocks(before: Sequence[int], after: Sequence[int]) -> list[Block]:
@@ -51,21 +77,21 @@ def blocks(before: Sequence[int], after: Sequence[int]) -> list[Block]:
     return found
 
 
-def reshaped(a: Analysis, name: str, before: Sequence[int], after: Sequence[int]) -> Structure:
-    """The structure of a tensor after a reshape."""
+def reshaped(a: Analysis, given: Structure, before: Sequence[int], after: Sequence[int]) -> Structure:
+    """What becomes of a structure by a reshape."""
     pairs = blocks(before, after)
     single = {ins[0]: outs[0] for ins, outs in pairs if len(ins) == len(outs) == 1}
     result: list[AxisIds] = []
     rest: list[AxisIds] = []
     whole: dict[tuple[int, ...], Ids] = {}
     merges = {ins for ins, _ in pairs if len(ins) > 1}
-    for part in a.of(name):
+    for part in given:
         if all(axis in single for axis in part.axes):
             result.append(AxisIds(tuple(single[axis] for axis in part.axes), part.ids, part.groups))
         elif part.axes in merges:
             whole[part.axes] = part.ids.reshape(-1)
         else:
-            rest += [part] if len(part.axes) == 1 else a.index.collapse(part)
+            rest += [part] if len(part.axes) == 1 else a.index.collapse(part, _remaining(part, single, merges))
     result += [AxisIds((single[part.axes[0]],), part.ids) for part in rest if part.axes[0] in single]
     plain = {part.axes[0]: part.ids for part in rest if part.axes[0] not in single}
     for ins, outs in pairs:
@@ -75,6 +101,15 @@ def reshaped(a: Analysis, name: str, before: Sequence[int], after: Sequence[int]
         if ids is not None:
             result += split_ids(a, ids.reshape([after[axis] for axis in outs]), outs)
     return tuple(result)
+
+
+def _remaining(part: AxisIds, single: Mapping[int, int], merges: Collection[tuple[int, ...]]) -> int | None:
+    """The axis of a joint part along which whole slices may still go after a reshape that merges its other axes."""
+    if tuple(sorted(part.axes)) in merges:  # merged in another order, as a shuffle of channels does
+        return part.axes[-1]
+    if any(set(ins) <= set(part.axes) for ins in merges):
+        return None
+    return next((axis for axis in part.axes if axis in single), None)
 
 
 def _merged(a: Analysis, ins: tuple[int, ...], plain: dict[int, Ids], before: Sequence[int]) -> Ids | None:

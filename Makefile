@@ -16,6 +16,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 INSTALLED := $(CURDIR)/build/installed
 SOURCES := $(shell find tesa schedules -name '*.py' -o -name '*.typed' -o -name '*.onnx' -o -name '*.npz')
 
+# A file of tests runs in one process, and each process has a cache and a log of its own.
+PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile
+
 MINILM := $(shell sed -n 's/^minilm = \["\(.*\)"\]/\1/p' pyproject.toml)
 
 .PHONY: venv demo test lint types pytest test-quick test-slow bench bench-propagation format lift clean distclean
@@ -57,7 +60,8 @@ types: $(INSTALLED)/.stamp
 		--cache-dir $(CURDIR)/.mypy_cache -p tesa
 
 pytest: $(INSTALLED)/.stamp
-	PYTHONSAFEPATH=1 PYTHONPATH=$(INSTALLED) TESA_TEST_INSTALLED=$(INSTALLED) $(BIN)/pytest -m 'not long' $(ARGS)
+	PYTHONSAFEPATH=1 PYTHONPATH=$(INSTALLED) TESA_TEST_INSTALLED=$(INSTALLED) \
+		$(BIN)/pytest -m 'not long' $(PARALLEL) $(ARGS)
 
 test-quick: $(STAMP)
 	$(BIN)/pytest -m 'not slow' $(ARGS)

@@ -116,7 +116,7 @@ class Cutter:
             output = node.output[0] if last else self.unique(f"{node.output[0]}/axis{axis}")
             name = node.name if last else f"{base}/axis{axis}"
             new = helper.make_node("Gather", [source], [output], name, axis=axis)
-            if self.a.graph.opset >= 10 and len(places) and (np.diff(places) == 1).all():
+            if len(places) and (np.diff(places) == 1).all():
                 new = helper.make_node("Slice", [source], [output], name)
                 for position, value in enumerate((places[0], places[-1] + 1, axis), start=1):
                     self.set_input(new, position, np.asarray([value], np.int64))

@@ -17,7 +17,6 @@ from tesa.frontend.half import HALVES, STEPS
 from tesa.frontend.names import Unique
 
 GELU_OPSET = 20
-QDQ_OPSET, AXIS_OPSET = 10, 13  # of DequantizeLinear, and of its axis
 
 
 def write(
@@ -153,7 +152,7 @@ def _stored(array: Values, q: Quantization, opset: int) -> tuple[Values, Values,
         return None
     scale, zero = (np.asarray(v) for v in (q.scale, q.zero_point))
     long = [axis for axis, n in enumerate(scale.shape) if n > 1]
-    if len(long) > 1 or zero.size not in (1, scale.size) or opset < (AXIS_OPSET if long else QDQ_OPSET):
+    if len(long) > 1 or zero.size not in (1, scale.size):
         return None
     lowest = -(1 << (q.bits - 1)) if q.signed else 0
     integers = np.round(array.astype(np.float64) / scale) + zero

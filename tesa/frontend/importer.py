@@ -8,6 +8,7 @@ from tvm.relax.frontend.onnx import onnx_frontend
 from tesa.base.quiet import quiet
 from tesa.errors import TesaError, UnsupportedError
 from tesa.frontend import expansions, operators  # noqa: F401  (importing them registers what is in them)
+from tesa.frontend.agree import expected
 from tesa.frontend.converters import has_converter
 from tesa.frontend.expand import has_expansion
 from tesa.frontend.expressions import constant, type_text, value_text
@@ -53,6 +54,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         self._unique = Unique(identifier(value.name) for value in graph.inputs)
         self._pending = iter(graph.nodes)
         self._read = set(graph.users())
+        self._expected = expected(graph)
         self.layer_of: dict[str, str] = {}
         self.tensor_of: dict[str, str] = {}
 
@@ -75,13 +77,15 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             if value is None:
                 value = super()._convert_operator(op_name, inputs, attrs, opset)
             self._check_outputs(value, node)
+            value = self._name(value, layer, node)
+            self._expected.check(node, value)
+            return value
         except UnsupportedError as error:
             raise UnsupportedError(f"{self._graph.source}: node {layer!r} ({op_name}): {error}") from error
         except TesaError:
             raise
         except Exception as error:
             raise self._failure(error, op_name, inputs, node, layer) from error
-        return self._name(value, layer, node)
 
     def _failure(self, error: Exception, op: str, inputs: list[Any], node: Any, layer: str) -> UnsupportedError:
         """The error for a converter that has failed: of a user's own its reason, of others what it was given."""

@@ -12,27 +12,29 @@ from tesa.frontend.graph import Graph
 SMALL = 1024  # elements of a constant whose numbers may say a shape
 
 
-def infer_types(graph: Graph) -> tuple[dict[str, Shape], dict[str, Any]]:
+def infer_types(graph: Graph, *, trusting: bool = True) -> tuple[dict[str, Shape], dict[str, Any]]:
     """(static shapes, NumPy dtypes) of inputs and activations by name; missing is what cannot be inferred.
 
-    What ONNX does not know of is inferred by the converter of its operator.
+    What ONNX does not know of is inferred by the converter of its operator. trusting: believe what the file declares
+    of its outputs.
     """
     declared: list[Any] = []
     while True:
-        shapes, dtypes = _infer(graph, declared)
+        shapes, dtypes = _infer(graph, declared, trusting)
         found = custom_types(graph, shapes, dtypes)
         if not found:
             return shapes, dtypes
         declared += found
 
 
-def _infer(graph: Graph, declared: list[Any]) -> tuple[dict[str, Shape], dict[str, Any]]:
+def _infer(graph: Graph, declared: list[Any], trusting: bool) -> tuple[dict[str, Shape], dict[str, Any]]:
     """What ONNX infers. declared: the types of further tensors."""
     small = [numpy_helper.from_array(a, n) for n, a in graph.constants.items() if a.size <= SMALL]
     large = [value_info(n, a) for n, a in graph.constants.items() if a.size > SMALL]  # their types alone
     # the Gelu that stands for a chain of operators is older than ONNX's own; Erf has the same types
     nodes = [helper.make_node("Erf", n.input, n.output) if n.op_type == "Gelu" else n for n in graph.nodes]
-    body = helper.make_graph(nodes, "shapes", [*graph.inputs, *large], graph.outputs, small, value_info=declared)
+    outputs = graph.outputs if trusting else [helper.make_empty_tensor_value_info(v.name) for v in graph.outputs]
+    body = helper.make_graph(nodes, "shapes", [*graph.inputs, *large], outputs, small, value_info=declared)
     domains = {"com.microsoft": 1, **graph.domains, "": graph.opset}
     opsets = [helper.make_opsetid(domain, version) for domain, version in domains.items()]
     model = onnx.shape_inference.infer_shapes(helper.make_model(body, opset_imports=opsets), data_prop=True)

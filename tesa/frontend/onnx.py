@@ -11,7 +11,7 @@ from tvm import relax
 from tesa.attributes.attribute import Quantization
 from tesa.base.quiet import quiet
 from tesa.errors import UnsupportedError
-from tesa.frontend import rewrite
+from tesa.frontend import raises, rewrite  # noqa: F401  (importing raises registers what is in it)
 from tesa.frontend.empty import fold_empty
 from tesa.frontend.expand import check_expanded, expand
 from tesa.frontend.expressions import constant_value, static_shape
@@ -20,6 +20,7 @@ from tesa.frontend.graph import Graph, attributes
 from tesa.frontend.half import widen_halves
 from tesa.frontend.importer import to_relax
 from tesa.frontend.integer import to_qdq
+from tesa.frontend.lift import lift
 from tesa.frontend.load import load_graph
 from tesa.frontend.masks import apply_masks, load_masks
 from tesa.frontend.model import ImportedModel, Port, WeightUse
@@ -50,6 +51,7 @@ def import_onnx(
     (Port(name='image', shape=(1, 1, 64, 64), dtype='float32'),)
     """
     graph = load_graph(model, shapes)
+    lift(graph)
     widen_halves(graph)
     to_qdq(graph)
     rewrite.name_layers(graph)

@@ -34,8 +34,6 @@ def unary(a: Analysis, i: int, node: Any) -> Structure | None:
 @ties(*NARY)
 def nary(a: Analysis, i: int, node: Any) -> Structure | None:
     """With broadcasting: what an input has only once is needed by all."""
-    if attributes(node).get("broadcast") or attributes(node).get("axis") is not None:  # opset 6 and before
-        return None
     rank = len(a.shape(node.output[0]))
     labels = {p: broadcast_labels(rank, a.shape(name)) for p, name in enumerate(node.input)}
     return tie_labels(a, i, labels, tuple(range(rank)))
@@ -110,19 +108,18 @@ def group_norm(a: Analysis, i: int, node: Any) -> Structure | None:
 @ties("Softmax", "LogSoftmax", "Hardmax", "LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization",
       "CumSum")  # fmt: skip
 def rowwise(a: Analysis, i: int, node: Any) -> Structure | None:
-    """Mixes a row: its axes stay, the others pass. Before opset 13 a softmax runs over all axes from one on."""
+    """Mixes a row: its axes stay, the others pass."""
     name = node.input[0]
     rank, options = len(a.shape(name)), attributes(node)
-    old = node.op_type in ("Softmax", "LogSoftmax", "Hardmax") and a.graph.opset < 13
     if node.op_type == "CumSum":
         given = a.constant(node.input[1])
         if given is None:
             return None
         axis = int(given.reshape(()))
     else:
-        axis = int(options.get("axis", 1 if old else -1))
+        axis = int(options.get("axis", -1))
     axis %= max(rank, 1)
-    several = old or node.op_type.endswith("Normalization")
+    several = node.op_type.endswith("Normalization")
     if any(a.constant(n) is None for n in node.input[1:] if n) or a.constant(name) is not None:
         return None
     a.structures[name] = a.index.drop(a.of(name), range(axis, rank) if several else [axis])
@@ -142,7 +139,7 @@ def pool(a: Analysis, i: int, node: Any) -> Structure | None:
     return a.of(name)
 
 
-@ties("Resize", "Upsample")
+@ties("Resize")
 def resize(a: Analysis, i: int, node: Any) -> Structure | None:
     """Axes that keep their size pass; the others stay."""
     name = node.input[0]
@@ -170,7 +167,7 @@ def reduce(a: Analysis, i: int, node: Any) -> Structure | None:
     """The axes that stay pass. What is summed over may lose zeros; for the other reductions it stays."""
     name, options = node.input[0], attributes(node)
     rank = len(a.shape(name))
-    given: Any = options.get("axes")
+    given: Any = None
     if len(node.input) > 1 and node.input[1]:
         found = a.constant(node.input[1])
         if found is None:

@@ -96,11 +96,8 @@ def split(a: Analysis, i: int, node: Any) -> Structure | None:
         sizes = [editor.shape(output)[axis] for output in node.output]
         if sizes == [a.shape(output)[axis] for output in node.output]:
             return
-        editor.drop_attributes(new, "num_outputs", "split")
-        if a.graph.opset < 13:
-            editor.set_attribute(new, "split", sizes)
-        else:
-            editor.set_input(new, 1, np.asarray(sizes, np.int64))
+        editor.drop_attributes(new, "num_outputs")
+        editor.set_input(new, 1, np.asarray(sizes, np.int64))
 
     a.edits[i] = edit
     return a.of(node.output[0])
@@ -141,14 +138,11 @@ def places(keep: Any, picks: Ids) -> Ids:
 
 def slice_picks(a: Analysis, node: Any) -> dict[int, Ids] | None:
     """The indices that a Slice takes of each of its axes; None if they are not constant."""
-    shape, options = a.shape(node.input[0]), attributes(node)
-    if a.graph.opset < 10:
-        given: list[Any] = [options.get(key) for key in ("starts", "ends", "axes")] + [None]
-    else:
-        names = [*node.input[1:], "", "", ""][:4]
-        if any(n and a.constant(n) is None for n in names):
-            return None
-        given = [a.graph.constants[n].reshape(-1).tolist() if n else None for n in names]
+    shape = a.shape(node.input[0])
+    names = [*node.input[1:], "", "", ""][:4]
+    if any(n and a.constant(n) is None for n in names):
+        return None
+    given: list[Any] = [a.graph.constants[n].reshape(-1).tolist() if n else None for n in names]
     starts, ends, axes, steps = given
     axes = range(len(starts)) if axes is None else axes
     steps = [1] * len(starts) if steps is None else steps
@@ -238,12 +232,12 @@ def pad(a: Analysis, i: int, node: Any) -> Structure | None:
     """With a constant: what is added can go like everything else. With an edge or a mirror the padded axes stay."""
     name, options = node.input[0], attributes(node)
     rank = len(a.shape(name))
-    given = a.constant(node.input[1]) if len(node.input) > 1 else np.asarray(options.get("pads", ()))
+    given = a.constant(node.input[1])
     if given is None or (len(node.input) > 3 and node.input[3]) or given.size != 2 * rank or (given < 0).any():
         return None
     before, after = given[:rank].tolist(), given[rank:].tolist()
     padded = [axis for axis in range(rank) if before[axis] or after[axis]]
-    if options.get("mode", b"constant") != b"constant" or len(node.input) < 2:
+    if options.get("mode", b"constant") != b"constant":
         a.structures[name] = a.index.drop(a.of(name), padded)
         return a.of(name)
     fresh = {}

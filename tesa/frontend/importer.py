@@ -7,7 +7,7 @@ from tvm.relax.frontend.onnx import onnx_frontend
 
 from tesa.base.quiet import quiet
 from tesa.errors import TesaError, UnsupportedError
-from tesa.frontend import expansions, operators  # noqa: F401  (importing them registers what is in them)
+from tesa.frontend import expansions, legalize, operators  # noqa: F401  (importing them registers what is in them)
 from tesa.frontend.agree import expected
 from tesa.frontend.converters import has_converter
 from tesa.frontend.expand import has_expansion

@@ -2,7 +2,7 @@
 
 import copy
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,14 @@ import onnx.inliner
 from onnx import numpy_helper
 
 from tesa.attributes.attribute import Values
-from tesa.errors import ModelError, UnsupportedError, UsageError
+from tesa.errors import ModelError, UnsupportedError
 from tesa.frontend.checks import check_finite, check_operators, check_outputs
 from tesa.frontend.file import read_model
 from tesa.frontend.graph import Graph, Source
-from tesa.frontend.names import did_you_mean
+from tesa.frontend.sizes import fix_sizes, open_negative
 
 
-def load_graph(model: str | Path | Any, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
+def load_graph(model: str | Path | Any, shapes: Mapping[str, Any] | None = None) -> Graph:
     """Read and check a model file (or a ModelProto). Every fault is a ModelError, UsageError or UnsupportedError."""
     source, proto = read_model(model)
     if proto.functions:
@@ -32,7 +32,8 @@ def load_graph(model: str | Path | Any, shapes: Mapping[str, Sequence[int]] | No
     graph = Graph(nodes, constants, inputs, outputs, opset, source)
     graph.domains = {o.domain: o.version for o in proto.opset_import if o.domain not in ("", "ai.onnx")}
     graph.sources = {name: Source(name) for name in constants}
-    _fix_shapes(graph, shapes or {})
+    fix_sizes(graph.source, graph.inputs, shapes or {})
+    open_negative(outputs)
     _absorb_constant_nodes(graph)
     check_outputs(graph)
     check_operators(graph)
@@ -79,63 +80,6 @@ def _densify(tensor: Any, source: str) -> Values:
             f"{values.size} values and its shape {list(dims)} ({error})"
         ) from error
     return dense
-
-
-def _fix_shapes(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> None:
-    """Write the sizes of all inputs into the graph; each must be in the file or in `shapes`."""
-    names = [value.name for value in graph.inputs]
-    for name in shapes:
-        if name not in names:
-            raise UsageError(
-                f"{graph.source}: a shape is given for {name!r}, but the model has no such input. "
-                f"Its inputs: {', '.join(names)}. {did_you_mean(name, names)}".rstrip()
-            )
-    for value in graph.inputs:
-        _fix_shape(graph.source, value, shapes.get(value.name))
-
-
-def _fix_shape(source: str, value: Any, given: Sequence[int] | None) -> None:
-    tensor = value.type.tensor_type
-    if not value.type.HasField("tensor_type") or not tensor.elem_type:
-        raise UnsupportedError(f"{source}: input {value.name!r} is no tensor; tesa compiles tensors only")
-    declared = [d.dim_value if d.HasField("dim_value") else (d.dim_param or "?") for d in tensor.shape.dim]
-    ranked = tensor.HasField("shape")
-    _refuse_empty(source, value.name, declared, given)
-    if given is None:
-        open_dims = [f"{i} ({d!r})" for i, d in enumerate(declared) if not (isinstance(d, int) and d > 0)]
-        if open_dims or not ranked:
-            what = f"dimension {', '.join(open_dims)} of {declared}" if ranked else "its number of dimensions"
-            example = ",".join(str(d) if isinstance(d, int) and d > 0 else "1" for d in declared) or "1,3,224,224"
-            raise UsageError(
-                f"{source}: the size of input {value.name!r} is not fixed: {what} has no size; tesa compiles for fixed "
-                f"sizes. Give one, for example --shape {value.name}={example}"
-            )
-        return
-    sizes = [int(n) for n in given]
-    fits = all(n > 0 and (not isinstance(d, int) or d in (0, n)) for n, d in zip(sizes, declared, strict=False))
-    if not fits or (ranked and len(sizes) != len(declared)):
-        raise UsageError(
-            f"{source}: shape {sizes} is given for input {value.name!r}, but the model declares {declared}. "
-            "Give as many positive sizes as it has dimensions and keep the fixed ones"
-        )
-    tensor.shape.ClearField("dim")
-    for n in sizes:
-        tensor.shape.dim.add().dim_value = n
-
-
-def _refuse_empty(source: str, name: str, declared: Sequence[int | str], given: Sequence[int] | None) -> None:
-    """Raise a UsageError for an input of size 0, which in the file stands for one that is left open."""
-    sizes = declared if given is None else [int(n) for n in given]
-    if 0 not in sizes:
-        return
-    text = f"the model declares {list(declared)}" if given is None else (
-        f"shape {sizes} is given, the model declares {list(declared)}"
-    )  # fmt: skip
-    example = ",".join(str(d) if isinstance(d, int) and d > 0 else "1" for d in declared)
-    raise UsageError(
-        f"{source}: input {name!r} has size 0 in dimension {list(sizes).index(0)} ({text}); tensors without elements "
-        f"are not supported. Give positive sizes, for example --shape {name}={example}"
-    )
 
 
 def _absorb_constant_nodes(graph: Graph) -> None:

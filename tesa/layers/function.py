@@ -12,6 +12,7 @@ from tesa.layers.anchors import Chain, Known, find_chains, op_name, shape_of
 from tesa.layers.emitter import Emitter
 from tesa.layers.layout import Value, features_outer, identity
 from tesa.layers.operators import lower_operator, plain_argument
+from tesa.layers.outputs import emit_outputs
 from tesa.schedules.types import Epilogue, FloatArray, Problem
 
 PLACEHOLDER = "tesa.layer."
@@ -79,9 +80,8 @@ def lower(mod: Any, names: Mapping[str, str], threads: int = 1, facts: Mapping[s
                     emitter.values[binding.var] = value
                 else:
                     _lower_binding(emitter, binding, tuples)
-            result = _result(emitter, main.body.body, tuples)
-            result = builder.emit_output(result)
-        builder.emit_func_output(result)
+            results = emit_outputs(builder, _results(emitter, main.body.body, tuples))
+        builder.emit_func_output(results[0] if hasattr(main.ret_ty, "shape") else relax.Tuple(results))
     lowered = builder.get()
     for var, function in mod.functions_items():
         if not isinstance(function, relax.Function):
@@ -164,10 +164,9 @@ def _emit_layer(
     return layer, emitter.emit(relax.call_dps_packed(layer.placeholder, args, result), shape, perm)
 
 
-def _result(emitter: Emitter, expr: Any, tuples: dict[Any, list[Value]]) -> Any:
-    """The function's result in row-major layout."""
+def _results(emitter: Emitter, expr: Any, tuples: dict[Any, list[Value]]) -> list[Any]:
+    """The function's results in row-major layout."""
     if expr in tuples:
-        return relax.Tuple([emitter.plain(value) for value in tuples[expr]])
-    if isinstance(expr, relax.Tuple):
-        return relax.Tuple([emitter.plain(emitter.value(field)) for field in expr.fields])
-    return emitter.plain(emitter.value(expr))
+        return [emitter.plain(value) for value in tuples[expr]]
+    fields = expr.fields if isinstance(expr, relax.Tuple) else [expr]
+    return [emitter.plain(emitter.value(field)) for field in fields]

@@ -5,6 +5,7 @@ from typing import Any
 import tvm
 from tvm import relax
 
+from tesa.layers.outputs import own_outputs
 from tesa.schedules.types import Core
 
 
@@ -13,6 +14,8 @@ def schedule_rest(mod: Any, target: Any, core: Core, threads: int) -> Any:
     from tesa.schedules.cpu.operators import ScheduleOperators
 
     passes = [
+        # An output is bound to the operator that computes it, where nothing turns it into a view of something else.
+        relax.transform.CanonicalizeBindings(),
         # Operators become TIR; a reshape becomes a view again before fusion could turn it into a copy.
         relax.transform.LegalizeOps(),
         relax.transform.RewriteDataflowReshape(),
@@ -22,6 +25,7 @@ def schedule_rest(mod: Any, target: Any, core: Core, threads: int) -> Any:
         relax.transform.FuseOps(),
         relax.transform.FuseTIR(),
         relax.transform.DeadCodeElimination(),
+        own_outputs,
         # TVM would leave scalar loops.
         ScheduleOperators(core, threads),
     ]

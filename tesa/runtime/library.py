@@ -5,6 +5,7 @@ import functools
 import importlib.util
 import os
 import struct
+import threading
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,6 +19,10 @@ _ELF = struct.Struct("<40xQ10xHH2x")
 
 _LOADED: dict[Path, tuple[int, int]] = {}
 """Device and inode of the file that each path was first loaded from."""
+
+
+_POOL = threading.local()
+"""threads: how many the pool of this thread was last set to."""
 
 
 @functools.cache
@@ -88,5 +93,7 @@ def open_machine(library: Any, path: Path) -> Any:
 
 
 def set_threads(count: int) -> None:
-    """Set how many threads the kernels of this process run on."""
-    runtime().get_global_func("runtime.config_threadpool")(-1, count)
+    """Set how many threads the kernels run on that the calling thread calls: each has a pool of workers of its own."""
+    if getattr(_POOL, "threads", 0) != count:
+        runtime().get_global_func("runtime.config_threadpool")(-1, count)
+        _POOL.threads = count

@@ -1,7 +1,6 @@
 """A compiled model: load it, look at its inputs and outputs, call it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +8,14 @@ from tesa.base.hostinfo import usable_cpus
 from tesa.choose.plan import Plan
 from tesa.errors import ModelError, UsageError
 from tesa.runtime.inputs import Array, by_name, checked
-from tesa.runtime.library import load_library, open_machine, set_threads
+from tesa.runtime.library import load_library, set_threads
+from tesa.runtime.machines import Machines
 from tesa.runtime.manifest import Manifest, TensorInfo, read_manifest
 from tesa.runtime.tensors import from_numpy, to_numpy
 
 
 class Model:
-    """A compiled model in this process. Calls are checked for names, shapes and dtypes.
+    """A compiled model in this process, for any number of threads. Calls are checked for names, shapes and dtypes.
 
     >>> import tesa.models, tesa.runtime                                    # doctest: +SKIP
     >>> model = tesa.runtime.load("digits.so")                              # doctest: +SKIP
@@ -23,12 +23,12 @@ class Model:
     (1, 10)
     """
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(self, path: Path, manifest: Manifest, threads: int = 1) -> None:
         self.path = path
         self.manifest = manifest
+        self.threads = threads
         self.library = load_library(path)
-        self.machine = open_machine(self.library, path)
-        self._main = self.machine.get_function("main")
+        self._machines = Machines(self.library, path)
 
     def __repr__(self) -> str:
         ports = ", ".join(f"{i.name} {i.dtype}{list(i.shape)}" for i in self.inputs)
@@ -63,22 +63,23 @@ class Model:
 
     def execute(self, prepared: Sequence[Any]) -> Any:
         """Run on prepared inputs: the bare call, as an application makes it."""
-        return self._main(*prepared)
+        self._use_threads()
+        return self._machines.run("main", prepared)
 
     def collect(self, result: Any) -> dict[str, Array]:
         """The result of execute as arrays by output name. They own their memory."""
         results = [result] if hasattr(result, "shape") else list(result)
         return {info.name: to_numpy(tensor) for info, tensor in zip(self.outputs, results, strict=True)}
 
-    @contextmanager
-    def instrumented(self, note: Callable[..., None]) -> Iterator[None]:
-        """Call note(function, symbol, before, result, *args) around every call that the model makes."""
-        self.machine.get_function("set_instrument")(note)
-        try:
-            yield
-        finally:
-            machine = open_machine(self.library, self.path)
-            self.machine, self._main = machine, machine.get_function("main")
+    def watched(self, note: Callable[..., None]) -> Callable[..., Any]:
+        """A function of prepared inputs like execute, which calls note(function, symbol, before, result, *args) around
+        every call that the model makes."""
+        self._use_threads()
+        return self._machines.watched("main", note)
+
+    def _use_threads(self) -> None:
+        if self.plan.threads > 1:
+            set_threads(self.threads)
 
 
 def load(path: str | Path, threads: int | None = None) -> Model:
@@ -96,7 +97,4 @@ def load(path: str | Path, threads: int | None = None) -> Model:
     compiled = manifest.plan.threads
     if threads is not None and not 1 <= threads <= compiled:
         raise UsageError(f"{path}: was compiled for {compiled} thread(s), got threads={threads}; compile it again")
-    model = Model(path, manifest)
-    if compiled > 1:
-        set_threads(min(threads or compiled, usable_cpus()))
-    return model
+    return Model(path, manifest, min(threads or compiled, usable_cpus()))

@@ -49,8 +49,8 @@ def _declared(value: Any) -> _Declared:
     dtype = tensor_dtype_to_np_dtype(tensor.elem_type).name if tensor.elem_type else None
     if not tensor.HasField("shape"):
         return None, dtype
-    # 0 stands for an open size too, as in the frontend
-    return tuple(d.dim_value if d.HasField("dim_value") and d.dim_value else None for d in tensor.shape.dim), dtype
+    # 0 and what is below it stand for an open size too, as in the frontend
+    return tuple(d.dim_value if d.dim_value > 0 else None for d in tensor.shape.dim), dtype
 
 
 def _differences(side: str, infos: Sequence[TensorInfo], declared: Mapping[str, _Declared]) -> list[str]:

@@ -44,10 +44,10 @@ def trace(model: Model, prepared: Sequence[Any], runs: int = 1, keep: Keep = lam
         calls.append(KernelCall(symbol, layer, ms, None if layer is None else keep(layer, args[-1])))
 
     rounds = []
-    with model.instrumented(note):
-        for _ in range(runs):
-            waiting[:] = model.plan.layers
-            model.execute(prepared)
-            rounds.append(calls[:])
-            calls.clear()
+    execute = model.watched(note)
+    for _ in range(runs):
+        waiting[:] = model.plan.layers
+        execute(*prepared)
+        rounds.append(calls[:])
+        calls.clear()
     return rounds

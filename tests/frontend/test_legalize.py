@@ -1,0 +1,47 @@
+"""Operators whose loops are tesa's own: the numbers of NumPy, and nothing on standard error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.runtime.models import build
+
+from .onnx_models import floats, model, node, port
+
+
+def test_gathers_and_powers(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    x = floats(2, 3, 6)
+    x[0, 0] = [np.inf, -np.inf, np.nan, 0.0, -0.0, 1e20]
+    exponents = (2.0, 3.0, 4.0, 7.0, 20.0, 3.5, 5.25, 2.5, 0.5, -3.0)
+    constants = {
+        "rows": np.array([[2, 0], [1, 1], [0, 2]]),
+        "last": np.array(-1),
+        **{f"e{place}": np.float32(value) for place, value in enumerate(exponents)},
+    }
+    nodes = [
+        node("Gather", ["x", "rows"], "a", axis=1),
+        node("Gather", ["x", "last"], "b", axis=2),
+        *(node("Pow", ["x", f"e{place}"], f"p{place}") for place in range(len(exponents))),
+    ]
+    outputs = ["a", "b", *(f"p{place}" for place in range(len(exponents)))]
+    got = build(tmp_path, model(nodes, [port("x", [2, 3, 6])], outputs, constants))(x)
+    np.testing.assert_array_equal(got["a"], x[:, constants["rows"]])
+    np.testing.assert_array_equal(got["b"], x[:, :, -1])
+    with np.errstate(all="ignore"):
+        for place, exponent in enumerate(exponents):
+            np.testing.assert_allclose(
+                got[f"p{place}"], np.power(x, np.full_like(x, exponent)), rtol=1e-6, err_msg=str(exponent)
+            )
+    assert capfd.readouterr() == ("", "")
+
+
+def test_whole_powers_of_integers(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    x = np.array([-5, -1, 0, 3, 40], np.int64)
+    nodes = [node("Pow", ["x", "three"], "y")]
+    proto = model(nodes, [port("x", [5], "int64")], ["y"], {"three": np.array(3, np.int64)})
+    proto.graph.output[0].type.tensor_type.elem_type = 7
+    np.testing.assert_array_equal(build(tmp_path, proto)(x)["y"], x**3)
+    assert capfd.readouterr() == ("", "")

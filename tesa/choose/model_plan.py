@@ -41,6 +41,7 @@ def _weight_layer(lowered: WeightLayer, kernel: ChosenKernel, layer: Layer, prep
     problem, attributed = lowered.problem, prepared.attributed
     tensor = attributed.imported.tensors.get(lowered.result, "")
     dead = attributed.tesa[lowered.result].dead
+    features = attributed.tesa[lowered.result].shape[lowered.axis]
     any_dead = dead.any(axis=tuple(axis for axis in range(dead.ndim) if axis != lowered.axis))
     return LayerPlan(
         layer=lowered.name,
@@ -54,9 +55,11 @@ def _weight_layer(lowered: WeightLayer, kernel: ChosenKernel, layer: Layer, prep
         tensor=prepared.tensors.get(tensor, ""),
         symbol=kernel.product.symbol,
         layout=lowered.layout,
-        dead=tuple(int(i) for i in np.flatnonzero(np.broadcast_to(any_dead, problem.m))),
+        dead=tuple(int(i) for i in np.flatnonzero(np.broadcast_to(any_dead, features))),
         kept=prepared.kept.get(tensor, ()),
         digest=kernel.digest,
+        stored=problem.y_shape,
+        axis=lowered.axis,
     )
 
 

@@ -78,8 +78,10 @@ class LayerPlan:
     kind: "sparse" (a weight layer with generated kernels), "operator" (a scheduled operator without a sparse weight)
     or "layout" (an explicit change of layout). shape is (m, k, n) for a weight layer. facts are TeSA facts as text.
     tensor names the value of the source model that it computes ("" where no single one corresponds), symbol the
-    function in the library, layout the logical axis that each stored axis of the result holds. dead: the output
-    features of the result that have an element on which no output of the model depends; compiling may change these.
+    function in the library. stored: the shape of the result as the kernel stores it; layout: the logical axis that each
+    of these axes holds, ~axis for the phases of one: element q * phases + r of it stands at (q, r). axis: the logical
+    axis of the output features; dead: those of them that have an element on which no output of the model depends;
+    compiling may change these.
     kept: where slices of the source's tensor were removed, for each of its axes the indices that are left; an empty row
     stands for an axis that is whole. digest: of the whole weight, under which the log keeps the layer's times.
     """
@@ -99,6 +101,8 @@ class LayerPlan:
     dead: tuple[int, ...] = ()
     kept: tuple[tuple[int, ...], ...] = ()
     digest: str = ""
+    stored: tuple[int, ...] = ()
+    axis: int = 1
 
     @property
     def kernel(self) -> str:
@@ -149,9 +153,12 @@ class Plan:
 def _layer(row: Mapping[str, Any]) -> LayerPlan:
     parts = tuple(_part(part) for part in row["parts"])
     tuples = {name: tuple(row[name]) for name in ("shape", "facts", "layout")}
-    tuples["dead"] = tuple(row.get("dead", ()))
+    tuples |= {name: tuple(row.get(name, ())) for name in ("dead", "stored")}
     tuples["kept"] = tuple(tuple(axis) for axis in row.get("kept", ()))
-    return LayerPlan(**{**row, **tuples, "parts": parts})
+    # before there was `axis`: a kernel stores the features before the tokens or pixels, whatever axis they are
+    layout = tuples["layout"]
+    axis = (layout[len(layout) - 2] if row["op"] == "linear" else layout[1]) if len(layout) > 1 else 0
+    return LayerPlan(**{"axis": axis, **row, **tuples, "parts": parts})
 
 
 def _part(row: Mapping[str, Any]) -> Part:

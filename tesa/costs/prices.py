@@ -55,10 +55,7 @@ def smaller(problem: Problem, block: tuple[int, int], elements: int = _ELEMENTS)
     rows = max(8 * block[0], elements // problem.k // block[0] * block[0], 64)
     if rows >= problem.m:
         return problem
-    axis = -1 if problem.n == 1 and problem.y_shape[-1] == problem.m else problem.y_shape.index(problem.m)
-    shape = list(problem.y_shape)
-    shape[axis] = rows
-    return replace(problem, m=rows, y_shape=tuple(shape))
+    return replace(problem, m=rows, y_shape=(problem.batch, rows, problem.n))
 
 
 def _scattered(problem: Problem, block: tuple[int, int], share: float) -> tuple[FloatArray, int]:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from tvm import relax, topi
 
-from tesa.layers.anchors import constant_of, shape_of
+from tesa.layers.expressions import constant_of, shape_of
 from tesa.layers.layout import Perm, Value, identity, same_order, steps
 
 _OPAQUE = 8  # TVM's operator kind that fusion leaves alone

@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import tvm
 from tvm import relax
 
-from tesa.layers.anchors import Chain, Known, find_chains, op_name, shape_of
+from tesa.layers.anchor import Anchor
+from tesa.layers.anchors import Chain, Known, find_chains
 from tesa.layers.emitter import Emitter
-from tesa.layers.layout import Value, features_outer, identity
+from tesa.layers.expressions import op_name, shape_of
+from tesa.layers.layout import Value, identity
 from tesa.layers.operators import lower_operator, plain_argument
 from tesa.layers.outputs import emit_outputs
+from tesa.layers.rearrange import shuffle, stack, stored_layout, stored_shape
 from tesa.schedules.types import Epilogue, FloatArray, Problem
 
 PLACEHOLDER = "tesa.layer."
@@ -22,8 +24,9 @@ PLACEHOLDER = "tesa.layer."
 class WeightLayer:
     """A layer whose kernel is to be generated.
 
-    source, result: the source variables of its matmul or convolution and of what the fused kernel computes;
-    layout: the logical axis that each stored axis of the result holds; axis: the logical axis of its output features.
+    source, result: the source variables of its matmul or convolution and of what the fused kernel computes; layout: the
+    logical axis that each stored axis of the result holds, ~axis for the phases of one: element q * phases + r of it
+    is stored at (q, r); axis: the logical axis of its output features.
     """
 
     name: str
@@ -140,28 +143,41 @@ def _emit_layer(
 ) -> tuple[WeightLayer, Value]:
     """Emit the call of a fused weight layer's kernel."""
     anchor = chain.anchor
-    source = emitter.value(anchor.source)
     shape = shape_of(anchor.call)
-    right = anchor.op == "linear" and anchor.axis == len(shape) - 1
-    layout = features_outer if right else identity
-    perm = layout(len(shape))
-    x = emitter.to(source, layout(len(source.shape)))
-    epilogue = Epilogue(chain.bias is not None, chain.residual is not None, chain.activation)
+    stored, layout = _stored(anchor)
+    x = _activation(emitter, anchor)
     m, k = chain.weight.shape
-    rows = shape[:-2] if anchor.op == "linear" else shape[:1]
-    y_shape = tuple(shape[axis] for axis in perm)
-    n = y_shape[-1] if anchor.op == "linear" else shape[2] * shape[3]
     problem = Problem(
-        op=anchor.op, m=m, k=k, n=n, x_shape=x.physical, y_shape=y_shape, batch=prod(rows), window=anchor.window,
-        epilogue=epilogue, threads=threads,
+        op=anchor.op, m=m, k=k, n=anchor.n, x_shape=shape_of(x), y_shape=stored, batch=anchor.batch,
+        window=anchor.window, threads=threads,
+        epilogue=Epilogue(chain.bias is not None, chain.residual is not None, chain.activation),
     )  # fmt: skip
     name = names.get(chain.first.name, "") or f"layer{index}"
-    layer = WeightLayer(name, problem, chain.weight, chain.bias, chain.first.name, chain.last.name, perm, anchor.axis)
-    args = [x.expr]
+    layer = WeightLayer(name, problem, chain.weight, chain.bias, chain.first.name, chain.last.name, layout, anchor.axis)
+    args = [x]
     if chain.residual is not None:
-        args.append(emitter.to(emitter.value(chain.residual), perm).expr)
-    result = relax.TensorType(y_shape, "float32")
-    return layer, emitter.emit(relax.call_dps_packed(layer.placeholder, args, result), shape, perm)
+        args.append(emitter.to(emitter.value(chain.residual), anchor.y_perm).expr)
+    call = relax.call_dps_packed(layer.placeholder, args, relax.TensorType(stored, "float32"))
+    if anchor.phases:
+        return layer, shuffle(emitter, emitter.builder.emit(call), shape, layout)
+    return layer, emitter.emit(call, shape, anchor.y_perm)
+
+
+def _stored(anchor: Anchor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The shape of what the kernel stores, and the logical axis of each of its axes, see WeightLayer."""
+    shape = shape_of(anchor.call)
+    if not anchor.phases:
+        return tuple(shape[axis] for axis in anchor.y_perm), anchor.y_perm
+    layout = stored_layout(anchor.phases, anchor.y_perm != identity(len(shape)))
+    return stored_shape(shape, anchor.phases, layout), layout
+
+
+def _activation(emitter: Emitter, anchor: Anchor) -> Any:
+    """What the kernel reads."""
+    source = emitter.value(anchor.source)
+    if anchor.stack is not None:
+        return stack(emitter, source, anchor.stack)
+    return emitter.to(source, anchor.x_perm).expr
 
 
 def _results(emitter: Emitter, expr: Any, tuples: dict[Any, list[Value]]) -> list[Any]:

@@ -70,14 +70,10 @@ def _skipped(attributed: TesaModel, lowered: Lowered) -> tuple[str, ...]:
     for var, facts in attributed.weights.items():
         if var in done:
             continue
-        why = f"the activation it meets has {len(attributed.tesa[facts.input].shape)} axis, kernels need two"
+        why = "with the zeros of its groups or batch entries it would be too large for one matrix"
         if facts.weight.dtype != np.float32:
             why = f"its weight is {facts.weight.dtype.name}, kernels are made for float32"
-        elif facts.op.endswith("_transpose"):
-            why = "transposed convolutions have no sparse kernels yet"
-        elif facts.op in ("relax.nn.conv1d", "relax.nn.conv3d"):
-            why = "convolutions of one and of three axes have no sparse kernels yet"
-        elif facts.op == "relax.matmul" and facts.weight.ndim != 2:
-            why = f"its weight has {facts.weight.ndim} axes, kernels are made for two"
+        elif facts.weight.ndim < 2:
+            why = "its weight is one vector, kernels are made for matrices"
         rows.append(f"{facts.layer}: left dense ({facts.sparsity:.0%} zeros stay in it): {why}")
     return tuple(rows)

@@ -10,8 +10,8 @@ from typing import Any
 
 from tvm import relax, te, tirx
 
-from tesa.layers.anchors import constant_of, op_name, shape_of
 from tesa.layers.emitter import Emitter
+from tesa.layers.expressions import constant_of, op_name, shape_of
 from tesa.layers.layout import Perm, Value, compose, features_outer, identity, reshape_perm
 
 Handler = Callable[[Emitter, Any], Value | None]

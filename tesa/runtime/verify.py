@@ -16,6 +16,7 @@ from tesa.runtime.bench import random_feeds
 from tesa.runtime.inputs import Array
 from tesa.runtime.model import Model
 from tesa.runtime.reference import read_reference
+from tesa.runtime.stored import unpacked
 from tesa.runtime.trace import trace
 
 
@@ -128,11 +129,11 @@ def _compare_live(layer: LayerPlan, got: Array, expected: Array | None, atol: fl
     for axis, indices in enumerate(layer.kept):  # the channels that compiling did not remove
         if indices and axis < expected.ndim and max(indices) < expected.shape[axis]:
             expected = expected.take(indices, axis)
+    got = unpacked(got, layer, expected.shape)
     if got.shape != expected.shape:
         why = f"its result is {list(got.shape)}, {list(expected.shape)} in the reference: channels were removed"
         return Comparison(layer.layer, 0.0, 0.0, True, why=why)
-    # A kernel stores the features before the tokens or pixels, whatever axis of the tensor they are.
-    axis = layer.layout[len(layer.layout) - 2 if layer.op == "linear" else 1]
+    axis = layer.axis
     live = np.setdiff1d(np.arange(got.shape[axis]), layer.dead)
     found = compare(layer.layer, got.take(live, axis), expected.take(live, axis), atol, rtol)
     return Comparison(found.name, found.max_abs, found.max_rel, found.ok, len(layer.dead), got.shape[axis])
@@ -144,12 +145,10 @@ def _row(item: Comparison) -> dict[str, Any]:
 
 
 def _results(model: Model, prepared: list[Any], names: set[str]) -> list[tuple[LayerPlan, Array]]:
-    """The results of the wanted layers in row-major layout, taken as each kernel returns."""
+    """The results of the wanted layers as they are stored, taken as each kernel returns."""
 
     def keep(layer: LayerPlan, tensor: Any) -> Array | None:
         return np.array(np.from_dlpack(tensor)) if layer.layer in names else None
 
     (calls,) = trace(model, prepared, keep=keep)
-    wanted = [(call.layer, call.result) for call in calls if call.layer is not None and call.layer.layer in names]
-    # argsort gives the transpose that undoes a layout
-    return [(layer, np.ascontiguousarray(result.transpose(np.argsort(layer.layout)))) for layer, result in wanted]
+    return [(call.layer, call.result) for call in calls if call.layer is not None and call.layer.layer in names]

@@ -153,6 +153,30 @@ def test_gelu_uses_no_library_call() -> None:
     agree(run(lambda bb, a: op.nn.gelu(a), [x]), expected, "elementwise")
 
 
+@pytest.mark.parametrize("core", HERE, ids=lambda core: str(core.name))
+@pytest.mark.parametrize("ways", [2, 3, 5, 8])
+def test_rows_laid_into_each_other(ways: int, core: Core) -> None:
+    x = normal((3, ways, 4, 37))
+    got = run(lambda bb, a: op.permute_dims(a, [0, 2, 3, 1]), [x], core)
+    agree(got, x.transpose(0, 2, 3, 1), "interleave")
+
+
+@EXAMPLES
+@given(ways=st.tuples(st.integers(1, 9), st.integers(2, 8)), size=st.tuples(st.integers(1, 5), st.integers(2, 70)))
+def test_pixel_shuffle_that_is_cut_off(ways: Shape, size: Shape) -> None:
+    (down, across), (height, width) = ways, size
+    x = normal((2, down, across, 3, -(-height // down), -(-width // across)))
+    whole = x.transpose(0, 3, 4, 1, 5, 2).reshape(2, 3, x.shape[4] * down, x.shape[5] * across)
+
+    def shuffled(data: Any) -> Any:
+        def element(n: Any, c: Any, i: Any, j: Any) -> Any:
+            return data[n, i % down, j % across, c, i // down, j // across]
+
+        return te.compute((2, 3, height, width), element)
+
+    agree(run(lambda bb, a: bb.emit_te(shuffled, a), [x]), whole[:, :, :height, :width])
+
+
 @EXAMPLES
 @given(shape=shapes(2, 4, 20), axis=st.integers(0, 3), more=st.integers(1, 20))
 def test_concat(shape: Shape, axis: int, more: int) -> None:

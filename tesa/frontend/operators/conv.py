@@ -92,8 +92,27 @@ def conv_transpose(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
         pads = zeros * 2
     if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):
         return None
+    pads, extra, zeros_after = _less_extra(pads, extra, stride)
     product = TRANSPOSED[len(shape)](
         inputs[0], inputs[1], strides=stride, padding=pads, output_padding=extra, dilation=dilation,
         groups=attrs.get("group", 1),
     )  # fmt: skip
+    if any(zeros_after):
+        widths = [0] * 4 + [n for after in zeros_after for n in (0, after)]
+        product = bb.normalize(relax.op.nn.pad(bb.normalize(product), widths))
     return product if at(inputs, 2) is None else relax.op.add(product, _per_channel(inputs[2], len(shape)))
+
+
+def _less_extra(pads: list[int], extra: list[int], stride: list[int]) -> tuple[list[int], list[int], list[int]]:
+    """(padding, output padding below the stride, zeros behind the result): Relax takes no more output padding.
+
+    With a dilation ONNX does. What goes beyond is less padding, and where there is none, elements that no tap reaches.
+    """
+    pads, extra, rest = list(pads), list(extra), []
+    for axis, s in enumerate(stride):
+        over = max(extra[axis] - (s - 1), 0)
+        taken = min(over, pads[len(stride) + axis])
+        pads[len(stride) + axis] -= taken
+        extra[axis] -= over
+        rest.append(over - taken)
+    return pads, extra, rest

@@ -1,0 +1,164 @@
+"""Convolutions of one, two and three axes, and transposed ones, as layers with the window of a 2-D convolution.
+
+A 1-D convolution is one of height 1. Of a 3-D one the taps along the depth become channels. A transposed convolution
+with a stride of s is s convolutions along each axis, one for each phase of the output, which run as one: element
+q s + r of the result sums x[q + (r + p - t d) / s] w[t] over the taps t for which that is a whole number, where d is
+the dilation and p the padding. A tap that a phase lacks is a zero of the weight, and a group lacks the inputs of the
+others: zeros cost nothing in a sparse kernel.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesa.layers.anchor import LARGEST, Anchor, Stack
+from tesa.layers.expressions import constant_of, op_name, shape_of
+from tesa.layers.layout import Perm, identity
+from tesa.schedules.types import FloatArray, Window
+
+_SPATIAL = {3: "W", 4: "HW", 5: "DHW"}
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """One spatial axis: size, taps, stride, padding and dilation, and how many elements come out."""
+
+    size: int
+    taps: int
+    stride: int
+    dilation: int
+    before: int
+    after: int
+    out: int
+
+    @property
+    def trivial(self) -> bool:
+        """True if there is one element and one tap."""
+        return self.size == self.taps == self.out == 1
+
+    @property
+    def pointwise(self) -> bool:
+        """True if output i reads input i and nothing else."""
+        return self.taps == self.stride == 1 and self.before == self.after == 0
+
+
+def find_convolution(call: Any, known: NDArray[Any] | None) -> Anchor | None:
+    """The layer that a relax.nn.convNd or convNd_transpose is, if its weight is a float32 constant.
+
+    known takes the place of the weight.
+    """
+    own = constant_of(call.args[1])
+    if own is None or own.dtype != np.float32:
+        return None
+    weight = own if known is None else known
+    spatial, attrs = _SPATIAL.get(weight.ndim, ""), call.attrs
+    transposed = op_name(call).endswith("_transpose")
+    layouts = ("NC" + spatial, ("IO" if transposed else "OI") + spatial)
+    if not spatial or (str(attrs.data_layout), str(attrs.kernel_layout)) != layouts:
+        return None
+    axes = _axes(call, weight.shape[2:])
+    return _upsampling(call, weight, axes) if transposed else _convolution(call, weight, axes)
+
+
+def _axes(call: Any, taps: Sequence[int]) -> list[_Axis]:
+    attrs, rank = call.attrs, len(taps)
+    sizes, outs = shape_of(call.args[0])[2:], shape_of(call)[2:]
+    strides, dilations = (_several(values, rank) for values in (attrs.strides, attrs.dilation))
+    pads = _several(attrs.padding, 2 * rank)
+    before, after = pads[:rank], pads[rank:]
+    return [_Axis(*values) for values in zip(sizes, taps, strides, dilations, before, after, outs, strict=True)]
+
+
+def _several(values: Any, count: int) -> list[int]:
+    found = [int(value) for value in values]
+    return (found * (count // len(found)))[:count]
+
+
+def _convolution(call: Any, weight: FloatArray, axes: list[_Axis]) -> Anchor | None:
+    groups, channels = int(call.attrs.groups), shape_of(call.args[0])[1]
+    out, in_group = weight.shape[:2]
+    if groups == channels == out and in_group == 1 and _plane(axes) is not None:
+        return _anchor(call, "depthwise", weight.reshape(out, -1), axes)
+    full = weight
+    if groups > 1:
+        if groups * weight.size > LARGEST:
+            return None
+        full = np.zeros((out, channels, *weight.shape[2:]), np.float32)
+        rows = out // groups
+        for g in range(groups):
+            part = slice(g * rows, (g + 1) * rows)
+            full[part, g * in_group : (g + 1) * in_group] = weight[part]
+    return _anchor(call, "conv2d", full, axes)
+
+
+def _upsampling(call: Any, weight: FloatArray, axes: list[_Axis]) -> Anchor | None:
+    """The phases of a transposed convolution as output channels of a plain one, the outermost ones.
+
+    before: x (1, 32, 48, 48), w (32, 1, 9, 9), stride 3   after: x, w (9, 32, 3, 3), padding 1; y[q 3 + r] = z[r, q]
+    """
+    groups, channels, outputs = int(call.attrs.groups), shape_of(call.args[0])[1], shape_of(call)[1]
+    found = [_phases(axis) for axis in axes]
+    plain = [axis for axis, _ in found]
+    phases = tuple(axis.stride for axis in axes)
+    taps = [axis.taps for axis in plain]
+    if prod(phases) * outputs * channels * prod(taps) > max(LARGEST, weight.size):
+        return None
+    full = np.zeros((*phases, outputs, channels, *taps), np.float32)
+    ins, outs = channels // groups, outputs // groups
+    for tap in np.ndindex(weight.shape[2:]):
+        places = [places[t] for (_, places), t in zip(found, tap, strict=True)]
+        target = full[(*(phase for phase, _ in places), ..., *(to for _, to in places))]  # (outputs, channels)
+        values = weight[(slice(None), slice(None), *tap)]
+        for g in range(groups):
+            rows, columns = slice(g * outs, (g + 1) * outs), slice(g * ins, (g + 1) * ins)
+            target[rows, columns] = values[columns].T
+    return _anchor(call, "conv2d", full.reshape(-1, channels, *taps), plain, phases)
+
+
+def _phases(axis: _Axis) -> tuple[_Axis, list[tuple[int, int]]]:
+    """A transposed axis as a plain one of stride 1, and for each tap its phase and its place among the new taps."""
+    count = -(-axis.out // axis.stride)
+    phases = [(tap * axis.dilation - axis.before) % axis.stride for tap in range(axis.taps)]
+    reads = [(r + axis.before - t * axis.dilation) // axis.stride for t, r in enumerate(phases)]
+    low, high = min(0, *reads), max(axis.size - count, *reads)  # no padding is negative
+    plain = _Axis(axis.size, high - low + 1, 1, 1, -low, count - axis.size + high, count)
+    return plain, [(phase, read - low) for phase, read in zip(phases, reads, strict=True)]
+
+
+def _plane(axes: list[_Axis]) -> tuple[_Axis, _Axis] | None:
+    """The two axes of a window that says it all; None where there are three."""
+    single = _Axis(1, 1, 1, 1, 0, 0, 1)
+    wide = axes if len(axes) <= 2 else [axis for axis in axes if not axis.trivial]
+    if len(wide) > 2:
+        return None
+    first, second = [single, single, *wide][-2:]
+    return first, second
+
+
+def _anchor(call: Any, op: str, weight: FloatArray, axes: list[_Axis], phases: tuple[int, ...] = ()) -> Anchor:
+    """The layer. weight: (m, channels, *taps), or (m, taps) of a depthwise one."""
+    batch, rank = shape_of(call)[0], len(axes) + 2
+    plane, perm, stack = _plane(axes), identity(rank), None
+    x_perm: Perm = perm
+    if plane is None:
+        depth, *rest = axes
+        plane, batch, perm = (rest[0], rest[1]), batch * depth.out, (0, 2, 1, 3, 4)
+        x_perm, weight = perm, weight.swapaxes(1, 2)
+        if not depth.pointwise:
+            stack = Stack(depth.taps, depth.stride, depth.dilation, depth.before, depth.out)
+    matrix = np.ascontiguousarray(weight.reshape(weight.shape[0], -1))
+    return Anchor(
+        op, call, call.args[0], matrix, x_perm, perm, batch, plane[0].out * plane[1].out, (1,), _window(*plane),
+        stack, phases if any(phase > 1 for phase in phases) else (),
+    )  # fmt: skip
+
+
+def _window(down: _Axis, across: _Axis) -> Window:
+    return Window(
+        down.size, across.size, (down.taps, across.taps), (down.stride, across.stride),
+        (down.before, across.before, down.after, across.after), (down.dilation, across.dilation),
+    )  # fmt: skip

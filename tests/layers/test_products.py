@@ -1,0 +1,49 @@
+"""Products with batch axes, vectors and weights on either side are layers of one matrix."""
+
+from __future__ import annotations
+
+import pytest
+
+from tesa.layers import products
+from tests.layers.many import Many
+
+
+def test_batch_axes_of_activation_and_weight() -> None:
+    many = Many()
+    for x, w in [
+        ((3, 5, 7), (3, 7, 4)), ((5, 7), (3, 7, 4)), ((1, 5, 7), (3, 7, 4)), ((2, 3, 5, 7), (3, 7, 4)),
+        ((2, 1, 5, 7), (3, 7, 4)), ((2, 3, 5, 7), (2, 1, 7, 4)), ((2, 1, 5, 7), (1, 3, 7, 4)), ((5, 7), (1, 7, 4)),
+        ((2, 3, 5, 7), (7, 4)), ((2, 3, 5, 7), (2, 3, 7, 4)), ((1, 3, 5, 7), (2, 1, 7, 4)), ((7,), (7, 4)),
+        ((7,), (3, 7, 4)), ((3, 1, 7), (3, 7, 4)), ((2, 1, 1, 7), (3, 7, 4)), ((2, 5, 7), (3, 1, 7, 4)),
+    ]:  # fmt: skip
+        many.add("MatMul", x, w)
+    many.check()
+
+
+def test_weights_on_the_left() -> None:
+    many = Many()
+    for x, w in [
+        ((3, 7, 5), (3, 4, 7)), ((7, 5), (3, 4, 7)), ((2, 3, 7, 5), (3, 4, 7)), ((2, 1, 7, 5), (3, 4, 7)),
+        ((2, 3, 7, 5), (2, 1, 4, 7)), ((7,), (4, 7)), ((7,), (3, 4, 7)), ((2, 7, 5), (1, 4, 7)), ((7, 5), (4, 7)),
+    ]:  # fmt: skip
+        many.add("MatMul", x, w, left=True)
+    many.check()
+
+
+@pytest.mark.parametrize("bias", [(4,), (3, 1, 4), (2, 3, 5, 4), (1, 5, 1)])
+def test_a_bias_of_the_features_and_blocks_is_absorbed(bias: tuple[int, ...]) -> None:
+    many = Many()
+    many.add("MatMul", (2, 3, 5, 7), (3, 7, 4), bias=bias)
+    (layer,) = many.check().layers
+    assert layer.problem.epilogue.bias == (bias in [(4,), (3, 1, 4)])
+
+
+def test_a_weight_too_large_for_one_matrix_says_so(monkeypatch) -> None:
+    from tesa.layers.network import to_network
+
+    monkeypatch.setattr(products, "LARGEST", 100)
+    many = Many()
+    many.add("MatMul", (3, 5, 7), (3, 7, 4))
+    network = to_network(many.proto)
+    assert network.layers == ()
+    assert "too large for one matrix" in network.skipped[0]

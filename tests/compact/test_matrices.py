@@ -236,3 +236,19 @@ def test_the_given_model_is_left_as_it_is() -> None:
     before = onnx.ModelProto.FromString(proto.SerializeToString())
     shrink(proto)
     assert proto == before
+
+
+def test_parts_of_a_stacked_product_are_taken_apart_by_slices_of_one() -> None:
+    """As OCR networks write attention: one product for all parts, an axis that counts them, a slice and a squeeze."""
+    nodes = [*linear("x", "qkv", "t"), node("Reshape", ["t", "apart"], "r")]
+    nodes += [node("Transpose", ["r"], "p", perm=[2, 0, 3, 1, 4])]
+    constants: dict[str, Any] = {**layer("qkv", 8, 12), "apart": np.array([1, 5, 3, 2, 2]), **layer("out", 2, 8, 3)}
+    for i, name in enumerate("qkv"):
+        constants |= {f"{name}.from": np.array([i]), f"{name}.to": np.array([i + 1]), "first": np.array([0])}
+        nodes += [node("Slice", ["p", f"{name}.from", f"{name}.to", "first"], f"{name}1")]
+        nodes += [node("Squeeze", [f"{name}1", "first"], name)]
+    nodes += [node("Mul", ["q", "k"], "qk"), node("Add", ["qk", "v"], "sum"), *linear("sum", "out", "y")]
+    gone = (2, 3, 6, 7, 10, 11)  # the second head of each part
+    constants["qkv.weight"] = without(constants["qkv.weight"], *gone, axis=1)
+    constants["qkv.bias"] = without(constants["qkv.bias"], *gone)
+    assert shapes(shrink(model(nodes, [TOKENS], ["y"], constants)))["out.weight"] == (2, 8)

@@ -23,9 +23,10 @@ def transpose(a: Analysis, i: int, node: Any) -> Structure | None:
 def squeeze(a: Analysis, i: int, node: Any) -> Structure | None:
     """Axes of length 1 come and go."""
     name, output = node.input[0], node.output[0]
+    short = [axis for axis, n in enumerate(a.shape(name)) if n == 1]  # one may be a channel, which then stays
     long_in = [axis for axis, n in enumerate(a.shape(name)) if n > 1]
     long_out = [axis for axis, n in enumerate(a.shape(output)) if n > 1]
-    return moved(a.of(name), dict(zip(long_in, long_out, strict=True)))
+    return moved(a.index.drop(a.of(name), short), dict(zip(long_in, long_out, strict=True)))
 
 
 @ties("Concat")

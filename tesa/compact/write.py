@@ -92,7 +92,7 @@ class _Writer:
         """x * (1 + erf(x / sqrt 2)) * 0.5; the last node has the name of the operator."""
         x, base = node.input[0], node.name or node.output[0]
         if attributes(node).get("approximate", b"none") != b"none":
-            return [node]
+            return [helper.make_node("FastGelu", node.input, node.output, node.name, domain="com.microsoft")]
         values = {"sqrt2": math.sqrt(2), "one": 1.0, "half": 0.5}
         numbers = [self.unique(f"{base}/{what}") for what in values]
         self.tensors |= {key: np.asarray(v, np.float32) for key, v in zip(numbers, values.values(), strict=True)}

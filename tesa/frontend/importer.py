@@ -99,7 +99,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             )
         options = ", ".join(f"{name}={value_text(value)}" for name, value in attributes(node).items())
         return UnsupportedError(
-            f"{where} ({op}, opset {self._graph.opset}): this form of the operator cannot be imported: inputs {given}"
+            f"{where} ({op}): this form of the operator cannot be imported: inputs {given}"
             f"{'; ' + options if options else ''}. If its shapes and types fit each other, export it in another way: "
             "another opset, or simpler operators"
         )

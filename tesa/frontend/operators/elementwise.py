@@ -45,18 +45,12 @@ def _bounds(inputs: Any, attrs: dict[str, Any], low: float, high: float) -> list
     return None if any(value is None for value in found) else [value.reshape(()).item() for value in found]
 
 
-@imports("Gelu", "com.microsoft::Gelu")
+@imports("Gelu")
 def gelu(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     """relax.nn.gelu, by erf or by tanh."""
     if attrs.get("approximate", b"none") == b"none":
         return relax.op.nn.gelu(inputs[0])
     return relax.op.nn.gelu_tanh(inputs[0])
-
-
-@imports("com.microsoft::QuickGelu")
-def quick_gelu(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
-    """x * sigmoid(alpha * x), alpha 1.702 if it is not given."""
-    return _times_sigmoid(bb, inputs[0], float(attrs.get("alpha", 1.702)))
 
 
 @imports("Swish")

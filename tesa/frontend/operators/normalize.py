@@ -57,32 +57,3 @@ def rms_norm(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     mean = emit(relax.op.mean(emit(relax.op.multiply(x, x)), axes, True))
     factor = emit(relax.op.rsqrt(emit(relax.op.add(mean, relax.const(epsilon, "float32")))))
     return relax.op.multiply(emit(relax.op.multiply(x, factor)), gamma)
-
-
-@imports("com.microsoft::SkipLayerNormalization")
-def skip_layer_norm(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
-    """Layer norm of x + skip (+ bias): (x, skip, gamma[, beta][, bias]). Outputs: the norm, and as fourth the sum."""
-    beta = at(inputs, 3) if at(inputs, 3) is not None else constant(np.zeros(static_shape(inputs[2]), np.float32))
-    total = _sum(bb, inputs[0], inputs[1], at(inputs, 4))
-    norm = relax.op.nn.layer_norm(total, inputs[2], beta, axes=-1, epsilon=attrs.get("epsilon", 1e-12))
-    return _with_sum(bb, norm, total, attrs)
-
-
-@imports("com.microsoft::SkipSimplifiedLayerNormalization")
-def skip_rms_norm(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
-    """RMS norm of x + skip (+ bias): (x, skip, gamma[, bias]). Outputs as in skip_layer_norm."""
-    total = _sum(bb, inputs[0], inputs[1], at(inputs, 3))
-    return _with_sum(bb, relax.op.nn.rms_norm(total, inputs[2], -1, attrs.get("epsilon", 1e-12)), total, attrs)
-
-
-def _sum(bb: Any, x: Any, skip: Any, bias: Any) -> Any:
-    total = bb.normalize(relax.op.add(x, skip))
-    return total if bias is None else bb.normalize(relax.op.add(total, bias))
-
-
-def _with_sum(bb: Any, norm: Any, total: Any, attrs: dict[str, Any]) -> Any:
-    """One output, or four of which only the norm and the sum are there at inference."""
-    if attrs["tvm_custom"]["num_outputs"] == 1:
-        return norm
-    unused = relax.const(0.0, "float32")
-    return relax.Tuple([bb.normalize(norm), unused, unused, total])

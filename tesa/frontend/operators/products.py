@@ -5,7 +5,6 @@ from typing import Any
 
 from tvm import relax
 
-from tesa.errors import UnsupportedError
 from tesa.frontend.expressions import as_int32, at, constant, constant_value, minus, static_shape
 from tesa.frontend.registry import imports
 
@@ -54,18 +53,3 @@ def einsum(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
         if x[-1] == inner and outer not in x and len(set(x)) == len(x) and right == x[:-1] + outer:
             return relax.op.matmul(inputs[0], inputs[1])
     return relax.op.einsum(list(inputs), equation)
-
-
-@imports("com.microsoft::FusedMatMul")
-def fused_matmul(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
-    """alpha * A B with either operand transposed."""
-    if attrs.get("transBatchA", 0) or attrs.get("transBatchB", 0):
-        raise UnsupportedError("FusedMatMul that moves batch axes is not supported; export it as Transpose and MatMul")
-    operands = []
-    for x, name in zip(inputs[:2], ("transA", "transB"), strict=True):
-        rank = len(static_shape(x))
-        turned = [*range(rank - 2), rank - 1, rank - 2]
-        operands.append(bb.normalize(relax.op.permute_dims(x, turned)) if attrs.get(name, 0) and rank > 1 else x)
-    product = bb.normalize(relax.op.matmul(*operands))
-    alpha = float(attrs.get("alpha", 1.0))
-    return product if alpha == 1.0 else relax.op.multiply(product, relax.const(alpha, str(product.ty.dtype)))

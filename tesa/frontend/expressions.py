@@ -33,6 +33,14 @@ def as_int32(bb: Any, x: Any) -> Any:
     return bb.normalize(relax.op.astype(x, "int32")) if values is None else constant(values.astype(np.int32))
 
 
+def as_float32(bb: Any, x: Any) -> Any:
+    """The tensor cast to float32; a constant stays one."""
+    values = constant_value(x)
+    if values is not None:
+        return constant(values.astype(np.float32))
+    return x if str(x.ty.dtype) == "float32" else bb.normalize(relax.op.astype(x, "float32"))
+
+
 def minus(bb: Any, x: Any, zero: Any, view: tuple[int, ...]) -> Any:
     """x - zero, where zero is reshaped to `view`; a constant if both are."""
     values, level = constant_value(x), constant_value(zero)

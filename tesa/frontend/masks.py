@@ -9,9 +9,13 @@ import numpy as np
 
 from tesa.attributes.attribute import Bools
 from tesa.errors import UsageError
-from tesa.frontend.graph import Graph
+from tesa.frontend.graph import Graph, attributes
 from tesa.frontend.names import did_you_mean
+from tesa.frontend.quantized import laid_out
 from tesa.frontend.rewrite import WEIGHT_OPS
+
+INTEGER_ZEROS = {"ConvInteger": {1: 3}, "MatMulInteger": {1: 3}}
+"""The input that holds the zero point of a weight, by that of the weight."""
 
 
 def load_masks(path: str | Path) -> dict[str, Bools]:
@@ -88,8 +92,14 @@ def _zero(graph: Graph, name: str) -> Any:
     """The number that stands for 0 in a weight: its zero point if it is stored quantized."""
     weight = graph.constants[name]
     for node in graph.nodes:
-        if node.op_type == "DequantizeLinear" and node.input[0] == name and len(node.input) > 2 and node.input[2]:
-            zero = graph.constants.get(node.input[2], np.zeros(1, weight.dtype))
-            axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
-            return zero.reshape([-1 if i == axis % weight.ndim and zero.size > 1 else 1 for i in range(weight.ndim)])
+        places = {0: 2} if node.op_type == "DequantizeLinear" else INTEGER_ZEROS.get(node.op_type, {})
+        position = next((p for p in places if p < len(node.input) and node.input[p] == name), None)
+        level = places[position] if position is not None else len(node.input)
+        if level >= len(node.input) or not node.input[level]:
+            continue
+        zero = graph.constants.get(node.input[level], np.zeros(1, weight.dtype))
+        options = attributes(node)
+        axis = {"ConvInteger": 0, "MatMulInteger": weight.ndim - 1}.get(node.op_type, int(options.get("axis", 1)))
+        laid = laid_out(zero, weight.shape, axis, int(options.get("block_size", 0)))
+        return weight.dtype.type(0) if laid is None else laid
     return weight.dtype.type(0)

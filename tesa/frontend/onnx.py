@@ -25,6 +25,7 @@ from tesa.frontend.load import load_graph
 from tesa.frontend.masks import apply_masks, load_masks
 from tesa.frontend.model import ImportedModel, Port, WeightUse
 from tesa.frontend.qdq import widen_codes
+from tesa.frontend.quantized import integer_quantization
 from tesa.frontend.rename import name_bindings
 
 WEIGHT_CALLS = ("relax.matmul", *(f"relax.nn.conv{n}d{kind}" for n in (1, 2, 3) for kind in ("", "_transpose")))
@@ -160,8 +161,8 @@ def _trace_weights(
             axes = (source.axes or (0, 1))[::-1] if turned else source.axes
             use = WeightUse(names[binding.var.name], binding.var.name, argument, axes)
             uses[source.initializer] = (*uses.get(source.initializer, ()), use)
-            if tensor in graph.quantization:
-                q = graph.quantization[tensor]
+            q = graph.quantization.get(tensor) or integer_quantization(graph, node, argument)
+            if q is not None:
                 if turned:
                     q = Quantization(q.bits, q.signed, np.transpose(q.scale), np.transpose(q.zero_point))
                 quantization[binding.var.name, argument] = q

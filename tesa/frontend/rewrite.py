@@ -14,13 +14,14 @@ from tesa.attributes.attribute import Quantization, Values
 from tesa.frontend.graph import Graph, Source, attributes
 from tesa.frontend.infer import infer_types, value_info
 from tesa.frontend.names import layer_names
+from tesa.frontend.quantized import dequantize_constant, quantize_constant
 
-WEIGHT_OPS = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
+WEIGHT_OPS = {"Conv": 1, "ConvInteger": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1, "MatMulInteger": 1}
 CARRIERS = {"Identity", "Transpose", "DequantizeLinear", "QuantizeLinear", "Cast", "Reshape"}
 FOLDABLE = {
     "Abs", "Add", "And", "Cast", "Ceil", "Clip", "Concat", "ConstantOfShape", "Div", "Equal", "Exp", "Expand",
     "Flatten", "Floor", "Gather", "Greater", "Less", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow",
-    "QuantizeLinear", "Range", "Reciprocal", "ReduceProd", "ReduceSum", "Reshape", "Slice", "Sqrt", "Squeeze", "Sub",
+    "Range", "Reciprocal", "ReduceProd", "ReduceSum", "Reshape", "Slice", "Sqrt", "Squeeze", "Sub",
     "Tile", "Transpose", "Tril", "Trilu", "Unsqueeze", "Where",
 }  # fmt: skip
 FOLD_LIMIT = 1 << 26  # elements; what is larger stays an operator
@@ -76,7 +77,10 @@ def _fold(graph: Graph, node: Any, shapes: dict[str, tuple[int, ...]]) -> bool:
     elif not node.input or any(name and name not in graph.constants for name in node.input):
         return False
     elif node.op_type == "DequantizeLinear":
-        value = _dequantize(graph, node)
+        value = dequantize_constant(graph, node)
+    elif node.op_type == "QuantizeLinear":
+        value = quantize_constant(graph, node)
+        value = _evaluate(graph, node) if value is None else value
     elif node.op_type in FOLDABLE and not node.domain:
         value = _evaluate(graph, node)
     else:
@@ -109,27 +113,6 @@ def _shape_value(node: Any, shape: tuple[int, ...]) -> Values:
         return np.asarray(math.prod(shape), np.int64)
     options = attributes(node)
     return np.asarray(shape[options.get("start", 0) : options.get("end", len(shape))], np.int64)
-
-
-def _dequantize(graph: Graph, node: Any) -> Values | None:
-    """scale * (x - zero_point), per tensor or along one axis; remembers the quantization of the result."""
-    x, scale = graph.constants[node.input[0]], graph.constants[node.input[1]]
-    options = attributes(node)
-    if options.get("block_size", 0):
-        return None
-    zero = graph.constants[node.input[2]] if len(node.input) > 2 and node.input[2] else np.zeros_like(scale)
-    if scale.ndim == 1 and x.ndim:
-        view = [1] * x.ndim
-        view[options.get("axis", 1)] = -1
-        scale, zero = scale.reshape(view), zero.reshape(view)
-    else:
-        scale, zero = (np.reshape(v, (1,) * x.ndim) for v in (scale, zero))
-    real = (x.astype(np.float32) - zero.astype(np.float32)) * scale.astype(np.float32)
-    bits = {"int4": 4, "uint4": 4, "int8": 8, "uint8": 8, "int16": 16, "uint16": 16}.get(x.dtype.name)
-    if bits is not None:
-        signed = x.dtype.name.startswith("i")
-        graph.quantization[node.output[0]] = Quantization(bits, signed, scale, zero.astype(np.int32))
-    return real
 
 
 def _evaluate(graph: Graph, node: Any) -> Values | None:

@@ -1,11 +1,11 @@
-"""Convolutions as relax.nn.convNd: padding "SAME" becomes plain padding, the bias an addition, integers int32."""
+"""Convolutions as relax.nn.convNd: padding "SAME" becomes plain padding, the bias an addition."""
 
 import math
 from typing import Any
 
 from tvm import relax
 
-from tesa.frontend.expressions import as_int32, at, constant, constant_value, minus, static_shape
+from tesa.frontend.expressions import at, constant, constant_value, static_shape
 from tesa.frontend.registry import imports
 
 CONVOLUTIONS = {3: relax.op.nn.conv1d, 4: relax.op.nn.conv2d, 5: relax.op.nn.conv3d}
@@ -19,11 +19,12 @@ def conv(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     shape = static_shape(inputs[0])
     if len(shape) not in CONVOLUTIONS or not all(isinstance(x, relax.Expr) for x in inputs[:2]):
         return None
-    product = _convolve(inputs[0], inputs[1], attrs)
+    product = convolve(inputs[0], inputs[1], attrs)
     return product if at(inputs, 2) is None else relax.op.add(product, _per_channel(inputs[2], len(shape)))
 
 
-def _convolve(x: Any, weight: Any, attrs: dict[str, Any], **options: Any) -> Any:
+def convolve(x: Any, weight: Any, attrs: dict[str, Any], **options: Any) -> Any:
+    """A convolution without a bias. options: of the Relax operator."""
     shape, taps = static_shape(x), static_shape(weight)
     ones = (1,) * (len(shape) - 2)
     stride, dilation = (list(attrs.get(name, ones)) for name in ("strides", "dilations"))
@@ -57,19 +58,6 @@ def _per_channel(bias: Any, rank: int) -> Any:
     """A vector along axis 1 of a tensor with so many axes."""
     values, view = constant_value(bias), (1, -1) + (1,) * (rank - 2)
     return relax.op.reshape(bias, view) if values is None else constant(values.reshape(view))
-
-
-@imports("ConvInteger")
-def conv_integer(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
-    """(x - x_zero) convolved with (w - w_zero) in int32: exact, and the padding stands for x_zero as it should."""
-    x, weight = (as_int32(bb, x) for x in inputs[:2])
-    if at(inputs, 2) is not None:
-        x = minus(bb, x, as_int32(bb, inputs[2]), ())
-    if at(inputs, 3) is not None:
-        several = math.prod(static_shape(inputs[3])) > 1
-        view = (-1, *(1 for _ in static_shape(weight)[1:])) if several else ()
-        weight = minus(bb, weight, as_int32(bb, inputs[3]), view)
-    return _convolve(x, weight, attrs, out_dtype="int32")
 
 
 @imports("ConvTranspose")

@@ -1,11 +1,10 @@
 """Matrix products as relax.matmul: alpha, beta and the transpose of a constant weight go into the constants."""
 
-import math
 from typing import Any
 
 from tvm import relax
 
-from tesa.frontend.expressions import as_int32, at, constant, constant_value, minus, static_shape
+from tesa.frontend.expressions import at, constant, constant_value
 from tesa.frontend.registry import imports
 
 
@@ -24,22 +23,6 @@ def gemm(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     if values is None:
         return None if beta != 1.0 else relax.op.add(product, bias)
     return relax.op.add(product, constant(values * values.dtype.type(beta) if beta != 1.0 else values))
-
-
-@imports("MatMulInteger")
-def matmul_integer(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
-    """(a - a_zero) @ (b - b_zero) in int32. A constant and its zero point are one constant: the weight of a layer."""
-    zeros = [at(inputs, 2), at(inputs, 3)]
-    if any(zero is not None and len(static_shape(zero)) > 1 for zero in zeros):
-        return None
-    a, b = (as_int32(bb, x) for x in inputs[:2])
-    if zeros[0] is not None:  # one for each row of a
-        view: tuple[int, ...] = (-1, 1) if math.prod(static_shape(zeros[0])) > 1 else ()
-        a = minus(bb, a, as_int32(bb, zeros[0]), view)
-    if zeros[1] is not None:  # one for each column of b
-        view = (-1,) if math.prod(static_shape(zeros[1])) > 1 else ()
-        b = minus(bb, b, as_int32(bb, zeros[1]), view)
-    return relax.op.matmul(a, b, out_dtype="int32")
 
 
 @imports("Einsum")

@@ -16,9 +16,14 @@ if TYPE_CHECKING:
     from tesa.propagate import TesaModel
 
 
+SMALLER = (
+    "write the model without what is not needed; where nothing can go, or no byte less would do, nothing is written"
+)
+
+
 def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("model", metavar="model.onnx", help="the model, with its zeros or with --mask")
-    parser.add_argument("-o", "--output", metavar="smaller.onnx", help="write the model without what is not needed")
+    parser.add_argument("-o", "--output", metavar="smaller.onnx", help=SMALLER)
     parser.add_argument("--plot", metavar="FACTS.png", help="draw sparsity and bits by layer (.png, .svg or .pdf)")
     parser.add_argument("--all", action="store_true", help="list the layers without a weight as well")
     add_model_inputs(parser)
@@ -48,12 +53,13 @@ def _run(args: Namespace) -> Outcome:
     if args.output is None:
         return Outcome(data, lambda: table.view(args.plot))
     compacted, error = write_smaller(model, Path(args.output))
+    path = args.output if compacted.smaller else None
     data["compacted"] = {
-        "path": args.output,
+        "path": path,
         "max_error": error,
         **{name: plain(getattr(compacted, name)) for name in compacted.__dataclass_fields__ if name != "proto"},
     }
-    fixed = [Text("its inputs are fixed to the sizes given with --shape")] if args.shape else []
+    fixed = [Text("its inputs are fixed to the sizes given with --shape")] if args.shape and path else []
     return Outcome(data, lambda: [*table.view(args.plot), *compaction_view(compacted, error, args.output), *fixed])
 
 
@@ -78,15 +84,17 @@ def check_output(output: Path, model: Path) -> None:
 def write_smaller(model: TesaModel, path: Path) -> tuple[Compacted, float | None]:
     """Compact a model, compare the result with the given one, and write it. (result, largest error).
 
-    The error is None where onnxruntime is not installed. CheckFailed, and nothing written, if the outputs differ.
+    Nothing is written where the result is not smaller than the file. The error is None where it was not looked for:
+    there is nothing to write, or onnxruntime is not installed. CheckFailed, and nothing written, if the outputs differ.
     """
     from importlib.util import find_spec
 
-    from tesa.base.files import atomic_path
-    from tesa.compact import TOLERANCE, compact, verify_with_onnxruntime
+    from tesa.compact import TOLERANCE, compact, save, verify_with_onnxruntime
 
     compacted = compact(model)
     error = None
+    if not compacted.smaller:
+        return compacted, error
     if find_spec("onnxruntime") is not None:
         error = verify_with_onnxruntime(model.imported, compacted.proto)
         if not error <= TOLERANCE:
@@ -94,16 +102,9 @@ def write_smaller(model: TesaModel, path: Path) -> tuple[Compacted, float | None
                 f"{model.imported.source}: the smaller model computes something else (relative error {error:.1e}, "
                 f"allowed {TOLERANCE:.0e}); {path} was not written. Please report the model"
             )
-    with atomic_path(path) as aside:
-        aside.write_bytes(_serialized(compacted.proto, path))
+    graph = model.imported.graph
+    save(compacted.proto, path, external=graph is not None and graph.given.external)
     return compacted, error
-
-
-def _serialized(proto: Any, path: Path) -> bytes:
-    try:
-        return bytes(proto.SerializeToString())
-    except Exception as error:  # protobuf's own error classes differ from version to version
-        raise UsageError(f"cannot write {path}: an ONNX file holds at most 2 GB ({error})") from error
 
 
 VERB = Verb(

@@ -1,7 +1,8 @@
-"""Physical removal of dead and constant channels: `compact`, `verify_with_onnxruntime`."""
+"""Physical removal of dead and constant channels: `compact`, `verify_with_onnxruntime`, `save`."""
 
 from tesa.compact.analysis import handled
 from tesa.compact.check import TOLERANCE, verify_with_onnxruntime
 from tesa.compact.model import Compacted, Removal, compact
+from tesa.compact.save import save
 
-__all__ = ["TOLERANCE", "Compacted", "Removal", "compact", "handled", "verify_with_onnxruntime"]
+__all__ = ["TOLERANCE", "Compacted", "Removal", "compact", "handled", "save", "verify_with_onnxruntime"]

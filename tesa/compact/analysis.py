@@ -1,6 +1,6 @@
 """A walk over the graph that finds which indices of which tensors can only be removed together."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -84,12 +84,13 @@ class Analysis:
 
     structures: of activations. uses: of constants, by node and input. contractions: the sums over what may go. edits:
     for a node that names sizes or indices, the function that rewrites it. own_cuts: uses of constants that such a
-    function cuts. codes: for a tensor of integers that stand for numbers, the tensor of the numbers: where these are
-    0, all that reads the codes counts them as 0. held: ids that an operator keeps because it is not known, and which.
+    function cuts. whole: layers from which nothing is cut. codes: for a tensor of integers that stand for numbers, the
+    tensor of the numbers: where these are 0, all that reads the codes counts them as 0. held: ids that an operator
+    keeps because it is not known, and which.
     """
 
-    def __init__(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        self.graph, self.shapes, self.index = graph, shapes, Index()
+    def __init__(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]], whole: Collection[str] = ()) -> None:
+        self.graph, self.shapes, self.index, self.whole = graph, shapes, Index(), whole
         self.structures: dict[str, Structure] = {}
         self.uses: dict[tuple[int, int], Structure] = {}
         self.contractions: list[Contraction] = []
@@ -106,11 +107,15 @@ class Analysis:
         handler = _HANDLERS.get(node.op_type if domain_of(node) in ("", MICROSOFT) else OTHER)
         tensors = [name for name in (*node.input, *node.output) if name and name not in self.graph.constants]
         known = handler is not None and all(name in self.shapes for name in tensors)
+        layer = self.graph.layers.get(node.output[0], "")
+        if layer in self.whole:
+            handler = None
         found = handler(self, i, node) if handler is not None and known else None
         if found is not None:
             self.structures[node.output[0]] = found
         for name in node.input if found is None else ():
-            self.hold(name, _unknown(self.graph, node))
+            why = f"node {layer!r} reads it, which is smaller as it is in the file" if layer in self.whole else ""
+            self.hold(name, why or _unknown(self.graph, node))
 
     def hold(self, name: str, why: str = "") -> None:
         """Keep all of this tensor. why: in words, where it is another reason than that it is needed."""

@@ -44,6 +44,7 @@ class Cutter:
         self.added: dict[Use, Values] = {}
         self.renamed: dict[str, str] = {}
         self.left: dict[Use, tuple[int, ...]] = {}
+        self.shifted: set[str] = set()
 
     def run(self) -> None:
         """Cut everything."""
@@ -215,6 +216,7 @@ class Cutter:
         if len(self.a.shape(node.input[position])) > len(self.a.shape(tensor)):
             return False
         self.added[users[0], position] = _thin(extra)
+        self.shifted.add(tensor)
         return True
 
     def _behind(self, node: Any, extra: Values) -> None:

@@ -58,7 +58,8 @@ class Facts:
                 mask = ~found.live | (found.known & np.isfinite(found.value.astype(np.float64)))
             numbers = self._tesa.get(self._codes.get(tensor, ""))
             if tensor in self._codes:
-                mask = np.zeros((1,) * rank, bool) if numbers is None else numbers.zero
+                mask = np.zeros((1,) * rank, bool) if found is None or tensor in self._unread else ~found.live
+                mask = mask if numbers is None else mask | numbers.zero
             self._removable[tensor] = mask
         return self._removable[tensor]
 

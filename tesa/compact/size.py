@@ -1,4 +1,4 @@
-"""The size and the work of an ONNX model."""
+"""The work of an ONNX model."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,11 +7,6 @@ import numpy as np
 
 from tesa.attributes.attribute import Values
 from tesa.frontend.graph import attributes
-
-
-def parameters(constants: Mapping[str, Values]) -> int:
-    """The number of weights: elements of all constants but the 64-bit integers, which are sizes and indices."""
-    return sum(array.size for array in constants.values() if array.dtype != np.int64)
 
 
 def macs(nodes: Sequence[Any], shapes: Mapping[str, tuple[int, ...]], constants: Mapping[str, Values]) -> int:

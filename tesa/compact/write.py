@@ -53,8 +53,50 @@ def write(
             for size in (shapes or {})[value.name]:
                 tensor.shape.dim.add().dim_value = size
     for name, array in writer.tensors.items():
-        _fill(model.graph.initializer.add(), name, array)
+        indices = _sparse(graph, name, array)
+        if indices is None:
+            _fill(model.graph.initializer.add(), name, array)
+        else:
+            model.graph.sparse_initializer.append(_sparse_tensor(name, array, indices))
     return model
+
+
+def node_size(graph: Graph, node: Any) -> int:
+    """The bytes of a node in the file."""
+    if node.op_type == "Gelu" and not node.domain and graph.opset < GELU_OPSET:
+        return 5 * int(node.ByteSize()) + 250  # what it is written out as
+    return int(node.ByteSize()) + 3
+
+
+def constant_size(
+    graph: Graph, name: str, array: Values, source: Source | None, quantization: Quantization | None
+) -> int:
+    """The bytes that a constant takes in the file, with the nodes that make it what it is."""
+    writer = _Writer(graph, Unique())
+    writer.constant(name, array, source, quantization)
+    return sum(_bytes(graph, *item) for item in writer.tensors.items()) + sum(n.ByteSize() for n in writer.front)
+
+
+def _bytes(graph: Graph, name: str, array: Values) -> int:
+    bits = 4 if array.dtype.name in ("int4", "uint4") else 2 if array.dtype.name in ("int2", "uint2") else 0
+    indices = _sparse(graph, name, array)
+    dense = array.size * bits // 8 if bits else array.nbytes
+    return len(name) + 12 + (dense if indices is None else len(indices) * (array.itemsize + 8) + 30)
+
+
+def _sparse(graph: Graph, name: str, array: Values) -> Values | None:
+    """The places of the non-zeros in a flattened tensor that the file has sparse; None where dense is smaller."""
+    if name not in graph.given.sparse or array.dtype.kind not in "fiub":
+        return None
+    places = np.flatnonzero(array)
+    return places if 0 < len(places) * (array.itemsize + 8) < array.nbytes else None
+
+
+def _sparse_tensor(name: str, array: Values, places: Values) -> Any:
+    values, indices = TensorProto(), TensorProto()
+    _fill(values, name, array.reshape(-1)[places])
+    _fill(indices, f"{name}/indices", places.astype(np.int64))
+    return helper.make_sparse_tensor(values, indices, array.shape)
 
 
 def _fill(tensor: Any, name: str, array: Values) -> None:
@@ -119,7 +161,7 @@ class _Writer:
 
     def _plain(self, name: str, array: Values, initializer: str, axes: tuple[int, ...] | None) -> None:
         half = _half(array, self.graph.halves.get(initializer))
-        if initializer != name and (initializer in self.tensors or initializer in self.unique.taken):
+        if initializer != name and not self._fits(array, initializer, axes):
             initializer, axes = name, None
         turned = axes is not None and axes != tuple(range(array.ndim))
         stored = np.transpose(array, np.argsort(axes)) if turned and axes is not None else array
@@ -133,6 +175,14 @@ class _Writer:
             self.front.append(helper.make_node("Transpose", [made], [name], f"{name}/Transpose", perm=list(axes)))
         else:
             self.renamed[name] = made
+
+    def _fits(self, array: Values, initializer: str, axes: tuple[int, ...] | None) -> bool:
+        """True if the name of the initializer is free, or is that of the same numbers, for another layer."""
+        there = self.tensors.get(initializer)
+        if there is None:
+            return initializer not in self.unique.taken
+        mine = array if axes is None else np.transpose(array, np.argsort(axes))
+        return there.dtype == mine.dtype and there.shape == mine.shape and bool(np.array_equal(there, mine))
 
 
 def _half(array: Values, name: str | None) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 from onnx import TensorProto, helper
 
 from tesa.attributes.attribute import Bools, Quantization, Values
+from tesa.frontend.given import Given
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Graph:
     domains: the version of each further operator set. dropped, unused: layers, and inputs and initializers, on which no
     output of the model depends. written: how many tensors expansions have made, so that each has a name of its own.
     halves: the type of each initializer that the file has in 16 bits. widened: the output's name of each tensor that
-    stands for an output of the model before that is rounded to 16 bits.
+    stands for an output of the model before that is rounded to 16 bits. given: the model as its file has it.
     """
 
     nodes: list[Any]
@@ -43,6 +44,7 @@ class Graph:
     written: int = 0
     halves: dict[str, str] = field(default_factory=dict)
     widened: dict[str, str] = field(default_factory=dict)
+    given: Given = field(default_factory=lambda: Given([], {}))
 
     def users(self) -> dict[str, list[Any]]:
         """The nodes that read each tensor; an output of the model counts as one more reader, None."""

@@ -15,6 +15,7 @@ from tesa.attributes.attribute import Values
 from tesa.errors import ModelError, UnsupportedError
 from tesa.frontend.checks import check_finite, check_operators, check_outputs
 from tesa.frontend.file import read_model
+from tesa.frontend.given import measured
 from tesa.frontend.graph import Graph, Source
 from tesa.frontend.sizes import fix_sizes, open_negative
 
@@ -22,6 +23,7 @@ from tesa.frontend.sizes import fix_sizes, open_negative
 def load_graph(model: str | Path | Any, shapes: Mapping[str, Any] | None = None) -> Graph:
     """Read and check a model file (or a ModelProto). Every fault is a ModelError, UsageError or UnsupportedError."""
     source, proto = read_model(model)
+    given = measured(proto)
     if proto.functions:
         proto = onnx.inliner.inline_local_functions(proto)
     constants = _constants(proto.graph, source)
@@ -32,6 +34,7 @@ def load_graph(model: str | Path | Any, shapes: Mapping[str, Any] | None = None)
     graph = Graph(nodes, constants, inputs, outputs, opset, source)
     graph.domains = {o.domain: o.version for o in proto.opset_import if o.domain not in ("", "ai.onnx")}
     graph.sources = {name: Source(name) for name in constants}
+    graph.given = given
     fix_sizes(graph.source, graph.inputs, shapes or {})
     open_negative(outputs)
     _absorb_constant_nodes(graph)

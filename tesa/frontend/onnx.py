@@ -16,6 +16,7 @@ from tesa.frontend.empty import fold_empty
 from tesa.frontend.expand import check_expanded, expand
 from tesa.frontend.expressions import constant_value, static_shape
 from tesa.frontend.gelu import fuse_gelu
+from tesa.frontend.given import note_given
 from tesa.frontend.graph import Graph, attributes
 from tesa.frontend.half import widen_halves
 from tesa.frontend.importer import to_relax
@@ -54,11 +55,13 @@ def import_onnx(
     graph = load_graph(model, shapes)
     lift(graph)
     widen_halves(graph)
+    note_given(graph.given, graph.nodes, graph.constants)
     to_qdq(graph)
     rewrite.name_layers(graph)
     rewrite.note_unused(graph)
     if masks is not None:
         apply_masks(graph, load_masks(masks) if isinstance(masks, str | Path) else masks)
+        graph.given.constants |= {name: graph.constants[name] for name in graph.masks}
     rewrite.drop_identities(graph)
     rewrite.fold_constants(graph)
     while expand(graph):

@@ -57,7 +57,7 @@ def prepare(
     tensors = {name: widened.get(name, name) for name in imported.tensors.values()}
     kept: Mapping[str, Kept] = {}
     if propagation and shrink:
-        smaller = compact(attributed)
+        smaller = compact(attributed, file=False)
         wrong = _difference(imported, smaller.proto) if smaller.removed else 0.0
         if not wrong <= TOLERANCE:
             notes += (f"the smaller model computed something else (relative error {wrong:.1e}); compiled as it is",)

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 
 def compaction_view(compacted: Compacted, error: float | None, path: str) -> Iterator[RenderableType]:
-    """A row for each cut, what stays and why, parameters and MACs, and whether the result was checked.
+    """A row for each cut, what stays and why, parameters, MACs and bytes, and whether the result was checked.
 
-    error: the largest relative difference of an output, None if it was not looked for. path: where it was written.
+    error: the largest relative difference of an output, None if it was not looked for. path: where it was written, or
+    would have been if it were smaller.
     """
     rows = [
         (r.layer, r.tensor, str(r.axis), str(r.before), str(r.after), _less(r.before, r.after))
@@ -31,12 +32,19 @@ def compaction_view(compacted: Compacted, error: float | None, path: str) -> Ite
     else:
         yield Text("nothing could be removed")
     yield from (Text(f"could go but stays: {reason}") for reason in compacted.kept)
+    if not compacted.removed:
+        yield Text(f"nothing to write: {path} was not written")
+        return
     for what, before, after in (
         ("parameters", compacted.parameters_before, compacted.parameters_after),
         ("multiply-adds", compacted.macs_before, compacted.macs_after),
+        ("bytes", compacted.size_before, compacted.size_after),
     ):
         change = f"{_less(before, after)} less" if after <= before else f"{after / max(before, 1):.1f} times as many"
         yield Text(f"{what}: {before} -> {after}, {change}")
+    if not compacted.smaller:
+        yield Text(f"it would take more bytes than the given file: {path} was not written")
+        return
     if error is None:
         yield Text("not checked: onnxruntime is not installed (pip install 'tesa[bench]')")
     else:

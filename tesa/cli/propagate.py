@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from tesa.propagate import TesaModel
 
 
-SMALLER = (
-    "write the model without what is not needed; where nothing can go, or no byte less would do, nothing is written"
-)
+SMALLER = "write the model without what is not needed; nothing is written where it would not be smaller"
 
 
 def _arguments(parser: ArgumentParser) -> None:

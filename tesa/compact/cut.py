@@ -22,7 +22,7 @@ class Cutter:
     """Builds the smaller graph: nodes, constants, sources and quantization as in Graph.
 
     keep: by id. dead: for a use of a constant where its elements are dead, to be set to 0. dtypes: of
-    activations.
+    activations. shifted: activations without a constant that is added later. copied: some weight was cut in two ways.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Cutter:
         self.renamed: dict[str, str] = {}
         self.left: dict[Use, tuple[int, ...]] = {}
         self.shifted: set[str] = set()
+        self.copied = False
 
     def run(self) -> None:
         """Cut everything."""
@@ -149,6 +150,7 @@ class Cutter:
         if stored is not None and (stored.shape != array.shape or not (stored == array).all()):
             layer = node.name or node.output[0]
             name = node.input[position] if node.input[position] != old else self.unique(f"{layer}/{old}")
+            self.copied |= array.ndim > 1
         elif node.input[position] != old:
             self.constants.pop(node.input[position], None)
         node.input[position] = name

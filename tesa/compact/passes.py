@@ -110,7 +110,7 @@ def one_pass(model: TesaModel, *, tied: bool = False, whole: Collection[str] = (
     return Pass(
         result,
         again,
-        file and copies(found.constants, found.sources),
+        file and (cutter.copied or copies(found.constants, found.sources)),
         _large(graph, found.nodes) if file else frozenset(),
     )
 

@@ -7,7 +7,7 @@ makes it out of the nearest such tensors before it; of both regions the one of f
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -155,7 +155,17 @@ class _Restoring:
             node.output[:] = [unique(f"{name}/unread") if name in again else name for name in node.output]
             nodes.append(node)
         ordered = _ordered(nodes, self.outputs)
-        return self.cut if ordered is None else replace(self.cut, nodes=ordered, constants=constants)
+        if ordered is None:
+            return self.cut
+        read = {name for node in ordered for name in node.input}
+        back = {new: old for old, new in names.items() if new != old and old not in read | self.outputs}
+        for node in ordered:
+            node.input[:] = [back.get(name, name) for name in node.input]
+        constants |= {old: constants.pop(new) for new, old in back.items()}
+        aside = set(back.values())  # what the name stood for before is not needed any more
+        notes = ({k: v for k, v in d.items() if k not in aside} for d in (self.cut.sources, self.cut.quantization))
+        sources, quantization = notes
+        return CutGraph(ordered, constants, sources, quantization, self.cut.changed)
 
 
 def _readers(nodes: Iterable[Any]) -> dict[str, list[int]]:

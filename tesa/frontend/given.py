@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from onnx import TensorProto
@@ -25,13 +26,14 @@ class Given:
     external: bool = False
 
 
-def measured(proto: Any) -> Given:
-    """The sizes of a model that was read, with nodes and constants yet to come."""
+def measured(model: Any, proto: Any) -> Given:
+    """The sizes of a model that was read, with nodes and constants yet to come. model: as it was given; proto: all."""
     sparse = [tensor.values.name for tensor in proto.graph.sparse_initializer]
     for node in proto.graph.node:
         sparse += [node.output[0] for a in node.attribute if node.op_type == "Constant" and a.name == "sparse_value"]
-    external = any(entry.key == "location" for t in proto.graph.initializer for entry in t.external_data)
-    return Given([], {}, frozenset(sparse), parameters(proto), file_size(proto), external)
+    size = file_size(proto)
+    external = isinstance(model, str | Path) and Path(model).stat().st_size + 1024 < size
+    return Given([], {}, frozenset(sparse), parameters(proto), size, external)
 
 
 def parameters(proto: Any) -> int:

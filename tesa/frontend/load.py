@@ -23,7 +23,7 @@ from tesa.frontend.sizes import fix_sizes, open_negative
 def load_graph(model: str | Path | Any, shapes: Mapping[str, Any] | None = None) -> Graph:
     """Read and check a model file (or a ModelProto). Every fault is a ModelError, UsageError or UnsupportedError."""
     source, proto = read_model(model)
-    given = measured(proto)
+    given = measured(model, proto)
     if proto.functions:
         proto = onnx.inliner.inline_local_functions(proto)
     constants = _constants(proto.graph, source)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -14,7 +13,6 @@ import pytest
 from benchmarks import prune, zoo
 from tesa.base.onnxruntime import reference_outputs
 from tesa.cli import main
-from tesa.errors import UsageError
 from tesa.propagate import remove_rule, rule_scope
 from tests.frontend.onnx_models import floats, model, node, port
 
@@ -85,11 +83,15 @@ def test_smaller_model_has_the_same_outputs(folder: Path, capsys: Capture) -> No
 def test_nothing_to_remove(folder: Path, capsys: Capture) -> None:
     shown = said(capsys, "propagate", "model.onnx", "-o", "smaller.onnx")
     assert "nothing could be removed" in shown
+    assert "smaller.onnx was not written" in shown
+    assert not Path("smaller.onnx").exists()
+    data = json.loads(said(capsys, "propagate", "model.onnx", "-o", "smaller.onnx", "--json"))["compacted"]
+    assert (data["path"], data["removed"]) == (None, [])
 
 
 def test_it_says_where_it_could_not_check(folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    shown = said(capsys, "propagate", "model.onnx", "-o", "smaller.onnx")
+    shown = said(capsys, "propagate", "model.onnx", "--mask", "masks.npz", "-o", "smaller.onnx")
     assert "not checked: onnxruntime is not installed" in shown
     assert Path("smaller.onnx").exists()
 
@@ -98,7 +100,7 @@ def test_a_model_that_computes_something_else_is_not_written(
     folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tesa.compact.verify_with_onnxruntime", lambda *_: float("nan"))
-    line = complaint(capsys, "propagate", "model.onnx", "-o", "smaller.onnx", code=1)
+    line = complaint(capsys, "propagate", "model.onnx", "--mask", "masks.npz", "-o", "smaller.onnx", code=1)
     assert "smaller.onnx was not written" in line
     assert not Path("smaller.onnx").exists()
 
@@ -195,16 +197,24 @@ def test_what_no_output_depends_on_is_listed(tmp_path: Path, capsys: Capture, ve
     assert (data["dropped"], data["unused"]) == (["aside"], ["z"])
 
 
-def test_a_model_over_the_limit_of_a_file(tmp_path: Path) -> None:
-    from tesa.cli.propagate import _serialized
+def test_a_model_over_the_limit_of_a_file_is_written_in_two(
+    folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tesa.compact.saved.LARGEST", 1000)
+    monkeypatch.setattr("tesa.compact.saved.KEPT_INSIDE", 100)
+    said(capsys, "propagate", "model.onnx", "--mask", "masks.npz", "-o", "smaller.onnx")
+    assert Path("smaller.onnx.data").stat().st_size > 2000
+    feeds = zoo.feeds(onnx.load("model.onnx"), seed=3)
+    assert reference_outputs("smaller.onnx", feeds)["logits"].shape == (1, 10)
 
-    class Big:
-        def SerializeToString(self) -> bytes:
-            raise ValueError("exceeds maximum protobuf size of 2GB")
 
-    big: Any = Big()
-    with pytest.raises(UsageError, match="holds at most 2 GB"):
-        _serialized(big, tmp_path / "x.onnx")
+def test_a_model_with_external_data_stays_one(folder: Path, capsys: Capture) -> None:
+    onnx.save_model(onnx.load("model.onnx"), "two.onnx", save_as_external_data=True, location="two.bin")
+    shown = said(capsys, "propagate", "two.onnx", "--mask", "masks.npz", "-o", "smaller.onnx")
+    whole = sum(Path(name).stat().st_size for name in ("two.onnx", "two.bin"))
+    made = sum(path.stat().st_size for path in Path().glob("smaller.onnx*"))
+    assert made < 0.6 * whole
+    assert "wrote smaller.onnx" in shown
 
 
 def test_help_imports_nothing_heavy(folder: Path) -> None:

@@ -22,7 +22,8 @@ def save(proto: Any, path: Path, *, external: bool = False) -> Path | None:
 
     Both files are written aside and moved into place when they are whole. The model is changed: its weights leave it.
     """
-    external = external or file_size(proto) > LARGEST
+    large = any(len(tensor.raw_data) > KEPT_INSIDE for tensor in proto.graph.initializer)
+    external = large and (external or file_size(proto) > LARGEST)
     beside = path.with_name(f"{path.name}.data")
     with ExitStack() as stack:
         if external:
@@ -37,7 +38,7 @@ def _move_out(proto: Any, file: Path, location: str) -> None:
     """Append the large tensors to a file and leave their places in it behind."""
     with file.open("wb") as out:
         for tensor in proto.graph.initializer:
-            if not tensor.HasField("raw_data") or len(tensor.raw_data) <= KEPT_INSIDE:
+            if len(tensor.raw_data) <= KEPT_INSIDE:
                 continue
             data, offset = tensor.raw_data, out.tell()
             out.write(data)

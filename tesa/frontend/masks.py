@@ -10,9 +10,8 @@ import numpy as np
 from tesa.attributes.attribute import Bools
 from tesa.errors import UsageError
 from tesa.frontend.graph import Graph, attributes
-from tesa.frontend.names import did_you_mean
+from tesa.frontend.mask_names import MaskNames, Target
 from tesa.frontend.quantized import laid_out
-from tesa.frontend.rewrite import WEIGHT_OPS
 
 INTEGER_ZEROS = {"ConvInteger": {1: 3}, "MatMulInteger": {1: 3}}
 """The input that holds the zero point of a weight, by that of the weight."""
@@ -22,7 +21,8 @@ def load_masks(path: str | Path) -> dict[str, Bools]:
     """Read masks from an .npz file: one array for each weight, 0 or False where it is pruned.
 
     The name is the initializer's ("block1.pointwise.weight"), the layer's ("block1.pointwise") or torch's
-    ("block1.pointwise.weight_mask"). UsageError if the file is no .npz archive of numbers.
+    ("module.block1.pointwise.weight_mask"), also where only the node of a weight has the name of torch's module.
+    UsageError if the file is no .npz archive of numbers, or holds none.
     """
     try:
         archive = np.load(path, allow_pickle=False)
@@ -34,6 +34,8 @@ def load_masks(path: str | Path) -> dict[str, Bools]:
         raise UsageError(f"{path}: there is no such file of masks") from None
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise UsageError(f"{path}: not an .npz file of masks, save them with np.savez ({error})") from error
+    if not masks:
+        raise UsageError(f"{path}: holds no mask at all; save them with np.savez(path, **masks), one for each weight")
     for name, mask in masks.items():
         if mask.dtype.kind not in "bifu":
             raise UsageError(f"{path}: mask {name!r} has elements of type {mask.dtype}, expected booleans or 0 and 1")
@@ -45,13 +47,10 @@ def apply_masks(graph: Graph, masks: Mapping[str, Any]) -> None:
 
     UsageError if a name matches no weight (with the nearest names) or a shape is another.
     """
-    makers = {name: node for node in graph.nodes for name in node.output}
-    layers = {}
-    for node in graph.nodes:
-        if node.op_type in WEIGHT_OPS and len(node.input) > 1:
-            layers[graph.layers[node.output[0]]] = _origin(graph, makers, node.input[1])
+    names = MaskNames(graph)
     for name, given in masks.items():
-        initializer = _find(graph, layers, name)
+        target = names.find(name)
+        initializer = target.initializer
         given = np.asarray(given)
         if given.dtype.kind == "f" and bool(np.isnan(given).any()):
             raise UsageError(
@@ -59,6 +58,7 @@ def apply_masks(graph: Graph, masks: Mapping[str, Any]) -> None:
             )
         mask = given.astype(bool)
         weight = graph.constants[initializer]
+        mask = _turned(mask, weight.shape, target, name)
         if mask.shape != weight.shape:
             raise UsageError(
                 f"{graph.source}: mask {name!r} has shape {list(mask.shape)}, its weight {initializer!r} has "
@@ -68,24 +68,15 @@ def apply_masks(graph: Graph, masks: Mapping[str, Any]) -> None:
         graph.masks[initializer] = mask & graph.masks.get(initializer, np.ones(1, bool))
 
 
-def _find(graph: Graph, layers: Mapping[str, str], name: str) -> str:
-    for candidate in (name, name.removesuffix("_mask"), f"{name}.weight"):
-        if candidate in graph.constants:
-            return candidate
-        if layers.get(candidate):
-            return layers[candidate]
-    known = [*(n for n, a in graph.constants.items() if a.ndim > 1), *layers]
-    near = did_you_mean(name, known)
-    raise UsageError(
-        f"{graph.source}: mask {name!r} matches no weight and no layer of the model. "
-        + (near or f"Its layers: {', '.join(list(layers)[:8])}{', ...' if len(layers) > 8 else ''}")
-    )
+def _turned(mask: Bools, shape: tuple[int, ...], target: Target, name: str) -> Bools:
+    """The mask as the file has the weight: transposed where only that fits, or where a square one is named as torch's.
 
-
-def _origin(graph: Graph, makers: Mapping[str, Any], name: str) -> str:
-    while name in makers and name not in graph.constants:
-        name = makers[name].input[0]
-    return name if name in graph.constants else ""
+    A name that is the initializer's own says what the axes are.
+    """
+    if not target.module or mask.ndim != 2 or mask.shape[::-1] != shape:
+        return mask
+    torch = name.removesuffix("_mask").endswith(".weight")
+    return mask.T if mask.shape != shape or (torch and target.turned) else mask
 
 
 def _zero(graph: Graph, name: str) -> Any:

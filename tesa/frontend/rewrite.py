@@ -5,6 +5,7 @@ because a rewrite in NumPy takes microseconds where folding in TVM compiles a fu
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -32,13 +33,28 @@ def name_layers(graph: Graph) -> None:
     makers = {name: node for node in graph.nodes for name in node.output}
     weights = {}
     for node in graph.nodes:
-        if node.op_type in WEIGHT_OPS and len(node.input) > 1:
-            name = node.input[1]
-            while name in makers and makers[name].op_type in CARRIERS:
-                name = makers[name].input[0]
-            if name in graph.constants:
-                weights[node.output[0]] = name
+        position = weight_position(graph, makers, node)
+        if position is not None and node.op_type in WEIGHT_OPS:
+            weights[node.output[0]] = carried(makers, node.input[position])
     graph.layers = layer_names(graph.nodes, weights)
+
+
+def weight_position(graph: Graph, makers: Mapping[str, Any], node: Any) -> int | None:
+    """The input of a node that is its weight: of a matrix product the right one, or the left one; else None."""
+    if node.op_type == "Gather":
+        return 0 if carried(makers, node.input[0]) in graph.constants else None
+    sides = (1, 0) if node.op_type in ("Gemm", "MatMul", "MatMulInteger") else (1,)
+    for position in sides if node.op_type in WEIGHT_OPS and len(node.input) > 1 else ():
+        if carried(makers, node.input[position]) in graph.constants:
+            return position
+    return None
+
+
+def carried(makers: Mapping[str, Any], name: str) -> str:
+    """The tensor that another one is a stored, transposed or converted form of."""
+    while name in makers and makers[name].op_type in CARRIERS:
+        name = makers[name].input[0]
+    return name
 
 
 def drop_identities(graph: Graph) -> None:

@@ -29,7 +29,7 @@ def config_key(family: str, config: Config) -> str:
     return family + json.dumps(dict(config), sort_keys=True)
 
 
-ACTIVATIONS = ("relu", "relu6", "gelu", "silu", "sigmoid", "tanh", "hardswish")
+ACTIVATIONS = ("relu", "relu6", "gelu", "silu", "sigmoid", "tanh", "hardswish", "gelu_tanh")
 
 
 @dataclass(frozen=True)

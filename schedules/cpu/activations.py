@@ -1,7 +1,7 @@
 """The activations, each written once in terms of a few operations that scalar code and code on vectors spell apart.
 
-gelu is the exact x (1 + erf(x / sqrt 2)) / 2, silu is x sigmoid(x), hardswish is x relu6(x + 3) / 6. Not-a-number goes
-in and comes out.
+gelu is the exact x (1 + erf(x / sqrt 2)) / 2, gelu_tanh x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2, silu is
+x sigmoid(x), hardswish is x relu6(x + 3) / 6. Not-a-number goes in and comes out.
 """
 
 from collections.abc import Callable
@@ -74,6 +74,12 @@ def _gelu(ops: Operations, x: Any) -> Any:
     return x * ops.constant(0.5) * (ops.constant(1.0) + math.erf(x * ops.constant(0.7071067811865476)))
 
 
+def _gelu_tanh(ops: Operations, x: Any) -> Any:
+    x = ops.name(x)
+    inner = x * (ops.constant(0.7978845608028654) + ops.constant(0.035677408136300125) * (x * x))
+    return x * ops.constant(0.5) * (ops.constant(1.0) + math.tanh(inner))
+
+
 def _silu(ops: Operations, x: Any) -> Any:
     x = ops.name(x)
     return x * math.sigmoid(x)
@@ -83,6 +89,7 @@ _FUNCTIONS: dict[str, Callable[[Operations, Any], Any]] = {
     "relu": lambda ops, x: ops.clamp(x, 0.0, None),
     "relu6": lambda ops, x: ops.clamp(x, 0.0, 6.0),
     "gelu": _gelu,
+    "gelu_tanh": _gelu_tanh,
     "silu": _silu,
     "sigmoid": lambda _ops, x: math.sigmoid(x),
     "tanh": lambda _ops, x: math.tanh(x),

@@ -9,7 +9,10 @@ from math import gcd
 from tesa.schedules.cpu.cut import Cut
 from tesa.schedules.types import Core, Epilogue, Problem, Rates
 
-_ACTIVATION = {None: 0.0, "relu": 1.0, "relu6": 1.5, "hardswish": 3.0, "tanh": 20.0, "sigmoid": 18.0, "silu": 19.0}
+_ACTIVATION = {
+    None: 0.0, "relu": 1.0, "relu6": 1.5, "hardswish": 3.0, "tanh": 20.0, "sigmoid": 18.0, "silu": 19.0,
+    "gelu_tanh": 26.0,
+}  # fmt: skip
 _GELU = 35.0
 
 

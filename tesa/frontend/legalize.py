@@ -56,36 +56,57 @@ def _take(data: Any, indices: Any, place: int) -> Any:
 
 @_legalizes("relax.power")
 def power(bb: Any, call: Any) -> Any:
-    """power with one number as the exponent, from 2 on."""
-    exponent = call.args[1]
-    if not isinstance(exponent, tvm.ir.GenericConst) or len(exponent.value.shape) or "float" not in str(exponent.ty):
+    """power with one number as the exponent: a whole one, or a half of one."""
+    base, exponent = call.args
+    if not isinstance(exponent, tvm.ir.GenericConst) or "float" not in str(exponent.ty):
         return None
-    value = float(exponent.value.numpy())
-    return bb.call_te(_power, call.args[0], value, primfunc_name_hint="power") if 2 <= value < _LARGEST else None
+    numbers = exponent.value.numpy()
+    if numbers.size != 1 or numbers.ndim > len(base.ty.shape):
+        return None
+    value = float(numbers.reshape(()))
+    written = abs(value) < _LARGEST and (value >= 2 or (2 * value).is_integer())
+    return bb.call_te(_power, base, value, primfunc_name_hint="power") if written else None
 
 
 def _power(base: Any, exponent: float) -> Any:
-    dtype = str(base.dtype)
-    even = int(exponent) // 2 * 2
+    return te.compute(base.shape, lambda *axes: _powered(base(*axes), exponent), name="T_power")
 
-    def element(*axes: Any) -> Any:
-        x = base(*axes)
-        if exponent == 2:
-            return x * x
-        if exponent == 3:
-            return x * x * x
-        x = x.astype("float64")  # rounding errors of many products would be seen
-        rest = exponent - even
-        # behind an even power, what is left of the exponent decides about negative numbers as the whole of it does
-        last = [] if rest == 0 else [x if rest == 1 else tirx.pow(x, tirx.const(rest, "float64"))]
-        return reduce(mul, [_whole_power(x, even), *last]).astype(dtype)
 
-    return te.compute(base.shape, element, name="T_power")
+def _powered(x: Any, exponent: float) -> Any:
+    """x to the power of a number that is whole, half of a whole one, or 2 or more."""
+    dtype = str(x.ty.dtype)
+    one = tirx.const(1, dtype)
+    if exponent == 0:
+        return one
+    if exponent in (1, -1, 2, 3):
+        return one / x if exponent == -1 else _whole_power(x, int(exponent))
+    if abs(exponent) == 0.5:
+        return _root(x) if exponent > 0 else one / _root(x)
+    wide, size = x.astype("float64"), abs(exponent)  # rounding errors of many products would be seen
+    even = int(size) // 2 * 2
+    # behind an even power, what is left of the exponent decides about negative numbers as the whole of it does
+    rest = size - even
+    factors = [] if not even else [_whole_power(wide, even)]
+    if rest in (1, 1.5):  # 1.5 of minus infinity is infinity, too
+        factors.append(wide if rest == 1 else tirx.abs(wide))
+    if rest in (0.5, 1.5):
+        factors.append(_root(wide))
+    elif rest not in (0, 1):
+        factors.append(tirx.pow(wide, tirx.const(rest, "float64")))
+    made = reduce(mul, factors)
+    return (made if exponent > 0 else tirx.const(1, "float64") / made).astype(dtype)
+
+
+def _root(x: Any) -> Any:
+    """x to the power 1/2: unlike a square root, 0 of -0 and infinity of minus infinity."""
+    dtype = str(x.ty.dtype)
+    least, zero = tirx.min_value(dtype), tirx.const(0, dtype)
+    return tirx.sqrt(tirx.Select(x < least, -x, tirx.Select(x == zero, zero, x)))
 
 
 def _whole_power(x: Any, exponent: int) -> Any:
-    """x to a whole power from 1 on, by squaring."""
-    if exponent == 1:
-        return x
+    """x to a whole power from 1 on, by squaring; x * x * x as it is."""
+    if exponent in (1, 3):
+        return x if exponent == 1 else x * x * x
     half = _whole_power(x, exponent // 2)
     return half * half * x if exponent % 2 else half * half

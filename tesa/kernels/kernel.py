@@ -83,7 +83,8 @@ def kernel(
     padding also (top, left, bottom, right). op "depthwise": weight is (channels, 1, height, width).
 
     epilogue: None, or what follows the sum, joined by "+": "bias", "residual", and one of relu, relu6, gelu, silu,
-    sigmoid, tanh, hardswish; bias: m numbers. target: see tesa.targets.target.parse_target, by default this machine.
+    sigmoid, tanh, hardswish, gelu_tanh; bias: m numbers. target: see tesa.targets.target.parse_target, by default this
+    machine.
     family: the name of the kernel family or decomposition to take, or of those that compete (form is the old name of
     this); config: one configuration of the one family, out of those that it offers for this weight. threads: how many
     run the kernel. measure=False measures nothing: it takes what the log knows to be the fastest, for this weight or

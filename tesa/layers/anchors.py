@@ -16,7 +16,7 @@ from tesa.schedules.types import FloatArray
 
 _ACTIVATIONS = {
     "relax.nn.relu": "relu", "relax.nn.gelu": "gelu", "relax.nn.silu": "silu", "relax.sigmoid": "sigmoid",
-    "relax.tanh": "tanh",
+    "relax.tanh": "tanh", "relax.nn.gelu_tanh": "gelu_tanh",
 }  # fmt: skip
 
 

@@ -122,6 +122,9 @@ def activate(y: Wide, name: str | None) -> Wide:
     if name == "gelu":
         erf: Wide = np.asarray(np.frompyfunc(math.erf, 1, 1)(y * math.sqrt(0.5)), np.float64)
         return y * 0.5 * (1 + erf)
+    if name == "gelu_tanh":
+        tanh: Wide = np.tanh(math.sqrt(2 / math.pi) * (y + 0.044715 * y * y * y))
+        return y * 0.5 * (1 + tanh)
     if name in ("sigmoid", "silu"):
         sigmoid = 0.5 * (1 + np.tanh(0.5 * y))
         return sigmoid if name == "sigmoid" else y * sigmoid

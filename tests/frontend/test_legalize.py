@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from .onnx_models import floats, model, node, port
 def test_gathers_and_powers(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     x = floats(2, 3, 6)
     x[0, 0] = [np.inf, -np.inf, np.nan, 0.0, -0.0, 1e20]
-    exponents = (2.0, 3.0, 4.0, 7.0, 20.0, 3.5, 5.25, 2.5, 0.5, -3.0)
+    exponents = (2.0, 3.0, 4.0, 7.0, 20.0, 3.5, 5.25, 2.5, 0.3, -2.25)
     constants = {
         "rows": np.array([[2, 0], [1, 1], [0, 2]]),
         "last": np.array(-1),
@@ -36,6 +37,21 @@ def test_gathers_and_powers(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
                 got[f"p{place}"], np.power(x, np.full_like(x, exponent)), rtol=1e-6, err_msg=str(exponent)
             )
     assert capfd.readouterr() == ("", "")
+
+
+def test_roots_and_reciprocals_call_no_library(tmp_path: Path) -> None:
+    x = floats(5, 9)
+    x[0] = [np.inf, -np.inf, np.nan, 0.0, -0.0, 1e20, -1e20, 1e-20, -1.0]
+    exponents = (0.0, 0.5, 1.0, 1.5, 2.5, -0.5, -1.0, -1.5, -2.0, -3.0, -3.5)
+    constants = {f"e{place}": np.full([1] * (place % 3), value, np.float32) for place, value in enumerate(exponents)}
+    nodes = [node("Pow", ["x", name], f"p{name}") for name in constants]
+    model_ = build(tmp_path, model(nodes, [port("x", [5, 9])], [f"p{name}" for name in constants], constants))
+    got = model_(x)
+    with np.errstate(all="ignore"):
+        for name, exponent in constants.items():
+            expected = np.power(x, np.full_like(x, exponent))
+            np.testing.assert_allclose(got[f"p{name}"], expected, rtol=1e-6, err_msg=str(exponent))
+    assert not re.search(rb"\0powf?\0", model_.path.read_bytes())
 
 
 def test_whole_powers_of_integers(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -109,6 +109,15 @@ def test_bias_residual_and_activation_fuse():
     check(mod, 1, [(1, 6, 7, 9)])
 
 
+def test_gelu_by_tanh_fuses():
+    def make(builder, x):
+        return builder.emit(relax.op.nn.gelu_tanh(builder.emit(relax.op.matmul(x, sparse(6, 5)))))
+
+    mod = build(make, (4, 6))
+    assert lower(mod, {}).layers[0].problem.epilogue.activation == "gelu_tanh"
+    check(mod, 1, [(4, 6)])
+
+
 def test_a_following_scale_is_folded_into_weight_and_bias():
     def make(builder, x):
         y = builder.emit(relax.op.nn.conv2d(x, sparse(4, 3, 1, 1)))

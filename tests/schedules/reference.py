@@ -46,6 +46,8 @@ def activate(y: Wide, name: str | None) -> Wide:
         return np.tanh(y)
     if name == "gelu":
         return y * 0.5 * (1 + np.vectorize(math.erf)(y / math.sqrt(2)))
+    if name == "gelu_tanh":
+        return y * 0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * (y + 0.044715 * y**3)))
     sigmoid = 1 / (1 + np.exp(-y))
     return {"sigmoid": sigmoid, "silu": y * sigmoid}[name]
 

@@ -112,7 +112,7 @@ def test_two_threads_split_the_rows_where_there_is_one_tile() -> None:
 
 @pytest.mark.parametrize("name", ["dense", "block"])
 @pytest.mark.parametrize("n", [17, 49, 50, 10])
-@pytest.mark.parametrize("epilogue", [None, "silu"])
+@pytest.mark.parametrize("epilogue", [None, "silu", "gelu_tanh"])
 def test_what_is_left_of_n_has_the_rows_in_the_lanes(name: str, n: int, epilogue: str | None) -> None:
     problem, weight = linear(20, 40, n, epilogue=Epilogue(True, False, epilogue)), blocks(20, 40, (4, 4), 0.5)
     for kblock in (0, 16):

@@ -10,10 +10,11 @@ from typing import Any
 from onnx import helper
 
 from tesa.attributes.attribute import Shape
+from tesa.errors import UnsupportedError
 from tesa.frontend.converters import has_converter
 from tesa.frontend.functions import has_body, write_body
 from tesa.frontend.graph import Graph, domain_of
-from tesa.frontend.infer import infer_types
+from tesa.frontend.infer import infer_nodes, infer_types
 from tesa.frontend.registry import custom_operators
 from tesa.frontend.writer import Writer
 
@@ -52,17 +53,25 @@ def has_expansion(operator: str, domain: str = "", opset: int = 18) -> bool:
 def expand(graph: Graph) -> bool:
     """Write out the nodes that have an expansion and inputs of known types, in place. True if there were any.
 
-    Types are inferred once: what reads the result of a node that was written out waits for the next call.
+    What an expansion lacks may be known after constants are folded: it is asked again by the next call. An
+    UnsupportedError of one is raised if nothing else could be written out.
     """
     if not any(_of(graph, node) for node in graph.nodes):
         return False
     shapes, dtypes = infer_types(graph)
     nodes: list[Any] = []
-    changed = False
+    changed, failure = False, None
     for node in graph.nodes:
-        written = _write(graph, node, shapes, dtypes)
+        try:
+            written = _write(graph, node, shapes, dtypes)
+        except UnsupportedError as error:
+            written, failure = None, failure or error
+        if written is not None or any(name and name not in shapes for name in node.output):
+            infer_nodes(graph, [node] if written is None else written, shapes, dtypes)
         changed |= written is not None
         nodes += [node] if written is None else written
+    if failure is not None and not changed:
+        raise failure
     graph.nodes = nodes
     return changed
 

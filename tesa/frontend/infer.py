@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import onnx.shape_inference
 from onnx import helper, numpy_helper
 
@@ -47,6 +48,24 @@ def _infer(graph: Graph, declared: list[Any], trusting: bool) -> tuple[dict[str,
         if tensor.elem_type and tensor.HasField("shape") and all(d.HasField("dim_value") for d in dims):
             shapes[value.name] = tuple(int(d.dim_value) for d in dims)
     return shapes, dtypes
+
+
+def infer_nodes(graph: Graph, nodes: list[Any], shapes: dict[str, Shape], dtypes: dict[str, Any]) -> None:
+    """Add what can be inferred of the results of a few nodes; nothing where the type of an input is unknown."""
+    made = {name for node in nodes for name in node.output if name}
+    read = dict.fromkeys(name for node in nodes for name in node.input if name and name not in made)
+    if any(name not in shapes and name not in graph.constants for name in read):
+        return
+    inputs = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtypes[name])), shapes[name])
+        for name in read
+        if name not in graph.constants
+    ]
+    constants = {name: graph.constants[name] for name in read if name in graph.constants}
+    part = Graph(nodes, constants, inputs, [], graph.opset, graph.source, domains=graph.domains)
+    found = infer_types(part)
+    shapes.update(found[0])
+    dtypes.update(found[1])
 
 
 def value_info(name: str, array: Values) -> Any:

@@ -12,6 +12,7 @@ from tesa.attributes.attribute import Quantization
 from tesa.base.quiet import quiet
 from tesa.errors import UnsupportedError
 from tesa.frontend import raises, rewrite  # noqa: F401  (importing raises registers what is in it)
+from tesa.frontend.blocked import unblock
 from tesa.frontend.empty import fold_empty
 from tesa.frontend.expand import check_expanded, expand
 from tesa.frontend.expressions import constant_value, static_shape
@@ -30,6 +31,7 @@ from tesa.frontend.quantized import integer_quantization
 from tesa.frontend.rename import name_bindings
 
 WEIGHT_CALLS = ("relax.matmul", *(f"relax.nn.conv{n}d{kind}" for n in (1, 2, 3) for kind in ("", "_transpose")))
+PRODUCTS = {*rewrite.WEIGHT_OPS, "ConvInteger", "MatMulInteger", "Einsum"}
 
 
 def import_onnx(
@@ -55,6 +57,7 @@ def import_onnx(
     graph = load_graph(model, shapes)
     lift(graph)
     widen_halves(graph)
+    unblock(graph)
     note_given(graph.given, graph.nodes, graph.constants)
     to_qdq(graph)
     rewrite.name_layers(graph)
@@ -148,12 +151,17 @@ def _trace_weights(
     graph: Graph, mod: Any, names: Mapping[str, str]
 ) -> tuple[dict[str, tuple[WeightUse, ...]], dict[tuple[str, int], Quantization]]:
     """Follow each weight constant of a convolution or matmul back to its initializer, by its layer's node."""
-    nodes = {graph.layers[node.output[0]]: node for node in graph.nodes}
+    waiting: dict[str, list[Any]] = {}
+    for node in graph.nodes:
+        waiting.setdefault(graph.layers[node.output[0]], []).append(node)
     uses: dict[str, tuple[WeightUse, ...]] = {}
     quantization = {}
     for binding in bindings(mod):
-        call, node = binding.value, nodes.get(names.get(binding.var.name, ""))
-        if not isinstance(call, relax.Call) or getattr(call.op, "name", "") not in WEIGHT_CALLS or node is None:
+        call = binding.value
+        if not isinstance(call, relax.Call) or getattr(call.op, "name", "") not in WEIGHT_CALLS:
+            continue
+        node = _node_of(graph, call, waiting.get(names.get(binding.var.name, ""), []))
+        if node is None:
             continue
         for argument, expr in enumerate(call.args):
             tensor = node.input[argument] if argument < len(node.input) else ""
@@ -170,3 +178,18 @@ def _trace_weights(
                     q = Quantization(q.bits, q.signed, np.transpose(q.scale), np.transpose(q.zero_point))
                 quantization[binding.var.name, argument] = q
     return uses, quantization
+
+
+def _node_of(graph: Graph, call: Any, nodes: list[Any]) -> Any:
+    """The node of a layer that has become a call, None if there is none; where there are several it is taken out."""
+    if len(nodes) < 2:
+        return nodes[0] if nodes else None
+    values = {i: constant_value(expr) for i, expr in enumerate(call.args)}
+    sizes = {i: value.size for i, value in values.items() if value is not None}
+    for node in nodes:
+        read = [graph.constants.get(node.input[i]) if i < len(node.input) else None for i in sizes]
+        fits = all(x is not None and x.size == size for x, size in zip(read, sizes.values(), strict=True))
+        if fits and node.op_type in PRODUCTS:
+            nodes.remove(node)
+            return node
+    return None

@@ -17,7 +17,10 @@ from tesa.frontend.infer import infer_types, value_info
 from tesa.frontend.names import layer_names
 from tesa.frontend.quantized import dequantize_constant, quantize_constant
 
-WEIGHT_OPS = {"Conv": 1, "ConvInteger": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1, "MatMulInteger": 1}
+WEIGHT_OPS = {
+    "Conv": 1, "ConvInteger": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1, "MatMulInteger": 1, "FusedConv": 1,
+    "FusedGemm": 1, "FusedMatMul": 1, "NhwcFusedConv": 1, "NhwcConv": 1,
+}  # fmt: skip
 CARRIERS = {"Identity", "Transpose", "DequantizeLinear", "QuantizeLinear", "Cast", "Reshape"}
 FOLDABLE = {
     "Abs", "Add", "And", "Cast", "Ceil", "Clip", "Concat", "ConstantOfShape", "Div", "Equal", "Exp", "Expand",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper
 
-from tesa.errors import UnsupportedError
+from tesa.frontend import channels
 from tesa.frontend.graph import Graph, attributes, domain_of
 from tesa.frontend.packed import PACKED
 from tesa.frontend.registry import MICROSOFT
@@ -24,7 +24,8 @@ def _conv(r: Rewrite) -> None:
     inputs = [x, w]
     if r.at(8):
         inputs.append(_bias(r, 8, r.at(1), r.at(4)))
-    r.quantize(r.core("Conv", inputs, **attributes(r.node)), r.at(6), r.at(7))
+    own = {k: v for k, v in r.options.items() if k != "channels_last"}
+    r.quantize(r.core("Conv", inputs, **own), r.at(6), r.at(7))
 
 
 def _bias(r: Rewrite, index: int, *scales: str) -> str:
@@ -60,15 +61,15 @@ def _unary(op: str) -> Callable[[Rewrite], None]:
     """One input: (x, xs, xz, ys, yz)."""
 
     def rewrite(r: Rewrite) -> None:
-        own = {k: v for k, v in attributes(r.node).items() if k not in ("opset", "channels_last")}
-        if attributes(r.node).get("channels_last", 0):
-            raise UnsupportedError(
-                f"{r.graph.source}: node {r.node.name or r.node.output[0]!r} ({r.node.op_type}) has its channels last; "
-                "export it with channels in axis 1, or the model in QDQ form"
-            )
+        own = {k: v for k, v in attributes(r.node).items() if k != "channels_last"}
         r.quantize(r.core(op, [r.real(0)], **own), r.at(3), r.at(4))
 
     return rewrite
+
+
+def _either(inner: Callable[[Rewrite], None]) -> Callable[[Rewrite], None]:
+    """The rewrite of an operator whose channels may be last."""
+    return lambda r: channels.channels_last(r, inner) if r.options.get("channels_last", 0) else inner(r)
 
 
 def _concat(r: Rewrite) -> None:
@@ -104,7 +105,14 @@ REWRITES: dict[tuple[str, str], Callable[[Rewrite], None]] = {
     (MICROSOFT, "QGemm"): _gemm,
     **{(MICROSOFT, f"QLinear{op}"): _binary(op) for op in ("Add", "Mul")},
     **{(MICROSOFT, f"QLinear{op}"): _unary(op)
-       for op in ("Sigmoid", "LeakyRelu", "Softmax", "GlobalAveragePool", "AveragePool")},
+       for op in ("Sigmoid", "LeakyRelu")},
+    **{(MICROSOFT, f"QLinear{op}"): _either(_unary(op)) for op in ("GlobalAveragePool", "AveragePool")},
+    (MICROSOFT, "QLinearConv"): _either(_conv),
+    (MICROSOFT, "NhwcMaxPool"): lambda r: channels.channels_last(r, channels.max_pool),
+    (MICROSOFT, "QLinearSoftmax"): channels.softmax,
+    (MICROSOFT, "QLinearWhere"): channels.where,
+    (MICROSOFT, "QLinearReduceMean"): channels.mean,
+    **{(MICROSOFT, op): channels.same(op) for op in ("QuantizeLinear", "DequantizeLinear")},
     (MICROSOFT, "QLinearConcat"): _concat,
     (MICROSOFT, "MatMulIntegerToFloat"): _integer_to_float,
     (MICROSOFT, "DynamicQuantizeMatMul"): _dynamic_matmul,
@@ -125,3 +133,4 @@ def to_qdq(graph: Graph) -> None:
         rewrite(work)
         nodes += work.nodes
     graph.nodes = nodes
+    channels.cancel_turns(graph)

@@ -62,7 +62,7 @@ def convolutions(opset: int = 18) -> onnx.ModelProto:
     return net.model([port("x", [1, 3, 16, 16])], [y])
 
 
-def separable() -> onnx.ModelProto:
+def separable(*, upsample: bool = True) -> onnx.ModelProto:
     """Depthwise convolutions, squeeze and excitation, a batch norm, nearest upsampling, a classifier."""
     net = Net()
     x = net.add("HardSwish", net.conv("x", 3, 16, 3, pads=[1] * 4, strides=[2, 2]))
@@ -78,7 +78,7 @@ def separable() -> onnx.ModelProto:
     y = net.add("Add", y, x)
     sizes = net.number([1, 1, 2, 2])
     up = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-    y = net.add("Resize", y, "", sizes, **up)
+    y = net.add("Resize", y, "", sizes, **up) if upsample else y
     y = net.add("Relu", net.conv(y, 16, 16, 3))
     y = net.add("Flatten", net.add("GlobalAveragePool", y))
     y = net.add("Sigmoid", net.add("Gemm", y, net.weight(10, 16), net.weight(10), transB=1))

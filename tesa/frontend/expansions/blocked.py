@@ -27,7 +27,7 @@ def upsample(writer: Writer, node: Any) -> Sequence[str]:
     mode = text(options.get("mode"), "nearest")
     place = text(options.get("coordinate_transformation_mode"), "asymmetric")
     scales = writer.constant([float(n) for n in options["scales"]], "float32")
-    more = {"nearest_mode": "floor"} if mode == "nearest" else {}
+    more: dict[str, Any] = {"nearest_mode": "floor"} if mode == "nearest" else {}
     return [writer.add("Resize", node.input[0], "", scales, mode=mode, coordinate_transformation_mode=place, **more)]
 
 

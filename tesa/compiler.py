@@ -22,6 +22,7 @@ from tesa.choose.plan import Plan
 from tesa.choose.predict import table_for
 from tesa.choose.shortlist import INSTRUCTIONS
 from tesa.errors import UsageError
+from tesa.frontend.limits import input_limits
 from tesa.layers import Binding, bind, schedule_rest
 from tesa.layers.network import Network, to_network
 from tesa.measure.runners import check_device, tracker_address
@@ -133,7 +134,8 @@ def compile_model(
     progress(Event("build", 1, 1))
 
     imported = network.prepared.imported
-    manifest = Manifest(ports(imported.inputs), ports(imported.outputs), plan, _versions())
+    limits = {} if imported.graph is None else input_limits(imported.graph)
+    manifest = Manifest(ports(imported.inputs, limits), ports(imported.outputs), plan, _versions())
     progress(Event("write", 0, 1, str(path)))
     objects = [file for kernel in kernels for file in kernel.product.objects]
     write(executable, objects, manifest.to_json(), path, where.toolchain)
@@ -154,9 +156,10 @@ def checked_output(path: Path, suffix: str) -> Path:
     return path
 
 
-def ports(infos: Sequence[Any]) -> tuple[TensorInfo, ...]:
-    """The frontend's inputs or outputs as the runtime describes them."""
-    return tuple(TensorInfo(info.name, tuple(info.shape), info.dtype) for info in infos)
+def ports(infos: Sequence[Any], limits: Mapping[str, tuple[int, int]] | None = None) -> tuple[TensorInfo, ...]:
+    """The frontend's inputs or outputs as the runtime describes them. limits: of the inputs that are indices."""
+    known = limits or {}
+    return tuple(TensorInfo(info.name, tuple(info.shape), info.dtype, known.get(info.name)) for info in infos)
 
 
 def _scheduled(network: Network, kernels: Sequence[ChosenKernel], target: Target, threads: int) -> Any:

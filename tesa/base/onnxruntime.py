@@ -12,11 +12,12 @@ from tesa.errors import ModelError, UsageError
 Array = NDArray[Any]
 
 
-def onnxruntime_session(model: Path | bytes, threads: int = 1, *, optimize: bool = True, name: str = "model") -> Any:
+def onnxruntime_session(model: Path | bytes, threads: int = 1, *, optimize: str = "all", name: str = "model") -> Any:
     """A CPU session of onnxruntime; name: of the model in messages, where it is not a path.
 
-    optimize=False runs every operator as the file has it. onnxruntime's own rewrites of a quantized model round where
-    the model does not. UsageError where onnxruntime is not installed, ModelError where it refuses the model.
+    optimize: "all", "basic", or "none", which runs every operator as the file has it. onnxruntime's own rewrites of a
+    quantized model, which are not basic, round where the model does not. UsageError where onnxruntime is not installed,
+    ModelError where it refuses the model.
     """
     try:
         import onnxruntime
@@ -26,8 +27,10 @@ def onnxruntime_session(model: Path | bytes, threads: int = 1, *, optimize: bool
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what is worth saying comes as an exception
-    if not optimize:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = {
+        "all": levels.ORT_ENABLE_ALL, "basic": levels.ORT_ENABLE_BASIC, "none": levels.ORT_DISABLE_ALL
+    }[optimize]  # fmt: skip
     source = str(model) if isinstance(model, Path) else model
     try:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
@@ -48,12 +51,17 @@ def onnxruntime_call(path: Path, feeds: Mapping[str, Array], threads: int) -> Ca
 
 
 def reference_outputs(
-    source: str | Path | Any, feeds: Mapping[str, Array], extra: Sequence[str] = (), *, name: str = "model"
+    source: str | Path | Any,
+    feeds: Mapping[str, Array],
+    extra: Sequence[str] = (),
+    *,
+    name: str = "model",
+    optimize: str = "none",
 ) -> dict[str, Array]:
-    """The outputs that onnxruntime computes for an ONNX file or ModelProto, operator by operator, by name.
+    """The outputs that onnxruntime computes for an ONNX file or ModelProto, by default operator by operator, by name.
 
-    extra: inner tensors to return as well; name: of a ModelProto in messages. UsageError where it cannot compute with
-    these inputs.
+    extra: inner tensors to return as well; name: of a ModelProto in messages; optimize: see onnxruntime_session.
+    UsageError where it cannot compute with these inputs.
     """
     if isinstance(source, str | Path):
         import onnx
@@ -65,7 +73,7 @@ def reference_outputs(
     for tensor in dict.fromkeys(extra):
         if tensor not in present:
             model.graph.output.add().name = tensor
-    session = onnxruntime_session(model.SerializeToString(), optimize=False, name=name)
+    session = onnxruntime_session(model.SerializeToString(), optimize=optimize, name=name)
     names = [output.name for output in session.get_outputs()]
     wanted = {i.name for i in session.get_inputs()}
     try:

@@ -87,19 +87,20 @@ def write_smaller(model: TesaModel, path: Path) -> tuple[Compacted, float | None
     """
     from importlib.util import find_spec
 
-    from tesa.compact import TOLERANCE, compact, save, verify_with_onnxruntime
+    from tesa.compact import check_smaller, compact, save
 
     compacted = compact(model)
     error = None
     if not compacted.smaller:
         return compacted, error
     if find_spec("onnxruntime") is not None:
-        error = verify_with_onnxruntime(model.imported, compacted.proto)
-        if not error <= TOLERANCE:
+        check = check_smaller(model.imported, compacted.proto)
+        if check.fault:
             raise CheckFailed(
-                f"{model.imported.source}: the smaller model computes something else (relative error {error:.1e}, "
-                f"allowed {TOLERANCE:.0e}); {path} was not written. Please report the model"
+                f"{model.imported.source}: the smaller model did not pass the comparison with onnxruntime: "
+                f"{check.fault}; {path} was not written. Please report the model"
             )
+        error = check.error
     graph = model.imported.graph
     save(compacted.proto, path, external=graph is not None and graph.given.external)
     return compacted, error

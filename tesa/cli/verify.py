@@ -12,8 +12,11 @@ def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--mask", metavar="MASKS.npz", help="the masks that it was compiled with")
     parser.add_argument("--per-layer", action="store_true", help="compare the result of every layer too")
     parser.add_argument("-i", "--input", metavar="IN.npz", help="arrays to compare on (default: random ones)")
-    parser.add_argument("--atol", type=tolerance, default=1e-4, metavar="X", help="absolute tolerance (default: 1e-4)")
-    parser.add_argument("--rtol", type=tolerance, default=1e-3, metavar="X", help="relative tolerance (default: 1e-3)")
+    usual = "(default: by the numbers that the network computes with, and onnxruntime's own noise)"
+    parser.add_argument("--atol", type=tolerance, metavar="X", help=f"absolute tolerance {usual}")
+    parser.add_argument(
+        "--rtol", type=tolerance, metavar="X", help="relative tolerance; 1e-3 where --atol alone is given"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the random inputs (default: 0)")
 
 

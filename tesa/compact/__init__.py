@@ -1,8 +1,11 @@
-"""Physical removal of dead and constant channels: `compact`, `verify_with_onnxruntime`, `save`."""
+"""Physical removal of dead and constant channels: `compact`, `check_smaller`, `save`."""
 
 from tesa.compact.analysis import handled
-from tesa.compact.check import TOLERANCE, verify_with_onnxruntime
+from tesa.compact.check import TOLERANCE, Check, check_smaller, verify_with_onnxruntime
 from tesa.compact.model import Compacted, Removal, compact
 from tesa.compact.saved import save
 
-__all__ = ["TOLERANCE", "Compacted", "Removal", "compact", "handled", "save", "verify_with_onnxruntime"]
+__all__ = [
+    "TOLERANCE", "Check", "Compacted", "Removal", "check_smaller", "compact", "handled", "save",
+    "verify_with_onnxruntime",
+]  # fmt: skip

@@ -12,8 +12,9 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from tesa.attributes.attribute import Quantization, Values
+from tesa.base.tolerance import STEPS
 from tesa.frontend.graph import Graph, Source, attributes
-from tesa.frontend.half import HALVES, STEPS
+from tesa.frontend.half import HALVES
 from tesa.frontend.names import Unique
 
 GELU_OPSET = 20

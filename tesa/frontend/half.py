@@ -24,9 +24,6 @@ from tesa.frontend.names import Unique
 HALVES: dict[int, Any] = {TensorProto.FLOAT16: np.dtype(np.float16), TensorProto.BFLOAT16: np.dtype(ml_dtypes.bfloat16)}
 """The 16-bit types of real numbers by ONNX's code."""
 
-STEPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
-"""The distance of a 16-bit number from the next one, relative to it, at most."""
-
 _CODES = {dtype: code for code, dtype in HALVES.items()}
 _TYPE_ATTRIBUTES = {
     "dtype", "output_dtype", "output_datatype", "output_type", "stash_type", "softmax_precision", "precision",

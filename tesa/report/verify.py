@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
+from rich.text import Text
 
 from tesa.report.numbers import error
 from tesa.report.table import table, verdict
 
 if TYPE_CHECKING:
-    from tesa.runtime import VerifyResult
+    from tesa.runtime import Comparison, VerifyResult
 
 _NUMBERS = ("largest difference", "over largest value")
 
@@ -27,3 +28,19 @@ def verify_view(result: VerifyResult) -> Iterator[RenderableType]:
         ]
         width = 5 if any(item.note for item in items) else 4
         yield table((heading, *_NUMBERS, "", "note")[:width], [row[:width] for row in rows], right=_NUMBERS)
+        yield from map(Text, _tolerances(items))
+
+
+def _tolerances(items: Sequence[Comparison]) -> Iterator[str]:
+    """A line for each tolerance, with the names of those that were compared with it, where there is more than one."""
+    found: dict[str, list[str]] = {}
+    for item in items:
+        if item.compared and item.tolerance:
+            found.setdefault(item.tolerance, []).append(item.name)
+    for words, names in found.items():
+        of = (
+            ""
+            if len(found) == 1
+            else f" of {', '.join(names[:3])}" + (f" and {len(names) - 3} more" if names[3:] else "")
+        )
+        yield f"tolerance{of}: {words}"

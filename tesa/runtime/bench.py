@@ -10,6 +10,7 @@ import numpy as np
 
 from tesa.base.hostinfo import usable_cpus
 from tesa.base.onnxruntime import onnxruntime_call
+from tesa.base.random_inputs import random_array
 from tesa.errors import UsageError
 from tesa.runtime.inputs import Array
 from tesa.runtime.manifest import TensorInfo
@@ -96,18 +97,9 @@ def onnx_beside(library: Path) -> Path:
 
 
 def random_feeds(infos: Sequence[TensorInfo], seed: int = 0) -> dict[str, Array]:
-    """Inputs for a model: standard normal floats, ones for masks, small non-negative numbers for other integers."""
+    """Inputs for a model: standard normal floats, ones for masks, else integers that every table has a row for."""
     rng = np.random.default_rng(seed)
-    feeds: dict[str, Array] = {}
-    for info in infos:
-        dtype = np.dtype(info.dtype)
-        if dtype.kind == "f":
-            feeds[info.name] = rng.standard_normal(info.shape).astype(dtype)
-        elif dtype.kind == "b" or "mask" in info.name:
-            feeds[info.name] = np.ones(info.shape, dtype)
-        else:
-            feeds[info.name] = rng.integers(0, 100, info.shape).astype(dtype)
-    return feeds
+    return {info.name: random_array(info.name, info.shape, info.dtype, rng, info.limits) for info in infos}
 
 
 def interleave(calls: Mapping[str, Callable[[], object]], rounds: int, slice_ms: float = 3.0) -> list[Times]:

@@ -15,11 +15,15 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """Name, shape and NumPy dtype name of an input or output."""
+    """Name, shape and NumPy dtype name of an input or output.
+
+    limits: of an input that is an index, the least and the largest number that the model's tables have a row for.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
+    limits: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,8 @@ class Manifest:
         """Plain dicts and lists, ready for json.dump."""
         return {
             "format": FORMAT,
-            "inputs": [vars(info) for info in self.inputs],
-            "outputs": [vars(info) for info in self.outputs],
+            "inputs": [_row(info) for info in self.inputs],
+            "outputs": [_row(info) for info in self.outputs],
             "versions": dict(self.versions),
             "plan": self.plan.to_json(),
         }
@@ -62,5 +66,13 @@ def read_manifest(path: Path) -> Manifest:
         raise ModelError(f"{path}: is not the description of a compiled model ({error})") from error
 
 
+def _row(info: TensorInfo) -> dict[str, Any]:
+    return {key: value for key, value in vars(info).items() if value is not None}
+
+
 def _infos(rows: Any) -> tuple[TensorInfo, ...]:
-    return tuple(TensorInfo(row["name"], tuple(row["shape"]), row["dtype"]) for row in rows)
+    return tuple(_info(row["name"], tuple(row["shape"]), row["dtype"], row.get("limits")) for row in rows)
+
+
+def _info(name: str, shape: tuple[int, ...], dtype: str, limits: Any) -> TensorInfo:
+    return TensorInfo(name, shape, dtype, None if limits is None else (int(limits[0]), int(limits[1])))

@@ -1,77 +1,25 @@
 """Compares a compiled model with its source, output by output and, on request, layer by layer."""
 
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tesa.base.compare import largest_difference, magnitude
 from tesa.base.onnxruntime import reference_outputs
+from tesa.base.tolerance import STEPS, Precision, Tolerance, has_numbers, tolerance_of
 from tesa.choose.plan import LayerPlan
-from tesa.errors import UsageError
+from tesa.errors import TesaError
 from tesa.runtime.bench import random_feeds
+from tesa.runtime.comparison import Comparison, VerifyResult, compare, compare_within
 from tesa.runtime.inputs import Array
 from tesa.runtime.model import Model
 from tesa.runtime.reference import read_reference
 from tesa.runtime.stored import unpacked
 from tesa.runtime.trace import trace
 
-
-@dataclass(frozen=True)
-class Comparison:
-    """The difference of one tensor from the reference.
-
-    max_abs: the largest |got - expected|, where equal infinities and two NaN differ by 0, and anything else that is
-    not finite by infinity. max_rel: max_abs / largest finite |expected| of the whole tensor, not element by element.
-    ok: |got - expected| <= atol + rtol * |expected| for every element. dead, channels, of a layer: how many output
-    features were left out because they have elements that no output of the model depends on, and how many there are.
-    why: the reason why nothing was compared, which is ok.
-    """
-
-    name: str
-    max_abs: float
-    max_rel: float
-    ok: bool
-    dead: int = 0
-    channels: int = 0
-    why: str = ""
-
-    @property
-    def compared(self) -> bool:
-        """False where there was nothing to hold the tensor against."""
-        return not self.why and not (self.dead and self.dead == self.channels)
-
-    @property
-    def note(self) -> str:
-        """A sentence about what was left out, "" if nothing was."""
-        if self.why:
-            return f"not compared: {self.why}"
-        if not self.dead:
-            return ""
-        if self.dead == self.channels:
-            return f"not compared: all {self.channels} channels have dead elements"
-        return f"{self.dead} of {self.channels} channels are dead, not compared"
-
-
-@dataclass(frozen=True)
-class VerifyResult:
-    """All comparisons of a run."""
-
-    outputs: tuple[Comparison, ...]
-    layers: tuple[Comparison, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        """True where every tensor agrees."""
-        return all(item.ok for item in (*self.outputs, *self.layers))
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain dicts and lists, ready for json.dump; an infinite difference is None, which JSON writes as null."""
-        sides = {"outputs": self.outputs, "layers": self.layers}
-        return {"ok": self.ok, **{side: [_row(item) for item in items] for side, items in sides.items()}}
+__all__ = ["Comparison", "VerifyResult", "compare", "verify"]
 
 
 def verify(
@@ -79,69 +27,129 @@ def verify(
     ref_onnx: str | Path,
     *,
     per_layer: bool = False,
-    atol: float = 1e-4,
-    rtol: float = 1e-3,
+    atol: float | None = None,
+    rtol: float | None = None,
     seed: int = 0,
     feeds: Mapping[str, Array] | None = None,
     masks: str | Path | Mapping[str, Any] | None = None,
 ) -> VerifyResult:
     """Run the model and onnxruntime on the same inputs (random ones by default) and compare what comes out.
 
+    The tolerance follows from the numbers that the network computes with and from onnxruntime's own noise, see
+    tesa.base.tolerance; where atol or rtol is given it is atol + rtol * |expected|, with 1e-4 or 1e-3 for the
+    other.
     per_layer also compares every weight layer with the tensor of the source model that it computes, without the
     channels that were removed and those that no output depends on: compiling is free to change these. masks: those
     that the model was compiled with. Raises UsageError where the reference is another model.
     """
-    arrays = dict(feeds) if feeds is not None else random_feeds(model.inputs, seed)
     reference = read_reference(ref_onnx, model, masks)
-    prepared = model.prepare(arrays)
     layers = [layer for layer in model.plan.layers if per_layer and layer.kind == "sparse"]
     made = {name for node in reference.graph.node for name in node.output}
     tensors = [layer.tensor for layer in layers if layer.tensor in made]
-    expected = reference_outputs(reference, arrays, tensors, name=str(ref_onnx))
+    given = None
+    if atol is not None or rtol is not None:
+        given = Tolerance(1e-4 if atol is None else atol, 1e-3 if rtol is None else rtol, why="as given")
+    for arrays in _drawn(model, seed) if feeds is None else [dict(feeds)]:
+        prepared = model.prepare(arrays)
+        theirs = _Reference(reference, arrays, tensors, given, str(ref_onnx))
+        if all(has_numbers(theirs.expected[info.name]) for info in model.outputs):
+            break
     results = model.collect(model.execute(prepared))
-    outputs = tuple(compare(name, got, expected[name], atol, rtol) for name, got in results.items())
+    outputs = tuple(_compare_output(name, got, theirs) for name, got in results.items())
     inner = _results(model, prepared, {layer.layer for layer in layers}) if layers else []
-    compared = tuple(_compare_live(layer, got, expected.get(layer.tensor), atol, rtol) for layer, got in inner)
-    return VerifyResult(outputs, compared)
+    return VerifyResult(outputs, tuple(_compare_live(layer, got, theirs) for layer, got in inner))
 
 
-def compare(name: str, got: Array, expected: Array, atol: float, rtol: float) -> Comparison:
-    """Compare two arrays; a NaN or an infinity in one of them alone is never ok.
-
-    UsageError for another shape.
-
-    >>> compare("y", np.array([1.0, np.inf]), np.array([1.5, np.inf]), 1e-4, 1e-3)
-    Comparison(name='y', max_abs=0.5, max_rel=0.3333333333333333, ok=False, dead=0, channels=0, why='')
-    """
-    if got.shape != expected.shape:
-        raise UsageError(f"{name}: shape {list(got.shape)} against {list(expected.shape)} of the reference")
-    largest, scale = largest_difference(got, expected), magnitude(expected) or 1.0
-    pair = got.astype(np.float64), expected.astype(np.float64)
-    ok = bool(np.isclose(*pair, rtol=rtol, atol=atol, equal_nan=True).all())
-    return Comparison(name, largest, largest / scale, ok)
+def _drawn(model: Model, seed: int) -> list[dict[str, Array]]:
+    """Random inputs, and the same without their signs for networks that compute numbers of positive ones alone."""
+    first = random_feeds(model.inputs, seed)
+    positive = {name: np.abs(array) if array.dtype.kind in "fV" else array for name, array in first.items()}
+    return [first, positive]
 
 
-def _compare_live(layer: LayerPlan, got: Array, expected: Array | None, atol: float, rtol: float) -> Comparison:
+class _Reference:
+    """onnxruntime's numbers for these inputs, and the tolerance for each of them. given: the user's own."""
+
+    def __init__(
+        self, proto: Any, feeds: Mapping[str, Array], tensors: Sequence[str], given: Tolerance | None, name: str
+    ) -> None:
+        from tesa.frontend.precision import exact_outputs, precision_of
+
+        self.proto, self.feeds, self.tensors, self.given = proto, feeds, tensors, given
+        self.precision: Precision = precision_of(proto)
+        try:
+            self.expected = reference_outputs(proto, feeds, tensors, name=name)
+        except TesaError:
+            if not self.precision.half:
+                raise
+            # it has no kernels for such numbers; float32 is nearer to what the file means than they would be
+            self.expected = exact_outputs(proto, feeds, tensors, name=name)
+        self._noise: Mapping[str, Array] | None = None
+
+    def noise(self, tensor: str) -> Array:
+        """How far other runs of onnxruntime are off. They run when the first tensor does not agree."""
+        if self._noise is None:
+            from tesa.frontend.precision import noise_of
+
+            self._noise = noise_of(self.proto, self.feeds, self.expected, self.tensors, self.precision)
+        return self._noise[tensor]
+
+    def judge(self, name: str, got: Array, expected: Array, noise: Callable[[], Array]) -> Comparison:
+        """Compare by what the network's numbers are; where that is not enough, by the noise of its engine, too.
+
+        noise: the part of it that belongs to the part of the tensor that got and expected are.
+        """
+        if self.given is not None:
+            return compare_within(name, got, expected, self.given)
+        tolerance = tolerance_of(expected, self.precision)
+        found = compare_within(name, got, expected, tolerance)
+        if found.ok:
+            return found
+        if tolerance.exact:  # an index is right or wrong, unless another run of onnxruntime has another one, too
+            sure = noise() == 0
+            again = compare_within(name, got[sure], expected[sure], tolerance)
+            return replace(again, ties=int((~sure).sum()))
+        return compare_within(name, got, expected, tolerance_of(expected, self.precision, noise()))
+
+
+def _compare_output(name: str, got: Array, theirs: _Reference) -> Comparison:
+    expected = theirs.expected[name]
+    if not has_numbers(expected):
+        why = "the reference computes NaN everywhere; give inputs that it computes numbers for with -i in.npz"
+        return replace(compare_within(name, got, expected, Tolerance(0.0, 0.0)), ok=False, why=why)
+    if got.dtype.name in STEPS:
+        expected = expected.astype(got.dtype)
+    return theirs.judge(name, got, expected, lambda: theirs.noise(name))
+
+
+def _compare_live(layer: LayerPlan, got: Array, theirs: _Reference) -> Comparison:
     """Compare the channels of a layer's result that some output of the model depends on, in row-major layout."""
+    expected = theirs.expected.get(layer.tensor)
     if expected is None:
         why = "its result has no counterpart in the reference, as where a constant was moved behind it"
         return Comparison(layer.layer, 0.0, 0.0, True, why=why)
-    for axis, indices in enumerate(layer.kept):  # the channels that compiling did not remove
-        if indices and axis < expected.ndim and max(indices) < expected.shape[axis]:
-            expected = expected.take(indices, axis)
-    got = unpacked(got, layer, expected.shape)
-    if got.shape != expected.shape:
-        why = f"its result is {list(got.shape)}, {list(expected.shape)} in the reference: channels were removed"
+    left = _left(layer, expected)
+    got = unpacked(got, layer, left.shape)
+    if got.shape != left.shape:
+        why = f"its result is {list(got.shape)}, {list(left.shape)} in the reference: channels were removed"
         return Comparison(layer.layer, 0.0, 0.0, True, why=why)
     axis = layer.axis
     live = np.setdiff1d(np.arange(got.shape[axis]), layer.dead)
-    found = compare(layer.layer, got.take(live, axis), expected.take(live, axis), atol, rtol)
-    return Comparison(found.name, found.max_abs, found.max_rel, found.ok, len(layer.dead), got.shape[axis])
+    found = theirs.judge(
+        layer.layer,
+        got.take(live, axis),
+        left.take(live, axis),
+        lambda: _left(layer, theirs.noise(layer.tensor)).take(live, axis),
+    )
+    return replace(found, dead=len(layer.dead), channels=got.shape[axis])
 
 
-def _row(item: Comparison) -> dict[str, Any]:
-    row = asdict(item)
-    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
+def _left(layer: LayerPlan, array: Array) -> Array:
+    """A tensor of the reference without the channels that compiling has removed."""
+    for axis, indices in enumerate(layer.kept):
+        if indices and axis < array.ndim and max(indices) < array.shape[axis]:
+            array = array.take(indices, axis)
+    return array
 
 
 def _results(model: Model, prepared: list[Any], names: set[str]) -> list[tuple[LayerPlan, Array]]:

@@ -3,7 +3,7 @@
 The tolerances of comparisons follow from both, see tesa.base.tolerance.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -113,7 +113,7 @@ def noise_of(
     runs: list[Mapping[str, Array]] = []
     quantized = any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in proto.graph.node)
     level = "basic" if quantized or precision.bits < 32 else "all"
-    attempts = [
+    attempts: list[Callable[[], Mapping[str, Array]]] = [
         lambda: reference_outputs(proto, feeds, extra, optimize=level),
         lambda: reference_outputs(*_nudged(proto, feeds, 1), extra),
         lambda: reference_outputs(*_nudged(proto, feeds, 2), extra),

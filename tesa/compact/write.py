@@ -13,6 +13,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from tesa.attributes.attribute import Quantization, Values
 from tesa.base.tolerance import STEPS
+from tesa.compact.stored import small_opset, stored
 from tesa.frontend.graph import Graph, Source, attributes
 from tesa.frontend.half import HALVES
 from tesa.frontend.names import Unique
@@ -33,16 +34,18 @@ def write(
     sources, quantization: of constants, as in Graph. shapes: for outputs that are declared without one.
     """
     taken = {name for node in nodes for name in (*node.input, *node.output)} | {v.name for v in graph.inputs}
-    writer = _Writer(graph, Unique(taken))
     read = {name for node in nodes for name in node.input} | {value.name for value in graph.outputs}
+    grids = [q for name, q in quantization.items() if name in read]
+    opset = small_opset(graph.opset, nodes, constants, grids)
+    writer = _Writer(graph, Unique(taken), opset)
     for name, array in constants.items():
         if name in read:
             writer.constant(name, array, sources.get(name), quantization.get(name))
     body = [new for node in nodes for new in writer.node(node)]
     domains = {node.domain for node in (*writer.front, *body)} - {"", "ai.onnx"}
     versions = (helper.make_opsetid(domain, graph.domains.get(domain, 1)) for domain in sorted(domains))
-    opsets = [helper.make_opsetid("", graph.opset), *versions]
-    model = ModelProto(ir_version=_ir_version(graph.opset), producer_name="tesa", opset_import=opsets)
+    opsets = [helper.make_opsetid("", opset), *versions]
+    model = ModelProto(ir_version=_ir_version(opset), producer_name="tesa", opset_import=opsets)
     model.graph.name = "main"
     model.graph.node.extend([*writer.front, *body])
     model.graph.input.extend(graph.inputs)
@@ -116,8 +119,8 @@ def _ir_version(opset: int) -> int:
 
 
 class _Writer:
-    def __init__(self, graph: Graph, unique: Unique) -> None:
-        self.graph, self.unique = graph, unique
+    def __init__(self, graph: Graph, unique: Unique, opset: int) -> None:
+        self.graph, self.unique, self.opset = graph, unique, opset
         self.tensors: dict[str, Values] = {}
         self.front: list[Any] = []
         self.renamed: dict[str, str] = {}
@@ -147,26 +150,24 @@ class _Writer:
     def constant(self, name: str, array: Values, source: Source | None, quantization: Quantization | None) -> None:
         """Initializers, and nodes in front of the graph, that make the constant `name`."""
         initializer, axes = (name, None) if source is None else (source.initializer, source.axes)
-        stored = _stored(array, quantization, self.graph.opset) if quantization is not None else None
-        if stored is None:
+        found = stored(array, quantization, self.opset) if quantization is not None else None
+        if found is None:
             self._plain(name, array, initializer, axes)
             return
-        integers, scale, zero, axis = stored
         if initializer == name or initializer in self.tensors or initializer in self.unique.taken:
             initializer = self.unique(f"{name}/quantized")
         names = [initializer, *(self.unique(f"{initializer}/{what}") for what in ("scale", "zero_point"))]
-        for key, value in zip(names, (integers, scale, zero), strict=True):
-            self.tensors[key] = value
-        options = {} if axis is None else {"axis": axis}
-        self.front.append(helper.make_node("DequantizeLinear", names, [name], f"{name}/DequantizeLinear", **options))
+        self.tensors |= zip(names, (found.integers, found.scale, found.zero), strict=True)
+        node = helper.make_node("DequantizeLinear", names, [name], f"{name}/DequantizeLinear", **found.options)
+        self.front.append(node)
 
     def _plain(self, name: str, array: Values, initializer: str, axes: tuple[int, ...] | None) -> None:
         half = _half(array, self.graph.halves.get(initializer))
         if initializer != name and not self._fits(array, initializer, axes):
             initializer, axes = name, None
         turned = axes is not None and axes != tuple(range(array.ndim))
-        stored = np.transpose(array, np.argsort(axes)) if turned and axes is not None else array
-        self.tensors[initializer] = stored if half is None else stored.astype(half)
+        kept = np.transpose(array, np.argsort(axes)) if turned and axes is not None else array
+        self.tensors[initializer] = kept if half is None else kept.astype(half)
         made = initializer
         if half is not None:
             made = self.unique(f"{initializer}/float32")
@@ -195,24 +196,3 @@ def _half(array: Values, name: str | None) -> Any:
         back = array.astype(dtype).astype(np.float32)
     close = np.abs(back - array) <= np.abs(array) * STEPS[name]
     return dtype if bool((close | (back == array)).all()) else None
-
-
-def _stored(array: Values, q: Quantization, opset: int) -> tuple[Values, Values, Values, int | None] | None:
-    """(integers, scale, zero point, axis) that give back the array exactly enough; None if there are none."""
-    if q.bits not in (4, 8, 16) or (q.bits != 8 and opset < 21) or (np.asarray(q.scale) <= 0).any():
-        return None
-    scale, zero = (np.asarray(v) for v in (q.scale, q.zero_point))
-    long = [axis for axis, n in enumerate(scale.shape) if n > 1]
-    if len(long) > 1 or zero.size not in (1, scale.size):
-        return None
-    lowest = -(1 << (q.bits - 1)) if q.signed else 0
-    integers = np.round(array.astype(np.float64) / scale) + zero
-    back = (integers - zero) * scale
-    if integers.min(initial=0) < lowest or integers.max(initial=0) >= lowest + (1 << q.bits):
-        return None
-    if not np.allclose(back, array, rtol=1e-5, atol=1e-7 * float(np.abs(array).max(initial=0))):
-        return None
-    shape = (-1,) if long else ()
-    dtype = helper.tensor_dtype_to_np_dtype(TensorProto.DataType.Value(f"{'INT' if q.signed else 'UINT'}{q.bits}"))
-    zeros = np.broadcast_to(zero, scale.shape).reshape(shape).astype(dtype)
-    return integers.astype(dtype), scale.reshape(shape).astype(np.float32), zeros, long[0] if long else None

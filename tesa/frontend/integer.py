@@ -78,6 +78,26 @@ def _concat(r: Rewrite) -> None:
     r.quantize(r.core("Concat", parts, **attributes(r.node)), r.at(0), r.at(1))
 
 
+def _attention(r: Rewrite) -> None:
+    """QAttention(x, w, bias, xs, ws[, mask][, xz][, wz][, past]), whose products are followed by real numbers."""
+    x = r.dequantize(r.at(0), r.at(3), r.at(6))
+    w = r.dequantize(r.at(1), r.at(4), r.at(7), axis=1)
+    _fused(r, "Attention", [x, w, r.at(2), r.at(5), r.at(8)])
+
+
+def _embed_layer_norm(r: Rewrite) -> None:
+    """QEmbedLayerNormalization(ids, segments, five tensors of codes, mask, their scales, their zero points)."""
+    real = [r.dequantize(r.at(2 + i), r.at(8 + i), r.at(13 + i)) if r.at(2 + i) else "" for i in range(5)]
+    _fused(r, "EmbedLayerNormalization", [r.at(0), r.at(1), *real, r.at(7)])
+
+
+def _fused(r: Rewrite, op: str, inputs: list[str]) -> None:
+    """The operator of com.microsoft that makes the same outputs of real numbers."""
+    while inputs and not inputs[-1]:
+        inputs.pop()
+    r.nodes.append(helper.make_node(op, inputs, list(r.node.output), r.node.name, domain=MICROSOFT, **r.options))
+
+
 def _integer_to_float(r: Rewrite) -> None:
     """MatMulIntegerToFloat(a, b, as, bs[, az][, bz][, bias])."""
     a = r.dequantize(r.at(0), r.at(2), r.at(4), axis=-2)
@@ -113,6 +133,8 @@ REWRITES: dict[tuple[str, str], Callable[[Rewrite], None]] = {
     (MICROSOFT, "QLinearWhere"): channels.where,
     (MICROSOFT, "QLinearReduceMean"): channels.mean,
     **{(MICROSOFT, op): channels.same(op) for op in ("QuantizeLinear", "DequantizeLinear")},
+    (MICROSOFT, "QAttention"): _attention,
+    (MICROSOFT, "QEmbedLayerNormalization"): _embed_layer_norm,
     (MICROSOFT, "QLinearConcat"): _concat,
     (MICROSOFT, "MatMulIntegerToFloat"): _integer_to_float,
     (MICROSOFT, "DynamicQuantizeMatMul"): _dynamic_matmul,

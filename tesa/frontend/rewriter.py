@@ -93,6 +93,4 @@ class Rewrite:
                 f"the scale {name!r} has shape {list(array.shape)}, expected one number or one for each place of one "
                 "axis. Export the model in QDQ form"
             )
-        if array.size == 1 and array.ndim:
-            self.graph.constants[name] = array.reshape(())
         return array.size == 1

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from .shrink import dense, model, node, operators, port, shapes, shrink, without
+from tesa.frontend import import_onnx
+
+from .shrink import dense, model, node, operators, port, shapes, shrink, weights, without
 
 
 def dynamic(x: str, weight: str, out: str) -> list[Any]:
@@ -74,3 +76,51 @@ def test_channels_go_through_integer_convolutions() -> None:
     given = {"w1": first, "w2": second, "zero": zero}
     found = shrink(model(nodes, [port("x", [1, 3, 5, 5])], ["y"], given))
     assert shapes(found) == {"w1": (4, 3, 3, 3), "w2": (4, 4, 1, 1), "zero": ()}
+
+
+@pytest.mark.parametrize("level", [None, 7])
+def test_packed_weights_stay_small(level: int | None) -> None:
+    """Channels go, and what is left is in blocks of 4 bits as it was."""
+    rng = np.random.default_rng(0)
+    packed = {
+        "a": rng.integers(0, 256, (64, 2, 16)).astype(np.uint8),
+        "b": rng.integers(0, 256, (8, 2, 16)).astype(np.uint8),
+    }
+    middle = 8 if level is None else level
+    packed["a"][::2] = middle * 17
+    given = {
+        **packed,
+        "a.scale": dense(128) / 9,
+        "b.scale": dense(16) / 9,
+        "bias": without(dense(64), *range(0, 64, 2)),
+    }
+    levels = [] if level is None else ["a.zero"]
+    if level is not None:
+        given["a.zero"] = np.full(64, level * 17, np.uint8)
+    sizes = {"domain": "com.microsoft", "bits": 4, "block_size": 32, "K": 64}
+    nodes = [
+        node("MatMulNBits", ["x", "a", "a.scale", *levels], "s", N=64, **sizes), node("Add", ["s", "bias"], "t"),
+        node("Relu", ["t"], "r"), node("MatMulNBits", ["r", "b", "b.scale"], "y", N=8, **sizes),
+    ]  # fmt: skip
+    proto = model(nodes, [port("x", [3, 64])], ["y"], given)
+    proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    found = shrink(proto)
+    made = weights(found.proto)
+    assert made["a"].shape == (64, 32)
+    assert {made[name].dtype.name for name in "ab"} == {"uint4"}
+    assert found.proto.ByteSize() < proto.ByteSize()
+    assert {q.bits for q in import_onnx(found.proto).quantization.values()} == {4}
+
+
+def test_codes_of_16_bits_of_onnxruntimes_own_operators_are_of_onnx_now() -> None:
+    weight = without(dense(4, 6), 1, 3, axis=0).T
+    pair = ["scale", "zero"]
+    microsoft = {"domain": "com.microsoft"}
+    nodes = [
+        node("MatMul", ["x", "w"], "a"), node("Relu", ["a"], "r"), node("QuantizeLinear", ["r", *pair], "q", **microsoft),
+        node("DequantizeLinear", ["q", *pair], "d", **microsoft), node("MatMul", ["d", "v"], "y"),
+    ]  # fmt: skip
+    given = {"w": weight, "v": dense(4, 5), "scale": np.float32(1e-3), "zero": np.uint16(0)}
+    proto = model(nodes, [port("x", [3, 6])], ["y"], given)
+    proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    assert {name: shape for name, shape in shapes(shrink(proto)).items() if shape} == {"w": (6, 2), "v": (2, 5)}

@@ -8,8 +8,11 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
+import tvm
 from onnx import TensorProto, helper, numpy_helper
+from tvm import relax
 
 from tesa.errors import ModelError, UnsupportedError
 from tesa.frontend import import_onnx
@@ -35,6 +38,19 @@ def codes(dtype: Any, *shape: int) -> Any:
 
 def scales(*shape: int) -> Any:
     return (RNG.random(shape) * 0.1 + 0.01).astype(np.float32)
+
+
+def both(given: onnx.ModelProto, feeds: Mapping[str, Any]) -> tuple[Any, list[Any], list[Any]]:
+    """(imported model, our outputs, those of onnxruntime as the file is)."""
+    imported = import_onnx(given)
+    mod = relax.get_pipeline("zero")(imported.mod)
+    machine = relax.VirtualMachine(tvm.compile(mod, tvm.target.Target({"kind": "llvm"})), tvm.cpu())
+    found = machine["main"](*[tvm.runtime.tensor(feeds[p.name]) for p in imported.inputs])
+    found = [found] if isinstance(found, tvm.runtime.Tensor) else list(found)
+    plain = onnxruntime.SessionOptions()
+    plain.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(given.SerializeToString(), plain, providers=["CPUExecutionProvider"])
+    return imported, [array.numpy() for array in found], session.run(None, dict(feeds))
 
 
 class Builder:
@@ -76,6 +92,17 @@ class Builder:
 
     def check(self, tolerance: float, inner: bool = False) -> Any:
         return compare(onnx.shape_inference.infer_shapes(self.model(inner)), self.feeds, tolerance)
+
+    def check_codes(self) -> Any:
+        """Every output is codes, at most one step from those of onnxruntime: a float sum may lie between two."""
+        given = onnx.shape_inference.infer_shapes(self.model())
+        imported, found, expected = both(given, self.feeds)
+        for node, ours, theirs in zip(self.nodes, found, expected, strict=True):
+            assert ours.dtype == theirs.dtype
+            assert ours.shape == theirs.shape
+            assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 1, node.op_type
+            assert theirs.min() < theirs.max(), f"{node.op_type}: codes that are all alike show nothing"
+        return imported
 
 
 LAYOUTS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, int]]] = {
@@ -296,3 +323,62 @@ def test_a_dynamic_product_keeps_its_zeros_and_its_name() -> None:
     assert not layer.effective_weight[::2].any()
     masked = propagate(import_onnx(b.model(), masks={b.nodes[2].input[1]: np.zeros((8, 6))}))
     assert not next(iter(masked.weights.values())).weight.any()
+
+
+def test_operators_on_codes() -> None:
+    """What onnxruntime's quantizer and optimizer write in its operator form."""
+    b = Builder(17)
+    for dtype in (np.uint8, np.int8):
+        x = b.feed(codes(dtype, 2, 4, 6, 6))
+        middle = np.asarray(120 if dtype == np.uint8 else 10, dtype)
+        px, py = (scales(), np.asarray(codes(dtype, 1)[0] // 4)), (np.float32(0.1), middle)
+        one = (scales(), np.asarray(codes(dtype, 1)[0] // 4))
+        other = (b.feed(codes(dtype, 2, 4, 6, 6)), *one)
+        for op in ("QLinearAdd", "QLinearMul"):
+            b.add(op, x, *px, *other, *py, domain=MS)
+        b.add("QLinearAdd", x, *px, codes(dtype, 6), *one, *py, domain=MS)
+        for op, attrs in (("QLinearSigmoid", {}), ("QLinearLeakyRelu", {"alpha": 0.2})):
+            b.add(op, x, *one, np.float32(0.02), np.asarray(0, dtype), domain=MS, **attrs)
+        small = np.float32(1 / 256), np.asarray(-100 if dtype == np.int8 else 3, dtype)
+        for opset, axis in ((13, 1), (13, -1), (11, 2), (11, 1)):
+            b.add("QLinearSoftmax", x, *px, *small, domain=MS, opset=opset, axis=axis)
+        for last in (0, 1):
+            b.add("QLinearGlobalAveragePool", x, *px, *py, domain=MS, channels_last=last)
+            pool = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1] * 4, "channels_last": last, "domain": MS}
+            b.add("QLinearAveragePool", x, *px, *py, **pool)
+            b.add("QLinearAveragePool", x, *px, *py, count_include_pad=1, **pool)
+        b.add("QLinearConcat", *py, x, *px, *other, domain=MS, axis=1)
+        condition = b.feed(RNG.random((2, 1, 6, 6)) < 0.5)
+        b.add("QLinearWhere", condition, x, *px, *other, *py, domain=MS)
+        for weight, kinds in ((np.int8, (0, 1)), (np.uint8, (0, 1))):
+            if dtype == np.int8 and weight == np.uint8:
+                continue  # onnxruntime has no such product
+            for wide in kinds:
+                count = (5,) if wide else (1,)
+                level = np.full(count, 0 if weight == np.int8 else 131, weight)
+                w, bias = (scales(*count), level), RNG.integers(-900, 900, 5).astype(np.int32)
+                b.add("QLinearConv", x, *px, codes(weight, 5, 4, 3, 3), *w, np.float32(2.0), py[1], bias, pads=[1] * 4)
+                b.add("QLinearMatMul", x, *px, codes(weight, 6, 5), *w, np.float32(1.5), py[1])
+                flat = b.feed(codes(dtype, 3, 7))
+                b.add("QGemm", flat, *px, codes(weight, 5, 7), *w, bias, np.float32(0.7), py[1], domain=MS, transB=1)
+    b.check_codes()
+
+
+def test_fused_operators_on_codes() -> None:
+    """QAttention and QEmbedLayerNormalization, which dynamic quantization makes of a fused BERT."""
+    b = Builder(17)
+    for weight, count in ((np.int8, 1), (np.uint8, 1), (np.int8, 24)):
+        level = np.zeros(count, np.int8) if weight == np.int8 else codes(np.uint8, 1)
+        x, w = b.feed(codes(np.uint8, 2, 5, 8)), codes(weight, 8, 24)
+        scale = scales(count) if count > 1 else scales()
+        level = level if count > 1 else np.asarray(level[0])
+        b.add(
+            "QAttention", x, w, floats(24), np.float32(0.01), scale, None, np.uint8(120), level, domain=MS, num_heads=2
+        )
+    ids = b.feed(RNG.integers(0, 9, (2, 5)).astype(np.int32))
+    kinds = b.feed(RNG.integers(0, 2, (2, 5)).astype(np.int32))
+    stored = [codes(np.uint8, *shape) for shape in ((9, 8), (6, 8), (2, 8), (8,), (8,))]
+    levels = [np.asarray(v) for v in codes(np.uint8, 5)]
+    names = [ids, kinds, *stored, None, *[scales() for _ in stored], *levels]
+    b.add("QEmbedLayerNormalization", *names, domain=MS, outputs=2, epsilon=1e-6)
+    b.check(1e-3)

@@ -76,7 +76,8 @@ def constant_size(
     graph: Graph, name: str, array: Values, source: Source | None, quantization: Quantization | None
 ) -> int:
     """The bytes that a constant takes in the file, with the nodes that make it what it is."""
-    writer = _Writer(graph, Unique())
+    grids = [] if quantization is None else [quantization]
+    writer = _Writer(graph, Unique(), small_opset(graph.opset, graph.nodes, {}, grids))
     writer.constant(name, array, source, quantization)
     return sum(_bytes(graph, *item) for item in writer.tensors.items()) + sum(n.ByteSize() for n in writer.front)
 

@@ -117,8 +117,10 @@ def test_codes_of_16_bits_of_onnxruntimes_own_operators_are_of_onnx_now() -> Non
     pair = ["scale", "zero"]
     microsoft = {"domain": "com.microsoft"}
     nodes = [
-        node("MatMul", ["x", "w"], "a"), node("Relu", ["a"], "r"), node("QuantizeLinear", ["r", *pair], "q", **microsoft),
-        node("DequantizeLinear", ["q", *pair], "d", **microsoft), node("MatMul", ["d", "v"], "y"),
+        node("MatMul", ["x", "w"], "a"), node("Relu", ["a"], "r"),
+        node("QuantizeLinear", ["r", *pair], "q", **microsoft),
+        node("DequantizeLinear", ["q", *pair], "d", **microsoft),
+        node("MatMul", ["d", "v"], "y"),
     ]  # fmt: skip
     given = {"w": weight, "v": dense(4, 5), "scale": np.float32(1e-3), "zero": np.uint16(0)}
     proto = model(nodes, [port("x", [3, 6])], ["y"], given)

@@ -54,6 +54,7 @@ def compile_model(
     log: str | Path | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     masks: Any = None,
+    flush_denormals: bool = False,
     measure: bool = True,
     rpc: str | None = None,
     key: str | None = None,
@@ -71,11 +72,11 @@ def compile_model(
 
     target: see tesa.targets.target.parse_target; by default the machine itself. threads: how many the kernels are made
     for. log: folder of measured records, read and added to. shapes: sizes of dynamic inputs. masks: path of an .npz, or
-    arrays by weight name. measure=False takes for what the log does not know the kernel of the nearest weight that it
-    knows, else the one that is expected to be the fastest: by the cost table of the target, from the folder "costs" of
-    the log, of the user or of tesa, or by bare estimates where there is none. rpc: HOST:PORT of a TVM RPC tracker and
-    key: of its devices to measure on, instead of this machine. cluster: address of a Dask scheduler whose workers
-    compile. jobs: compiler processes here, by default one for each CPU as far as there is memory for them.
+    arrays by weight name. flush_denormals: weights below 1.2e-38 become zeros. measure=False takes for what the log
+    does not know the kernel of the nearest weight that it knows, else the one that is expected to be the fastest: by the
+    cost table of the target, from the folder "costs" of the log, of the user or of tesa, or by bare estimates where
+    there is none. rpc: HOST:PORT of a TVM RPC tracker and key: of its devices to measure on, instead of this machine.
+    cluster: address of a Dask scheduler whose workers compile. jobs: compiler processes here, by default one for each CPU as far as there is memory for them.
     code_budget: straight-line instructions that the measured candidates of one layer may have together, each about 10
     microseconds to compile and 8 bytes; 400,000 by default. What a log already knows competes whatever its size, and
     the plan names what was left out.
@@ -94,8 +95,9 @@ def compile_model(
 
     # import, propagate, compact, lower
     network = to_network(
-        model, threads=threads, shapes=shapes, masks=masks, propagation=propagation, compact=compact, progress=progress
-    )
+        model, threads=threads, shapes=shapes, masks=masks, flush_denormals=flush_denormals, propagation=propagation,
+        compact=compact, progress=progress,
+    )  # fmt: skip
     dump.module("1-imported", network.prepared.imported.mod)
     dump.module("2-propagated", network.prepared.attributed.mod)
     dump.module("3-lowered", network.lowered.mod)

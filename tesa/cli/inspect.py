@@ -23,7 +23,8 @@ def _run(args: Namespace) -> Outcome:
     from tesa.report.inspection import inspection_view
     from tesa.report.plain import plain
 
-    inspection = inspect_model(args.model, shapes=dict(args.shape), masks=args.mask)
+    shapes, flush = dict(args.shape), args.flush_denormals
+    inspection = inspect_model(args.model, shapes=shapes, masks=args.mask, flush_denormals=flush)
     if args.plot is not None:
         plot_masks(inspection.weights, args.plot)
     return Outcome(plain(inspection.to_json()), lambda: inspection_view(inspection, args.plot))

@@ -44,6 +44,7 @@ def tune_model(
     cluster: str | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     masks: Any = None,
+    flush_denormals: bool = False,
     propagation: bool = True,
     compact: bool = True,
     jobs: int | None = None,
@@ -77,8 +78,9 @@ def tune_model(
     if address is None and (note := crowded(threads)):
         progress(Event("tune", 0, 0, note))
     network = to_network(
-        model, threads=threads, shapes=shapes, masks=masks, propagation=propagation, compact=compact, progress=progress
-    )
+        model, threads=threads, shapes=shapes, masks=masks, flush_denormals=flush_denormals, propagation=propagation,
+        compact=compact, progress=progress,
+    )  # fmt: skip
     chosen = select(network.layers, layers)
     table = table_for(where, threads, log)
     with backend(where, rpc=address, key=key, cluster=cluster, jobs=jobs) as place:

@@ -73,16 +73,15 @@ def compile_model(
     target: see tesa.targets.target.parse_target; by default the machine itself. threads: how many the kernels are made
     for. log: folder of measured records, read and added to. shapes: sizes of dynamic inputs. masks: path of an .npz, or
     arrays by weight name. flush_denormals: weights below 1.2e-38 become zeros. measure=False takes for what the log
-    does not know the kernel of the nearest weight that it knows, else the one that is expected to be the fastest: by the
-    cost table of the target, from the folder "costs" of the log, of the user or of tesa, or by bare estimates where
+    does not know the kernel of the nearest weight that it knows, else the one that is expected to be the fastest: by
+    the cost table of the target, from the folder "costs" of the log, of the user or of tesa, or by bare estimates where
     there is none. rpc: HOST:PORT of a TVM RPC tracker and key: of its devices to measure on, instead of this machine.
-    cluster: address of a Dask scheduler whose workers compile. jobs: compiler processes here, by default one for each CPU as far as there is memory for them.
-    code_budget: straight-line instructions that the measured candidates of one layer may have together, each about 10
-    microseconds to compile and 8 bytes; 400,000 by default. What a log already knows competes whatever its size, and
-    the plan names what was left out.
-    dump_dir: the module after each phase, as text. families: only these kernel families compete (forms is the old name
-    of this). compact=False leaves channels that are dead or constant in place, propagation=False also those that could
-    be found to be so.
+    cluster: address of a Dask scheduler whose workers compile. jobs: compiler processes here, by default one for each
+    CPU as far as there is memory for them. code_budget: straight-line instructions that the measured candidates of one
+    layer may have together, each about 10 microseconds to compile and 8 bytes; 400,000 by default. What a log already
+    knows competes whatever its size, and the plan names what was left out. dump_dir: the module after each phase, as
+    text. families: only these kernel families compete (forms is the old name of this). compact=False leaves channels
+    that are dead or constant in place, propagation=False also those that could be found to be so.
 
     Raises errors of tesa.errors; nothing is written unless everything succeeded.
     """

@@ -16,6 +16,7 @@ from tesa.base.renamed import renamed
 from tesa.base.version import versions
 from tesa.build.deploy import write
 from tesa.build.dump import Dump
+from tesa.build.interface import interface_source, needed
 from tesa.choose.chosen import ChosenKernel
 from tesa.choose.model_plan import plan_of
 from tesa.choose.plan import Plan
@@ -23,11 +24,14 @@ from tesa.choose.predict import table_for
 from tesa.choose.shortlist import INSTRUCTIONS
 from tesa.errors import UsageError
 from tesa.frontend.limits import input_limits
+from tesa.frontend.padding import padded_dimensions
+from tesa.frontend.sizes import Size, sizes_of
 from tesa.layers import Binding, bind, schedule_rest
+from tesa.layers.join import join
 from tesa.layers.network import Network, to_network
 from tesa.measure.runners import check_device, tracker_address
 from tesa.records.locations import open_log
-from tesa.runtime.manifest import Manifest, TensorInfo
+from tesa.runtime.manifest import Manifest, Padding, SizeInfo, TensorInfo
 from tesa.targets.target import Target, parse_target, runs_here
 from tesa.tune.backend import backend, names_cpu
 from tesa.tune.choose import choose
@@ -35,14 +39,18 @@ from tesa.tune.choose import choose
 
 @dataclass(frozen=True)
 class CompiledModel:
-    """A compiled model: where it was written and what is in it. skipped: what was left as it is, each with its
-    reason."""
+    """A compiled model: where it was written and what is in it.
+
+    skipped: what was left as it is, each with its reason. sizes: of a model of several; plan, inputs and outputs are
+    then those of the first.
+    """
 
     path: Path
     plan: Plan
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     skipped: tuple[str, ...] = ()
+    sizes: tuple[SizeInfo, ...] = ()
 
 
 def compile_model(
@@ -52,9 +60,9 @@ def compile_model(
     target: Any = None,
     threads: int = 1,
     log: str | Path | None = None,
-    shapes: Mapping[str, Sequence[int]] | None = None,
+    shapes: Mapping[str, Any] | None = None,
+    pad: Sequence[str] = (),
     masks: Any = None,
-    flush_denormals: bool = False,
     measure: bool = True,
     rpc: str | None = None,
     key: str | None = None,
@@ -71,17 +79,20 @@ def compile_model(
     """Compile an ONNX file into `output` (a shared library) and its description, the same name with .json.
 
     target: see tesa.targets.target.parse_target; by default the machine itself. threads: how many the kernels are made
-    for. log: folder of measured records, read and added to. shapes: sizes of dynamic inputs. masks: path of an .npz, or
-    arrays by weight name. flush_denormals: weights below 1.2e-38 become zeros. measure=False takes for what the log
-    does not know the kernel of the nearest weight that it knows, else the one that is expected to be the fastest: by
-    the cost table of the target, from the folder "costs" of the log, of the user or of tesa, or by bare estimates where
-    there is none. rpc: HOST:PORT of a TVM RPC tracker and key: of its devices to measure on, instead of this machine.
-    cluster: address of a Dask scheduler whose workers compile. jobs: compiler processes here, by default one for each
-    CPU as far as there is memory for them. code_budget: straight-line instructions that the measured candidates of one
-    layer may have together, each about 10 microseconds to compile and 8 bytes; 400,000 by default. What a log already
-    knows competes whatever its size, and the plan names what was left out. dump_dir: the module after each phase, as
-    text. families: only these kernel families compete (forms is the old name of this). compact=False leaves channels
-    that are dead or constant in place, propagation=False also those that could be found to be so.
+    for. log: folder of measured records, read and added to. shapes: sizes of inputs or dimensions that the file leaves
+    open, see tesa.frontend.sizes.sizes_of; of several sizes the library has a function for each, and a call takes the
+    one that its inputs have. pad: dimensions along which a call may give less: zeros are put behind its inputs, up to
+    the next size, and its outputs are cut. masks: path of an .npz, or arrays by weight name. measure=False takes for
+    what the log does not know the kernel of the nearest weight that it knows, else the one that is expected to be the
+    fastest: by the cost table of the target, from the folder "costs" of the log, of the user or of tesa, or by bare
+    estimates where there is none. rpc: HOST:PORT of a TVM RPC tracker and key: of its devices to measure on, instead of
+    this machine. cluster: address of a Dask scheduler whose workers compile. jobs: compiler processes here, by default
+    one for each CPU as far as there is memory for them. code_budget: straight-line instructions that the measured
+    candidates of one layer may have together, each about 10 microseconds to compile and 8 bytes; 400,000 by default.
+    What a log already knows competes whatever its size, and the plan names what was left out.
+    dump_dir: the module after each phase, as text. families: only these kernel families compete (forms is the old name
+    of this). compact=False leaves channels that are dead or constant in place, propagation=False also those that could
+    be found to be so.
 
     Raises errors of tesa.errors; nothing is written unless everything succeeded.
     """
@@ -92,14 +103,25 @@ def compile_model(
     address = tracker_address(rpc, key, where, measures=False)
     dump = Dump(Path(dump_dir) if dump_dir is not None else None)
 
-    # import, propagate, compact, lower
-    network = to_network(
-        model, threads=threads, shapes=shapes, masks=masks, flush_denormals=flush_denormals, propagation=propagation,
-        compact=compact, progress=progress,
-    )  # fmt: skip
-    dump.module("1-imported", network.prepared.imported.mod)
-    dump.module("2-propagated", network.prepared.attributed.mod)
-    dump.module("3-lowered", network.lowered.mod)
+    # import, propagate, compact, lower: once for each size
+    sizes = sizes_of(model, shapes)
+    networks = [
+        to_network(
+            model,
+            threads=threads,
+            shapes=size.shapes,
+            masks=masks,
+            propagation=propagation,
+            compact=compact,
+            progress=progress,
+        )
+        for size in sizes
+    ]
+    padding = _padding(model, pad, sizes, networks[0])
+    for name, network in zip(function_names(sizes), networks, strict=True):
+        dump.module(f"1-imported{name[4:]}", network.prepared.imported.mod)
+        dump.module(f"2-propagated{name[4:]}", network.prepared.attributed.mod)
+        dump.module(f"3-lowered{name[4:]}", network.lowered.mod)
 
     # a kernel for each layer: candidates, built, compared with NumPy, measured, recorded; the best of them
     with ExitStack() as stack:
@@ -113,7 +135,7 @@ def compile_model(
             if note:
                 progress(Event("device", 0, 0, note))
         kernels = choose(
-            network.layers,
+            [layer for network in networks for layer in network.layers],
             where,
             log=open_log(log, None if runner is None else str(runner.device()["cpu"])),
             measure=measure,
@@ -128,20 +150,62 @@ def compile_model(
 
     # the kernels in their places, schedules for everything else
     progress(Event("build", 0, 1))
-    mod = _scheduled(network, kernels, where, threads)
+    names = function_names(sizes)
+    mod, each = _scheduled(dict(zip(names, networks, strict=True)), kernels, where, threads)
     dump.module("4-scheduled", mod)
-    plan = plan_of(mod, network, kernels, where, threads)
     executable = tvm.compile(mod, target=tvm.target.Target(where.tvm))
     progress(Event("build", 1, 1))
 
-    imported = network.prepared.imported
-    limits = {} if imported.graph is None else input_limits(imported.graph)
-    manifest = Manifest(ports(imported.inputs, limits), ports(imported.outputs), plan, _versions())
+    infos = tuple(
+        SizeInfo(
+            name,
+            ports(network.prepared.imported.inputs, _limits(network)),
+            ports(network.prepared.imported.outputs),
+            plan_of(mod, network, each[name], where, threads, name),
+            size.dims,
+        )
+        for name, size, network in zip(names, sizes, networks, strict=True)
+    )
+    manifest = Manifest(infos, _versions(), padding, needed(where))
     progress(Event("write", 0, 1, str(path)))
     objects = [file for kernel in kernels for file in kernel.product.objects]
-    write(executable, objects, manifest.to_json(), path, where.toolchain)
+    interface = interface_source(where, names, [[port.shape for port in info.inputs] for info in infos])
+    write(executable, objects, interface, manifest.to_json(), path, where)
     progress(Event("write", 1, 1, str(path)))
-    return CompiledModel(path, plan, manifest.inputs, manifest.outputs, network.skipped + network.prepared.notes)
+    return CompiledModel(
+        path, infos[0].plan, infos[0].inputs, infos[0].outputs, _notes(networks, padding),
+        infos if len(infos) > 1 else (),
+    )  # fmt: skip
+
+
+def function_names(sizes: Sequence[Any]) -> list[str]:
+    """The name of the function of each size in the library: main, main_1, ..."""
+    return ["main", *(f"main_{number}" for number in range(1, len(sizes)))]
+
+
+def _limits(network: Network) -> Mapping[str, tuple[int, int]]:
+    graph = network.prepared.imported.graph
+    return {} if graph is None else input_limits(graph)
+
+
+def _padding(model: Any, pad: Sequence[str], sizes: Sequence[Size], network: Network) -> tuple[Padding, ...]:
+    if not pad:
+        return ()
+    outputs = {port.name: port.shape for port in network.prepared.imported.outputs}
+    return tuple(
+        Padding(found.dim, found.inputs, found.outputs) for found in padded_dimensions(model, pad, sizes, outputs)
+    )
+
+
+def _notes(networks: Sequence[Network], padding: Sequence[Padding]) -> tuple[str, ...]:
+    """What was left as it is in any size, each once, and what filling up means."""
+    notes = dict.fromkeys(note for network in networks for note in network.skipped + network.prepared.notes)
+    for item in padding:
+        notes[
+            f"shorter inputs are filled up with zeros along {item.dim}, and the model computes with these: what it "
+            "makes of the others stays right only where it masks them (give a mask input), or works on each alone"
+        ] = None
+    return tuple(notes)
 
 
 def checked_output(path: Path, suffix: str) -> Path:
@@ -163,14 +227,26 @@ def ports(infos: Sequence[Any], limits: Mapping[str, tuple[int, int]] | None = N
     return tuple(TensorInfo(info.name, tuple(info.shape), info.dtype, known.get(info.name)) for info in infos)
 
 
-def _scheduled(network: Network, kernels: Sequence[ChosenKernel], target: Target, threads: int) -> Any:
-    """The lowered module with the kernels in their places, and schedules for everything else."""
-    lowered = network.lowered
-    bindings = {
-        layer.placeholder: Binding(kernel.product.symbol, kernel.product.constants, layer.bias, kernel.product.function)
-        for layer, kernel in zip(lowered.layers, kernels, strict=True)
-    }
-    return schedule_rest(bind(lowered.mod, bindings), tvm.target.Target(target.tvm), target.core, threads)
+def _scheduled(
+    networks: Mapping[str, Network], kernels: Sequence[ChosenKernel], target: Target, threads: int
+) -> tuple[Any, dict[str, list[ChosenKernel]]]:
+    """One module with a function for each network by its name: kernels in their places, schedules for everything else.
+
+    kernels: of the layers of all networks, in their order; they come back for each network.
+    """
+    rest = iter(kernels)
+    each, bound = {}, {}
+    for name, network in networks.items():
+        lowered = network.lowered
+        each[name] = [next(rest) for _ in lowered.layers]
+        bindings = {
+            layer.placeholder: Binding(
+                kernel.product.symbol, kernel.product.constants, layer.bias, kernel.product.function
+            )
+            for layer, kernel in zip(lowered.layers, each[name], strict=True)
+        }
+        bound[name] = bind(lowered.mod, bindings)
+    return schedule_rest(join(bound), tvm.target.Target(target.tvm), target.core, threads), each
 
 
 def _versions() -> dict[str, str]:

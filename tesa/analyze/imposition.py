@@ -83,7 +83,7 @@ def imposed_on(rules: Rules, layer: str, problem: Problem) -> Imposed | None:
 
 
 def channel_masks(
-    model: Any, wanted: Mapping[str, Imposed], shapes: Mapping[str, Sequence[int]] | None, masks: Any
+    model: Any, wanted: Mapping[str, Imposed], shapes: Mapping[str, Any] | None, masks: Any
 ) -> dict[str, NDArray[np.bool_]]:
     """Masks by initializer: those of the user, and whole channels of the layers in `wanted`.
 

@@ -16,16 +16,19 @@ from tesa.layers.prepare import Prepared
 from tesa.targets.target import Target
 
 
-def plan_of(mod: Any, network: Network, kernels: Sequence[ChosenKernel], target: Target, threads: int) -> Plan:
+def plan_of(
+    mod: Any, network: Network, kernels: Sequence[ChosenKernel], target: Target, threads: int, function: str = "main"
+) -> Plan:
     """The plan of a compiled model: a row for every call that the compiled function makes, in running order.
 
-    mod: the scheduled module, whose calls name the kernels; kernels: of network.layers, in their order.
+    mod: the scheduled module, whose calls name the kernels; kernels: of network.layers, in their order. function: the
+    name of the model's own one in mod.
     """
     waiting: dict[str, list[LayerPlan]] = {}
     for lowered, kernel, layer in zip(network.lowered.layers, kernels, network.layers, strict=True):
         waiting.setdefault(kernel.product.symbol, []).append(_weight_layer(lowered, kernel, layer, network.prepared))
     rows: list[LayerPlan] = []
-    for block in mod["main"].body.blocks:
+    for block in mod[function].body.blocks:
         for binding in block.bindings:
             name = getattr(getattr(binding.value, "op", None), "name", "")
             if name == "relax.call_dps_packed":

@@ -3,7 +3,7 @@
 import sys
 from argparse import ArgumentParser, Namespace
 
-from tesa.cli.options import add_extension, add_model_inputs, add_target, add_threads, use_extensions
+from tesa.cli.options import add_extension, add_model_inputs, add_target, add_threads, shapes_of, use_extensions
 from tesa.cli.verb import Outcome, Verb
 
 
@@ -39,9 +39,8 @@ def _run(args: Namespace) -> Outcome:
             target=args.target,
             threads=args.threads,
             impose=args.impose,
-            shapes=dict(args.shape),
+            shapes=shapes_of(args),
             masks=args.mask,
-            flush_denormals=args.flush_denormals,
             table=args.table,
             progress=progress,
         )

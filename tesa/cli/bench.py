@@ -29,16 +29,25 @@ def _run(args: Namespace) -> Outcome:
 
     source = onnx_beside(Path(args.model)) if args.vs and args.onnx is None else args.onnx
     model = runtime.load(args.model, threads=args.threads)
-    result = runtime.bench(
-        model,
-        repeat=args.repeat,
-        feeds=read_inputs(args.input, model),
-        peers=args.vs,
-        onnx=source,
-        threads=args.threads,
-        profile=args.profile,
-    )
-    return Outcome(result.to_json(), lambda: bench_view(result))
+    feeds = read_inputs(args.input, model)
+    results = {
+        str(size): runtime.bench(
+            model if feeds is not None else model.at(size),
+            repeat=args.repeat,
+            feeds=feeds,
+            peers=args.vs,
+            onnx=source,
+            threads=args.threads,
+            profile=args.profile,
+        )
+        for size in (model.sizes if feeds is None else model.sizes[:1])
+    }
+    if len(results) == 1:
+        (result,) = results.values()
+        return Outcome(result.to_json(), lambda: bench_view(result))
+    rows = [{"size": size, **result.to_json()} for size, result in results.items()]
+    views = (view for size, result in results.items() for view in bench_view(result, size))
+    return Outcome({"sizes": rows}, lambda: views)
 
 
 VERB = Verb(

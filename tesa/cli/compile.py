@@ -11,6 +11,11 @@ def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("model", metavar="model.onnx", help="the model to compile")
     parser.add_argument("-o", "--output", required=True, metavar="model.so", help="the library, with model.json beside")
     add_kernels(parser)
+    pad = (
+        "dimension along which inputs may be shorter than a size: zeros are put behind them, outputs are cut; for "
+        "models that mask them. May be repeated"
+    )
+    parser.add_argument("--pad", action="append", default=[], metavar="DIMENSION", help=pad)
     parser.add_argument("--no-measure", action="store_true", help="choose by estimate what the log does not know")
     families = "only this kernel family competes; may be repeated (see `tesa list families`)"
     parser.add_argument("--family", "--form", action="append", metavar="NAME", help=families)
@@ -34,6 +39,7 @@ def _run(args: Namespace) -> Outcome:
         compiled = compile_model(
             args.model,
             output=args.output,
+            pad=args.pad,
             measure=not args.no_measure,
             families=args.family,
             code_budget=args.code_budget,
@@ -56,6 +62,14 @@ VERB = Verb(
             "measured on a device",
         ),
         ("tesa compile model.onnx -o model.so --shape image=1,3,224,224", "where the file leaves a size open"),
+        (
+            "tesa compile model.onnx -o model.so --shape batch=1 --shape tokens=16,64,128",
+            "for three sizes, in one library",
+        ),
+        (
+            "tesa compile model.onnx -o model.so --shape batch=1 --shape tokens=128 --pad tokens",
+            "and for all that are less",
+        ),
         ("tesa compile model.onnx -o model.so --mask masks.npz", "with weights pruned first"),
     ),
     arguments=_arguments,

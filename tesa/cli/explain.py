@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tesa.cli.options import add_model_inputs, positive
+from tesa.cli.options import add_model_inputs, positive, shapes_of
 from tesa.cli.verb import Outcome, Verb
 from tesa.errors import UsageError
 
@@ -27,8 +27,8 @@ def _arguments(parser: ArgumentParser) -> None:
 def _run(args: Namespace) -> Outcome:
     if Path(args.model).suffix == ".onnx":
         return _facts(args)
-    for option in ("mask", "shape", "depth", "flush-denormals"):
-        if getattr(args, option.replace("-", "_")):
+    for option in ("mask", "shape", "depth"):
+        if getattr(args, option):
             raise UsageError(f"--{option} goes with a model.onnx; {args.model} is a compiled model")
     return _kernels(args)
 
@@ -38,14 +38,24 @@ def _kernels(args: Namespace) -> Outcome:
     from tesa.report.plan import explanation, plan_table
     from tesa.report.plots import plot_speedups
 
-    plan = read_plan(Path(args.model))
+    plans = read_plans(Path(args.model))
+    first = next(iter(plans.values()))
     if args.plot is not None:
-        plot_speedups(plan, args.plot)
+        plot_speedups(first, args.plot)
     if args.layer is None:
-        return Outcome(plan.to_json(), lambda: [plan_table(plan)])
-    layer = find_layer(plan, args.layer, args.model)
-    data = {"target": plan.target, "threads": plan.threads, **plain(layer)}
-    return Outcome(data, lambda: explanation(layer, plan))
+        rows = {size: plan.to_json() for size, plan in plans.items()}
+        return Outcome(_by_size(rows), lambda: [plan_table(plan, size) for size, plan in plans.items()])
+    layers = {size: find_layer(plan, args.layer, args.model) for size, plan in plans.items()}
+    data = {s: {"target": plans[s].target, "threads": plans[s].threads, **plain(row)} for s, row in layers.items()}
+    views = (view for size, layer in layers.items() for view in explanation(layer, plans[size], size))
+    return Outcome(_by_size(data), lambda: views)
+
+
+def _by_size(rows: dict[str, dict[str, Any]]) -> Any:
+    """The row of the only size, or a row for each with its name."""
+    if len(rows) == 1:
+        return next(iter(rows.values()))
+    return {"sizes": [{"size": size, **row} for size, row in rows.items()]}
 
 
 def _facts(args: Namespace) -> Outcome:
@@ -60,8 +70,7 @@ def _facts(args: Namespace) -> Outcome:
     from tesa.report.propagation import propagation_table
     from tesa.report.propagation_plot import plot_propagation
 
-    options = {"shapes": dict(args.shape), "masks": args.mask, "flush_denormals": args.flush_denormals}
-    model = propagate(import_onnx(args.model, **options))
+    model = propagate(import_onnx(args.model, shapes=shapes_of(args), masks=args.mask))
     if args.plot is not None:
         plot_propagation(model, args.plot)
     if args.layer is None:
@@ -73,9 +82,12 @@ def _facts(args: Namespace) -> Outcome:
     return Outcome(plain(found.to_json()), lambda: [Text(str(found))])
 
 
-def read_plan(path: Path) -> Plan:
-    """The plan in the .json beside a compiled model. UsageError if it is missing or damaged."""
-    from tesa.choose.plan import Plan
+def read_plans(path: Path) -> dict[str, Plan]:
+    """The plan of each size in the .json beside a compiled model, by the size in words, which is "" for the only one.
+
+    UsageError if the file is missing or damaged.
+    """
+    from tesa.runtime.manifest import sizes_in
 
     if path.suffix not in (".so", ".json"):
         raise UsageError(f"{path} is no compiled model: give model.so, or the model.json beside it; or a model.onnx")
@@ -84,7 +96,8 @@ def read_plan(path: Path) -> Plan:
         data: Any = json.loads(file.read_text(encoding="utf-8"))
         if "tesa_kernel" in data:
             raise UsageError(f"{file} describes a single kernel, which has no plan of layers; look at its Kernel.plan")
-        return Plan.from_json(data["plan"])
+        sizes = sizes_in(data)
+        return {str(size) if len(sizes) > 1 else "": size.plan for size in sizes}
     except FileNotFoundError as error:
         raise UsageError(
             f"cannot read {file}: there is no such file; `tesa compile` writes it beside the model, keep them together"

@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 
-from tesa.cli.options import add_extension, add_model_inputs, use_extensions
+from tesa.cli.options import add_extension, add_model_inputs, shapes_of, use_extensions
 from tesa.cli.verb import Outcome, Verb
 
 
@@ -20,14 +20,19 @@ def _run(args: Namespace) -> Outcome:
     if args.plot is not None:
         check_plot_path(args.plot)
     from tesa.analyze.inspection import inspect_model
+    from tesa.frontend.sizes import sizes_of
     from tesa.report.inspection import inspection_view
     from tesa.report.plain import plain
 
-    shapes, flush = dict(args.shape), args.flush_denormals
-    inspection = inspect_model(args.model, shapes=shapes, masks=args.mask, flush_denormals=flush)
+    sizes = sizes_of(args.model, shapes_of(args))
+    found = [inspect_model(args.model, shapes=size.shapes, masks=args.mask) for size in sizes]
     if args.plot is not None:
-        plot_masks(inspection.weights, args.plot)
-    return Outcome(plain(inspection.to_json()), lambda: inspection_view(inspection, args.plot))
+        plot_masks(found[0].weights, args.plot)
+    if len(found) == 1:
+        return Outcome(plain(found[0].to_json()), lambda: inspection_view(found[0], args.plot))
+    rows = [{"size": str(size), **plain(item.to_json())} for size, item in zip(sizes, found, strict=True)]
+    views = (view for item in found for view in inspection_view(item, args.plot))
+    return Outcome({"sizes": rows}, lambda: views)
 
 
 VERB = Verb(

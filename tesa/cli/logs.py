@@ -89,11 +89,12 @@ def _show(args: Namespace) -> Outcome:
 def _wanted(args: Namespace) -> tuple[Callable[[IndexEntry], bool], str]:
     """A test for the entries that are meant, and these in words."""
     if args.model is not None:
-        from tesa.cli.explain import find_layer, read_plan
+        from tesa.cli.explain import find_layer, read_plans
 
         if args.what is None:
             raise UsageError("--model goes with the name of a layer: tesa logs show LAYER --model model.so")
-        digests = find_layer(read_plan(Path(args.model)), args.what, args.model).digests
+        plans = read_plans(Path(args.model)).values()
+        digests = frozenset().union(*(find_layer(plan, args.what, args.model).digests for plan in plans))
         return lambda entry: entry.digest in digests, f"layer {args.what}"
     if args.what is None:
         return lambda entry: True, "anything"

@@ -14,7 +14,7 @@ Shape = tuple[str, tuple[int, ...]]
 
 
 def shape(text: str) -> Shape:
-    """Read "name=1,3,64,64". The name itself may contain "=".
+    """Read "name=1,3,64,64": the sizes of an input, or those of a dimension. The name itself may contain "=".
 
     >>> shape("image=1,3,64,64")
     ('image', (1, 3, 64, 64))
@@ -27,6 +27,18 @@ def shape(text: str) -> Shape:
     if not name or not dims or min(dims) < 1:
         raise ArgumentTypeError(f"{text!r} is not NAME=SIZES with whole sizes above 0, as in image=1,3,64,64")
     return name, dims
+
+
+def shapes_of(args: Namespace) -> dict[str, Any]:
+    """The shapes of --shape by name, as sizes_of takes them: of a name that is given several times all of them.
+
+    >>> shapes_of(Namespace(shape=[("image", (1, 3)), ("image", (8, 3)), ("tokens", (16, 64))]))
+    {'image': [(1, 3), (8, 3)], 'tokens': (16, 64)}
+    """
+    given: dict[str, list[tuple[int, ...]]] = {}
+    for name, sizes in args.shape:
+        given.setdefault(name, []).append(sizes)
+    return {name: rows[0] if len(rows) == 1 else rows for name, rows in given.items()}
 
 
 def minutes(text: str) -> float:
@@ -89,13 +101,12 @@ def add_model_inputs(parser: ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=SIZES",
-        help="shape of an input whose size the model leaves open, as in image=1,3,64,64; may be repeated",
+        help="shape of an input whose size the model leaves open, as in image=1,3,64,64, or the size of a dimension by "
+        "its name in the file, as in batch=1; may be repeated. compile and tune take several: tokens=16,64,128",
     )
     parser.add_argument(
         "--mask", metavar="MASKS.npz", help="arrays by the names of weights, False or 0 where a weight is pruned"
     )
-    flush = "take weights below 1.2e-38, as weight decay leaves them, for zeros"
-    parser.add_argument("--flush-denormals", action="store_true", help=flush)
 
 
 def add_threads(parser: ArgumentParser, *, default: int | None) -> None:
@@ -155,9 +166,8 @@ def chosen(args: Namespace) -> dict[str, Any]:
     names = ("target", "threads", "log", "rpc", "key", "cluster", "jobs")
     return {
         **{name: getattr(args, name) for name in names},
-        "shapes": dict(args.shape),
+        "shapes": shapes_of(args),
         "masks": args.mask,
-        "flush_denormals": args.flush_denormals,
         "propagation": not args.no_propagation,
         "compact": not args.no_compact,
     }

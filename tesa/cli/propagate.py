@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tesa.cli.options import add_model_inputs
+from tesa.cli.options import add_model_inputs, shapes_of
 from tesa.cli.verb import Outcome, Verb
 from tesa.errors import CheckFailed, UsageError
 
@@ -43,8 +43,7 @@ def _run(args: Namespace) -> Outcome:
     from tesa.report.propagation import propagation_table
     from tesa.report.propagation_plot import plot_propagation
 
-    options = {"shapes": dict(args.shape), "masks": args.mask, "flush_denormals": args.flush_denormals}
-    model = propagate(import_onnx(args.model, **options))
+    model = propagate(import_onnx(args.model, shapes=shapes_of(args), masks=args.mask))
     table = propagation_table(model, every=args.all)
     if args.plot is not None:
         plot_propagation(table, args.plot)

@@ -27,7 +27,7 @@ def write(
     constants: Mapping[str, Values],
     sources: Mapping[str, Source],
     quantization: Mapping[str, Quantization],
-    shapes: Mapping[str, Sequence[int]] | None = None,
+    shapes: Mapping[str, Any] | None = None,
 ) -> ModelProto:
     """The model of these nodes and constants, with the inputs, outputs, opset and names of the graph.
 

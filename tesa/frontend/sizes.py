@@ -58,10 +58,22 @@ def sizes_of(model: str | Path | Any, shapes: Mapping[str, Any] | None = None) -
     >>> [str(size) for size in sizes_of(str(files("tesa.models") / "digits.onnx"))]
     ['image=1,1,64,64']
     """
+    source, inputs = _inputs(model)
+    return resolve(source, inputs, shapes or {})
+
+
+def declared_axes(model: str | Path | Any) -> dict[str, dict[int, str]]:
+    """The names of the axes of each input that have one; as sizes_of reads a model."""
+    declared = {value.name: declared_of(value) or () for value in _inputs(model)[1]}
+    return {name: {axis: str(dim) for axis, dim in enumerate(dims) if is_name(dim)} for name, dims in declared.items()}
+
+
+def _inputs(model: str | Path | Any) -> tuple[str, list[Any]]:
+    """The name of a model in messages, and its inputs."""
     source, proto = read_model(model)
     constants = {tensor.name for tensor in proto.graph.initializer}
     constants |= {tensor.values.name for tensor in proto.graph.sparse_initializer}
-    return resolve(source, [value for value in proto.graph.input if value.name not in constants], shapes or {})
+    return source, [value for value in proto.graph.input if value.name not in constants]
 
 
 def fix_sizes(source: str, inputs: Sequence[Any], shapes: Mapping[str, Any]) -> None:

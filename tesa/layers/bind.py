@@ -32,7 +32,7 @@ class Binding:
 
 
 def bind(mod: Any, kernels: Mapping[str, Binding]) -> Any:
-    """The module with every placeholder call replaced; kernels goes by placeholder symbol."""
+    """The module with every placeholder call in "main" replaced; kernels goes by placeholder symbol."""
     binder = _Binder(mod, kernels)
     main = mod.get_global_var("main")
     binder.builder_.update_func(main, binder.visit_expr(mod["main"]))

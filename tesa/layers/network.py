@@ -1,6 +1,6 @@
 """From a model file to the layers that need kernels: import, propagate, compact, lower."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,9 +33,8 @@ def to_network(
     model: Any,
     *,
     threads: int = 1,
-    shapes: Mapping[str, Sequence[int]] | None = None,
+    shapes: Mapping[str, Any] | None = None,
     masks: Any = None,
-    flush_denormals: bool = False,
     propagation: bool = True,
     compact: bool = True,
     progress: Progress = silent,
@@ -49,10 +48,7 @@ def to_network(
     >>> network.layers[0].name, network.layers[0].weight.shape, network.skipped
     ('stem', (32, 9), ())
     """
-    prepared = prepare(
-        model, shapes=shapes, masks=masks, flush_denormals=flush_denormals, propagation=propagation, shrink=compact,
-        progress=progress,
-    )  # fmt: skip
+    prepared = prepare(model, shapes=shapes, masks=masks, propagation=propagation, shrink=compact, progress=progress)
     attributed = prepared.attributed
     known = {var: _known(attributed, var) for var in attributed.weights}
     lowered = lower(attributed.effective_module(), prepared.imported.names, threads, known)

@@ -27,17 +27,23 @@ def emit_outputs(builder: Any, exprs: list[Any]) -> list[Any]:
 
 @tvm.transform.module_pass(opt_level=0, name="OwnOutputs")  # type: ignore[untyped-decorator]
 def own_outputs(mod: Any, _context: Any) -> Any:
-    """Copy the outputs of "main" that are an input, a constant, or an output that came before.
+    """Copy the outputs of Relax functions that are an input, a constant, or an output that came before.
 
     The copies stand behind the dataflow block, where TVM takes no copy for a view.
     """
-    function = mod["main"]
+    builder = relax.BlockBuilder(mod)
+    for var, function in mod.functions_items():
+        if isinstance(function, relax.Function):
+            builder.update_func(var, _owned(builder, function))
+    return builder.get()
+
+
+def _owned(builder: Any, function: Any) -> Any:
     found = _results(function)
     borrowed = [place for place, expr in enumerate(found) if _is_borrowed(function, found, place, expr)]
     if not borrowed:
-        return mod
+        return function
     copies = [relax.Var(f"own{place}", found[place].ty) for place in borrowed]
-    builder = relax.BlockBuilder(mod)
     bindings = [
         relax.VarBinding(var, _copy(builder, found[place])) for var, place in zip(copies, borrowed, strict=True)
     ]
@@ -45,9 +51,7 @@ def own_outputs(mod: Any, _context: Any) -> Any:
     results = [owned.get(place, expr) for place, expr in enumerate(found)]
     result = results[0] if hasattr(function.ret_ty, "shape") else relax.Tuple(results)
     body = relax.SeqExpr([*function.body.blocks, relax.BindingBlock(bindings)], result)
-    changed = relax.Function(function.params, body, function.ret_ty, function.is_pure, function.attrs)
-    builder.update_func(mod.get_global_var("main"), changed)
-    return builder.get()
+    return relax.Function(function.params, body, function.ret_ty, function.is_pure, function.attrs)
 
 
 def _results(function: Any) -> list[Any]:

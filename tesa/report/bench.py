@@ -20,9 +20,10 @@ NOISY = 0.15
 """A spread of more than this share of the median is told."""
 
 
-def bench_view(result: BenchResult) -> Iterator[RenderableType]:
-    """A row for the model and each peer, then one per layer where they were timed."""
-    title = f"{result.threads} thread{'s' if result.threads != 1 else ''}; spread is the inter-quartile range"
+def bench_view(result: BenchResult, size: str = "") -> Iterator[RenderableType]:
+    """A row for the model and each peer, then one per layer where they were timed. size: where there are several."""
+    title = f"{size}; " if size else ""
+    title += f"{result.threads} thread{'s' if result.threads != 1 else ''}; spread is the inter-quartile range"
     rows = []
     for times in (result.model, *result.peers):
         gain = "" if times is result.model else ratio(times.median_ms / result.model.median_ms)

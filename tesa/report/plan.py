@@ -22,12 +22,13 @@ _NUMBERS = ("sparsity", "time", "dense", "speed-up")
 _OPTIONAL = ("note", "op", "pattern", "sparsity", "dense", "shape")  # the first goes first where a terminal is narrow
 
 
-def plan_table(plan: Plan) -> RenderableType:
+def plan_table(plan: Plan, at: str = "") -> RenderableType:
     """One row per layer in running order: what it is, which kernel it got, and what that gains over dense.
 
-    A time with "~" in front is the estimate: it was not measured.
+    A time with "~" in front is the estimate: it was not measured. at: the size of the model, where it has several.
     """
     title = f"Plan for {plan.target}, {plan.threads} thread{'s' if plan.threads != 1 else ''}"
+    title += f"; {at}" if at else ""
     return FittedTable(
         _COLUMNS, [_row(layer) for layer in plan.layers], title=title, right=_NUMBERS, optional=_OPTIONAL
     )
@@ -35,8 +36,9 @@ def plan_table(plan: Plan) -> RenderableType:
 
 def compiled_view(compiled: CompiledModel) -> Iterator[RenderableType]:
     """The plan of a model that was just compiled, what was left as it is and why, and where it was written."""
-    yield plan_table(compiled.plan)
-    yield from map(Text, left_out(compiled.plan))
+    for plan, at in [(one.plan, str(one)) for one in compiled.sizes] or [(compiled.plan, "")]:
+        yield plan_table(plan, at)
+        yield from map(Text, left_out(plan))
     for reason in compiled.skipped:
         yield Text(f"left as it is: {reason}")
     description = compiled.path.with_suffix(".json")
@@ -62,21 +64,16 @@ def left_out(plan: Plan) -> Iterator[str]:
         yield f"{name}: left out in {len(rows)} of {len(layers)} layers with weights, as in {layer_name}:{why}"
 
 
-DROPPED = "a zero that is left out computes nothing: 0 * NaN and 0 * infinity count as 0 there"
-
-
-def explanation(layer: LayerPlan, plan: Plan) -> Iterator[RenderableType]:
+def explanation(layer: LayerPlan, plan: Plan, at: str = "") -> Iterator[RenderableType]:
     """The reasons for a layer's kernel: the facts about it, then for each part the candidates and their times."""
     times = layer_times(layer)
     head = f"{layer.layer}: {layer.op} {dims(layer.shape)}, {layer.kind}"
     yield Text(head, style="bold")
-    yield Text(f"target {plan.target}, threads {plan.threads}")
+    yield Text(f"target {plan.target}, threads {plan.threads}" + (f"; {at}" if at else ""))
     if layer.epilogue:
         yield Text(f"fused after it: {layer.epilogue}")
     if layer.kind == "sparse":
         yield Text(f"zeros among the weights: {percent(layer.sparsity)}")
-        if layer.sparsity:
-            yield Text(DROPPED)
     if times.speedup is not None:
         yield Text(f"{ratio(times.speedup)} the speed of its dense self{'' if times.measured else ', by the estimate'}")
     if layer.note:

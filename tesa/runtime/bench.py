@@ -68,12 +68,13 @@ def bench(
 ) -> BenchResult:
     """Time the model over `repeat` rounds of a few milliseconds each.
 
-    feeds: inputs, random ones by default. peers: "onnxruntime", which runs the file given as onnx with as many
-    threads. Raises UsageError for an unknown peer or one that is not installed.
+    feeds: inputs, random ones of the first size by default. peers: "onnxruntime", which runs the file given as onnx
+    with as many threads. Raises UsageError for an unknown peer or one that is not installed.
     """
     count = min(threads or model.plan.threads, usable_cpus())  # as many as load gave the model
     arrays = dict(feeds) if feeds is not None else random_feeds(model.inputs, seed)
     prepared = model.prepare(arrays)
+    model = model.at(prepared.size)
     calls: dict[str, Callable[[], object]] = {"tesa": lambda: model.execute(prepared)}
     for peer in peers:
         if peer != "onnxruntime":

@@ -4,18 +4,23 @@ import ctypes
 import functools
 import importlib.util
 import os
+import platform
 import struct
 import threading
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tesa.base.hostinfo import usable_cpus
+from tesa.base.hostinfo import architecture, usable_cpus
 from tesa.errors import ModelError, UsageError
 
 _CPU, _POOLED = 1, 2
-_ELF = struct.Struct("<40xQ10xHH2x")
-"""In the 64-bit header: where the table of sections begins, size and number of its entries. The table ends the file."""
+_ELF = struct.Struct("<18xH20xQ10xHH2x")
+"""In the 64-bit header: the machine; where the table of sections begins, size and number of its entries. The table ends
+the file."""
+
+_MACHINES = {62: "x86_64", 183: "aarch64", 243: "riscv64", 40: "arm", 3: "x86"}
+"""Names of the machines in that header."""
 
 _LOADED: dict[Path, tuple[int, int]] = {}
 """Device and inode of the file that each path was first loaded from."""
@@ -78,8 +83,11 @@ def _fault(path: Path) -> str:
         return "it is no shared library"
     if len(header) < _ELF.size:
         return "it is cut off"
-    sections, size, count = _ELF.unpack(header)
-    return "it is cut off" if sections + size * count > path.stat().st_size else ""
+    machine, sections, size, count = _ELF.unpack(header)
+    if sections + size * count > path.stat().st_size:
+        return "it is cut off"
+    made, here = _MACHINES.get(machine, ""), architecture(platform.machine())
+    return f"it is made for {made}, and this machine is {here}" if made and made != here else ""
 
 
 def open_machine(library: Any, path: Path) -> Any:

@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tesa.choose.plan import Plan
 from tesa.errors import ModelError
 
-FORMAT = 1
+FORMAT = 2
 """Version of model.json; a reader refuses what is newer."""
+
+_ONE_SIZE = 1
+"""The format of a model of one size, which older readers know."""
 
 
 @dataclass(frozen=True)
@@ -27,23 +30,97 @@ class TensorInfo:
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """The content of model.json, which lies beside model.so: its inputs and outputs, and the plan it was made by."""
+class SizeInfo:
+    """One size of a model: the function that computes it, its inputs and outputs, and the plan it was made by.
 
+    dims: the sizes of the dimensions that were named for it.
+
+    >>> str(SizeInfo("main", (TensorInfo("ids", (1, 16), "int64"),), (), Plan("x86", 1, ()), {"tokens": 16}))
+    'tokens=16'
+    """
+
+    function: str
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     plan: Plan
-    versions: Mapping[str, str]
+    dims: Mapping[str, int] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        if self.dims:
+            return ", ".join(f"{name}={size}" for name, size in self.dims.items())
+        return ", ".join(f"{info.name}={','.join(map(str, info.shape))}" for info in self.inputs)
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts and lists, ready for json.dump."""
         return {
-            "format": FORMAT,
+            "function": self.function,
+            "dims": dict(self.dims),
             "inputs": [_row(info) for info in self.inputs],
             "outputs": [_row(info) for info in self.outputs],
-            "versions": dict(self.versions),
             "plan": self.plan.to_json(),
         }
+
+
+@dataclass(frozen=True)
+class Padding:
+    """A dimension along which inputs may be shorter than a size: zeros are put behind them, and outputs are cut.
+
+    inputs, outputs: the axes of that dimension, by the name of the tensor.
+    """
+
+    dim: str
+    inputs: Mapping[str, tuple[int, ...]]
+    outputs: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of model.json, which lies beside model.so: the sizes that it takes, each with its plan.
+
+    needs: the instruction sets that code for its target may hold, by LLVM's names.
+    """
+
+    sizes: tuple[SizeInfo, ...]
+    versions: Mapping[str, str]
+    padding: tuple[Padding, ...] = ()
+    needs: tuple[str, ...] = ()
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the first size."""
+        return self.sizes[0].plan
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dicts and lists, ready for json.dump. A model of one size has its plan beside its inputs."""
+        several = len(self.sizes) > 1 or self.padding
+        first = self.sizes[0].to_json()
+        padding = [
+            {"dim": item.dim, **{side: {n: list(a) for n, a in getattr(item, side).items()} for side in _SIDES}}
+            for item in self.padding
+        ]
+        return {
+            "format": FORMAT if several else _ONE_SIZE,
+            "inputs": first["inputs"],
+            "outputs": first["outputs"],
+            "versions": dict(self.versions),
+            "needs": list(self.needs),
+            **({"sizes": [size.to_json() for size in self.sizes], "padding": padding} if several else {}),
+            **({} if several else {"plan": first["plan"]}),
+        }
+
+
+_SIDES = ("inputs", "outputs")
+
+
+def sizes_in(data: Mapping[str, Any]) -> tuple[SizeInfo, ...]:
+    """The sizes in the content of model.json. KeyError, TypeError or ValueError where it is no such thing."""
+    rows = data.get("sizes") or [{"function": "main", "dims": {}, "inputs": (), "outputs": (), **data}]
+    return tuple(
+        SizeInfo(
+            row["function"], _infos(row["inputs"]), _infos(row["outputs"]), Plan.from_json(row["plan"]), row["dims"]
+        )
+        for row in rows
+    )
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -58,8 +135,12 @@ def read_manifest(path: Path) -> Manifest:
             )
         if data["format"] > FORMAT:
             raise ModelError(f"{path}: format {data['format']} is newer than this tesa reads ({FORMAT}); update tesa")
-        inputs, outputs = (_infos(data[side]) for side in ("inputs", "outputs"))
-        return Manifest(inputs, outputs, Plan.from_json(data["plan"]), data["versions"])
+        padding = tuple(
+            Padding(row["dim"], *({n: tuple(axes) for n, axes in row[side].items()} for side in _SIDES))
+            for row in data.get("padding", ())
+        )
+        _infos(data["inputs"])
+        return Manifest(sizes_in(data), data["versions"], padding, tuple(data.get("needs", ())))
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}); it is written beside the library") from error
     except (ValueError, KeyError, TypeError) as error:

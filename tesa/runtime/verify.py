@@ -1,6 +1,6 @@
 """Compares a compiled model with its source, output by output and, on request, layer by layer."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from tesa.errors import TesaError
 from tesa.runtime.bench import random_feeds
 from tesa.runtime.comparison import Comparison, VerifyResult, compare, compare_within
 from tesa.runtime.inputs import Array
-from tesa.runtime.model import Model
+from tesa.runtime.model import Model, Prepared
 from tesa.runtime.reference import read_reference
 from tesa.runtime.stored import unpacked
 from tesa.runtime.trace import trace
@@ -40,8 +40,64 @@ def verify(
     other.
     per_layer also compares every weight layer with the tensor of the source model that it computes, without the
     channels that were removed and those that no output depends on: compiling is free to change these. masks: those
-    that the model was compiled with. Raises UsageError where the reference is another model.
+    that the model was compiled with. Of a model of several sizes each is compared on random inputs, and one that is
+    filled up where the model takes such. Raises UsageError where the reference is another model.
     """
+    found = {
+        label: _verify(one, draws, ref_onnx, masks, per_layer and not shorter, atol, rtol)
+        for label, one, draws, shorter in _runs(model, feeds, seed)
+    }
+    outputs, layers = (
+        tuple(replace(row, name=row.name + label) for label, one in found.items() for row in getattr(one, side))
+        for side in ("outputs", "layers")
+    )
+    return VerifyResult(outputs, layers)
+
+
+_Feeds = Mapping[str, Array]
+
+
+def _runs(model: Model, feeds: _Feeds | None, seed: int) -> Iterator[tuple[str, Model, list[dict[str, Array]], bool]]:
+    """What is compared: a label for its rows, the model at one size, inputs to draw from, and whether these are shorter
+    than the size."""
+    if feeds is not None:
+        prepared = model.prepare(feeds)
+        yield (
+            _label(prepared) if prepared.lengths else "",
+            model.at(prepared.size),
+            [dict(feeds)],
+            bool(prepared.lengths),
+        )
+        return
+    drawn = [(model.at(size), _drawn(model.at(size), seed)) for size in model.sizes]
+    shorter = [_shorter(model, arrays) for arrays in drawn[0][1]]
+    fits = model.prepare(shorter[0])
+    for one, draws in drawn:
+        yield _label(one.prepare(draws[0])) if len(drawn) > 1 or fits.lengths else "", one, draws, False
+    if fits.lengths:
+        yield _label(fits), model.at(fits.size), shorter, True
+
+
+def _shorter(model: Model, arrays: _Feeds) -> dict[str, Array]:
+    """The arrays without their last row along each dimension that the model fills up."""
+    found = dict(arrays)
+    for padding in model.manifest.padding:
+        for name, axes in padding.inputs.items():
+            for axis in axes:
+                found[name] = found[name].take(range(max(found[name].shape[axis] - 1, 1)), axis)
+    return found
+
+
+def _label(prepared: Prepared) -> str:
+    lengths = ", ".join(f"{dim}={length}" for dim, length in prepared.lengths.items())
+    return f" [{lengths} filled up to {prepared.size}]" if lengths else f" [{prepared.size}]"
+
+
+def _verify(
+    model: Model, draws: list[dict[str, Array]], ref_onnx: str | Path, masks: Any, per_layer: bool,
+    atol: float | None, rtol: float | None,
+) -> VerifyResult:  # fmt: skip
+    """verify for one size, on the first of some inputs for which there are numbers."""
     reference = read_reference(ref_onnx, model, masks)
     layers = [layer for layer in model.plan.layers if per_layer and layer.kind == "sparse"]
     made = {name for node in reference.graph.node for name in node.output}
@@ -49,12 +105,12 @@ def verify(
     given = None
     if atol is not None or rtol is not None:
         given = Tolerance(1e-4 if atol is None else atol, 1e-3 if rtol is None else rtol, why="as given")
-    for arrays in _drawn(model, seed) if feeds is None else [dict(feeds)]:
+    for arrays in draws:
         prepared = model.prepare(arrays)
         theirs = _Reference(reference, arrays, tensors, given, str(ref_onnx))
         if all(has_numbers(theirs.expected[info.name]) for info in model.outputs):
             break
-    results = model.collect(model.execute(prepared))
+    results = model.collect(model.execute(prepared), prepared)
     outputs = tuple(_compare_output(name, got, theirs) for name, got in results.items())
     inner = _results(model, prepared, {layer.layer for layer in layers}) if layers else []
     return VerifyResult(outputs, tuple(_compare_live(layer, got, theirs) for layer, got in inner))

@@ -1,6 +1,6 @@
 """A Target, what code is generated for, and the architectures that targets come from, each registered by a file."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tesa.schedules.types import Core
@@ -49,6 +49,8 @@ class Architecture:
     machine's, the best one first; features, options, toolchain, runner: those of each of its targets.
     instructions: how those of LLVM's features begin that stand for instructions, the others being hints about speed;
     linux: Linux's name of an instruction set by LLVM's; what is not in it, this machine has if its CPU has it.
+    baseline: options by which a C compiler makes code for the oldest CPU; probe: C that asks a CPU for features of
+    LLVM, see tesa.targets.cpuid.probe, None where CPUs cannot be asked.
     """
 
     name: str
@@ -67,6 +69,8 @@ class Architecture:
     runner: str = "local"
     instructions: tuple[str, ...] = ("",)
     linux: Mapping[str, str] = field(default_factory=dict)
+    baseline: tuple[str, ...] = ()
+    probe: Callable[[Sequence[str]], str] | None = None
 
     def cpus(self) -> tuple[str, ...]:
         """The CPUs of LLVM that kernels run on."""

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from tesa.schedules.types import Core, Dot, Permute, Rates
 from tesa.targets.architecture import Architecture, register
+from tesa.targets.cpuid import probe
 from tesa.targets.toolchain import Toolchain
 
 PAIRS = Dot(2, ((16, "llvm.x86.avx512.pmaddw.d.512"), (8, "llvm.x86.avx2.pmadd.wd"), (4, "llvm.x86.sse2.pmadd.wd")))
@@ -94,5 +95,7 @@ X86 = register(
             "sse", "ssse", "vaes", "vpclmulqdq", "xop",
         ),
         linux=_LINUX,
+        baseline=("-march=x86-64", "-mtune=generic"),
+        probe=probe,
     )
 )  # fmt: skip

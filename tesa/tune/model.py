@@ -11,6 +11,7 @@ from tesa.base.hostinfo import crowded
 from tesa.base.progress import Event, Progress, silent
 from tesa.choose.predict import table_for
 from tesa.errors import UsageError
+from tesa.frontend.sizes import sizes_of
 from tesa.layers.layer import Layer
 from tesa.layers.network import to_network
 from tesa.measure.runners import check_device, tracker_address
@@ -42,9 +43,8 @@ def tune_model(
     rpc: str | None = None,
     key: str | None = None,
     cluster: str | None = None,
-    shapes: Mapping[str, Sequence[int]] | None = None,
+    shapes: Mapping[str, Any] | None = None,
     masks: Any = None,
-    flush_denormals: bool = False,
     propagation: bool = True,
     compact: bool = True,
     jobs: int | None = None,
@@ -77,11 +77,20 @@ def tune_model(
     address = tracker_address(rpc, key, where)
     if address is None and (note := crowded(threads)):
         progress(Event("tune", 0, 0, note))
-    network = to_network(
-        model, threads=threads, shapes=shapes, masks=masks, flush_denormals=flush_denormals, propagation=propagation,
-        compact=compact, progress=progress,
-    )  # fmt: skip
-    chosen = select(network.layers, layers)
+    sizes = sizes_of(model, shapes)
+    chosen: list[Layer] = []
+    for size in sizes:
+        network = to_network(
+            model,
+            threads=threads,
+            shapes=size.shapes,
+            masks=masks,
+            propagation=propagation,
+            compact=compact,
+            progress=progress,
+        )
+        found = select(network.layers, layers)
+        chosen += [replace(row, name=f"{row.name} at {size}") for row in found] if len(sizes) > 1 else found
     table = table_for(where, threads, log)
     with backend(where, rpc=address, key=key, cluster=cluster, jobs=jobs) as place:
         device = place.runner.device()

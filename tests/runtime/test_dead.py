@@ -39,8 +39,7 @@ def test_dead_channels_are_listed_and_left_out(tmp_path: Path, proto: Any, dead:
 def test_without_the_list_the_dead_channels_differ(tmp_path: Path) -> None:
     model = build(tmp_path, mlp(), compact=False)
     layers = tuple(replace(layer, dead=()) for layer in model.plan.layers)
-    manifest = replace(model.manifest, plan=replace(model.plan, layers=layers))
-    model.manifest = manifest
+    model = model.at(replace(model.sizes[0], plan=replace(model.plan, layers=layers)))
     assert not verify(model, tmp_path / "model.onnx", per_layer=True).ok
 
 
@@ -105,7 +104,7 @@ def test_what_is_left_of_a_removed_tensor_is_compared(tmp_path: Path, proto: Any
     layers = tuple(
         replace(layer, kept=tuple(wrong if row else row for row in layer.kept)) for layer in model.plan.layers
     )
-    model.manifest = replace(model.manifest, plan=replace(model.plan, layers=layers))
+    model = model.at(replace(model.sizes[0], plan=replace(model.plan, layers=layers)))
     assert not verify(model, tmp_path / "model.onnx", per_layer=True).ok
 
 

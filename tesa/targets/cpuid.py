@@ -1,0 +1,74 @@
+"""C that asks an x86 CPU at run time which instruction sets it has, and whether the system lets programs use them."""
+
+from collections.abc import Sequence
+
+_AVX, _AVX512, _AMX = 0x6, 0xE6, 0x60000
+"""Registers that the system has to save, by their bits in XCR0."""
+
+_VERSION = 256  # added to the version that the lowest byte of a register must reach, where no bit tells
+
+_1C, _1D, _7B, _7C, _7D = (1, 0, 2), (1, 0, 3), (7, 0, 1), (7, 0, 2), (7, 0, 3)
+_71A, _71D, _MATRIX, _AVX10, _AMD = (7, 1, 0), (7, 1, 3), (0x1E, 1, 0), (0x24, 0, 1), (0x80000001, 0, 2)
+"""Leaf and subleaf of CPUID, and which of the registers eax, ebx, ecx, edx tells."""
+
+_PLACES: dict[tuple[int, int, int], dict[str, int]] = {
+    _1C: {
+        "sse3": 0, "pclmul": 1, "ssse3": 9, "fma": 12, "sse4.1": 19, "sse4.2": 20, "movbe": 22, "popcnt": 23, "aes": 25,
+        "avx": 28, "f16c": 29,
+    },
+    _1D: {"sse": 25, "sse2": 26},
+    _7B: {
+        "bmi": 3, "avx2": 5, "bmi2": 8, "avx512f": 16, "avx512dq": 17, "adx": 19, "avx512ifma": 21, "avx512cd": 28,
+        "sha": 29, "avx512bw": 30, "avx512vl": 31,
+    },
+    _7C: {
+        "avx512vbmi": 1, "avx512vbmi2": 6, "gfni": 8, "vaes": 9, "vpclmulqdq": 10, "avx512vnni": 11, "avx512bitalg": 12,
+        "avx512vpopcntdq": 14,
+    },
+    _7D: {"avx512vp2intersect": 8, "amx-bf16": 22, "avx512fp16": 23, "amx-tile": 24, "amx-int8": 25},
+    _71A: {"sha512": 0, "avxvnni": 4, "avx512bf16": 5, "amx-fp16": 21, "avxifma": 23},
+    _71D: {"avxvnniint8": 4, "avxneconvert": 5, "amx-complex": 8, "avxvnniint16": 10},
+    _MATRIX: {"amx-fp8": 4, "amx-tf32": 6, "amx-avx512": 7, "amx-movrs": 8},
+    _AVX10: {"avx10.1": _VERSION + 1, "avx10.2": _VERSION + 2},
+    _AMD: {"lzcnt": 5, "sse4a": 6, "xop": 11, "fma4": 16},
+}  # fmt: skip
+
+_SOURCE = r"""
+#include <cpuid.h>
+
+static const struct { const char* name; unsigned leaf, part, reg, bit, state; } needs[] = {
+@ROWS@  {"", 0, 0, 0, 0, 0}
+};
+
+static int has(int i) {
+  unsigned r[4], first[4], told, low = 0, high = 0;
+  if (!__get_cpuid_count(needs[i].leaf, needs[i].part, &r[0], &r[1], &r[2], &r[3])) return 0;
+  told = r[needs[i].reg];
+  if (needs[i].bit < 32 ? !(told >> needs[i].bit & 1) : (told & 255) + 256 < needs[i].bit) return 0;
+  if (!needs[i].state) return 1;
+  if (!__get_cpuid(1, &first[0], &first[1], &first[2], &first[3]) || !(first[2] >> 27 & 1)) return 0;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (low & needs[i].state) == needs[i].state;
+}
+"""
+
+
+def probe(features: Sequence[str]) -> str:
+    """C with a table `needs` of these features of LLVM, ended by an empty name, and `has(i)`, true for what is there.
+
+    What CPUID does not tell is left out.
+    """
+    found = {name: (*place, bit) for place, bits in _PLACES.items() for name, bit in bits.items()}
+    rows = (
+        f'  {{"{name}", {", ".join(map(str, (*found[name], _state(name))))}}},' for name in features if name in found
+    )
+    return _SOURCE.replace("@ROWS@", "".join(f"{row}\n" for row in rows))
+
+
+def _state(feature: str) -> int:
+    if feature.startswith("amx"):
+        return _AMX
+    if feature.startswith(("avx512", "avx10")):
+        return _AVX512
+    wide = ("avx", "fma", "f16c", "xop", "vaes", "vpclmulqdq")
+    return _AVX if feature.startswith(wide) else 0

@@ -22,6 +22,7 @@ from tesa.choose.model_plan import plan_of
 from tesa.choose.plan import Plan
 from tesa.choose.predict import table_for
 from tesa.choose.shortlist import INSTRUCTIONS
+from tesa.choose.storage import StorageContest
 from tesa.errors import UsageError
 from tesa.frontend.limits import input_limits
 from tesa.frontend.padding import padded_dimensions
@@ -63,6 +64,8 @@ def compile_model(
     shapes: Mapping[str, Any] | None = None,
     pad: Sequence[str] = (),
     masks: Any = None,
+    flush_denormals: bool = False,
+    storage: str = "float32",
     measure: bool = True,
     rpc: str | None = None,
     key: str | None = None,
@@ -82,17 +85,18 @@ def compile_model(
     for. log: folder of measured records, read and added to. shapes: sizes of inputs or dimensions that the file leaves
     open, see tesa.frontend.sizes.sizes_of; of several sizes the library has a function for each, and a call takes the
     one that its inputs have. pad: dimensions along which a call may give less: zeros are put behind its inputs, up to
-    the next size, and its outputs are cut. masks: path of an .npz, or arrays by weight name. measure=False takes for
-    what the log does not know the kernel of the nearest weight that it knows, else the one that is expected to be the
-    fastest: by the cost table of the target, from the folder "costs" of the log, of the user or of tesa, or by bare
-    estimates where there is none. rpc: HOST:PORT of a TVM RPC tracker and key: of its devices to measure on, instead of
-    this machine. cluster: address of a Dask scheduler whose workers compile. jobs: compiler processes here, by default
-    one for each CPU as far as there is memory for them. code_budget: straight-line instructions that the measured
-    candidates of one layer may have together, each about 10 microseconds to compile and 8 bytes; 400,000 by default.
-    What a log already knows competes whatever its size, and the plan names what was left out.
-    dump_dir: the module after each phase, as text. families: only these kernel families compete (forms is the old name
-    of this). compact=False leaves channels that are dead or constant in place, propagation=False also those that could
-    be found to be so.
+    the next size, and its outputs are cut. masks: path of an .npz, or arrays by weight name. flush_denormals: weights
+    below 1.2e-38 become zeros. storage: "float16" or "bfloat16" lets the weights of layers for a few columns be rounded
+    to such numbers, where reading half the bytes takes less time. measure=False takes for what the log does not know
+    the kernel of the nearest weight that it knows, else the one that is expected to be the fastest: by the cost table
+    of the target, from the folder "costs" of the log, of the user or of tesa, or by bare estimates where there is none.
+    rpc: HOST:PORT of a TVM RPC tracker and key: of its devices to measure on, instead of this machine. cluster: address
+    of a Dask scheduler whose workers compile. jobs: compiler processes here, by default one for each CPU as far as
+    there is memory for them. code_budget: straight-line instructions that the measured candidates of one layer may have
+    together, each about 10 microseconds to compile and 8 bytes; 400,000 by default. What a log already knows competes
+    whatever its size, and the plan names what was left out. dump_dir: the module after each phase, as text. families:
+    only these kernel families compete (forms is the old name of this). compact=False leaves channels that are dead or
+    constant in place, propagation=False also those that could be found to be so.
 
     Raises errors of tesa.errors; nothing is written unless everything succeeded.
     """
@@ -111,6 +115,7 @@ def compile_model(
             threads=threads,
             shapes=size.shapes,
             masks=masks,
+            flush_denormals=flush_denormals,
             propagation=propagation,
             compact=compact,
             progress=progress,
@@ -134,8 +139,9 @@ def compile_model(
                 note = check_device(runner.device(), where, named=names_cpu(target))
             if note:
                 progress(Event("device", 0, 0, note))
+        contest = StorageContest([layer for network in networks for layer in network.layers], storage)
         kernels = choose(
-            [layer for network in networks for layer in network.layers],
+            contest.layers,
             where,
             log=open_log(log, None if runner is None else str(runner.device()["cpu"])),
             measure=measure,
@@ -147,6 +153,7 @@ def compile_model(
             table=table_for(where, threads, log),
             progress=progress,
         )
+    kernels = contest.best(kernels)
 
     # the kernels in their places, schedules for everything else
     progress(Event("build", 0, 1))

@@ -19,6 +19,8 @@ def make_parts(candidates: Sequence[Candidate], decision: Decision, layer: Layer
     The first has the candidates and the reason.
     """
     option: dict[str, Any] = {"family": decision.family, "config": dict(decision.config)}
+    if layer.problem.storage != "float32":
+        option["storage"] = layer.problem.storage
     first: dict[str, Any] = {"candidates": tuple(candidates), "reason": decision.reason}
     problem, weight = layer.problem, layer.weight
     pieces = describe_pieces(problem, weight, decision.family, decision.config)

@@ -55,9 +55,10 @@ class Part(_OldName):
     """A share of a layer's weight with one pattern and one precision, and the kernel that runs it.
 
     W is the sum of its layer's parts; nonzeros counts this part's. digest identifies values and pattern together.
-    family and config are those of the layer's kernel: of a decomposition all parts name the same one, and kernel
-    says what computes this part of it: a family, or "fused" where one kernel computes all parts at once. The first
-    part has the candidates of the layer and the reason of the choice.
+    family and config are those of the layer's kernel: of a decomposition all parts name the same one, and kernel says
+    what computes this part of it: a family, or "fused" where one kernel computes all parts at once. The first part has
+    the candidates of the layer and the reason of the choice. storage: "float16" or "bfloat16" where real weights are
+    kept so.
     """
 
     pattern: str
@@ -69,6 +70,7 @@ class Part(_OldName):
     candidates: tuple[Candidate, ...] = ()
     reason: str = ""
     kernel: str = ""
+    storage: str = ""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--no-measure", action="store_true", help="choose by estimate what the log does not know")
     families = "only this kernel family competes; may be repeated (see `tesa list families`)"
     parser.add_argument("--family", "--form", action="append", metavar="NAME", help=families)
+    storage = "type that weights of layers for a few columns may be rounded to, where it is faster (default: float32)"
+    parser.add_argument("--storage", choices=("float32", "float16", "bfloat16"), default="float32", help=storage)
     budget = (
         "straight-line instructions that the measured candidates of a layer may have together, 10 us each (default: "
         "400000); what a log already knows competes whatever its size"
@@ -42,6 +44,7 @@ def _run(args: Namespace) -> Outcome:
             pad=args.pad,
             measure=not args.no_measure,
             families=args.family,
+            storage=args.storage,
             code_budget=args.code_budget,
             dump_dir=args.dump_dir,
             **chosen(args),
@@ -69,6 +72,10 @@ VERB = Verb(
         (
             "tesa compile model.onnx -o model.so --shape batch=1 --shape tokens=128 --pad tokens",
             "and for all that are less",
+        ),
+        (
+            "tesa compile model.onnx -o model.so --storage float16",
+            "weights may be rounded to 16 bits where that is faster",
         ),
         ("tesa compile model.onnx -o model.so --mask masks.npz", "with weights pruned first"),
     ),

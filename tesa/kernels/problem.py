@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tesa.attributes.codes import MAX_OUTLIERS, are_codes
+from tesa.attributes.rounding import STORAGES, rounded
 from tesa.choose.plan import epilogue_words
 from tesa.errors import UnsupportedError, UsageError
 from tesa.schedules.types import ACTIVATIONS, Epilogue, FloatArray, Output, Problem, Window
 
 OPS = ("linear", "conv2d", "depthwise")
 DTYPES = ("float32", "int8", "mixed")
-STORAGES = ("float32", "float16", "bfloat16")
 FLOAT = Output()
 DEFAULT_N = 196
 """Columns of a linear layer's X where the user names none: the 14 x 14 pixels of a typical late layer."""
@@ -152,18 +152,12 @@ def round_to(weight: FloatArray, storage: str, dtype: str) -> FloatArray:
         return weight
     if dtype != "float32":
         raise UsageError(f"storage {storage!r} belongs to dtype='float32'; {dtype} weights are stored in 8 bits")
-    if storage == "float16":
-        with np.errstate(over="ignore"):
-            rounded = weight.astype(np.float16).astype(np.float32)
-    else:
-        bits = weight.view(np.uint32)
-        # to the nearest, ties to even
-        rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).astype(np.uint32).view(np.float32)
-    if not np.isfinite(rounded).all():
+    found = rounded(weight, storage)
+    if not np.isfinite(found).all():
         raise UsageError(
             f"weight: {float(np.abs(weight).max()):g} is too large for {storage}; scale it, or store float32"
         )
-    return rounded
+    return found
 
 
 def scale_array(scale: ArrayLike | None, m: int) -> FloatArray | None:

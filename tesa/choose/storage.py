@@ -1,0 +1,85 @@
+"""The type that a layer's weight is kept in: where it is read for a few columns only, half the bytes may be less time.
+
+A kernel for a few columns waits for its weight. Kept in 16 bits it is read twice as fast, and widened on the way into a
+register; where the weight lies in a cache anyway, widening costs more than it gains. So both compete, by their times.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tesa.attributes.rounding import STORAGES, rounded
+from tesa.choose.chosen import ChosenKernel
+from tesa.choose.pick import milliseconds
+from tesa.errors import UsageError
+from tesa.layers.layer import Layer
+
+COLUMNS = 16
+"""Columns of the activation up to which a family keeps weights in 16 bits."""
+
+LARGE = 1 << 18
+"""Bytes of a weight from which on an exact form in 16 bits is tried without being asked for."""
+
+MARGIN = 0.97
+"""Times the time of the float32 kernel: what the other one has to beat, because two measurements are never equal."""
+
+
+class StorageContest:
+    """The layers to choose kernels for: each as it is and, where that may pay, with its weight in 16 bits.
+
+    storage: "float16" or "bfloat16" by the user's leave, which rounds the weight. Weights that are such numbers as they
+    stand, as those of a float16 model, compete in that form in any case.
+
+    >>> from tesa.schedules.types import Problem
+    >>> layer = Layer("fc", Problem("linear", 8, 8, 1, (8, 1), (8, 1)), np.full((8, 8), 0.1, np.float32))
+    >>> [found.problem.storage for found in StorageContest([layer], "float16").layers]
+    ['float32', 'float16']
+    """
+
+    def __init__(self, layers: Sequence[Layer], storage: str = "float32") -> None:
+        if storage not in STORAGES:
+            raise UsageError(f"unknown storage {storage!r}; expected one of {', '.join(STORAGES)}")
+        self._given = tuple(layers)
+        self._other = {i: other for i, layer in enumerate(layers) if (other := _stored(layer, storage)) is not None}
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The given layers, then those in 16 bits."""
+        return (*self._given, *self._other.values())
+
+    def best(self, kernels: Sequence[ChosenKernel]) -> list[ChosenKernel]:
+        """The faster kernel of each given layer. kernels: of self.layers, in their order."""
+        found = list(kernels[: len(self._given)])
+        for i, other in zip(self._other, kernels[len(self._given) :], strict=True):
+            wide, narrow = _time(found[i]), _time(other)
+            if wide is not None and narrow is not None and narrow < MARGIN * wide:
+                storage = self._other[i].problem.storage
+                said = f"{other.part.reason}; kept in {storage}, {milliseconds(wide)} in float32"
+                found[i] = replace(other, parts=(replace(other.parts[0], reason=said), *other.parts[1:]))
+        return found
+
+
+def _stored(layer: Layer, storage: str) -> Layer | None:
+    """The layer with its weight in 16 bits; None where no family keeps it so, or a number is too large for that."""
+    problem = layer.problem
+    if problem.dtype != "float32" or problem.storage != "float32" or problem.n * problem.batch > COLUMNS:
+        return None
+    types = [storage] if storage != "float32" else [t for t in STORAGES[1:] if layer.weight.nbytes >= LARGE]
+    for kind in types:
+        weight = rounded(layer.weight, kind)
+        exact = np.array_equal(weight, layer.weight)
+        if exact or (storage != "float32" and np.isfinite(weight).all()):
+            return Layer(layer.name, replace(problem, storage=kind), weight, layer.facts)
+    return None
+
+
+def _time(kernel: ChosenKernel) -> float | None:
+    """Milliseconds of the kernel: as measured, else as expected."""
+    chosen = (kernel.part.family, dict(kernel.part.config))
+    times = [
+        row.predicted_ms if row.measured_ms is None else row.measured_ms
+        for row in kernel.part.candidates
+        if (row.family, dict(row.config)) == chosen
+    ]
+    return times[0] if times else None

@@ -118,6 +118,7 @@ def analyze_model(
     impose: Sequence[str] = (),
     shapes: Mapping[str, Any] | None = None,
     masks: Any = None,
+    flush_denormals: bool = False,
     table: CostTable | str | Path | None = None,
     progress: Progress = silent,
 ) -> Analysis:
@@ -147,7 +148,7 @@ def analyze_model(
     known = table if isinstance(table, CostTable) else store.load(code, threads, table)
     costs = CostTable(code.cpu, "", code.name, threads) if known is None else known
     progress(Event("import", 0, 1, str(model) if isinstance(model, str | Path) else "model"))
-    given, notes, source = _lowered(model, threads, shapes, masks)
+    given, notes, source = _lowered(model, threads, shapes, masks, flush_denormals)
     check_layers(rules, [name for name, _, _ in given])
     found = {name: imposed_on(rules, name, problem) for name, problem, _ in given}
     wanted = {name: imposed for name, imposed in found.items() if imposed is not None}
@@ -155,7 +156,8 @@ def analyze_model(
     made = given
     channels = {name: imposed for name, imposed in wanted.items() if imposed.imposition.propagates}
     if channels:
-        made, more, _ = _lowered(model, threads, shapes, channel_masks(model, channels, shapes, masks))
+        cut = channel_masks(model, channels, shapes, masks)
+        made, more, _ = _lowered(model, threads, shapes, cut, flush_denormals)
         notes = tuple(dict.fromkeys((*notes, *more)))
     progress(Event("import", 1, 1))
     now = {
@@ -178,9 +180,11 @@ _Layer = tuple[str, Problem, FloatArray]
 _Solve = Callable[[Problem, Imposed], BreakEven]
 
 
-def _lowered(model: Any, threads: int, shapes: Any, masks: Any) -> tuple[list[_Layer], tuple[str, ...], str]:
+def _lowered(
+    model: Any, threads: int, shapes: Any, masks: Any, flush: bool
+) -> tuple[list[_Layer], tuple[str, ...], str]:
     """The weight layers as compile makes them, remarks, and the name of the model."""
-    network = to_network(model, threads=threads, shapes=shapes, masks=masks)
+    network = to_network(model, threads=threads, shapes=shapes, masks=masks, flush_denormals=flush)
     prepared = network.prepared
     served = {layer.source for layer in network.lowered.layers}
     left = [facts.layer for var, facts in prepared.attributed.weights.items() if var not in served]

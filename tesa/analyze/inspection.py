@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tesa.attributes.attribute import FULL_BITS, Quantization, Values
+from tesa.attributes.denormals import subnormals
 from tesa.attributes.patterns import classify, weight_matrix
 from tesa.frontend import ImportedModel, Port, import_onnx
 from tesa.propagate import TesaModel, WeightFacts, propagate
@@ -22,7 +23,7 @@ class InspectedLayer:
     (k, out). sparsity: the share of zeros in the weight, masks included; propagated: with all that propagation proves
     to be dead as well. pattern, bits (of a stored element) and bytes (stored dense) are the weight's; initializer: its
     name in the file, which a mask is given by. All None without a weight, or for a weight that no initializer of the
-    file holds. note: what else there is to know.
+    file holds. note: what else there is to know. subnormal: elements of the weight below 1.2e-38, but not 0.
     """
 
     layer: str
@@ -36,6 +37,7 @@ class InspectedLayer:
     bytes: int | None = None
     initializer: str | None = None
     note: str = ""
+    subnormal: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def inspect_model(
     path: str | Path | Any,
     shapes: Mapping[str, Any] | None = None,
     masks: str | Path | Mapping[str, Any] | None = None,
+    flush_denormals: bool = False,
 ) -> Inspection:
     """Import a model, propagate its facts and describe each layer, in running order. Errors as import_onnx.
 
@@ -82,7 +85,7 @@ def inspect_model(
     >>> layer.op, layer.weight, layer.pattern
     ('conv2d', (64, 32, 1, 1), 'unstructured')
     """
-    imported = import_onnx(path, shapes=shapes, masks=masks)
+    imported = import_onnx(path, shapes=shapes, masks=masks, flush_denormals=flush_denormals)
     model = propagate(imported)
     groups: dict[str, list[Node]] = {}
     for node in model.network.nodes:
@@ -116,6 +119,7 @@ def _layer(name: str, nodes: Sequence[Node], model: TesaModel) -> InspectedLayer
         bytes=-(-facts.weight.size * min(bits, facts.weight.dtype.itemsize * 8) // 8),
         initializer=initializer,
         note=_note(facts, stored, bits, model),
+        subnormal=subnormals(facts.weight),
     )
 
 
@@ -145,6 +149,8 @@ def _note(facts: WeightFacts, stored: Quantization | None, bits: int, model: Tes
     notes, imported = [], model.imported
     if any(use.var == facts.var and name in imported.masks for name, uses in imported.weights.items() for use in uses):
         notes.append("masked by the user")
+    if count := subnormals(facts.weight):
+        notes.append(f"{count:,} subnormal")
     if facts.sparsity > facts.given_sparsity:
         notes.append(f"{facts.sparsity:.1%} after propagation")
     enough = model.tesa[facts.tensor].bits.max(initial=0)

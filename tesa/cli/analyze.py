@@ -41,6 +41,7 @@ def _run(args: Namespace) -> Outcome:
             impose=args.impose,
             shapes=shapes_of(args),
             masks=args.mask,
+            flush_denormals=args.flush_denormals,
             table=args.table,
             progress=progress,
         )

@@ -27,8 +27,8 @@ def _arguments(parser: ArgumentParser) -> None:
 def _run(args: Namespace) -> Outcome:
     if Path(args.model).suffix == ".onnx":
         return _facts(args)
-    for option in ("mask", "shape", "depth"):
-        if getattr(args, option):
+    for option in ("mask", "shape", "depth", "flush-denormals"):
+        if getattr(args, option.replace("-", "_")):
             raise UsageError(f"--{option} goes with a model.onnx; {args.model} is a compiled model")
     return _kernels(args)
 
@@ -70,7 +70,8 @@ def _facts(args: Namespace) -> Outcome:
     from tesa.report.propagation import propagation_table
     from tesa.report.propagation_plot import plot_propagation
 
-    model = propagate(import_onnx(args.model, shapes=shapes_of(args), masks=args.mask))
+    options = {"shapes": shapes_of(args), "masks": args.mask, "flush_denormals": args.flush_denormals}
+    model = propagate(import_onnx(args.model, **options))
     if args.plot is not None:
         plot_propagation(model, args.plot)
     if args.layer is None:

@@ -25,7 +25,8 @@ def _run(args: Namespace) -> Outcome:
     from tesa.report.plain import plain
 
     sizes = sizes_of(args.model, shapes_of(args))
-    found = [inspect_model(args.model, shapes=size.shapes, masks=args.mask) for size in sizes]
+    options = {"masks": args.mask, "flush_denormals": args.flush_denormals}
+    found = [inspect_model(args.model, shapes=size.shapes, **options) for size in sizes]
     if args.plot is not None:
         plot_masks(found[0].weights, args.plot)
     if len(found) == 1:

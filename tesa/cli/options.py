@@ -107,6 +107,8 @@ def add_model_inputs(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--mask", metavar="MASKS.npz", help="arrays by the names of weights, False or 0 where a weight is pruned"
     )
+    flush = "take weights below 1.2e-38, as weight decay leaves them, for zeros"
+    parser.add_argument("--flush-denormals", action="store_true", help=flush)
 
 
 def add_threads(parser: ArgumentParser, *, default: int | None) -> None:
@@ -168,6 +170,7 @@ def chosen(args: Namespace) -> dict[str, Any]:
         **{name: getattr(args, name) for name in names},
         "shapes": shapes_of(args),
         "masks": args.mask,
+        "flush_denormals": args.flush_denormals,
         "propagation": not args.no_propagation,
         "compact": not args.no_compact,
     }

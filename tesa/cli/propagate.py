@@ -43,7 +43,8 @@ def _run(args: Namespace) -> Outcome:
     from tesa.report.propagation import propagation_table
     from tesa.report.propagation_plot import plot_propagation
 
-    model = propagate(import_onnx(args.model, shapes=shapes_of(args), masks=args.mask))
+    options = {"shapes": shapes_of(args), "masks": args.mask, "flush_denormals": args.flush_denormals}
+    model = propagate(import_onnx(args.model, **options))
     table = propagation_table(model, every=args.all)
     if args.plot is not None:
         plot_propagation(table, args.plot)

@@ -9,6 +9,7 @@ import tvm
 from tvm import relax
 
 from tesa.attributes.attribute import Quantization
+from tesa.attributes.denormals import flushed
 from tesa.base.quiet import quiet
 from tesa.errors import UnsupportedError
 from tesa.frontend import raises, rewrite  # noqa: F401  (importing raises registers what is in it)
@@ -39,14 +40,16 @@ def import_onnx(
     *,
     shapes: Mapping[str, Any] | None = None,
     masks: str | Path | Mapping[str, Any] | None = None,
+    flush_denormals: bool = False,
 ) -> ImportedModel:
     """Read an ONNX model as a Relax module with static shapes.
 
     model: a path, or an onnx.ModelProto (left as it is). shapes: the sizes of inputs whose sizes the file leaves open.
-    masks: pruning masks by weight or layer, or the .npz file of them; they are multiplied into the weights. Sparse
-    initializers become dense, quantized weights real numbers whose quantization is remembered, 16-bit reals float32
-    behind the inputs and before the outputs, Clip becomes
-    relax.clip, erf-GELU relax.nn.gelu, and a batch norm behind a convolution disappears into it.
+    masks: pruning masks by weight or layer, or the .npz file of them; they are multiplied into the weights.
+    flush_denormals: weights too small for a float32 with a leading one, 1.2e-38, become zeros. Sparse initializers
+    become dense, quantized weights real numbers whose quantization is remembered, 16-bit reals float32 behind the
+    inputs and before the outputs, Clip becomes relax.clip, erf-GELU relax.nn.gelu, and a batch norm behind a convolution
+    disappears into it.
 
     ModelError if the file is at fault, UsageError if the call is, UnsupportedError if tesa cannot import an operator.
 
@@ -57,6 +60,8 @@ def import_onnx(
     graph = load_graph(model, shapes)
     lift(graph)
     widen_halves(graph)
+    if flush_denormals:
+        graph.constants = {name: flushed(array) for name, array in graph.constants.items()}
     unblock(graph)
     note_given(graph.given, graph.nodes, graph.constants)
     to_qdq(graph)

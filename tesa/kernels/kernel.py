@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tesa.attributes.denormals import flushed, subnormals, told_of
 from tesa.base import display
 from tesa.base.files import atomic_path
 from tesa.base.renamed import renamed
@@ -66,6 +68,7 @@ def kernel(
     y_scale: float | None = None,
     y_zero: int | None = None,
     storage: str = "float32",
+    flush_denormals: bool = True,
     target: Any = None,
     family: str | Sequence[str] | None = None,
     config: Config | None = None,
@@ -106,6 +109,9 @@ def kernel(
     storage "float16" or "bfloat16" rounds the weight to such numbers, so that a kernel that is bound by reading weights
     (n of a few columns) reads half as many bytes; it computes in float32.
 
+    flush_denormals: elements below 1.2e-38, as weight decay leaves them where zeros were meant, are taken for zeros, and
+    a warning says how many; False computes with them, slowly.
+
     Raises UsageError for a weight or option that makes no sense, UnsupportedError for what tesa cannot do yet.
 
     >>> weight = np.diag([1.0, 2.0, 0.0, 4.0])
@@ -126,7 +132,7 @@ def kernel(
     >>> k(np.ones((4, 16), np.uint8))[0, :2]
     array([100.55, 100.55], dtype=float32)
     """
-    array = round_to(weight_array(weight, op), storage, dtype)
+    array = round_to(_given(weight_array(weight, op), flush_denormals), storage, dtype)
     offset, factor = bias_array(bias, array.shape[0]), scale_array(scale, array.shape[0])
     problem = make_problem(
         array, op=op, n=n, size=size, stride=stride, padding=padding, dilation=dilation, batch=batch,
@@ -146,6 +152,15 @@ def kernel(
             instructions=code_budget, table=table,
         )  # fmt: skip
         return Kernel(chosen, problem, matrix, offset, where, factor)  # which links the objects
+
+
+def _given(weight: FloatArray, flush: bool) -> FloatArray:
+    """The weight without its subnormal elements; a warning if there were any."""
+    count = subnormals(weight) if flush else 0
+    if count:
+        said = told_of(count, weight.size).replace("which are no zeros to a kernel", "and taken for zeros")
+        warnings.warn(f"{said}; flush_denormals=False computes with them", stacklevel=3)
+    return flushed(weight) if count else weight
 
 
 class Kernel:

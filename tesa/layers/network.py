@@ -35,6 +35,7 @@ def to_network(
     threads: int = 1,
     shapes: Mapping[str, Any] | None = None,
     masks: Any = None,
+    flush_denormals: bool = False,
     propagation: bool = True,
     compact: bool = True,
     progress: Progress = silent,
@@ -48,7 +49,10 @@ def to_network(
     >>> network.layers[0].name, network.layers[0].weight.shape, network.skipped
     ('stem', (32, 9), ())
     """
-    prepared = prepare(model, shapes=shapes, masks=masks, propagation=propagation, shrink=compact, progress=progress)
+    prepared = prepare(
+        model, shapes=shapes, masks=masks, flush_denormals=flush_denormals, propagation=propagation, shrink=compact,
+        progress=progress,
+    )  # fmt: skip
     attributed = prepared.attributed
     known = {var: _known(attributed, var) for var in attributed.weights}
     lowered = lower(attributed.effective_module(), prepared.imported.names, threads, known)

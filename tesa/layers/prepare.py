@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
+from tesa.attributes.denormals import subnormals, told_of
 from tesa.base.progress import Event, Progress, silent
 from tesa.compact import check_smaller, compact
 from tesa.errors import TesaError
@@ -37,6 +38,7 @@ def prepare(
     *,
     shapes: Mapping[str, Any] | None = None,
     masks: Any = None,
+    flush_denormals: bool = False,
     propagation: bool = True,
     shrink: bool = True,
     progress: Progress = silent,
@@ -47,7 +49,7 @@ def prepare(
     Errors as import_onnx.
     """
     progress(Event("import", 0, 1, str(model) if not hasattr(model, "graph") else "model"))
-    imported = import_onnx(model, shapes=shapes, masks=masks)
+    imported = import_onnx(model, shapes=shapes, masks=masks, flush_denormals=flush_denormals)
     progress(Event("import", 1, 1))
     progress(Event("propagate", 0, 1))
     attributed = propagate(imported) if propagation else as_given(imported)
@@ -88,4 +90,10 @@ def _notes(model: TesaModel) -> tuple[str, ...]:
     )
     scrambled = (f"{layer}: {op}: {model.notes.get(layer, 'scrambled')}" for layer, op in model.scrambled.items())
     dropped = (f"{layer}: no output of the model depends on it; left out" for layer in model.imported.dropped)
-    return (*unruled, *scrambled, *dropped)
+    counts = ((facts.layer, subnormals(facts.weight), facts.weight.size) for facts in model.weights.values())
+    small = (
+        f"{layer}: {told_of(count, size)}; --flush-denormals makes zeros of them"
+        for layer, count, size in counts
+        if count
+    )
+    return (*unruled, *scrambled, *dropped, *small)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 from rich.text import Text
 
+from tesa.attributes.denormals import told_of
 from tesa.report.numbers import NOTHING, dims, percent, size
 from tesa.report.table import FittedTable
 from tesa.report.unruled import dropped_lines, unruled_lines
@@ -36,10 +38,19 @@ def inspection_view(inspection: Inspection, plot: str | None = None) -> Iterator
         yield Text("--mask takes the names of the layers, or those in the column initializer", style="dim")
     stored = sum(layer.bytes or 0 for layer in inspection.layers)
     yield Text(f"{len(inspection.weights)} weights with {total} elements{share}; {size(stored)} stored dense")
+    small = [layer for layer in inspection.layers if layer.subnormal]
+    if small:
+        yield Text(_subnormal(small))
     yield from map(Text, unruled_lines(inspection.unruled, inspection.scrambled, inspection.notes))
     yield from map(Text, dropped_lines(inspection.dropped, inspection.unused))
     if plot is not None:
         yield Text(f"wrote {plot}")
+
+
+def _subnormal(layers: Sequence[InspectedLayer]) -> str:
+    names = ", ".join(layer.layer for layer in layers[:5]) + (f" and {len(layers) - 5} more" if layers[5:] else "")
+    said = told_of(sum(layer.subnormal for layer in layers), sum(math.prod(layer.weight or ()) for layer in layers))
+    return f"{said}: {names}; --flush-denormals takes them for zeros"
 
 
 def _row(layer: InspectedLayer) -> tuple[str, ...]:

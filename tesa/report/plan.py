@@ -64,6 +64,9 @@ def left_out(plan: Plan) -> Iterator[str]:
         yield f"{name}: left out in {len(rows)} of {len(layers)} layers with weights, as in {layer_name}:{why}"
 
 
+DROPPED = "a zero that is left out computes nothing: 0 * NaN and 0 * infinity count as 0 there"
+
+
 def explanation(layer: LayerPlan, plan: Plan, at: str = "") -> Iterator[RenderableType]:
     """The reasons for a layer's kernel: the facts about it, then for each part the candidates and their times."""
     times = layer_times(layer)
@@ -74,6 +77,8 @@ def explanation(layer: LayerPlan, plan: Plan, at: str = "") -> Iterator[Renderab
         yield Text(f"fused after it: {layer.epilogue}")
     if layer.kind == "sparse":
         yield Text(f"zeros among the weights: {percent(layer.sparsity)}")
+        if layer.sparsity:
+            yield Text(DROPPED)
     if times.speedup is not None:
         yield Text(f"{ratio(times.speedup)} the speed of its dense self{'' if times.measured else ', by the estimate'}")
     if layer.note:

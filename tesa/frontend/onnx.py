@@ -48,8 +48,8 @@ def import_onnx(
     masks: pruning masks by weight or layer, or the .npz file of them; they are multiplied into the weights.
     flush_denormals: weights too small for a float32 with a leading one, 1.2e-38, become zeros. Sparse initializers
     become dense, quantized weights real numbers whose quantization is remembered, 16-bit reals float32 behind the
-    inputs and before the outputs, Clip becomes relax.clip, erf-GELU relax.nn.gelu, and a batch norm behind a convolution
-    disappears into it.
+    inputs and before the outputs, Clip becomes relax.clip, erf-GELU relax.nn.gelu, and a batch norm behind a
+    convolution disappears into it.
 
     ModelError if the file is at fault, UsageError if the call is, UnsupportedError if tesa cannot import an operator.
 

@@ -109,8 +109,8 @@ def kernel(
     storage "float16" or "bfloat16" rounds the weight to such numbers, so that a kernel that is bound by reading weights
     (n of a few columns) reads half as many bytes; it computes in float32.
 
-    flush_denormals: elements below 1.2e-38, as weight decay leaves them where zeros were meant, are taken for zeros, and
-    a warning says how many; False computes with them, slowly.
+    flush_denormals: elements below 1.2e-38, as weight decay leaves them where zeros were meant, are taken for zeros,
+    and a warning says how many; False computes with them, slowly.
 
     Raises UsageError for a weight or option that makes no sense, UnsupportedError for what tesa cannot do yet.
 

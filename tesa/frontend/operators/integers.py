@@ -25,6 +25,9 @@ EXACT = 1 << 24
 Product = Callable[[Any, Any, str], Any]
 """Multiplies two expressions; the third argument is the type of the result."""
 
+View = tuple[int, ...]
+"""The shape in which a zero point lies along its operand."""
+
 
 @imports("MatMulInteger")
 def matmul_integer(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
@@ -32,7 +35,7 @@ def matmul_integer(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     zeros = [at(inputs, 2), at(inputs, 3)]
     if any(zero is not None and len(static_shape(zero)) > 1 for zero in zeros):
         return None
-    views = [(-1, 1) if _several(zeros[0]) else (), (-1,) if _several(zeros[1]) else ()]
+    views: list[View] = [(-1, 1) if _several(zeros[0]) else (), (-1,) if _several(zeros[1]) else ()]
 
     def product(a: Any, b: Any, dtype: str) -> Any:
         return relax.op.matmul(a, b, out_dtype=dtype)
@@ -47,7 +50,7 @@ def conv_integer(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     """(x - x_zero) convolved with (w - w_zero): the padding stands for x_zero, as it should."""
     rank = len(static_shape(inputs[1]))
     zeros = [at(inputs, 2), at(inputs, 3)]
-    views = [(), (-1, *[1] * (rank - 1)) if _several(zeros[1]) else ()]
+    views: list[View] = [(), (-1, *[1] * (rank - 1)) if _several(zeros[1]) else ()]
 
     def product(x: Any, weight: Any, dtype: str) -> Any:
         return convolve(x, weight, attrs, out_dtype=dtype)
@@ -59,9 +62,7 @@ def _several(zero: Any) -> bool:
     return zero is not None and math.prod(static_shape(zero)) > 1
 
 
-def _exact(
-    bb: Any, operands: Any, zeros: list[Any], views: list[tuple[int, ...]], summed: Any, product: Product
-) -> Any:
+def _exact(bb: Any, operands: Any, zeros: list[Any], views: list[View], summed: Any, product: Product) -> Any:
     """The int32 product of two operands less their zero points. summed: the axes of each that the sum runs over."""
     limits = [_limit(x, zero) for x, zero in zip(operands, zeros, strict=True)]
     weights = [constant_value(x) is not None and (z is None or constant_value(z) is not None)
@@ -75,7 +76,7 @@ def _exact(
     total = None
     for part in _parts(constant_value(real[at_weight]), summed[at_weight], limits[1 - at_weight]):
         factors = [part if i == at_weight and part is not None else x for i, x in enumerate(real)]
-        sums = bb.normalize(relax.op.astype(bb.normalize(product(*factors, "float32")), "int32"))
+        sums = bb.normalize(relax.op.astype(bb.normalize(product(factors[0], factors[1], "float32")), "int32"))
         total = sums if total is None else bb.normalize(relax.op.add(total, sums))
     return total
 

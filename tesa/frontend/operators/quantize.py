@@ -134,15 +134,12 @@ def _extreme(bb: Any, x: Any, op: Any) -> Any:
 
 def dynamic_codes(bb: Any, codes: Any, zero: Any) -> Any:
     """codes - zero as float32, where a DynamicQuantizeLinear has made both; None where they are something else."""
-    total = _operand_of(bb, codes, "relax.astype")
-    level = _operand_of(bb, zero, "relax.astype") if zero is not None else None
-    added = bb.lookup_binding(total) if isinstance(total, relax.Var) else None
-    if level is None or getattr(getattr(added, "op", None), "name", "") != "relax.add":
-        return None
-    return added.args[0] if added.args[1].same_as(level) else None
+    total, level = (_operands_of(bb, x, "relax.astype")[:1] for x in (codes, zero))
+    added = _operands_of(bb, total[0], "relax.add") if total and level else []
+    return added[0] if added and added[1].same_as(level[0]) else None
 
 
-def _operand_of(bb: Any, x: Any, op: str) -> Any:
-    """The operand of the call of `op` that makes x, None if something else does."""
+def _operands_of(bb: Any, x: Any, op: str) -> list[Any]:
+    """The operands of the call of `op` that makes x, none if something else does."""
     call = bb.lookup_binding(x) if isinstance(x, relax.Var) else None
-    return call.args[0] if getattr(getattr(call, "op", None), "name", "") == op else None
+    return list(call.args) if isinstance(call, relax.Call) and getattr(call.op, "name", "") == op else []

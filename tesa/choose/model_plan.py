@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from tesa.choose.chosen import ChosenKernel
 from tesa.choose.plan import LayerPlan, Plan, epilogue_words
+from tesa.frontend.loops import functions_of
 from tesa.layers.bind import KERNEL
 from tesa.layers.function import WeightLayer
 from tesa.layers.layer import Layer
@@ -28,16 +30,47 @@ def plan_of(
     for lowered, kernel, layer in zip(network.lowered.layers, kernels, network.layers, strict=True):
         waiting.setdefault(kernel.product.symbol, []).append(_weight_layer(lowered, kernel, layer, network.prepared))
     rows: list[LayerPlan] = []
-    for block in mod[function].body.blocks:
-        for binding in block.bindings:
-            name = getattr(getattr(binding.value, "op", None), "name", "")
-            if name == "relax.call_dps_packed":
-                rows.append(waiting[str(binding.value.args[0].global_symbol)].pop(0))
-            elif name == "relax.call_tir":
-                attrs = mod[binding.value.args[0]].attrs
-                symbol = str(attrs[KERNEL]) if attrs and KERNEL in attrs else ""
-                rows.append(waiting[symbol].pop(0) if symbol else _operator(mod, binding, len(rows)))
+    for owner, binding, calls in calls_of(mod, function):
+        name = binding.value.op.name
+        if name == "relax.call_dps_packed":
+            row = waiting[str(binding.value.args[0].global_symbol)].pop(0)
+        else:
+            attrs = mod[binding.value.args[0]].attrs
+            symbol = str(attrs[KERNEL]) if attrs and KERNEL in attrs else ""
+            row = waiting[symbol].pop(0) if symbol else _operator(mod, binding, len(rows))
+        rows.append(replace(row, calls=calls, tensor=row.tensor if owner == function else ""))
     return Plan(target.name, threads, tuple(rows))
+
+
+def calls_of(mod: Any, root: str = "main") -> list[tuple[str, Any, int]]:
+    """(name of a function, binding, how often it is run in one run of `root`) for each call of a kernel or operator.
+
+    In the order of their first runs: what a loop does stands where the loop is.
+    """
+    functions = dict(functions_of(mod, root))
+    bindings = {var: [b for block in f.body.blocks for b in block.bindings] for var, f in functions.items()}
+    times = dict.fromkeys(functions, 0)
+    times[mod.get_global_var(root)] = 1
+    for var in reversed(list(functions)):  # those that call stand behind those that are called
+        for binding in bindings[var]:
+            callee = getattr(binding.value, "op", None)
+            if callee in functions:
+                times[callee] += times[var]
+    found: list[tuple[str, Any, int]] = []
+    seen: set[Any] = set()
+
+    def visit(var: Any) -> None:
+        seen.add(var)
+        for binding in bindings[var]:
+            operator = getattr(binding.value, "op", None)
+            if operator in functions:
+                if operator not in seen:
+                    visit(operator)
+            elif getattr(operator, "name", "") in ("relax.call_dps_packed", "relax.call_tir"):
+                found.append((var.name_hint, binding, times[var]))
+
+    visit(mod.get_global_var(root))
+    return found
 
 
 def _weight_layer(lowered: WeightLayer, kernel: ChosenKernel, layer: Layer, prepared: Prepared) -> LayerPlan:

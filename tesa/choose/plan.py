@@ -85,7 +85,8 @@ class LayerPlan:
     axis of the output features; dead: those of them that have an element on which no output of the model depends;
     compiling may change these.
     kept: where slices of the source's tensor were removed, for each of its axes the indices that are left; an empty row
-    stands for an axis that is whole. digest: of the whole weight, under which the log keeps the layer's times.
+    stands for an axis that is whole. digest: of the whole weight, under which the log keeps the layer's times. calls:
+    how often it is called in one run of the model, more than once in a loop.
     """
 
     layer: str
@@ -105,6 +106,7 @@ class LayerPlan:
     digest: str = ""
     stored: tuple[int, ...] = ()
     axis: int = 1
+    calls: int = 1
 
     @property
     def kernel(self) -> str:

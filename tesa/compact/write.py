@@ -14,6 +14,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from tesa.attributes.attribute import Quantization, Values
 from tesa.base.tolerance import STEPS
 from tesa.compact.stored import small_opset, stored
+from tesa.frontend.control.bodies import is_control, opened
 from tesa.frontend.graph import Graph, Source, attributes
 from tesa.frontend.half import HALVES
 from tesa.frontend.names import Unique
@@ -133,7 +134,7 @@ class _Writer:
         node.input[:] = [self.renamed.get(name, name) for name in given.input]
         if node.op_type == "Gelu" and not node.domain and self.graph.opset < GELU_OPSET:
             return self._gelu(node)
-        return [node]
+        return [opened(node) if is_control(node) else node]
 
     def _gelu(self, node: Any) -> list[Any]:
         """x * (1 + erf(x / sqrt 2)) * 0.5; the last node has the name of the operator."""

@@ -6,6 +6,9 @@ from typing import Any
 import numpy as np
 
 from tesa.errors import ModelError, UnsupportedError
+from tesa.frontend.control.bodies import CONTROL, OPEN
+from tesa.frontend.control.inside import all_nodes
+from tesa.frontend.control.sequences import OPERATORS as SEQUENCE_OPERATORS
 from tesa.frontend.graph import Graph, domain_of
 from tesa.frontend.importer import importable
 
@@ -14,7 +17,8 @@ INFINITY_ALLOWED = {
     "Trilu", "Concat", "Transpose", "Gather", "Tile", "Identity", "Cast", "Pad", "ScatterND", "ConstantOfShape",
     "Attention",
 }  # fmt: skip
-CONTROL_FLOW = {"If", "Loop", "Scan"}
+RESOLVED = {*OPEN, *SEQUENCE_OPERATORS, "Constant"}
+"""Operators that are resolved at import; what cannot be is refused there."""
 HOW_TO_ADD = (
     "Replace the operator when exporting (another opset, or a plain composition of other operators); an operator of a "
     "domain of its own can be given a converter, see tesa.frontend.converter"
@@ -22,14 +26,18 @@ HOW_TO_ADD = (
 RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
 
 
-def check_operators(graph: Graph) -> None:
-    """Raise an UnsupportedError that lists all operators that cannot be imported, or one that draws random numbers."""
+def check_operators(graph: Graph, inside: bool = False) -> None:
+    """Raise an UnsupportedError that lists all operators that cannot be imported, or one that draws random numbers.
+
+    inside: look into the bodies of branches and loops as well, of which none can be left out any more.
+    """
     bad: dict[str, list[str]] = {}
-    for node in graph.nodes:
+    for node in all_nodes(graph.nodes) if inside else graph.nodes:
         _check_deterministic(graph, node)
         domain = domain_of(node)
         opset = graph.domains.get(domain, 1) if domain else graph.opset
-        if importable(node.op_type, domain, opset) and node.op_type not in CONTROL_FLOW:
+        resolved = domain == CONTROL or (not domain and node.op_type in RESOLVED)
+        if resolved or importable(node.op_type, domain, opset):
             continue
         kind = f"{domain + '::' if domain else ''}{node.op_type}"
         bad.setdefault(kind, []).append(node.name or (node.output[0] if node.output else "?"))

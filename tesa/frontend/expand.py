@@ -115,7 +115,9 @@ def _write(graph: Graph, node: Any, shapes: dict[str, Shape], dtypes: dict[str, 
     layer = graph.layers.get(node.output[0], node.op_type.lower())
     _rename(writer, {old: new for old, new in zip(node.output, results, strict=False) if old})
     for made in writer.nodes:
-        graph.layers[made.output[0]] = layer
+        own = writer.layers.get(made.output[0])
+        made.name = own or made.name  # so that a file that is written from the graph has it as well
+        graph.layers[made.output[0]] = own or layer
     return writer.nodes
 
 
@@ -129,6 +131,7 @@ def _rename(writer: Writer, results: dict[str, str]) -> None:
     for old, new in results.items():
         if new in made and new not in names:
             names[new] = old
+    writer.layers |= {names[new]: layer for new, layer in writer.layers.items() if new in names}
     copies = [(old, names.get(new, new)) for old, new in results.items() if new and names.get(new) != old]
     for node in writer.nodes:
         node.input[:] = [names.get(name, name) for name in node.input]

@@ -8,6 +8,7 @@ import onnx.external_data_helper
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from tesa.errors import ModelError, UsageError
+from tesa.frontend.control.inside import tensors_of
 from tesa.frontend.names import did_you_mean
 
 
@@ -55,7 +56,7 @@ def _nearest_file(path: Path) -> str:
 
 
 def _load_external(proto: Any, path: Path) -> None:
-    for tensor in proto.graph.initializer:
+    for tensor in tensors_of(proto.graph):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
         location = next((e.value for e in tensor.external_data if e.key == "location"), "?")

@@ -8,6 +8,7 @@ from typing import Any
 from onnx import TensorProto
 
 from tesa.attributes.attribute import Values
+from tesa.frontend.control.inside import all_nodes, graphs_of
 
 
 @dataclass
@@ -42,7 +43,9 @@ def parameters(proto: Any) -> int:
     Of a sparse tensor only what is stored counts.
     """
     tensors = [*proto.graph.initializer, *(sparse.values for sparse in proto.graph.sparse_initializer)]
-    for node in proto.graph.node:
+    for node in all_nodes(proto.graph.node):
+        for body in graphs_of(node):
+            tensors += [*body.initializer, *(sparse.values for sparse in body.sparse_initializer)]
         for attribute in node.attribute if node.op_type == "Constant" else ():
             if attribute.name == "value":
                 tensors.append(attribute.t)

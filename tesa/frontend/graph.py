@@ -1,6 +1,6 @@
 """A model as plain ONNX nodes and NumPy arrays, which the rewrites change in place."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from onnx import TensorProto, helper
@@ -26,6 +26,7 @@ class Graph:
     output of the model depends. written: how many tensors expansions have made, so that each has a name of its own.
     halves: the type of each initializer that the file has in 16 bits. widened: the output's name of each tensor that
     stands for an output of the model before that is rounded to 16 bits. given: the model as its file has it.
+    bodies: of each Repeat, by its first output.
     """
 
     nodes: list[Any]
@@ -45,6 +46,7 @@ class Graph:
     halves: dict[str, str] = field(default_factory=dict)
     widened: dict[str, str] = field(default_factory=dict)
     given: Given = field(default_factory=lambda: Given([], {}))
+    bodies: "dict[str, Graph]" = field(default_factory=dict)
 
     def users(self) -> dict[str, list[Any]]:
         """The nodes that read each tensor; an output of the model counts as one more reader, None."""
@@ -53,6 +55,21 @@ class Graph:
             for name in node.input:
                 users.setdefault(name, []).append(node)
         return users
+
+    def whole(self) -> "Graph":
+        """The graph with the nodes and constants of the loops in it beside its own: a list of all that there is."""
+        whole = self
+        for body in self.bodies.values():
+            inner = body.whole()
+            whole = replace(
+                whole,
+                nodes=[*whole.nodes, *inner.nodes],
+                constants={**whole.constants, **inner.constants},
+                sources={**whole.sources, **inner.sources},
+                layers={**whole.layers, **inner.layers},
+                quantization={**whole.quantization, **inner.quantization},
+            )
+        return whole
 
 
 def domain_of(node: Any) -> str:

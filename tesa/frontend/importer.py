@@ -5,15 +5,19 @@ from typing import Any
 from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
+from tesa.base.loop_names import LOOP, STEP
 from tesa.base.quiet import quiet
 from tesa.errors import TesaError, UnsupportedError
 from tesa.frontend import expansions, legalize, operators  # noqa: F401  (importing them registers what is in them)
 from tesa.frontend.agree import expected
+from tesa.frontend.control.bodies import is_control
+from tesa.frontend.control.repeat import repeated
 from tesa.frontend.converters import has_converter
 from tesa.frontend.expand import has_expansion
 from tesa.frontend.expressions import constant, type_text, value_text
 from tesa.frontend.graph import Graph, attributes, domain_of, tensor_type
 from tesa.frontend.integer import REWRITES
+from tesa.frontend.loops import LoopTypes, many_steps
 from tesa.frontend.names import Unique, identifier
 from tesa.frontend.registry import MICROSOFT, find_converter
 
@@ -30,6 +34,7 @@ def to_relax(graph: Graph) -> tuple[Any, dict[str, str], dict[str, str]]:
     importer = _Importer(graph)
     with quiet():
         try:
+            importer.add_loops()
             mod = importer.from_onnx(_Body(graph), graph.opset)
         except TesaError:
             importer.bb._end_block()  # else TVM complains on stderr about the block that the failure left open
@@ -47,16 +52,69 @@ class _Body:
 class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
     """Names every binding after its layer and prefers the converters of this package."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, around: "_Importer | None" = None) -> None:
         dtypes = {value.name: tensor_type(value) for value in graph.inputs}
         super().__init__({}, dtypes, keep_params_in_input=False, sanitize=True)
         self._graph = graph
-        self._unique = Unique(identifier(value.name) for value in graph.inputs)
+        self._unique: Unique = Unique() if around is None else around._unique
+        self._unique.taken |= {identifier(value.name) for value in graph.inputs}
+        self._loops: dict[str, Any] = {}
+        self.results: list[Any] = []
+        if around is not None:
+            self.bb: Any = around.bb
         self._pending = iter(graph.nodes)
         self._read = set(graph.users())
         self._expected = expected(graph)
         self.layer_of: dict[str, str] = {}
         self.tensor_of: dict[str, str] = {}
+
+    def add_loops(self) -> None:
+        """Add the functions of the loops in the graph to the module, those of inner loops first."""
+        for node in self._graph.nodes:
+            if not is_control(node, "Repeat"):
+                continue
+            layer = self._graph.layers[node.output[0]]
+            body = _Importer(self._graph.bodies[node.output[0]], self)
+            body.add_loops()
+            step = body.add_function(self._unique(f"{STEP}{identifier(layer)}"))
+            self.layer_of |= body.layer_of
+            loop = repeated(node)
+            types = [value.ty for value in body._inputs.values()]
+            first, last = len(loop.states), len(loop.states) + len(loop.scanned)
+            shape = LoopTypes(
+                tuple(types[:first]), tuple(types[first:last]), tuple(types[last:]), tuple(body.results[first:]),
+                loop.reverse, loop.out_reverse,
+            )  # fmt: skip
+            _check_states(self._graph, layer, shape, body.results)
+            name = self._unique(f"{LOOP}{identifier(layer)}")
+            self._loops[node.output[0]] = many_steps(self.bb, name, shape, step, loop.steps)
+
+    def add_function(self, name: str) -> Any:
+        """Add the graph as a private function that returns a tuple; its GlobalVar."""
+        graph, self.opset = _Body(self._graph), self._graph.opset
+        self._parse_graph_initializers(graph)
+        self._parse_graph_input(graph)
+        with self.bb.function(name, list(self._inputs.values()), private=True):
+            with self.bb.dataflow():
+                self._construct_nodes(graph)
+                outputs = [self._nodes[output.name] for output in graph.output]
+                self.results = [output.ty for output in outputs]
+                result = self.bb.emit_output(relax.Tuple(outputs))
+            return self.bb.emit_func_output(result)
+
+    def _repeat(self, node: Any, inputs: list[Any]) -> Any:
+        """The call of the functions of a loop. What is cut or stacked along another axis than 0 is turned."""
+        loop = repeated(node)
+        first = len(loop.states)
+        arguments = list(inputs[:first])
+        for x, axis in zip(inputs[first : first + len(loop.scanned)], loop.axes, strict=True):
+            arguments.append(_moved(self.bb, x, axis % len(x.ty.shape), 0))
+        captured = zip(loop.captured, inputs[first + len(loop.scanned) :], strict=True)
+        arguments += [x for name, x in captured if name not in self._graph.constants]
+        found = self.bb.emit(relax.Call(self._loops[node.output[0]], arguments))
+        results = [self.bb.emit(relax.TupleGetItem(found, i)) for i in range(first + len(loop.out_axes))]
+        stacked = zip(results[first:], loop.out_axes, strict=True)
+        return relax.Tuple([*results[:first], *(_moved(self.bb, y, 0, axis % len(y.ty.shape)) for y, axis in stacked)])
 
     def _parse_graph_initializers(self, graph: Any) -> None:
         for name, array in self._graph.constants.items():
@@ -74,6 +132,8 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         try:
             converter = find_converter(op_name, domain_of(node))
             value = converter(self.bb, inputs, attrs) if converter is not None else None
+            if is_control(node):
+                value = self._repeat(node, inputs)
             if value is None:
                 value = super()._convert_operator(op_name, inputs, attrs, opset)
             self._check_outputs(value, node)
@@ -139,3 +199,29 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         var = self.bb.emit(self.bb.normalize(value), name_hint=self._unique(identifier(layer)))
         self.layer_of[var.name] = layer
         return var
+
+
+def _moved(bb: Any, x: Any, source: int, target: int) -> Any:
+    """The tensor with one of its axes in another place."""
+    order = [axis for axis in range(len(x.ty.shape)) if axis != source]
+    order.insert(target, source)
+    return x if source == target else bb.emit(relax.op.permute_dims(x, order))
+
+
+def _check_states(graph: Graph, layer: str, shape: LoopTypes, results: list[Any]) -> None:
+    """Raise an UnsupportedError for a loop whose states change their types from step to step."""
+    for before, after in zip(shape.states, results, strict=False):
+        if type_text_of(before) != type_text_of(after):
+            raise UnsupportedError(
+                f"{graph.source}: node {layer!r}: a state of the loop is {type_text_of(before)} before a step and "
+                f"{type_text_of(after)} behind it; tesa compiles loops whose states keep their types. Unroll it"
+            )
+
+
+def type_text_of(ty: Any) -> str:
+    """A tensor type in words.
+
+    >>> type_text_of(relax.TensorType((2, 3), "float32"))
+    'float32[2, 3]'
+    """
+    return f"{ty.dtype}{[int(n) for n in ty.shape]}"

@@ -7,6 +7,7 @@ import onnx.shape_inference
 from onnx import helper, numpy_helper
 
 from tesa.attributes.attribute import Shape, Values
+from tesa.frontend.control.bodies import is_control, opened
 from tesa.frontend.custom_types import custom_types
 from tesa.frontend.graph import Graph
 
@@ -33,7 +34,7 @@ def _infer(graph: Graph, declared: list[Any], trusting: bool) -> tuple[dict[str,
     small = [numpy_helper.from_array(a, n) for n, a in graph.constants.items() if a.size <= SMALL]
     large = [value_info(n, a) for n, a in graph.constants.items() if a.size > SMALL]  # their types alone
     # the Gelu that stands for a chain of operators is older than ONNX's own; Erf has the same types
-    nodes = [helper.make_node("Erf", n.input, n.output) if n.op_type == "Gelu" else n for n in graph.nodes]
+    nodes = [helper.make_node("Erf", n.input, n.output) if n.op_type == "Gelu" else _plain(n) for n in graph.nodes]
     outputs = graph.outputs if trusting else [helper.make_empty_tensor_value_info(v.name) for v in graph.outputs]
     body = helper.make_graph(nodes, "shapes", [*graph.inputs, *large], outputs, small, value_info=declared)
     domains = {"com.microsoft": 1, **graph.domains, "": graph.opset}
@@ -66,6 +67,13 @@ def infer_nodes(graph: Graph, nodes: list[Any], shapes: dict[str, Shape], dtypes
     found = infer_types(part)
     shapes.update(found[0])
     dtypes.update(found[1])
+
+
+def _plain(node: Any) -> Any:
+    """A node of ONNX with the same types."""
+    if not is_control(node):
+        return node
+    return helper.make_node("Where", node.input, node.output) if node.op_type == "Select" else opened(node)
 
 
 def value_info(name: str, array: Values) -> Any:

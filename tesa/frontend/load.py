@@ -6,18 +6,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import onnx.inliner
-from onnx import numpy_helper
 
 from tesa.attributes.attribute import Values
-from tesa.errors import ModelError, UnsupportedError
+from tesa.errors import ModelError
 from tesa.frontend.checks import check_finite, check_operators, check_outputs
+from tesa.frontend.control.bodies import close, name_first_outputs
 from tesa.frontend.file import read_model
 from tesa.frontend.given import measured
 from tesa.frontend.graph import Graph, Source
 from tesa.frontend.sizes import fix_sizes, open_negative
+from tesa.frontend.tensors import constant_node, densify, to_array
 
 
 def load_graph(model: str | Path | Any, shapes: Mapping[str, Any] | None = None) -> Graph:
@@ -40,6 +40,8 @@ def load_graph(model: str | Path | Any, shapes: Mapping[str, Any] | None = None)
     _absorb_constant_nodes(graph)
     check_outputs(graph)
     check_operators(graph)
+    close(graph)
+    name_first_outputs(graph)
     _sort(graph)
     check_finite(graph)
     return graph
@@ -50,61 +52,18 @@ def _copies(messages: Iterable[Any]) -> list[Any]:
 
 
 def _constants(graph: Any, source: str) -> dict[str, Values]:
-    constants = {tensor.name: _to_array(tensor, source) for tensor in graph.initializer}
-    constants.update({t.values.name: _densify(t, source) for t in graph.sparse_initializer})
+    constants = {tensor.name: to_array(tensor, source) for tensor in graph.initializer}
+    constants.update({t.values.name: densify(t, source) for t in graph.sparse_initializer})
     return constants
-
-
-def _to_array(tensor: Any, source: str) -> Values:
-    if tensor.data_type == onnx.TensorProto.STRING:
-        raise UnsupportedError(f"{source}: tensor {tensor.name!r} holds strings; tesa compiles numbers only")
-    try:
-        return np.asarray(numpy_helper.to_array(tensor))
-    except Exception as error:
-        raise ModelError(
-            f"{source}: the data of tensor {tensor.name!r} do not fill its shape {list(tensor.dims)}: the file is "
-            f"truncated or damaged. Export or download the model again ({error})"
-        ) from error
-
-
-def _densify(tensor: Any, source: str) -> Values:
-    """A SparseTensorProto as an array. indices: (nnz, rank), or (nnz,) into the flattened tensor."""
-    name, dims = tensor.values.name, tuple(tensor.dims)
-    values, indices = _to_array(tensor.values, source), _to_array(tensor.indices, source).astype(np.int64)
-    dense = np.zeros(dims, values.dtype)
-    try:
-        if indices.ndim == 1:
-            dense.reshape(-1)[indices] = values
-        else:
-            dense[tuple(indices.T)] = values
-    except (IndexError, ValueError) as error:
-        raise ModelError(
-            f"{source}: sparse tensor {name!r}: its indices of shape {list(indices.shape)} do not fit its "
-            f"{values.size} values and its shape {list(dims)} ({error})"
-        ) from error
-    return dense
 
 
 def _absorb_constant_nodes(graph: Graph) -> None:
     for node in graph.nodes:
         if node.op_type == "Constant":
             name = node.output[0]
-            graph.constants[name] = _constant_node({a.name: a for a in node.attribute}, graph.source, name)
+            graph.constants[name] = constant_node(node, graph.source)
             graph.sources[name] = Source(name)
     graph.nodes = [node for node in graph.nodes if node.op_type != "Constant"]
-
-
-def _constant_node(attributes: Mapping[str, Any], source: str, name: str) -> Values:
-    if "value" in attributes:
-        return _to_array(attributes["value"].t, source)
-    if "sparse_value" in attributes:
-        return _densify(attributes["sparse_value"].sparse_tensor, source)
-    for key, dtype in (("float", np.float32), ("int", np.int64)):
-        if f"value_{key}" in attributes:
-            return np.asarray(getattr(attributes[f"value_{key}"], key[0]), dtype)
-        if f"value_{key}s" in attributes:
-            return np.asarray(list(getattr(attributes[f"value_{key}s"], f"{key}s")), dtype)
-    raise UnsupportedError(f"{source}: Constant node {name!r} holds strings; tesa compiles numbers only")
 
 
 def _sort(graph: Graph) -> None:

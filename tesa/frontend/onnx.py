@@ -14,6 +14,10 @@ from tesa.base.quiet import quiet
 from tesa.errors import UnsupportedError
 from tesa.frontend import raises, rewrite  # noqa: F401  (importing raises registers what is in it)
 from tesa.frontend.blocked import unblock
+from tesa.frontend.checks import check_operators
+from tesa.frontend.control.bodies import is_control
+from tesa.frontend.control.resolve import resolve
+from tesa.frontend.control.typed import body_graph
 from tesa.frontend.empty import fold_empty
 from tesa.frontend.expand import check_expanded, expand
 from tesa.frontend.expressions import constant_value, static_shape
@@ -22,6 +26,7 @@ from tesa.frontend.given import note_given
 from tesa.frontend.graph import Graph, attributes
 from tesa.frontend.half import widen_halves
 from tesa.frontend.importer import to_relax
+from tesa.frontend.infer import infer_types
 from tesa.frontend.integer import to_qdq
 from tesa.frontend.lift import lift
 from tesa.frontend.load import load_graph
@@ -58,6 +63,8 @@ def import_onnx(
     (Port(name='image', shape=(1, 1, 64, 64), dtype='float32'),)
     """
     graph = load_graph(model, shapes)
+    if resolve(graph):
+        check_operators(graph, inside=True)
     lift(graph)
     widen_halves(graph)
     if flush_denormals:
@@ -70,9 +77,27 @@ def import_onnx(
     if masks is not None:
         apply_masks(graph, load_masks(masks) if isinstance(masks, str | Path) else masks)
         graph.given.constants |= {name: graph.constants[name] for name in graph.masks}
+    plain(graph)
+    mod, layers, tensors = to_relax(graph)
+    mod = _simplify(mod, graph.source)
+    last = graph.layers.get(graph.outputs[0].name, "outputs") if len(graph.outputs) == 1 else "outputs"
+    mod, names, old = name_bindings(mod, layers, last)
+    _check_static(graph, mod, names)
+    weights, quantization = _trace_weights(graph.whole(), mod, names)
+    tensors = {name: tensors[before] for name, before in old.items() if before in tensors}
+    if len(graph.outputs) == 1 and bindings(mod):  # there is none where the output is an input or a constant
+        tensors[bindings(mod)[-1].var.name] = graph.outputs[0].name
+    return ImportedModel(
+        mod, _inputs(graph, mod), _outputs(graph, mod), names, weights, tensors, graph.masks, quantization,
+        graph.source, graph, graph.dropped, graph.unused,
+    )  # fmt: skip
+
+
+def plain(graph: Graph) -> None:
+    """Make all of the graph, and of the bodies of loops that stay, operators that have a converter, in place."""
     rewrite.drop_identities(graph)
     rewrite.fold_constants(graph)
-    while expand(graph):
+    while expand(graph) or resolve_late(graph):
         rewrite.drop_identities(graph)
         rewrite.fold_constants(graph)
     check_expanded(graph)
@@ -81,19 +106,32 @@ def import_onnx(
     fuse_gelu(graph)
     widen_codes(graph)
     rewrite.drop_unused(graph)
-    mod, layers, tensors = to_relax(graph)
-    mod = _simplify(mod, graph.source)
-    last = graph.layers.get(graph.outputs[0].name, "outputs") if len(graph.outputs) == 1 else "outputs"
-    mod, names, old = name_bindings(mod, layers, last)
-    _check_static(graph, mod, names)
-    weights, quantization = _trace_weights(graph, mod, names)
-    tensors = {name: tensors[before] for name, before in old.items() if before in tensors}
-    if len(graph.outputs) == 1 and bindings(mod):  # there is none where the output is an input or a constant
-        tensors[bindings(mod)[-1].var.name] = graph.outputs[0].name
-    return ImportedModel(
-        mod, _inputs(graph, mod), _outputs(graph, mod), names, weights, tensors, graph.masks, quantization,
-        graph.source, graph, graph.dropped, graph.unused,
-    )  # fmt: skip
+    _add_bodies(graph)
+
+
+def _add_bodies(graph: Graph) -> None:
+    loops = [node for node in graph.nodes if is_control(node)]
+    shapes, dtypes = infer_types(graph) if loops else ({}, {})
+    for node in loops:
+        body = body_graph(graph, node, shapes, dtypes)
+        if body is None:
+            raise UnsupportedError(
+                f"{graph.source}: node {graph.layers[node.output[0]]!r}: the shapes of what the loop reads are not "
+                "known before the model runs; tesa compiles for fixed sizes. Export it with fixed sizes"
+            )
+        to_qdq(body)
+        rewrite.name_layers(body, graph.layers[node.output[0]])
+        plain(body)
+        graph.bodies[node.output[0]] = body
+
+
+def resolve_late(graph: Graph) -> bool:
+    """Resolve branches and loops that were not decided before or that an expansion has made. True if there were any."""
+    if not (resolve(graph) or resolve(graph, last=True)):
+        return False
+    to_qdq(graph)
+    rewrite.name_new_layers(graph)
+    return True
 
 
 def _simplify(mod: Any, source: str) -> Any:
@@ -118,8 +156,14 @@ def bindings(mod: Any) -> list[Any]:
     return [binding for block in mod["main"].body.blocks for binding in block.bindings]
 
 
+def _all_bindings(mod: Any) -> list[Any]:
+    """The bindings of all functions: of main first, then of loops."""
+    loops = [f for v, f in mod.functions_items() if isinstance(f, relax.Function) and v.name_hint != "main"]
+    return bindings(mod) + [binding for f in loops for block in f.body.blocks for binding in block.bindings]
+
+
 def _check_static(graph: Graph, mod: Any, names: Mapping[str, str]) -> None:
-    for binding in bindings(mod):
+    for binding in _all_bindings(mod):
         ty, where = binding.var.ty, f"{graph.source}: node {names.get(binding.var.name, binding.var.name)!r}"
         for field in ty.fields if isinstance(ty, relax.TupleType) else [ty]:
             if not isinstance(field, relax.TensorType):
@@ -161,7 +205,7 @@ def _trace_weights(
         waiting.setdefault(graph.layers[node.output[0]], []).append(node)
     uses: dict[str, tuple[WeightUse, ...]] = {}
     quantization = {}
-    for binding in bindings(mod):
+    for binding in _all_bindings(mod):
         call = binding.value
         if not isinstance(call, relax.Call) or getattr(call.op, "name", "") not in WEIGHT_CALLS:
             continue

@@ -14,7 +14,7 @@ from onnx import helper
 from tesa.attributes.attribute import Quantization, Values
 from tesa.frontend.graph import Graph, Source, attributes
 from tesa.frontend.infer import infer_types, value_info
-from tesa.frontend.names import layer_names
+from tesa.frontend.names import Unique, layer_names
 from tesa.frontend.quantized import dequantize_constant, quantize_constant
 
 WEIGHT_OPS = {
@@ -24,22 +24,29 @@ WEIGHT_OPS = {
 CARRIERS = {"Identity", "Transpose", "DequantizeLinear", "QuantizeLinear", "Cast", "Reshape"}
 FOLDABLE = {
     "Abs", "Add", "And", "Cast", "Ceil", "Clip", "Concat", "ConstantOfShape", "Div", "Equal", "Exp", "Expand",
-    "Flatten", "Floor", "Gather", "Greater", "Less", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow",
-    "Range", "Reciprocal", "ReduceProd", "ReduceSum", "Reshape", "Slice", "Sqrt", "Squeeze", "Sub",
-    "Tile", "Transpose", "Tril", "Trilu", "Unsqueeze", "Where",
+    "Flatten", "Floor", "Gather", "Greater", "Identity", "Less", "Log", "MatMul", "Max", "Min", "Mod", "Mul", "Neg",
+    "Not", "Or", "Pow", "Range", "Reciprocal", "ReduceProd", "ReduceSum", "Relu", "Reshape",
+    "Sigmoid", "Slice", "Sqrt", "Squeeze", "Sub", "Tanh", "Tile", "Transpose", "Tril", "Trilu", "Unsqueeze", "Where",
 }  # fmt: skip
 FOLD_LIMIT = 1 << 26  # elements; what is larger stays an operator
 
 
-def name_layers(graph: Graph) -> None:
-    """Give each node its layer; a weight layer is called like its weight."""
+def name_layers(graph: Graph, around: str = "") -> None:
+    """Give each node its layer; a weight layer is called like its weight.
+
+    around: the layer of the loop whose body the graph is, which takes in the nodes without a name.
+    """
     makers = {name: node for node in graph.nodes for name in node.output}
     weights = {}
     for node in graph.nodes:
         position = weight_position(graph, makers, node)
         if position is not None and node.op_type in WEIGHT_OPS:
-            weights[node.output[0]] = carried(makers, node.input[position])
+            name = carried(makers, node.input[position])
+            weights[node.output[0]] = graph.sources[name].initializer if name in graph.sources else name
     graph.layers = layer_names(graph.nodes, weights)
+    if around:
+        unnamed = [node for node in graph.nodes if not node.name and node.output[0] not in weights]
+        graph.layers |= {node.output[0]: around for node in unnamed}
 
 
 def weight_position(graph: Graph, makers: Mapping[str, Any], node: Any) -> int | None:
@@ -58,6 +65,15 @@ def carried(makers: Mapping[str, Any], name: str) -> str:
     while name in makers and makers[name].op_type in CARRIERS:
         name = makers[name].input[0]
     return name
+
+
+def name_new_layers(graph: Graph) -> None:
+    """Give a layer to each node that has none, because it was made out of a branch or loop."""
+    unique = Unique(graph.layers.values())
+    for node in graph.nodes:
+        if node.output[0] not in graph.layers:
+            own = node.name.strip("/").replace("/", ".")
+            graph.layers[node.output[0]] = unique(own or node.op_type.lower())
 
 
 def drop_identities(graph: Graph) -> None:

@@ -17,6 +17,7 @@ class Writer:
     """Writes the nodes that take the place of one node.
 
     shapes, dtypes: of the tensors before it, as far as they are known; graph.constants has those whose numbers are.
+    layers: of the nodes that are layers of their own, by their first output; the others belong to that of the node.
     """
 
     graph: Graph
@@ -24,6 +25,7 @@ class Writer:
     shapes: dict[str, Shape]
     dtypes: dict[str, Any]
     nodes: list[Any] = field(default_factory=list)
+    layers: dict[str, str] = field(default_factory=dict)
 
     def input(self, index: int) -> str:
         """The name of input number `index` of the node, "" where it is left out."""
@@ -88,6 +90,10 @@ class Writer:
         """The error that names the node and says why it cannot be written out."""
         layer = self.graph.layers.get(self.node.output[0], self.node.name or self.node.output[0])
         return UnsupportedError(f"{self.graph.source}: node {layer!r} ({self.node.op_type}): {why}")
+
+    def fresh(self, what: str) -> str:
+        """A name for a tensor of a node that the writer does not write itself."""
+        return self._fresh(what)
 
     def _fresh(self, what: str) -> str:
         number = self.graph.written = self.graph.written + 1

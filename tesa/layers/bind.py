@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from tesa.frontend.loops import functions_of
 from tesa.layers.function import PLACEHOLDER
 
 KERNEL = "tesa.kernel"
@@ -34,8 +35,8 @@ class Binding:
 def bind(mod: Any, kernels: Mapping[str, Binding]) -> Any:
     """The module with every placeholder call in "main" replaced; kernels goes by placeholder symbol."""
     binder = _Binder(mod, kernels)
-    main = mod.get_global_var("main")
-    binder.builder_.update_func(main, binder.visit_expr(mod["main"]))
+    for var, function in functions_of(mod):
+        binder.builder_.update_func(var, binder.visit_expr(function))
     return binder.builder_.get()
 
 

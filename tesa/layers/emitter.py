@@ -1,8 +1,10 @@
 """Builds the lowered function: keeps each variable's Value and moves values between layouts."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import tvm
 from tvm import relax, topi
 
 from tesa.layers.expressions import constant_of, shape_of
@@ -12,12 +14,20 @@ _OPAQUE = 8  # TVM's operator kind that fusion leaves alone
 
 
 class Emitter:
-    """Emits operators on physical arrays. values: what each variable of the source function became."""
+    """Emits operators on physical arrays. values: what each variable of the source function became.
 
-    def __init__(self, builder: Any) -> None:
+    functions: what each function of the source module became that may be called.
+    """
+
+    def __init__(self, builder: Any, functions: Mapping[Any, Any] | None = None) -> None:
         self.builder = builder
+        self.functions = functions or {}
         self.values: dict[Any, Value] = {}
         self._moved: dict[tuple[int, Perm, Perm], tuple[Value, Value]] = {}
+
+    def callee(self, operator: Any) -> Any:
+        """The operator, or the lowered function that a function of the source module became."""
+        return self.functions.get(operator, operator) if isinstance(operator, tvm.ir.GlobalVar) else operator
 
     def value(self, expr: Any) -> Value:
         """The lowered value of a source expression: a variable seen before or a constant."""

@@ -7,6 +7,7 @@ from typing import Any
 import tvm
 from tvm import relax
 
+from tesa.frontend.loops import functions_of
 from tesa.layers.anchor import Anchor
 from tesa.layers.anchors import Chain, Known, find_chains
 from tesa.layers.emitter import Emitter
@@ -58,20 +59,36 @@ def lower(mod: Any, names: Mapping[str, str], threads: int = 1, facts: Mapping[s
     names gives the layer name of a source variable, where it has one; facts what propagation found for the variable
     that a layer's matmul or convolution is bound to. Inputs and outputs stay row-major.
     """
-    main = mod["main"]
-    bindings = [binding for block in main.body.blocks for binding in block.bindings]
-    outputs = set(_fields(main.body.body, bindings))
-    chains = find_chains(bindings, outputs, facts or {})
+    builder = relax.BlockBuilder()
+    layers: list[WeightLayer] = []
+    functions: dict[Any, Any] = {}
+    for var, function in functions_of(mod):
+        emitter = Emitter(builder, functions)
+        functions[var] = _lower_function(emitter, var.name_hint, function, layers, (names, threads, facts or {}))
+    lowered = builder.get()
+    for var, function in mod.functions_items():
+        if not isinstance(function, relax.Function):
+            lowered[var] = function
+    return Lowered(tvm.IRModule(lowered.functions), tuple(layers))
+
+
+def _lower_function(
+    emitter: Emitter, name: str, function: Any, layers: list[WeightLayer],
+    given: tuple[Mapping[str, str], int, Mapping[str, Known]],
+) -> Any:  # fmt: skip
+    """Lower one function of the module and add its weight layers to `layers`; its new GlobalVar."""
+    names, threads, facts = given
+    builder = emitter.builder
+    bindings = [binding for block in function.body.blocks for binding in block.bindings]
+    outputs = set(_fields(function.body.body, bindings))
+    chains = find_chains(bindings, outputs, facts)
     heads = {chain.last: chain for chain in chains}
     absorbed = {var for chain in chains for var in chain.absorbed}
-    builder = relax.BlockBuilder()
-    emitter = Emitter(builder)
-    layers: list[WeightLayer] = []
-    params = [relax.Var(p.name, p.ty) for p in main.params]
+    params = [relax.Var(p.name, p.ty) for p in function.params]
     tuples: dict[Any, list[Value]] = {}
-    with builder.function("main", params):
+    with builder.function(name, params, private=name != "main"):
         with builder.dataflow():
-            for old, new in zip(main.params, params, strict=True):
+            for old, new in zip(function.params, params, strict=True):
                 shape = shape_of(old)
                 emitter.values[old] = Value(new, shape, str(old.ty.dtype), identity(len(shape)))
             for binding in bindings:
@@ -83,13 +100,8 @@ def lower(mod: Any, names: Mapping[str, str], threads: int = 1, facts: Mapping[s
                     emitter.values[binding.var] = value
                 else:
                     _lower_binding(emitter, binding, tuples)
-            results = emit_outputs(builder, _results(emitter, main.body.body, tuples))
-        builder.emit_func_output(results[0] if hasattr(main.ret_ty, "shape") else relax.Tuple(results))
-    lowered = builder.get()
-    for var, function in mod.functions_items():
-        if not isinstance(function, relax.Function):
-            lowered[var] = function
-    return Lowered(tvm.IRModule(lowered.functions), tuple(layers))
+            results = emit_outputs(builder, _results(emitter, function.body.body, tuples))
+        return builder.emit_func_output(results[0] if hasattr(function.ret_ty, "shape") else relax.Tuple(results))
 
 
 def _fields(expr: Any, bindings: list[Any]) -> list[Any]:
@@ -132,7 +144,7 @@ def _lower_tuple(emitter: Emitter, var: Any, call: Any) -> list[Value]:
         perms = [value.perm] * len(shapes)
     else:
         args = [plain_argument(emitter, arg) for arg in call.args]
-        result = emitter.builder.emit(relax.Call(call.op, args, call.attrs, call.ty_args))
+        result = emitter.builder.emit(relax.Call(emitter.callee(call.op), args, call.attrs, call.ty_args))
         perms = [identity(len(shape)) for shape in shapes]
     fields = [emitter.builder.emit(relax.TupleGetItem(result, i)) for i in range(len(shapes))]
     return [Value(f, s, str(t.dtype), p) for f, s, t, p in zip(fields, shapes, types, perms, strict=True)]

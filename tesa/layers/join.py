@@ -6,6 +6,8 @@ from typing import Any
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from tesa.frontend.loops import functions_of
+
 
 def join(mods: Mapping[str, Any]) -> Any:
     """One module whose functions are the "main" of each module, by the name that it is given under.
@@ -30,8 +32,10 @@ def join(mods: Mapping[str, Any]) -> Any:
         renamed = {
             var: builder.add_func(_nameless(function), var.name_hint)
             for var, function in mod.functions_items()
-            if var.name_hint != "main"
+            if not isinstance(function, relax.Function)
         }
+        for var, function in functions_of(mod)[:-1]:  # of loops, those that are called first
+            renamed[var] = builder.add_func(_nameless(_Renamer(renamed).visit_expr(function)), var.name_hint)
         mains[name] = _Renamer(renamed).visit_expr(mod["main"]).with_attr("global_symbol", name)
     for name, main in mains.items():
         builder.add_func(main, name)

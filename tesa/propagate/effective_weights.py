@@ -13,6 +13,7 @@ import tvm
 from tvm import relax
 
 from tesa.attributes.attribute import TeSA, Values
+from tesa.frontend.loops import steps_of
 from tesa.propagate.network import Network, width
 from tesa.propagate.registry import find
 
@@ -33,16 +34,19 @@ def effective_constants(net: Network, tesa: Mapping[str, TeSA]) -> dict[str, Val
 
 
 def with_constants(mod: Any, constants: Mapping[str, Values]) -> Any:
-    """The module with other constants in "main", by their names in its network. The input stays as it is."""
-    main = mod["main"]
-    blocks = []
-    for block in main.body.blocks:
-        bindings = [_binding(binding, constants) for binding in block.bindings]
-        kind = relax.DataflowBlock if isinstance(block, relax.DataflowBlock) else relax.BindingBlock
-        blocks.append(kind(bindings))
-    body = relax.SeqExpr(blocks, main.body.body)
+    """The module with other constants in "main" and in the bodies of loops, by their names in its network.
+
+    The input stays as it is.
+    """
     new = mod.clone()
-    new["main"] = relax.Function(list(main.params), body, main.ret_ty, main.is_pure, main.attrs)
+    for var, function in [(mod.get_global_var("main"), mod["main"]), *steps_of(mod)]:
+        blocks = []
+        for block in function.body.blocks:
+            bindings = [_binding(binding, constants) for binding in block.bindings]
+            kind = relax.DataflowBlock if isinstance(block, relax.DataflowBlock) else relax.BindingBlock
+            blocks.append(kind(bindings))
+        body = relax.SeqExpr(blocks, function.body.body)
+        new[var] = relax.Function(list(function.params), body, function.ret_ty, function.is_pure, function.attrs)
     return relax.transform.Normalize()(new)  # it gives the new calls their types
 
 

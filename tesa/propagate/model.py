@@ -13,7 +13,7 @@ from tesa.frontend.model import ImportedModel
 from tesa.propagate.effective_weights import effective_constants, with_constants
 from tesa.propagate.engine import Fixpoint, solve, start
 from tesa.propagate.fold import Fold, fold, fold_by_channel
-from tesa.propagate.network import Network, Node, build_network
+from tesa.propagate.network import Network, Node, whole_network
 from tesa.propagate.registry import Operator
 from tesa.propagate.rules.conv import PLAIN, TRANSPOSED
 from tesa.propagate.user_facts import check_facts, merge_named
@@ -126,7 +126,7 @@ def propagate(
         raise UsageError(
             f"propagate takes what tesa.import_onnx returns, not {type(imported).__name__}; import the file first"
         )
-    net = build_network(imported.mod["main"], imported.names, imported.mod)
+    net = whole_network(imported.mod, imported.names)
     known = _from_file(imported, net)
     for name, facts in check_facts(net, given or {}).items():
         known[name] = merge_named(net, name, known[name], facts) if name in known else facts
@@ -135,7 +135,7 @@ def propagate(
 
 def as_given(imported: ImportedModel) -> TesaModel:
     """The model with what the file and the user's masks say, and nothing found out: the opposite of `propagate`."""
-    net = build_network(imported.mod["main"], imported.names, imported.mod)
+    net = whole_network(imported.mod, imported.names)
     return _model(imported, net, start(net, _from_file(imported, net)))
 
 

@@ -9,6 +9,7 @@ from tvm import relax
 
 from tesa.attributes.attribute import Shape, Values
 from tesa.errors import UnsupportedError
+from tesa.frontend.loops import steps_of
 from tesa.propagate.registry import Operator
 
 CALLS = {
@@ -69,6 +70,23 @@ def build_network(func: Any, layers: Mapping[str, str] | None = None, functions:
         for binding in block.bindings:
             parts[binding.var] = _bind(net, binding, parts, layers or {})
     net.outputs = _flat(func.body.body, parts)
+    return net
+
+
+def whole_network(mod: Any, layers: Mapping[str, str] | None = None) -> Network:
+    """The network of a module's "main" and of the bodies of its loops, which stand side by side.
+
+    Nothing is known of what a body reads, all that it gives counts as an output, and nothing of what a loop gives.
+    """
+    net = build_network(mod["main"], layers, mod)
+    for _, func in steps_of(mod):
+        body = build_network(func, layers, mod)
+        net.nodes += body.nodes
+        net.shapes |= body.shapes
+        net.constants |= body.constants
+        net.outputs += body.outputs
+        net.aliases |= body.aliases
+        net.dynamic |= body.dynamic
     return net
 
 

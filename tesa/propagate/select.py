@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tesa.base.loop_names import LOOP
 from tesa.propagate.executor import CannotRunError
 from tesa.propagate.network import Node
 from tesa.propagate.registry import Rule, find
@@ -40,6 +41,8 @@ def _simple(node: Node) -> Choice | None:
     if any(0 in shape for shape in (*node.operator.inputs, *node.operator.outputs)):
         return Choice(None, "left as it is: a tensor of it has no elements")
     op = node.operator.op
+    if op.startswith(f"call.{LOOP}"):
+        return Choice(None, "left as it is: what its steps do to each other is not followed")
     # of two functions of one name, for two shapes, TVM calls the second name1
     numbered = op.rstrip("0123456789") if op.startswith("call_tir.") else op
     rule = find(op) or find(numbered) or elementwise_rule(node)

@@ -131,9 +131,18 @@ def _times(name: str, samples: list[float], count: int) -> Times:
 
 
 def profile_layers(model: Model, prepared: Sequence[Any], runs: int) -> tuple[LayerTime, ...]:
-    """Time every kernel inside the model, with a clock read before and after each call."""
+    """Time every kernel inside the model, with a clock read before and after each call.
+
+    The calls of one kernel in all steps of a loop are one row.
+    """
     rounds = trace(model, prepared, runs)
-    medians = np.median(np.array([[call.ms for call in calls] for calls in rounds]), axis=0)
-    total = float(medians.sum()) or 1.0
-    names = [(call.layer.layer if call.layer else call.symbol, call.symbol) for call in rounds[-1]]
-    return tuple(LayerTime(*name, float(ms), float(ms) / total) for name, ms in zip(names, medians, strict=True))
+    rows: dict[Any, list[int]] = {}
+    for place, call in enumerate(rounds[-1]):
+        repeated = call.layer is not None and call.layer.calls > 1
+        rows.setdefault((call.layer.layer, call.symbol) if repeated and call.layer else place, []).append(place)
+    times = np.array([[call.ms for call in calls] for calls in rounds])
+    medians = [float(np.median(times[:, places].sum(axis=1))) for places in rows.values()]
+    total = sum(medians) or 1.0
+    first = [rounds[-1][places[0]] for places in rows.values()]
+    names = [(call.layer.layer if call.layer else call.symbol, call.symbol) for call in first]
+    return tuple(LayerTime(*name, ms, ms / total) for name, ms in zip(names, medians, strict=True))

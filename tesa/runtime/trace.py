@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tesa.base.loop_names import LOOP, STEP
 from tesa.choose.plan import LayerPlan
 from tesa.runtime.model import Model
 
@@ -19,6 +20,9 @@ class KernelCall:
     result: Any
 
 
+NOT_KERNELS = ("vm.", LOOP, STEP)
+"""What the names of functions begin with that compute nothing themselves: of the machine, and of loops."""
+
 Keep = Callable[[LayerPlan, Any], Any]
 
 
@@ -30,23 +34,30 @@ def trace(model: Model, prepared: Sequence[Any], runs: int = 1, keep: Keep = lam
     """
     calls: list[KernelCall] = []
     waiting: list[LayerPlan] = []
+    again: dict[str, LayerPlan] = {}
     start = 0
 
     def note(_function: object, symbol: str, before: bool, _returned: object, *args: Any) -> None:
         nonlocal start
-        if symbol.startswith("vm."):
+        if symbol.startswith(NOT_KERNELS):
             return
         if before:
             start = time.perf_counter_ns()
             return
         ms = (time.perf_counter_ns() - start) / 1e6
-        layer = waiting.pop(0) if waiting and waiting[0].symbol == symbol else None
+        if waiting and waiting[0].symbol == symbol:
+            layer: LayerPlan | None = waiting.pop(0)
+            if layer is not None and layer.calls > 1:
+                again[symbol] = layer
+        else:  # a step of a loop behind its first one, or a copy
+            layer = again.get(symbol)
         calls.append(KernelCall(symbol, layer, ms, None if layer is None else keep(layer, args[-1])))
 
     rounds = []
     execute = model.watched(note)
     for _ in range(runs):
         waiting[:] = model.plan.layers
+        again.clear()
         execute(*prepared)
         rounds.append(calls[:])
         calls.clear()

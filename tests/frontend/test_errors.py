@@ -97,10 +97,11 @@ def test_operators_without_import_are_all_listed() -> None:
     assert "opset 17" in text
 
 
-def test_control_flow() -> None:
+def test_a_branch_without_outputs() -> None:
     body = helper.make_graph([], "body", [], [])
-    loop = helper.make_node("If", ["x"], ["y"], then_branch=body, else_branch=body)
-    assert "If (1x" in message(UnsupportedError, model([loop], [port("x", [1])], ["y"]))
+    choice = helper.make_node("If", ["x"], ["y"], then_branch=body, else_branch=body)
+    text = message(ModelError, model([choice], [port("x", [1])], ["y"]))
+    assert "node 'y' (If): its then_branch gives 0 outputs, expected 1" in text
 
 
 def test_an_operator_that_tvm_cannot_convert_names_the_layer(capfd: pytest.CaptureFixture[str]) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
 from onnx import helper
 from tvm import relax
 
-from tesa.errors import UnsupportedError
 from tesa.frontend import converter, converter_scope, import_onnx
 
 from .onnx_models import floats, model, node, port
@@ -21,16 +19,6 @@ def test_a_schema_s_function_is_written_out() -> None:
     given = model(nodes, [port("x", [3, 8])], ["y"], {"n": np.asarray(8, np.int64)})
     assert operators(import_onnx(given)) == ["multiply"]
     compare(given, {"x": floats(3, 8)})
-
-
-def test_a_function_of_sequences_is_refused_by_its_name() -> None:
-    body = helper.make_graph([node("Identity", ["s"], "t")], "body", [port("s", [2])], [port("t", [2])])
-    nodes = [
-        node("SequenceConstruct", ["x", "x"], "s"), node("SequenceMap", ["s"], "t", body=body),
-        node("ConcatFromSequence", ["t"], "y", axis=0),
-    ]  # fmt: skip
-    with pytest.raises(UnsupportedError, match="SequenceMap"):
-        import_onnx(model(nodes, [port("x", [2])], ["y"]))
 
 
 def test_a_shape_behind_an_operator_of_a_user() -> None:

@@ -15,6 +15,8 @@ import tesa.models
 from tesa.compiler import compile_model
 from tesa.models import digits_path
 from tesa.runtime import Model, load
+from tests.frontend.onnx_models import model as onnx_model
+from tests.frontend.onnx_models import node, port
 
 from .models import build, mlp
 
@@ -116,6 +118,21 @@ def _soak(model: Model, calls: int) -> int:
             item.result()
         gc.collect()
         return _resident() - before
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="this system does not tell a process's memory")
+def test_machines_share_the_constants(tmp_path: Path) -> None:
+    """16 MiB of them: sixteen copies would be 256."""
+    table = np.random.default_rng(0).standard_normal((1 << 16, 64)).astype(np.float32)
+    proto = onnx_model([node("Gather", ["table", "x"], "y")], [port("x", [4], "int64")], ["y"], {"table": table})
+    compiled = build(tmp_path, proto, propagation=False)
+    prepared = compiled.prepare(np.arange(4))
+    compiled.execute(prepared)
+    before = _resident()
+    watched = [compiled.watched(lambda *_: None) for _ in range(16)]
+    for call in watched:
+        np.testing.assert_array_equal(np.from_dlpack(call(*prepared)), table[:4])
+    assert _resident() - before < 16 << 20
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="this system does not tell a process's memory")

@@ -179,6 +179,37 @@ def test_fake_quantization_of_a_weight_folds_into_it() -> None:
     assert [q.bits for q in imported.quantization.values()] == [8, 8, 8]
 
 
+def test_tensors_of_fewer_than_8_bits() -> None:
+    b = Builder()
+    for zero in (codes(ml_dtypes.int4), codes(ml_dtypes.uint4, 3, 2), None):
+        attrs = {"axis": 1, "block_size": 16} if zero is None or zero.ndim else {}
+        step = np.full((3, 2) if attrs else (), 0.25, np.float32)
+        kind = {"output_dtype": TensorProto.INT4} if zero is None else {}
+        q = b.add("QuantizeLinear", b.feed(floats(3, 32)), step, zero, **attrs, **kind)
+        b.add("DequantizeLinear", q, step, zero, **attrs)
+    b.check(1e-6)
+
+
+def test_operators_fused_with_dynamic_quantization() -> None:
+    b, x = Builder(17), floats(3, 32)
+    weight, bias = codes(np.int8, 32, 5), floats(5)
+    b.add("DynamicQuantizeMatMul", b.feed(x), weight, scales(5), np.zeros(5, np.int8), bias, domain=MS)
+    q, s, z = b.add("DynamicQuantizeLinear", b.feed(x), outputs=3)
+    inputs = [q, codes(np.uint8, 32, 5), s, scales(), z, np.uint8(128)]
+    b.add("MatMulIntegerToFloat", *inputs, domain=MS)
+    imported = b.check(1e-4)
+    assert [q.bits for q in imported.quantization.values()] == [8, 8]
+
+
+def test_weights_of_8_bit_floats() -> None:
+    b = Builder()
+    for dtype, count in ((ml_dtypes.float8_e4m3fn, 5), (ml_dtypes.float8_e5m2, 1)):
+        level = np.zeros(count, dtype)
+        stored = floats(6, 5).astype(dtype) if count > 1 else b.add("QuantizeLinear", floats(6, 5), scales(1), level)
+        b.add("MatMul", b.feed(floats(2, 6)), b.add("DequantizeLinear", stored, scales(count), level, axis=1))
+    assert operators(b.check(1e-4)) == ["matmul"] * 2
+
+
 def test_a_scale_that_does_not_fit_is_refused() -> None:
     b = Builder()
     b.add("Add", b.feed(floats(4, 6)), b.add("DequantizeLinear", codes(np.int8, 4, 6), scales(5), axis=0))

@@ -4,18 +4,21 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 import tvm
 
+from tesa.base.keywords import helpful
+from tesa.base.numbers import whole
 from tesa.base.progress import Event, Progress, silent
 from tesa.base.renamed import renamed
 from tesa.base.version import versions
 from tesa.build.deploy import write
 from tesa.build.dump import Dump
+from tesa.build.identity import identity
 from tesa.build.interface import interface_source, needed
 from tesa.choose.chosen import ChosenKernel
 from tesa.choose.model_plan import plan_of
@@ -54,6 +57,7 @@ class CompiledModel:
     sizes: tuple[SizeInfo, ...] = ()
 
 
+@helpful("tesa.compile")
 def compile_model(
     model: Any,
     *,
@@ -102,8 +106,7 @@ def compile_model(
     """
     where = parse_target(target)
     path = checked_output(Path(output), where.toolchain.suffix)
-    if threads < 1:
-        raise UsageError(f"threads must be at least 1, got {threads}")
+    threads = whole("threads", threads)
     address = tracker_address(rpc, key, where, measures=False)
     dump = Dump(Path(dump_dir) if dump_dir is not None else None)
 
@@ -174,9 +177,12 @@ def compile_model(
         for name, size, network in zip(names, sizes, networks, strict=True)
     )
     manifest = Manifest(infos, _versions(), padding, needed(where))
+    graphs = [network.prepared.imported.graph for network in networks]
+    manifest = replace(manifest, digest=identity(manifest.to_json(), graphs))
     progress(Event("write", 0, 1, str(path)))
     objects = [file for kernel in kernels for file in kernel.product.objects]
-    interface = interface_source(where, names, [[port.shape for port in info.inputs] for info in infos])
+    shapes_of = [[port.shape for port in info.inputs] for info in infos]
+    interface = interface_source(where, names, shapes_of, manifest.digest)
     write(executable, objects, interface, manifest.to_json(), path, where)
     progress(Event("write", 1, 1, str(path)))
     return CompiledModel(

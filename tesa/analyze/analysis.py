@@ -11,12 +11,12 @@ from tesa.analyze.imposition import Rules, channel_masks, check_layers, imposed_
 from tesa.attributes.impose import Imposed
 from tesa.attributes.impose import impose as impose_on
 from tesa.attributes.patterns import classify
+from tesa.base.numbers import whole
 from tesa.base.progress import Event, Progress, silent
 from tesa.choose.pick import GAIN
 from tesa.costs import store
 from tesa.costs.prediction import Prediction
 from tesa.costs.table import CostTable
-from tesa.errors import UsageError
 from tesa.layers.network import to_network
 from tesa.schedules.types import FloatArray, Problem
 from tesa.targets.target import Target, parse_target
@@ -142,8 +142,7 @@ def analyze_model(
     >>> found.layer("block1.pointwise").pattern, found.layer("block1.pointwise").shape
     ('block 4x1', (64, 32, 1024))
     """
-    if threads < 1:
-        raise UsageError(f"threads must be at least 1, got {threads}")
+    threads = whole("threads", threads)
     code, rules = parse_target(target), Rules.parse(impose)
     known = table if isinstance(table, CostTable) else store.load(code, threads, table)
     costs = CostTable(code.cpu, "", code.name, threads) if known is None else known

@@ -10,6 +10,7 @@ import numpy as np
 from tesa.attributes.attribute import FULL_BITS, Quantization, Values
 from tesa.attributes.denormals import subnormals
 from tesa.attributes.patterns import classify, weight_matrix
+from tesa.base.keywords import helpful
 from tesa.frontend import ImportedModel, Port, import_onnx
 from tesa.propagate import TesaModel, WeightFacts, propagate
 from tesa.propagate.network import Node
@@ -72,6 +73,7 @@ class Inspection:
         return {layer.layer: layer for layer in self.layers}[name]
 
 
+@helpful("tesa.inspect_model")
 def inspect_model(
     path: str | Path | Any,
     shapes: Mapping[str, Any] | None = None,

@@ -16,5 +16,5 @@ def renamed(old: str, given: T | None, new: str, value: T | None) -> T | None:
     """
     if given is None or value is not None:
         return value
-    warnings.warn(f"{old}= is called {new}= now", DeprecationWarning, stacklevel=3)
+    warnings.warn(f"{old}= is called {new}= now", DeprecationWarning, stacklevel=4)  # past `helpful`
     return given

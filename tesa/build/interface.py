@@ -5,7 +5,9 @@ They hold no instruction that the oldest CPU of the architecture lacks, so that 
     const char* tesa_target(void);      what the library was compiled for, as in "x86:cascadelake"
     const char* tesa_missing(void);     the instruction sets that it needs and this CPU lacks, "" where it can run
 
-The same two are functions for tvm_ffi, and a third one, tesa_function(inputs...): the name of the function of the
+    const char* tesa_digest(void);      what model.json, which belongs to the library, has as its digest
+
+The same three are functions for tvm_ffi, and a fourth one, tesa_function(inputs...): the name of the function of the
 virtual machine that takes inputs of these shapes.
 """
 
@@ -23,6 +25,7 @@ _SOURCE = r"""
 
 @PROBE@
 TVM_FFI_DLL_EXPORT const char* tesa_target(void) { return @TARGET@; }
+TVM_FFI_DLL_EXPORT const char* tesa_digest(void) { return @DIGEST@; }
 
 TVM_FFI_DLL_EXPORT const char* tesa_missing(void) {
   static char text[@ROOM@];
@@ -42,6 +45,9 @@ static int answer(const char* text, TVMFFIAny* result) {
 }
 TVM_FFI_DLL_EXPORT int __tvm_ffi_tesa_target(void* self, const TVMFFIAny* args, int32_t count, TVMFFIAny* result) {
   return answer(tesa_target(), result);
+}
+TVM_FFI_DLL_EXPORT int __tvm_ffi_tesa_digest(void* self, const TVMFFIAny* args, int32_t count, TVMFFIAny* result) {
+  return answer(tesa_digest(), result);
 }
 TVM_FFI_DLL_EXPORT int __tvm_ffi_tesa_missing(void* self, const TVMFFIAny* args, int32_t count, TVMFFIAny* result) {
   return answer(tesa_missing(), result);
@@ -80,8 +86,11 @@ static int has(int i) { return 1; }
 """Of an architecture whose CPUs cannot be asked, or all have what its targets need."""
 
 
-def interface_source(target: Target, functions: Sequence[str], shapes: Sequence[Shapes]) -> str:
-    """The C of a library whose functions take inputs of these shapes, one row of shapes for each function."""
+def interface_source(target: Target, functions: Sequence[str], shapes: Sequence[Shapes], digest: str = "") -> str:
+    """The C of a library whose functions take inputs of these shapes, one row of shapes for each function.
+
+    digest: of its description.
+    """
     architecture = find(target.arch)
     needs = needed(target)
     probe = _NO_PROBE if architecture is None or architecture.probe is None else architecture.probe(needs)
@@ -90,6 +99,7 @@ def interface_source(target: Target, functions: Sequence[str], shapes: Sequence[
     values = {
         "PROBE": probe,
         "TARGET": json.dumps(target.name),
+        "DIGEST": json.dumps(digest),
         "ROOM": str(sum(len(name) + 2 for name in needs) + 1),
         "FUNCTIONS": ", ".join(map(json.dumps, functions)),
         "RANKS": ", ".join(str(len(shape)) for shape in shapes[0]) or "0",

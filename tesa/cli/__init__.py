@@ -11,7 +11,7 @@ import re
 import sys
 import traceback
 import warnings
-from argparse import Action, ArgumentParser, RawDescriptionHelpFormatter
+from argparse import Action, ArgumentParser, RawDescriptionHelpFormatter, _SubParsersAction
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
@@ -65,7 +65,10 @@ def _warn(message: Warning | str, *_where: object, **_more: object) -> None:
 
 
 def _run(words: Sequence[str]) -> int:
-    args = _parser().parse_args(words)
+    parser = _parser()
+    args, unknown = parser.parse_known_args(words)
+    if unknown:
+        raise _unrecognized(parser, words, unknown)
     if args.verb is None:
         _parser().print_help(sys.stderr)
         return UsageError.exit_code
@@ -90,6 +93,18 @@ def _fail(message: str, code: int, error: BaseException | None = None, words: Se
         traceback.print_exception(error)
     print(f"tesa: error: {message}", file=sys.stderr)
     return code
+
+
+def _unrecognized(parser: ArgumentParser, words: Sequence[str], unknown: Sequence[str]) -> UsageError:
+    """The error for words that the verb, or its action, has no place for; with the nearest options that it has."""
+    for word in words:
+        groups = (action.choices for action in parser._actions if isinstance(action, _SubParsersAction))
+        parser = next((choices[word] for choices in groups if word in choices), parser)
+    options = [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
+    wrong = [word.partition("=")[0] for word in unknown if word.startswith("--")]
+    near = [found for word in wrong for found in get_close_matches(word, options, n=1)]
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    return UsageError(f"unrecognized arguments: {' '.join(unknown)}{hint}; see {parser.prog} -h")
 
 
 class _Parser(ArgumentParser):

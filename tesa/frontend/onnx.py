@@ -10,6 +10,7 @@ from tvm import relax
 
 from tesa.attributes.attribute import Quantization
 from tesa.attributes.denormals import flushed
+from tesa.base.keywords import helpful
 from tesa.base.quiet import quiet
 from tesa.errors import UnsupportedError
 from tesa.frontend import raises, rewrite  # noqa: F401  (importing raises registers what is in it)
@@ -40,6 +41,7 @@ WEIGHT_CALLS = ("relax.matmul", *(f"relax.nn.conv{n}d{kind}" for n in (1, 2, 3) 
 PRODUCTS = {*rewrite.WEIGHT_OPS, "ConvInteger", "MatMulInteger", "Einsum"}
 
 
+@helpful("tesa.import_onnx")
 def import_onnx(
     model: str | Path | Any,
     *,

@@ -17,6 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from tesa.attributes.denormals import flushed, subnormals, told_of
 from tesa.base import display
 from tesa.base.files import atomic_path
+from tesa.base.keywords import helpful
+from tesa.base.numbers import whole
 from tesa.base.renamed import renamed
 from tesa.build.package import ENTRY, package
 from tesa.choose.chosen import ChosenKernel
@@ -50,6 +52,7 @@ _SHOWN = 24
 """Configurations that an error message lists."""
 
 
+@helpful("tesa.kernel")
 def kernel(
     weight: ArrayLike,
     n: int | None = None,
@@ -132,6 +135,7 @@ def kernel(
     >>> k(np.ones((4, 16), np.uint8))[0, :2]
     array([100.55, 100.55], dtype=float32)
     """
+    threads = whole("threads", threads)
     array = round_to(_given(weight_array(weight, op), flush_denormals), storage, dtype)
     offset, factor = bias_array(bias, array.shape[0]), scale_array(scale, array.shape[0])
     problem = make_problem(
@@ -159,7 +163,7 @@ def _given(weight: FloatArray, flush: bool) -> FloatArray:
     count = subnormals(weight) if flush else 0
     if count:
         said = told_of(count, weight.size).replace("which are no zeros to a kernel", "and taken for zeros")
-        warnings.warn(f"{said}; flush_denormals=False computes with them", stacklevel=3)
+        warnings.warn(f"{said}; flush_denormals=False computes with them", stacklevel=4)
     return flushed(weight) if count else weight
 
 

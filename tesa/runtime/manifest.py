@@ -77,13 +77,15 @@ class Padding:
 class Manifest:
     """The content of model.json, which lies beside model.so: the sizes that it takes, each with its plan.
 
-    needs: the instruction sets that code for its target may hold, by LLVM's names.
+    needs: the instruction sets that code for its target may hold, by LLVM's names. digest: of the model and all that is
+    said of it here; the library has the same.
     """
 
     sizes: tuple[SizeInfo, ...]
     versions: Mapping[str, str]
     padding: tuple[Padding, ...] = ()
     needs: tuple[str, ...] = ()
+    digest: str = ""
 
     @property
     def plan(self) -> Plan:
@@ -104,12 +106,22 @@ class Manifest:
             "outputs": first["outputs"],
             "versions": dict(self.versions),
             "needs": list(self.needs),
+            **({"digest": self.digest} if self.digest else {}),
             **({"sizes": [size.to_json() for size in self.sizes], "padding": padding} if several else {}),
             **({} if several else {"plan": first["plan"]}),
         }
 
 
 _SIDES = ("inputs", "outputs")
+
+
+def loadable(path: Path) -> str:
+    """A path as the system's loader takes it: a bare name would be looked for among the system's libraries.
+
+    >>> loadable(Path("model.so")), loadable(Path("out/model.so"))
+    ('./model.so', 'out/model.so')
+    """
+    return f"./{path}" if len(path.parts) == 1 else str(path)
 
 
 def sizes_in(data: Mapping[str, Any]) -> tuple[SizeInfo, ...]:
@@ -131,7 +143,7 @@ def read_manifest(path: Path) -> Manifest:
             library = path.with_suffix(".so")
             raise ModelError(
                 f"{library}: is a single kernel, not a model; call it: "
-                f'tvm_ffi.load_module("{library}")["entry"](*arrays, y), {path} says which'
+                f'tvm_ffi.load_module("{loadable(library)}")["entry"](*arrays, y), {path} says which'
             )
         if data["format"] > FORMAT:
             raise ModelError(f"{path}: format {data['format']} is newer than this tesa reads ({FORMAT}); update tesa")
@@ -140,7 +152,9 @@ def read_manifest(path: Path) -> Manifest:
             for row in data.get("padding", ())
         )
         _infos(data["inputs"])
-        return Manifest(sizes_in(data), data["versions"], padding, tuple(data.get("needs", ())))
+        return Manifest(
+            sizes_in(data), data["versions"], padding, tuple(data.get("needs", ())), str(data.get("digest", ""))
+        )
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}); it is written beside the library") from error
     except (ValueError, KeyError, TypeError) as error:

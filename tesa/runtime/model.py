@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from tesa.base.hostinfo import usable_cpus
+from tesa.base.keywords import helpful
+from tesa.base.numbers import whole
 from tesa.choose.plan import Plan
 from tesa.errors import ModelError, UsageError
 from tesa.runtime.cpu import check_cpu
@@ -15,6 +17,7 @@ from tesa.runtime.inputs import Array, by_name, checked
 from tesa.runtime.library import load_library, set_threads
 from tesa.runtime.machines import Machines
 from tesa.runtime.manifest import Manifest, SizeInfo, TensorInfo, read_manifest
+from tesa.runtime.pair import check_digest
 from tesa.runtime.sizes import Fit, cut, filled, fitting
 from tesa.runtime.tensors import from_numpy, to_numpy
 
@@ -46,6 +49,7 @@ class Model:
         self.sizes = manifest.sizes
         self.library = load_library(path)
         check_cpu(self.library, path, manifest.plan.target)
+        check_digest(self.library, path, manifest)
         self._machines = Machines(self.library, path)
 
     def __repr__(self) -> str:
@@ -129,6 +133,7 @@ class Model:
             set_threads(self.threads)
 
 
+@helpful("tesa.load")
 def load(path: str | Path, threads: int | None = None) -> Model:
     """Load a compiled model and its description, `model.json` beside `model.so`.
 
@@ -142,6 +147,6 @@ def load(path: str | Path, threads: int | None = None) -> Model:
     if manifest is None:
         raise ModelError(f"{path}: no such file; compile a model with `tesa compile model.onnx -o {path}`")
     compiled = manifest.plan.threads
-    if threads is not None and not 1 <= threads <= compiled:
+    if threads is not None and whole("threads", threads) > compiled:
         raise UsageError(f"{path}: was compiled for {compiled} thread(s), got threads={threads}; compile it again")
     return Model(path, manifest, min(threads or compiled, usable_cpus()))

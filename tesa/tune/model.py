@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tesa.base.hostinfo import crowded
+from tesa.base.keywords import helpful
+from tesa.base.numbers import whole
 from tesa.base.progress import Event, Progress, silent
 from tesa.choose.predict import table_for
 from tesa.errors import UsageError
@@ -29,6 +31,7 @@ from tesa.tune.status import Tuned, Watch, unseen
 _REMOTE_BATCH = 16  # candidates of a turn that several devices share
 
 
+@helpful("tesa.tune_model")
 def tune_model(
     model: Any,
     *,
@@ -70,8 +73,7 @@ def tune_model(
     error: the result says that it came, and has the best so far.
     """
     where, budget = parse_target(target), Budget(trials, minutes)
-    if threads < 1:
-        raise UsageError(f"threads must be at least 1, got {threads}")
+    threads = whole("threads", threads)
     if seed < 0:
         raise UsageError(f"seed must not be negative, got {seed}")
     find_mode(mode).ready()

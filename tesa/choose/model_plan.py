@@ -75,7 +75,7 @@ def calls_of(mod: Any, root: str = "main") -> list[tuple[str, Any, int]]:
 
 def _weight_layer(lowered: WeightLayer, kernel: ChosenKernel, layer: Layer, prepared: Prepared) -> LayerPlan:
     problem, attributed = lowered.problem, prepared.attributed
-    tensor = attributed.imported.tensors.get(lowered.result, "")
+    tensor = "" if lowered.is_piece else attributed.imported.tensors.get(lowered.result, "")
     dead = attributed.tesa[lowered.result].dead
     features = attributed.tesa[lowered.result].shape[lowered.axis]
     any_dead = dead.any(axis=tuple(axis for axis in range(dead.ndim) if axis != lowered.axis))

@@ -1,13 +1,17 @@
 """A weight layer as a kernel sees it, whatever operator of the model it is."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tesa.layers.layout import Perm
 from tesa.schedules.types import FloatArray, Window
 
-LARGEST = 1 << 26
-"""Elements of a weight that was written out with the zeros of its structure; a larger one becomes no kernel."""
+LARGEST = 1 << 24
+"""Elements of a matrix that is written out with the zeros of its structure; of a larger one pieces are made."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,17 @@ class Stack:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """Some groups, or batch entries of the weight, of a layer that would be too large for one matrix.
+
+    rows: which of the whole layer's; axis, start, stop: what it reads of the activation, None for all of it.
+    """
+
+    rows: NDArray[np.int64]
+    read: tuple[int, int, int] | None
+
+
+@dataclass(frozen=True)
 class Anchor:
     """A weight layer before its epilogue: op as in Problem, the (m, k) weight, the activation it reads.
 
@@ -34,6 +49,7 @@ class Anchor:
     one being the layer's own output features. stack: what its activation goes through first. phases: of an upsampling
     layer, by spatial axis, how many neighbouring elements of the result are computed as channels of their own, which
     come before the features: the result is as long as needed along each axis and is put together by rearrange.shuffle.
+    shape: of the result. piece: None for the whole layer; the results of pieces are joined along features[0].
     """
 
     op: str
@@ -44,12 +60,28 @@ class Anchor:
     y_perm: Perm
     batch: int
     n: int
+    shape: tuple[int, ...]
     features: tuple[int, ...]
     window: Window | None = None
     stack: Stack | None = None
     phases: tuple[int, ...] = ()
+    piece: Piece | None = None
 
     @property
     def axis(self) -> int:
         """The logical axis of its output features."""
         return self.features[-1]
+
+
+def shares(count: int, size: Callable[[int], int], least: int) -> list[tuple[int, int]]:
+    """Ranges of about one length that cover 0 ... count, as few as can be, with matrices of at most LARGEST elements.
+
+    size: the elements for a number of groups. least: a matrix may have so many in any case. Empty if one is too large.
+
+    >>> shares(5, lambda groups: groups * groups << 22, 0)
+    [(0, 1), (1, 3), (3, 5)]
+    """
+    limit = max(LARGEST, least)
+    most = next((n for n in range(count, 0, -1) if size(n) <= limit), 0)
+    pieces = -(-count // most) if most else 0
+    return [(i * count // pieces, (i + 1) * count // pieces) for i in range(pieces)]

@@ -33,9 +33,12 @@ class Known:
 
 @dataclass
 class Chain:
-    """An anchor and what follows it up to `last`, the variable that the fused kernel computes."""
+    """A layer and what follows it up to `last`, the variable that the fused kernel computes.
 
-    anchor: Anchor
+    anchors: the layer, or the pieces of it. scale and bias have an element for each row of the whole layer.
+    """
+
+    anchors: tuple[Anchor, ...]
     first: Any
     last: Any
     scale: FloatArray | None = None
@@ -45,22 +48,31 @@ class Chain:
     absorbed: list[Any] = field(default_factory=list)
 
     @property
-    def weight(self) -> FloatArray:
-        """The anchor's weight with a following per-feature factor multiplied in."""
+    def anchor(self) -> Anchor:
+        """The first piece, which has the axes, phases and layouts of all."""
+        return self.anchors[0]
+
+    def weight_of(self, anchor: Anchor) -> FloatArray:
+        """The weight of one of the anchors with a following per-feature factor multiplied in."""
         if self.scale is None:
-            return self.anchor.weight
-        return np.ascontiguousarray(self.anchor.weight * self.scale[:, None])
+            return anchor.weight
+        scale = self.scale if anchor.piece is None else self.scale[anchor.piece.rows]
+        return np.ascontiguousarray(anchor.weight * scale[:, None])
+
+    def bias_of(self, anchor: Anchor) -> FloatArray | None:
+        """The bias of one of the anchors."""
+        return self.bias if self.bias is None or anchor.piece is None else self.bias[anchor.piece.rows]
 
 
-def find_anchor(call: Any, known: NDArray[Any] | None = None) -> Anchor | None:
+def find_anchors(call: Any, known: NDArray[Any] | None = None) -> tuple[Anchor, ...]:
     """The weight layer that a call is, if it is one: a matrix product or convolution with a constant float32 weight.
 
-    known takes the place of the call's own weight.
+    known takes the place of the call's own weight. Pieces of the layer where it is too large for one matrix.
     """
     name = op_name(call)
     if name == "relax.matmul":
         return find_product(call, known)
-    return find_convolution(call, known) if name.startswith("relax.nn.conv") else None
+    return find_convolution(call, known) if name.startswith("relax.nn.conv") else ()
 
 
 def find_chains(bindings: list[Any], outputs: set[Any], facts: Mapping[str, Known]) -> list[Chain]:
@@ -73,9 +85,9 @@ def find_chains(bindings: list[Any], outputs: set[Any], facts: Mapping[str, Know
     taken: set[Any] = set()
     for binding in bindings:
         known = facts.get(binding.var.name, Known())
-        anchor = find_anchor(binding.value, known.weight)
-        if anchor is not None:
-            chain = Chain(anchor, binding.var, binding.var, bias=known.shift)
+        anchors = find_anchors(binding.value, known.weight)
+        if anchors:
+            chain = Chain(anchors, binding.var, binding.var, bias=known.shift)
             while _extend(chain, consumers.get(chain.last, []), outputs, taken):
                 taken.add(chain.last)
             chains.append(chain)
@@ -127,7 +139,8 @@ def _absorb_binary(chain: Chain, call: Any, name: str) -> bool:
             chain.bias = signed if chain.bias is None else chain.bias + signed
         return True
     same = constant_of(other) is None and hasattr(other.ty, "shape") and shape_of(other) == shape_of(call)
-    if name == "relax.add" and same and chain.residual is None and not chain.anchor.phases:
+    stored_so = not chain.anchor.phases and len(chain.anchors) == 1
+    if name == "relax.add" and same and stored_so and chain.residual is None:
         chain.residual = other
         return True
     return False

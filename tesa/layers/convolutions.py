@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tesa.layers.anchor import LARGEST, Anchor, Stack
+from tesa.layers.anchor import Anchor, Piece, Stack, shares
 from tesa.layers.expressions import constant_of, op_name, shape_of
-from tesa.layers.layout import Perm, identity
+from tesa.layers.layout import identity
 from tesa.schedules.types import FloatArray, Window
 
 _SPATIAL = {3: "W", 4: "HW", 5: "DHW"}
@@ -46,20 +46,20 @@ class _Axis:
         return self.taps == self.stride == 1 and self.before == self.after == 0
 
 
-def find_convolution(call: Any, known: NDArray[Any] | None) -> Anchor | None:
+def find_convolution(call: Any, known: NDArray[Any] | None) -> tuple[Anchor, ...]:
     """The layer that a relax.nn.convNd or convNd_transpose is, if its weight is a float32 constant.
 
-    known takes the place of the weight.
+    known takes the place of the weight. Pieces of it where it is too large for one matrix.
     """
     own = constant_of(call.args[1])
     if own is None or own.dtype != np.float32:
-        return None
+        return ()
     weight = own if known is None else known
     spatial, attrs = _SPATIAL.get(weight.ndim, ""), call.attrs
     transposed = op_name(call).endswith("_transpose")
     layouts = ("NC" + spatial, ("IO" if transposed else "OI") + spatial)
     if not spatial or (str(attrs.data_layout), str(attrs.kernel_layout)) != layouts:
-        return None
+        return ()
     axes = _axes(call, weight.shape[2:])
     return _upsampling(call, weight, axes) if transposed else _convolution(call, weight, axes)
 
@@ -78,24 +78,27 @@ def _several(values: Any, count: int) -> list[int]:
     return (found * (count // len(found)))[:count]
 
 
-def _convolution(call: Any, weight: FloatArray, axes: list[_Axis]) -> Anchor | None:
+def _convolution(call: Any, weight: FloatArray, axes: list[_Axis]) -> tuple[Anchor, ...]:
     groups, channels = int(call.attrs.groups), shape_of(call.args[0])[1]
-    out, in_group = weight.shape[:2]
-    if groups == channels == out and in_group == 1 and _plane(axes) is not None:
-        return _anchor(call, "depthwise", weight.reshape(out, -1), axes)
-    full = weight
-    if groups > 1:
-        if groups * weight.size > LARGEST:
-            return None
-        full = np.zeros((out, channels, *weight.shape[2:]), np.float32)
-        rows = out // groups
-        for g in range(groups):
-            part = slice(g * rows, (g + 1) * rows)
-            full[part, g * in_group : (g + 1) * in_group] = weight[part]
-    return _anchor(call, "conv2d", full, axes)
+    out, ins = weight.shape[:2]
+    if groups == channels == out and ins == 1 and _plane(axes) is not None:
+        return (_anchor(call, "depthwise", weight.reshape(out, -1), axes),)
+    outs, taps = out // groups, weight.shape[2:]
+    made = []
+    for start, stop in shares(groups, lambda count: count * count * outs * ins * prod(taps), weight.size):
+        full, part = weight, None
+        if groups > 1:
+            full = np.zeros(((stop - start) * outs, (stop - start) * ins, *taps), np.float32)
+            for g in range(stop - start):
+                rows = slice((start + g) * outs, (start + g + 1) * outs)
+                full[g * outs : (g + 1) * outs, g * ins : (g + 1) * ins] = weight[rows]
+        if stop - start < groups:
+            part = Piece(np.arange(start * outs, stop * outs), (1, start * ins, stop * ins))
+        made.append(_anchor(call, "conv2d", full, axes, piece=part))
+    return tuple(made)
 
 
-def _upsampling(call: Any, weight: FloatArray, axes: list[_Axis]) -> Anchor | None:
+def _upsampling(call: Any, weight: FloatArray, axes: list[_Axis]) -> tuple[Anchor, ...]:
     """The phases of a transposed convolution as output channels of a plain one, the outermost ones.
 
     before: x (1, 32, 48, 48), w (32, 1, 9, 9), stride 3   after: x, w (9, 32, 3, 3), padding 1; y[q 3 + r] = z[r, q]
@@ -105,18 +108,24 @@ def _upsampling(call: Any, weight: FloatArray, axes: list[_Axis]) -> Anchor | No
     plain = [axis for axis, _ in found]
     phases = tuple(axis.stride for axis in axes)
     taps = [axis.taps for axis in plain]
-    if prod(phases) * outputs * channels * prod(taps) > max(LARGEST, weight.size):
-        return None
-    full = np.zeros((*phases, outputs, channels, *taps), np.float32)
     ins, outs = channels // groups, outputs // groups
-    for tap in np.ndindex(weight.shape[2:]):
-        places = [places[t] for (_, places), t in zip(found, tap, strict=True)]
-        target = full[(*(phase for phase, _ in places), ..., *(to for _, to in places))]  # (outputs, channels)
-        values = weight[(slice(None), slice(None), *tap)]
-        for g in range(groups):
-            rows, columns = slice(g * outs, (g + 1) * outs), slice(g * ins, (g + 1) * ins)
-            target[rows, columns] = values[columns].T
-    return _anchor(call, "conv2d", full.reshape(-1, channels, *taps), plain, phases)
+    made = []
+    for start, stop in shares(groups, lambda n: prod(phases) * n * n * outs * ins * prod(taps), weight.size):
+        count = stop - start
+        full = np.zeros((*phases, count * outs, count * ins, *taps), np.float32)
+        for tap in np.ndindex(weight.shape[2:]):
+            places = [places[t] for (_, places), t in zip(found, tap, strict=True)]
+            target = full[(*(phase for phase, _ in places), ..., *(to for _, to in places))]  # (outputs, channels)
+            values = weight[(slice(start * ins, stop * ins), slice(None), *tap)]
+            for g in range(count):
+                columns = slice(g * ins, (g + 1) * ins)
+                target[g * outs : (g + 1) * outs, columns] = values[columns].T
+        part = None
+        if count < groups:
+            rows = np.arange(prod(phases) * outputs).reshape(-1, outputs)[:, start * outs : stop * outs]
+            part = Piece(rows.reshape(-1), (1, start * ins, stop * ins))
+        made.append(_anchor(call, "conv2d", full.reshape(-1, count * ins, *taps), plain, phases, part))
+    return tuple(made)
 
 
 def _phases(axis: _Axis) -> tuple[_Axis, list[tuple[int, int]]]:
@@ -139,21 +148,23 @@ def _plane(axes: list[_Axis]) -> tuple[_Axis, _Axis] | None:
     return first, second
 
 
-def _anchor(call: Any, op: str, weight: FloatArray, axes: list[_Axis], phases: tuple[int, ...] = ()) -> Anchor:
+def _anchor(
+    call: Any, op: str, weight: FloatArray, axes: list[_Axis], phases: tuple[int, ...] = (), piece: Piece | None = None
+) -> Anchor:
     """The layer. weight: (m, channels, *taps), or (m, taps) of a depthwise one."""
-    batch, rank = shape_of(call)[0], len(axes) + 2
-    plane, perm, stack = _plane(axes), identity(rank), None
-    x_perm: Perm = perm
+    whole, rank = shape_of(call), len(axes) + 2
+    batch, perm, plane, stack = whole[0], identity(rank), _plane(axes), None
     if plane is None:
         depth, *rest = axes
         plane, batch, perm = (rest[0], rest[1]), batch * depth.out, (0, 2, 1, 3, 4)
-        x_perm, weight = perm, weight.swapaxes(1, 2)
+        weight = weight.swapaxes(1, 2)
         if not depth.pointwise:
             stack = Stack(depth.taps, depth.stride, depth.dilation, depth.before, depth.out)
     matrix = np.ascontiguousarray(weight.reshape(weight.shape[0], -1))
     return Anchor(
-        op, call, call.args[0], matrix, x_perm, perm, batch, plane[0].out * plane[1].out, (1,), _window(*plane),
-        stack, phases if any(phase > 1 for phase in phases) else (),
+        op, call, call.args[0], matrix, perm, perm, batch, plane[0].out * plane[1].out,
+        (whole[0], weight.shape[0] // prod(phases), *whole[2:]), (1,), _window(*plane), stack,
+        phases if any(phase > 1 for phase in phases) else (), piece,
     )  # fmt: skip
 
 

@@ -66,3 +66,16 @@ class Emitter:
     def plain(self, value: Value) -> Any:
         """The expression of a tensor in row-major layout."""
         return self.to(value, identity(len(value.shape))).expr
+
+    def part(self, value: Value, axis: int, start: int, stop: int) -> Value:
+        """A range of a tensor along a logical axis, in the same layout."""
+        shape = tuple(stop - start if a == axis else extent for a, extent in enumerate(value.shape))
+        cut = relax.op.strided_slice(value.expr, [value.perm.index(axis)], [start], [stop])
+        return self.emit(cut, shape, value.perm)
+
+    def joined(self, values: list[Value], axis: int) -> Value:
+        """Tensors of one layout, one behind the other along a logical axis."""
+        shape = list(values[0].shape)
+        shape[axis] = sum(value.shape[axis] for value in values)
+        perm = values[0].perm
+        return self.emit(relax.op.concat([value.expr for value in values], perm.index(axis)), tuple(shape), perm)

@@ -27,7 +27,8 @@ class WeightLayer:
 
     source, result: the source variables of its matmul or convolution and of what the fused kernel computes; layout: the
     logical axis that each stored axis of the result holds, ~axis for the phases of one: element q * phases + r of it
-    is stored at (q, r); axis: the logical axis of its output features.
+    is stored at (q, r); axis: the logical axis of its output features. whole: its name, or that of the layer which it
+    is a piece of.
     """
 
     name: str
@@ -38,6 +39,12 @@ class WeightLayer:
     result: str
     layout: tuple[int, ...]
     axis: int
+    whole: str
+
+    @property
+    def is_piece(self) -> bool:
+        """True if other kernels compute the rest of the layer."""
+        return self.name != self.whole
 
     @property
     def placeholder(self) -> str:
@@ -95,8 +102,8 @@ def _lower_function(
                 if binding.var in absorbed:
                     continue
                 if binding.var in heads:
-                    layer, value = _emit_layer(emitter, heads[binding.var], names, threads, len(layers))
-                    layers.append(layer)
+                    made, value = _emit_layer(emitter, heads[binding.var], names, threads, len(layers))
+                    layers += made
                     emitter.values[binding.var] = value
                 else:
                     _lower_binding(emitter, binding, tuples)
@@ -152,32 +159,45 @@ def _lower_tuple(emitter: Emitter, var: Any, call: Any) -> list[Value]:
 
 def _emit_layer(
     emitter: Emitter, chain: Chain, names: Mapping[str, str], threads: int, index: int
+) -> tuple[list[WeightLayer], Value]:
+    """Emit the call of a fused weight layer's kernel, or of the kernels of its pieces."""
+    name = names.get(chain.first.name, "") or f"layer{index}"
+    if len(chain.anchors) == 1:
+        layer, value = _emit_kernel(emitter, chain, chain.anchor, name, name, threads)
+        return [layer], value
+    made = [
+        _emit_kernel(emitter, chain, anchor, f"{name}.part{i}", name, threads) for i, anchor in enumerate(chain.anchors)
+    ]
+    return [layer for layer, _ in made], emitter.joined([value for _, value in made], chain.anchor.features[0])
+
+
+def _emit_kernel(
+    emitter: Emitter, chain: Chain, anchor: Anchor, name: str, whole: str, threads: int
 ) -> tuple[WeightLayer, Value]:
-    """Emit the call of a fused weight layer's kernel."""
-    anchor = chain.anchor
-    shape = shape_of(anchor.call)
+    """Emit the call of one kernel. whole: the name of the layer that it computes all or a piece of."""
     stored, layout = _stored(anchor)
-    x = _activation(emitter, anchor)
-    m, k = chain.weight.shape
+    x, weight = _activation(emitter, anchor), chain.weight_of(anchor)
+    m, k = weight.shape
     problem = Problem(
         op=anchor.op, m=m, k=k, n=anchor.n, x_shape=shape_of(x), y_shape=stored, batch=anchor.batch,
         window=anchor.window, threads=threads,
         epilogue=Epilogue(chain.bias is not None, chain.residual is not None, chain.activation),
     )  # fmt: skip
-    name = names.get(chain.first.name, "") or f"layer{index}"
-    layer = WeightLayer(name, problem, chain.weight, chain.bias, chain.first.name, chain.last.name, layout, anchor.axis)
+    layer = WeightLayer(
+        name, problem, weight, chain.bias_of(anchor), chain.first.name, chain.last.name, layout, anchor.axis, whole
+    )
     args = [x]
     if chain.residual is not None:
         args.append(emitter.to(emitter.value(chain.residual), anchor.y_perm).expr)
     call = relax.call_dps_packed(layer.placeholder, args, relax.TensorType(stored, "float32"))
     if anchor.phases:
-        return layer, shuffle(emitter, emitter.builder.emit(call), shape, layout)
-    return layer, emitter.emit(call, shape, anchor.y_perm)
+        return layer, shuffle(emitter, emitter.builder.emit(call), anchor.shape, layout)
+    return layer, emitter.emit(call, anchor.shape, anchor.y_perm)
 
 
 def _stored(anchor: Anchor) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The shape of what the kernel stores, and the logical axis of each of its axes, see WeightLayer."""
-    shape = shape_of(anchor.call)
+    shape = anchor.shape
     if not anchor.phases:
         return tuple(shape[axis] for axis in anchor.y_perm), anchor.y_perm
     layout = stored_layout(anchor.phases, anchor.y_perm != identity(len(shape)))
@@ -187,6 +207,8 @@ def _stored(anchor: Anchor) -> tuple[tuple[int, ...], tuple[int, ...]]:
 def _activation(emitter: Emitter, anchor: Anchor) -> Any:
     """What the kernel reads."""
     source = emitter.value(anchor.source)
+    if anchor.piece is not None and anchor.piece.read is not None:
+        source = emitter.part(source, *anchor.piece.read)
     if anchor.stack is not None:
         return stack(emitter, source, anchor.stack)
     return emitter.to(source, anchor.x_perm).expr

@@ -57,7 +57,7 @@ def to_network(
     known = {var: _known(attributed, var) for var in attributed.weights}
     lowered = lower(attributed.effective_module(), prepared.imported.names, threads, known)
     layers = tuple(
-        Layer(layer.name, layer.problem, layer.weight, prepared.facts.get(layer.name, ())) for layer in lowered.layers
+        Layer(layer.name, layer.problem, layer.weight, prepared.facts.get(layer.whole, ())) for layer in lowered.layers
     )
     return Network(prepared, lowered, layers, _skipped(attributed, lowered))
 
@@ -74,7 +74,7 @@ def _skipped(attributed: TesaModel, lowered: Lowered) -> tuple[str, ...]:
     for var, facts in attributed.weights.items():
         if var in done:
             continue
-        why = "with the zeros of its groups or batch entries it would be too large for one matrix"
+        why = "with the zeros between its batch entries it would be too large for one matrix"
         if facts.weight.dtype != np.float32:
             why = f"its weight is {facts.weight.dtype.name}, kernels are made for float32"
         elif facts.weight.ndim < 2:

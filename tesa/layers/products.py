@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tesa.layers.anchor import LARGEST, Anchor
+from tesa.layers.anchor import Anchor, Piece, shares
 from tesa.layers.expressions import constant_of, shape_of
 from tesa.layers.layout import features_outer, identity
 from tesa.schedules.types import FloatArray
 
 
-def find_product(call: Any, known: NDArray[Any] | None) -> Anchor | None:
+def find_product(call: Any, known: NDArray[Any] | None) -> tuple[Anchor, ...]:
     """The layer that a relax.matmul is, if one of its operands is a constant float32 weight of two axes or more.
 
-    known takes the place of the weight.
+    known takes the place of the weight. Pieces of it where it is too large for one matrix.
     """
     for argument in (1, 0):
         own = constant_of(call.args[argument])
@@ -24,10 +24,10 @@ def find_product(call: Any, known: NDArray[Any] | None) -> Anchor | None:
         weight = own if known is None else known
         if weight.ndim >= 2 and weight.dtype == np.float32 and shape_of(call.args[1 - argument]):
             return _product(call, call.args[1 - argument], weight, right=argument == 1)
-    return None
+    return ()
 
 
-def _product(call: Any, source: Any, weight: FloatArray, right: bool) -> Anchor | None:
+def _product(call: Any, source: Any, weight: FloatArray, right: bool) -> tuple[Anchor, ...]:
     """x W or W x. Batch axes that the weight lacks are the layer's batch; those that it has are blocks of one matrix.
 
     y[b, j] = W[j] x[b, j] is one product with a block-diagonal matrix, y[j] = W[j] x one with the W[j] below each
@@ -36,30 +36,44 @@ def _product(call: Any, source: Any, weight: FloatArray, right: bool) -> Anchor 
     shape, x_shape = shape_of(call), shape_of(source)
     matrices = weight.swapaxes(-1, -2) if right else weight  # (..., m, k)
     vector = len(x_shape) == 1
-    x_batch = x_shape[:-2]
     batch = shape[: len(shape) - (1 if vector else 2)]
-    w_wide, x_wide = ((1,) * (len(batch) - len(b)) + b for b in (weight.shape[:-2], x_batch))
+    w_wide, x_wide = ((1,) * (len(batch) - len(b)) + b for b in (weight.shape[:-2], x_shape[:-2]))
     first = next((i for i, extent in enumerate(w_wide) if extent > 1), len(batch))
-    inner = batch[first:]
+    inner, x_inner = batch[first:], x_wide[first:]
     m, k = matrices.shape[-2:]
-    blocks, sources = prod(inner), prod(x_wide[first:])
-    if blocks * m * sources * k > max(LARGEST, weight.size):
-        return None
-    matrix = _blocks(matrices.reshape(*w_wide, m, k), first, inner, x_wide[first:])
+    matrices = matrices.reshape(*w_wide[first:], m, k)
     last = len(batch) if vector or not right else len(batch) + 1
     layout = features_outer if right and not vector else identity
-    return Anchor(
-        "linear", call, source, matrix, layout(len(x_shape)), layout(len(shape)), batch=prod(batch[:first]),
-        n=1 if vector else x_shape[-2] if right else x_shape[-1], features=(*range(first, len(batch)), last),
-    )  # fmt: skip
+
+    def anchor(start: int, stop: int) -> Anchor:
+        blocks, part, result = matrices, None, shape
+        if inner and stop - start < inner[0]:
+            blocks, each = matrices[start:stop], prod(inner[1:]) * m
+            axis = first - (len(batch) - len(x_shape[:-2]))
+            read = (axis, start, stop) if x_inner[0] > 1 else None
+            part = Piece(np.arange(start * each, stop * each), read)
+            result = (*shape[:first], stop - start, *shape[first + 1 :])
+        matrix = _blocks(blocks, (stop - start, *inner[1:]), _cut(x_inner, start, stop)) if inner else blocks
+        return Anchor(
+            "linear", call, source, np.ascontiguousarray(matrix), layout(len(x_shape)), layout(len(shape)),
+            batch=prod(batch[:first]), n=1 if vector else x_shape[-2] if right else x_shape[-1], shape=result,
+            features=(*range(first, len(batch)), last), piece=part,
+        )  # fmt: skip
+
+    def size(count: int) -> int:
+        return count * prod(inner[1:]) * m * prod(_cut(x_inner, 0, count)) * k
+
+    return tuple(anchor(*share) for share in shares(inner[0] if inner else 1, size, weight.size))
 
 
-def _blocks(matrices: FloatArray, first: int, inner: tuple[int, ...], x_inner: tuple[int, ...]) -> FloatArray:
+def _cut(extents: tuple[int, ...], start: int, stop: int) -> tuple[int, ...]:
+    """A part of the first axis, unless it is broadcast."""
+    return (stop - start if extents[0] > 1 else 1, *extents[1:]) if extents else ()
+
+
+def _blocks(matrices: FloatArray, inner: tuple[int, ...], x_inner: tuple[int, ...]) -> FloatArray:
     """One matrix of a block for each pair of an index into `inner` and the index into `x_inner` that it reads."""
     m, k = matrices.shape[-2:]
-    matrices = matrices.reshape(matrices.shape[first:])
-    if prod(inner) == 1:
-        return np.ascontiguousarray(matrices.reshape(m, k))
     full = np.zeros((prod(inner), m, prod(x_inner), k), np.float32)
     wide = np.broadcast_to(matrices, (*inner, m, k))
     for row, at in enumerate(np.ndindex(inner)):

@@ -11,6 +11,7 @@ import pytest
 from onnx import helper
 
 import tesa
+from tesa.layers import anchor
 from tesa.layers.network import to_network
 from tesa.runtime.verify import verify
 from tests.layers.many import Many, Shape, run
@@ -60,6 +61,17 @@ def test_any_convolution_is_a_layer(op: str, rank: int) -> None:
         bias = (1, outputs, *[1] * rank) if draw.random() < 0.5 else None
         many.add(op, x, w, bias=bias, **options)
     many.check()
+
+
+def test_groups_too_large_for_one_matrix_are_several_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(anchor, "LARGEST", 200)
+    many = Many()
+    many.add("Conv", (2, 10, 9), (15, 2, 3), group=5, bias=(1, 15, 1), pads=[1, 1])
+    many.add("Conv", (1, 6, 4, 5, 5), (6, 2, 2, 2, 2), group=3, bias=(1, 6, 1, 1, 1))
+    many.add("ConvTranspose", (1, 6, 5, 4), (6, 2, 3, 3), group=3, strides=[2, 1], bias=(1, 6, 1, 1))
+    network = many.check(kernels=6)
+    assert {layer.whole for layer in network.lowered.layers} == {"conv", "conv_2", "convtranspose"}
+    assert all(layer.problem.epilogue.bias for layer in network.layers)
 
 
 def test_a_bias_and_an_activation_go_into_the_kernel_of_every_phase() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tesa.layers import products
+from tesa.layers import anchor
+from tesa.layers.network import to_network
 from tests.layers.many import Many
 
 
@@ -38,12 +39,22 @@ def test_a_bias_of_the_features_and_blocks_is_absorbed(bias: tuple[int, ...]) ->
     assert layer.problem.epilogue.bias == (bias in [(4,), (3, 1, 4)])
 
 
-def test_a_weight_too_large_for_one_matrix_says_so(monkeypatch) -> None:
-    from tesa.layers.network import to_network
-
-    monkeypatch.setattr(products, "LARGEST", 100)
+def test_a_weight_too_large_for_one_matrix_becomes_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(anchor, "LARGEST", 170)
     many = Many()
-    many.add("MatMul", (3, 5, 7), (3, 7, 4))
+    many.add("MatMul", (3, 5, 7), (3, 7, 4), bias=(3, 1, 4))
+    many.add("MatMul", (2, 3, 7, 5), (3, 4, 7), left=True, bias=(4, 1))
+    many.add("MatMul", (2, 5, 7), (2, 3, 1, 7, 2), bias=(2,))
+    many.add("MatMul", (5, 7), (9, 7, 2))
+    network = many.check(kernels=7)
+    assert [layer.name for layer in network.layers][:3] == ["matmul.part0", "matmul.part1", "matmul_2.part0"]
+    assert all(layer.problem.epilogue.activation == "relu" for layer in network.layers[:6])
+
+
+def test_a_batch_entry_too_large_for_one_matrix_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(anchor, "LARGEST", 100)
+    many = Many()
+    many.add("MatMul", (2, 3, 5, 7), (2, 3, 7, 4))
     network = to_network(many.proto)
     assert network.layers == ()
     assert "too large for one matrix" in network.skipped[0]

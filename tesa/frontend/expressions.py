@@ -12,6 +12,11 @@ def constant(array: Any) -> Any:
     return relax.const(tvm.runtime.tensor(np.ascontiguousarray(array).reshape(array.shape)))
 
 
+def like(value: float, x: Any) -> Any:
+    """A number of the element type of a tensor."""
+    return constant(np.asarray(value, str(x.ty.dtype)))
+
+
 def constant_value(expr: Any) -> Any:
     """The array of a constant, None for anything else."""
     return expr.value.numpy() if isinstance(expr, tvm.ir.GenericConst) else None

@@ -9,7 +9,8 @@ from onnx import helper, numpy_helper
 from tesa.attributes.attribute import Shape, Values
 from tesa.frontend.control.bodies import is_control, opened
 from tesa.frontend.custom_types import custom_types
-from tesa.frontend.graph import Graph
+from tesa.frontend.graph import Graph, attributes
+from tesa.frontend.sampling import scaled
 
 SMALL = 1024  # elements of a constant whose numbers may say a shape
 
@@ -21,20 +22,47 @@ def infer_types(graph: Graph, *, trusting: bool = True) -> tuple[dict[str, Shape
     of its outputs.
     """
     declared: list[Any] = []
+    resized: dict[str, Values] = {}
     while True:
-        shapes, dtypes = _infer(graph, declared, trusting)
-        found = custom_types(graph, shapes, dtypes)
-        if not found:
-            return shapes, dtypes
+        shapes, dtypes = _infer(graph, declared, resized, trusting)
+        found, sizes = custom_types(graph, shapes, dtypes), _resized(graph, shapes)
+        if not found and sizes.keys() <= resized.keys():
+            return shapes | {name: tuple(map(int, size)) for name, size in resized.items()}, dtypes
         declared += found
+        resized |= sizes
 
 
-def _infer(graph: Graph, declared: list[Any], trusting: bool) -> tuple[dict[str, Shape], dict[str, Any]]:
-    """What ONNX infers. declared: the types of further tensors."""
+def _resized(graph: Graph, shapes: dict[str, Shape]) -> dict[str, Values]:
+    """The sizes that Resize nodes make, by output, where ONNX infers others: it rounds their product with the scales
+    in another way than everybody computes it.
+    """
+    found = {}
+    for node in graph.nodes:
+        scales = graph.constants.get(node.input[2]) if node.op_type == "Resize" and len(node.input) > 2 else None
+        before, after = shapes.get(node.input[0]) if node.input else None, shapes.get(node.output[0])
+        if scales is None or not scales.size or before is None or after is None:
+            continue
+        axes = attributes(node).get("axes") or range(len(before))
+        sizes = np.array(before)
+        sizes[list(axes)] = scaled(sizes[list(axes)], scales)
+        if tuple(sizes) != after:
+            found[node.output[0]] = sizes
+    return found
+
+
+def _infer(
+    graph: Graph, declared: list[Any], resized: dict[str, Values], trusting: bool
+) -> tuple[dict[str, Shape], dict[str, Any]]:
+    """What ONNX infers. declared: the types of further tensors; resized: the sizes that Resize nodes make."""
     small = [numpy_helper.from_array(a, n) for n, a in graph.constants.items() if a.size <= SMALL]
     large = [value_info(n, a) for n, a in graph.constants.items() if a.size > SMALL]  # their types alone
     # the Gelu that stands for a chain of operators is older than ONNX's own; Erf has the same types
     nodes = [helper.make_node("Erf", n.input, n.output) if n.op_type == "Gelu" else _plain(n) for n in graph.nodes]
+    for i, node in enumerate(nodes):
+        if node.output[0] in resized:
+            sizes = f"{node.output[0]}#sizes"
+            small.append(numpy_helper.from_array(resized[node.output[0]], sizes))
+            nodes[i] = helper.make_node("Resize", [node.input[0], "", "", sizes], node.output)
     outputs = graph.outputs if trusting else [helper.make_empty_tensor_value_info(v.name) for v in graph.outputs]
     body = helper.make_graph(nodes, "shapes", [*graph.inputs, *large], outputs, small, value_info=declared)
     domains = {"com.microsoft": 1, **graph.domains, "": graph.opset}

@@ -6,6 +6,7 @@ import tvm
 from tvm import relax
 
 from tesa.layers.outputs import own_outputs
+from tesa.schedules.legalize import legalization
 from tesa.schedules.types import Core
 
 
@@ -17,7 +18,7 @@ def schedule_rest(mod: Any, target: Any, core: Core, threads: int) -> Any:
         # An output is bound to the operator that computes it, where nothing turns it into a view of something else.
         relax.transform.CanonicalizeBindings(),
         # Operators become TIR; a reshape becomes a view again before fusion could turn it into a copy.
-        relax.transform.LegalizeOps(),
+        relax.transform.LegalizeOps(legalization()),
         relax.transform.RewriteDataflowReshape(),
         # Constant expressions are computed once, chains of cheap operators become one function.
         relax.transform.AnnotateTIROpPattern(),

@@ -20,6 +20,7 @@ from tesa.base.quiet import quiet_stderr
 from tesa.errors import UnsupportedError
 from tesa.propagate.network import Node, static_shape
 from tesa.propagate.tir_analysis import Reading, bounded, primfuncs, read
+from tesa.schedules.legalize import legalization
 
 Signature = tuple[tuple[Shape, str], ...]
 TARGET = {"kind": "llvm", "opt-level": 1}
@@ -210,7 +211,7 @@ def _reachable(node: Node) -> dict[Any, Any]:
 def _legalize(mod: Any) -> Any:
     try:
         with quiet_stderr(), tvm.target.Target(TARGET):
-            return relax.transform.LegalizeOps()(mod)
+            return relax.transform.LegalizeOps(legalization())(mod)
     except Exception as error:
         raise CannotRunError(f"Relax does not legalize it: {_first_line(error)}") from error
 

@@ -263,14 +263,6 @@ REFUSED = {
         Op("BatchNormalization", {"x": X}, {n: floats(4) for n in "sbmv"}, outputs=1, attrs={"training_mode": 1}),
         "training mode",
     ),
-    "antialias": (
-        Op("Resize", {"x": X}, {"r": np.zeros(0, F), "s": np.array([1, 1, 0.5, 0.5], F)}, opset=18,
-           attrs={"antialias": 1, "mode": "linear"}), "antialias",
-    ),
-    "fractions of pixels": (
-        Op("Resize", {"x": X}, {"r": np.zeros(0, F), "s": np.array([1, 1, 0.8, 0.8], F)}, attrs={"mode": "linear"}),
-        "makes no whole size",
-    ),
     "a window": (Op("Attention", ATTENTION, {}, opset=23, attrs={"left_window": 1}), "attribute left_window"),
     "places of maxima": (Op("MaxPool", {"x": X}, {}, outputs=2, attrs={"kernel_shape": [2, 2]}), "its number 2"),
     "shapes by data": (Op("NonZero", {"x": X}, {}), "depends on data"),

@@ -6,43 +6,58 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from tesa.frontend.expressions import at, constant, constant_value
+from tesa.frontend.expressions import at, constant, constant_value, like
 from tesa.frontend.registry import imports
 
 
 @imports("Clip")
 def clip(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
-    """relax.clip. min and max are attributes (opset 6) or inputs; NaN as a bound means none."""
-    if not str(inputs[0].ty.dtype).startswith("float"):
-        return integer_clip(inputs, attrs)
-    given = _bounds(inputs, attrs, -math.inf, math.inf)
-    if given is None:
-        return None
-    bounds = [default if math.isnan(n) else float(n) for n, default in zip(given, (-math.inf, math.inf), strict=True)]
-    if bounds == [0.0, math.inf]:
-        return relax.op.nn.relu(inputs[0])
-    return relax.op.clip(inputs[0], *bounds)
+    """relax.clip with constant bounds, else the smaller of high and the larger of low and x; NaN as a bound is none.
 
-
-def integer_clip(inputs: list[Any], attrs: dict[str, Any]) -> Any:
-    """Clip of a tensor of integers as relax.clip; None where a bound is no constant.
-
-    inputs: the tensor, and the bounds where they are inputs (opset 11 on); attrs: "min" and "max" before.
+    A bound that is left out is the largest finite number, so that no infinity remains, but from 0 on it is a ReLU.
     """
-    limits = np.iinfo(np.dtype(str(inputs[0].ty.dtype)))
-    given = _bounds(inputs, attrs, limits.min, limits.max)
-    if given is None:
+    x, kind = inputs[0], str(inputs[0].ty.dtype)
+    if not kind.startswith("float"):
+        return integer_clip(bb, inputs)
+    most = float(np.finfo(kind).max)
+    bounds = [at(inputs, 1), at(inputs, 2)]
+    known = [_number(x, default) for x, default in zip(bounds, (-most, most), strict=True)]
+    if None in known:
+        limits = (like(sign * most, x) if b is None else b for sign, b in zip((-1, 1), bounds, strict=True))
+        return _between(bb, x, *limits)
+    if known[0] == 0 and known[1] in (most, math.inf):
+        return relax.op.nn.relu(x)
+    return relax.op.clip(x, *known)
+
+
+def integer_clip(bb: Any, inputs: list[Any]) -> Any:
+    """Clip of a tensor of integers; as relax.clip where both bounds are constants that TVM can hold.
+
+    inputs: the tensor, and the bounds, None for one that is left out.
+    """
+    x, kind = inputs[0], str(inputs[0].ty.dtype)
+    limits, bounds = np.iinfo(np.dtype(kind)), [at(inputs, 1), at(inputs, 2)]
+    known = [_number(b, default) for b, default in zip(bounds, (limits.min, limits.max), strict=True)]
+    if kind == "uint64" or None in known:
+        return _between(bb, x, *bounds)
+    return relax.op.clip(x, *(int(n) for n in known if n is not None))
+
+
+def _number(bound: Any, default: float) -> float | None:
+    """A bound as a number; None where it is no constant."""
+    value = np.asarray(default) if bound is None else constant_value(bound)
+    if value is None:
         return None
-    pairs = zip(given, (limits.min, limits.max), strict=True)
-    return relax.op.clip(inputs[0], *(int(n) if math.isfinite(n) else int(default) for n, default in pairs))
+    number: float = value.reshape(()).item()
+    return default if number != number else number
 
 
-def _bounds(inputs: Any, attrs: dict[str, Any], low: float, high: float) -> list[Any] | None:
-    """The bounds of a Clip, inputs or attributes, low and high where they are left out; None if one is no constant."""
-    given = [at(inputs, 1), at(inputs, 2)]
-    missing = [np.asarray(attrs.get(name, default)) for name, default in (("min", low), ("max", high))]
-    found = [value if x is None else constant_value(x) for x, value in zip(given, missing, strict=True)]
-    return None if any(value is None for value in found) else [value.reshape(()).item() for value in found]
+def _between(bb: Any, x: Any, low: Any, high: Any) -> Any:
+    for bound, operator in ((low, relax.op.maximum), (high, relax.op.minimum)):
+        if bound is not None:
+            scalar = bound if not bound.ty.shape else bb.normalize(relax.op.reshape(bound, ()))
+            x = bb.normalize(operator(x, scalar))
+    return x
 
 
 @imports("Gelu")
@@ -80,6 +95,24 @@ def power(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
         return power
     whole = "int" in str(inputs[1].ty.dtype)
     return relax.op.astype(bb.normalize(relax.op.round(power)) if whole else power, kind)
+
+
+@imports("Equal")
+def equal(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+    """relax.equal; of truth values the reverse of exclusive or, for which TVM has code."""
+    if str(inputs[0].ty.dtype) != "bool":
+        return relax.op.equal(*inputs)
+    return relax.op.logical_not(bb.normalize(relax.op.logical_xor(*inputs)))
+
+
+@imports("PRelu")
+def prelu(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+    """TVM's own converter; of integers a choice between x and its product with the slope."""
+    x, slope = inputs
+    if str(x.ty.dtype).startswith("float"):
+        return None
+    below = bb.normalize(relax.op.less(x, constant(np.asarray(0, str(x.ty.dtype)))))
+    return relax.op.where(below, bb.normalize(relax.op.multiply(x, slope)), x)
 
 
 @imports("CastLike")

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import tvm
+from onnx import helper
 from tvm import relax
 
 from tesa.errors import UnsupportedError
@@ -15,22 +16,32 @@ PAD_MODES = {"constant": "constant", "reflect": "reflect", "edge": "replicate", 
 
 @imports("Pad", "com.microsoft::Pad")
 def pad(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
-    """relax.nn.pad; a negative width cuts. pads and value are attributes (opset 2) or inputs, axes from opset 18."""
+    """relax.nn.pad; a negative width cuts. (x, widths, value, axes), of which the value may be computed."""
     x, mode = inputs[0], attrs.get("mode", b"constant").decode()
-    given = attrs.get("pads") if "pads" in attrs else constant_value(at(inputs, 1))
-    value = constant_value(inputs[2]) if at(inputs, 2) is not None else np.asarray(attrs.get("value", 0.0))
-    axes = constant_value(inputs[3]) if at(inputs, 3) is not None else np.arange(len(static_shape(x)))
-    if given is None or value is None or axes is None or mode not in PAD_MODES:
-        return None
     rank = len(static_shape(x))
+    given = constant_value(at(inputs, 1))
+    axes = constant_value(inputs[3]) if at(inputs, 3) is not None else np.arange(rank)
+    if given is None or axes is None or mode not in PAD_MODES:
+        return None
     width = np.zeros((rank, 2), np.int64)
     width[np.asarray(axes) % rank] = np.asarray(given).reshape(2, -1).T
     cut = np.minimum(width, 0)
     if cut.any():
         ends = [n + int(c) for n, c in zip(static_shape(x), cut[:, 1], strict=True)]
         x = bb.normalize(relax.op.strided_slice(x, list(range(rank)), [-int(c) for c in cut[:, 0]], ends))
-    plain = [int(n) for n in np.maximum(width, 0).reshape(-1)]
-    return relax.op.nn.pad(x, plain, PAD_MODES[mode], float(value.reshape(-1)[0]) if mode == "constant" else 0.0)
+    width = np.maximum(width, 0)
+    if mode != "constant" or at(inputs, 2) is None:
+        return _padded(x, width, PAD_MODES[mode], 0.0)
+    value = constant_value(inputs[2])
+    if value is not None:
+        return _padded(x, width, "constant", float(value.reshape(-1)[0]))
+    inside = np.pad(np.ones(static_shape(x), bool), width)
+    border = bb.normalize(relax.op.reshape(inputs[2], ()))
+    return relax.op.where(constant(inside), bb.normalize(_padded(x, width, "constant", 0.0)), border)
+
+
+def _padded(x: Any, width: Any, mode: str, value: float) -> Any:
+    return relax.op.nn.pad(x, [int(n) for n in width.reshape(-1)], mode, value)
 
 
 @imports("Tile")
@@ -90,18 +101,46 @@ def shape_of(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
 
 @imports("OneHot")
 def one_hot(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
-    """relax.one_hot with negative indices counted from the end; depth and the two values are constants."""
+    """relax.one_hot with negative indices counted from the end; a choice where the two values are computed."""
     depth, values = constant_value(inputs[1]), constant_value(inputs[2])
-    if depth is None or values is None:
-        return None
+    if depth is None:
+        raise UnsupportedError("its depth depends on the model's inputs; tesa compiles for fixed sizes")
     index = inputs[0] if "int" in str(inputs[0].ty.dtype) else bb.normalize(relax.op.astype(inputs[0], "int64"))
     kind, size = str(index.ty.dtype), int(depth.reshape(()))
     wrapped = bb.normalize(relax.op.add(index, relax.const(size, kind)))
     index = bb.normalize(relax.op.where(bb.normalize(relax.op.less(index, relax.const(0, kind))), wrapped, index))
+    axis = int(attrs.get("axis", -1)) % (len(static_shape(index)) + 1)
+    if values is None:
+        return _choice(bb, index, np.arange(size, dtype=kind), axis, inputs[2])
     make = tvm.tirx.FloatImm if values.dtype.kind == "f" else tvm.tirx.IntImm
     off, on = (relax.prim_value(make(str(values.dtype), v)) for v in values.tolist())
-    axis = int(attrs.get("axis", -1)) % (len(static_shape(index)) + 1)
     return relax.op.one_hot(index, on, off, size, axis)
+
+
+def _choice(bb: Any, index: Any, places: Any, axis: int, values: Any) -> Any:
+    """The second of two values where an index is its place along a new axis, else the first."""
+    emit = bb.normalize
+    view = [-1 if i == axis else 1 for i in range(len(static_shape(index)) + 1)]
+    hit = emit(relax.op.equal(emit(relax.op.expand_dims(index, axis)), constant(places.reshape(view))))
+    off, on = (emit(relax.op.take(values, constant(np.asarray(i)), 0, mode="fast")) for i in (0, 1))
+    return relax.op.where(hit, on, off)
+
+
+@imports("EyeLike")
+def eye_like(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+    """A constant: ones on a diagonal."""
+    code = attrs.get("dtype")
+    kind = helper.tensor_dtype_to_np_dtype(code) if code else np.dtype(str(inputs[0].ty.dtype))
+    rows, columns = static_shape(inputs[0])
+    return constant(np.eye(rows, columns, int(attrs.get("k", 0))).astype(kind))
+
+
+@imports("Dropout")
+def dropout(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+    """The input itself, and a mask that keeps all."""
+    if attrs["tvm_custom"]["num_outputs"] == 1:
+        return inputs[0]
+    return relax.Tuple([inputs[0], constant(np.ones(static_shape(inputs[0]), bool))])
 
 
 @imports("SpaceToDepth")
@@ -119,23 +158,6 @@ def space_to_depth(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
 def reverse_sequence(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     """relax.reverse_sequence."""
     return relax.op.reverse_sequence(inputs[0], inputs[1], attrs.get("time_axis", 0), attrs.get("batch_axis", 1))
-
-
-@imports("Resize")
-def resize(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
-    """TVM's own converter; UnsupportedError for the modes that it would compute differently."""
-    mode = attrs.get("coordinate_transformation_mode", b"half_pixel").decode()
-    if attrs.get("antialias", 0) or mode == "half_pixel_symmetric":
-        raise UnsupportedError(f"Resize with antialias or half-pixel-symmetric coordinates is not supported ({mode})")
-    scales = constant_value(inputs[2]) if at(inputs, 2) is not None else None
-    if scales is None or not scales.size or attrs.get("mode", b"nearest") == b"nearest":
-        return None
-    sizes = static_shape(inputs[0])[-len(scales) :]
-    if any(abs(n * float(s) - round(n * float(s))) > 1e-5 for n, s in zip(sizes, scales, strict=True)):
-        raise UnsupportedError(
-            f"Resize of {sizes} by the scales {scales.tolist()} makes no whole size; give the sizes instead of scales"
-        )
-    return None
 
 
 @imports("RoiAlign")

@@ -31,17 +31,24 @@ def layer_norm(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     x, gamma, epsilon = inputs[0], inputs[1], attrs.get("epsilon", 1e-5)
     rank, emit = len(static_shape(x)), bb.normalize
     axes = list(range(int(attrs.get("axis", -1)) % rank, rank))
-    if static_shape(gamma) != static_shape(x)[axes[0] :]:
-        return None
-    beta = at(inputs, 2)
+    wide, beta = static_shape(x)[axes[0] :], at(inputs, 2)
     if beta is None:
-        beta = constant(np.zeros(static_shape(gamma), str(gamma.ty.dtype)))
+        beta = constant(np.zeros(wide, str(gamma.ty.dtype)))
+    gamma, beta = (_widened(bb, y, wide) for y in (gamma, beta))
     norm = relax.op.nn.layer_norm(x, gamma, beta, axes, epsilon)
     if attrs["tvm_custom"]["num_outputs"] == 1:
         return norm
     variance = emit(relax.op.variance(x, axes, True))
     inverse = emit(relax.op.rsqrt(emit(relax.op.add(variance, relax.const(epsilon, str(x.ty.dtype))))))
     return relax.Tuple([emit(norm), emit(relax.op.mean(x, axes, True)), inverse])
+
+
+def _widened(bb: Any, x: Any, shape: list[int]) -> Any:
+    """The tensor broadcast to a shape; a constant stays one."""
+    if static_shape(x) == shape:
+        return x
+    values = constant_value(x)
+    return bb.normalize(relax.op.broadcast_to(x, shape)) if values is None else constant(np.broadcast_to(values, shape))
 
 
 @imports("RMSNormalization", "SimplifiedLayerNormalization", "com.microsoft::SimplifiedLayerNormalization")

@@ -1,0 +1,71 @@
+"""How Relax's operators become TIR where TVM's own way would lose a not-a-number, or order the bounds of a clip.
+
+Of two numbers that do not compare, TVM's max(a, b) is b: max(x, 0) turns a not-a-number into 0, max(0, x) keeps it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from tvm import te, tirx
+
+
+def legalization() -> dict[str, Callable[[Any, Any], Any]]:
+    """What relax.transform.LegalizeOps takes: a function(builder, call) -> call_tir for each operator's name."""
+    return {
+        "relax.nn.relu": _of_one(lambda x: tirx.Max(tirx.const(0, x.dtype), x), "relu"),
+        "relax.sign": _of_one(_sign, "sign"),
+        "relax.clip": _clip,
+        "relax.maximum": _of_two(tirx.Max, "maximum"),
+        "relax.minimum": _of_two(tirx.Min, "minimum"),
+    }
+
+
+def _of_one(function: Callable[[Any], Any], name: str) -> Callable[[Any, Any], Any]:
+    def compute(x: Any) -> Any:
+        return te.compute(x.shape, lambda *i: function(x[i]), name=name, tag="elemwise")
+
+    return lambda bb, call: bb.call_te(compute, call.args[0], primfunc_name_hint=name)
+
+
+def _sign(x: Any) -> Any:
+    """1, -1, or x itself where it is 0 or no number."""
+    one, zero = tirx.const(1, x.dtype), tirx.const(0, x.dtype)
+    below = x if str(x.dtype).startswith("uint") else tirx.Select(x < zero, tirx.const(-1, x.dtype), x)
+    return tirx.Select(x > zero, one, below)
+
+
+def _clip(bb: Any, call: Any) -> Any:
+    """min(high, max(low, x)): the upper bound wins where it is the lower one."""
+    low, high = (getattr(bound.value, "value", bound.value) for bound in call.args[1:])
+
+    def limited(x: Any) -> Any:
+        kind = str(x.dtype)
+        return tirx.Min(tirx.const(high, kind), tirx.Max(tirx.const(low, kind), x))
+
+    return _of_one(limited, "clip")(bb, call)
+
+
+def _of_two(function: Callable[[Any, Any], Any], name: str) -> Callable[[Any, Any], Any]:
+    """The larger or smaller of two numbers; no number if one of them is none."""
+
+    def one(a: Any, b: Any) -> Any:
+        return tirx.Select(tirx.isnan(a), a, function(a, b)) if str(a.dtype).startswith("float") else function(a, b)
+
+    return lambda bb, call: bb.call_te(_broadcast(one, name), *call.args, primfunc_name_hint=name)
+
+
+def _broadcast(function: Callable[[Any, Any], Any], name: str) -> Callable[[Any, Any], Any]:
+    """Two tensors element by element; an axis of length 1, or one that is missing in front, is repeated."""
+
+    def compute(a: Any, b: Any) -> Any:
+        rank = max(len(a.shape), len(b.shape))
+        sizes = [[1] * (rank - len(x.shape)) + [int(n) for n in x.shape] for x in (a, b)]
+        shape = [max(pair) if 0 not in pair else 0 for pair in zip(*sizes, strict=True)]
+
+        def at(x: Any, place: tuple[Any, ...]) -> Any:
+            own = place[rank - len(x.shape) :]
+            return x[tuple(0 if int(n) == 1 else i for n, i in zip(x.shape, own, strict=True))]
+
+        return te.compute(shape, lambda *place: function(at(a, place), at(b, place)), name=name, tag="broadcast")
+
+    return compute

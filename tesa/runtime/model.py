@@ -12,6 +12,7 @@ from tesa.base.keywords import helpful
 from tesa.base.numbers import whole
 from tesa.choose.plan import Plan
 from tesa.errors import ModelError, UsageError
+from tesa.runtime.callers import call_with_threads
 from tesa.runtime.cpu import check_cpu
 from tesa.runtime.inputs import Array, by_name, checked
 from tesa.runtime.library import load_library, set_threads
@@ -98,9 +99,10 @@ class Model:
 
     def execute(self, prepared: Sequence[Any]) -> Any:
         """Run on prepared inputs: the bare call, as an application makes it."""
-        self._use_threads()
         size = prepared.size if isinstance(prepared, Prepared) else self.sizes[0]
-        return self._machines.run(size.function, prepared)
+        if self.plan.threads == 1:
+            return self._machines.run(size.function, prepared)
+        return call_with_threads(self.threads, self._machines.run, size.function, prepared)
 
     def collect(self, result: Any, prepared: Prepared | None = None) -> dict[str, Array]:
         """The result of execute as arrays by output name. They own their memory.
@@ -117,7 +119,8 @@ class Model:
     def watched(self, note: Callable[..., None]) -> Callable[..., Any]:
         """A function of prepared inputs like execute, which calls note(function, symbol, before, result, *args) around
         every call that the model makes. Of several sizes it is the first one's."""
-        self._use_threads()
+        if self.plan.threads > 1:
+            set_threads(self.threads)
         return self._machines.watched(self.sizes[0].function, note)
 
     def _fit(self, arrays: Mapping[str, Any]) -> Fit:
@@ -127,10 +130,6 @@ class Model:
             return Fit(self.sizes[0], {})
         shapes = {info.name: np.shape(arrays[info.name]) for info in self.inputs}
         return fitting(self.sizes, padding, shapes)
-
-    def _use_threads(self) -> None:
-        if self.plan.threads > 1:
-            set_threads(self.threads)
 
 
 @helpful("tesa.load")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -65,6 +66,37 @@ def test_models_of_different_thread_counts_share_the_threads_of_a_process(digits
             np.testing.assert_array_equal(models[which]({"image": images[:1]})["logits"], wanted[which])
 
     together(4, work)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="this system does not list a process's threads")
+def test_threads_that_come_and_go_leave_no_workers(digits: tuple[Path, Path]) -> None:
+    """TVM's workers of a thread outlive it: two for each of these would be sixty."""
+    model = load(digits[1])
+    feeds = {"image": tesa.models.digits_images()[:1]}
+    wanted, got = model(feeds)["logits"], []
+
+    def work() -> None:
+        got.append(model(feeds)["logits"])
+
+    def one() -> None:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
+    one()
+    before = len(os.listdir("/proc/self/task"))
+    for _ in range(30):
+        one()
+    np.testing.assert_array_equal(got, [wanted] * 31)
+    assert len(os.listdir("/proc/self/task")) <= before + 2
+
+
+def test_errors_of_a_call_by_another_thread_are_the_callers(digits: tuple[Path, Path]) -> None:
+    model = load(digits[1])
+    with ThreadPoolExecutor(1) as pool:
+        wrong = pool.submit(model.execute, [])
+        assert isinstance(wrong.exception(), Exception)
+        assert pool.submit(model, {"image": tesa.models.digits_images()[:1]}).result()["logits"].shape == (1, 10)
 
 
 def test_a_call_that_fails_does_no_harm_to_later_ones(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from types import FrameType
 
 from tesa.cli.verb import Outcome
 
-_WIDE = 400  # columns of a table in a pipe or a file: nothing is cut there
+_WIDE = 400  # columns of a table in a pipe or a file that does not say how many: nothing is cut there
 
 
 def emit(outcome: Outcome, *, as_json: bool) -> None:
@@ -21,10 +21,18 @@ def emit(outcome: Outcome, *, as_json: bool) -> None:
     else:
         from rich.console import Console
 
-        console = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
+        console = Console(width=_width(), highlight=False)
         for part in outcome.view():
             console.print(part)
     sys.stdout.flush()
+
+
+def _width() -> int | None:
+    """The columns to fill: what COLUMNS says; else those of the terminal, which is None, or as many as it takes."""
+    told = os.environ.get("COLUMNS", "")
+    if told.isascii() and told.isdigit() and int(told) > 0:
+        return int(told)
+    return None if sys.stdout.isatty() else _WIDE
 
 
 @contextmanager

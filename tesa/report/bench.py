@@ -9,19 +9,25 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from tesa.report.numbers import milliseconds, percent, ratio
-from tesa.report.table import table
+from tesa.report.table import FittedTable, table
 
 if TYPE_CHECKING:
     from tesa.runtime import BenchResult
 
 _TIMES = ("median ms", "min ms", "p90 ms", "spread ms", "calls", "tesa is faster by")
 
+PROFILE = 100
+"""Columns that the times of the layers take at most."""
+
 NOISY = 0.15
 """A spread of more than this share of the median is told."""
 
 
 def bench_view(result: BenchResult, size: str = "") -> Iterator[RenderableType]:
-    """A row for the model and each peer, then one per layer where they were timed. size: where there are several."""
+    """A row for the model and each peer, then one per layer where they were timed, the slowest first.
+
+    size: of the inputs, where there are several.
+    """
     title = f"{size}; " if size else ""
     title += f"{result.threads} thread{'s' if result.threads != 1 else ''}; spread is the inter-quartile range"
     rows = []
@@ -38,6 +44,8 @@ def bench_view(result: BenchResult, size: str = "") -> Iterator[RenderableType]:
                 f"noisy: the spread of {times.name} is {share} of its median, ratios mean little", style="yellow"
             )
     if result.layers:
-        layers = [(x.layer, x.symbol, milliseconds(x.median_ms), percent(x.share)) for x in result.layers]
+        slowest = sorted(result.layers, key=lambda x: -x.median_ms)
+        layers = [(x.layer, x.symbol, milliseconds(x.median_ms), percent(x.share)) for x in slowest]
+        columns = ("layer", "function", "median ms", "share")
         yield ""
-        yield table(("layer", "function", "median ms", "share"), layers, right=("median ms", "share"))
+        yield FittedTable(columns, layers, right=columns[2:], optional=("function",), most=PROFILE)

@@ -19,6 +19,10 @@ from tesa.report.plain import plain
 from tesa.report.table import FittedTable, table
 
 _HOW = ("family", "config", "median_ms", "min_ms", "device", "versions", "time")
+BEST = 100
+"""Columns that the best of each task take at most."""
+
+_BEST_OPTIONAL = ("tried", "failed", "target", "sparsity", "configuration", "pattern")
 _OPTIONAL = ("first", "bytes", "targets", "device", "target", "least ms", "time", "epilogue")
 
 
@@ -118,12 +122,12 @@ def best_json(found: Sequence[Best]) -> list[dict[str, Any]]:
 
 
 def best_view(found: Sequence[Best]) -> list[RenderableType]:
-    """One row a task and target."""
+    """One row a task and target, the slowest first."""
     if not found:
         return [Text("no records")]
     columns = ("task", "layer", "pattern", "sparsity", "target", "family", "configuration", "ms", "tried", "failed")
     rows = []
-    for item in found:
+    for item in sorted(found, key=lambda item: -_ms(item)):
         best = item.record
         rows.append(
             (
@@ -132,7 +136,14 @@ def best_view(found: Sequence[Best]) -> list[RenderableType]:
                 milliseconds(best.median_ms if best else None), str(item.tried), str(item.failed),
             )
         )  # fmt: skip
-    return [FittedTable(columns, rows, optional=_OPTIONAL, right=("sparsity", "ms", "tried", "failed"))]
+    right = ("sparsity", "ms", "tried", "failed")
+    return [FittedTable(columns, rows, optional=_BEST_OPTIONAL, right=right, most=BEST)]
+
+
+def _ms(item: Best) -> float:
+    """The milliseconds of a task's fastest record; without one it comes first, since it has no kernel at all."""
+    found = None if item.record is None else item.record.median_ms
+    return float("inf") if found is None else found
 
 
 def pruned_json(files: Sequence[Pruned], dry_run: bool) -> dict[str, Any]:

@@ -17,9 +17,16 @@ from tesa.report.times import chosen, layer_times
 if TYPE_CHECKING:
     from tesa.compiler import CompiledModel
 
-_COLUMNS = ("layer", "op", "shape", "pattern", "sparsity", "kernel", "time", "dense", "speed-up", "note")
-_NUMBERS = ("sparsity", "time", "dense", "speed-up")
-_OPTIONAL = ("note", "op", "pattern", "sparsity", "dense", "shape")  # the first goes first where a terminal is narrow
+_COLUMNS = ("layer", "op", "shape", "pattern", "sparsity", "kernel", "ms", "dense ms", "speed-up", "note")
+_NUMBERS = ("sparsity", "ms", "dense ms", "speed-up")
+_OPTIONAL = (
+    "note",
+    "op",
+    "pattern",
+    "sparsity",
+    "dense ms",
+    "shape",
+)  # the first goes first where a terminal is narrow
 
 
 def plan_table(plan: Plan, at: str = "") -> RenderableType:
@@ -103,7 +110,7 @@ def _choice(part: Part) -> Iterator[RenderableType]:
 def _row(layer: LayerPlan) -> tuple[str, ...]:
     times = layer_times(layer)
     chosen_text, dense_text = (
-        duration(ms) if ms is None or times.measured else f"~{duration(ms)}" for ms in (times.chosen_ms, times.dense_ms)
+        ("" if ms is None or times.measured else "~") + milliseconds(ms) for ms in (times.chosen_ms, times.dense_ms)
     )
     return (
         layer.layer,
@@ -137,8 +144,8 @@ def _candidates(part: Part) -> Table:
     ordered = sorted(part.candidates, key=_rank)
     best = taken.measured_ms if taken else None
     rows = [_candidate_row(candidate, best, candidate is taken) for candidate in ordered]
-    columns = ("", "kernel", "configuration", "predicted", "measured", "vs chosen", "note")
-    return table(columns, rows, right=("predicted", "measured", "vs chosen"))
+    columns = ("", "kernel", "configuration", "predicted ms", "measured ms", "vs chosen", "note")
+    return table(columns, rows, right=columns[3:6])
 
 
 def _rank(candidate: Candidate) -> tuple[float, float]:
@@ -153,8 +160,8 @@ def _candidate_row(candidate: Candidate, best: float | None, taken: bool) -> tup
         "*" if taken else "",
         candidate.family,
         " ".join(f"{key}={value}" for key, value in candidate.config.items()) or NOTHING,
-        duration(candidate.predicted_ms),
-        duration(candidate.measured_ms),
+        milliseconds(candidate.predicted_ms),
+        milliseconds(candidate.measured_ms),
         ratio(against),
         candidate.note,
     )

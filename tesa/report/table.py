@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
+from rich.constrain import Constrain
 from rich.table import Table
 from rich.text import Text
 
@@ -38,8 +39,8 @@ def table(
 class FittedTable:
     """A table that leaves columns out, from the first of optional on, until every row fits on one line of the terminal.
 
-    Only terminals narrower than NARROW are treated so; what was left out is told below. The other arguments are
-    those of table.
+    Only terminals narrower than NARROW are treated so; what was left out is told below. most: columns that it takes at
+    most, however wide the terminal or pipe is. The other arguments are those of table.
     """
 
     def __init__(
@@ -50,11 +51,15 @@ class FittedTable:
         optional: Sequence[str],
         title: str = "",
         right: Collection[str] = (),
+        most: int | None = None,
     ) -> None:
         self.columns, self.rows, self.optional, self.title, self.right = columns, list(rows), optional, title, right
+        self.most = most
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The table that rich prints, as narrow as it has to be."""
+        if self.most is not None and options.max_width > self.most:
+            options = options.update(max_width=self.most)
         gone: list[str] = []
         shown = self._without(gone)
         wide = options.update(max_width=_ENDLESS)
@@ -63,9 +68,10 @@ class FittedTable:
                 break
             gone.append(name)
             shown = self._without(gone)
-        yield shown
+        yield shown if self.most is None else Constrain(shown, options.max_width)
         if gone:
-            yield Text(f"left out on this narrow terminal: {', '.join(gone)}", style="dim")
+            where = "on this narrow terminal" if self.most is None else f"to fit {options.max_width} columns"
+            yield Text(f"left out {where}: {', '.join(gone)}", style="dim")
 
     def _without(self, gone: Collection[str]) -> Table:
         kept = [index for index, name in enumerate(self.columns) if name not in gone]

@@ -12,15 +12,15 @@ from rich.table import Table
 from rich.text import Text
 
 from tesa.base.progress import Event, Progress, plain, silent
-from tesa.report.numbers import NOTHING, counted, ratio
+from tesa.report.numbers import NOTHING, counted, milliseconds, ratio
 from tesa.report.plan import duration
 from tesa.report.table import table
 from tesa.tune.status import Status, Tuned, TunedLayer, Watch, unseen
 
-_COLUMNS = ("layer", "default", "best", "gain", "family", "configuration", "dense", "measured")
-_NUMBERS = ("default", "best", "gain", "dense", "measured")
-_LIVE = ("layer", "measured", "failed", "default", "best", "gain", "family")
-_LIVE_NUMBERS = ("measured", "failed", "default", "best", "gain")
+_COLUMNS = ("layer", "default ms", "best ms", "gain", "family", "configuration", "dense ms", "measured")
+_NUMBERS = ("default ms", "best ms", "gain", "dense ms", "measured")
+_LIVE = ("layer", "measured", "failed", "default ms", "best ms", "gain", "family")
+_LIVE_NUMBERS = ("measured", "failed", "default ms", "best ms", "gain")
 _BESIDE = 6  # lines of the live view that are no rows of the table
 _EVERY_S = 5.0
 
@@ -43,12 +43,12 @@ def _row(layer: TunedLayer) -> tuple[str, ...]:
     config = " ".join(f"{key}={value}" for key, value in layer.best[1].items()) if layer.best else NOTHING
     return (
         _named(layer.name, layer.layers),
-        duration(layer.default_ms),
-        mark + duration(layer.best_ms),
+        milliseconds(layer.default_ms),
+        mark + milliseconds(layer.best_ms),
         ratio(layer.gain),
         layer.best[0] if layer.best else NOTHING,
         config or NOTHING,
-        duration(layer.dense_ms),
+        milliseconds(layer.dense_ms),
         f"{layer.trials}/{layer.total}"
         + (f", {layer.failed} failed" if layer.failed else "")
         + (f", {layer.given_up} given up" if layer.given_up else ""),
@@ -157,8 +157,8 @@ def live_view(status: Status, height: int) -> RenderableType:
 
 def _live_row(row: TunedLayer, at_work: bool) -> list[Text]:
     cells = (
-        _named(row.name, row.layers), f"{row.trials}/{row.total}", str(row.failed), duration(row.default_ms),
-        duration(row.best_ms), ratio(row.gain), row.best[0] if row.best else NOTHING,
+        _named(row.name, row.layers), f"{row.trials}/{row.total}", str(row.failed), milliseconds(row.default_ms),
+        milliseconds(row.best_ms), ratio(row.gain), row.best[0] if row.best else NOTHING,
     )  # fmt: skip
     return [Text(cell, style="bold" if at_work else "") for cell in cells]
 

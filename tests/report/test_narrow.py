@@ -38,14 +38,14 @@ def test_every_row_of_a_plan_is_one_line(width: int) -> None:
     assert max(map(len, shown)) <= width
     rows = [line for line in shown if "pointwise" in line]
     assert [row.split()[0] for row in rows] == [f"features.{i}.pointwise" for i in range(12)]
-    assert all("unrolled" in row and "5.87 us" in row for row in rows)
+    assert all("unrolled" in row and "0.00587" in row for row in rows)
     assert len(shown) == 3 + 13 + 1
     assert shown[-1].startswith("left out on this narrow terminal: note")
 
 
 def test_a_wide_terminal_gets_everything() -> None:
     shown = lines(plan_table(plan()), 200)
-    for word in ("a note", "conv2d", "unstructured", "90 %", "5.87 us", "0.313 ms"):
+    for word in ("a note", "conv2d", "unstructured", "90 %", "0.00587", "0.313"):
         assert word in shown[3]
     assert not any("left out" in line for line in shown)
 
@@ -63,3 +63,14 @@ def test_what_cannot_be_spared_is_folded_not_cut() -> None:
 
 def test_durations() -> None:
     assert [duration(ms) for ms in (0.00001, 0.05, 999.6, 1000)] == ["0.0100 us", "50.0 us", "1000 ms", "1.00 s"]
+
+
+def test_a_table_with_a_limit_keeps_to_it_in_a_pipe_as_well() -> None:
+    rows = [["x" * 30, "y" * 90, "1"]]
+    shown = lines(FittedTable(["layer", "function", "ms"], rows, optional=["function"], most=100), 400)
+    assert max(map(len, shown)) <= 100
+    assert "x" * 30 in shown[-2]
+    assert shown[-1] == "left out to fit 100 columns: function"
+    long = lines(FittedTable(["layer", "ms"], [["x" * 150, "1"]], optional=[], most=100), 400)
+    assert max(map(len, long)) <= 100
+    assert sum(line.count("x") for line in long) == 150

@@ -117,6 +117,10 @@ def test_bench_says_how_much_faster() -> None:
     alone = text(bench_view(BenchResult(ours, (), (), 1)))
     assert "faster" not in alone
     assert "noisy" not in alone
+    layers = (LayerTime("fast", "f", 0.01, 0.1), LayerTime("slow", "g", 0.0900, 0.9))
+    profiled = text(bench_view(BenchResult(ours, (), layers, 1)))
+    assert profiled.index("slow") < profiled.index("fast")
+    assert "0.0900" in profiled
     loud = text(bench_view(BenchResult(replace(ours, iqr_ms=ours.median_ms / 4), (theirs,), (), 1)))
     assert f"noisy: the spread of {ours.name} is 25 % of its median" in loud
 

@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,11 +21,13 @@ from tesa.build.dump import Dump
 from tesa.build.identity import identity
 from tesa.build.interface import interface_source, needed
 from tesa.choose.chosen import ChosenKernel
+from tesa.choose.left import Priced, noted, priced
 from tesa.choose.model_plan import plan_of
 from tesa.choose.plan import Plan
 from tesa.choose.predict import table_for
 from tesa.choose.shortlist import INSTRUCTIONS
 from tesa.choose.storage import StorageContest
+from tesa.costs.table import CostTable
 from tesa.errors import UsageError
 from tesa.frontend.limits import input_limits
 from tesa.frontend.padding import padded_dimensions
@@ -33,6 +35,7 @@ from tesa.frontend.sizes import Size, sizes_of
 from tesa.layers import Binding, bind, schedule_rest
 from tesa.layers.join import join
 from tesa.layers.network import Network, to_network
+from tesa.layers.pipeline import Scheduled
 from tesa.measure.runners import check_device, tracker_address
 from tesa.records.locations import open_log
 from tesa.runtime.manifest import Manifest, Padding, SizeInfo, TensorInfo
@@ -131,6 +134,8 @@ def compile_model(
         dump.module(f"2-propagated{name[4:]}", network.prepared.attributed.mod)
         dump.module(f"3-lowered{name[4:]}", network.lowered.mod)
 
+    table = table_for(where, threads, log)
+
     # a kernel for each layer: candidates, built, compared with NumPy, measured, recorded; the best of them
     with ExitStack() as stack:
         builder = runner = None  # child processes of this one, which live on
@@ -153,7 +158,7 @@ def compile_model(
             jobs=jobs,
             families=renamed("forms", forms, "families", families),
             instructions=INSTRUCTIONS if code_budget is None else code_budget,
-            table=table_for(where, threads, log),
+            table=table,
             progress=progress,
         )
     kernels = contest.best(kernels)
@@ -161,17 +166,23 @@ def compile_model(
     # the kernels in their places, schedules for everything else
     progress(Event("build", 0, 1))
     names = function_names(sizes)
-    mod, each = _scheduled(dict(zip(names, networks, strict=True)), kernels, where, threads)
-    dump.module("4-scheduled", mod)
-    executable = tvm.compile(mod, target=tvm.target.Target(where.tvm))
+    scheduled, each = _scheduled(dict(zip(names, networks, strict=True)), kernels, where, threads)
+    dump.module("4-scheduled", scheduled.mod)
+    executable = tvm.compile(scheduled.mod, target=tvm.target.Target(where.tvm))
     progress(Event("build", 1, 1))
 
+    plans = {
+        name: plan_of(scheduled, network, each[name], where, threads, name)
+        for name, network in zip(names, networks, strict=True)
+    }
+    prices = table or CostTable(where.cpu, "", where.name, threads)
+    left = {name: priced(n.left, plans[name], prices) for name, n in zip(names, networks, strict=True)}
     infos = tuple(
         SizeInfo(
             name,
             ports(network.prepared.imported.inputs, _limits(network)),
             ports(network.prepared.imported.outputs),
-            plan_of(mod, network, each[name], where, threads, name),
+            noted(plans[name], left[name]),
             size.dims,
         )
         for name, size, network in zip(names, sizes, networks, strict=True)
@@ -186,7 +197,7 @@ def compile_model(
     write(executable, objects, interface, manifest.to_json(), path, where)
     progress(Event("write", 1, 1, str(path)))
     return CompiledModel(
-        path, infos[0].plan, infos[0].inputs, infos[0].outputs, _notes(networks, padding),
+        path, infos[0].plan, infos[0].inputs, infos[0].outputs, _notes(networks, left.values(), padding),
         infos if len(infos) > 1 else (),
     )  # fmt: skip
 
@@ -210,9 +221,12 @@ def _padding(model: Any, pad: Sequence[str], sizes: Sequence[Size], network: Net
     )
 
 
-def _notes(networks: Sequence[Network], padding: Sequence[Padding]) -> tuple[str, ...]:
+def _notes(
+    networks: Sequence[Network], left: Iterable[Sequence[Priced]], padding: Sequence[Padding]
+) -> tuple[str, ...]:
     """What was left as it is in any size, each once, and what filling up means."""
-    notes = dict.fromkeys(note for network in networks for note in network.skipped + network.prepared.notes)
+    notes = dict.fromkeys(str(item) for items in left for item in items)
+    notes |= dict.fromkeys(note for network in networks for note in network.prepared.notes)
     for item in padding:
         notes[
             f"shorter inputs are filled up with zeros along {item.dim}, and the model computes with these: what it "
@@ -242,7 +256,7 @@ def ports(infos: Sequence[Any], limits: Mapping[str, tuple[int, int]] | None = N
 
 def _scheduled(
     networks: Mapping[str, Network], kernels: Sequence[ChosenKernel], target: Target, threads: int
-) -> tuple[Any, dict[str, list[ChosenKernel]]]:
+) -> tuple[Scheduled, dict[str, list[ChosenKernel]]]:
     """One module with a function for each network by its name: kernels in their places, schedules for everything else.
 
     kernels: of the layers of all networks, in their order; they come back for each network.

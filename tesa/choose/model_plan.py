@@ -1,7 +1,7 @@
 """The plan of a compiled model: every call that it makes, with what was decided for it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -14,18 +14,22 @@ from tesa.layers.bind import KERNEL
 from tesa.layers.function import WeightLayer
 from tesa.layers.layer import Layer
 from tesa.layers.network import Network
+from tesa.layers.origins import layers_of
+from tesa.layers.pipeline import Scheduled
 from tesa.layers.prepare import Prepared
 from tesa.targets.target import Target
 
 
 def plan_of(
-    mod: Any, network: Network, kernels: Sequence[ChosenKernel], target: Target, threads: int, function: str = "main"
-) -> Plan:
+    scheduled: Scheduled, network: Network, kernels: Sequence[ChosenKernel], target: Target, threads: int,
+    function: str = "main",
+) -> Plan:  # fmt: skip
     """The plan of a compiled model: a row for every call that the compiled function makes, in running order.
 
-    mod: the scheduled module, whose calls name the kernels; kernels: of network.layers, in their order. function: the
-    name of the model's own one in mod.
+    scheduled: the module whose calls name the kernels; kernels: of network.layers, in their order. function: the name
+    of the model's own one in the module.
     """
+    mod, origins = scheduled.mod, network.lowered.origins
     waiting: dict[str, list[LayerPlan]] = {}
     for lowered, kernel, layer in zip(network.lowered.layers, kernels, network.layers, strict=True):
         waiting.setdefault(kernel.product.symbol, []).append(_weight_layer(lowered, kernel, layer, network.prepared))
@@ -37,9 +41,26 @@ def plan_of(
         else:
             attrs = mod[binding.value.args[0]].attrs
             symbol = str(attrs[KERNEL]) if attrs and KERNEL in attrs else ""
-            row = waiting[symbol].pop(0) if symbol else _operator(mod, binding, len(rows))
+            own = binding.var.name
+            covers = layers_of(scheduled.parts.get(own, (own,)), origins)
+            row = waiting[symbol].pop(0) if symbol else _operator(mod, binding, covers, len(rows))
         rows.append(replace(row, calls=calls, tensor=row.tensor if owner == function else ""))
-    return Plan(target.name, threads, tuple(rows))
+    elsewhere = _elsewhere(network.prepared, {name for row in rows for name in (row.layer, *row.covers)})
+    return Plan(target.name, threads, tuple(rows), elsewhere, network.prepared.nodes)
+
+
+def _elsewhere(prepared: Prepared, computed: Set[str]) -> dict[str, str]:
+    """Why each operator of the model that no call computes is not computed."""
+    still = set(prepared.imported.names.values())
+    found = {}
+    for layer in prepared.layers:
+        if layer not in computed:
+            gone = "nothing that the outputs need is left of it: its result is constant, or nobody reads it"
+            free = "it takes no time of its own: a view, a constant, or a part of what is beside it"
+            found[layer] = free if layer in still else gone
+    away = (layer for layer in prepared.folded if layer not in computed)
+    found |= dict.fromkeys(away, "it does nothing at inference, or was folded into what is around it")
+    return found | dict.fromkeys(prepared.dropped, "no output of the model depends on it; left out")
 
 
 def calls_of(mod: Any, root: str = "main") -> list[tuple[str, Any, int]]:
@@ -96,11 +117,15 @@ def _weight_layer(lowered: WeightLayer, kernel: ChosenKernel, layer: Layer, prep
         digest=kernel.digest,
         stored=problem.y_shape,
         axis=lowered.axis,
+        covers=lowered.covers,
     )
 
 
-def _operator(mod: Any, binding: Any, place: int) -> LayerPlan:
-    """A row for a scheduled operator. A transpose that tesa put in is a change of layout."""
+def _operator(mod: Any, binding: Any, covers: tuple[str, ...], place: int) -> LayerPlan:
+    """A row for a scheduled operator, called after the last one that it computes.
+
+    A transpose that tesa put in is a change of layout, for the layer that reads it.
+    """
     function = binding.value.args[0]
     name = str(function.name_hint)
     attrs = mod[function].attrs
@@ -108,10 +133,15 @@ def _operator(mod: Any, binding: Any, place: int) -> LayerPlan:
     layout = name.startswith("layout")
     shape = tuple(int(extent) for extent in binding.var.ty.shape) if hasattr(binding.var.ty, "shape") else ()
     return LayerPlan(
-        layer=f"{place}.{name}",
+        layer=_named(covers, layout) or f"{place}.{name}",
         op=re.sub(r"\d+$", "", name),  # TVM numbers functions of one name
         kind="layout" if layout else "operator",
         shape=shape,
         note=rule,
         symbol=name,
+        covers=() if layout else covers,
     )
+
+
+def _named(covers: tuple[str, ...], layout: bool) -> str:
+    return "" if not covers else f"{covers[0]}.layout" if layout else covers[-1]

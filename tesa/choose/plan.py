@@ -86,7 +86,8 @@ class LayerPlan:
     compiling may change these.
     kept: where slices of the source's tensor were removed, for each of its axes the indices that are left; an empty row
     stands for an axis that is whole. digest: of the whole weight, under which the log keeps the layer's times. calls:
-    how often it is called in one run of the model, more than once in a loop.
+    how often it is called in one run of the model, more than once in a loop. covers: the operators of the model that
+    the call computes, in their order; the row is called after one of them.
     """
 
     layer: str
@@ -107,6 +108,7 @@ class LayerPlan:
     stored: tuple[int, ...] = ()
     axis: int = 1
     calls: int = 1
+    covers: tuple[str, ...] = ()
 
     @property
     def kernel(self) -> str:
@@ -134,11 +136,17 @@ class LayerPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """All layers of a model for one target and number of threads."""
+    """All layers of a model for one target and number of threads.
+
+    elsewhere: the operators of the model that no call computes, each with the reason. nodes: the layer of each ONNX
+    node that is called otherwise.
+    """
 
     target: str
     threads: int
     layers: tuple[LayerPlan, ...]
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    nodes: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts and lists, ready for json.dump."""
@@ -147,17 +155,33 @@ class Plan:
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Plan:
         """The inverse of to_json."""
-        return Plan(data["target"], data["threads"], tuple(_layer(row) for row in data["layers"]))
+        rows = tuple(_layer(row) for row in data["layers"])
+        return Plan(data["target"], data["threads"], rows, data.get("elsewhere", {}), data.get("nodes", {}))
 
     def layer(self, name: str) -> LayerPlan:
-        """The layer of that name. KeyError if there is none."""
-        return {layer.layer: layer for layer in reversed(self.layers)}[name]
+        """The layer of that name, of several calls the one with the weight. KeyError if there is none."""
+        found = [layer for layer in self.layers if layer.layer == name]
+        if not found:
+            raise KeyError(name)
+        return next((layer for layer in found if layer.kind == "sparse"), found[0])
+
+    def find(self, name: str) -> LayerPlan | None:
+        """The call that computes an operator of the model, by its name or that of its ONNX node; None if there is none.
+
+        >>> plan = Plan("x86", 1, (LayerPlan("fc", "linear", "sparse", (8, 8, 1), covers=("fc", "relu")),))
+        >>> plan.find("relu").layer
+        'fc'
+        """
+        known = [name, self.nodes.get(name, name)]
+        by_name = [layer for layer in self.layers if layer.layer in known]
+        found = by_name or [layer for layer in self.layers if set(known) & set(layer.covers)]
+        return next((layer for layer in found if layer.kind == "sparse"), found[0] if found else None)
 
 
 def _layer(row: Mapping[str, Any]) -> LayerPlan:
     parts = tuple(_part(part) for part in row["parts"])
     tuples = {name: tuple(row[name]) for name in ("shape", "facts", "layout")}
-    tuples |= {name: tuple(row.get(name, ())) for name in ("dead", "stored")}
+    tuples |= {name: tuple(row.get(name, ())) for name in ("dead", "stored", "covers")}
     tuples["kept"] = tuple(tuple(axis) for axis in row.get("kept", ()))
     # before there was `axis`: a kernel stores the features before the tokens or pixels, whatever axis they are
     layout = tuples["layout"]

@@ -13,12 +13,16 @@ from tesa.cli.verb import Outcome, Verb
 from tesa.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import RenderableType
+
     from tesa.choose.plan import LayerPlan, Plan
 
 
 def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("model", metavar="model.so|model.onnx", help="a compiled model (or its model.json), or a model")
-    parser.add_argument("layer", metavar="LAYER", nargs="?", help="the layer to explain; without it: all in a table")
+    parser.add_argument("layer", metavar="LAYER", nargs="?", help="a layer or ONNX node; without it: all in a table")
     parser.add_argument("--plot", metavar="OUT.png", help="draw the gain, or the facts, of each layer")
     add_model_inputs(parser)
     parser.add_argument("--depth", type=positive, metavar="N", help="of a model.onnx: how many steps back to show")
@@ -35,7 +39,7 @@ def _run(args: Namespace) -> Outcome:
 
 def _kernels(args: Namespace) -> Outcome:
     from tesa.report.plain import plain
-    from tesa.report.plan import explanation, plan_table
+    from tesa.report.plan import plan_table
     from tesa.report.plots import plot_speedups
 
     plans = read_plans(Path(args.model))
@@ -45,10 +49,28 @@ def _kernels(args: Namespace) -> Outcome:
     if args.layer is None:
         rows = {size: plan.to_json() for size, plan in plans.items()}
         return Outcome(_by_size(rows), lambda: [plan_table(plan, size) for size, plan in plans.items()])
-    layers = {size: find_layer(plan, args.layer, args.model) for size, plan in plans.items()}
-    data = {s: {"target": plans[s].target, "threads": plans[s].threads, **plain(row)} for s, row in layers.items()}
-    views = (view for size, layer in layers.items() for view in explanation(layer, plans[size], size))
+    found = {size: _row(plan, args.layer, args.model) for size, plan in plans.items()}
+    data = {s: {"target": plans[s].target, "threads": plans[s].threads, **plain(row)} for s, row in found.items()}
+    views = (view for size, row in found.items() for view in _views(row, plans[size], size, args.layer))
     return Outcome(_by_size(data), lambda: views)
+
+
+def _row(plan: Plan, name: str, path: str) -> LayerPlan:
+    """The row of the plan for a layer or node. For one that nothing computes it is one that says why."""
+    from tesa.choose.plan import LayerPlan
+
+    layer = plan.nodes.get(name, name)
+    if plan.find(layer) is None and layer in plan.elsewhere:
+        return LayerPlan(layer, "", "none", (), note=plan.elsewhere[layer])
+    return find_layer(plan, layer, path)
+
+
+def _views(row: LayerPlan, plan: Plan, size: str, asked: str) -> Iterator[RenderableType]:
+    from tesa.report.plan import explanation
+
+    if row.kind == "none":
+        return iter([f"{row.layer}: no kernel computes it: {row.note}"])
+    return explanation(row, plan, size, plan.nodes.get(asked, asked))
 
 
 def _by_size(rows: dict[str, dict[str, Any]]) -> Any:
@@ -108,14 +130,18 @@ def read_plans(path: Path) -> dict[str, Plan]:
 
 
 def find_layer(plan: Plan, name: str, path: str) -> LayerPlan:
-    """The layer of that name. UsageError that names the nearest ones if there is none; path: of the plan's model."""
-    try:
-        return plan.layer(name)
-    except KeyError:
-        names = [layer.layer for layer in plan.layers]
-        near = get_close_matches(name, names, n=3, cutoff=0.4)
-        hint = f"nearest: {', '.join(near)}; " if near else ""
-        raise UsageError(f"no layer {name!r} in {path}; {hint}`tesa explain {path}` lists all {len(names)}") from None
+    """The call that computes the layer or ONNX node of that name.
+
+    UsageError that names the nearest ones if there is none. path: of the plan's model.
+    """
+    found = plan.find(name)
+    if found is not None:
+        return found
+    names = [layer.layer for layer in plan.layers]
+    known = [*names, *(other for layer in plan.layers for other in layer.covers), *plan.elsewhere, *plan.nodes]
+    near = list(dict.fromkeys(get_close_matches(name, known, n=3, cutoff=0.4)))
+    hint = f"nearest: {', '.join(near)}; " if near else ""
+    raise UsageError(f"no layer {name!r} in {path}; {hint}`tesa explain {path}` lists all {len(names)}")
 
 
 VERB = Verb(

@@ -163,8 +163,8 @@ class _Restoring:
             node.input[:] = [back.get(name, name) for name in node.input]
         constants |= {old: constants.pop(new) for new, old in back.items()}
         aside = set(back.values())  # what the name stood for before is not needed any more
-        notes = ({k: v for k, v in d.items() if k not in aside} for d in (self.cut.sources, self.cut.quantization))
-        sources, quantization = notes
+        sources = {name: source for name, source in self.cut.sources.items() if name not in aside}
+        quantization = {name: q for name, q in self.cut.quantization.items() if name not in aside}
         return CutGraph(ordered, constants, sources, quantization, self.cut.changed)
 
 

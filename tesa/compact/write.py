@@ -80,7 +80,8 @@ def constant_size(
     grids = [] if quantization is None else [quantization]
     writer = _Writer(graph, Unique(), small_opset(graph.opset, graph.nodes, {}, grids))
     writer.constant(name, array, source, quantization)
-    return sum(_bytes(graph, *item) for item in writer.tensors.items()) + sum(n.ByteSize() for n in writer.front)
+    nodes = sum(int(node.ByteSize()) for node in writer.front)
+    return nodes + sum(_bytes(graph, *item) for item in writer.tensors.items())
 
 
 def _bytes(graph: Graph, name: str, array: Values) -> int:

@@ -1,6 +1,6 @@
 """An imported model: a Relax module, and the names that lead from it back to the model file."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,3 +65,21 @@ class ImportedModel:
     def __repr__(self) -> str:
         ports = ", ".join(f"{p.name}{list(p.shape)}" for p in self.inputs)
         return f"ImportedModel({self.source}: {ports}, {len(self.names)} operators, {len(self.weights)} weights)"
+
+    @property
+    def nodes(self) -> Mapping[str, str]:
+        """The layer of each ONNX node that is called otherwise than its layer: it has slashes, or a weight's name."""
+        return {name: layer for name, layer in self._named() if name and name != layer}
+
+    @property
+    def folded(self) -> tuple[str, ...]:
+        """The operators of the file that became a part of what is around them, or a constant, at import."""
+        known = {*self.names.values(), *self.dropped}
+        return tuple(dict.fromkeys(layer for _, layer in self._named() if layer not in known))
+
+    def _named(self) -> Iterator[tuple[str, str]]:
+        """(name, layer) of each node of the file."""
+        for node in () if self.graph is None else self.graph.given.nodes:
+            layer = self.graph.layers.get(node.output[0], "") if self.graph is not None else ""
+            if layer:
+                yield node.name, layer

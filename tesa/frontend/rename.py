@@ -30,7 +30,7 @@ def name_bindings(mod: Any, layers: Mapping[str, str], last: str) -> tuple[Any, 
         names = _names(func, owner, unique)
         if not main:
             names |= {param: unique(f"{var.name_hint}_{param.name}") for param in func.params}
-        mod[var] = _Renamer(names).visit_expr(func)
+        mod[var] = Renamer(names).visit_expr(func)
         owners |= {name: owner.get(variable, var.name_hint) for variable, name in names.items()}
         old |= {name: variable.name for variable, name in names.items()}
     return mod, owners, old
@@ -67,7 +67,9 @@ def _kind(value: Any) -> str:
 
 
 @relax.expr_functor.mutator
-class _Renamer(relax.PyExprMutator):  # type: ignore[misc]
+class Renamer(relax.PyExprMutator):  # type: ignore[misc]
+    """Gives the variables of a function the names that a table has for them."""
+
     def __init__(self, names: Mapping[Any, str]) -> None:
         super().__init__()
         self._names = names

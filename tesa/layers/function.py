@@ -1,7 +1,7 @@
 """Lowers a Relax function: weight layers become calls of kernels still to be chosen, the rest follows their layout."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import tvm
@@ -14,6 +14,7 @@ from tesa.layers.emitter import Emitter
 from tesa.layers.expressions import op_name, shape_of
 from tesa.layers.layout import Value, identity
 from tesa.layers.operators import lower_operator, plain_argument
+from tesa.layers.origins import Recorder
 from tesa.layers.outputs import emit_outputs
 from tesa.layers.rearrange import shuffle, stack, stored_layout, stored_shape
 from tesa.schedules.types import Epilogue, FloatArray, Problem
@@ -28,7 +29,7 @@ class WeightLayer:
     source, result: the source variables of its matmul or convolution and of what the fused kernel computes; layout: the
     logical axis that each stored axis of the result holds, ~axis for the phases of one: element q * phases + r of it
     is stored at (q, r); axis: the logical axis of its output features. whole: its name, or that of the layer which it
-    is a piece of.
+    is a piece of. covers: the layers that the kernel computes.
     """
 
     name: str
@@ -40,6 +41,7 @@ class WeightLayer:
     layout: tuple[int, ...]
     axis: int
     whole: str
+    covers: tuple[str, ...] = ()
 
     @property
     def is_piece(self) -> bool:
@@ -54,10 +56,11 @@ class WeightLayer:
 
 @dataclass(frozen=True)
 class Lowered:
-    """The lowered module and its weight layers in running order."""
+    """The lowered module and its weight layers in running order. origins: the layer that a variable was emitted for."""
 
     mod: Any
     layers: tuple[WeightLayer, ...]
+    origins: Mapping[str, str] = field(default_factory=dict)
 
 
 def lower(mod: Any, names: Mapping[str, str], threads: int = 1, facts: Mapping[str, Known] | None = None) -> Lowered:
@@ -66,7 +69,7 @@ def lower(mod: Any, names: Mapping[str, str], threads: int = 1, facts: Mapping[s
     names gives the layer name of a source variable, where it has one; facts what propagation found for the variable
     that a layer's matmul or convolution is bound to. Inputs and outputs stay row-major.
     """
-    builder = relax.BlockBuilder()
+    builder = Recorder(relax.BlockBuilder())
     layers: list[WeightLayer] = []
     functions: dict[Any, Any] = {}
     for var, function in functions_of(mod):
@@ -76,7 +79,7 @@ def lower(mod: Any, names: Mapping[str, str], threads: int = 1, facts: Mapping[s
     for var, function in mod.functions_items():
         if not isinstance(function, relax.Function):
             lowered[var] = function
-    return Lowered(tvm.IRModule(lowered.functions), tuple(layers))
+    return Lowered(tvm.IRModule(lowered.functions), tuple(layers), builder.origins)
 
 
 def _lower_function(
@@ -101,6 +104,8 @@ def _lower_function(
             for binding in bindings:
                 if binding.var in absorbed:
                     continue
+                first = heads[binding.var].first if binding.var in heads else binding.var
+                builder.layer = names.get(first.name, "")
                 if binding.var in heads:
                     made, value = _emit_layer(emitter, heads[binding.var], names, threads, len(layers))
                     layers += made
@@ -163,16 +168,17 @@ def _emit_layer(
     """Emit the call of a fused weight layer's kernel, or of the kernels of its pieces."""
     name = names.get(chain.first.name, "") or f"layer{index}"
     if len(chain.anchors) == 1:
-        layer, value = _emit_kernel(emitter, chain, chain.anchor, name, name, threads)
+        layer, value = _emit_kernel(emitter, chain, chain.anchor, name, name, threads, names)
         return [layer], value
     made = [
-        _emit_kernel(emitter, chain, anchor, f"{name}.part{i}", name, threads) for i, anchor in enumerate(chain.anchors)
+        _emit_kernel(emitter, chain, anchor, f"{name}.part{i}", name, threads, names)
+        for i, anchor in enumerate(chain.anchors)
     ]
     return [layer for layer, _ in made], emitter.joined([value for _, value in made], chain.anchor.features[0])
 
 
 def _emit_kernel(
-    emitter: Emitter, chain: Chain, anchor: Anchor, name: str, whole: str, threads: int
+    emitter: Emitter, chain: Chain, anchor: Anchor, name: str, whole: str, threads: int, names: Mapping[str, str]
 ) -> tuple[WeightLayer, Value]:
     """Emit the call of one kernel. whole: the name of the layer that it computes all or a piece of."""
     stored, layout = _stored(anchor)
@@ -183,8 +189,19 @@ def _emit_kernel(
         window=anchor.window, threads=threads,
         epilogue=Epilogue(chain.bias is not None, chain.residual is not None, chain.activation),
     )  # fmt: skip
+    inside = (names.get(var.name, "") for var in (chain.first, *chain.absorbed, chain.last))
+    covers = tuple(dict.fromkeys(filter(None, inside)))
     layer = WeightLayer(
-        name, problem, weight, chain.bias_of(anchor), chain.first.name, chain.last.name, layout, anchor.axis, whole
+        name,
+        problem,
+        weight,
+        chain.bias_of(anchor),
+        chain.first.name,
+        chain.last.name,
+        layout,
+        anchor.axis,
+        whole,
+        covers,
     )
     args = [x]
     if chain.residual is not None:

@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from tesa.base.progress import Progress, silent
 from tesa.layers.anchors import Known
 from tesa.layers.function import Lowered, lower
 from tesa.layers.layer import Layer
+from tesa.layers.left import LeftDense, left_dense
 from tesa.layers.prepare import Prepared, prepare
 from tesa.propagate.model import TesaModel
 
@@ -19,14 +18,19 @@ class Network:
     """A model on its way to kernels.
 
     prepared: imported, propagated and compacted; lowered: the Relax function in which each weight layer is one call of
-    a kernel yet to be chosen; layers: these, in the order of lowered.layers. skipped: layers with a weight that get no
+    a kernel yet to be chosen; layers: these, in the order of lowered.layers. left: layers with a weight that get no
     kernel of their own, each with the reason.
     """
 
     prepared: Prepared
     lowered: Lowered
     layers: tuple[Layer, ...]
-    skipped: tuple[str, ...]
+    left: tuple[LeftDense, ...]
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """The layers that are left dense, each in a sentence."""
+        return tuple(map(str, self.left))
 
 
 def to_network(
@@ -59,25 +63,9 @@ def to_network(
     layers = tuple(
         Layer(layer.name, layer.problem, layer.weight, prepared.facts.get(layer.whole, ())) for layer in lowered.layers
     )
-    return Network(prepared, lowered, layers, _skipped(attributed, lowered))
+    return Network(prepared, lowered, layers, left_dense(attributed, lowered, threads))
 
 
 def _known(attributed: TesaModel, var: str) -> Known:
     """The facts that propagation found for a layer: its weight without dead elements, constant inputs as a shift."""
     return Known(*(attributed.folded(var) or (attributed.weights[var].effective_weight,)))
-
-
-def _skipped(attributed: TesaModel, lowered: Lowered) -> tuple[str, ...]:
-    """Why a weight that propagation knows became no weight layer."""
-    done = {layer.source for layer in lowered.layers}
-    rows = []
-    for var, facts in attributed.weights.items():
-        if var in done:
-            continue
-        why = "with the zeros between its batch entries it would be too large for one matrix"
-        if facts.weight.dtype != np.float32:
-            why = f"its weight is {facts.weight.dtype.name}, kernels are made for float32"
-        elif facts.weight.ndim < 2:
-            why = "its weight is one vector, kernels are made for matrices"
-        rows.append(f"{facts.layer}: left dense ({facts.sparsity:.0%} zeros stay in it): {why}")
-    return tuple(rows)

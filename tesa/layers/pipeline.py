@@ -1,20 +1,31 @@
 """The passes behind the weight layers: everything else is legalized, fused and scheduled."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import tvm
 from tvm import relax
 
+from tesa.layers.origins import taken_in, with_own_names
 from tesa.layers.outputs import own_outputs
 from tesa.schedules.legalize import legalization
 from tesa.schedules.types import Core
 
 
-def schedule_rest(mod: Any, target: Any, core: Core, threads: int) -> Any:
+@dataclass(frozen=True)
+class Scheduled:
+    """The scheduled module. parts: for a variable of "main" those of the lowered function that were fused into it."""
+
+    mod: Any
+    parts: Mapping[str, tuple[str, ...]]
+
+
+def schedule_rest(mod: Any, target: Any, core: Core, threads: int) -> Scheduled:
     """Give every operator that is still a Relax operator a fused and scheduled function."""
     from tesa.schedules.cpu.operators import ScheduleOperators
 
-    passes = [
+    before = [
         # An output is bound to the operator that computes it, where nothing turns it into a view of something else.
         relax.transform.CanonicalizeBindings(),
         # Operators become TIR; a reshape becomes a view again before fusion could turn it into a copy.
@@ -23,7 +34,8 @@ def schedule_rest(mod: Any, target: Any, core: Core, threads: int) -> Any:
         # Constant expressions are computed once, chains of cheap operators become one function.
         relax.transform.AnnotateTIROpPattern(),
         relax.transform.FoldConstant(),
-        relax.transform.FuseOps(),
+    ]
+    after = [
         relax.transform.FuseTIR(),
         relax.transform.DeadCodeElimination(),
         own_outputs,
@@ -31,4 +43,6 @@ def schedule_rest(mod: Any, target: Any, core: Core, threads: int) -> Any:
         ScheduleOperators(core, threads),
     ]
     with target:
-        return tvm.transform.Sequential(passes)(mod)
+        plain = tvm.transform.Sequential(before)(mod)
+        fused = with_own_names(relax.transform.FuseOps()(plain))
+        return Scheduled(tvm.transform.Sequential(after)(fused), taken_in(plain, fused))

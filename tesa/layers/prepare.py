@@ -1,7 +1,7 @@
 """From a file to the module that kernels are chosen for: import, propagate, remove what is dead or constant."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
@@ -21,8 +21,10 @@ class Prepared:
     """imported, attributed: what is lowered. facts: by layer, what propagation found in the model as it was given.
 
     tensors: of the source model, by the names that they have inside of it, where an output that is rounded to 16 bits
-    stands before that. kept: of each of these that is smaller now, what is left of it. notes: what was left
-    as it is, each with its reason.
+    stands before that. kept: of each of these that is smaller now, what is left of it. notes: what was left as it is,
+    each with its reason. layers: the operators of the source model in their order; dropped: those on which no output
+    depends; folded: those that are none any more after the import; nodes: the layer of each ONNX node that is called
+    otherwise.
     """
 
     imported: ImportedModel
@@ -31,6 +33,10 @@ class Prepared:
     tensors: Mapping[str, str]
     kept: Mapping[str, Kept]
     notes: tuple[str, ...]
+    layers: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    folded: tuple[str, ...] = ()
+    nodes: Mapping[str, str] = field(default_factory=dict)
 
 
 def prepare(
@@ -57,6 +63,7 @@ def prepare(
     notes = _notes(attributed)
     widened = {} if imported.graph is None else imported.graph.widened
     tensors = {name: widened.get(name, name) for name in imported.tensors.values()}
+    given = imported
     kept: Mapping[str, Kept] = {}
     if propagation and shrink:
         smaller = compact(attributed, file=False)
@@ -70,7 +77,12 @@ def prepare(
             imported, kept = import_onnx(smaller.proto), smaller.left
             attributed = propagate(imported)
     progress(Event("propagate", 1, 1))
-    return Prepared(imported, attributed, facts, tensors, kept, notes)
+    return Prepared(imported, attributed, facts, tensors, kept, notes, *_operators(given))
+
+
+def _operators(given: ImportedModel) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], Mapping[str, str]]:
+    """layers, dropped, folded and nodes, see Prepared."""
+    return tuple(dict.fromkeys(given.names.values())), given.dropped, given.folded, given.nodes
 
 
 def _fault(imported: ImportedModel, proto: Any) -> str:

@@ -14,6 +14,7 @@ from tesa.report.table import FittedTable, table
 if TYPE_CHECKING:
     from tesa.runtime import BenchResult
 
+_LAYERS = ("layer", "function", "median ms", "share")
 _TIMES = ("median ms", "min ms", "p90 ms", "spread ms", "calls", "tesa is faster by")
 
 PROFILE = 100
@@ -46,6 +47,5 @@ def bench_view(result: BenchResult, size: str = "") -> Iterator[RenderableType]:
     if result.layers:
         slowest = sorted(result.layers, key=lambda x: -x.median_ms)
         layers = [(x.layer, x.symbol, milliseconds(x.median_ms), percent(x.share)) for x in slowest]
-        columns = ("layer", "function", "median ms", "share")
         yield ""
-        yield FittedTable(columns, layers, right=columns[2:], optional=("function",), most=PROFILE)
+        yield FittedTable(_LAYERS, layers, right=_LAYERS[2:], optional=("function",), most=PROFILE)

@@ -78,7 +78,7 @@ def run(network: Network, inputs: Arrays) -> list[NDArray[Any]]:
         kernels[layer.placeholder] = Binding(f"test.many{index}", (), layer.bias)
     here = parse_target(None)
     target = tvm.target.Target(here.tvm)
-    mod = schedule_rest(bind(network.lowered.mod, kernels), target, here.core, 1)
+    mod = schedule_rest(bind(network.lowered.mod, kernels), target, here.core, 1).mod
     machine = relax.VirtualMachine(tvm.compile(mod, target=target), tvm.cpu())
     result = machine["main"](*(tvm.runtime.tensor(array) for array in inputs.values()))
     return [result.numpy()] if hasattr(result, "numpy") else [tensor.numpy() for tensor in result]

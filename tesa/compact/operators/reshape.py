@@ -38,11 +38,13 @@ def shuffle(a: Analysis, i: int, node: Any) -> Structure | None:
     options = attributes(node)
     batch, channels, *space = a.shape(name)
     side = int(options["blocksize"])
+    middle: tuple[int, ...]
+    order: tuple[int, ...]
     a.structures[name] = a.index.drop(a.of(name), (2, 3))
     if node.op_type == "SpaceToDepth":
         height, width = space
         middle = (batch, channels, height // side, side, width // side, side)
-        order: tuple[int, ...] = (0, 3, 5, 1, 2, 4)
+        order = (0, 3, 5, 1, 2, 4)
     elif options.get("mode", b"DCR") == b"DCR":
         middle, order = (batch, side, side, channels // side**2, *space), (0, 3, 4, 1, 5, 2)
     else:

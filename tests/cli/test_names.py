@@ -1,0 +1,123 @@
+"""One name for one operator in every verb: what inspect shows, all others take."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from tesa.cli import main
+from tests.frontend.onnx_models import floats, model, node, port
+
+Capture = pytest.CaptureFixture[str]
+
+
+def made() -> Any:
+    """Weights on the right and on the left, a vector of a weight, fused operators, views, and a branch nobody reads."""
+    first = np.where(floats(8, 16) > 0.5, floats(8, 16), 0).astype(np.float32)
+    nodes = [
+        node("MatMul", ["x", "onnx::MatMul_7"], "a", name="/fc1/MatMul"),
+        node("Identity", ["a"], "same", name="/same/Identity"),
+        node("Add", ["same", "bias"], "b", name="/fc1/Add"),
+        node("Relu", ["b"], "r", name="/act/Relu"),
+        node("MatMul", ["left", "r"], "l", name="/mix/MatMul"),
+        node("Reshape", ["l", "size"], "v", name="/view/Reshape"),
+        node("Sigmoid", ["v"], "s", name="/gate/Sigmoid"),
+        node("Exp", ["s"], "e", name="/gate/Exp"),
+        node("ReduceMax", ["e", "axis"], "m", name="/pool/ReduceMax", keepdims=0),
+        node("MatMul", ["m", "vector"], "y", name="/score/MatMul"),
+        node("Relu", ["a"], "aside", name="/aside/Relu"),
+    ]
+    arrays = {
+        "onnx::MatMul_7": first, "bias": floats(16), "left": floats(6, 4), "size": np.array([6, 4, 4]),
+        "axis": np.array([2]), "vector": floats(4),
+    }  # fmt: skip
+    return model(nodes, [port("x", [4, 8])], ["y"], arrays, opset=18)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("names")
+    onnx.save(made(), path / "m.onnx")
+    assert main(["compile", str(path / "m.onnx"), "-o", str(path / "m.so"), "--no-measure", "-q"]) == 0
+    return path
+
+
+def data(capsys: Capture, *words: Any) -> Any:
+    capsys.readouterr()
+    assert main([*map(str, words), "--json"]) == 0, capsys.readouterr().err
+    return json.loads(capsys.readouterr().out)
+
+
+def said(capsys: Capture, *words: Any) -> str:
+    capsys.readouterr()
+    assert main([*map(str, words)]) == 0, capsys.readouterr().err
+    return capsys.readouterr().out
+
+
+def test_explain_answers_for_every_name_that_inspect_shows(folder: Path, capsys: Capture) -> None:
+    shown = data(capsys, "inspect", folder / "m.onnx")
+    names = [*(row["layer"] for row in shown["layers"]), *shown["dropped"]]
+    assert len(names) == 10
+    for name in names:
+        found = data(capsys, "explain", folder / "m.so", name)
+        assert name in (found["layer"], *found.get("covers", ()))
+        assert name in said(capsys, "explain", folder / "m.onnx", name)
+
+
+def test_every_node_of_the_file_can_be_asked_for(folder: Path, capsys: Capture) -> None:
+    for item in made().graph.node:
+        data(capsys, "explain", folder / "m.so", item.name)
+    assert "act.Relu is computed in the kernel of fc1.MatMul" in said(capsys, "explain", folder / "m.so", "/act/Relu")
+    assert "no output of the model depends on it" in said(capsys, "explain", folder / "m.so", "aside.Relu")
+    assert "no kernel computes it" in said(capsys, "explain", folder / "m.so", "view.Reshape")
+    assert "fc1.MatMul" in said(capsys, "explain", folder / "m.onnx", "/fc1/MatMul")
+
+
+def test_the_profile_the_plan_and_verify_say_the_same_names(folder: Path, capsys: Capture) -> None:
+    names = {row["layer"] for row in data(capsys, "inspect", folder / "m.onnx")["layers"]}
+    plan = data(capsys, "explain", folder / "m.so")["layers"]
+    assert {row["layer"] for row in plan if row["kind"] != "layout"} <= names
+    assert {row["layer"].removesuffix(".layout") for row in plan if row["kind"] == "layout"} <= names
+    timed = data(capsys, "bench", folder / "m.so", "--profile", "--repeat", "3")["layers"]
+    assert [row["layer"] for row in timed] == [row["layer"] for row in plan]
+    compared = data(capsys, "verify", folder / "m.so", "--ref", folder / "m.onnx", "--per-layer")["layers"]
+    assert {row["name"] for row in compared} <= names
+    assert {row["layer"] for row in data(capsys, "analyze", folder / "m.onnx")["layers"]} <= names
+    assert {row["layer"] for row in data(capsys, "propagate", folder / "m.onnx", "--all")["layers"]} <= names
+    covered = {name for row in plan for name in row["covers"]}
+    assert {"gate.Sigmoid", "gate.Exp", "pool.ReduceMax", "fc1.Add", "act.Relu"} <= covered
+
+
+def test_the_profile_is_sorted_and_fits(folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = said(capsys, "bench", folder / "m.so", "--profile", "--repeat", "3").splitlines()
+    assert max(map(len, shown)) <= 100
+    start = next(i for i, line in enumerate(shown) if line.startswith("layer"))
+    times = [float(line.split()[-3]) for line in shown[start + 2 :]]
+    assert times == sorted(times, reverse=True)
+    monkeypatch.setenv("COLUMNS", "60")
+    assert max(map(len, said(capsys, "explain", folder / "m.so").splitlines())) <= 60
+
+
+def test_a_weight_on_the_left_is_inspected_as_it_is_compiled(folder: Path, capsys: Capture) -> None:
+    rows = {row["layer"]: row for row in data(capsys, "inspect", folder / "m.onnx")["layers"]}
+    assert (rows["mix.MatMul"]["weight"], rows["mix.MatMul"]["initializer"]) == ([6, 4], "left")
+    plan = {row["layer"]: row for row in data(capsys, "explain", folder / "m.so")["layers"]}
+    assert plan["mix.MatMul"]["shape"] == [6, 4, 16]
+
+
+def test_what_is_left_dense_is_in_the_plan_with_its_price(folder: Path, capsys: Capture) -> None:
+    found = data(capsys, "explain", folder / "m.so", "score.MatMul")
+    assert found["kind"] == "operator"
+    assert "left dense: its weight is one vector" in found["note"]
+    assert "it may take about" in found["note"]
+    shown = data(capsys, "compile", folder / "m.onnx", "-o", folder / "again.so", "--no-measure")
+    (line,) = [line for line in shown["skipped"] if "left dense" in line]
+    assert line.startswith("score.MatMul: left dense (0% zeros stay in it): its weight is one vector")
+    assert "% of the layers with weights (an estimate)" in line
+    written = json.loads((folder / "again.json").read_text())["plan"]["layers"]
+    assert any("left dense" in row["note"] for row in written)

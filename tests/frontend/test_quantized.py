@@ -328,7 +328,8 @@ def test_integer_products_are_exact() -> None:
             b.add("MatMulInteger", a, w, np.uint8(3), np.asarray(1, dtype))
             b.add("MatMulInteger", a, w, np.uint8(200), codes(dtype, 4))
         b.add("MatMulInteger", b.feed(codes(np.uint8, 2, 3, inner)), b.feed(codes(np.uint8, 2, inner, 4)))
-        b.add("MatMulInteger", b.feed(codes(np.int8, 5)), codes(np.int8, 5, 4))
+        b.add("MatMulInteger", codes(np.uint8, 3, inner), b.feed(codes(np.uint8, inner, 4)), np.uint8(7))
+    b.add("MatMulInteger", b.feed(codes(np.int8, 5)), codes(np.int8, 5, 4))
     image = b.feed(codes(np.uint8, 1, 8, 9, 9))
     for w in (codes(np.int8, 4, 8, 3, 3), np.full((4, 8, 9, 9), 127, np.int8)):
         b.add("ConvInteger", image, w, np.uint8(0), pads=[1] * 4)
@@ -337,6 +338,14 @@ def test_integer_products_are_exact() -> None:
     b.add("ConvInteger", image, codes(np.uint8, 8, 2, 3, 3), np.uint8(7), group=4)
     imported = b.check(0)
     assert "matmul" in operators(imported)
+
+
+def test_a_weight_of_both_signs_is_one_part() -> None:
+    """What is above 0 and what is below cannot both meet the largest code."""
+    for weight, parts in ((codes(np.int8, 1500, 2), 1), (np.abs(codes(np.int8, 1500, 2)), 2)):
+        b = Builder(17)
+        b.add("MatMulInteger", b.feed(codes(np.uint8, 1, 1500)), weight.astype(np.int8))
+        assert operators(import_onnx(b.model())).count("matmul") == parts
 
 
 def test_a_dynamic_product_keeps_its_zeros_and_its_name() -> None:

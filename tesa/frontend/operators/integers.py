@@ -22,6 +22,9 @@ from tesa.frontend.registry import imports
 EXACT = 1 << 24
 """float32 has every integer up to this."""
 
+WIDTH = 255
+"""The difference between the largest and the smallest code of 8 bits."""
+
 Product = Callable[[Any, Any, str], Any]
 """Multiplies two expressions; the third argument is the type of the result."""
 
@@ -64,30 +67,20 @@ def _several(zero: Any) -> bool:
 
 def _exact(bb: Any, operands: Any, zeros: list[Any], views: list[View], summed: Any, product: Product) -> Any:
     """The int32 product of two operands less their zero points. summed: the axes of each that the sum runs over."""
-    limits = [_limit(x, zero) for x, zero in zip(operands, zeros, strict=True)]
     weights = [constant_value(x) is not None and (z is None or constant_value(z) is not None)
                for x, z in zip(operands, zeros, strict=True)]  # fmt: skip
     count = math.prod(static_shape(operands[1])[axis] for axis in summed[1])
-    if not any(weights) and count * limits[0] * limits[1] > EXACT:
+    if not any(weights) and count * WIDTH**2 > EXACT:
         whole = [_less(bb, as_int32(bb, x), zero, view) for x, zero, view in zip(operands, zeros, views, strict=True)]
         return product(whole[0], whole[1], "int32")
     real = [_centred(bb, x, zero, view) for x, zero, view in zip(operands, zeros, views, strict=True)]
     at_weight = 1 if weights[1] else 0
     total = None
-    for part in _parts(constant_value(real[at_weight]), summed[at_weight], limits[1 - at_weight]):
+    for part in _parts(constant_value(real[at_weight]), summed[at_weight]):
         factors = [part if i == at_weight and part is not None else x for i, x in enumerate(real)]
         sums = bb.normalize(relax.op.astype(bb.normalize(product(factors[0], factors[1], "float32")), "int32"))
         total = sums if total is None else bb.normalize(relax.op.add(total, sums))
     return total
-
-
-def _limit(x: Any, zero: Any) -> int:
-    """The largest magnitude of x - zero."""
-    limits = np.iinfo(np.dtype(str(x.ty.dtype)))
-    level = np.zeros(1) if zero is None else constant_value(zero)
-    if level is None:
-        return int(limits.max) - int(limits.min)
-    return int(max(int(limits.max) - int(level.min()), int(level.max()) - int(limits.min)))
 
 
 def _less(bb: Any, x: Any, zero: Any, view: tuple[int, ...]) -> Any:
@@ -109,10 +102,12 @@ def _centred(bb: Any, x: Any, zero: Any, view: tuple[int, ...]) -> Any:
     return minus(bb, x, as_float32(bb, zero), view)
 
 
-def _parts(weight: Values | None, axes: tuple[int, ...], limit: int) -> Iterator[Any]:
-    """Weights that add up to `weight`, each with sums of at most 2^24 where what it meets is at most `limit`.
+def _parts(weight: Values | None, axes: tuple[int, ...]) -> Iterator[Any]:
+    """Weights that add up to `weight`, each with sums of at most 2^24 whatever codes less their zero point it meets.
 
     They share its elements out in runs along `axes`, which a sum runs over. No weight: the operands as they are.
+    The codes lie between two numbers on either side of 0 that are WIDTH apart. So no sum, nor a part of it, is larger
+    than WIDTH times the positive weights, or the negative ones.
     """
     if weight is None or not weight.any():
         yield None
@@ -120,11 +115,11 @@ def _parts(weight: Values | None, axes: tuple[int, ...], limit: int) -> Iterator
     others = [axis for axis in range(weight.ndim) if axis not in axes]
     order = [*others, *axes]
     rows = np.transpose(weight, order).reshape(math.prod(weight.shape[axis] for axis in others), -1)
-    sums = np.cumsum(np.abs(rows), axis=1, dtype=np.float64) * limit
+    sums = WIDTH * np.cumsum([np.maximum(rows, 0), np.maximum(-rows, 0)], axis=2, dtype=np.float64)
     start = 0
     while start < rows.shape[1]:
-        before = sums[:, start - 1 : start] if start else np.zeros((len(rows), 1))
-        fits = (sums - before <= EXACT).all(axis=0)
+        before = sums[:, :, start - 1 : start] if start else 0.0
+        fits = (sums - before <= EXACT).all(axis=(0, 1))
         end = rows.shape[1] if fits.all() else max(int(np.argmin(fits)), start + 1)
         part = np.zeros_like(rows)
         part[:, start:end] = rows[:, start:end]

@@ -40,7 +40,7 @@ def _product(call: Any, source: Any, weight: FloatArray, right: bool) -> tuple[A
     w_wide, x_wide = ((1,) * (len(batch) - len(b)) + b for b in (weight.shape[:-2], x_shape[:-2]))
     first = next((i for i, extent in enumerate(w_wide) if extent > 1), len(batch))
     inner, x_inner = batch[first:], x_wide[first:]
-    m, k = matrices.shape[-2:]
+    m, k = (int(extent) for extent in matrices.shape[-2:])
     matrices = matrices.reshape(*w_wide[first:], m, k)
     last = len(batch) if vector or not right else len(batch) + 1
     layout = features_outer if right and not vector else identity

@@ -1,9 +1,10 @@
-"""float32 exp, erf, tanh, sigmoid as plain arithmetic: no call of a C library, so that a loop around them vectorizes.
+"""float32 exp, log, erf, tanh and others as plain arithmetic: no call of a C library, so that loops vectorize.
 
 Every function takes a float32 expression and returns one; a loop of kind "vectorized" around it turns all of it into
 vector instructions. Not-a-number goes in and comes out; infinities give the limits.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,15 @@ _TANH_TOP = (
 )
 _TANH_BOTTOM = (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03)
 
+_LOG = (
+    7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1,
+    2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1,
+)  # fmt: skip
+_ATAN = (8.05374449538e-2, -1.38776856032e-1, 1.99777106478e-1, -3.33329491539e-1)
+_SINH = (2.03721912945e-4, 8.33028376239e-3, 1.66667160211e-1)
+_LEAST = 1.17549435e-38
+"""The least normal number."""
+
 
 class Steps:
     """Names for values that an expression uses more than once, in the order in which they are computed.
@@ -36,7 +46,7 @@ class Steps:
 
     def __call__(self, value: Any) -> Any:
         """A name for the value."""
-        name = tirx.Var("t", "float32")
+        name = tirx.Var("t", value.ty.dtype)
         self._chain.append((name, value))
         return name
 
@@ -89,6 +99,63 @@ def tanh(x: Any) -> Any:
 def sigmoid(x: Any) -> Any:
     """1 / (1 + exp(-x)); relative error below 4e-7 where the result is a normal number."""
     return f32(1) / (f32(1) + exp(f32(0) - x))
+
+
+def log(x: Any) -> Any:
+    """The natural logarithm; relative error below 2e-7, absolute error below that near 1.
+
+    Cephes' logf: x = 2**e m with m from sqrt(1/2) to sqrt(2), and a polynomial in m - 1.
+    """
+    steps = Steps()
+    x = steps(x)
+    tiny = x < f32(_LEAST)
+    bits = steps(tirx.reinterpret("int32", tirx.Select(tiny, x * f32(2.0**23), x)))
+    twos = steps(tirx.shift_right(bits - tirx.IntImm("int32", 0x3F3504F3), tirx.IntImm("int32", 23)))
+    f = steps(tirx.reinterpret("float32", bits - tirx.shift_left(twos, tirx.IntImm("int32", 23))) - f32(1))
+    e = steps(tirx.Cast("float32", twos) - tirx.Select(tiny, f32(23), f32(0)))
+    square = steps(f * f)
+    small = horner(_LOG, f) * f * square + e * f32(-2.12194440e-4) - square * f32(0.5)
+    value = f + small + e * f32(0.693359375)
+    beyond = tirx.Select(x == f32(0), f32(-math.inf), tirx.Select(x < f32(0), f32(math.nan), x))
+    normal = tirx.And(x > f32(0), x < f32(math.inf))
+    return steps.result(tirx.Select(normal, value, beyond))
+
+
+def atan(x: Any) -> Any:
+    """The arc tangent; relative error below 3e-7.
+
+    Cephes' atanf: beyond tan(3 pi / 8) by way of -1 / x, beyond tan(pi / 8) of (x - 1) / (x + 1).
+    """
+    steps = Steps()
+    x = steps(x)
+    size = steps(tirx.abs(x))
+    far, middle = size > f32(2.414213562373095), size > f32(0.4142135623730950)
+    above = tirx.Select(far, f32(-1), tirx.Select(middle, size - f32(1), size))
+    below = tirx.Select(far, size, tirx.Select(middle, size + f32(1), f32(1)))
+    z = steps(above / below)
+    square = steps(z * z)
+    start = tirx.Select(far, f32(math.pi / 2), tirx.Select(middle, f32(math.pi / 4), f32(0)))
+    value = steps(start + (horner(_ATAN, square) * square * z + z))
+    return steps.result(tirx.Select(x < f32(0), f32(0) - value, value))
+
+
+def sinh(x: Any) -> Any:
+    """The hyperbolic sine; relative error below 5e-7 where the result is a normal number."""
+    steps = Steps()
+    x = steps(x)
+    square = steps(x * x)
+    near = horner(_SINH, square) * square * x + x
+    grown = steps(_exp(steps, steps(clamp(tirx.abs(x) * f32(0.5), -105.0, 89.0))))
+    far = steps(f32(0.5) * grown * grown - f32(0.5) / grown / grown)
+    signed = tirx.Select(x < f32(0), f32(0) - far, far)
+    return steps.result(tirx.Select(tirx.abs(x) > f32(1), signed, near))
+
+
+def cosh(x: Any) -> Any:
+    """The hyperbolic cosine; relative error below 5e-7."""
+    steps = Steps()
+    grown = steps(_exp(steps, steps(clamp(tirx.abs(x) * f32(0.5), -105.0, 89.0))))
+    return steps.result(f32(0.5) * grown * grown + f32(0.5) / grown / grown)
 
 
 def clamp(x: Any, low: float, high: float) -> Any:

@@ -134,6 +134,9 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], Callable[[Array], Array]]] = {
     "silu": (op.nn.silu, lambda x: x / (1 + np.exp(-x))),
     "rsqrt": (lambda x: op.rsqrt(op.abs(x)), lambda x: 1 / np.sqrt(np.abs(x))),
     "log": (lambda x: op.log(op.abs(x)), lambda x: np.log(np.abs(x))),
+    "sinh": (op.sinh, np.sinh),
+    "cosh": (op.cosh, np.cosh),
+    "atan": (op.atan, np.arctan),
 }
 
 
@@ -143,6 +146,12 @@ def test_functions(name: str, core: Core) -> None:
     function, reference = FUNCTIONS[name]
     x = normal((3, 77)) * 4
     agree(run(lambda bb, a: function(a), [x], core), reference(x.astype("float64")).astype("float32"), "elementwise")
+
+
+@pytest.mark.parametrize("name", ["sinh", "cosh"])
+def test_functions_that_llvm_lacks_in_other_types(name: str) -> None:
+    x = normal((3, 77)).astype("float64")
+    agree(run(lambda bb, a: getattr(op, name)(a), [x]), getattr(np, name)(x))
 
 
 def test_gelu_uses_no_library_call() -> None:

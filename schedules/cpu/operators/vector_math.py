@@ -14,15 +14,26 @@ _FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "tirx.erf": math.erf,
     "tirx.tanh": math.tanh,
     "tirx.sigmoid": math.sigmoid,
+    "tirx.log": math.log,
+    "tirx.atan": math.atan,
+    "tirx.sinh": math.sinh,
+    "tirx.cosh": math.cosh,
     "tirx.rsqrt": lambda x: tirx.FloatImm("float32", 1.0) / tirx.sqrt(x),
 }
 
 
 def rewrite_math(root: Any) -> Any:
-    """root with every scalar float32 exp, erf, tanh, sigmoid and rsqrt written out as arithmetic."""
+    """root with every scalar float32 function of the table written out as arithmetic.
+
+    sinh and cosh of other types too, by exp: LLVM has no such functions.
+    """
 
     def change(call: Any) -> Any:
-        function = _FUNCTIONS.get(getattr(call.op, "name", ""))
+        name = getattr(call.op, "name", "")
+        function = _FUNCTIONS.get(name)
+        if function is not None and str(call.ty.dtype) != "float32" and name in ("tirx.sinh", "tirx.cosh"):
+            grown, shrunk = tirx.exp(call.args[0]), tirx.exp(-call.args[0])
+            return (grown - shrunk if name == "tirx.sinh" else grown + shrunk) * tirx.const(0.5, call.ty.dtype)
         if function is None or str(call.ty.dtype) != "float32":
             return call
         argument = call.args[0]

@@ -69,7 +69,7 @@ def compile_model(
     threads: int = 1,
     log: str | Path | None = None,
     shapes: Mapping[str, Any] | None = None,
-    pad: Sequence[str] = (),
+    pad: str | Sequence[str] = (),
     masks: Any = None,
     flush_denormals: bool = False,
     storage: str = "float32",
@@ -212,12 +212,13 @@ def _limits(network: Network) -> Mapping[str, tuple[int, int]]:
     return {} if graph is None else input_limits(graph)
 
 
-def _padding(model: Any, pad: Sequence[str], sizes: Sequence[Size], network: Network) -> tuple[Padding, ...]:
+def _padding(model: Any, pad: str | Sequence[str], sizes: Sequence[Size], network: Network) -> tuple[Padding, ...]:
     if not pad:
         return ()
     outputs = {port.name: port.shape for port in network.prepared.imported.outputs}
     return tuple(
-        Padding(found.dim, found.inputs, found.outputs) for found in padded_dimensions(model, pad, sizes, outputs)
+        Padding(found.dim, found.inputs, found.outputs)
+        for found in padded_dimensions(model, [pad] if isinstance(pad, str) else pad, sizes, outputs)
     )
 
 

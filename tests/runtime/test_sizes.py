@@ -161,7 +161,7 @@ def test_verify_compares_every_size_and_one_that_is_filled_up(compiled: Model) -
 def test_verify_tells_where_padding_changes_the_numbers(tmp_path: Path) -> None:
     nodes = [node("Relu", ["x"], "r"), node("ReduceMean", ["r"], "y", axes=[0])]
     proto = model(nodes, [port("x", ["tokens", 3])], ["y"])
-    compiled = build(tmp_path, proto, shapes={"tokens": 4}, pad=["tokens"])
+    compiled = build(tmp_path, proto, shapes={"tokens": 4}, pad="tokens")
     result = verify(compiled, tmp_path / "model.onnx")
     assert [row.ok for row in result.outputs] == [True, False]
 

@@ -27,6 +27,7 @@ class Graph:
     halves: the type of each initializer that the file has in 16 bits. widened: the output's name of each tensor that
     stands for an output of the model before that is rounded to 16 bits. given: the model as its file has it.
     bodies: of each Repeat, by its first output.
+    notes: what a user has to know of what was made of the model.
     """
 
     nodes: list[Any]
@@ -47,6 +48,7 @@ class Graph:
     widened: dict[str, str] = field(default_factory=dict)
     given: Given = field(default_factory=lambda: Given([], {}))
     bodies: "dict[str, Graph]" = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def users(self) -> dict[str, list[Any]]:
         """The nodes that read each tensor; an output of the model counts as one more reader, None."""

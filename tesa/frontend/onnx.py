@@ -102,6 +102,7 @@ def plain(graph: Graph) -> None:
     while expand(graph) or resolve_late(graph):
         rewrite.drop_identities(graph)
         rewrite.fold_constants(graph)
+    rewrite.drop_unused(graph)
     check_expanded(graph)
     fold_empty(graph)
     rewrite.fold_batch_norms(graph)

@@ -108,4 +108,5 @@ def _notes(model: TesaModel) -> tuple[str, ...]:
         for layer, count, size in counts
         if count
     )
-    return (*unruled, *scrambled, *dropped, *small)
+    own = () if model.imported.graph is None else model.imported.graph.notes
+    return (*unruled, *scrambled, *dropped, *small, *own)

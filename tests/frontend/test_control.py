@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import tvm
 from onnx import TensorProto, helper, numpy_helper
+from tvm import relax
 
 from tesa.errors import ModelError, UnsupportedError
 from tesa.frontend import import_onnx
@@ -101,6 +103,33 @@ def test_branches_of_different_shapes_are_refused_where_data_decide() -> None:
     ]  # fmt: skip
     with pytest.raises(UnsupportedError, match=r"node 'y' \(If\): .*branches give float32\[2, 12\] and float32\[2, 3"):
         import_onnx(model(nodes, X, ["y"], {"zero": np.float32(0)}))
+
+
+def test_a_branch_that_cannot_run_with_these_sizes_gives_nan() -> None:
+    """The file itself fails where the condition chooses it; a note says so."""
+    nodes = [
+        n("ReduceSum", "x", "sum", keepdims=0), n("Less", "sum zero", "c"),
+        n("If", "c", "y", then_branch=branch([n("MatMul", "x w", "t")], "t"),
+          else_branch=branch([n("MatMul", "x v", "t")], "t")),
+    ]  # fmt: skip
+    constants = {"zero": np.float32(0), "w": floats(4, 5), "v": floats(3, 5)}
+    imported = import_onnx(model(nodes, X, ["y"], constants))
+    assert imported.graph is not None
+    assert imported.graph.notes == (
+        "y: a branch cannot run with these sizes (MatMul of [2, 3, 4], [3, 5]: Incompatible dimensions for matrix "
+        "multiplication); its results are NaN",
+    )
+    negative = {"x": -np.abs(X["x"])}
+    np.testing.assert_allclose(run(imported, negative)[0], negative["x"] @ constants["w"], rtol=1e-5)
+    assert np.isnan(run(imported, {"x": np.abs(X["x"])})[0]).all()
+
+
+def run(imported: Any, feeds: Mapping[str, Any]) -> list[Any]:
+    """The outputs, by TVM's own pipeline."""
+    mod = relax.get_pipeline("zero")(imported.mod)
+    machine = relax.VirtualMachine(tvm.compile(mod, tvm.target.Target({"kind": "llvm"})), tvm.cpu())
+    found = machine["main"](*[tvm.runtime.tensor(feeds[port.name]) for port in imported.inputs])
+    return [t.numpy() for t in ([found] if isinstance(found, tvm.runtime.Tensor) else found)]
 
 
 def loop_body(nodes: Sequence[Any], states: str, stacked: str = "", condition: str = "go", **constants: Any) -> Any:

@@ -196,3 +196,39 @@ def test_an_unknown_activation_is_refused_by_name() -> None:
     given, _ = model_of({"cell": Cell("RNN", attrs={"activations": ["Cosine"]})})
     with pytest.raises(UnsupportedError, match="node 'cell' \\(RNN\\): its activations are \\['cosine'\\]"):
         import_onnx(given)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_dynamically_quantized(per_channel: bool) -> None:
+    """DynamicQuantizeLSTM: weights of 8 bits with a zero point, inputs and states quantized to their own range.
+
+    The batch is 1: of more, onnxruntime quantizes the states of each sequence by themselves if it has several threads.
+    """
+    rng, steps, d = np.random.default_rng(0), 4, 2
+    w, r = (
+        rng.integers(0 if not per_channel else -127, 255 if not per_channel else 127, (d, k, 4 * HIDDEN)).astype(
+            np.int8 if per_channel else np.uint8
+        )
+        for k in (INPUTS, HIDDEN)
+    )
+    scales = (d, 4 * HIDDEN) if per_channel else (d,)
+    arrays = {
+        "W": w, "R": r, "B": floats(d, 8 * HIDDEN), "h": floats(d, 1, HIDDEN), "c": floats(d, 1, HIDDEN),
+        "ws": (0.005 + 0.01 * rng.random(scales)).astype(np.float32),
+        "wz": np.zeros(scales, np.int8) if per_channel else np.full(scales, 120, np.uint8),
+        "rs": (0.005 + 0.01 * rng.random(scales)).astype(np.float32),
+        "rz": np.zeros(scales, np.int8) if per_channel else np.full(scales, 130, np.uint8),
+    }  # fmt: skip
+    first = ["h", "c"] if per_channel else ["", ""]  # the range of a state of zeros is nothing
+    inputs = ["x", "W", "R", "B", "", *first, "", "ws", "wz", "rs", "rz"]
+    node = helper.make_node(
+        "DynamicQuantizeLSTM", inputs, ["y", "yh", "yc"], "cell", domain="com.microsoft", hidden_size=HIDDEN,
+        direction="bidirectional",
+    )  # fmt: skip
+    port = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [steps, 1, INPUTS])
+    outs = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in ("y", "yh", "yc")]
+    tensors = [numpy_helper.from_array(a, n) for n, a in arrays.items()]
+    graph = helper.make_graph([node], "test", [port], outs, tensors)
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
+    given = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    compare(given, {"x": floats(steps, 1, INPUTS)})

@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from onnx import helper
+import onnx.shape_inference
+from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from tesa.attributes.attribute import Shape, Values
@@ -49,6 +50,31 @@ def depends_on_data(graph: Graph, name: str) -> bool:
         if needed.intersection(node.output) and node.op_type not in ("Shape", "Size"):
             needed.update(node.input)
     return bool(needed & inputs)
+
+
+def contradiction(graph: Graph, name: str, shapes: Mapping[str, Shape], dtypes: Mapping[str, Any]) -> str:
+    """The reason why a tensor cannot be computed with the sizes that the graph has; "" if none is found."""
+    for node in ancestors(graph.nodes, [name]):
+        inputs = [x for x in node.input if x]
+        missing = any(x and x not in shapes and x not in graph.constants for x in node.output)
+        if domain_of(node) or not missing or any(x not in shapes and x not in graph.constants for x in inputs):
+            continue
+        made = [helper.make_empty_tensor_value_info(x) for x in node.output if x]
+        given = [x for x in dict.fromkeys(inputs) if x not in graph.constants]
+        ports = [
+            helper.make_tensor_value_info(x, helper.np_dtype_to_tensor_dtype(np.dtype(dtypes[x])), shapes[x])
+            for x in given
+        ]
+        tensors = [numpy_helper.from_array(graph.constants[x], x) for x in set(inputs) if x in graph.constants]
+        body = helper.make_graph([node], "one", ports, made, tensors)
+        model = helper.make_model(body, opset_imports=[helper.make_opsetid("", graph.opset)])
+        try:
+            onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+        except onnx.shape_inference.InferenceError as error:
+            sizes = ", ".join(str(list(shapes[x] if x in shapes else graph.constants[x].shape)) for x in inputs)
+            reason = str(error).strip().splitlines()[-1].rpartition("Error] ")[2]
+            return f"{node.op_type} of {sizes}: {reason or 'its shapes do not fit each other'}"
+    return ""
 
 
 def run(nodes: Sequence[Any], feeds: Mapping[str, Values], wanted: Sequence[str], opset: int) -> list[Values] | None:

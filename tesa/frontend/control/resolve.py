@@ -4,12 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from onnx import helper
 
 from tesa.attributes.attribute import Shape, Values
 from tesa.errors import ModelError, UnsupportedError
 from tesa.frontend.control.bodies import CONTROL, body_of, captured, instantiate, is_control
-from tesa.frontend.control.known import depends_on_data, known_values
+from tesa.frontend.control.known import contradiction, depends_on_data, known_values
 from tesa.frontend.control.loops import from_loop, from_scan
 from tesa.frontend.control.repeat import UNROLLED, Lines, size, unrolled
 from tesa.frontend.control.sequences import has_sequences, holds_sequences, resolve_sequences
@@ -22,13 +23,14 @@ LONGEST = 20_000
 
 @dataclass(frozen=True)
 class Known:
-    """A graph with what is known of its tensors. last: nothing more is going to be known."""
+    """A graph with what is known of its tensors. last: nothing more is going to be known. stuck: nor does it change."""
 
     graph: Graph
     values: dict[str, Values]
     shapes: dict[str, Shape]
     dtypes: dict[str, Any]
     last: bool
+    stuck: bool = False
 
     def undecided(self, name: str) -> bool:
         """True where a tensor that has no value yet may get one later."""
@@ -41,18 +43,19 @@ def resolve(graph: Graph, last: bool = False) -> bool:
     last: of what is not decided now, nothing will ever be. True if anything changed. UnsupportedError, ModelError.
     """
     changed, unread = False, {name for node in graph.nodes for name in node.output} - _read(graph)
+    stuck = False
     while True:
-        again = resolve_sequences(graph, last) if has_sequences(graph) else False
+        again = resolve_sequences(graph, last and stuck) if has_sequences(graph) else False
         controls = [node for node in graph.nodes if is_control(node)]
         if controls:
             wanted = {name for node in controls for name in node.input if name}
-            known = Known(graph, *known_values(graph, wanted), last)
-            again |= _round(known)
-        if not again:
-            if changed:
-                _drop_unread(graph, unread)
+            again |= _round(Known(graph, *known_values(graph, wanted), last, stuck))
+        if again:
+            _drop_unread(graph, unread)
+        elif stuck or not last:
             return changed
-        changed = True
+        changed |= again
+        stuck = not again
 
 
 def _read(graph: Graph) -> set[str]:
@@ -148,29 +151,55 @@ def _select(known: Known, node: Any) -> list[Any] | None:
     value = known.values.get(condition)
     if value is not None:
         return [helper.make_node("Identity", [yes if value.reshape(-1)[0] else no], list(node.output), node.name)]
-    kinds = []
-    for name in (yes, no):
-        constant = known.graph.constants.get(name)
-        shape = known.shapes.get(name) if constant is None else constant.shape
-        dtype = known.dtypes.get(name) if constant is None else constant.dtype
-        if shape is None or dtype is None:
-            if not known.last:
-                return None
-            raise UnsupportedError(
-                f"{_where(known.graph, node)}: its condition is known only when the model runs, and the shape of the "
-                f"result {name!r} of a branch is not known before"
-            )
-        kinds.append((list(shape), str(dtype)))
+    sides, kinds = [yes, no], [_kind(known, yes), _kind(known, no)]
+    if None in kinds:
+        if not known.last or kinds == [None, None]:
+            return _wait(known, node, yes)
+        place = kinds.index(None)
+        why = contradiction(known.graph, sides[place], known.shapes, known.dtypes)
+        other = kinds[1 - place]
+        if not why or other is None or not other[1].startswith("float"):
+            return _wait(known, node, sides[place], why)
+        sides[place], kinds[place] = _never(known, node, other, why), other
     if kinds[0] != kinds[1]:
-        a, b = (f"{dtype}{shape}" for shape, dtype in kinds)
+        a, b = (f"{kind[1]}{kind[0]}" for kind in kinds if kind is not None)
         raise UnsupportedError(
             f"{_where(known.graph, node)}: its condition is known only when the model runs, and its branches give {a} "
             f"and {b}; tesa compiles for fixed sizes, both must be the same. Export the model with one of the branches"
         )
+    rank = len(kinds[0][0]) if kinds[0] else 0
     lines = Lines(known.graph, node.name or node.output[0])
-    scalar = lines.add("Reshape", condition, lines.constant([1] * len(kinds[0][0])))
-    lines.add("Where", scalar, yes, no, output=node.output[0])
+    scalar = lines.add("Reshape", condition, lines.constant([1] * rank))
+    lines.add("Where", scalar, *sides, output=node.output[0])
     return lines.nodes
+
+
+def _kind(known: Known, name: str) -> tuple[list[int], str] | None:
+    """(shape, element type) of a tensor, None where they are not known."""
+    constant = known.graph.constants.get(name)
+    shape = known.shapes.get(name) if constant is None else constant.shape
+    dtype = known.dtypes.get(name) if constant is None else constant.dtype
+    return None if shape is None or dtype is None else (list(shape), str(np.dtype(dtype)))
+
+
+def _wait(known: Known, node: Any, name: str, why: str = "") -> None:
+    """Do nothing as long as something else may still change; else an UnsupportedError for the result of a branch."""
+    if known.stuck:
+        raise UnsupportedError(
+            f"{_where(known.graph, node)}: its condition is known only when the model runs, and the shape of the "
+            f"result {name!r} of a branch is not known before{': ' + why if why else ''}. Export one of the branches"
+        )
+
+
+def _never(known: Known, node: Any, other: tuple[list[int], str], why: str) -> str:
+    """NaN in the place of the result of a branch that cannot run with these sizes, of the type of the other one.
+
+    The file itself fails there, as onnxruntime would say when it runs. why: what is wrong in the branch.
+    """
+    note = f"{node.name or node.output[0]}: a branch cannot run with these sizes ({why}); its results are NaN"
+    if note not in known.graph.notes:
+        known.graph.notes += (note,)
+    return Lines(known.graph, node.name or node.output[0]).constant(np.full(other[0], np.nan), other[1])
 
 
 def _where(graph: Graph, node: Any) -> str:

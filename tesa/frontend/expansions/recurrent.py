@@ -209,8 +209,10 @@ class Network:
 
 
 @expands("LSTM")
-def lstm(writer: Writer, node: Any) -> Sequence[str]:
+def lstm(writer: Writer, node: Any) -> Sequence[str] | None:
     """Four gates (i, o, f, c): C = f C + i c, H = o h(C); peepholes from C to i, o and f."""
+    if not _fits(writer):
+        return None
     return write_lstm(Network(writer, 4))
 
 
@@ -246,8 +248,10 @@ def _lstm_step(network: Network, cell: Cell, gates: str) -> tuple[str, str]:
 
 
 @expands("GRU")
-def gru(writer: Writer, node: Any) -> Sequence[str]:
+def gru(writer: Writer, node: Any) -> Sequence[str] | None:
     """Three gates (z, r, h): H = (1 - z) h + z H; r meets H before its product, or with linear_before_reset behind."""
+    if not _fits(writer):
+        return None
     network = Network(writer, 3)
     n = network.hidden
     return network.results([_gru_direction(network, d, n) for d in range(network.count)])
@@ -282,8 +286,10 @@ def _gru_direction(network: Network, d: int, n: int) -> list[str]:
 
 
 @expands("RNN")
-def rnn(writer: Writer, node: Any) -> Sequence[str]:
+def rnn(writer: Writer, node: Any) -> Sequence[str] | None:
     """H = f(x W + H R + b)."""
+    if not _fits(writer):
+        return None
     network = Network(writer, 1)
     n = network.hidden
     found = []
@@ -294,6 +300,11 @@ def rnn(writer: Writer, node: Any) -> Sequence[str]:
         new = cell.activate(0, cell.add("Add", product, "slice0"))
         found.append(network.loop(cell, [network.state(5, d, n)], [x], [new], network.active(4)))
     return network.results(found)
+
+
+def _fits(writer: Writer) -> bool:
+    """True where the input, W and R have the three axes that they must have."""
+    return all(len(writer.shape(name)) == 3 for name in writer.node.input[:3])
 
 
 def _with_bias(writer: Writer, x: str, *biases: str) -> str:
@@ -345,6 +356,8 @@ class Quantized(Network):
 
 
 @expands("com.microsoft::DynamicQuantizeLSTM")
-def dynamic_quantize_lstm(writer: Writer, node: Any) -> Sequence[str]:
+def dynamic_quantize_lstm(writer: Writer, node: Any) -> Sequence[str] | None:
     """An LSTM whose products are of 8-bit numbers."""
+    if not _fits(writer):
+        return None
     return write_lstm(Quantized(writer, 4))

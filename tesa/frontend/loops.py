@@ -19,10 +19,11 @@ BASE = 8
 
 @dataclass(frozen=True)
 class Steps:
-    """A function of some steps of a loop. states, captured: their numbers; reverse, out_reverse: by scanned tensor."""
+    """A function of some steps of a loop. body: it is the loop's own, of one step, on slices without axis 0."""
 
     function: Any
     count: int
+    body: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class LoopTypes:
 
 def many_steps(builder: Any, name: str, shape: LoopTypes, step: Any, count: int) -> Any:
     """A GlobalVar of a function that makes `count` steps; step: the GlobalVar of the body."""
-    pieces = [Steps(_single(builder, f"{name}_1", shape, step), 1)]
+    pieces = [Steps(step, 1, body=True)]
     while pieces[-1].count * BASE <= count:
         size = pieces[-1].count * BASE
         pieces.append(Steps(_joined(builder, f"{name}_{size}", shape, [pieces[-1]] * BASE), size))
@@ -51,7 +52,8 @@ def many_steps(builder: Any, name: str, shape: LoopTypes, step: Any, count: int)
     for piece in reversed(pieces):
         parts += [piece] * (left // piece.count)
         left %= piece.count
-    return parts[0].function if len(parts) == 1 else _joined(builder, f"{name}_{count}", shape, parts)
+    whole = len(parts) == 1 and not parts[0].body
+    return parts[0].function if whole else _joined(builder, f"{name}_{count}", shape, parts)
 
 
 def _parameters(shape: LoopTypes, count: int) -> tuple[list[Any], list[Any], list[Any]]:
@@ -62,23 +64,7 @@ def _parameters(shape: LoopTypes, count: int) -> tuple[list[Any], list[Any], lis
 
 
 def _long(ty: Any, count: int) -> Any:
-    return relax.TensorType((count, *(int(n) for n in ty.shape)), ty.dtype)
-
-
-def _single(builder: Any, name: str, shape: LoopTypes, step: Any) -> Any:
-    """One step on stretches of length one."""
-    states, scanned, captured = _parameters(shape, 1)
-    with builder.function(name, [*states, *scanned, *captured], private=True):
-        with builder.dataflow():
-            pairs = zip(scanned, shape.scanned, strict=True)
-            slices = [builder.emit(relax.op.reshape(x, [int(n) for n in ty.shape])) for x, ty in pairs]
-            results = _call(builder, step, [*states, *slices, *captured], len(states) + len(shape.stacked))
-            wide = [
-                builder.emit(relax.op.reshape(y, [1, *(int(n) for n in ty.shape)]))
-                for y, ty in zip(results[len(states) :], shape.stacked, strict=True)
-            ]
-            output = builder.emit_output(relax.Tuple([*results[: len(states)], *wide]))
-        return builder.emit_func_output(output)
+    return relax.TensorType((count, *_sizes(ty)), ty.dtype)
 
 
 def _joined(builder: Any, name: str, shape: LoopTypes, parts: Sequence[Steps]) -> Any:
@@ -91,25 +77,42 @@ def _joined(builder: Any, name: str, shape: LoopTypes, parts: Sequence[Steps]) -
             now: list[Any] = list(states)
             made: list[list[Any]] = []
             for i, part in enumerate(parts):
-                arguments = [*now, *(pieces[i] for pieces in cut), *captured]
+                given = [pieces[i] for pieces in cut]
+                if part.body:
+                    given = [_reshaped(builder, x, _sizes(ty)) for x, ty in zip(given, shape.scanned, strict=True)]
+                arguments = [*now, *given, *captured]
                 results = _call(builder, part.function, arguments, len(states) + len(shape.stacked))
-                now = results[: len(states)]
-                made.append(results[len(states) :])
-            whole = []
-            for i, back in enumerate(shape.out_reverse):
-                rows = [row[i] for row in made]
-                whole.append(builder.emit(relax.op.concat(rows[::-1] if back else rows, 0)))
+                now, rows = results[: len(states)], results[len(states) :]
+                if part.body:
+                    rows = [_reshaped(builder, y, [1, *_sizes(ty)]) for y, ty in zip(rows, shape.stacked, strict=True)]
+                made.append(rows)
+            whole = [_together(builder, [rows[i] for rows in made], back) for i, back in enumerate(shape.out_reverse)]
             output = builder.emit_output(relax.Tuple([*now, *whole]))
         return builder.emit_func_output(output)
 
 
 def _pieces(builder: Any, x: Any, parts: Sequence[Steps], back: bool) -> list[Any]:
     """The stretch of a scanned tensor for each part, in the order of the parts."""
+    if len(parts) == 1:
+        return [x]
     order = list(parts)[::-1] if back else list(parts)
     ends = [sum(part.count for part in order[: i + 1]) for i in range(len(order) - 1)]
     whole = builder.emit(relax.op.split(x, ends, 0))
     pieces = [builder.emit(relax.TupleGetItem(whole, i)) for i in range(len(order))]
     return pieces[::-1] if back else pieces
+
+
+def _together(builder: Any, rows: list[Any], back: bool) -> Any:
+    """The stretches of a stacked tensor of all parts, as one."""
+    return rows[0] if len(rows) == 1 else builder.emit(relax.op.concat(rows[::-1] if back else rows, 0))
+
+
+def _reshaped(builder: Any, x: Any, sizes: list[int]) -> Any:
+    return builder.emit(relax.op.reshape(x, sizes))
+
+
+def _sizes(ty: Any) -> list[int]:
+    return [int(n) for n in ty.shape]
 
 
 def _call(builder: Any, function: Any, arguments: Sequence[Any], results: int) -> list[Any]:

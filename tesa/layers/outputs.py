@@ -9,6 +9,8 @@ from typing import Any
 import tvm
 from tvm import relax, te
 
+from tesa.base.loop_names import LOOP, STEP
+
 _OPAQUE = 8  # TVM's operator kind that fusion leaves alone
 
 
@@ -29,11 +31,12 @@ def emit_outputs(builder: Any, exprs: list[Any]) -> list[Any]:
 def own_outputs(mod: Any, _context: Any) -> Any:
     """Copy the outputs of Relax functions that are an input, a constant, or an output that came before.
 
-    The copies stand behind the dataflow block, where TVM takes no copy for a view.
+    So are states of a loop, which may hand on what it is given; between the functions of a loop nothing is copied. The
+    copies stand behind the dataflow block, where TVM takes no copy for a view.
     """
     builder = relax.BlockBuilder(mod)
     for var, function in mod.functions_items():
-        if isinstance(function, relax.Function):
+        if isinstance(function, relax.Function) and not var.name_hint.startswith((LOOP, STEP)):
             builder.update_func(var, _owned(builder, function))
     return builder.get()
 
@@ -68,7 +71,12 @@ def _results(function: Any) -> list[Any]:
 
 
 def _is_borrowed(function: Any, found: list[Any], place: int, expr: Any) -> bool:
-    return not isinstance(expr, relax.Var) or expr in list(function.params) or expr in found[:place]
+    if not isinstance(expr, relax.Var) or expr in list(function.params) or expr in found[:place]:
+        return True
+    bound = {binding.var: binding.value for block in function.body.blocks for binding in block.bindings}
+    value = bound.get(expr)
+    loop = bound.get(value.tuple_value) if isinstance(value, relax.TupleGetItem) else None
+    return isinstance(getattr(loop, "op", None), tvm.ir.GlobalVar)
 
 
 def _copy(builder: Any, expr: Any) -> Any:

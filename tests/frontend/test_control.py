@@ -226,9 +226,18 @@ def test_states_that_are_handed_on_as_they_are(steps: int) -> None:
                   [value("old"), value("older"), value("still"), value("a")],
                   [value("first"), value("second"), value("kept"), value("row")], {})  # fmt: skip
     scan = n("Scan", "p q r a", "y z w rows", body=inside, num_scan_inputs=1)
-    nodes = [n("Neg", "k", "p"), n("Abs", "k", "q"), n("Exp", "k", "r"), n("Sin", "b", "a"), scan, n("Cos", "b", "end")]
+    nodes = [
+        n("Neg", "k", "p"),
+        n("Abs", "k", "q"),
+        n("Exp", "k", "r"),
+        n("Sin", "b", "a"),
+        scan,
+        n("Cos", "b", "end"),
+        n("Cos", "k", "again"),
+        n("Add", "w again", "both"),
+    ]
     feeds = {"b": floats(steps, 2, 4), "k": floats(2, 4, seed=2)}
-    compare(model(nodes, feeds, ["y", "z", "w", "rows", "end"]), feeds)
+    compare(model(nodes, feeds, ["y", "z", "w", "rows", "end", "again", "both"]), feeds)
 
 
 def test_the_scan_of_opset_8_runs_for_each_sequence() -> None:

@@ -60,5 +60,5 @@ def _fits(graph: Graph, node: Any, block: int, made: set[str]) -> bool:
     if out % block:
         return False
     if attributes(node).get("group", 1) > 1:
-        return inner == 1 or inner % block == 0
-    return inner % block == 0 if node.input[0] in made else inner < block
+        return bool(inner == 1 or inner % block == 0)
+    return bool(inner % block == 0 if node.input[0] in made else inner < block)

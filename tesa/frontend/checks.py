@@ -23,6 +23,14 @@ HOW_TO_ADD = (
     "Replace the operator when exporting (another opset, or a plain composition of other operators); an operator of a "
     "domain of its own can be given a converter, see tesa.frontend.converter"
 )
+KINDS = {
+    "ai.onnx.ml::": "is an operator of classical machine learning (trees, encoders of features), which has no weights "
+    "to compile; tesa compiles neural networks. Run this part with onnxruntime, and compile the network before or "
+    "behind it",
+    "ai.onnx.preview.training::": "trains; tesa compiles models for inference. Export the model without its training",
+}
+TEXT = "works on text; tesa compiles numbers only. Cut the model off behind this operator, and do its work outside"
+TEXT_OPERATORS = ("String", "Regex", "TfIdf", "Tokenizer")
 RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
 
 
@@ -41,12 +49,22 @@ def check_operators(graph: Graph, inside: bool = False) -> None:
             continue
         kind = f"{domain + '::' if domain else ''}{node.op_type}"
         bad.setdefault(kind, []).append(node.name or (node.output[0] if node.output else "?"))
+    _refuse_kinds(graph, bad)
     if bad:
         rows = "; ".join(f"{op} ({len(n)}x, first at node {n[0]!r})" for op, n in sorted(bad.items()))
         raise UnsupportedError(
             f"{graph.source} (opset {graph.opset}): no import for the operator{'s' if len(bad) > 1 else ''} {rows}. "
             + HOW_TO_ADD
         )
+
+
+def _refuse_kinds(graph: Graph, bad: dict[str, list[str]]) -> None:
+    """Raise an UnsupportedError that says why, for operators of a kind that tesa does not compile at all."""
+    for kind, names in sorted(bad.items()):
+        reason = next((why for known, why in KINDS.items() if kind.startswith(known)), "")
+        reason = reason or (TEXT if any(part in kind for part in TEXT_OPERATORS) else "")
+        if reason:
+            raise UnsupportedError(f"{graph.source}: node {names[0]!r} ({kind}): {reason}")
 
 
 def _check_deterministic(graph: Graph, node: Any) -> None:

@@ -41,7 +41,7 @@ def write_body(writer: Writer, node: Any) -> Sequence[str] | None:
         inputs = [names[name] for name in inner.input]
         made = writer.node_like(inner, inputs, _bound(inner, _attributes(schema, node)))
         names |= dict(zip(inner.output, made, strict=True)) | {"": ""}
-    return [names[name] for name in body.output][: len(node.output)]
+    return [names[name] for name in body.output[: len(node.output)]]
 
 
 def _schema(operator: str, domain: str, opset: int) -> Any:

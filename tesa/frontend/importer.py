@@ -19,6 +19,7 @@ from tesa.frontend.graph import Graph, attributes, domain_of, tensor_type
 from tesa.frontend.integer import REWRITES
 from tesa.frontend.loops import LoopTypes, many_steps
 from tesa.frontend.names import Unique, identifier
+from tesa.frontend.parameters import open_parameter
 from tesa.frontend.registry import MICROSOFT, find_converter
 
 PLACEHOLDERS = {"Attention", "EmbedLayerNormalization", "BatchNormalization"}  # further outputs that TVM leaves out
@@ -157,6 +158,9 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
                 f"{where}: the converter of {domain_of(node)}::{op} fails with inputs {given}: {reason}. "
                 "Repair the converter"
             )
+        missing = open_parameter(self._graph, [node])
+        if missing:
+            return UnsupportedError(f"{where} ({op}): {missing}")
         options = ", ".join(f"{name}={value_text(value)}" for name, value in attributes(node).items())
         return UnsupportedError(
             f"{where} ({op}): this form of the operator cannot be imported: inputs {given}"

@@ -33,6 +33,7 @@ from tesa.frontend.lift import lift
 from tesa.frontend.load import load_graph
 from tesa.frontend.masks import apply_masks, load_masks
 from tesa.frontend.model import ImportedModel, Port, WeightUse
+from tesa.frontend.parameters import open_parameter
 from tesa.frontend.qdq import widen_codes
 from tesa.frontend.quantized import integer_quantization
 from tesa.frontend.rename import name_bindings
@@ -172,9 +173,11 @@ def _check_static(graph: Graph, mod: Any, names: Mapping[str, str]) -> None:
             if not isinstance(field, relax.TensorType):
                 continue
             if field.shape is None or not all(isinstance(n, tvm.tirx.IntImm) for n in field.shape):
+                layer = names.get(binding.var.name)
+                missing = open_parameter(graph, (n for n in graph.nodes if graph.layers[n.output[0]] == layer))
                 raise UnsupportedError(
-                    f"{where}: the shape of its result depends on data ({field}); tesa compiles for fixed sizes. "
-                    "Export it with fixed sizes"
+                    f"{where}: the shape of its result depends on data"
+                    f"{': ' + missing if missing else '; tesa compiles for fixed sizes. Export it with fixed sizes'}"
                 )
             if any(int(n) == 0 for n in field.shape):
                 raise UnsupportedError(

@@ -27,6 +27,8 @@ FOLDABLE = {
     "Flatten", "Floor", "Gather", "Greater", "Identity", "Less", "Log", "MatMul", "Max", "Min", "Mod", "Mul", "Neg",
     "Not", "Or", "Pow", "Range", "Reciprocal", "ReduceProd", "ReduceSum", "Relu", "Reshape",
     "Sigmoid", "Slice", "Sqrt", "Squeeze", "Sub", "Tanh", "Tile", "Transpose", "Tril", "Trilu", "Unsqueeze", "Where",
+    "CastLike", "Cos", "CumSum", "EyeLike", "GatherElements", "GatherND", "GreaterOrEqual", "LessOrEqual",
+    "MelWeightMatrix", "ReduceMax", "ReduceMin", "Round", "ScatterElements", "ScatterND", "Sign", "Sin", "Sum", "Xor",
 }  # fmt: skip
 FOLD_LIMIT = 1 << 26  # elements; what is larger stays an operator
 

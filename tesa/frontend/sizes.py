@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto
 
 from tesa.errors import UnsupportedError, UsageError
 from tesa.frontend.file import read_model
@@ -129,7 +130,16 @@ def resolve(source: str, inputs: Sequence[Any], shapes: Mapping[str, Any]) -> tu
     """sizes_of for the inputs of a graph."""
     for value in inputs:
         if not value.type.HasField("tensor_type") or not value.type.tensor_type.elem_type:
-            raise UnsupportedError(f"{source}: input {value.name!r} is no tensor; tesa compiles tensors only")
+            kind = (value.type.WhichOneof("value") or "value").removesuffix("_type").replace("tensor", "value")
+            raise UnsupportedError(
+                f"{source}: input {value.name!r} is no tensor but of the kind {kind!r}; tesa compiles tensors only. "
+                "Export the model with tensors as its inputs"
+            )
+        if value.type.tensor_type.elem_type == TensorProto.STRING:
+            raise UnsupportedError(
+                f"{source}: input {value.name!r} holds text; tesa compiles numbers only. Cut the model off behind the "
+                "operators on text, and do their work outside"
+            )
     asked = _Asked(source, {value.name: declared_of(value) for value in inputs})
     for key, given in shapes.items():
         asked.add(key, given)

@@ -12,7 +12,7 @@ import tvm
 from onnx import compose
 from tvm import relax
 
-from tesa.frontend import import_onnx
+from tesa.frontend import ImportedModel, import_onnx
 
 
 def merged(models: Mapping[str, onnx.ModelProto]) -> onnx.ModelProto:
@@ -44,7 +44,11 @@ def expected(model: onnx.ModelProto, feeds: Mapping[str, Any]) -> dict[str, Any]
 
 def computed(model: onnx.ModelProto, feeds: Mapping[str, Any]) -> dict[str, Any]:
     """The outputs of the imported model, built with TVM's own pipeline."""
-    imported = import_onnx(model)
+    return run_imported(import_onnx(model), feeds)
+
+
+def run_imported(imported: ImportedModel, feeds: Mapping[str, Any]) -> dict[str, Any]:
+    """The outputs of an imported model, built with TVM's own pipeline."""
     mod = relax.get_pipeline("zero")(imported.mod)
     machine = relax.VirtualMachine(tvm.compile(mod, tvm.target.Target({"kind": "llvm"})), tvm.cpu())
     found = machine["main"](*[tvm.runtime.tensor(feeds[p.name]) for p in imported.inputs])

@@ -264,7 +264,6 @@ REFUSED = {
         "training mode",
     ),
     "a window": (Op("Attention", ATTENTION, {}, opset=23, attrs={"left_window": 1}), "attribute left_window"),
-    "places of maxima": (Op("MaxPool", {"x": X}, {}, outputs=2, attrs={"kernel_shape": [2, 2]}), "its number 2"),
     "shapes by data": (Op("NonZero", {"x": X}, {}), "depends on data"),
     "unique": (Op("Unique", {"x": floats(4)}, {}), "depends on data"),
     "random numbers": (Op("RandomNormalLike", {"x": X}, {}), "draws random numbers"),

@@ -18,6 +18,8 @@ from tesa.frontend.rewrite import CARRIERS, WEIGHT_OPS, weight_position
 WRAPPERS = re.compile(r"(?:^module\.)|(?:\b_orig_mod\.)")
 """The names by which torch's DataParallel and torch.compile wrap a model."""
 
+CELLS = ("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM")
+
 NUMBERED = re.compile(r"_\d+$")
 
 
@@ -40,6 +42,7 @@ class MaskNames:
         self.modules: dict[str, dict[Target, str]] = {}
         makers = {name: node for node in graph.nodes for name in node.output}
         for node in graph.nodes:
+            self._add_cell(node)
             position = weight_position(graph, makers, node)
             found = None if position is None else _weight(graph, makers, node, position)
             if found is None:
@@ -48,6 +51,13 @@ class MaskNames:
                 self.layers.setdefault(graph.layers[node.output[0]], found)
             for module in modules_of(node.name, node.op_type):
                 self.modules.setdefault(module, {}).setdefault(found, node.name)
+
+    def _add_cell(self, node: Any) -> None:
+        """The two weights of a recurrent cell, (directions, gates * n, ...) in the file, by the names of its layers."""
+        for place, what in (1, "W"), (2, "R"):
+            if node.op_type in CELLS and node.input[place] in self.graph.constants:
+                layer = f"{self.graph.layers[node.output[0]]}.{what}"
+                self.layers.setdefault(layer, Target(node.input[place]))
 
     def find(self, name: str) -> Target:
         """The weight of that name. UsageError where there is none, or where several nodes have it."""

@@ -182,13 +182,14 @@ def _kind(known: Known, name: str) -> tuple[list[int], str] | None:
     return None if shape is None or dtype is None else (list(shape), str(np.dtype(dtype)))
 
 
-def _wait(known: Known, node: Any, name: str, why: str = "") -> None:
-    """Do nothing as long as something else may still change; else an UnsupportedError for the result of a branch."""
+def _wait(known: Known, node: Any, name: str, why: str = "") -> list[Any] | None:
+    """None, as long as something else may still change; else an UnsupportedError for the result of a branch."""
     if known.stuck:
         raise UnsupportedError(
             f"{_where(known.graph, node)}: its condition is known only when the model runs, and the shape of the "
             f"result {name!r} of a branch is not known before{': ' + why if why else ''}. Export one of the branches"
         )
+    return None
 
 
 def _never(known: Known, node: Any, other: tuple[list[int], str], why: str) -> str:

@@ -97,3 +97,18 @@ def test_features_go_through_fused_operators(middle: str) -> None:
     made = shapes(found)
     left = HIDDEN if middle == "SkipLayerNormalization" else LEFT
     assert (made["first"], made["second"], made["bias"]) == ((12, left), (5, left), (left,))
+
+
+def test_hidden_units_of_fused_products_go() -> None:
+    """Such a node is written out as several, which all belong to its layer."""
+    first, second, bias = dense(12, HIDDEN), dense(HIDDEN, 12, seed=1), dense(HIDDEN)
+    first[:, ::2], bias[::2] = 0, 0
+    fused = {"domain": "com.microsoft", "activation": "Relu", "alpha": 1.0, "beta": 1.0}
+    nodes = [
+        node("FusedGemm", ["x", "first", "bias"], "a", name="up", **fused),
+        node("FusedMatMul", ["a", "second"], "y", name="down", domain="com.microsoft", alpha=0.5),
+    ]
+    proto = model(nodes, [port("x", [4, 12])], ["y"], {"first": first, "second": second, "bias": bias})
+    proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    made = shapes(shrink(proto))
+    assert sorted(shape for shape in made.values() if len(shape) == 2) == [(LEFT, 12), (12, LEFT)]

@@ -17,6 +17,7 @@ from tesa.layers.network import Network
 from tesa.layers.origins import layers_of
 from tesa.layers.pipeline import Scheduled
 from tesa.layers.prepare import Prepared
+from tesa.propagate import WeightFacts
 from tesa.targets.target import Target
 
 
@@ -105,7 +106,7 @@ def _weight_layer(lowered: WeightLayer, kernel: ChosenKernel, layer: Layer, prep
         op=problem.op,
         kind="sparse",
         shape=(problem.m, problem.k, problem.n),
-        sparsity=1.0 - np.count_nonzero(lowered.weight) / max(lowered.weight.size, 1),
+        sparsity=_zeros(lowered, attributed.weights.get(lowered.source)),
         epilogue="+".join(epilogue_words(problem.epilogue)),
         parts=kernel.parts,
         facts=layer.facts,
@@ -119,6 +120,13 @@ def _weight_layer(lowered: WeightLayer, kernel: ChosenKernel, layer: Layer, prep
         axis=lowered.axis,
         covers=lowered.covers,
     )
+
+
+def _zeros(lowered: WeightLayer, given: WeightFacts | None) -> float:
+    """The share of zeros in a weight, without those between its groups and phases, which the file does not have."""
+    if given is not None and lowered.weight.size != given.weight.size:
+        return given.sparsity
+    return 1.0 - np.count_nonzero(lowered.weight) / max(lowered.weight.size, 1)
 
 
 def _operator(mod: Any, binding: Any, covers: tuple[str, ...], place: int) -> LayerPlan:

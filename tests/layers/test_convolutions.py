@@ -130,6 +130,8 @@ def test_compiled_layers_are_compared_with_their_tensors(tmp_path) -> None:
     onnx.save(many.proto, tmp_path / "m.onnx")
     model = tesa.compile(tmp_path / "m.onnx", output=tmp_path / "m.so", measure=False)
     assert model.skipped == ()
+    shares = [1 - np.count_nonzero(many.constants[f"w{i}"]) / many.constants[f"w{i}"].size for i in range(5)]
+    assert [layer.sparsity for layer in model.plan.layers if layer.kind == "sparse"] == pytest.approx(shares)
     found = verify(tesa.load(tmp_path / "m.so"), tmp_path / "m.onnx", per_layer=True)
     assert found.ok
     assert len(found.layers) == 5

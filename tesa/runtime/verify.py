@@ -70,7 +70,8 @@ def _runs(model: Model, feeds: _Feeds | None, seed: int) -> Iterator[tuple[str, 
         )
         return
     drawn = [(model.at(size), _drawn(model.at(size), seed)) for size in model.sizes]
-    shorter = [_shorter(model, arrays) for arrays in drawn[0][1]]
+    _, largest = max(drawn, key=lambda run: sum(array.size for array in run[1][0].values()))
+    shorter = [_shorter(model, arrays) for arrays in largest]
     fits = model.prepare(shorter[0])
     for one, draws in drawn:
         yield _label(one.prepare(draws[0])) if len(drawn) > 1 or fits.lengths else "", one, draws, False

@@ -55,7 +55,7 @@ def test_run_takes_every_size_and_what_is_between(folder: Path, capsys: Capture,
 def test_verify_bench_explain_and_inspect(folder: Path, capsys: Capture) -> None:
     library, source = str(folder / "m.so"), str(folder / "m.onnx")
     names = [row["name"] for row in answer(capsys, "verify", library, "--ref", source)["outputs"]]
-    assert names == ["y [rows=2]", "y [rows=5]", "y [rows=1 filled up to rows=2]"]
+    assert names == ["y [rows=2]", "y [rows=5]", "y [rows=4 filled up to rows=5]"]
     timed = answer(capsys, "bench", library, "--repeat", "3")["sizes"]
     assert [row["size"] for row in timed] == ["rows=2", "rows=5"]
     assert main(["bench", library, "--repeat", "3"]) == 0

@@ -151,7 +151,7 @@ def test_verify_compares_every_size_and_one_that_is_filled_up(compiled: Model) -
     assert result.ok
     assert [row.name for row in result.outputs] == [
         *(f"y [tokens={tokens}, batch={batch}]" for tokens in (4, 8) for batch in (1, 3)),
-        "y [tokens=3 filled up to tokens=4, batch=1]",
+        "y [tokens=7 filled up to tokens=8, batch=3]",
     ]
     assert len({row.name for row in result.layers}) == len(result.layers) > 4
     one = verify(compiled, compiled.path.with_suffix(".onnx"), feeds=feeds(3, 8))

@@ -59,7 +59,7 @@ class Facts:
             numbers = self._tesa.get(self._codes.get(tensor, ""))
             if tensor in self._codes:
                 mask = np.zeros((1,) * rank, bool) if found is None or tensor in self._unread else ~found.live
-                mask = mask if numbers is None else mask | numbers.zero
+                mask = mask if numbers is None else mask | numbers.zero | ~numbers.live
             self._removable[tensor] = mask
         return self._removable[tensor]
 

@@ -48,6 +48,15 @@ def test_constants_other_than_0_stay_as_they_make_the_range() -> None:
     assert shrink(feed_forward(dense(8) * 100)).removed == ()
 
 
+def test_what_a_weight_of_zeros_reads_goes() -> None:
+    """Its numbers are dead, codes, scale and zero point with them."""
+    proto = feed_forward(dense(8))
+    second = next(tensor for tensor in proto.graph.initializer if tensor.name == "w2")
+    second.raw_data = bytes(8 * 5)
+    found = shrink(proto)
+    assert "w2 axis 0: 8 -> 1" in "; ".join(map(str, found.removed))
+
+
 @pytest.mark.parametrize("reader", ["output", "Cast", "other zero point"])
 def test_codes_that_are_read_for_themselves_stay(reader: str) -> None:
     proto = feed_forward(without(dense(8), *range(0, 8, 2)))

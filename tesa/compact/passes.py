@@ -14,7 +14,7 @@ from tesa.compact.dead import dead_elements
 from tesa.compact.decide import NEEDED, REASONS, Decision, decide
 from tesa.compact.facts import Facts, by_tensor
 from tesa.compact.restore import CutGraph, restored
-from tesa.compact.result import Compacted, Left, Removal
+from tesa.compact.result import NAMES, Compacted, Left, Removal
 from tesa.compact.size import macs
 from tesa.compact.tied import copies, tie_weights
 from tesa.compact.write import write
@@ -65,7 +65,11 @@ def smallest(model: TesaModel) -> Pass:
 
 
 def _smaller(first: Pass, second: Pass) -> Pass:
-    return second if second.result.size_after < first.result.size_after else first
+    """The one of fewer bytes; where names make the difference, the one of fewer weights."""
+    a, b = first.result, second.result
+    if abs(a.size_after - b.size_after) < NAMES:
+        return second if b.parameters_after < a.parameters_after else first
+    return second if b.size_after < a.size_after else first
 
 
 def one_pass(model: TesaModel, *, tied: bool = False, whole: Collection[str] = (), file: bool = True) -> Pass:

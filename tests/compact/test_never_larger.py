@@ -124,6 +124,17 @@ def test_an_operator_is_not_written_out_in_the_file(monkeypatch: pytest.MonkeyPa
     assert found.size_after < found.size_before - 2 * 32 * 32 * 4 + 200
 
 
+@pytest.mark.parametrize(("operator", "gates"), [("LSTM", 4), ("GRU", 3)])
+def test_a_recurrent_cell_is_not_written_out_in_the_file(operator: str, gates: int) -> None:
+    hidden, steps = 8, 40
+    nodes, arrays = pruned_layers("x", "h")
+    cell = helper.make_node(operator, ["h", "W", "R"], ["y"], "cell", hidden_size=hidden)
+    arrays |= {"W": dense(1, gates * hidden, 32) / 32, "R": dense(1, gates * hidden, hidden) / 32}
+    found = shrink(model([*nodes, cell], [port("x", [steps, 1, 32])], ["y"], arrays))
+    assert operators(found) == ["MatMul", "Relu", "MatMul", operator]
+    assert found.size_after < found.size_before - 2 * 32 * 32 * 4 + 200
+
+
 def sparse_model() -> Any:
     nodes, arrays = pruned_layers("x", "y")
     table = np.where(np.random.default_rng(0).random((32, 64)) < 0.05, dense(32, 64), 0).astype(np.float32)

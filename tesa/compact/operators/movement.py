@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from onnx import helper
 
 from tesa.compact.analysis import Analysis, Editor, structure, ties
 from tesa.compact.index import AxisIds, Ids, Structure, moved
@@ -124,9 +125,13 @@ def slice_(a: Analysis, i: int, node: Any) -> Structure | None:
         left = {}
         for axis, ids in before.items():
             keep = np.ones(a.shape(name)[axis], bool) if ids is None else editor.keep[ids]
-            left[axis] = places(keep, picks[axis])
+            places_left = places(keep, picks[axis])
+            if len(places_left) < keep.sum() or (np.diff(places_left) != 1).any():  # else all that is left is taken
+                left[axis] = places_left
         same = all(ids is None or editor.keep[ids].all() for ids in before.values())
-        return None if same else editor.picks(new, left)
+        if same:
+            return None
+        return editor.picks(new, left) if left else [helper.make_node("Identity", new.input[:1], new.output, new.name)]
 
     a.edits[i] = edit
     return given

@@ -97,10 +97,14 @@ def calls_of(mod: Any, root: str = "main") -> list[tuple[str, Any, int]]:
 
 def _weight_layer(lowered: WeightLayer, kernel: ChosenKernel, layer: Layer, prepared: Prepared) -> LayerPlan:
     problem, attributed = lowered.problem, prepared.attributed
-    tensor = "" if lowered.is_piece else attributed.imported.tensors.get(lowered.result, "")
+    tensor = attributed.imported.tensors.get(lowered.result, "")
     dead = attributed.tesa[lowered.result].dead
     features = attributed.tesa[lowered.result].shape[lowered.axis]
-    any_dead = dead.any(axis=tuple(axis for axis in range(dead.ndim) if axis != lowered.axis))
+    any_dead = np.broadcast_to(
+        dead.any(axis=tuple(axis for axis in range(dead.ndim) if axis != lowered.axis)), features
+    )
+    if lowered.piece and lowered.piece[0] == lowered.axis:
+        any_dead = any_dead[slice(*lowered.piece[1:])]
     return LayerPlan(
         layer=lowered.name,
         op=problem.op,
@@ -113,11 +117,12 @@ def _weight_layer(lowered: WeightLayer, kernel: ChosenKernel, layer: Layer, prep
         tensor=prepared.tensors.get(tensor, ""),
         symbol=kernel.product.symbol,
         layout=lowered.layout,
-        dead=tuple(int(i) for i in np.flatnonzero(np.broadcast_to(any_dead, features))),
+        dead=tuple(int(i) for i in np.flatnonzero(any_dead)),
         kept=prepared.kept.get(tensor, ()),
         digest=kernel.digest,
         stored=problem.y_shape,
         axis=lowered.axis,
+        piece=lowered.piece,
         covers=lowered.covers,
     )
 

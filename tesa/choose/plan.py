@@ -83,9 +83,10 @@ class LayerPlan:
     function in the library. stored: the shape of the result as the kernel stores it; layout: the logical axis that each
     of these axes holds, ~axis for the phases of one: element q * phases + r of it stands at (q, r). axis: the logical
     axis of the output features; dead: those of them that have an element on which no output of the model depends;
-    compiling may change these.
-    kept: where slices of the source's tensor were removed, for each of its axes the indices that are left; an empty row
-    stands for an axis that is whole. digest: of the whole weight, under which the log keeps the layer's times. calls:
+    compiling may change these. kept: where slices of the source's tensor were removed, for each of its axes the indices
+    that are left; an empty row stands for an axis that is whole. piece: of a layer that several kernels compute, the
+    axis of the tensor, without what was removed, and from where to where this one computes it. digest: of the whole
+    weight of the kernel, under which the log keeps the layer's times. calls:
     how often it is called in one run of the model, more than once in a loop. covers: the operators of the model that
     the call computes, in their order; the row is called after one of them.
     """
@@ -107,6 +108,7 @@ class LayerPlan:
     digest: str = ""
     stored: tuple[int, ...] = ()
     axis: int = 1
+    piece: tuple[int, ...] = ()
     calls: int = 1
     covers: tuple[str, ...] = ()
 
@@ -174,14 +176,14 @@ class Plan:
         """
         known = [name, self.nodes.get(name, name)]
         by_name = [layer for layer in self.layers if layer.layer in known]
-        found = by_name or [layer for layer in self.layers if set(known) & set(layer.covers)]
+        found = [*by_name, *(layer for layer in self.layers if set(known) & set(layer.covers))]
         return next((layer for layer in found if layer.kind == "sparse"), found[0] if found else None)
 
 
 def _layer(row: Mapping[str, Any]) -> LayerPlan:
     parts = tuple(_part(part) for part in row["parts"])
     tuples = {name: tuple(row[name]) for name in ("shape", "facts", "layout")}
-    tuples |= {name: tuple(row.get(name, ())) for name in ("dead", "stored", "covers")}
+    tuples |= {name: tuple(row.get(name, ())) for name in ("dead", "stored", "covers", "piece")}
     tuples["kept"] = tuple(tuple(axis) for axis in row.get("kept", ()))
     # before there was `axis`: a kernel stores the features before the tokens or pixels, whatever axis they are
     layout = tuples["layout"]

@@ -32,11 +32,13 @@ class Stack:
 class Piece:
     """Some groups, or batch entries of the weight, of a layer that would be too large for one matrix.
 
-    rows: which of the whole layer's; axis, start, stop: what it reads of the activation, None for all of it.
+    rows: which of the whole layer's. read, made: (axis, start, stop) of the activation, None for all of it, and of the
+    result.
     """
 
     rows: NDArray[np.int64]
     read: tuple[int, int, int] | None
+    made: tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Anchor:
     one being the layer's own output features. stack: what its activation goes through first. phases: of an upsampling
     layer, by spatial axis, how many neighbouring elements of the result are computed as channels of their own, which
     come before the features: the result is as long as needed along each axis and is put together by rearrange.shuffle.
-    shape: of the result. piece: None for the whole layer; the results of pieces are joined along features[0].
+    shape: of the result. piece: None for the whole layer.
     """
 
     op: str

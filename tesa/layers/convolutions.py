@@ -90,10 +90,11 @@ def _convolution(call: Any, weight: FloatArray, axes: list[_Axis]) -> tuple[Anch
         if groups > 1:
             full = np.zeros(((stop - start) * outs, (stop - start) * ins, *taps), np.float32)
             for g in range(stop - start):
-                rows = slice((start + g) * outs, (start + g + 1) * outs)
-                full[g * outs : (g + 1) * outs, g * ins : (g + 1) * ins] = weight[rows]
+                own = slice((start + g) * outs, (start + g + 1) * outs)
+                full[g * outs : (g + 1) * outs, g * ins : (g + 1) * ins] = weight[own]
         if stop - start < groups:
-            part = Piece(np.arange(start * outs, stop * outs), (1, start * ins, stop * ins))
+            rows = np.arange(start * outs, stop * outs)
+            part = Piece(rows, (1, start * ins, stop * ins), (1, start * outs, stop * outs))
         made.append(_anchor(call, "conv2d", full, axes, piece=part))
     return tuple(made)
 
@@ -123,7 +124,7 @@ def _upsampling(call: Any, weight: FloatArray, axes: list[_Axis]) -> tuple[Ancho
         part = None
         if count < groups:
             rows = np.arange(prod(phases) * outputs).reshape(-1, outputs)[:, start * outs : stop * outs]
-            part = Piece(rows.reshape(-1), (1, start * ins, stop * ins))
+            part = Piece(rows.reshape(-1), (1, start * ins, stop * ins), (1, start * outs, stop * outs))
         made.append(_anchor(call, "conv2d", full.reshape(-1, count * ins, *taps), plain, phases, part))
     return tuple(made)
 

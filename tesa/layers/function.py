@@ -29,7 +29,8 @@ class WeightLayer:
     source, result: the source variables of its matmul or convolution and of what the fused kernel computes; layout: the
     logical axis that each stored axis of the result holds, ~axis for the phases of one: element q * phases + r of it
     is stored at (q, r); axis: the logical axis of its output features. whole: its name, or that of the layer which it
-    is a piece of. covers: the layers that the kernel computes.
+    is a piece of; piece: (axis, start, stop) of the result that it then computes. covers: the layers that the kernel
+    computes.
     """
 
     name: str
@@ -42,11 +43,7 @@ class WeightLayer:
     axis: int
     whole: str
     covers: tuple[str, ...] = ()
-
-    @property
-    def is_piece(self) -> bool:
-        """True if other kernels compute the rest of the layer."""
-        return self.name != self.whole
+    piece: tuple[int, ...] = ()
 
     @property
     def placeholder(self) -> str:
@@ -171,7 +168,7 @@ def _emit_layer(
         layer, value = _emit_kernel(emitter, chain, chain.anchor, name, name, threads, names)
         return [layer], value
     made = [
-        _emit_kernel(emitter, chain, anchor, f"{name}.part{i}", name, threads, names)
+        _emit_kernel(emitter, chain, anchor, f"{name}.piece{i}", name, threads, names)
         for i, anchor in enumerate(chain.anchors)
     ]
     return [layer for layer, _ in made], emitter.joined([value for _, value in made], chain.anchor.features[0])
@@ -192,17 +189,9 @@ def _emit_kernel(
     inside = (names.get(var.name, "") for var in (chain.first, *chain.absorbed, chain.last))
     covers = tuple(dict.fromkeys(filter(None, inside)))
     layer = WeightLayer(
-        name,
-        problem,
-        weight,
-        chain.bias_of(anchor),
-        chain.first.name,
-        chain.last.name,
-        layout,
-        anchor.axis,
-        whole,
-        covers,
-    )
+        name, problem, weight, chain.bias_of(anchor), chain.first.name, chain.last.name, layout, anchor.axis, whole,
+        covers, () if anchor.piece is None else anchor.piece.made,
+    )  # fmt: skip
     args = [x]
     if chain.residual is not None:
         args.append(emitter.to(emitter.value(chain.residual), anchor.y_perm).expr)

@@ -51,7 +51,7 @@ def _product(call: Any, source: Any, weight: FloatArray, right: bool) -> tuple[A
             blocks, each = matrices[start:stop], prod(inner[1:]) * m
             axis = first - (len(batch) - len(x_shape[:-2]))
             read = (axis, start, stop) if x_inner[0] > 1 else None
-            part = Piece(np.arange(start * each, stop * each), read)
+            part = Piece(np.arange(start * each, stop * each), read, (first, start, stop))
             result = (*shape[:first], stop - start, *shape[first + 1 :])
         matrix = _blocks(blocks, (stop - start, *inner[1:]), _cut(x_inner, start, stop)) if inner else blocks
         return Anchor(

@@ -212,10 +212,13 @@ def _compare_live(layer: LayerPlan, got: Array, theirs: _Reference) -> Compariso
 
 
 def _left(layer: LayerPlan, array: Array) -> Array:
-    """A tensor of the reference without the channels that compiling has removed."""
+    """What a layer computes of a tensor of the reference: without the channels that compiling has removed."""
     for axis, indices in enumerate(layer.kept):
         if indices and axis < array.ndim and max(indices) < array.shape[axis]:
             array = array.take(indices, axis)
+    if layer.piece:
+        axis, start, stop = layer.piece
+        array = array.take(range(start, min(stop, array.shape[axis])), axis)
     return array
 
 

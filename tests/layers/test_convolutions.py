@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -120,7 +121,7 @@ def test_an_axis_of_one_element_is_none() -> None:
     assert depthwise.op == "depthwise"
 
 
-def test_compiled_layers_are_compared_with_their_tensors(tmp_path) -> None:
+def test_compiled_layers_are_compared_with_their_tensors(tmp_path: Path) -> None:
     many = Many()
     many.add("ConvTranspose", (1, 4, 6, 6), (4, 3, 3, 3), bias=(1, 3, 1, 1), strides=[2, 2], pads=[1] * 4)
     many.add("ConvTranspose", (1, 4, 3, 4, 5), (4, 2, 2, 3, 2), strides=[2, 1, 3])
@@ -136,3 +137,19 @@ def test_compiled_layers_are_compared_with_their_tensors(tmp_path) -> None:
     assert found.ok
     assert len(found.layers) == 5
     assert all(layer.compared and layer.max_abs < 1e-4 for layer in found.layers)
+
+
+def test_pieces_are_compared_with_their_share_of_the_tensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(anchor, "LARGEST", 200)
+    many = Many()
+    many.add("Conv", (2, 10, 9), (15, 2, 3), group=5, bias=(1, 15, 1), pads=[1, 1])
+    many.add("ConvTranspose", (1, 6, 5, 4), (6, 2, 3, 3), group=3, strides=[2, 1])
+    many.add("MatMul", (3, 5, 7), (3, 7, 4))
+    onnx.save(many.proto, tmp_path / "m.onnx")
+    plan = tesa.compile(tmp_path / "m.onnx", output=tmp_path / "m.so", measure=False).plan
+    row = plan.find("conv")
+    assert row is not None
+    assert (row.layer, row.piece) == ("conv.piece0", (1, 0, 6))
+    found = verify(tesa.load(tmp_path / "m.so"), tmp_path / "m.onnx", per_layer=True)
+    assert [layer.name.partition(".")[2] for layer in found.layers] == ["piece0", "piece1"] * 3
+    assert all(layer.ok and layer.compared and layer.max_abs < 1e-4 for layer in found.layers)

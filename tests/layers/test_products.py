@@ -47,7 +47,7 @@ def test_a_weight_too_large_for_one_matrix_becomes_several(monkeypatch: pytest.M
     many.add("MatMul", (2, 5, 7), (2, 3, 1, 7, 2), bias=(2,))
     many.add("MatMul", (5, 7), (9, 7, 2))
     network = many.check(kernels=7)
-    assert [layer.name for layer in network.layers][:3] == ["matmul.part0", "matmul.part1", "matmul_2.part0"]
+    assert [layer.name for layer in network.layers][:3] == ["matmul.piece0", "matmul.piece1", "matmul_2.piece0"]
     assert all(layer.problem.epilogue.activation == "relu" for layer in network.layers[:6])
 
 

@@ -22,6 +22,10 @@ from tesa.frontend.names import Unique
 GELU_OPSET = 20
 
 
+EXPAND = 512
+"""Bytes from which on it is worth a node that a constant repeats itself."""
+
+
 def write(
     graph: Graph,
     nodes: Sequence[Any],
@@ -154,6 +158,8 @@ class _Writer:
         """Initializers, and nodes in front of the graph, that make the constant `name`."""
         initializer, axes = (name, None) if source is None else (source.initializer, source.axes)
         found = stored(array, quantization, self.opset) if quantization is not None else None
+        if found is None and source is None and self._repeated(name, array):
+            return
         if found is None:
             self._plain(name, array, initializer, axes)
             return
@@ -163,6 +169,19 @@ class _Writer:
         self.tensors |= zip(names, (found.integers, found.scale, found.zero), strict=True)
         node = helper.make_node("DequantizeLinear", names, [name], f"{name}/DequantizeLinear", **found.options)
         self.front.append(node)
+
+    def _repeated(self, name: str, array: Values) -> bool:
+        """Write what was computed out of fewer numbers as an Expand of these again. False where it was not."""
+        if array.nbytes < EXPAND:
+            return False
+        same = [axis for axis, n in enumerate(array.shape) if n > 1 and (array == array.take([0], axis)).all()]
+        few = array[tuple(slice(0, 1) if axis in same else slice(None) for axis in range(array.ndim))]
+        if array.nbytes - few.nbytes < EXPAND:
+            return False
+        number, size = (self.unique(f"{name}/{what}") for what in ("numbers", "size"))
+        self.tensors[number], self.tensors[size] = few, np.asarray(array.shape, np.int64)
+        self.front.append(helper.make_node("Expand", [number, size], [name], f"{name}/Expand"))
+        return True
 
     def _plain(self, name: str, array: Values, initializer: str, axes: tuple[int, ...] | None) -> None:
         half = _half(array, self.graph.halves.get(initializer))

@@ -204,3 +204,18 @@ def test_integers_of_a_quantized_weight_are_cut_as_integers() -> None:
     stored = [t for t in found.proto.graph.initializer if t.data_type == TensorProto.INT8 and len(t.dims) == 2]
     assert [list(t.dims) for t in stored] == [[32, 32]]
     assert found.size_after < found.size_before
+
+
+def test_a_constant_that_repeats_itself_is_written_once_although_it_is_cut() -> None:
+    """The file makes 64 x 64 numbers out of one; half of the features go."""
+    nodes = [
+        node("MatMul", ["x", "p.weight"], "a"),
+        node("Expand", ["one", "size"], "table"),
+        node("Mul", ["a", "table"], "b"),
+        node("MatMul", ["b", "q.weight"], "y"),
+    ]
+    arrays = {"p.weight": without(dense(8, 64), *range(0, 64, 2), axis=1), "q.weight": dense(64, 4)}
+    arrays |= {"one": dense(1, 1), "size": np.array([64, 64])}
+    found = shrink(model(nodes, [port("x", [64, 8])], ["y"], arrays))
+    assert found.size_after < found.size_before
+    assert max(array.size for array in weights(found.proto).values()) == 8 * 32

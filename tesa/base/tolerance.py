@@ -106,11 +106,12 @@ def _by_numbers(expected: Array, precision: Precision) -> Tolerance:
     if name == "bool" or name in ("int64", "uint64") or (name in ("int32", "uint32") and not quantized):
         return Tolerance(0.0, 0.0, why="whole numbers")
     plain = Tolerance(max(LEAST, ABSOLUTE * min(largest, 1.0), OF_LARGEST * largest), RELATIVE, why="float32")
-    half = name if name in STEPS else precision.half
+    half = precision.half or (name if name in STEPS else "")
     if half:
         step = STEPS[half]
         mean = max(2 * step * root_mean_square(expected), LEAST)
-        plain = Tolerance(max(step * largest, LEAST), 2 * step, mean, f"steps of {half}")
+        atol = step * largest if precision.half else plain.atol  # where the engine rounds inside as well
+        plain = Tolerance(max(atol, LEAST), 2 * step, mean, f"steps of {half}")
     if quantized:
         step = largest * 2.0 ** (1 - precision.bits)
         if step > plain.atol:

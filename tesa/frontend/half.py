@@ -86,7 +86,7 @@ def _bodies(attribute: Any) -> Sequence[Any]:
 
 
 class _Widening:
-    """types: of the file's tensors, as ONNX's code, as far as they are known."""
+    """types: of the file's tensors, as ONNX's code, as far as they are known. dropped: results of needless Casts."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -96,6 +96,8 @@ class _Widening:
         arrays = graph.constants.items()
         self.types |= {name: helper.np_dtype_to_tensor_dtype(array.dtype) for name, array in arrays}
         names = {name for node in graph.nodes for name in (*node.input, *node.output)}
+        self.names = Unique(node.name for node in graph.nodes)
+        self.dropped: set[str] = set()
         self.unique = Unique({*names, *graph.constants, *(value.name for value in graph.inputs)})
 
     def constants(self) -> None:
@@ -109,10 +111,15 @@ class _Widening:
     def inputs(self) -> list[Any]:
         """A Cast behind each 16-bit input, for all that read it."""
         halves = [value.name for value in self.graph.inputs if value.type.tensor_type.elem_type in HALVES]
+        casts = [node for node in self.graph.nodes if node.output[0] in self.dropped and node.input[0] in halves]
+        for node in casts:  # the file has such a Cast itself
+            node.op_type = "Cast"
+            node.attribute.append(helper.make_attribute("to", TensorProto.FLOAT))
         new = {name: self.unique(f"{name}#float32") for name in halves}
-        _rename_reads(self.graph.nodes, new)
-        read = _reads(self.graph.nodes)
-        return [_cast(name, wide, TensorProto.FLOAT, f"{name}.float32") for name, wide in new.items() if wide in read]
+        others = [node for node in self.graph.nodes if not any(node is cast for cast in casts)]
+        _rename_reads(others, new)
+        wanted = [item for item in new.items() if item[1] in _reads(others)]
+        return [_cast(name, wide, TensorProto.FLOAT, self.names(f"{name}.float32")) for name, wide in wanted]
 
     def outputs(self) -> list[Any]:
         """A Cast before each 16-bit output that a node or a constant makes."""
@@ -122,7 +129,7 @@ class _Widening:
             code = value.type.tensor_type.elem_type or self.types.get(value.name, 0)
             if code in HALVES and value.name not in inputs and not self._rounds(value.name, code):
                 new[value.name] = wide = self.unique(f"{value.name}#float32")
-                casts.append(_cast(wide, value.name, code, f"{value.name}.{HALVES[code].name}"))
+                casts.append(_cast(wide, value.name, code, self.names(f"{value.name}.{HALVES[code].name}")))
         _rename_reads(self.graph.nodes, new)
         for node in self.graph.nodes:
             node.output[:] = [new.get(name, name) for name in node.output]
@@ -204,13 +211,18 @@ class _Widening:
         x, y, name = node.input[0], node.output[0], node.name
         if target in HALVES and source != target:
             low = self.unique(f"{y}#half")
-            return [_cast(x, low, target, f"{name or y}.round", **options), _cast(low, y, TensorProto.FLOAT, name)]
+            return [
+                _cast(x, low, target, self.names(f"{name or y}.round"), **options),
+                _cast(low, y, TensorProto.FLOAT, name),
+            ]
         if target in HALVES or target in (TensorProto.FLOAT, TensorProto.DOUBLE):
-            wide = target == TensorProto.DOUBLE
-            return [_cast(x, y, target, name) if wide else helper.make_node("Identity", [x], [y], name)]
+            if target == TensorProto.DOUBLE:
+                return [_cast(x, y, target, name)]
+            self.dropped.add(y)
+            return [helper.make_node("Identity", [x], [y], name)]
         low = self.unique(f"{y}#half")
         assert source is not None
-        return [_cast(x, low, source, f"{name or y}.round"), _cast(low, y, target, name, **options)]
+        return [_cast(x, low, source, self.names(f"{name or y}.round")), _cast(low, y, target, name, **options)]
 
     def _target(self, node: Any) -> int | None:
         if node.op_type == "CastLike":

@@ -74,13 +74,13 @@ def widened(proto: Any, shapes: Mapping[str, Sequence[int]]) -> Any:
 
     graph = load_graph(proto, shapes)
     widen_halves(graph)
-    back = {old: new for new, old in graph.widened.items()}
     nodes = list(graph.nodes)
-    for value in (*graph.inputs, *graph.outputs):
-        if value.type.tensor_type.elem_type in HALVES:
-            value.type.tensor_type.elem_type = TensorProto.FLOAT
+    ports = [v for v in (*graph.inputs, *graph.outputs) if v.type.tensor_type.elem_type in HALVES]
+    for value in ports:
+        value.type.tensor_type.elem_type = TensorProto.FLOAT
+    names = {value.name for value in ports}
     for node in nodes:
-        if node.op_type == "Cast" and (node.output[0] in back or node.input[0] in {v.name for v in graph.inputs}):
+        if node.op_type == "Cast" and (node.output[0] in names or node.input[0] in names):
             for attribute in node.attribute:
                 if attribute.name == "to" and attribute.i in HALVES:
                     attribute.i = TensorProto.FLOAT

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tesa.errors import UsageError
 from tesa.runtime.arguments import writable
 from tesa.runtime.manifest import TensorInfo
-from tesa.runtime.tensors import numpy_dtype
+from tesa.runtime.tensors import BFLOAT16, numpy_dtype
 
 Array = NDArray[Any]
 
@@ -43,6 +43,8 @@ def checked(value: Any, info: TensorInfo) -> Array:
     if not isinstance(value, np.ndarray | np.generic) and not hasattr(value, "__array__"):
         raise UsageError(f"{wanted}, got {type(value).__name__}; make an array of it: numpy.asarray(x, {info.dtype!r})")
     array = np.asarray(value)
+    if info.dtype == BFLOAT16 and array.dtype == np.dtype("V2"):  # as a file of NumPy gives it back
+        array = array.view(numpy_dtype(BFLOAT16))
     if array.shape != info.shape or array.dtype != numpy_dtype(info.dtype):
         raise UsageError(f"{wanted}, got {_dtype(array)} of shape {list(array.shape)}")
     if not array.flags.c_contiguous or not array.flags.aligned:

@@ -149,6 +149,7 @@ class _Reference:
                 raise
             # it has no kernels for such numbers; float32 is nearer to what the file means than they would be
             self.expected = exact_outputs(proto, feeds, tensors, name=name)
+            self.precision = replace(own, half=rounding)
         self._noise: Mapping[str, Array] | None = None
 
     def noise(self, tensor: str) -> Array:

@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tesa.analyze.inspection import inspect_model
-from tesa.compact import compact
+from tesa.compact import check_smaller, compact
 from tesa.frontend import import_onnx
 from tesa.layers.network import to_network
 from tesa.propagate import propagate
@@ -148,9 +148,9 @@ def test_a_file_of_both_types(tmp_path: Path) -> None:
         np.testing.assert_allclose(got[name], array, rtol=2e-3, atol=4e-3, err_msg=name)
 
 
-def _network() -> tuple[Any, dict[str, Any]]:
+def _network(dtype: Any = F16) -> tuple[Any, dict[str, Any]]:
     """A convolution of which half of the channels are zero, and a product."""
-    kernel = floats(8, 4, 3, 3).astype(np.float16)
+    kernel = floats(8, 4, 3, 3).astype(dtype)
     kernel[::2] = 0
     nodes = [
         node("Conv", ["x", "conv.weight"], "a", name="conv", pads=[1, 1, 1, 1]),
@@ -159,9 +159,9 @@ def _network() -> tuple[Any, dict[str, Any]]:
         node("Flatten", ["g"], "f"),
         node("MatMul", ["f", "fc.weight"], "y", name="fc"),
     ]
-    constants = {"conv.weight": kernel, "fc.weight": floats(8, 256).astype(np.float16)}
-    feeds = {"x": floats(2, 4, 8, 8, seed=1).astype(np.float16)}
-    return _model(nodes, feeds, {"y": np.float16}, constants), feeds
+    constants = {"conv.weight": kernel, "fc.weight": floats(8, 256).astype(dtype)}
+    feeds = {"x": floats(2, 4, 8, 8, seed=1).astype(dtype)}
+    return _model(nodes, feeds, {"y": dtype}, constants), feeds
 
 
 def test_layers_get_float32_kernels_and_count_as_16_bits() -> None:
@@ -187,6 +187,7 @@ def test_the_smaller_model_keeps_16_bits() -> None:
     assert got.dtype == np.float16
     np.testing.assert_allclose(got, expected, rtol=2e-3, atol=2e-3)
     again = import_onnx(small)
+    assert {"x.float32", "conv", "fc", "y.float16"} <= set(again.names.values())
     assert again.dropped == ()
     assert again.halves == {"conv.weight": "float16", "fc.weight": "float16"}
 
@@ -221,3 +222,25 @@ def test_nan_in_a_bfloat16_weight_is_refused() -> None:
     weight = np.full((4, 4), np.nan, BF16)
     with pytest.raises(ModelError, match=r"'w'.*NaN"):
         import_onnx(_model([node("MatMul", ["x", "w"], "y")], feeds, {"y": BF16}, {"w": weight}))
+
+
+def test_the_smaller_model_of_bfloat16_is_checked() -> None:
+    proto, _ = _network(BF16)
+    imported = import_onnx(proto)
+    small = compact(propagate(imported)).proto
+    assert {t.name: t.data_type for t in small.graph.initializer}["fc.weight"] == TensorProto.BFLOAT16
+    assert check_smaller(imported, small).fault == check_smaller(proto, small).fault == ""
+    for tensor in small.graph.initializer:
+        if tensor.name == "fc.weight":
+            array = numpy_helper.to_array(tensor).astype(np.float32) * 1.1
+            tensor.CopyFrom(numpy_helper.from_array(array.astype(BF16), tensor.name))
+    assert "'y' differs" in check_smaller(imported, small).fault
+
+
+def test_arrays_of_bfloat16_come_back_from_files(tmp_path: Path) -> None:
+    proto, feeds = _network(BF16)
+    compiled = build(tmp_path, proto)
+    np.savez(tmp_path / "in.npz", **feeds)
+    stored = dict(np.load(tmp_path / "in.npz"))
+    assert stored["x"].dtype == np.dtype("V2")
+    np.testing.assert_array_equal(compiled(stored)["y"].view(np.uint16), compiled(feeds)["y"].view(np.uint16))

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from tesa.frontend import import_onnx
+
 from .shrink import dense, model, node, port, shapes, shrink
 
 HIDDEN, LEFT = 16, 8
@@ -112,3 +114,18 @@ def test_hidden_units_of_fused_products_go() -> None:
     proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     made = shapes(shrink(proto))
     assert sorted(shape for shape in made.values() if len(shape) == 2) == [(LEFT, 12), (12, LEFT)]
+
+
+def test_channels_of_fused_convolutions_go() -> None:
+    """The convolution, the sum and the activation are of one layer; its weight is traced and cut."""
+    first, second, bias = dense(HIDDEN, 3, 3, 3), dense(4, HIDDEN, 3, 3, seed=1), dense(HIDDEN)
+    first[::2], bias[::2] = 0, 0
+    nodes = [
+        node("FusedConv", ["x", "first", "bias"], "a", domain="com.microsoft", activation="Relu", pads=[1] * 4),
+        node("FusedConv", ["a", "second"], "y", domain="com.microsoft", activation="Tanh"),
+    ]
+    arrays = {"first": first, "second": second, "bias": bias}
+    given = microsoft(model(nodes, [port("x", [1, 3, 6, 6])], ["y"], arrays))
+    assert {name: use.layer for name, (use,) in import_onnx(given).weights.items()} == {"first": "a", "second": "y"}
+    made = shapes(shrink(given))
+    assert (made["first"], made["second"]) == ((LEFT, 3, 3, 3), (4, LEFT, 3, 3))

@@ -116,11 +116,12 @@ def interface_source(target: Target, functions: Sequence[str], shapes: Sequence[
 
 
 def needed(target: Target) -> tuple[str, ...]:
-    """The instruction sets that code for a target may hold, by LLVM's names."""
+    """The instruction sets that code for a target may hold, by LLVM's names, as far as a system tells of them."""
     architecture = find(target.arch)
     if architecture is None:
         return ()
-    return tuple(sorted(architecture.needed(target.cpu, target.features, target.triple)))
+    every = architecture.needed(target.cpu, target.features, target.triple)
+    return tuple(sorted(name for name in every if name in architecture.linux or not architecture.linux))
 
 
 def baseline(target: Target) -> tuple[str, ...]:

@@ -1,14 +1,16 @@
-"""C that asks an x86 CPU at run time which instruction sets it has, and whether the system lets programs use them."""
+"""C that asks an x86 CPU at run time which instruction sets it has, and whether the system lets programs use them.
+
+It knows those that Linux tells of, see tesa.targets.x86: of others a compiler on the same machine does not know either
+whether they are there, and must not make a library that its own machine refuses.
+"""
 
 from collections.abc import Sequence
 
 _AVX, _AVX512, _AMX = 0x6, 0xE6, 0x60000
 """Registers that the system has to save, by their bits in XCR0."""
 
-_VERSION = 256  # added to the version that the lowest byte of a register must reach, where no bit tells
-
 _1C, _1D, _7B, _7C, _7D = (1, 0, 2), (1, 0, 3), (7, 0, 1), (7, 0, 2), (7, 0, 3)
-_71A, _71D, _MATRIX, _AVX10, _AMD = (7, 1, 0), (7, 1, 3), (0x1E, 1, 0), (0x24, 0, 1), (0x80000001, 0, 2)
+_71A, _AMD = (7, 1, 0), (0x80000001, 0, 2)
 """Leaf and subleaf of CPUID, and which of the registers eax, ebx, ecx, edx tells."""
 
 _PLACES: dict[tuple[int, int, int], dict[str, int]] = {
@@ -26,10 +28,7 @@ _PLACES: dict[tuple[int, int, int], dict[str, int]] = {
         "avx512vpopcntdq": 14,
     },
     _7D: {"avx512vp2intersect": 8, "amx-bf16": 22, "avx512fp16": 23, "amx-tile": 24, "amx-int8": 25},
-    _71A: {"sha512": 0, "avxvnni": 4, "avx512bf16": 5, "amx-fp16": 21, "avxifma": 23},
-    _71D: {"avxvnniint8": 4, "avxneconvert": 5, "amx-complex": 8, "avxvnniint16": 10},
-    _MATRIX: {"amx-fp8": 4, "amx-tf32": 6, "amx-avx512": 7, "amx-movrs": 8},
-    _AVX10: {"avx10.1": _VERSION + 1, "avx10.2": _VERSION + 2},
+    _71A: {"avxvnni": 4, "avx512bf16": 5},
     _AMD: {"lzcnt": 5, "sse4a": 6, "xop": 11, "fma4": 16},
 }  # fmt: skip
 
@@ -41,10 +40,9 @@ static const struct { const char* name; unsigned leaf, part, reg, bit, state; } 
 };
 
 static int has(int i) {
-  unsigned r[4], first[4], told, low = 0, high = 0;
+  unsigned r[4], first[4], low = 0, high = 0;
   if (!__get_cpuid_count(needs[i].leaf, needs[i].part, &r[0], &r[1], &r[2], &r[3])) return 0;
-  told = r[needs[i].reg];
-  if (needs[i].bit < 32 ? !(told >> needs[i].bit & 1) : (told & 255) + 256 < needs[i].bit) return 0;
+  if (!(r[needs[i].reg] >> needs[i].bit & 1)) return 0;
   if (!needs[i].state) return 1;
   if (!__get_cpuid(1, &first[0], &first[1], &first[2], &first[3]) || !(first[2] >> 27 & 1)) return 0;
   __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
@@ -68,7 +66,7 @@ def probe(features: Sequence[str]) -> str:
 def _state(feature: str) -> int:
     if feature.startswith("amx"):
         return _AMX
-    if feature.startswith(("avx512", "avx10")):
+    if feature.startswith("avx512"):
         return _AVX512
     wide = ("avx", "fma", "f16c", "xop", "vaes", "vpclmulqdq")
     return _AVX if feature.startswith(wide) else 0

@@ -8,6 +8,7 @@ pruned network hardly ever needs a second part.
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,9 @@ EXACT = 1 << 24
 
 WIDTH = 255
 """The difference between the largest and the smallest code of 8 bits."""
+
+MOST_PARTS = 4
+"""A weight of more parts is multiplied in int32, by the plain loops of any operator."""
 
 Product = Callable[[Any, Any, str], Any]
 """Multiplies two expressions; the third argument is the type of the result."""
@@ -70,13 +74,15 @@ def _exact(bb: Any, operands: Any, zeros: list[Any], views: list[View], summed: 
     weights = [constant_value(x) is not None and (z is None or constant_value(z) is not None)
                for x, z in zip(operands, zeros, strict=True)]  # fmt: skip
     count = math.prod(static_shape(operands[1])[axis] for axis in summed[1])
-    if not any(weights) and count * WIDTH**2 > EXACT:
-        whole = [_less(bb, as_int32(bb, x), zero, view) for x, zero, view in zip(operands, zeros, views, strict=True)]
-        return product(whole[0], whole[1], "int32")
-    real = [_centred(bb, x, zero, view) for x, zero, view in zip(operands, zeros, views, strict=True)]
+    triples = list(zip(operands, zeros, views, strict=True))
+    real = [_centred(bb, *triple) for triple in triples]
     at_weight = 1 if weights[1] else 0
+    parts = list(islice(_parts(constant_value(real[at_weight]), summed[at_weight]), MOST_PARTS + 1))
+    if len(parts) > MOST_PARTS or (not any(weights) and count * WIDTH**2 > EXACT):
+        whole = [_less(bb, as_int32(bb, x), zero, view) for x, zero, view in triples]
+        return product(whole[0], whole[1], "int32")
     total = None
-    for part in _parts(constant_value(real[at_weight]), summed[at_weight]):
+    for part in parts:
         factors = [part if i == at_weight and part is not None else x for i, x in enumerate(real)]
         sums = bb.normalize(relax.op.astype(bb.normalize(product(factors[0], factors[1], "float32")), "int32"))
         total = sums if total is None else bb.normalize(relax.op.add(total, sums))

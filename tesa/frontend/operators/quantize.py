@@ -118,6 +118,7 @@ def dynamic_quantize(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     nothing = emit(relax.op.equal, x, zero)
     # a divisor that differs by element stays one; a multiplication by 1 / scale would round to another code at times
     steps = emit(relax.op.round, emit(relax.op.divide, x, emit(relax.op.where, nothing, one, scale)))
+    steps = emit(relax.op.clip, steps, -255.0, 255.0)  # says the range of what follows
     steps = emit(relax.op.minimum, steps, emit(relax.op.subtract, last, level))  # two halves may round up both
     steps = bb.emit(emit(relax.op.where, nothing, zero, steps))
     codes = emit(relax.op.astype, bb.emit(emit(relax.op.add, steps, level)), "uint8")

@@ -185,6 +185,7 @@ INTERVALS: dict[str, Interval] = {
     "relax.nn.relu6": lambda op, inputs: _clipped(inputs[0], 0.0, 6.0),
     "relax.negative": lambda op, inputs: _negated(inputs[0]),
     "relax.abs": _abs,
+    "relax.round": lambda op, inputs: (float(np.rint(inputs[0][0])), float(np.rint(inputs[0][1]))),
     "relax.sigmoid": _monotone(lambda x: 0.5 * (1 + math.tanh(0.5 * x))),
     "relax.tanh": _monotone(math.tanh),
     "relax.exp": _monotone(math.exp),

@@ -150,6 +150,6 @@ def _nudged(proto: Any, feeds: Mapping[str, Array], seed: int) -> tuple[Any, dic
 
 
 def _moved(array: Array, rng: np.random.Generator) -> Array:
-    if array.dtype != np.float32:
+    if array.dtype != np.float32 or np.array_equal(array, np.rint(array)):  # whole numbers: an exponent, an index
         return array
     return np.asarray(array * (1 + NUDGE * rng.choice((-1.0, 1.0), array.shape)), np.float32)

@@ -242,14 +242,9 @@ def test_states_that_are_handed_on_as_they_are(steps: int) -> None:
 
 def test_the_scan_of_opset_8_runs_for_each_sequence() -> None:
     scan = n("Scan", "_ first a b", "y rows copies", body=scan_body(), num_scan_inputs=2, directions=[0, 1])
-    feeds = {"a": floats(2, 3, 4), "b": floats(2, 3, 4, seed=1), "k": floats(4, seed=2)}
-    constants = {"first": floats(2, 1, 4, seed=3)[:, 0], "w": floats(4, 4, seed=4)}
-    scan.input[1] = "first"
-    nodes = [n("Identity", "first0", "first"), scan]
-    constants["first0"] = constants.pop("first")
-    given = model(nodes, feeds, ["y", "rows"], constants, opset=8)
-    ours = import_onnx(given)
-    assert ours.outputs[1].shape == (2, 3, 4)
+    feeds = {"a": floats(2, 3, 1, 4), "b": floats(2, 3, 1, 4, seed=1), "k": floats(4, seed=2)}
+    constants = {"first": floats(2, 1, 4, seed=3), "w": floats(4, 4, seed=4)}
+    compare(model([scan], feeds, ["y", "rows", "copies"], constants, opset=8), feeds)
 
 
 def test_sequences_are_their_tensors() -> None:
@@ -293,6 +288,12 @@ def test_a_position_that_only_data_know_is_refused() -> None:
     feeds = X | {"at": np.asarray(1)}
     with pytest.raises(UnsupportedError, match="which tensors are in its sequence is known only when the model runs"):
         import_onnx(model(nodes, feeds, ["y"]))
+
+
+def test_a_sequence_that_leaves_the_model_is_refused() -> None:
+    given = model([n("SplitToSequence", "x", "rows", axis=1)], X, ["rows"])
+    with pytest.raises(UnsupportedError, match=r"node 'rows' \(SequenceConstruct\): 'rows' is a sequence that leaves"):
+        import_onnx(given)
 
 
 def test_faults_inside_of_bodies_are_found() -> None:

@@ -59,8 +59,8 @@ def resolve_sequences(graph: Graph, last: bool = False) -> bool:
     graph.nodes = kept
     if last and not changed:
         for node in graph.nodes:
-            if is_sequence_operator(node) and not set(node.output) & set(work.members):
-                raise work.unknown(node)
+            if is_sequence_operator(node):
+                raise work.left(node)
     return changed
 
 
@@ -211,8 +211,14 @@ class _Sequences:
             raise ModelError(f"{self.where(node)}: it takes the value of an optional that has none")
         return [helper.make_node("Identity", [source], [node.output[0]], node.name)]
 
-    def unknown(self, node: Any) -> UnsupportedError:
-        """The error for a sequence whose members only data tell."""
+    def left(self, node: Any) -> UnsupportedError:
+        """The error for a sequence that is an output of the model, or whose members only data tell."""
+        known = [name for name in node.output if name in self.members]
+        if known:
+            return UnsupportedError(
+                f"{self.where(node)}: {known[0]!r} is a sequence that leaves the model, or that an operator reads which "
+                "knows no sequences; tesa compiles tensors only. Give out the tensors in it"
+            )
         return UnsupportedError(
             f"{self.where(node)}: which tensors are in its sequence is known only when the model runs; tesa compiles "
             "tensors of fixed sizes. Export the model with tensors instead of sequences"

@@ -105,3 +105,35 @@ def test_a_mask_finds_the_weights_of_a_cell(tmp_path: Path) -> None:
             layer: np.count_nonzero(inspect_model(source).weights[layer][:, 0])
             for layer in ("cell.R", "cell.R_reverse")
         }
+
+
+def test_layers_without_names_are_told_apart_inside_of_a_loop() -> None:
+    """A product of two activations, and one with a weight in the body of a loop; both are only called after MatMul."""
+    rng = np.random.default_rng(0)
+    step = helper.make_graph(
+        [helper.make_node("MatMul", ["h", "w"], ["m"]), helper.make_node("Tanh", ["m"], ["new"]),
+         helper.make_node("Identity", ["go"], ["on"])],
+        "body",
+        [helper.make_tensor_value_info("i", TensorProto.INT64, []),
+         helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+         helper.make_tensor_value_info("h", TensorProto.FLOAT, [4, 4])],
+        [helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+         helper.make_tensor_value_info("new", TensorProto.FLOAT, [4, 4])],
+    )  # fmt: skip
+    nodes = [
+        helper.make_node("MatMul", ["x", "x"], ["a"]),
+        helper.make_node("Loop", ["count", "", "a"], ["y"], body=step),
+    ]
+    tensors = [numpy_helper.from_array(pruned(rng, 4, 4), "w"), numpy_helper.from_array(np.int64(100), "count")]
+    port, out = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [4, 4]) for name in ("x", "y"))
+    graph = helper.make_graph(nodes, "test", [port], [out], tensors)
+    given = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    imported = import_onnx(given)
+    (use,) = imported.weights["w"]
+    assert use.layer == "matmul_2"
+    feeds = {"x": rng.normal(size=(4, 4)).astype(np.float32)}
+    smaller = compact(propagate(imported)).proto
+    np.testing.assert_allclose(
+        reference_outputs(smaller, feeds, name="smaller")["y"], reference_outputs(given, feeds, name="given")["y"],
+        rtol=1e-5, atol=1e-6,
+    )  # fmt: skip

@@ -1,6 +1,6 @@
 """import_onnx reads an ONNX model as a Relax module: the one way into the compiler."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from tesa.frontend.lift import lift
 from tesa.frontend.load import load_graph
 from tesa.frontend.masks import apply_masks, load_masks
 from tesa.frontend.model import ImportedModel, Port, WeightUse
+from tesa.frontend.names import Unique
 from tesa.frontend.parameters import open_parameter
 from tesa.frontend.qdq import widen_codes
 from tesa.frontend.quantized import integer_quantization
@@ -96,8 +97,11 @@ def import_onnx(
     )  # fmt: skip
 
 
-def plain(graph: Graph) -> None:
-    """Make all of the graph, and of the bodies of loops that stay, operators that have a converter, in place."""
+def plain(graph: Graph, taken: Iterable[str] = ()) -> None:
+    """Make all of the graph, and of the bodies of loops that stay, operators that have a converter, in place.
+
+    taken: the layers of the graphs around it.
+    """
     rewrite.drop_identities(graph)
     rewrite.fold_constants(graph)
     while expand(graph) or resolve_late(graph):
@@ -110,10 +114,12 @@ def plain(graph: Graph) -> None:
     fuse_gelu(graph)
     widen_codes(graph)
     rewrite.drop_unused(graph)
-    _add_bodies(graph)
+    _add_bodies(graph, taken)
 
 
-def _add_bodies(graph: Graph) -> None:
+def _add_bodies(graph: Graph, taken: Iterable[str]) -> None:
+    """Make a graph of its own of the body of each loop that stays. No layer in it has the name of one around it."""
+    unique = Unique({*taken, *graph.layers.values()})
     loops = [node for node in graph.nodes if is_control(node)]
     shapes, dtypes = infer_types(graph) if loops else ({}, {})
     for node in loops:
@@ -124,8 +130,12 @@ def _add_bodies(graph: Graph) -> None:
                 "known before the model runs; tesa compiles for fixed sizes. Export it with fixed sizes"
             )
         to_qdq(body)
-        rewrite.name_layers(body, graph.layers[node.output[0]])
-        plain(body)
+        around = graph.layers[node.output[0]]
+        rewrite.name_layers(body, around)
+        names = {name: name if name == around else unique(name) for name in dict.fromkeys(body.layers.values())}
+        body.layers = {tensor: names[name] for tensor, name in body.layers.items()}
+        plain(body, unique.taken)
+        unique.taken |= set(body.whole().layers.values())
         graph.bodies[node.output[0]] = body
 
 

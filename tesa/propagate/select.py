@@ -42,7 +42,7 @@ def _simple(node: Node) -> Choice | None:
         return Choice(None, "left as it is: a tensor of it has no elements")
     op = node.operator.op
     if op.startswith(f"call.{LOOP}"):
-        return Choice(None, "left as it is: what its steps do to each other is not followed")
+        return Choice(None, "what its steps do to each other is not followed")
     # of two functions of one name, for two shapes, TVM calls the second name1
     numbered = op.rstrip("0123456789") if op.startswith("call_tir.") else op
     rule = find(op) or find(numbered) or elementwise_rule(node)

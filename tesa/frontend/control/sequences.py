@@ -216,7 +216,7 @@ class _Sequences:
         known = [name for name in node.output if name in self.members]
         if known:
             return UnsupportedError(
-                f"{self.where(node)}: {known[0]!r} is a sequence that leaves the model, or that an operator reads which "
+                f"{self.where(node)}: {known[0]!r} is a sequence that leaves the model, or that is read by what "
                 "knows no sequences; tesa compiles tensors only. Give out the tensors in it"
             )
         return UnsupportedError(

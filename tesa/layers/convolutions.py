@@ -8,7 +8,7 @@ others: zeros cost nothing in a sparse kernel.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -105,6 +105,8 @@ def _upsampling(call: Any, weight: FloatArray, axes: list[_Axis]) -> tuple[Ancho
     before: x (1, 32, 48, 48), w (32, 1, 9, 9), stride 3   after: x, w (9, 32, 3, 3), padding 1; y[q 3 + r] = z[r, q]
     """
     groups, channels, outputs = int(call.attrs.groups), shape_of(call.args[0])[1], shape_of(call)[1]
+    # of one element each output has a tap of its own: as a stride it leaves no tap that reads padding
+    axes = [replace(axis, stride=axis.out) if axis.size == 1 else axis for axis in axes]
     found = [_phases(axis) for axis in axes]
     plain = [axis for axis, _ in found]
     phases = tuple(axis.stride for axis in axes)

@@ -100,6 +100,15 @@ def test_more_output_padding_than_the_stride(pads: list[int]) -> None:
     np.testing.assert_allclose(got, np.maximum(expected, 0), atol=1e-5)
 
 
+def test_one_element_spread_over_many_is_a_product() -> None:
+    many = Many()
+    many.add("ConvTranspose", (2, 5, 1, 1), (5, 3, 4, 4))
+    many.add("ConvTranspose", (2, 5, 1, 6), (5, 3, 4, 3), pads=[1, 1, 0, 1], strides=[3, 2], dilations=[2, 1])
+    first, second = (layer.problem for layer in many.check().layers)
+    assert (first.m, first.k, first.n) == (48, 5, 1)
+    assert second.m == 3 * 6 * 2
+
+
 def test_depth_stays_where_it_is_between_convolutions() -> None:
     many = Many()
     many.add("Conv", (2, 3, 5, 6, 6), (4, 3, 3, 3, 3), pads=[1] * 6)

@@ -152,3 +152,15 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
     "HardSigmoid": ("alpha", "beta"), "Selu": ("alpha", "gamma"), "Mish": (), "Celu": ("alpha",), "Softmax": (),
 }  # fmt: skip
 """The activations of fused operators, and the attributes that each has."""
+
+
+@expands("Mod")
+def floor_mod(writer: Writer, node: Any) -> Sequence[str] | None:
+    """The remainder of reals with the sign of the divisor, exact as the one with the dividend's is. None for others."""
+    a, b = node.input[:2]
+    if writer.dtype(a).kind != "f" or writer.options.get("fmod", 0):
+        return None
+    zero, rest = number(writer, 0, a), writer.add("Mod", a, b, fmod=1)
+    other = writer.add("Xor", writer.add("Less", rest, zero), writer.add("Less", b, zero))
+    wrong = writer.add("And", other, writer.add("Not", writer.add("Equal", rest, zero)))
+    return [writer.add("Where", wrong, writer.add("Add", rest, b), rest)]

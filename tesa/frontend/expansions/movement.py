@@ -260,3 +260,33 @@ def eye_like(writer: Writer, node: Any) -> Sequence[str]:
     dtype = helper.tensor_dtype_to_np_dtype(options["dtype"]) if "dtype" in options else writer.dtype(x)
     rows, columns = writer.shape(x)
     return [writer.constant(np.eye(rows, columns, int(options.get("k", 0))), dtype)]
+
+
+@expands("Pad")
+def pad_with_a_computed_value(writer: Writer, node: Any) -> Sequence[str] | None:
+    """Padding whose value the model computes: zeros, then the value where nothing of the input is. None for others."""
+    value = writer.input(2)
+    widths = writer.value(node.input[1]) if writer.has(1) else None
+    if not value or value in writer.graph.constants or widths is None:
+        return None
+    if writer.options.get("mode", b"constant") != b"constant":
+        return None
+    x, shape = node.input[0], writer.shape(node.input[0])
+    axes = writer.value(node.input[3]) if writer.has(3) else np.arange(len(shape))
+    if axes is None:
+        return None
+    inside = np.ones(shape, bool)
+    for axis, (before, after) in zip(axes.tolist(), widths.reshape(2, -1).T.tolist(), strict=True):
+        inside = _padded(inside, axis % len(shape), before, after)
+    rest = [node.input[3]] if writer.has(3) else []
+    zeros = writer.add("Pad", x, node.input[1], number(writer, 0, x), *rest)
+    one = reshape(writer, value, [1])
+    return [writer.add("Where", writer.constant(inside), zeros, one)]
+
+
+def _padded(inside: Any, axis: int, before: int, after: int) -> Any:
+    """False at both ends of an axis; a negative width cuts."""
+    moved = np.moveaxis(inside, axis, 0)
+    moved = moved[max(-before, 0) : len(moved) - max(-after, 0)]
+    ends = [np.zeros((max(n, 0), *moved.shape[1:]), bool) for n in (before, after)]
+    return np.moveaxis(np.concatenate([ends[0], moved, ends[1]]), 0, axis)

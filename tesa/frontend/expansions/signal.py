@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from onnx import helper
+from onnx.reference.ops.op_mel_weight_matrix import MelWeightMatrix
 
 from tesa.attributes.attribute import Values
 from tesa.frontend.expand import Writer, expands
@@ -142,10 +144,14 @@ def _check_plain(writer: Writer) -> None:
 
 
 @expands("MelWeightMatrix")
-def mel_weights(writer: Writer, node: Any) -> None:
-    """Refused where it is not constant; else it is folded, and nothing comes here."""
+def mel_weights(writer: Writer, node: Any) -> Sequence[str]:
+    """A constant: its parameters have to be constants."""
+    values = []
     for index in range(5):
         _fixed(writer, index, 0)
+        values.append(writer.value(node.input[index]))
+    dtype = helper.tensor_dtype_to_np_dtype(writer.options.get("output_datatype", 1))
+    return [writer.constant(MelWeightMatrix.eval(*values), dtype)]
 
 
 @expands("com.microsoft::ComplexMul", "com.microsoft::ComplexMulConj")

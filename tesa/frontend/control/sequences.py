@@ -57,10 +57,9 @@ def resolve_sequences(graph: Graph, last: bool = False) -> bool:
     kept = [node for node in nodes if not _done(node, work.members, read)]
     changed = [id(node) for node in kept] != [id(node) for node in graph.nodes]
     graph.nodes = kept
-    if last and not changed:
-        for node in graph.nodes:
-            if is_sequence_operator(node):
-                raise work.left(node)
+    left = [node for node in graph.nodes if is_sequence_operator(node)]
+    if last and not changed and left:
+        raise work.left(next((n for n in left if not set(n.output) & set(work.members)), left[0]))
     return changed
 
 

@@ -7,19 +7,18 @@ They hold no instruction that the oldest CPU of the architecture lacks, so that 
 
     const char* tesa_digest(void);      what model.json, which belongs to the library, has as its digest
 
-The same three are functions for tvm_ffi, and a fourth one, tesa_function(inputs...): the name of the function of the
-virtual machine that takes inputs of these shapes.
+The same three are functions for tvm_ffi, and of a model a fourth one, tesa_function(inputs...): the name of the
+function of the virtual machine that takes inputs of these shapes.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tesa.targets.architecture import Target, find
 
 Shapes = Sequence[Sequence[int]]
 
-_SOURCE = r"""
-#include <stdio.h>
+_ANSWERS = r"""
 #include <string.h>
 #include <tvm/ffi/c_api.h>
 
@@ -52,7 +51,9 @@ TVM_FFI_DLL_EXPORT int __tvm_ffi_tesa_digest(void* self, const TVMFFIAny* args, 
 TVM_FFI_DLL_EXPORT int __tvm_ffi_tesa_missing(void* self, const TVMFFIAny* args, int32_t count, TVMFFIAny* result) {
   return answer(tesa_missing(), result);
 }
+"""
 
+_FUNCTION = r"""
 static const char* const functions[] = {@FUNCTIONS@};
 static const int32_t ranks[] = {@RANKS@};
 static const int64_t shapes[][@WIDTH@] = {@SHAPES@};
@@ -86,21 +87,28 @@ static int has(int i) { return 1; }
 """Of an architecture whose CPUs cannot be asked, or all have what its targets need."""
 
 
-def interface_source(target: Target, functions: Sequence[str], shapes: Sequence[Shapes], digest: str = "") -> str:
-    """The C of a library whose functions take inputs of these shapes, one row of shapes for each function.
-
-    digest: of its description.
-    """
+def answers_source(target: Target, digest: str = "") -> str:
+    """The C of any library: what it was made for, what a CPU lacks for it, and the digest of its description."""
     architecture = find(target.arch)
     needs = needed(target)
     probe = _NO_PROBE if architecture is None or architecture.probe is None else architecture.probe(needs)
-    flat = [[n for shape in row for n in shape] for row in shapes]
-    told = "; ".join(" ".join(f"[{', '.join(map(str, shape))}]" for shape in row) for row in shapes)
     values = {
         "PROBE": probe,
         "TARGET": json.dumps(target.name),
         "DIGEST": json.dumps(digest),
         "ROOM": str(sum(len(name) + 2 for name in needs) + 1),
+    }
+    return _filled(_ANSWERS, values)
+
+
+def interface_source(target: Target, functions: Sequence[str], shapes: Sequence[Shapes], digest: str = "") -> str:
+    """The C of a model's library: its functions take inputs of these shapes, one row of shapes for each function.
+
+    digest: of its description.
+    """
+    flat = [[n for shape in row for n in shape] for row in shapes]
+    told = "; ".join(" ".join(f"[{', '.join(map(str, shape))}]" for shape in row) for row in shapes)
+    values = {
         "FUNCTIONS": ", ".join(map(json.dumps, functions)),
         "RANKS": ", ".join(str(len(shape)) for shape in shapes[0]) or "0",
         "WIDTH": str(max(len(flat[0]), 1)),
@@ -109,7 +117,10 @@ def interface_source(target: Target, functions: Sequence[str], shapes: Sequence[
         "SIZES": str(len(shapes)),
         "REFUSAL": json.dumps(f"the model was compiled for inputs of the shapes {told}, and for no others"),
     }
-    source = _SOURCE
+    return answers_source(target, digest) + _filled(_FUNCTION, values)
+
+
+def _filled(source: str, values: Mapping[str, str]) -> str:
     for name, value in values.items():
         source = source.replace(f"@{name}@", value)
     return source

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tesa.targets.toolchain import Toolchain
+from tesa.build.interface import answers_source, baseline
+from tesa.targets.target import Target
 
 ENTRY = "entry"
 """Name of the function in the library, for tvm_ffi; the C symbol is __tvm_ffi_entry."""
@@ -72,19 +73,21 @@ def package(
     symbol: str,
     constants: Sequence[NDArray[Any]],
     names: Sequence[str],
-    toolchain: Toolchain,
+    target: Target,
 ) -> None:
     """Link a kernel, called as symbol(X, *constants, residual if any, Y), into a library with the function ENTRY.
 
-    names: the arguments that remain for the caller, X first and Y last. The same arguments give the same bytes.
+    names: the arguments that remain for the caller, X first and Y last. The same arguments give the same bytes. Like a
+    model's, the library answers for itself, see interface.py.
 
     Raises UsageError as the toolchain does.
     """
     with tempfile.TemporaryDirectory(prefix="tesa-") as name:
         folder = Path(name)
-        wrapper = folder / "entry.o"
-        toolchain.compile(_source(symbol, constants, names, folder), wrapper, ["-fvisibility=hidden"])
-        toolchain.link([wrapper, *objects], path)
+        wrapper, answers = folder / "entry.o", folder / "answers.o"
+        target.toolchain.compile(_source(symbol, constants, names, folder), wrapper, ["-fvisibility=hidden"])
+        target.toolchain.compile(answers_source(target), answers, ["-fvisibility=hidden", *baseline(target)])
+        target.toolchain.link([wrapper, *objects, answers], path)
 
 
 def _source(symbol: str, constants: Sequence[NDArray[Any]], names: Sequence[str], folder: Path) -> str:

@@ -191,7 +191,7 @@ class Kernel:
         product = chosen.product
         constants = (*product.constants, *(array for array in (scale, bias) if array is not None))
         self._library_path = Path(self._folder.name) / f"{product.symbol}{target.toolchain.suffix}"
-        package(self._library_path, product.objects, product.symbol, constants, self._names, target.toolchain)
+        package(self._library_path, product.objects, product.symbol, constants, self._names, target)
         self._y_shape = problem.y_shape
         self._x_dtype, self._y_dtype = np.dtype(problem.x_dtype), np.dtype(problem.output.dtype)
         self._in_shapes = (problem.x_shape, problem.y_shape)[: len(self._names) - 1]

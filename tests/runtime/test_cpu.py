@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tesa
 from tesa.build.interface import interface_source, needed
 from tesa.cli import main
 from tesa.compiler import compile_model
@@ -56,6 +57,19 @@ def test_c_programs_can_ask_a_library(tmp_path: Path) -> None:
     for name, answer in (("tesa_missing", ""), ("tesa_target", parse_target(None).name), ("tesa_function", "main")):
         arguments = compiled.prepare(np.ones((2, 3), np.float32)) if name == "tesa_function" else []
         assert compiled.library.get_function(name, query_imports=True)(*arguments) == answer
+
+
+@x86
+def test_a_saved_kernel_answers_as_well(tmp_path: Path) -> None:
+    kernel = tesa.kernel(np.eye(8, dtype=np.float32), n=4, family="indexed", target="x86:haswell")
+    kernel.save(tmp_path / "k.so")
+    library = ctypes.CDLL(str(tmp_path / "k.so"))
+    library.tesa_missing.restype = library.tesa_target.restype = ctypes.c_char_p
+    assert library.tesa_target() == b"x86:haswell"
+    here = host_architecture()
+    assert here is not None
+    lacks = set(needed(parse_target("x86:haswell"))) - host_features(here)
+    assert library.tesa_missing().decode() == ", ".join(sorted(lacks))
 
 
 @x86

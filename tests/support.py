@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -73,6 +74,17 @@ def require_system(tool: str, package: str) -> str:
     reason = f"{tool} is not installed: apt-get install {package}"
     if os.environ.get("CI"):
         pytest.fail(f"{reason} (scripts/setup_system.sh must bring it for CI)")
+    pytest.skip(reason)
+
+
+def require_package(name: str, advice: str) -> Path:
+    """The folder of an installed package, which is not imported. Skips the test where it is missing; fails under CI."""
+    spec = importlib.util.find_spec(name)
+    if spec is not None and spec.submodule_search_locations:
+        return Path(spec.submodule_search_locations[0])
+    reason = f"the package {name} is not installed: {advice}"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
     pytest.skip(reason)
 
 

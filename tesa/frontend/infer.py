@@ -8,6 +8,8 @@ from onnx import helper, numpy_helper
 
 from tesa.attributes.attribute import Shape, Values
 from tesa.frontend.control.bodies import is_control, opened
+from tesa.frontend.control.repeat import repeated
+from tesa.frontend.control.typed import body_graph
 from tesa.frontend.custom_types import custom_types
 from tesa.frontend.graph import Graph, attributes
 from tesa.frontend.sampling import scaled
@@ -25,11 +27,34 @@ def infer_types(graph: Graph, *, trusting: bool = True) -> tuple[dict[str, Shape
     resized: dict[str, Values] = {}
     while True:
         shapes, dtypes = _infer(graph, declared, resized, trusting)
-        found, sizes = custom_types(graph, shapes, dtypes), _resized(graph, shapes)
+        found = custom_types(graph, shapes, dtypes) + _repeats(graph, shapes, dtypes)
+        sizes = _resized(graph, shapes)
         if not found and sizes.keys() <= resized.keys():
             return shapes | {name: tuple(map(int, size)) for name, size in resized.items()}, dtypes
         declared += found
         resized |= sizes
+
+
+def _repeats(graph: Graph, shapes: dict[str, Shape], dtypes: dict[str, Any]) -> list[Any]:
+    """Declarations of the results of loops that stay; ONNX knows no numbers of constants around a body."""
+    found: list[Any] = []
+    for node in graph.nodes:
+        if node.op_type != "Repeat" or not is_control(node) or all(n in shapes for n in node.output if n):
+            continue
+        body = body_graph(graph, node, shapes, dtypes)
+        if body is None:
+            continue
+        loop, (inner, kinds) = repeated(node), infer_types(body)
+        for i, (name, result) in enumerate(zip(node.output, body.outputs, strict=True)):
+            shape, place = inner.get(result.name), i - len(loop.states)
+            if not name or name in shapes or shape is None:
+                continue
+            if place >= 0:
+                axis = loop.out_axes[place] % (len(shape) + 1)
+                shape = (*shape[:axis], loop.steps, *shape[axis:])
+            kind = helper.np_dtype_to_tensor_dtype(np.dtype(kinds[result.name]))
+            found.append(helper.make_tensor_value_info(name, kind, shape))
+    return found
 
 
 def _resized(graph: Graph, shapes: dict[str, Shape]) -> dict[str, Values]:

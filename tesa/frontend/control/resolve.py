@@ -14,7 +14,7 @@ from tesa.frontend.control.known import contradiction, depends_on_data, known_va
 from tesa.frontend.control.loops import from_loop, from_scan
 from tesa.frontend.control.repeat import UNROLLED, Lines, size, unrolled
 from tesa.frontend.control.sequences import has_sequences, holds_sequences, resolve_sequences
-from tesa.frontend.control.typed import keeps_types
+from tesa.frontend.control.states import keeps_types
 from tesa.frontend.graph import Graph
 
 LONGEST = 20_000

@@ -1,4 +1,4 @@
-"""The body of a Repeat as a graph of its own, with the types of its inputs."""
+"""The body of a Repeat as a graph of its own, with the types of its inputs, and the types of tensors."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,9 +8,8 @@ from onnx import helper
 
 from tesa.attributes.attribute import Shape
 from tesa.frontend.control.bodies import instantiate
-from tesa.frontend.control.repeat import Repeated, repeated
+from tesa.frontend.control.repeat import repeated
 from tesa.frontend.graph import Graph
-from tesa.frontend.infer import infer_types
 
 
 def body_graph(graph: Graph, node: Any, shapes: Mapping[str, Shape], dtypes: Mapping[str, Any]) -> Graph | None:
@@ -31,7 +30,7 @@ def body_graph(graph: Graph, node: Any, shapes: Mapping[str, Shape], dtypes: Map
                 if name in old:
                     new[formal] = old[name]  # type: ignore[assignment]
             continue
-        found = _type(graph, name, shapes, dtypes)
+        found = type_of(graph, name, shapes, dtypes)
         if found is None:
             return None
         shape, dtype = found
@@ -49,25 +48,10 @@ def body_graph(graph: Graph, node: Any, shapes: Mapping[str, Shape], dtypes: Map
     return body
 
 
-def keeps_types(graph: Graph, node: Any, shapes: Mapping[str, Shape], dtypes: Mapping[str, Any]) -> bool | None:
-    """True if the states of a Repeat have the same types after a step as before it; None where that is not known."""
-    body = body_graph(graph, node, shapes, dtypes)
-    if body is None:
-        return None
-    before = [_type(graph, name, shapes, dtypes) for name in repeated(node).states]
-    inferred = infer_types(body)
-    after = [_type(body, output.name, *inferred) for output in body.outputs[: len(before)]]
-    if any(new is None for new in after):
-        return None
-    return before == after
-
-
-def captured_inputs(graph: Graph, loop: Repeated) -> list[str]:
-    """The captured tensors that are no constants, in the order of the inputs of the body's graph."""
-    return [name for name in loop.captured if name not in graph.constants]
-
-
-def _type(graph: Graph, name: str, shapes: Mapping[str, Shape], dtypes: Mapping[str, Any]) -> tuple[Shape, Any] | None:
+def type_of(
+    graph: Graph, name: str, shapes: Mapping[str, Shape], dtypes: Mapping[str, Any]
+) -> tuple[Shape, Any] | None:
+    """(shape, NumPy dtype) of a tensor, None where it is not known."""
     if name in graph.constants:
         return graph.constants[name].shape, graph.constants[name].dtype
     return (shapes[name], np.dtype(dtypes[name])) if name in shapes and name in dtypes else None

@@ -71,7 +71,9 @@ def test_conditions_that_shapes_decide() -> None:
           else_branch=branch([n("Mul", "y two", "t")], "t", two=np.float32(4))),
     ]  # fmt: skip
     given = model(nodes, X, ["y", "w"], {"one": np.int64(1), "three": np.int64(3)})
-    assert operators(compare(given, X)) == ["multiply", "add", "multiply"]
+    imported = compare(given, X)
+    assert operators(imported) == ["multiply", "add", "multiply"]
+    assert imported.unused == ()  # what only a condition was made of is not missed
 
 
 def test_a_branch_that_is_not_taken_may_hold_what_cannot_be_compiled() -> None:

@@ -43,7 +43,7 @@ def resolve(graph: Graph, last: bool = False) -> bool:
     last: of what is not decided now, nothing will ever be. True if anything changed. UnsupportedError, ModelError.
     """
     changed, unread = False, {name for node in graph.nodes for name in node.output} - _read(graph)
-    stuck = False
+    before, stuck = _read(graph), False
     while True:
         again = resolve_sequences(graph, last and stuck) if has_sequences(graph) else False
         controls = [node for node in graph.nodes if is_control(node)]
@@ -53,9 +53,18 @@ def resolve(graph: Graph, last: bool = False) -> bool:
         if again:
             _drop_unread(graph, unread)
         elif stuck or not last:
+            if changed:
+                _drop_constants(graph, before)
             return changed
         changed |= again
         stuck = not again
+
+
+def _drop_constants(graph: Graph, before: set[str]) -> None:
+    """Drop constants that were read only to decide something; a weight stays, which a mask may name."""
+    for name in (before & set(graph.constants)) - _read(graph):
+        if graph.constants[name].ndim < 2:
+            del graph.constants[name]
 
 
 def _read(graph: Graph) -> set[str]:

@@ -218,6 +218,22 @@ def test_a_model_with_external_data_stays_one(folder: Path, capsys: Capture) -> 
     assert "wrote smaller.onnx" in shown
 
 
+def test_masks_by_the_names_of_torch(folder: Path, capsys: Capture) -> None:
+    nodes = [
+        node("MatMul", ["x", "onnx::MatMul_7"], "a", name="/fc/MatMul"),
+        node("Relu", ["a"], "y", name="/act/Relu"),
+    ]
+    onnx.save(model(nodes, [port("x", [2, 4])], ["y"], {"onnx::MatMul_7": floats(4, 6)}), "fc.onnx")
+    np.savez("fc.npz", **{"module.fc.weight_mask": np.arange(24).reshape(6, 4) % 2})
+    (layer,) = json.loads(said(capsys, "propagate", "fc.onnx", "--mask", "fc.npz", "--json"))["layers"]
+    assert (layer["layer"], layer["zeros"]["before"]) == ("fc.MatMul", 0.5)
+    np.savez("empty.npz")
+    assert "empty.npz: holds no mask at all" in complaint(capsys, "propagate", "fc.onnx", "--mask", "empty.npz")
+    np.savez("other.npz", fc1=np.ones((6, 4)))
+    line = complaint(capsys, "propagate", "fc.onnx", "--mask", "other.npz")
+    assert "mask 'fc1' matches no weight and no layer" in line
+
+
 def test_help_imports_nothing_heavy(folder: Path) -> None:
     import subprocess
 

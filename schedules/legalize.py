@@ -49,9 +49,23 @@ def _of_two(function: Callable[[Any, Any], Any], name: str) -> Callable[[Any, An
     """The larger or smaller of two numbers; no number if one of them is none."""
 
     def one(a: Any, b: Any) -> Any:
-        return tirx.Select(tirx.isnan(a), a, function(a, b)) if str(a.dtype).startswith("float") else function(a, b)
+        return tirx.Select(_no_number(a), a, function(a, b)) if str(a.dtype) in _INFINITY else function(a, b)
 
     return lambda bb, call: bb.call_te(_broadcast(one, name), *call.args, primfunc_name_hint=name)
+
+
+_INFINITY = {
+    "float16": ("int16", 0x7FFF, 0x7C00), "bfloat16": ("int16", 0x7FFF, 0x7F80),
+    "float32": ("int32", 0x7FFFFFFF, 0x7F800000), "float64": ("int64", (1 << 63) - 1, 0x7FF << 52),
+}  # fmt: skip
+"""The integer that holds a float's bits, all of them but the sign, and those of infinity."""
+
+
+def _no_number(x: Any) -> Any:
+    """True for a not-a-number, by its bits: TVM takes it that x == x."""
+    kind, unsigned, infinity = _INFINITY[str(x.dtype)]
+    bits = tirx.bitwise_and(tirx.reinterpret(kind, x), tirx.const(unsigned, kind))
+    return bits > tirx.const(infinity, kind)
 
 
 def _broadcast(function: Callable[[Any, Any], Any], name: str) -> Callable[[Any, Any], Any]:

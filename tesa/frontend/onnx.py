@@ -38,6 +38,7 @@ from tesa.frontend.parameters import open_parameter
 from tesa.frontend.qdq import widen_codes
 from tesa.frontend.quantized import integer_quantization
 from tesa.frontend.rename import name_bindings
+from tesa.frontend.windows import plain_windows
 
 WEIGHT_CALLS = ("relax.matmul", *(f"relax.nn.conv{n}d{kind}" for n in (1, 2, 3) for kind in ("", "_transpose")))
 PRODUCTS = {*rewrite.WEIGHT_OPS, "ConvInteger", "MatMulInteger", "Einsum"}
@@ -103,9 +104,11 @@ def plain(graph: Graph, taken: Iterable[str] = ()) -> None:
     taken: the layers of the graphs around it.
     """
     rewrite.drop_identities(graph)
+    plain_windows(graph)
     rewrite.fold_constants(graph)
     while expand(graph) or resolve_late(graph):
         rewrite.drop_identities(graph)
+        plain_windows(graph)
         rewrite.fold_constants(graph)
     rewrite.drop_unused(graph)
     check_expanded(graph)

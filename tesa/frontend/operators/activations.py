@@ -80,3 +80,32 @@ def sign(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     if not kind.startswith("uint"):
         return relax.op.sign(x)
     return relax.op.astype(bb.normalize(relax.op.greater(x, like(0, x))), kind)
+
+
+def _halves(bb: Any, x: Any) -> tuple[Any, Any]:
+    """(exp(|x|) / 2, exp(-|x|) / 2), of which the first overflows as late as the type does."""
+    emit = bb.normalize
+    root = emit(relax.op.exp(emit(relax.op.multiply(emit(relax.op.abs(x)), like(0.5, x)))))
+    grown = emit(relax.op.multiply(emit(relax.op.multiply(root, like(0.5, x))), root))
+    return grown, emit(relax.op.divide(emit(relax.op.divide(like(0.5, x), root)), root))
+
+
+@imports("Cosh")
+def cosh(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+    """(exp(x) + exp(-x)) / 2: vectors have no instruction for it, nor LLVM a function."""
+    return relax.op.add(*_halves(bb, inputs[0]))
+
+
+@imports("Sinh")
+def sinh(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+    """(exp(x) - exp(-x)) / 2, and near 0, where that would cancel, the first terms of its series."""
+    x, emit = inputs[0], bb.normalize
+    grown, rest = _halves(bb, x)
+    size = emit(relax.op.subtract(grown, rest))
+    far = emit(relax.op.where(emit(relax.op.less(x, like(0, x))), emit(relax.op.negative(size)), size))
+    square, series = emit(relax.op.multiply(x, x)), like(1, x)
+    for factor in (110, 72, 42, 20, 6):  # 1 + x^2/6 (1 + x^2/20 (1 + ...))
+        step = emit(relax.op.multiply(emit(relax.op.multiply(square, series)), like(1 / factor, x)))
+        series = emit(relax.op.add(step, like(1, x)))
+    near = emit(relax.op.multiply(x, series))
+    return relax.op.where(emit(relax.op.less(emit(relax.op.abs(x)), like(1, x))), near, far)

@@ -119,3 +119,22 @@ def prelu(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
 def cast_like(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     """A cast to the type of the second input."""
     return relax.op.astype(inputs[0], str(inputs[1].ty.dtype))
+
+
+@imports("Max")
+def maximum(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+    """relax.maximum, one after the other; no number where one of them is none."""
+    return _one_by_one(bb, relax.op.maximum, inputs)
+
+
+@imports("Min")
+def minimum(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+    """relax.minimum, one after the other; no number where one of them is none."""
+    return _one_by_one(bb, relax.op.minimum, inputs)
+
+
+def _one_by_one(bb: Any, operator: Any, inputs: Any) -> Any:
+    result = inputs[0]
+    for other in inputs[1:]:
+        result = bb.normalize(operator(result, other))
+    return result

@@ -162,10 +162,36 @@ def reverse_sequence(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
 
 @imports("RoiAlign")
 def roi_align(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
-    """TVM's own converter, for the mode that it has."""
+    """relax.vision.roi_align of (x, regions, their items of the batch), for the mode that it has."""
     if attrs.get("mode", b"avg") != b"avg":
         raise UnsupportedError("RoiAlign with mode max is not supported, only avg is")
-    return None
+    emit, (x, regions, items) = bb.normalize, inputs
+    scale, kind = float(attrs.get("spatial_scale", 1.0)), str(inputs[1].ty.dtype)
+    half = attrs.get("coordinate_transformation_mode", b"half_pixel") == b"half_pixel"
+    if half:  # half a pixel of x, not of the image that the regions are of
+        regions = emit(relax.op.subtract(regions, relax.const(0.5 / scale, kind)))
+    first = emit(relax.op.astype(emit(relax.op.expand_dims(items, 1)), kind))
+    return relax.op.vision.roi_align(
+        x, emit(relax.op.concat([first, regions], 1)), aligned=half, spatial_scale=scale, layout="NCHW", mode="avg",
+        pooled_size=(int(attrs.get("output_height", 1)), int(attrs.get("output_width", 1))),
+        sample_ratio=int(attrs.get("sampling_ratio", 0)),
+    )  # fmt: skip
+
+
+@imports("LRN")
+def lrn(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+    """x / (bias + alpha / size * sum of the squares of `size` channels around)^beta; an odd one out comes behind."""
+    x, size, emit = inputs[0], int(attrs["size"]), bb.normalize
+    shape, kind = static_shape(x), str(x.ty.dtype)
+    wide = [0, 0, (size - 1) // 2, size // 2, *[0, 0] * (len(shape) - 2)]
+    squares = emit(relax.op.nn.pad(emit(relax.op.multiply(x, x)), wide, "constant", 0.0))
+    parts = [emit(relax.op.strided_slice(squares, [1], [i], [i + shape[1]])) for i in range(size)]
+    total = parts[0]
+    for part in parts[1:]:
+        total = emit(relax.op.add(total, part))
+    scaled = emit(relax.op.multiply(total, relax.const(float(attrs.get("alpha", 1e-4)) / size, kind)))
+    base = emit(relax.op.add(scaled, relax.const(float(attrs.get("bias", 1.0)), kind)))
+    return relax.op.divide(x, emit(relax.op.power(base, relax.const(float(attrs.get("beta", 0.75)), kind))))
 
 
 @imports("NonMaxSuppression", "AllClassNMS", "NonZero", "Unique", "Compress", "com.microsoft::Unique")

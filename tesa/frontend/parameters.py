@@ -8,7 +8,8 @@ from tesa.frontend.graph import Graph, domain_of
 PARAMETERS: dict[str, tuple[int, ...]] = {
     "Reshape": (1,), "Expand": (1,), "Tile": (1,), "Slice": (1, 2, 3, 4), "Squeeze": (1,), "Unsqueeze": (1,),
     "TopK": (1,), "Split": (1,), "SplitToSequence": (1,), "Pad": (1, 3), "ConstantOfShape": (0,), "Range": (0, 1, 2),
-    "OneHot": (1, 2), "CumSum": (1,), "CumProd": (1,), "Resize": (1, 2, 3), "AffineGrid": (1,), "HannWindow": (0,),
+    "OneHot": (1, 2), "CumSum": (1,), "CumProd": (1,), "Resize": (1, 2, 3), "Upsample": (1,), "AffineGrid": (1,),
+    "HannWindow": (0,),
     "HammingWindow": (0,), "BlackmanWindow": (0,), "CenterCropPad": (1,), "Col2Im": (1, 2), "MaxUnpool": (2,),
     "Trilu": (1,), "EyeLike": (), "DFT": (1, 2), "STFT": (1, 3), "MelWeightMatrix": (0, 1, 2, 3, 4),
     "NonMaxSuppression": (2,), "GroupQueryAttention": (6,),

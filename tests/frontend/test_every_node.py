@@ -28,7 +28,6 @@ REASONS = {
     "random": "draws random numbers",
     "training": "training mode",
     "operator": "this form of the operator cannot be imported|no import for the operator",
-    "constants": "the constants of the model cannot be folded",
     "minus infinity": "",
 }
 """What each reason of the list means: the message of the refusal has this in it.

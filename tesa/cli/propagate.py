@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tesa.propagate import TesaModel
 
 
-SMALLER = "write the model without what is not needed; nothing is written where it would not be smaller"
+SMALLER = "write the model without what is not needed; where it would not be smaller, a copy of the given file"
 
 
 def _arguments(parser: ArgumentParser) -> None:
@@ -51,15 +51,17 @@ def _run(args: Namespace) -> Outcome:
     data: dict[str, Any] = {**table.to_json(), "plot": args.plot}
     if args.output is None:
         return Outcome(data, lambda: table.view(args.plot))
-    compacted, error = write_smaller(model, Path(args.output))
-    path = args.output if compacted.smaller else None
+    compacted, error = write_smaller(model, Path(args.output), Path(args.model), masked=args.mask is not None)
+    copied = not compacted.smaller and args.mask is None
     data["compacted"] = {
-        "path": path,
+        "path": args.output,
+        "copied": copied,
         "max_error": error,
         **{name: plain(getattr(compacted, name)) for name in compacted.__dataclass_fields__ if name != "proto"},
     }
-    fixed = [Text("its inputs are fixed to the sizes given with --shape")] if args.shape and path else []
-    return Outcome(data, lambda: [*table.view(args.plot), *compaction_view(compacted, error, args.output), *fixed])
+    fixed = [Text("its inputs are fixed to the sizes given with --shape")] if args.shape and not copied else []
+    view = compaction_view(compacted, error, args.output, copied=copied)
+    return Outcome(data, lambda: [*table.view(args.plot), *view, *fixed])
 
 
 def check_output(output: Path, model: Path) -> None:
@@ -80,19 +82,24 @@ def check_output(output: Path, model: Path) -> None:
         )
 
 
-def write_smaller(model: TesaModel, path: Path) -> tuple[Compacted, float | None]:
+def write_smaller(
+    model: TesaModel, path: Path, source: Path, *, masked: bool = False
+) -> tuple[Compacted, float | None]:
     """Compact a model, compare the result with the given one, and write it. (result, largest error).
 
-    Nothing is written where the result is not smaller than the file. The error is None where it was not looked for:
-    there is nothing to write, or onnxruntime is not installed. CheckFailed, and nothing written, if the outputs differ.
+    Where the result is not smaller than the file `source`, that is copied: what reads `path` next finds the model there
+    in any case. masked: the weights have other zeros than in that file, so that the result is written whatever its
+    size. The error is None where it was not looked for: the file was copied, or onnxruntime is not installed.
+    CheckFailed, and nothing written, if the outputs differ.
     """
     from importlib.util import find_spec
 
-    from tesa.compact import check_smaller, compact, save
+    from tesa.compact import check_smaller, compact, copy, save
 
     compacted = compact(model)
     error = None
-    if not compacted.smaller:
+    if not compacted.smaller and not masked:
+        copy(source, path)
         return compacted, error
     if find_spec("onnxruntime") is not None:
         check = check_smaller(model.imported, compacted.proto)

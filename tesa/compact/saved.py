@@ -4,8 +4,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import onnx
 from onnx import TensorProto
-from onnx.external_data_helper import set_external_data
+from onnx.external_data_helper import set_external_data, uses_external_data
 
 from tesa.base.files import atomic_path
 from tesa.frontend.given import file_size
@@ -32,6 +33,16 @@ def save(proto: Any, path: Path, *, external: bool = False) -> Path | None:
         model = stack.enter_context(atomic_path(path))
         model.write_bytes(proto.SerializeToString())
     return beside if external else None
+
+
+def copy(source: Path, path: Path) -> None:
+    """Copy a model file to another name; weights that it keeps in other files go along, into path.data."""
+    proto = onnx.load(source, load_external_data=False)
+    if any(uses_external_data(tensor) for tensor in proto.graph.initializer):
+        save(onnx.load(source), path, external=True)
+        return
+    with atomic_path(path) as aside:
+        aside.write_bytes(source.read_bytes())
 
 
 def _move_out(proto: Any, file: Path, location: str) -> None:

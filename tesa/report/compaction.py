@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from tesa.compact import Compacted
 
 
-def compaction_view(compacted: Compacted, error: float | None, path: str) -> Iterator[RenderableType]:
+def compaction_view(compacted: Compacted, error: float | None, path: str, *, copied: bool) -> Iterator[RenderableType]:
     """A row for each cut, what stays and why, parameters, MACs and bytes, and whether the result was checked.
 
-    error: the largest relative difference of an output, None if it was not looked for. path: where it was written, or
-    would have been if it were smaller.
+    error: the largest relative difference of an output, None if it was not looked for. path: where it was written.
+    copied: that is the given file, since the result would not be smaller.
     """
     rows = [
         (r.layer, r.tensor, str(r.axis), str(r.before), str(r.after), _less(r.before, r.after))
@@ -32,8 +32,8 @@ def compaction_view(compacted: Compacted, error: float | None, path: str) -> Ite
     else:
         yield Text("nothing could be removed")
     yield from (Text(f"could go but stays: {reason}") for reason in compacted.kept)
-    if not compacted.removed:
-        yield Text(f"nothing to write: {path} was not written")
+    if not compacted.removed and copied:
+        yield Text(f"{path} is a copy of the given file")
         return
     for what, before, after in (
         ("parameters", compacted.parameters_before, compacted.parameters_after),
@@ -42,8 +42,8 @@ def compaction_view(compacted: Compacted, error: float | None, path: str) -> Ite
     ):
         change = f"{_less(before, after)} less" if after <= before else f"{after / max(before, 1):.1f} times as many"
         yield Text(f"{what}: {before} -> {after}, {change}")
-    if not compacted.smaller:
-        yield Text(f"it would take more bytes than the given file: {path} was not written")
+    if copied:
+        yield Text(f"it would take more bytes than the given file: {path} is a copy of that")
         return
     if error is None:
         yield Text("not checked: onnxruntime is not installed (pip install 'tesa[bench]')")

@@ -1,11 +1,13 @@
-"""TVM's operators as loops, where TVM's own way warns on standard error of every use, sound or not.
+"""TVM's operators as loops, where TVM's own way warns on standard error of every use, or forgets infinity.
 
 What stands here goes before TVM's own: it is registered at a higher level, for all passes that legalize. The loops
-are the same but for a power, which is written as products, as far as it can be.
+are the same but for a power, which is written as products, as far as it can be, and for the largest and the smallest
+element, which begin at infinity and not at the largest finite number.
 """
 
 from collections.abc import Callable
-from functools import reduce
+from functools import partial, reduce
+from math import inf
 from operator import mul
 from typing import Any
 
@@ -110,3 +112,37 @@ def _whole_power(x: Any, exponent: int) -> Any:
         return x if exponent == 1 else x * x * x
     half = _whole_power(x, exponent // 2)
     return half * half * x if exponent % 2 else half * half
+
+
+def _extreme(name: str, combine: Any, start: float) -> None:
+    """Register relax.max or relax.min of reals with a start that no element is beyond, infinity too."""
+
+    def legalize(bb: Any, call: Any) -> Any:
+        data, attrs = call.args[0], call.attrs
+        if not str(data.ty.dtype).startswith("float"):
+            return None
+        rank = len(data.ty.shape)
+        axes = range(rank) if attrs.axis is None else [int(axis) % rank for axis in attrs.axis]
+        options = {"keepdims": bool(attrs.keepdims), "combine": combine, "start": start}
+        return bb.call_te(partial(_reduced, **options), data, sorted(axes), primfunc_name_hint=name)
+
+    _legalizes(f"relax.{name}")(legalize)
+
+
+def _reduced(data: Any, axes: list[int], *, keepdims: bool, combine: Any, start: float) -> Any:
+    axes = [int(axis) for axis in axes]
+    over = {axis: te.reduce_axis((0, data.shape[axis]), f"k{axis}") for axis in axes}
+    reducer = te.comm_reducer(combine, lambda dtype: tirx.const(start, dtype), name="extreme")
+    stay = [axis for axis in range(len(data.shape)) if axis not in over]
+
+    def element(*places: Any) -> Any:
+        places = [place for axis, place in enumerate(places) if axis not in over] if keepdims else places
+        at = {**dict(zip(stay, places, strict=True)), **over}
+        return reducer(data(*(at[axis] for axis in range(len(data.shape)))), axis=list(over.values()))
+
+    shape = [1 if axis in over else data.shape[axis] for axis in range(len(data.shape)) if keepdims or axis not in over]
+    return te.compute(shape, element, name="T_extreme")
+
+
+_extreme("max", lambda a, b: tirx.max(a, b), -inf)  # TVM counts the arguments: there are two
+_extreme("min", lambda a, b: tirx.min(a, b), inf)

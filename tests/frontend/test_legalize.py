@@ -61,3 +61,18 @@ def test_whole_powers_of_integers(tmp_path: Path, capfd: pytest.CaptureFixture[s
     proto.graph.output[0].type.tensor_type.elem_type = 7
     np.testing.assert_array_equal(build(tmp_path, proto)(x)["y"], x**3)
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_largest_of_infinities_is_one(tmp_path: Path) -> None:
+    x = floats(4, 5, 19)
+    x[0], x[1], x[2, 3] = -np.inf, np.inf, 0
+    every = [(axes, take) for axes in ((0,), (1,), (2,), (0, 2), (1, 2), (0, 1, 2)) for take in ("Max", "Min")]
+    names = [f"{take}{''.join(map(str, axes))}" for axes, take in every]
+    nodes = [
+        node(f"Reduce{take}", ["x", f"axes of {name}"], name, keepdims=0)
+        for (_, take), name in zip(every, names, strict=True)
+    ]
+    constants = {f"axes of {name}": np.array(axes) for (axes, _), name in zip(every, names, strict=True)}
+    found = build(tmp_path, model(nodes, [port("x", x.shape)], names, constants, opset=18))({"x": x})
+    for (axes, take), name in zip(every, names, strict=True):
+        np.testing.assert_array_equal(found[name], (x.max if take == "Max" else x.min)(axis=axes), name)

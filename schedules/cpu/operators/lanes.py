@@ -9,6 +9,7 @@ that reaches back into what is already counted, those lanes being replaced by th
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from tvm import ir, tirx
@@ -31,10 +32,11 @@ class Update:
 
     def identity(self) -> Any:
         dtype = self.value.ty.dtype
+        real = str(dtype).startswith(("float", "bfloat"))  # infinity may be all that there is
         if self.operation is tirx.Max:
-            return tirx.min_value(dtype)
+            return tirx.const(-inf, dtype) if real else tirx.min_value(dtype)
         if self.operation is tirx.Min:
-            return tirx.max_value(dtype)
+            return tirx.const(inf, dtype) if real else tirx.max_value(dtype)
         return tirx.const(1 if self.operation is tirx.Mul else 0, dtype)
 
 

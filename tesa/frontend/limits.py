@@ -1,7 +1,9 @@
 """The numbers that integer inputs of a model may be, as its tables say: what a Gather has no row for is no input.
 
 From each operator that reads a tensor as indices the bounds go back through what leads there (casts, reshapes, a shift
-by a constant, a sum of two indices) to the inputs of the model. Where else an input goes bounds nothing.
+by a constant, a sum of two indices) to the inputs of the model. A single number that is compared with a constant, as
+the sampling rate of a speech model, is a switch, and is that constant; unless the branch that it chooses cannot run
+with the sizes that are given. Where else an input goes bounds nothing.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -37,8 +39,7 @@ def input_limits(graph: Graph) -> dict[str, tuple[int, int]]:
     Reals too, where the model casts them to indices. An interval that is empty, as where two tables ask for different
     things, is left out.
     """
-    tables = [i for i, node in enumerate(graph.nodes) if node.op_type in _TABLES]
-    if not tables:
+    if not any(node.op_type in _TABLES or node.op_type == "Equal" for node in graph.nodes):
         return {}
     work = _Walk(graph, infer_types(graph)[0])
     for node in reversed(graph.nodes):
@@ -56,6 +57,8 @@ class _Walk:
     graph: Graph
     shapes: Mapping[str, Shape]
     bounds: dict[str, Interval] = field(default_factory=dict)
+    wanted: dict[str, bool] = field(default_factory=dict)
+    """Of conditions: the side that has numbers."""
 
     def narrow(self, name: str, bounds: Interval) -> None:
         if not name or name in self.graph.constants or bounds == INFINITE:
@@ -68,6 +71,7 @@ class _Walk:
         if table is not None:
             for name, rows in table(self, node):
                 self.narrow(name, (0, rows - 1))
+        self.switch(node)
         asked = [self.bounds[name] for name in node.output if name in self.bounds]
         if not asked:
             return
@@ -79,6 +83,26 @@ class _Walk:
         elif node.op_type in _ARITHMETIC:
             for name, limit in _ARITHMETIC[node.op_type](self, node, bounds):
                 self.narrow(name, limit)
+
+    def switch(self, node: Any) -> None:
+        """Follow conditions back to the single numbers that they compare with a constant."""
+        output = node.output[0]
+        if node.op_type == "Where":
+            empty = [self._is_nan(name) for name in node.input[1:]]
+            if empty[0] != empty[1]:
+                self.wanted[node.input[0]] = empty[1]
+        elif output in self.wanted and (node.op_type in SAME or node.op_type == "Not"):
+            self.wanted[node.input[0]] = self.wanted[output] != (node.op_type == "Not")
+        elif node.op_type == "Equal":
+            for name, other in (node.input, reversed(node.input)):
+                constant, shape = self.number(other), self.shape(name)
+                if constant is not None and constant[0] == constant[1] and shape is not None and prod(shape) == 1:
+                    value = constant[0] + (not self.wanted.get(output, True))
+                    self.narrow(name, (value, value))
+
+    def _is_nan(self, name: str) -> bool:
+        array = self.graph.constants.get(name)
+        return array is not None and array.dtype.kind == "f" and bool(np.isnan(array).all())
 
     def at(self, node: Any, place: int) -> str:
         return str(node.input[place]) if place < len(node.input) else ""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from tesa.frontend import import_onnx
 from tesa.frontend.limits import input_limits
@@ -83,3 +83,26 @@ def test_what_bounds_nothing() -> None:
         node("Gather", ["t", "i"], "y"),
     ]
     assert _limits(nodes, {"t": TABLE, "zero": np.array(0)}, _ints("x"), ["y"]) == {}
+
+
+@pytest.mark.parametrize(("size", "expected"), [(8, 16000), (5, 16001)])
+def test_a_switch_is_what_it_is_compared_with(size: int, expected: int) -> None:
+    """As the sampling rate of a speech model. A branch that cannot run with the given sizes is not the one to take."""
+    x = port("x", [1, size])
+    then = helper.make_graph(
+        [node("MatMul", ["x", "w"], "then")], "then", [], [helper.make_empty_tensor_value_info("then")],
+        [numpy_helper.from_array(floats(8, 4), "w")],
+    )  # fmt: skip
+    other = helper.make_graph(
+        [node("Slice", ["x", "from", "to", "axis"], "other")], "other", [],
+        [helper.make_empty_tensor_value_info("other")],
+        [numpy_helper.from_array(np.array([n]), name) for name, n in (("from", 0), ("to", 4), ("axis", 1))],
+    )  # fmt: skip
+    nodes = [
+        node("Equal", ["rate", "known"], "same"),
+        node("If", ["same"], "y", then_branch=then, else_branch=other),
+    ]
+    given = model(nodes, [x, port("rate", [], "int64")], ["y"], {"known": np.array(16000)})
+    imported = import_onnx(given)
+    assert imported.graph is not None
+    assert input_limits(imported.graph) == {"rate": (expected, expected)}

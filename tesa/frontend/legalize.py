@@ -136,8 +136,8 @@ def _reduced(data: Any, axes: list[int], *, keepdims: bool, combine: Any, start:
     stay = [axis for axis in range(len(data.shape)) if axis not in over]
 
     def element(*places: Any) -> Any:
-        places = [place for axis, place in enumerate(places) if axis not in over] if keepdims else places
-        at = {**dict(zip(stay, places, strict=True)), **over}
+        left = [place for axis, place in enumerate(places) if not (keepdims and axis in over)]
+        at = {**dict(zip(stay, left, strict=True)), **over}
         return reducer(data(*(at[axis] for axis in range(len(data.shape)))), axis=list(over.values()))
 
     shape = [1 if axis in over else data.shape[axis] for axis in range(len(data.shape)) if keepdims or axis not in over]

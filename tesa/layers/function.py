@@ -8,6 +8,7 @@ import tvm
 from tvm import relax
 
 from tesa.frontend.loops import functions_of
+from tesa.frontend.names import Unique
 from tesa.layers.anchor import Anchor
 from tesa.layers.anchors import Chain, Known, find_chains
 from tesa.layers.emitter import Emitter
@@ -104,7 +105,7 @@ def _lower_function(
                 first = heads[binding.var].first if binding.var in heads else binding.var
                 builder.layer = names.get(first.name, "")
                 if binding.var in heads:
-                    made, value = _emit_layer(emitter, heads[binding.var], names, threads, len(layers))
+                    made, value = _emit_layer(emitter, heads[binding.var], names, threads, layers)
                     layers += made
                     emitter.values[binding.var] = value
                 else:
@@ -160,15 +161,18 @@ def _lower_tuple(emitter: Emitter, var: Any, call: Any) -> list[Value]:
 
 
 def _emit_layer(
-    emitter: Emitter, chain: Chain, names: Mapping[str, str], threads: int, index: int
+    emitter: Emitter, chain: Chain, names: Mapping[str, str], threads: int, before: list[WeightLayer]
 ) -> tuple[list[WeightLayer], Value]:
-    """Emit the call of a fused weight layer's kernel, or of the kernels of its pieces."""
-    name = names.get(chain.first.name, "") or f"layer{index}"
+    """Emit the call of a fused weight layer's kernel, or of the kernels of its pieces. before: the layers so far."""
+    whole = names.get(chain.first.name, "") or f"layer{len(before)}"
+    name = whole
+    if any(layer.whole == whole for layer in before):  # an operator that is several products, one for each axis
+        name = Unique({*names.values(), *(layer.name for layer in before)})(whole)
     if len(chain.anchors) == 1:
-        layer, value = _emit_kernel(emitter, chain, chain.anchor, name, name, threads, names)
+        layer, value = _emit_kernel(emitter, chain, chain.anchor, name, whole, threads, names)
         return [layer], value
     made = [
-        _emit_kernel(emitter, chain, anchor, f"{name}.piece{i}", name, threads, names)
+        _emit_kernel(emitter, chain, anchor, f"{name}.piece{i}", whole, threads, names)
         for i, anchor in enumerate(chain.anchors)
     ]
     return [layer for layer, _ in made], emitter.joined([value for _, value in made], chain.anchor.features[0])

@@ -50,9 +50,9 @@ def numpy_kernel(layer):
     return kernel
 
 
-def check(mod, layers, shapes):
+def check(mod, layers, shapes, names=None):
     """Lower, bind NumPy kernels, run, compare; returns the lowered function as text."""
-    lowered = lower(mod, {})
+    lowered = lower(mod, names or {})
     assert len(lowered.layers) == layers
     for index, layer in enumerate(lowered.layers):
         tvm.register_global_func(f"test.kernel{index}", numpy_kernel(layer), override=True)
@@ -196,6 +196,22 @@ def test_a_batch_of_vectors_and_a_single_one():
 def test_a_layer_without_a_name_gets_a_number():
     mod = build(lambda builder, x: builder.emit(relax.op.matmul(x, sparse(3, 4))), (2, 3))
     assert [layer.name for layer in lower(mod, {}).layers] == ["layer0"]
+
+
+def test_layers_of_one_operator_have_names_and_kernels_of_their_own():
+    """As a Resize that is a product along each axis: two weights, one node."""
+
+    def make(builder, x):
+        y = builder.emit(relax.op.matmul(x, sparse(3, 4)), "rows")
+        return builder.emit(relax.op.matmul(builder.emit(relax.op.nn.relu(y)), sparse(4, 3)), "columns")
+
+    mod = build(make, (2, 3))
+    names = dict.fromkeys(("rows", "columns", "gv"), "resize")
+    layers = lower(mod, names).layers
+    assert [layer.name for layer in layers] == ["resize", "resize_2"]
+    assert [layer.whole for layer in layers] == ["resize", "resize"]
+    assert len({layer.placeholder for layer in layers}) == 2
+    check(mod, 2, [(2, 3)], names)
 
 
 @pytest.mark.parametrize("shared", [False, True])

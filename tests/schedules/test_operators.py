@@ -633,6 +633,20 @@ def test_dynamic_shape_is_left_and_said_so() -> None:
     assert describe(schedule_function(func, AVX512)) == "none"
 
 
+@pytest.mark.parametrize("reduction", ["update", "add"])
+def test_a_scatter_is_built_without_a_word(reduction: str, capfd: pytest.CaptureFixture[str]) -> None:
+    x, rows, places = normal((5, 6)), np.array([[3], [1]]), np.array([[4, 0, 2, 1, 3, 0]])
+    made = x.copy()
+    made[rows[:, 0]] = (x[:2] + x[rows[:, 0]]) if reduction == "add" else x[:2]
+    got = run(lambda bb, a, i, u: op.scatter_nd(a, i, u, reduction), [x, rows, x[:2]])
+    np.testing.assert_allclose(got.value, made, rtol=1e-6)
+    expected = x.copy()
+    np.put_along_axis(expected, places, x[:1] + (np.take_along_axis(x, places, 0) if reduction == "add" else 0), 0)
+    got = run(lambda bb, a, i, u: op.scatter_elements(a, i, u, 0, reduction), [x, places, x[:1]])
+    np.testing.assert_allclose(got.value, expected, rtol=1e-6)
+    assert "pragma" not in "".join(capfd.readouterr())
+
+
 def test_unscanned_pattern_falls_back() -> None:
     x = normal((3, 40))
     got = run(lambda bb, a: op.argmax(a, 1), [x])

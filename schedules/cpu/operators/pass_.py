@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from tvm import tirx
 from tvm.s_tir.schedule import ScheduleError
 
 from tesa.schedules.cpu.operators.column_reduction import column_reduction
@@ -15,7 +16,7 @@ from tesa.schedules.cpu.operators.matmul import matmul
 from tesa.schedules.cpu.operators.regions import declare_accesses
 from tesa.schedules.cpu.operators.row_reduction import row_reduction
 from tesa.schedules.cpu.operators.transpose import transpose
-from tesa.schedules.cpu.operators.tree import function_pass
+from tesa.schedules.cpu.operators.tree import function_pass, rewrite
 from tesa.schedules.cpu.operators.window import window
 from tesa.schedules.types import Core
 
@@ -37,9 +38,18 @@ def ScheduleOperators(core: Core, threads: int = 1) -> Any:
     """
 
     def change(func: Any) -> Any:
-        return func if describe(func) else schedule_function(func, core, threads)
+        return func if describe(func) else _without_scopes(schedule_function(func, core, threads))
 
     return function_pass("ScheduleOperators", change)
+
+
+def _without_scopes(func: Any) -> Any:
+    """The function without topi's marks around a scatter, which code generation knows nothing of, and warns."""
+
+    def change(stmt: Any) -> Any:
+        return stmt.body if stmt.attr_key == "pragma_scope" else stmt
+
+    return rewrite(func, tirx.AttrStmt, change)
 
 
 def schedule_function(func: Any, core: Core, threads: int = 1) -> Any:

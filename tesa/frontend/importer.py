@@ -21,6 +21,7 @@ from tesa.frontend.loops import LoopTypes, many_steps
 from tesa.frontend.names import Unique, identifier
 from tesa.frontend.parameters import open_parameter
 from tesa.frontend.registry import MICROSOFT, find_converter
+from tesa.frontend.short import check_rounding
 
 PLACEHOLDERS = {"Attention", "EmbedLayerNormalization", "BatchNormalization"}  # further outputs that TVM leaves out
 
@@ -131,6 +132,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         node = next(self._pending)
         layer = self._graph.layers[node.output[0]]
         try:
+            check_rounding(node, inputs, attrs)
             converter = find_converter(op_name, domain_of(node))
             value = converter(self.bb, inputs, attrs) if converter is not None else None
             if is_control(node):

@@ -210,6 +210,18 @@ def test_weights_of_8_bit_floats() -> None:
     assert operators(b.check(1e-4)) == ["matmul"] * 2
 
 
+@pytest.mark.parametrize("op", ["Cast", "CastLike", "QuantizeLinear"])
+def test_rounding_to_8_bit_floats_at_run_time_is_refused(op: str) -> None:
+    """As if it were not there the numbers would be other ones."""
+    b = Builder(21)
+    x, level = b.feed(floats(2, 6)), np.zeros((), ml_dtypes.float8_e4m3fn)
+    given = {"Cast": [x], "CastLike": [x, level], "QuantizeLinear": [x, scales(1), level]}[op]
+    options = {"to": TensorProto.FLOAT8E4M3FN} if op == "Cast" else {}
+    b.add("Cast", b.add(op, *given, **options), to=TensorProto.FLOAT)
+    with pytest.raises(UnsupportedError, match=rf"\({op}\): it rounds to float8_?e4m3fn when the model runs"):
+        import_onnx(b.model())
+
+
 def test_a_scale_that_does_not_fit_is_refused() -> None:
     b = Builder()
     b.add("Add", b.feed(floats(4, 6)), b.add("DequantizeLinear", codes(np.int8, 4, 6), scales(5), axis=0))

@@ -101,8 +101,10 @@ def _by_numbers(expected: Array, precision: Precision) -> Tolerance:
     name, largest = expected.dtype.name, magnitude(expected)
     quantized = precision.bits < 32
     if name in CODES:
-        # few elements are on a tie: if most are a step off, that is a fault
-        return Tolerance(1.0, 0.0, 0.5, "one step of the quantized numbers") if quantized else Tolerance(0, 0, why=name)
+        # few elements are on a tie: if one in sixteen is a step off, that is a fault
+        return (
+            Tolerance(1.0, 0.0, 0.25, "one step of the quantized numbers") if quantized else Tolerance(0, 0, why=name)
+        )
     if name == "bool" or name in ("int64", "uint64") or (name in ("int32", "uint32") and not quantized):
         return Tolerance(0.0, 0.0, why="whole numbers")
     plain = Tolerance(max(LEAST, ABSOLUTE * min(largest, 1.0), OF_LARGEST * largest), RELATIVE, why="float32")
@@ -115,7 +117,7 @@ def _by_numbers(expected: Array, precision: Precision) -> Tolerance:
     if quantized:
         step = largest * 2.0 ** (1 - precision.bits)
         if step > plain.atol:
-            return Tolerance(step, plain.rtol, step / 4 + min(plain.mean, RELATIVE * largest),
+            return Tolerance(step, plain.rtol, step / 8 + min(plain.mean, RELATIVE * largest),
                              f"one step of {precision.bits} bits of the largest value")  # fmt: skip
     return plain
 

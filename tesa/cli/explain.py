@@ -125,7 +125,7 @@ def read_plans(path: Path) -> dict[str, Plan]:
         raise UsageError(
             f"cannot read {file}: there is no such file; `tesa compile` writes it beside the model, keep them together"
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{file} holds no plan of this version of tesa; compile the model again") from error
 
 

@@ -51,8 +51,10 @@ def _run(args: Namespace) -> Outcome:
     data: dict[str, Any] = {**table.to_json(), "plot": args.plot}
     if args.output is None:
         return Outcome(data, lambda: table.view(args.plot))
-    compacted, error = write_smaller(model, Path(args.output), Path(args.model), masked=args.mask is not None)
-    copied = not compacted.smaller and args.mask is None
+    graph = model.imported.graph
+    changed = args.mask is not None or (graph is not None and graph.given.flushed)
+    compacted, error = write_smaller(model, Path(args.output), Path(args.model), changed=changed)
+    copied = not compacted.smaller and not changed
     data["compacted"] = {
         "path": args.output,
         "copied": copied,
@@ -83,12 +85,12 @@ def check_output(output: Path, model: Path) -> None:
 
 
 def write_smaller(
-    model: TesaModel, path: Path, source: Path, *, masked: bool = False
+    model: TesaModel, path: Path, source: Path, *, changed: bool = False
 ) -> tuple[Compacted, float | None]:
     """Compact a model, compare the result with the given one, and write it. (result, largest error).
 
     Where the result is not smaller than the file `source`, that is copied: what reads `path` next finds the model there
-    in any case. masked: the weights have other zeros than in that file, so that the result is written whatever its
+    in any case. changed: the weights have other zeros than in that file, so that the result is written whatever its
     size. The error is None where it was not looked for: the file was copied, or onnxruntime is not installed.
     CheckFailed, and nothing written, if the outputs differ.
     """
@@ -98,7 +100,7 @@ def write_smaller(
 
     compacted = compact(model)
     error = None
-    if not compacted.smaller and not masked:
+    if not compacted.smaller and not changed:
         copy(source, path)
         return compacted, error
     if find_spec("onnxruntime") is not None:

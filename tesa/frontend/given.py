@@ -16,7 +16,8 @@ class Given:
     """Nodes and constants before anything was rewritten, masks included.
 
     sparse: the constants that the file stores as sparse tensors. parameters: the numbers in its weights; size: its
-    bytes, with those of external data. external: whether it has such data.
+    bytes, with those of external data. external: whether it has such data. flushed: some constants were cleared of
+    subnormal numbers, which the file still has.
     """
 
     nodes: list[Any]
@@ -25,6 +26,7 @@ class Given:
     parameters: int = 0
     size: int = 0
     external: bool = False
+    flushed: bool = False
 
 
 def measured(model: Any, proto: Any) -> Given:

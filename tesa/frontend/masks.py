@@ -39,7 +39,7 @@ def load_masks(path: str | Path) -> dict[str, Bools]:
     for name, mask in masks.items():
         if mask.dtype.kind not in "bifu":
             raise UsageError(f"{path}: mask {name!r} has elements of type {mask.dtype}, expected booleans or 0 and 1")
-    return {name: mask.astype(bool) for name, mask in masks.items()}
+    return {name: _kept(mask, name, path) for name, mask in masks.items()}
 
 
 def apply_masks(graph: Graph, masks: Mapping[str, Any]) -> None:
@@ -51,12 +51,7 @@ def apply_masks(graph: Graph, masks: Mapping[str, Any]) -> None:
     for name, given in masks.items():
         target = names.find(name)
         initializer = target.initializer
-        given = np.asarray(given)
-        if given.dtype.kind == "f" and bool(np.isnan(given).any()):
-            raise UsageError(
-                f"{graph.source}: mask {name!r} has NaN; give 0 for each weight to prune and 1 for the rest"
-            )
-        mask = given.astype(bool)
+        mask = _kept(np.asarray(given), name, graph.source)
         weight = graph.constants[initializer]
         mask = _turned(mask, weight.shape, target, name)
         if mask.shape != weight.shape:
@@ -66,6 +61,13 @@ def apply_masks(graph: Graph, masks: Mapping[str, Any]) -> None:
             )
         graph.constants[initializer] = np.where(mask, weight, _zero(graph, initializer)).astype(weight.dtype)
         graph.masks[initializer] = mask & graph.masks.get(initializer, np.ones(1, bool))
+
+
+def _kept(mask: Any, name: str, source: Any) -> Bools:
+    """A mask of numbers as booleans. UsageError for NaN, which says neither."""
+    if mask.dtype.kind == "f" and bool(np.isnan(mask).any()):
+        raise UsageError(f"{source}: mask {name!r} has NaN; give 0 for each weight to prune and 1 for the rest")
+    return np.asarray(mask.astype(bool))
 
 
 def _turned(mask: Bools, shape: tuple[int, ...], target: Target, name: str) -> Bools:

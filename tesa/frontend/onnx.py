@@ -73,7 +73,7 @@ def import_onnx(
     lift(graph)
     widen_halves(graph)
     if flush_denormals:
-        graph.constants = {name: flushed(array) for name, array in graph.constants.items()}
+        _flush(graph)
     unblock(graph)
     note_given(graph.given, graph.nodes, graph.constants)
     to_qdq(graph)
@@ -85,8 +85,7 @@ def import_onnx(
     plain(graph)
     mod, layers, tensors = to_relax(graph)
     mod = _simplify(mod, graph.source)
-    last = graph.layers.get(graph.outputs[0].name, "outputs") if len(graph.outputs) == 1 else "outputs"
-    mod, names, old = name_bindings(mod, layers, last)
+    mod, names, old = name_bindings(mod, layers, _last_layer(graph))
     _check_static(graph, mod, names)
     weights, quantization = _trace_weights(graph.whole(), mod, names)
     tensors = {name: tensors[before] for name, before in old.items() if before in tensors}
@@ -96,6 +95,23 @@ def import_onnx(
         mod, _inputs(graph, mod), _outputs(graph, mod), names, weights, tensors, graph.masks, quantization,
         graph.source, graph, graph.dropped, graph.unused,
     )  # fmt: skip
+
+
+def _flush(graph: Graph) -> None:
+    cleared = {name: flushed(array) for name, array in graph.constants.items()}
+    graph.given.flushed = any(cleared[name] is not array for name, array in graph.constants.items())
+    graph.constants = cleared
+
+
+def _last_layer(graph: Graph) -> str:
+    """The layer that computes the one output. An Identity that only gives it a name computes nothing."""
+    if len(graph.outputs) != 1:
+        return "outputs"
+    makers = {name: node for node in graph.nodes for name in node.output}
+    tensor = graph.outputs[0].name
+    while tensor in makers and makers[tensor].op_type == "Identity" and makers[tensor].input[0] in makers:
+        tensor = makers[tensor].input[0]
+    return graph.layers.get(tensor, "outputs")
 
 
 def plain(graph: Graph, taken: Iterable[str] = ()) -> None:

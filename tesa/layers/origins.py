@@ -80,7 +80,11 @@ def _taken_in(old: Any, after: Any, new: Any) -> dict[str, tuple[str, ...]]:
         fused = isinstance(call, relax.Call) and isinstance(call.op, tvm.ir.GlobalVar) and _is_fused(after[call.op])
         if fused:
             function = after[call.op]
-            inner = {param: _name(arg, known) for param, arg in zip(function.params, call.args, strict=True)}
+            # fusion hands large constants in as arguments: inside they stand for what they were before it
+            inner = {
+                param: _name(arg, known) if isinstance(arg, relax.Var) else _key(arg, lambda var: _name(var, known))
+                for param, arg in zip(function.params, call.args, strict=True)
+            }
             found[own] = _follow(function, inner, waiting)
             result = function.body.body
             fields = result.fields if isinstance(result, relax.Tuple) else [result]
@@ -137,9 +141,13 @@ def _next(waiting: Mapping[Any, list[str]], key: Any) -> str:
 
 
 def _key(expr: Any, name: Callable[[Any], Any]) -> Any:
-    """What an expression computes, as something that can be compared."""
+    """An expression as something that can be compared: two that compute the same have the same one.
+
+    name: of a variable; or the key of the expression that it stands for.
+    """
     if isinstance(expr, relax.Var):
-        return ("var", str(name(expr)))
+        known = name(expr)
+        return known if isinstance(known, tuple) else ("var", str(known))
     if isinstance(expr, tvm.ir.GlobalVar):
         return ("function", str(expr.name_hint))
     if isinstance(expr, relax.Tuple):
@@ -149,4 +157,4 @@ def _key(expr: Any, name: Callable[[Any], Any]) -> Any:
     if isinstance(expr, relax.Call):
         head = _key(expr.op, name) if isinstance(expr.op, tvm.ir.GlobalVar) else str(getattr(expr.op, "name", ""))
         return ("call", head, *(_key(arg, name) for arg in expr.args))
-    return type(expr).__name__
+    return (type(expr).__name__,)

@@ -55,6 +55,9 @@ def test_a_step_of_a_code_is_none_if_it_is_rare() -> None:
     off[[3, 40]] += 1
     assert _ok(off, expected, QUANTIZED)
     assert not _ok(expected + np.int8(1), expected, QUANTIZED), "all of them are off"
+    often = expected.copy()
+    often[::10] += 1
+    assert not _ok(often, expected, QUANTIZED), "one in ten"
     off[3] += 1
     assert not _ok(off, expected, QUANTIZED), "two steps"
     assert not _ok(off, expected), "nothing is quantized, so these are no codes"
@@ -68,6 +71,7 @@ def test_what_follows_quantized_numbers_moves_by_a_step_here_and_there() -> None
     assert _ok(off, expected, QUANTIZED)
     assert not _ok(off, expected)
     assert not _ok(expected + np.float32(largest / 140), expected, QUANTIZED), "everywhere"
+    assert not _ok(expected * np.float32(1.01), expected, QUANTIZED), "a percent"
     off[7] += largest / 50
     assert not _ok(off, expected, QUANTIZED), "by more"
 

@@ -121,3 +121,29 @@ def test_what_is_left_dense_is_in_the_plan_with_its_price(folder: Path, capsys: 
     assert "% of the layers with weights (an estimate)" in line
     written = json.loads((folder / "again.json").read_text())["plan"]["layers"]
     assert any("left dense" in row["note"] for row in written)
+
+
+def test_a_name_for_each_operator_in_a_fused_one(tmp_path: Path, capsys: Capture) -> None:
+    """A large constant is an argument of the fused function; a name for the output computes nothing."""
+    nodes = [
+        node("MatMul", ["x", "w"], "m", name="fc"),
+        node("QuantizeLinear", ["m", "s", "z"], "q", name="quantize"),
+        node("DequantizeLinear", ["q", "s", "z"], "d", name="back"),
+        node("Add", ["d", "bias"], "a", name="add"),
+        node("Sigmoid", ["a"], "g", name="gate"),
+        node("Identity", ["g"], "y", name="named"),
+    ]
+    arrays = {"w": floats(64, 64), "bias": floats(64), "s": np.float32(0.1), "z": np.uint8(128)}
+    onnx.save(model(nodes, [port("x", [8, 64])], ["y"], arrays), tmp_path / "m.onnx")
+    assert main(["compile", str(tmp_path / "m.onnx"), "-o", str(tmp_path / "m.so"), "--no-measure", "-q"]) == 0
+    for name in ("quantize", "back", "add"):
+        assert f"{name} is computed in the kernel of gate" in said(capsys, "explain", tmp_path / "m.so", name)
+    assert "does nothing at inference" in said(capsys, "explain", tmp_path / "m.so", "named")
+    assert "does nothing at inference" in said(capsys, "explain", tmp_path / "m.onnx", "named")
+    assert "gate" in said(capsys, "explain", tmp_path / "m.onnx", "gate")
+
+
+def test_a_damaged_description_is_told_of(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "m.json").write_text("[]")
+    assert main(["explain", str(tmp_path / "m.so")]) == 2
+    assert "holds no plan" in capsys.readouterr().err

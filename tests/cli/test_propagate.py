@@ -91,6 +91,18 @@ def test_nothing_to_remove(folder: Path, capsys: Capture) -> None:
     assert (data["path"], data["copied"], data["removed"]) == ("smaller.onnx", True, [])
 
 
+def test_cleared_weights_are_written_though_nothing_goes(folder: Path, capsys: Capture) -> None:
+    weight = floats(16, 16)
+    weight[0, :4] = 1e-41
+    small = model([node("MatMul", ["x", "w"], "y", name="fc")], [port("x", [2, 16])], ["y"], {"w": weight})
+    onnx.save(small, "small.onnx")
+    said(capsys, "propagate", "small.onnx", "--flush-denormals", "-o", "cleared.onnx")
+    written = onnx.numpy_helper.to_array(onnx.load("cleared.onnx").graph.initializer[0])
+    np.testing.assert_array_equal(written, np.where(np.abs(weight) < 1e-38, 0, weight))
+    shown = said(capsys, "propagate", "cleared.onnx", "--flush-denormals", "-o", "again.onnx")
+    assert "again.onnx is a copy of the given file" in shown
+
+
 def test_nothing_to_remove_from_a_model_with_weights_in_another_file(folder: Path, capsys: Capture) -> None:
     given = onnx.load("model.onnx")
     onnx.save(given, "apart.onnx", save_as_external_data=True, location="apart.bin", size_threshold=0)

@@ -116,3 +116,11 @@ def test_a_file_without_a_mask_is_an_error(tmp_path: Path) -> None:
     np.savez(tmp_path / "masks.npz")
     with pytest.raises(UsageError, match="holds no mask at all"):
         load_masks(tmp_path / "masks.npz")
+
+
+def test_a_mask_of_nan_is_refused_from_a_file_as_well(tmp_path: Path) -> None:
+    mask = np.full((4, 6), np.nan)
+    np.savez(tmp_path / "masks.npz", fc1=mask)
+    for masks in ({"fc1": mask}, tmp_path / "masks.npz"):
+        with pytest.raises(UsageError, match="mask 'fc1' has NaN"):
+            import_onnx(exported(), masks=masks)

@@ -84,8 +84,7 @@ def explain(model: TesaModel, layer: str, *, depth: int = DEPTH) -> Explanation:
     """The chain of facts from a layer's tensors back to their origins.
 
     layer: as in the tables of tesa; the name of an ONNX node, or of a variable or tensor of model.tesa, will do as
-    well. depth: how many
-    steps back are shown. UsageError, naming the nearest layers, if there is none of that name.
+    well. depth: how many steps back are shown. UsageError, naming the nearest layers, if there is none of that name.
 
     >>> import numpy as np
     >>> from tesa.frontend import import_onnx
@@ -102,6 +101,8 @@ def explain(model: TesaModel, layer: str, *, depth: int = DEPTH) -> Explanation:
     nodes = nodes or [node for node in model.network.nodes if layer in (node.var, *node.inputs, *node.outputs)][:1]
     if not nodes and wanted[1] in model.imported.dropped:
         return Explanation(wanted[1], "left out", (), "no output of the model depends on it")
+    if not nodes and wanted[1] in model.imported.folded:
+        return Explanation(wanted[1], "folded", (), "it does nothing at inference, or is a part of what is around it")
     if not nodes:
         names = dict.fromkeys(node.operator.layer for node in model.network.nodes)
         known = f"Its layers: {', '.join(list(names)[:8])}{', ...' if len(names) > 8 else ''}"

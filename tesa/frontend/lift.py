@@ -41,6 +41,16 @@ def is_raised(operator: str) -> bool:
     return operator in _RAISES
 
 
+def differs(operator: str, one: int, other: int) -> bool:
+    """True if an operator of ONNX is written in another way, or means something else, in one of two opsets.
+
+    >>> from tesa.frontend import import_onnx  # registers what changed
+    >>> differs("Clip", 10, 11), differs("Clip", 12, 17)
+    (True, False)
+    """
+    return any(min(one, other) < to <= max(one, other) for to, _ in _RAISES.get(operator, ()))
+
+
 @dataclass
 class Lifter:
     """Raises the nodes of one graph, or of the body of a loop or branch in it.

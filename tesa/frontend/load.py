@@ -6,9 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import onnx
-import onnx.inliner
-
 from tesa.attributes.attribute import Values
 from tesa.errors import ModelError
 from tesa.frontend.checks import check_finite, check_operators, check_outputs
@@ -16,6 +13,7 @@ from tesa.frontend.control.bodies import close, name_first_outputs
 from tesa.frontend.file import read_model
 from tesa.frontend.given import measured
 from tesa.frontend.graph import Graph, Source
+from tesa.frontend.local_functions import inline_functions
 from tesa.frontend.sizes import fix_sizes, open_negative
 from tesa.frontend.tensors import constant_node, densify, to_array
 
@@ -24,8 +22,7 @@ def load_graph(model: str | Path | Any, shapes: Mapping[str, Any] | None = None)
     """Read and check a model file (or a ModelProto). Every fault is a ModelError, UsageError or UnsupportedError."""
     source, proto = read_model(model)
     given = measured(model, proto)
-    if proto.functions:
-        proto = onnx.inliner.inline_local_functions(proto)
+    proto = inline_functions(proto, source)
     constants = _constants(proto.graph, source)
     # copies: the caller's model stays as it is, and a part of a message would keep all of it in memory
     nodes, outputs = _copies(proto.graph.node), _copies(proto.graph.output)

@@ -3,7 +3,7 @@
 The tolerances of comparisons follow from both, see tesa.base.tolerance.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from onnx import AttributeProto, TensorProto, helper, numpy_helper
 from tesa.base.onnxruntime import Array, reference_outputs
 from tesa.base.tolerance import STEPS, Precision
 from tesa.errors import TesaError
+from tesa.frontend.control.inside import all_nodes
 from tesa.frontend.half import HALVES, widen_halves
 from tesa.frontend.load import load_graph
 
@@ -32,8 +33,8 @@ def precision_of(proto: Any) -> Precision:
     >>> precision_of(onnx.load(digits_path()))
     Precision(bits=32, half='')
     """
-    nodes = list(_nodes(proto.graph.node))
-    nodes += [node for function in proto.functions for node in _nodes(function.node)]
+    nodes = list(all_nodes(proto.graph.node))
+    nodes += [node for function in proto.functions for node in all_nodes(function.node)]
     types = {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
     types |= {n.output[0]: n.attribute[0].t.data_type for n in nodes if n.op_type == "Constant" and n.attribute}
     bits = min((_bits(node, types) for node in nodes), default=32)
@@ -41,15 +42,6 @@ def precision_of(proto: Any) -> Precision:
     casts = [a.i for node in nodes if node.op_type == "Cast" for a in node.attribute if a.name == "to"]
     halves = {HALVES[code].name for code in (*types.values(), *ports, *casts) if code in HALVES}
     return Precision(bits, max(halves, key=STEPS.__getitem__, default=""))
-
-
-def _nodes(nodes: Sequence[Any]) -> Iterator[Any]:
-    """All nodes, those of inner graphs too."""
-    for node in nodes:
-        yield node
-        for attribute in node.attribute:
-            if attribute.type == AttributeProto.GRAPH:
-                yield from _nodes(attribute.g.node)
 
 
 def _bits(node: Any, types: Mapping[str, int]) -> int:

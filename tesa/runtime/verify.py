@@ -227,10 +227,11 @@ def _results(model: Model, prepared: list[Any], names: set[str]) -> list[tuple[L
     """The results of the wanted layers as they are stored, taken as each kernel returns."""
 
     def keep(layer: LayerPlan, tensor: Any) -> Array | None:
-        return np.array(np.from_dlpack(tensor)) if layer.layer in names else None
+        # operators of the layer that are no kernel of its own, a reshape behind it, have its name too
+        return np.array(np.from_dlpack(tensor)) if layer.kind == "sparse" and layer.layer in names else None
 
     (calls,) = trace(model, prepared, keep=keep)
-    found = [(call.layer, call.result) for call in calls if call.layer is not None and call.layer.layer in names]
+    found = [(call.layer, call.result) for call in calls if call.layer is not None and call.result is not None]
     first: dict[int, tuple[LayerPlan, Array]] = {}  # of a loop the first step
     for layer, result in found:
         first.setdefault(id(layer), (layer, result))

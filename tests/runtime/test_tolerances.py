@@ -79,6 +79,15 @@ def test_a_weight_that_is_off_by_a_percent(tmp_path: Path) -> None:
     assert not verify(compiled, _other(tmp_path, "w1", lambda w: w * np.float32(1.01))).ok
 
 
+def test_a_layer_is_compared_once(tmp_path: Path) -> None:
+    """A product of one row has a reshape behind it, of the same name."""
+    nodes = [node("MatMul", ["x", "w"], "y", name="fc")]
+    compiled = build(tmp_path, model(nodes, [port("x", [1, 64])], ["y"], {"w": floats(64, 32)}))
+    assert len(compiled.plan.layers) == 2
+    (row,) = verify(compiled, tmp_path / "model.onnx", per_layer=True).layers
+    assert row.compared
+
+
 def test_given_tolerances_go_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     build(tmp_path, mlp())
     other = _other(tmp_path, "w1", lambda w: w * np.float32(1.01))

@@ -191,3 +191,13 @@ def test_a_library_that_is_cut_off_or_misnamed(tmp_path: Path) -> None:
     (tmp_path / "model.lib").write_bytes(content)
     with pytest.raises(ModelError, match=r"does not end in \.so"):
         load(tmp_path / "model.lib")
+
+
+def test_an_output_may_be_declared_with_a_wrong_shape(tmp_path: Path) -> None:
+    """As exporters do: onnxruntime warns and runs."""
+    nodes = [node("MatMul", ["x", "w"], "y")]
+    given = model(nodes, [port("x", [2, 3])], ["y"], {"w": floats(3, 4)})
+    del given.graph.output[:]
+    given.graph.output.append(port("y", [1, "classes", 7]))
+    compiled = build(tmp_path, given)
+    assert verify(compiled, tmp_path / "model.onnx").ok

@@ -1,4 +1,4 @@
-"""How Relax's operators become TIR where TVM's own way would lose a not-a-number, or order the bounds of a clip.
+"""TIR for Relax's operators where TVM's own way would lose a not-a-number, or order the bounds of a clip.
 
 Of two numbers that do not compare, TVM's max(a, b) is b: max(x, 0) turns a not-a-number into 0, max(0, x) keeps it.
 """
@@ -10,7 +10,7 @@ from tvm import te, tirx
 
 
 def legalization() -> dict[str, Callable[[Any, Any], Any]]:
-    """What relax.transform.LegalizeOps takes: a function(builder, call) -> call_tir for each operator's name."""
+    """The argument of relax.transform.LegalizeOps: a function(builder, call) -> call_tir for each operator's name."""
     return {
         "relax.nn.relu": _of_one(lambda x: tirx.Max(tirx.const(0, x.dtype), x), "relu"),
         "relax.sign": _of_one(_sign, "sign"),

@@ -225,7 +225,7 @@ def _padding(model: Any, pad: str | Sequence[str], sizes: Sequence[Size], networ
 def _notes(
     networks: Sequence[Network], left: Iterable[Sequence[Priced]], padding: Sequence[Padding]
 ) -> tuple[str, ...]:
-    """What was left as it is in any size, each once, and what filling up means."""
+    """The notes of all sizes, each once: what was left as it is, and what filling up means."""
     notes = dict.fromkeys(str(item) for items in left for item in items)
     notes |= dict.fromkeys(note for network in networks for note in network.prepared.notes)
     for item in padding:

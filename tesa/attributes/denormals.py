@@ -15,7 +15,7 @@ TINY = float(np.finfo(np.float32).tiny)
 
 
 def subnormals(array: NDArray[Any]) -> int:
-    """How many elements of a float32 or float64 array are subnormal in float32.
+    """Count the elements of a float32 or float64 array that are subnormal in float32.
 
     >>> subnormals(np.array([1e-41, 0.0, 1.0], np.float32))
     1
@@ -33,7 +33,7 @@ def flushed(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def told_of(count: int, size: int) -> str:
-    """What there is to say of a weight with so many subnormal elements out of `size`.
+    """The sentence about a weight with so many subnormal elements out of `size`.
 
     >>> told_of(3, 10)
     '3 of 10 weights are subnormal (below 1.2e-38), which are no zeros to a kernel'

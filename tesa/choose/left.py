@@ -1,4 +1,4 @@
-"""What the layers that are left dense may cost, by estimate."""
+"""The cost of the layers that are left dense, by estimate."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -35,7 +35,7 @@ def dead_elements(model: TesaModel) -> dict[Use, Bools]:
 
 
 def _dead_of(node: Any, array: Values, facts: WeightFacts, argument: int) -> Bools | None:
-    """Where the weight of a node is dead, in the layout of its array; None if nowhere, or if the array is another."""
+    """The dead elements of a node's weight as a mask of its array; None if there are none, or the array is another."""
     words = attributes(node)
     turned = node.op_type == "Gemm" and words.get(("transA", "transB")[argument], 0)
     weight, zero = (w.T if turned else w for w in (facts.weight, facts.effective_weight == 0))

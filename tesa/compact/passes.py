@@ -42,7 +42,7 @@ LARGE = 24
 
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """What a pass made. again: another one may find more. copied: a weight of several layers is stored more than once.
+    """The result of a pass. again: another one may find more. copied: a weight of several layers is there twice.
 
     large: layers that the file has as one operator, and that were cut as many nodes.
     """

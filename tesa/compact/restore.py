@@ -68,7 +68,7 @@ class _Restoring:
         return name in self.new or name in self.cut.constants
 
     def region(self, number: int) -> _Region | None:
-        """What makes the outputs of a node of the file; None where the cut graph lacks them, or has changed them."""
+        """The nodes that make the outputs of a node of the file; None where the cut graph lacks or has changed them."""
         roots = tuple(name for name in self.given.nodes[number].output if name and self.there(name))
         if not roots or any(name in self.changed for name in roots):
             return None

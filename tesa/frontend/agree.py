@@ -14,7 +14,7 @@ from tesa.frontend.infer import infer_types
 
 @dataclass(frozen=True)
 class Expected:
-    """What ONNX infers for the tensors of a graph, as far as it can, from its nodes and inputs alone."""
+    """The types that ONNX infers for the tensors of a graph, as far as it can, from its nodes and inputs alone."""
 
     shapes: dict[str, Shape]
     dtypes: dict[str, Any]
@@ -42,5 +42,5 @@ class Expected:
 
 
 def expected(graph: Graph) -> Expected:
-    """What ONNX infers for a graph; what the file declares of its outputs does not count."""
+    """The types that ONNX infers for a graph; what the file declares of its outputs does not count."""
     return Expected(*infer_types(graph, trusting=False))

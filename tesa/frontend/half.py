@@ -172,7 +172,7 @@ class _Widening:
         return [node]
 
     def _learn(self, node: Any) -> None:
-        """Where ONNX infers no type, as of another domain's operators, results are what the first real input is."""
+        """Results are what the first real input is, where ONNX infers no type: those of another domain's operators."""
         reals = (TensorProto.FLOAT, TensorProto.DOUBLE, *HALVES)
         found = next((self.types[n] for n in node.input if self.types.get(n) in reals), None)
         for name in node.output:

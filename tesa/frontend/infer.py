@@ -78,7 +78,7 @@ def _resized(graph: Graph, shapes: dict[str, Shape]) -> dict[str, Values]:
 def _infer(
     graph: Graph, declared: list[Any], resized: dict[str, Values], trusting: bool
 ) -> tuple[dict[str, Shape], dict[str, Any]]:
-    """What ONNX infers. declared: the types of further tensors; resized: the sizes that Resize nodes make."""
+    """The types that ONNX infers. declared: the types of further tensors; resized: the sizes that Resize nodes make."""
     small = [numpy_helper.from_array(a, n) for n, a in graph.constants.items() if a.size <= SMALL]
     large = [value_info(n, a) for n, a in graph.constants.items() if a.size > SMALL]  # their types alone
     # the Gelu that stands for a chain of operators is older than ONNX's own; Erf has the same types

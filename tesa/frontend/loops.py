@@ -28,7 +28,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class LoopTypes:
-    """What the functions of a loop have in common.
+    """The types that the functions of a loop have in common.
 
     states, captured: types. scanned, stacked: types of one slice. reverse, out_reverse: whether they run backwards.
     """

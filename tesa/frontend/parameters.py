@@ -20,7 +20,7 @@ PARAMETERS: dict[str, tuple[int, ...]] = {
 
 
 def open_parameter(graph: Graph, nodes: Iterable[Any]) -> str:
-    """What the first of these nodes lacks whose parameters are no constants, in words; "" if there is none."""
+    """The parameter that is no constant of the first of these nodes that has one, in words; "" if there is none."""
     inputs = {value.name for value in graph.inputs}
     for node in nodes:
         for index in () if domain_of(node) not in ("", "com.microsoft") else PARAMETERS.get(node.op_type, ()):

@@ -87,7 +87,7 @@ def widened(proto: Any, shapes: Mapping[str, Sequence[int]]) -> Any:
 def exact_outputs(
     proto: Any, feeds: Mapping[str, Array], extra: Sequence[str] = (), *, name: str = "model"
 ) -> dict[str, Array]:
-    """What onnxruntime computes for a model of 16-bit reals in float32, by name. extra: inner tensors as well."""
+    """The results of onnxruntime for a model of 16-bit reals in float32, by name. extra: inner tensors as well."""
     wide = widened(proto, {key: array.shape for key, array in feeds.items()})
     made = {out for node in wide.graph.node for out in node.output}
     real = {key: array.astype(np.float32) if array.dtype.name in STEPS else array for key, array in feeds.items()}
@@ -97,7 +97,7 @@ def exact_outputs(
 def noise_of(
     proto: Any, feeds: Mapping[str, Array], expected: Mapping[str, Array], extra: Sequence[str], precision: Precision
 ) -> dict[str, Array]:
-    """How far other runs of onnxruntime are off from `expected`, element by element: the largest |difference|.
+    """The noise of onnxruntime, element by element: of other runs, the largest |difference|.
 
     The other runs: with its optimizations, as far as they round nothing that the model does not; on inputs and weights
     that are moved by the last bit of a float32; and, of 16-bit reals, in float32.

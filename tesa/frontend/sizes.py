@@ -150,7 +150,7 @@ def resolve(source: str, inputs: Sequence[Any], shapes: Mapping[str, Any]) -> tu
 
 
 class _Asked:
-    """What a user has asked for. inputs: the shapes of each, dims: the sizes of each."""
+    """The sizes that a user has asked for. inputs: the shapes of each, dims: the sizes of each."""
 
     def __init__(self, source: str, declared: Mapping[str, Declared | None]) -> None:
         self.source, self.declared = source, declared

@@ -215,7 +215,7 @@ def _stored(anchor: Anchor) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def _activation(emitter: Emitter, anchor: Anchor) -> Any:
-    """What the kernel reads."""
+    """The activation that the kernel reads."""
     source = emitter.value(anchor.source)
     if anchor.piece is not None and anchor.piece.read is not None:
         source = emitter.part(source, *anchor.piece.read)

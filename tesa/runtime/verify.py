@@ -58,8 +58,7 @@ _Feeds = Mapping[str, Array]
 
 
 def _runs(model: Model, feeds: _Feeds | None, seed: int) -> Iterator[tuple[str, Model, list[dict[str, Array]], bool]]:
-    """What is compared: a label for its rows, the model at one size, inputs to draw from, and whether these are shorter
-    than the size."""
+    """The runs to compare: a label for the rows, the model at one size, inputs, and whether they are shorter."""
     if feeds is not None:
         prepared = model.prepare(feeds)
         yield (
@@ -153,7 +152,7 @@ class _Reference:
         self._noise: Mapping[str, Array] | None = None
 
     def noise(self, tensor: str) -> Array:
-        """How far other runs of onnxruntime are off. They run when the first tensor does not agree."""
+        """The noise of onnxruntime: other runs of it. They run when the first tensor does not agree."""
         if self._noise is None:
             from tesa.frontend.precision import noise_of
 
@@ -213,7 +212,7 @@ def _compare_live(layer: LayerPlan, got: Array, theirs: _Reference) -> Compariso
 
 
 def _left(layer: LayerPlan, array: Array) -> Array:
-    """What a layer computes of a tensor of the reference: without the channels that compiling has removed."""
+    """The part of a tensor of the reference that a layer computes: without the channels that compiling has removed."""
     for axis, indices in enumerate(layer.kept):
         if indices and axis < array.ndim and max(indices) < array.shape[axis]:
             array = array.take(indices, axis)

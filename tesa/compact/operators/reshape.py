@@ -80,7 +80,7 @@ def blocks(before: Sequence[int], after: Sequence[int]) -> list[Block]:
 
 
 def reshaped(a: Analysis, given: Structure, before: Sequence[int], after: Sequence[int]) -> Structure:
-    """What becomes of a structure by a reshape."""
+    """The structure after a reshape."""
     pairs = blocks(before, after)
     single = {ins[0]: outs[0] for ins, outs in pairs if len(ins) == len(outs) == 1}
     result: list[AxisIds] = []

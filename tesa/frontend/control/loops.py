@@ -21,7 +21,7 @@ MOST = 1 << 20
 def from_loop(
     graph: Graph, node: Any, values: Mapping[str, Values], undecided: Callable[[str], bool]
 ) -> list[Any] | None:
-    """What takes the place of a Loop; None where its count may be known later.
+    """The nodes that take the place of a Loop; None where its count may be known later.
 
     undecided: True for a tensor that may get a value later. UnsupportedError where data decide how often it runs.
     """
@@ -197,7 +197,7 @@ class _Loop:
         self.body.input.extend([*rest[:count], counter, *rest[count:]])
 
     def _hold(self) -> None:
-        """Where the condition is false, each state stays what it was, and the condition false."""
+        """Each state keeps its value once the condition is false, and the condition stays false."""
         formals, results = ([value.name for value in values] for values in (self.body.input, self.body.output))
         go = f"{self.lines.where}#go"
         shape = f"{self.lines.where}#shape"
@@ -220,7 +220,7 @@ class _Loop:
 def from_scan(
     graph: Graph, node: Any, values: Mapping[str, Values], shapes: Mapping[str, Shape], last: bool
 ) -> list[Any] | None:
-    """What takes the place of a Scan; None where the length that it runs along may be known later."""
+    """The nodes that take the place of a Scan; None where the length that it runs along may be known later."""
     options, where = attributes(node), f"{graph.source}: node {node.name or node.output[0]!r} (Scan)"
     body, count = body_of(node), int(options["num_scan_inputs"])
     names, outer = list(node.input), list(node.input)[len(node.input) - captured(node) :]

@@ -1,4 +1,4 @@
-"""Whether the states of a loop keep their types from step to step."""
+"""The types of a loop's states, which have to stay the same from step to step."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -90,7 +90,7 @@ def _whole_mask(writer: Writer, node: Any, keys: int) -> str:
 
 
 def _order(writer: Writer, node: Any, queries: int, keys: int, past: int) -> Any:
-    """Which keys a query may see by their places: an array or tensor that broadcasts to (B, N, S, T), None for all."""
+    """The keys that a query may see by place: an array or tensor that broadcasts to (B, N, S, T), None for all."""
     options = writer.options
     sides = [int(options.get(f"{side}_window_size", -1)) for side in ("left", "right")]
     causal = bool(options.get("is_causal", 0))

@@ -97,7 +97,7 @@ def microsoft_rules(writer: Writer, size: int, places: Places, mask: str, bias: 
 
 
 def key_mask(writer: Writer, mask: str, places: Places, like: str) -> str:
-    """What a mask of integers adds to the scores: 0 where a key counts, `mask_filter_value` where it does not.
+    """The numbers that a mask of integers adds to scores: 0 where a key counts, `mask_filter_value` where not.
 
     mask: (B, T), (B, S, T) or (B, 1, longest, longest) of 0 and 1; (B,) how many keys count; (2 B,) where they end,
     then where they begin; (3 B + 2,) how many, then what packed forms need. Result: broadcasts to (B, N, S, T).

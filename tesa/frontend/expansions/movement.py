@@ -105,7 +105,7 @@ def _begins(
     options: dict[str, Any], sizes: Sequence[int], out: Sequence[int], taps: Sequence[int], stride: Sequence[int],
     dilation: Sequence[int],
 ) -> list[int]:  # fmt: skip
-    """How many places the first window begins before the input, along each axis."""
+    """The number of places that the first window begins before the input, along each axis."""
     mode = options.get("auto_pad", b"NOTSET").decode()
     if not mode.startswith("SAME"):
         return [int(n) for n in options.get("pads", [0] * 2 * len(taps))[: len(taps)]]

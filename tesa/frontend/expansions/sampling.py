@@ -170,7 +170,7 @@ def deform_conv(writer: Writer, node: Any) -> Sequence[str]:
 
 
 def _base(options: dict[str, Any], taps: Sequence[int], out: Sequence[int]) -> list[Any]:
-    """Where the taps are without offsets, along each axis: (taps, places)."""
+    """The places of the taps without offsets, along each axis: (taps, places)."""
     stride, dilation = (list(options.get(name, [1, 1])) for name in ("strides", "dilations"))
     pads = list(options.get("pads", [0] * 4))
     axes = [np.arange(taps[2 + i])[:, None] * dilation[i] - pads[i] + np.arange(out[2 + i])[None] * stride[i]

@@ -27,7 +27,7 @@ class Attended:
 
 @dataclass(frozen=True)
 class Rules:
-    """How scores come out of products.
+    """The rules by which scores come out of products.
 
     masks: numbers to add. counts: a boolean tensor or array that says which keys count for a query; where none does the
     result is 0. cap: cap * tanh(score / cap). sink: one more score for each head, (N,), whose share is dropped.

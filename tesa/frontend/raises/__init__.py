@@ -1,4 +1,4 @@
-"""What changed between two versions of an operator, one file for each kind of change; every file registers its own."""
+"""Changes between two versions of an operator, one file for each kind of change; every file registers its own."""
 
 from tesa.base.discover import import_all
 

@@ -76,7 +76,7 @@ def cast(lifter: Lifter, node: Any) -> None:
 
 @raises("RNN", "GRU", "LSTM", to=7)
 def recurrent(lifter: Lifter, node: Any) -> None:
-    """Whether the whole sequence is wanted was said in an attribute as well."""
+    """Drop the attribute that said again that the whole sequence is wanted."""
     take(node, "output_sequence")
 
 

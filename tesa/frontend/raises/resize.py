@@ -69,7 +69,7 @@ def _as_resize(node: Any, scales: str) -> None:
 
 @raises("Resize", to=18)
 def without_empty(lifter: Lifter, node: Any) -> None:
-    """What was not used had to be there, as an empty tensor; now it is left out."""
+    """Leave out the inputs that are not used, which had to be there as empty tensors."""
     for i in range(1, len(node.input)):
         value = lifter.value(node.input[i])
         if value is not None and not value.size:

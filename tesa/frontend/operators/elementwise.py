@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from tesa.frontend.expressions import at, constant, constant_value, like
+from tesa.frontend.expressions import at, constant, constant_value, like, static_shape
 from tesa.frontend.registry import imports
 
 
@@ -138,3 +138,13 @@ def _one_by_one(bb: Any, operator: Any, inputs: Any) -> Any:
     for other in inputs[1:]:
         result = bb.normalize(operator(result, other))
     return result
+
+
+@imports("Div")
+def divide(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
+    """A division by the number 0 as one by a tensor of it, for TVM takes the number for a mistake; else TVM's own."""
+    x, value = inputs[0], constant_value(inputs[1])
+    rank = len(static_shape(x))
+    if value is None or value.dtype.kind != "f" or value.ndim or value.item() != 0 or not rank:
+        return None
+    return relax.op.divide(x, constant(value.reshape((1,) * rank)))

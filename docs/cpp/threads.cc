@@ -10,9 +10,13 @@
 #include <tvm/ffi/extra/module.h>
 #include <tvm/ffi/function.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <iostream>
+#include <memory>
+#include <new>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -20,10 +24,17 @@
 
 namespace ffi = tvm::ffi;
 
+// TVM takes memory only where its address is a multiple of this; what new, malloc and std::vector give need not be.
+constexpr size_t kAlignment = 64;
+
+struct Free {
+  void operator()(float* memory) const { std::free(memory); }
+};
+
 // float32 memory of the program as a tensor; it belongs to the program.
 struct Input {
   std::vector<int64_t> shape;
-  std::vector<float> memory;
+  std::unique_ptr<float, Free> memory;
   DLTensor view{};
 
   explicit Input(const std::string& sizes) {
@@ -33,8 +44,12 @@ struct Input {
       shape.push_back(std::atoll(size.c_str()));
       count *= shape.back();
     }
-    memory.assign(count, 1.0f);
-    view = {memory.data(), {kDLCPU, 0}, static_cast<int32_t>(shape.size()), {kDLFloat, 32, 1}, shape.data(), nullptr, 0};
+    // aligned_alloc wants whole units of the alignment
+    const size_t bytes = (count * sizeof(float) / kAlignment + 1) * kAlignment;
+    memory.reset(static_cast<float*>(std::aligned_alloc(kAlignment, bytes)));
+    if (memory == nullptr) throw std::bad_alloc();
+    std::fill_n(memory.get(), count, 1.0f);
+    view = {memory.get(), {kDLCPU, 0}, static_cast<int32_t>(shape.size()), {kDLFloat, 32, 1}, shape.data(), nullptr, 0};
   }
 };
 
@@ -46,7 +61,40 @@ ffi::Module open_machine(const ffi::Module& library) {
   return machine;
 }
 
+// One thread: the sum of the first output of the last of so many calls.
+double sum_of_calls(const ffi::Module& library, int calls, std::vector<Input>& inputs) {
+  std::vector<ffi::AnyView> arguments;
+  for (Input& input : inputs) arguments.push_back(&input.view);
+
+  // Of a library for several sizes: the function for inputs of these shapes. A library for one has "main" alone.
+  ffi::Any name;
+  library->GetFunction("tesa_function", true).value().CallPacked(arguments.data(), arguments.size(), &name);
+  const ffi::Module machine = open_machine(library);
+  const ffi::Function run = machine->GetFunction(name.cast<ffi::String>()).value();
+
+  double sum = 0;
+  for (int call = 0; call < calls; ++call) {
+    ffi::Any result;  // a tensor, or an array of tensors where the model has several outputs
+    run.CallPacked(arguments.data(), arguments.size(), &result);
+    const auto several = result.as<ffi::Array<ffi::Tensor>>();
+    const ffi::Tensor first = several ? (*several)[0] : result.cast<ffi::Tensor>();
+    const float* numbers = static_cast<const float*>(first.data_ptr());
+    sum = 0;
+    for (int64_t i = 0; i < first.numel(); ++i) sum += numbers[i];
+  }
+  return sum;
+}
+
+// An error in words: without TVM's list of C++ frames.
+std::string in_words(const std::exception& error) {
+  const auto* tvm = dynamic_cast<const ffi::Error*>(&error);
+  return tvm != nullptr ? std::string(tvm->message()) : std::string(error.what());
+}
+
 int main(int count, char** words) {
+  if (count < 6 || count % 2 != 0 || std::atoi(words[2]) < 1 || std::atoi(words[3]) < 1) {
+    return std::cerr << "usage: threads ./model.so THREADS CALLS NAME SIZES [NAME SIZES ...]   (SIZES as in 1,1,64,64)\n", 2;
+  }
   const std::string path = words[1];
   const int threads = std::atoi(words[2]), calls = std::atoi(words[3]);
 
@@ -60,33 +108,28 @@ int main(int count, char** words) {
     return std::cerr << path << ": made for " << target << ", this CPU lacks " << missing << "\n", 1;
   }
 
-  const ffi::Module library = ffi::Module::LoadFromFile(path);
   std::vector<double> sums(threads);
-  std::vector<std::thread> pool;
-  for (int number = 0; number < threads; ++number) {
-    pool.emplace_back([&, number] {
-      std::vector<Input> inputs;
-      for (int word = 5; word < count; word += 2) inputs.emplace_back(words[word]);
-      std::vector<ffi::AnyView> arguments;
-      for (Input& input : inputs) arguments.push_back(&input.view);
-
-      // Of a library for several sizes: the function for inputs of these shapes. A library for one has "main" alone.
-      ffi::Any name;
-      library->GetFunction("tesa_function", true).value().CallPacked(arguments.data(), arguments.size(), &name);
-      const ffi::Module machine = open_machine(library);
-      const ffi::Function run = machine->GetFunction(name.cast<ffi::String>()).value();
-
-      for (int call = 0; call < calls; ++call) {
-        ffi::Any result;  // a tensor, or an array of tensors where the model has several outputs
-        run.CallPacked(arguments.data(), arguments.size(), &result);
-        const auto several = result.as<ffi::Array<ffi::Tensor>>();
-        const ffi::Tensor first = several ? (*several)[0] : result.cast<ffi::Tensor>();
-        const float* numbers = static_cast<const float*>(first.data_ptr());
-        sums[number] = 0;
-        for (int64_t i = 0; i < first.numel(); ++i) sums[number] += numbers[i];
-      }
-    });
+  std::vector<std::string> errors(threads);
+  try {
+    const ffi::Module library = ffi::Module::LoadFromFile(path);
+    std::vector<std::thread> pool;
+    for (int number = 0; number < threads; ++number) {
+      pool.emplace_back([&, number] {
+        try {
+          std::vector<Input> inputs;
+          for (int word = 5; word < count; word += 2) inputs.emplace_back(words[word]);
+          sums[number] = sum_of_calls(library, calls, inputs);
+        } catch (const std::exception& error) {  // one that leaves a thread ends the program
+          errors[number] = in_words(error);
+        }
+      });
+    }
+    for (std::thread& thread : pool) thread.join();
+  } catch (const std::exception& error) {
+    return std::cerr << path << ": " << in_words(error) << "\n", 1;
   }
-  for (std::thread& thread : pool) thread.join();
+  for (const std::string& error : errors) {
+    if (!error.empty()) return std::cerr << path << ": " << error << "\n", 1;
+  }
   for (double sum : sums) std::printf("%.6g\n", sum);
 }

@@ -69,8 +69,33 @@ def test_threads_of_a_cpp_program(tmp_path: Path, program: Callable[..., subproc
         assert done.stderr == ""
         np.testing.assert_allclose([float(line) for line in done.stdout.split()], [wanted] * 4, rtol=1e-4)
     refused = program(tmp_path / "model.so", 1, 1, "x", "3,16")
-    assert refused.returncode != 0
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(f"{tmp_path / 'model.so'}: ")
+    assert "terminate" not in refused.stderr
     assert "compiled for inputs of the shapes [2, 16]; [5, 16], and for no others" in refused.stderr
+
+
+def test_small_inputs_of_a_cpp_program(
+    tmp_path: Path, program: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    proto = model([node("Add", ["x", "z"], "h"), node("Relu", ["h"], "y")],
+                  [port("x", [1, 16]), port("z", [1, 1])], ["y"], {})  # fmt: skip
+    build(tmp_path, proto)
+    for _ in range(8):  # where memory of less than a page lies is chance
+        done = program(tmp_path / "model.so", 4, 2, "x", "1,16", "z", "1,1")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert [float(line) for line in done.stdout.split()] == [32.0] * 4
+
+
+def test_wrong_use_of_a_cpp_program(tmp_path: Path, program: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    for words in ([], ["m.so", 1, 1], ["m.so", 1, 1, "x"], ["m.so", 0, 1, "x", "1"]):
+        done = program(*words)
+        assert done.returncode == 2
+        assert done.stderr.startswith("usage: threads ./model.so THREADS CALLS NAME SIZES")
+    (tmp_path / "no.so").write_text("no library")
+    done = program(tmp_path / "no.so", 1, 1, "x", "1,16")
+    assert done.returncode == 1
+    assert "terminate" not in done.stderr
 
 
 @x86

@@ -104,12 +104,12 @@ def _flush(graph: Graph) -> None:
 
 
 def _last_layer(graph: Graph) -> str:
-    """The layer that computes the one output. An Identity that only gives it a name computes nothing."""
+    """The layer that computes the one output. An Identity or Dropout that only gives it a name computes nothing."""
     if len(graph.outputs) != 1:
         return "outputs"
     makers = {name: node for node in graph.nodes for name in node.output}
     tensor = graph.outputs[0].name
-    while tensor in makers and makers[tensor].op_type == "Identity" and makers[tensor].input[0] in makers:
+    while tensor in makers and makers[tensor].op_type in ("Identity", "Dropout") and makers[tensor].input[0] in makers:
         tensor = makers[tensor].input[0]
     return graph.layers.get(tensor, "outputs")
 

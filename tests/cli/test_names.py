@@ -143,6 +143,24 @@ def test_a_name_for_each_operator_in_a_fused_one(tmp_path: Path, capsys: Capture
     assert "gate" in said(capsys, "explain", tmp_path / "m.onnx", "gate")
 
 
+def test_layers_of_a_branch_that_is_taken_can_be_asked_for(tmp_path: Path, capsys: Capture) -> None:
+    taken, left = (
+        onnx.helper.make_graph([node("MatMul", ["x", weight], name, name=name)], name, [], [port(name, [4, 8])])
+        for name, weight in (("tb", "w"), ("eb", "v"))
+    )
+    nodes = [
+        node("If", ["true"], "y", name="if", then_branch=taken, else_branch=left),
+        node("Dropout", ["y"], "z", name="drop"),
+    ]
+    arrays = {"w": floats(8, 8), "v": floats(8, 8), "true": np.array(True)}
+    onnx.save(model(nodes, [port("x", [4, 8])], ["z"], arrays, opset=18), tmp_path / "m.onnx")
+    assert [row["layer"] for row in data(capsys, "inspect", tmp_path / "m.onnx")["layers"]] == ["tb"]
+    data(capsys, "compile", tmp_path / "m.onnx", "-o", tmp_path / "m.so", "--no-measure")
+    for file in ("m.onnx", "m.so"):
+        assert data(capsys, "explain", tmp_path / file, "tb")["layer"] == "tb"
+    assert data(capsys, "explain", tmp_path / "m.so", "tb")["kind"] == "sparse"
+
+
 def test_a_damaged_description_is_told_of(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "m.json").write_text("[]")
     assert main(["explain", str(tmp_path / "m.so")]) == 2

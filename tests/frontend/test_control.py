@@ -76,6 +76,18 @@ def test_conditions_that_shapes_decide() -> None:
     assert imported.unused == ()  # what only a condition was made of is not missed
 
 
+@pytest.mark.parametrize("last", ["", "Identity", "Dropout"])
+@pytest.mark.parametrize("data", [False, True])
+def test_layers_in_branches_are_called_by_their_nodes(data: bool, last: str) -> None:
+    taken = branch([n("MatMul", "x w", "tb")], "tb", w=floats(4, 4))
+    left = branch([n("MatMul", "x v", "eb")], "eb", v=floats(4, 4))
+    decided = [n("ReduceMax", "x", "m", keepdims=0), n("Greater", "m zero", "c")] if data else [n("Not", "no", "c")]
+    nodes = [*decided, n("If", "c", "y", then_branch=taken, else_branch=left), *([n(last, "y", "z")] if last else [])]
+    imported = import_onnx(model(nodes, X, ["z" if last else "y"], {"zero": np.float32(0), "no": np.array(False)}))
+    names = set(imported.names.values())
+    assert names >= {"tb", "eb"} if data else names == {"tb"}
+
+
 def test_a_branch_that_is_not_taken_may_hold_what_cannot_be_compiled() -> None:
     nodes = [n("If", "no", "y", then_branch=branch([n("NonZero", "x", "i"), n("Cast", "i", "t", to=1)], "t"),
                else_branch=branch([n("Relu", "x", "t")], "t"))]  # fmt: skip

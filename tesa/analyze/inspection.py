@@ -12,6 +12,7 @@ from tesa.attributes.denormals import subnormals
 from tesa.attributes.patterns import classify, weight_matrix
 from tesa.base.keywords import helpful
 from tesa.frontend import ImportedModel, Port, import_onnx
+from tesa.frontend.cells import parts_of
 from tesa.propagate import TesaModel, WeightFacts, propagate
 from tesa.propagate.network import Node
 
@@ -23,8 +24,9 @@ class InspectedLayer:
     op: "conv2d", "depthwise", "linear", or the operator's name in Relax. weight, output: shapes; a linear weight is
     (k, out). sparsity: the share of zeros in the weight, masks included; propagated: with all that propagation proves
     to be dead as well. pattern, bits (of a stored element) and bytes (stored dense) are the weight's; initializer: its
-    name in the file, which a mask is given by. All None without a weight, or for a weight that no initializer of the
-    file holds. note: what else there is to know. subnormal: elements of the weight below 1.2e-38, but not 0.
+    name in the file, which a mask is given by; of a recurrent cell's layer that of both directions. All None without a
+    weight, or for a weight that no initializer of the file holds. note: what else there is to know. subnormal: elements
+    of the weight below 1.2e-38, but not 0.
     """
 
     layer: str
@@ -144,12 +146,22 @@ def _matrix(facts: WeightFacts) -> Values:
 
 def _initializer(facts: WeightFacts, imported: ImportedModel) -> str | None:
     place = (facts.var, facts.argument)
-    return next((n for n, uses in imported.weights.items() if place in [(u.var, u.argument) for u in uses]), None)
+    found = next((n for n, uses in imported.weights.items() if place in [(u.var, u.argument) for u in uses]), None)
+    parts = parts_of(imported.cells, facts.layer) if found is None else ()
+    return parts[0].initializer if parts else found
+
+
+def _is_masked(facts: WeightFacts, imported: ImportedModel) -> bool:
+    """True if the user has masked the weight; of a layer of a recurrent cell, if its part of the mask prunes any."""
+    for part in parts_of(imported.cells, facts.layer)[:1]:
+        if part.initializer in imported.masks and not part.of(imported.masks[part.initializer]).all():
+            return True
+    return any(u.var == facts.var and name in imported.masks for name, uses in imported.weights.items() for u in uses)
 
 
 def _note(facts: WeightFacts, stored: Quantization | None, bits: int, model: TesaModel) -> str:
     notes, imported = [], model.imported
-    if any(use.var == facts.var and name in imported.masks for name, uses in imported.weights.items() for use in uses):
+    if _is_masked(facts, imported):
         notes.append("masked by the user")
     if count := subnormals(facts.weight):
         notes.append(f"{count:,} subnormal")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tesa.errors import UsageError
+from tesa.frontend.cells import Part, cell_parts, parts_of
 from tesa.frontend.graph import Graph, attributes
 from tesa.frontend.names import did_you_mean
 from tesa.frontend.rewrite import CARRIERS, WEIGHT_OPS, weight_position
@@ -18,18 +19,20 @@ from tesa.frontend.rewrite import CARRIERS, WEIGHT_OPS, weight_position
 WRAPPERS = re.compile(r"(?:^module\.)|(?:\b_orig_mod\.)")
 """The names by which torch's DataParallel and torch.compile wrap a model."""
 
-CELLS = ("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM")
-
 NUMBERED = re.compile(r"_\d+$")
 
 
 @dataclass(frozen=True)
 class Target:
-    """A weight of the file. turned: the file has it transposed, seen from torch. module: found by a node's name."""
+    """A weight of the file. turned: the file has it transposed, seen from torch. module: found by a node's name.
+
+    parts: of a layer of a recurrent cell, the parts of the weight that its name may mean.
+    """
 
     initializer: str
     turned: bool = False
     module: bool = False
+    parts: tuple[Part, ...] = ()
 
 
 class MaskNames:
@@ -41,8 +44,10 @@ class MaskNames:
         self.layers: dict[str, Target] = {}
         self.modules: dict[str, dict[Target, str]] = {}
         makers = {name: node for node in graph.nodes for name in node.output}
+        self.cells = cell_parts(graph)
+        for layer, parts in self.cells.items():
+            self.layers[layer] = Target(parts[0].initializer, parts=parts)
         for node in graph.nodes:
-            self._add_cell(node)
             position = weight_position(graph, makers, node)
             found = None if position is None else _weight(graph, makers, node, position)
             if found is None:
@@ -51,13 +56,6 @@ class MaskNames:
                 self.layers.setdefault(graph.layers[node.output[0]], found)
             for module in modules_of(node.name, node.op_type):
                 self.modules.setdefault(module, {}).setdefault(found, node.name)
-
-    def _add_cell(self, node: Any) -> None:
-        """The two weights of a recurrent cell, (directions, gates * n, ...) in the file, by the names of its layers."""
-        for place, what in (1, "W"), (2, "R"):
-            if node.op_type in CELLS and node.input[place] in self.graph.constants:
-                layer = f"{self.graph.layers[node.output[0]]}.{what}"
-                self.layers.setdefault(layer, Target(node.input[place]))
 
     def find(self, name: str) -> Target:
         """The weight of that name. UsageError where there is none, or where several nodes have it."""
@@ -78,6 +76,8 @@ class MaskNames:
                 )
             if found:
                 return next(iter(found))
+            if parts := parts_of(self.cells, candidate):
+                return Target(parts[0].initializer, parts=parts)
         raise UsageError(
             f"{self.graph.source}: mask {name!r} matches no weight and no layer of the model. {self._near(name)}"
         )

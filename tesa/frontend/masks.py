@@ -9,6 +9,7 @@ import numpy as np
 
 from tesa.attributes.attribute import Bools
 from tesa.errors import UsageError
+from tesa.frontend.cells import whole_mask
 from tesa.frontend.graph import Graph, attributes
 from tesa.frontend.mask_names import MaskNames, Target
 from tesa.frontend.quantized import laid_out
@@ -53,14 +54,14 @@ def apply_masks(graph: Graph, masks: Mapping[str, Any]) -> None:
         initializer = target.initializer
         mask = _kept(np.asarray(given), name, graph.source)
         weight = graph.constants[initializer]
-        mask = _turned(mask, weight.shape, target, name)
-        if mask.shape != weight.shape:
+        turned = _of_cell(graph, mask, target, name) if target.parts else _turned(mask, weight.shape, target, name)
+        if turned.shape != weight.shape:
             raise UsageError(
                 f"{graph.source}: mask {name!r} has shape {list(mask.shape)}, its weight {initializer!r} has "
                 f"{list(weight.shape)}; a mask has one element for each weight"
             )
-        graph.constants[initializer] = np.where(mask, weight, _zero(graph, initializer)).astype(weight.dtype)
-        graph.masks[initializer] = mask & graph.masks.get(initializer, np.ones(1, bool))
+        graph.constants[initializer] = np.where(turned, weight, _zero(graph, initializer)).astype(weight.dtype)
+        graph.masks[initializer] = turned & graph.masks.get(initializer, np.ones(1, bool))
 
 
 def _kept(mask: Any, name: str, source: Any) -> Bools:
@@ -81,10 +82,27 @@ def _turned(mask: Bools, shape: tuple[int, ...], target: Target, name: str) -> B
     return mask.T if mask.shape != shape or (torch and target.turned) else mask
 
 
+def _of_cell(graph: Graph, mask: Bools, target: Target, name: str) -> Bools:
+    """The mask for a layer of a recurrent cell as one for its initializer, which has all directions."""
+    weight = graph.constants[target.initializer]
+    whole = whole_mask(mask, weight.shape, target.parts)
+    if whole is None:
+        raise UsageError(
+            f"{graph.source}: mask {name!r} has shape {list(mask.shape)}, its layer "
+            f"{list(target.parts[0].of(weight).shape)}, as a part of the weight {target.initializer!r} of "
+            f"{list(weight.shape)}; give it the shape of the layer, or the shape and the name of the whole weight"
+        )
+    return whole
+
+
 def _zero(graph: Graph, name: str) -> Any:
     """The number that stands for 0 in a weight: its zero point if it is stored quantized."""
     weight = graph.constants[name]
     for node in graph.nodes:
+        for place, level in ((1, 9), (2, 11)) if node.op_type == "DynamicQuantizeLSTM" else ():
+            if node.input[place] == name and len(node.input) > level and node.input[level] in graph.constants:
+                zero = graph.constants[node.input[level]]  # a number for each direction, or one for each output of it
+                return zero.reshape(len(zero), 1, -1)
         places = {0: 2} if node.op_type == "DequantizeLinear" else INTEGER_ZEROS.get(node.op_type, {})
         position = next((p for p in places if p < len(node.input) and node.input[p] == name), None)
         level = places[position] if position is not None else len(node.input)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tesa.attributes.attribute import Bools, Quantization
+from tesa.frontend.cells import Part
 from tesa.frontend.graph import Graph
 
 
@@ -41,7 +42,8 @@ class ImportedModel:
     stored quantized. graph: the ONNX nodes and constants that mod was made of, after all rewrites; tensors: for the
     variable that ends a layer the ONNX tensor it is. Both are missing where a module did not come from ONNX. dropped:
     layers on which no output of the model depends; they are not part of mod. unused: inputs and initializers on which
-    no output depends; the inputs stay inputs.
+    no output depends; the inputs stay inputs. cells: for each layer of a recurrent cell the parts of an initializer
+    that its name may mean, its own first; weights has no such initializer.
     """
 
     mod: Any
@@ -56,6 +58,7 @@ class ImportedModel:
     graph: Graph | None = field(default=None, repr=False)
     dropped: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+    cells: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
 
     @property
     def halves(self) -> Mapping[str, str]:

@@ -15,6 +15,7 @@ from tesa.base.quiet import quiet
 from tesa.errors import UnsupportedError
 from tesa.frontend import raises, rewrite  # noqa: F401  (importing raises registers what is in it)
 from tesa.frontend.blocked import unblock
+from tesa.frontend.cells import cell_parts
 from tesa.frontend.checks import check_operators
 from tesa.frontend.control.bodies import is_control
 from tesa.frontend.control.resolve import resolve
@@ -82,6 +83,7 @@ def import_onnx(
     if masks is not None:
         apply_masks(graph, load_masks(masks) if isinstance(masks, str | Path) else masks)
         graph.given.constants |= {name: graph.constants[name] for name in graph.masks}
+    cells = cell_parts(graph)
     plain(graph)
     mod, layers, tensors = to_relax(graph)
     mod = _simplify(mod, graph.source)
@@ -93,7 +95,7 @@ def import_onnx(
         tensors[bindings(mod)[-1].var.name] = graph.outputs[0].name
     return ImportedModel(
         mod, _inputs(graph, mod), _outputs(graph, mod), names, weights, tensors, graph.masks, quantization,
-        graph.source, graph, graph.dropped, graph.unused,
+        graph.source, graph, graph.dropped, graph.unused, cells,
     )  # fmt: skip
 
 

@@ -92,3 +92,11 @@ def test_a_cast_to_less_than_a_byte_is_no_rounding_of_tesa() -> None:
     given = model(nodes, [port("x", [2, 3])], ["y"], opset=21)
     with pytest.raises(UnsupportedError, match=r"'q' \(Cast\): it rounds reals to int4 .* QuantizeLinear"):
         import_onnx(given)
+
+
+def test_a_choice_of_no_number_is_no_damaged_weight(tmp_path: Path) -> None:
+    """What an If becomes whose other branch cannot run, in a file that was written of it."""
+    x = np.array([[1.0, 2.0]], np.float32)
+    nodes = [node("Greater", ["x", "limit"], "c"), node("Where", ["c", "x", "nan"], "y")]
+    given = model(nodes, [port("x", x.shape)], ["y"], {"limit": np.float32(1.5), "nan": np.full((1, 1), np.nan, "f4")})
+    np.testing.assert_array_equal(build(tmp_path, given)({"x": x})["y"], [[np.nan, 2.0]])

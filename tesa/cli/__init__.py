@@ -17,7 +17,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, NoReturn
 
-from tesa.cli.output import Terminated, emit, guarded_stdout, stop_on_sigterm
+from tesa.cli.output import Terminated, emit, guarded_stdout, stop_on_signals
 from tesa.cli.verb import Outcome, Verb, add_parser
 from tesa.errors import TesaError, UsageError
 
@@ -43,8 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        with stop_on_sigterm():
-            return _run(words)
+        with stop_on_signals() as raised:
+            try:
+                return _run(words)
+            except Exception as error:
+                if raised:  # C++ that the signal came in says it in an error of its own
+                    raise raised[-1] from error
+                raise
     except SystemExit as stop:  # -h and --version end like this
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KeyboardInterrupt:

@@ -53,20 +53,29 @@ def guarded_stdout(active: bool) -> Iterator[None]:
 
 
 @contextmanager
-def stop_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM raise Terminated, so that it unwinds the stack like Ctrl-C, and files written aside are removed."""
+def stop_on_signals() -> Iterator[list[BaseException]]:
+    """Let SIGTERM raise Terminated, so that it unwinds the stack like Ctrl-C, and files written aside are removed.
+
+    The list is of what was raised for a signal so far, Ctrl-C included: where the signal comes while C++ calls Python,
+    as for each kernel of a profile, the C++ turns what was raised into an error of its own.
+    """
+    raised: list[BaseException] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield raised
         return
 
-    def terminate(number: int, frame: FrameType | None) -> None:
-        raise Terminated
+    def stop(number: int, frame: FrameType | None) -> None:
+        raised.append(Terminated() if number == signal.SIGTERM else KeyboardInterrupt())
+        raise raised[-1]
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, stop)}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else Ctrl-C is ignored, or the caller's
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, stop)
     try:
-        yield
+        yield raised
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Terminated(BaseException):

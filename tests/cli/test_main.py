@@ -215,6 +215,28 @@ def test_a_signal_leaves_no_half_written_file(tmp_path: Path, number: signal.Sig
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_inside_a_call_from_c_is_no_defect(
+    number: signal.Signals, code: int, verb: Callable[..., None], capsys: Capture
+) -> None:
+    tvm_ffi = pytest.importorskip("tvm_ffi")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def run(args: Namespace) -> Outcome:
+        tvm_ffi.convert(lambda: signal.raise_signal(number))()  # as a profile's clock is called for each kernel
+        raise AssertionError("the signal was lost")
+
+    verb(run)
+    try:
+        assert main(["try"]) == code
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    said = capsys.readouterr().err
+    assert said.startswith("tesa: error: stopped by ")
+    assert "defect" not in said
+
+
 def test_a_warning_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     import tesa.cli
 

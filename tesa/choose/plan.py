@@ -174,10 +174,20 @@ class Plan:
         >>> plan.find("relu").layer
         'fc'
         """
-        known = [name, self.nodes.get(name, name)]
+        known = {name, self.nodes.get(name, name)}
         by_name = [layer for layer in self.layers if layer.layer in known]
-        found = [*by_name, *(layer for layer in self.layers if set(known) & set(layer.covers))]
+        found = [*by_name, *(layer for layer in self.layers if known.intersection(layer.covers))]
         return next((layer for layer in found if layer.kind == "sparse"), found[0] if found else None)
+
+    def computing(self, name: str) -> tuple[str, ...]:
+        """The layers whose calls compute an operator of the model, each once, in running order.
+
+        >>> rows = [LayerPlan(name, "linear", "sparse", (8, 8, 1), covers=(name, "cell")) for name in ("W", "R")]
+        >>> Plan("x86", 1, tuple(rows)).computing("cell")
+        ('W', 'R')
+        """
+        known = {name, self.nodes.get(name, name)}
+        return tuple(dict.fromkeys(row.layer for row in self.layers if known.intersection((row.layer, *row.covers))))
 
 
 def _layer(row: Mapping[str, Any]) -> LayerPlan:

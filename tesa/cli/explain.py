@@ -50,7 +50,15 @@ def _kernels(args: Namespace) -> Outcome:
         rows = {size: plan.to_json() for size, plan in plans.items()}
         return Outcome(_by_size(rows), lambda: [plan_table(plan, size) for size, plan in plans.items()])
     found = {size: _row(plan, args.layer, args.model) for size, plan in plans.items()}
-    data = {s: {"target": plans[s].target, "threads": plans[s].threads, **plain(row)} for s, row in found.items()}
+    data = {
+        s: {
+            "target": plans[s].target,
+            "threads": plans[s].threads,
+            "computed_by": list(plans[s].computing(args.layer)),
+            **plain(row),
+        }
+        for s, row in found.items()
+    }
     views = (view for size, row in found.items() for view in _views(row, plans[size], size, args.layer))
     return Outcome(_by_size(data), lambda: views)
 

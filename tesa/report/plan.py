@@ -81,7 +81,7 @@ def explanation(layer: LayerPlan, plan: Plan, at: str = "", asked: str = "") -> 
     """
     times = layer_times(layer)
     if asked and asked != layer.layer and asked in layer.covers:
-        yield Text(f"{asked} is computed in the kernel of {layer.layer}")
+        yield Text(f"{asked} is computed in {_kernels(layer.layer, plan.computing(asked))}")
     head = f"{layer.layer}: {layer.op} {dims(layer.shape)}, {layer.kind}"
     yield Text(head, style="bold")
     yield Text(f"target {plan.target}, threads {plan.threads}" + (f"; {at}" if at else ""))
@@ -107,6 +107,13 @@ def explanation(layer: LayerPlan, plan: Plan, at: str = "", asked: str = "") -> 
             yield from _choice(part)
     if layer.parts and layer.parts[0].kernel:  # the first part of a decomposition has what is said of all of it
         yield from _choice(layer.parts[0])
+
+
+def _kernels(shown: str, names: tuple[str, ...]) -> str:
+    """The kernels that compute an operator in words. shown: the layer of the one that is explained."""
+    if len(names) < 2:
+        return f"the kernel of {shown}"
+    return f"{len(names)} kernels: of {', '.join(names)}; this is the one of {shown}"
 
 
 def _choice(part: Part) -> Iterator[RenderableType]:

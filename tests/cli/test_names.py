@@ -161,6 +161,29 @@ def test_layers_of_a_branch_that_is_taken_can_be_asked_for(tmp_path: Path, capsy
     assert data(capsys, "explain", tmp_path / "m.so", "tb")["kind"] == "sparse"
 
 
+@pytest.fixture(scope="module")
+def lstm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("lstm")
+    nodes = [
+        node("LSTM", ["x", "W", "R", "B"], "rows", name="cell", hidden_size=16, direction="bidirectional"),
+        node("Relu", ["rows"], "y", name="last"),
+    ]
+    arrays = {"W": floats(2, 64, 8), "R": floats(2, 64, 16), "B": floats(2, 128)}
+    onnx.save(model(nodes, [port("x", [10, 1, 8])], ["y"], arrays, opset=18), path / "m.onnx")
+    assert main(["compile", str(path / "m.onnx"), "-o", str(path / "m.so"), "--no-measure", "-q"]) == 0
+    return path
+
+
+def test_explain_names_all_layers_of_a_recurrent_cell(lstm: Path, capsys: Capture) -> None:
+    weights = ["cell.W", "cell.R", "cell.W_reverse", "cell.R_reverse"]
+    assert set(data(capsys, "explain", lstm / "m.so", "cell")["computed_by"]) >= set(weights)
+    first = said(capsys, "explain", lstm / "m.so", "cell").splitlines()[0]
+    assert all(f"{name}," in first for name in weights)
+    assert "this is the one of cell.W" in first
+    for name in weights:
+        assert data(capsys, "explain", lstm / "m.so", name)["layer"] == name
+
+
 def test_a_damaged_description_is_told_of(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "m.json").write_text("[]")
     assert main(["explain", str(tmp_path / "m.so")]) == 2

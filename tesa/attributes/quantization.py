@@ -6,7 +6,7 @@ usually positive but a folded batch norm may turn one around, and a zero point m
 of a fine grid are told apart as coarsely as another grid does.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,13 +27,15 @@ class Quantization:
 
     bits: of the widest element; a TeSA says for each element how many of them it needs. signed: codes are
     -2^(bits-1) .. 2^(bits-1) - 1, otherwise 0 .. 2^bits - 1. Of a tensor of integers, the points of the grid are
-    rounded to integers.
+    rounded to integers. count: of scales as the file stores them, where each is repeated for a block of elements; 0 for
+    as many as `scale` has. It is said, and changes nothing.
     """
 
     bits: int
     signed: bool
     scale: Values
     zero_point: Values
+    count: int = 0
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Quantization):
@@ -44,7 +46,8 @@ class Quantization:
     __hash__ = None  # type: ignore[assignment]
 
     def __str__(self) -> str:
-        scales = "1 scale" if self.scale.size == 1 else f"{self.scale.size} scales"
+        count = min(self.count or self.scale.size, self.scale.size)
+        scales = "1 scale" if count == 1 else f"{count} scales"
         return f"{'int' if self.signed else 'uint'}{self.bits}, {scales}"
 
     def rounded(self, x: Any, bits: Any = None, *, integer: bool | None = None) -> Values:
@@ -179,7 +182,7 @@ def shortest(q: Quantization, bits: Bits, rank: int) -> Quantization:
     """The same grid with short arrays of `rank` axes, its bits those of the widest element: equal facts are equal."""
     widest = min(q.bits, int(bits[bits < FULL_BITS].max(initial=0)) or q.bits)
     scale, zero = (_laid(np.asarray(v), rank) for v in (q.scale, q.zero_point))
-    return Quantization(widest, q.signed, scale, zero)
+    return replace(q, bits=widest, scale=scale, zero_point=zero)
 
 
 def _laid(array: Values, rank: int) -> Values:

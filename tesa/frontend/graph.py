@@ -27,7 +27,8 @@ class Graph:
     halves: the type of each initializer that the file has in 16 bits. widened: the output's name of each tensor that
     stands for an output of the model before that is rounded to 16 bits. given: the model as its file has it.
     bodies: of each Repeat, by its first output.
-    notes: what a user has to know of what was made of the model.
+    notes: what a user has to know of what was made of the model. scales: how many numbers the file has for a constant
+    of scales that is written out to more.
     """
 
     nodes: list[Any]
@@ -49,6 +50,7 @@ class Graph:
     given: Given = field(default_factory=lambda: Given([], {}))
     bodies: "dict[str, Graph]" = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    scales: dict[str, int] = field(default_factory=dict)
 
     def users(self) -> dict[str, list[Any]]:
         """The nodes that read each tensor; an output of the model counts as one more reader, None."""

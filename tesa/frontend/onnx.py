@@ -1,6 +1,7 @@
 """import_onnx reads an ONNX model as a Relax module: the one way into the compiler."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -261,7 +262,7 @@ def _trace_weights(
             q = graph.quantization.get(tensor) or integer_quantization(graph, node, argument)
             if q is not None:
                 if turned:
-                    q = Quantization(q.bits, q.signed, np.transpose(q.scale), np.transpose(q.zero_point))
+                    q = replace(q, scale=np.transpose(q.scale), zero_point=np.transpose(q.zero_point))
                 quantization[binding.var.name, argument] = q
     return uses, quantization
 

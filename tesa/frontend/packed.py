@@ -55,7 +55,7 @@ def _matmul(r: Rewrite) -> None:
         return ((codes.astype(np.float32) - zero[:, rows].astype(np.float32)) * scale[:, rows]).astype(scale.dtype)
 
     weight = r.unpack(1, unpacked)
-    real = weight if between else _in_blocks(r, weight, scale, zero.astype(dtype), 1, block)
+    real = weight if between else _in_blocks(r, weight, scale, zero.astype(dtype), 1, block, outer * blocks)
     _product(r, r.add("Transpose", [real], perm=[1, 0]), 5)
 
 
@@ -103,14 +103,19 @@ def _gather(r: Rewrite) -> None:
     axis = int(options.get("quantize_axis", 1)) % data.ndim
     block = int(options.get("block_size", 128)) or data.shape[axis]
     full = tuple(scale.shape[axis] if i == axis else n for i, n in enumerate(data.shape))
-    table = _in_blocks(r, name, np.broadcast_to(scale, full), zero, axis, block)
+    table = _in_blocks(r, name, np.broadcast_to(scale, full), zero, axis, block, scale.size)
     r.core("Gather", [table, r.at(1)], r.node.output[0], axis=int(options.get("gather_axis", 0)))
 
 
-def _in_blocks(r: Rewrite, codes: str, scale: Values, zero: Values | None, axis: int, block: int) -> str:
-    """A DequantizeLinear with a scale and zero point for each block of the axis, in the type of the scale."""
+def _in_blocks(r: Rewrite, codes: str, scale: Values, zero: Values | None, axis: int, block: int, count: int) -> str:
+    """A DequantizeLinear with a scale and zero point for each block of the axis, in the type of the scale.
+
+    count: of scales in the file.
+    """
     extra = [] if zero is None else [r.constant(zero)]
-    return r.add("DequantizeLinear", [codes, r.constant(scale), *extra], axis=axis, block_size=block)
+    scales = r.constant(scale)
+    r.graph.scales[scales] = count
+    return r.add("DequantizeLinear", [codes, scales, *extra], axis=axis, block_size=block)
 
 
 def _codes(packed: Values, bits: int, count: int) -> Values:

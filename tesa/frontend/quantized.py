@@ -19,15 +19,19 @@ def dequantize_constant(graph: Graph, node: Any) -> Values:
     x, scale, zero = _operands(graph, node)
     whole = np.int32 if x.dtype.name == "int32" else np.float32
     real = (x.astype(whole) - zero.astype(whole)).astype(np.float32) * scale.astype(np.float32)
-    remember(graph, node.output[0], x.dtype, scale.astype(np.float32), zero)
+    stored = graph.scales.get(node.input[1], graph.constants[node.input[1]].size)
+    remember(graph, node.output[0], x.dtype, scale.astype(np.float32), zero, stored)
     return np.asarray(real.astype(_real_type(graph, node)))
 
 
-def remember(graph: Graph, name: str, stored: Any, scale: Values, zero: Values) -> None:
-    """Note the quantization of a constant that is now real numbers. stored: the type that its codes had."""
+def remember(graph: Graph, name: str, stored: Any, scale: Values, zero: Values, count: int = 0) -> None:
+    """Note the quantization of a constant that is now real numbers. stored: the type that its codes had.
+
+    count: of scales in the file, where `scale` repeats them.
+    """
     found = re.fullmatch(r"(u?)int(2|4|8|16)", np.dtype(stored).name)
     if found is not None:
-        graph.quantization[name] = Quantization(int(found[2]), not found[1], scale, zero.astype(np.int32))
+        graph.quantization[name] = Quantization(int(found[2]), not found[1], scale, zero.astype(np.int32), count)
 
 
 def quantize_constant(graph: Graph, node: Any) -> Values | None:

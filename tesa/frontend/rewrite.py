@@ -5,7 +5,8 @@ because a rewrite in NumPy takes microseconds where folding in TVM compiles a fu
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -141,8 +142,8 @@ def _carry_source(graph: Graph, node: Any) -> None:
     graph.sources[node.output[0]] = Source(source.initializer, axes)
     old = graph.quantization.get(node.input[0])
     if old is not None and node.op_type == "Transpose":
-        moved = [np.transpose(v, perm) for v in (old.scale, old.zero_point)]
-        graph.quantization[node.output[0]] = Quantization(old.bits, old.signed, *moved)
+        scale, zero = (np.transpose(v, perm) for v in (old.scale, old.zero_point))
+        graph.quantization[node.output[0]] = replace(old, scale=scale, zero_point=zero)
 
 
 def _shape_value(node: Any, shape: tuple[int, ...]) -> Values:
@@ -206,23 +207,24 @@ def _scale_conv(graph: Graph, conv: Any, factor: Values, shift: Values) -> None:
 
 def note_unused(graph: Graph) -> None:
     """Note in graph.dropped and graph.unused the parts that no output of the model depends on."""
-    needed, nodes = _needed(graph)
+    needed, nodes = _needed(graph, graph.nodes)
+    read, _ = _needed(graph, graph.given.nodes)  # what a rewrite has read and made a constant of its own of
     alive = {node.output[0] for node in nodes}
     graph.dropped = tuple(graph.layers[node.output[0]] for node in graph.nodes if node.output[0] not in alive)
-    names = [*(value.name for value in graph.inputs), *graph.constants]
-    graph.unused = tuple(name for name in names if name not in needed)
+    names = [*(value.name for value in graph.inputs), *graph.given.constants]
+    graph.unused = tuple(name for name in names if name not in needed | read)
 
 
 def drop_unused(graph: Graph) -> None:
     """Remove nodes and constants that no output of the model depends on."""
-    needed, graph.nodes = _needed(graph)
+    needed, graph.nodes = _needed(graph, graph.nodes)
     graph.constants = {name: array for name, array in graph.constants.items() if name in needed}
 
 
-def _needed(graph: Graph) -> tuple[set[str], list[Any]]:
-    """(tensors, nodes) that an output of the model depends on."""
+def _needed(graph: Graph, among: Sequence[Any]) -> tuple[set[str], list[Any]]:
+    """(tensors, nodes) of these nodes that an output of the model depends on."""
     needed, nodes = {output.name for output in graph.outputs}, []
-    for node in reversed(graph.nodes):
+    for node in reversed(among):
         if needed.intersection(node.output):
             nodes.append(node)
             needed.update(node.input)

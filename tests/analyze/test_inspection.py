@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from tesa.analyze.inspection import inspect_model
 from tesa.errors import UsageError
@@ -84,6 +85,37 @@ def test_fewer_bits_than_stored_are_noted() -> None:
     layer = inspect_model(model(nodes, [port("x", [2, 4])], ["y"], constants)).layer("fc")
     assert layer.bits == 8
     assert layer.note == "stored as int8, 1 scale, 4 bits are enough"
+
+
+@pytest.mark.parametrize("sorted_rows", [True, False])
+def test_the_scales_of_a_packed_weight_are_counted_as_stored_and_are_not_left_out(sorted_rows: bool) -> None:
+    """64 outputs with 4 blocks of 32 inputs each: 256 scales, also where a list says which row has which."""
+    rng = np.random.default_rng(0)
+    constants = {
+        "B": rng.integers(0, 256, (64, 4, 16)).astype(np.uint8), "S": floats(256),
+        "Z": rng.integers(0, 256, 64 * 2).astype(np.uint8), "G": (np.arange(128) % 4).astype(np.int32),
+    }  # fmt: skip
+    inputs = ["x", "B", "S", "Z", *([] if sorted_rows else ["G"])]
+    sizes = {"domain": "com.microsoft", "K": 128, "N": 64, "bits": 4, "block_size": 32}
+    nodes = [node("MatMulNBits", inputs, "y", name="fc", **sizes),
+             node("MatMulNBits", ["x", "B2", "S2"], "z", name="lost", **sizes)]  # fmt: skip
+    constants |= {"B2": constants["B"], "S2": constants["S"]}
+    proto = model(nodes, [port("x", [2, 128])], ["y"], constants)
+    proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    inspection = inspect_model(proto)
+    (layer,) = (row for row in inspection.layers if row.weight is not None)
+    assert (layer.weight, layer.bits) == ((128, 64), 4)
+    assert "stored as uint4, 256 scales" in layer.note
+    assert set(inspection.unused) == {"B2", "S2", *(["G"] if sorted_rows else [])}
+    assert "lost" in inspection.dropped
+
+
+def test_the_scales_of_blocks_are_counted_as_stored() -> None:
+    nodes = [node("DequantizeLinear", ["q", "s"], "w", axis=0, block_size=4),
+             node("Gemm", ["x", "w"], "y", name="fc")]  # fmt: skip
+    constants = {"q": np.arange(-16, 8, dtype=np.int8).reshape(8, 3), "s": floats(2, 3)}
+    layer = inspect_model(model(nodes, [port("x", [2, 8])], ["y"], constants, opset=21)).layer("fc")
+    assert layer.note.startswith("stored as int8, 6 scales")
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,6 @@ from types import FrameType
 
 from tesa.cli.verb import Outcome
 
-_WIDE = 400  # columns of a table in a pipe or a file that does not say how many: nothing is cut there
-
 
 def emit(outcome: Outcome, *, as_json: bool) -> None:
     """Print the outcome on standard output: one JSON document, or its view."""
@@ -32,7 +30,9 @@ def _width() -> int | None:
     told = os.environ.get("COLUMNS", "")
     if told.isascii() and told.isdigit() and int(told) > 0:
         return int(told)
-    return None if sys.stdout.isatty() else _WIDE
+    from tesa.report.table import PIPE
+
+    return None if sys.stdout.isatty() else PIPE
 
 
 @contextmanager

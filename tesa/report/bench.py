@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from tesa.report.numbers import milliseconds, percent, ratio
+from tesa.report.operators import short_operator
 from tesa.report.table import FittedTable, table
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def bench_view(result: BenchResult, size: str = "") -> Iterator[RenderableType]:
             )
     if result.layers:
         slowest = sorted(result.layers, key=lambda x: -x.median_ms)
-        layers = [(x.layer, x.symbol, milliseconds(x.median_ms), percent(x.share)) for x in slowest]
+        layers = [
+            (x.layer, short_operator(x.symbol, x.layer), milliseconds(x.median_ms), percent(x.share)) for x in slowest
+        ]
         yield ""
         yield FittedTable(_LAYERS, layers, right=_LAYERS[2:], optional=("function",), most=PROFILE)

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from tesa.choose.plan import LEFT_OUT, Candidate, LayerPlan, Part, Plan
 from tesa.report.numbers import NOTHING, dims, milliseconds, percent, ratio, size
+from tesa.report.operators import short_operator
 from tesa.report.table import FittedTable, table
 from tesa.report.times import chosen, layer_times
 
@@ -21,10 +22,10 @@ _COLUMNS = ("layer", "op", "shape", "pattern", "sparsity", "kernel", "ms", "dens
 _NUMBERS = ("sparsity", "ms", "dense ms", "speed-up")
 _OPTIONAL = (
     "note",
-    "op",
-    "pattern",
-    "sparsity",
     "dense ms",
+    "pattern",
+    "op",
+    "sparsity",
     "shape",
 )  # the first goes first where a terminal is narrow
 
@@ -37,7 +38,7 @@ def plan_table(plan: Plan, at: str = "") -> RenderableType:
     title = f"Plan for {plan.target}, {plan.threads} thread{'s' if plan.threads != 1 else ''}"
     title += f"; {at}" if at else ""
     return FittedTable(
-        _COLUMNS, [_row(layer) for layer in plan.layers], title=title, right=_NUMBERS, optional=_OPTIONAL
+        _COLUMNS, [_row(layer) for layer in plan.layers], title=title, right=_NUMBERS, optional=_OPTIONAL, fitted=True
     )
 
 
@@ -128,7 +129,7 @@ def _row(layer: LayerPlan) -> tuple[str, ...]:
     )
     return (
         layer.layer,
-        layer.op,
+        short_operator(layer.op, layer.layer),
         dims(layer.shape),
         layer.pattern or NOTHING,
         percent(layer.sparsity) if layer.kind == "sparse" else NOTHING,

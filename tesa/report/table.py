@@ -13,6 +13,12 @@ Cell = str | Text
 NARROW = 120
 """Terminals with fewer columns than this get a table without what can be spared."""
 
+PIPE = 400
+"""Columns of a pipe or a file that does not say how many: no line is broken there."""
+
+FITTED = 100
+"""Columns that tables of layers take in such a pipe or file, where that is possible without breaking words."""
+
 _ENDLESS = 10_000
 
 
@@ -40,7 +46,8 @@ class FittedTable:
     """A table that leaves columns out, from the first of optional on, until every row fits on one line of the terminal.
 
     Only terminals narrower than NARROW are treated so; what was left out is told below. most: columns that it takes at
-    most, however wide the terminal or pipe is. The other arguments are those of table.
+    most, however wide the terminal or pipe is. fitted: it takes FITTED columns where the console is a PIPE, and more
+    only for what cannot be left out. The other arguments are those of table.
     """
 
     def __init__(
@@ -52,9 +59,10 @@ class FittedTable:
         title: str = "",
         right: Collection[str] = (),
         most: int | None = None,
+        fitted: bool = False,
     ) -> None:
         self.columns, self.rows, self.optional, self.title, self.right = columns, list(rows), optional, title, right
-        self.most = most
+        self.most, self.fitted = most, fitted
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The table that rich prints, as narrow as it has to be."""
@@ -63,15 +71,19 @@ class FittedTable:
         gone: list[str] = []
         shown = self._without(gone)
         wide = options.update(max_width=_ENDLESS)
-        for name in self.optional if options.max_width < NARROW else ():
-            if shown.__rich_measure__(console, wide).maximum <= options.max_width:
+        pipe = self.fitted and options.max_width >= PIPE
+        room = FITTED if pipe else options.max_width
+        for name in self.optional if room < NARROW else ():
+            if shown.__rich_measure__(console, wide).maximum <= room:
                 break
             gone.append(name)
             shown = self._without(gone)
         yield shown if self.most is None else Constrain(shown, options.max_width)
         if gone:
-            where = "on this narrow terminal" if self.most is None else f"to fit {options.max_width} columns"
-            yield Text(f"left out {where}: {', '.join(gone)}", style="dim")
+            fits = pipe or self.most is not None
+            where = f"to fit {room} columns" if fits else "on this narrow terminal"
+            hint = f"; COLUMNS={PIPE - 1} shows all" if pipe else ""
+            yield Text(f"left out {where}: {', '.join(gone)}{hint}", style="dim")
 
     def _without(self, gone: Collection[str]) -> Table:
         kept = [index for index, name in enumerate(self.columns) if name not in gone]

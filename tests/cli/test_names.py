@@ -184,6 +184,18 @@ def test_explain_names_all_layers_of_a_recurrent_cell(lstm: Path, capsys: Captur
         assert data(capsys, "explain", lstm / "m.so", name)["layer"] == name
 
 
+def test_tables_of_a_recurrent_model_fit(lstm: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    plan = said(capsys, "explain", lstm / "m.so")
+    profile = said(capsys, "bench", lstm / "m.so", "--profile", "--repeat", "3")
+    for shown in (plan, profile):
+        assert max(map(len, shown.splitlines())) <= 100
+        assert "strided_slice, ... (" in shown
+        assert "loop of 10: split" in shown
+    rows = data(capsys, "explain", lstm / "m.so")["layers"]
+    assert any(row["op"].startswith("fused_strided_slice_strided_slice") for row in rows)
+
+
 def test_a_damaged_description_is_told_of(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "m.json").write_text("[]")
     assert main(["explain", str(tmp_path / "m.so")]) == 2

@@ -9,7 +9,7 @@ from rich.console import Console, RenderableType
 
 from tesa.choose.plan import Candidate, LayerPlan, Part, Plan
 from tesa.report.plan import duration, plan_table
-from tesa.report.table import FittedTable
+from tesa.report.table import FITTED, PIPE, FittedTable
 
 
 def lines(shown: RenderableType, width: int) -> list[str]:
@@ -48,6 +48,15 @@ def test_a_wide_terminal_gets_everything() -> None:
     for word in ("a note", "conv2d", "unstructured", "90 %", "0.00587", "0.313"):
         assert word in shown[3]
     assert not any("left out" in line for line in shown)
+
+
+def test_a_plan_fits_a_pipe_and_a_line_says_how_to_see_the_rest() -> None:
+    shown = lines(plan_table(plan()), PIPE)
+    assert max(map(len, shown)) <= FITTED
+    assert all(word in shown[3] for word in ("features.0.pointwise", "unrolled", "90 %", "0.00587"))
+    assert shown[-1].startswith("left out to fit 100 columns: note")
+    assert shown[-1].endswith(f"COLUMNS={PIPE - 1} shows all")
+    assert not any("left out" in line for line in lines(plan_table(plan()), PIPE - 1))
 
 
 def test_nothing_is_left_out_where_all_fits() -> None:

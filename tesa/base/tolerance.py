@@ -6,7 +6,7 @@ rounded to the one side or the other, and moves what follows by a step of 8 bits
 what the same engine gives for the same network in another order of rounding is the measure: its noise.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,9 @@ RELATIVE, ABSOLUTE, OF_LARGEST, LEAST = 1e-3, 1e-4, 1e-5, 2.0**-22
 """Of float32: of each value; plus that much, or so much of the largest value; near 0 no less than the last, the error
 of a sigmoid or an exponential in float32."""
 
+FLIPS = 2 * 255.0
+"""In an int32 sum of products of codes: two codes that are a step apart, times the largest number of 8 bits."""
+
 FEW = 64  # elements: of fewer the mean says nothing that the largest does not
 
 
@@ -37,11 +40,20 @@ class Precision:
     """The numbers that a network computes with.
 
     bits: the fewest that it quantizes an activation to, 32 where it quantizes none. half: "float16" or "bfloat16" where
-    it has such numbers, else "".
+    it has such numbers, else "". whole: the tensors of whole numbers that no rounding of reals leads to.
     """
 
     bits: int = 32
     half: str = ""
+    whole: frozenset[str] = field(default=frozenset(), repr=False)
+
+    def at(self, tensor: str) -> "Precision":
+        """The precision of one tensor: nothing is rounded on the way to a whole one.
+
+        >>> Precision(bits=8, whole=frozenset({"sum"})).at("sum")
+        Precision(bits=32, half='')
+        """
+        return Precision() if tensor in self.whole else self
 
 
 @dataclass(frozen=True)
@@ -85,6 +97,8 @@ def tolerance_of(expected: Array, precision: Precision, noise: Array | None = No
     0.001 of each value + 0.0001 (float32)
     >>> print(tolerance_of(np.array([3, 4], np.int8), Precision(bits=8)))
     1 (one step of the quantized numbers)
+    >>> print(tolerance_of(np.array([170000], np.int32), Precision(bits=8)))
+    5.1e+02 (two codes a step apart in a sum of products)
     """
     found = _by_numbers(expected, precision)
     if noise is None or not noise.size:
@@ -107,6 +121,10 @@ def _by_numbers(expected: Array, precision: Precision) -> Tolerance:
         )
     if name == "bool" or name in ("int64", "uint64") or (name in ("int32", "uint32") and not quantized):
         return Tolerance(0.0, 0.0, why="whole numbers")
+    if name in ("int32", "uint32"):
+        atol = min(FLIPS, max(1.0, np.ceil(largest * 2.0 ** (1 - precision.bits))))
+        # one code that is a step off moves a whole row of sums by what it is multiplied with
+        return Tolerance(float(atol), 0.0, float(atol) / 2, "two codes a step apart in a sum of products")
     plain = Tolerance(max(LEAST, ABSOLUTE * min(largest, 1.0), OF_LARGEST * largest), RELATIVE, why="float32")
     half = precision.half or (name if name in STEPS else "")
     if half:

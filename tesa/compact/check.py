@@ -58,9 +58,9 @@ def check_smaller(original: ImportedModel | str | Path | Any, proto: Any, trials
             worst = max(worst, error)
             if not has_numbers(array):
                 faults.append(f"all of the output {name!r} is NaN for random inputs, so that nothing can be compared")
-            elif not _agree(found[name], array, precision):
+            elif not _agree(found[name], array, precision.at(name)):
                 noise = noise or noise_of(source, feeds, expected, (), precision)
-                if not _agree(found[name], array, precision, noise[name]):
+                if not _agree(found[name], array, precision.at(name), noise[name]):
                     faults.append(f"the output {name!r} differs, relative error {error:.1e}")
     return Check(worst, faults[0] if faults else "")
 

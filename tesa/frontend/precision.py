@@ -15,6 +15,7 @@ from tesa.errors import TesaError
 from tesa.frontend.control.inside import all_nodes
 from tesa.frontend.half import HALVES, widen_halves
 from tesa.frontend.load import load_graph
+from tesa.frontend.whole_numbers import whole_tensors
 
 QUANTIZING = {
     "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "QGemm", "QAttention", "DynamicQuantizeMatMul",
@@ -41,7 +42,7 @@ def precision_of(proto: Any) -> Precision:
     ports = [value.type.tensor_type.elem_type for value in (*proto.graph.input, *proto.graph.output)]
     casts = [a.i for node in nodes if node.op_type == "Cast" for a in node.attribute if a.name == "to"]
     halves = {HALVES[code].name for code in (*types.values(), *ports, *casts) if code in HALVES}
-    return Precision(bits, max(halves, key=STEPS.__getitem__, default=""))
+    return Precision(bits, max(halves, key=STEPS.__getitem__, default=""), whole_tensors(proto))
 
 
 def _bits(node: Any, types: Mapping[str, int]) -> int:

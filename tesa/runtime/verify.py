@@ -159,14 +159,16 @@ class _Reference:
             self._noise = noise_of(self.proto, self.feeds, self.expected, self.tensors, self.precision)
         return self._noise[tensor]
 
-    def judge(self, name: str, got: Array, expected: Array, noise: Callable[[], Array]) -> Comparison:
-        """Compare by what the network's numbers are; where that is not enough, by the noise of its engine, too.
+    def judge(
+        self, name: str, got: Array, expected: Array, noise: Callable[[], Array], precision: Precision
+    ) -> Comparison:
+        """Compare by what the tensor's numbers are; where that is not enough, by the noise of its engine, too.
 
         noise: the part of it that belongs to the part of the tensor that got and expected are.
         """
         if self.given is not None:
             return compare_within(name, got, expected, self.given)
-        tolerance = tolerance_of(expected, self.precision)
+        tolerance = tolerance_of(expected, precision)
         found = compare_within(name, got, expected, tolerance)
         if found.ok:
             return found
@@ -174,7 +176,7 @@ class _Reference:
             sure = noise() == 0
             again = compare_within(name, got[sure], expected[sure], tolerance)
             return replace(again, ties=int((~sure).sum()))
-        return compare_within(name, got, expected, tolerance_of(expected, self.precision, noise()))
+        return compare_within(name, got, expected, tolerance_of(expected, precision, noise()))
 
 
 def _compare_output(name: str, got: Array, theirs: _Reference) -> Comparison:
@@ -184,7 +186,7 @@ def _compare_output(name: str, got: Array, theirs: _Reference) -> Comparison:
         return replace(compare_within(name, got, expected, Tolerance(0.0, 0.0)), ok=False, why=why)
     if got.dtype.name in STEPS:
         expected = expected.astype(got.dtype)
-    return theirs.judge(name, got, expected, lambda: theirs.noise(name))
+    return theirs.judge(name, got, expected, lambda: theirs.noise(name), theirs.precision.at(name))
 
 
 def _compare_live(layer: LayerPlan, got: Array, theirs: _Reference) -> Comparison:
@@ -207,6 +209,7 @@ def _compare_live(layer: LayerPlan, got: Array, theirs: _Reference) -> Compariso
         got.take(live, axis),
         left.take(live, axis),
         lambda: _left(layer, theirs.noise(layer.tensor)).take(live, axis),
+        theirs.precision,
     )
     return replace(found, dead=len(layer.dead), channels=got.shape[axis])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import ml_dtypes
@@ -118,3 +119,22 @@ def test_nan_and_infinity() -> None:
     assert not _ok(np.array([inf, 1]), np.array([1, 1], np.float32))
     assert not has_numbers(np.full(3, nan))
     assert has_numbers(np.zeros(0))
+
+
+def test_int32_sums_of_codes_move_by_a_few_steps() -> None:
+    expected = (floats(1000) * 50000).astype(np.int32)
+    off = expected.copy()
+    off[3] += 255
+    assert _ok(off, expected, QUANTIZED), "one code, a step off"
+    off[3] += 400
+    assert not _ok(off, expected, QUANTIZED)
+    assert not _ok(expected + 300, expected, QUANTIZED), "everywhere"
+    small = np.arange(100, dtype=np.int32)
+    assert not _ok(small + 2, small, QUANTIZED), "the sums are no larger than a step"
+
+
+def test_whole_numbers_are_the_same() -> None:
+    sums = np.array([170000, -3], np.int32)
+    precision = replace(QUANTIZED, whole=frozenset({"sums"}))
+    assert tolerance_of(sums, precision.at("sums")).exact
+    assert not tolerance_of(sums, precision.at("others")).exact

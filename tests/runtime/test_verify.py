@@ -201,3 +201,35 @@ def test_an_output_may_be_declared_with_a_wrong_shape(tmp_path: Path) -> None:
     given.graph.output.append(port("y", [1, "classes", 7]))
     compiled = build(tmp_path, given)
     assert verify(compiled, tmp_path / "model.onnx").ok
+
+
+def _integers(change: int = 0) -> Any:
+    """Two products of codes: of an input of codes, and of an input of reals that it quantizes itself."""
+    rng = np.random.default_rng(0)
+    weight = (rng.integers(-127, 128, (64, 32)) * (rng.random((64, 32)) < 0.3)).astype(np.int8)
+    nodes = [
+        node("MatMulInteger", ["x", "w", "zx"], "h"),
+        node("Add", ["h", "bias"], "y"),
+        onnx.helper.make_node("DynamicQuantizeLinear", ["r"], ["codes", "scale", "zero"]),
+        node("MatMulInteger", ["codes", "w", "zero"], "z"),
+    ]
+    constants = {"w": weight, "zx": np.uint8(3), "bias": np.full(32, change, np.int32)}
+    made = model(nodes, [port("x", [4, 64], "uint8"), port("r", [4, 64])], ["y", "z"], constants)
+    for value in made.graph.output:
+        value.type.tensor_type.elem_type = onnx.TensorProto.INT32
+    return made
+
+
+def test_whole_numbers_are_compared_exactly(tmp_path: Path) -> None:
+    built = build(tmp_path, _integers())
+    feeds = {
+        "x": np.random.default_rng(1).integers(0, 256, (4, 64)).astype(np.uint8) // 2,  # no sum of two passes 16 bits
+        "r": floats(4, 64),
+    }
+    whole, sums = verify(built, tmp_path / "model.onnx", feeds=feeds).outputs
+    assert (whole.ok, whole.max_abs) == (True, 0)
+    assert sums.ok
+    onnx.save(_integers(1), tmp_path / "other.onnx")
+    whole, sums = verify(built, tmp_path / "other.onnx", feeds=feeds).outputs
+    assert (whole.ok, whole.max_abs) == (False, 1)
+    assert sums.ok

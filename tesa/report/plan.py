@@ -24,9 +24,9 @@ _OPTIONAL = (
     "note",
     "dense ms",
     "pattern",
+    "shape",
     "op",
     "sparsity",
-    "shape",
 )  # the first goes first where a terminal is narrow
 
 

@@ -200,7 +200,7 @@ def test_the_output_is_checked_before_the_work(tiny, tmp_path):
         compile_model(tiny / "tiny.onnx", output=tmp_path / "tiny.onnx")
     with pytest.raises(UsageError, match="there is no folder"):
         compile_model(tiny / "tiny.onnx", output=tmp_path / "none" / "tiny.so")
-    with pytest.raises(UsageError, match="threads must be at least 1"):
+    with pytest.raises(UsageError, match="threads must be a whole number of at least 1"):
         compile_model(tiny / "tiny.onnx", output=tmp_path / "tiny.so", threads=0)
 
 

@@ -1,4 +1,4 @@
-"""Short types: weights may be stored as them, activations are not rounded to them but by a QuantizeLinear."""
+"""Reals of 8 bits and fewer: weights may be stored as them, activations are not rounded to them."""
 
 import re
 from typing import Any
@@ -10,8 +10,6 @@ from tesa.frontend.expressions import at
 
 SHORT = re.compile(r"float[468]_?e", re.IGNORECASE)
 """How the names of such types begin, in ONNX and in NumPy."""
-NIBBLE = re.compile(r"u?int[24]$", re.IGNORECASE)
-"""Integers of less than a byte, to which a Cast rounds and a cast of TVM cuts off."""
 LIKE = {"Cast": None, "CastLike": 1, "QuantizeLinear": 2}
 """The operators that round, and the input whose type they round to."""
 
@@ -27,10 +25,6 @@ def check_rounding(node: Any, inputs: Any, attrs: dict[str, Any]) -> None:
     like = None if index is None else at(inputs, index)
     code = int(attrs.get("to", 0) or attrs.get("output_dtype", 0))
     kind = TensorProto.DataType.Name(code).lower() if code else "" if like is None else str(like.ty.dtype)
-    if NIBBLE.match(kind) and node.op_type != "QuantizeLinear" and "float" in str(inputs[0].ty.dtype):
-        raise UnsupportedError(
-            f"it rounds reals to {kind} when the model runs. Write it as a QuantizeLinear, whose scale may be 1"
-        )
     if SHORT.match(kind):
         raise UnsupportedError(
             f"it rounds to {kind} when the model runs; tesa reads weights of that type, but computes activations in "

@@ -7,10 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import TensorProto
 
-from tesa.errors import UnsupportedError
-from tesa.frontend import import_onnx
 from tests.runtime.models import build
 
 from .onnx_models import floats, model, node, port
@@ -85,13 +82,6 @@ def test_a_division_by_zero_is_infinite(tmp_path: Path) -> None:
     x = np.array([[1.0, -2.0, 0.0]], np.float32)
     given = model([node("Div", ["x", "zero"], "y")], [port("x", x.shape)], ["y"], {"zero": np.float32(0)})
     np.testing.assert_array_equal(build(tmp_path, given)({"x": x})["y"], [[np.inf, -np.inf, np.nan]])
-
-
-def test_a_cast_to_less_than_a_byte_is_no_rounding_of_tesa() -> None:
-    nodes = [node("Cast", ["x"], "q", to=TensorProto.INT4), node("Cast", ["q"], "y", to=TensorProto.FLOAT)]
-    given = model(nodes, [port("x", [2, 3])], ["y"], opset=21)
-    with pytest.raises(UnsupportedError, match=r"'q' \(Cast\): it rounds reals to int4 .* QuantizeLinear"):
-        import_onnx(given)
 
 
 def test_a_choice_of_no_number_is_no_damaged_weight(tmp_path: Path) -> None:

@@ -45,7 +45,9 @@ class Architecture:
     name: how users write it; title: in words; aliases: other names of it, as in triples and as machines call
     themselves; triple: LLVM's; core(cpu, features): of a CPU, None where kernels do not run on it; needs: what such a
     CPU lacks, as the end of a sentence; example: a CPU that kernels run on; plain: the CPU that a triple alone means;
-    bare: the CPU that the name alone means, "" for this machine's; general: CPUs to take where LLVM does not know this
+    bare: the CPU that the name alone means, "" for this machine's; elsewhere: the one that it then means on machines of
+    another architecture, "" for none; named: CPU and features of further names that a user may give; portable: the code
+    is no machine's own, and this machine has what runs it; general: CPUs to take where LLVM does not know this
     machine's, the best one first; features, options, toolchain, runner: those of each of its targets.
     instructions: how those of LLVM's features begin that stand for instructions, the others being hints about speed;
     linux: Linux's name of an instruction set by LLVM's; what is not in it, this machine has if its CPU has it.
@@ -62,6 +64,9 @@ class Architecture:
     aliases: tuple[str, ...] = ()
     plain: str = "generic"
     bare: str = ""
+    elsewhere: str = ""
+    named: Mapping[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
+    portable: bool = False
     general: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     options: tuple[tuple[str, object], ...] = ()
@@ -74,8 +79,12 @@ class Architecture:
 
     def cpus(self) -> tuple[str, ...]:
         """The CPUs of LLVM that kernels run on."""
-        every = llvm.cpus(self.triple)
-        return tuple(cpu for cpu in every if self.core(cpu, llvm.features(self.triple, cpu, self.features)))
+        every = {cpu: (cpu, ()) for cpu in llvm.cpus(self.triple)} | dict(self.named)
+        return tuple(
+            name
+            for name, (cpu, extra) in every.items()
+            if self.core(cpu, llvm.features(self.triple, cpu, (*self.features, *extra)))
+        )
 
     def needed(self, cpu: str, extra: tuple[str, ...] = (), triple: str = "") -> frozenset[str]:
         """LLVM's features of a CPU that stand for instructions; extra: "+fma", "-avx2"."""

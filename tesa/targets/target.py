@@ -17,13 +17,8 @@ from tesa.targets.host import runs_here as runs_here
 
 # What a user may ask for, that this version cannot make yet. Each name is also the architecture in an LLVM triple, or
 # the kind of a TVM target.
-_LATER = {
-    "aarch64": "64-bit ARM", "wasm32": "WebAssembly", "riscv64": "RISC-V", "cuda": "NVIDIA GPUs", "rocm": "AMD GPUs",
-}  # fmt: skip
-_LATER_ALIASES = {
-    "arm64": "aarch64", "wasm": "wasm32", "wasm64": "wasm32", "riscv": "riscv64", "nvptx": "cuda", "nvptx64": "cuda",
-    "amdgcn": "rocm",
-}  # fmt: skip
+_LATER = {"riscv64": "RISC-V", "cuda": "NVIDIA GPUs", "rocm": "AMD GPUs"}
+_LATER_ALIASES = {"riscv": "riscv64", "nvptx": "cuda", "nvptx64": "cuda", "amdgcn": "rocm"}
 _OTHER_KINDS = ("c", "hexagon", "metal", "opencl", "trn", "vulkan", "webgpu")
 _KEYS = ("kind", "mtriple", "mcpu", "mattr")
 _IGNORED = ("tag", "keys", "host")  # TVM prints these for every target; they change no code of a CPU
@@ -76,10 +71,10 @@ def list_targets() -> tuple[TargetInfo, ...]:
     """The lines of `tesa list targets`: the usable names with their instruction set, then the ones to come."""
     rows = []
     for one in architectures():
-        here = bool(one.bare) or host.host_architecture() == one
-        note = (
-            one.title if one.bare else f"this machine's CPU: {host_note()}" if here else f"the host is not {one.title}"
-        )
+        here = host.host_architecture() == one
+        note = f"this machine's CPU: {host_note()}" if here else f"the host is not {one.title}"
+        if meant := one.bare or ("" if here else one.elsewhere):
+            here, note = True, f"{one.title}, as {one.name}:{meant}"
         rows.append(TargetInfo(one.name, here, note))
         for cpu in one.cpus():
             target = _target(one, cpu, (), one.triple, cpu)
@@ -102,6 +97,8 @@ def _from_short(text: str) -> Target:
     if cpu or architecture.bare:
         return _target(architecture, cpu or architecture.bare, (), architecture.triple, text)
     if host.host_architecture() != architecture:
+        if architecture.elsewhere:
+            return _target(architecture, architecture.elsewhere, (), architecture.triple, text)
         raise UsageError(
             f"target {text!r} is the CPU of this machine, and that is {host.machine()}, not {architecture.title}; "
             f"name the CPU to compile for, as in {_example(architecture)}"
@@ -189,7 +186,10 @@ def _features(architecture: Architecture, mattr: object, text: str) -> tuple[str
 
 
 def _target(architecture: Architecture, cpu: str, extra: tuple[str, ...], triple: str, text: str) -> Target:
-    names = llvm.cpus(triple)
+    names = (*llvm.cpus(triple), *architecture.named)
+    if cpu in architecture.named:
+        cpu, given = architecture.named[cpu]
+        extra = tuple(sorted({*given, *extra}))
     if cpu not in names:
         near = get_close_matches(cpu.lower().replace("_", "-"), names, n=3)
         raise UsageError(f"target {text}: LLVM knows no {architecture.name} CPU {cpu!r}; {_nearest(near)}"
@@ -198,8 +198,9 @@ def _target(architecture: Architecture, cpu: str, extra: tuple[str, ...], triple
     core = architecture.core(cpu, llvm.features(triple, cpu, features))
     if core is None:
         raise UnsupportedError(f"target {text}: {cpu} {architecture.needs}")
-    name = f"{architecture.name}:{cpu}"
-    if extra or triple != architecture.triple:
+    short = {value: key for key, value in architecture.named.items()}.get((cpu, extra))
+    name = f"{architecture.name}:{short or cpu}"
+    if (extra and not short) or triple != architecture.triple:
         mattr = f" -mattr={','.join(extra)}" if extra else ""
         name = f"llvm -mtriple={triple} -mcpu={cpu}{mattr}"
     return Target(name, architecture.name, cpu, core, features, triple, options=architecture.options,
@@ -213,7 +214,7 @@ def _refuse_later(text: str, name: str) -> None:
 
 
 def _near_names(text: str) -> str:
-    full = {f"{one.name}:{cpu}": cpu for one in architectures() for cpu in llvm.cpus(one.triple)}
+    full = {f"{one.name}:{cpu}": cpu for one in architectures() for cpu in (*llvm.cpus(one.triple), *one.named)}
     known = [*(one.name for one in architectures()), *_later(), *full]
     bare = {full.get(name, name): name for name in known}
     return _nearest([bare[name] for name in get_close_matches(text, bare, n=3)] or get_close_matches(text, known, n=3))

@@ -210,7 +210,7 @@ def test_doctor_finds_nothing_wrong(capsys: Capture) -> None:
     [
         ("x68", 2, "x86"),
         ("x86:cascadelak", 2, "cascadelake"),
-        ("aarch64", 3, "aarch64"),
+        ("riscv64", 3, "riscv64"),
         ('{"kind": "llvm", "mcpu"', 2, "JSON"),
     ],
 )

@@ -31,10 +31,10 @@ from tesa.costs.table import CostTable
 from tesa.errors import UsageError
 from tesa.frontend.limits import input_limits
 from tesa.frontend.padding import padded_dimensions
-from tesa.frontend.sizes import Size, sizes_of
+from tesa.frontend.sizes import Size
 from tesa.layers import Binding, bind, schedule_rest
 from tesa.layers.join import join
-from tesa.layers.network import Network, to_network
+from tesa.layers.network import Network, to_networks
 from tesa.layers.pipeline import Scheduled
 from tesa.measure.runners import check_device, tracker_address
 from tesa.records.locations import open_log
@@ -114,20 +114,16 @@ def compile_model(
     dump = Dump(Path(dump_dir) if dump_dir is not None else None)
 
     # import, propagate, compact, lower: once for each size
-    sizes = sizes_of(model, shapes)
-    networks = [
-        to_network(
-            model,
-            threads=threads,
-            shapes=size.shapes,
-            masks=masks,
-            flush_denormals=flush_denormals,
-            propagation=propagation,
-            compact=compact,
-            progress=progress,
-        )
-        for size in sizes
-    ]
+    sizes, networks = to_networks(
+        model,
+        threads=threads,
+        shapes=shapes,
+        masks=masks,
+        flush_denormals=flush_denormals,
+        propagation=propagation,
+        compact=compact,
+        progress=progress,
+    )
     padding = _padding(model, pad, sizes, networks[0])
     for name, network in zip(function_names(sizes), networks, strict=True):
         dump.module(f"1-imported{name[4:]}", network.prepared.imported.mod)

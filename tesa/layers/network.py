@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tesa.base.progress import Progress, silent
+from tesa.frontend.sizes import Size, sizes_of
 from tesa.layers.anchors import Known
 from tesa.layers.function import Lowered, lower
 from tesa.layers.layer import Layer
@@ -64,6 +65,20 @@ def to_network(
         Layer(layer.name, layer.problem, layer.weight, prepared.facts.get(layer.whole, ())) for layer in lowered.layers
     )
     return Network(prepared, lowered, layers, left_dense(attributed, lowered, threads))
+
+
+def to_networks(
+    model: Any, *, shapes: Mapping[str, Any] | None = None, **options: Any
+) -> tuple[tuple[Size, ...], list[Network]]:
+    """The sizes that `shapes` gives a model, and the network of each. options: the other arguments of to_network.
+
+    >>> from tesa.models import digits_path
+    >>> sizes, networks = to_networks(digits_path())
+    >>> str(sizes[0]), len(networks[0].layers)
+    ('image=1,1,64,64', 20)
+    """
+    sizes = sizes_of(model, shapes)
+    return sizes, [to_network(model, shapes=size.shapes, **options) for size in sizes]
 
 
 def _known(attributed: TesaModel, var: str) -> Known:

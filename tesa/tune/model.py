@@ -13,9 +13,8 @@ from tesa.base.numbers import whole
 from tesa.base.progress import Event, Progress, silent
 from tesa.choose.predict import table_for
 from tesa.errors import UsageError
-from tesa.frontend.sizes import sizes_of
 from tesa.layers.layer import Layer
-from tesa.layers.network import to_network
+from tesa.layers.network import to_networks
 from tesa.measure.runners import check_device, tracker_address
 from tesa.records.emitted import EmittedByFamilies
 from tesa.records.locations import open_log, user
@@ -80,19 +79,18 @@ def tune_model(
     address = tracker_address(rpc, key, where)
     if address is None and (note := crowded(threads)):
         progress(Event("tune", 0, 0, note))
-    sizes = sizes_of(model, shapes)
+    sizes, networks = to_networks(
+        model,
+        threads=threads,
+        shapes=shapes,
+        masks=masks,
+        flush_denormals=flush_denormals,
+        propagation=propagation,
+        compact=compact,
+        progress=progress,
+    )
     chosen: list[Layer] = []
-    for size in sizes:
-        network = to_network(
-            model,
-            threads=threads,
-            shapes=size.shapes,
-            masks=masks,
-            flush_denormals=flush_denormals,
-            propagation=propagation,
-            compact=compact,
-            progress=progress,
-        )
+    for size, network in zip(sizes, networks, strict=True):
         found = select(network.layers, layers)
         chosen += [replace(row, name=f"{row.name} at {size}") for row in found] if len(sizes) > 1 else found
     table = table_for(where, threads, log)

@@ -36,13 +36,20 @@ ACTIVATIONS = ("relu", "relu6", "gelu", "silu", "sigmoid", "tanh", "hardswish", 
 class Dot:
     """An instruction that multiplies neighbouring small integers and adds their products up, in lanes of 32 bits.
 
-    group: products of a lane, 4 of uint8 by int8 or 2 of int16 by int16; intrinsics: LLVM's names of it, by the lanes
-    of a vector; adds: it takes a sum as first argument and adds to it.
+    group: products of a lane, 4 of uint8 by int8, 2 of int16 by int16, or 1 of int16 by int16, which add nothing up;
+    intrinsics: LLVM's names of it, by the lanes of a vector; adds: it takes a sum as first argument and adds to it.
+    signed: its 4 bytes are int8 by int8, so that kernels take X - 128. matrix: LLVM's name of the instruction that
+    multiplies 2 rows of 8 bytes of X by 2 rows of 8 bytes of W and adds the 2 x 2 products to a vector of sums, ""
+    where there is none. interleaves: vectors of bytes are interleaved by an instruction, so that groups of X are best
+    put together so.
     """
 
     group: int
     intrinsics: tuple[tuple[int, str], ...]
     adds: bool = False
+    signed: bool = False
+    matrix: str = ""
+    interleaves: bool = False
 
     def intrinsic(self, lanes: int) -> str | None:
         """LLVM's name of it for vectors of so many lanes, None where there is none."""
@@ -111,6 +118,7 @@ class Core:
     writer: str = ""
     dot: Dot | None = None
     permute: Permute | None = None
+    by_element: bool = False
     rates: Rates = Rates()
 
 

@@ -64,14 +64,14 @@ def _emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symb
     rows, sums = min(config["rows"], problem.m), arithmetic(problem, core)
     if sums.integer and (not problem.pointwise or not config["pack"]):
         raise ValueError(f"family block cannot compute {problem.dtype} {problem.op} with {dict(config)}")
-    weight = sums.matrix(weight)
+    shift, weight = sums.shift(weight), sums.matrix(weight)
     live, k = live_columns(weight, dense), weight.shape[1]
     blocks = _blocks(live, config.get("depth", 0))
     panels, view = pack_rows(weight, rows, dense, blocks), operand(problem, live, sums.group)
     work = np.repeat(np.diff(panels.at).reshape(len(blocks), -1).sum(axis=0), rows)[: problem.m]
     tail = _tailed(problem, core, view, rows, config["vectors"])
     made = Builder(problem, cut(problem, core, view, config["vectors"], work, rows, tail))
-    values = made.constant(panels.values)
+    values, made.shift = made.constant(panels.values), made.optional(shift)
     packing = Packing(made, view, sums) if config.get("pack") else None
     if packing:
         offsets = np.zeros(len(live), np.int64)

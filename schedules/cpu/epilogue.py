@@ -12,7 +12,10 @@ from tesa.schedules.types import Epilogue, Output, Problem
 
 @dataclass(frozen=True)
 class Names:
-    """The arrays of a kernel as flat buffers. constants are in the order of Code.constants."""
+    """The arrays of a kernel as flat buffers. constants are in the order of Code.constants.
+
+    shift: (m,) int32, what is added to the sums of a row, None for nothing; it is one of the constants.
+    """
 
     x: Any
     y: Any
@@ -20,6 +23,7 @@ class Names:
     bias: Any = None
     residual: Any = None
     scale: Any = None
+    shift: Any = None
 
 
 def finish(epilogue: Epilogue, value: Any, bias: Any = None, residual: Any = None, scale: Any = None) -> Any:
@@ -41,6 +45,7 @@ def final(problem: Problem, names: Names, value: Any, m: Any, at: Any) -> Any:
     bias = names.bias[m] if names.bias is not None else None
     residual = names.residual[at] if names.residual is not None else None
     scale = names.scale[m] if names.scale is not None else None
+    value = value + names.shift[m] if names.shift is not None else value
     return quantize(problem.output, finish(problem.epilogue, value, bias, residual, scale))
 
 

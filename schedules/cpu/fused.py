@@ -124,7 +124,7 @@ class _Kernel:
     """Writes the statements of a tile; the numbers are indices of constants.
 
     step: distance of the rows of the blocks' operand where a panel has all of them, else the offset of each entry is in
-    `table`. at, sets: where a panel begins; None where all have k entries, or where there is nothing scattered.
+    `table`. shift: what is missing in the sums of codes. at, sets: where a panel begins; None where all have k entries, or where there is nothing scattered.
     """
 
     problem: Problem
@@ -141,6 +141,7 @@ class _Kernel:
     blocks: bool
     extra: tuple[int, int, int] | None
     order: int | None
+    shift: int | None
 
     def tile(self, names: Names, tile: Tile) -> None:
         """All panels of the tile's share of the rows."""
@@ -152,10 +153,10 @@ class _Kernel:
         far = near if self.codes is None else self.codes.fill(names, tile)
         first, last = (0, -(-high // rows)) if isinstance(high, int) else (low // rows, T.ceildiv(high, rows))
         with span("panel", first, last) as panel:
-            acc = self._numbers(tile, self._blocks(names, tile, near, panel))
+            start = T.min(panel * rows, self.problem.m - rows) if self.problem.m % rows else panel * rows
+            acc = self._numbers(names, tile, self._blocks(names, tile, near, panel), start)
             if self.extra is not None:
                 self._scattered(names, tile, far, panel, acc, self.extra)
-            start = T.min(panel * rows, self.problem.m - rows) if self.problem.m % rows else panel * rows
             tile.finish(acc, self._row(names, start), rows)
 
     def _row(self, names: Names, start: Any) -> Callable[[Any], Any]:
@@ -184,14 +185,17 @@ class _Kernel:
             )
         return acc
 
-    def _numbers(self, tile: Tile, acc: Any) -> Any:
-        """The sums of codes as float32, to which outliers can be added."""
+    def _numbers(self, names: Names, tile: Tile, acc: Any, start: Any) -> Any:
+        """The sums of codes of the rows from start on as float32, to which outliers can be added."""
         if self.sums.dtype == self.other.dtype:
             return acc
         t, rows = tile.tiling, self.rows
         total = named("total", T.alloc_buffer((rows, t.vectors, t.lanes), self.other.dtype, scope="local"))
         with unrolled("r", rows) as r, unrolled("v", t.vectors) as v, lanes(t.lanes) as lane:
-            T.buffer_store(total, tirx.Cast(self.other.dtype, acc[r, v, lane]), [r, v, lane])
+            value = acc[r, v, lane]
+            if self.shift is not None:
+                value = value + names.constants[self.shift][self._row(names, start)(r)]
+            T.buffer_store(total, tirx.Cast(self.other.dtype, value), [r, v, lane])
         return total
 
     def _scattered(self, names: Names, tile: Tile, read: _Read, panel: Any, acc: Any, extra: Sequence[int]) -> None:
@@ -267,9 +271,12 @@ def emit(problem: Problem, layout: Layout, core: Core, config: Config, symbol: s
         extra = (made.constant(sets[0]), made.constant(sets[1]), made.constant(sets[2]))
     natural = np.array_equal(order, np.arange(problem.m))
     placed = None if natural else made.constant(order.astype(np.int32))
+    shift = made.optional(left.sums.shift(layout.panels if not shared else layout.panels + layout.scattered))
+    made.shift = shift if shared else None
     kernel = _Kernel(
-        problem, left.sums, right.sums, k, rows, packing, codes, step, values, table, bounds, has_blocks, extra, placed
-    )
+        problem, left.sums, right.sums, k, rows, packing, codes, step, values, table, bounds, has_blocks, extra, placed,
+        None if shared else shift,
+    )  # fmt: skip
     return made.build(symbol, kernel.tile)
 
 

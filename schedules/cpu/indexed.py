@@ -238,7 +238,7 @@ def _cost(problem: Problem, core: Core, config: Config, facts: _Facts) -> float:
 def emit_indexed(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str) -> Code:
     """The non-zeros as a list of values and offsets, blocked over k."""
     sums = arithmetic(problem, core)
-    weight = sums.matrix(weight)
+    shift, weight = sums.shift(weight), sums.matrix(weight)
     facts, unit = _facts(problem, weight, sums), config["rows"]
     view, columns = facts.view, np.flatnonzero(facts.view.offsets >= 0)
     made = Builder(problem, cut(problem, core, view, config["vectors"], facts.counts))
@@ -255,7 +255,7 @@ def emit_indexed(problem: Problem, weight: FloatArray, core: Core, config: Confi
     data = stream(weight, blocks, made.cut.bounds, unit)
     step, offsets = _short(data.offsets)
     constants = [made.constant(a) for a in (data.values, offsets, data.rows, data.groups, data.at)]
-    limits = data.at.reshape(-1, 3)
+    made.shift, limits = made.optional(shift), data.at.reshape(-1, 3)
     odd = bool((limits[:, 2] > limits[:, 1]).any())
     kernel = _Kernel(problem, sums, unit, odd, tuple(len(b) for b, _ in blocks), packing, step, *constants)
     return made.build(symbol, kernel.tile)

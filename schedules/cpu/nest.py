@@ -86,16 +86,24 @@ class Tile:
 
 @dataclass
 class Builder:
-    """Collects the constants of a kernel, then writes its loops around what `tile` writes."""
+    """Collects the constants of a kernel, then writes its loops around what `tile` writes.
+
+    shift: the constant that is added to the sums of each row, None for nothing.
+    """
 
     problem: Problem
     cut: Cut
     constants: list[NDArray[Any]] = field(default_factory=list)
+    shift: int | None = None
 
     def constant(self, array: NDArray[Any]) -> int:
         """Add an array that the kernel takes as a parameter; its index in Names.constants."""
         self.constants.append(np.ascontiguousarray(array if array.size else np.zeros(1, array.dtype)))
         return len(self.constants) - 1
+
+    def optional(self, array: NDArray[Any] | None) -> int | None:
+        """The same of an array that there may be none of."""
+        return None if array is None else self.constant(array)
 
     def build(self, symbol: str, tile: Callable[[Names, Tile], None]) -> Code:
         """The kernel: the loops of this file around what tile writes."""
@@ -134,7 +142,8 @@ class Builder:
         residual = parameter("Residual", p.y_shape) if p.epilogue.residual else None
         y = parameter("Y", p.y_shape, p.output.dtype)
         flats = tuple(_flat(c) for c in constants)
-        return Names(_flat(x), _flat(y), flats, bias, None if residual is None else _flat(residual), scale)
+        shift = None if self.shift is None else flats[self.shift]
+        return Names(_flat(x), _flat(y), flats, bias, None if residual is None else _flat(residual), scale, shift)
 
 
 @dataclass(frozen=True)

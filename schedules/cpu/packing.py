@@ -33,7 +33,7 @@ class Packing:
     def allocate(self, tiling: Tiling, rows: int | None = None) -> Any:
         """The buffer for all live rows, or for so many of them."""
         size = max(self.rows if rows is None else rows, 1) * tiling.row
-        return named("packed", T.alloc_buffer((size,), self._sums.dtype, align=64))
+        return named("packed", T.alloc_buffer((size,), self._sums.element, align=64))
 
     def fill(self, names: Any, tile: Tile, buffer: Any, first: Any = 0, count: Any = None) -> None:
         """Copy `count` live rows from the first-th on (all of them by default) to the front of the buffer."""

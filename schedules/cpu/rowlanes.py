@@ -102,14 +102,14 @@ class _Kernel:
         source = None
         if view.staged:
             source = named("staged", T.alloc_buffer((view.staged,), "float32", align=64))
-        elif self.sums.group > 1:
-            source = named("packed", T.alloc_buffer((self.k * self.stride,), self.sums.dtype, align=64))
+        elif self.sums.integer:
+            source = named("packed", T.alloc_buffer((self.k * self.stride,), self.sums.element, align=64))
         with loop("item", p.batch) as item:
             base: Any = 0
             if view.staged:
                 chosen = None if self.channels is None else names.constants[self.channels]
                 stage(p, view, names.x, item, source, chosen, self.parts)
-            elif self.sums.group > 1:
+            elif self.sums.integer:
                 self._together(names.x, source, item)
             else:
                 base = item * (p.k * p.n)
@@ -220,9 +220,9 @@ def _emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symb
     work = np.diff(panels.at)
     bounds = shares(work, 1, min(_threads(problem, core, float(work.sum()) * height), len(work)))
     made = Builder(problem, Cut(view, tiling(problem.n, core.lanes, 1), (0, problem.m)))
-    values = made.constant(panels.values)
+    values, made.shift = made.constant(panels.values), made.optional(sums.shift(weight))
     stride, table = problem.n, None
-    if sums.group > 1:
+    if sums.integer:
         stride = -(-problem.n // core.lanes) * core.lanes
         offsets = np.arange(matrix.shape[1]) * stride
     else:
@@ -287,7 +287,7 @@ def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) 
         turned = panels * height / core.lanes * group.size * (4.0 + core.lanes / min(_TURN, core.lanes))
         cycles += group.count * view.height * (computed * step + turned + panels * 10.0)
     made = Cut(view, tiling(problem.n, core.lanes, 1), (0, problem.m))
-    cycles += cost.staging(problem, made) + (matrix.shape[1] * problem.n / 8 if sums.group > 1 else 0.0)
+    cycles += cost.staging(problem, made) + (matrix.shape[1] * problem.n / 8 if sums.integer else 0.0)
     done = cost.finishing(problem.epilogue, problem.m * problem.n / 8)
     threads = _threads(problem, core, float(computed * height))
     regions = 6 * rates.call if threads > 1 else 0.0

@@ -6,12 +6,21 @@ from tesa.schedules.types import Core, Dot, Permute
 from tesa.targets.architecture import Architecture, register
 from tesa.targets.toolchain import Toolchain
 
-MIXED_BYTES = Dot(4, ((4, "llvm.aarch64.neon.usdot.v4i32.v16i8"),), adds=True)
-"""usdot (I8MM): four products of uint8 by int8."""
+MIXED_BYTES = Dot(
+    4, ((4, "llvm.aarch64.neon.usdot.v4i32.v16i8"),), adds=True,
+    matrix="llvm.aarch64.neon.usmmla.v4i32.v16i8", interleaves=True,
+)  # fmt: skip
+"""usdot and usmmla (I8MM): four products of uint8 by int8, and 2 x 8 of them by 8 x 2."""
+
+SIGNED_BYTES = Dot(4, ((4, "llvm.aarch64.neon.sdot.v4i32.v16i8"),), adds=True, signed=True, interleaves=True)
+"""sdot (DotProd): four products of int8 by int8."""
+
+WORDS = Dot(1, ((4, "llvm.aarch64.neon.smull.v4i32"),))
+"""smlal, which every NEON has: one product of int16 by int16, added to a sum of 32 bits."""
 
 _KIB = 1024
 NEON = Core(
-    "neon", 4, 32, 32 * _KIB, 512 * _KIB,
+    "neon", 4, 32, 32 * _KIB, 512 * _KIB, by_element=True,
     permute=Permute(tuple((count, f"llvm.aarch64.neon.tbl{count}.v16i8") for count in (1, 2, 4)), None, in_bytes=True),
 )  # fmt: skip
 
@@ -20,7 +29,8 @@ def core_of(cpu: str, features: frozenset[str]) -> Core | None:
     """The core of a CPU with these features of LLVM."""
     if "neon" not in features:
         return None
-    return replace(NEON, dot=MIXED_BYTES if "i8mm" in features else None)
+    dot = MIXED_BYTES if "i8mm" in features else SIGNED_BYTES if "dotprod" in features else WORDS
+    return replace(NEON, dot=dot)
 
 
 # Those features of LLVM that Linux tells of, by its names.

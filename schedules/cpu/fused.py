@@ -124,7 +124,8 @@ class _Kernel:
     """Writes the statements of a tile; the numbers are indices of constants.
 
     step: distance of the rows of the blocks' operand where a panel has all of them, else the offset of each entry is in
-    `table`. shift: what is missing in the sums of codes. at, sets: where a panel begins; None where all have k entries, or where there is nothing scattered.
+    `table`. shift: what is missing in the sums of codes. at, sets: where a panel begins; None where all have k entries,
+    or where there is nothing scattered.
     """
 
     problem: Problem

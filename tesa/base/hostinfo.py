@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,9 @@ _FEATURES = (
     "sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512vl", "avx512_vnni",
     "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "asimd", "asimdhp", "asimddp", "i8mm", "sve",
 )  # fmt: skip
+
+_KERNEL, _BUS = Path("/proc/sys/kernel/arch"), Path("/sys/devices/system/cpu/modalias")
+"""Tell of the real machine, to a program that is emulated too."""
 
 
 @dataclass(frozen=True)
@@ -112,13 +116,66 @@ def _left_in_group(group: Path) -> int | None:
     return max(int(limit) - int(used) + idle, 0)
 
 
+def cpuinfo(text: str) -> dict[str, str]:
+    """The first CPU in the text of /proc/cpuinfo, name by name.
+
+    >>> cpuinfo("processor : 0\\nvendor_id : AuthenticAMD\\n\\nprocessor : 1\\n")
+    {'processor': '0', 'vendor_id': 'AuthenticAMD'}
+    """
+    pairs = (line.partition(":") for line in text.split("\n\n")[0].splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def emulator(machine: str, cpu: Mapping[str, str], kernel: str = "", bus: str = "") -> str:
+    """Signs, in words, that a program's machine is played by another one, so that its times are no CPU's; "" for none.
+
+    machine: as uname tells the program; cpu: of cpuinfo; kernel, bus: the contents of /proc/sys/kernel/arch and
+    /sys/devices/system/cpu/modalias, which are the real machine's. An emulator of programs, as qemu-aarch64 is, shows
+    files of the system as they are.
+
+    >>> emulator("aarch64", {"vendor_id": "AuthenticAMD", "model name": "AMD EPYC"})
+    'aarch64, played by AMD EPYC'
+    >>> emulator("aarch64", {"CPU implementer": "0x41"}, "aarch64")
+    ''
+    """
+    mine = architecture(machine)
+    told = bus.removeprefix("cpu:type:").partition(",")[0] if bus.startswith("cpu:type:") else ""
+    real = {architecture(name) for name in (kernel, told.partition(":")[0]) if name}
+    foreign = {"x86_64": "CPU implementer", "aarch64": "vendor_id"}.get(mine, "")
+    if real and not any(_same(mine, name) for name in real):
+        return f"{mine}, played by {cpu.get('model name') or sorted(real)[0]}"
+    if foreign and foreign in cpu:
+        return f"{mine}, played by {cpu.get('model name') or 'another machine'}"
+    model = cpu.get("model name", "")
+    whole = "QEMU TCG" in model or cpu.get("vendor_id") == "VirtualApple"
+    return f"{mine}, played by {model or 'an emulator'}" if whole else ""
+
+
+def _same(mine: str, real: str) -> bool:
+    """True where a kernel of the architecture real runs programs of mine by itself, those of 32 bits too."""
+    return real == mine or (real, mine) in (("x86_64", "x86"), ("x86", "x86_64"), ("aarch64", "arm"))
+
+
+EMULATED = "emulated "
+"""Begins the name of a machine that another one plays, before its architecture: no CPU is called so."""
+
+
+def emulated_here() -> str:
+    """Signs that this machine is played by another one, see emulator."""
+    return emulator(platform.machine(), _cpuinfo(Path("/proc/cpuinfo")), _first(_KERNEL), _first(_BUS))
+
+
+def _first(path: Path) -> str:
+    """The first line of a file, "" where there is none."""
+    try:
+        return path.read_text(encoding="ascii", errors="replace").partition("\n")[0].strip()
+    except OSError:
+        return ""
+
+
 def _cpuinfo(path: Path) -> dict[str, str]:
     """The lines of the first CPU."""
-    if not path.is_file():
-        return {}
-    first = path.read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
-    pairs = (line.partition(":") for line in first.splitlines())
-    return {key.strip(): value.strip() for key, _, value in pairs}
+    return cpuinfo(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else {}
 
 
 def _caches(folder: Path) -> tuple[Cache, ...]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TypeVar
 
+from tesa.base.hostinfo import EMULATED
 from tesa.records.format import IndexEntry
 from tesa.records.record import Record
 from tesa.targets.target import host_cpu
@@ -44,7 +45,8 @@ class ShapeIndex:
     def timed_by(self, weight_digest: str, cpus: Sequence[str] | None) -> list[IndexEntry]:
         """The entries of one weight that have a time, all of one CPU: see of_one_cpu."""
         found = [entry for entry in self.of(weight_digest) if entry.ok]
-        if len(self.timed.get(weight_digest, ())) < 2:  # to ask for this machine's CPU would load LLVM
+        by = self.timed.get(weight_digest, set())
+        if len(by) < 2 and not any(map(is_emulated, by)):  # to ask for this machine's CPU would load LLVM
             return found
         return of_one_cpu(found, cpus)
 
@@ -66,17 +68,27 @@ def of_one_cpu(measured: Iterable[M], cpus: Sequence[str] | None) -> list[M]:
     CPU.
 
     Where none of them has anything: the times of another CPU, the one that measured last; what failed there says
-    nothing. What does not tell its CPU is taken for a measurement of this machine.
+    nothing. What does not tell its CPU is taken for a measurement of this machine. Times of an emulator are no CPU's:
+    they count only where it is named.
     """
     cpus = (*own_cpus(cpus), "")
     by: dict[str, list[M]] = {}
     for item in measured:
-        if item.ok or item.cpu in cpus:
+        if item.cpu in cpus or (item.ok and not is_emulated(item.cpu)):
             by.setdefault(item.cpu, []).append(item)
     own = next((by[cpu] for cpu in cpus if cpu in by), None)
     if own is not None or not by:
         return own or []
     return max(by.values(), key=lambda items: max(item.time for item in items))
+
+
+def is_emulated(cpu: str) -> bool:
+    """True for the name of a machine that another one plays.
+
+    >>> is_emulated("emulated aarch64"), is_emulated("cortex-a76")
+    (True, False)
+    """
+    return cpu.startswith(EMULATED)
 
 
 def own_cpus(cpus: Sequence[str] | None) -> Sequence[str]:

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Literal
 
 from tesa.attributes.statistics import LIMIT, Statistics, distance
-from tesa.records.index import ShapeIndex, own_cpus
+from tesa.records.index import ShapeIndex, is_emulated, own_cpus
 from tesa.records.log import Log
 from tesa.records.record import Record
 from tesa.records.task import Task
@@ -104,8 +104,8 @@ def lookup(
 def _timed(index: ShapeIndex, own: str, kind: str, sparsity: float, cpus: Sequence[str] | None) -> Iterator[str]:
     """Digests of other weights of about that density that have a time, of one of these CPUs; None: of any."""
     for weight in index.near(kind, sparsity, LIMIT):
-        known = index.timed.get(weight)
-        if weight != own and known and (cpus is None or not known.isdisjoint(cpus)):
+        known = index.timed.get(weight, set())
+        if weight != own and any(cpu in cpus if cpus is not None else not is_emulated(cpu) for cpu in known):
             yield weight
 
 

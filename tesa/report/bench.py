@@ -31,7 +31,8 @@ def bench_view(result: BenchResult, size: str = "") -> Iterator[RenderableType]:
     size: of the inputs, where there are several.
     """
     title = f"{size}; " if size else ""
-    title += f"{result.threads} thread{'s' if result.threads != 1 else ''}; spread is the inter-quartile range"
+    where = f" on {result.device}" if result.device else ""
+    title += f"{result.threads} thread{'s' if result.threads != 1 else ''}{where}; spread is the inter-quartile range"
     rows = []
     for times in (result.model, *result.peers):
         gain = "" if times is result.model else ratio(times.median_ms / result.model.median_ms)
@@ -39,6 +40,8 @@ def bench_view(result: BenchResult, size: str = "") -> Iterator[RenderableType]:
         rows.append((times.name, *map(milliseconds, numbers), str(times.calls), gain))
     columns = _TIMES if result.peers else _TIMES[:-1]
     yield table(("engine", *columns), [row[: len(columns) + 1] for row in rows], title=title, right=columns)
+    if result.note:
+        yield Text(result.note, style="yellow")
     for times in (result.model, *result.peers):
         if times.iqr_ms > NOISY * times.median_ms:
             share = percent(times.iqr_ms / times.median_ms)

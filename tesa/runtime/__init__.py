@@ -2,7 +2,8 @@
 
 from tesa.runtime.bench import BenchResult, LayerTime, Times, bench, random_feeds
 from tesa.runtime.manifest import TensorInfo
-from tesa.runtime.model import Model, load
+from tesa.runtime.model import Model
+from tesa.runtime.opening import load
 from tesa.runtime.verify import Comparison, VerifyResult, verify
 
 __all__ = [

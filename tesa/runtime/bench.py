@@ -16,6 +16,7 @@ from tesa.runtime.inputs import Array
 from tesa.runtime.manifest import TensorInfo
 from tesa.runtime.model import Model
 from tesa.runtime.reference import read_reference
+from tesa.runtime.remote import RemoteModel
 from tesa.runtime.trace import trace
 
 
@@ -43,12 +44,17 @@ class LayerTime:
 
 @dataclass(frozen=True)
 class BenchResult:
-    """Times of the model and its peers, and of its layers where they were asked for. threads: of all alike."""
+    """Times of the model and its peers, and of its layers where they were asked for. threads: of all alike.
+
+    device: what ran the model, "" for this process; note: why its times are no CPU's, "" where they are.
+    """
 
     model: Times
     peers: tuple[Times, ...]
     layers: tuple[LayerTime, ...]
     threads: int
+    device: str = ""
+    note: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts and lists, ready for json.dump."""
@@ -69,8 +75,11 @@ def bench(
     """Time the model over `repeat` rounds of a few milliseconds each.
 
     feeds: inputs, random ones of the first size by default. peers: "onnxruntime", which runs the file given as onnx
-    with as many threads. Raises UsageError for an unknown peer or one that is not installed.
+    with as many threads. Raises UsageError for an unknown peer or one that is not installed, and for peers and layers
+    of a model that runs elsewhere.
     """
+    if isinstance(model, RemoteModel):
+        return _bench_there(model, repeat, feeds, seed, peers, profile)
     count = min(threads or model.plan.threads, usable_cpus())  # as many as load gave the model
     arrays = dict(feeds) if feeds is not None else random_feeds(model.inputs, seed)
     prepared = model.prepare(arrays)
@@ -85,6 +94,24 @@ def bench(
     times = interleave(calls, repeat)
     layers = profile_layers(model, prepared, max(5, repeat // 2)) if profile else ()
     return BenchResult(times[0], tuple(times[1:]), layers, count)
+
+
+def _bench_there(
+    model: RemoteModel, repeat: int, feeds: Mapping[str, Array] | None, seed: int, peers: Sequence[str], profile: bool
+) -> BenchResult:
+    """The times of a model that an engine runs, by the clock that is there."""
+    if peers or profile:
+        raise UsageError(
+            f"{'peers run' if peers else 'layers are timed'} in this process, and the model runs on "
+            f"{model.device['cpu']}: leave {'--vs' if peers else '--profile'} out, or time it on the device itself"
+        )
+    prepared = model.prepare(dict(feeds) if feeds is not None else random_feeds(model.inputs, seed))
+    times = _times("tesa", model.time(prepared, max(repeat, 3)), 1)
+    device = model.device
+    note = ""
+    if device.get("emulated"):
+        note = f"{device['cpu']}: these are times of an emulator, and say nothing of any CPU"
+    return BenchResult(times, (), (), model.threads, str(device["cpu"]), note)
 
 
 def onnx_beside(library: Path) -> Path:

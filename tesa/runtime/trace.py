@@ -7,6 +7,8 @@ from typing import Any
 
 from tesa.base.loop_names import LOOP, STEP
 from tesa.choose.plan import LayerPlan
+from tesa.errors import UsageError
+from tesa.runtime.local import LocalModel
 from tesa.runtime.model import Model
 
 
@@ -30,8 +32,13 @@ def trace(model: Model, prepared: Sequence[Any], runs: int = 1, keep: Keep = lam
     """Run `runs` times on prepared inputs; the calls of each run.
 
     keep(layer, tensor): its value for the layer's result tensor becomes KernelCall.result. The tensor's memory is used
-    again after the call, so it has to copy what it wants.
+    again after the call, so it has to copy what it wants. UsageError for a model that runs elsewhere.
     """
+    if not isinstance(model, LocalModel):
+        raise UsageError(
+            "single layers can be looked at only where the model runs in this process: load it on the device itself, "
+            "or leave --per-layer and --profile out (per_layer=, profile= in Python)"
+        )
     calls: list[KernelCall] = []
     waiting: list[LayerPlan] = []
     again: dict[str, LayerPlan] = {}

@@ -3,7 +3,7 @@
 import platform
 from functools import cache
 
-from tesa.base.hostinfo import cpu_flags
+from tesa.base.hostinfo import cpu_flags, emulated_here
 from tesa.targets import llvm
 from tesa.targets.architecture import Architecture, Target, find
 
@@ -25,8 +25,8 @@ def host_cpu() -> str:
 
 @cache
 def host_flags() -> frozenset[str]:
-    """Linux's names of what programs may use here; empty where the system does not tell."""
-    return cpu_flags()
+    """Linux's names of what programs may use here; empty where the system does not tell it, or of another one."""
+    return frozenset() if emulated_here() else cpu_flags()
 
 
 def host_features(here: Architecture) -> frozenset[str]:

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from time import monotonic
 
-from tesa.base.hostinfo import read_cpu
+from tesa.base.hostinfo import emulated_here, read_cpu
 from tesa.base.progress import Event, Progress, silent
 from tesa.base.version import versions
 from tesa.costs import store
@@ -79,6 +79,8 @@ def calibrate(
             f"target {wanted.name}: this machine ({host_cpu()}) cannot run its code, and a cost table is measured; "
             "run tesa calibrate on the device itself"
         )
+    if sign := emulated_here():
+        raise UsageError(f"this machine is emulated ({sign}), and a cost table holds times: make it on a real device")
     table, begin = _begun(file, wanted, threads, seed), clock()
     before, failed = table.samples, list[str]()
     with backend(wanted, jobs=jobs) as place:

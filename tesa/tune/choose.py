@@ -78,13 +78,14 @@ def choose(
     Raises UnsupportedError for a layer that no family applies to, UsageError for an unknown family or a log that cannot
     be written, CheckFailed if every candidate of a layer is wrong or cannot be built.
     """
-    if runner is None and runs_here(target):
-        runner = LocalRunner()
-    cpu = host_cpu() if runner is None else str(runner.device()["cpu"])
+    if runner is None:
+        runner = LocalRunner() if runs_here(target) else None
+    device = {"cpu": host_cpu()} if runner is None else runner.device()
+    cpu = str(device["cpu"])
     if log is not None and not isinstance(log, Log):
         log = Log.load(log, device=cpu)
     log = Log() if log is None else log
-    cpus = tuple(dict.fromkeys((target.cpu, cpu)))
+    cpus = tuple(dict.fromkeys([target.cpu, *([] if device.get("emulated") else [cpu])]))
     works: dict[tuple[Any, ...], _Work] = {}
     mine: list[_Work] = []
     for layer in layers:
@@ -102,7 +103,7 @@ def choose(
         count, note = (jobs, "") if jobs else compilers()
         builder = shared_builder(count)
     home = _lasting_folder() if folder is None else folder
-    measures = measure and runner is not None
+    measures = measure and runner is not None and not device.get("emulated")
     chooser = _Chooser(target, log, builder, runner, measures, progress, cpu, home)
     threads = max((layer.problem.threads for layer in layers), default=1)
     local = measures and isinstance(runner, LocalRunner)
@@ -157,8 +158,8 @@ class _Chooser:
     ) -> None:  # fmt: skip
         self.target, self.log, self.builder, self.runner, self.measures = target, log, builder, runner, measures
         self.progress, self.cpu, self.home = progress, cpu, home
-        device = {"cpu": cpu} if runner is None else runner.device()
-        self.recorder = Recorder(log, target, device)
+        self.device = {"cpu": cpu} if runner is None else runner.device()
+        self.recorder = Recorder(log, target, self.device)
         self.done, self.total = 0, 0
 
     def run(self, works: Sequence[_Work]) -> dict[int, ChosenKernel]:
@@ -289,6 +290,8 @@ class _Chooser:
         assert decision is not None  # _best found one, and it did not fail
         if self.runner is None and not decision.reason.startswith("measured"):
             decision = replace(decision, reason=f"{decision.reason} (this machine cannot run {self.target.name})")
+        elif self.device.get("emulated"):
+            decision = replace(decision, reason=f"{decision.reason} (checked on {self.cpu}, which tells no times)")
         found, layer = work.found, work.layer
         rows = candidate_rows(found.options, work.records, found.predicted, found.dense)
         parts = make_parts([*rows, *found.left_out], decision, layer)

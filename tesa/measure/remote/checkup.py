@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tesa.base.hostinfo import architecture
+from tesa.base.hostinfo import EMULATED, architecture, cpuinfo, emulator
 from tesa.measure.remote.messages import About
 
 _KNOWN = 48  # rows and columns of the known-good check
@@ -28,8 +28,8 @@ def examine(session: Any, probe: str, machine: str = "") -> tuple[str, About | N
     told = _told(session)
     if told["machine"] and machine and architecture(told["machine"]) != architecture(machine):
         return (
-            f"it is {told['machine']}, and code is made for {machine}: name the compiler for the device "
-            f"(--cross-compiler, compiler= in Python) and tune for its target"
+            f"it is {architecture(told['machine'])}, and code is made for {architecture(machine)}: give the target of "
+            f"the device, as in --target {architecture(told['machine'])}"
         ), None
     session.upload(probe, "tesa_probe.so")
     library, device = session.load_module("tesa_probe.so"), session.cpu(0)
@@ -64,17 +64,20 @@ def _seconds(call: Any) -> float:
 
 def _about(told: dict[str, str], text: str) -> About:
     """The device by what its server and tesa_about of device.c tell."""
-    head, _, cpuinfo = text.partition("\n\n")
+    head, _, rest = text.partition("\n\n")
     facts = dict(line.split("=", 1) for line in head.splitlines())
-    first = [line.partition(":") for line in cpuinfo.split("\n\n")[0].splitlines()]
-    cpu = {name.strip(): value.strip() for name, _, value in first}
+    cpu = cpuinfo(rest)
+    machine = facts["machine"]
+    emulated = emulator(machine, cpu, facts["kernel"], facts["bus"])
     model = cpu.get("model name") or " ".join(cpu[name] for name in ("CPU implementer", "CPU part") if name in cpu)
     named = told["llvm_cpu"]
     versions = {"tvm_ffi": facts["tvm_ffi"], **told}
     for name in ("llvm_cpu", "machine"):
         del versions[name]
-    name = named if named not in ("", "generic") else re.sub(r"[^\w.-]+", "-", model or facts["machine"])
-    return About(name, model, facts["machine"], int(facts["cores"]), facts["host"], versions)
+    name = named if named not in ("", "generic") else re.sub(r"[^\w.-]+", "-", model or machine)
+    if emulated:
+        name, model = EMULATED + architecture(machine), emulated
+    return About(name, model, machine, int(facts["cores"]), facts["host"], versions, emulated=bool(emulated))
 
 
 def _told(session: Any) -> dict[str, str]:

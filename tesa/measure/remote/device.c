@@ -61,7 +61,17 @@ EXPORT int __tvm_ffi_tesa_known(ARGUMENTS) {
   return give(result, 0);
 }
 
+/* The first line of a file, at most size - 1 bytes of it; "" where there is none. */
+static const char *first_line(const char *path, char *text, int size) {
+  FILE *file = fopen(path, "r");
+  if (!file || !fgets(text, size, file)) text[0] = 0;
+  if (file) fclose(file);
+  text[strcspn(text, "\n")] = 0;
+  return text;
+}
+
 /* (room): what machine this is as text, lines "name=value", then an empty line and the start of /proc/cpuinfo.
+ * kernel and bus are what the system tells of the real machine even to a program that is emulated on another one.
  * Gives the number of bytes. */
 EXPORT int __tvm_ffi_tesa_about(ARGUMENTS) {
   if (count != 1) return refuse("tesa_about takes a tensor of bytes");
@@ -74,8 +84,11 @@ EXPORT int __tvm_ffi_tesa_about(ARGUMENTS) {
   TVMFFIGetVersion(&version);
   CPU_ZERO(&cores);
   int usable = sched_getaffinity(0, sizeof cores, &cores) ? (int)sysconf(_SC_NPROCESSORS_ONLN) : CPU_COUNT(&cores);
-  int used = snprintf(room, size, "machine=%s\nhost=%s\ncores=%d\ntvm_ffi=%u.%u.%u\n\n", name.machine, name.nodename,
-                      usable, version.major, version.minor, version.patch);
+  char kernel[64], bus[64];
+  int used = snprintf(room, size, "machine=%s\nhost=%s\ncores=%d\ntvm_ffi=%u.%u.%u\nkernel=%s\nbus=%s\n\n",
+                      name.machine, name.nodename, usable, version.major, version.minor, version.patch,
+                      first_line("/proc/sys/kernel/arch", kernel, sizeof kernel),
+                      first_line("/sys/devices/system/cpu/modalias", bus, sizeof bus));
   if (used < 0 || (size_t)used >= size) return refuse("tesa_about: the tensor is too small");
   FILE *file = fopen("/proc/cpuinfo", "r");
   if (file) {

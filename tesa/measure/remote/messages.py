@@ -109,8 +109,8 @@ class Workload:
 class About:
     """A device as it describes itself, and the way to it: latency of one call, bandwidth of the link.
 
-    cpu: LLVM's name if the device knows it, else as Linux calls it. machine: its architecture, as uname tells it.
-    versions: of "tvm", "tvm_ffi", "python", "server".
+    cpu: LLVM's name if the device knows it, else as Linux calls it; "emulated" and the architecture where another
+    machine plays it. machine: its architecture, as uname tells it. versions: of "tvm", "tvm_ffi", "python", "server".
     """
 
     cpu: str
@@ -121,6 +121,15 @@ class About:
     versions: dict[str, str]
     latency_ms: float = 0.0
     link_mb_s: float = 0.0
+    emulated: bool = False
+
+    def record(self, key: str) -> dict[str, Any]:
+        """The device as records name it. key: that it has at its tracker."""
+        told: dict[str, Any] = {"cpu": self.cpu, "model": self.model, "cores": str(self.cores), "key": key}
+        told["system"] = f"Linux {self.machine}"
+        if self.emulated:
+            told["emulated"] = True
+        return {**told, **{name: value for name, value in self.versions.items() if name in ("tvm", "tvm_ffi")}}
 
 
 @dataclass(frozen=True)

@@ -100,10 +100,7 @@ class RpcRunner:
                 self._carry_out([Job(0)], Path(name), 0.0)
         if self._pool.about is None:
             raise UsageError(self._why_none())
-        about = self._pool.about
-        told = {"cpu": about.cpu, "model": about.model, "cores": str(about.cores), "key": self._key}
-        told["system"] = f"Linux {about.machine}"
-        return {**told, **{name: value for name, value in about.versions.items() if name in ("tvm", "tvm_ffi")}}
+        return self._pool.about.record(self._key)
 
     def close(self) -> None:
         """End the processes that talk to devices. May be called twice."""

@@ -60,7 +60,7 @@ def run(request: SessionRequest) -> Report:
     try:
         session = rpc.connect(request.host, request.port, request.matchkey, request.limit_s)
     except Exception as error:
-        return Report(Outcome.REFUSED, CONNECTING, _line(error))
+        return Report(Outcome.REFUSED, CONNECTING, line_of(error))
     else:
         return _carried_out(steps, session, start)
     finally:
@@ -73,7 +73,7 @@ def _carried_out(steps: _Session, session: Any, start: float) -> Report:
     try:
         return steps.go(session)
     except Exception as error:
-        outcome, message, limit_s = Outcome.CALL, _line(error), steps.request.limit_s
+        outcome, message, limit_s = Outcome.CALL, line_of(error), steps.request.limit_s
         if not _alive(session):
             over = "RPCSessionTimeoutError" in message or time.monotonic() - start > limit_s - _EARLY_S
             outcome = Outcome.EXPIRED if over else Outcome.LOST
@@ -105,7 +105,7 @@ class _Session:
             return Report(Outcome.OK, self.stage, about=self.about)
         layer = _layer(request.layer)
         self._enter(CHECKING)
-        short = _set_threads(session, layer.threads)
+        short = set_threads(session, layer.threads)
         if short:
             return Report(Outcome.UNSOUND, CHECKING, short, about=self.about)
         self._enter(SENDING)
@@ -125,7 +125,7 @@ class _Session:
             self._unanswered.cancel()
 
 
-def _set_threads(session: Any, threads: int) -> str:
+def set_threads(session: Any, threads: int) -> str:
     """Give the device's pool that many threads; what is wrong, if it cannot have them.
 
     Kernels for one thread do not touch the pool, and asking would start it.
@@ -155,7 +155,7 @@ def _layer(path: str) -> Workload:
     return found
 
 
-def _line(error: Exception) -> str:
+def line_of(error: Exception) -> str:
     """The line of an error that says something: TVM puts the device's stack, and what carried it, around it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = [line for line in lines if "Error: " in line and not line.endswith("Error caught from RPC call:")]

@@ -16,6 +16,7 @@ from tesa.attributes.patterns import find_pattern, patterns
 from tesa.costs.sample import window_from_json
 from tesa.decompose.candidates import Option
 from tesa.records.format import IndexEntry
+from tesa.records.index import is_emulated
 from tesa.records.log import Log
 from tesa.schedules.registry import find
 from tesa.schedules.types import Config, Epilogue, FloatArray, Problem
@@ -35,12 +36,12 @@ def learn(
     """Lessons from the layers in the log that are most like the problems, each with its density.
 
     known: the keys of tasks that are not to be looked at, because they are learnt from directly. cpu: of the devices
-    that measure, whose records alone count: how times of two CPUs compare depends on the kernel. None: of any.
+    that measure, whose records alone count: how times of two CPUs compare depends on the kernel. None: of any CPU.
     """
     drawn = {kind.name for kind in patterns() if kind.sample is not None}
     found: dict[tuple[str, str], list[IndexEntry]] = {}
     for entry in log.entries():
-        if entry.target == target.name and entry.ok and entry.kind in drawn and cpu in (None, entry.cpu):
+        if entry.target == target.name and entry.ok and entry.kind in drawn and _counts(entry.cpu, cpu):
             found.setdefault((entry.shape, entry.digest), []).append(entry)
     layers = [entries for entries in found.values() if len(entries) >= LEAST and entries[0].key not in known]
     facts = {id(entries): json.loads(entries[0].shape) for entries in layers}
@@ -54,6 +55,10 @@ def learn(
     for key, entries in chosen.items():
         experience.learn(key, _lessons(facts[id(entries)], entries[:_MOST], target))
     return experience
+
+
+def _counts(measured: str, cpu: str | None) -> bool:
+    return not is_emulated(measured) if cpu is None else measured == cpu
 
 
 def _distance(problem: Problem, density: float, facts: Mapping[str, Any], entry: IndexEntry) -> float:
@@ -87,7 +92,7 @@ def _lessons(facts: Mapping[str, Any], entries: Sequence[IndexEntry], target: Ta
 def _estimate(problem: Problem, weight: FloatArray, target: Target, name: str, config: Config) -> float | None:
     """None for a family or a configuration that there is no longer, or that does not fit the weight that was drawn."""
     try:
-        return float(find(name).estimate(problem, weight, target.core, config))
+        return float(find(name, target.kind).estimate(problem, weight, target.core, config))
     except (KeyError, ValueError, IndexError):
         return None
 

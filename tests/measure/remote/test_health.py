@@ -109,4 +109,4 @@ def test_a_device_of_another_architecture_than_the_compilers() -> None:
 
     failed, about = examine(Board(), "probe.so", "x86_64")
     assert about is None
-    assert "it is aarch64, and code is made for x86_64: name the compiler for the device" in failed
+    assert "it is aarch64, and code is made for x86_64: give the target of the device" in failed

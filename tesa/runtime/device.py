@@ -1,0 +1,41 @@
+"""The engine that runs a model on a device of a TVM RPC tracker."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tesa.measure.remote.model_session import DeviceModel
+from tesa.measure.runners import check_device, tracker_address
+from tesa.runtime.inputs import Array
+from tesa.runtime.interfaces import Compiled
+from tesa.targets.target import parse_target
+
+
+class DeviceEngine:
+    """An Engine (tesa.runtime.interfaces) on one device, which it holds until close()."""
+
+    def __init__(self, compiled: Compiled) -> None:
+        target = parse_target(compiled.manifest.plan.target)
+        address = tracker_address(compiled.rpc, compiled.key, target)
+        assert address is not None
+        assert compiled.key is not None
+        self._key = compiled.key
+        self._model = DeviceModel(
+            *address, compiled.key, compiled.path, tools=target.toolchain, threads=compiled.threads
+        )
+        check_device(self.device(), target, named=True)
+
+    def run(self, function: str, inputs: Sequence[Array]) -> list[Array]:
+        """The outputs of one call, in their order."""
+        return self._model.run(function, inputs)
+
+    def time(self, function: str, inputs: Sequence[Array], rounds: int) -> list[float]:
+        """Milliseconds of one call, by the device's clock, a sample for each round."""
+        return self._model.time(function, inputs, rounds)
+
+    def device(self) -> dict[str, Any]:
+        """The device, as records name it."""
+        return self._model.about.record(self._key)
+
+    def close(self) -> None:
+        """Give the device back."""
+        self._model.close()

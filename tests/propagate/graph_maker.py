@@ -63,6 +63,8 @@ class Maker:
         several = isinstance(shape, list)
         shapes = shape if isinstance(shape, list) else [shape]
         names = [f"t{len(self.nodes)}_{i}" for i in range(len(shapes))]
+        if kind in NORMS:  # over a constant, what rounding leaves is divided by the root of it
+            attributes = {"epsilon": 1e-2, **attributes}
         self.nodes.append(helper.make_node(kind, inputs, names, f"n{len(self.nodes)}", **attributes))
         self.shapes.update(zip(names, shapes, strict=True))
         self.degree.update(dict.fromkeys(names, self._grown(kind, inputs)))

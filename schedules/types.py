@@ -61,13 +61,14 @@ class Permute:
     """An instruction by which each lane takes any element of some registers laid end to end.
 
     intrinsics: LLVM's names of it, by how many registers it takes from; place: where among its arguments the vector of
-    places stands, None for behind all registers; in_bytes: a place is that of a byte, and not of an element. Only the
-    low bits of a place need count.
+    places stands, None for behind all registers; in_bytes: a place is that of a byte, and not of an element; zeros: a
+    place beyond the registers gives 0, else only the low bits of a place need count.
     """
 
     intrinsics: tuple[tuple[int, str], ...]
     place: int | None = 1
     in_bytes: bool = False
+    zeros: bool = False
 
     def intrinsic(self, registers: int) -> str | None:
         """LLVM's name of it for so many registers, None where there is none."""

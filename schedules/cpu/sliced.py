@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from tvm import tirx
-from tvm.tirx import AllocBuffer, BufferLoad, BufferStore, Var
+from tvm.tirx import AllocBuffer, BufferLoad, BufferStore, IntImm, Var
 
 from tesa.schedules.cpu import cost
 from tesa.schedules.cpu.cut import shares, threads_for
@@ -182,11 +182,33 @@ def _permuted(s: _Scene, block: Block, window: Sequence[Any], place: Any, contro
         return tirx.reinterpret(block.vector, found)
     half = len(window) // 2
     parts = (window[:half], window[half:])
+    if s.permute.zeros:
+        return _united(s, block, parts, place, control)
     low, high = (block.bind("g", _permuted(s, block, part, place, control)) for part in parts)
     # the permutations look at the lowest bits of the place only; where they should not, the other half is taken
     upper = tirx.bitwise_and(place, tirx.Broadcast(i32(2 * half * lanes - 1), lanes)) if len(window) == 2 else place
     above = tirx.GE(upper, tirx.Broadcast(i32(half * lanes), lanes))
     return tirx.Select(above, high, low)
+
+
+def _united(s: _Scene, block: Block, parts: Sequence[Sequence[Any]], place: Any, control: Any) -> Any:
+    """The same from two halves of the window: in each lane one of them is 0, for its place lies beyond it."""
+    kind, low, high = f"int32x{block.lanes}", *parts
+    size = len(low) * block.lanes
+    # in each byte: less than 0 is far beyond, too
+    beyond = block.bind("beyond", _less(s, block, control, size), kind)
+    found = [_permuted(s, block, low, place, control), _permuted(s, block, high, place, beyond)]
+    either = tirx.bitwise_or(*(tirx.reinterpret(kind, block.bind("g", half)) for half in found))
+    return tirx.reinterpret(block.vector, either)
+
+
+def _less(s: _Scene, block: Block, control: Any, size: int) -> Any:
+    """The places as the permutation wants them, `size` elements less."""
+    if not s.permute.in_bytes:
+        return control - tirx.Broadcast(i32(size), block.lanes)
+    bytes_of = f"int8x{4 * block.lanes}"
+    less = tirx.reinterpret(bytes_of, control) - tirx.Broadcast(IntImm("int8", 4 * size), 4 * block.lanes)
+    return tirx.reinterpret(f"int32x{block.lanes}", less)
 
 
 def _control(s: _Scene, block: Block, place: Any) -> Any:

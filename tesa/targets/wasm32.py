@@ -13,7 +13,7 @@ _KIB = 1024
 # LLVM makes relaxed_madd of a product and a sum by itself, and calls fmaf for each lane of its own multiply-add
 SIMD128 = Core(
     "simd128", 4, 16, 32 * _KIB, 512 * _KIB, fma=False, dot=PAIRS,
-    permute=Permute(((1, "llvm.wasm.swizzle"),), in_bytes=True),
+    permute=Permute(((1, "llvm.wasm.swizzle"),), in_bytes=True, zeros=True),
 )  # fmt: skip
 
 

@@ -63,7 +63,7 @@ def test_counts_of_one_call() -> None:
     x = np.arange(64, dtype=np.float32)
     count = run([made("copy", copy(0, 0), [x], (64,))], TARGET, counted=True)[0].count
     assert count is not None
-    assert 8 <= count.stores - 4 <= 16
+    assert 8 <= count.stores <= 24
     assert count.products == 0
 
 

@@ -121,6 +121,7 @@ class Core:
     permute: Permute | None = None
     by_element: bool = False
     rates: Rates = Rates()
+    unrolls: bool = True
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,8 @@ class Problem:
 class Tir:
     """Functions of TVM that become one object file: (symbol, function) each, and the pipeline that compiles them.
 
-    pipeline: "default" is TVM's own, "straight" the one for straight-line code, see cpu/straight.py.
+    pipeline: "default" is TVM's own, "straight" the one for straight-line code, see cpu/straight.py; "bare_default" and
+    "bare_straight" are those of bare functions, see cpu/bare.py.
     """
 
     functions: tuple[tuple[str, PrimFunc], ...]

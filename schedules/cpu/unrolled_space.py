@@ -54,6 +54,8 @@ def space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
     """The MOST that the estimate likes best."""
     if problem.op not in ("linear", "conv2d") or problem.dtype != "float32" or problem.n < core.lanes // 2:
         return ()
+    if not core.unrolls:
+        return ()
     nonzeros = int(np.count_nonzero(weight))
     if nonzeros > MAX_FMAS or 4 * _largest(problem, weight) > MAX_BYTES:
         return ()

@@ -7,10 +7,35 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from tesa.schedules.types import Assembly, Tir
+from tesa.base.installed import source_digest
+from tesa.schedules.types import Assembly, Code, Tir
+from tesa.targets.architecture import Target
 
-PIPELINES = {"default": "default", "straight": "tesa_straight"}
+PIPELINES = {
+    "default": "default", "straight": "tesa_straight", "bare_default": "tesa_bare",
+    "bare_straight": "tesa_bare_straight",
+}  # fmt: skip
 """Name of a pipeline in Code -> TVM's name of it."""
+
+_STRAIGHT, _BARE = "tesa.schedules.cpu.straight", "tesa.schedules.cpu.bare"
+_FILES = {"straight": (_STRAIGHT,), "bare_default": (_BARE,), "bare_straight": (_BARE, _STRAIGHT)}
+
+
+def source_of(pipeline: str) -> str:
+    """A digest of the files that a pipeline of tesa's is written in, "" for TVM's own."""
+    return "".join(source_digest(name) for name in _FILES.get(pipeline, ()))
+
+
+def called(code: Code, symbol: str, target: Target) -> Code:
+    """The kernel, of the name symbol, as it is called on the target: bare functions where TVM's runtime is not there.
+
+    Raises ValueError for a kernel that cannot be made one.
+    """
+    if target.runtime:
+        return code
+    from tesa.schedules.cpu.bare import bare_code
+
+    return bare_code(code, symbol)
 
 
 def object_of(unit: Tir | Assembly, target: Mapping[str, Any]) -> bytes:
@@ -27,8 +52,8 @@ def compile_unit(unit: Tir | Assembly, target: Mapping[str, Any]) -> Any:
 
     if isinstance(unit, Assembly):
         return assemble(unit.text, target)
-    if unit.pipeline == "straight":
-        import_module("tesa.schedules.cpu.straight")  # registers it
+    for name in _FILES.get(unit.pipeline, ()):
+        import_module(name)  # registers it
     mod = tvm.IRModule({tvm.ir.GlobalVar(symbol): function for symbol, function in unit.functions})
     return tvm.compile(mod, target=tvm.target.Target(dict(target)), tir_pipeline=PIPELINES[unit.pipeline]).mod
 

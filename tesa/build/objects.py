@@ -9,10 +9,9 @@ from pathlib import Path
 from tesa.attributes.patterns import digest
 from tesa.base.files import atomic_path
 from tesa.base.hostinfo import free_memory, usable_cpus
-from tesa.base.installed import source_digest
 from tesa.base.version import versions
 from tesa.build.cache import Cache
-from tesa.build.compile import object_of
+from tesa.build.compile import called, object_of, source_of
 from tesa.schedules.types import Assembly, Code, Config, FloatArray, Problem, Tir
 from tesa.targets.target import Target
 
@@ -72,7 +71,7 @@ def build_objects(symbol: str, code: Code, target: Target, cache: Cache | None =
     bytes. Raises BuildError with the symbol and the compiler's words; a crash in LLVM is the caller's.
     """
     objects = []
-    for unit in code.units(symbol):
+    for unit in called(code, symbol, target).units(symbol):
         key = _key(unit, target)
         content = None if cache is None else cache.get(key)
         if content is None:
@@ -108,7 +107,7 @@ def _key(unit: Tir | Assembly, target: Target) -> str:
     else:
         texts = [text for name, function in unit.functions for text in (name, str(tvm.ir.save_json(function)))]
         # our own pipeline is part of what an object was made by; TVM's is known by its version
-        ours = source_digest("tesa.schedules.cpu.straight") if unit.pipeline == "straight" else ""
+        ours = source_of(unit.pipeline)
         parts = [unit.pipeline, ours, tvm_target, *texts]
     hasher = hashlib.sha256()
     for part in (*versions().values(), *parts):

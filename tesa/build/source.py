@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 
-from tesa.build.compile import compile_unit
+from tesa.build.compile import called, compile_unit
 from tesa.errors import UsageError
 from tesa.schedules.types import Assembly, Code, Tir
 from tesa.targets.target import Target
@@ -20,7 +20,8 @@ def source(code: Code, target: Target, kind: str) -> str:
         near = get_close_matches(kind, KINDS, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise UsageError(f"cannot show {kind!r}; {hint}expected {', '.join(repr(name) for name in KINDS)}")
-    return "\n".join(_text(unit, target, kind) for unit in code.units(str(code.main.attrs["global_symbol"])))
+    symbol = str(code.main.attrs["global_symbol"])
+    return "\n".join(_text(unit, target, kind) for unit in called(code, symbol, target).units(symbol))
 
 
 def _text(unit: Tir | Assembly, target: Target, kind: str) -> str:

@@ -9,6 +9,7 @@ from tesa.errors import UsageError
 from tesa.measure import remote
 from tesa.measure.interfaces import Runner
 from tesa.measure.local import LocalRunner
+from tesa.measure.node.runner import NodeRunner
 from tesa.measure.remote.address import split_address
 from tesa.targets import llvm
 from tesa.targets.target import Target, host_cpu, runs_here
@@ -32,6 +33,11 @@ def register(name: str) -> Callable[[Make], Make]:
 @register("local")
 def _local(_: Target, *, alone: AbstractContextManager[Any] | None, **__: object) -> Runner:
     return LocalRunner(alone=alone)
+
+
+@register("node")
+def _node(target: Target, *, alone: AbstractContextManager[Any] | None, **__: object) -> Runner:
+    return NodeRunner(target, alone=alone)
 
 
 @register("rpc")

@@ -15,7 +15,8 @@ class Target:
     name: as the user may write it again; tvm: the dictionary that TVM takes; arch: the name of its Architecture; cpu:
     LLVM's name of the CPU; features: LLVM features on top of it ("+avx512f", "-fma"), sorted; triple: LLVM's; kind: of
     machine, by which kernel families are registered; options: what TVM's dictionary holds beside; toolchain: what
-    compiles C and links; runner: the name of what measures kernels where code runs here or on a device.
+    compiles C and links; runner: the name of what measures kernels where code runs here or on a device; runtime: TVM's
+    runtime is there, and calls kernels by its own convention; else they are bare functions (schedules/cpu/bare.py).
     """
 
     name: str
@@ -28,6 +29,7 @@ class Target:
     options: tuple[tuple[str, object], ...] = ()
     toolchain: Toolchain = NATIVE
     runner: str = "local"
+    runtime: bool = True
 
     @property
     def tvm(self) -> dict[str, object]:
@@ -48,7 +50,7 @@ class Architecture:
     bare: the CPU that the name alone means, "" for this machine's; elsewhere: the one that it then means on machines of
     another architecture, "" for none; named: CPU and features of further names that a user may give; portable: the code
     is no machine's own, and this machine has what runs it; general: CPUs to take where LLVM does not know this
-    machine's, the best one first; features, options, toolchain, runner: those of each of its targets.
+    machine's, the best one first; features, options, toolchain, runner, runtime: those of each of its targets.
     instructions: how those of LLVM's features begin that stand for instructions, the others being hints about speed;
     linux: Linux's name of an instruction set by LLVM's; what is not in it, this machine has if its CPU has it.
     baseline: options by which a C compiler makes code for the oldest CPU; probe: C that asks a CPU for features of
@@ -72,6 +74,7 @@ class Architecture:
     options: tuple[tuple[str, object], ...] = ()
     toolchain: Toolchain = NATIVE
     runner: str = "local"
+    runtime: bool = True
     instructions: tuple[str, ...] = ("",)
     linux: Mapping[str, str] = field(default_factory=dict)
     baseline: tuple[str, ...] = ()

@@ -204,7 +204,8 @@ def _target(architecture: Architecture, cpu: str, extra: tuple[str, ...], triple
         mattr = f" -mattr={','.join(extra)}" if extra else ""
         name = f"llvm -mtriple={triple} -mcpu={cpu}{mattr}"
     return Target(name, architecture.name, cpu, core, features, triple, options=architecture.options,
-                  toolchain=architecture.toolchain, runner=architecture.runner)  # fmt: skip
+                  toolchain=architecture.toolchain, runner=architecture.runner,
+                  runtime=architecture.runtime)  # fmt: skip
 
 
 def _refuse_later(text: str, name: str) -> None:

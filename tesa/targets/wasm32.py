@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from tesa.schedules.types import Core, Dot, Permute
 from tesa.targets.architecture import Architecture, register
-from tesa.targets.toolchain import Toolchain
+from tesa.targets.wasm_linker import WasmLinker
 
 PAIRS = Dot(2, ((4, "llvm.wasm.dot"),))
 """i32x4.dot_i16x8_s: two 16-bit products, and an addition."""
@@ -13,7 +13,7 @@ _KIB = 1024
 # LLVM makes relaxed_madd of a product and a sum by itself, and calls fmaf for each lane of its own multiply-add
 SIMD128 = Core(
     "simd128", 4, 16, 32 * _KIB, 512 * _KIB, fma=False, dot=PAIRS,
-    permute=Permute(((1, "llvm.wasm.swizzle"),), in_bytes=True, zeros=True),
+    permute=Permute(((1, "llvm.wasm.swizzle"),), in_bytes=True, zeros=True), unrolls=False,
 )  # fmt: skip
 
 
@@ -40,8 +40,9 @@ WASM32 = register(
             "simd128": ("generic", ("+simd128",)),
             "relaxed": ("generic", ("+relaxed-simd", "+simd128")),
         },
-        toolchain=Toolchain(suffix=".wasm"),
+        toolchain=WasmLinker(),
         runner="node",
+        runtime=False,
         portable=True,
     )
 )

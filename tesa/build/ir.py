@@ -1,0 +1,50 @@
+"""Makes modules of LLVM's language object files: TVM's LLVM compiles them, so that no C compiler is needed."""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+
+def ir_object(text: str, target: Mapping[str, Any]) -> bytes:
+    """The object file of the definitions in LLVM's language; target: TVM's dictionary.
+
+    The text has neither a triple nor a data layout: those of the target are put in front of it, for LLVM would take
+    pointers of 64 bits else.
+
+    Raises RuntimeError, of TVM, for a text that is not right.
+    """
+    import tvm
+
+    flags = json.dumps(dict(target)).replace("\\", "\\5C").replace('"', "\\22")
+    lines = [
+        f'target datalayout = "{data_layout(json.dumps(dict(target)))}"',
+        f'target triple = "{target["mtriple"]}"',
+        text,
+        "!llvm.module.flags = !{!0}",
+        '!0 = !{i32 4, !"tvm_target", !"' + flags + '"}',
+    ]
+    with tempfile.TemporaryDirectory(prefix="tesa-") as folder:
+        source, path = Path(folder) / "code.ll", Path(folder) / "code.o"
+        source.write_text("\n".join(lines) + "\n")
+        tvm.runtime.load_module(str(source)).write_to_file(str(path), "o")
+        return path.read_bytes()
+
+
+@cache
+def data_layout(target: str) -> str:
+    """LLVM's layout of data in memory for a target: TVM's dictionary as JSON.
+
+    >>> data_layout('{"kind": "llvm", "mtriple": "wasm32-unknown-unknown-wasm"}')[:12]
+    'e-m:e-p:32:3'
+    """
+    import tvm
+    from tvm import tirx
+
+    empty = tirx.PrimFunc([], tirx.Evaluate(tirx.IntImm("int32", 0))).with_attr("global_symbol", "f")
+    mod = tvm.IRModule({tvm.ir.GlobalVar("f"): empty})
+    text = str(tvm.compile(mod, target=tvm.target.Target(json.loads(target))).mod.inspect_source("ll"))
+    (line,) = (line for line in text.splitlines() if line.startswith("target datalayout"))
+    return line.split('"')[1]

@@ -1,0 +1,1 @@
+"""Runs WebAssembly in Node.js: checks kernels and times them, and runs compiled models."""

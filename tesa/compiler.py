@@ -16,6 +16,9 @@ from tesa.base.numbers import whole
 from tesa.base.progress import Event, Progress, silent
 from tesa.base.renamed import renamed
 from tesa.base.version import versions
+from tesa.build.bare.build import Kernel
+from tesa.build.bare.deploy import Sides, write_bare
+from tesa.build.bare.formats import VM, Format, chosen_format
 from tesa.build.deploy import write
 from tesa.build.dump import Dump
 from tesa.build.identity import identity
@@ -85,6 +88,7 @@ def compile_model(
     compact: bool = True,
     progress: Progress = silent,
     forms: Sequence[str] | None = None,
+    format: str | None = None,
 ) -> CompiledModel:
     """Compile an ONNX file into `output` (a shared library) and its description, the same name with .json.
 
@@ -103,12 +107,15 @@ def compile_model(
     together, each about 10 microseconds to compile and 8 bytes; 400,000 by default. What a log already knows competes
     whatever its size, and the plan names what was left out. dump_dir: the module after each phase, as text. families:
     only these kernel families compete (forms is the old name of this). compact=False leaves channels that are dead or
-    constant in place, propagation=False also those that could be found to be so.
+    constant in place, propagation=False also those that could be found to be so. format: one of
+    tesa.build.bare.formats.FORMATS: "vm" is for TVM's virtual machine, the others need no runtime and have a C header
+    beside them; by default what the suffix of output tells.
 
     Raises errors of tesa.errors; nothing is written unless everything succeeded.
     """
     where = parse_target(target)
-    path = checked_output(Path(output), where.toolchain.suffix)
+    form = chosen_format(format, Path(output), where)
+    path = checked_output(Path(output), form)
     threads = whole("threads", threads)
     address = tracker_address(rpc, key, where, measures=False)
     dump = Dump(Path(dump_dir) if dump_dir is not None else None)
@@ -164,7 +171,7 @@ def compile_model(
     names = function_names(sizes)
     scheduled, each = _scheduled(dict(zip(names, networks, strict=True)), kernels, where, threads)
     dump.module("4-scheduled", scheduled.mod)
-    executable = tvm.compile(scheduled.mod, target=tvm.target.Target(where.tvm))
+    executable = tvm.compile(scheduled.mod, target=tvm.target.Target(where.tvm)) if form.name == VM else None
     progress(Event("build", 1, 1))
 
     plans = {
@@ -187,10 +194,19 @@ def compile_model(
     graphs = [network.prepared.imported.graph for network in networks]
     manifest = replace(manifest, digest=identity(manifest.to_json(), graphs))
     progress(Event("write", 0, 1, str(path)))
-    objects = [file for kernel in kernels for file in kernel.product.objects]
-    shapes_of = [[port.shape for port in info.inputs] for info in infos]
-    interface = interface_source(where, names, shapes_of, manifest.digest)
-    write(executable, objects, interface, manifest.to_json(), path, where)
+    if executable is None:
+        kinds = [
+            Sides(i.function, *(tuple((p.name, p.limits) for p in side) for side in (i.inputs, i.outputs)))
+            for i in infos
+        ]
+        found = {kernel.product.symbol: kernel for kernel in kernels}
+        bare = [Kernel(symbol, one.emit(), one.product.objects) for symbol, one in found.items() if one.emit]
+        write_bare(scheduled.mod, kinds, bare, manifest.to_json(), form, path, where, threads, _versions()["tesa"])
+    else:
+        objects = [file for kernel in kernels for file in kernel.product.objects]
+        shapes_of = [[port.shape for port in info.inputs] for info in infos]
+        interface = interface_source(where, names, shapes_of, manifest.digest)
+        write(executable, objects, interface, manifest.to_json(), path, where)
     progress(Event("write", 1, 1, str(path)))
     return CompiledModel(
         path, infos[0].plan, infos[0].inputs, infos[0].outputs, _notes(networks, left.values(), padding),
@@ -232,10 +248,10 @@ def _notes(
     return tuple(notes)
 
 
-def checked_output(path: Path, suffix: str) -> Path:
+def checked_output(path: Path, form: Format) -> Path:
     """Refuse a place that could not be written before the long work starts, not after it."""
-    if path.suffix != suffix:
-        raise UsageError(f"{path}: the output is a shared library; give a name that ends in {suffix}")
+    if path.suffix != form.suffix:
+        raise UsageError(f"{path}: format {form.name} is {form.says}; give a name that ends in {form.suffix}")
     if not path.parent.is_dir():
         raise UsageError(
             f"cannot write {path}: there is no folder {path.parent}; create it first: mkdir -p {path.parent}"

@@ -19,6 +19,8 @@ def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--no-measure", action="store_true", help="choose by estimate what the log does not know")
     families = "only this kernel family competes; may be repeated (see `tesa list families`)"
     parser.add_argument("--family", "--form", action="append", metavar="NAME", help=families)
+    form = "vm (for TVM's virtual machine), or without a runtime, with a C header: so, o, wasm (default: by the suffix)"
+    parser.add_argument("--format", metavar="FORMAT", help=form)
     storage = "type that weights of layers for a few columns may be rounded to, where it is faster (default: float32)"
     parser.add_argument("--storage", choices=("float32", "float16", "bfloat16"), default="float32", help=storage)
     budget = (
@@ -47,6 +49,7 @@ def _run(args: Namespace) -> Outcome:
             storage=args.storage,
             code_budget=args.code_budget,
             dump_dir=args.dump_dir,
+            format=args.format,
             **chosen(args),
             progress=progress,
         )
@@ -77,6 +80,7 @@ VERB = Verb(
             "tesa compile model.onnx -o model.so --storage float16",
             "weights may be rounded to 16 bits where that is faster",
         ),
+        ("tesa compile model.onnx -o model.so --format so", "one C function, without a runtime; model.h says how"),
         ("tesa compile model.onnx -o model.so --mask masks.npz", "with weights pruned first"),
     ),
     arguments=_arguments,

@@ -56,11 +56,20 @@ def probe(features: Sequence[str]) -> str:
 
     What CPUID does not tell is left out.
     """
-    found = {name: (*place, bit) for place, bits in _PLACES.items() for name, bit in bits.items()}
     rows = (
-        f'  {{"{name}", {", ".join(map(str, (*found[name], _state(name))))}}},' for name in features if name in found
+        f'  {{"{name}", {", ".join(map(str, (*place, bit, state)))}}},' for name, place, bit, state in places(features)
     )
     return _SOURCE.replace("@ROWS@", "".join(f"{row}\n" for row in rows))
+
+
+def places(features: Sequence[str]) -> list[tuple[str, tuple[int, int, int], int, int]]:
+    """(feature, (leaf, subleaf, register), bit, what the system has to save) for those of which CPUID tells.
+
+    >>> places(["avx2", "slow-3ops-lea"])
+    [('avx2', (7, 0, 1), 5, 6)]
+    """
+    found = {name: (place, bit) for place, bits in _PLACES.items() for name, bit in bits.items()}
+    return [(name, *found[name], _state(name)) for name in features if name in found]
 
 
 def _state(feature: str) -> int:

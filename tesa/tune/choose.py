@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -297,11 +298,12 @@ class _Chooser:
         parts = make_parts([*rows, *found.left_out], decision, layer)
         product = work.built[config_key(*option)]
         work.built = {}
+        family, config = option
+        made = find(family, self.target.kind).emit
+        emit = partial(made, layer.problem, layer.weight, self.target.core, config, product.symbol)
         if PRODUCTS[self.target.kind] == FUNCTION:
-            family, config = option
-            emit = find(family, self.target.kind).emit
-            product = product.inside(emit(layer.problem, layer.weight, self.target.core, config, product.symbol))
-        return ChosenKernel(layer.name, parts, product, layer.digest)
+            product = product.inside(emit())
+        return ChosenKernel(layer.name, parts, product, layer.digest, emit)
 
     def _tell(self, text: str) -> None:
         self.progress(Event("kernels", self.done, self.total, text))

@@ -1,0 +1,110 @@
+"""From a scheduled module and the kernels of its layers to the objects of a network that needs no runtime."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import tvm
+
+from tesa.build.bare.api import api
+from tesa.build.bare.cpu import probe
+from tesa.build.bare.ir import constants, module, network, padded, region
+from tesa.build.bare.network import Calls, calls_of
+from tesa.build.bare.ports import Api
+from tesa.build.bare.units import Unit, kernel_units, operator_unit
+from tesa.build.interface import needed
+from tesa.errors import UnsupportedError
+from tesa.schedules.types import Code
+from tesa.targets.architecture import find
+from tesa.targets.target import Target
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A chosen kernel: its symbol, the code that it was emitted as, and the object files of that, see Code.units."""
+
+    symbol: str
+    code: Code
+    objects: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A network as object files: main has the functions that an application calls."""
+
+    main: bytes
+    units: tuple[Unit, ...]
+    api: Api
+
+
+def network_calls(mod: Any, names: Sequence[str], target: Target) -> Calls:
+    """The calls of a scheduled module's functions. UnsupportedError for what only TVM's virtual machine does."""
+    return calls_of(mod, names, tvm.target.Target(target.tvm))
+
+
+def build(mod: Any, calls: Calls, kernels: Sequence[Kernel], model: Api, target: Target, threads: int) -> Parts:
+    """The objects of a network. model: its arena is not known yet.
+
+    Raises UnsupportedError for a kernel that is not there, or an operator that calls TVM's runtime.
+    """
+    known = {kernel.symbol: kernel for kernel in kernels}
+    units: list[Unit] = []
+    for symbol in sorted(calls.kernels):
+        if symbol not in known:
+            raise UnsupportedError(
+                f"the model calls {symbol}, which is part of TVM's runtime; compile with --format vm"
+            )
+        units += kernel_units(symbol, known[symbol].code, target, threads, known[symbol].objects)
+    names = {name: f"{model.name}_op_{name}" for name in sorted(calls.operators)}
+    if names:
+        units.append(operator_unit({symbol: mod[name] for name, symbol in names.items()}, target, threads))
+    calls = _renamed(calls, names)
+    lifted = {name: one for unit in units for name, one in unit.functions.items()}
+    text, arenas = network(model.name, calls, lifted)
+    model = replace(model, arena=max(max(arenas[size.function] for size in model.sizes), 64))
+    regions = [region(item) for one in lifted.values() for item in one.regions]
+    word = "i32" if target.arch == "wasm32" else "i64"
+    with TemporaryDirectory(prefix="tesa-") as folder:
+        file = Path(folder) / "constants.bin"
+        file.write_bytes(_blob(calls))
+        sizes = [padded(array.nbytes) for array in calls.constants]
+        parts = [
+            constants(model.name, sizes, file, target.arch), *regions, text,
+            probe(model.name, target.arch, needed(target), word), api(model, word),
+        ]  # fmt: skip
+        main = _object(module(parts, _oldest(target)), Path(folder))
+    return Parts(main, tuple(units), model)
+
+
+def _oldest(target: Target) -> Target:
+    """The oldest CPU of the target's architecture: what asks the CPU has to run on any."""
+    architecture = find(target.arch)
+    plain = "generic" if architecture is None else architecture.plain
+    return replace(target, cpu=plain, features=())
+
+
+def _renamed(calls: Calls, names: Mapping[str, str]) -> Calls:
+    functions = tuple(
+        replace(f, calls=tuple(replace(call, symbol=names.get(call.symbol, call.symbol)) for call in f.calls))
+        for f in calls.functions
+    )
+    return replace(calls, functions=functions)
+
+
+def _blob(calls: Calls) -> bytes:
+    """The constants one behind the other, each at a multiple of the alignment; never empty."""
+    parts = []
+    for array in calls.constants:
+        content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).tobytes() if array.size else b""
+        parts.append(content.ljust(padded(len(content)), b"\0"))
+    return b"".join(parts) or b"\0" * 64
+
+
+def _object(text: str, folder: Path) -> bytes:
+    source, made = folder / "main.ll", folder / "main.o"
+    source.write_text(text)
+    tvm.runtime.load_module(str(source)).write_to_file(str(made), "o")
+    return made.read_bytes()

@@ -1,0 +1,208 @@
+"""LLVM's language as text: the network's functions, and the regions in which tasks run on threads."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from tesa.build.bare.arena import ALIGNMENT, plan
+from tesa.build.bare.network import Call, Calls, Function, Ref
+from tesa.schedules.cpu.lifting import Lifted, Region
+from tesa.targets.target import Target
+
+LAYOUTS = {
+    "x86": "e-m:e-p270:32:32-p271:32:32-p272:64:64-i64:64-i128:128-f80:128-n8:16:32:64-S128",
+    "aarch64": "e-m:e-p270:32:32-p271:32:32-p272:64:64-i8:8:32-i16:16:32-i64:64-i128:128-n32:64-S128-Fn32",
+    "wasm32": "e-m:e-p:32:32-p10:8:8-p20:8:8-i64:64-i128:128-n32:64-S128-ni:1:10:20",
+}
+"""How an architecture lays out data, as LLVM writes it: without it a pointer has 64 bits everywhere."""
+
+THREADS = "{ ptr, ptr, i32 }"
+"""What the pointer to threads stands for: the application's launch function, its user, and whether a launch failed."""
+
+_COPY = """
+define internal void @{name}_copy(ptr %from, ptr %to, i64 %bytes) {{
+entry:
+  %none = icmp eq i64 %bytes, 0
+  br i1 %none, label %done, label %loop
+loop:
+  %i = phi i64 [ 0, %entry ], [ %next, %loop ]
+  %p = getelementptr i8, ptr %from, i64 %i
+  %q = getelementptr i8, ptr %to, i64 %i
+  %v = load volatile i8, ptr %p
+  store i8 %v, ptr %q
+  %next = add i64 %i, 1
+  %more = icmp ult i64 %next, %bytes
+  br i1 %more, label %loop, label %done
+done:
+  ret void
+}}
+"""
+
+
+def module(parts: Iterable[str], target: Target) -> str:
+    """A module of LLVM: the parts behind what says what it is for."""
+    head = [f'target datalayout = "{LAYOUTS[target.arch]}"', f'target triple = "{target.triple}"']
+    tail = [
+        "!llvm.module.flags = !{!0}",
+        f'!0 = !{{i32 4, !"tvm_target", !"{escaped(json.dumps(target.tvm))}"}}',
+    ]
+    return "\n".join([*head, *parts, *tail]) + "\n"
+
+
+def escaped(text: str) -> str:
+    """As a string of LLVM's language."""
+    made = []
+    for byte in text.encode():
+        plain = 32 <= byte < 127 and chr(byte) not in '"\\'
+        made.append(chr(byte) if plain else f"\\{byte:02X}")
+    return "".join(made)
+
+
+def constants(name: str, sizes: Sequence[int], file: Path, arch: str) -> str:
+    """The constants of a network, which lie in a file one behind the other, as the symbol NAME_constants."""
+    symbol = f"{name}_constants"
+    kind = {"x86": '"a",@progbits', "aarch64": '"a",%progbits', "wasm32": '"",@'}[arch]
+    lines = [f".section .rodata.{symbol},{kind}", f".p2align {ALIGNMENT.bit_length() - 1}", f".hidden {symbol}"]
+    lines += [f".globl {symbol}", f".type {symbol},{'%' if arch == 'aarch64' else '@'}object", f"{symbol}:"]
+    lines += [f'.incbin "{file}"', f".size {symbol}, {max(sum(sizes), 1)}"]
+    made = [f'module asm "{escaped(line)}"' for line in lines]
+    return "\n".join([*made, f"@{symbol} = external hidden constant i8, align {ALIGNMENT}"])
+
+
+def region(one: Region) -> str:
+    """The function that runs the tasks of a parallel loop: by the application's launch, else one after the other."""
+    every = [*one.types, *["ptr"] * len(one.places)]
+    packed = f"{{ {', '.join(every) or 'i8'} }}"
+    unpack, arguments = [], []
+    for i, kind in enumerate(every):
+        unpack += [f"  %p{i} = getelementptr {packed}, ptr %data, i32 0, i32 {i}", f"  %v{i} = load {kind}, ptr %p{i}"]
+        place = i - len(one.types)
+        if place >= 0:
+            unpack += [
+                f"  %o{i} = mul i64 %wide, {padded(one.places[place])}",
+                f"  %w{i} = getelementptr i8, ptr %v{i}, i64 %o{i}",
+            ]
+        arguments.append(f"{kind} %{'w' if place >= 0 else 'v'}{i}")
+    params = [f"{kind} %a{i}" for i, kind in enumerate(every)]
+    pack = []
+    for i, kind in enumerate(every):
+        pack += [f"  %s{i} = getelementptr {packed}, ptr %data, i32 0, i32 {i}", f"  store {kind} %a{i}, ptr %s{i}"]
+    declared = ", ".join([*every, "i32"])
+    return f"""
+declare i32 @{one.task}({declared})
+define internal void @{one.symbol}_run(ptr %data, i32 %number) {{
+  %wide = zext i32 %number to i64
+{chr(10).join(unpack)}
+  call i32 @{one.task}({", ".join([*arguments, "i32 %number"])})
+  ret void
+}}
+define hidden i32 @{one.symbol}({", ".join(["ptr %threads", *params])}) {{
+entry:
+  %data = alloca {packed}, align 16
+{chr(10).join(pack)}
+  %serial = icmp eq ptr %threads, null
+  br i1 %serial, label %loop, label %ask
+ask:
+  %launch = load ptr, ptr %threads
+  %userp = getelementptr {THREADS}, ptr %threads, i32 0, i32 1
+  %user = load ptr, ptr %userp
+  %failed = getelementptr {THREADS}, ptr %threads, i32 0, i32 2
+  %before = load i32, ptr %failed
+  %lost = icmp ne i32 %before, 0
+  br i1 %lost, label %done, label %go
+go:
+  %answer = call i32 %launch(ptr %user, ptr @{one.symbol}_run, ptr %data, i32 {one.tasks})
+  store i32 %answer, ptr %failed
+  ret i32 0
+loop:
+  %i = phi i32 [ 0, %entry ], [ %next, %loop ]
+  call void @{one.symbol}_run(ptr %data, i32 %i)
+  %next = add i32 %i, 1
+  %more = icmp ult i32 %next, {one.tasks}
+  br i1 %more, label %loop, label %done
+done:
+  ret i32 0
+}}"""
+
+
+def padded(size: int) -> int:
+    """Bytes that a place takes where others follow it."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def network(name: str, calls: Calls, lifted: Mapping[str, Lifted]) -> tuple[str, dict[str, int]]:
+    """(the functions of a network, bytes of the arena of each). NAME_FUNCTION(inputs, outputs, arena, threads).
+
+    lifted: what the kernels and operators need, by symbol; calls: without buffers for that.
+    """
+    places = {symbol: one.places for symbol, one in lifted.items()}
+    writer = _Writer(name, calls, places, {symbol for symbol, one in lifted.items() if one.threads})
+    return writer.write(), writer.arenas
+
+
+class _Writer:
+    def __init__(self, name: str, calls: Calls, places: Mapping[str, Sequence[int]], threads: set[str]) -> None:
+        self.name, self.calls, self.places, self.threads = name, calls, dict(places), threads
+        self.own = {function.name for function in calls.functions}
+        self.arenas: dict[str, int] = {}
+        self.offsets: list[int] = []
+        at = 0
+        for array in calls.constants:
+            self.offsets.append(at)
+            at += padded(array.nbytes)
+
+    def write(self) -> str:
+        parts = [_COPY.format(name=self.name)]
+        declared: dict[str, int] = {}
+        for function in self.calls.functions:
+            parts.append(self._function(function, declared))
+        heads = [f"declare i32 @{symbol}({', '.join(['ptr'] * count)})" for symbol, count in sorted(declared.items())]
+        return "\n".join([*heads, *parts])
+
+    def _function(self, function: Function, declared: dict[str, int]) -> str:
+        """A function; those that it calls were written before."""
+        whole = self._with_scratch(function)
+        offsets, self.arenas[function.name] = plan(whole)
+        params = [f"ptr %input{i}" for i in range(len(function.inputs))]
+        params += [f"ptr %output{i}" for i in range(len(function.outputs))]
+        lines = [
+            f"define internal i32 @{self.name}_{function.name}({', '.join([*params, 'ptr %arena', 'ptr %threads'])}) {{"
+        ]
+        for number, call in enumerate(whole.calls):
+            lines += self._call(number, call, offsets, function, declared)
+        return "\n".join([*lines, "  ret i32 0", "}"])
+
+    def _with_scratch(self, function: Function) -> Function:
+        """The function with buffers for what its callees need."""
+        from dataclasses import replace
+
+        buffers, made = list(function.buffers), []
+        for call in function.calls:
+            own = call.symbol in self.own
+            sizes = (self.arenas[call.symbol],) if own else self.places.get(call.symbol, ())
+            scratch = tuple(Ref("buffer", len(buffers) + i) for i in range(len(sizes)))
+            buffers += sizes
+            made.append(replace(call, scratch=scratch, threads=own or call.symbol in self.threads))
+        return replace(function, calls=tuple(made), buffers=tuple(buffers))
+
+    def _call(
+        self, number: int, call: Call, offsets: Sequence[int], function: Function, declared: dict[str, int]
+    ) -> list[str]:
+        lines, arguments = [], []
+        for i, ref in enumerate((*call.arguments, *call.scratch)):
+            if ref.kind in ("input", "output"):
+                arguments.append(f"ptr %{ref.kind}{ref.index}")
+                continue
+            base, offset = "%arena", offsets[ref.index] if ref.kind == "buffer" else 0
+            if ref.kind == "constant":
+                base, offset = f"@{self.name}_constants", self.offsets[ref.index]
+            lines.append(f"  %c{number}_{i} = getelementptr i8, ptr {base}, i64 {offset}")
+            arguments.append(f"ptr %c{number}_{i}")
+        if not call.symbol:
+            size = function.outputs[call.arguments[1].index].bytes
+            return [*lines, f"  call void @{self.name}_copy({', '.join(arguments)}, i64 {size})"]
+        arguments += ["ptr %threads"] if call.threads else []
+        if call.symbol in self.own:
+            return [*lines, f"  call i32 @{self.name}_{call.symbol}({', '.join(arguments)})"]
+        declared[call.symbol] = len(arguments)
+        return [*lines, f"  call i32 @{call.symbol}({', '.join(arguments)})"]

@@ -22,7 +22,7 @@ from tesa.build.bare.formats import VM, Format, chosen_format
 from tesa.build.deploy import write
 from tesa.build.dump import Dump
 from tesa.build.identity import identity
-from tesa.build.interface import interface_source, needed
+from tesa.build.interface import Entry, Port, interface_source, needed
 from tesa.choose.chosen import ChosenKernel
 from tesa.choose.left import Priced, noted, priced
 from tesa.choose.model_plan import plan_of
@@ -204,14 +204,18 @@ def compile_model(
         write_bare(scheduled.mod, kinds, bare, manifest.to_json(), form, path, where, threads, _versions()["tesa"])
     else:
         objects = [file for kernel in kernels for file in kernel.product.objects]
-        shapes_of = [[port.shape for port in info.inputs] for info in infos]
-        interface = interface_source(where, names, shapes_of, manifest.digest)
+        interface = interface_source(where, [_entry(info) for info in infos], manifest.digest)
         write(executable, objects, interface, manifest.to_json(), path, where)
     progress(Event("write", 1, 1, str(path)))
     return CompiledModel(
         path, infos[0].plan, infos[0].inputs, infos[0].outputs, _notes(networks, left.values(), padding),
         infos if len(infos) > 1 else (),
     )  # fmt: skip
+
+
+def _entry(info: SizeInfo) -> Entry:
+    inputs, outputs = (tuple(Port(p.name, p.shape, p.dtype) for p in side) for side in (info.inputs, info.outputs))
+    return Entry(info.function, inputs, outputs)
 
 
 def function_names(sizes: Sequence[Any]) -> list[str]:

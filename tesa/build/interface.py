@@ -7,16 +7,46 @@ They hold no instruction that the oldest CPU of the architecture lacks, so that 
 
     const char* tesa_digest(void);      what model.json, which belongs to the library, has as its digest
 
-The same three are functions for tvm_ffi, and of a model a fourth one, tesa_function(inputs...): the name of the
-function of the virtual machine that takes inputs of these shapes.
+A model's library has a fourth one:
+
+    const char* tesa_description(void); its inputs and outputs as JSON, of each size
+
+All are functions for tvm_ffi as well, and of a model there is tesa_function(inputs...): the name of the function of the
+virtual machine that takes inputs of these shapes. It refuses, in words, what no function of the model can take.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 
+from tesa.errors import UnsupportedError
 from tesa.targets.architecture import Target, find
 
-Shapes = Sequence[Sequence[int]]
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of a model: name, shape and dtype, as DLPack and NumPy call it."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A function of a model's library, and what it takes and gives."""
+
+    function: str
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+
+ALIGNMENT = 64
+"""What the address of a DLTensor is a multiple of: TVM takes no other. A tensor of tvm_ffi may lie anywhere."""
+
+_CODES = {"int": 0, "uint": 1, "float": 2, "bfloat": 4, "bool": 6}
+"""DLPack's numbers of the kinds of elements."""
 
 _ANSWERS = r"""
 #include <string.h>
@@ -54,8 +84,16 @@ TVM_FFI_DLL_EXPORT int __tvm_ffi_tesa_missing(void* self, const TVMFFIAny* args,
 """
 
 _FUNCTION = r"""
+#include <stdio.h>
+
+TVM_FFI_DLL_EXPORT const char* tesa_description(void) { return @DESCRIPTION@; }
+TVM_FFI_DLL_EXPORT int __tvm_ffi_tesa_description(void* self, const TVMFFIAny* args, int32_t count, TVMFFIAny* result) {
+  return answer(tesa_description(), result);
+}
+
+enum { kInputs = @INPUTS@, kSizes = @SIZES@, kRoom = 400 };
 static const char* const functions[] = {@FUNCTIONS@};
-static const int32_t ranks[] = {@RANKS@};
+static const struct { const char *name, *dtype; int code, bits, ndim; } ports[] = {@PORTS@};
 static const int64_t shapes[][@WIDTH@] = {@SHAPES@};
 
 static const DLTensor* tensor(const TVMFFIAny* arg) {
@@ -64,19 +102,86 @@ static const DLTensor* tensor(const TVMFFIAny* arg) {
   return 0;
 }
 
+static int refuse(const char* kind, const char* text) {
+  TVMFFIErrorSetRaisedFromCStr(kind, text);
+  return -1;
+}
+
+static int is_compact(const DLTensor* given) {
+  int64_t step = 1;
+  for (int axis = given->ndim - 1; given->strides && axis >= 0; --axis) {
+    if (given->shape[axis] != 1 && given->strides[axis] != step) return 0;
+    step *= given->shape[axis];
+  }
+  return 1;
+}
+
+/* 0 where input i can be taken, whatever its shape is */
+static int check(int i, const TVMFFIAny* arg) {
+  const DLTensor* given = tensor(arg);
+  char text[kRoom];
+  const char* name = ports[i].name;
+  if (!given) {
+    snprintf(text, sizeof text, "input %s: expected a tensor", name);
+    return refuse("TypeError", text);
+  }
+  const DLDataType type = given->dtype;
+  if (type.code != ports[i].code || type.bits != ports[i].bits || type.lanes != 1) {
+    const char* kind = type.code == 0 ? "int" : type.code == 1 ? "uint" : type.code == 2 ? "float" :
+                       type.code == 4 ? "bfloat" : type.code == 6 ? "bool" : "type";
+    snprintf(text, sizeof text, "input %s: expected %s, got %s%d", name, ports[i].dtype, kind, type.bits);
+    return refuse("TypeError", text);
+  }
+  if (given->device.device_type != kDLCPU) {
+    snprintf(text, sizeof text, "input %s: expected memory of the CPU", name);
+    return refuse("ValueError", text);
+  }
+  if (!is_compact(given)) {
+    snprintf(text, sizeof text, "input %s: expected contiguous memory in the order of rows, got strides", name);
+    return refuse("ValueError", text);
+  }
+  int64_t elements = 1;
+  for (int axis = 0; axis < given->ndim; ++axis) elements *= given->shape[axis];
+  /* TVM makes a tensor of its own of a DLTensor, which it takes from memory of this alignment alone */
+  const unsigned alignment = arg->type_index == kTVMFFIDLTensorPtr ? @ALIGNMENT@ : type.bits / 8;
+  if (elements != 0 && ((uintptr_t)given->data + given->byte_offset) % alignment != 0) {
+    snprintf(text, sizeof text, "input %s: its address is no multiple of %u bytes; copy it to memory of "
+             "aligned_alloc(@ALIGNMENT@, bytes)", name, alignment);
+    return refuse("ValueError", text);
+  }
+  return 0;
+}
+
+static int refuse_shapes(const TVMFFIAny* args) {
+  char text[sizeof @REFUSAL@ + kRoom] = @REFUSAL@;
+  size_t end = strlen(text);
+  for (int i = 0; i < kInputs && end < sizeof text - 40; ++i) {
+    const DLTensor* given = tensor(&args[i]);
+    end += snprintf(text + end, sizeof text - end, " [");
+    for (int axis = 0; axis < given->ndim && end < sizeof text - 40; ++axis) {
+      end += snprintf(text + end, sizeof text - end, axis ? ", %lld" : "%lld", (long long)given->shape[axis]);
+    }
+    end += snprintf(text + end, sizeof text - end, "]");
+  }
+  return refuse("ValueError", text);
+}
+
 TVM_FFI_DLL_EXPORT int __tvm_ffi_tesa_function(void* self, const TVMFFIAny* args, int32_t count, TVMFFIAny* result) {
-  for (int size = 0; count == @INPUTS@ && size < @SIZES@; ++size) {
+  if (count != kInputs) return refuse("TypeError", @COUNT@);
+  for (int i = 0; i < kInputs; ++i) {
+    if (check(i, &args[i]) != 0) return -1;
+  }
+  for (int size = 0; size < kSizes; ++size) {
     const int64_t* wanted = shapes[size];
     int fits = 1;
-    for (int i = 0; i < @INPUTS@; ++i) {
+    for (int i = 0; i < kInputs; ++i) {
       const DLTensor* given = tensor(&args[i]);
-      fits = fits && given && given->ndim == ranks[i];
-      for (int axis = 0; axis < ranks[i]; ++axis, ++wanted) fits = fits && given->shape[axis] == *wanted;
+      fits = fits && given->ndim == ports[i].ndim;
+      for (int axis = 0; axis < ports[i].ndim; ++axis, ++wanted) fits = fits && given->shape[axis] == *wanted;
     }
     if (fits) return answer(functions[size], result);
   }
-  TVMFFIErrorSetRaisedFromCStr("ValueError", @REFUSAL@);
-  return -1;
+  return refuse_shapes(args);
 }
 """
 
@@ -94,30 +199,64 @@ def answers_source(target: Target, digest: str = "") -> str:
     probe = _NO_PROBE if architecture is None or architecture.probe is None else architecture.probe(needs)
     values = {
         "PROBE": probe,
-        "TARGET": json.dumps(target.name),
-        "DIGEST": json.dumps(digest),
+        "TARGET": _c(target.name),
+        "DIGEST": _c(digest),
         "ROOM": str(sum(len(name) + 2 for name in needs) + 1),
     }
     return _filled(_ANSWERS, values)
 
 
-def interface_source(target: Target, functions: Sequence[str], shapes: Sequence[Shapes], digest: str = "") -> str:
-    """The C of a model's library: its functions take inputs of these shapes, one row of shapes for each function.
-
-    digest: of its description.
-    """
-    flat = [[n for shape in row for n in shape] for row in shapes]
-    told = "; ".join(" ".join(f"[{', '.join(map(str, shape))}]" for shape in row) for row in shapes)
+def interface_source(target: Target, entries: Sequence[Entry], digest: str = "") -> str:
+    """The C of a model's library, for its functions: one for each size. digest: of its description."""
+    first = entries[0].inputs
+    flat = [[n for port in entry.inputs for n in port.shape] for entry in entries]
+    told = "; ".join(" ".join(_told(port.shape) for port in entry.inputs) for entry in entries)
+    ports = [(_c(port.name), _c(port.dtype), *_dlpack(port.dtype), len(port.shape)) for port in first]
+    names = ", ".join(port.name for port in first) or "none"
     values = {
-        "FUNCTIONS": ", ".join(map(json.dumps, functions)),
-        "RANKS": ", ".join(str(len(shape)) for shape in shapes[0]) or "0",
+        "DESCRIPTION": _c(json.dumps({"sizes": [asdict(entry) for entry in entries]})),
+        "FUNCTIONS": ", ".join(_c(entry.function) for entry in entries),
+        "PORTS": ", ".join(f"{{{', '.join(map(str, port))}}}" for port in ports) or '{"", "", 0, 0, 0}',
         "WIDTH": str(max(len(flat[0]), 1)),
         "SHAPES": ", ".join(f"{{{', '.join(map(str, row)) or '0'}}}" for row in flat),
-        "INPUTS": str(len(shapes[0])),
-        "SIZES": str(len(shapes)),
-        "REFUSAL": json.dumps(f"the model was compiled for inputs of the shapes {told}, and for no others"),
+        "INPUTS": str(len(first)),
+        "SIZES": str(len(entries)),
+        "ALIGNMENT": str(ALIGNMENT),
+        "COUNT": _c(f"the model takes {len(first)} input(s): {names}"),
+        "REFUSAL": _c(f"the model was compiled for inputs of the shapes {told}, and for no others; got"),
     }
     return answers_source(target, digest) + _filled(_FUNCTION, values)
+
+
+def _c(text: str) -> str:
+    """A string of C, whatever letters are in it.
+
+    >>> print(_c('say "é"'))
+    "say \\042\\303\\251\\042"
+    """
+    return (
+        '"' + "".join(c if c.isascii() and (c.isalnum() or c in " _.,:;[]{}()-/+") else _octal(c) for c in text) + '"'
+    )
+
+
+def _octal(letter: str) -> str:
+    return "".join(f"\\{byte:03o}" for byte in letter.encode())
+
+
+def _told(shape: Sequence[int]) -> str:
+    return f"[{', '.join(map(str, shape))}]"
+
+
+def _dlpack(dtype: str) -> tuple[int, int]:
+    """DLPack's kind and number of bits of a dtype.
+
+    >>> _dlpack("float32"), _dlpack("bool")
+    ((2, 32), (6, 8))
+    """
+    found = re.fullmatch(r"(bool|int|uint|bfloat|float)(\d*)", dtype)
+    if found is None:
+        raise UnsupportedError(f"an input of the type {dtype}: DLPack has no name for it; cast it inside of the model")
+    return _CODES[found[1]], int(found[2] or 8)
 
 
 def _filled(source: str, values: Mapping[str, str]) -> str:

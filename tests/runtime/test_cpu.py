@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tesa
-from tesa.build.interface import interface_source, needed
+from tesa.build.interface import Entry, Port, interface_source, needed
 from tesa.cli import main
 from tesa.compiler import compile_model
 from tesa.errors import ModelError
@@ -118,5 +118,5 @@ def test_a_library_for_another_kind_of_machine(tmp_path: Path) -> None:
 
 def test_a_target_whose_cpus_cannot_be_asked_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tesa.build.interface.find", lambda _name: None)
-    text = interface_source(parse_target("x86:haswell"), ["main"], [[(1, 3)]])
+    text = interface_source(parse_target("x86:haswell"), [Entry("main", (Port("x", (1, 3), "float32"),), ())])
     assert 'needs[] = {{""}}' in text

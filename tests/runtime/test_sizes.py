@@ -136,8 +136,10 @@ def test_the_library_names_the_function_for_tensors(compiled: Model) -> None:
         assert ask(*compiled.at(size).prepare(given)) == size.function
     with pytest.raises(ValueError, match=r"shapes \[1, 4\] \[1, 4\]; \[3, 4\] \[3, 4\].*and for no others"):
         ask(*build_tensors(compiled, (1, 5)))
-    with pytest.raises(ValueError, match="compiled for inputs of the shapes"):
+    with pytest.raises(TypeError, match="input ids: expected a tensor"):
         ask(1, 2)
+    with pytest.raises(TypeError, match=r"the model takes 2 input\(s\): ids, mask"):
+        ask(1)
 
 
 def build_tensors(compiled: Model, shape: tuple[int, ...]) -> list[Any]:

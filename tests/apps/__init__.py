@@ -1,0 +1,1 @@
+"""The programs of apps/, built and run as their pages say."""

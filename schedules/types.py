@@ -105,8 +105,9 @@ class Core:
 
     lanes: float32 elements of one vector register; registers: how many vector registers; l1_bytes, l2_bytes: data
     cache of one core that a tile may assume; fma: multiplies and adds in one instruction; masks: loads and stores of
-    some lanes only, with registers of their own for the masks; writer: of panels as assembly ("x86"), "" where only
-    TIR is written; dot, permute: these instructions, None where it has none; rates: how fast it is.
+    some lanes only, with registers of their own for the masks; writer: of panels as assembly ("x86", "aarch64"), ""
+    where only TIR is written; in_order: starts instructions in the order in which they stand; dot, permute: these
+    instructions, None where it has none; rates: how fast it is.
     """
 
     name: str
@@ -117,6 +118,7 @@ class Core:
     fma: bool = True
     masks: bool = False
     writer: str = ""
+    in_order: bool = False
     dot: Dot | None = None
     permute: Permute | None = None
     by_element: bool = False

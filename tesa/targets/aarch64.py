@@ -20,10 +20,14 @@ WORDS = Dot(1, ((4, "llvm.aarch64.neon.smull.v4i32"),))
 
 _KIB = 1024
 NEON = Core(
-    "neon", 4, 32, 32 * _KIB, 512 * _KIB, by_element=True,
+    "neon", 4, 32, 32 * _KIB, 512 * _KIB, by_element=True, writer="aarch64",
     permute=Permute(
         tuple((count, f"llvm.aarch64.neon.tbl{count}.v16i8") for count in (1, 2, 4)), None, in_bytes=True, zeros=True
     ),
+)  # fmt: skip
+
+_IN_ORDER = (
+    "cortex-a34", "cortex-a35", "cortex-a53", "cortex-a55", "cortex-a320", "cortex-a510", "cortex-a520", "cortex-a520ae",
 )  # fmt: skip
 
 
@@ -32,7 +36,7 @@ def core_of(cpu: str, features: frozenset[str]) -> Core | None:
     if "neon" not in features:
         return None
     dot = MIXED_BYTES if "i8mm" in features else SIGNED_BYTES if "dotprod" in features else WORDS
-    return replace(NEON, dot=dot)
+    return replace(NEON, dot=dot, in_order=cpu in _IN_ORDER)
 
 
 # Those features of LLVM that Linux tells of, by its names.

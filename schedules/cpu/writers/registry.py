@@ -8,11 +8,17 @@ from tesa.schedules.program import Frame, Program
 from tesa.schedules.types import Assembly, Core, Tir
 
 Write = Callable[[Sequence[Program], Core], Assembly | Tir]
+Registers = Callable[[int, int, Core], int]
 W = TypeVar("W", bound=Write)
 
 
 MAX_BYTES = 2**31 - 2**20
 """The largest array that panels reach into: displacements and indices have 32 bits."""
+
+
+def usual_registers(rows: int, vectors: int, core: Core) -> int:
+    """Vector registers that a panel needs: sums, X, a weight, and a mask where masks have no registers of their own."""
+    return rows * vectors + vectors + (1 if core.masks else 2)
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,8 @@ class Writer:
 
     name: Core.writer of the cores it is for. write(programs, core): one object file with the function of each program,
     under its name; ValueError for what it cannot spell. function_fmas, object_fmas: multiply-adds of one function, and
-    of one object file, about; effort: what one costs to compile, in units of 10 us.
+    of one object file, about; effort: what one costs to compile, in units of 10 us. registers(rows, vectors, core): how
+    many vector registers a panel needs.
     """
 
     name: str
@@ -29,18 +36,21 @@ class Writer:
     function_fmas: int
     object_fmas: int
     effort: int
+    registers: Registers = usual_registers
 
 
 _WRITERS: dict[str, Writer] = {}
 
 
-def writer(name: str, *, function_fmas: int, object_fmas: int, effort: int) -> Callable[[W], W]:
+def writer(
+    name: str, *, function_fmas: int, object_fmas: int, effort: int, registers: Registers = usual_registers
+) -> Callable[[W], W]:
     """Register the decorated function as the write of a writer."""
 
     def register(write: W) -> W:
         if name in _WRITERS:
             raise ValueError(f"writer {name!r} is registered twice")
-        install_writer(Writer(name, write, function_fmas, object_fmas, effort))
+        install_writer(Writer(name, write, function_fmas, object_fmas, effort, registers))
         return write
 
     return register
@@ -69,8 +79,8 @@ def forget_writer(name: str) -> None:
 
 
 def registers(rows: int, vectors: int, core: Core) -> int:
-    """Vector registers that a panel needs: sums, X, a weight, and a mask where masks have no registers of their own."""
-    return rows * vectors + vectors + (1 if core.masks else 2)
+    """Vector registers that a panel needs, as the core's writer uses them."""
+    return find_writer(core).registers(rows, vectors, core)
 
 
 def check_reach(frame: Frame) -> None:

@@ -24,6 +24,7 @@ PIPELINES = {"default": "tesa_bare", "straight": "tesa_bare_straight"}
 """Name of a pipeline in Code -> the pipeline of TVM that compiles bare functions the same way."""
 
 _PACKED = "__tvm_ffi_"  # in front of the name of a function that TVM's convention calls
+_ARRAY = "tirx.tvm_stack_make_array"  # by which a call of TVM's convention passes a buffer
 _C_CALL = 1  # of calling_conv: MakePackedAPI leaves such a function as it is
 
 
@@ -56,11 +57,16 @@ def bare(function: PrimFunc, name: str) -> PrimFunc:
 
 
 def _called_bare(call: Any) -> Any:
-    """A call of a kernel by TVM's convention, as the call of a bare function; any other call as it is."""
+    """A call of a kernel by TVM's convention, as the call of a bare function; any other call as it is.
+
+    A panel is called by TVM's convention always, for it is written so: it gets bare pointers and numbers.
+    """
     if not call.op.same_as(tvm.ir.Op.get("tirx.tvm_call_cpacked")):
         return call
     callee, *arrays = call.args
-    pointers = [array.args[0] for array in arrays]  # of tvm_stack_make_array, by which a buffer is passed
+    if not all(isinstance(array, Call) and array.op.same_as(tvm.ir.Op.get(_ARRAY)) for array in arrays):
+        return call
+    pointers = [array.args[0] for array in arrays]
     return tirx.call_extern("int32", callee.value.removeprefix(_PACKED), *pointers)
 
 

@@ -27,7 +27,8 @@ NEON = Core(
 )  # fmt: skip
 
 _IN_ORDER = (
-    "cortex-a34", "cortex-a35", "cortex-a53", "cortex-a55", "cortex-a320", "cortex-a510", "cortex-a520", "cortex-a520ae",
+    "cortex-a34", "cortex-a35", "cortex-a53", "cortex-a55", "cortex-a320", "cortex-a510", "cortex-a520",
+    "cortex-a520ae",
 )  # fmt: skip
 
 

@@ -39,12 +39,14 @@ def bare_code(code: Code, symbol: str) -> Code:
     return replace(code, main=bare(code.main, symbol), pipeline=f"bare_{code.pipeline}", pieces=pieces)
 
 
-def bare(function: PrimFunc, name: str) -> PrimFunc:
+def bare(function: PrimFunc, name: str, calls: bool = True) -> PrimFunc:
     """The function of buffers as a bare function of that name: one pointer for each buffer, in their order.
 
-    It answers 0, and calls other kernels as bare functions. To be compiled with one of PIPELINES.
+    It answers 0, and calls other kernels as bare functions; calls=False leaves these calls for lifting.lift. To be
+    compiled with one of PIPELINES.
     """
-    function = tvm_ffi.structural_map(function, (Call, _called_bare))
+    if calls:
+        function = tvm_ffi.structural_map(function, (Call, _called_bare))
     pointers, views = [], []
     for buffer in function.params:
         pointer = Var(f"{buffer.name}_pointer", PointerType(PrimType(str(buffer.dtype))))

@@ -149,7 +149,7 @@ class _Lifter:
         callee = self.callees.get(symbol.removeprefix(PANEL))
         if callee is None:
             return statement
-        arguments = [a.data if _is_buffer(a) else a for a in call.args[1:]]
+        arguments = [_pointer(argument) for argument in call.args[1:]]
         own = [
             (Var(f"{callee.symbol}_place{i}", PointerType(PrimType("uint8"))), n) for i, n in enumerate(callee.places)
         ]
@@ -249,6 +249,13 @@ def _like(function: Any, name: str) -> Any:
 
 def _operator(call: Any) -> str:
     return str(getattr(call.op, "name", ""))
+
+
+def _pointer(argument: Any) -> Any:
+    """What a bare function takes for an argument of a packed call: for an array its memory."""
+    if isinstance(argument, ir.Call) and _operator(argument) == "tirx.tvm_stack_make_array":
+        return argument.args[0]
+    return argument.data if _is_buffer(argument) else argument
 
 
 def _is_buffer(value: Any) -> bool:

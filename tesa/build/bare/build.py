@@ -11,11 +11,12 @@ import tvm
 
 from tesa.build.bare.api import api
 from tesa.build.bare.cpu import probe
-from tesa.build.bare.ir import constants, module, network, padded, region
+from tesa.build.bare.ir import constants, network, padded, region
 from tesa.build.bare.network import Calls, calls_of
 from tesa.build.bare.ports import Api
 from tesa.build.bare.units import Unit, kernel_units, operator_unit
 from tesa.build.interface import needed
+from tesa.build.ir import ir_object
 from tesa.errors import UnsupportedError
 from tesa.schedules.types import Code
 from tesa.targets.architecture import find
@@ -75,7 +76,7 @@ def build(mod: Any, calls: Calls, kernels: Sequence[Kernel], model: Api, target:
             constants(model.name, sizes, file, target.arch), *regions, text,
             probe(model.name, target.arch, needed(target), word), api(model, word),
         ]  # fmt: skip
-        main = _object(module(parts, _oldest(target)), Path(folder))
+        main = ir_object("\n".join(parts), _oldest(target).tvm)
     return Parts(main, tuple(units), model)
 
 
@@ -101,10 +102,3 @@ def _blob(calls: Calls) -> bytes:
         content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).tobytes() if array.size else b""
         parts.append(content.ljust(padded(len(content)), b"\0"))
     return b"".join(parts) or b"\0" * 64
-
-
-def _object(text: str, folder: Path) -> bytes:
-    source, made = folder / "main.ll", folder / "main.o"
-    source.write_text(text)
-    tvm.runtime.load_module(str(source)).write_to_file(str(made), "o")
-    return made.read_bytes()

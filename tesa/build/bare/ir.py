@@ -1,20 +1,12 @@
 """LLVM's language as text: the network's functions, and the regions in which tasks run on threads."""
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tesa.build.bare.arena import ALIGNMENT, plan
 from tesa.build.bare.network import Call, Calls, Function, Ref
 from tesa.schedules.cpu.lifting import Lifted, Region
-from tesa.targets.target import Target
-
-LAYOUTS = {
-    "x86": "e-m:e-p270:32:32-p271:32:32-p272:64:64-i64:64-i128:128-f80:128-n8:16:32:64-S128",
-    "aarch64": "e-m:e-p270:32:32-p271:32:32-p272:64:64-i8:8:32-i16:16:32-i64:64-i128:128-n32:64-S128-Fn32",
-    "wasm32": "e-m:e-p:32:32-p10:8:8-p20:8:8-i64:64-i128:128-n32:64-S128-ni:1:10:20",
-}
-"""How an architecture lays out data, as LLVM writes it: without it a pointer has 64 bits everywhere."""
 
 THREADS = "{ ptr, ptr, i32 }"
 """What the pointer to threads stands for: the application's launch function, its user, and whether a launch failed."""
@@ -37,16 +29,6 @@ done:
   ret void
 }}
 """
-
-
-def module(parts: Iterable[str], target: Target) -> str:
-    """A module of LLVM: the parts behind what says what it is for."""
-    head = [f'target datalayout = "{LAYOUTS[target.arch]}"', f'target triple = "{target.triple}"']
-    tail = [
-        "!llvm.module.flags = !{!0}",
-        f'!0 = !{{i32 4, !"tvm_target", !"{escaped(json.dumps(target.tvm))}"}}',
-    ]
-    return "\n".join([*head, *parts, *tail]) + "\n"
 
 
 def escaped(text: str) -> str:
@@ -174,7 +156,6 @@ class _Writer:
 
     def _with_scratch(self, function: Function) -> Function:
         """The function with buffers for what its callees need."""
-        from dataclasses import replace
 
         buffers, made = list(function.buffers), []
         for call in function.calls:

@@ -1,10 +1,9 @@
 """Joins the objects of a network into one file that shows the functions of its interface and nothing else."""
 
+import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -39,12 +38,12 @@ def _shared(files: Sequence[Path], names: Sequence[str], target: Target, path: P
     script = folder / "symbols"
     script.write_text(f"{{ global: {'; '.join(names)}; local: *; }};\n")
     options = ["-z,defs", "--gc-sections", "--build-id=none", "-s", f"--version-script={script}"]
-    target.toolchain.link(files, path, [f"-Wl,{option}" for option in options])
+    target.toolchain.link(files, path, ["-lm", *(f"-Wl,{option}" for option in options)])
 
 
 def _object(files: Sequence[Path], names: Sequence[str], target: Target, path: Path, folder: Path) -> None:
     joined = folder / "joined.o"
-    compiler = target.toolchain.compiler().split()
+    compiler = shlex.split(target.toolchain.compiler())
     _run([*compiler, "-r", "-nostdlib", "-Wl,--build-id=none", "-o", joined, *files], path)
     told = subprocess.run([*compiler, "-print-prog-name=objcopy"], capture_output=True, text=True, check=False)
     tool = shutil.which(told.stdout.strip()) or shutil.which("objcopy") or shutil.which("llvm-objcopy")
@@ -56,28 +55,13 @@ def _object(files: Sequence[Path], names: Sequence[str], target: Target, path: P
 
 
 def _wasm(files: Sequence[Path], names: Sequence[str], target: Target, path: Path, folder: Path) -> None:
-    exports = [f"--export={name}" for name in (*names, "__heap_base")]
-    with atomic_path(path) as aside:
-        _run(
-            [*_wasm_linker(), "--no-entry", *exports, "--gc-sections", "--stack-first", "-z", "stack-size=1048576",
-             "--strip-all", *files, "-o", aside],
-            path,
-        )  # fmt: skip
+    target.toolchain.link(files, path, [f"--export={name}" for name in names])
 
 
 def _wasm_object(files: Sequence[Path], names: Sequence[str], target: Target, path: Path, folder: Path) -> None:
+    linker = shlex.split(target.toolchain.compiler())
     with atomic_path(path) as aside:
-        _run([*_wasm_linker(), "-r", *files, "-o", aside], path)
-
-
-def _wasm_linker() -> list[str]:
-    """The command of a linker for WebAssembly."""
-    for number in ("", *(f"-{version}" for version in range(30, 14, -1))):
-        if found := shutil.which(f"wasm-ld{number}"):
-            return [found]
-    if find_spec("ziglang"):
-        return [sys.executable, "-m", "ziglang", "wasm-ld"]
-    raise UsageError("no linker for WebAssembly: apt-get install lld, or pip install ziglang")
+        _run([*linker, "-r", "--strip-debug", *files, "-o", aside], path)
 
 
 def _run(command: Sequence[str | Path], path: Path) -> None:

@@ -44,13 +44,15 @@ def kernel_units(symbol: str, code: Code, target: Target, threads: int, built: S
         units += kernel_units(name, piece, target, threads, files)
         rest = rest[count:]
     callees = {name: lifted for unit in units for name, lifted in unit.functions.items()}
-    main = compiled({symbol: bare(code.main, symbol)}, target, PIPELINES[code.pipeline], threads, callees)
+    main = compiled({symbol: bare(code.main, symbol, calls=False)}, target, PIPELINES[code.pipeline], threads, callees)
     return [main, *units]
 
 
 def operator_unit(functions: Mapping[str, Any], target: Target, threads: int) -> Unit:
     """One unit of all operators, each function of TVM under its symbol."""
-    return compiled({name: bare(f, name) for name, f in functions.items()}, target, PIPELINES["default"], threads)
+    return compiled(
+        {name: bare(f, name, calls=False) for name, f in functions.items()}, target, PIPELINES["default"], threads
+    )
 
 
 def compiled(

@@ -107,7 +107,10 @@ class Core:
     cache of one core that a tile may assume; fma: multiplies and adds in one instruction; masks: loads and stores of
     some lanes only, with registers of their own for the masks; writer: of panels as assembly ("x86", "aarch64"), ""
     where only TIR is written; in_order: starts instructions in the order in which they stand; dot, permute: these
-    instructions, None where it has none; rates: how fast it is.
+    instructions, None where it has none; by_element: a product takes one factor from any lane of a register; maximum:
+    the larger of two numbers, or the smaller, is one instruction that answers not-a-number where one of them is; steps:
+    of an inner loop that are written out in a turn, 2 where vectors are so short that kernels are bound by the number
+    of instructions; rates: how fast it is.
     """
 
     name: str
@@ -122,6 +125,8 @@ class Core:
     dot: Dot | None = None
     permute: Permute | None = None
     by_element: bool = False
+    maximum: bool = False
+    steps: int = 1
     rates: Rates = Rates()
     unrolls: bool = True
 

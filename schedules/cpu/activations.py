@@ -30,10 +30,10 @@ class Operations(Protocol):
 
 
 class Scalar:
-    """One float32 number, in expressions that a loop of kind "vectorized" turns into vectors."""
+    """One float32 number, in expressions that a loop of kind "vectorized" turns into vectors. maximum: see Core."""
 
-    def __init__(self) -> None:
-        self._steps = math.Steps()
+    def __init__(self, maximum: bool = False) -> None:
+        self._steps, self._maximum = math.Steps(), maximum
 
     def name(self, value: Any) -> Any:
         return self._steps(value)
@@ -42,6 +42,11 @@ class Scalar:
         return math.f32(value)
 
     def clamp(self, value: Any, low: float, high: float | None) -> Any:
+        if self._maximum:
+            value = tirx.call_llvm_pure_intrin("float32", "llvm.maximum", value, math.f32(low))
+            return (
+                value if high is None else tirx.call_llvm_pure_intrin("float32", "llvm.minimum", value, math.f32(high))
+            )
         return tirx.Max(math.f32(low), value) if high is None else math.clamp(value, low, high)
 
     def result(self, value: Any) -> Any:
@@ -49,9 +54,12 @@ class Scalar:
         return self._steps.result(value)
 
 
-def activate(name: str | None, value: Any) -> Any:
-    """An activation of types.ACTIVATIONS, or none, of one number. Raises ValueError for another one."""
-    scalar = Scalar()
+def activate(name: str | None, value: Any, maximum: bool = False) -> Any:
+    """An activation of types.ACTIVATIONS, or none, of one number. Raises ValueError for another one.
+
+    maximum: see Core.
+    """
+    scalar = Scalar(maximum)
     return scalar.result(apply(scalar, name, value))
 
 

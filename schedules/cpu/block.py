@@ -35,7 +35,7 @@ from tesa.schedules.cpu import cost
 from tesa.schedules.cpu.arithmetic import Arithmetic, arithmetic
 from tesa.schedules.cpu.cut import Cut, cut
 from tesa.schedules.cpu.epilogue import Names
-from tesa.schedules.cpu.loops import lanes, loop, named, serial, span, unrolled
+from tesa.schedules.cpu.loops import lanes, loop, named, serial, span, turns, unrolled
 from tesa.schedules.cpu.nest import Builder, Tile
 from tesa.schedules.cpu.operand import Operand, Tiling, operand, tiling
 from tesa.schedules.cpu.packing import Packing
@@ -70,7 +70,8 @@ def _emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symb
     panels, view = pack_rows(weight, rows, dense, blocks), operand(problem, live, sums.group)
     work = np.repeat(np.diff(panels.at).reshape(len(blocks), -1).sum(axis=0), rows)[: problem.m]
     tail = _tailed(problem, core, view, rows, config["vectors"])
-    made = Builder(problem, cut(problem, core, view, config["vectors"], work, rows, tail))
+    made = Builder(problem, cut(problem, core, view, config["vectors"], work, rows, tail), maximum=core.maximum)
+    made.begun = core.steps > 1 and problem.epilogue.bias and not problem.epilogue.scale and len(blocks) == 1
     values, made.shift = made.constant(panels.values), made.optional(shift)
     packing = Packing(made, view, sums) if config.get("pack") else None
     if packing:
@@ -84,13 +85,13 @@ def _emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symb
     table = None if step is not None else made.constant(offsets[panels.columns].astype(np.int32))
     # a small number of iterations that LLVM knows would be unrolled in full, at seconds of compile time
     at = None if dense and k > MAX_UNROLLED else made.constant(panels.at.astype(np.int32))
-    kernel = _Kernel(problem, sums, tuple(map(len, blocks)), rows, packing, step, values, table, at)
+    kernel = _Kernel(problem, sums, tuple(map(len, blocks)), rows, core.steps, packing, step, values, table, at)
     return made.build(symbol, kernel.tile)
 
 
 @dataclass(frozen=True)
 class _Kernel:
-    """Writes the statements of a tile. sizes: columns of each block, in elements of the arithmetic.
+    """Writes the statements of a tile. sizes: columns of each block, in elements of the arithmetic; steps: of Core.
 
     step: distance of the rows of the operand where they are in order, else the
     offset of each entry is in the constant `table`. values, at: constants; at is None where all panels of a block have
@@ -101,6 +102,7 @@ class _Kernel:
     sums: Arithmetic
     sizes: tuple[int, ...]
     rows: int
+    steps: int
     packing: Packing | None
     step: int | None
     values: int
@@ -152,16 +154,24 @@ class _Kernel:
                 with unrolled("q", t.tail) as q, lanes(rows) as lane:
                     body(last, [q, 0, lane], start + rows * t.vectors * t.lanes + q * rows + lane)
 
-        each(lambda sums, at, place: T.buffer_store(sums, self.sums.zero if partial is None else partial[place], at))
-        at = None if self.at is None else read.names.constants[self.at]
+        names = read.names
+        row = T.min(panel * rows, self.problem.m - rows) if self.problem.m % rows else panel * rows
+
+        def begin(sums: Any, at: list[Any], place: Any) -> None:
+            zero = names.bias[row + at[2 if sums is last else 0]] if names.begun else self.sums.zero
+            T.buffer_store(sums, zero if partial is None else partial[place], at)
+
+        each(begin)
+        at = None if self.at is None else names.constants[self.at]
         if at is None:
             first, count = read.block * (self._panels * self.sizes[0]) + panel * size, size
         else:
             index = read.block * self._panels + panel
             first, count = at[index], at[index + 1] - at[index]
-        with serial("i", count) as i:
-            e, values = first + i, read.names.constants[self.values]
-            offset = (read.first + i) * self.step if self.table is None else read.names.constants[self.table][e]
+
+        def entry(i: Any) -> None:
+            e, values = first + i, names.constants[self.values]
+            offset = (read.first + i) * self.step if self.table is None else names.constants[self.table][e]
             self.sums.accumulate(
                 acc,
                 (rows, t.vectors, t.lanes),
@@ -173,10 +183,11 @@ class _Kernel:
                 self.sums.accumulate_rows(
                     last, (t.tail, 1, rows), lambda v: (values, e * rows), lambda q: read.source[behind + q]
                 )
+
+        turns("i", count, self.steps, entry)
         if not final:
             each(lambda sums, at, place: T.buffer_store(partial, sums[tuple(at)], [place]))
             return
-        row = T.min(panel * rows, self.problem.m - rows) if self.problem.m % rows else panel * rows
         tile.finish(acc, lambda r: row + r, rows)
         if last is not None:
             tile.finish_tail(last, row, rows)

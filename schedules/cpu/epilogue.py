@@ -1,6 +1,6 @@
 """The way of an accumulator to Y: scale, bias, residual, activation and quantization as one expression."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tvm import tirx
@@ -14,7 +14,8 @@ from tesa.schedules.types import Epilogue, Output, Problem
 class Names:
     """The arrays of a kernel as flat buffers. constants are in the order of Code.constants.
 
-    shift: (m,) int32, what is added to the sums of a row, None for nothing; it is one of the constants.
+    shift: (m,) int32, what is added to the sums of a row, None for nothing; it is one of the constants. begun: the sums
+    hold the bias already. maximum: see Core.
     """
 
     x: Any
@@ -24,12 +25,21 @@ class Names:
     residual: Any = None
     scale: Any = None
     shift: Any = None
+    begun: bool = False
+    maximum: bool = False
 
 
-def finish(epilogue: Epilogue, value: Any, bias: Any = None, residual: Any = None, scale: Any = None) -> Any:
+def finish(
+    epilogue: Epilogue,
+    value: Any,
+    bias: Any = None,
+    residual: Any = None,
+    scale: Any = None,
+    maximum: bool = False,
+) -> Any:
     """act(value * scale + bias + residual), scalars, float32 but for an int32 value that has a scale.
 
-    scale, bias, residual: where the epilogue has them.
+    scale, bias, residual: where the epilogue has them; maximum: see Core.
     """
     if epilogue.scale:
         value = tirx.Cast("float32", value) * scale
@@ -37,7 +47,7 @@ def finish(epilogue: Epilogue, value: Any, bias: Any = None, residual: Any = Non
         value = value + bias
     if epilogue.residual:
         value = value + residual
-    return activate(epilogue.activation, value)
+    return activate(epilogue.activation, value, maximum)
 
 
 def final(problem: Problem, names: Names, value: Any, m: Any, at: Any) -> Any:
@@ -46,7 +56,8 @@ def final(problem: Problem, names: Names, value: Any, m: Any, at: Any) -> Any:
     residual = names.residual[at] if names.residual is not None else None
     scale = names.scale[m] if names.scale is not None else None
     value = value + names.shift[m] if names.shift is not None else value
-    return quantize(problem.output, finish(problem.epilogue, value, bias, residual, scale))
+    epilogue = replace(problem.epilogue, bias=False) if names.begun else problem.epilogue
+    return quantize(problem.output, finish(epilogue, value, bias, residual, scale, names.maximum))
 
 
 def quantize(output: Output, value: Any) -> Any:

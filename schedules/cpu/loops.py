@@ -1,6 +1,6 @@
 """Loops as context managers and named things, for kernels written with TVM's TIR builder."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from math import prod
 from typing import Any
@@ -69,6 +69,22 @@ def loop(name: str, extent: int) -> Iterator[Any]:
     """A serial loop; for one iteration just 0."""
     with T.serial(0, extent) if extent > 1 else nullcontext(0) as index:
         yield named(name, index) if extent > 1 else index
+
+
+def turns(name: str, count: Any, steps: int, body: Callable[[Any], None]) -> None:
+    """A serial loop of body(i) for i < count, which may be an expression, with so many steps written out in a turn."""
+    if steps == 1:
+        with serial(name, count) as i:
+            body(i)
+        return
+    # of 64 bits, so that LLVM counts with pointers
+    count = T.int64(count) if isinstance(count, int) else T.Cast("int64", count)
+    whole = T.truncdiv(count, T.int64(steps))
+    with serial(name, whole) as i:
+        for step in range(steps):
+            body(i * steps + step)
+    with serial(name, count - whole * steps) as i:
+        body(whole * steps + i)
 
 
 @contextmanager

@@ -88,13 +88,16 @@ class Tile:
 class Builder:
     """Collects the constants of a kernel, then writes its loops around what `tile` writes.
 
-    shift: the constant that is added to the sums of each row, None for nothing.
+    shift: the constant that is added to the sums of each row, None for nothing; begun: the kernel's sums begin with the
+    bias; maximum: see Core.
     """
 
     problem: Problem
     cut: Cut
     constants: list[NDArray[Any]] = field(default_factory=list)
     shift: int | None = None
+    begun: bool = False
+    maximum: bool = False
 
     def constant(self, array: NDArray[Any]) -> int:
         """Add an array that the kernel takes as a parameter; its index in Names.constants."""
@@ -143,7 +146,8 @@ class Builder:
         y = parameter("Y", p.y_shape, p.output.dtype)
         flats = tuple(_flat(c) for c in constants)
         shift = None if self.shift is None else flats[self.shift]
-        return Names(_flat(x), _flat(y), flats, bias, None if residual is None else _flat(residual), scale, shift)
+        rest = None if residual is None else _flat(residual)
+        return Names(_flat(x), _flat(y), flats, bias, rest, scale, shift, self.begun, self.maximum)
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,11 @@ class Arithmetic:
         return f"int{8 * np.dtype(_MEMBERS[self.group]).itemsize * self.group}"
 
     @property
+    def nbytes(self) -> int:
+        """The bytes of an element."""
+        return np.dtype(self.element).itemsize
+
+    @property
     def zero(self) -> Any:
         """An empty sum."""
         return T.int32(0) if self.integer else T.float32(0)
@@ -70,6 +75,15 @@ class Arithmetic:
     def signed(self) -> bool:
         """True where the operand holds X - 128."""
         return self.dot is not None and self.dot.signed
+
+    @property
+    def interleaves(self) -> bool:
+        """True where groups of X are best put together by interleaving its rows."""
+        return self.dot is not None and self.dot.interleaves
+
+    def code(self, x: Any) -> Any:
+        """A vector of uint8 X as the bytes of the operand."""
+        return x ^ tirx.Broadcast(tirx.IntImm("uint8", 128), int(x.ty.dtype.lanes)) if self.signed else x
 
     def shift(self, weight: NDArray[Any]) -> NDArray[np.int32] | None:
         """(m,), what is missing in the sums of each row of W (m, k), None where they are whole."""

@@ -22,7 +22,7 @@ the panel's rows in the lanes, last[q][:] += W[e, :] * x[q], so that no lane is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -32,12 +32,13 @@ from numpy.typing import NDArray
 from tvm.tirx.script import builder as T
 
 from tesa.schedules.cpu import cost
-from tesa.schedules.cpu.arithmetic import Arithmetic, arithmetic
+from tesa.schedules.cpu.arithmetic import Arithmetic
 from tesa.schedules.cpu.cut import Cut, cut
 from tesa.schedules.cpu.epilogue import Names
 from tesa.schedules.cpu.loops import lanes, loop, named, serial, span, turns, unrolled
+from tesa.schedules.cpu.matrices import fits, forms, sums_of
 from tesa.schedules.cpu.nest import Builder, Tile
-from tesa.schedules.cpu.operand import Operand, Tiling, operand, tiling
+from tesa.schedules.cpu.operand import Operand, operand, tiling
 from tesa.schedules.cpu.packing import Packing
 from tesa.schedules.cpu.rowpanels import entries, live_columns, pack_rows
 from tesa.schedules.registry import family
@@ -61,17 +62,19 @@ def _blocks(live: NDArray[np.bool_], size: int) -> list[NDArray[np.int64]]:
 
 
 def _emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str, dense: bool) -> Code:
-    rows, sums = min(config["rows"], problem.m), arithmetic(problem, core)
+    rows, sums = min(config["rows"], problem.m), sums_of(problem, core, config)
     if sums.integer and (not problem.pointwise or not config["pack"]):
         raise ValueError(f"family block cannot compute {problem.dtype} {problem.op} with {dict(config)}")
+    if config.get("matrix") and not fits(problem, core, rows, tiling(problem.n, core.lanes, 1).lanes):
+        raise ValueError(f"family block cannot compute {problem.m} rows of {problem.n} columns with {dict(config)}")
     shift, weight = sums.shift(weight), sums.matrix(weight)
     live, k = live_columns(weight, dense), weight.shape[1]
     blocks = _blocks(live, config.get("depth", 0))
     panels, view = pack_rows(weight, rows, dense, blocks), operand(problem, live, sums.group)
     work = np.repeat(np.diff(panels.at).reshape(len(blocks), -1).sum(axis=0), rows)[: problem.m]
-    tail = _tailed(problem, core, view, rows, config["vectors"])
+    tail = _tailed(problem, core, view, rows, config)
     made = Builder(problem, cut(problem, core, view, config["vectors"], work, rows, tail), maximum=core.maximum)
-    made.begun = core.steps > 1 and problem.epilogue.bias and not problem.epilogue.scale and len(blocks) == 1
+    made.begun = core.steps > 1 and problem.epilogue.bias and not sums.integer and len(blocks) == 1
     values, made.shift = made.constant(panels.values), made.optional(shift)
     packing = Packing(made, view, sums) if config.get("pack") else None
     if packing:
@@ -188,6 +191,7 @@ class _Kernel:
         if not final:
             each(lambda sums, at, place: T.buffer_store(partial, sums[tuple(at)], [place]))
             return
+        acc = self.sums.settle(acc, (rows, t.vectors, t.lanes))
         tile.finish(acc, lambda r: row + r, rows)
         if last is not None:
             tile.finish_tail(last, row, rows)
@@ -226,26 +230,11 @@ def _space(problem: Problem, weight: FloatArray, core: Core, dense: bool) -> Seq
         return []
     if problem.dtype != "float32" and not problem.pointwise:
         return []
-    found: dict[tuple[int, int, int, int], tuple[float, Config]] = {}
-    sums = arithmetic(problem, core)
-    weight = sums.matrix(weight)
-    view = operand(problem, live_columns(weight, dense), sums.group)
-    live = int(np.count_nonzero(view.offsets >= 0))
-    filled = {rows: entries(weight, rows, dense) for rows in {min(r, problem.m) for r, _ in _candidates(core)}}
-    for rows, vectors in _candidates(core):
-        computed = filled[min(rows, problem.m)]
-        if not dense and computed > MAX_FILL * entries(weight, min(rows, problem.m), True):
-            continue
-        for pack in (1,) if sums.integer else (0, 1):
-            config = {"rows": rows, "vectors": vectors, "pack": pack}
-            tiles = _cut(problem, core, config, view, computed).tiling
-            # the taps of a convolution are neighbours: what a dense tile reads of X is far less than k rows
-            sizes = [0] if dense and not problem.pointwise else _sizes(core, tiles, live)
-            for size in sizes:
-                key = (min(rows, problem.m), tiles.vectors, pack, size)
-                if key not in found:
-                    one = {**config, "depth": size} if size else config
-                    found[key] = _cost(problem, core, one, view, computed), one
+    found: dict[tuple[int, ...], tuple[float, Config]] = {}
+    for form in forms(problem, core):
+        for key, config, view, computed in _configs(problem, weight, core, dense, form):
+            if key not in found:
+                found[key] = _cost(problem, core, config, view, computed), config
     ranked = [config for _, config in sorted(found.values(), key=lambda item: item[0])]
     # should the estimate be wrong about blocks of k: two without are always there
     first, more = ranked[:MOST], [config for config in ranked[MOST:] if "depth" not in config]
@@ -253,16 +242,42 @@ def _space(problem: Problem, weight: FloatArray, core: Core, dense: bool) -> Seq
     return [*first[: MOST - lacking], *more[:lacking]]
 
 
-def _sizes(core: Core, tiles: Tiling, live: int) -> list[int]:
-    """Lengths of blocks of k: all of it; where that does not fit the first-level cache, two thirds and half of what
-    does (the weights want their share: with all of it 768x768x128 of 4x4 blocks takes 0.25 ms and not 0.19)."""
-    line = tiles.row * 4
+def _configs(
+    problem: Problem, weight: FloatArray, core: Core, dense: bool, form: Config
+) -> Iterator[tuple[tuple[int, ...], Config, Operand, int]]:
+    """Every configuration of one form of the sums: what tells it apart, itself, its operand and computed columns."""
+    sums = sums_of(problem, core, form)
+    matrix = sums.matrix(weight)
+    view = operand(problem, live_columns(matrix, dense), sums.group)
+    live = int(np.count_nonzero(view.offsets >= 0))
+    filled = {rows: entries(matrix, rows, dense) for rows in {min(r, problem.m) for r, _ in _candidates(core)}}
+    for wanted, vectors in _candidates(core):
+        rows = min(wanted, problem.m)
+        computed = filled[rows]
+        if not dense and computed > MAX_FILL * entries(matrix, rows, True):
+            continue
+        for pack in (1,) if sums.integer else (0, 1):
+            config = {"rows": wanted, "vectors": vectors, "pack": pack, **form}
+            tiles = _cut(problem, core, config, view, computed).tiling
+            if form and not fits(problem, core, rows, tiles.lanes):
+                continue
+            # the taps of a convolution are neighbours: what a dense tile reads of X is far less than k rows
+            sizes = [0] if dense and not problem.pointwise else _sizes(core, tiles.row * sums.nbytes, live)
+            for size in sizes:
+                one = {**config, "depth": size} if size else config
+                yield (rows, tiles.vectors, pack, size, len(form)), one, view, computed
+
+
+def _sizes(core: Core, line: int, live: int) -> list[int]:
+    """Lengths of blocks of k, of which a tile has `line` bytes each: all of it; where that does not fit the first-level
+    cache, two thirds and half of what does (the weights want their share: with all of it 768x768x128 of 4x4 blocks
+    takes 0.25 ms and not 0.19)."""
     sizes = {core.l1_bytes * share // 6 // line // 16 * 16 for share in (4, 3)}
     return [0, *sorted(size for size in sizes if 16 <= size <= live // 2 and live * line > core.l1_bytes)]
 
 
 def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config, dense: bool) -> float:
-    sums = arithmetic(problem, core)
+    sums = sums_of(problem, core, config)
     weight = sums.matrix(weight)
     rows, view = min(config["rows"], problem.m), operand(problem, live_columns(weight, dense), sums.group)
     return _cost(problem, core, config, view, entries(weight, rows, dense))
@@ -271,12 +286,14 @@ def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config, 
 def _cut(problem: Problem, core: Core, config: Config, view: Operand, computed: int) -> Cut:
     rows, vectors = min(config["rows"], problem.m), config["vectors"]
     work = np.full(problem.m, max(computed // -(-problem.m // rows), 1))
-    return cut(problem, core, view, vectors, work, rows, _tailed(problem, core, view, rows, vectors))
+    return cut(problem, core, view, vectors, work, rows, _tailed(problem, core, view, rows, config))
 
 
-def _tailed(problem: Problem, core: Core, view: Operand, rows: int, vectors: int) -> bool:
+def _tailed(problem: Problem, core: Core, view: Operand, rows: int, config: Config) -> bool:
     """True where a tail, with the rows in the lanes, is less work than one more vector, and its sums find registers."""
-    tiles = tiling(problem.n, core.lanes, vectors, tail=True)
+    if config.get("matrix"):
+        return False
+    tiles = tiling(problem.n, core.lanes, config["vectors"], tail=True)
     used = rows * tiles.vectors + tiles.vectors + tiles.tail + 2
     return (
         view.direct and rows in (4, 8, 16) and rows <= core.lanes and 0 < tiles.tail < rows and used <= core.registers
@@ -290,9 +307,10 @@ def _cost(problem: Problem, core: Core, config: Config, view: Operand, computed:
     live = int(np.count_nonzero(view.offsets >= 0))
     read, size = cost.reads(problem, core, made, bool(config["pack"])), config.get("depth", 0) or live
     blocks = -(-live // max(size, 1)) or 1
-    far = read.cycles(size * made.tiling.width * 4, v * made.tiling.lanes * 4, in_order=True)
-    far_off = computed * rows * 4 > core.l2_bytes / 2 or cost.cold(problem, core)
-    stream = rows * 4 / rates.far_bytes if far_off else 0.0
+    nbytes = sums_of(problem, core, config).nbytes
+    far = read.cycles(size * made.tiling.width * nbytes, v * made.tiling.lanes * nbytes, in_order=True)
+    far_off = computed * rows * nbytes > core.l2_bytes / 2 or cost.cold(problem, core)
+    stream = rows * nbytes / rates.far_bytes if far_off else 0.0
     step = max(rows * v / rates.fmas, (rows + v * read.split) / rates.loads, rates.fma_latency * 1.1)
     step = cost.together(step, far, stream)
     tile = computed * step + blocks * panels * 10.0 + cost.finishing(problem.epilogue, panels * rows * v)

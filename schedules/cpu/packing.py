@@ -1,6 +1,7 @@
 """A packed tile: the live rows of one tile of the operand, copied into a contiguous buffer that stays in the cache.
 
-Integers are put together in groups on the way (arithmetic.py): then a row of the buffer holds `group` rows of X.
+Integers are put together in groups on the way (arithmetic.py, interleave.py): then a row of the buffer holds `group`
+rows of X.
 
 Worth its copy where rows lie a power of two apart (they all fall into one set of the cache), or where vectors straddle
 cache lines and each row of the operand is read many times.
@@ -12,6 +13,7 @@ import numpy as np
 from tvm.tirx.script import builder as T
 
 from tesa.schedules.cpu.arithmetic import Arithmetic
+from tesa.schedules.cpu.interleave import Chunk, chunks, elements, interleaved
 from tesa.schedules.cpu.loops import lanes, named, serial, unrolled
 from tesa.schedules.cpu.nest import Builder, Tile
 from tesa.schedules.cpu.operand import Operand, Tiling
@@ -41,12 +43,25 @@ class Packing:
         with serial("i", self.rows if count is None else count) as i:
             offset = self._offset(names, first + i)
             members = [self._member(offset, j) for j in range(self._sums.group)]
-            with unrolled("v", t.vectors) as v, lanes(t.lanes) as lane:
-                parts = [tile.source[member + tile.base + tile.at(v) + lane] for member in members]
-                T.buffer_store(buffer, self._sums.pack(parts), [i * t.row + v * t.lanes + lane])
+            pieces = chunks(t) if self._sums.interleaves else ()
+            for piece in pieces:
+                self._interleaved(tile, [member + tile.base for member in members], piece, buffer, i * t.row)
+            if not pieces:
+                with unrolled("v", t.vectors) as v, lanes(t.lanes) as lane:
+                    parts = [tile.source[member + tile.base + tile.at(v) + lane] for member in members]
+                    T.buffer_store(buffer, self._sums.pack(parts), [i * t.row + v * t.lanes + lane])
             for q in range(t.width, t.width + t.tail):
                 parts = [tile.source[member + tile.base + q] for member in members]
                 T.buffer_store(buffer, self._sums.pack(parts), [i * t.row + q])
+
+    def _interleaved(self, tile: Tile, starts: list[Any], piece: Chunk, buffer: Any, at: Any) -> None:
+        """Store the elements of a chunk's columns. starts: where its rows of X begin; at: a row of the buffer."""
+        count, sums = tile.tiling.lanes, self._sums
+        rows = [sums.code(tile.source[T.ramp(start + piece.start, 1, piece.width)]) for start in starts]
+        found = interleaved(rows, piece.width, count, [column for column, _ in piece.stored])
+        for column, place in piece.stored:
+            value = elements(found[column], sums.element, count)
+            T.buffer_store(buffer, value, [T.ramp(at + place, 1, count) if count > 1 else at + place])
 
     def _member(self, offset: Any, j: int) -> Any:
         """The place of row j of the group at `offset`. Beyond the last row: that row once more, it meets zeros of W."""

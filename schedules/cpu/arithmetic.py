@@ -136,7 +136,10 @@ class Arithmetic:
             lane, weights = T.ramp(0, 1, width), [w(v) for v in range(vectors)]
             for q, element in enumerate(spread(x, columns, width)):
                 for v, (source, start) in enumerate(weights):
-                    value = self._plus(acc[q, v, lane], element, source[T.ramp(start, 1, width)], width)
+                    factors = element, source[T.ramp(start, 1, width)]
+                    # the factor that may be an element is the second one, where both are of one kind
+                    alike = self.signed or self.group == 1
+                    value = self._plus(acc[q, v, lane], *(factors[::-1] if alike else factors), width)
                     T.buffer_store(acc, value, [q, v, lane])
             return
         with unrolled("q", columns) as q, unrolled("v", vectors) as v:

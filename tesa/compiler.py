@@ -195,13 +195,7 @@ def compile_model(
     manifest = replace(manifest, digest=identity(manifest.to_json(), graphs))
     progress(Event("write", 0, 1, str(path)))
     if executable is None:
-        kinds = [
-            Sides(i.function, *(tuple((p.name, p.limits) for p in side) for side in (i.inputs, i.outputs)))
-            for i in infos
-        ]
-        found = {kernel.product.symbol: kernel for kernel in kernels}
-        bare = [Kernel(symbol, one.emit(), one.product.objects) for symbol, one in found.items() if one.emit]
-        write_bare(scheduled.mod, kinds, bare, manifest.to_json(), form, path, where, threads, _versions()["tesa"])
+        _write_bare(scheduled, manifest, kernels, form, path, where)
     else:
         objects = [file for kernel in kernels for file in kernel.product.objects]
         interface = interface_source(where, [_entry(info) for info in infos], manifest.digest)
@@ -216,6 +210,24 @@ def compile_model(
 def _entry(info: SizeInfo) -> Entry:
     inputs, outputs = (tuple(Port(p.name, p.shape, p.dtype) for p in side) for side in (info.inputs, info.outputs))
     return Entry(info.function, inputs, outputs)
+
+
+def _write_bare(
+    scheduled: Scheduled, manifest: Manifest, kernels: Sequence[ChosenKernel], form: Format, path: Path, target: Target
+) -> None:
+    """Write the model without a runtime. kernels: of all layers; several have one symbol."""
+    sides = [
+        Sides(
+            size.function, *(tuple((port.name, port.limits) for port in side) for side in (size.inputs, size.outputs))
+        )
+        for size in manifest.sizes
+    ]
+    found = {kernel.product.symbol: kernel for kernel in kernels}
+    bare = [Kernel(symbol, one.emit(), one.product.objects) for symbol, one in found.items() if one.emit]
+    write_bare(
+        scheduled.mod, sides, bare, lambda library: replace(manifest, library=library).to_json(), manifest.digest,
+        form, path, target, manifest.plan.threads, manifest.versions["tesa"],
+    )  # fmt: skip
 
 
 def function_names(sizes: Sequence[Any]) -> list[str]:

@@ -7,6 +7,8 @@ import os
 import platform
 import struct
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -49,28 +51,36 @@ def runtime() -> Any:
 
 def load_library(path: Path) -> Any:
     """The module of a shared library. ModelError where the file is missing, cut off, or no library."""
+    with loader_path(path) as file:
+        return runtime().load_module(str(file))
+
+
+@contextmanager
+def loader_path(path: Path) -> Iterator[Path]:
+    """The path by which the system's loader gives the library that is there now, and what it says as a ModelError.
+
+    ModelError where the file is missing, cut off, or no library. The loader gives the old file back for a name that it
+    knows, so that a new file there has to get another name.
+    """
     if not path.is_file():
         raise ModelError(f"{path}: no such file; compile a model with `tesa compile model.onnx -o {path}`")
     fault = _fault(path)
     if fault:
         raise ModelError(f"{path}: cannot be loaded as a compiled model: {fault}; compile the model again")
     try:
-        return _load(path.resolve())
+        whole = path.resolve()
+        stat = whole.stat()
+        now = (stat.st_dev, stat.st_ino)
+        if _LOADED.setdefault(whole, now) == now:
+            yield whole
+            return
+        with TemporaryDirectory(prefix="tesa-") as folder:
+            link = Path(folder) / whole.name
+            link.symlink_to(whole)
+            yield link
     except Exception as error:
         line = str(error).strip().splitlines()[-1].rpartition(": ")[2]
         raise ModelError(f"{path}: cannot be loaded as a compiled model: {line}") from error
-
-
-def _load(path: Path) -> Any:
-    """The module of the file that is there now. The system's loader gives the old one back for a name it knows."""
-    stat = path.stat()
-    now = (stat.st_dev, stat.st_ino)
-    if _LOADED.setdefault(path, now) == now:
-        return runtime().load_module(str(path))
-    with TemporaryDirectory(prefix="tesa-") as folder:
-        link = Path(folder) / path.name
-        link.symlink_to(path)
-        return runtime().load_module(str(link))
 
 
 def _fault(path: Path) -> str:

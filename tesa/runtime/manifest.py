@@ -9,8 +9,10 @@ from typing import Any
 from tesa.choose.plan import Plan
 from tesa.errors import ModelError
 
-FORMAT = 2
+FORMAT = 3
 """Version of model.json; a reader refuses what is newer."""
+
+_SEVERAL_SIZES = 2
 
 _ONE_SIZE = 1
 """The format of a model of one size, which older readers know."""
@@ -78,7 +80,9 @@ class Manifest:
     """The content of model.json, which lies beside model.so: the sizes that it takes, each with its plan.
 
     needs: the instruction sets that code for its target may hold, by LLVM's names. digest: of the model and all that is
-    said of it here; the library has the same.
+    said of it here; the library has the same. library: of a model that needs no runtime, what its file is: its format
+    ("so", "o", "wasm"), the name that its C functions begin with, the bytes of an arena and to what it is aligned, and
+    the function for each size. Such a model is of the newest format, for only what knows that can run it.
     """
 
     sizes: tuple[SizeInfo, ...]
@@ -86,6 +90,7 @@ class Manifest:
     padding: tuple[Padding, ...] = ()
     needs: tuple[str, ...] = ()
     digest: str = ""
+    library: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def plan(self) -> Plan:
@@ -101,13 +106,14 @@ class Manifest:
             for item in self.padding
         ]
         return {
-            "format": FORMAT if several else _ONE_SIZE,
+            "format": FORMAT if self.library else _SEVERAL_SIZES if several else _ONE_SIZE,
             "inputs": first["inputs"],
             "outputs": first["outputs"],
             "versions": dict(self.versions),
             "needs": list(self.needs),
             **({"digest": self.digest} if self.digest else {}),
             **({"sizes": [size.to_json() for size in self.sizes], "padding": padding} if several else {}),
+            **({"library": dict(self.library)} if self.library else {}),
             **({} if several else {"plan": first["plan"]}),
         }
 
@@ -153,8 +159,9 @@ def read_manifest(path: Path) -> Manifest:
         )
         _infos(data["inputs"])
         return Manifest(
-            sizes_in(data), data["versions"], padding, tuple(data.get("needs", ())), str(data.get("digest", ""))
-        )
+            sizes_in(data), data["versions"], padding, tuple(data.get("needs", ())), str(data.get("digest", "")),
+            dict(data.get("library", {})),
+        )  # fmt: skip
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}); it is written beside the library") from error
     except (ValueError, KeyError, TypeError) as error:

@@ -6,6 +6,7 @@ from tesa.base.hostinfo import usable_cpus
 from tesa.base.keywords import helpful
 from tesa.base.numbers import whole
 from tesa.errors import ModelError, UsageError
+from tesa.runtime.bare import BareModel
 from tesa.runtime.engines import engine_for
 from tesa.runtime.interfaces import Compiled
 from tesa.runtime.local import LocalModel
@@ -36,4 +37,6 @@ def load(path: str | Path, threads: int | None = None, *, rpc: str | None = None
     engine = engine_for(model)
     if engine is not None:
         return RemoteModel(model, engine)
+    if manifest.library:
+        return BareModel(path, manifest, min(threads or compiled, usable_cpus()))
     return LocalModel(path, manifest, min(threads or compiled, usable_cpus()))

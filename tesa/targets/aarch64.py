@@ -1,9 +1,11 @@
 """64-bit ARM: one core with NEON, by what a CPU's features are."""
 
 from dataclasses import replace
+from functools import partial
 
 from tesa.schedules.types import Core, Dot, Permute
 from tesa.targets.architecture import Architecture, register
+from tesa.targets.hwcap import probe
 from tesa.targets.toolchain import Toolchain
 
 MIXED_BYTES = Dot(
@@ -67,5 +69,6 @@ AARCH64 = register(
         instructions=tuple(_LINUX),
         linux=_LINUX,
         baseline=("-march=armv8-a",),
+        probe=partial(probe, linux=_LINUX),
     )
 )  # fmt: skip

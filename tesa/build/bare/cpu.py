@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from tesa.build.bare.ir import escaped
+from tesa.targets import hwcap
+from tesa.targets.architecture import find
 from tesa.targets.cpuid import places
 
 Row = tuple[str, int, int, int]
@@ -106,7 +108,39 @@ def _leaf(number: int, leaf: int, part: int) -> list[str]:
     return lines
 
 
-_ASKED: dict[str, Callable[[Sequence[str]], tuple[list[Row], str, int]]] = {"x86": _x86}
+_AUXILIARY = """
+declare extern_weak i64 @getauxval(i64)
+define internal void @NAME_words(ptr %words) {
+  %there = icmp ne ptr @getauxval, null
+  br i1 %there, label %ask, label %unknown
+ask:
+  %first = call i64 @getauxval(i64 16)
+  %second = call i64 @getauxval(i64 26)
+  br label %store
+unknown:
+  br label %store
+store:
+  %a = phi i64 [ %first, %ask ], [ -1, %unknown ]
+  %b = phi i64 [ %second, %ask ], [ -1, %unknown ]
+  %low = trunc i64 %a to i32
+  %next = trunc i64 %b to i32
+  store i32 %low, ptr %words
+  %next.p = getelementptr i32, ptr %words, i32 1
+  store i32 %next, ptr %next.p
+  ret void
+}
+"""
+
+
+def _aarch64(features: Sequence[str]) -> tuple[list[Row], str, int]:
+    """Two words of Linux; where there is no such function, on bare metal, the CPU is taken to have what is needed."""
+    architecture = find("aarch64")
+    linux = {} if architecture is None else architecture.linux
+    rows = [(name, word, 1 << bit, 0) for name, word, bit in hwcap.places(features, linux)]
+    return rows, _AUXILIARY, 3
+
+
+_ASKED: dict[str, Callable[[Sequence[str]], tuple[list[Row], str, int]]] = {"x86": _x86, "aarch64": _aarch64}
 
 
 def _lacks(rows: Sequence[Row], count: int) -> str:

@@ -1,6 +1,6 @@
 """Writes a compiled model that needs no runtime: its file, its C header, and its description."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from tesa.build.bare.link import link
 from tesa.build.bare.network import Function
 from tesa.build.bare.ports import Api, Size, arguments, model_name, ports
 from tesa.targets.target import Target
+
+Describe = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 Named = tuple[str, tuple[int, int] | None]
 """The name of an input or output in the model, and the bounds of its elements where it is an index."""
@@ -29,19 +31,19 @@ class Sides:
 
 
 def write_bare(
-    mod: Any, sides: Sequence[Sides], kernels: Sequence[Kernel], description: Mapping[str, Any], form: Format,
+    mod: Any, sides: Sequence[Sides], kernels: Sequence[Kernel], describe: Describe, digest: str, form: Format,
     path: Path, target: Target, threads: int, version: str,
 ) -> None:  # fmt: skip
     """Write a scheduled module as path, with NAME.h and NAME.json beside it: all of them whole, or none.
 
-    kernels: those that the module calls by symbol. description: the content of NAME.json but for what is said there of
-    the library. Raises UnsupportedError for what only TVM's virtual machine can do, UsageError as the tools do.
+    kernels: those that the module calls by symbol. describe: the content of NAME.json for what is said of the library;
+    digest: of what is in it. UnsupportedError for what only TVM's virtual machine can do.
     """
     calls = network_calls(mod, [side.function for side in sides], target)
     known = {function.name: function for function in calls.functions}
     sizes = tuple(_size(side, known[side.function], number) for number, side in enumerate(sides))
     name = model_name(path)
-    model = Api(name, sizes, 0, target.name, version, str(description.get("digest", "")), threads)
+    model = Api(name, sizes, 0, target.name, version, digest, threads)
     parts = build(mod, calls, kernels, model, target, threads)
     library = {
         "format": form.name, "name": name, "arena": parts.api.arena, "alignment": ALIGNMENT,
@@ -52,7 +54,7 @@ def write_bare(
     with atomic_path(path) as made, atomic_path(path.with_suffix(".h")) as aside:
         link(objects, parts.api, kind, target, made)
         aside.write_text(header(parts.api))
-        write_json(path.with_suffix(".json"), {**description, "library": library})
+        write_json(path.with_suffix(".json"), describe(library))
 
 
 def _size(side: Sides, function: Function, number: int) -> Size:

@@ -19,6 +19,7 @@ from tesa.base.version import versions
 from tesa.build.bare.build import Kernel
 from tesa.build.bare.deploy import Sides, write_bare
 from tesa.build.bare.formats import VM, Format, chosen_format
+from tesa.build.bare.legal import refuse_what_needs_tvm
 from tesa.build.deploy import write
 from tesa.build.dump import Dump
 from tesa.build.identity import identity
@@ -132,6 +133,8 @@ def compile_model(
         progress=progress,
     )
     padding = _padding(model, pad, sizes, networks[0])
+    if form.name != VM:
+        refuse_what_needs_tvm(network.lowered.mod for network in networks)
     for name, network in zip(function_names(sizes), networks, strict=True):
         dump.module(f"1-imported{name[4:]}", network.prepared.imported.mod)
         dump.module(f"2-propagated{name[4:]}", network.prepared.attributed.mod)

@@ -14,7 +14,7 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 from tvm.ir import Call, PointerType, PrimType
-from tvm.tirx import AttrStmt, DeclBuffer, IntImm, PrimFunc, SeqStmt, Var
+from tvm.tirx import AttrStmt, Bind, DeclBuffer, IntImm, PrimFunc, SeqStmt, Var
 from tvm.tirx.compilation_pipeline import get_tir_pipeline, register_tir_pipeline
 
 from tesa.schedules.cpu.straight import PIPELINE as STRAIGHT
@@ -51,11 +51,21 @@ def bare(function: PrimFunc, name: str, calls: bool = True) -> PrimFunc:
     for buffer in function.params:
         pointer = Var(f"{buffer.name}_pointer", PointerType(PrimType(str(buffer.dtype))))
         pointers.append(pointer)
-        views.append(DeclBuffer(buffer, data=pointer))
+        views += [*_compact(buffer), DeclBuffer(buffer, data=pointer)]
     body = SeqStmt([*views, function.body, tirx.Return(IntImm("int32", 0))])
     made = PrimFunc(pointers, body, ret_type=PrimType("int32"))
     kept = {key: value for key, value in dict(function.attrs or {}).items() if key == "tirx.noalias"}
     return made.with_attr({**kept, "calling_conv": _C_CALL, "global_symbol": name})
+
+
+def _compact(buffer: Any) -> list[Any]:
+    """Values for what a buffer leaves open to its caller: it begins at its pointer, and has no gaps."""
+    made, step = [], 1
+    for extent, stride in reversed(list(zip(buffer.shape, buffer.strides or [], strict=False))):
+        made += [Bind(stride, IntImm(str(stride.ty.dtype), step))] if isinstance(stride, Var) else []
+        step *= int(extent)
+    offset = buffer.elem_offset
+    return made + ([Bind(offset, IntImm(str(offset.ty.dtype), 0))] if isinstance(offset, Var) else [])
 
 
 def _called_bare(call: Any) -> Any:

@@ -46,7 +46,7 @@ def network_calls(mod: Any, names: Sequence[str], target: Target) -> Calls:
     return calls_of(mod, names, tvm.target.Target(target.tvm))
 
 
-def build(mod: Any, calls: Calls, kernels: Sequence[Kernel], model: Api, target: Target, threads: int) -> Parts:
+def build(calls: Calls, kernels: Sequence[Kernel], model: Api, target: Target, threads: int) -> Parts:
     """The objects of a network. model: its arena is not known yet.
 
     Raises UnsupportedError for a kernel that is not there, or an operator that calls TVM's runtime.
@@ -59,9 +59,9 @@ def build(mod: Any, calls: Calls, kernels: Sequence[Kernel], model: Api, target:
                 f"the model calls {symbol}, which is part of TVM's runtime; compile with --format vm"
             )
         units += kernel_units(symbol, known[symbol].code, target, threads, known[symbol].objects)
-    names = {name: f"{model.name}_op_{name}" for name in sorted(calls.operators)}
+    names = {name: f"{model.name}_op_{name}" for name in calls.operators}
     if names:
-        units.append(operator_unit({symbol: mod[name] for name, symbol in names.items()}, target, threads))
+        units.append(operator_unit({names[name]: f for name, f in calls.operators.items()}, target, threads))
     calls = _renamed(calls, names)
     lifted = {name: one for unit in units for name, one in unit.functions.items()}
     text, arenas = network(model.name, calls, lifted)

@@ -44,7 +44,7 @@ def write_bare(
     sizes = tuple(_size(side, known[side.function], number) for number, side in enumerate(sides))
     name = model_name(path)
     model = Api(name, sizes, 0, target.name, version, digest, threads)
-    parts = build(mod, calls, kernels, model, target, threads)
+    parts = build(calls, kernels, model, target, threads)
     library = {
         "format": form.name, "name": name, "arena": parts.api.arena, "alignment": ALIGNMENT,
         "functions": [f"{name}_run{size.suffix}" for size in sizes],

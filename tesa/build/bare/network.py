@@ -10,6 +10,7 @@ import tvm
 from numpy.typing import NDArray
 from tvm import ir, relax
 
+from tesa.build.bare.legal import with_own_functions
 from tesa.errors import UnsupportedError
 from tesa.frontend.loops import functions_of
 
@@ -64,12 +65,12 @@ class Function:
 class Calls:
     """All functions of a module, each behind those that it calls, and the constants that they read.
 
-    operators: names of the module's functions of TVM, as they are called; kernels: symbols of those outside of it.
+    operators: the module's functions of TVM by name, as they are called; kernels: symbols of those outside of it.
     """
 
     functions: tuple[Function, ...]
     constants: tuple[NDArray[Any], ...]
-    operators: frozenset[str]
+    operators: Mapping[str, Any]
     kernels: frozenset[str]
 
 
@@ -83,6 +84,7 @@ def calls_of(mod: Any, roots: Sequence[str], target: Any) -> Calls:
         relax.transform.RemovePurityChecking(),
         relax.transform.CallTIRRewrite(),
     ]
+    mod = with_own_functions(mod, target)
     with target:
         mod = tvm.transform.Sequential(passes)(mod)
     constants = _Constants()
@@ -91,7 +93,8 @@ def calls_of(mod: Any, roots: Sequence[str], target: Any) -> Calls:
         wanted |= {var.name_hint: function for var, function in functions_of(mod, root)}
     readers = [_Reader(name, function, mod, constants) for name, function in wanted.items()]
     functions = tuple(reader.function() for reader in readers)
-    operators = frozenset().union(*(reader.operators for reader in readers))
+    names = sorted(set().union(*(reader.operators for reader in readers)))
+    operators = {name: mod[name] for name in names}
     kernels = frozenset().union(*(reader.kernels for reader in readers))
     return Calls(functions, tuple(constants.arrays), operators, kernels)
 

@@ -40,10 +40,10 @@ from tesa.layers import Binding, bind, schedule_rest
 from tesa.layers.join import join
 from tesa.layers.network import Network, to_networks
 from tesa.layers.pipeline import Scheduled
-from tesa.measure.runners import check_device, tracker_address
+from tesa.measure.runners import check_device, lacking, runner_for, tracker_address
 from tesa.records.locations import open_log
 from tesa.runtime.manifest import Manifest, Padding, SizeInfo, TensorInfo
-from tesa.targets.target import Target, parse_target, runs_here
+from tesa.targets.target import Target, parse_target
 from tesa.tune.backend import backend, names_cpu
 from tesa.tune.choose import choose
 
@@ -148,11 +148,13 @@ def compile_model(
         if address is not None or cluster is not None:
             place = stack.enter_context(backend(where, rpc=address, key=key, cluster=cluster, jobs=jobs))
             builder, note = place.builder, ""
-            if address is not None or runs_here(where):
+            if address is not None or not lacking(where):
                 runner = place.runner
                 note = check_device(runner.device(), where, named=names_cpu(target))
             if note:
                 progress(Event("device", 0, 0, note))
+        elif where.portable and not lacking(where):
+            runner = runner_for(where)
         contest = StorageContest([layer for network in networks for layer in network.layers], storage)
         kernels = choose(
             contest.layers,

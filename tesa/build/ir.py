@@ -18,19 +18,29 @@ def ir_object(text: str, target: Mapping[str, Any]) -> bytes:
     """
     import tvm
 
-    flags = json.dumps(dict(target)).replace("\\", "\\5C").replace('"', "\\22")
     lines = [
         f'target datalayout = "{data_layout(json.dumps(dict(target)))}"',
         f'target triple = "{target["mtriple"]}"',
         text,
         "!llvm.module.flags = !{!0}",
-        '!0 = !{i32 4, !"tvm_target", !"' + flags + '"}',
+        '!0 = !{i32 4, !"tvm_target", !"' + quoted(json.dumps(dict(target))) + '"}',
     ]
     with tempfile.TemporaryDirectory(prefix="tesa-") as folder:
         source, path = Path(folder) / "code.ll", Path(folder) / "code.o"
         source.write_text("\n".join(lines) + "\n")
         tvm.runtime.load_module(str(source)).write_to_file(str(path), "o")
         return path.read_bytes()
+
+
+def quoted(text: str) -> str:
+    """A text as it stands between quotation marks in LLVM's language.
+
+    >>> print(quoted('say "a"'))
+    say \\22a\\22
+    """
+    return "".join(
+        chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\' else f"\\{byte:02X}" for byte in text.encode()
+    )
 
 
 @cache

@@ -21,6 +21,7 @@ from tesa.base.keywords import helpful
 from tesa.base.numbers import whole
 from tesa.base.renamed import renamed
 from tesa.build.package import ENTRY, package
+from tesa.build.wasm_kernel import package_wasm
 from tesa.choose.chosen import ChosenKernel
 from tesa.choose.plan import LayerPlan, epilogue_words
 from tesa.choose.predict import table_for
@@ -28,6 +29,7 @@ from tesa.choose.shortlist import INSTRUCTIONS
 from tesa.decompose.candidates import Option, candidates
 from tesa.decompose.prices import Prices
 from tesa.errors import UsageError
+from tesa.kernels.node import NodeKernel
 from tesa.kernels.problem import (
     Pair,
     bias_array,
@@ -40,6 +42,7 @@ from tesa.kernels.problem import (
     weight_array,
 )
 from tesa.layers.layer import Layer
+from tesa.measure.runners import lacking
 from tesa.measure.timing import Timing
 from tesa.records.log import Log
 from tesa.runtime.arguments import FLOAT32, are_apart, check_array, checked_input, is_plain
@@ -191,13 +194,17 @@ class Kernel:
         product = chosen.product
         constants = (*product.constants, *(array for array in (scale, bias) if array is not None))
         self._library_path = Path(self._folder.name) / f"{product.symbol}{target.toolchain.suffix}"
-        package(self._library_path, product.objects, product.symbol, constants, self._names, target)
+        pack = package if target.runtime else package_wasm
+        pack(self._library_path, product.objects, product.symbol, constants, self._names, target)
         self._y_shape = problem.y_shape
         self._x_dtype, self._y_dtype = np.dtype(problem.x_dtype), np.dtype(problem.output.dtype)
         self._in_shapes = (problem.x_shape, problem.y_shape)[: len(self._names) - 1]
         self._in_dtypes = (self._x_dtype, FLOAT32)[: len(self._names) - 1]
         self._entry: Any = lambda *_: self._check_runs()
-        if runs_here(target):
+        if not target.runtime:
+            if not lacking(target):
+                self._entry = NodeKernel(self._library_path, target, self._sizes(), problem.alignment)
+        elif runs_here(target):
             self._use_threads()
             self._entry = self._library[ENTRY]
 
@@ -252,9 +259,11 @@ class Kernel:
         from tesa.measure.timing import time_warm
 
         self._check_runs()
-        self._use_threads()
         inputs = Inputs.random(self.problem)
         arrays = [inputs.x, *([inputs.residual] if inputs.residual is not None else [])]
+        if isinstance(self._entry, NodeKernel):
+            return self._entry.time(arrays, budget_ms)
+        self._use_threads()
         tensors = [placed(array, self.problem.alignment) for array in arrays]
         y = tvm.runtime.empty(self._y_shape, self.problem.output.dtype)
         return time_warm(self._library, ENTRY, (*tensors, y), budget_ms)
@@ -274,14 +283,15 @@ class Kernel:
         """Write the kernel as a library, with its constants inside, and beside it a .json that says how to call it.
 
         Anybody can call it who has libtvm_ffi: `tvm_ffi.load_module("./k.so")["entry"](X, Y)`, or from C
-        `__tvm_ffi_entry`. Without TVM's runtime in the process it runs on one thread.
+        `__tvm_ffi_entry`. Without TVM's runtime in the process it runs on one thread. For WebAssembly it is a module
+        with the function entry(X, Y) of addresses in its memory, see tesa.build.wasm_kernel.
 
-        Raises UsageError if path does not end in .so or cannot be written.
+        Raises UsageError if path does not end in .so (.wasm) or cannot be written.
         """
         path = Path(path)
         suffix = self.target.toolchain.suffix
         if path.suffix != suffix:
-            raise UsageError(f"{path}: a kernel is saved as a shared library; give a name that ends in {suffix}")
+            raise UsageError(f"{path}: a kernel is saved as {self._kind}; give a name that ends in {suffix}")
         description = path.with_suffix(".json")
         with atomic_path(path) as library, atomic_path(description) as text:
             library.write_bytes(self._library_path.read_bytes())
@@ -321,7 +331,10 @@ class Kernel:
             set_threads(self.problem.threads)
 
     def _check_runs(self) -> None:
-        if not runs_here(self.target):
+        if self.target.portable:
+            if why := lacking(self.target):
+                raise UsageError(why)
+        elif not runs_here(self.target):
             raise UsageError(
                 f"this machine's CPU cannot run code for {self.target.name}: save the kernel and run it there, or make "
                 "it for target 'x86'"
@@ -345,6 +358,20 @@ class Kernel:
                 raise UsageError("out: overlaps an input; the kernel reads its inputs while it writes")
         return arrays
 
+    def _sizes(self) -> list[int]:
+        """Bytes of each argument of a call."""
+        shapes, dtypes = (*self._in_shapes, self._y_shape), (*self._in_dtypes, self._y_dtype)
+        return [int(np.prod(shape)) * dtype.itemsize for shape, dtype in zip(shapes, dtypes, strict=True)]
+
+    @property
+    def _kind(self) -> str:
+        return "a shared library" if self.target.runtime else "a module of WebAssembly"
+
+    @property
+    def _how(self) -> str:
+        tensors = "contiguous row-major DLPack tensors on the CPU"
+        return tensors if self.target.runtime else "addresses of contiguous row-major arrays in the module's memory"
+
     def _manifest(self) -> dict[str, Any]:
         from tesa.base.version import versions
 
@@ -354,7 +381,7 @@ class Kernel:
         return {
             "tesa_kernel": 1,
             "entry": ENTRY,
-            "call": f"{ENTRY}({', '.join(self._names)}): contiguous row-major DLPack tensors on the CPU; Y is written",
+            "call": f"{ENTRY}({', '.join(self._names)}): {self._how}; Y is written",
             "inputs": [port(*facts) for facts in zip(self._names, self._in_shapes, self._in_dtypes, strict=False)],
             "outputs": [port("Y", self._y_shape, self._y_dtype)],
             "target": self.target.name,

@@ -17,30 +17,45 @@ from tesa.targets.target import Target, host_cpu, runs_here
 Make = Callable[..., Runner]
 """Makes a runner from a target and the arguments of runner_for that are given."""
 
-_RUNNERS: dict[str, Make] = {}
+Lacks = Callable[[Target], str]
+"""Says what this machine lacks to measure code for a target, as a sentence; "" for nothing."""
+
+_RUNNERS: dict[str, tuple[Make, Lacks]] = {}
 
 
-def register(name: str) -> Callable[[Make], Make]:
-    """Register the function that makes the runner of that name."""
+def register(name: str, lacks: Lacks) -> Callable[[Make], Make]:
+    """Register the function that makes the runner of that name, and what tells whether it can be had."""
 
     def add(make: Make) -> Make:
-        _RUNNERS[name] = make
+        _RUNNERS[name] = make, lacks
         return make
 
     return add
 
 
-@register("local")
+def _no_cpu(target: Target) -> str:
+    return "" if runs_here(target) else f"this machine cannot run code for {target.name}"
+
+
+def _no_node(target: Target) -> str:
+    try:
+        NodeRunner(target)
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
+@register("local", _no_cpu)
 def _local(_: Target, *, alone: AbstractContextManager[Any] | None, **__: object) -> Runner:
     return LocalRunner(alone=alone)
 
 
-@register("node")
+@register("node", _no_node)
 def _node(target: Target, *, alone: AbstractContextManager[Any] | None, **__: object) -> Runner:
     return NodeRunner(target, alone=alone)
 
 
-@register("rpc")
+@register("rpc", lambda _: "")
 def _rpc(target: Target, *, address: tuple[str, int], key: str, compiler: str | None, **_: object) -> Runner:
     return remote.RpcRunner(*address, key, compiler=compiler, toolchain=target.toolchain)
 
@@ -59,7 +74,17 @@ def runner_for(
     by default this machine's. alone: held while this machine measures.
     """
     name = target.runner if address is None else "rpc"
-    return _RUNNERS[name](target, address=address, key=key, compiler=compiler, alone=alone)
+    return _RUNNERS[name][0](target, address=address, key=key, compiler=compiler, alone=alone)
+
+
+def lacking(target: Target) -> str:
+    """What this machine lacks to measure code for the target, as a sentence; "" where it can.
+
+    >>> from tesa.targets.target import parse_target
+    >>> lacking(parse_target("aarch64:cortex-a76" if runs_here(parse_target("x86:nehalem")) else "x86:nehalem"))[:24]
+    'this machine cannot run '
+    """
+    return _RUNNERS[target.runner][1](target)
 
 
 def tracker_address(rpc: str | None, key: str | None, target: Target, measures: bool = True) -> tuple[str, int] | None:
@@ -70,12 +95,16 @@ def tracker_address(rpc: str | None, key: str | None, target: Target, measures: 
     if rpc is None:
         if key is not None:
             raise UsageError("a key names devices of a tracker: give its address with --rpc HOST:PORT as well")
-        if measures and not runs_here(target):
+        if measures and (why := lacking(target)):
+            if target.runner != "local":
+                raise UsageError(why)
             raise UsageError(
-                f"this machine cannot run code for {target.name}, so that nothing can be measured: give the tracker of "
-                "devices that can with --rpc HOST:PORT --key KEY (rpc= and key= in Python)"
+                f"{why}, so that nothing can be measured: give the tracker of devices that can with --rpc HOST:PORT "
+                "--key KEY (rpc= and key= in Python)"
             )
         return None
+    if target.runner != "local":
+        raise UsageError(f"{target.name} is measured on this machine: leave --rpc and --key (rpc= and key=) out")
     if key is None:
         raise UsageError(f"the tracker {rpc} may have devices of several kinds: name one with --key KEY")
     try:
@@ -100,6 +129,8 @@ def check_device(device: Mapping[str, Any], target: Target, *, named: bool) -> s
             "code cannot run there; give the target of the device, or the key of other devices"
         )
     cpu = str(device["cpu"])
+    if target.portable:
+        return ""
     if cpu == target.cpu or (not named and cpu == host_cpu()):
         return ""
     if named:

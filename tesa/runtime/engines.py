@@ -4,7 +4,7 @@ from importlib import import_module
 
 from tesa.runtime.interfaces import Compiled, Engine
 
-_ENGINES = {"rpc": "tesa.runtime.device:DeviceEngine"}
+_ENGINES = {"rpc": "tesa.runtime.device:DeviceEngine", "node": "tesa.runtime.node:NodeEngine"}
 """Module and class, which is called with a Compiled. Imported when it is needed: loading a model here is quick."""
 
 _BY_SUFFIX = {".wasm": "node"}

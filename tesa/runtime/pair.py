@@ -13,6 +13,11 @@ def check_digest(library: Any, path: Path, manifest: Manifest) -> None:
         own = str(library.get_function("tesa_digest", query_imports=True)())
     except AttributeError:  # of an earlier version
         own = ""
+    check_same(own, path, manifest)
+
+
+def check_same(own: str, path: Path, manifest: Manifest) -> None:
+    """ModelError where a library's own digest is not that of the description beside it."""
     if own != manifest.digest:
         description = path.with_suffix(".json")
         told = f"digest {manifest.digest or 'none'}, the library has {own or 'none'}"

@@ -16,7 +16,8 @@ class Target:
     LLVM's name of the CPU; features: LLVM features on top of it ("+avx512f", "-fma"), sorted; triple: LLVM's; kind: of
     machine, by which kernel families are registered; options: what TVM's dictionary holds beside; toolchain: what
     compiles C and links; runner: the name of what measures kernels where code runs here or on a device; runtime: TVM's
-    runtime is there, and calls kernels by its own convention; else they are bare functions (schedules/cpu/bare.py).
+    runtime is there, and calls kernels by its own convention; else they are bare functions (schedules/cpu/bare.py);
+    portable: the code is no machine's own.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Target:
     toolchain: Toolchain = NATIVE
     runner: str = "local"
     runtime: bool = True
+    portable: bool = False
 
     @property
     def tvm(self) -> dict[str, object]:

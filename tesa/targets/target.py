@@ -205,7 +205,7 @@ def _target(architecture: Architecture, cpu: str, extra: tuple[str, ...], triple
         name = f"llvm -mtriple={triple} -mcpu={cpu}{mattr}"
     return Target(name, architecture.name, cpu, core, features, triple, options=architecture.options,
                   toolchain=architecture.toolchain, runner=architecture.runner,
-                  runtime=architecture.runtime)  # fmt: skip
+                  runtime=architecture.runtime, portable=architecture.portable)  # fmt: skip
 
 
 def _refuse_later(text: str, name: str) -> None:

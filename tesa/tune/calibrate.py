@@ -18,7 +18,8 @@ from tesa.costs.refresh import refreshed
 from tesa.costs.sample import Measured
 from tesa.costs.table import CostTable
 from tesa.errors import CheckFailed, UsageError
-from tesa.targets.target import Target, host_cpu, parse_target, runs_here
+from tesa.measure.runners import lacking
+from tesa.targets.target import Target, host_cpu, parse_target
 from tesa.tune.backend import backend
 from tesa.tune.calibration import Work, build_and_time, plan
 
@@ -74,7 +75,9 @@ def calibrate(
     if threads < 1 or not minutes > 0:
         raise UsageError(f"threads and minutes must be above 0, got {threads} and {minutes}")
     wanted, file = parse_target(target), store.default_path() if path is None else Path(path)
-    if not runs_here(wanted):
+    if why := lacking(wanted):
+        if wanted.portable:
+            raise UsageError(why)
         raise UsageError(
             f"target {wanted.name}: this machine ({host_cpu()}) cannot run its code, and a cost table is measured; "
             "run tesa calibrate on the device itself"

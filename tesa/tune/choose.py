@@ -33,11 +33,12 @@ from tesa.layers.layer import Layer
 from tesa.measure.failure import Failure
 from tesa.measure.interfaces import Builder, Runner
 from tesa.measure.local import BUDGET_MS, LocalRunner
+from tesa.measure.runners import lacking, runner_for
 from tesa.measure.timing import Timing
 from tesa.records.log import Log, Record, Task
 from tesa.schedules.registry import find
 from tesa.schedules.types import config_key
-from tesa.targets.target import Target, host_cpu, runs_here
+from tesa.targets.target import Target, host_cpu
 from tesa.tune.backend import shared_builder
 from tesa.tune.loop import Batch, BuiltBatch, build, run
 from tesa.tune.recorder import Recorder
@@ -80,7 +81,7 @@ def choose(
     be written, CheckFailed if every candidate of a layer is wrong or cannot be built.
     """
     if runner is None:
-        runner = LocalRunner() if runs_here(target) else None
+        runner = None if lacking(target) else runner_for(target)
     device = {"cpu": host_cpu()} if runner is None else runner.device()
     cpu = str(device["cpu"])
     if log is not None and not isinstance(log, Log):
@@ -108,7 +109,8 @@ def choose(
     chooser = _Chooser(target, log, builder, runner, measures, progress, cpu, home)
     threads = max((layer.problem.threads for layer in layers), default=1)
     local = measures and isinstance(runner, LocalRunner)
-    notes = [text for text in (note, crowded(threads) if local else "") if text]
+    lacks = lacking(target) if measure and runner is None and target.portable else ""
+    notes = [text for text in (note, crowded(threads) if local else "", lacks) if text]
     if notes:
         progress(Event("kernels", 0, len(works), "; ".join(notes)))
     kernels = chooser.run(list(works.values()))

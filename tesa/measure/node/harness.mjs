@@ -2,11 +2,14 @@
 // output. Numbers travel in files. A module has a number, which its loader gives it.
 //   {do: "load", id, wasm, symbol, place: [{file, bytes, skew, guard}]}   -> {}
 //   {do: "call", id}                                                      -> {status}
+//   {do: "ask", id, symbol, args}                                         -> {value, text}
 //   {do: "write", id, index, file}, {do: "read", id, index, file}         -> {}
 //   {do: "time", id, calls, other}                                        -> {ms: [...]}
+//   {do: "exports", id}                                                   -> {names}
 //   {do: "drop", id}, {do: "about"}
-// place: the arguments, all pointers: bytes of zeros, or of ones where there is a guard, then filled from the file;
-// skew: bytes behind a multiple of 64; guard: bytes in front of and behind it, which "read" gives too.
+// symbol: the function that is called, "" for none. place: its arguments, all pointers: bytes of zeros, or of ones where there is a guard, then filled from the file;
+// skew: bytes behind a multiple of 64; guard: bytes in front of and behind it, which "read" gives too. "ask" calls
+// another function; text is what is at the address that it answers, up to a byte of 0.
 // A failure is {error, kind}: "load" where the module cannot be used, "trap" where it traps, "call" for anything else.
 import fs from 'node:fs';
 import process from 'node:process';
@@ -26,8 +29,8 @@ class Loaded {
     }
     this.exports = instance.exports;
     this.memory = this.exports.memory;
-    this.run = this.exports[symbol];
-    if (typeof this.run !== 'function') throw Object.assign(Error(`no function ${symbol}`), { tesa: 'load' });
+    this.run = symbol ? this.exports[symbol] : undefined;
+    if (symbol && typeof this.run !== 'function') throw Object.assign(Error(`no function ${symbol}`), { tesa: 'load' });
     let top = up(this.exports.__heap_base.value, 64);
     this.places = place.map(({ bytes, skew = 0, guard = 0 }) => {
       const start = top + up(guard, 64) + skew;
@@ -59,6 +62,12 @@ class Loaded {
   call() {
     if (this.exports.tesa_top) new Uint32Array(this.memory.buffer, this.exports.tesa_top.value, 1)[0] = this.top;
     return this.run(...this.pointers);
+  }
+
+  ask(symbol, args) {
+    const value = this.exports[symbol](...args);
+    const from = new Uint8Array(this.memory.buffer, value >>> 0 < this.memory.buffer.byteLength ? value : 0);
+    return { value, text: new TextDecoder().decode(from.subarray(0, Math.max(from.indexOf(0), 0))) };
   }
 
   // Between two calls the caches are filled with something else and the first argument is read again: so it is in a
@@ -94,6 +103,8 @@ function touch(array, count) {
 const verbs = {
   load: request => (modules.set(request.id, new Loaded(request)), {}),
   call: ({ id }) => ({ status: modules.get(id).call() }),
+  ask: ({ id, symbol, args }) => modules.get(id).ask(symbol, args),
+  exports: ({ id }) => ({ names: Object.keys(modules.get(id).exports) }),
   write: ({ id, index, file }) => (modules.get(id).write(index, file), {}),
   read: ({ id, index, file }) => (modules.get(id).read(index, file), {}),
   time: ({ id, calls, other: bytes }) => ({ ms: modules.get(id).time(calls, bytes) }),

@@ -56,8 +56,7 @@ class NodeKernel:
             self._ask({"do": "write", "index": index, "file": str(file)}, session)
 
         def slice_of(calls: int) -> float:
-            samples = self._ask({"do": "time", "calls": calls, "other": 0}, session)["ms"]
-            return float(np.mean(samples))
+            return float(self._ask({"do": "time", "calls": calls, "other": 0}, session)["mean"])
 
         self._ask({"do": "call"}, session)
         number = calls_per_slice(min(slice_of(1), slice_of(3)), 1, _MOST_CALLS)

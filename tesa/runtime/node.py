@@ -55,7 +55,7 @@ class NodeEngine:
         self.run(function, inputs)
 
         def sample(calls: int) -> float:
-            return float(np.mean(self._ask("time", id=module, calls=calls, other=0)["ms"]))
+            return float(self._ask("time", id=module, calls=calls, other=0)["mean"])
 
         calls = calls_per_slice(min(sample(1), sample(3)), 1, _MOST_CALLS)
         return [sample(calls) for _ in range(rounds)]

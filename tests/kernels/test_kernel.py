@@ -396,7 +396,7 @@ def test_sparse_container() -> None:
 
 
 def test_a_target_of_another_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("tesa.kernels.kernel.runs_here", "tesa.tune.choose.runs_here"):
+    for name in ("tesa.kernels.kernel.runs_here", "tesa.measure.runners.runs_here"):
         monkeypatch.setattr(name, lambda target: False)
     k = kernel(sparse(4, 4), n=4, family="dense")
     with pytest.raises(UsageError, match="cannot run code for"):

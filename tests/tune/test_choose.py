@@ -134,7 +134,7 @@ def test_by_estimate() -> None:
 
 @pytest.mark.usefixtures("families")
 def test_a_target_that_does_not_run_here_is_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tesa.tune.choose.runs_here", lambda target: False)
+    monkeypatch.setattr("tesa.measure.runners.runs_here", lambda target: False)
     (kernel,) = choose(layers("a"), toy.TARGET)
     assert kernel.part.reason.endswith("(this machine cannot run x86:haswell)")
 

@@ -4,7 +4,7 @@
 //   {do: "call", id}                                                      -> {status}
 //   {do: "ask", id, symbol, args}                                         -> {value, text}
 //   {do: "write", id, index, file}, {do: "read", id, index, file}         -> {}
-//   {do: "time", id, calls, other}                                        -> {ms: [...]}
+//   {do: "time", id, calls, other}                                        -> {mean, median, least}, in milliseconds
 //   {do: "exports", id}                                                   -> {names}
 //   {do: "drop", id}, {do: "about"}
 // symbol: the function that is called, "" for none. place: its arguments, all pointers: bytes of zeros, or of ones where there is a guard, then filled from the file;
@@ -86,7 +86,9 @@ class Loaded {
       run(...pointers);
       ms.push(performance.now() - before);
     }
-    return ms;
+    const mean = ms.reduce((sum, one) => sum + one, 0) / calls;
+    ms.sort((a, b) => a - b);
+    return { mean, median: (ms[(calls - 1) >> 1] + ms[calls >> 1]) / 2, least: ms[0] };
   }
 }
 
@@ -107,7 +109,7 @@ const verbs = {
   exports: ({ id }) => ({ names: Object.keys(modules.get(id).exports) }),
   write: ({ id, index, file }) => (modules.get(id).write(index, file), {}),
   read: ({ id, index, file }) => (modules.get(id).read(index, file), {}),
-  time: ({ id, calls, other: bytes }) => ({ ms: modules.get(id).time(calls, bytes) }),
+  time: ({ id, calls, other: bytes }) => modules.get(id).time(calls, bytes),
   drop: ({ id }) => (modules.delete(id), {}),
   about: () => ({ node: process.versions.node, v8: process.versions.v8 }),
 };
@@ -121,5 +123,5 @@ for await (const line of readline.createInterface({ input: process.stdin })) {
     const kind = error.tesa ?? (error instanceof WebAssembly.RuntimeError || error instanceof RangeError ? 'trap' : 'call');
     answer = { error: `${error.name}: ${error.message}`, kind };
   }
-  fs.writeSync(1, `${JSON.stringify(answer)}\n`);
+  process.stdout.write(`${JSON.stringify(answer)}\n`);
 }

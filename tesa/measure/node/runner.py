@@ -179,7 +179,7 @@ class _Measurement:
         def slice_of(index: int) -> float:
             self.current = index
             request = {"do": "time", "id": ready[index], "calls": calls[index], "other": size // 64 * 64}
-            return float(median(session.ask(request, self.one_s)["ms"]))
+            return float(session.ask(request, self.one_s)["median"])
 
         for index in ready:
             once = min(slice_of(index), slice_of(index), slice_of(index))

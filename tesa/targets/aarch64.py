@@ -64,7 +64,7 @@ AARCH64 = register(
         named={"apple-m1": ("apple-m1", ()), "apple-m2": ("apple-m2", ()), "apple-m3": ("apple-m3", ())},
         toolchain=Toolchain(
             machines=("aarch64", "arm64"), cross=("aarch64-linux-gnu-g++", "aarch64-linux-gnu-gcc"),
-            package="g++-aarch64-linux-gnu",
+            package="g++-aarch64-linux-gnu", zig="aarch64-linux-gnu.2.28", static="aarch64-linux-musl",
         ),
         instructions=tuple(_LINUX),
         linux=_LINUX,

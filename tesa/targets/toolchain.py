@@ -8,45 +8,56 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tesa.base.files import atomic_path
+from tesa.base.hostinfo import architecture
 from tesa.errors import UsageError
+from tesa.targets import zig
 
 NAMES = ("g++", "gcc", "clang++", "clang", "c++", "cc")
 """Compilers of this machine, in the order in which they are looked for."""
 
 _ASK_S = 30.0  # for a compiler to tell what it makes code for
 _COMPILE_S = 120.0  # for a file of C
+_LINK_S = 900.0  # for a program: zig makes a C library at its first use
 
-INSTALL = "apt-get install g++ (or gcc, or clang)"
+INSTALL = f"apt-get install g++ (or gcc, or clang, or {zig.INSTALL})"
 
 
 @dataclass(frozen=True)
 class Toolchain:
-    """The tools for a target: $CXX or $CC, else the first that there is of what the target's code can be made with.
+    """The tools for a target: $CXX or $CC where it makes code for the target, else the first that there is of others.
 
     command: this one alone; machines: names of machines, as Python's platform knows them, whose own compilers make code
     for the target, none for whatever this machine is; cross: compilers for it elsewhere; package: which holds the
-    first of these; suffix: of a library.
+    first of these; zig: the target as zig calls it, for zig as the last resort; static: the same, for programs that
+    need no library; suffix: of a library.
     """
 
     command: str = ""
     machines: tuple[str, ...] = ()
     cross: tuple[str, ...] = ()
     package: str = ""
+    zig: str = ""
+    static: str = ""
     suffix: str = ".so"
 
     def found(self) -> str | None:
         """The path of the compiler, None where there is none, or not the one that the user has named."""
         named = self._named()
-        names = (named,) if named else self.cross if self._foreign() else NAMES
-        return next((path for name in names if (path := shutil.which(name))), None)
+        if named:
+            return shutil.which(named)
+        names = self.cross if self.foreign else NAMES
+        path = next((path for name in names if (path := shutil.which(name))), None)
+        return path or (zig.compiler(self.zig) if self.zig else None)
 
     def install(self) -> str:
         """The command that installs a compiler."""
-        return f"apt-get install {self.package}" if self._foreign() else INSTALL
+        other = f" (or {zig.INSTALL})" if self.zig else ""
+        return f"apt-get install {self.package}{other}" if self.foreign else INSTALL
 
     def compiler(self) -> str:
         """The command that compiles C and links. Raises UsageError, naming a package to install, if there is none."""
@@ -60,21 +71,25 @@ class Toolchain:
             )
         if self._named():
             raise UsageError(f"no command {self._named()!r}, which $CXX or $CC names, to link kernels")
-        if self._foreign():
+        if self.foreign:
             raise UsageError(
                 f"no C compiler found that makes code for the target: install {self.cross[0]} (Debian and Ubuntu: "
-                f"{self.install()}), or name one in $CXX"
+                f"apt-get install {self.package}), or zig from PyPI ({zig.INSTALL}), or name one in $CXX"
             )
         raise UsageError(
             "no C compiler found, and one is needed to link kernels: install g++, gcc or clang "
-            "(Debian and Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++), or name one in $CXX"
+            f"(Debian and Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++; or zig from PyPI: {zig.INSTALL}), or "
+            "name one in $CXX"
         )
 
     def machine(self) -> str:
         """The architecture that the compiler makes code for, by the compiler's name of it; "" if it does not tell."""
-        words = [self.compiler(), "-dumpmachine"]
-        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=_ASK_S)
-        return done.stdout.strip().partition("-")[0]
+        return _machine_of(self.compiler())
+
+    @property
+    def foreign(self) -> bool:
+        """True where this machine's own compilers make no code for the target."""
+        return bool(self.machines) and platform.machine().lower() not in self.machines
 
     def compile(self, source: Path | str, path: Path, options: Sequence[str] = ()) -> None:
         """Compile C, a file or a text, into an object file at path. Raises UsageError with the compiler's words."""
@@ -103,14 +118,70 @@ class Toolchain:
         with _errors(path):
             executable.export_library(str(path), addons=[str(item) for item in objects], cc=self.compiler())
 
+    def program(self, objects: Sequence[Path], path: Path, options: Sequence[str] = ()) -> None:
+        """Join object files into a program at path that needs no library of the system. Raises UsageError as link."""
+        by_zig = self.static and self.compiler() == zig.compiler(self.zig)
+        command = [(by_zig and zig.compiler(self.static)) or self.compiler(), "-static"]
+        with atomic_path(path) as aside:
+            command += [*map(str, objects), "-o", str(aside), "-lm", *options]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_LINK_S)
+            if done.returncode:
+                raise UsageError(f"cannot link {path.name}: {_linker_says(done.stderr)}")
+
+    def renamed(self, symbol: str, name: str, folder: Path) -> tuple[list[Path], list[str]]:
+        """The objects and the options of link that let a function, called symbol in what is linked, be called name."""
+        if self.zig and self.compiler() == zig.compiler(self.zig):  # it knows no --defsym
+            path = folder / f"{name}-{symbol}.o"
+            self.compile(_RENAMED.format(symbol=symbol, name=name), path)
+            return [path], []
+        return [], [f"-Wl,--defsym={name}={symbol}"]
+
     def _named(self) -> str:
-        return self.command or os.environ.get("CXX") or os.environ.get("CC") or ""
+        """The compiler that a user has named and that makes code for the target; "" for none."""
+        if self.command:
+            return self.command
+        named = os.environ.get("CXX") or os.environ.get("CC") or ""
+        return named if named and self._suits(named) else ""
 
-    def _foreign(self) -> bool:
-        return bool(self.machines) and platform.machine().lower() not in self.machines
+    def _suits(self, named: str) -> bool:
+        """True where a compiler makes code for the target. One that is missing is the user's for this machine."""
+        makes = _machine_of(named)
+        if not makes:
+            return not self.foreign
+        wanted = self.machines or (platform.machine(),)
+        return architecture(makes) in map(architecture, wanted)
 
 
-NATIVE = Toolchain()
+_RENAMED = """
+extern int {symbol}(void*, const void*, int, void*);
+int {name}(void* self, const void* args, int count, void* result) {{ return {symbol}(self, args, count, result); }}
+"""
+"""A packed function that calls another one."""
+
+
+def _machine_of(command: str) -> str:
+    """The architecture that a compiler makes code for, by its own name; "" where it does not tell, or is not there."""
+    path = shutil.which(command)
+    return _asked(path) if path else ""
+
+
+@cache
+def _asked(path: str) -> str:
+    try:
+        done = subprocess.run([path, "-dumpmachine"], capture_output=True, text=True, check=False, timeout=_ASK_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip().partition("-")[0]
+
+
+def _native() -> Toolchain:
+    if platform.system() != "Linux":
+        return Toolchain()
+    machine = architecture(platform.machine())
+    return Toolchain(zig=f"{machine}-linux-gnu.2.28", static=f"{machine}-linux-musl")
+
+
+NATIVE = _native()
 """This machine's own."""
 
 

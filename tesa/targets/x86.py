@@ -88,7 +88,7 @@ X86 = register(
         general=("x86-64-v4", "x86-64-v3", "x86-64-v2"),
         toolchain=Toolchain(
             machines=("x86_64", "amd64"), cross=("x86_64-linux-gnu-g++", "x86_64-linux-gnu-gcc"),
-            package="g++-x86-64-linux-gnu",
+            package="g++-x86-64-linux-gnu", zig="x86_64-linux-gnu.2.28", static="x86_64-linux-musl",
         ),
         instructions=(
             "adx", "aes", "amx", "avx", "bmi", "f16c", "fma", "gfni", "lzcnt", "movbe", "pclmul", "popcnt", "sha",

@@ -32,8 +32,8 @@ class DeviceLinker:
 
     def link(self, kernel: Product, path: Path) -> None:
         """The kernel's library at path. Raises UsageError if its objects do not fit together."""
-        options = [f"-Wl,--defsym=tesa_candidate=__tvm_ffi_{kernel.symbol}"]
-        self.tools.link([*kernel.objects, self._checks()], path, options)
+        more, options = self.tools.renamed(f"__tvm_ffi_{kernel.symbol}", "tesa_candidate", path.parent)
+        self.tools.link([*kernel.objects, *more, self._checks()], path, options)
 
     def _checks(self) -> Path:
         path = self.folder / "device.o"

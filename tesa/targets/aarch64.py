@@ -70,5 +70,6 @@ AARCH64 = register(
         linux=_LINUX,
         baseline=("-march=armv8-a",),
         probe=partial(probe, linux=_LINUX),
+        emulator="qemu-aarch64",
     )
 )  # fmt: skip

@@ -55,6 +55,7 @@ class Architecture:
     machine's, the best one first; features, options, toolchain, runner, runtime: those of each of its targets.
     instructions: how those of LLVM's features begin that stand for instructions, the others being hints about speed;
     linux: Linux's name of an instruction set by LLVM's; what is not in it, this machine has if its CPU has it.
+    emulator: the command of what runs its programs on other machines, "" for none.
     baseline: options by which a C compiler makes code for the oldest CPU; probe: C that asks a CPU for features of
     LLVM, see tesa.targets.cpuid.probe, None where CPUs cannot be asked.
     """
@@ -80,6 +81,7 @@ class Architecture:
     instructions: tuple[str, ...] = ("",)
     linux: Mapping[str, str] = field(default_factory=dict)
     baseline: tuple[str, ...] = ()
+    emulator: str = ""
     probe: Callable[[Sequence[str]], str] | None = None
 
     def cpus(self) -> tuple[str, ...]:

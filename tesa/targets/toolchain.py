@@ -77,9 +77,8 @@ class Toolchain:
                 f"apt-get install {self.package}), or zig from PyPI ({zig.INSTALL}), or name one in $CXX"
             )
         raise UsageError(
-            "no C compiler found, and one is needed to link kernels: install g++, gcc or clang "
-            f"(Debian and Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++; or zig from PyPI: {zig.INSTALL}), or "
-            "name one in $CXX"
+            "no C compiler found, and one is needed to link kernels: install g++, gcc or clang (Debian and Ubuntu: "
+            f"apt-get install g++; Fedora: dnf install gcc-c++; PyPI: {zig.INSTALL}), or name one in $CXX"
         )
 
     def machine(self) -> str:

@@ -96,6 +96,7 @@ X86 = register(
         ),
         linux=_LINUX,
         baseline=("-march=x86-64", "-mtune=generic"),
+        emulator="qemu-x86_64",
         probe=probe,
     )
 )  # fmt: skip

@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,6 +129,9 @@ class Core:
     steps: int = 1
     rates: Rates = Rates()
     unrolls: bool = True
+
+    kind: ClassVar[str] = "cpu"
+    """Of machine, by which kernel families are registered."""
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def competitors(
     every = log.records(task, target.name, cpus, EmittedByFamilies(problem, weight, target, layer.digest))
     if options is not None:
         predicted = expected(options, problem, weight, target, table)
-        return Competitors(tuple(options), predicted, dense_keys(options, weight), records=every)
+        return Competitors(tuple(options), predicted, dense_keys(options, weight, target.kind), records=every)
     found = candidates(problem, weight, target, families, prices=table)
     allowed = {name for name, _ in found} if families is None else set(families)
     known = [(record.family, dict(record.config)) for record in every if record.ok]
@@ -75,11 +75,15 @@ def competitors(
     kept = [option for option in found if config_key(*option) in wanted]
     rows = [
         Candidate(
-            *option, predicted[config_key(*option)], None, note, config_key(*option) in dense_keys([option], weight)
+            *option,
+            predicted[config_key(*option)],
+            None,
+            note,
+            config_key(*option) in dense_keys([option], weight, target.kind),
         )
         for option, note in left_out(found, kept, problem, weight, target.core, instructions)
     ]
-    return Competitors(tuple(kept), predicted, dense_keys(kept, weight), tuple(near), tuple(rows), every)
+    return Competitors(tuple(kept), predicted, dense_keys(kept, weight, target.kind), tuple(near), tuple(rows), every)
 
 
 def _nearest(log: Log, task: Task, target: Target, cpus: Sequence[str], allowed: Collection[str]) -> list[Nearest]:

@@ -57,7 +57,7 @@ def shortlist(
                 room -= cost
                 fit.append(config_key(name, config))
         keep.update(fit)
-    dense = dense_keys(options, weight)
+    dense = dense_keys(options, weight, core.kind)
     if dense:
         keep.add(min(sorted(dense), key=lambda key: predicted[key]))
     if not keep and options:
@@ -78,7 +78,7 @@ def left_out(
     there = {name for name, _ in kept}
     found = []
     for name in dict.fromkeys(name for name, _ in options):
-        if name in there or find(name).size is None:
+        if name in there or find(name, core.kind).size is None:
             continue
         mine = [option for option in options if option[0] == name]
         size, index = min((_size(option, problem, weight, core), i) for i, option in enumerate(mine))
@@ -88,5 +88,5 @@ def left_out(
 
 def _size(option: Option, problem: Problem, weight: FloatArray, core: Core) -> int:
     name, config = option
-    size = find(name).size
+    size = find(name, core.kind).size
     return 0 if size is None else size(problem, weight, core, config)

@@ -23,7 +23,7 @@ _COLD = GridLayer(
 def fingerprint(name: str, core: Core) -> str:
     """16 hexadecimal digits that change when a family's estimates do; "" for a family that is gone."""
     try:
-        family = find(name)
+        family = find(name, core.kind)
     except KeyError:
         return ""
     hasher = hashlib.sha256()

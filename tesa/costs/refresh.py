@@ -37,6 +37,6 @@ def _estimated(layer: Measured, stale: Collection[str], core: Core) -> Measured:
             samples.append(sample)
         elif weight is not None:
             with suppress(Exception):  # a family that is gone, or a configuration that it no longer has
-                expected = float(find(sample.family).estimate(layer.problem, weight, core, sample.config))
+                expected = float(find(sample.family, core.kind).estimate(layer.problem, weight, core, sample.config))
                 samples.append(replace(sample, estimate_ms=expected))
     return replace(layer, samples=tuple(samples))

@@ -112,9 +112,11 @@ class CostTable:
         dense = family == "dense"
         if not isinstance(weight, Facts):
             estimate_ms = (
-                find_family(family).estimate(problem, weight, self.core, config) if estimate_ms is None else estimate_ms
+                find_family(family, self.core.kind).estimate(problem, weight, self.core, config)
+                if estimate_ms is None
+                else estimate_ms
             )
-            dense = bool(dense_keys([(family, config)], weight))
+            dense = bool(dense_keys([(family, config)], weight, self.core.kind))
         if estimate_ms is None:
             raise ValueError(f"the time of {family} is predicted from its weight, or from facts and an estimate")
         return self._predict(family, [Query(problem, facts, config, estimate_ms, dense)])[0]
@@ -123,7 +125,7 @@ class CostTable:
         """Every option, by default all candidates, with its predicted time: the fastest first. weight: (m, k)."""
         target = parse_target(self.target)
         found = list(candidates(problem, weight, target) if options is None else options)
-        expected, dense = predict(found, problem, weight, target), dense_keys(found, weight)
+        expected, dense = predict(found, problem, weight, target), dense_keys(found, weight, target.kind)
         facts = Facts.of(weight)
         queries: dict[str, list[Query]] = {}
         for name, config in found:
@@ -173,7 +175,7 @@ class CostTable:
                 return None
             dtype = problem.dtype if problem.dtype != "mixed" else "int8" if piece.piece.bits <= 8 else "float32"
             own, facts = replace(problem, dtype=dtype, epilogue=Epilogue()), Facts.of(piece.piece.weight)
-            family = find_family(piece.family)
+            family = find_family(piece.family, self.core.kind)
             expected = float(family.estimate(own, piece.piece.weight, self.core, piece.config))
             estimated += expected
             predicted += self._predict(piece.family, [Query(own, facts, piece.config, expected)])[0].ms

@@ -44,7 +44,7 @@ def candidates(
     for name in ordered:
         if name in names or "dense" in names:
             options = [(name, config) for config in space_of(known[name], problem, weight, target.core, prices)]
-            dense = dense_keys(options, weight)
+            dense = dense_keys(options, weight, target.kind)
             found += [option for option in options if name in names or config_key(*option) in dense]
     if not found:
         raise UnsupportedError(
@@ -77,9 +77,9 @@ def predict(options: Sequence[Option], problem: Problem, weight: FloatArray, tar
     }
 
 
-def dense_keys(options: Sequence[Option], weight: FloatArray) -> frozenset[str]:
-    """The options, by config_key, that compute with the zeros of the weight: its dense self."""
-    tests = ((config_key(name, config), find(name).dense, config) for name, config in options)
+def dense_keys(options: Sequence[Option], weight: FloatArray, kind: str) -> frozenset[str]:
+    """The options, by config_key, that compute with the zeros of the weight: its dense self. kind: of machine."""
+    tests = ((config_key(name, config), find(name, kind).dense, config) for name, config in options)
     return frozenset(key for key, test, config in tests if test is not None and test(weight, config))
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tesa.targets.toolchain import NATIVE
+
 STEPS = ("import", "save and load TIR", "build and export", "load and run")
 _SIZE = 67  # no multiple of any vector
 
@@ -58,7 +60,7 @@ def _export(state: dict[str, Any]) -> str:
 
     target = {"kind": "llvm", "mcpu": state["cpu"]}
     library = state["folder"] / "selftest.so"
-    tvm.compile(state["module"], target=target).export_library(str(library))
+    tvm.compile(state["module"], target=target).export_library(str(library), cc=NATIVE.compiler())
     return f"{library.stat().st_size} bytes"
 
 

@@ -7,11 +7,14 @@ from typing import Any
 from tesa.base.hostinfo import architecture, read_cpu
 from tesa.errors import UsageError
 from tesa.measure import remote
+from tesa.measure.emulated.emulator import lacking_emulator
+from tesa.measure.emulated.runner import EmulatedRunner
 from tesa.measure.interfaces import Runner
 from tesa.measure.local import LocalRunner
 from tesa.measure.node.runner import NodeRunner
 from tesa.measure.remote.address import split_address
 from tesa.targets import llvm
+from tesa.targets.host import host_architecture
 from tesa.targets.target import Target, host_cpu, runs_here
 
 Make = Callable[..., Runner]
@@ -87,6 +90,18 @@ def lacking(target: Target) -> str:
     return _RUNNERS[target.runner][1](target)
 
 
+def checker_for(target: Target) -> Runner | None:
+    """The runner that compares code for a CPU of another architecture with NumPy, in an emulator; None without one.
+
+    It times nothing. The instruction sets that this machine's own architecture has and its CPU lacks are no matter of
+    an emulator: those that there are lack them as well.
+    """
+    here = host_architecture()
+    if (here is not None and here.name == target.arch) or lacking_emulator(target):
+        return None
+    return EmulatedRunner(target)
+
+
 def tracker_address(rpc: str | None, key: str | None, target: Target, measures: bool = True) -> tuple[str, int] | None:
     """Host and port of the tracker that a user named; None for this machine.
 
@@ -131,6 +146,8 @@ def check_device(device: Mapping[str, Any], target: Target, *, named: bool) -> s
     cpu = str(device["cpu"])
     if target.portable:
         return ""
+    if device.get("emulated"):
+        return f"{cpu} measures: its times are the emulator's ({device.get('model', '')}), and count for no CPU"
     if cpu == target.cpu or (not named and cpu == host_cpu()):
         return ""
     if named:

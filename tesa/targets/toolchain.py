@@ -24,7 +24,7 @@ _ASK_S = 30.0  # for a compiler to tell what it makes code for
 _COMPILE_S = 120.0  # for a file of C
 _LINK_S = 900.0  # for a program: zig makes a C library at its first use
 
-INSTALL = f"apt-get install g++ (or gcc, or clang, or {zig.INSTALL})"
+INSTALL = f"apt-get install g++ (or gcc, or clang), or {zig.INSTALL}"
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def plan(index: int, layer: GridLayer, target: Target) -> Work:
         mine = sorted((o for o in found if o[0] == name), key=lambda o: expected[config_key(*o)])
         order = [mine[0], *(mine[1 + int(i)] for i in rng.permutation(len(mine) - 1))]
         chosen += _affordable(order, layer.problem, weight, target.core)
-    keys, dense = [config_key(*option) for option in chosen], dense_keys(chosen, weight)
+    keys, dense = [config_key(*option) for option in chosen], dense_keys(chosen, weight, target.kind)
     return Work(
         index, layer, weight, tuple(chosen), tuple(expected[key] for key in keys), tuple(key in dense for key in keys)
     )

@@ -33,7 +33,7 @@ from tesa.layers.layer import Layer
 from tesa.measure.failure import Failure
 from tesa.measure.interfaces import Builder, Runner
 from tesa.measure.local import BUDGET_MS, LocalRunner
-from tesa.measure.runners import lacking, runner_for
+from tesa.measure.runners import checker_for, lacking, runner_for
 from tesa.measure.timing import Timing
 from tesa.records.log import Log, Record, Task
 from tesa.schedules.registry import find
@@ -81,7 +81,7 @@ def choose(
     be written, CheckFailed if every candidate of a layer is wrong or cannot be built.
     """
     if runner is None:
-        runner = None if lacking(target) else runner_for(target)
+        runner = checker_for(target) if lacking(target) else runner_for(target)
     device = {"cpu": host_cpu()} if runner is None else runner.device()
     cpu = str(device["cpu"])
     if log is not None and not isinstance(log, Log):
@@ -109,8 +109,9 @@ def choose(
     chooser = _Chooser(target, log, builder, runner, measures, progress, cpu, home)
     threads = max((layer.problem.threads for layer in layers), default=1)
     local = measures and isinstance(runner, LocalRunner)
+    checks = f"chosen kernels are compared with NumPy on {cpu}, and not timed" if device.get("emulated") else ""
     lacks = lacking(target) if measure and runner is None and target.portable else ""
-    notes = [text for text in (note, crowded(threads) if local else "", lacks) if text]
+    notes = [text for text in (note, crowded(threads) if local else "", checks, lacks) if text]
     if notes:
         progress(Event("kernels", 0, len(works), "; ".join(notes)))
     kernels = chooser.run(list(works.values()))
@@ -241,6 +242,8 @@ class _Chooser:
         right = {config_key(*option) for option, result in results if isinstance(result, Timing)}
         work.checked |= right
         told = [(o, result) for o, result in results if timed or isinstance(result, Failure)]
+        if self.device.get("emulated"):  # what an emulator cannot do is no fault of a kernel
+            told = [(o, r) for o, r in told if not isinstance(r, Failure) or r.kind.blames_kernel]
         entered = self.recorder.enter(work.task, told, codes)
         if self.recorder.fault:
             raise UsageError(self.recorder.fault)
@@ -291,10 +294,9 @@ class _Chooser:
     def _kernel(self, work: _Work, option: Option) -> ChosenKernel:
         decision = self._pick(work)
         assert decision is not None  # _best found one, and it did not fail
-        if self.runner is None and not decision.reason.startswith("measured"):
+        timeless = self.runner is None or bool(self.device.get("emulated"))  # whether it was compared here is no reason
+        if timeless and not decision.reason.startswith("measured"):
             decision = replace(decision, reason=f"{decision.reason} (this machine cannot run {self.target.name})")
-        elif self.device.get("emulated"):
-            decision = replace(decision, reason=f"{decision.reason} (checked on {self.cpu}, which tells no times)")
         found, layer = work.found, work.layer
         rows = candidate_rows(found.options, work.records, found.predicted, found.dense)
         parts = make_parts([*rows, *found.left_out], decision, layer)

@@ -77,7 +77,7 @@ class LayerSearch:
     @cached_property
     def dense(self) -> frozenset[str]:
         """The keys of the options that compute with the zeros."""
-        return dense_keys(self.space.options, self.work.weight)
+        return dense_keys(self.space.options, self.work.weight, self.target.kind)
 
     @cached_property
     def short(self) -> tuple[Option, ...]:

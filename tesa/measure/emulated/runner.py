@@ -65,7 +65,7 @@ class EmulatedRunner:
                 except UsageError as error:
                     return Failure(FailureKind.LINK, str(error))
                 except Ended as error:
-                    return Failure(FailureKind.TIMEOUT if error.late else FailureKind.CRASH, str(error))
+                    return self._ended(error)
             wrong = "writes outside of its result" if y is None else wanted.difference(y)
             return Failure(FailureKind.WRONG, wrong) if wrong else UNTIMED
 
@@ -81,6 +81,13 @@ class EmulatedRunner:
     def close(self) -> None:
         """Remove what was linked into the programs. May be called twice."""
         self._home.cleanup()
+
+    def _ended(self, error: Ended) -> Failure:
+        """The failure of a kernel that did not come to its end. An instruction that only the emulator lacks, which then
+        plays another CPU than the target's, says nothing of it."""
+        unknown = "SIGILL" in str(error) and self._emulator.cpu != self._target.cpu
+        kind = FailureKind.TIMEOUT if error.late else FailureKind.DEVICE if unknown else FailureKind.CRASH
+        return Failure(kind, str(error))
 
     @cached_property
     def _main(self) -> Path:

@@ -65,7 +65,7 @@ def tabulate(
     rows = []
     for (name, config), estimate in zip(options, predicted, strict=True):
         code = {"estimate": _log(estimate), "estimate to best": _log(estimate / max(least, 1e-12))}
-        size = find(name).size
+        size = find(name, core.kind).size
         if size is not None:
             code["instructions"] = _log(1 + size(problem, weight, core, config))
         rows.append({**common, **of_config(problem, core, name, config), **code})

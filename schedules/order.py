@@ -24,15 +24,26 @@ _REST = 6
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a panel: places of its vectors in X, and (row, weight) of each non-zero."""
+    """A column of a panel: places of its vectors in X, or in what is packed, and (row, weight) of each non-zero.
+
+    packed: places of its vectors in the packed tile, where the panel packs it.
+    """
 
     places: tuple[int, ...]
     weights: tuple[tuple[int, float], ...]
+    packed: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class ReadX:
     """Read columns into slots: one, or two whose only vectors are neighbours in X. columns: (slot, places) of each."""
+
+    columns: tuple[tuple[int, tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True)
+class PackX:
+    """Store columns from their slots to the packed tile. columns: (slot, places) of each."""
 
     columns: tuple[tuple[int, tuple[int, ...]], ...]
 
@@ -54,6 +65,9 @@ class Add:
     weight: int
 
 
+Ordered = ReadX | PackX | ReadWeights | Add
+
+
 @dataclass(frozen=True)
 class Means:
     """The means of a machine.
@@ -73,12 +87,13 @@ WEIGHT_REGISTERS = 2
 class _Order:
     columns: Sequence[Column]
     means: Means
-    steps: list[ReadX | ReadWeights | Add] = field(default_factory=list)
+    steps: list[Ordered] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
     # (slot, non-zeros that are left) of the columns that wait in slots
     waiting: list[tuple[int, list[tuple[int, float]]]] = field(default_factory=list)
     following: int = 0
     read: int = 0
+    unpacked: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.free = list(range(self.means.slots))
@@ -98,6 +113,7 @@ class _Order:
                 del self.waiting[at]
                 self.free.append(slot)
             self._fill()
+        self._pack()
 
     def _next(self) -> tuple[int, tuple[int, float]]:
         """The oldest of those whose sums are ready; else the one whose sum will be first."""
@@ -123,21 +139,32 @@ class _Order:
             if count > len(self.free):
                 return
             new = self.columns[self.following : self.following + count]
+            self._pack()  # before others take the place of what is to be packed
             slots, self.free = self.free[:count], self.free[count:]
-            self.steps.append(ReadX(tuple((slot, c.places) for slot, c in zip(slots, new, strict=True))))
-            self.waiting += [(slot, list(c.weights)) for slot, c in zip(slots, new, strict=True)]
+            found = list(zip(slots, new, strict=True))
+            self.steps.append(ReadX(tuple((slot, column.places) for slot, column in found)))
+            self.unpacked = [(slot, column.packed) for slot, column in found if column.packed]
+            self.waiting += [(slot, list(column.weights)) for slot, column in found if column.weights]
+            self.free += [slot for slot, column in found if not column.weights]
             self.following += count
 
+    def _pack(self) -> None:
+        """Store what was read last: as late as can be, for it has just been read."""
+        if self.unpacked:
+            self.steps.append(PackX(tuple(self.unpacked)))
+            self.unpacked = []
+
     def _neighbours(self) -> bool:
-        """The next two columns can be read at once."""
+        """The next two columns can be read, or else packed, at once."""
         two = self.columns[self.following : self.following + 2]
-        if not self.means.pairs or self.means.slots < 2 or len(two) < 2:
+        if self.means.slots < 2 or len(two) < 2:
             return False
-        first, second = (column.places for column in two)
-        return len(first) == 1 and second == (first[0] + self.means.lanes,)
+        first, second = (column.packed or column.places for column in two)
+        together = len(first) == 1 and second == (first[0] + self.means.lanes,)
+        return together and (self.means.pairs or bool(two[0].packed))
 
 
-def order(one: Program, means: Means) -> tuple[list[ReadX | ReadWeights | Add], list[float]]:
+def order(one: Program, means: Means) -> tuple[list[Ordered], list[float]]:
     """Loads and multiply-adds of a program, and its weights in the order in which they are used."""
     made = _Order(columns(one), means)
     made.run()
@@ -146,16 +173,18 @@ def order(one: Program, means: Means) -> tuple[list[ReadX | ReadWeights | Add], 
 
 def columns(one: Program) -> list[Column]:
     """The columns of a program."""
-    found: list[tuple[list[int], list[tuple[int, float]]]] = []
+    found: list[tuple[list[int], list[tuple[int, float]], list[int]]] = []
     vectors, weight = one.frame.vectors, 0.0
     for step in one.sums:
         match step:
-            case steps.LoadX(vector, at):
+            case steps.LoadX(vector, at) | steps.LoadSource(vector, at):
                 if vector == 0:
-                    found.append(([], []))
+                    found.append(([], [], []))
                 found[-1][0].append(at)
+            case steps.Pack(_, at):
+                found[-1][2].append(at)
             case steps.Weight(value):
                 weight = value
             case steps.Multiply(a, vector) | steps.MultiplyAdd(a, vector) if vector == 0:
                 found[-1][1].append((a // vectors, weight))
-    return [Column(tuple(places), tuple(weights)) for places, weights in found]
+    return [Column(tuple(places), tuple(weights), tuple(packed)) for places, weights, packed in found]

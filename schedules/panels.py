@@ -13,7 +13,8 @@ from tesa.schedules.types import Config, FloatArray
 class Panel:
     """A part of W: rows first ... first + len(weights), the columns `columns`, weights[r, i] for columns[i].
 
-    begins, ends: it has the first columns, the last ones. fmas: multiply-adds of a tile, on whole vectors.
+    begins, ends: it has the first columns, the last ones. fmas: multiply-adds of a tile, on whole vectors. packs: the
+    columns that it copies into the packed tile on its way, in order, its own among them.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Panel:
     begins: bool
     ends: bool
     fmas: int
+    packs: tuple[int, ...] = ()
 
 
 def cut_rows(m: int, rows: int) -> list[int]:

@@ -30,7 +30,7 @@ import numpy as np
 from tesa.schedules import steps
 from tesa.schedules.panels import Panel
 from tesa.schedules.tiles import Tiles
-from tesa.schedules.types import Epilogue, Problem
+from tesa.schedules.types import Epilogue, FloatArray, Problem
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,9 @@ class Frame:
     """The facts that all panels of a kernel share.
 
     lanes: of a vector. offsets: where column k of the operand begins, in a packed tile or in X. masked: a row of X is
-    shorter than a vector. packed: elements of a packed tile, 0 where tiles lie in X. blocked: sums wait in a scratch
-    between blocks of columns. late: for their activation, which a loop of its own applies.
+    shorter than a vector. packed: elements of a packed tile, 0 where tiles lie in X. sources: where column k begins in
+    what panels pack, none where something else packs. blocked: sums wait in a scratch between blocks of columns. late:
+    for their activation, which a loop of its own applies.
     """
 
     problem: Problem
@@ -48,6 +49,7 @@ class Frame:
     offsets: Mapping[int, int]
     masked: bool = False
     packed: int = 0
+    sources: Mapping[int, int] = field(default_factory=dict)
     blocked: bool = False
     late: bool = False
 
@@ -59,7 +61,12 @@ class Frame:
     @property
     def x_lanes(self) -> int:
         """Lanes of a vector that may be read from X."""
-        return self.tiles.lanes if self.masked and not self.packed else self.lanes
+        return self.source_lanes if not self.packed else self.lanes
+
+    @property
+    def source_lanes(self) -> int:
+        """Lanes of a vector that may be read from what is packed."""
+        return self.tiles.lanes if self.masked else self.lanes
 
     @property
     def scratch(self) -> int:
@@ -70,13 +77,20 @@ class Frame:
     def parameters(self) -> tuple[str, ...]:
         """The parameters of a panel's function: pointers to where the batch item begins, then a range of tiles."""
         e = self.problem.epilogue
-        wanted = {"x": True, "y": True, "bias": e.bias, "residual": e.residual, "scratch": bool(self.scratch)}
+        wanted = {
+            "x": True,
+            "source": bool(self.sources),
+            "y": True,
+            "bias": e.bias,
+            "residual": e.residual,
+            "scratch": bool(self.scratch),
+        }
         return (*(name for name, there in wanted.items() if there), "first", "end")
 
     @property
     def reach(self) -> int:
         """Elements of the largest of X and Y, as far as panels reach into them."""
-        x = max(self.offsets.values(), default=0) + max(self.tiles.reads)
+        x = max((*self.offsets.values(), *self.sources.values()), default=0) + max(self.tiles.reads)
         return max(x, int(np.prod(self.problem.y_shape)))
 
 
@@ -111,11 +125,8 @@ def _sums(frame: Frame, panel: Panel) -> Iterator[steps.SumStep]:
     vectors, count = frame.vectors, len(panel.weights) * frame.vectors
     known = set() if panel.begins else set(range(count))
     yield from (steps.LoadSum(a, _waiting(frame, panel, a)) for a in sorted(known))
-    for i, column in enumerate(panel.columns):
-        start = frame.offsets[column]
-        for v, at in enumerate(frame.tiles.reads):
-            yield steps.LoadX(v, start + (v * frame.lanes if frame.packed else at))
-        weights = panel.weights[:, i]
+    for column, weights in _columns(panel):
+        yield from _pack(frame, column) if panel.packs else _load(frame, column)
         for r in np.flatnonzero(weights).tolist():
             yield steps.Weight(float(weights[r]))
             for v in range(vectors):
@@ -123,6 +134,25 @@ def _sums(frame: Frame, panel: Panel) -> Iterator[steps.SumStep]:
                 yield steps.MultiplyAdd(a, v) if a in known else steps.Multiply(a, v)
                 known.add(a)
     yield from (steps.Zero(a) for a in range(count) if a not in known)
+
+
+def _columns(panel: Panel) -> Iterator[tuple[int, FloatArray]]:
+    """Each column to read and its weights, of which one that is only packed has none."""
+    own = {column: panel.weights[:, i] for i, column in enumerate(panel.columns)}
+    none = np.zeros(0, np.float32)
+    yield from ((column, own.get(column, none)) for column in panel.packs or panel.columns)
+
+
+def _load(frame: Frame, column: int) -> Iterator[steps.SumStep]:
+    start = frame.offsets[column]
+    for v, at in enumerate(frame.tiles.reads):
+        yield steps.LoadX(v, start + (v * frame.lanes if frame.packed else at))
+
+
+def _pack(frame: Frame, column: int) -> Iterator[steps.SumStep]:
+    for v, at in enumerate(frame.tiles.reads):
+        yield steps.LoadSource(v, frame.sources[column] + at)
+    yield from (steps.Pack(v, frame.offsets[column] + v * frame.lanes) for v in range(frame.vectors))
 
 
 def _waiting(frame: Frame, panel: Panel, a: int) -> int:

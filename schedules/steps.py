@@ -29,6 +29,24 @@ class LoadX(_Step):
 
 
 @dataclass(frozen=True, slots=True)
+class LoadSource(_Step):
+    """x[vector] = elements of the array that tiles are packed from, from `at` on, counted from the tile's start."""
+
+    vector: int
+    at: int
+    text = "x{0.vector} = source[{0.at}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Pack(_Step):
+    """Elements of the packed tile X from `at` on = x[vector]."""
+
+    vector: int
+    at: int
+    text = "X[{0.at}] = x{0.vector}"
+
+
+@dataclass(frozen=True, slots=True)
 class Weight(_Step):
     """w = a number in all lanes."""
 
@@ -123,7 +141,7 @@ class Store(_Step):
     text = "Y[{0.at}] = a{0.sum}"
 
 
-SumStep = LoadX | Weight | Multiply | MultiplyAdd | Zero | LoadSum
+SumStep = LoadX | LoadSource | Pack | Weight | Multiply | MultiplyAdd | Zero | LoadSum
 ResultStep = Bias | AddBias | AddResidual | Activate | Store | StoreSum
 STEPS = (*get_args(SumStep), *get_args(ResultStep))
 """The kinds of steps, each of which a writer has to spell."""

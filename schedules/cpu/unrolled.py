@@ -71,6 +71,11 @@ class _Call:
     threads: int
 
     @property
+    def whole_tiles(self) -> bool:
+        """All panels of a tile are run by one thread."""
+        return self.threads == 1 or self.frame.tiles.count >= 4 * self.threads or len(self.functions[0]) < 2
+
+    @property
     def problem(self) -> Problem:
         return self.frame.problem
 
@@ -105,7 +110,7 @@ def _shares(call: _Call) -> Iterator[tuple[Any, Any, list[list[Panel]]]]:
     count, threads, functions = call.frame.tiles.count, call.threads, call.functions
     if threads == 1:
         yield 0, count, functions
-    elif count >= 4 * threads or len(functions[0]) < 2:
+    elif call.whole_tiles:
         tasks = min(threads, count)
         with T.parallel(0, tasks) as task:
             yield task * count // tasks, (task + 1) * count // tasks, functions
@@ -135,7 +140,7 @@ def _chunks(
         low = first + c * chunk
         high = T.min(low + chunk, end)
         x = (packed, 0) if packed is not None else source
-        if packed is not None:
+        if packed is not None and not s.sources:
             _pack(s, arrays, source, packed, low, high)
         total = s.problem.m * s.problem.n
         rest = [] if arrays.bias is None else [arrays.bias.data]
@@ -143,7 +148,7 @@ def _chunks(
         rest += [] if scratch is None else [scratch.data]
         for row in functions:
             for panel in row:
-                pointers = [_at(*x), _at(arrays.y, item * total), *rest]
+                pointers = [_at(*x), *([_at(*source)] if s.sources else []), _at(arrays.y, item * total), *rest]
                 T.evaluate(tirx.call_cpacked("__tvm_ffi_" + panel.name, *pointers, low, high))
         if s.late:
             rows = functions[0][0].first, functions[0][-1].first + len(functions[0][-1].weights)
@@ -204,6 +209,7 @@ def emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbo
     numbers = [int(k) for k in np.flatnonzero(live)]
     width = len(tiles.reads) * core.lanes
     packed = bool(config["pack"]) and bool(numbers)
+    sources = {k: int(view.offsets[k]) for k in numbers} if packed and writer.packs else {}
     frame = Frame(
         problem=problem,
         tiles=tiles,
@@ -211,17 +217,30 @@ def emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbo
         offsets={k: i * width if packed else int(view.offsets[k]) for i, k in enumerate(numbers)},
         masked=not view.staged and tiles.lanes < core.lanes,
         packed=len(numbers) * width if packed else 0,
+        sources=sources,
         blocked=len(functions) > 1,
         late=problem.epilogue.activation not in INLINE,
     )
-    tables = {"table": view.offsets[numbers].astype(np.int32)} if packed else {}
+    tables = {"table": view.offsets[numbers].astype(np.int32)} if packed and not sources else {}
     if view.staged and len(view.channels) < problem.channels:
         tables["channels"] = np.array(view.channels, np.int32)
     chunk = min(config["chunk"] or tiles.count, tiles.count)
     call = _Call(frame, view, functions, chunk, threads(problem, weight, core))
+    functions = _packing(call, numbers) if sources else functions
     files = groups((panel for row in functions for panel in row), writer.object_fmas)
     units = tuple(_unit(frame, group, core) for group in files)
     return Code(_main(call, tables, symbol), tuple(tables.values()), units)
+
+
+def _packing(call: _Call, live: Sequence[int]) -> list[list[Panel]]:
+    """The panels, the first ones of each thread and block of columns with the columns of the block to pack."""
+    functions = call.functions
+    first = {0} if call.whole_tiles else set(_balance(functions, call.threads))
+    blocks = [tuple(columns.tolist()) for columns in np.array_split(np.array(live), len(functions))]
+    return [
+        [replace(panel, packs=columns) if i in first else panel for i, panel in enumerate(row)]
+        for row, columns in zip(functions, blocks, strict=True)
+    ]
 
 
 def _unit(frame: Frame, group: Sequence[Panel], core: Core) -> Assembly | Tir:

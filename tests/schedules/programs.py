@@ -10,7 +10,7 @@ import numpy as np
 
 import tesa.schedules.cpu  # noqa: F401  (registers the families and the writers)
 from tesa.schedules import steps
-from tesa.schedules.cpu.writers.registry import forget_writer, writer
+from tesa.schedules.cpu.writers.registry import find_writer, forget_writer, writer
 from tesa.schedules.cpu.writers.tir import write as write_tir
 from tesa.schedules.program import Program
 from tesa.schedules.registry import find
@@ -19,11 +19,11 @@ from tests.schedules.reference import activate
 
 
 @contextmanager
-def recorded() -> Iterator[list[Program]]:
-    """The programs that are written for cores whose writer is "recorded" meanwhile."""
+def recorded(core: Core) -> Iterator[list[Program]]:
+    """The programs that are written for cores whose writer is "recorded" meanwhile, which packs as the core's does."""
     found: list[Program] = []
 
-    @writer("recorded", function_fmas=3000, object_fmas=40_000, effort=1)
+    @writer("recorded", function_fmas=3000, object_fmas=40_000, effort=1, packs=find_writer(core).packs)
     def write(programs: Sequence[Program], core: Core) -> Tir:
         found.extend(programs)
         return write_tir(programs, core)
@@ -36,7 +36,7 @@ def recorded() -> Iterator[list[Program]]:
 
 def programs_of(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str = "s") -> list[Program]:
     """The programs of an unrolled kernel, in the order in which they run."""
-    with recorded() as found:
+    with recorded(core) as found:
         find("unrolled").emit(problem, weight, replace(core, writer="recorded"), config, symbol)
     return found
 
@@ -49,7 +49,7 @@ def interpret(one: Program, arrays: Mapping[str, FloatArray]) -> None:
     frame = one.frame
     for number, (x_start, y_start) in enumerate(frame.tiles.starts()):
         starts = {"x": number * frame.packed if frame.packed else x_start, "y": y_start, "residual": y_start}
-        tile = _Tile(one, arrays, starts | {"scratch": number * frame.scratch})
+        tile = _Tile(one, arrays, starts | {"scratch": number * frame.scratch, "source": x_start})
         for step in one.sums:
             tile.run(step)
         tile.x = {}
@@ -81,6 +81,10 @@ class _Tile:
         match step:
             case steps.LoadX(vector, at):
                 self.x[vector] = self._load("x", at, self.frame.x_lanes)
+            case steps.LoadSource(vector, at):
+                self.x[vector] = self._load("source", at, self.frame.source_lanes)
+            case steps.Pack(vector, at):
+                self._part("x", at, self.frame.lanes)[:] = self.x[vector]
             case steps.Weight(value):
                 self.w = np.float32(value)
             case steps.Multiply(a, vector):

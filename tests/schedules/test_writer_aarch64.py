@@ -115,19 +115,25 @@ def test_the_numbers_are_those_of_tir() -> None:
     window = Window(9, 11, (3, 3), (1, 1), (1, 1, 1, 1))
     p = Problem("conv2d", 6, 36, 99, (1, 4, 9, 11), (1, 6, 9, 11), 1, window, Epilogue(True, True, "hardswish"))
     weight, chosen = sparse(6, 36, 0.5), config(4, 1, 10, 2)
-    tir = replace(TARGET, core=replace(TARGET.core, writer=""))
-    cases = [case("unrolled", p, weight, target, chosen) for target in (IN_ORDER, OUT_OF_ORDER, tir)]
-    in_order, out_of_order, as_tir = run(cases, TARGET)
-    np.testing.assert_allclose(out_of_order.y, as_tir.y, rtol=1e-6, atol=1e-6)
-    np.testing.assert_array_equal(out_of_order.y, in_order.y)
+    packed = {**chosen, "pack": 1}
+    cases = [case("unrolled", p, weight, target, c) for c in (chosen, packed) for target in (IN_ORDER, OUT_OF_ORDER)]
+    code = cases[3].code
+    units = [unit.tir() for unit in code.panels if isinstance(unit, Assembly) and unit.tir is not None]
+    cases.append(replace(cases[3], name="tir", code=replace(code, panels=tuple(units))))
+    *texts, as_tir = run(cases, TARGET)
+    assert [result.fault for result in (*texts, as_tir)] == [""] * 5
+    for text in texts:
+        np.testing.assert_allclose(text.y, as_tir.y, rtol=1e-6, atol=1e-6)
+        np.testing.assert_array_equal(text.y, texts[0].y)
 
 
 _TEXT = {
-    "LoadX": r"ld(p|r|ur) q\d+,.*\[x9[,\]]",
+    "LoadX": r"ld(p|r|ur) q\d+,.*\[x9[,\]]|ld1 {v\d+.4s},\[x9\],x1",
+    "Pack": r"st(p|r|ur) q\d+,.*\[x17[,\]]",
     "LoadSum": r"ld(p|r|ur) q\d+,.*\[x14[,\]]",
     "StoreSum": r"st(p|r|ur) q\d+,.*\[x14[,\]]",
-    "AddResidual": r"ld(p|r|ur) q\d+,.*\[x12[,\]]",
-    "Store": r"st(p|r|ur) q\d+,.*\[x11[,\]]",
+    "AddResidual": r"ld(p|r|ur) q\d+,.*\[x12[,\]]|ld1 {v\d+.4s},\[x12\],x1",
+    "Store": r"st(p|r|ur) q\d+,.*\[x11[,\]]|st1 {v\d+.4s},\[x11\],x1",
     "Multiply": r"fmul v\d+.4s,v\d+.4s,v\d+.s\[\d\]$",
     "MultiplyAdd": r"fmla v\d+.4s,v\d+.4s,v\d+.s\[\d\]$",
 }
@@ -163,16 +169,22 @@ def hold_against(p: Problem, weight: FloatArray, core: Core, chosen: Config) -> 
         for name in re.findall(r"^__tvm_ffi_(\w+):$", "\n".join(lines(unit)), re.MULTILINE):
             wanted = count(programs[name])
             wanted["MultiplyAdd"] += wanted["AddBias"]
+            wanted["LoadX"] += wanted["LoadSource"]
             assert in_text(unit, name) == {step: wanted[step] for step in _TEXT}
 
 
 def test_pairs_halve_the_loads_of_packed_tiles() -> None:
-    p, weight = linear(26, 100, 40, Epilogue()), np.ones((26, 100), np.float32)
+    p, weight = linear(52, 100, 3136, Epilogue()), np.ones((52, 100), np.float32)
     (unit,) = UNROLLED.emit(p, weight, OUT_OF_ORDER.core, config(26, pack=1), "s").panels
-    loads = [line for line in lines(unit) if re.match(r"ld\w+ q", line)]
-    assert len(loads) == 100 / 2 + 26 * 100 / 8
-    steps_of_pointers = [line for line in lines(unit) if re.match(r"(add|sub) x(9|10),x(9|10),#", line)]
-    assert len(steps_of_pointers) <= 100 * 16 / 1008 + 26 * 100 * 4 / 2032
+    first, second = "\n".join(lines(unit)).split("\nret\n")[:2]
+    pairs = re.findall(r"^ldp q.*$", second, re.MULTILINE)
+    assert len(pairs) == 100 / 2 + 26 * 100 / 8
+    assert len(re.findall(r"^ldr q.*$", second, re.MULTILINE)) == 0
+    moved = re.findall(r"^(add|sub) x(9|10),x(9|10),#.*$", second, re.MULTILINE)
+    assert len(moved) <= 100 * 16 / 1008 + 26 * 100 * 4 / 2032
+    assert len(re.findall(r"^ld1 {v\d+.4s},\[x9\],x1$", first, re.MULTILINE)) == 99
+    assert len(re.findall(r"^stp q\d+,q\d+,\[x17,#-?\d+\]$", first, re.MULTILINE)) == 100 / 2
+    assert len(re.findall(r"^st1 {v\d+.4s},\[x11\],x1$", second, re.MULTILINE)) == 25
 
 
 def test_weights_of_the_text_are_those_of_the_program() -> None:

@@ -21,6 +21,7 @@ from tests.schedules.reference import AVX2, AVX512, HERE, SSE42, check, inputs, 
 from tests.schedules.strategies import convolutions, linears, unrolled_configs, weights
 
 UNROLLED = find("unrolled")
+PACKS = Core("packs", 4, 32, writer="aarch64")
 
 
 def as_tir(core: Core) -> Core:
@@ -38,15 +39,22 @@ def small(draw: st.DrawFn) -> tuple[Problem, FloatArray, Config]:
     return p, draw(weights(p)), draw(unrolled_configs())
 
 
-@given(small(), st.sampled_from([AVX512, AVX2, SSE42]))
+@given(small(), st.sampled_from([AVX512, AVX2, SSE42, PACKS]))
 def test_a_program_computes_the_layer(layer: tuple[Problem, FloatArray, Config], core: Core) -> None:
     """The interpreter against NumPy, without a compiler."""
     p, weight, config = layer
     x, bias, residual = inputs(p)
     y = np.full(p.m * p.n, np.nan, np.float32)
-    programs = programs_of(p, weight, core, {**config, "pack": 0})
-    scratch = programs[0].frame.tiles.count * programs[0].frame.scratch
-    arrays = {"x": x.ravel(), "y": y, "scratch": np.full(scratch, np.nan, np.float32)}
+    programs = programs_of(p, weight, core, {**config, "pack": config["pack"] if core is PACKS else 0})
+    frame = programs[0].frame
+    scratch = frame.tiles.count * frame.scratch
+    packed = np.full(frame.tiles.count * frame.packed, np.nan, np.float32)
+    arrays = {
+        "x": packed if frame.packed else x.ravel(),
+        "source": x.ravel(),
+        "y": y,
+        "scratch": np.full(scratch, np.nan, np.float32),
+    }
     arrays |= {"bias": bias} if bias is not None else {}
     arrays |= {"residual": residual.ravel()} if residual is not None else {}
     for one in programs:

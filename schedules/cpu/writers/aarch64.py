@@ -8,8 +8,8 @@
                                                                 fills, four or eight weights at a time
         store acc to the scratch, or epilogue(acc) to Y
 Weights stand in the order of their use. Cores that start instructions in order take one register a load, for a load of
-two keeps their only load unit for long; others take two. An immediate of a load of one register reaches 64 KiB if it is
-a multiple of the register's size, of a load of two 1 KiB; pointers move on where that does not suffice.
+two keeps their only load unit for long; others take two, which columns of a packed tile allow. The first panel of a
+tile packs it while it reads X itself, which costs half a store for each vector.
 
 Bias: acc += 1 bias[r], by element, so that it needs no broadcast. Lanes that a narrow tile lacks are neither read nor
 written: one and two have loads and stores of their own size, three are two and one.
@@ -18,28 +18,33 @@ Parameters come as in a packed call of TVM's FFI: x1 points to values of 16 byte
 Only instructions of ARMv8.0 are used. Registers d8 ... d15 belong to the caller: they are taken last, and saved.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
 from tesa.schedules import steps
+from tesa.schedules.cpu.writers.aarch64_pointer import STRIDE, Pointer, added, number
+from tesa.schedules.cpu.writers.aarch64_results import Results
 from tesa.schedules.cpu.writers.registry import check_reach, check_registers, writer
-from tesa.schedules.order import WEIGHT_REGISTERS, Add, Means, ReadWeights, ReadX, order
+from tesa.schedules.order import WEIGHT_REGISTERS, Add, Means, PackX, ReadWeights, ReadX, order
 from tesa.schedules.program import Program
 from tesa.schedules.types import Assembly, Core
 
 _POINTERS = {
-    "x": "x2", "y": "x3", "bias": "x4", "residual": "x5", "scratch": "x6", "first": "x7", "end": "x8",
+    "x": "x2", "source": "x0", "y": "x3", "bias": "x4", "residual": "x5", "scratch": "x6", "first": "x7", "end": "x8",
 }  # fmt: skip
-_X, _Y, _BIAS, _RESIDUAL, _SCRATCH, _TILE, _END = _POINTERS.values()
-_READ, _WEIGHTS, _OUT, _ADDED, _SPARE, _PART, _TABLE, _BIASES = (f"x{i}" for i in range(9, 17))
+_X, _SOURCE, _Y, _BIAS, _RESIDUAL, _SCRATCH, _TILE, _END = _POINTERS.values()
+_READ, _WEIGHTS, _OUT, _ADDED = "x9", "x10", "x11", "x12"
+_PART, _TABLE, _PACKED = "x14", "x15", "x17"
 
 _BY_CHOICE = (*range(8), *range(16, 32), *range(8, 16))
 """Vector registers in the order in which a function takes them."""
 
 _MOST_SLOTS = 8
 _SLOT_REGISTERS = 4
-_PREFIX = {4: "s", 8: "d", 16: "q"}
+_FAR = 4096
+_PAIRS = 2048
 
 
 def registers(rows: int, vectors: int, core: Core) -> int:
@@ -48,7 +53,7 @@ def registers(rows: int, vectors: int, core: Core) -> int:
     return rows * vectors + max(vectors, _SLOT_REGISTERS) + WEIGHT_REGISTERS
 
 
-@writer("aarch64", function_fmas=3000, object_fmas=40_000, effort=1, registers=registers)
+@writer("aarch64", function_fmas=3000, object_fmas=40_000, effort=2, registers=registers, packs=True)
 def write(programs: Sequence[Program], core: Core) -> Assembly:
     """The text of one object file, for an assembler that takes GNU's syntax.
 
@@ -67,93 +72,6 @@ def write(programs: Sequence[Program], core: Core) -> Assembly:
     return Assembly(programs[0].name, "\n".join(lines) + "\n")
 
 
-class _Pointer:
-    """A register that moves along with what is read or written through it where an immediate does not reach.
-
-    dense: what is read lies close together, so that a step serves many pairs. paired: it lies in pairs, for which
-    immediates reach backwards too.
-    """
-
-    def __init__(self, register: str, lines: list[str], dense: bool = False, paired: bool = False) -> None:
-        self.register, self.at, self.lines = register, 0, lines
-        self.dense, self.behind = dense, 1024 if paired else 0
-
-    def move(self, step: int) -> None:
-        """Add a step to the register, in bytes."""
-        self.lines += _added(self.register, step)
-        self.at += step
-
-    def one(self, verb: str, index: int, place: int, size: int = 16) -> None:
-        """Load ("ld") or store ("st") so many bytes of a vector register at a place."""
-        distance, register = place - self.at, f"{_PREFIX[size]}{index}"
-        if not _scaled(distance, size) and not _near(distance):
-            if distance % size == 0:
-                self.move(distance // 4096 * 4096)  # one instruction, and the reach is ahead
-            elif abs(distance) < 4096 - 256:
-                self.move(distance + 256)
-            else:
-                self._far(verb, register, distance)
-                return
-            distance = place - self.at
-        form = "r" if _scaled(distance, size) else "ur"
-        self.lines.append(f"{verb}{form} {register},[{self.register},#{distance}]")
-
-    def _far(self, verb: str, register: str, distance: int) -> None:
-        if not 0 <= distance < 1 << 16:
-            self.move(distance // 4096 * 4096)
-            distance %= 4096
-        self.lines += [f"mov {_SPARE},#{distance}", f"{verb}r {register},[{self.register},{_SPARE}]"]
-
-    def two(self, verb: str, first: int, second: int, place: int) -> None:
-        """Load or store two vector registers one behind the other."""
-        distance = place - self.at
-        if not _paired(distance) and (self.dense or abs(distance) < 4096 - 1024):
-            self.move(distance + self.behind)
-            distance = place - self.at
-        if _paired(distance):
-            self.lines.append(f"{verb}p q{first},q{second},[{self.register},#{distance}]")
-        else:
-            self.one(verb, first, place)
-            self.one(verb, second, place + 16)
-
-    def part(self, verb: str, index: int, place: int, lanes: int) -> None:
-        """Load or store the first lanes of a vector register and no more."""
-        if lanes != 3:
-            self.one(verb, index, place, 4 * lanes)
-            return
-        self.one(verb, index, place, 8)
-        self.lines += _added(_SPARE, place + 8 - self.at, self.register)
-        self.lines.append(f"{verb}1 {{v{index}.s}}[2],[{_SPARE}]")
-
-
-def _scaled(distance: int, size: int) -> bool:
-    return distance % size == 0 and 0 <= distance <= 4095 * size
-
-
-def _near(distance: int) -> bool:
-    return -256 <= distance <= 255
-
-
-def _paired(distance: int) -> bool:
-    return distance % 16 == 0 and -1024 <= distance <= 1008
-
-
-def _added(register: str, step: int, source: str = "") -> Iterator[str]:
-    """register = source, by default itself, + step."""
-    source, size, verb = source or register, abs(step), "add" if step >= 0 else "sub"
-    if size >> 24:
-        yield f"mov {_SPARE},#{size & 0xFFFF}"
-        yield f"movk {_SPARE},#{size >> 16},lsl #16"
-        yield f"{verb} {register},{source},{_SPARE}"
-        return
-    for part, shift in ((size >> 12, ",lsl #12"), (size & 4095, "")):
-        if part:
-            yield f"{verb} {register},{source},#{part}{shift}"
-            source = register
-    if not step and register != source:
-        yield f"mov {register},{source}"
-
-
 class _Function:
     """Writes one program. Its vector registers: sums, then slots for X, then weights; the latter two become spare."""
 
@@ -161,16 +79,20 @@ class _Function:
         frame = one.frame
         self.one, self.frame, self.lines = one, frame, lines
         sums, vectors = one.rows * frame.vectors, frame.vectors
-        room = (core.registers - sums - WEIGHT_REGISTERS) // vectors
-        slots = min(room, _MOST_SLOTS)
-        count = sums + max(slots * vectors, _SLOT_REGISTERS) + WEIGHT_REGISTERS
-        taken = _BY_CHOICE[:count]
+        slots = min((core.registers - sums - WEIGHT_REGISTERS) // vectors, _MOST_SLOTS)
+        taken = _BY_CHOICE[: sums + max(slots * vectors, _SLOT_REGISTERS) + WEIGHT_REGISTERS]
         self.sums, self.spare = taken[:sums], taken[sums:]
         self.slots, self.weights = self.spare[:-WEIGHT_REGISTERS], self.spare[-WEIGHT_REGISTERS:]
         self.saved = [d for d in range(8, 16, 2) if d in taken or d + 1 in taken]
-        self.means = Means(slots, frame.lanes, not core.in_order)
-        self.known: set[int] = set()
-        self.part = _Pointer(_PART, lines, dense=True, paired=True)
+        self.pairs = not core.in_order
+        self.loads, self.values = order(one, Means(slots, frame.lanes, self.pairs))
+        self.packs = any(type(step) is PackX for step in self.loads)
+        self.bias = [step.row for step in one.results if type(step) is steps.Bias][:1]
+        # of the weights that immediates reach from there
+        self.middle = _PAIRS // 2 if self.pairs and 4 * len(self.values) > _PAIRS // 2 else 0
+        row = 4 * frame.problem.n
+        # worth it where immediates reach few rows
+        self.stride = row if self.pairs and vectors == 1 and (row % 16 or row > _FAR) else 0
 
     def say(self, *lines: str) -> None:
         """Add lines."""
@@ -179,28 +101,31 @@ class _Function:
     def write(self) -> None:
         """The function, over all its tiles."""
         name, say, frame = self.one.name, self.say, self.frame
-        loads, values = order(self.one, self.means)
-        self._data(values)
+        self._data()
         say(
             ".text", f".globl __tvm_ffi_{name}", f".type __tvm_ffi_{name},%function", ".p2align 6", f"__tvm_ffi_{name}:"
         )
         self._enter()
         say(f".L{name}_tile:", f"ldp {_READ},{_OUT},[{_TILE}],#16")
-        say(f"mov {_READ},{_X}" if frame.packed else f"add {_READ},{_READ},{_X}", f"mov {_WEIGHTS},{_TABLE}")
+        if self.packs:
+            say(f"mov {_PACKED},{_X}", f"add {_READ},{_READ},{_SOURCE}")
+        else:
+            say(f"mov {_READ},{_X}" if frame.packed else f"add {_READ},{_READ},{_X}")
+        part = Pointer(_PART, self.lines, pairs=self.pairs, dense=True, backwards=True)
         if any(type(step) in (steps.LoadSum, steps.StoreSum) for step in (*self.one.sums, *self.one.results)):
             say(f"mov {_PART},{_SCRATCH}")
-        self._sums(loads)
-        self._results()
+        self._sums(part)
+        self._results(part)
         if frame.packed:
-            say(*_added(_X, 4 * frame.packed))
+            say(*added(_X, 4 * frame.packed))
         if frame.scratch:
-            say(*_added(_SCRATCH, 4 * frame.scratch))
+            say(*added(_SCRATCH, 4 * frame.scratch))
         say(f"cmp {_TILE},{_END}", f"b.lo .L{name}_tile", f".L{name}_end:")
         self._leave()
 
-    def _data(self, values: Sequence[float]) -> None:
+    def _data(self) -> None:
         """The weights, in the order of their use, up to a whole load."""
-        bits = np.array(values, np.float32).view(np.uint32).tolist()
+        bits = np.array(self.values, np.float32).view(np.uint32).tolist()
         bits += [0] * (-len(bits) % (WEIGHT_REGISTERS * self.frame.lanes))
         self.say('.section .rodata,"a",@progbits', ".p2align 6", f".L{self.one.name}_w:")
         for first in range(0, len(bits), 16):
@@ -216,144 +141,84 @@ class _Function:
         say(*(f"add {bound},{_READ},{bound},lsl #4" for bound in (_TILE, _END)))
         say(f"cmp {_TILE},{_END}", f"b.hs .L{name}_end")
         say(f"adrp {_TABLE},.L{name}_w", f"add {_TABLE},{_TABLE},:lo12:.L{name}_w")
+        say(*added(_TABLE, self.middle))
+        if self.bias and self.bias[0]:
+            say(*added(_BIAS, 4 * self.bias[0]))
+        if self.stride:
+            say(*number(STRIDE, self.stride))
 
     def _leave(self) -> None:
         for i, d in reversed(list(enumerate(self.saved))):
             self.say(f"ldp d{d},d{d + 1},[sp,#{16 * i}]" if i else f"ldp d{d},d{d + 1},[sp],#{16 * len(self.saved)}")
         self.say("mov w0,#0", "ret", f".size __tvm_ffi_{self.one.name},.-__tvm_ffi_{self.one.name}")
 
-    def _sums(self, ordered: Sequence[ReadX | ReadWeights | Add]) -> None:
+    def _sums(self, part: Pointer) -> None:
         """Everything up to the sums."""
+        frame, lines, pairs = self.frame, self.lines, self.pairs
         waiting = [step for step in self.one.sums if type(step) is steps.LoadSum]
-        self._vectors("ld", self.part, [(self.sums[step.sum], 4 * step.at) for step in waiting])
-        self.known = {step.sum for step in waiting}
-        read = _Pointer(_READ, self.lines, dense=bool(self.frame.packed))
-        weights = _Pointer(_WEIGHTS, self.lines, dense=True, paired=True)
-        for step in ordered:
+        part.load([(self.sums[step.sum], 4 * step.at) for step in waiting])
+        known = {step.sum for step in waiting}
+        lanes = frame.source_lanes if self.packs else frame.x_lanes
+        read = Pointer(
+            _READ, lines, pairs=pairs, dense=bool(frame.packed) and not self.packs,
+            stride=self.stride if frame.problem.pointwise else 0,
+        )  # fmt: skip
+        packed = Pointer(_PACKED, lines, pairs=True, dense=True, backwards=True)
+        weights = self._weights()
+        ahead = self._ahead()
+        for step in self.loads:
             match step:
-                case Add(row, slot, number):
-                    self._add(row, slot, number)
+                case Add(row, slot, weight):
+                    self._add(row, slot, weight, known)
                 case ReadX(columns):
-                    self._read(read, columns)
+                    found = self._of_columns(columns)
+                    read.load(found, lanes, ahead.get(found[-1][1], 0))
+                case PackX(columns):
+                    packed.store(self._of_columns(columns))
                 case ReadWeights(first, count):
-                    at = first // self.frame.lanes % WEIGHT_REGISTERS
+                    at = first // frame.lanes % WEIGHT_REGISTERS
                     chosen = self.weights[at : at + count]
-                    self._vectors("ld", weights, [(w, 4 * first + 16 * i) for i, w in enumerate(chosen)])
+                    weights.load([(w, 4 * first + 16 * i) for i, w in enumerate(chosen)])
         for one in self.one.sums:
             if type(one) is steps.Zero:
                 self.say(f"movi v{self.sums[one.sum]}.2d,#0")
 
-    def _add(self, row: int, slot: int, number: int) -> None:
+    def _weights(self) -> Pointer:
+        """The pointer to the weights, which need not move where immediates reach all of them."""
+        register = _TABLE
+        if 4 * len(self.values) > (_PAIRS if self.pairs else 1 << 16):
+            register = _WEIGHTS
+            self.say(f"mov {_WEIGHTS},{_TABLE}")
+        return Pointer(register, self.lines, pairs=self.pairs, dense=True, backwards=True, at=self.middle)
+
+    def _ahead(self) -> dict[int, int]:
+        """The place in X that is read after another one."""
+        places = [4 * at for step in self.loads if type(step) is ReadX for _, read in step.columns for at in read]
+        return dict(pairwise(places))
+
+    def _add(self, row: int, slot: int, weight: int, known: set[int]) -> None:
         vectors, lanes = self.frame.vectors, self.frame.lanes
-        w = f"v{self.weights[number // lanes % WEIGHT_REGISTERS]}.s[{number % lanes}]"
+        w = f"v{self.weights[weight // lanes % WEIGHT_REGISTERS]}.s[{weight % lanes}]"
         for v in range(vectors):
             a = row * vectors + v
-            verb = "fmla" if a in self.known else "fmul"
+            verb = "fmla" if a in known else "fmul"
             self.say(f"{verb} v{self.sums[a]}.4s,v{self.slots[slot * vectors + v]}.4s,{w}")
-            self.known.add(a)
+            known.add(a)
 
-    def _read(self, read: _Pointer, columns: Sequence[tuple[int, tuple[int, ...]]]) -> None:
-        found = [
-            (self.slots[slot * self.frame.vectors + v], 4 * at)
-            for slot, places in columns
-            for v, at in enumerate(places)
-        ]
-        self._vectors("ld", read, found, self.frame.x_lanes)
+    def _of_columns(self, columns: Sequence[tuple[int, tuple[int, ...]]]) -> list[tuple[int, int]]:
+        """The register and the place of each vector of columns in slots."""
+        vectors = self.frame.vectors
+        return [(self.slots[slot * vectors + v], 4 * at) for slot, places in columns for v, at in enumerate(places)]
 
-    def _vectors(self, verb: str, pointer: _Pointer, found: Sequence[tuple[int, int]], lanes: int = 4) -> None:
-        """Load or store (register, place in bytes), neighbours together where the core likes that."""
-        at = 0
-        while at < len(found):
-            (index, place), after = found[at], found[at + 1 : at + 2]
-            if lanes < self.frame.lanes:
-                pointer.part(verb, index, place, lanes)
-            elif self.means.pairs and after and after[0][1] == place + 16:
-                pointer.two(verb, index, after[0][0], place)
-                at += 1
-            else:
-                pointer.one(verb, index, place)
-            at += 1
-
-    def _results(self) -> None:
+    def _results(self, part: Pointer) -> None:
         """The sums into the scratch, or the epilogue and Y."""
-        kept = [(self.sums[step.sum], 4 * step.at) for step in self.one.results if type(step) is steps.StoreSum]
         if self.one.ends:
-            self._bias()
-            self._finish()
-        self._vectors("st", self.part, kept)
-
-    def _bias(self) -> None:
-        """acc += bias, of four rows a load; the last load of several meets rows again rather than what is behind."""
-        rows = [step.row for step in self.one.results if type(step) is steps.Bias]
-        if not rows:
-            return
-        vectors, lanes = self.frame.vectors, self.frame.lanes
-        ones, *places = self.spare[:3]
-        biases = _Pointer(_BIASES, self.lines)
-        self.say(f"fmov v{ones}.4s,#1.0", *_added(_BIASES, 4 * rows[0], _BIAS))
-        whole = len(rows) >= lanes
-        for number in range(0, len(rows), lanes if whole else 1):
-            first, register = min(number, len(rows) - lanes) if whole else number, places[number // lanes % 2]
-            biases.one("ld", register, 4 * first, 16 if whole else 4)
-            for r in range(number, min(number + lanes, len(rows)) if whole else number + 1):
-                for v in range(vectors):
-                    a = self.sums[r * vectors + v]
-                    self.say(f"fmla v{a}.4s,v{ones}.4s,v{register}.s[{r - first}]")
-
-    def _finish(self) -> None:
-        """Residual, activation and Y, some sums at a time so that no instruction waits for the one before it."""
-        e, lanes = self.frame.problem.epilogue, self.frame.tiles.lanes
-        stores = [step for step in self.one.results if type(step) is steps.Store]
-        added = [step for step in self.one.results if type(step) is steps.AddResidual]
-        activation = e.activation if stores else None
-        constants = dict(zip(_CONSTANTS[activation], self.spare, strict=False))
-        temporary = self.spare[len(constants) :]
-        self.say(*(line for name, index in constants.items() for line in self._constant(name, index)))
-        if e.residual:
-            self.say(f"add {_ADDED},{_RESIDUAL},{_OUT}")
-        self.say(f"add {_OUT},{_OUT},{_Y}")
-        residual, out = _Pointer(_ADDED, self.lines), _Pointer(_OUT, self.lines)
-        for first in range(0, len(self.sums), len(temporary)):
-            places = [(t, 4 * step.at) for t, step in zip(temporary, added[first:], strict=False)]
-            self._vectors("ld", residual, places, lanes)
-            sums = self.sums[first : first + len(temporary)]
-            self.say(*(f"fadd v{a}.4s,v{a}.4s,v{t}.4s" for a, (t, _) in zip(sums, places, strict=False)))
-            self.say(*_activation(activation, constants, sums, temporary))
-            chosen = [(self.sums[step.sum], 4 * step.at) for step in stores[first : first + len(temporary)]]
-            self._vectors("st", out, chosen, lanes)
-
-    def _constant(self, name: str, index: int) -> Iterator[str]:
-        if name == "zero":
-            yield f"movi v{index}.2d,#0"
-        elif name == "sixth":
-            yield f"mov w{_SPARE[1:]},#{_SIXTH & 0xFFFF}"
-            yield f"movk w{_SPARE[1:]},#{_SIXTH >> 16},lsl #16"
-            yield f"dup v{index}.4s,w{_SPARE[1:]}"
-        else:
-            yield f"fmov v{index}.4s,#{'6.0' if name == 'six' else '3.0'}"
-
-
-_CONSTANTS: dict[str | None, tuple[str, ...]] = {
-    None: (), "relu": ("zero",), "relu6": ("zero", "six"), "hardswish": ("zero", "six", "three", "sixth"),
-}  # fmt: skip
-_SIXTH = int(np.float32(1 / 6).view(np.uint32))
-
-
-def _activation(
-    name: str | None, constants: dict[str, int], sums: Sequence[int], temporary: Sequence[int]
-) -> Iterator[str]:
-    """An activation of some sums, step by step; a not-a-number goes through fmax and fmin."""
-    c = {key: f"v{index}.4s" for key, index in constants.items()}
-    a, t = [f"v{index}.4s" for index in sums], [f"v{index}.4s" for index in temporary]
-    if name == "hardswish":  # a min(max(a + 3, 0), 6) / 6
-        pairs = list(zip(a, t, strict=False))
-        yield from (f"fadd {one},{value},{c['three']}" for value, one in pairs)
-        yield from (f"fmax {one},{one},{c['zero']}" for _, one in pairs)
-        yield from (f"fmin {one},{one},{c['six']}" for _, one in pairs)
-        yield from (f"fmul {value},{value},{one}" for value, one in pairs)
-        yield from (f"fmul {value},{value},{c['sixth']}" for value, _ in pairs)
-        return
-    if name in ("relu", "relu6"):
-        yield from (f"fmax {value},{value},{c['zero']}" for value in a)
-    if name == "relu6":
-        yield from (f"fmin {value},{value},{c['six']}" for value in a)
+            results = Results(self.one, self.sums, self.spare, self.lines)
+            results.bias(Pointer(_BIAS, self.lines, pairs=self.pairs))
+            if self.frame.problem.epilogue.residual:
+                self.say(f"add {_ADDED},{_RESIDUAL},{_OUT}")
+            self.say(f"add {_OUT},{_OUT},{_Y}")
+            residual, out = (Pointer(r, self.lines, pairs=self.pairs, stride=self.stride) for r in (_ADDED, _OUT))
+            results.finish(residual, out)
+        kept = [(self.sums[step.sum], 4 * step.at) for step in self.one.results if type(step) is steps.StoreSum]
+        part.store(kept)

@@ -28,7 +28,7 @@ class Writer:
     name: Core.writer of the cores it is for. write(programs, core): one object file with the function of each program,
     under its name; ValueError for what it cannot spell. function_fmas, object_fmas: multiply-adds of one function, and
     of one object file, about; effort: what one costs to compile, in units of 10 us. registers(rows, vectors, core): how
-    many vector registers a panel needs.
+    many vector registers a panel needs. packs: the first panel of a tile packs it on its way.
     """
 
     name: str
@@ -37,20 +37,27 @@ class Writer:
     object_fmas: int
     effort: int
     registers: Registers = usual_registers
+    packs: bool = False
 
 
 _WRITERS: dict[str, Writer] = {}
 
 
 def writer(
-    name: str, *, function_fmas: int, object_fmas: int, effort: int, registers: Registers = usual_registers
+    name: str,
+    *,
+    function_fmas: int,
+    object_fmas: int,
+    effort: int,
+    registers: Registers = usual_registers,
+    packs: bool = False,
 ) -> Callable[[W], W]:
     """Register the decorated function as the write of a writer."""
 
     def register(write: W) -> W:
         if name in _WRITERS:
             raise ValueError(f"writer {name!r} is registered twice")
-        install_writer(Writer(name, write, function_fmas, object_fmas, effort, registers))
+        install_writer(Writer(name, write, function_fmas, object_fmas, effort, registers, packs))
         return write
 
     return register

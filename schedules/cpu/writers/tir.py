@@ -69,6 +69,8 @@ class _Function:
         x, y = self.frame.tiles.start(tile)
         number = tile - self.first
         starts = {"x": number * self.frame.packed if self.frame.packed else x, "y": y}
+        if self.frame.sources:
+            starts["source"] = x
         if self.frame.scratch:
             starts["scratch"] = number * self.frame.scratch
         self.start = {name: self.block.bind(f"{name}_start", value, "int32") for name, value in starts.items()}
@@ -87,6 +89,11 @@ class _Function:
             case steps.LoadX(v, at):
                 value = block.load_part(buffers["x"], start["x"] + at, 0, self.frame.x_lanes)
                 self.vectors[v] = block.bind(f"x{v}", value)
+            case steps.LoadSource(v, at):
+                value = block.load_part(buffers["source"], start["source"] + at, 0, self.frame.source_lanes)
+                self.vectors[v] = block.bind(f"x{v}", value)
+            case steps.Pack(v, at):
+                block.store(buffers["x"], self.vectors[v], start["x"] + at)
             case steps.Multiply(a, v):
                 self._set(a, self.w * self.vectors[v])
             case steps.Zero(a):

@@ -50,6 +50,9 @@ MAX_UNROLLED = 64
 MOST = 16
 """Configurations that are offered: a compile measures the first few, tuning all of them."""
 
+_AHEAD = 3
+"""Registers that a core wants free that runs in order: LLVM writes more turns of its loops out, and reads ahead."""
+
 MAX_FILL = 0.9
 """Panels with more live columns than this are left to "dense"."""
 
@@ -218,6 +221,8 @@ def _candidates(core: Core) -> list[tuple[int, int]]:
     sizes = []
     for vectors in range(1, 13):
         most = (core.registers - 1 - vectors) // vectors
+        while core.in_order and most * (vectors + 1 / core.lanes) + vectors > core.registers - _AHEAD:
+            most -= 1
         sizes += [(rows, vectors) for rows in {most, most // 8 * 8, most // 4 * 4, min(most, 2)} if rows > 1]
         if vectors <= core.registers - 2:
             sizes.append((1, vectors))
@@ -311,7 +316,8 @@ def _cost(problem: Problem, core: Core, config: Config, view: Operand, computed:
     far = read.cycles(size * made.tiling.width * nbytes, v * made.tiling.lanes * nbytes, in_order=True)
     far_off = computed * rows * nbytes > core.l2_bytes / 2 or cost.cold(problem, core)
     stream = rows * nbytes / rates.far_bytes if far_off else 0.0
-    step = max(rows * v / rates.fmas, (rows + v * read.split) / rates.loads, rates.fma_latency * 1.1)
+    weights = -(-rows // core.lanes) if core.by_element else rows
+    step = cost.step(core, rows * v, weights, v * read.split, 3.0, rates.fma_latency * 1.1)
     step = cost.together(step, far, stream)
     tile = computed * step + blocks * panels * 10.0 + cost.finishing(problem.epilogue, panels * rows * v)
     if config["pack"]:

@@ -16,6 +16,29 @@ _ACTIVATION = {
 _GELU = 35.0
 
 
+_EXPOSED = 0.5  # of the loads of an inner loop, what a core that runs in order waits for
+_STRADDLING = 1.9
+
+
+def straddling(core: Core) -> float:
+    """Load slots of a vector that may lie in two cache lines; of a short one that is seldom."""
+    return _STRADDLING if core.steps == 1 else 1 + (_STRADDLING - 1) * core.lanes / 16
+
+
+def step(core: Core, products: float, weights: float, vectors: float, others: float, latency: float) -> float:
+    """Cycles of a step of an inner loop.
+
+    weights: loads of them; vectors: of X; others: instructions beside; latency: cycles that the step takes at least.
+    """
+    rates, loads = core.rates, (weights + vectors) / core.rates.loads
+    if core.steps == 1:
+        return max(products / rates.fmas, loads, latency)
+    # two registers come by one load
+    counted = (products + (weights + vectors) / 2 + others) / rates.issue
+    least = max(together(products / rates.fmas, loads, counted), latency)
+    return least + _EXPOSED * loads if core.in_order else least
+
+
 @dataclass(frozen=True)
 class Reads:
     """The cost of reading vectors of X.
@@ -50,8 +73,8 @@ def reads(problem: Problem, core: Core, cut: Cut, packed: bool) -> Reads:
     if packed:
         return Reads(core.rates, 1.0, core.l1_bytes * 0.75, core.l2_bytes * 0.5)
     if not problem.pointwise:
-        return Reads(core.rates, 1.9, core.l1_bytes * 0.5, core.l2_bytes * 0.5)
-    split = 1.0 if problem.n % core.lanes == 0 and problem.alignment >= 64 else 1.9
+        return Reads(core.rates, straddling(core), core.l1_bytes * 0.5, core.l2_bytes * 0.5)
+    split = 1.0 if problem.n % core.lanes == 0 and problem.alignment >= 64 else straddling(core)
     lines = max(problem.n * 4 // 64, 1)
 
     def usable(sets: int) -> float:

@@ -284,6 +284,10 @@ def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) 
             rates.fma_latency,
             height * 4 / bandwidth,
         )
+        if core.steps > 1:
+            elements = -(-group.size // core.lanes) if core.by_element else group.size
+            each = cost.step(core, vectors * group.size, vectors, elements, 5.0, rates.fma_latency)
+            step = cost.together(each, height * 4 / bandwidth)
         turned = panels * height / core.lanes * group.size * (4.0 + core.lanes / min(_TURN, core.lanes))
         cycles += group.count * view.height * (computed * step + turned + panels * 10.0)
     made = Cut(view, tiling(problem.n, core.lanes, 1), (0, problem.m))

@@ -123,8 +123,13 @@ def _cost(problem: Problem, core: Core, config: Config, facts: _Facts, cut: Tile
     rate = np.inf if part <= near * core.l1_bytes * 0.75 else core.rates.l2_bytes
     rate = core.rates.far_bytes if part > middle * core.l2_bytes * 0.6 else rate
     straddles = not problem.pointwise or problem.n % core.lanes != 0 or problem.alignment < 64
-    loads = columns * vectors * (1.9 if straddles and not config["pack"] else 1.0) + fmas / vectors
+    split = cost.straddling(core) if straddles and not config["pack"] else 1.0
+    loads = columns * vectors * split + fmas / vectors
     tile = cost.together(fmas / core.rates.fmas, loads / (_LOADS * core.rates.loads), columns * vectors * line / rate)
+    if core.steps > 1:
+        weights = fmas / vectors / (core.lanes if core.by_element else 1)
+        step = cost.step(core, fmas, weights, columns * vectors * split, 0.0, 0.0)
+        tile = cost.together(step, columns * vectors * line / rate)
     tile += cost.finishing(problem.epilogue, problem.m * vectors) + (blocks - 1) * problem.m * vectors * 1.5
     if fmas * _FMA_BYTES > core.l1_bytes // 2:
         tile += fmas * _FMA_BYTES / _CODE_BYTES_PER_CYCLE / chunk

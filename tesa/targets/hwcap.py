@@ -11,7 +11,7 @@ _NAMES = (
     asimddp sha512 sve asimdfhm dit uscat ilrcpc flagm ssbs sb paca pacg""",
     """
     dcpodp sve2 sveaes svepmull svebitperm svesha3 svesm4 flagm2 frint svei8mm svef32mm svef64mm svebf16 i8mm bf16 dgh
-    rng bti mte""",
+    rng bti mte ecv afp rpres mte3 sme smei16i64 smef64f64 smei8i32 smef16f32 smeb16f32 smef32f32 smefa64 wfxt""",
 )
 """Linux's names of the bits of each word, from the lowest one on."""
 

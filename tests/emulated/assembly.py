@@ -37,7 +37,7 @@ class Loop:
 
     def spills(self) -> tuple[str, ...]:
         """Loads and stores of vectors on the stack."""
-        return tuple(line for line in self.lines if re.match(r"(ld|st)u?[rp]\s+[qdsvz]\d+.*\[(sp|x29)\b", line))
+        return tuple(line for line in self.lines if re.match(r"(ld|st)u?[rp]\s+[qdsvz]\d+.*\[sp\b", line))
 
 
 @dataclass(frozen=True)

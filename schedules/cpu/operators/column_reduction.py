@@ -10,14 +10,15 @@ from typing import Any
 
 from tesa.schedules.cpu.operators import marks
 from tesa.schedules.cpu.operators.rows import Rows, find_rows, move_into_rows, split_off_start
+from tesa.schedules.cpu.operators.schedule import Operator
 from tesa.schedules.types import Core
 
 _WIDEST = 4
 
 
-def column_reduction(func: Any, core: Core) -> Any:
+def column_reduction(operator: Operator, core: Core) -> Any:
     """Reductions over an outer axis while another one is contiguous: a vector of columns at a time."""
-    found = find_rows(func)
+    found = find_rows(operator)
     if found is None or found.contiguous is None:
         return None
     if not move_into_rows(found, found.contiguous):

@@ -10,24 +10,17 @@ from typing import Any
 
 from tvm.s_tir.schedule import ScheduleError
 
-from tesa.schedules.cpu.operators.stages import (
-    Stage,
-    annotate_nest,
-    has_conditions,
-    inline_cheap,
-    new_schedule,
-    read_stages,
-    vector_lanes,
-)
+from tesa.schedules.cpu.operators.schedule import Operator
+from tesa.schedules.cpu.operators.stages import Stage, annotate_nest, has_conditions, inline_cheap, vector_lanes
 from tesa.schedules.types import Core
 
 
-def elementwise(func: Any, core: Core) -> Any:
+def elementwise(operator: Operator, core: Core) -> Any:
     """One vector loop over the output for a whole chain of element-wise, broadcast, copy or gather steps."""
-    schedule = new_schedule(func)
-    stages = read_stages(schedule)
+    stages = operator.stages
     if stages is None or any(stage.reduce for stage in stages):
         return None
+    schedule: Any = operator.schedule()
     stages = inline_cheap(schedule, stages)
     outputs = [stage for stage in stages if stage.is_output]
     nests = stages

@@ -5,19 +5,14 @@ from typing import Any
 from tvm.s_tir.schedule import ScheduleError
 
 from tesa.schedules.cpu.operators import marks
-from tesa.schedules.cpu.operators.stages import (
-    annotate_nest,
-    has_conditions,
-    is_reduction_nest,
-    new_schedule,
-    read_stage,
-)
+from tesa.schedules.cpu.operators.schedule import Operator
+from tesa.schedules.cpu.operators.stages import annotate_nest, has_conditions, is_reduction_nest, read_stage
 from tesa.schedules.types import Core
 
 
-def fallback(func: Any, core: Core) -> Any:
+def fallback(operator: Operator, core: Core) -> Any:
     """Block by block: reductions with vector accumulators, all else vectorized, a block of unknown form left alone."""
-    schedule = new_schedule(func)
+    schedule = operator.schedule()
     known = 0
     for block in schedule.get_child_blocks(schedule.get_sblock("root")):
         try:

@@ -14,7 +14,8 @@ from typing import Any
 from tvm import ir, tirx
 
 from tesa.schedules.cpu.operators.emit import Views, loop, nest
-from tesa.schedules.cpu.operators.stages import Stage, inline_cheap, new_schedule, read_stages
+from tesa.schedules.cpu.operators.schedule import Operator
+from tesa.schedules.cpu.operators.stages import Stage
 from tesa.schedules.cpu.operators.tree import (
     collect,
     const_int,
@@ -47,16 +48,11 @@ class _Rows:
     length: int
 
 
-def interleave(func: Any, core: Core) -> Any:
+def interleave(operator: Operator, core: Core) -> Any:
     """Pixel shuffles: a few rows are laid into each other, by whole vectors."""
-    schedule = new_schedule(func)
-    stages = read_stages(schedule)
-    if stages is None or any(stage.reduce for stage in stages):
+    stage = operator.whole
+    if stage is None or not stage.stores_in_order():
         return None
-    stages = inline_cheap(schedule, stages, everything=True)
-    if len(stages) != 1 or not stages[0].is_output or not stages[0].stores_in_order():
-        return None
-    stage = stages[0]
     rows = _neighbours(stage) or _phases(stage)
     if rows is None or rows.length < 2 * rows.ways:
         return None
@@ -72,7 +68,7 @@ def interleave(func: Any, core: Core) -> Any:
         return _row(rows, source, read, target, write, core.lanes)
 
     body = nest("a", stage, range(len(extents) - rows.merged), row)
-    return schedule.mod["main"].with_body(views.declare(body))
+    return operator.func.with_body(views.declare(body))
 
 
 def _neighbours(stage: Stage) -> _Rows | None:

@@ -17,7 +17,8 @@ from typing import Any
 from tvm import ir, tirx
 
 from tesa.schedules.cpu.operators.emit import Access, Views, loop, nest, put, tiles, vector_loop
-from tesa.schedules.cpu.operators.stages import Stage, inline_cheap, new_schedule, read_stages
+from tesa.schedules.cpu.operators.schedule import Operator
+from tesa.schedules.cpu.operators.stages import Stage, inline_cheap
 from tesa.schedules.cpu.operators.tiling import register_tile
 from tesa.schedules.cpu.operators.transpose import turn
 from tesa.schedules.cpu.operators.tree import index, loads, rewrite, run, same, sequence, substitute
@@ -49,18 +50,18 @@ class Product:
         return self.product.iters[-1][1]
 
 
-def matmul(func: Any, core: Core) -> Any:
+def matmul(operator: Operator, core: Core) -> Any:
     """Products of two activations (attention) in register tiles, with scaling, masks and activations fused."""
-    schedule = new_schedule(func)
-    stages = read_stages(schedule)
+    stages = operator.stages
     if stages is None or sum(bool(stage.reduce) for stage in stages) != 1:
         return None
+    schedule = operator.schedule()
     stages = inline_cheap(schedule, stages, everything=True)
     views = Views()
     found = _read(stages, views)
     if found is None:
         return None
-    return schedule.mod["main"].with_body(views.declare(_Writer(found, core, views).nest()))
+    return operator.func.with_body(views.declare(_Writer(found, core, views).nest()))
 
 
 def _read(stages: list[Stage], views: Views) -> Product | None:

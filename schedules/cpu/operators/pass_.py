@@ -15,12 +15,13 @@ from tesa.schedules.cpu.operators.marks import SCHEDULE
 from tesa.schedules.cpu.operators.matmul import matmul
 from tesa.schedules.cpu.operators.regions import declare_accesses
 from tesa.schedules.cpu.operators.row_reduction import row_reduction
+from tesa.schedules.cpu.operators.schedule import Operator
 from tesa.schedules.cpu.operators.transpose import transpose
 from tesa.schedules.cpu.operators.tree import function_pass, rewrite
 from tesa.schedules.cpu.operators.window import window
 from tesa.schedules.types import Core
 
-RULES: tuple[Callable[[Any, Core], Any], ...] = (
+RULES: tuple[Callable[[Operator, Core], Any], ...] = (
     matmul, window, interleave, transpose, elementwise, row_reduction, column_reduction, fallback,
 )  # fmt: skip
 """Each answers a function with its loops marked (see marks.py), or None where it does not apply.
@@ -60,10 +61,10 @@ def schedule_function(func: Any, core: Core, threads: int = 1) -> Any:
     """
     if not func.attrs or not func.attrs.get("s_tir", False):
         return func
-    declared = declare_accesses(func)
+    operator = Operator(declare_accesses(func))
     for rule in RULES:
         try:
-            marked = rule(declared, core)
+            marked = rule(operator, core)
         except ScheduleError:
             # TVM found a dependence that the rule's own checks do not look for
             continue

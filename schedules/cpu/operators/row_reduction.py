@@ -9,14 +9,15 @@ from typing import Any
 
 from tesa.schedules.cpu.operators import marks
 from tesa.schedules.cpu.operators.rows import find_rows, move_into_rows, split_off_start
+from tesa.schedules.cpu.operators.schedule import Operator
 from tesa.schedules.cpu.operators.stages import vector_lanes
 from tesa.schedules.cpu.operators.tree import const_int
 from tesa.schedules.types import Core
 
 
-def row_reduction(func: Any, core: Core) -> Any:
+def row_reduction(operator: Operator, core: Core) -> Any:
     """Reductions over the contiguous axis (softmax, layer norm, mean, global pooling): a row at a time in vectors."""
-    found = find_rows(func)
+    found = find_rows(operator)
     if found is None or found.contiguous is not None or not move_into_rows(found, -1):
         return None
     schedule = found.schedule

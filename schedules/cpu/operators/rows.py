@@ -7,8 +7,9 @@ from typing import Any
 from tvm.s_tir.schedule import ScheduleError
 
 from tesa.schedules.cpu.operators import marks
+from tesa.schedules.cpu.operators.schedule import Operator
 from tesa.schedules.cpu.operators.softmax import mark_nonpositive
-from tesa.schedules.cpu.operators.stages import Stage, inline_cheap, new_schedule, read_stages
+from tesa.schedules.cpu.operators.stages import Stage, inline_cheap, read_stages
 from tesa.schedules.cpu.operators.tree import loads
 
 
@@ -27,14 +28,15 @@ class Rows:
     contiguous: int | None
 
 
-def find_rows(func: Any) -> Rows | None:
+def find_rows(operator: Operator) -> Rows | None:
     """Read a function that reduces; None where it has no reduction, more than one output, or no common rows."""
-    schedule = new_schedule(mark_nonpositive(func, new_schedule(func)))
-    stages = read_stages(schedule)
+    operator = mark_nonpositive(operator)
+    stages = operator.stages
     if stages is None or sum(stage.is_output for stage in stages) != 1 or not stages[-1].is_output:
         return None
     if not any(stage.reduce for stage in stages):
         return None
+    schedule = operator.schedule()
     if stages[-1].reduce:
         schedule.cache_write(stages[-1].block, 0, "global")
         stages = read_stages(schedule)

@@ -9,17 +9,17 @@ from typing import Any
 from tvm import ir, tirx
 
 from tesa.schedules.cpu.math import EXP, f32, horner
-from tesa.schedules.cpu.operators.stages import Stage, read_stages
+from tesa.schedules.cpu.operators.schedule import Operator
+from tesa.schedules.cpu.operators.stages import Stage
 from tesa.schedules.cpu.operators.tree import collect, rewrite, same
 
 _LOWEST = -87.33654
 """-126 ln 2: below it the result is smaller than the smallest normal number, and becomes 0."""
 
 
-def mark_nonpositive(func: Any, schedule: Any) -> Any:
-    """func with every exp(x - max over x) as exp(min(x - max over x, 0))."""
-    stages = read_stages(schedule) or []
-    maxima = [stage for stage in stages if stage.reduce and isinstance(stage.store.value, tirx.Max)]
+def mark_nonpositive(operator: Operator) -> Operator:
+    """The operator with every exp(x - max over x) as exp(min(x - max over x, 0))."""
+    maxima = [stage for stage in operator.stages or [] if stage.reduce and isinstance(stage.store.value, tirx.Max)]
 
     def change(call: Any) -> Any:
         if getattr(call.op, "name", "") != "tirx.exp" or str(call.ty.dtype) != "float32":
@@ -29,7 +29,8 @@ def mark_nonpositive(func: Any, schedule: Any) -> Any:
             return call
         return tirx.exp(tirx.Min(argument, tirx.FloatImm("float32", 0.0)))
 
-    return rewrite(func, ir.Call, change) if maxima and collect(func.body, ir.Call) else func
+    func = operator.func
+    return Operator(rewrite(func, ir.Call, change)) if maxima and collect(func.body, ir.Call) else operator
 
 
 def nonpositive(argument: Any) -> Any | None:

@@ -5,7 +5,7 @@ from math import prod
 from typing import Any
 
 import tvm
-from tvm import ir, s_tir, tirx
+from tvm import ir, tirx
 from tvm.s_tir.schedule import ScheduleError
 
 from tesa.schedules.cpu.operators import marks
@@ -162,8 +162,3 @@ def annotate_nest(schedule: Any, block: Any, lanes: int, conditions: bool) -> No
     for loop in wide[:-1]:
         if conditions:
             schedule.annotate(loop, marks.PEEL, 1)
-
-
-def new_schedule(func: Any) -> Any:
-    """A schedule of one function, called main inside."""
-    return s_tir.Schedule(func.with_attr("global_symbol", "main"))

@@ -14,23 +14,19 @@ from typing import Any
 from tvm import tirx
 
 from tesa.schedules.cpu.operators.emit import Access, Views, loop, nest, put, vector_loop
-from tesa.schedules.cpu.operators.stages import Stage, inline_cheap, new_schedule, read_stages
+from tesa.schedules.cpu.operators.schedule import Operator
+from tesa.schedules.cpu.operators.stages import Stage
 from tesa.schedules.cpu.operators.tree import index, loads, rewrite, run, same, sequence, shuffle, substitute
 from tesa.schedules.types import Core
 
 _LEAST = 4
 
 
-def transpose(func: Any, core: Core) -> Any:
+def transpose(operator: Operator, core: Core) -> Any:
     """Layout changes, with an element-wise chain behind them: square tiles turned around in registers."""
-    schedule = new_schedule(func)
-    stages = read_stages(schedule)
-    if stages is None or any(stage.reduce for stage in stages):
+    stage = operator.whole
+    if stage is None:
         return None
-    stages = inline_cheap(schedule, stages, everything=True)
-    if len(stages) != 1 or not stages[0].is_output:
-        return None
-    stage = stages[0]
     views = Views()
     turned = _turned_load(stage, views)
     if turned is None:
@@ -45,7 +41,7 @@ def transpose(func: Any, core: Core) -> Any:
     rest = [i for i in range(len(extents)) if i not in (along, across)]
 
     body = nest("a", stage, rest, lambda at: _tiles(stage, views, (load, access), at, (along, across), side))
-    return schedule.mod["main"].with_body(views.declare(body))
+    return operator.func.with_body(views.declare(body))
 
 
 def _turned_load(stage: Stage, views: Views) -> tuple[Any, Access, int, int] | None:

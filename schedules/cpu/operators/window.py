@@ -12,22 +12,23 @@ from tvm.s_tir.schedule import ScheduleError
 
 from tesa.schedules.cpu.operators import marks
 from tesa.schedules.cpu.operators.regions import agree
-from tesa.schedules.cpu.operators.stages import Stage, annotate_nest, inline_cheap, new_schedule, read_stages
+from tesa.schedules.cpu.operators.schedule import Operator
+from tesa.schedules.cpu.operators.stages import Stage, annotate_nest, inline_cheap, read_stages
 from tesa.schedules.cpu.operators.tree import loads, mentions
 from tesa.schedules.types import Core
 
 _LARGEST = 64
 
 
-def window(func: Any, core: Core) -> Any:
+def window(operator: Operator, core: Core) -> Any:
     """Pooling and other sliding windows, padding included: the window written out, a vector along the width."""
-    schedule = new_schedule(func)
-    stages = read_stages(schedule)
+    stages = operator.stages
     if stages is None or sum(bool(stage.reduce) for stage in stages) != 1:
         return None
     pool = next(stage for stage in stages if stage.reduce)
     if not _slides(pool) or sum(stage.is_output for stage in stages) != 1 or not stages[-1].is_output:
         return None
+    schedule = operator.schedule()
     try:
         if stages[-1].reduce:
             schedule.cache_write(stages[-1].block, 0, "global")

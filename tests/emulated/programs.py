@@ -178,7 +178,7 @@ def _compiled(unit: Tir | Assembly | None, code: Code, symbol: str, target: Targ
     """TVM's module of a unit, or of main for None."""
     if unit is not None:
         return compile_unit(unit, target.tvm)
-    mod = tvm.IRModule({tvm.ir.GlobalVar(symbol): bare(code.main, symbol)})
+    mod = tvm.IRModule({tvm.ir.GlobalVar(symbol): bare(code.main, symbol, calls=False)})
     return tvm.compile(mod, target=tvm.target.Target(target.tvm), tir_pipeline=PIPELINES[code.pipeline]).mod
 
 

@@ -108,7 +108,8 @@ class Core:
     some lanes only, with registers of their own for the masks; writer: of panels as assembly ("x86", "aarch64"), ""
     where only TIR is written; in_order: starts instructions in the order in which they stand; dot, permute: these
     instructions, None where it has none; by_element: a product takes one factor from any lane of a register; maximum:
-    the larger of two numbers, or the smaller, is one instruction that answers not-a-number where one of them is; steps:
+    the larger of two numbers, or the smaller, is one instruction that answers not-a-number where one of them is;
+    rounds: LLVM's name of the instruction that makes the nearest int32 of a number, "" where it takes several; steps:
     of an inner loop that are written out in a turn, 2 where vectors are so short that kernels are bound by the number
     of instructions; rates: how fast it is.
     """
@@ -126,6 +127,7 @@ class Core:
     permute: Permute | None = None
     by_element: bool = False
     maximum: bool = False
+    rounds: str = ""
     steps: int = 1
     rates: Rates = Rates()
     unrolls: bool = True

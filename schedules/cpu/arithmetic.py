@@ -152,9 +152,8 @@ class Arithmetic:
             with lanes(width) as each:
                 T.buffer_store(acc, self._scalar(acc[q, v, each], x(q), source[start + each]), [q, v, each])
 
-    def settle(self, acc: Any, shape: tuple[int, int, int]) -> Any:
-        """The sums acc[r, v, lane] of the rows and columns that they stand for, once all is added up."""
-        return acc
+    def settle(self, acc: Any, shape: tuple[int, int, int]) -> None:
+        """Bring the sums acc[r, v, lane] to the rows and columns that they stand for, once all is added up."""
 
     def _takes_elements(self, width: int) -> bool:
         return self.by_element and width == _QUAD and (self._has_dot(width) or not self.integer)

@@ -76,7 +76,9 @@ def _emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symb
     panels, view = pack_rows(weight, rows, dense, blocks), operand(problem, live, sums.group)
     work = np.repeat(np.diff(panels.at).reshape(len(blocks), -1).sum(axis=0), rows)[: problem.m]
     tail = _tailed(problem, core, view, rows, config)
-    made = Builder(problem, cut(problem, core, view, config["vectors"], work, rows, tail), maximum=core.maximum)
+    made = Builder(
+        problem, cut(problem, core, view, config["vectors"], work, rows, tail), maximum=core.maximum, rounds=core.rounds
+    )
     made.begun = core.steps > 1 and problem.epilogue.bias and not sums.integer and len(blocks) == 1
     values, made.shift = made.constant(panels.values), made.optional(shift)
     packing = Packing(made, view, sums) if config.get("pack") else None
@@ -194,7 +196,7 @@ class _Kernel:
         if not final:
             each(lambda sums, at, place: T.buffer_store(partial, sums[tuple(at)], [place]))
             return
-        acc = self.sums.settle(acc, (rows, t.vectors, t.lanes))
+        self.sums.settle(acc, (rows, t.vectors, t.lanes))
         tile.finish(acc, lambda r: row + r, rows)
         if last is not None:
             tile.finish_tail(last, row, rows)

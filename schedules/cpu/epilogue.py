@@ -15,7 +15,7 @@ class Names:
     """The arrays of a kernel as flat buffers. constants are in the order of Code.constants.
 
     shift: (m,) int32, what is added to the sums of a row, None for nothing; it is one of the constants. begun: the sums
-    hold the bias already. maximum: see Core.
+    hold the bias already. maximum, rounds: see Core.
     """
 
     x: Any
@@ -27,6 +27,7 @@ class Names:
     shift: Any = None
     begun: bool = False
     maximum: bool = False
+    rounds: str = ""
 
 
 def finish(
@@ -57,7 +58,11 @@ def final(problem: Problem, names: Names, value: Any, m: Any, at: Any) -> Any:
     scale = names.scale[m] if names.scale is not None else None
     value = value + names.shift[m] if names.shift is not None else value
     epilogue = replace(problem.epilogue, bias=False) if names.begun else problem.epilogue
-    return quantize(problem.output, finish(epilogue, value, bias, residual, scale, names.maximum))
+    value = finish(epilogue, value, bias, residual, scale, names.maximum)
+    positive = epilogue.activation in ("relu", "relu6", "sigmoid")
+    if names.maximum:
+        return _quantize(problem.output, value, positive, names.rounds)
+    return quantize(problem.output, value)
 
 
 def quantize(output: Output, value: Any) -> Any:
@@ -69,6 +74,19 @@ def quantize(output: Output, value: Any) -> Any:
     value = steps(value * math.f32(1 / output.scale) + math.f32(output.zero))
     code = math.clamp(tirx.nearbyint(value), float(low), float(high))
     return tirx.Cast(output.dtype, tirx.Cast("int32", steps.result(code)))
+
+
+def _quantize(output: Output, value: Any, positive: bool, rounds: str) -> Any:
+    """The same where maxima are one instruction each. positive: the element is at least 0; rounds: see Core."""
+    if not output.quantized:
+        return value
+    low, high = output.range
+    value = value * math.f32(1 / output.scale) + math.f32(output.zero)
+    if not positive or output.zero < low:
+        value = tirx.call_llvm_pure_intrin("float32", "llvm.maximum", value, math.f32(low))
+    value = tirx.call_llvm_pure_intrin("float32", "llvm.minimum", value, math.f32(high))
+    code = tirx.call_llvm_pure_intrin("int32", rounds, value) if rounds else tirx.Cast("int32", tirx.nearbyint(value))
+    return tirx.Cast(output.dtype, code)
 
 
 def heavy(epilogue: Epilogue) -> bool:

@@ -250,7 +250,12 @@ def emit(problem: Problem, layout: Layout, core: Core, config: Config, symbol: s
     rows = min(config["rows"], problem.m)
     left, right = sides_of(problem, layout, core)
     order = layout.order
-    made = Builder(problem, cut_of(problem, core, left, right, order, rows, config["vectors"]))
+    made = Builder(
+        problem,
+        cut_of(problem, core, left, right, order, rows, config["vectors"]),
+        maximum=core.maximum,
+        rounds=core.rounds,
+    )
     width = made.cut.tiling.width
     panels, k = pack_rows(left.weight[order], rows, dense=False), left.weight.shape[1]
     has_blocks = bool(left.live.any()) and bool(len(panels.columns))

@@ -243,7 +243,9 @@ def emit_indexed(problem: Problem, weight: FloatArray, core: Core, config: Confi
     shift, weight = sums.shift(weight), sums.matrix(weight)
     facts, unit = _facts(problem, weight, sums), config["rows"]
     view, columns = facts.view, np.flatnonzero(facts.view.offsets >= 0)
-    made = Builder(problem, cut(problem, core, view, config["vectors"], facts.counts))
+    made = Builder(
+        problem, cut(problem, core, view, config["vectors"], facts.counts), maximum=core.maximum, rounds=core.rounds
+    )
     if sums.integer and (not problem.pointwise or not config["pack"]):
         raise ValueError(f"family indexed cannot compute {problem.dtype} {problem.op} with {dict(config)}")
     size = min(config["kblock"] or weight.shape[1], max(len(columns), 1))

@@ -16,7 +16,6 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from tesa.schedules.cpu.arithmetic import Arithmetic, arithmetic
-from tesa.schedules.cpu.loops import named
 from tesa.schedules.types import Config, Core, Problem
 
 LANES = 4
@@ -43,19 +42,16 @@ class Matrices(Arithmetic):
                     value = tirx.call_llvm_pure_intrin("int32x4", self.dot.matrix, acc[at], columns, weights)
                     T.buffer_store(acc, value, list(at))
 
-    def settle(self, acc: Any, shape: tuple[int, int, int]) -> Any:
-        """The sums of each row, which were in the even or the odd lanes of two vectors."""
+    def settle(self, acc: Any, shape: tuple[int, int, int]) -> None:
+        """Bring the sums of each row, which are in the even or the odd lanes of two vectors, together."""
         rows, vectors, width = shape
         every = T.ramp(0, 1, width)
-        sums = named("settled", T.alloc_buffer(shape, self.dtype, scope="local"))
         for i in range(0, rows, 2):
             for v in range(vectors):
-                both = [acc[i, v, every], acc[i + 1, v, every]]
+                both = [T.bind(acc[i + half, v, every]) for half in range(2)]
                 for odd in range(2):
-                    T.buffer_store(
-                        sums, T.Shuffle(both, [2 * lane + odd for lane in range(width)]), [i + odd, v, every]
-                    )
-        return sums
+                    value = T.Shuffle(both, [2 * lane + odd for lane in range(width)])
+                    T.buffer_store(acc, value, [i + odd, v, every])
 
 
 def _pair(source: Any, start: Any) -> Any:

@@ -89,7 +89,7 @@ class Builder:
     """Collects the constants of a kernel, then writes its loops around what `tile` writes.
 
     shift: the constant that is added to the sums of each row, None for nothing; begun: the kernel's sums begin with the
-    bias; maximum: see Core.
+    bias; maximum, rounds: see Core.
     """
 
     problem: Problem
@@ -98,6 +98,7 @@ class Builder:
     shift: int | None = None
     begun: bool = False
     maximum: bool = False
+    rounds: str = ""
 
     def constant(self, array: NDArray[Any]) -> int:
         """Add an array that the kernel takes as a parameter; its index in Names.constants."""
@@ -147,7 +148,7 @@ class Builder:
         flats = tuple(_flat(c) for c in constants)
         shift = None if self.shift is None else flats[self.shift]
         rest = None if residual is None else _flat(residual)
-        return Names(_flat(x), _flat(y), flats, bias, rest, scale, shift, self.begun, self.maximum)
+        return Names(_flat(x), _flat(y), flats, bias, rest, scale, shift, self.begun, self.maximum, self.rounds)
 
 
 @dataclass(frozen=True)

@@ -219,7 +219,8 @@ def _emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symb
     panels = pack_rows(matrix, height, not listed)
     work = np.diff(panels.at)
     bounds = shares(work, 1, min(_threads(problem, core, float(work.sum()) * height), len(work)))
-    made = Builder(problem, Cut(view, tiling(problem.n, core.lanes, 1), (0, problem.m)))
+    # no rounds: rows of Y are stored in vectors of any length, for which there is no such instruction
+    made = Builder(problem, Cut(view, tiling(problem.n, core.lanes, 1), (0, problem.m)), maximum=core.maximum)
     values, made.shift = made.constant(panels.values), made.optional(sums.shift(weight))
     stride, table = problem.n, None
     if sums.integer:

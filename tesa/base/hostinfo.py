@@ -1,4 +1,4 @@
-"""The machine that this runs on: CPU, caches, memory. It enters an artefact only where the target is "x86"."""
+"""The machine that this runs on: CPU, caches, memory. It enters an artefact only where that machine is the target."""
 
 import os
 import platform

@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
-from tesa.cli.options import seconds
+from tesa.cli.options import add_target, seconds
 from tesa.cli.verb import Outcome, Verb
 
 
@@ -28,19 +28,19 @@ def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--timeout", type=seconds, default=10.0, metavar="S", help="seconds that a device has to answer (default: 10)"
     )
-    parser.add_argument(
-        "--cross-compiler",
-        metavar="COMMAND",
-        help="C compiler that links code for the devices, such as aarch64-linux-gnu-gcc (default: this machine's)",
-    )
+    add_target(parser, "its tools link the check (default: those of every architecture that there are tools for)")
+    compiler = "C compiler that links the check instead, such as aarch64-linux-gnu-gcc"
+    parser.add_argument("--cross-compiler", metavar="COMMAND", help=compiler)
 
 
 def _run(args: Namespace) -> Outcome:
     from tesa.measure.remote.health import BROKEN, devices
     from tesa.report.devices import devices_data, devices_view
+    from tesa.targets.target import parse_target
 
     host, port = args.rpc
-    found = devices(host, port, key=args.key, answer_s=args.timeout, compiler=args.cross_compiler)
+    tools = None if args.target is None else parse_target(args.target).toolchain
+    found = devices(host, port, key=args.key, answer_s=args.timeout, compiler=args.cross_compiler, tools=tools)
     broken = [device for device in found if device.state == BROKEN]
     failure = "; ".join(f"device {device.address} ({device.key}) is broken: {device.reason}" for device in broken)
     if not found:
@@ -57,7 +57,7 @@ VERB = Verb(
     help="list the devices of an RPC tracker, and check each that is free",
     examples=(
         ("tesa devices --rpc 10.0.0.2:9190", "all devices; exit code 1 if one is broken, or if there is none"),
-        ("tesa devices --rpc 10.0.0.2:9190 --key pi5 --cross-compiler aarch64-linux-gnu-gcc", "64-bit ARM boards"),
+        ("tesa devices --rpc 10.0.0.2:9190 --key pi5 --target aarch64", "64-bit ARM boards, by that target's tools"),
         ("tesa devices --rpc 10.0.0.2:9190 --json | jq '.devices[].cpu'", "the same for a program"),
     ),
     arguments=_arguments,

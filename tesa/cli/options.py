@@ -1,7 +1,7 @@
 """Options that several verbs share, and how their values are read."""
 
 import os
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, _ActionsContainer
 from collections.abc import Callable
 from contextlib import suppress
 from math import isfinite
@@ -141,10 +141,17 @@ def use_extensions(args: Namespace) -> None:
             load_extension(path)
 
 
-def add_target(parser: ArgumentParser, more: str = "see `tesa list targets`") -> None:
+def add_target(parser: _ActionsContainer, more: str = "see `tesa list targets`") -> None:
     """Add --target: what code is made for, by default this machine. more: what the help says at its end."""
-    forms = "x86 (this machine), x86:CPU, or TVM's own form (default: this machine); "
+    default = "" if "default:" in more else " (default: this machine)"
+    forms = f"x86, x86:CPU, aarch64:CPU, wasm32 or TVM's own form{default}; "
     parser.add_argument("--target", metavar="TARGET", help=forms + more)
+
+
+def add_tracker(parser: _ActionsContainer, what: str) -> None:
+    """Add --rpc and --key: the devices of a tracker. what: is done on them."""
+    parser.add_argument("--rpc", metavar="HOST:PORT", help=what)
+    parser.add_argument("--key", metavar="KEY", help="the kind of devices, as they are registered at the tracker")
 
 
 def add_kernels(parser: ArgumentParser) -> None:
@@ -152,8 +159,7 @@ def add_kernels(parser: ArgumentParser) -> None:
     add_target(parser)
     add_threads(parser, default=1)
     parser.add_argument("--log", metavar="DIR", help="folder of measured times: read first, then added to")
-    parser.add_argument("--rpc", metavar="HOST:PORT", help="measure on the devices of this TVM RPC tracker")
-    parser.add_argument("--key", metavar="KEY", help="the kind of devices, as they are registered at the tracker")
+    add_tracker(parser, "measure on the devices of this TVM RPC tracker")
     parser.add_argument("--cluster", metavar="ADDRESS", help="compile kernels on the workers of this Dask scheduler")
     jobs = "processes that compile kernels (default: all CPUs, fewer where memory is short)"
     parser.add_argument("--jobs", type=positive, metavar="N", help=jobs)

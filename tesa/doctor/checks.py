@@ -5,44 +5,23 @@ import json
 import os
 import platform
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from ctypes.util import find_library
 from dataclasses import dataclass
 from pathlib import Path
 
 from tesa.base.files import cache_dir
 from tesa.base.hostinfo import Cpu, read_cpu
+from tesa.doctor.check import FAILED, INFO, MISSING, OK, Check
 from tesa.doctor.selftest import STEPS
-from tesa.errors import TesaError
-from tesa.targets.architecture import architectures
+from tesa.doctor.targets import here_name, host_check, target_checks
 from tesa.targets.toolchain import INSTALL, NATIVE
-
-OK, FAILED, MISSING, INFO = "ok", "failed", "missing", "info"
 
 _OPTIONAL = {"onnxruntime": "bench", "matplotlib": "plot"}
 _SELF_TEST = (sys.executable, "-m", "tesa.doctor.selftest")
-_HERE = "x86, this machine"
-_ELSEWHERE = "name another CPU to compile for, as in x86:haswell, and run the model there"
-_BITCODE = ("/opt/rocm/amdgcn/bitcode", "/usr/lib/x86_64-linux-gnu/amdgcn/bitcode")
-
-
-@dataclass(frozen=True)
-class Check:
-    """One line of the report. status: ok, failed (tesa does not work), missing (something optional), info.
-
-    hint says what to do about a failed or a missing one.
-    """
-
-    group: str
-    name: str
-    status: str
-    found: str
-    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,9 +42,10 @@ def examine() -> Diagnosis:
     cpu = read_cpu()
     tested = list(self_test())
     targets = list(target_checks(cpu))
-    old = any(check.name == _HERE for check in targets)
+    old = any(check.name == here_name() for check in targets)
     if not old and all(check.status == OK for check in tested):  # else the import of TVM may end this process
-        targets[1:1] = host_check()
+        place = next((i + 1 for i, check in enumerate(targets) if here_name().startswith(f"{check.name},")), 0)
+        targets[place:place] = host_check()
     checks = (*versions(), *tested, *_cpu_checks(cpu), *_tools(), *targets, cache_check(cache_dir()))
     return Diagnosis(checks, cpu)
 
@@ -150,56 +130,6 @@ def _tools() -> Iterator[Check]:
         yield Check("tools", "compiler", FAILED, text, f"unset ${named}, or let it name g++, gcc or clang")
     else:
         yield Check("tools", "compiler", FAILED, "none found", f"it links every compiled model: {INSTALL}")
-
-
-def target_checks(cpu: Cpu) -> Iterator[Check]:
-    """The tools that each target needs on this machine."""
-    made = {one.name: one for one in architectures()}
-    for name, one in made.items():
-        yield _target(name, {"a compiler": bool(one.toolchain.found())}, one.toolchain.install(), "ready")
-    if cpu.arch == "x86_64" and cpu.features and "sse4_2" not in cpu.features:
-        yield Check("targets", _HERE, MISSING, "its CPU lacks SSE4.2", _ELSEWHERE)
-    for name, (tools, hint) in _later_targets().items():
-        if name not in made:
-            yield _target(name, tools, hint, f"has {', '.join(tools)}", "; tesa cannot compile for it yet")
-
-
-def host_check() -> Iterator[Check]:
-    """The target that "x86" is on this machine, and what a virtual machine or the system hides of its CPU."""
-    from tesa.targets.target import host_note, parse_target
-
-    try:
-        target = parse_target(None)
-    except TesaError as error:
-        yield Check("targets", _HERE, MISSING, str(error), _ELSEWHERE)
-    else:
-        yield Check("targets", _HERE, INFO, f"{host_note()}: {target.name}, {target.core.name}")
-
-
-def _later_targets() -> dict[str, tuple[dict[str, bool], str]]:
-    arm = {tool: shutil.which(tool) is not None for tool in ("aarch64-linux-gnu-g++", "qemu-aarch64")}
-    wasm = {"wasm-ld": _versioned("wasm-ld"), "node": shutil.which("node") is not None}
-    cuda = {"nvcc": shutil.which("nvcc") is not None, "libcuda.so": find_library("cuda") is not None}
-    home = os.environ.get("ROCM_PATH")
-    bitcode = any(Path(folder).is_dir() for folder in ((f"{home}/amdgcn/bitcode",) if home else _BITCODE))
-    return {
-        "aarch64": (arm, "apt-get install g++-aarch64-linux-gnu qemu-user"),
-        "wasm32": (wasm, "apt-get install lld nodejs"),
-        "cuda": (cuda, "install CUDA and NVIDIA's driver"),
-        "rocm": ({"ld.lld": _versioned("ld.lld"), "device libraries": bitcode}, "apt-get install lld rocm-device-libs"),
-    }
-
-
-def _target(name: str, tools: dict[str, bool], hint: str, ready: str, note: str = "") -> Check:
-    lacking = [tool for tool, there in tools.items() if not there]
-    if lacking:
-        return Check("targets", name, MISSING, f"lacks {', '.join(lacking)}{note}", hint)
-    return Check("targets", name, INFO if note else OK, ready + note)
-
-
-def _versioned(name: str) -> bool:
-    """Debian adds the version to the name of LLVM's tools, as in wasm-ld-19."""
-    return any(shutil.which(one) for one in (name, *(f"{name}-{version}" for version in range(14, 30))))
 
 
 def cache_check(folder: Path) -> Check:

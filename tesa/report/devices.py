@@ -40,7 +40,7 @@ def devices_data(devices: Sequence[Device]) -> dict[str, Any]:
 
 
 def _data(device: Device) -> dict[str, Any]:
-    names = ("cpu", "model", "machine", "cores", "host", "latency_ms", "link_mb_s")
+    names = ("cpu", "model", "machine", "emulated", "cores", "host", "latency_ms", "link_mb_s")
     told = {name: getattr(device.about, name, None) for name in names}
     told["versions"] = device.about.versions if device.about else {}
     address = {"host": device.address.host, "port": device.address.port}

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from rich.console import RenderableType
 from rich.text import Text
 
-from tesa.doctor.checks import FAILED, INFO, OK, Diagnosis
+from tesa.doctor.check import FAILED, INFO, OK
+from tesa.doctor.checks import Diagnosis
 from tesa.report.table import table, verdict
 
 _STYLES = {OK: True, FAILED: False, INFO: None}

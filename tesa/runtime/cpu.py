@@ -1,9 +1,11 @@
 """Asks a compiled library whether this machine's CPU has the instructions in it, before one of them runs."""
 
+import platform
 from pathlib import Path
 from typing import Any
 
 from tesa.errors import ModelError
+from tesa.targets.architecture import find
 
 
 def missing_features(library: Any) -> tuple[str, ...]:
@@ -15,12 +17,20 @@ def missing_features(library: Any) -> tuple[str, ...]:
     return tuple(name for name in str(ask()).split(", ") if name)
 
 
+def _advice(target: str) -> str:
+    """How to name this machine, and an older CPU, as ends of a sentence. target: its name as the user may write it."""
+    one = find(target.partition(":")[0]) or find(platform.machine())
+    if one is None:
+        return ""
+    older = f", or for an older CPU that both cover, such as {one.name}:{one.covered}" if one.covered else ""
+    return f" (--target {one.name}, here){older}"
+
+
 def check_cpu(library: Any, path: Path, target: str) -> None:
     """ModelError, instead of an illegal instruction in the middle of a call, where the CPU lacks what is needed."""
     missing = missing_features(library)
     if missing:
         raise ModelError(
             f"{path}: was compiled for {target}, and this machine's CPU cannot run it: it lacks {', '.join(missing)}, "
-            "or its system hides them. Compile the model for this machine (--target x86, here), or for an older CPU "
-            "that both cover, such as x86:x86-64-v3"
+            f"or its system hides them. Compile the model for this machine{_advice(target)}"
         )

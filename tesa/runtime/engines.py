@@ -4,7 +4,11 @@ from importlib import import_module
 
 from tesa.runtime.interfaces import Compiled, Engine
 
-_ENGINES = {"rpc": "tesa.runtime.device:DeviceEngine", "node": "tesa.runtime.node:NodeEngine"}
+_ENGINES = {
+    "rpc": "tesa.runtime.device:DeviceEngine",
+    "node": "tesa.runtime.node:NodeEngine",
+    "emulated": "tesa.runtime.emulated:EmulatedEngine",
+}
 """Module and class, which is called with a Compiled. Imported when it is needed: loading a model here is quick."""
 
 _BY_SUFFIX = {".wasm": "node"}
@@ -14,9 +18,13 @@ _BY_SUFFIX = {".wasm": "node"}
 def engine_for(compiled: Compiled) -> Engine | None:
     """The engine that runs a compiled model; None where this process does.
 
-    That of a user's tracker, else that of the file.
+    That of a user's tracker or the emulator that was asked for, else that of the file.
     """
-    name = "rpc" if compiled.rpc or compiled.key else _BY_SUFFIX.get(compiled.path.suffix, "")
+    name = _BY_SUFFIX.get(compiled.path.suffix, "")
+    if compiled.rpc is not None or compiled.key is not None:
+        name = "rpc"
+    elif compiled.emulated:
+        name = "emulated"
     return make(name, compiled) if name else None
 
 

@@ -13,7 +13,8 @@ from tesa.runtime.manifest import Manifest
 class Compiled:
     """A compiled model as an engine gets it: its file and its description, and the threads that it may use.
 
-    rpc, key: address of a tracker, and of which of its devices, where a user named them.
+    rpc, key: address of a tracker, and of which of its devices, where a user named them; emulated: an emulator is to
+    run it.
     """
 
     path: Path
@@ -21,6 +22,7 @@ class Compiled:
     threads: int = 1
     rpc: str | None = None
     key: str | None = None
+    emulated: bool = False
 
 
 class Engine(Protocol):

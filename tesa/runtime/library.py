@@ -15,14 +15,15 @@ from typing import Any
 
 from tesa.base.hostinfo import architecture, usable_cpus
 from tesa.errors import ModelError, UsageError
+from tesa.targets.architecture import architectures
 
 _CPU, _POOLED = 1, 2
 _ELF = struct.Struct("<18xH20xQ10xHH2x")
 """In the 64-bit header: the machine; where the table of sections begins, size and number of its entries. The table ends
 the file."""
 
-_MACHINES = {62: "x86_64", 183: "aarch64", 243: "riscv64", 40: "arm", 3: "x86"}
-"""Names of the machines in that header."""
+_OTHERS = {243: "riscv64", 40: "arm", 3: "x86"}
+"""Names of machines in that header that no architecture of tesa has."""
 
 _LOADED: dict[Path, tuple[int, int]] = {}
 """Device and inode of the file that each path was first loaded from."""
@@ -67,6 +68,8 @@ def loader_path(path: Path) -> Iterator[Path]:
     fault = _fault(path)
     if fault:
         raise ModelError(f"{path}: cannot be loaded as a compiled model: {fault}; compile the model again")
+    if foreign := _foreign(path):
+        raise ModelError(f"{path}: cannot be loaded here: {foreign}")
     try:
         whole = path.resolve()
         stat = whole.stat()
@@ -93,11 +96,22 @@ def _fault(path: Path) -> str:
         return "it is no shared library"
     if len(header) < _ELF.size:
         return "it is cut off"
-    machine, sections, size, count = _ELF.unpack(header)
-    if sections + size * count > path.stat().st_size:
-        return "it is cut off"
-    made, here = _MACHINES.get(machine, ""), architecture(platform.machine())
-    return f"it is made for {made}, and this machine is {here}" if made and made != here else ""
+    _, sections, size, count = _ELF.unpack(header)
+    return "it is cut off" if sections + size * count > path.stat().st_size else ""
+
+
+def _foreign(path: Path) -> str:
+    """What to do with a library that is made for another machine, "" for one of this."""
+    with path.open("rb") as file:
+        machine = _ELF.unpack(file.read(_ELF.size))[0]
+    known = {one.elf: architecture(one.triple.partition("-")[0]) for one in architectures() if one.elf}
+    made, here = (known | _OTHERS).get(machine, ""), architecture(platform.machine())
+    if not made or made == here:
+        return ""
+    return (
+        f"it is made for {made}, and this machine is {here}; run it on a device of a tracker (--rpc HOST:PORT --key "
+        "KEY, in Python rpc= and key=), or compile the model for this machine"
+    )
 
 
 def open_machine(library: Any, path: Path) -> Any:

@@ -16,12 +16,16 @@ from tesa.runtime.remote import RemoteModel
 
 
 @helpful("tesa.load")
-def load(path: str | Path, threads: int | None = None, *, rpc: str | None = None, key: str | None = None) -> Model:
+def load(
+    path: str | Path, threads: int | None = None, *, rpc: str | None = None, key: str | None = None,
+    emulated: bool = False,
+) -> Model:  # fmt: skip
     """Load a compiled model and its description, `model.json` beside `model.so`.
 
     threads: how many the kernels run on, at most what the model was compiled for, which is the default. rpc: HOST:PORT
     of a TVM RPC tracker and key: of its devices, one of which then runs the model; every call goes there and back, and
-    `close` gives the device back. A model for WebAssembly runs in Node.js.
+    `close` gives the device back. A model for WebAssembly runs in Node.js. emulated: a model for another architecture
+    that needs no runtime (of format "o" or "so") runs in an emulator, which is slow, and times nothing.
     """
     path = Path(path)
     if path.suffix == ".onnx":
@@ -33,7 +37,7 @@ def load(path: str | Path, threads: int | None = None, *, rpc: str | None = None
     compiled = manifest.plan.threads
     if threads is not None and whole("threads", threads) > compiled:
         raise UsageError(f"{path}: was compiled for {compiled} thread(s), got threads={threads}; compile it again")
-    model = Compiled(path, manifest, threads or compiled, rpc, key)
+    model = Compiled(path, manifest, threads or compiled, rpc, key, emulated)
     engine = engine_for(model)
     if engine is not None:
         return RemoteModel(model, engine)

@@ -132,6 +132,8 @@ AARCH64 = register(
         linux=_LINUX,
         baseline=("-march=armv8-a",),
         probe=partial(probe, linux=_LINUX),
+        covered="cortex-a53",
+        elf=183,
         emulator="qemu-aarch64",
     )
 )  # fmt: skip

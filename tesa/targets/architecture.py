@@ -54,10 +54,11 @@ class Architecture:
     is no machine's own, and this machine has what runs it; general: CPUs to take where LLVM does not know this
     machine's, the best one first; features, options, toolchain, runner, runtime: those of each of its targets.
     instructions: how those of LLVM's features begin that stand for instructions, the others being hints about speed;
-    linux: Linux's name of an instruction set by LLVM's; what is not in it, this machine has if its CPU has it.
-    emulator: the command of what runs its programs on other machines, "" for none.
-    baseline: options by which a C compiler makes code for the oldest CPU; probe: C that asks a CPU for features of
-    LLVM, see tesa.targets.cpuid.probe, None where CPUs cannot be asked.
+    linux: Linux's name of an instruction set by LLVM's; what is not in it, this machine has if its CPU has it. covered:
+    a CPU whose instructions most of them have; elf: the number of its machine in a library's header, 0 for none;
+    emulator: the command of what runs its programs on other machines, "" for none. baseline: options by which a C
+    compiler makes code for the oldest CPU; probe: C that asks a CPU for features of LLVM, see tesa.targets.cpuid.probe,
+    None where CPUs cannot be asked.
     """
 
     name: str
@@ -81,6 +82,8 @@ class Architecture:
     instructions: tuple[str, ...] = ("",)
     linux: Mapping[str, str] = field(default_factory=dict)
     baseline: tuple[str, ...] = ()
+    covered: str = ""
+    elf: int = 0
     emulator: str = ""
     probe: Callable[[Sequence[str]], str] | None = None
 

@@ -96,6 +96,8 @@ X86 = register(
         ),
         linux=_LINUX,
         baseline=("-march=x86-64", "-mtune=generic"),
+        covered="x86-64-v3",
+        elf=62,
         emulator="qemu-x86_64",
         probe=probe,
     )

@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from statistics import median
@@ -18,21 +19,26 @@ _ABOUT = 1 << 14
 _LINK_BYTES = 1 << 20
 
 
-def examine(session: Any, probe: str, machine: str = "") -> tuple[str, About | None]:
+def examine(session: Any, probes: Mapping[str, str]) -> tuple[str, About | None]:
     """(what is wrong with the device, nothing if it is sound; what it says of itself, if it could be asked).
 
-    probe: library of the known-good check; machine: architecture that it is made for, "" if unknown.
+    probes: libraries of the known-good check by the architecture that they are made for, "" if unknown. Of several the
+    one is taken that the device can load.
     """
     import tvm
 
     told = _told(session)
-    if told["machine"] and machine and architecture(told["machine"]) != architecture(machine):
+    machine = architecture(told["machine"])
+    fits = {made: path for made, path in probes.items() if architecture(made) == machine or not (made and machine)}
+    if not fits:
         return (
-            f"it is {architecture(told['machine'])}, and code is made for {architecture(machine)}: give the target of "
-            f"the device, as in --target {architecture(told['machine'])}"
+            f"it is {machine}, and code is made for {_listed(probes)}: give the target of the device, as in "
+            f"--target {machine}"
         ), None
-    session.upload(probe, "tesa_probe.so")
-    library, device = session.load_module("tesa_probe.so"), session.cpu(0)
+    library, why = _loaded(session, fits)
+    if library is None:
+        return f"it cannot load code for {_listed(fits)} ({why}): give the target of the device with --target", None
+    device = session.cpu(0)
     room = tvm.runtime.empty((_ABOUT,), "uint8", device=device)
     count = int(library["tesa_about"](room))
     about = _about(told, room.numpy()[:count].tobytes().decode("utf-8", "replace"))
@@ -42,6 +48,25 @@ def examine(session: Any, probe: str, machine: str = "") -> tuple[str, About | N
     library["tesa_known"](tvm.runtime.tensor(a, device=device), tvm.runtime.tensor(b, device=device), y)
     off = int((y.numpy() != a @ b).sum())
     return (f"wrong numbers: {off} of {a.size} in the known-good check" if off else ""), about
+
+
+def _listed(probes: Iterable[str]) -> str:
+    return ", ".join(architecture(made) for made in probes if made) or "this machine"
+
+
+def _loaded(session: Any, probes: Mapping[str, str]) -> tuple[Any, str]:
+    """The first of the libraries that the device can load, else None and what it says of the last one."""
+    why = ""
+    for number, path in enumerate(probes.values()):
+        name = f"tesa_probe{number}.so"
+        session.upload(path, name)
+        try:
+            return session.load_module(name), ""
+        except Exception as error:
+            session.get_function("runtime.NumThreads")  # raises where it was the connection that broke
+            said = [line for line in str(error).splitlines() if ".so" in line]
+            why = said[-1].strip().rpartition(": ")[2] if said else type(error).__name__
+    return None, why
 
 
 def measure_link(session: Any, about: About) -> About:

@@ -140,7 +140,7 @@ class DeviceThread(threading.Thread):
         request = SessionRequest(
             lease.address.host, lease.address.port, lease.matchkey, limit, min(_ANSWER_S, limit),
             str(self._folder / f"heartbeat{next(self._pool.numbers)}"),
-            probe=str(tools.probe()) if check else "", machine=tools.machine,
+            probes={tools.machine: str(tools.probe())} if check else {},
         )  # fmt: skip
         if job.library is None:
             return request

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,8 @@ from tesa.measure.remote.code import DeviceLinker
 from tesa.measure.remote.messages import About, Outcome, Report, SessionRequest
 from tesa.measure.remote.session import new_worker
 from tesa.measure.remote.tracker import Lease, Listing, Tracker, TrackerLost
-from tesa.targets.toolchain import Toolchain
+from tesa.targets.architecture import architectures
+from tesa.targets.toolchain import NATIVE, Toolchain
 
 FREE, BUSY, BROKEN = "free", "busy", "broken"
 """State of a Device. A busy one serves somebody else, or is stuck: it cannot be checked."""
@@ -36,27 +37,29 @@ class Device:
 
 
 def devices(
-    host: str, port: int, *, key: str | None = None, answer_s: float = 10.0, compiler: str | None = None
-) -> tuple[Device, ...]:
+    host: str, port: int, *, key: str | None = None, answer_s: float = 10.0, compiler: str | None = None,
+    tools: Toolchain | None = None,
+) -> tuple[Device, ...]:  # fmt: skip
     """The servers of the tracker at host:port, or those with a key, each that is free checked.
 
-    A device that does not answer within answer_s seconds, or whose numbers are wrong, is broken. compiler: the C
-    compiler that links code for the devices, if they are of another architecture than this machine.
+    A device that does not answer within answer_s seconds, or whose numbers are wrong, is broken. tools: of the devices'
+    target; by default those of every architecture that this machine has tools for. compiler: the C compiler that links
+    code for the devices instead.
 
-    Raises UsageError if there is no tracker.
+    Raises UsageError if there is no tracker, or no compiler.
     """
     tracker = Tracker(host, port)
     try:
         listing = tracker.listing()
         with tempfile.TemporaryDirectory(prefix="tesa-rpc-") as name:
-            tools = DeviceLinker(Path(name), Toolchain(compiler or ""))
-            tools.probe()
+            chains = _chains() if tools is None else [tools]
+            probes = _probes(Path(name), [Toolchain(compiler)] if compiler else chains)
             workers = [new_worker() for _ in range(min(_AT_ONCE, len(listing.servers)))]
             try:
                 with ThreadPoolExecutor(_AT_ONCE) as pool:
                     list(pool.map(Worker.start, workers))  # ready before a device waits for them
                 leases = _leases(tracker, listing, key)
-                found = _examine(leases, workers, tools, answer_s)
+                found = _examine(leases, workers, probes, Path(name), answer_s)
             finally:
                 for worker in workers:
                     worker.close()
@@ -70,6 +73,23 @@ def devices(
     checked = {(device.key, device.address): device for device in found}
     servers = [server for server in listing.servers if key in (None, server[0])]
     return tuple(checked.get(server, Device(*server, BUSY)) for server in servers)
+
+
+def _chains() -> list[Toolchain]:
+    """The tools of every architecture that this machine has a compiler for, its own first."""
+    others = [one.toolchain for one in architectures() if one.toolchain.machines and one.toolchain.foreign]
+    return [NATIVE, *(tools for tools in others if tools.found())]
+
+
+def _probes(folder: Path, chains: Sequence[Toolchain]) -> dict[str, str]:
+    """The libraries of the known-good check by the architecture that they are made for."""
+    found = {}
+    for number, tools in enumerate(chains):
+        home = folder / str(number)
+        home.mkdir()
+        linker = DeviceLinker(home, tools)
+        found[linker.machine] = str(linker.probe())
+    return found
 
 
 def _leases(tracker: Tracker, listing: Listing, key: str | None) -> list[tuple[str, Lease]]:
@@ -86,15 +106,16 @@ def _leases(tracker: Tracker, listing: Listing, key: str | None) -> list[tuple[s
 
 
 def _examine(
-    leases: Sequence[tuple[str, Lease]], workers: Sequence[Worker], tools: DeviceLinker, answer_s: float
-) -> list[Device]:
+    leases: Sequence[tuple[str, Lease]], workers: Sequence[Worker], probes: Mapping[str, str], home: Path,
+    answer_s: float,
+) -> list[Device]:  # fmt: skip
     idle = list(workers)
 
     def one(item: tuple[int, tuple[str, Lease]]) -> Device:
         index, (key, lease) = item
         worker = idle.pop()
         try:
-            report = _visit(worker, lease, tools, index, answer_s)
+            report = _visit(worker, lease, probes, home / f"heartbeat{index}", answer_s)
         finally:
             idle.append(worker)
         sound = report.outcome is Outcome.OK
@@ -104,13 +125,13 @@ def _examine(
         return list(pool.map(one, enumerate(leases)))
 
 
-def _visit(worker: Worker, lease: Lease, tools: DeviceLinker, index: int, answer_s: float) -> Report:
+def _visit(worker: Worker, lease: Lease, probes: Mapping[str, str], beats: Path, answer_s: float) -> Report:
     """The report of a session that only checks the device."""
-    heartbeat = str(tools.folder / f"heartbeat{index}")
+    heartbeat = str(beats)
     Heartbeat(heartbeat).close()
     request = SessionRequest(
         lease.address.host, lease.address.port, lease.matchkey, 2 * answer_s, answer_s, heartbeat,
-        str(tools.probe()), tools.machine, time_link=True,
+        probes, time_link=True,
     )  # fmt: skip
     try:
         report: Report = worker.call("tesa.measure.remote.session:run", request, timeout=answer_s + 1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -58,8 +59,9 @@ class SessionRequest:
     host, port, matchkey: as the tracker says. limit_s: the device ends the session after that; answer_s: this process
     ends if the device has not answered and passed its check by then. heartbeat: file that tells how far the session is.
 
-    probe: library of the known-good check, run first; "" for none. machine: architecture that libraries are made for,
-    "" if unknown. time_link: time the link too. library: the candidate's, "" for none. layer: file of a Workload.
+    probes: libraries of the known-good check, which is run first, by the architecture that they are made for, "" if
+    unknown; none for no check. time_link: time the link too. library: the candidate's, "" for none. layer: file of a
+    Workload.
     """
 
     host: str
@@ -68,8 +70,7 @@ class SessionRequest:
     limit_s: float
     answer_s: float
     heartbeat: str
-    probe: str = ""
-    machine: str = ""
+    probes: Mapping[str, str] = field(default_factory=dict)
     time_link: bool = False
     library: str = ""
     symbol: str = ""

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,8 @@ class DeviceModel:
     def _opened(self, lease: Lease, library: Path, tools: Toolchain, threads: int) -> About:
         with tempfile.TemporaryDirectory(prefix="tesa-rpc-") as name:
             linker = DeviceLinker(Path(name), tools)
-            probe = str(linker.probe())
-            failed, about = self._call("open_session", lease, self._limit_s, probe, linker.machine)
+            probes = {linker.machine: str(linker.probe())}
+            failed, about = self._call("open_session", lease, self._limit_s, probes)
         if failed or about is None:
             raise UsageError(f"the device {lease.address} cannot be used: {failed}; see `tesa devices`")
         self.about = about
@@ -123,13 +123,13 @@ class _State:
 _STATE = _State()
 
 
-def open_session(lease: Lease, limit_s: float, probe: str, machine: str) -> tuple[str, About | None]:
+def open_session(lease: Lease, limit_s: float, probes: Mapping[str, str]) -> tuple[str, About | None]:
     """Begin the session and check the device: what is wrong with it, and what it says of itself."""
     from tvm import rpc
 
     try:
         _STATE.session = rpc.connect(lease.address.host, lease.address.port, lease.matchkey, limit_s)
-        return examine(_STATE.session, probe, machine)
+        return examine(_STATE.session, probes)
     except Exception as error:
         raise DeviceError(line_of(error)) from error
 

@@ -94,9 +94,9 @@ class _Session:
     def go(self, session: Any) -> Report:
         """Take all steps."""
         request = self.request
-        if request.probe:
+        if request.probes:
             self._enter(CHECKING)
-            failed, self.about = examine(session, request.probe, request.machine)
+            failed, self.about = examine(session, request.probes)
             if failed or self.about is None:
                 return Report(Outcome.UNSOUND, CHECKING, failed, about=self.about)
             if request.time_link:

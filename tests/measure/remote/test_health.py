@@ -107,6 +107,6 @@ def test_a_device_of_another_architecture_than_the_compilers() -> None:
         def get_function(self, name: str) -> Any:
             return lambda: '{"machine": "aarch64", "server": "tesa"}'
 
-    failed, about = examine(Board(), "probe.so", "x86_64")
+    failed, about = examine(Board(), {"x86_64": "probe.so"})
     assert about is None
     assert "it is aarch64, and code is made for x86_64: give the target of the device" in failed

@@ -33,7 +33,8 @@ from tesa.choose.shortlist import INSTRUCTIONS
 from tesa.choose.storage import StorageContest
 from tesa.costs.table import CostTable
 from tesa.errors import UsageError
-from tesa.frontend.limits import input_limits
+from tesa.frontend.graph import Graph
+from tesa.frontend.limits import index_bounds, input_limits
 from tesa.frontend.padding import padded_dimensions
 from tesa.frontend.sizes import Size
 from tesa.layers import Binding, bind, schedule_rest
@@ -200,7 +201,7 @@ def compile_model(
     manifest = replace(manifest, digest=identity(manifest.to_json(), graphs))
     progress(Event("write", 0, 1, str(path)))
     if executable is None:
-        _write_bare(scheduled, manifest, kernels, form, path, where)
+        _write_bare(scheduled, manifest, graphs, kernels, form, path, where)
     else:
         objects = [file for kernel in kernels for file in kernel.product.objects]
         interface = interface_source(where, [_entry(info) for info in infos], manifest.digest)
@@ -218,15 +219,15 @@ def _entry(info: SizeInfo) -> Entry:
 
 
 def _write_bare(
-    scheduled: Scheduled, manifest: Manifest, kernels: Sequence[ChosenKernel], form: Format, path: Path, target: Target
-) -> None:
-    """Write the model without a runtime. kernels: of all layers; several have one symbol."""
-    sides = [
-        Sides(
-            size.function, *(tuple((port.name, port.limits) for port in side) for side in (size.inputs, size.outputs))
-        )
-        for size in manifest.sizes
-    ]
+    scheduled: Scheduled, manifest: Manifest, graphs: Sequence[Graph | None], kernels: Sequence[ChosenKernel],
+    form: Format, path: Path, target: Target,
+) -> None:  # fmt: skip
+    """Write the model without a runtime. graphs: one for each size. kernels: of all layers; several have one symbol."""
+    sides = []
+    for size, graph in zip(manifest.sizes, graphs, strict=True):
+        bounds = {} if graph is None else index_bounds(graph)
+        inputs = tuple((port.name, bounds.get(port.name)) for port in size.inputs)
+        sides.append(Sides(size.function, inputs, tuple((port.name, None) for port in size.outputs)))
     found = {kernel.product.symbol: kernel for kernel in kernels}
     bare = [Kernel(symbol, one.emit(), one.product.objects) for symbol, one in found.items() if one.emit]
     write_bare(

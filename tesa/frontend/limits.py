@@ -29,6 +29,11 @@ SAME = {
 }  # fmt: skip
 """The inputs of which each element of an output is one, or lies between some."""
 
+_UNCHANGED = (
+    "Cast", "Identity", "Dropout", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Tile",
+)  # fmt: skip
+_FROM_THE_END = ("Gather", "GatherElements", "Scatter", "ScatterElements", "GatherND", "ScatterND")
+
 SEVERAL = ("Max", "Min", "Mean", "Concat")
 """Operators of which this is so for every input."""
 
@@ -39,7 +44,7 @@ def input_limits(graph: Graph) -> dict[str, tuple[int, int]]:
     Reals too, where the model casts them to indices. An interval that is empty, as where two tables ask for different
     things, is left out.
     """
-    if not any(node.op_type in _TABLES or node.op_type == "Equal" for node in graph.nodes):
+    if not any(node.op_type in TABLES or node.op_type == "Equal" for node in graph.nodes):
         return {}
     work = _Walk(graph, infer_types(graph)[0])
     for node in reversed(graph.nodes):
@@ -48,6 +53,25 @@ def input_limits(graph: Graph) -> dict[str, tuple[int, int]]:
     found = {name: bounds for name, bounds in work.bounds.items() if name in names and bounds != INFINITE}
     whole = {name: (int(np.ceil(max(low, -1e9))), int(np.floor(min(high, 1e9)))) for name, (low, high) in found.items()}
     return {name: (low, high) for name, (low, high) in whole.items() if low <= high}
+
+
+def index_bounds(graph: Graph) -> dict[str, tuple[int, int]]:
+    """The numbers that may stand in an input that goes to a table as it is: others would read beside the table.
+
+    Unlike input_limits this is no guess of what makes sense. An index may count from the end, with a minus, where the
+    operator takes that. What an input is computed with, cut, or chosen from before it comes to a table, bounds nothing.
+    """
+    if not any(node.op_type in TABLES for node in graph.nodes):
+        return {}
+    walk = _Walk(graph, infer_types(graph)[0])
+    for node in reversed(graph.nodes):
+        if node.op_type in TABLES and node.op_type != "OneHot":
+            for name, rows in TABLES[node.op_type](walk, node):
+                walk.narrow(name, (-rows if node.op_type in _FROM_THE_END else 0, rows - 1))
+        elif node.op_type in _UNCHANGED and node.output[0] in walk.bounds:
+            walk.narrow(node.input[0], walk.bounds[node.output[0]])
+    names = {value.name for value in graph.inputs}
+    return {name: (int(low), int(high)) for name, (low, high) in walk.bounds.items() if name in names and low <= high}
 
 
 @dataclass
@@ -67,7 +91,7 @@ class _Walk:
         self.bounds[name] = (max(low, bounds[0]), min(high, bounds[1]))
 
     def node(self, node: Any) -> None:
-        table = _TABLES.get(node.op_type)
+        table = TABLES.get(node.op_type)
         if table is not None:
             for name, rows in table(self, node):
                 self.narrow(name, (0, rows - 1))
@@ -162,7 +186,7 @@ def _rotary(w: _Walk, node: Any) -> Rows:
         yield node.input[index], shape[0]
 
 
-_TABLES: dict[str, Callable[[_Walk, Any], Rows]] = {
+TABLES: dict[str, Callable[[_Walk, Any], Rows]] = {
     **dict.fromkeys(("Gather", "GatherElements", "Scatter", "ScatterElements", "GatherBlockQuantized"), _gather),
     **dict.fromkeys(("GatherND", "ScatterND"), _gather_nd),
     "EmbedLayerNormalization": _embedding,

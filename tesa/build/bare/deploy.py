@@ -10,6 +10,7 @@ from tesa.build.bare.arena import ALIGNMENT
 from tesa.build.bare.build import Kernel, build, network_calls
 from tesa.build.bare.formats import Format
 from tesa.build.bare.header import header
+from tesa.build.bare.library import library_objects
 from tesa.build.bare.link import link
 from tesa.build.bare.network import Function
 from tesa.build.bare.ports import Api, Size, arguments, model_name, ports
@@ -50,6 +51,8 @@ def write_bare(
         "functions": [f"{name}_run{size.suffix}" for size in sizes],
     }  # fmt: skip
     objects = [parts.main, *(unit.content for unit in parts.units)]
+    if form.name == "wasm":  # nothing else is there that it could be linked with
+        objects += library_objects(target)
     kind = "wasm-o" if target.arch == "wasm32" and form.name == "o" else form.name
     with atomic_path(path) as made, atomic_path(path.with_suffix(".h")) as aside:
         link(objects, parts.api, kind, target, made)

@@ -131,9 +131,18 @@ class Core:
     steps: int = 1
     rates: Rates = Rates()
     unrolls: bool = True
+    loads_first: bool = False
 
     kind: ClassVar[str] = "cpu"
     """Of machine, by which kernel families are registered."""
+
+    def holds(self, sums: int, read: int) -> bool:
+        """False where the vectors of a step, its sums and all that is read for them, do not fit in the registers.
+
+        >>> Core("an engine", 4, 15, loads_first=True).holds(8, 8)
+        False
+        """
+        return not self.loads_first or sums + read <= self.registers
 
 
 @dataclass(frozen=True)

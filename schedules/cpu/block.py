@@ -225,8 +225,10 @@ def _candidates(core: Core) -> list[tuple[int, int]]:
         most = (core.registers - 1 - vectors) // vectors
         while core.in_order and most * (vectors + 1 / core.lanes) + vectors > core.registers - _AHEAD:
             most -= 1
+        if core.loads_first:  # each weight holds a register too
+            most = max((core.registers - vectors) // (vectors + 1), 0)
         sizes += [(rows, vectors) for rows in {most, most // 8 * 8, most // 4 * 4, min(most, 2)} if rows > 1]
-        if vectors <= core.registers - 2:
+        if vectors <= core.registers - 2 and core.holds(vectors, vectors + 1):
             sizes.append((1, vectors))
     return sizes
 

@@ -18,6 +18,8 @@ def space(problem: Problem, layout: Layout, core: Core, most: int = 8) -> list[C
     ranked: dict[tuple[int, int, int], tuple[float, Config]] = {}
     for vectors in range(1, 9):
         for rows in (r for r in _ROWS if r * vectors + vectors + 1 <= core.registers):
+            if not core.holds(rows * vectors, rows + vectors):
+                continue
             rows = min(rows, problem.m)
             counts = _counts(problem, sides, layout, rows)
             for pack in (0, 1) if problem.dtype == "float32" else (1,):

@@ -158,7 +158,7 @@ def _sizes(core: Core, live: int) -> list[Config]:
     configs: list[Config] = []
     # of two or three vectors there are not enough accumulators to hide an FMA's latency, so rows go together
     for vectors, rows in ((4, 1), (4, 2), (6, 1), (6, 2), (7, 1), (8, 1), (12, 1), (16, 1), (2, 4), (1, 8)):
-        if rows * (vectors + 1) > core.registers - 2:
+        if rows * (vectors + 1) > core.registers - 2 or not core.holds(rows * vectors, rows * (vectors + 1)):
             continue
         line = vectors * core.lanes * 4
         sizes = {max(core.l1_bytes * part // 4 // line, 16) for part in (2, 4, 8)}

@@ -208,6 +208,8 @@ class _Kernel:
 
 def _most(core: Core, vectors: int) -> int:
     """Outputs of a group that leave registers for w and X."""
+    if core.loads_first:
+        return max((core.registers - vectors) // (vectors + 1), 1)
     return (core.registers - vectors - 1) // vectors
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tesa.base.installed import source_digest
+from tesa.build.wasm_offsets import with_offsets
 from tesa.schedules.types import Assembly, Code, Tir
 from tesa.targets.architecture import Target
 
@@ -18,7 +19,10 @@ PIPELINES = {
 """Name of a pipeline in Code -> TVM's name of it."""
 
 _STRAIGHT, _BARE = "tesa.schedules.cpu.straight", "tesa.schedules.cpu.bare"
-_FILES = {"straight": (_STRAIGHT,), "bare_default": (_BARE,), "bare_straight": (_BARE, _STRAIGHT)}
+_OFFSETS = "tesa.build.wasm_offsets"
+_FILES = {
+    "straight": (_STRAIGHT,), "bare_default": (_BARE, _OFFSETS), "bare_straight": (_BARE, _OFFSETS, _STRAIGHT),
+}  # fmt: skip
 
 
 def source_of(pipeline: str) -> str:
@@ -55,7 +59,8 @@ def compile_unit(unit: Tir | Assembly, target: Mapping[str, Any]) -> Any:
     for name in _FILES.get(unit.pipeline, ()):
         import_module(name)  # registers it
     mod = tvm.IRModule({tvm.ir.GlobalVar(symbol): function for symbol, function in unit.functions})
-    return tvm.compile(mod, target=tvm.target.Target(dict(target)), tir_pipeline=PIPELINES[unit.pipeline]).mod
+    made = tvm.compile(mod, target=tvm.target.Target(dict(target)), tir_pipeline=PIPELINES[unit.pipeline]).mod
+    return with_offsets(made) if str(target.get("mtriple", "")).startswith("wasm") else made
 
 
 def assemble(text: str, target: Mapping[str, Any]) -> Any:

@@ -19,7 +19,7 @@ def register_tile(core: Core, rows: int, columns: int) -> tuple[int, int]:
         if vectors > 1 and (vectors - 1) * core.lanes >= columns:
             break
         for height in range(1, min(rows, 24) + 1):
-            if height * vectors + vectors + 2 > core.registers:
+            if height * vectors + vectors + 2 > core.registers or not core.holds(height * vectors, height + vectors):
                 break
             cost = _cycles(core, rows, columns, height, vectors)
             if cost < best[0]:

@@ -13,6 +13,7 @@ from tvm.tirx import IntImm, PrimFunc, Return, SeqStmt
 from tvm.tirx.compilation_pipeline import get_tir_pipeline
 
 from tesa.build.compile import object_of
+from tesa.build.wasm_offsets import with_offsets
 from tesa.errors import UnsupportedError
 from tesa.schedules.cpu.bare import PIPELINES, bare
 from tesa.schedules.cpu.lifting import Lifted, PackedCall, lift
@@ -71,6 +72,8 @@ def compiled(
             f"an operator calls {error}, which is part of TVM's runtime; compile with --format vm"
         ) from error
     made = tvm.get_global_func("target.build.llvm")(host()(bound(mod)), where)
+    if target.arch == "wasm32":
+        made = with_offsets(made)
     with TemporaryDirectory(prefix="tesa-") as folder:
         path = Path(folder) / "code.o"
         made.write_to_file(str(path), "o")

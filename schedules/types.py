@@ -111,7 +111,9 @@ class Core:
     the larger of two numbers, or the smaller, is one instruction that answers not-a-number where one of them is;
     rounds: LLVM's name of the instruction that makes the nearest int32 of a number, "" where it takes several; steps:
     of an inner loop that are written out in a turn, 2 where vectors are so short that kernels are bound by the number
-    of instructions; rates: how fast it is.
+    of instructions; rates: how fast it is; unrolls: code is compiled as it stands, however long a function is, which
+    engines of WebAssembly do not; loads_first: its compiler puts all loads of a loop's body in front of the arithmetic,
+    so that whatever is read in a step holds a register.
     """
 
     name: str

@@ -10,8 +10,8 @@ PAIRS = Dot(2, ((4, "llvm.wasm.dot"),))
 """i32x4.dot_i16x8_s: two 16-bit products, and an addition."""
 
 _KIB = 1024
-# V8 keeps one of 16 registers for itself, and its compiler puts the loads of a loop's body first: 4x2 and 3x3 vectors of
-# sums are the largest that are not kept in memory. Its rates are those that it has on a CPU of today.
+# V8 keeps one of 16 registers for itself, and its compiler puts the loads of a loop's body first: 4x2 and 3x3 are the
+# largest tiles of sums that it does not keep in memory. The rates are those of V8 on a CPU of today.
 # LLVM makes relaxed_madd of a product and a sum by itself, and calls fmaf for each lane of its own multiply-add
 SIMD128 = Core(
     "simd128", 4, 15, 32 * _KIB, 512 * _KIB, fma=False, dot=PAIRS,
@@ -24,7 +24,11 @@ def core_of(cpu: str, features: frozenset[str]) -> Core | None:
     """The core of an engine with these features of LLVM."""
     if "simd128" not in features:
         return None
-    return replace(SIMD128, name="relaxed", rates=replace(SIMD128.rates, fmas=1.5)) if "relaxed-simd" in features else SIMD128
+    return (
+        replace(SIMD128, name="relaxed", rates=replace(SIMD128.rates, fmas=1.5))
+        if "relaxed-simd" in features
+        else SIMD128
+    )
 
 
 WASM32 = register(

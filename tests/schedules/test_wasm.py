@@ -74,7 +74,7 @@ def _cases(target: str) -> list[Case]:
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_family_is_right(target: str) -> None:
     cases = _cases(target)
-    assert {case.family for case in cases if case.problem.dtype == "float32"} == set(FLOAT)
+    assert {case.family for case in cases if case.problem.dtype == "float32"} >= set(FLOAT)
     assert {case.family for case in cases if case.problem.dtype == "int8"} >= set(INT8)
     check_all(cases if target == TARGETS[0] else cases[::2], target)  # the same loops, with multiply-adds
 

@@ -15,7 +15,7 @@ DOCUMENTS = sorted(str(file.relative_to(ROOT)) for file in (*ROOT.glob("*.md"), 
 def test_every_package_is_listed():
     tomllib = pytest.importorskip("tomllib")  # Python 3.11
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
-    found = {"tesa.tuning_logs"}
+    found = {"tesa.apps", "tesa.tuning_logs"}
     for folder, name in ((ROOT / "tesa", "tesa"), (ROOT / "schedules", "tesa.schedules")):
         for init in folder.rglob("__init__.py"):
             found.add(".".join([name, *init.parent.relative_to(folder).parts]))

@@ -90,22 +90,26 @@ def _fault(path: Path) -> str:
     """The fault of a library that shows at first sight, "" if none. The loader crashes on one that is cut off."""
     if path.suffix != ".so":
         return "its name does not end in .so"
+    return elf(path)[0]
+
+
+def elf(path: Path) -> tuple[str, str]:
+    """The fault of a file that is to be a library, "" if none, and the architecture that it is made for, if known."""
     with path.open("rb") as file:
         header = file.read(_ELF.size)
     if not header.startswith(b"\x7fELF"):
-        return "it is no shared library"
+        return "it is no shared library", ""
     if len(header) < _ELF.size:
-        return "it is cut off"
-    _, sections, size, count = _ELF.unpack(header)
-    return "it is cut off" if sections + size * count > path.stat().st_size else ""
+        return "it is cut off", ""
+    machine, sections, size, count = _ELF.unpack(header)
+    known = {one.elf: architecture(one.triple.partition("-")[0]) for one in architectures() if one.elf}
+    cut = sections + size * count > path.stat().st_size
+    return "it is cut off" if cut else "", (known | _OTHERS).get(machine, "")
 
 
 def _foreign(path: Path) -> str:
     """What to do with a library that is made for another machine, "" for one of this."""
-    with path.open("rb") as file:
-        machine = _ELF.unpack(file.read(_ELF.size))[0]
-    known = {one.elf: architecture(one.triple.partition("-")[0]) for one in architectures() if one.elf}
-    made, here = (known | _OTHERS).get(machine, ""), architecture(platform.machine())
+    made, here = elf(path)[1], architecture(platform.machine())
     if not made or made == here:
         return ""
     return (

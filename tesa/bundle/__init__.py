@@ -1,0 +1,1 @@
+"""What an application needs beside a compiled model, gathered in one folder."""

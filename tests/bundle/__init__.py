@@ -1,0 +1,1 @@
+"""Folders with what an application needs."""

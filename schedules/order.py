@@ -72,12 +72,15 @@ Ordered = ReadX | PackX | ReadWeights | Add
 class Means:
     """The means of a machine.
 
-    slots: columns that registers have room for; lanes: of a vector; pairs: one instruction reads two registers.
+    slots: columns that registers have room for; lanes: of a vector; pairs: one instruction reads two registers. group:
+    so many multiply-adds, or a multiple, stand between loads where that can be: a core that starts as many operations
+    in a cycle, and a load of two registers with no other one, has no gap then.
     """
 
     slots: int
     lanes: int
     pairs: bool
+    group: int = 1
 
 
 WEIGHT_REGISTERS = 2
@@ -93,6 +96,7 @@ class _Order:
     waiting: list[tuple[int, list[tuple[int, float]]]] = field(default_factory=list)
     following: int = 0
     read: int = 0
+    last: int = 0
     unpacked: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -133,13 +137,17 @@ class _Order:
         lanes, registers = self.means.lanes, 2 if self.means.pairs else 1
         while self.read < self.total and self.read + (registers - WEIGHT_REGISTERS) * lanes <= len(self.values):
             self.steps.append(ReadWeights(self.read, registers))
+            self.last = len(self.values)
             self.read += registers * lanes
         while self.free and self.following < len(self.columns):
+            if self.waiting and (len(self.values) - self.last) % self.means.group:
+                return
             count = 2 if self._neighbours() else 1
             if count > len(self.free):
                 return
             new = self.columns[self.following : self.following + count]
             self._pack()  # before others take the place of what is to be packed
+            self.last = len(self.values)
             slots, self.free = self.free[:count], self.free[count:]
             found = list(zip(slots, new, strict=True))
             self.steps.append(ReadX(tuple((slot, column.places) for slot, column in found)))

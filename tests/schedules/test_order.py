@@ -74,11 +74,13 @@ def replay(made: Sequence[Ordered], values: Sequence[float], found: Sequence[Col
 
 @given(
     st.integers(1, 26), st.integers(1, 40), st.sampled_from([0.0, 0.1, 0.4, 1.0]), st.integers(0, 99),
-    st.integers(1, 3), st.integers(0, 2), SLOTS, st.booleans(),
+    st.integers(1, 3), st.integers(0, 2), SLOTS, st.booleans(), st.sampled_from([1, 3]),
 )  # fmt: skip
-def test_any_panel(m: int, k: int, density: float, seed: int, vectors: int, pack: int, slots: int, pairs: bool) -> None:
+def test_any_panel(
+    m: int, k: int, density: float, seed: int, vectors: int, pack: int, slots: int, pairs: bool, group: int
+) -> None:
     one = one_program(m, k, density, seed, vectors, pack)
-    made, values = order(one, Means(slots, 4, pairs))
+    made, values = order(one, Means(slots, 4, pairs, group))
     replay(made, values, columns(one))
     reads = [step for step in made if isinstance(step, ReadX)]
     assert sum(len(step.columns) for step in reads) == len(columns(one))

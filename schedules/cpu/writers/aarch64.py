@@ -44,6 +44,7 @@ _BY_CHOICE = (*range(8), *range(16, 32), *range(8, 16))
 _MOST_SLOTS = 8
 _SLOT_REGISTERS = 4
 _FAR = 4096
+_AT_ONCE = 3  # operations that a core starts in a cycle: Neoverse N1, by LLVM's model
 _PAIRS = 2048
 
 
@@ -85,14 +86,12 @@ class _Function:
         self.slots, self.weights = self.spare[:-WEIGHT_REGISTERS], self.spare[-WEIGHT_REGISTERS:]
         self.saved = [d for d in range(8, 16, 2) if d in taken or d + 1 in taken]
         self.pairs = not core.in_order
-        self.loads, self.values = order(one, Means(slots, frame.lanes, self.pairs))
+        self.loads, self.values = order(one, Means(slots, frame.lanes, self.pairs, _AT_ONCE if self.pairs else 1))
         self.packs = any(type(step) is PackX for step in self.loads)
         self.bias = [step.row for step in one.results if type(step) is steps.Bias][:1]
         # of the weights that immediates reach from there
         self.middle = _PAIRS // 2 if self.pairs and 4 * len(self.values) > _PAIRS // 2 else 0
-        row = 4 * frame.problem.n
-        # worth it where immediates reach few rows
-        self.stride = row if self.pairs and vectors == 1 and (row % 16 or row > _FAR) else 0
+        self.stride = 4 * frame.problem.n if self.pairs and vectors == 1 else 0
 
     def say(self, *lines: str) -> None:
         """Add lines."""
@@ -159,10 +158,10 @@ class _Function:
         part.load([(self.sums[step.sum], 4 * step.at) for step in waiting])
         known = {step.sum for step in waiting}
         lanes = frame.source_lanes if self.packs else frame.x_lanes
-        read = Pointer(
-            _READ, lines, pairs=pairs, dense=bool(frame.packed) and not self.packs,
-            stride=self.stride if frame.problem.pointwise else 0,
-        )  # fmt: skip
+        # worth it where immediates reach few rows
+        far = frame.problem.pointwise and (self.stride % 16 or self.stride > _FAR)
+        dense = bool(frame.packed) and not self.packs
+        read = Pointer(_READ, lines, pairs=pairs, dense=dense, stride=self.stride if far else 0)
         packed = Pointer(_PACKED, lines, pairs=True, dense=True, backwards=True)
         weights = self._weights()
         ahead = self._ahead()

@@ -15,6 +15,7 @@ _CONSTANTS: dict[str | None, dict[str, str]] = {
     "relu6": {"zero": "movi v{}.2d,#0", "six": "fmov v{}.4s,#6.0"},
     "hardswish": {"zero": "movi v{}.2d,#0", "six": "fmov v{}.4s,#6.0", "three": "fmov v{}.4s,#3.0", "sixth": ""},
 }
+_AT_A_TIME = 12
 _SIXTH = int(np.float32(1 / 6).view(np.uint32))
 
 
@@ -68,7 +69,7 @@ class Results:
         constants = dict(zip(_CONSTANTS[activation], self.spare, strict=False))
         temporary = self.spare[len(constants) :]
         self.lines.extend(line for name, index in constants.items() for line in _constant(activation, name, index))
-        size = len(temporary)
+        size = len(temporary) if added or activation == "hardswish" else _AT_A_TIME
         for first in range(0, len(self.sums), size):
             sums = self.sums[first : first + size]
             chosen, ahead = added[first : first + size], added[first + size : first + size + 1]

@@ -5,6 +5,7 @@
 #   make test-networks  ONNX files as people bring them, out of packages that it installs
 #   make bench        side by side with others  make format      lay the sources out
 #   make bench-propagation  what propagation gains and costs
+#   make bench-aarch64      instructions of kernels for 64-bit ARM
 #   make lift         the newest allowed releases into the lock, and what changed
 #   make clean        remove what was built     make distclean   and the environment
 
@@ -23,7 +24,7 @@ PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile
 MINILM := $(shell sed -n 's/^minilm = \["\(.*\)"\]/\1/p' pyproject.toml)
 NETWORKS := $(shell sed -n '/^networks = \[/,/^\]/s/^ *"\(.*\)",/\1/p' pyproject.toml)
 
-.PHONY: venv demo test lint types pytest test-quick test-slow test-networks bench bench-propagation format lift clean distclean
+.PHONY: venv demo test lint types pytest test-quick test-slow test-networks bench bench-aarch64 bench-propagation format lift clean distclean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -79,6 +80,10 @@ test-networks: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.networks
+
+# Instructions that kernels for 64-bit ARM execute, by an emulator: exact on any machine.
+bench-aarch64: $(STAMP)
+	$(BIN)/python -m benchmarks.targets.aarch64 $(ARGS)
 
 bench-propagation: $(STAMP)
 	$(BIN)/python -m benchmarks.propagation --plot out/propagation $(ARGS)

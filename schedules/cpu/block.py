@@ -303,10 +303,11 @@ def _tailed(problem: Problem, core: Core, view: Operand, rows: int, config: Conf
     if config.get("matrix"):
         return False
     tiles = tiling(problem.n, core.lanes, config["vectors"], tail=True)
-    used = rows * tiles.vectors + tiles.vectors + tiles.tail + 2
-    return (
-        view.direct and rows in (4, 8, 16) and rows <= core.lanes and 0 < tiles.tail < rows and used <= core.registers
-    )
+    # with products by element the rows may take two vectors
+    most = core.lanes * (2 if core.by_element and problem.dtype == "float32" else 1)
+    used = rows * tiles.vectors + tiles.vectors + tiles.tail * -(-rows // core.lanes) + 2
+    free = core.registers - (_AHEAD if core.in_order else 0)
+    return view.direct and rows in (4, 8, 16) and rows <= most and 0 < tiles.tail < rows and used <= free
 
 
 def _cost(problem: Problem, core: Core, config: Config, view: Operand, computed: int) -> float:

@@ -68,6 +68,16 @@ def counted(family: str, problem: Problem, weight: FloatArray, config: Config) -
     return count.instructions
 
 
+def test_one_column_behind_whole_tiles_costs_no_vector(tmp_path: Path) -> None:
+    problem, weight, config = linear(64, 96, 49), sparse(64, 96, (1, 1), 1.0), {"rows": 8, "vectors": 3, "pack": 1}
+    one = case("dense", problem, weight, TARGET, config)
+    count = run([one], TARGET, counted=True)[0].count
+    assert count is not None
+    assert count.products == 64 * 96 * 49 // 4
+    loops = listing(objects_of(one.code, TARGET, tmp_path)).loops()
+    assert not any(loop.spills() for loop in loops if loop.count("fmla"))
+
+
 def test_executed_instructions() -> None:
     problem, config = linear(128, 128, 196), {"rows": 8, "vectors": 3, "pack": 1}
     products = 128 * 128 * 49

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from tesa.errors import ModelError
 from tesa.measure.remote.model_session import DeviceModel
 from tesa.measure.runners import check_device, tracker_address
 from tesa.runtime.inputs import Array
@@ -11,9 +12,17 @@ from tesa.targets.target import parse_target
 
 
 class DeviceEngine:
-    """An Engine (tesa.runtime.interfaces) on one device, which it holds until close()."""
+    """An Engine (tesa.runtime.interfaces) on one device, which it holds until close().
+
+    Raises UsageError where no device can be had, ModelError for a model that needs no runtime.
+    """
 
     def __init__(self, compiled: Compiled) -> None:
+        if compiled.manifest.library:
+            raise ModelError(
+                f"{compiled.path}: a device of a tracker runs models of format vm, and this is one of format "
+                f"{compiled.manifest.library.get('format')}: compile it with --format vm"
+            )
         target = parse_target(compiled.manifest.plan.target)
         address = tracker_address(compiled.rpc, compiled.key, target)
         assert address is not None

@@ -14,6 +14,9 @@ import numpy as np
 from tesa.base.hostinfo import EMULATED, architecture, cpuinfo, emulator
 from tesa.measure.remote.messages import About
 
+FOREIGN = "give the target of the device"
+"""In what is wrong with a device that no code that is made can run on: to wait for it is in vain."""
+
 _KNOWN = 48  # rows and columns of the known-good check
 _ABOUT = 1 << 14
 _LINK_BYTES = 1 << 20
@@ -31,13 +34,10 @@ def examine(session: Any, probes: Mapping[str, str]) -> tuple[str, About | None]
     machine = architecture(told["machine"])
     fits = {made: path for made, path in probes.items() if architecture(made) == machine or not (made and machine)}
     if not fits:
-        return (
-            f"it is {machine}, and code is made for {_listed(probes)}: give the target of the device, as in "
-            f"--target {machine}"
-        ), None
+        return (f"it is {machine}, and code is made for {_listed(probes)}: {FOREIGN}, as in --target {machine}"), None
     library, why = _loaded(session, fits)
     if library is None:
-        return f"it cannot load code for {_listed(fits)} ({why}): give the target of the device with --target", None
+        return f"it cannot load code for {_listed(fits)} ({why}): {FOREIGN} with --target", None
     device = session.cpu(0)
     room = tvm.runtime.empty((_ABOUT,), "uint8", device=device)
     count = int(library["tesa_about"](room))

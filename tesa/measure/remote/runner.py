@@ -14,6 +14,7 @@ from tesa.base.worker import Worker
 from tesa.build.product import Product
 from tesa.errors import UsageError
 from tesa.measure.failure import Failure, FailureKind
+from tesa.measure.remote.checkup import FOREIGN
 from tesa.measure.remote.code import DeviceLinker
 from tesa.measure.remote.device_thread import DevicePool, DeviceThread
 from tesa.measure.remote.dispatcher import Dispatcher, Job
@@ -131,7 +132,7 @@ class RpcRunner:
                         threads[-1].start()
                 if work.error is not None:
                     raise work.error
-                if not work.active and time.monotonic() - work.last_good > self._wait_s:
+                if not work.active and (time.monotonic() - work.last_good > self._wait_s or self._all_foreign()):
                     break
                 time.sleep(_POLL_S)
         finally:
@@ -153,6 +154,12 @@ class RpcRunner:
         except TrackerLost as error:
             self._unreachable = str(error)
         work.others = frozenset(self._listing.of(self._key))
+
+    def _all_foreign(self) -> bool:
+        """True where there are devices, and none of them can ever run the code."""
+        addresses = self._listing.of(self._key)
+        reasons = self._pool.states.reasons(addresses)
+        return bool(addresses) and len(reasons) == len(addresses) and all(FOREIGN in reason for reason in reasons)
 
     def _why_none(self) -> str:
         """Why there is no device, and what to do."""

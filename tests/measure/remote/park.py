@@ -46,12 +46,12 @@ def end_with_parent() -> None:
 class Program:
     """A process started for a test, and all that it starts itself."""
 
-    def __init__(self, words: list[str], log: Path) -> None:
+    def __init__(self, words: list[str], log: Path, python: str = sys.executable) -> None:
         self.log, self.port, self.key = log, 0, ""
         env = {name: value for name, value in os.environ.items() if name != "TVM_NUM_THREADS"}  # a device has its own
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, *words],
+                [python, *words],
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
@@ -96,11 +96,13 @@ class Park:
         """TVM's tracker, at the same port each time."""
         return self._start(["-c", TRACKER, str(self.port)])
 
-    def server(self, key: str = KEY, words: Sequence[str] = OURS, port: int | None = None) -> Program:
+    def server(
+        self, key: str = KEY, words: Sequence[str] = OURS, port: int | None = None, python: str = sys.executable
+    ) -> Program:
         """A server that registers under the key; words: which one, OURS or another command line."""
         port = free_port() if port is None else port
         place = ["--host", "127.0.0.1", "--port", str(port), "--port-end", str(port + 1)]
-        program = self._start([*words, *place, "--tracker", f"127.0.0.1:{self.port}", "--key", key])
+        program = self._start([*words, *place, "--tracker", f"127.0.0.1:{self.port}", "--key", key], python)
         program.port, program.key = port, key
         return program
 
@@ -137,8 +139,8 @@ class Park:
         for program in self.programs:
             program.end()
 
-    def _start(self, words: list[str]) -> Program:
-        self.programs.append(Program(words, self.folder / f"program{len(self.programs)}.log"))
+    def _start(self, words: list[str], python: str = sys.executable) -> Program:
+        self.programs.append(Program(words, self.folder / f"program{len(self.programs)}.log", python))
         return self.programs[-1]
 
 

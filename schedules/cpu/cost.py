@@ -22,7 +22,7 @@ _STRADDLING = 1.9
 
 def straddling(core: Core) -> float:
     """Load slots of a vector that may lie in two cache lines; of a short one that is seldom."""
-    return _STRADDLING if core.steps == 1 else 1 + (_STRADDLING - 1) * core.lanes / 16
+    return _STRADDLING if core.steps == 1 and not core.loads_first else 1 + (_STRADDLING - 1) * core.lanes / 16
 
 
 def step(core: Core, products: float, weights: float, vectors: float, others: float, latency: float) -> float:
@@ -31,6 +31,9 @@ def step(core: Core, products: float, weights: float, vectors: float, others: fl
     weights: loads of them; vectors: of X; others: instructions beside; latency: cycles that the step takes at least.
     """
     rates, loads = core.rates, (weights + vectors) / core.rates.loads
+    if core.loads_first:
+        counted = (products * rates.product + weights + vectors + others) / rates.issue
+        return max(together(products / rates.fmas, counted), latency)
     if core.steps == 1:
         return max(products / rates.fmas, loads, latency)
     # two registers come by one load

@@ -223,7 +223,7 @@ def _cost(problem: Problem, core: Core, config: Config, facts: _Facts) -> float:
     # 1.55 of 2 loads a cycle were measured, where the addresses are loaded too
     loads = (v * read.split + 2) / (0.775 * rates.loads)
     step = max(v / rates.fmas, loads, (v + 6) / rates.issue, rates.fma_latency / 2 / unit)
-    if core.steps > 1:
+    if core.steps > 1 or core.loads_first:
         step = cost.step(core, v, 2, v * read.split, 5.0, rates.fma_latency / 2 / unit)
     step = cost.together(step, far, stream)
     sets = problem.m * blocks / unit

@@ -16,7 +16,7 @@ _KIB = 1024
 SIMD128 = Core(
     "simd128", 4, 15, 32 * _KIB, 512 * _KIB, fma=False, dot=PAIRS,
     permute=Permute(((1, "llvm.wasm.swizzle"),), in_bytes=True, zeros=True), unrolls=False, loads_first=True,
-    rates=Rates(fmas=1.2, loads=1.6, issue=4.0),
+    rates=Rates(fmas=1.3, loads=1.6, issue=4.0, product=2.0),
 )  # fmt: skip
 
 
@@ -25,7 +25,7 @@ def core_of(cpu: str, features: frozenset[str]) -> Core | None:
     if "simd128" not in features:
         return None
     return (
-        replace(SIMD128, name="relaxed", rates=replace(SIMD128.rates, fmas=1.5))
+        replace(SIMD128, name="relaxed", rates=replace(SIMD128.rates, fmas=1.6, product=1.0))
         if "relaxed-simd" in features
         else SIMD128
     )

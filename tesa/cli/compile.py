@@ -64,7 +64,11 @@ VERB = Verb(
         ("tesa compile model.onnx -o model.so --threads 2 --log logs", "for two threads; keep the measured times"),
         ("tesa compile model.onnx -o model.so --target x86:haswell --no-measure", "for another CPU, by estimate"),
         (
-            "tesa compile model.onnx -o model.so --rpc HOST:PORT --key board --target x86:haswell",
+            "tesa compile model.onnx -o model.so --target aarch64:cortex-a76",
+            "for an ARM board, linked by a cross compiler or zig; kernels are checked in an emulator if there is one",
+        ),
+        (
+            "tesa compile model.onnx -o model.so --target aarch64:cortex-a76 --rpc HOST:PORT --key pi5",
             "measured on a device",
         ),
         ("tesa compile model.onnx -o model.so --shape image=1,3,224,224", "where the file leaves a size open"),

@@ -25,6 +25,7 @@ MOST = 12
 _FMA_BYTES = 8
 _CODE_BYTES_PER_CYCLE = 32  # from the second-level cache
 _LOADS = 0.85  # of those that could start in a cycle, measured: weights and X come in turns
+_COPY = 2.0  # cycles of a vector that is packed
 _CALL = 80.0  # cycles of a call of a panel
 _CHUNKS = (4, 8, 16)
 _BLOCKS = (0, 256, 512)
@@ -128,12 +129,16 @@ def _cost(problem: Problem, core: Core, config: Config, facts: _Facts, cut: Tile
     tile = cost.together(fmas / core.rates.fmas, loads / (_LOADS * core.rates.loads), columns * vectors * line / rate)
     if core.steps > 1:
         weights = fmas / vectors / (core.lanes if core.by_element else 1)
-        step = cost.step(core, fmas, weights, columns * vectors * split, 0.0, 0.0)
+        # of a packed tile two columns are read at once; the panel that packs takes an instruction more for a vector
+        others = 0.0 if config["pack"] and not core.in_order else columns * vectors / 2
+        others += facts.live * vectors if config["pack"] and find_writer(core).packs else 0.0
+        step = cost.step(core, fmas, weights, columns * vectors * split, others, 0.0)
         tile = cost.together(step, columns * vectors * line / rate)
     tile += cost.finishing(problem.epilogue, problem.m * vectors) + (blocks - 1) * problem.m * vectors * 1.5
     if fmas * _FMA_BYTES > core.l1_bytes // 2:
         tile += fmas * _FMA_BYTES / _CODE_BYTES_PER_CYCLE / chunk
-    tile += _CALL * len(facts.nonzeros) * blocks / chunk + (2.0 * facts.live * vectors if config["pack"] else 0.0)
+    tile += _CALL * len(facts.nonzeros) * blocks / chunk
+    tile += _COPY * facts.live * vectors if config["pack"] and not find_writer(core).packs else 0.0
     used = threads_for(problem, sum(facts.nonzeros) * float(problem.n * problem.batch) / core.lanes / core.rates.fmas)
     regions = 2 * core.rates.call * problem.batch if used > 1 else 0.0
     work = problem.batch * (cut.count * tile + facts.view.staged / core.lanes * 3) / used

@@ -274,3 +274,9 @@ def test_golden(target: Target) -> None:
     (unit,) = UNROLLED.emit(p, weight, target.core, config(2, 1, 0, 2, 1), "unrolled").panels
     name = "in_order" if target.core.in_order else "out_of_order"
     golden.compare_text(f"unrolled_panels_aarch64_{name}", "\n".join(lines(unit)) + "\n")
+
+
+@pytest.mark.parametrize(("m", "k", "n"), [(512, 512, 196), (128, 128, 3136), (1024, 1024, 49)])
+def test_tiles_are_packed_at_first_where_pairs_are_read(m: int, k: int, n: int) -> None:
+    space = UNROLLED.space(linear(m, k, n, Epilogue(True)), sparse(m, k, 0.1), parse_target("aarch64:cortex-a76").core)
+    assert (space[0]["rows"], space[0]["vectors"], space[0]["pack"]) == (26, 1, 1)

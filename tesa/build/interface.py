@@ -185,9 +185,9 @@ TVM_FFI_DLL_EXPORT int __tvm_ffi_tesa_function(void* self, const TVMFFIAny* args
 }
 """
 
-_NO_PROBE = r"""
+NO_PROBE = r"""
 static const struct { const char* name; } needs[] = {{""}};
-static int has(int i) { return 1; }
+static int has(int i) { (void)i; return 1; }
 """
 """Of an architecture whose CPUs cannot be asked, or all have what its targets need."""
 
@@ -196,7 +196,7 @@ def answers_source(target: Target, digest: str = "") -> str:
     """The C of any library: what it was made for, what a CPU lacks for it, and the digest of its description."""
     architecture = find(target.arch)
     needs = needed(target)
-    probe = _NO_PROBE if architecture is None or architecture.probe is None else architecture.probe(needs)
+    probe = NO_PROBE if architecture is None or architecture.probe is None else architecture.probe(needs)
     values = {
         "PROBE": probe,
         "TARGET": _c(target.name),

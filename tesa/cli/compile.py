@@ -19,7 +19,9 @@ def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--no-measure", action="store_true", help="choose by estimate what the log does not know")
     families = "only this kernel family competes; may be repeated (see `tesa list families`)"
     parser.add_argument("--family", "--form", action="append", metavar="NAME", help=families)
-    form = "vm (for TVM's virtual machine), or without a runtime, with a C header: so, o, wasm (default: by the suffix)"
+    form = (
+        "vm (for TVM's virtual machine), or without a runtime, with a C header: so, o, c, wasm (default: by the suffix)"
+    )
     parser.add_argument("--format", metavar="FORMAT", help=form)
     storage = "type that weights of layers for a few columns may be rounded to, where it is faster (default: float32)"
     parser.add_argument("--storage", choices=("float32", "float16", "bfloat16"), default="float32", help=storage)

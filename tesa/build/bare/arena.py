@@ -1,13 +1,43 @@
 """Where the buffers of a function lie in its arena: those that are in use at the same time do not overlap."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tesa.build.bare.network import Function
+from tesa.build.bare.network import Calls, Function, Ref
 
 ALIGNMENT = 64
 """Bytes to which each buffer, and the arena itself, is aligned."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A function with buffers for what its callees need, where each lies, and the bytes that it takes in all."""
+
+    function: Function
+    offsets: tuple[int, ...]
+    bytes: int
+
+
+def plans(calls: Calls, places: Mapping[str, Sequence[int]], threads: frozenset[str]) -> dict[str, Plan]:
+    """The plan of each function, by name.
+
+    places: bytes of each place that a kernel or operator needs, by symbol; threads: symbols of those that take the
+    pointer to threads behind them, as functions do.
+    """
+    made: dict[str, Plan] = {}
+    for function in calls.functions:  # each stands behind those that it calls
+        buffers, lines = list(function.buffers), []
+        for call in function.calls:
+            own = made.get(call.symbol)
+            sizes = places.get(call.symbol, ()) if own is None else (own.bytes,)
+            scratch = tuple(Ref("buffer", len(buffers) + i) for i in range(len(sizes)))
+            buffers += sizes
+            lines.append(replace(call, scratch=scratch, threads=own is not None or call.symbol in threads))
+        whole = replace(function, calls=tuple(lines), buffers=tuple(buffers))
+        made[function.name] = Plan(whole, *plan(whole))
+    return made
 
 
 def plan(function: Function) -> tuple[tuple[int, ...], int]:

@@ -10,14 +10,17 @@ import numpy as np
 import tvm
 
 from tesa.build.bare.api import api
+from tesa.build.bare.arena import ALIGNMENT, Plan, plans
 from tesa.build.bare.cpu import probe
 from tesa.build.bare.ir import constants, network, padded, region
 from tesa.build.bare.network import Calls, calls_of
 from tesa.build.bare.ports import Api
+from tesa.build.bare.source import source
 from tesa.build.bare.units import Unit, kernel_units, operator_unit
-from tesa.build.interface import needed
+from tesa.build.interface import NO_PROBE, needed
 from tesa.build.ir import ir_object
 from tesa.errors import UnsupportedError
+from tesa.schedules.cpu.lifting import Region
 from tesa.schedules.types import Code
 from tesa.targets.architecture import find
 from tesa.targets.target import Target
@@ -34,11 +37,17 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Parts:
-    """A network as object files: main has the functions that an application calls."""
+    """A network: what its functions call, where the buffers lie, its kernels and operators, and what C sees of it."""
 
-    main: bytes
+    calls: Calls
+    plans: Mapping[str, Plan]
     units: tuple[Unit, ...]
     api: Api
+
+    @property
+    def regions(self) -> list[Region]:
+        """The parallel loops of all units."""
+        return [one for unit in self.units for lifted in unit.functions.values() for one in lifted.regions]
 
 
 def network_calls(mod: Any, names: Sequence[str], target: Target) -> Calls:
@@ -46,8 +55,10 @@ def network_calls(mod: Any, names: Sequence[str], target: Target) -> Calls:
     return calls_of(mod, names, tvm.target.Target(target.tvm))
 
 
-def build(calls: Calls, kernels: Sequence[Kernel], model: Api, target: Target, threads: int) -> Parts:
-    """The objects of a network. model: its arena is not known yet.
+def build(
+    calls: Calls, kernels: Sequence[Kernel], model: Api, target: Target, threads: int, text: bool = False
+) -> Parts:
+    """The parts of a network. model: its arena is not known yet. text: units are assembly, else object files.
 
     Raises UnsupportedError for a kernel that is not there, or an operator that calls TVM's runtime.
     """
@@ -58,26 +69,40 @@ def build(calls: Calls, kernels: Sequence[Kernel], model: Api, target: Target, t
             raise UnsupportedError(
                 f"the model calls {symbol}, which is part of TVM's runtime; compile with --format vm"
             )
-        units += kernel_units(symbol, known[symbol].code, target, threads, known[symbol].objects)
+        units += kernel_units(symbol, known[symbol].code, target, threads, known[symbol].objects, text)
     names = {name: f"{model.name}_op_{name}" for name in calls.operators}
     if names:
-        units.append(operator_unit({names[name]: f for name, f in calls.operators.items()}, target, threads))
+        units.append(operator_unit({names[name]: f for name, f in calls.operators.items()}, target, threads, text))
     calls = _renamed(calls, names)
     lifted = {name: one for unit in units for name, one in unit.functions.items()}
-    text, arenas = network(model.name, calls, lifted)
-    model = replace(model, arena=max(max(arenas[size.function] for size in model.sizes), 64))
-    regions = [region(item) for one in lifted.values() for item in one.regions]
+    places = {symbol: one.places for symbol, one in lifted.items()}
+    found = plans(calls, places, frozenset(symbol for symbol, one in lifted.items() if one.threads))
+    arena = max(max(found[size.function].bytes for size in model.sizes), ALIGNMENT)
+    return Parts(calls, found, tuple(units), replace(model, arena=arena))
+
+
+def main_object(parts: Parts, target: Target) -> bytes:
+    """The object of the functions that an application calls, with the constants."""
+    name = parts.api.name
     word = "i32" if target.arch == "wasm32" else "i64"
     with TemporaryDirectory(prefix="tesa-") as folder:
         file = Path(folder) / "constants.bin"
-        file.write_bytes(_blob(calls))
-        sizes = [padded(array.nbytes) for array in calls.constants]
-        parts = [
-            constants(model.name, sizes, file, target.arch), *regions, text,
-            probe(model.name, target.arch, needed(target), word), api(model, word),
+        file.write_bytes(_blob(parts.calls))
+        sizes = [padded(array.nbytes) for array in parts.calls.constants]
+        texts = [
+            constants(name, sizes, file, target.arch), *map(region, parts.regions),
+            network(name, parts.calls, parts.plans), probe(name, target.arch, needed(target), word),
+            api(parts.api, word),
         ]  # fmt: skip
-        main = ir_object("\n".join(parts), _oldest(target).tvm)
-    return Parts(main, tuple(units), model)
+        return ir_object("\n".join(texts), _oldest(target).tvm)
+
+
+def c_source(parts: Parts, target: Target) -> str:
+    """The network as one file of C; its units are assembly."""
+    architecture = find(target.arch)
+    ask = NO_PROBE if architecture is None or architecture.probe is None else architecture.probe(needed(target))
+    texts = [unit.content.decode() for unit in parts.units]
+    return source(parts.api, parts.calls, parts.plans, texts, parts.regions, ask)
 
 
 def _oldest(target: Target) -> Target:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tesa.base.files import atomic_path, write_json
 from tesa.build.bare.arena import ALIGNMENT
-from tesa.build.bare.build import Kernel, build, network_calls
+from tesa.build.bare.build import Kernel, Parts, build, c_source, main_object, network_calls
 from tesa.build.bare.formats import Format
 from tesa.build.bare.header import header
 from tesa.build.bare.library import library_objects
@@ -45,19 +45,26 @@ def write_bare(
     sizes = tuple(_size(side, known[side.function], number) for number, side in enumerate(sides))
     name = model_name(path)
     model = Api(name, sizes, 0, target.name, version, digest, threads)
-    parts = build(calls, kernels, model, target, threads)
+    parts = build(calls, kernels, model, target, threads, text=form.name == "c")
     library = {
         "format": form.name, "name": name, "arena": parts.api.arena, "alignment": ALIGNMENT,
         "functions": [f"{name}_run{size.suffix}" for size in sizes],
     }  # fmt: skip
-    objects = [parts.main, *(unit.content for unit in parts.units)]
+    with atomic_path(path) as made, atomic_path(path.with_suffix(".h")) as aside:
+        if form.name == "c":
+            made.write_text(c_source(parts, target))
+        else:
+            _link(parts, form, target, made)
+        aside.write_text(header(parts.api))
+        write_json(path.with_suffix(".json"), describe(library))
+
+
+def _link(parts: Parts, form: Format, target: Target, path: Path) -> None:
+    objects = [main_object(parts, target), *(unit.content for unit in parts.units)]
     if form.name == "wasm":  # nothing else is there that it could be linked with
         objects += library_objects(target)
     kind = "wasm-o" if target.arch == "wasm32" and form.name == "o" else form.name
-    with atomic_path(path) as made, atomic_path(path.with_suffix(".h")) as aside:
-        link(objects, parts.api, kind, target, made)
-        aside.write_text(header(parts.api))
-        write_json(path.with_suffix(".json"), describe(library))
+    link(objects, parts.api, kind, target, path)
 
 
 def _size(side: Sides, function: Function, number: int) -> Size:

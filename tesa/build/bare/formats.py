@@ -24,13 +24,14 @@ FORMATS = {
         Format(VM, ".so", "a library for TVM's virtual machine, which Python and C++ load with TVM's runtime"),
         Format("o", ".o", "one object file and a C header, to link into a program; no runtime"),
         Format("so", ".so", "a shared library and a C header; no runtime"),
+        Format("c", ".c", "one file of C with its header, which gcc or clang compiles for the target; no runtime"),
         Format("wasm", ".wasm", "a WebAssembly module without imports; no runtime"),
     )
 }
 """By name."""
 
 _OF = {"wasm32": ("wasm", "o")}
-_ELSE = (VM, "so", "o")
+_ELSE = (VM, "so", "o", "c")
 
 
 def formats_of(target: Target) -> tuple[str, ...]:

@@ -1,12 +1,11 @@
 """LLVM's language as text: the network's functions, and the regions in which tasks run on threads."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from tesa.build.bare.arena import ALIGNMENT, plan
-from tesa.build.bare.network import Call, Calls, Function, Ref
-from tesa.schedules.cpu.lifting import Lifted, Region
+from tesa.build.bare.arena import ALIGNMENT, Plan
+from tesa.build.bare.network import Call, Calls, Function
+from tesa.schedules.cpu.lifting import Region
 
 THREADS = "{ ptr, ptr, i32 }"
 """What the pointer to threads stands for: the application's launch function, its user, and whether a launch failed."""
@@ -112,21 +111,14 @@ def padded(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
-def network(name: str, calls: Calls, lifted: Mapping[str, Lifted]) -> tuple[str, dict[str, int]]:
-    """(the functions of a network, bytes of the arena of each). NAME_FUNCTION(inputs, outputs, arena, threads).
-
-    lifted: what the kernels and operators need, by symbol; calls: without buffers for that.
-    """
-    places = {symbol: one.places for symbol, one in lifted.items()}
-    writer = _Writer(name, calls, places, {symbol for symbol, one in lifted.items() if one.threads})
-    return writer.write(), writer.arenas
+def network(name: str, calls: Calls, plans: Mapping[str, Plan]) -> str:
+    """The functions of a network: NAME_FUNCTION(inputs, outputs, arena, threads)."""
+    return _Writer(name, calls, plans).write()
 
 
 class _Writer:
-    def __init__(self, name: str, calls: Calls, places: Mapping[str, Sequence[int]], threads: set[str]) -> None:
-        self.name, self.calls, self.places, self.threads = name, calls, dict(places), threads
-        self.own = {function.name for function in calls.functions}
-        self.arenas: dict[str, int] = {}
+    def __init__(self, name: str, calls: Calls, plans: Mapping[str, Plan]) -> None:
+        self.name, self.calls, self.plans = name, calls, plans
         self.offsets: list[int] = []
         at = 0
         for array in calls.constants:
@@ -136,35 +128,20 @@ class _Writer:
     def write(self) -> str:
         parts = [_COPY.format(name=self.name)]
         declared: dict[str, int] = {}
-        for function in self.calls.functions:
-            parts.append(self._function(function, declared))
+        for one in self.plans.values():
+            parts.append(self._function(one, declared))
         heads = [f"declare i32 @{symbol}({', '.join(['ptr'] * count)})" for symbol, count in sorted(declared.items())]
         return "\n".join([*heads, *parts])
 
-    def _function(self, function: Function, declared: dict[str, int]) -> str:
-        """A function; those that it calls were written before."""
-        whole = self._with_scratch(function)
-        offsets, self.arenas[function.name] = plan(whole)
+    def _function(self, one: Plan, declared: dict[str, int]) -> str:
+        function = one.function
         params = [f"ptr %input{i}" for i in range(len(function.inputs))]
         params += [f"ptr %output{i}" for i in range(len(function.outputs))]
-        lines = [
-            f"define internal i32 @{self.name}_{function.name}({', '.join([*params, 'ptr %arena', 'ptr %threads'])}) {{"
-        ]
-        for number, call in enumerate(whole.calls):
-            lines += self._call(number, call, offsets, function, declared)
+        every = ", ".join([*params, "ptr %arena", "ptr %threads"])
+        lines = [f"define internal i32 @{self.name}_{function.name}({every}) {{"]
+        for number, call in enumerate(function.calls):
+            lines += self._call(number, call, one.offsets, function, declared)
         return "\n".join([*lines, "  ret i32 0", "}"])
-
-    def _with_scratch(self, function: Function) -> Function:
-        """The function with buffers for what its callees need."""
-
-        buffers, made = list(function.buffers), []
-        for call in function.calls:
-            own = call.symbol in self.own
-            sizes = (self.arenas[call.symbol],) if own else self.places.get(call.symbol, ())
-            scratch = tuple(Ref("buffer", len(buffers) + i) for i in range(len(sizes)))
-            buffers += sizes
-            made.append(replace(call, scratch=scratch, threads=own or call.symbol in self.threads))
-        return replace(function, calls=tuple(made), buffers=tuple(buffers))
 
     def _call(
         self, number: int, call: Call, offsets: Sequence[int], function: Function, declared: dict[str, int]
@@ -183,7 +160,7 @@ class _Writer:
             size = function.outputs[call.arguments[1].index].bytes
             return [*lines, f"  call void @{self.name}_copy({', '.join(arguments)}, i64 {size})"]
         arguments += ["ptr %threads"] if call.threads else []
-        if call.symbol in self.own:
+        if call.symbol in self.plans:
             return [*lines, f"  call i32 @{self.name}_{call.symbol}({', '.join(arguments)})"]
         declared[call.symbol] = len(arguments)
         return [*lines, f"  call i32 @{call.symbol}({', '.join(arguments)})"]

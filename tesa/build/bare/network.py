@@ -216,20 +216,3 @@ def _types(ty: Any) -> list[Tensor]:
     if hasattr(ty, "fields"):
         return [tensor for item in ty.fields for tensor in _types(item)]
     return [Tensor(tuple(int(n) for n in ty.shape), str(ty.dtype))]
-
-
-def with_scratch(calls: Calls, places: Mapping[str, Sequence[int]], threads: frozenset[str]) -> Calls:
-    """The calls with buffers for the places that their kernels and functions need.
-
-    places: bytes of each, by symbol; threads: symbols of what takes the pointer to threads behind them.
-    """
-    made = []
-    for function in calls.functions:
-        buffers, lines = list(function.buffers), []
-        for call in function.calls:
-            sizes = places.get(call.symbol, ())
-            scratch = tuple(Ref("buffer", len(buffers) + i) for i in range(len(sizes)))
-            buffers += sizes
-            lines.append(replace(call, scratch=scratch, threads=call.symbol in threads))
-        made.append(replace(function, calls=tuple(lines), buffers=tuple(buffers)))
-    return replace(calls, functions=tuple(made))

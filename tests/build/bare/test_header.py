@@ -82,7 +82,7 @@ int main(int argc, char **argv) {
 """
 
 
-@pytest.mark.parametrize("form", ["so", "o"])
+@pytest.mark.parametrize("form", ["so", "o", "c"])
 def test_a_program_in_c_and_in_cpp(tmp_path: Path, form: str) -> None:
     gcc, gxx = require_system("gcc", "gcc"), require_system("g++", "g++")
     proto = residual_network()
@@ -95,8 +95,12 @@ def test_a_program_in_c_and_in_cpp(tmp_path: Path, form: str) -> None:
     wanted = expected(proto, {"x": x})["y"][0]
     strict = ["-Wall", "-Wextra", "-Werror", "-pedantic"]
     c, cpp = [gcc, "-std=c99", "-x", "c"], [gxx, "-std=c++11", "-x", "c++"]
+    library = str(made.path)
+    if form == "c":
+        library = str(tmp_path / "net.o")
+        subprocess.run([gcc, "-std=c99", "-O2", *strict, "-c", str(made.path), "-o", library], check=True)
     for words in (c, cpp):
-        files = [str(tmp_path / "app.c"), "-x", "none", str(made.path)]
+        files = [str(tmp_path / "app.c"), "-x", "none", library]
         subprocess.run([*words, *strict, *files, "-o", str(tmp_path / "app")], check=True)
         done = subprocess.run(
             [str(tmp_path / "app"), str(tmp_path / "x.bin")], capture_output=True, text=True, check=False

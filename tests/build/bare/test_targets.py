@@ -122,7 +122,7 @@ def program(folder: Path, compiler: str, library: Path) -> str:
     return str(made)
 
 
-@pytest.mark.parametrize("form", ["so", "o"])
+@pytest.mark.parametrize("form", ["so", "o", "c"])
 def test_on_x86(tmp_path: Path, form: str) -> None:
     library = compiled(tmp_path, form, "x86:x86-64-v3")
     judge(tmp_path, [program(tmp_path, require_system("gcc", "gcc"), library)])

@@ -105,17 +105,18 @@ class Rates:
 class Core:
     """A CPU core as kernel families see it: by what it can do, never by its name.
 
-    lanes: float32 elements of one vector register; registers: how many vector registers; l1_bytes, l2_bytes: data
-    cache of one core that a tile may assume; fma: multiplies and adds in one instruction; masks: loads and stores of
-    some lanes only, with registers of their own for the masks; writer: of panels as assembly ("x86", "aarch64"), ""
-    where only TIR is written; in_order: starts instructions in the order in which they stand; dot, permute: these
-    instructions, None where it has none; by_element: a product takes one factor from any lane of a register; maximum:
-    the larger of two numbers, or the smaller, is one instruction that answers not-a-number where one of them is;
-    rounds: LLVM's name of the instruction that makes the nearest int32 of a number, "" where it takes several; steps:
-    of an inner loop that are written out in a turn, 2 where vectors are so short that kernels are bound by the number
-    of instructions; rates: how fast it is; unrolls: code is compiled as it stands, however long a function is, which
-    engines of WebAssembly do not; loads_first: its compiler puts all loads of a loop's body in front of the arithmetic,
-    so that whatever is read in a step holds a register.
+    lanes: float32 elements of one vector register; registers: how many vector registers; l1_bytes, l2_bytes: data cache
+    of one core that a tile may assume; fma: multiplies and adds in one instruction; masks: loads and stores of some
+    lanes only, with registers of their own for the masks; writer: of panels as assembly ("x86", "aarch64"), "" where
+    only TIR is written; in_order: starts instructions in the order in which they stand; dot, permute: these
+    instructions, None where it has none; permute_bytes: a permutation whose places are those of any bytes; by_element:
+    a product takes one factor from any lane of a register; maximum: the larger of two numbers, or the smaller, is one
+    instruction that answers not-a-number where one of them is; rounds: LLVM's name of the instruction that makes the
+    nearest int32 of a number, "" where it takes several; steps: of an inner loop that are written out in a turn, 2
+    where vectors are so short that kernels are bound by the number of instructions; rates: how fast it is; unrolls:
+    code is compiled as it stands, however long a function is, which engines of WebAssembly do not; loads_first: its
+    compiler puts all loads of a loop's body in front of the arithmetic, so that whatever is read in a step holds a
+    register.
     """
 
     name: str
@@ -129,6 +130,7 @@ class Core:
     in_order: bool = False
     dot: Dot | None = None
     permute: Permute | None = None
+    permute_bytes: Permute | None = None
     by_element: bool = False
     maximum: bool = False
     rounds: str = ""

@@ -13,6 +13,9 @@ PAIRS = Dot(2, ((16, "llvm.x86.avx512.pmaddw.d.512"), (8, "llvm.x86.avx2.pmadd.w
 BYTES = Dot(4, tuple((lanes, f"llvm.x86.avx512.vpdpbusd.{lanes * 32}") for lanes in (16, 8, 4)), adds=True)
 """vpdpbusd (VNNI): four products of bytes."""
 
+ANY_BYTES = Permute(((1, "llvm.x86.avx512.permvar.qi.512"),), in_bytes=True)
+"""vpermb (VBMI): each byte takes any one of 64."""
+
 _KIB = 1024
 AVX512 = Core(
     "avx512", 16, 32, 32 * _KIB, 1024 * _KIB, masks=True, writer="x86", dot=PAIRS,
@@ -58,7 +61,10 @@ def core_of(cpu: str, features: frozenset[str]) -> Core | None:
     core = AVX512 if wide and {"avx512f", "avx512vl"} <= features else AVX2 if wide else SSE42
     l1, l2 = _CACHES.get(cpu.replace("_", "-"), (core.l1_bytes // _KIB, core.l2_bytes // _KIB))
     dot = BYTES if ("avx512vnni" if core is AVX512 else "avxvnni") in features else core.dot
-    return replace(core, l1_bytes=l1 * _KIB, l2_bytes=l2 * _KIB, dot=dot, fma="fma" in features)
+    permute_bytes = ANY_BYTES if core is AVX512 and "avx512vbmi" in features else None
+    return replace(
+        core, permute_bytes=permute_bytes, l1_bytes=l1 * _KIB, l2_bytes=l2 * _KIB, dot=dot, fma="fma" in features
+    )
 
 
 # Those features of LLVM that Linux has told by other names, or by these, since Linux 5.4.

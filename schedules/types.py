@@ -108,15 +108,15 @@ class Core:
     lanes: float32 elements of one vector register; registers: how many vector registers; l1_bytes, l2_bytes: data cache
     of one core that a tile may assume; fma: multiplies and adds in one instruction; masks: loads and stores of some
     lanes only, with registers of their own for the masks; writer: of panels as assembly ("x86", "aarch64"), "" where
-    only TIR is written; in_order: starts instructions in the order in which they stand; dot, permute: these
-    instructions, None where it has none; permute_bytes: a permutation whose places are those of any bytes; by_element:
-    a product takes one factor from any lane of a register; maximum: the larger of two numbers, or the smaller, is one
-    instruction that answers not-a-number where one of them is; rounds: LLVM's name of the instruction that makes the
-    nearest int32 of a number, "" where it takes several; steps: of an inner loop that are written out in a turn, 2
-    where vectors are so short that kernels are bound by the number of instructions; rates: how fast it is; unrolls:
-    code is compiled as it stands, however long a function is, which engines of WebAssembly do not; loads_first: its
-    compiler puts all loads of a loop's body in front of the arithmetic, so that whatever is read in a step holds a
-    register.
+    only TIR is written; halves: computes with float16 in twice the lanes; in_order: starts instructions in the order in
+    which they stand; dot, permute: these instructions, None where it has none; permute_bytes: a permutation whose
+    places are those of any bytes; by_element: a product takes one factor from any lane of a register; maximum: the
+    larger of two numbers, or the smaller, is one instruction that answers not-a-number where one of them is; rounds:
+    LLVM's name of the instruction that makes the nearest int32 of a number, "" where it takes several; steps: of an
+    inner loop that are written out in a turn, 2 where vectors are so short that kernels are bound by the number of
+    instructions; rates: how fast it is; unrolls: code is compiled as it stands, however long a function is, which
+    engines of WebAssembly do not; loads_first: its compiler puts all loads of a loop's body in front of the arithmetic,
+    so that whatever is read in a step holds a register.
     """
 
     name: str
@@ -128,6 +128,7 @@ class Core:
     masks: bool = False
     writer: str = ""
     in_order: bool = False
+    halves: bool = False
     dot: Dot | None = None
     permute: Permute | None = None
     permute_bytes: Permute | None = None
@@ -212,16 +213,18 @@ class Output:
 class Problem:
     """Y[b, m, n] = epilogue(sum_k W[m, k] * X[b, offset(k) + n]): one layer, without its weights.
 
-    op "linear": X is (batch, k, n). op "conv2d": X is (batch, channels, height, width), k = channels * kernel area in
-    the order (channel, row, column), n = out_height * out_width. op "depthwise": m = channels, k = kernel area, row c
-    of W is the window of channel c. x_shape and y_shape are how the caller's contiguous arrays look: any shape with
-    the same elements in the same order. threads: how many run the kernel. dtype: "float32", "int8" for uint8 X and
-    int8 W with int32 sums, or "mixed" for uint8 X and a W of int8 codes among which outliers are any float32 numbers,
-    in the unit of the codes: scale[m] holds for both. x_zero: the code of X that stands for 0, which pads a
-    convolution. output: of Y. storage: "float32", or "float16" or "bfloat16" where every weight is such a number, so
-    that a kernel may keep it in 16 bits. alignment: bytes to which the caller's X usually is aligned. Nothing may rely
-    on it; kernels are estimated and timed with it: 64 inside of a compiled model, 16 is what NumPy gives, where each
-    vector of X may lie in two cache lines.
+    op "linear": X is (batch, k, n). op "conv2d": X is (batch, channels, height, width), k = channels * kernel area
+    in the order (channel, row, column), n = out_height * out_width. op "depthwise": m = channels, k = kernel area,
+    row c of W is the window of channel c. x_shape and y_shape are how the caller's contiguous arrays look: any
+    shape with the same elements in the same order. threads: how many run the kernel. dtype: "float32", "int8" for
+    uint8 X and int8 W with int32 sums, or "mixed" for uint8 X and a W of int8 codes among which outliers are any
+    float32 numbers, in the unit of the codes: scale[m] holds for both. x_zero: the code of X that stands for 0,
+    which pads a convolution. output: of Y. storage: "float32", or "float16" or "bfloat16" where every weight is
+    such a number, so that a kernel may keep it in 16 bits. arithmetic: "float32", or "float16" where products may
+    be added up in float16, of X rounded to it, with a weight of such numbers; a kernel without it computes in
+    float32. alignment: bytes to which the caller's X usually is aligned. Nothing may rely on it; kernels are
+    estimated and timed with it: 64 inside of a compiled model, 16 is what NumPy gives, where each vector of X may
+    lie in two cache lines.
     """
 
     op: str
@@ -238,6 +241,7 @@ class Problem:
     x_zero: int = 0
     output: Output = Output()
     storage: str = "float32"
+    arithmetic: str = "float32"
     alignment: int = 64
 
     @property

@@ -1,6 +1,7 @@
 """The sums of a looped kernel: float32 products, or dot products of a few integers at a time.
 
 float32: an element of the operand is a number, and a step is one fused multiply-add.
+float16, where the problem and the core allow it: the same, in twice the lanes; X is rounded when a tile is packed.
 int8 (X uint8, W int8, sums int32): an element is a group of neighbouring k of one column, in the 32 bits of a lane.
     4 bytes, where the core has a dot product of them that does not saturate:  acc += x0 w0 + x1 w1 + x2 w2 + x3 w3
     2 16-bit words else, one instruction or a few:                             acc += x0 w0 + x1 w1
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from tesa.schedules.cpu.loops import lanes, unrolled
+from tesa.schedules.cpu.loops import lanes, named, unrolled
 from tesa.schedules.types import Core, Dot, Problem
 
 _MEMBERS = {1: np.int16, 2: np.int16, 4: np.int8, 8: np.int8}
@@ -69,7 +70,12 @@ class Arithmetic:
     @property
     def zero(self) -> Any:
         """An empty sum."""
-        return T.int32(0) if self.integer else T.float32(0)
+        return T.int32(0) if self.integer else T.float16(0) if self.half else T.float32(0)
+
+    @property
+    def half(self) -> bool:
+        """True for sums of float16."""
+        return self.dtype == "float16"
 
     @property
     def signed(self) -> bool:
@@ -92,7 +98,7 @@ class Arithmetic:
     def matrix(self, weight: NDArray[Any]) -> NDArray[Any]:
         """W (m, k) in elements: (m, ceil(k / group)); not 0 where one of the group's weights is not."""
         if not self.integer:
-            return weight
+            return weight.astype(np.float16) if self.half else weight
         rows, k = weight.shape
         wide = np.zeros((rows, -(-k // self.group) * self.group), _MEMBERS[self.group])
         wide[:, :k] = weight
@@ -155,8 +161,19 @@ class Arithmetic:
     def settle(self, acc: Any, shape: tuple[int, int, int]) -> None:
         """Bring the sums acc[r, v, lane] to the rows and columns that they stand for, once all is added up."""
 
+    def real(self, acc: Any, shape: tuple[int, int, int]) -> Any:
+        """The finished sums acc[r, v, lane] as an epilogue takes them: of float16 as float32."""
+        if not self.half:
+            return acc
+        rows, vectors, width = shape
+        found = named("wide", T.alloc_buffer(shape, "float32", scope="local"))
+        with unrolled("r", rows) as r, unrolled("v", vectors) as v, lanes(width) as lane:
+            T.buffer_store(found, tirx.Cast("float32", acc[r, v, lane]), [r, v, lane])
+        return found
+
     def _takes_elements(self, width: int) -> bool:
-        return self.by_element and width == _QUAD and (self._has_dot(width) or not self.integer)
+        whole = 2 * _QUAD if self.half else _QUAD
+        return self.by_element and width == whole and (self._has_dot(width) or not self.integer)
 
     def _plus(self, acc: Any, x: Any, w: Any, width: int) -> Any:
         """acc + w x, all vectors."""
@@ -195,7 +212,7 @@ class Arithmetic:
     def pack(self, parts: list[Any]) -> Any:
         """An element from its `group` members, uint8 each; for float32 the one number."""
         if not self.integer:
-            return parts[0]
+            return tirx.Cast("float16", parts[0]) if self.half else parts[0]
         value = tirx.Cast(self.element, parts[0])
         for j, part in enumerate(parts[1:], 1):
             shift = tirx.IntImm(self.element, j * np.iinfo(self.element).bits // self.group)
@@ -220,6 +237,16 @@ def spread(w: Callable[[Any], Any], rows: int, width: int) -> list[Any]:
         vector = first.source[T.ramp(first.indices[0], 1, count)]
         found += [tirx.Broadcast(tirx.Shuffle([vector], [tirx.IntImm("int32", i)]), width) for i in range(count)]
     return found
+
+
+def halves(problem: Problem, core: Core) -> bool:
+    """True where sums may be of float16."""
+    return problem.arithmetic == "float16" and core.halves and problem.dtype == "float32"
+
+
+def half_sums(core: Core) -> Arithmetic:
+    """The arithmetic of float16."""
+    return Arithmetic("float16", 1, None, core.by_element)
 
 
 def arithmetic(problem: Problem, core: Core) -> Arithmetic:

@@ -23,7 +23,7 @@ the panel's rows in the lanes, last[q][:] += W[e, :] * x[q], so that no lane is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from tvm.tirx.script import builder as T
 
 from tesa.schedules.cpu import cost
-from tesa.schedules.cpu.arithmetic import Arithmetic
+from tesa.schedules.cpu.arithmetic import Arithmetic, half_sums, halves
 from tesa.schedules.cpu.cut import Cut, cut
 from tesa.schedules.cpu.epilogue import Names
 from tesa.schedules.cpu.loops import lanes, loop, named, serial, span, turns, unrolled
@@ -65,8 +65,9 @@ def _blocks(live: NDArray[np.bool_], size: int) -> list[NDArray[np.int64]]:
 
 
 def _emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str, dense: bool) -> Code:
-    rows, sums = min(config["rows"], problem.m), sums_of(problem, core, config)
-    if sums.integer and (not problem.pointwise or not config["pack"]):
+    core = _wide(problem, core)
+    rows, sums = min(config["rows"], problem.m), _sums(problem, core, config)
+    if (sums.integer and not problem.pointwise) or ((sums.integer or sums.half) and not config["pack"]):
         raise ValueError(f"family block cannot compute {problem.dtype} {problem.op} with {dict(config)}")
     if config.get("matrix") and not fits(problem, core, rows, tiling(problem.n, core.lanes, 1).lanes):
         raise ValueError(f"family block cannot compute {problem.m} rows of {problem.n} columns with {dict(config)}")
@@ -79,7 +80,7 @@ def _emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symb
     made = Builder(
         problem, cut(problem, core, view, config["vectors"], work, rows, tail), maximum=core.maximum, rounds=core.rounds
     )
-    made.begun = core.steps > 1 and problem.epilogue.bias and not sums.integer and len(blocks) == 1
+    made.begun = core.steps > 1 and problem.epilogue.bias and sums.dtype == "float32" and len(blocks) == 1
     values, made.shift = made.constant(panels.values), made.optional(shift)
     packing = Packing(made, view, sums) if config.get("pack") else None
     if packing:
@@ -197,7 +198,7 @@ class _Kernel:
             each(lambda sums, at, place: T.buffer_store(partial, sums[tuple(at)], [place]))
             return
         self.sums.settle(acc, (rows, t.vectors, t.lanes))
-        tile.finish(acc, lambda r: row + r, rows)
+        tile.finish(self.sums.real(acc, (rows, t.vectors, t.lanes)), lambda r: row + r, rows)
         if last is not None:
             tile.finish_tail(last, row, rows)
 
@@ -216,6 +217,15 @@ class _Read:
     block: Any
     size: int
     first: Any
+
+
+def _wide(problem: Problem, core: Core) -> Core:
+    """The core with the lanes that its vectors have of the numbers that are added up."""
+    return replace(core, lanes=2 * core.lanes) if halves(problem, core) else core
+
+
+def _sums(problem: Problem, core: Core, config: Config) -> Arithmetic:
+    return half_sums(core) if halves(problem, core) else sums_of(problem, core, config)
 
 
 def _candidates(core: Core) -> list[tuple[int, int]]:
@@ -239,7 +249,7 @@ def _space(problem: Problem, weight: FloatArray, core: Core, dense: bool) -> Seq
         return []
     if problem.dtype != "float32" and not problem.pointwise:
         return []
-    found: dict[tuple[int, ...], tuple[float, Config]] = {}
+    core, found = _wide(problem, core), {}
     for form in forms(problem, core):
         for key, config, view, computed in _configs(problem, weight, core, dense, form):
             if key not in found:
@@ -255,7 +265,7 @@ def _configs(
     problem: Problem, weight: FloatArray, core: Core, dense: bool, form: Config
 ) -> Iterator[tuple[tuple[int, ...], Config, Operand, int]]:
     """Every configuration of one form of the sums: what tells it apart, itself, its operand and computed columns."""
-    sums = sums_of(problem, core, form)
+    sums = _sums(problem, core, form)
     matrix = sums.matrix(weight)
     view = operand(problem, live_columns(matrix, dense), sums.group)
     live = int(np.count_nonzero(view.offsets >= 0))
@@ -265,13 +275,15 @@ def _configs(
         computed = filled[rows]
         if not dense and computed > MAX_FILL * entries(matrix, rows, True):
             continue
-        for pack in (1,) if sums.integer else (0, 1):
+        for pack in (1,) if sums.integer or sums.half else (0, 1):
             config = {"rows": wanted, "vectors": vectors, "pack": pack, **form}
             tiles = _cut(problem, core, config, view, computed).tiling
             if form and not fits(problem, core, rows, tiles.lanes):
                 continue
             # the taps of a convolution are neighbours: what a dense tile reads of X is far less than k rows
-            sizes = [0] if dense and not problem.pointwise else _sizes(core, tiles.row * sums.nbytes, live)
+            sizes = (
+                [0] if sums.half or (dense and not problem.pointwise) else _sizes(core, tiles.row * sums.nbytes, live)
+            )
             for size in sizes:
                 one = {**config, "depth": size} if size else config
                 yield (rows, tiles.vectors, pack, size, len(form)), one, view, computed
@@ -286,7 +298,8 @@ def _sizes(core: Core, line: int, live: int) -> list[int]:
 
 
 def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config, dense: bool) -> float:
-    sums = sums_of(problem, core, config)
+    core = _wide(problem, core)
+    sums = _sums(problem, core, config)
     weight = sums.matrix(weight)
     rows, view = min(config["rows"], problem.m), operand(problem, live_columns(weight, dense), sums.group)
     return _cost(problem, core, config, view, entries(weight, rows, dense))
@@ -300,7 +313,7 @@ def _cut(problem: Problem, core: Core, config: Config, view: Operand, computed: 
 
 def _tailed(problem: Problem, core: Core, view: Operand, rows: int, config: Config) -> bool:
     """True where a tail, with the rows in the lanes, is less work than one more vector, and its sums find registers."""
-    if config.get("matrix"):
+    if config.get("matrix") or halves(problem, core):
         return False
     tiles = tiling(problem.n, core.lanes, config["vectors"], tail=True)
     # with products by element the rows may take two vectors
@@ -317,7 +330,7 @@ def _cost(problem: Problem, core: Core, config: Config, view: Operand, computed:
     live = int(np.count_nonzero(view.offsets >= 0))
     read, size = cost.reads(problem, core, made, bool(config["pack"])), config.get("depth", 0) or live
     blocks = -(-live // max(size, 1)) or 1
-    nbytes = sums_of(problem, core, config).nbytes
+    nbytes = _sums(problem, core, config).nbytes
     far = read.cycles(size * made.tiling.width * nbytes, v * made.tiling.lanes * nbytes, in_order=True)
     far_off = computed * rows * nbytes > core.l2_bytes / 2 or cost.cold(problem, core)
     stream = rows * nbytes / rates.far_bytes if far_off else 0.0

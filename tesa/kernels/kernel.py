@@ -39,6 +39,7 @@ from tesa.kernels.problem import (
     make_problem,
     round_to,
     scale_array,
+    storage_of,
     weight_array,
 )
 from tesa.layers.layer import Layer
@@ -74,6 +75,7 @@ def kernel(
     y_scale: float | None = None,
     y_zero: int | None = None,
     storage: str = "float32",
+    arithmetic: str = "float32",
     flush_denormals: bool = True,
     target: Any = None,
     family: str | Sequence[str] | None = None,
@@ -115,6 +117,9 @@ def kernel(
     storage "float16" or "bfloat16" rounds the weight to such numbers, so that a kernel that is bound by reading weights
     (n of a few columns) reads half as many bytes; it computes in float32.
 
+    arithmetic "float16" allows sums of float16, twice as fast where a CPU has them: weight and X are rounded to it, and
+    so is each sum on the way; Y is float32. Numbers beyond 65504 become infinite. UnsupportedError for another CPU.
+
     flush_denormals: elements below 1.2e-38, as weight decay leaves them where zeros were meant, are taken for zeros,
     and a warning says how many; False computes with them, slowly.
 
@@ -139,6 +144,8 @@ def kernel(
     array([100.55, 100.55], dtype=float32)
     """
     threads = whole("threads", threads)
+    where = parse_target(target)
+    storage = storage_of(storage, arithmetic, where)
     array = round_to(_given(weight_array(weight, op), flush_denormals), storage, dtype)
     offset, factor = bias_array(bias, array.shape[0]), scale_array(scale, array.shape[0])
     problem = make_problem(
@@ -146,8 +153,8 @@ def kernel(
         epilogue=make_epilogue(epilogue, offset is not None, factor is not None), dtype=dtype, threads=threads,
         output=make_output(dtype, output, factor is not None, y_scale, y_zero),
     )  # fmt: skip
-    problem = replace(problem, storage=storage, alignment=16)  # callers bring arrays of NumPy
-    where = parse_target(target)
+    # callers bring arrays of NumPy
+    problem = replace(problem, storage=storage, arithmetic=arithmetic, alignment=16)
     matrix = array.reshape(problem.m, problem.k)
     families = _families(renamed("form", form, "family", family))
     table = table_for(where, threads, log)

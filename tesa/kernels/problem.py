@@ -13,6 +13,7 @@ from tesa.attributes.rounding import STORAGES, rounded
 from tesa.choose.plan import epilogue_words
 from tesa.errors import UnsupportedError, UsageError
 from tesa.schedules.types import ACTIVATIONS, Epilogue, FloatArray, Output, Problem, Window
+from tesa.targets.target import Target
 
 OPS = ("linear", "conv2d", "depthwise")
 DTYPES = ("float32", "int8", "mixed")
@@ -143,6 +144,24 @@ def make_output(dtype: str, output: str | None, scaled: bool, y_scale: float | N
     if not (np.isfinite(made.scale) and made.scale > 0 and low <= made.zero <= high):
         raise UsageError(f"y_scale must be positive and y_zero in {low} ... {high}, got {made.scale} and {made.zero}")
     return made
+
+
+def storage_of(storage: str, arithmetic: str, target: Target) -> str:
+    """The storage of a weight that a kernel of that arithmetic takes: sums of float16 are of such numbers.
+
+    UnsupportedError where the target's CPU has no arithmetic of float16.
+    """
+    known(arithmetic, ("float32", "float16"), "arithmetic")
+    if arithmetic == "float32":
+        return storage
+    if storage == "bfloat16":
+        raise UsageError("arithmetic 'float16' takes weights of float16, not of bfloat16")
+    if not target.core.halves:
+        raise UnsupportedError(
+            f"target {target.name}: the CPU does not compute in float16; arithmetic='float16' needs one that does, "
+            "such as aarch64:cortex-a76"
+        )
+    return "float16"
 
 
 def round_to(weight: FloatArray, storage: str, dtype: str) -> FloatArray:

@@ -80,7 +80,7 @@ def reference(problem: Problem, weight: FloatArray, inputs: Inputs) -> Reference
 
     The rounding error of a sum of k products, in any order, is within eps * k * sum |w| |x| and in practice near
     eps * sqrt(k) * |w|_2 * |x|: Higham, Accuracy and Stability of Numerical Algorithms, section 4.2. The tolerance is
-    a few times the latter, at the scale of the largest number in the sum.
+    a few times the latter, at the scale of the largest number in the sum; where float16 is allowed, with its eps.
     """
     columns, wide = _columns(problem, inputs.x.astype(np.float64) - problem.x_zero), weight.astype(np.float64)
     if problem.op == "depthwise":
@@ -104,7 +104,8 @@ def reference(problem: Problem, weight: FloatArray, inputs: Inputs) -> Reference
     if problem.output.quantized:
         low, high = problem.output.range
         return Reference(np.clip(np.rint(y / problem.output.scale) + problem.output.zero, low, high), 1.0)
-    return Reference(y, _EPSILON * (16 + 4 * math.sqrt(problem.k)) * max(*scale, _largest(y)))
+    epsilon = _EPSILON if problem.arithmetic == "float32" else float(np.finfo(np.float16).eps) / 4
+    return Reference(y, epsilon * (16 + 4 * math.sqrt(problem.k)) * max(*scale, _largest(y)))
 
 
 def activate(y: Wide, name: str | None) -> Wide:

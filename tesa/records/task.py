@@ -103,6 +103,8 @@ def _dtype(problem: Problem) -> str:
     words = [problem.dtype]
     if problem.storage != "float32":
         words.append(f"weights {problem.storage}")
+    if problem.arithmetic != "float32":
+        words.append(f"sums {problem.arithmetic}")
     if problem.alignment != 64:
         words.append(f"X at {problem.alignment} bytes")
     return ", ".join(words)

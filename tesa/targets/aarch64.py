@@ -97,7 +97,13 @@ def core_of(cpu: str, features: frozenset[str]) -> Core | None:
     dot = MIXED_BYTES if "i8mm" in features else SIGNED_BYTES if "dotprod" in features else WORDS
     l1, l2 = _CACHES.get(cpu, (NEON.l1_bytes // _KIB, NEON.l2_bytes // _KIB))
     return replace(
-        NEON, dot=dot, in_order=cpu in _IN_ORDER, l1_bytes=l1 * _KIB, l2_bytes=l2 * _KIB, rates=_RATES.get(cpu, _WIDE)
+        NEON,
+        dot=dot,
+        halves="fullfp16" in features,
+        in_order=cpu in _IN_ORDER,
+        l1_bytes=l1 * _KIB,
+        l2_bytes=l2 * _KIB,
+        rates=_RATES.get(cpu, _WIDE),
     )
 
 

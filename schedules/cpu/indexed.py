@@ -154,10 +154,11 @@ def _stride(tiling: Tiling) -> int:
 
 
 def _sizes(core: Core, live: int) -> list[Config]:
-    """Tiles of 4 to 16 vectors, and blocks of k that fill the cache half, once and twice."""
+    """Tiles of 4 to 16 vectors, of 24 of short ones, and blocks of k that fill the cache half, once and twice."""
     configs: list[Config] = []
     # of two or three vectors there are not enough accumulators to hide an FMA's latency, so rows go together
-    for vectors, rows in ((4, 1), (4, 2), (6, 1), (6, 2), (7, 1), (8, 1), (12, 1), (16, 1), (2, 4), (1, 8)):
+    tall = ((24, 1),) if core.steps > 1 else ()
+    for vectors, rows in ((4, 1), (4, 2), (6, 1), (6, 2), (7, 1), (8, 1), (12, 1), (16, 1), (2, 4), (1, 8), *tall):
         if rows * (vectors + 1) > core.registers - 2 or not core.holds(rows * vectors, rows * (vectors + 1)):
             continue
         line = vectors * core.lanes * 4

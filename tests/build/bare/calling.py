@@ -28,6 +28,8 @@ def aligned(size: int, alignment: int = 64) -> NDArray[np.uint8]:
 class Library:
     """A shared library with its description."""
 
+    pointer = ctypes.c_void_p
+
     def __init__(self, path: Path) -> None:
         self.described: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())
         self.name = str(self.described["library"]["name"])

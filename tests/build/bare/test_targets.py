@@ -25,6 +25,7 @@ from .calling import Arrays, expected
 from .test_models import sparse
 
 HERE = Path(__file__).parent
+SLOW = pytest.mark.slow
 STRICT = ["-std=gnu99", "-O1", "-Wall", "-Wextra", "-Werror"]
 
 
@@ -122,13 +123,13 @@ def program(folder: Path, compiler: str, library: Path) -> str:
     return str(made)
 
 
-@pytest.mark.parametrize("form", ["so", "o", "c"])
+@pytest.mark.parametrize("form", ["so", pytest.param("o", marks=SLOW), pytest.param("c", marks=SLOW)])
 def test_on_x86(tmp_path: Path, form: str) -> None:
     library = compiled(tmp_path, form, "x86:x86-64-v3")
     judge(tmp_path, [program(tmp_path, require_system("gcc", "gcc"), library)])
 
 
-@pytest.mark.parametrize("cpu", ["cortex-a72", "neoverse-n1"])
+@pytest.mark.parametrize("cpu", [pytest.param("cortex-a72", marks=SLOW), "neoverse-n1"])
 def test_on_64_bit_arm(tmp_path: Path, cpu: str) -> None:
     compiler = require_system("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross")
     emulator = require_system("qemu-aarch64", "qemu-user")
@@ -145,7 +146,7 @@ def test_on_64_bit_arm(tmp_path: Path, cpu: str) -> None:
         assert "dotprod" in done.stderr
 
 
-@pytest.mark.parametrize("kind", ["simd128", "relaxed"])
+@pytest.mark.parametrize("kind", ["simd128", pytest.param("relaxed", marks=SLOW)])
 def test_in_a_browsers_engine(tmp_path: Path, kind: str) -> None:
     require_node()
     node_js = require_system("node", "nodejs")

@@ -14,8 +14,14 @@ INSTALL = "pip install ziglang"
 
 _SCRIPT = """#!/bin/sh
 # zig as a C compiler for {triple}; tesa wrote it, and writes it anew where it is gone.
+# zig makes code for the oldest CPU by itself, and knows other names of it.
 for word in "$@"; do
-  [ "$word" != -dumpmachine ] || {{ echo {triple}; exit 0; }}
+  shift
+  case "$word" in
+    -dumpmachine) echo {triple}; exit 0 ;;
+    -march=* | -mtune=*) ;;
+    *) set -- "$@" "$word" ;;
+  esac
 done
 [ -n "$ZIG_GLOBAL_CACHE_DIR" ] || ZIG_GLOBAL_CACHE_DIR={cache}
 export ZIG_GLOBAL_CACHE_DIR

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import tesa
 from tesa.cli import main
 from tesa.models import digits_path
 from tests.arm64 import arm64_python
@@ -85,3 +89,30 @@ def test_it_runs_models_and_they_are_right(
 def test_code_for_another_architecture_is_refused(board: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tune", DIGITS, *board, *LAYER, "-q"]) == 2
     assert "it cannot load code for x86_64" in capsys.readouterr().err
+
+
+_CALL = """
+import sys
+import numpy as np, tvm_ffi
+data, library = np.load(sys.argv[2]), tvm_ffi.load_module(sys.argv[1])
+y = np.full_like(data["y"], np.nan)
+library["entry"](tvm_ffi.from_dlpack(data["x"].copy()), tvm_ffi.from_dlpack(y))
+np.testing.assert_allclose(y, data["y"], rtol=1e-4, atol=1e-4)
+print(library["tesa_target"](), library["tesa_missing"]() or "nothing")
+"""
+
+
+@pytest.mark.parametrize(("cpu", "missing"), [("max", "nothing"), ("cortex-a72", "dotprod, fullfp16, lse, rcpc, rdm")])
+def test_a_saved_kernel_runs_with_the_ffi_alone(tmp_path: Path, cpu: str, missing: str) -> None:
+    """It answers what a CPU lacks for it before it is called; this one happens to need none of that."""
+    require_system("aarch64-linux-gnu-g++", "g++-aarch64-linux-gnu")
+    python = arm64_python()
+    rng = np.random.default_rng(0)
+    weight = (rng.standard_normal((16, 24)) * (rng.random((16, 24)) < 0.4)).astype(np.float32)
+    x, bias = rng.standard_normal((24, 13), np.float32), rng.standard_normal(16, np.float32)
+    tesa.kernel(weight, 13, target=ARM, bias=bias, epilogue="bias+relu", family="indexed").save(tmp_path / "k.so")
+    np.savez(tmp_path / "k.npz", x=x, y=np.maximum(weight @ x + bias[:, None], 0))
+    words = [str(python), "-c", _CALL, str(tmp_path / "k.so"), str(tmp_path / "k.npz")]
+    env = {**os.environ, "ARM64_CPU": cpu}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=PATIENCE_S, env=env)
+    assert done.stdout.strip() == f"{ARM} {missing}", done.stderr

@@ -85,7 +85,7 @@ def test_zig_is_the_last_resort(tools: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert ARM.compiler() == found
     assert ARM.machine() == "aarch64"
     env = {name: value for name, value in os.environ.items() if name != "ZIG_GLOBAL_CACHE_DIR"}
-    words = ["/bin/sh", found, "-shared", "a b.o"]
+    words = ["/bin/sh", found, "-march=armv8-a", "-shared", "a b.o"]
     said = subprocess.run(words, capture_output=True, text=True, check=True, env=env).stdout.split()
     assert said == [str(tools / "cache" / "zig" / "cache"), *"cc -target aarch64-linux-gnu.2.28 -shared a b.o".split()]
     cross = command(tools, "aarch64-linux-gnu-gcc", "aarch64")

@@ -147,8 +147,9 @@ class Builder:
         y = parameter("Y", p.y_shape, p.output.dtype)
         flats = tuple(_flat(c) for c in constants)
         shift = None if self.shift is None else flats[self.shift]
-        rest = None if residual is None else _flat(residual)
-        return Names(_flat(x), _flat(y), flats, bias, rest, scale, shift, self.begun, self.maximum, self.rounds)
+        x, y = _flat(x), _flat(y)
+        rest = None if residual is None else _flat(residual)  # behind X and Y: recorded kernels are known by their code
+        return Names(x, y, flats, bias, rest, scale, shift, self.begun, self.maximum, self.rounds)
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,7 @@ def test_the_verbs_take_an_onnx_file_and_a_target(arm: Path, capsys: pytest.Capt
     assert "was compiled for aarch64:cortex-a76, not for aarch64:cortex-a53" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_verbs_on_a_device(park: Park, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     onnx.save(mlp(), tmp_path / "model.onnx")
     words = [str(tmp_path / "model.onnx"), "--rpc", place(park)["rpc"], "--key", KEY, "--no-measure", "-q"]

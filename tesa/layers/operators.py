@@ -182,8 +182,9 @@ def layer_norm(emitter: Emitter, call: Any) -> Value | None:
     if len(attrs.axes) != 1:
         return None
     axis = value.perm.index(int(attrs.axes[0]) % len(value.shape))
+    gain, shift = (emitter.plain(emitter.value(arg)) for arg in call.args[1:])  # what computes them may be lowered
     call = relax.op.nn.layer_norm(
-        value.expr, call.args[1], call.args[2], [axis], float(attrs.epsilon), bool(attrs.center), bool(attrs.scale)
+        value.expr, gain, shift, [axis], float(attrs.epsilon), bool(attrs.center), bool(attrs.scale)
     )
     return emitter.emit(call, value.shape, value.perm)
 

@@ -73,6 +73,12 @@ def test_several_inputs_integers_bools_and_scalars(tmp_path: Path) -> None:
     check(tmp_path, proto, feeds)
 
 
+def test_the_gain_of_a_norm_is_an_input(tmp_path: Path) -> None:
+    nodes = [node("LayerNormalization", ["x", "gain", "shift"], "y", axis=-1)]
+    proto = model(nodes, [port("x", [3, 8]), port("gain", [8]), port("shift", [8])], ["y"])
+    check(tmp_path, proto, {"x": floats(3, 8), "gain": floats(8, seed=1), "shift": floats(8, seed=2)})
+
+
 @pytest.mark.parametrize("steps", [3, 40])
 def test_a_recurrent_network(tmp_path: Path, steps: int) -> None:
     nodes = [

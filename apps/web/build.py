@@ -23,8 +23,9 @@ from tesa.models import digits_labels, digits_path
 
 HERE = Path(__file__).parent
 PAGE = ("index.html", "style.css", "app.js", "image.js")
-MODULES = {"sparse": None, "dense": ("dense",)}
-"""The modules by name: the kernel families that compete in each."""
+REST = ("dense", "depthwise", "vector")
+MODULES = {"sparse": ("indexed", *REST), "dense": REST}
+"""The modules by name, with the kernel families that compete. `indexed` is the smallest one for scattered weights."""
 SAMPLES = 40
 MASK_LAYER, MASK_SIDE = "block5.pointwise", 24
 
@@ -50,7 +51,7 @@ def build(output: Path) -> None:
     lay_out(output, {"modules": modules, "images": images(), "mask": mask()})
 
 
-def compile_module(path: Path, kind: str, families: tuple[str, ...] | None) -> None:
+def compile_module(path: Path, kind: str, families: tuple[str, ...]) -> None:
     """One module; what is written beside it, the page does not need."""
     tesa.compile(digits_path(), output=path, target=f"wasm32:{kind}", families=families, measure=False)
     for suffix in (".json", ".h"):

@@ -35,7 +35,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     build(folder, mlp(), name="vm")
     for name, options in (
-        ("bare.so", {"format": "so"}), ("bare_o.o", {"format": "o"}), ("web.wasm", {"target": "wasm32"}),
+        ("bare.so", {"format": "so"}), ("bare_o.o", {"format": "o"}), ("bare_c.c", {"format": "c"}),
+        ("web.wasm", {"target": "wasm32"}),
     ):  # fmt: skip
         compile_model(mlp(), output=folder / name, measure=False, **options)
     kernel(floats(8, 6), n=5, measure=False).save(folder / "k.so")
@@ -93,7 +94,7 @@ def test_python_runs_in_the_bundle_as_its_readme_says(tmp_path: Path, models: Pa
     assert done.stdout == "(4, 3)\n"
 
 
-@pytest.mark.parametrize("name", ["bare.so", "bare_o.o"])
+@pytest.mark.parametrize("name", ["bare.so", "bare_o.o", "bare_c.c"])
 def test_a_network_without_a_runtime_builds_as_its_readme_says(tmp_path: Path, models: Path, name: str) -> None:
     compiler = require_system("cc", "gcc")
     made = bundle(models / name, tmp_path / "app")

@@ -182,6 +182,16 @@ def test_golden_dense() -> None:
     golden.compare("dense", find("dense").emit(problem, weight, AVX2, {"rows": 2, "vectors": 2, "pack": 0}, "kernel"))
 
 
+def test_golden_residual_and_codes() -> None:
+    """The code of cores that have records, with every array that an epilogue may take."""
+    weight = np.arange(1, 13, dtype=np.float32).reshape(4, 3)
+    config = {"rows": 2, "vectors": 2, "pack": 1}
+    for name, more in (("dense_residual", {}), ("dense_int8", {"dtype": "int8", "output": Output("uint8", 0.5, 3)})):
+        epilogue = Epilogue(bias=True, residual=True, activation="relu", scale=bool(more))
+        problem = linear(4, 3, 40, epilogue=epilogue, **more)
+        golden.compare(name, find("dense").emit(problem, weight, AVX2, config, "kernel"))
+
+
 def test_golden_block_convolution() -> None:
     window = Window(6, 6, (3, 3), (2, 2), (1, 1, 1, 1))
     problem = Problem("conv2d", 2, 18, 9, (1, 2, 6, 6), (1, 2, 3, 3), 1, window)

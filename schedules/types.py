@@ -111,8 +111,10 @@ class Core:
     only TIR is written; halves: computes with float16 in twice the lanes; in_order: starts instructions in the order in
     which they stand; dot, permute: these instructions, None where it has none; permute_bytes: a permutation whose
     places are those of any bytes; by_element: a product takes one factor from any lane of a register; maximum: the
-    larger of two numbers, or the smaller, is one instruction that answers not-a-number where one of them is; rounds:
-    LLVM's name of the instruction that makes the nearest int32 of a number, "" where it takes several; steps: of an
+    larger of two numbers, or the smaller, is one instruction that answers not-a-number where one of them is; edges: to
+    load some lanes only takes an instruction each, so that a whole load on this side of an edge, and a permutation, are
+    better; rounds: LLVM's name of the instruction that makes the nearest int32 of a number, "" where it takes several;
+    steps: of an
     inner loop that are written out in a turn, 2 where vectors are so short that kernels are bound by the number of
     instructions; rates: how fast it is; unrolls: code is compiled as it stands, however long a function is, which
     engines of WebAssembly do not; loads_first: its compiler puts all loads of a loop's body in front of the arithmetic,
@@ -134,6 +136,7 @@ class Core:
     permute_bytes: Permute | None = None
     by_element: bool = False
     maximum: bool = False
+    edges: bool = False
     rounds: str = ""
     steps: int = 1
     rates: Rates = Rates()

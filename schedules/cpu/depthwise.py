@@ -85,7 +85,8 @@ def _row_of_x(
     starts = {picked[j][0] for j in wanted}
     for start, part, low, high in columns.key:
         if start in starts:
-            value = block.load_part(s.x.flat, base + (start + part * s.core.lanes), low, high)
+            load = block.load_edge if s.core.edges and s.window.width >= s.core.lanes else block.load_part
+            value = load(s.x.flat, base + (start + part * s.core.lanes), low, high)
             raw[start, part] = block.bind("x", value)
     for j in wanted:
         start, phase = picked[j]
@@ -186,7 +187,8 @@ def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]
     configs = []
     for every in (0, 1) if not weight.all() else (1,):
         default = _default_rows(window, int(_live(weight, every).any(axis=0).sum()), core)
-        rows = dict.fromkeys((default, max(1, default // 2), min(window.out_height, 2 * default)))
+        more = default if _tight(window, core) else 2 * default
+        rows = dict.fromkeys((default, max(1, default // 2), min(window.out_height, more)))
         configs += [{"rows": r, "every": every} for r in rows if r <= core.registers - 4]
     return tuple(configs)
 
@@ -200,9 +202,15 @@ def _default_rows(window: Window, taps: int, core: Core) -> int:
     """The rows of a block: as many as the registers hold beside the taps, at most 8, or 4 with a stride."""
     strided = window.stride[1] > 1
     free = core.registers - (4 if strided else 2)
-    most = max(1, min(4 if strided else 8, free - taps if free - taps > 1 else free - 4))
+    limit = 2 if _tight(window, core) else 4 if strided else 8
+    most = max(1, min(limit, free - taps if free - taps > 1 else free - 4))
     blocks = -(-window.out_height // most)
     return -(-window.out_height // blocks)
+
+
+def _tight(window: Window, core: Core) -> bool:
+    """Rows of few short vectors with a stride: all of it is one piece of code, whose shuffles fill the registers."""
+    return core.edges and window.stride[1] > 1 and window.out_width <= 2 * core.lanes
 
 
 def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) -> float:
@@ -233,7 +241,7 @@ def _threads(problem: Problem, taps: float, core: Core) -> int:
 def _main(s: _Scene, groups: Sequence[Group], symbol: str) -> Any:
     problem = s.problem
     tasks = s.tasks
-    share, body = Var("share", "int32"), Block(s.core.lanes, s.core.fma)
+    share, body = Var("share", "int32"), Block(s.core.lanes, s.core.fma, s.core.maximum)
     for group in groups:
         item, inner, items = Var("i", "int32"), body.child(), group.count * problem.batch
         _channel(s, inner, group, item)

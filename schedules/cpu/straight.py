@@ -93,7 +93,7 @@ class Array:
 class Block:
     """Statements in the order in which they are made, on float32 vectors of a fixed number of lanes.
 
-    fma: the core multiplies and adds in one instruction.
+    fma, maximum: see Core.
 
     Example:
         >>> block = Block(8)
@@ -104,8 +104,8 @@ class Block:
         x[0:8] = v
     """
 
-    def __init__(self, lanes: int, fma: bool = True) -> None:
-        self.lanes = lanes
+    def __init__(self, lanes: int, fma: bool = True, maximum: bool = False) -> None:
+        self.lanes, self.maximum = lanes, maximum
         self._fma = fma
         self.vector = f"float32x{lanes}"
         self.statements: list[Any] = []
@@ -113,7 +113,7 @@ class Block:
 
     def child(self) -> Block:
         """An empty block of the same width: the body of a loop."""
-        return Block(self.lanes, self._fma)
+        return Block(self.lanes, self._fma, self.maximum)
 
     def statement(self) -> Any:
         """All of it as one statement."""
@@ -153,6 +153,15 @@ class Block:
             return self.zero
         pointer = tirx.address_of(BufferLoad(buffer, [_index(index)]))
         return tirx.call_llvm_intrin(self.vector, "llvm.masked.load", pointer, self._mask(low, high), self.zero)
+
+    def load_edge(self, buffer: Any, index: Any, low: int, high: int) -> Any:
+        """load_part by a whole load on this side of the edge, where there is a vector of memory, and a shuffle."""
+        if (low <= 0 and high >= self.lanes) or high <= max(low, 0) or (low > 0 and high < self.lanes):
+            return self.load_part(buffer, index, low, high)
+        off = low if low > 0 else high - self.lanes
+        whole = self.bind("e", self.load(buffer, index + off))
+        lanes = [lane - off if 0 <= lane - off < self.lanes else self.lanes for lane in range(self.lanes)]
+        return self.shuffle([whole, self.zero], lanes)
 
     def store_part(self, buffer: Any, value: Any, index: Any, high: int) -> None:
         """Write the first high lanes only."""
@@ -261,6 +270,10 @@ class _Vector:
 
     def clamp(self, value: Any, low: float, high: float | None) -> Any:
         least = self.block.zero if low == 0 else self.block.splat(low)
+        if self.block.maximum:
+            value = tirx.call_llvm_pure_intrin(self.block.vector, "llvm.maximum", value, least)
+            most = None if high is None else self.block.splat(high)
+            return value if most is None else tirx.call_llvm_pure_intrin(self.block.vector, "llvm.minimum", value, most)
         value = self.block.bind("low", value)
         value = tirx.Select(value < least, least, value)
         if high is None:

@@ -239,7 +239,7 @@ def _panel(s: _Scene, block: Block, strip: _Strip, panel: Any) -> None:
 
 def _main(s: _Scene, strips: Sequence[_Strip], symbol: str) -> Any:
     tasks = len(s.bounds) - 1
-    share, body = Var("share", "int32"), Block(s.core.lanes, s.core.fma)
+    share, body = Var("share", "int32"), Block(s.core.lanes, s.core.fma, s.core.maximum)
     # one small buffer each: one of a kilobyte, or of scope local, comes from the heap and never reaches a register
     body.statements += [AllocBuffer(acc) for acc in s.acc]
     for i, strip in enumerate(strips):

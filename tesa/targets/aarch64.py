@@ -22,7 +22,8 @@ WORDS = Dot(1, ((4, "llvm.aarch64.neon.smull.v4i32"),))
 
 _KIB = 1024
 NEON = Core(
-    "neon", 4, 32, 32 * _KIB, 512 * _KIB, by_element=True, maximum=True, rounds="llvm.aarch64.neon.fcvtns", steps=2,
+    "neon", 4, 32, 32 * _KIB, 512 * _KIB, by_element=True, maximum=True, edges=True,
+    rounds="llvm.aarch64.neon.fcvtns", steps=2,
     writer="aarch64",
     permute=Permute(
         tuple((count, f"llvm.aarch64.neon.tbl{count}.v16i8") for count in (1, 2, 4)), None, in_bytes=True, zeros=True

@@ -1,4 +1,5 @@
 // Times modules of tesa and what npm has to compare with, in one process and in turns: the least of all calls.
+// The time is the CPU's, which is that of the clock on a machine with nothing else to do: all have one thread.
 //   node wasm.mjs JOB.json    {seconds, cases: [{name, wasm, symbol, place}], peers: FOLDER or "", layers: [[m, k, n]],
 //                              onnx: {"m k n": FILE}}, place as in tesa/measure/node/harness.mjs
 // Prints {name: milliseconds} in JSON. The peers are packages in FOLDER/node_modules.
@@ -63,10 +64,11 @@ const end = performance.now() + job.seconds * 1000;
 while (performance.now() < end) {
   for (const one of calls) {
     for (let i = 0; i < 3; i++) {
-      const before = performance.now();
+      const before = process.cpuUsage();
       if (one.later) await one.call();
       else one.call();
-      one.least = Math.min(one.least, performance.now() - before);
+      const { user, system } = process.cpuUsage(before);
+      one.least = Math.min(one.least, (user + system) / 1000);
     }
   }
 }

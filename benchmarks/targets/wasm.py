@@ -4,7 +4,8 @@
 
 The layers are MobileNet-v1's 1x1 convolutions, with bias and relu. Of each family the configurations that its estimate
 likes best run, and the fastest one counts; every result is compared with NumPy first. FOLDER holds the peers:
-npm install @tensorflow/tfjs-core @tensorflow/tfjs-backend-wasm onnxruntime-web. Times are minima in milliseconds.
+npm install @tensorflow/tfjs-core @tensorflow/tfjs-backend-wasm onnxruntime-web. Times are the least milliseconds of the
+CPU: those of the clock on a quiet machine.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ def read_plans(path: Path) -> dict[str, Plan]:
     """
     from tesa.runtime.manifest import sizes_in
 
-    if path.suffix not in (".so", ".json"):
+    if path.suffix not in (".so", ".o", ".wasm", ".json"):
         raise UsageError(f"{path} is no compiled model: give model.so, or the model.json beside it; or a model.onnx")
     file = path.with_suffix(".json")
     try:

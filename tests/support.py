@@ -20,6 +20,9 @@ import pytest
 PATIENCE_S = 600.0
 """For what must come. However busy the machine is, it has come by then; a test never waits that long otherwise."""
 
+QUICK = {"kind": "llvm", "opt-level": 0}
+"""TVM's target for what a test compiles to run it once: LLVM leaves out its optimizations, half of the time."""
+
 
 def until(condition: Callable[[], object], what: str, seconds: float = PATIENCE_S) -> None:
     """Wait for a condition; fail if it does not come true."""

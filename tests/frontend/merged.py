@@ -13,6 +13,7 @@ from onnx import compose
 from tvm import relax
 
 from tesa.frontend import ImportedModel, import_onnx
+from tests.support import QUICK
 
 
 def merged(models: Mapping[str, onnx.ModelProto]) -> onnx.ModelProto:
@@ -50,7 +51,7 @@ def computed(model: onnx.ModelProto, feeds: Mapping[str, Any]) -> dict[str, Any]
 def run_imported(imported: ImportedModel, feeds: Mapping[str, Any]) -> dict[str, Any]:
     """The outputs of an imported model, built with TVM's own pipeline."""
     mod = relax.get_pipeline("zero")(imported.mod)
-    machine = relax.VirtualMachine(tvm.compile(mod, tvm.target.Target({"kind": "llvm"})), tvm.cpu())
+    machine = relax.VirtualMachine(tvm.compile(mod, tvm.target.Target(QUICK)), tvm.cpu())
     found = machine["main"](*[tvm.runtime.tensor(feeds[p.name]) for p in imported.inputs])
     found = [found] if isinstance(found, tvm.runtime.Tensor) else list(found)
     return {port.name: array.numpy() for port, array in zip(imported.outputs, found, strict=True)}

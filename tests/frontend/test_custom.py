@@ -14,6 +14,7 @@ from tesa.errors import UnsupportedError, UsageError
 from tesa.frontend import converter, converter_scope, custom_operators, import_onnx
 from tesa.propagate.engine import solve
 from tesa.propagate.network import build_network
+from tests.support import QUICK
 
 from .onnx_models import floats, model, node, port
 from .test_import import operators
@@ -35,7 +36,7 @@ def swoosh_model(**attributes: Any) -> Any:
 
 def run(imported: Any, x: Any) -> Any:
     mod = relax.get_pipeline("zero")(imported.mod)
-    machine = relax.VirtualMachine(tvm.compile(mod, tvm.target.Target("llvm")), tvm.cpu())
+    machine = relax.VirtualMachine(tvm.compile(mod, tvm.target.Target(QUICK)), tvm.cpu())
     return machine["main"](tvm.runtime.tensor(x)).numpy()
 
 

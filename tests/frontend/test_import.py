@@ -19,6 +19,7 @@ from tesa.frontend import ImportedModel, import_onnx
 from tesa.frontend.onnx import bindings
 from tesa.models import digits_path
 from tesa.runtime import load
+from tests.support import QUICK
 
 from .onnx_models import conv_model, floats, model, node, port
 
@@ -42,7 +43,7 @@ def compare(given: onnx.ModelProto, feeds: Mapping[str, Any], tolerance: float =
     """Build with TVM's own pipeline and compare all outputs with onnxruntime."""
     imported = import_onnx(given)
     mod = relax.get_pipeline("zero")(imported.mod)
-    machine = relax.VirtualMachine(tvm.compile(mod, tvm.target.Target({"kind": "llvm"})), tvm.cpu())
+    machine = relax.VirtualMachine(tvm.compile(mod, tvm.target.Target(QUICK)), tvm.cpu())
     found = machine["main"](*[tvm.runtime.tensor(feeds[p.name]) for p in imported.inputs])
     found = [found] if isinstance(found, tvm.runtime.Tensor) else list(found)
     session = onnxruntime.InferenceSession(given.SerializeToString(), providers=["CPUExecutionProvider"])

@@ -17,6 +17,7 @@ from tvm import relax
 from tesa.errors import ModelError, UnsupportedError
 from tesa.frontend import import_onnx
 from tesa.propagate import propagate
+from tests.support import QUICK
 
 from .test_import import compare, operators
 
@@ -44,7 +45,7 @@ def both(given: onnx.ModelProto, feeds: Mapping[str, Any]) -> tuple[Any, list[An
     """(imported model, our outputs, those of onnxruntime as the file is)."""
     imported = import_onnx(given)
     mod = relax.get_pipeline("zero")(imported.mod)
-    machine = relax.VirtualMachine(tvm.compile(mod, tvm.target.Target({"kind": "llvm"})), tvm.cpu())
+    machine = relax.VirtualMachine(tvm.compile(mod, tvm.target.Target(QUICK)), tvm.cpu())
     found = machine["main"](*[tvm.runtime.tensor(feeds[p.name]) for p in imported.inputs])
     found = [found] if isinstance(found, tvm.runtime.Tensor) else list(found)
     plain = onnxruntime.SessionOptions()

@@ -14,6 +14,7 @@ from onnx import helper, numpy_helper
 from tesa.errors import UnsupportedError
 from tesa.frontend import import_onnx
 from tesa.frontend.control.repeat import UNROLLED
+from tests.support import QUICK
 
 from .onnx_models import floats
 from .test_import import compare
@@ -188,7 +189,7 @@ def run(given: onnx.ModelProto, feeds: Mapping[str, Any]) -> list[Any]:
 
     imported = import_onnx(given)
     mod = relax.get_pipeline("zero")(imported.mod)
-    machine = relax.VirtualMachine(tvm.compile(mod, tvm.target.Target({"kind": "llvm"})), tvm.cpu())
+    machine = relax.VirtualMachine(tvm.compile(mod, tvm.target.Target(QUICK)), tvm.cpu())
     return [t.numpy() for t in machine["main"](*[tvm.runtime.tensor(feeds[p.name]) for p in imported.inputs])]
 
 

@@ -9,9 +9,10 @@ from tvm.script import relax as R
 from tesa.layers.bind import Binding, bind
 from tesa.layers.function import lower
 from tests.schedules.reference import reference
+from tests.support import QUICK
 
 RNG = np.random.default_rng(0)
-TARGET = tvm.target.Target({"kind": "llvm"})
+TARGET = tvm.target.Target(QUICK)
 
 
 def sparse(*shape):

@@ -18,8 +18,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 INSTALLED := $(CURDIR)/build/installed
 SOURCES := $(shell find tesa schedules -name '*.py' -o -name '*.typed' -o -name '*.onnx' -o -name '*.npz')
 
-# A file of tests runs in one process, and each process has a cache and a log of its own.
-PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile
+# A file of tests runs in one process, and each process has a cache and a log of its own. One more than there are CPUs:
+# many tests wait for other processes. The files are begun in the order of tests/conftest.py, the longest first.
+WORKERS := $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() + 1, 8))')
+PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 MINILM := $(shell sed -n 's/^minilm = \["\(.*\)"\]/\1/p' pyproject.toml)
 NETWORKS := $(shell sed -n '/^networks = \[/,/^\]/s/^ *"\(.*\)",/\1/p' pyproject.toml)

@@ -24,6 +24,22 @@ settings.load_profile("tesa")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+LONGEST = (
+    "frontend/test_sweep", "propagate/test_onnx_nodes", "cli/test_tune_remote", "test_notebooks",
+    "measure/remote/test_runner", "frontend/test_spatial", "frontend/test_quantizers", "cli/test_calibrate",
+    "propagate/test_law", "tune/builders/test_cluster", "costs/test_analysis", "frontend/test_recurrent",
+    "frontend/test_optimized", "test_end_to_end", "schedules/test_indexed", "benchmarks/test_compile_cost",
+    "tune/builders/test_local", "frontend/test_every_node", "cli/test_tune", "measure/remote/test_health",
+)  # fmt: skip
+"""The files that take longest, the longest first: begun last, one of them would keep a process busy alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files; each is run by one process, and those begin files in this order."""
+    here = Path(__file__).parent
+    rank = {here / f"{name}.py": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -84,6 +84,7 @@ def compile_model(
     cluster: str | None = None,
     jobs: int | None = None,
     code_budget: int | None = None,
+    max_bytes: int | None = None,
     dump_dir: str | Path | None = None,
     families: Sequence[str] | None = None,
     propagation: bool = True,
@@ -107,7 +108,9 @@ def compile_model(
     of a Dask scheduler whose workers compile. jobs: compiler processes here, by default one for each CPU as far as
     there is memory for them. code_budget: straight-line instructions that the measured candidates of one layer may have
     together, each about 10 microseconds to compile and 8 bytes; 400,000 by default. What a log already knows competes
-    whatever its size, and the plan names what was left out. dump_dir: the module after each phase, as text. families:
+    whatever its size, and the plan names what was left out. max_bytes: of the code and the constants of all kernels
+    together; where the fastest have more, smaller ones are taken, so that the least time is lost, and the plan says
+    what was given up. dump_dir: the module after each phase, as text. families:
     only these kernel families compete (forms is the old name of this). compact=False leaves channels that are dead or
     constant in place, propagation=False also those that could be found to be so. format: one of
     tesa.build.bare.formats.FORMATS: "vm" is for TVM's virtual machine, the others need no runtime and have a C header
@@ -169,6 +172,8 @@ def compile_model(
             instructions=INSTRUCTIONS if code_budget is None else code_budget,
             table=table,
             progress=progress,
+            max_bytes=whole("max_bytes", max_bytes) if max_bytes is not None else None,
+            contests=contest.contests,
         )
     kernels = contest.best(kernels)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
+from tesa.build.footprint import Footprint
 from tesa.schedules.types import Code
 
 OBJECTS, FUNCTION = "objects", "function"
@@ -22,7 +23,7 @@ class Product:
 
     objects: object files to link, main's first. function: main as a function of TVM, which is compiled along with the
     module that calls it; objects are then those of the functions that it calls by symbol. code: the digest of what was
-    emitted, see digest.py; "" where nobody records it.
+    emitted, see digest.py; "" where nobody records it. footprint: the bytes that it takes.
     """
 
     symbol: str
@@ -30,6 +31,7 @@ class Product:
     constants: tuple[NDArray[Any], ...] = ()
     function: Any = None
     code: str = ""
+    footprint: Footprint = field(default_factory=Footprint)
 
     def inside(self, code: Code) -> Product:
         """The same kernel with main as a function. code: what it was built from."""

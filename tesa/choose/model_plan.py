@@ -124,6 +124,7 @@ def _weight_layer(lowered: WeightLayer, kernel: ChosenKernel, layer: Layer, prep
         axis=lowered.axis,
         piece=lowered.piece,
         covers=lowered.covers,
+        footprint=kernel.product.footprint,
     )
 
 

@@ -42,16 +42,20 @@ def make_parts(candidates: Sequence[Candidate], decision: Decision, layer: Layer
 
 
 def candidate_rows(
-    options: Sequence[Option], records: Mapping[str, Record], predicted: Mapping[str, float], dense: Collection[str]
+    options: Sequence[Option],
+    records: Mapping[str, Record],
+    predicted: Mapping[str, float],
+    dense: Collection[str],
+    sizes: Mapping[str, int],
 ) -> list[Candidate]:
-    """The options that competed, for the plan, each with its times or why it has none."""
+    """The options that competed, for the plan, each with its times or why it has none. sizes: of those built, bytes."""
     rows = []
     for name, config in options:
         key = config_key(name, config)
         record = records.get(key)
         measured = record.median_ms if record is not None and record.ok else None
         note = record.error if record is not None and not record.ok else "" if record is not None else "not measured"
-        rows.append(Candidate(name, dict(config), predicted[key], measured, note, key in dense))
+        rows.append(Candidate(name, dict(config), predicted[key], measured, note, key in dense, sizes.get(key)))
     return rows
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tesa.build.footprint import Footprint
 from tesa.schedules.types import Config, Epilogue
 
 LEFT_OUT = "left out:"
@@ -39,7 +40,8 @@ class _OldName:
 class Candidate(_OldName):
     """One way to run a layer. Times in milliseconds; measured_ms is None where not measured, and note says why.
 
-    dense: it computes with the zeros of the weight, so that it is what sparsity is measured against.
+    dense: it computes with the zeros of the weight, so that it is what sparsity is measured against. bytes: of its code
+    and constants, where they decided.
     """
 
     family: str
@@ -48,6 +50,7 @@ class Candidate(_OldName):
     measured_ms: float | None = None
     note: str = ""
     dense: bool = False
+    bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,8 @@ class LayerPlan:
     axis of the tensor, without what was removed, and from where to where this one computes it. digest: of the whole
     weight of the kernel, under which the log keeps the layer's times. calls:
     how often it is called in one run of the model, more than once in a loop. covers: the operators of the model that
-    the call computes, in their order; the row is called after one of them.
+    the call computes, in their order; the row is called after one of them. footprint: the bytes of the kernel, which
+    layers with one symbol share.
     """
 
     layer: str
@@ -111,6 +115,7 @@ class LayerPlan:
     piece: tuple[int, ...] = ()
     calls: int = 1
     covers: tuple[str, ...] = ()
+    footprint: Footprint = field(default_factory=Footprint)
 
     @property
     def kernel(self) -> str:
@@ -160,6 +165,12 @@ class Plan:
         rows = tuple(_layer(row) for row in data["layers"])
         return Plan(data["target"], data["threads"], rows, data.get("elsewhere", {}), data.get("nodes", {}))
 
+    @property
+    def footprint(self) -> Footprint:
+        """The bytes of all kernels, of each once."""
+        kernels = {layer.symbol: layer.footprint for layer in self.layers if layer.kind == "sparse"}
+        return sum(kernels.values(), Footprint())
+
     def layer(self, name: str) -> LayerPlan:
         """The layer of that name, of several calls the one with the weight. KeyError if there is none."""
         found = [layer for layer in self.layers if layer.layer == name]
@@ -198,7 +209,8 @@ def _layer(row: Mapping[str, Any]) -> LayerPlan:
     # before there was `axis`: a kernel stores the features before the tokens or pixels, whatever axis they are
     layout = tuples["layout"]
     axis = (layout[len(layout) - 2] if row["op"] == "linear" else layout[1]) if len(layout) > 1 else 0
-    return LayerPlan(**{"axis": axis, **row, **tuples, "parts": parts})
+    footprint = Footprint(**row.get("footprint", {}))
+    return LayerPlan(**{"axis": axis, **row, **tuples, "parts": parts, "footprint": footprint})
 
 
 def _part(row: Mapping[str, Any]) -> Part:

@@ -48,16 +48,28 @@ class StorageContest:
         """The given layers, then those in 16 bits."""
         return (*self._given, *self._other.values())
 
+    @property
+    def contests(self) -> tuple[tuple[int, ...], ...]:
+        """The places in self.layers of the forms of each given layer."""
+        places = {i: len(self._given) + number for number, i in enumerate(self._other)}
+        return tuple((i, places[i]) if i in places else (i,) for i in range(len(self._given)))
+
     def best(self, kernels: Sequence[ChosenKernel]) -> list[ChosenKernel]:
         """The faster kernel of each given layer. kernels: of self.layers, in their order."""
         found = list(kernels[: len(self._given)])
         for i, other in zip(self._other, kernels[len(self._given) :], strict=True):
-            wide, narrow = _time(found[i]), _time(other)
-            if wide is not None and narrow is not None and narrow < MARGIN * wide:
+            if faster(other, found[i]):
+                wide = milliseconds(_time(found[i]) or 0.0)
                 storage = self._other[i].problem.storage
-                said = f"{other.part.reason}; kept in {storage}, {milliseconds(wide)} in float32"
+                said = f"{other.part.reason}; kept in {storage}, {wide} in float32"
                 found[i] = replace(other, parts=(replace(other.parts[0], reason=said), *other.parts[1:]))
         return found
+
+
+def faster(narrow: ChosenKernel, wide: ChosenKernel) -> bool:
+    """True where the kernel that keeps its weight in 16 bits takes the place of the one in float32."""
+    mine, other = _time(narrow), _time(wide)
+    return mine is not None and other is not None and mine < MARGIN * other
 
 
 def _stored(layer: Layer, storage: str) -> Layer | None:

@@ -30,6 +30,8 @@ def _arguments(parser: ArgumentParser) -> None:
         "400000); what a log already knows competes whatever its size"
     )
     parser.add_argument("--code-budget", type=positive, metavar="N", help=budget)
+    most = "bytes that the code and constants of all kernels may have together: smaller ones are taken where needed"
+    parser.add_argument("--max-bytes", type=positive, metavar="N", help=most)
     parser.add_argument("--dump-dir", metavar="DIR", help="write the module after each phase there, as text")
 
 
@@ -50,6 +52,7 @@ def _run(args: Namespace) -> Outcome:
             families=args.family,
             storage=args.storage,
             code_budget=args.code_budget,
+            max_bytes=args.max_bytes,
             dump_dir=args.dump_dir,
             format=args.format,
             **chosen(args),
@@ -87,6 +90,7 @@ VERB = Verb(
             "weights may be rounded to 16 bits where that is faster",
         ),
         ("tesa compile model.onnx -o model.so --format so", "one C function, without a runtime; model.h says how"),
+        ("tesa compile model.onnx -o model.so --max-bytes 200000", "with smaller kernels where these have more bytes"),
         ("tesa compile model.onnx -o model.so --mask masks.npz", "with weights pruned first"),
     ),
     arguments=_arguments,

@@ -83,6 +83,7 @@ def kernel(
     threads: int = 1,
     measure: bool = True,
     code_budget: int = INSTRUCTIONS,
+    max_bytes: int | None = None,
     log: str | Path | Log | None = None,
     jobs: int | None = None,
     form: str | Sequence[str] | None = None,
@@ -102,7 +103,8 @@ def kernel(
     the nearest one, else what is expected to be, by the cost table of the target where there is one (`tesa
     calibrate`). code_budget: straight-line instructions that the measured candidates may have together, each about 10
     microseconds to compile and 8 bytes; what the log already knows competes whatever its size, and the plan names what
-    was left out. log: folder of measured records, read and added to.
+    was left out. max_bytes: of the kernel's code and constants; a smaller one is taken where the fastest has more. log:
+    folder of measured records, read and added to.
 
     dtype "int8": the weight holds whole numbers from -128 to 127, X is uint8, sums are int32. Without scale Y is the
     bare int32 sum. scale (one number or m): the sum times scale, plus bias, through the epilogue; output says how it is
@@ -164,6 +166,7 @@ def kernel(
             [Layer("kernel", problem, matrix)], where, log=log, measure=measure, jobs=jobs, families=families,
             options=options, folder=Path(name),
             instructions=code_budget, table=table,
+            max_bytes=None if max_bytes is None else whole("max_bytes", max_bytes),
         )  # fmt: skip
         return Kernel(chosen, problem, matrix, offset, where, factor)  # which links the objects
 
@@ -229,6 +232,7 @@ class Kernel:
             parts=parts,
             symbol=self._chosen.product.symbol,
             digest=self._chosen.digest,
+            footprint=self._chosen.product.footprint,
         )
 
     def __call__(

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 from rich.text import Text
 
-from tesa.report.numbers import milliseconds, percent, ratio
+from tesa.report.numbers import NOTHING, footprint, milliseconds, percent, ratio, size
 from tesa.report.operators import short_operator
 from tesa.report.table import FittedTable, table
 
 if TYPE_CHECKING:
     from tesa.runtime import BenchResult
 
-_LAYERS = ("layer", "function", "median ms", "share")
+_LAYERS = ("layer", "function", "median ms", "share", "code", "values", "indices")
 _TIMES = ("median ms", "min ms", "p90 ms", "spread ms", "calls", "tesa is faster by")
 
 PROFILE = 100
@@ -25,12 +25,12 @@ NOISY = 0.15
 """A spread of more than this share of the median is told."""
 
 
-def bench_view(result: BenchResult, size: str = "") -> Iterator[RenderableType]:
+def bench_view(result: BenchResult, at: str = "") -> Iterator[RenderableType]:
     """A row for the model and each peer, then one per layer where they were timed, the slowest first.
 
-    size: of the inputs, where there are several.
+    at: the size of the inputs, where there are several.
     """
-    title = f"{size}; " if size else ""
+    title = f"{at}; " if at else ""
     where = f" on {result.device}" if result.device else ""
     title += f"{result.threads} thread{'s' if result.threads != 1 else ''}{where}; spread is the inter-quartile range"
     rows = []
@@ -48,10 +48,19 @@ def bench_view(result: BenchResult, size: str = "") -> Iterator[RenderableType]:
             yield Text(
                 f"noisy: the spread of {times.name} is {share} of its median, ratios mean little", style="yellow"
             )
+    if result.kernels:
+        library = f"; the library: {size(result.library)}" if result.library else ""
+        yield Text(f"kernels: {footprint(result.footprint)}{library}")
     if result.layers:
         slowest = sorted(result.layers, key=lambda x: -x.median_ms)
-        layers = [
-            (x.layer, short_operator(x.symbol, x.layer), milliseconds(x.median_ms), percent(x.share)) for x in slowest
-        ]
+        kernels = {(kernel.layer, kernel.symbol): kernel for kernel in result.kernels}
+        layers = []
+        for x in slowest:
+            kernel = kernels.get((x.layer, x.symbol))
+            parts = [NOTHING] * 3 if kernel is None else map(size, (kernel.code, kernel.values, kernel.indices))
+            name = short_operator(x.symbol, x.layer)
+            layers.append((x.layer, name, milliseconds(x.median_ms), percent(x.share), *parts))
         yield ""
-        yield FittedTable(_LAYERS, layers, right=_LAYERS[2:], optional=("function",), most=PROFILE)
+        yield FittedTable(
+            _LAYERS, layers, right=_LAYERS[2:], optional=("indices", "values", "code", "function"), most=PROFILE
+        )

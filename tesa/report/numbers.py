@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+from tesa.build.footprint import Footprint
+
 NOTHING = "-"
 
 
@@ -45,6 +47,16 @@ def size(count: int | None) -> str:
         if value < 999.95:
             return f"{value:.1f} {unit}"
     return f"{value / 1000:.1f} TB"
+
+
+def footprint(found: Footprint) -> str:
+    """The bytes of kernels by what they are.
+
+    >>> footprint(Footprint(1000, 500, 20))
+    '1.0 kB of code, 500 B of values, 20 B of indices: 1.5 kB'
+    """
+    parts = f"{size(found.code)} of code, {size(found.values)} of values, {size(found.indices)} of indices"
+    return f"{parts}: {size(found.total)}"
 
 
 def percent(share: float | None) -> str:

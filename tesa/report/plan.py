@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tesa.choose.plan import LEFT_OUT, Candidate, LayerPlan, Part, Plan
-from tesa.report.numbers import NOTHING, dims, milliseconds, percent, ratio, size
+from tesa.report.numbers import NOTHING, dims, footprint, milliseconds, percent, ratio, size
 from tesa.report.operators import short_operator
 from tesa.report.table import FittedTable, table
 from tesa.report.times import chosen, layer_times
@@ -47,6 +47,8 @@ def compiled_view(compiled: CompiledModel) -> Iterator[RenderableType]:
     for plan, at in [(one.plan, str(one)) for one in compiled.sizes] or [(compiled.plan, "")]:
         yield plan_table(plan, at)
         yield from map(Text, left_out(plan))
+        if plan.footprint.total:
+            yield Text(f"kernels: {footprint(plan.footprint)}")
     for reason in compiled.skipped:
         yield Text(f"left as it is: {reason}")
     description = compiled.path.with_suffix(".json")
@@ -96,6 +98,8 @@ def explanation(layer: LayerPlan, plan: Plan, at: str = "", asked: str = "") -> 
             yield Text(DROPPED)
     if times.speedup is not None:
         yield Text(f"{ratio(times.speedup)} the speed of its dense self{'' if times.measured else ', by the estimate'}")
+    if layer.footprint.total:
+        yield Text(f"kernel: {footprint(layer.footprint)}")
     if layer.note:
         yield Text(f"note: {layer.note}")
     yield Text("facts:" if layer.facts else "facts: none")
@@ -159,8 +163,11 @@ def _candidates(part: Part) -> Table:
     ordered = sorted(part.candidates, key=_rank)
     best = taken.measured_ms if taken else None
     rows = [_candidate_row(candidate, best, candidate is taken) for candidate in ordered]
-    columns = ("", "kernel", "configuration", "predicted ms", "measured ms", "vs chosen", "note")
-    return table(columns, rows, right=columns[3:6])
+    columns = ["", "kernel", "configuration", "predicted ms", "measured ms", "vs chosen", "bytes", "note"]
+    if all(candidate.bytes is None for candidate in part.candidates):
+        columns.remove("bytes")
+        rows = [(*row[:-2], row[-1]) for row in rows]
+    return table(columns, rows, right=columns[3:-1])
 
 
 def _rank(candidate: Candidate) -> tuple[float, float]:
@@ -178,5 +185,6 @@ def _candidate_row(candidate: Candidate, best: float | None, taken: bool) -> tup
         milliseconds(candidate.predicted_ms),
         milliseconds(candidate.measured_ms),
         ratio(against),
+        NOTHING if candidate.bytes is None else size(candidate.bytes),
         candidate.note,
     )

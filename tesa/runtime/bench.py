@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from tesa.base.hostinfo import usable_cpus
 from tesa.base.onnxruntime import onnxruntime_call
 from tesa.base.random_inputs import random_array
+from tesa.build.footprint import Footprint
 from tesa.errors import UsageError
 from tesa.runtime.inputs import Array
 from tesa.runtime.manifest import TensorInfo
@@ -43,9 +44,21 @@ class LayerTime:
 
 
 @dataclass(frozen=True)
+class KernelBytes:
+    """The bytes of the kernel of one layer; layers with one symbol share it."""
+
+    layer: str
+    symbol: str
+    code: int
+    values: int
+    indices: int
+
+
+@dataclass(frozen=True)
 class BenchResult:
     """Times of the model and its peers, and of its layers where they were asked for. threads: of all alike.
 
+    kernels: what those of the layers take; footprint: all together; library: bytes of the file, 0 where it is not told.
     device: what ran the model, "" for this process; note: why its times are no CPU's, "" where they are.
     """
 
@@ -55,6 +68,9 @@ class BenchResult:
     threads: int
     device: str = ""
     note: str = ""
+    kernels: tuple[KernelBytes, ...] = ()
+    footprint: Footprint = field(default_factory=Footprint)
+    library: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts and lists, ready for json.dump."""
@@ -93,7 +109,7 @@ def bench(
         calls[peer] = onnxruntime_call(source, arrays, count)
     times = interleave(calls, repeat)
     layers = profile_layers(model, prepared, max(5, repeat // 2)) if profile else ()
-    return BenchResult(times[0], tuple(times[1:]), layers, count)
+    return weighed(BenchResult(times[0], tuple(times[1:]), layers, count), model)
 
 
 def _bench_there(
@@ -111,7 +127,18 @@ def _bench_there(
     note = ""
     if device.get("emulated"):
         note = f"{device['cpu']}: these are times of an emulator, and say nothing of any CPU"
-    return BenchResult(times, (), (), model.threads, str(device["cpu"]), note)
+    return weighed(BenchResult(times, (), (), model.threads, str(device["cpu"]), note), model)
+
+
+def weighed(result: BenchResult, model: Model | RemoteModel) -> BenchResult:
+    """The result with the bytes of the model's kernels and of its library."""
+    rows = tuple(
+        KernelBytes(row.layer, row.symbol, row.footprint.code, row.footprint.values, row.footprint.indices)
+        for row in model.plan.layers
+        if row.kind == "sparse"
+    )
+    library = model.path.stat().st_size if model.path.is_file() else 0
+    return replace(result, kernels=rows, footprint=model.plan.footprint, library=library)
 
 
 def onnx_beside(library: Path) -> Path:

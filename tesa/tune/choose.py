@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,6 +27,7 @@ from tesa.choose.parts import candidate_rows, make_parts
 from tesa.choose.pick import Decision, Nearest, pick
 from tesa.choose.predict import source_of
 from tesa.choose.shortlist import INSTRUCTIONS
+from tesa.choose.storage import faster
 from tesa.costs.table import CostTable
 from tesa.decompose.candidates import Option, describe
 from tesa.errors import CheckFailed, UsageError
@@ -42,6 +44,7 @@ from tesa.targets.target import Target, host_cpu
 from tesa.tune.backend import shared_builder
 from tesa.tune.loop import Batch, BuiltBatch, build, run
 from tesa.tune.recorder import Recorder
+from tesa.tune.shrink import Ways, shrunk
 
 _BATCH = 24  # candidates that are built at once: enough for all processes, and their objects fit on the disk
 
@@ -61,6 +64,8 @@ def choose(
     table: CostTable | None = None,
     progress: Progress = silent,
     folder: Path | None = None,
+    max_bytes: int | None = None,
+    contests: Sequence[Sequence[int]] | None = None,
 ) -> list[ChosenKernel]:
     """A kernel for each layer, in their order. Layers with equal problem and weight share one.
 
@@ -73,12 +78,15 @@ def choose(
     together, about 10 microseconds of compile time and 8 bytes each; what a log already knows competes whatever its
     size, and the plan names what was left out. table: of costs, for what is expected and for the prices of blocks; see
     tesa.choose.predict.table_for. progress gets Events of phase "kernels". folder: where the objects of the chosen
-    kernels are written, by default a temporary one that lasts as long as this process.
+    kernels are written, by default a temporary one that lasts as long as this process. max_bytes: of the code and the
+    constants of all kernels together; smaller ones take the place of the fastest where these have more, and the plan
+    says which was given up. contests: places of layers of which the model needs one, by default each on its own; where
+    kernels have to be smaller, the one that remains stands for all of a contest.
 
     The same layers, target and table with a log that knows all candidates give the same kernels, byte by byte.
 
     Raises UnsupportedError for a layer that no family applies to, UsageError for an unknown family or a log that cannot
-    be written, CheckFailed if every candidate of a layer is wrong or cannot be built.
+    be written or too few max_bytes, CheckFailed if every candidate of a layer is wrong or cannot be built.
     """
     if runner is None:
         runner = checker_for(target) if lacking(target) else runner_for(target)
@@ -114,8 +122,14 @@ def choose(
     notes = [text for text in (note, crowded(threads) if local else "", checks, lacks) if text]
     if notes:
         progress(Event("kernels", 0, len(works), "; ".join(notes)))
-    kernels = chooser.run(list(works.values()))
-    return [replace(kernels[id(work)], layer=layer.name) for work, layer in zip(mine, layers, strict=True)]
+    contested = [[mine[place] for place in places] for places in contests or [[i] for i in range(len(layers))]]
+    kernels = chooser.run(list(works.values()), contested, max_bytes)
+    chosen = [kernels[id(work)] for work in mine]
+    for places in contests or ():
+        winner = chooser.winners.get(tuple(id(mine[place]) for place in places))
+        for place in places:
+            chosen[place] = chosen[place] if winner is None else kernels[winner]
+    return [replace(kernel, layer=layer.name) for kernel, layer in zip(chosen, layers, strict=True)]
 
 
 def _lasting_folder() -> Path:
@@ -124,12 +138,18 @@ def _lasting_folder() -> Path:
     return Path(folder)
 
 
+def _fastest(forms: Sequence[ChosenKernel]) -> ChosenKernel:
+    """The kernel of a layer's forms that a model takes: the first, or the one in 16 bits that is faster."""
+    return forms[1] if len(forms) > 1 and faster(forms[1], forms[0]) else forms[0]
+
+
 @dataclass
 class _Work:
     """A layer on its way. records: what is known, by config_key; checked: compared with NumPy in this run.
 
     source: who expects what is predicted, in words. elsewhere: the records are of the device that the target names,
-    which is not the one that measures here.
+    which is not the one that measures here. sizes: bytes of what was built, by config_key. given: the choice, where it
+    is no longer the fastest.
     """
 
     layer: Layer
@@ -140,10 +160,15 @@ class _Work:
     checked: set[str] = field(default_factory=set)
     built: dict[str, Product] = field(default_factory=dict)
     elsewhere: bool = False
+    sizes: dict[str, int] = field(default_factory=dict)
+    given: Decision | None = None
 
     def pick(self, nearest: Sequence[Nearest] = ()) -> Decision | None:
         """The best by what is known now; None if all failed."""
         found = self.found
+        if self.given is not None:
+            record = self.records.get(config_key(self.given.family, self.given.config))
+            return self.given if record is None or record.ok else None
         return pick(found.options, self.records, found.predicted, found.dense, source=self.source, nearest=nearest)
 
     def changed(self, key: str) -> bool:
@@ -165,17 +190,74 @@ class _Chooser:
         self.device = {"cpu": cpu} if runner is None else runner.device()
         self.recorder = Recorder(log, target, self.device)
         self.done, self.total = 0, 0
+        self.winners: dict[tuple[int, ...], int] = {}
 
-    def run(self, works: Sequence[_Work]) -> dict[int, ChosenKernel]:
-        """The kernel of every work, by the work's id. The candidates' objects do not outlive this."""
+    def run(
+        self, works: Sequence[_Work], contests: Sequence[Sequence[_Work]], room: int | None
+    ) -> dict[int, ChosenKernel]:
+        """The kernel of every work, by the work's id. The candidates' objects do not outlive this.
+
+        room: bytes for one kernel of each contest. Where that takes others than the fastest, self.winners tells for the
+        works of each contest the one that remains.
+        """
         self.total = len(works)
         kernels: dict[int, ChosenKernel] = {}
         with tempfile.TemporaryDirectory(prefix="tesa-") as name:
             self.bench = Path(name)
             for work, kernel in self._choose(works):
-                objects = tuple(Path(shutil.copy(path, self.home)) for path in kernel.product.objects)
-                kernels[id(work)] = replace(kernel, product=replace(kernel.product, objects=objects))
+                kernels[id(work)] = self._kept(kernel)
+            if room is not None:
+                kernels |= {id(work): self._kept(kernel) for work, kernel in self._shrink(contests, kernels, room)}
         return kernels
+
+    def _kept(self, kernel: ChosenKernel) -> ChosenKernel:
+        """The kernel with its objects where they last."""
+        objects = tuple(Path(shutil.copy(path, self.home)) for path in kernel.product.objects)
+        return replace(kernel, product=replace(kernel.product, objects=objects))
+
+    def _shrink(
+        self, contests: Sequence[Sequence[_Work]], kernels: Mapping[int, ChosenKernel], room: int
+    ) -> Iterator[tuple[_Work, ChosenKernel]]:
+        """The kernels that take the place of others, so that one of each contest fits into `room` bytes together."""
+        counts = Counter(tuple(map(id, contest)) for contest in contests)
+        each = {tuple(map(id, contest)): contest for contest in contests}
+        fastest = [_fastest([kernels[key] for key in keys]) for keys in each]
+        if sum(kernel.product.footprint.total for kernel in fastest) <= room:
+            return
+        self._weigh([work for contest in each.values() for work in contest])
+        while True:
+            ways = [
+                [self._ways(work, kernels[id(work)], counts[keys]) for work in contest]
+                for keys, contest in each.items()
+            ]
+            others = []
+            for (keys, contest), (place, decision) in zip(each.items(), shrunk(ways, room), strict=True):
+                self.winners[keys], contest[place].given = keys[place], decision
+                if decision is not None:
+                    others.append(contest[place])
+            try:
+                yield from list(self._settle(others))
+            except CheckFailed:  # of what was chosen: it has a failed record now, and competes no more
+                continue
+            return
+
+    def _weigh(self, works: Sequence[_Work]) -> None:
+        """Build what was not built in this run, to know its size."""
+        lacking = [
+            (work, [option for option in work.found.options if config_key(*option) not in work.sizes]) for work in works
+        ]
+        for group in _groups([(work, options) for work, options in lacking if options]):
+            for (work, _), batch in zip(group, self._build(group), strict=True):
+                for option, _ in batch.built:
+                    work.changed(config_key(*option))
+                work.built = {}
+                if batch.folder is not None:
+                    shutil.rmtree(batch.folder, ignore_errors=True)
+
+    def _ways(self, work: _Work, kernel: ChosenKernel, times: int) -> Ways:
+        chosen = config_key(kernel.part.family, kernel.part.config)
+        found = work.found
+        return Ways(found.options, work.records, found.predicted, work.sizes, chosen, kernel.part.reason, times)
 
     def _choose(self, works: Sequence[_Work]) -> Iterator[tuple[_Work, ChosenKernel]]:
         for work in works:
@@ -226,6 +308,7 @@ class _Chooser:
         built = build(batches, self.target, self.builder, self.bench)
         for (work, _), batch in zip(wanted, built, strict=True):
             work.built.update({config_key(*option): kernel for option, kernel in batch.built})
+            work.sizes.update({config_key(*option): kernel.footprint.total for option, kernel in batch.built})
             self._keep(work, batch.failed, batch.codes, timed=True)
         return built
 
@@ -283,8 +366,8 @@ class _Chooser:
     def _best(self, work: _Work) -> Option:
         decision = self._pick(work)
         if decision is None:
-            keyed = [(option, work.records[config_key(*option)].error) for option in work.found.options]
-            rows = [f"{name} {dict(config)}: {error}" for (name, config), error in keyed]
+            keyed = [(option, work.records.get(config_key(*option))) for option in work.found.options]
+            rows = [f"{name} {dict(config)}: {r.error}" for (name, config), r in keyed if r is not None and not r.ok]
             raise CheckFailed(
                 f"layer {work.layer.name}: every kernel for {describe(work.layer.problem)} failed on "
                 f"{self.target.name}:\n  " + "\n  ".join(rows)
@@ -298,7 +381,9 @@ class _Chooser:
         if timeless and not decision.reason.startswith("measured"):
             decision = replace(decision, reason=f"{decision.reason} (this machine cannot run {self.target.name})")
         found, layer = work.found, work.layer
-        rows = candidate_rows(found.options, work.records, found.predicted, found.dense)
+        rows = candidate_rows(
+            found.options, work.records, found.predicted, found.dense, work.sizes if work.given else {}
+        )
         parts = make_parts([*rows, *found.left_out], decision, layer)
         product = work.built[config_key(*option)]
         work.built = {}

@@ -145,4 +145,5 @@ def unpacked(result: Package | Failure, folder: Path, told: set[str]) -> Product
         if text not in told:
             told.add(text)
             warnings.warn(text, stacklevel=3)
-    return Product(result.symbol, write_objects(result.objects, folder), result.constants, code=result.code)
+    objects = write_objects(result.objects, folder)
+    return Product(result.symbol, objects, result.constants, code=result.code, footprint=result.footprint)

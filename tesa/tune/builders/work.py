@@ -10,7 +10,7 @@ import errno
 import os
 import tempfile
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from tesa.build.cache import Cache
 from tesa.build.digest import code_digest
+from tesa.build.footprint import Footprint, footprint
 from tesa.build.objects import BuildError, Object, build_objects, symbol_of
 from tesa.measure.failure import Failure, FailureKind
 from tesa.measure.interfaces import BuildRequest
@@ -48,13 +49,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Package:
-    """A built kernel. warnings: texts that the child would have told the user; code: digest of what was emitted."""
+    """A built kernel. warnings: texts that the child would have told the user; code: digest of what was emitted.
+
+    footprint: the bytes that it takes.
+    """
 
     symbol: str
     objects: tuple[Object, ...]
     constants: tuple[NDArray[Any], ...] = ()
     warnings: tuple[str, ...] = ()
     code: str = ""
+    footprint: Footprint = field(default_factory=Footprint)
 
 
 Result = Package | Failure
@@ -116,7 +121,8 @@ def _kernel(job: Job, cache: Path | None) -> Result:
         except BuildError as error:
             return storage_failure(str(error)) or Failure(FailureKind.BUILD, str(error), digest)
     texts = dict.fromkeys(str(item.message) for item in told if issubclass(item.category, UserWarning))
-    return Package(symbol, objects, code.constants, tuple(texts), digest)
+    size = footprint(code, request.problem, (item.content for item in objects))
+    return Package(symbol, objects, code.constants, tuple(texts), digest, size)
 
 
 _adopted = ""

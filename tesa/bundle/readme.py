@@ -81,7 +81,15 @@ _TYPES = {
     "int8": "int8_t", "uint64": "uint64_t", "uint32": "uint32_t", "uint16": "uint16_t", "uint8": "uint8_t",
     "bool": "bool",
 }  # fmt: skip
-_ARRAYS = {"float32": "Float32Array", "float64": "Float64Array", "int64": "BigInt64Array", "int32": "Int32Array"}
+_ARRAYS = {
+    "float32": "Float32Array", "float64": "Float64Array", "int64": "BigInt64Array", "uint64": "BigUint64Array",
+    "int32": "Int32Array", "uint32": "Uint32Array", "int16": "Int16Array", "uint16": "Uint16Array",
+    "int8": "Int8Array", "bfloat16": "Uint16Array", "float16": "(globalThis.Float16Array ?? Uint16Array)",
+}  # fmt: skip
+"""As tesa.js has them: a type that is not here is bytes."""
+
+_IN_C = {**_TYPES, "bool": "uint8_t"}
+"""As the header of a model has them: a type that is not here is 16 bits."""
 
 
 def readme(compiled: Compiled, rows: list[tuple[str, str]]) -> str:
@@ -129,7 +137,7 @@ def _bare(compiled: Compiled) -> str:
     library = compiled.description["library"]
     size, name, big = compiled.sizes[0], library["name"], library["name"].upper()
     ports = [*size["inputs"], *size["outputs"]]
-    declared = [f"    static {_TYPES.get(p['dtype'], 'uint16_t')} t{i}[{_elements(p)}];" for i, p in enumerate(ports)]
+    declared = [f"    static {_IN_C.get(p['dtype'], 'uint16_t')} t{i}[{_elements(p)}];" for i, p in enumerate(ports)]
     call = ", ".join([*(f"t{i}" for i in range(len(ports))), "arena"])
     code = [*declared, f"    void *arena = aligned_alloc({big}_ARENA_ALIGNMENT, {big}_ARENA_BYTES);",
             f"    int status = {library['functions'][0]}({call});",

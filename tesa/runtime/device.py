@@ -8,13 +8,15 @@ from tesa.measure.remote.model_session import DeviceModel
 from tesa.measure.runners import check_device, tracker_address
 from tesa.runtime.inputs import Array
 from tesa.runtime.interfaces import Compiled
+from tesa.runtime.pair import check_same
 from tesa.targets.target import parse_target
 
 
 class DeviceEngine:
     """An Engine (tesa.runtime.interfaces) on one device, which it holds until close().
 
-    Raises UsageError where no device can be had, ModelError for a model that needs no runtime.
+    Raises UsageError where no device can be had, ModelError for a model that needs no runtime, and for a library that
+    is of another compile than its description.
     """
 
     def __init__(self, compiled: Compiled) -> None:
@@ -31,7 +33,12 @@ class DeviceEngine:
         self._model = DeviceModel(
             *address, compiled.key, compiled.path, tools=target.toolchain, threads=compiled.threads
         )
-        check_device(self.device(), target, named=True)
+        try:
+            check_same(self._model.digest, compiled.path, compiled.manifest)
+            check_device(self.device(), target, named=True)
+        except BaseException:
+            self.close()
+            raise
 
     def run(self, function: str, inputs: Sequence[Array]) -> list[Array]:
         """The outputs of one call, in their order."""

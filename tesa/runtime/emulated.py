@@ -13,6 +13,7 @@ from tesa.measure.emulated.emulator import Ended, emulator_for
 from tesa.measure.emulated.runner import EmulatedRunner
 from tesa.runtime.inputs import Array
 from tesa.runtime.interfaces import Compiled
+from tesa.runtime.pair import check_same
 from tesa.runtime.tensors import numpy_dtype
 from tesa.targets.target import parse_target
 
@@ -24,7 +25,7 @@ class EmulatedEngine:
     """An Engine (tesa.runtime.interfaces) of a program that is linked here and run anew for each call.
 
     Raises UsageError where there is no emulator or no compiler for the target, ModelError for a model that needs TVM's
-    runtime, of which there is none for other machines here.
+    runtime, of which there is none for other machines here, and for one of another compile than its description.
     """
 
     def __init__(self, compiled: Compiled) -> None:
@@ -45,6 +46,7 @@ class EmulatedEngine:
         options = ["-std=gnu11", f"-DMODEL={name}", f'-DHEADER="{header.name}"', f"-I{header.resolve().parent}"]
         target.toolchain.compile(_SOURCE, folder / "main.o", options)
         target.toolchain.program([folder / "main.o", compiled.path], self._program)
+        check_same(self._said([]).strip(), compiled.path, compiled.manifest)
 
     def run(self, function: str, inputs: Sequence[Array]) -> list[Array]:
         """The outputs of one call, in their order."""
@@ -52,10 +54,7 @@ class EmulatedEngine:
         with tempfile.TemporaryDirectory(prefix="tesa-") as name:
             given, made = Path(name) / "inputs", Path(name) / "outputs"
             given.write_bytes(b"".join(np.ascontiguousarray(array).tobytes() for array in inputs))
-            try:
-                self._emulator.run(self._program, [str(given), str(made), str(index)], _LIMIT_S)
-            except Ended as error:
-                raise ModelError(f"{self._path}: does not run in {self._emulator.command}: {error}") from error
+            self._said([str(given), str(made), str(index)])
             data, start, found = made.read_bytes(), 0, []
         for info in self._sizes[index].outputs:
             dtype, count = numpy_dtype(info.dtype), int(np.prod(info.shape))
@@ -69,6 +68,13 @@ class EmulatedEngine:
             f"an emulator ({self._emulator.command}) tells no times of {self._sizes[0].plan.target}: time the model on "
             "a device, with --rpc HOST:PORT --key KEY"
         )
+
+    def _said(self, words: Sequence[str]) -> str:
+        """What the program writes to its standard output. ModelError where it comes to no good end."""
+        try:
+            return self._emulator.run(self._program, words, _LIMIT_S)
+        except Ended as error:
+            raise ModelError(f"{self._path}: does not run in {self._emulator.command}: {error}") from error
 
     def device(self) -> dict[str, Any]:
         """What plays the machine, as records name it."""

@@ -25,7 +25,7 @@ def load(
     threads: how many the kernels run on, at most what the model was compiled for, which is the default. rpc: HOST:PORT
     of a TVM RPC tracker and key: of its devices, one of which then runs the model; every call goes there and back, and
     `close` gives the device back. A model for WebAssembly runs in Node.js. emulated: a model for another architecture
-    that needs no runtime (of format "o" or "so") runs in an emulator, which is slow, and times nothing.
+    that needs no runtime, of format "o", runs in an emulator, which is slow, and times nothing.
     """
     path = Path(path)
     if path.suffix == ".onnx":

@@ -91,6 +91,16 @@ def test_who_cannot_run_a_model(park: Park, tmp_path: Path, monkeypatch: pytest.
         load(tmp_path / "bare.so", **place(park))
 
 
+def test_a_description_of_another_compile_is_refused_on_a_device(park: Park, tmp_path: Path) -> None:
+    path = build(tmp_path, mlp()).path
+    described = path.with_suffix(".json")
+    described.write_text(described.read_text().replace('"digest": "', '"digest": "0'))
+    park.await_servers(1)
+    with pytest.raises(ModelError, match="describes another model than"):
+        load(path, **place(park))
+    park.await_servers(1)  # it was given back
+
+
 @pytest.fixture
 def arm(tmp_path: Path) -> Path:
     """A model for 64-bit ARM that needs no runtime, of two sizes."""
@@ -120,6 +130,13 @@ def test_an_emulator_runs_a_model_for_another_architecture(arm: Path) -> None:
         assert emulated.device["cpu"] == "emulated aarch64"
         with pytest.raises(UsageError, match=r"an emulator \(qemu-aarch64\) tells no times of aarch64:cortex-a76"):
             bench(emulated)
+
+
+def test_a_description_of_another_compile_is_refused_in_an_emulator(arm: Path) -> None:
+    described = arm.with_suffix(".json")
+    described.write_text(described.read_text().replace('"digest": "', '"digest": "0'))
+    with pytest.raises(ModelError, match="describes another model than"):
+        load(arm, emulated=True)
 
 
 def test_only_a_model_that_needs_no_library_runs_in_an_emulator(arm: Path) -> None:

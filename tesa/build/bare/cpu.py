@@ -53,7 +53,7 @@ def probe(name: str, arch: str, features: Sequence[str], word: str) -> str:
     """
     rows, asks, count = _ASKED.get(arch, _unasked)(features)
     parts = [asks, _lacks(rows, count), _missing(rows, count)]
-    return "\n".join(parts).replace("@NAME_", f"@{name}_").replace("WORD", word)
+    return "\n".join(parts).replace("WORD", word).replace("@NAME_", f"@{name}_")
 
 
 def _unasked(_features: Sequence[str]) -> tuple[list[Row], str, int]:

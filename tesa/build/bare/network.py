@@ -14,6 +14,9 @@ from tesa.build.bare.legal import with_own_functions
 from tesa.errors import UnsupportedError
 from tesa.frontend.loops import functions_of
 
+_VIEW = "relax.memory.view"
+_SAME_MEMORY = ("relax.reshape", "relax.memory.ensure_zero_offset", _VIEW)
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -170,7 +173,7 @@ class _Reader:
             return []
         if name == "relax.builtin.alloc_tensor":
             return self._buffer(Tensor(tuple(int(n) for n in value.args[0].values), str(value.args[1].value)).bytes)
-        if name in ("relax.reshape", "relax.memory.ensure_zero_offset", "relax.memory.view"):
+        if name in _SAME_MEMORY and not (name == _VIEW and _begins_later(value)):
             return self._place(value.args[0])
         raise UnsupportedError(
             f"{self.name}: operator {name or operator} needs TVM's virtual machine; compile with --format vm"
@@ -206,6 +209,12 @@ class _Reader:
         raise UnsupportedError(
             f"{self.name}: {type(value).__name__} needs TVM's virtual machine; compile with --format vm"
         )
+
+
+def _begins_later(view: Any) -> bool:
+    """True where a view is not known to begin where its tensor does."""
+    offset = view.args[3]
+    return not (isinstance(offset, relax.Tuple) and not offset.fields) and int(getattr(offset, "value", 1)) != 0
 
 
 def _flat(value: Any) -> list[Ref]:

@@ -21,9 +21,9 @@ _C = {
     "i1": "_Bool ",
 }
 
-_HEAD = """/* NAME: a compiled neural network, made by tesa VERSION for TARGET. See NAME.h.
+_HEAD = """/* @NAME@: a compiled neural network, made by tesa @VERSION@ for @TARGET@. See @NAME@.h.
    To be compiled by gcc or clang for that machine. */
-#include "NAME.h"
+#include "@NAME@.h"
 
 #include <string.h>
 
@@ -65,21 +65,21 @@ static int checked(const tesa_tensor *given, const tesa_tensor *wanted, int32_t 
 """
 
 _QUERIES = """
-size_t NAME_arena_bytes(void) { return ARENA; }
-int32_t NAME_sizes(void) { return SIZES; }
-int32_t NAME_inputs(void) { return INPUTS; }
-int32_t NAME_outputs(void) { return OUTPUTS; }
-const tesa_tensor *NAME_input(int32_t size, int32_t index) {
+size_t @NAME@_arena_bytes(void) { return ARENA; }
+int32_t @NAME@_sizes(void) { return SIZES; }
+int32_t @NAME@_inputs(void) { return INPUTS; }
+int32_t @NAME@_outputs(void) { return OUTPUTS; }
+const tesa_tensor *@NAME@_input(int32_t size, int32_t index) {
   return size < 0 || size >= SIZES || index < 0 || index >= INPUTS ? NULL : ports[size] + index;
 }
-const tesa_tensor *NAME_output(int32_t size, int32_t index) {
+const tesa_tensor *@NAME@_output(int32_t size, int32_t index) {
   return size < 0 || size >= SIZES || index < 0 || index >= OUTPUTS ? NULL : ports[size] + INPUTS + index;
 }
-const char *NAME_error(int status) {
+const char *@NAME@_error(int status) {
   static const char *const texts[] = {TEXTS};
   return status < 0 || status >= STATUSES ? "unknown status" : texts[status];
 }
-size_t NAME_missing(char *text, size_t bytes) {
+size_t @NAME@_missing(char *text, size_t bytes) {
   size_t length = 0, letter;
   int i;
   for (i = 0; needs[i].name[0]; ++i) {
@@ -95,9 +95,9 @@ size_t NAME_missing(char *text, size_t bytes) {
   if (bytes) text[length < bytes ? length : bytes - 1] = 0;
   return length;
 }
-const char *NAME_target(void) { return "TARGET"; }
-const char *NAME_version(void) { return "VERSION"; }
-const char *NAME_digest(void) { return "DIGEST"; }
+const char *@NAME@_target(void) { return "@TARGET@"; }
+const char *@NAME@_version(void) { return "@VERSION@"; }
+const char *@NAME@_digest(void) { return "@DIGEST@"; }
 """
 
 
@@ -119,7 +119,7 @@ def source(
     text = "\n".join(parts)
     values = {"VERSION": model.version, "TARGET": model.target, "DIGEST": model.digest, "NAME": model.name}
     for key, value in values.items():
-        text = re.sub(rf"\b{key}(?=_|\b)", value, text)
+        text = text.replace(f"@{key}@", value)
     return text
 
 
@@ -173,8 +173,8 @@ static void {one.symbol}_run(void *data, int32_t number) {{
   struct {one.symbol}_data *d = (struct {one.symbol}_data *)data;
   {one.task}({", ".join([*given, "number"])});
 }}
-int {one.symbol}(threads_of *threads, {params});
-__attribute__((used, visibility("hidden"))) int {one.symbol}(threads_of *threads, {params}) {{
+static int {one.symbol}(threads_of *threads, {params}) __asm__("{one.symbol}");
+__attribute__((used, noinline)) static int {one.symbol}(threads_of *threads, {params}) {{
   struct {one.symbol}_data data = {{{values}}};
   int32_t i;
   if (!threads)
@@ -220,7 +220,7 @@ def _line(
 def _quoted(text: str) -> str:
     made = []
     for byte in text.encode():
-        made.append(chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}")
+        made.append(chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?@' else f"\\{byte:03o}")
     return '"' + "".join(made) + '"'
 
 
@@ -239,35 +239,40 @@ def _ports(model: Api) -> str:
     return "\n".join([*lines, f"static const tesa_tensor *const ports[] = {{{tables}}};"])
 
 
+def _names(size: Size) -> list[str]:
+    """The parameters of inputs and outputs. The model's own names, which the header has, may be names of C here."""
+    return [f"input{i}" for i in range(len(size.inputs))] + [f"output{i}" for i in range(len(size.outputs))]
+
+
 def _params(size: Size) -> list[str]:
-    made = [f"const {port.c} *{port.argument}" for port in size.inputs]
-    return [*made, *(f"{port.c} *{port.argument}" for port in size.outputs), "void *arena"]
+    kinds = [f"const {port.c}" for port in size.inputs] + [port.c for port in size.outputs]
+    return [*(f"{kind} *{name}" for kind, name in zip(kinds, _names(size), strict=True)), "void *arena"]
 
 
 def _run(model: Api, size: Size) -> str:
-    names = [*(port.argument for port in size.ports), "arena", "NULL", "NULL"]
+    names = [*_names(size), "arena", "NULL", "NULL"]
     return f"""
-int NAME_run{size.suffix}({", ".join(_params(size))}) {{
-  return NAME_run_parallel{size.suffix}({", ".join(names)});
+int @NAME@_run{size.suffix}({", ".join(_params(size))}) {{
+  return @NAME@_run_parallel{size.suffix}({", ".join(names)});
 }}"""
 
 
 def _run_parallel(model: Api, size: Size) -> str:
-    used = [port for port in size.ports if port.tensor.bytes]
-    nulls = " || ".join(f"!{name}" for name in (*(port.argument for port in used), "arena"))
-    odd = " | ".join(
-        f"((uintptr_t){name} & {mask})"
-        for name, mask in (*((port.argument, port.alignment - 1) for port in used), ("arena", ALIGNMENT - 1))
-    )
-    limits = [_limit(port) for port in size.inputs if port.limits and port.tensor.bytes]
-    names = [port.argument for port in size.ports]
+    names = _names(size)
+    used = [(name, port.alignment - 1) for name, port in zip(names, size.ports, strict=True) if port.tensor.bytes]
+    used.append(("arena", ALIGNMENT - 1))
+    nulls = " || ".join(f"!{name}" for name, _ in used)
+    odd = " | ".join(f"((uintptr_t){name} & {mask})" for name, mask in used)
+    limits = [
+        _limit(name, port) for name, port in zip(names, size.inputs, strict=False) if port.limits and port.tensor.bytes
+    ]
     index = ["  size_t element;"] if limits else []
     body = "\n".join([*index, f"  if ({nulls}) return TESA_NULL;", f"  if ({odd}) return TESA_ALIGNMENT;"])
     return f"""
-int NAME_run_parallel{size.suffix}({", ".join([*_params(size), "tesa_launch launch", "void *user"])}) {{
+int @NAME@_run_parallel{size.suffix}({", ".join([*_params(size), "tesa_launch launch", "void *user"])}) {{
   threads_of threads;
 {body}
-  if (NAME_missing(NULL, 0)) return TESA_CPU;
+  if (@NAME@_missing(NULL, 0)) return TESA_CPU;
 {chr(10).join(limits)}
   threads.launch = launch;
   threads.user = user;
@@ -277,12 +282,12 @@ int NAME_run_parallel{size.suffix}({", ".join([*_params(size), "tesa_launch laun
 }}"""
 
 
-def _limit(port: Port) -> str:
+def _limit(name: str, port: Port) -> str:
     low, high = port.limits or (0, 0)
     count = port.tensor.bytes // port.alignment
     return (
         f"  for (element = 0; element < {count}; ++element)\n"
-        f"    if (outside((double){port.argument}[element], {low}, {high})) return TESA_INDEX;"
+        f"    if (outside((double){name}[element], {low}, {high})) return TESA_INDEX;"
     )
 
 
@@ -297,11 +302,11 @@ def _call(model: Api) -> str:
     status = checked(inputs, ports{number}, {inputs});
     if (!status) status = checked(outputs, ports{number} + {inputs}, {outputs});
     if (status) return status;
-    return NAME_run_parallel{size.suffix}({", ".join([*given, "arena", "launch", "user"])});
+    return @NAME@_run_parallel{size.suffix}({", ".join([*given, "arena", "launch", "user"])});
   }}""")
     last = "  return TESA_SHAPE;\n" if len(model.sizes) > 1 else ""
     return f"""
-int NAME_call(const tesa_tensor *inputs, int32_t inputs_count, const tesa_tensor *outputs, int32_t outputs_count,
+int @NAME@_call(const tesa_tensor *inputs, int32_t inputs_count, const tesa_tensor *outputs, int32_t outputs_count,
               void *arena, size_t arena_bytes, tesa_launch launch, void *user) {{
   int status;
   if (inputs_count != {len(model.sizes[0].inputs)} || outputs_count != {len(model.sizes[0].outputs)}) return TESA_COUNT;

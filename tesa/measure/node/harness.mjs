@@ -7,9 +7,10 @@
 //   {do: "time", id, calls, other}                                        -> {mean, median, least}, in milliseconds
 //   {do: "exports", id}                                                   -> {names}
 //   {do: "drop", id}, {do: "about"}
-// symbol: the function that is called, "" for none. place: its arguments, all pointers: bytes of zeros, or of ones where there is a guard, then filled from the file;
-// skew: bytes behind a multiple of 64; guard: bytes in front of and behind it, which "read" gives too. "ask" calls
-// another function; text is what is at the address that it answers, up to a byte of 0.
+// symbol: the function that is called, "" for none. place: its arguments, all pointers: bytes of zeros, or of ones where
+// there is a guard, then filled from the file; skew: bytes behind a multiple of 64; guard: bytes in front of and behind
+// it, which "read" gives too. "ask" calls another function; text is what is at the address that it answers, up to a
+// byte of 0.
 // A failure is {error, kind}: "load" where the module cannot be used, "trap" where it traps, "call" for anything else.
 import fs from 'node:fs';
 import process from 'node:process';

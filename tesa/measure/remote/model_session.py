@@ -29,6 +29,8 @@ _MOST_CALLS = 1000  # of one slice
 class DeviceModel:
     """A compiled model on a device of a tracker: leased, checked, and busy with it until close().
 
+    about: what the device says of itself; digest: the library's own, see tesa.runtime.pair.
+
     limit_s: seconds that the device may be held and that one call may take; wait_s: how long to wait for a free one.
 
     Raises UsageError where no device can be had, ModelError where the device cannot run the model.
@@ -68,7 +70,7 @@ class DeviceModel:
         self.about = about
         found: About = about
         try:
-            self._call("load", str(library), threads)
+            self.digest = str(self._call("load", str(library), threads))
         except UsageError as error:
             raise ModelError(f"{library}: cannot be run on {found.cpu} ({lease.address}): {error}") from error
         return found
@@ -134,8 +136,8 @@ def open_session(lease: Lease, limit_s: float, probes: Mapping[str, str]) -> tup
         raise DeviceError(line_of(error)) from error
 
 
-def load(library: str, threads: int) -> None:
-    """Send the model and make a virtual machine of it."""
+def load(library: str, threads: int) -> str:
+    """Send the model and make a virtual machine of it. The answer is the library's digest."""
     session = _STATE.session
     try:
         short = set_threads(session, threads)
@@ -143,20 +145,22 @@ def load(library: str, threads: int) -> None:
             raise DeviceError(short)
         session.upload(library, "model.so")
         module = session.load_module("model.so")
-        missing = _missing(module)
+        missing = _told(module, "tesa_missing")
         if missing:
             raise DeviceError(f"its CPU lacks {missing}")
+        digest = _told(module, "tesa_digest")
         machine = module["vm_load_executable"]()
         machine["vm_initialization"](_CPU, 0, _POOLED)
     except Exception as error:
         raise DeviceError(line_of(error)) from error
     _STATE.machine = machine
+    return digest
 
 
-def _missing(module: Any) -> str:
-    """The instruction sets that the device lacks for the library, "" where it does not tell."""
+def _told(module: Any, name: str) -> str:
+    """What a function of the library says: the instruction sets that the device lacks, or the digest; "" without it."""
     try:
-        ask = module["tesa_missing"]
+        ask = module[name]
     except Exception:  # of an earlier version
         return ""
     return str(ask())

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import tvm
 from tvm import relax
 
 from tesa.build.bare.formats import chosen_format
 from tesa.build.bare.legal import refuse_what_needs_tvm
+from tesa.build.bare.network import calls_of
 from tesa.compiler import compile_model
 from tesa.errors import UnsupportedError, UsageError
 from tesa.targets.target import parse_target
@@ -63,6 +67,47 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
             )  # fmt: skip
     for name in ("net.so", "net.c", "net.h", "net.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("names", [("TARGET", "NAME"), ("threads", "element"), ("NULL", "size_t"), ("outside", "has")])
+def test_c_of_a_model_whose_inputs_are_called_as_something_in_it(tmp_path: Path, names: tuple[str, str]) -> None:
+    a, b = names
+    weight = floats(16, 8)
+    proto = model(
+        [node("MatMul", [a, "w"], "h"), node("Add", ["h", b], "y")], [port(a, [4, 16]), port(b, [4, 8])], ["y"],
+        {"w": weight},
+    )  # fmt: skip
+    compile_model(proto, output=tmp_path / "net.c", format="c", measure=False)
+    command = ["gcc", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", tmp_path / "net.c", "-o", tmp_path / "net.so"]
+    subprocess.run(command, check=True)
+    library = Library(tmp_path / "net.so")
+    feeds = {a: floats(4, 16, seed=1), b: floats(4, 8, seed=2)}
+    np.testing.assert_allclose(library.run(feeds)["y"], feeds[a] @ weight + feeds[b], rtol=1e-5, atol=1e-5)
+    told = library.function("input", ctypes.c_void_p)(0, 0)
+    assert ctypes.c_char_p.from_address(told + ctypes.sizeof(ctypes.c_void_p)).value == a.encode()
+
+
+def test_two_models_of_one_layer_fit_into_one_program(tmp_path: Path) -> None:
+    proto = model([node("MatMul", ["x", "w"], "y")], [port("x", [2048, 256])], ["y"], {"w": floats(256, 256)})
+    for name in ("one", "two"):
+        compile_model(proto, output=tmp_path / f"{name}.c", format="c", measure=False, threads=2)
+        assert "_region0" in (tmp_path / f"{name}.c").read_text()
+    files = [tmp_path / "one.c", tmp_path / "two.c"]
+    subprocess.run(["gcc", "-shared", "-fPIC", *files, "-o", tmp_path / "both.so"], check=True)
+
+
+def test_memory_that_begins_inside_of_a_tensor_is_not_taken_for_the_tensor() -> None:
+    def calls(offset: int) -> object:
+        builder = relax.BlockBuilder()
+        x = relax.Var("x", relax.TensorType([4], "float32"))
+        with builder.function("main", [x]):
+            view = relax.op.memory.view(x, shape=[2], dtype="float32", relative_byte_offset=offset)
+            builder.emit_func_output(builder.emit(view))
+        return calls_of(builder.get(), ["main"], tvm.target.Target("llvm"))
+
+    calls(0)
+    with pytest.raises(UnsupportedError, match=r"relax\.memory\.view needs TVM's virtual machine"):
+        calls(8)
 
 
 def test_each_size_has_a_function_and_one_arena_serves_all(tmp_path: Path) -> None:

@@ -63,13 +63,32 @@ export async function load(source) {
   const chosen = choose(source);
   const module = chosen instanceof WebAssembly.Module ? chosen : await compiled(chosen);
   if (WebAssembly.Module.imports(module).length > 0) throw foreign("it asks for imports");
-  return new Model(module, (await WebAssembly.instantiate(module, {})).exports);
+  return opened(module, await instance(module));
+}
+
+async function instance(module) {
+  try {
+    return await WebAssembly.instantiate(module, {});
+  } catch (cause) {
+    if (cause instanceof RangeError) throw new TesaError("memory", "the model needs more memory than this engine gives", { cause });
+    throw new TesaError("file", `the module: is damaged (${cause.message}); copy or compile it again`, { cause });
+  }
+}
+
+function opened(module, { exports }) {
+  try {
+    return new Model(module, exports);
+  } catch (cause) {
+    if (cause instanceof TesaError && cause.code !== "run") throw cause;
+    throw new TesaError("file", `the module: is damaged (${cause.message}); copy or compile it again`, { cause });
+  }
 }
 
 function choose(source) {
   const isPlain = source !== null && typeof source === "object" && Object.getPrototypeOf(source) === Object.prototype;
   if (!isPlain) return source;
   const { simd128, relaxed } = source;
+  if (simd128 === undefined && relaxed === undefined) return undefined;
   const chosen = hasRelaxedSimd() ? (relaxed ?? simd128) : simd128;
   if (chosen === undefined) {
     throw new TesaError("simd", "cannot run the model: this engine has no relaxed SIMD, and there is no module for simd128");
@@ -210,7 +229,11 @@ export class Model {
   }
 
   #call(key, ...words) {
-    return this.#exports[`${this.#name}_${key}`](...words);
+    try {
+      return this.#exports[`${this.#name}_${key}`](...words);
+    } catch (cause) {
+      throw new TesaError("run", `the model cannot run: ${cause.message}; the file may be damaged`, { cause });
+    }
   }
 
   #text(place) {

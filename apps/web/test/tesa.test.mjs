@@ -91,6 +91,33 @@ test("a wrong name, type or shape of an input is an error", async () => {
   close(model.run({ x: Float32Array.from(expected.mlp.x) }).y, expected.mlp.y); // and goes on
 });
 
+test("no single damaged byte gives another error than a TesaError", async () => {
+  const bytes = await readFile(file("mlp"));
+  const x = Float32Array.from(expected.mlp.x);
+  for (let place = 8; place < bytes.length; place += 7) {
+    const damaged = Uint8Array.from(bytes);
+    damaged[place] ^= 0x55;
+    try {
+      (await load(damaged)).run({ x });
+    } catch (error) {
+      assert.ok(error instanceof TesaError, `byte ${place}: ${error.stack}`);
+    }
+  }
+});
+
+test("an engine that gives no memory, and a choice of nothing, are errors", async () => {
+  const bytes = await readFile(file("mlp"));
+  const { instantiate } = WebAssembly;
+  WebAssembly.instantiate = async () => { throw new RangeError("Out of memory: Cannot allocate Wasm memory for new instance"); };
+  try {
+    await refuses(() => load(bytes), "memory", /more memory than this engine gives/);
+  } finally {
+    WebAssembly.instantiate = instantiate;
+  }
+  await refuses(() => load({}), "source", /expected a URL, bytes, .* simd128, relaxed/);
+  await refuses(() => load({ simd: bytes }), "source", /expected a URL/);
+});
+
 test("a file that is missing, foreign or cut off is an error", async () => {
   const bytes = await readFile(file("mlp"));
   const damaged = Uint8Array.from(bytes).fill(255, 200, 300);

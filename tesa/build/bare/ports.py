@@ -42,6 +42,14 @@ _KEYWORDS = frozenset(
     typeid typename union unsigned using virtual void volatile wchar_t while xor xor_eq arena launch user
     unix linux NULL size_t int8_t int16_t int32_t int64_t uint8_t uint16_t uint32_t uint64_t""".split()
 )
+"""Words of C and C++, the header's own arguments, and what GNU's C defines."""
+
+_DEFINED = frozenset(
+    """NULL EOF SIZE_MAX INFINITY NAN HUGE_VAL BUFSIZ I assert bool complex errno imaginary max min offsetof stderr
+    stdin stdout size_t ptrdiff_t int8_t uint8_t int16_t uint16_t int32_t uint32_t int64_t uint64_t tesa_launch
+    tesa_task tesa_tensor""".split()
+)
+"""Types that the header uses, and what the headers define that programs include ahead of it."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +130,8 @@ def ports(
 
 
 def arguments() -> Unique:
-    """Names of arguments, none of which is a word of C or C++."""
-    return Unique(_KEYWORDS)
+    """Names of arguments, none of which is a word of C or C++, a type, or a macro of the usual headers."""
+    return Unique(_KEYWORDS | _DEFINED)
 
 
 def _argument(name: str) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import subprocess
+from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
+from tesa.build.bare.header import header
+from tesa.build.bare.network import Tensor
+from tesa.build.bare.ports import Api, Size, arguments, ports
 from tesa.compiler import compile_model
 from tests.frontend.onnx_models import floats
 from tests.support import require_system
@@ -80,6 +84,25 @@ int main(int argc, char **argv) {
   return 0;
 }
 """
+
+
+NAMES = "NULL EOF I errno stdin min size_t int64_t uint8_t tesa_task new arena unix".split()
+"""Names of tensors that C or its usual headers take for something else."""
+
+
+def test_names_that_headers_define(tmp_path: Path) -> None:
+    gcc, gxx = require_system("gcc", "gcc"), require_system("g++", "g++")
+    tensors = [Tensor((2,), dtype) for dtype in islice(cycle(("float32", "int64", "bool")), len(NAMES))]
+    unique = arguments()
+    inputs = ports(NAMES, tensors, [None] * len(NAMES), unique)
+    outputs = ports(NAMES, tensors, [None] * len(NAMES), unique)
+    model = Api("net", (Size("main", "", inputs, outputs),), 64, "x86", "0", "0" * 16)
+    (tmp_path / "net.h").write_text(header(model))
+    ahead = "#define max(a, b) 0\n#define min(a, b) 0\n"
+    included = "".join(f"#include <{name}.h>\n" for name in ("assert", "complex", "errno", "math", "stdbool", "stdio"))
+    (tmp_path / "app.c").write_text(included + ahead + '#include "net.h"\n')
+    for words in ([gcc, "-std=gnu11", "-x", "c"], [gxx, "-std=gnu++17", "-x", "c++"]):
+        subprocess.run([*words, "-Wall", "-Wextra", "-Werror", "-fsyntax-only", str(tmp_path / "app.c")], check=True)
 
 
 @pytest.mark.parametrize("form", ["so", "o", "c"])

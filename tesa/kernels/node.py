@@ -68,7 +68,11 @@ class NodeKernel:
         if self._session is None:
             session = Session(self._target.features)
             weakref.finalize(self, session.close)
-            self._module = session.load(self._path, ENTRY, self._places, _LIMIT_S)
+            try:
+                self._module = session.load(self._path, ENTRY, self._places, _LIMIT_S)
+            except (Refused, Ended) as error:
+                session.close()
+                raise CheckFailed(f"the kernel cannot be loaded: {error}") from error
             self._session = session
         return self._session
 

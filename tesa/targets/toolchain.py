@@ -96,7 +96,7 @@ class Toolchain:
         command = [self.compiler(), "-x", "c", "-O2", "-fPIC", *_headers(), *options, "-c"]
         with atomic_path(path) as aside:
             command += ["-" if text is not None else str(source), "-o", str(aside)]
-            done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=_COMPILE_S)
+            done = ran(command, path, _COMPILE_S, text)
             if done.returncode:
                 said = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
                 raise UsageError(f"cannot compile C for a kernel: {shlex.join(command)}: {'; '.join(said[:3])}")
@@ -123,7 +123,7 @@ class Toolchain:
         command = [(by_zig and zig.compiler(self.static)) or self.compiler(), "-static"]
         with atomic_path(path) as aside:
             command += [*map(str, objects), "-o", str(aside), "-lm", *options]
-            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_LINK_S)
+            done = ran(command, path, _LINK_S)
             if done.returncode:
                 raise UsageError(f"cannot link {path.name}: {_linker_says(done.stderr)}")
 
@@ -149,6 +149,16 @@ class Toolchain:
             return not self.foreign
         wanted = self.machines or (platform.machine(),)
         return architecture(makes) in map(architecture, wanted)
+
+
+def ran(
+    command: Sequence[str], path: Path, limit_s: float, text: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """A tool's run that is to write path, with what it said; text: its input. UsageError where it is too slow."""
+    try:
+        return subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=limit_s)
+    except subprocess.TimeoutExpired as error:
+        raise UsageError(f"cannot write {path.name}: {command[0]} was not done after {limit_s:g} s") from error
 
 
 _RENAMED = """

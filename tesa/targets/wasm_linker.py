@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from tesa.base.files import atomic_path
 from tesa.errors import UnsupportedError, UsageError
-from tesa.targets.toolchain import Toolchain
+from tesa.targets.toolchain import Toolchain, ran
 
 _NAME = "wasm-ld"
 _OLDEST = 19  # what is older refuses what LLVM 22 writes
@@ -88,7 +88,7 @@ class WasmLinker(Toolchain):
         """
         with atomic_path(path) as aside:
             command = [*self.linker(), *_OPTIONS, *options, *map(str, objects), "-o", str(aside)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LINK_S)
+            done = ran(command, path, LINK_S)
             if done.returncode:
                 said = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
                 raise UsageError(f"cannot link {path.name}: {'; '.join(said[:3])}")

@@ -30,6 +30,11 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_a_tool_that_is_not_done_in_time_is_told_of() -> None:
+    with pytest.raises(UsageError, match=r"cannot write net\.so: sleep was not done after 0\.1 s"):
+        toolchain.ran(["sleep", "20"], Path("out/net.so"), 0.1)
+
+
 def command(folder: Path, name: str, machine: str = "") -> str:
     """A compiler that tells what it makes code for, or does not."""
     path = folder / name

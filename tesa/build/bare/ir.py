@@ -106,6 +106,22 @@ done:
 }}"""
 
 
+def _unless_lost(number: int) -> list[str]:
+    """Return where a launch has failed: what follows would take what is in the arena for numbers, or for indices."""
+    return [
+        f"  %alone{number} = icmp eq ptr %threads, null",
+        f"  br i1 %alone{number}, label %next{number}, label %ask{number}",
+        f"ask{number}:",
+        f"  %failed{number} = getelementptr {THREADS}, ptr %threads, i32 0, i32 2",
+        f"  %answer{number} = load i32, ptr %failed{number}",
+        f"  %lost{number} = icmp ne i32 %answer{number}, 0",
+        f"  br i1 %lost{number}, label %end{number}, label %next{number}",
+        f"end{number}:",
+        "  ret i32 0",
+        f"next{number}:",
+    ]
+
+
 def padded(size: int) -> int:
     """Bytes that a place takes where others follow it."""
     return -(-size // ALIGNMENT) * ALIGNMENT
@@ -141,6 +157,8 @@ class _Writer:
         lines = [f"define internal i32 @{self.name}_{function.name}({every}) {{"]
         for number, call in enumerate(function.calls):
             lines += self._call(number, call, one.offsets, function, declared)
+            if call.threads and call is not function.calls[-1]:
+                lines += _unless_lost(number)
         return "\n".join([*lines, "  ret i32 0", "}"])
 
     def _call(

@@ -11,6 +11,7 @@ from tesa.base.files import atomic_path
 from tesa.build.bare.ports import Api
 from tesa.errors import UsageError
 from tesa.targets.target import Target
+from tesa.targets.toolchain import ran
 
 _LINK_S = 300.0
 
@@ -65,8 +66,7 @@ def _wasm_object(files: Sequence[Path], names: Sequence[str], target: Target, pa
 
 
 def _run(command: Sequence[str | Path], path: Path) -> None:
-    words = [str(word) for word in command]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=_LINK_S)
+    done = ran([str(word) for word in command], path, _LINK_S)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         told = [line for line in lines if "error" in line or "undefined" in line] or lines

@@ -193,6 +193,8 @@ def _function(calls: Calls, function: Function, offsets: Sequence[int], own: set
     lines += ["  (void)arena;", "  (void)threads;"]
     for call in function.calls:
         lines.append(f"  {_line(call, function, offsets, starts, own, declared)}")
+        if call.threads and call is not function.calls[-1]:
+            lines.append("  if (threads && threads->failed) return;")
     return "\n".join(["", *lines, "}"])
 
 

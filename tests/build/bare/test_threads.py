@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
+from tesa.build.bare.ports import STATUS
 from tests.frontend.onnx_models import floats, model, node, port
 from tests.support import require_system
 
 from .calling import Library, aligned, built, expected
 from .test_models import residual_network, sparse
 
+STATUS_THREADS = list(STATUS).index("THREADS")
 TASK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int32)
 LAUNCH = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, TASK, ctypes.c_void_p, ctypes.c_int32)
 
@@ -78,6 +81,27 @@ def test_a_launch_that_fails_is_told_and_gets_its_user(library: Library) -> None
     with pytest.raises(AssertionError, match="could not run the tasks"):
         library.run({"x": floats(1, 16, 32, 32)}, more=(fails, ctypes.c_void_p(4711)))
     assert users == [4711]  # after the first failure nothing is launched
+
+
+def test_nothing_is_looked_up_after_a_launch_that_fails(tmp_path: Path) -> None:
+    """What was not computed would be taken for numbers, or for indices."""
+    nodes = [
+        node("MatMul", ["x", "w"], "h"), node("Cast", ["h"], "i", to=onnx.TensorProto.INT64),
+        node("Gather", ["table", "i"], "y"),
+    ]  # fmt: skip
+    table = floats(16)
+    proto = model(nodes, [port("x", [2048, 256])], ["y"], {"w": floats(256, 64), "table": table})
+    library = built(tmp_path, proto, threads=2)
+    x, y = np.zeros((2048, 256), np.float32), np.full((2048, 64), -1, np.float32)
+    pointers = [array.ctypes.data_as(library.pointer) for array in (x, y, aligned(library.arena_bytes))]
+
+    @LAUNCH
+    def fails(_user: int, _task: Any, _data: int, _tasks: int) -> int:
+        return 1
+
+    assert library.function("run_parallel")(*pointers, fails, None) == STATUS_THREADS
+    assert (y == -1).all()
+    assert (library.run({"x": x})["y"] == table[0]).all()
 
 
 def test_two_calls_at_once_with_an_arena_each(library: Library) -> None:

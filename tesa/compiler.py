@@ -54,7 +54,7 @@ class CompiledModel:
     """A compiled model: where it was written and what is in it.
 
     skipped: what was left as it is, each with its reason. sizes: of a model of several; plan, inputs and outputs are
-    then those of the first.
+    then those of the first. header: of a model without a runtime, for C.
     """
 
     path: Path
@@ -63,6 +63,7 @@ class CompiledModel:
     outputs: tuple[TensorInfo, ...]
     skipped: tuple[str, ...] = ()
     sizes: tuple[SizeInfo, ...] = ()
+    header: Path | None = None
 
 
 @helpful("tesa.compile")
@@ -214,7 +215,7 @@ def compile_model(
     progress(Event("write", 1, 1, str(path)))
     return CompiledModel(
         path, infos[0].plan, infos[0].inputs, infos[0].outputs, _notes(networks, left.values(), padding),
-        infos if len(infos) > 1 else (),
+        infos if len(infos) > 1 else (), path.with_suffix(".h") if executable is None else None,
     )  # fmt: skip
 
 

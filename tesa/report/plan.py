@@ -51,8 +51,9 @@ def compiled_view(compiled: CompiledModel) -> Iterator[RenderableType]:
             yield Text(f"kernels: {footprint(plan.footprint)}")
     for reason in compiled.skipped:
         yield Text(f"left as it is: {reason}")
+    aside = f", {compiled.header}" if compiled.header else ""
     description = compiled.path.with_suffix(".json")
-    yield Text(f"wrote {compiled.path} ({size(compiled.path.stat().st_size)}) and {description}")
+    yield Text(f"wrote {compiled.path} ({size(compiled.path.stat().st_size)}){aside} and {description}")
 
 
 def left_out(plan: Plan) -> Iterator[str]:

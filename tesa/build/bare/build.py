@@ -11,6 +11,7 @@ import tvm
 
 from tesa.build.bare.api import api
 from tesa.build.bare.arena import ALIGNMENT, Plan, plans
+from tesa.build.bare.assembler import allowed
 from tesa.build.bare.cpu import probe
 from tesa.build.bare.ir import constants, network, padded, region
 from tesa.build.bare.network import Calls, calls_of
@@ -102,7 +103,8 @@ def c_source(parts: Parts, target: Target) -> str:
     architecture = find(target.arch)
     ask = NO_PROBE if architecture is None or architecture.probe is None else architecture.probe(needed(target))
     texts = [unit.content.decode() for unit in parts.units]
-    return source(parts.api, parts.calls, parts.plans, texts, parts.regions, ask)
+    ahead = allowed(target.arch, needed(target)) + ask
+    return source(parts.api, parts.calls, parts.plans, texts, parts.regions, ahead)
 
 
 def _oldest(target: Target) -> Target:

@@ -23,6 +23,10 @@ _C = {
 
 _HEAD = """/* @NAME@: a compiled neural network, made by tesa @VERSION@ for @TARGET@. See @NAME@.h.
    To be compiled by gcc or clang for that machine. */
+#if !defined(__GNUC__) || !@MACHINE@
+#error "this model is code for @TARGET@: compile it with gcc or clang for that machine"
+#endif
+
 #include "@NAME@.h"
 
 #include <string.h>
@@ -39,6 +43,9 @@ typedef struct {
   int failed;
 } threads_of;
 """
+
+_MACHINES = {"x86": "defined(__x86_64__)", "aarch64": "defined(__aarch64__)"}
+"""What a compiler for an architecture defines."""
 
 _OUTSIDE = """
 static int outside(double value, double low, double high) { return !(value >= low && value <= high); }
@@ -118,6 +125,7 @@ def source(
     parts += [_call(model), _queries(model), "\n#ifdef __cplusplus\n}\n#endif\n"]
     text = "\n".join(parts)
     values = {"VERSION": model.version, "TARGET": model.target, "DIGEST": model.digest, "NAME": model.name}
+    values["MACHINE"] = _MACHINES.get(model.target.partition(":")[0], "1")
     for key, value in values.items():
         text = text.replace(f"@{key}@", value)
     return text

@@ -146,6 +146,17 @@ def test_on_64_bit_arm(tmp_path: Path, cpu: str) -> None:
         assert "dotprod" in done.stderr
 
 
+def test_c_for_a_newer_cpu_needs_no_option_of_the_compiler(tmp_path: Path) -> None:
+    """gcc takes code for SVE, for any CPU; a compiler for another architecture says what is wrong."""
+    compiler = require_system("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross")
+    made = compiled(tmp_path, "c", "aarch64:neoverse-n2")
+    for cpu in ([], ["-mcpu=neoverse-n1"], ["-mcpu=neoverse-n2"]):
+        subprocess.run([compiler, *STRICT, *cpu, "-O2", "-c", str(made), "-o", str(tmp_path / "net.o")], check=True)
+    other = require_system("gcc", "gcc")
+    done = subprocess.run([other, "-c", str(made), "-o", "/dev/null"], capture_output=True, text=True, check=False)
+    assert "this model is code for aarch64:neoverse-n2: compile it with gcc or clang for that machine" in done.stderr
+
+
 @pytest.mark.parametrize("kind", ["simd128", pytest.param("relaxed", marks=SLOW)])
 def test_in_a_browsers_engine(tmp_path: Path, kind: str) -> None:
     require_node()

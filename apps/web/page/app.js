@@ -1,6 +1,6 @@
 // The page: a pad and test images on one side, two modules of the same network on the other.
 
-import { load, hasRelaxedSimd } from "./tesa.js";
+import { load } from "./tesa.js";
 import { bilinear, levels, Strokes } from "./image.js";
 
 const $ = (id) => document.getElementById(id);
@@ -54,7 +54,7 @@ async function open(name, loading, { bytes }) {
     state.models[name] = model;
     const kind = model.info.target.endsWith("relaxed") ? "relaxed" : "simd128";
     card.querySelector("[data-size]").textContent = `${Math.round(bytes[kind] / 1000)} kB`;
-    $("engine").textContent = `Two WebAssembly modules without imports, with ${hasRelaxedSimd() ? "relaxed SIMD" : "SIMD"}`;
+    $("engine").textContent = `Two WebAssembly modules without imports, with ${kind === "relaxed" ? "relaxed SIMD" : "SIMD"}`;
     infer();
   } catch (error) {
     card.classList.add("failed");

@@ -24,7 +24,10 @@ from tesa.errors import UnsupportedError
 from tesa.schedules.cpu.lifting import Region
 from tesa.schedules.types import Code
 from tesa.targets.architecture import find
+from tesa.targets.cpuid import fits
 from tesa.targets.target import Target
+
+_FITS = "\nstatic int fits(void) { return !@NAME@_missing(NULL, 0); }\n"
 
 
 @dataclass(frozen=True)
@@ -98,13 +101,14 @@ def main_object(parts: Parts, target: Target) -> bytes:
         return ir_object("\n".join(texts), _oldest(target).tvm)
 
 
-def c_source(parts: Parts, target: Target) -> str:
-    """The network as one file of C; its units are assembly."""
+def c_source(parts: Parts, target: Target, header: str) -> str:
+    """The network as one file of C; its units are assembly. header: the name of the header's file."""
     architecture = find(target.arch)
     ask = NO_PROBE if architecture is None or architecture.probe is None else architecture.probe(needed(target))
+    ask += fits(needed(target)) if target.arch == "x86" else _FITS
     texts = [unit.content.decode() for unit in parts.units]
     ahead = allowed(target.arch, needed(target)) + ask
-    return source(parts.api, parts.calls, parts.plans, texts, parts.regions, ahead)
+    return source(parts.api, parts.calls, parts.plans, texts, parts.regions, ahead, header)
 
 
 def _oldest(target: Target) -> Target:

@@ -52,7 +52,7 @@ def write_bare(
     }  # fmt: skip
     with atomic_path(path) as made, atomic_path(path.with_suffix(".h")) as aside:
         if form.name == "c":
-            made.write_text(c_source(parts, target))
+            made.write_text(c_source(parts, target, path.with_suffix(".h").name))
         else:
             _link(parts, form, target, made)
         aside.write_text(header(parts.api))

@@ -21,13 +21,13 @@ _C = {
     "i1": "_Bool ",
 }
 
-_HEAD = """/* @NAME@: a compiled neural network, made by tesa @VERSION@ for @TARGET@. See @NAME@.h.
+_HEAD = """/* @NAME@: a compiled neural network, made by tesa @VERSION@ for @TARGET@. See @HEADER@.
    To be compiled by gcc or clang for that machine. */
 #if !defined(__GNUC__) || !@MACHINE@
 #error "this model is code for @TARGET@: compile it with gcc or clang for that machine"
 #endif
 
-#include "@NAME@.h"
+#include "@HEADER@"
 
 #include <string.h>
 
@@ -110,9 +110,11 @@ const char *@NAME@_digest(void) { return "@DIGEST@"; }
 
 def source(
     model: Api, calls: Calls, plans: Mapping[str, Plan], assembly: Sequence[str],
-    regions: Sequence[Region], probe: str,
+    regions: Sequence[Region], probe: str, header: str,
 ) -> str:  # fmt: skip
-    """The text of NAME.c. plans: where the buffers of each function lie; probe: C, see cpuid.probe."""
+    """The text of NAME.c. plans: where the buffers of each function lie; probe: C, see cpuid.probe and fits;
+    header: the name of the header's file.
+    """
     own = {function.name for function in calls.functions}
     parts = [_HEAD, probe, _constants(calls), *map(_inside, range(len(assembly)), assembly)]
     parts += [_region(one) for one in regions]
@@ -124,8 +126,10 @@ def source(
     parts += [text for size in model.sizes for text in (_run_parallel(model, size), _run(model, size))]
     parts += [_call(model), _queries(model), "\n#ifdef __cplusplus\n}\n#endif\n"]
     text = "\n".join(parts)
-    values = {"VERSION": model.version, "TARGET": model.target, "DIGEST": model.digest, "NAME": model.name}
-    values["MACHINE"] = _MACHINES.get(model.target.partition(":")[0], "1")
+    values = {
+        "HEADER": header, "VERSION": model.version, "TARGET": model.target, "DIGEST": model.digest, "NAME": model.name,
+        "MACHINE": _MACHINES.get(model.target.partition(":")[0], "1"),
+    }  # fmt: skip
     for key, value in values.items():
         text = text.replace(f"@{key}@", value)
     return text
@@ -139,7 +143,7 @@ def _constants(calls: Calls) -> str:
         words += [hex(number) for number in numbers.tolist()]
     lines = [", ".join(words[i : i + 12]) for i in range(0, len(words), 12)] or ["0"]
     body = ",\n  ".join(lines)
-    return f"static const uint32_t constants[] __attribute__((aligned({ALIGNMENT}))) = {{\n  {body}\n}};"
+    return f"static const uint32_t constants[] __attribute__((aligned({ALIGNMENT}), unused)) = {{\n  {body}\n}};"
 
 
 _LEFT_OUT = re.compile(
@@ -282,7 +286,7 @@ def _run_parallel(model: Api, size: Size) -> str:
 int @NAME@_run_parallel{size.suffix}({", ".join([*_params(size), "tesa_launch launch", "void *user"])}) {{
   threads_of threads;
 {body}
-  if (@NAME@_missing(NULL, 0)) return TESA_CPU;
+  if (!fits()) return TESA_CPU;
 {chr(10).join(limits)}
   threads.launch = launch;
   threads.user = user;

@@ -77,10 +77,10 @@ def test_c_of_a_model_whose_inputs_are_called_as_something_in_it(tmp_path: Path,
         [node("MatMul", [a, "w"], "h"), node("Add", ["h", b], "y")], [port(a, [4, 16]), port(b, [4, 8])], ["y"],
         {"w": weight},
     )  # fmt: skip
-    compile_model(proto, output=tmp_path / "net.c", format="c", measure=False)
-    command = ["gcc", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", tmp_path / "net.c", "-o", tmp_path / "net.so"]
-    subprocess.run(command, check=True)
-    library = Library(tmp_path / "net.so")
+    compile_model(proto, output=tmp_path / "lib a-net.c", format="c", measure=False)
+    files = [tmp_path / "lib a-net.c", "-o", tmp_path / "lib a-net.so"]
+    subprocess.run(["gcc", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", *files], check=True)
+    library = Library(tmp_path / "lib a-net.so")
     feeds = {a: floats(4, 16, seed=1), b: floats(4, 8, seed=2)}
     np.testing.assert_allclose(library.run(feeds)["y"], feeds[a] @ weight + feeds[b], rtol=1e-5, atol=1e-5)
     told = library.function("input", ctypes.c_void_p)(0, 0)

@@ -11,6 +11,7 @@ from tesa.build.bare.ir import padded
 from tesa.build.bare.network import Call, Calls, Function
 from tesa.build.bare.ports import STATUS, Api, Port, Size
 from tesa.schedules.cpu.lifting import Region
+from tesa.targets.target import parse_target
 
 _C = {
     "ptr": "const void *",
@@ -128,7 +129,7 @@ def source(
     text = "\n".join(parts)
     values = {
         "HEADER": header, "VERSION": model.version, "TARGET": model.target, "DIGEST": model.digest, "NAME": model.name,
-        "MACHINE": _MACHINES.get(model.target.partition(":")[0], "1"),
+        "MACHINE": _MACHINES.get(parse_target(model.target).arch, "1"),
     }  # fmt: skip
     for key, value in values.items():
         text = text.replace(f"@{key}@", value)

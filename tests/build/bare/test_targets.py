@@ -153,8 +153,10 @@ def test_c_for_a_newer_cpu_needs_no_option_of_the_compiler(tmp_path: Path) -> No
     for cpu in ([], ["-mcpu=neoverse-n1"], ["-mcpu=neoverse-n2"]):
         subprocess.run([compiler, *STRICT, *cpu, "-O2", "-c", str(made), "-o", str(tmp_path / "net.o")], check=True)
     other = require_system("gcc", "gcc")
-    done = subprocess.run([other, "-c", str(made), "-o", "/dev/null"], capture_output=True, text=True, check=False)
-    assert "this model is code for aarch64:neoverse-n2: compile it with gcc or clang for that machine" in done.stderr
+    for target in ("aarch64:neoverse-n2", "llvm -mtriple=aarch64-linux-gnu -mcpu=cortex-a72 -mattr=+dotprod"):
+        made = compiled(tmp_path, "c", target)
+        done = subprocess.run([other, "-c", str(made), "-o", "/dev/null"], capture_output=True, text=True, check=False)
+        assert f"this model is code for {target}: compile it with gcc or clang for that machine" in done.stderr
 
 
 @pytest.mark.parametrize("kind", ["simd128", pytest.param("relaxed", marks=SLOW)])

@@ -195,7 +195,7 @@ def compile_model(
     infos = tuple(
         SizeInfo(
             name,
-            ports(network.prepared.imported.inputs, _limits(network)),
+            ports(network.prepared.imported.inputs, network.prepared.imported.graph),
             ports(network.prepared.imported.outputs),
             noted(plans[name], left[name]),
             size.dims,
@@ -247,11 +247,6 @@ def function_names(sizes: Sequence[Any]) -> list[str]:
     return ["main", *(f"main_{number}" for number in range(1, len(sizes)))]
 
 
-def _limits(network: Network) -> Mapping[str, tuple[int, int]]:
-    graph = network.prepared.imported.graph
-    return {} if graph is None else input_limits(graph)
-
-
 def _padding(model: Any, pad: str | Sequence[str], sizes: Sequence[Size], network: Network) -> tuple[Padding, ...]:
     if not pad:
         return ()
@@ -289,10 +284,10 @@ def checked_output(path: Path, form: Format) -> Path:
     return path
 
 
-def ports(infos: Sequence[Any], limits: Mapping[str, tuple[int, int]] | None = None) -> tuple[TensorInfo, ...]:
-    """The frontend's inputs or outputs as the runtime describes them. limits: of the inputs that are indices."""
-    known = limits or {}
-    return tuple(TensorInfo(info.name, tuple(info.shape), info.dtype, known.get(info.name)) for info in infos)
+def ports(infos: Sequence[Any], graph: Graph | None = None) -> tuple[TensorInfo, ...]:
+    """The frontend's inputs or outputs as the runtime describes them. graph: tells what may stand in an index."""
+    limits, bounds = ({}, {}) if graph is None else (input_limits(graph), index_bounds(graph))
+    return tuple(TensorInfo(i.name, tuple(i.shape), i.dtype, limits.get(i.name), bounds.get(i.name)) for i in infos)
 
 
 def _scheduled(

@@ -37,7 +37,8 @@ def by_name(feeds: Any, infos: Sequence[TensorInfo]) -> dict[str, Any]:
 def checked(value: Any, info: TensorInfo) -> Array:
     """The array for an input, aligned, contiguous and writeable; a copy only where strides or address demand one.
 
-    UsageError for what is no array, or one of another shape or dtype, byte order included.
+    UsageError for what is no array, or one of another shape or dtype, byte order included, and for an index that the
+    model's tables have no row for: kernels would read beside them.
     """
     wanted = f"input {info.name!r}: expected {info.dtype} of shape {list(info.shape)}"
     if not isinstance(value, np.ndarray | np.generic) and not hasattr(value, "__array__"):
@@ -47,9 +48,18 @@ def checked(value: Any, info: TensorInfo) -> Array:
         array = array.view(numpy_dtype(BFLOAT16))
     if array.shape != info.shape or array.dtype != numpy_dtype(info.dtype):
         raise UsageError(f"{wanted}, got {_dtype(array)} of shape {list(array.shape)}")
+    if info.bounds is not None and array.size:
+        _inside(array, info.name, info.bounds)
     if not array.flags.c_contiguous or not array.flags.aligned:
         return array.copy(order="C")
     return writable(array)
+
+
+def _inside(array: Array, name: str, bounds: tuple[int, int]) -> None:
+    for number in (int(array.min()), int(array.max())):
+        if not bounds[0] <= number <= bounds[1]:
+            raise UsageError(f"input {name!r} holds {number}: the model's table takes indices from {bounds[0]} to "
+                             f"{bounds[1]}")  # fmt: skip
 
 
 def _dtype(array: Array) -> str:

@@ -22,13 +22,15 @@ _ONE_SIZE = 1
 class TensorInfo:
     """Name, shape and NumPy dtype name of an input or output.
 
-    limits: of an input that is an index, the least and the largest number that the model's tables have a row for.
+    limits: of an input that is an index, the least and the largest number that the model's tables have a row for, by
+    which it is drawn; bounds: the same of one that goes to a table as it is, where it may count from the end, too.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     limits: tuple[int, int] | None = None
+    bounds: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -173,8 +175,13 @@ def _row(info: TensorInfo) -> dict[str, Any]:
 
 
 def _infos(rows: Any) -> tuple[TensorInfo, ...]:
-    return tuple(_info(row["name"], tuple(row["shape"]), row["dtype"], row.get("limits")) for row in rows)
+    return tuple(
+        TensorInfo(
+            row["name"], tuple(row["shape"]), row["dtype"], _interval(row.get("limits")), _interval(row.get("bounds"))
+        )
+        for row in rows
+    )
 
 
-def _info(name: str, shape: tuple[int, ...], dtype: str, limits: Any) -> TensorInfo:
-    return TensorInfo(name, shape, dtype, None if limits is None else (int(limits[0]), int(limits[1])))
+def _interval(pair: Any) -> tuple[int, int] | None:
+    return None if pair is None else (int(pair[0]), int(pair[1]))

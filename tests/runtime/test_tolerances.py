@@ -13,6 +13,7 @@ import pytest
 from onnx import numpy_helper
 
 from tesa.cli import main
+from tesa.errors import UsageError
 from tesa.runtime import Model, bench, random_feeds, verify
 from tests.frontend.onnx_models import floats, model, node, port
 
@@ -113,6 +114,11 @@ def test_random_indices_are_in_the_table(tmp_path: Path, rows: int) -> None:
     drawn = random_feeds(compiled.inputs)["ids"]
     assert drawn.min() >= 0
     assert drawn.max() < rows
+    inside = np.full((2, 8), -rows, np.int64)
+    np.testing.assert_array_equal(compiled({"ids": inside})["y"], compiled({"ids": inside * 0})["y"])
+    for outside in (rows, -rows - 1):
+        with pytest.raises(UsageError, match=rf"'ids' holds {outside}: .* from {-rows} to {rows - 1}"):
+            compiled({"ids": np.full((2, 8), outside, np.int64)})
 
 
 def test_inputs_without_numbers_are_drawn_again(tmp_path: Path) -> None:

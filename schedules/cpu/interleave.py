@@ -57,7 +57,7 @@ def chunks(t: Tiling) -> tuple[Chunk, ...]:
 
 
 def interleaved(rows: Sequence[Any], width: int, lanes: int, wanted: Sequence[int]) -> dict[int, Any]:
-    """The groups of some columns: (lanes x group) bytes for each column of `wanted`, which are multiples of lanes.
+    """The groups of some columns: (lanes x group) bytes from each column of `wanted` on.
 
     rows: a vector of `width` uint8 each, as many as a group has.
     """
@@ -71,7 +71,7 @@ def interleaved(rows: Sequence[Any], width: int, lanes: int, wanted: Sequence[in
     found = {}
     for column in wanted:
         size = lanes * group
-        if lanes == each:
+        if lanes == each and column % each == 0:
             found[column] = vectors[column // each]
         else:
             first = column * group

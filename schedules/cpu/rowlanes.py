@@ -206,11 +206,12 @@ class _Kernel:
         return [(turn, (i,)) for i in range(len(vectors))]
 
 
-def _most(core: Core, vectors: int) -> int:
-    """Outputs of a group that leave registers for w and X."""
+def _most(problem: Problem, core: Core, vectors: int) -> int:
+    """Outputs of a group that leave registers for w and X. Words are widened from bytes, in some more of them."""
     if core.loads_first:
         return max((core.registers - vectors) // (vectors + 1), 1)
-    return (core.registers - vectors - 1) // vectors
+    words = problem.dtype != "float32" and core.dot is not None and core.dot.group == 1
+    return (core.registers - vectors - 1 - 4 * words) // vectors
 
 
 def _emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str) -> Code:
@@ -238,7 +239,7 @@ def _emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symb
         view=view,
         lanes=core.lanes,
         vectors=vectors,
-        most=_most(core, vectors),
+        most=_most(problem, core, vectors),
         parts=len(bounds) - 1,
         k=matrix.shape[1],
         stride=stride,
@@ -280,7 +281,7 @@ def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) 
     per_panel = computed / panels * height * 4
     near = per_panel < core.l2_bytes / 2 and not cost.cold(problem, core)
     bandwidth, rates = core.rates.l2_bytes if near else core.rates.far_bytes, core.rates
-    for group in groups(view.width, _most(core, vectors)):
+    for group in groups(view.width, _most(problem, core, vectors)):
         step = cost.together(
             vectors * group.size / rates.fmas,
             (vectors + group.size) / rates.loads,

@@ -18,9 +18,9 @@ from tests.runtime.test_cpu import OLD, x86
 
 from .places import APPS, runtime_folder
 
-BLOCKED = """
-import sys
+_PATH = f"import sys; sys.path.insert(0, {str(APPS / 'python')!r})"  # which PYTHONSAFEPATH leaves out
 
+BLOCKED = """
 class Blocker:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in ("tesa", "tvm", "onnx"):
@@ -41,7 +41,7 @@ def lib(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(text: str, *words: object) -> subprocess.CompletedProcess[str]:
     """A script with the module at hand, in a process where tesa and tvm cannot be imported."""
     return subprocess.run(
-        [sys.executable, "-c", BLOCKED + text, *map(str, words)], capture_output=True, text=True, check=False,
+        [sys.executable, "-c", _PATH + BLOCKED + text, *map(str, words)], capture_output=True, text=True, check=False,
         cwd=APPS / "python",
     )  # fmt: skip
 

@@ -101,7 +101,7 @@ def test_errors_come_before_the_work(tmp_path: Path) -> None:
 
 
 def test_code_of_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tesa.tune.calibrate.runs_here", lambda target: False)
+    monkeypatch.setattr("tesa.tune.calibrate.lacking", lambda target: "this machine cannot run its code")
     with pytest.raises(UsageError, match="cannot run its code, and a cost table is measured"):
         calibrate("x86:haswell", path=tmp_path / "t.json", measure=FakeDevice().run)
 

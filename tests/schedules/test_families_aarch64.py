@@ -18,6 +18,8 @@ from tests.emulated.programs import Case, case, check
 CPUS = {"cortex-a53": "cortex-a53", "cortex-a76": "cortex-a76", "neoverse-n2": "max"}
 """CPUs without dot products, with them, and with matrix products; and the emulated CPU that their code runs on."""
 
+FAMILIES = ("dense", "block", "depthwise", "indexed", "rowlanes", "vector", "sliced", "unrolled")
+
 SIZES = (
     (1, 1, 1),
     (3, 7, 2),
@@ -130,7 +132,9 @@ def test_sums_of_pieces() -> None:
 def test_a_configuration_of_every_family(cpu: str) -> None:
     target = parse_target(f"aarch64:{cpu}")
     made = cases(target, 4, 1)
-    assert {one.name.split()[0] for one in made} >= {family.name for family in families("cpu")}
+    # families of decompositions are there where another test has registered them; no core of ARM permutes bytes so
+    plain = {family.name for family in families("cpu")} & set(FAMILIES)
+    assert {one.name.split()[0] for one in made} >= plain
     check(made, target, CPUS[cpu])
 
 

@@ -113,6 +113,15 @@ def test_pieces_of_codes_and_outliers(cpu: str) -> None:
     check(cases, target, EMULATED[cpu])
 
 
+@pytest.mark.parametrize("n", [29, 30, 33])
+def test_a_tile_that_is_wider_than_x(n: int) -> None:
+    """Its last vector begins between the vectors of 16 bytes that X is read in."""
+    target, problem = parse_target(f"aarch64:{SIGNED}"), product(12, 20, n, Output("int32"))
+    w = codes(12, 20, 0.5)
+    config = {"rows": 1, "kblock": 0, "pack": 1}
+    check([case("indexed", problem, w, target, {"vectors": v, **config}) for v in (4, 8, 24)], target)
+
+
 PRODUCTS = {
     (MIXED, "dense"): r"usmmla", (MIXED, "block"): r"usmmla", (MIXED, "indexed"): r"usdot",
     (MIXED, "rowlanes"): r"(us|su)dot\s.*\.4b\[\d\]",
@@ -135,7 +144,9 @@ def test_the_products_are_those_of_the_cpu(cpu: str, form: str, tmp_path: Path) 
     objects = objects_of(find(form).emit(problem, w, target.core, config, "kernel"), target, tmp_path)
     loop = listing(objects).busiest("smlal2?|u?sdot|sudot|usmmla")
     assert loop.count(PRODUCTS[cpu, form]) >= 4
-    assert loop.count("smlal2?|u?sdot|sudot|usmmla") == loop.count(PRODUCTS[cpu, form])
+    every = loop.count("smlal2?|u?sdot|sudot|usmmla")
+    # an odd element of X may be read into all lanes
+    assert every - loop.count(PRODUCTS[cpu, form]) <= (every // 8 if form == "rowlanes" else 0)
     assert not loop.spills()
     assert not foreign(objects, cpu)
 

@@ -15,6 +15,8 @@ from pathlib import Path
 import platformdirs
 import pytest
 
+from tests.support import require_system
+
 _PACKAGES = ("python3", "libstdc++6", "libgomp1")
 _WHEELS = (
     "apache-tvm",
@@ -44,8 +46,7 @@ sys.executable = os.environ.get("ARM64_PYTHON", sys.executable)
 
 def arm64_python() -> Path:
     """The command that runs it, made at first. Skips the test, with the reason, where it cannot be had."""
-    if shutil.which("qemu-aarch64") is None:
-        pytest.skip("qemu-aarch64 is not installed: apt-get install qemu-user")
+    require_system("qemu-aarch64", "qemu-user")
     try:
         return prepare(folder())
     except (OSError, subprocess.SubprocessError, LookupError) as error:

@@ -113,7 +113,6 @@ class _Kernel:
         # room for a window that begins at the last column; rows that lie 4096 bytes apart would share a set
         row = -(-problem.k // _LINE) * _LINE
         self.row = row + _LINE if row % 4096 == 0 else row
-        self.bytes = self.columns * self.core.lanes * 4
 
     def emit(self, symbol: str) -> Code:
         p, core, s = self.p, self.core, self.packed

@@ -1,1 +1,1 @@
-"""What an application needs beside a compiled model, gathered in one folder."""
+"""Gathers in one folder all that an application needs beside a compiled model."""

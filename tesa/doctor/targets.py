@@ -67,7 +67,7 @@ def _old(here: Architecture, cpu: Cpu) -> bool:
 
 
 def _tools_of(one: Architecture, here: bool) -> Check:
-    """What links code for an architecture, and what runs it on this machine."""
+    """The tools that link code for an architecture, and those that run it on this machine."""
     compiler = one.toolchain.found()
     if compiler is None:
         what = "a linker" if one.portable else "a C compiler"

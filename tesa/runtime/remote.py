@@ -29,7 +29,7 @@ class RemoteModel(Model):
 
     @property
     def device(self) -> dict[str, Any]:
-        """What runs it, as records name it."""
+        """The device that runs it, as records name it."""
         return self.engine.device()
 
     def execute(self, prepared: Sequence[Any]) -> list[Array]:

@@ -104,7 +104,11 @@ def test_no_verb_shows_the_help(capsys: Capture) -> None:
         (["compile", "a.onnx"], "required: -o/--output; see tesa compile -h"),
         (["compile", "a.onnx", "-o", "a.so", "--threads", "0"], "'0' is not a whole number above 0"),
         (["compile", "a.onnx", "-o", "a.so", "--shape", "x=1,-3"], "'x=1,-3' is not NAME=SIZES"),
-        (["compile", "a.onnx", "-o", "a.json"], "give a name that ends in .so"),
+        (
+            ["compile", "a.onnx", "-o", "a.json"],
+            "a.json: format vm is a library for TVM's virtual machine, which Python and C++ load with TVM's runtime; "
+            "give a name that ends in .so",
+        ),
         (["bench", "a.so", "--vs", "onnxruntime"], "needs the model that it runs: add --model model.onnx"),
         (["verify", "a.so", "--ref", "a.onnx", "--atol", "nan"], "'nan' is not a finite number"),
         (["list", "colours"], "invalid choice: 'colours'"),

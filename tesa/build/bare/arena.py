@@ -1,4 +1,4 @@
-"""Where the buffers of a function lie in its arena: those that are in use at the same time do not overlap."""
+"""The places of a function's buffers in its arena: those that are in use at the same time do not overlap."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""What code for WebAssembly would take from a C library: memory functions, and functions on numbers."""
+"""The part of a C library that code for WebAssembly would take: memory functions, and functions on numbers."""
 
 import json
 from collections.abc import Sequence

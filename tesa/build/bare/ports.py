@@ -1,4 +1,4 @@
-"""What an application sees of a network without a runtime: its functions, inputs and outputs, and what can go wrong."""
+"""A network without a runtime as an application sees it: functions, inputs and outputs, and what can go wrong."""
 
 import re
 from collections.abc import Sequence

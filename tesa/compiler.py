@@ -220,7 +220,9 @@ def compile_model(
 
 
 def _entry(info: SizeInfo) -> Entry:
-    inputs, outputs = (tuple(Port(p.name, p.shape, p.dtype) for p in side) for side in (info.inputs, info.outputs))
+    inputs, outputs = (
+        tuple(Port(p.name, p.shape, p.dtype, p.bounds) for p in side) for side in (info.inputs, info.outputs)
+    )
     return Entry(info.function, inputs, outputs)
 
 
@@ -232,8 +234,8 @@ def _write_bare(
     sides = []
     for size, graph in zip(manifest.sizes, graphs, strict=True):
         bounds = {} if graph is None else index_bounds(graph)
-        inputs = tuple((port.name, bounds.get(port.name)) for port in size.inputs)
-        sides.append(Sides(size.function, inputs, tuple((port.name, None) for port in size.outputs)))
+        inputs = tuple((port.name, bounds.get(port.name, ())) for port in size.inputs)
+        sides.append(Sides(size.function, inputs, tuple((port.name, ()) for port in size.outputs)))
     found = {kernel.product.symbol: kernel for kernel in kernels}
     bare = [Kernel(symbol, one.emit(), one.product.objects) for symbol, one in found.items() if one.emit]
     write_bare(

@@ -64,7 +64,7 @@ class Model:
     def __call__(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """Run the model on an array for each input. Returns an array for each output, which owns its memory.
 
-        Raises ModelError for a missing or unknown name, a wrong dtype or shape.
+        Raises ModelError for a missing or unknown name, a wrong dtype or shape, an index without a row.
         """
         names = [info["name"] for info in self.inputs]
         if set(feeds) != set(names):
@@ -74,7 +74,7 @@ class Model:
         tensors = [self._tensor(np.asarray(feeds[name])) for name in names]
         try:
             function = str(self._function(*tensors))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, IndexError) as error:
             raise ModelError(str(error)) from error
         # A machine holds the registers of one call. One in which a call has failed is not used again.
         try:

@@ -12,13 +12,15 @@ A model's library has a fourth one:
     const char* tesa_description(void); its inputs and outputs as JSON, of each size
 
 All are functions for tvm_ffi as well, and of a model there is tesa_function(inputs...): the name of the function of the
-virtual machine that takes inputs of these shapes. It refuses, in words, what no function of the model can take.
+virtual machine that takes inputs of these shapes. It refuses, in words, what no function of the model can take, and an
+index that a table of the model has no row for.
 """
 
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any
 
 from tesa.errors import UnsupportedError
 from tesa.targets.architecture import Target, find
@@ -26,11 +28,15 @@ from tesa.targets.architecture import Target, find
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output of a model: name, shape and dtype, as DLPack and NumPy call it."""
+    """An input or output of a model: name, shape and dtype, as DLPack and NumPy call it.
+
+    bounds: of indices, the least and the largest, for all elements or for each place of the last axis.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
+    bounds: tuple[tuple[int, int], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,8 @@ enum { kInputs = @INPUTS@, kSizes = @SIZES@, kRoom = 400 };
 static const char* const functions[] = {@FUNCTIONS@};
 static const struct { const char *name, *dtype; int code, bits, ndim; } ports[] = {@PORTS@};
 static const int64_t shapes[][@WIDTH@] = {@SHAPES@};
+enum { kBounds = @BOUNDED@ };
+static const struct { int size, input, place, step; double low, high; } bounds[] = {@BOUNDS@};
 
 static const DLTensor* tensor(const TVMFFIAny* arg) {
   if (arg->type_index == kTVMFFIDLTensorPtr) return (const DLTensor*)arg->v_ptr;
@@ -152,6 +160,43 @@ static int check(int i, const TVMFFIAny* arg) {
   return 0;
 }
 
+/* an element as a number; of types that no index has: 0 */
+static double element(const DLTensor* given, int64_t i) {
+  const char* data = (const char*)given->data + given->byte_offset;
+  switch (given->dtype.code * 100 + given->dtype.bits) {
+    case 8: return ((const int8_t*)data)[i];
+    case 16: return ((const int16_t*)data)[i];
+    case 32: return ((const int32_t*)data)[i];
+    case 64: return (double)((const int64_t*)data)[i];
+    case 108: return ((const uint8_t*)data)[i];
+    case 116: return ((const uint16_t*)data)[i];
+    case 132: return ((const uint32_t*)data)[i];
+    case 164: return (double)((const uint64_t*)data)[i];
+    case 232: return ((const float*)data)[i];
+    case 264: return ((const double*)data)[i];
+    default: return 0;
+  }
+}
+
+/* 0 where all indices among the inputs of a size have a row in the model's tables */
+static int check_indices(int size, const TVMFFIAny* args) {
+  for (int row = 0; row < kBounds; ++row) {
+    if (bounds[row].size != size) continue;
+    const DLTensor* given = tensor(&args[bounds[row].input]);
+    int64_t elements = 1;
+    for (int axis = 0; axis < given->ndim; ++axis) elements *= given->shape[axis];
+    for (int64_t i = bounds[row].place; i < elements; i += bounds[row].step) {
+      const double value = element(given, i);
+      if (value > bounds[row].low - 1 && value < bounds[row].high + 1) continue;
+      char text[kRoom];
+      snprintf(text, sizeof text, "input %s holds %.15g: the model's table takes indices from %.15g to %.15g",
+               ports[bounds[row].input].name, value, bounds[row].low, bounds[row].high);
+      return refuse("IndexError", text);
+    }
+  }
+  return 0;
+}
+
 static int refuse_shapes(const TVMFFIAny* args) {
   char text[sizeof @REFUSAL@ + kRoom] = @REFUSAL@;
   size_t end = strlen(text);
@@ -179,7 +224,7 @@ TVM_FFI_DLL_EXPORT int __tvm_ffi_tesa_function(void* self, const TVMFFIAny* args
       fits = fits && given->ndim == ports[i].ndim;
       for (int axis = 0; axis < ports[i].ndim; ++axis, ++wanted) fits = fits && given->shape[axis] == *wanted;
     }
-    if (fits) return answer(functions[size], result);
+    if (fits) return check_indices(size, args) != 0 ? -1 : answer(functions[size], result);
   }
   return refuse_shapes(args);
 }
@@ -213,12 +258,20 @@ def interface_source(target: Target, entries: Sequence[Entry], digest: str = "")
     told = "; ".join(" ".join(_told(port.shape) for port in entry.inputs) for entry in entries)
     ports = [(_c(port.name), _c(port.dtype), *_dlpack(port.dtype), len(port.shape)) for port in first]
     names = ", ".join(port.name for port in first) or "none"
+    bounds = [
+        (size, index, place, len(port.bounds or ()), low, high)
+        for size, entry in enumerate(entries)
+        for index, port in enumerate(entry.inputs)
+        for place, (low, high) in enumerate(port.bounds or ())
+    ]
     values = {
-        "DESCRIPTION": _c(json.dumps({"sizes": [asdict(entry) for entry in entries]})),
+        "DESCRIPTION": _c(json.dumps({"sizes": [_described(entry) for entry in entries]})),
         "FUNCTIONS": ", ".join(_c(entry.function) for entry in entries),
         "PORTS": ", ".join(f"{{{', '.join(map(str, port))}}}" for port in ports) or '{"", "", 0, 0, 0}',
         "WIDTH": str(max(len(flat[0]), 1)),
         "SHAPES": ", ".join(f"{{{', '.join(map(str, row)) or '0'}}}" for row in flat),
+        "BOUNDED": str(len(bounds)),
+        "BOUNDS": ", ".join(f"{{{', '.join(map(str, row))}}}" for row in bounds) or "{0, 0, 0, 0, 0, 0}",
         "INPUTS": str(len(first)),
         "SIZES": str(len(entries)),
         "ALIGNMENT": str(ALIGNMENT),
@@ -226,6 +279,15 @@ def interface_source(target: Target, entries: Sequence[Entry], digest: str = "")
         "REFUSAL": _c(f"the model was compiled for inputs of the shapes {told}, and for no others; got"),
     }
     return answers_source(target, digest) + _filled(_FUNCTION, values)
+
+
+def _described(entry: Entry) -> dict[str, Any]:
+    """An entry for JSON, bounds only where there are some."""
+    sides = {
+        side: [{key: value for key, value in vars(port).items() if value is not None} for port in ports]
+        for side, ports in (("inputs", entry.inputs), ("outputs", entry.outputs))
+    }
+    return {"function": entry.function, **sides}
 
 
 def _c(text: str) -> str:

@@ -32,6 +32,7 @@ SAME = {
 _UNCHANGED = (
     "Cast", "Identity", "Dropout", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Tile",
 )  # fmt: skip
+_IN_PLACE = ("Cast", "Identity", "Dropout")
 _FROM_THE_END = ("Gather", "GatherElements", "Scatter", "ScatterElements", "GatherND", "ScatterND")
 
 SEVERAL = ("Max", "Min", "Mean", "Concat")
@@ -55,23 +56,37 @@ def input_limits(graph: Graph) -> dict[str, tuple[int, int]]:
     return {name: (low, high) for name, (low, high) in whole.items() if low <= high}
 
 
-def index_bounds(graph: Graph) -> dict[str, tuple[int, int]]:
+def index_bounds(graph: Graph) -> dict[str, tuple[tuple[int, int], ...]]:
     """The numbers that may stand in an input that goes to a table as it is: others would read beside the table.
 
-    Unlike input_limits this is no guess of what makes sense. An index may count from the end, with a minus, where the
-    operator takes that. What an input is computed with, cut, or chosen from before it comes to a table, bounds nothing.
+    One interval for all elements, or one for each place of the last axis, as of GatherND's indices. Unlike input_limits
+    this is no guess of what makes sense. An index may count from the end, with a minus, where the operator takes that.
+    What an input is computed with, cut, or chosen from before it comes to a table, bounds nothing.
     """
     if not any(node.op_type in TABLES for node in graph.nodes):
         return {}
     walk = _Walk(graph, infer_types(graph)[0])
+    places: dict[str, tuple[int, ...]] = {}
     for node in reversed(graph.nodes):
-        if node.op_type in TABLES and node.op_type != "OneHot":
+        if node.op_type in ("GatherND", "ScatterND"):
+            for name, sizes in _places(walk, node):
+                walk.narrow(name, (-max(sizes), max(sizes) - 1))
+                places[name] = (
+                    tuple(map(min, sizes, places[name])) if len(places.get(name, ())) == len(sizes) else sizes
+                )
+        elif node.op_type in TABLES and node.op_type != "OneHot":
             for name, rows in TABLES[node.op_type](walk, node):
                 walk.narrow(name, (-rows if node.op_type in _FROM_THE_END else 0, rows - 1))
         elif node.op_type in _UNCHANGED and node.output[0] in walk.bounds:
             walk.narrow(node.input[0], walk.bounds[node.output[0]])
+            if node.op_type in _IN_PLACE and node.output[0] in places:
+                places[node.input[0]] = places[node.output[0]]
     names = {value.name for value in graph.inputs}
-    return {name: (int(low), int(high)) for name, (low, high) in walk.bounds.items() if name in names and low <= high}
+    return {
+        name: tuple((int(max(low, -size)), int(min(high, size - 1))) for size in places.get(name, (high + 1,)))
+        for name, (low, high) in walk.bounds.items()
+        if name in names and low <= high
+    }
 
 
 @dataclass
@@ -155,12 +170,17 @@ def _gather(w: _Walk, node: Any) -> Rows:
         yield node.input[1], shape[axis]
 
 
-def _gather_nd(w: _Walk, node: Any) -> Rows:
-    """GatherND, ScatterND: the last axis of the indices has a place on each of several axes."""
+def _places(w: _Walk, node: Any) -> Iterable[tuple[str, tuple[int, ...]]]:
+    """Of GatherND, ScatterND: the last axis of the indices has a place on each of these axes."""
     shape, skipped = w.shape(node.input[0]), attributes(node).get("batch_dims", 0)
     places = w.shape(node.input[1])
-    if shape and places:
-        yield node.input[1], min(shape[skipped : skipped + places[-1]])
+    if shape and places and places[-1]:
+        yield node.input[1], tuple(shape[skipped : skipped + places[-1]])
+
+
+def _gather_nd(w: _Walk, node: Any) -> Rows:
+    for name, sizes in _places(w, node):
+        yield name, min(sizes)
 
 
 def _embedding(w: _Walk, node: Any) -> Rows:

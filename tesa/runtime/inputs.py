@@ -49,17 +49,23 @@ def checked(value: Any, info: TensorInfo) -> Array:
     if array.shape != info.shape or array.dtype != numpy_dtype(info.dtype):
         raise UsageError(f"{wanted}, got {_dtype(array)} of shape {list(array.shape)}")
     if info.bounds is not None and array.size:
-        _inside(array, info.name, info.bounds)
+        _inside(array, info)
     if not array.flags.c_contiguous or not array.flags.aligned:
         return array.copy(order="C")
     return writable(array)
 
 
-def _inside(array: Array, name: str, bounds: tuple[int, int]) -> None:
-    for number in (int(array.min()), int(array.max())):
-        if not bounds[0] <= number <= bounds[1]:
-            raise UsageError(f"input {name!r} holds {number}: the model's table takes indices from {bounds[0]} to "
-                             f"{bounds[1]}")  # fmt: skip
+def _inside(array: Array, info: TensorInfo) -> None:
+    """UsageError for an index beside a table."""
+    bounds = info.bounds or ()
+    for place, (low, high) in enumerate(bounds):
+        part = array[..., place] if len(bounds) > 1 else array
+        for number in (part.min(), part.max()):
+            if not low - 1 < number < high + 1:  # reals are cut towards zero
+                where = f" at place {place} of its last axis" if len(bounds) > 1 else ""
+                raise UsageError(
+                    f"input {info.name!r} holds {number}{where}: the model's table takes indices from {low} to {high}"
+                )
 
 
 def _dtype(array: Array) -> str:

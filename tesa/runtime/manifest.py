@@ -23,14 +23,15 @@ class TensorInfo:
     """Name, shape and NumPy dtype name of an input or output.
 
     limits: of an input that is an index, the least and the largest number that the model's tables have a row for, by
-    which it is drawn; bounds: the same of one that goes to a table as it is, where it may count from the end, too.
+    which it is drawn; bounds: the same of one that goes to a table as it is, where it may count from the end, too, for
+    all elements or for each place of the last axis.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     limits: tuple[int, int] | None = None
-    bounds: tuple[int, int] | None = None
+    bounds: tuple[tuple[int, int], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -177,10 +178,14 @@ def _row(info: TensorInfo) -> dict[str, Any]:
 def _infos(rows: Any) -> tuple[TensorInfo, ...]:
     return tuple(
         TensorInfo(
-            row["name"], tuple(row["shape"]), row["dtype"], _interval(row.get("limits")), _interval(row.get("bounds"))
+            row["name"], tuple(row["shape"]), row["dtype"], _interval(row.get("limits")), _bounds(row.get("bounds"))
         )
         for row in rows
     )
+
+
+def _bounds(rows: Any) -> tuple[tuple[int, int], ...] | None:
+    return None if rows is None else tuple((int(low), int(high)) for low, high in rows)
 
 
 def _interval(pair: Any) -> tuple[int, int] | None:

@@ -149,7 +149,7 @@ def _ports(n: str, size: Size, number: int) -> str:
 
 
 def _outside(n: str, dtype: str) -> str:
-    """1 if an element of an array is less than low or more than high, or no number."""
+    """1 if an element of an array, each step-th from first on, is less than low or more than high, or no number."""
     kinds = {"float32": "float", "float64": "double", "float16": "half", "bfloat16": "bfloat"}
     kind = kinds.get(dtype) or f"i{re.sub('[a-z]', '', dtype) or 8}"
     wide = "double" if dtype in kinds else "i64"
@@ -157,9 +157,10 @@ def _outside(n: str, dtype: str) -> str:
     if wide == "i64":
         extend = "zext" if dtype.startswith(("u", "bool")) else "sext"
         convert = "add i64 %v, 0" if kind == "i64" else f"{extend} {kind} %v to i64"
-    at_least, at_most = ("fcmp oge double", "fcmp ole double") if wide == "double" else ("icmp sge i64", "icmp sle i64")
-    bounds = "i64 %low, i64 %high"
-    made = ["  %l = sitofp i64 %low to double", "  %h = sitofp i64 %high to double"]
+    at_least, at_most = ("fcmp ogt double", "fcmp olt double") if wide == "double" else ("icmp sge i64", "icmp sle i64")
+    bounds = "i64 %first, i64 %step, i64 %low, i64 %high"
+    made = ["  %l.w = sitofp i64 %low to double", "  %h.w = sitofp i64 %high to double"]
+    made += ["  %l = fsub double %l.w, 1.0", "  %h = fadd double %h.w, 1.0"]  # reals are cut towards zero
     if wide == "i64":
         made = ["  %l = add i64 %low, 0", "  %h = add i64 %high, 0"]
     return f"""
@@ -168,7 +169,7 @@ entry:
 {chr(10).join(made)}
   br label %loop
 loop:
-  %i = phi i64 [ 0, %entry ], [ %next, %good ]
+  %i = phi i64 [ %first, %entry ], [ %next, %good ]
   %p = getelementptr {kind}, ptr %data, i64 %i
   %v = load {kind}, ptr %p
   %w = {convert}
@@ -177,7 +178,7 @@ loop:
   %c = and i1 %a, %b
   br i1 %c, label %good, label %bad
 good:
-  %next = add i64 %i, 1
+  %next = add i64 %i, %step
   %more = icmp ult i64 %next, %count
   br i1 %more, label %loop, label %inside
 inside:
@@ -263,14 +264,18 @@ threadless:
 
 def _limited(n: str, index: int, port: Port, after: str) -> list[str]:
     count = port.tensor.bytes // port.alignment
-    low, high = port.limits or (0, 0)
-    return [
-        f"limit{index}:",
-        f"  %far{index} = call i32 @{n}_outside_{port.tensor.dtype}"
-        f"(ptr %input{index}, i64 {count}, i64 {low}, i64 {high})",
-        f"  %is.far{index} = icmp ne i32 %far{index}, 0",
-        f"  br i1 %is.far{index}, label %outside, label %{after}",
-    ]
+    lines, step = [], len(port.limits)
+    for place, (low, high) in enumerate(port.limits):
+        at = f"{index}.{place}"
+        following = f"limit{index}.{place + 1}" if place + 1 < step else after
+        lines += [
+            f"limit{at}:" if place else f"limit{index}:",
+            f"  %far{at} = call i32 @{n}_outside_{port.tensor.dtype}"
+            f"(ptr %input{index}, i64 {count}, i64 {place}, i64 {step}, i64 {low}, i64 {high})",
+            f"  %is.far{at} = icmp ne i32 %far{at}, 0",
+            f"  br i1 %is.far{at}, label %outside, label %{following}",
+        ]
+    return lines
 
 
 def _call(model: Api, word: str) -> str:

@@ -13,12 +13,12 @@ from tesa.build.bare.header import header
 from tesa.build.bare.library import library_objects
 from tesa.build.bare.link import link
 from tesa.build.bare.network import Function
-from tesa.build.bare.ports import Api, Size, arguments, model_name, ports
+from tesa.build.bare.ports import Api, Limits, Size, arguments, model_name, ports
 from tesa.targets.target import Target
 
 Describe = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
-Named = tuple[str, tuple[int, int] | None]
+Named = tuple[str, Limits]
 """The name of an input or output in the model, and the bounds of its elements where it is an index."""
 
 

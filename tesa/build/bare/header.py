@@ -113,7 +113,8 @@ def _size(model: Api, size: Size, number: int) -> str:
 
 def _told(port: Port) -> str:
     shape = f"[{', '.join(map(str, port.tensor.shape))}]"
-    limits = f", each from {port.limits[0]} to {port.limits[1]}" if port.limits else ""
+    several = [f"from {low} to {high}" for low, high in port.limits]
+    limits = f", each {', '.join(several)}{' by place of the last axis' * (len(several) > 1)}" if several else ""
     name = "" if port.name == port.argument else f' "{_safe(port.name)}"'
     return f"{port.tensor.dtype} {shape}, {port.tensor.bytes} bytes{limits}{name}"
 

@@ -52,14 +52,18 @@ _DEFINED = frozenset(
 """Types that the header uses, and what the headers define that programs include ahead of it."""
 
 
+Limits = tuple[tuple[int, int], ...]
+
+
 @dataclass(frozen=True)
 class Port:
-    """An input or output. argument: its name in C. limits: of indices, the least and the largest."""
+    """An input or output. argument: its name in C. limits: of indices, the least and the largest, for
+    all elements or for each place of the last axis."""
 
     name: str
     argument: str
     tensor: Tensor
-    limits: tuple[int, int] | None = None
+    limits: Limits = ()
 
     @property
     def c(self) -> str:
@@ -120,7 +124,7 @@ def model_name(path: Path) -> str:
 
 
 def ports(
-    names: Sequence[str], tensors: Sequence[Tensor], limits: Sequence[tuple[int, int] | None], unique: Unique
+    names: Sequence[str], tensors: Sequence[Tensor], limits: Sequence[Limits], unique: Unique
 ) -> tuple[Port, ...]:
     """The ports of some tensors by their names in the model; unique: gives each argument a name of its own."""
     return tuple(

@@ -298,11 +298,11 @@ int @NAME@_run_parallel{size.suffix}({", ".join([*_params(size), "tesa_launch la
 
 
 def _limit(name: str, port: Port) -> str:
-    low, high = port.limits or (0, 0)
-    count = port.tensor.bytes // port.alignment
-    return (
-        f"  for (element = 0; element < {count}; ++element)\n"
+    count, step = port.tensor.bytes // port.alignment, len(port.limits)
+    return "\n".join(
+        f"  for (element = {place}; element < {count}; {f'element += {step}' if step > 1 else '++element'})\n"
         f"    if (outside((double){name}[element], {low}, {high})) return TESA_INDEX;"
+        for place, (low, high) in enumerate(port.limits)
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,30 @@ dask = pytest.importorskip("dask", reason="pip install 'tesa[cluster]'")
 distributed = pytest.importorskip("distributed", reason="pip install 'tesa[cluster]'")
 TARGET = parse_target("x86:haswell")
 
+_RESTART_S = 60.0
+"""After this long a worker that died is taken for one that does not come back."""
+
 
 @dataclass
 class Place:
-    """A running cluster. marks: a folder for toys.killing_once."""
+    """A running cluster. start: makes another one; marks: a folder for toys.killing_once."""
 
+    start: Callable[[], Any]
     cluster: Any
     marks: Path
+
+    def ready(self) -> None:
+        """Have both workers, of a new cluster where one has not come back: none restarts what dies as it starts."""
+        for _ in range(10):
+            with (
+                contextlib.suppress(TimeoutError, OSError),
+                distributed.Client(self.address, set_as_default=False, timeout=PATIENCE_S) as client,
+            ):
+                client.wait_for_workers(2, timeout=_RESTART_S)
+                return
+            self.cluster.close()
+            self.cluster = self.start()
+        pytest.fail("no cluster has two workers")
 
     @property
     def address(self) -> str:
@@ -69,14 +87,26 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     marks, cache = tmp_path_factory.mktemp("marks"), tmp_path_factory.mktemp("workers")
     patient = {f"distributed.comm.timeouts.{name}": f"{PATIENCE_S:g}s" for name in ("connect", "tcp")}
-    with (
-        dask.config.set(patient),
-        started(tmp_path_factory.mktemp("dask"), marks, cache) as cluster,
-    ):
-        yield Place(cluster, marks)
+    with dask.config.set(patient):
+
+        def start() -> Any:
+            return started(tmp_path_factory.mktemp("dask"), marks, cache)
+
+        place = Place(start, start(), marks)
+        try:
+            yield place
+        finally:
+            place.cluster.close()
+
+
+@pytest.fixture
+def place(running: Place) -> Place:
+    """The cluster, with both workers, whatever the test before did to them."""
+    running.ready()
+    return running
 
 
 def started(folder: Path, marks: Path, cache: Path) -> Any:

@@ -11,7 +11,7 @@ Example:
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
@@ -34,7 +34,8 @@ class Family:
     symbol. size(problem, weight, core, config): what its straight-line code costs to compile, in instructions of some
     10 us to assemble; None for families of loops. dense(weight, config): whether it computes with the zeros of the
     weight, which is what sparsity is measured against; None for never. quantizes: its float32 kernels too know a scale
-    and a quantized output. weight is the float32 (m, k) matrix, zeros included.
+    and a quantized output. layouts: of Problem that it knows; for others its space is empty. weight is the float32
+    (m, k) matrix, zeros included.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Family:
     size: Size | None = None
     dense: Dense | None = None
     quantizes: bool = False
+    layouts: tuple[str, ...] = ("features_first",)
 
 
 _FAMILIES: dict[tuple[str, str], Family] = {}
@@ -60,12 +62,13 @@ def family(
     size: Size | None = None,
     dense: Dense | None = None,
     quantizes: bool = False,
+    layouts: tuple[str, ...] = ("features_first",),
 ) -> Callable[[Emit], Emit]:
     """Register the decorated function as the emit of a kernel family; its docstring's first line is the summary."""
 
     def register(emit: Emit) -> Emit:
         summary = (emit.__doc__ or "").strip().splitlines()
-        add(Family(name, kind, summary[0] if summary else "", space, estimate, emit, size, dense, quantizes))
+        add(Family(name, kind, summary[0] if summary else "", space, estimate, emit, size, dense, quantizes, layouts))
         return emit
 
     return register
@@ -80,7 +83,16 @@ def add(made: Family) -> None:
 
 def install(made: Family) -> None:
     """Register a family, in place of one of its kind that has the name."""
-    _FAMILIES[made.kind, made.name] = made
+    _FAMILIES[made.kind, made.name] = replace(made, space=_known_layouts(made))
+
+
+def _known_layouts(made: Family) -> Space:
+    """The space of a family, empty for layouts that it does not know: so no family has to ask for them."""
+
+    def space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
+        return made.space(problem, weight, core) if problem.layout in made.layouts else ()
+
+    return space
 
 
 def families(kind: str | None = None) -> tuple[Family, ...]:

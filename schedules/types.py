@@ -216,13 +216,18 @@ class Output:
 class Problem:
     """Y[b, m, n] = epilogue(sum_k W[m, k] * X[b, offset(k) + n]): one layer, without its weights.
 
+    layout: "features_first" is what the formula and the shapes below say; "features_last", of int8, has the same
+    elements in another order: X is (batch, n, k), of a convolution (batch, height, width, channels), and Y and the
+    residual are (batch, n, m), with W as ever.
+
     op "linear": X is (batch, k, n). op "conv2d": X is (batch, channels, height, width), k = channels * kernel area
     in the order (channel, row, column), n = out_height * out_width. op "depthwise": m = channels, k = kernel area,
     row c of W is the window of channel c. x_shape and y_shape are how the caller's contiguous arrays look: any
     shape with the same elements in the same order. threads: how many run the kernel. dtype: "float32", "int8" for
     uint8 X and int8 W with int32 sums, or "mixed" for uint8 X and a W of int8 codes among which outliers are any
     float32 numbers, in the unit of the codes: scale[m] holds for both. x_zero: the code of X that stands for 0,
-    which pads a convolution. output: of Y. storage: "float32", or "float16" or "bfloat16" where every weight is
+    which pads a convolution. output: of Y; residual: the kind of the residual's elements, which may be codes: it is
+    (code - zero) * scale then. storage: "float32", or "float16" or "bfloat16" where every weight is
     such a number, so that a kernel may keep it in 16 bits. arithmetic: "float32", or "float16" where products may
     be added up in float16, of X rounded to it, with a weight of such numbers; a kernel without it computes in
     float32. alignment: bytes to which the caller's X usually is aligned. Nothing may rely on it; kernels are
@@ -243,9 +248,16 @@ class Problem:
     threads: int = 1
     x_zero: int = 0
     output: Output = Output()
+    residual: Output = Output()
+    layout: str = "features_first"
     storage: str = "float32"
     arithmetic: str = "float32"
     alignment: int = 64
+
+    @property
+    def features_last(self) -> bool:
+        """True where the features of X and of Y are neighbours: tokens x features, or NHWC."""
+        return self.layout == "features_last"
 
     @property
     def x_dtype(self) -> str:

@@ -54,7 +54,7 @@ def finish(
 def final(problem: Problem, names: Names, value: Any, m: Any, at: Any) -> Any:
     """The epilogue of the sum of row m that goes to element `at` of Y."""
     bias = names.bias[m] if names.bias is not None else None
-    residual = names.residual[at] if names.residual is not None else None
+    residual = real(problem.residual, names.residual[at]) if names.residual is not None else None
     scale = names.scale[m] if names.scale is not None else None
     value = value + names.shift[m] if names.shift is not None else value
     epilogue = replace(problem.epilogue, bias=False) if names.begun else problem.epilogue
@@ -63,6 +63,18 @@ def final(problem: Problem, names: Names, value: Any, m: Any, at: Any) -> Any:
     if names.maximum:
         return _quantize(problem.output, value, positive, names.rounds)
     return quantize(problem.output, value)
+
+
+def real(kind: Output, value: Any) -> Any:
+    """The number that a stored element, scalar or vector, stands for."""
+    if not kind.quantized:
+        return value
+    wide = "float32" if value.ty.dtype.lanes == 1 else f"float32x{value.ty.dtype.lanes}"
+    number = tirx.Cast(wide, value)
+    scale, zero = math.f32(kind.scale), math.f32(-kind.zero * kind.scale)
+    if value.ty.dtype.lanes > 1:
+        scale, zero = (tirx.Broadcast(x, value.ty.dtype.lanes) for x in (scale, zero))
+    return number * scale + zero
 
 
 def quantize(output: Output, value: Any) -> Any:

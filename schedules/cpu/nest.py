@@ -143,7 +143,7 @@ class Builder:
         constants = [parameter(f"C{i}", c.shape, str(c.dtype)) for i, c in enumerate(self.constants)]
         scale = parameter("Scale", (p.m,)) if p.epilogue.scale else None
         bias = parameter("Bias", (p.m,)) if p.epilogue.bias else None
-        residual = parameter("Residual", p.y_shape) if p.epilogue.residual else None
+        residual = parameter("Residual", p.y_shape, p.residual.dtype) if p.epilogue.residual else None
         y = parameter("Y", p.y_shape, p.output.dtype)
         flats = tuple(_flat(c) for c in constants)
         shift = None if self.shift is None else flats[self.shift]

@@ -22,7 +22,7 @@ class Inputs:
 
     x: NDArray[Any]
     bias: FloatArray | None = None
-    residual: FloatArray | None = None
+    residual: NDArray[Any] | None = None
     scale: FloatArray | None = None
 
     @staticmethod
@@ -38,13 +38,18 @@ class Inputs:
         else:
             x = rng.integers(0, 256, problem.x_shape, np.uint8)
         bias = rng.standard_normal(problem.m, dtype=np.float32) if epilogue.bias else None
-        residual = rng.standard_normal(problem.y_shape, dtype=np.float32) if epilogue.residual else None
+        residual: NDArray[Any] | None = None
+        if epilogue.residual and problem.residual.quantized:
+            low, high = problem.residual.range
+            residual = rng.integers(low, high + 1, problem.y_shape).astype(problem.residual.dtype)
+        elif epilogue.residual:
+            residual = rng.standard_normal(problem.y_shape, dtype=np.float32)
         size = 128.0 * 64.0 * math.sqrt(problem.k) / (problem.output.scale * 40.0 if problem.output.quantized else 1.0)
         scale = ((1 + rng.random(problem.m)) / size).astype(np.float32) if epilogue.scale else None
         return Inputs(x, bias, residual, scale)
 
     @property
-    def extra(self) -> tuple[FloatArray, ...]:
+    def extra(self) -> tuple[NDArray[Any], ...]:
         """The arguments of a kernel behind its constants: scale, bias and residual, as far as there are."""
         return tuple(array for array in (self.scale, self.bias, self.residual) if array is not None)
 
@@ -88,7 +93,7 @@ def reference(problem: Problem, weight: FloatArray, inputs: Inputs) -> Reference
     else:
         y = wide @ columns.reshape(problem.batch, problem.k, problem.n)
     if problem.output.dtype == "int32":
-        return Reference(y.reshape(problem.y_shape), 0.0)
+        return Reference(_stored(problem, y), 0.0)
     if inputs.scale is not None:
         wide = wide * inputs.scale.astype(np.float64)[:, None]
         y = y * inputs.scale.astype(np.float64)[:, None]
@@ -96,9 +101,10 @@ def reference(problem: Problem, weight: FloatArray, inputs: Inputs) -> Reference
     scale = [norm * _largest(inputs.x), _largest(y)]
     if inputs.bias is not None:
         y = y + inputs.bias.astype(np.float64)[:, None]
-    y = y.reshape(problem.y_shape)
+    y = _stored(problem, y)
     if inputs.residual is not None:
-        y = y + inputs.residual.astype(np.float64)
+        kind = problem.residual
+        y = y + (inputs.residual.astype(np.float64) - kind.zero) * kind.scale
     scale.append(_largest(y))
     y = activate(y, problem.epilogue.activation)
     if problem.output.quantized:
@@ -106,6 +112,12 @@ def reference(problem: Problem, weight: FloatArray, inputs: Inputs) -> Reference
         return Reference(np.clip(np.rint(y / problem.output.scale) + problem.output.zero, low, high), 1.0)
     epsilon = _EPSILON if problem.arithmetic == "float32" else float(np.finfo(np.float16).eps) / 4
     return Reference(y, epsilon * (16 + 4 * math.sqrt(problem.k)) * max(*scale, _largest(y)))
+
+
+def _stored(problem: Problem, y: Wide) -> Wide:
+    """(batch, m, n) in the problem's layout and y_shape."""
+    y = y.reshape(problem.batch, problem.m, problem.n)
+    return (y.swapaxes(1, 2) if problem.features_last else y).reshape(problem.y_shape)
 
 
 def activate(y: Wide, name: str | None) -> Wide:
@@ -135,6 +147,9 @@ def activate(y: Wide, name: str | None) -> Wide:
 def _columns(problem: Problem, x: Wide) -> Wide:
     """(batch, channels, kernel area, n): the input element of each tap and output."""
     window = problem.window
+    places = (problem.n,) if window is None else (window.height, window.width)
+    if problem.features_last:
+        x = np.moveaxis(x.reshape(problem.batch, *places, problem.channels), -1, 1)
     if window is None:
         return x.reshape(problem.batch, problem.k, 1, problem.n)
     top, left, bottom, right = window.padding

@@ -11,7 +11,7 @@ from typing import Any
 
 from tesa.attributes.statistics import Statistics, statistics_of
 from tesa.attributes.zeros import zeros_of
-from tesa.schedules.types import FloatArray, Problem
+from tesa.schedules.types import FloatArray, Output, Problem
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,8 @@ def _dtype(problem: Problem) -> str:
         words.append(f"weights {problem.storage}")
     if problem.arithmetic != "float32":
         words.append(f"sums {problem.arithmetic}")
+    if problem.features_last:
+        words.append("features last")
     if problem.alignment != 64:
         words.append(f"X at {problem.alignment} bytes")
     return ", ".join(words)
@@ -116,7 +118,8 @@ def _epilogue(problem: Problem) -> dict[str, Any]:
     if problem.dtype == "float32":
         del facts["scale"]
         return facts
-    return {**facts, "x_zero": problem.x_zero, "output": asdict(problem.output)}
+    codes = {"residual_kind": asdict(problem.residual)} if problem.residual != Output() else {}
+    return {**facts, "x_zero": problem.x_zero, "output": asdict(problem.output), **codes}
 
 
 def plain(value: Any) -> Any:

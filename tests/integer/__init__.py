@@ -1,0 +1,1 @@
+"""Integer networks end to end."""

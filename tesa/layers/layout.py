@@ -38,6 +38,15 @@ def features_outer(rank: int) -> Perm:
     return (*range(rank - 2), rank - 1, rank - 2) if rank >= 2 else identity(rank)
 
 
+def features_outermost(rank: int) -> Perm:
+    """The last axis before all others: the tokens of all batch entries are neighbours.
+
+    >>> features_outermost(3)
+    (2, 0, 1)
+    """
+    return (rank - 1, *range(rank - 1)) if rank else ()
+
+
 def compose(perm: Perm, axes: tuple[int, ...]) -> Perm:
     """The layout of permute_dims(x, axes) when x has layout perm and no data moves."""
     position = {axis: new for new, axis in enumerate(axes)}

@@ -8,8 +8,11 @@ from numpy.typing import NDArray
 
 from tesa.layers.anchor import Anchor, Piece, shares
 from tesa.layers.expressions import constant_of, shape_of
-from tesa.layers.layout import features_outer, identity
+from tesa.layers.layout import features_outer, features_outermost, identity
 from tesa.schedules.types import FloatArray
+
+FEW = 16
+"""Columns of a batch entry below which the entries' columns are one product: the weights are then read once for all."""
 
 
 def find_product(call: Any, known: NDArray[Any] | None) -> tuple[Anchor, ...]:
@@ -44,6 +47,9 @@ def _product(call: Any, source: Any, weight: FloatArray, right: bool) -> tuple[A
     matrices = matrices.reshape(*w_wide[first:], m, k)
     last = len(batch) if vector or not right else len(batch) + 1
     layout = features_outer if right and not vector else identity
+    count, n = prod(batch[:first]), 1 if vector else x_shape[-2] if right else x_shape[-1]
+    if right and not vector and not inner and count > 1 and n < FEW:
+        layout, count, n = features_outermost, 1, count * n
 
     def anchor(start: int, stop: int) -> Anchor:
         blocks, part, result = matrices, None, shape
@@ -56,8 +62,7 @@ def _product(call: Any, source: Any, weight: FloatArray, right: bool) -> tuple[A
         matrix = _blocks(blocks, (stop - start, *inner[1:]), _cut(x_inner, start, stop)) if inner else blocks
         return Anchor(
             "linear", call, source, np.ascontiguousarray(matrix), layout(len(x_shape)), layout(len(shape)),
-            batch=prod(batch[:first]), n=1 if vector else x_shape[-2] if right else x_shape[-1], shape=result,
-            features=(*range(first, len(batch)), last), piece=part,
+            batch=count, n=n, shape=result, features=(*range(first, len(batch)), last), piece=part,
         )  # fmt: skip
 
     def size(count: int) -> int:

@@ -58,3 +58,11 @@ def test_a_batch_entry_too_large_for_one_matrix_says_so(monkeypatch: pytest.Monk
     network = to_network(many.proto)
     assert network.layers == ()
     assert "too large for one matrix" in network.skipped[0]
+
+
+def test_few_columns_of_many_batch_entries_are_one_product() -> None:
+    many = Many()
+    for x in [(32, 1, 7), (5, 3, 2, 7), (1, 1, 7), (4, 16, 7)]:
+        many.add("MatMul", x, (7, 4), bias=(4,))
+    layers = many.check().layers
+    assert [(layer.problem.batch, layer.problem.n) for layer in layers] == [(1, 32), (1, 30), (1, 1), (4, 16)]

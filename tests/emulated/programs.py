@@ -104,11 +104,17 @@ def made(name: str, code: Code, inputs: Arrays, shape: tuple[int, ...], dtype: s
 
 def check(cases: Sequence[Case], target: Target, cpu: str = "max") -> None:
     """Run all cases and fail, naming each that is wrong."""
-    faults = []
-    for one, result in zip(cases, run(cases, target, cpu), strict=True):
+    wrong = faults(cases, run(cases, target, cpu))
+    assert not wrong, f"{len(wrong)} of {len(cases)} kernels are wrong on {cpu}:\n" + "\n".join(wrong)
+
+
+def faults(cases: Sequence[Case], results: Sequence[Result]) -> list[str]:
+    """A line for each case whose result is wrong."""
+    found = []
+    for one, result in zip(cases, results, strict=True):
         fault = result.fault or ("" if one.wanted is None else one.wanted.difference(result.y))
-        faults += [f"{one.name}: {fault}"] if fault else []
-    assert not faults, f"{len(faults)} of {len(cases)} kernels are wrong on {cpu}:\n" + "\n".join(faults)
+        found += [f"{one.name}: {fault}"] if fault else []
+    return found
 
 
 def run(cases: Sequence[Case], target: Target, cpu: str = "max", counted: bool = False) -> list[Result]:

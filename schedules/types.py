@@ -225,14 +225,14 @@ class Problem:
     row c of W is the window of channel c. x_shape and y_shape are how the caller's contiguous arrays look: any
     shape with the same elements in the same order. threads: how many run the kernel. dtype: "float32", "int8" for
     uint8 X and int8 W with int32 sums, or "mixed" for uint8 X and a W of int8 codes among which outliers are any
-    float32 numbers, in the unit of the codes: scale[m] holds for both. x_zero: the code of X that stands for 0,
-    which pads a convolution. output: of Y; residual: the kind of the residual's elements, which may be codes: it is
-    (code - zero) * scale then. storage: "float32", or "float16" or "bfloat16" where every weight is
-    such a number, so that a kernel may keep it in 16 bits. arithmetic: "float32", or "float16" where products may
-    be added up in float16, of X rounded to it, with a weight of such numbers; a kernel without it computes in
-    float32. alignment: bytes to which the caller's X usually is aligned. Nothing may rely on it; kernels are
-    estimated and timed with it: 64 inside of a compiled model, 16 is what NumPy gives, where each vector of X may
-    lie in two cache lines.
+    float32 numbers, in the unit of the codes: scale[m] holds for both. x_zero: the code of X that stands for 0, so
+    that the sum is of W (X - x_zero), and that pads a convolution; features_first knows no other than 0. output: of
+    Y; residual: the kind of the residual's elements, which may be codes: it is (code - zero) * scale then. storage:
+    "float32", or "float16" or "bfloat16" where every weight is such a number, so that a kernel may keep it in 16 bits.
+    arithmetic: "float32", or "float16" where products may be added up in float16, of X rounded to it, with a weight of
+    such numbers; a kernel without it computes in float32. alignment: bytes to which the caller's X usually is aligned.
+    Nothing may rely on it; kernels are estimated and timed with it: 64 inside of a compiled model, 16 is what NumPy
+    gives, where each vector of X may lie in two cache lines.
     """
 
     op: str

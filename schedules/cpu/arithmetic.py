@@ -158,6 +158,17 @@ class Arithmetic:
             with lanes(width) as each:
                 T.buffer_store(acc, self._scalar(acc[q, v, each], x(q), source[start + each]), [q, v, each])
 
+    def add(self, acc: Any, at: tuple[Any, ...], x: Any, w: tuple[Any, Any], width: int) -> None:
+        """acc[at, :] += the products of an element x and a vector of W, a buffer and where it starts there."""
+        source, start = w
+        if self._has_dot(width):
+            lane = T.ramp(0, 1, width)
+            value = self._dot(acc[(*at, lane)], tirx.Broadcast(x, width), source[T.ramp(start, 1, width)], width)
+            T.buffer_store(acc, value, [*at, lane])
+            return
+        with lanes(width) as each:
+            T.buffer_store(acc, self._scalar(acc[(*at, each)], x, source[start + each]), [*at, each])
+
     def settle(self, acc: Any, shape: tuple[int, int, int]) -> None:
         """Bring the sums acc[r, v, lane] to the rows and columns that they stand for, once all is added up."""
 

@@ -1,0 +1,298 @@
+"""Dense int8 for features_last: rows of W in the lanes, bytes of X four at a time in all lanes.
+
+Before:
+    for n, m:  Y[n, m] = epilogue(sum_k W[m, k] * X[n, k])
+
+After, with V vectors of L rows as a panel, Q columns as a tile, and W stored panel by panel as [step][V L] groups:
+    for panel, for tile (parallel over tiles, or over panels where those are few):
+        acc[Q][V][L] = -x_zero sum_k W
+        for every run of k, for every group of it:          places.py; a linear layer has one run
+            w[V] = the next V vectors of groups
+            for q:  x = the group of column q in all lanes;  for v:  acc[q][v] += dot(x, w[v])
+        for q, v:  Y[q][rows of v] = epilogue(acc[q][v])
+The sums of a column are neighbours in a register as they are in Y, so that nothing is turned. A group that is not
+whole begins in the one before it, so that nothing behind X is read.
+
+Registers: V Q sums, V of w, 1 of x, and 1 for a product on cores whose dot products do not add.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tvm import tirx
+from tvm.tirx.script import builder as T
+
+from tesa.schedules.cpu import cost
+from tesa.schedules.cpu.arithmetic import Arithmetic, arithmetic
+from tesa.schedules.cpu.cut import Cut, threads_for
+from tesa.schedules.cpu.epilogue import Names, final, heavy
+from tesa.schedules.cpu.loops import lanes, loop, named, parallel, serial, span, unrolled
+from tesa.schedules.cpu.nest import Builder
+from tesa.schedules.cpu.operand import operand, tiling
+from tesa.schedules.cpu.places import Places, grouped, in_runs, places
+from tesa.schedules.registry import family
+from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
+
+
+@dataclass(frozen=True)
+class _Panels:
+    """count panels of `vectors` vectors of rows, the first vector of the first one being `first`; at: in the values."""
+
+    first: int
+    vectors: int
+    count: int
+    at: int
+
+
+def _panels(vectors: int, most: int, steps: int, width: int) -> tuple[_Panels, ...]:
+    """Vectors of rows in panels of at most so many, as equal as can be: two kinds of them at most."""
+    count = -(-vectors // most)
+    size, larger = divmod(vectors, count)
+    found = [_Panels(0, size + 1, larger, 0)] if larger else []
+    first = larger * (size + 1)
+    return (*found, _Panels(first, size, count - larger, first * steps * width))
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    """Writes the statements of a kernel. columns: of a tile; steps: of all runs, ends: see places.grouped."""
+
+    problem: Problem
+    sums: Arithmetic
+    view: Places
+    panels: tuple[_Panels, ...]
+    lanes: int
+    columns: int
+    steps: int
+    ends: bool
+    threads: int
+    values: int
+    start: int | None
+
+    @property
+    def tiles(self) -> int:
+        return -(-self.view.columns // self.columns)
+
+    def write(self, names: Names) -> None:
+        """All batch items, one after the other."""
+        view = self.view
+        source = view.source(names)
+        with loop("item", view.items) as item:
+            base: Any = item * view.item
+            if view.copied:
+                view.copy(names, item, source, self.sums, self.problem.x_zero, self.threads)
+                base = 0
+            self._shared(names, source, base, item)
+
+    def _shared(self, names: Names, source: Any, base: Any, item: Any) -> None:
+        """An item, on all threads: shares of the tiles, or of the panels where those are more."""
+        tiles, most = self.tiles, max(panels.count for panels in self.panels)
+        tasks = min(self.threads, max(tiles, most))
+        if tasks == 1:
+            for panels in self.panels:
+                with serial("panel", panels.count) as panel, serial("tile", tiles) as tile:
+                    self._tile(names, source, base, item, panels, panel, tile)
+        elif tiles >= tasks:
+            with parallel("task", tasks) as i:
+                for panels in self.panels:
+                    bounds = i * tiles // tasks, (i + 1) * tiles // tasks
+                    with serial("panel", panels.count) as panel, span("tile", *bounds) as tile:
+                        self._tile(names, source, base, item, panels, panel, tile)
+        else:
+            for panels in self.panels:
+                with parallel("panel", panels.count) as panel, serial("tile", tiles) as tile:
+                    self._tile(names, source, base, item, panels, panel, tile)
+
+    def _tile(
+        self, names: Names, source: Any, base: Any, item: Any, panels: _Panels, panel: Any, tile: Any
+    ) -> None:  # fmt: skip
+        view, width, vectors = self.view, self.lanes, panels.vectors
+        first = tile * self.columns
+        if view.columns % self.columns:
+            first = T.min(first, view.columns - self.columns)
+        starts = [T.Bind(base + view.place(first + q)) for q in range(self.columns)]
+        acc = self._begun(names, panels, panel)
+        groups = self.steps // (view.rows * view.taps)
+        whole = view.run // self.sums.group
+        weights = panels.at + panel * (vectors * width * self.steps)
+        with loop("row", view.rows) as row, loop("tap", view.taps) as tap:
+            offset, w = row * view.down + tap * view.across, (row * view.taps + tap) * groups
+            if whole:
+                with loop("i", whole) as i:
+                    self._step(names, source, acc, starts, offset + i * self.sums.group, weights, w + i, vectors)
+            if groups > whole:
+                last = view.run - self.sums.group if self.ends else whole * self.sums.group
+                self._step(names, source, acc, starts, offset + last, weights, w + whole, vectors)
+        self._store(names, acc, item, panels, panel, first)
+
+    def _begun(self, names: Names, panels: _Panels, panel: Any) -> Any:
+        """Sums that hold what is missing in them, and nothing else."""
+        width, vectors = self.lanes, panels.vectors
+        acc = named("acc", T.alloc_buffer((self.columns, vectors, width), "int32", scope="local", align=64))
+        with unrolled("v", vectors) as v:
+            value = tirx.Broadcast(T.int32(0), width)
+            if self.start is not None:
+                first = (panels.first + panel * vectors + v) * width
+                value = names.constants[self.start][T.ramp(first, 1, width)]
+            with unrolled("q", self.columns) as q:
+                T.buffer_store(acc, value, [q, v, T.ramp(0, 1, width)])
+        return acc
+
+    def _step(
+        self, names: Names, source: Any, acc: Any, starts: Any, offset: Any, weights: Any, step: Any, vectors: int
+    ) -> None:  # fmt: skip
+        """A group of k of all the tile's columns."""
+        sums, width = self.sums, self.lanes
+        values = names.constants[self.values]
+        for q, start in enumerate(starts):
+            at = start + offset
+            x = T.Bind(
+                source[at] if sums.group == 1 else tirx.reinterpret(sums.element, source[T.ramp(at, 1, sums.group)])
+            )
+            for v in range(vectors):
+                sums.add(acc, (q, v), x, (values, weights + step * (vectors * width) + v * width), width)
+
+    def _store(self, names: Names, acc: Any, item: Any, panels: _Panels, panel: Any, first: Any) -> None:
+        p, width, vectors = self.problem, self.lanes, panels.vectors
+        shape = (self.columns, vectors, width)
+        sums = acc
+        if heavy(p.epilogue):  # tens of instructions: not to be written out for each vector, so through memory
+            sums = named("sums", T.alloc_buffer(shape, "int32", scope="local", align=64))
+            with unrolled("q", self.columns) as q, unrolled("v", vectors) as v:
+                lane = T.ramp(0, 1, width)
+                T.buffer_store(sums, acc[q, v, lane], [q, v, lane])
+        many = serial if heavy(p.epilogue) else unrolled
+        valid = min(width, p.m)
+        with many("q", self.columns) as q, many("v", vectors) as v:
+            row = (panels.first + panel * vectors + v) * width
+            if p.m > width and p.m % width:
+                row = T.min(row, p.m - width)
+            elif p.m <= width:
+                row = 0
+            at = item * (p.m * p.n) + (first + q) * p.m + row
+            with lanes(valid) as lane:
+                value = final(p, names, sums[q, v, lane], row + lane, at + lane)
+                T.buffer_store(names.y, value, [at + lane])
+
+
+def _rows(m: int, width: int) -> NDArray[np.int64]:
+    """(vectors, width): the row in each lane of each vector. The last vector ends with the last row."""
+    vectors = -(-m // width)
+    rows = np.arange(vectors * width).reshape(vectors, width)
+    if m > width:
+        rows[-1] = np.arange(m - width, m)
+    return rows
+
+
+def _missing(problem: Problem, sums: Arithmetic, weight: FloatArray, width: int) -> NDArray[np.int32] | None:
+    """(vectors width,): what is missing in the sum of each row of codes, None where that is nothing."""
+    zero = problem.x_zero - (128 if sums.signed else 0)
+    if not zero:
+        return None
+    found = np.zeros(max(problem.m, width), np.int32)
+    found[: problem.m] = -zero * weight.astype(np.int64).sum(axis=1)
+    return found[_rows(problem.m, width).reshape(-1)]
+
+
+def _packed(matrix: NDArray[Any], width: int, panels: Sequence[_Panels]) -> NDArray[Any]:
+    """Elements (m, steps) as panels: (panels) x [step][vector][lane], flat."""
+    m, steps = matrix.shape
+    rows = _rows(m, width)
+    padded = np.zeros((max(m, width), steps), matrix.dtype)
+    padded[:m] = matrix
+    found = []
+    for kind in panels:
+        for panel in range(kind.count):
+            first = kind.first + panel * kind.vectors
+            found.append(padded[rows[first : first + kind.vectors].reshape(-1)].T.reshape(-1))
+    return np.concatenate(found)
+
+
+def _applies(problem: Problem) -> bool:
+    return problem.dtype == "int8" and problem.op in ("linear", "conv2d") and problem.features_last
+
+
+def _most_columns(core: Core, vectors: int, columns: int) -> int:
+    """Columns of a tile for which there are registers, cut evenly."""
+    spare = 1 if core.dot is not None and core.dot.adds else 3
+    most = max((core.registers - vectors - spare) // vectors, 1)
+    if core.loads_first:
+        most = max((core.registers - vectors) // (vectors + 1), 1)
+    most = min(most, 12)
+    tiles = -(-columns // most)
+    return -(-columns // tiles)
+
+
+def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
+    if not _applies(problem):
+        return ()
+    columns = places(problem, arithmetic(problem, core)).columns
+    most = min(-(-problem.m // core.lanes), 4)
+    found = []
+    for vectors in sorted({most, min(most, 2), 1}, reverse=True):
+        found.append({"vectors": vectors, "columns": _most_columns(core, vectors, columns)})
+    return sorted(found, key=lambda config: _estimate(problem, weight, core, config))
+
+
+def _work(problem: Problem, core: Core, config: Config) -> tuple[float, int]:
+    """Cycles of the sums of all items, and threads."""
+    view, sums = places(problem, arithmetic(problem, core)), arithmetic(problem, core)
+    steps = view.rows * view.taps * -(-view.run // sums.group)
+    vectors, columns = -(-problem.m // core.lanes), config["columns"]
+    panels = -(-vectors // config["vectors"])
+    tiles = -(-view.columns // columns) * view.items
+    size = vectors / panels
+    step = cost.together(
+        size * columns * core.rates.product / core.rates.fmas,
+        (size + columns) / core.rates.loads,
+        core.rates.fma_latency,
+        (size * columns + size + columns) / core.rates.issue,
+        size * core.lanes * sums.nbytes / core.rates.l2_bytes,
+    )
+    work = tiles * panels * (steps * step + 20.0)
+    return work, threads_for(problem, work)
+
+
+def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) -> float:
+    """A dot product for each step, vector and column, the copy of X where there is one, and the stores of Y."""
+    work, threads = _work(problem, core, config)
+    view = places(problem, arithmetic(problem, core))
+    copied = view.items * view.item / 16 * view.copied
+    stored = cost.finishing(problem.epilogue, view.items * view.columns * -(-problem.m // core.lanes))
+    cycles = core.rates.call + (work + copied + stored) / threads + (threads > 1) * 6 * core.rates.call
+    return cycles / core.rates.cycles_per_ms
+
+
+@family(
+    "lanes", kind="cpu", space=_space, estimate=_estimate, dense=lambda weight, config: True,
+    layouts=("features_last",),
+)  # fmt: skip
+def emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str) -> Code:
+    """A dense int8 matrix times tokens x features, or a convolution of NHWC: rows of the weight lie in the lanes.
+
+    config: vectors of rows of a panel, at most; columns of a tile. constants: the groups of W in the order of the
+    steps, and what each row's sum begins with where X has a zero or the core's bytes are signed. Raises ValueError for
+    what is no such product.
+    """
+    if not _applies(problem):
+        raise ValueError(f"family lanes cannot compute {problem.dtype} {problem.op!r} of {problem.layout}")
+    sums = arithmetic(problem, core)
+    view = places(problem, sums)
+    ends = not view.copied
+    groups = grouped(in_runs(weight, problem.window, view.rows * view.taps), sums.group, ends)
+    steps = groups.shape[1] * groups.shape[2]
+    matrix = sums.matrix(groups.reshape(problem.m, -1))
+    columns = min(config["columns"], view.columns)
+    panels = _panels(-(-problem.m // core.lanes), config["vectors"], steps, core.lanes)
+    made = Builder(problem, Cut(operand(problem, np.ones(problem.k, np.bool_)), tiling(problem.n, core.lanes, 1),
+                                (0, problem.m)), maximum=core.maximum)  # fmt: skip
+    if problem.m >= core.lanes:
+        made.rounds = core.rounds
+    values = made.constant(_packed(matrix, core.lanes, panels))
+    start = made.optional(_missing(problem, sums, weight, core.lanes))
+    threads = _work(problem, core, config)[1]
+    kernel = _Kernel(problem, sums, view, panels, core.lanes, columns, steps, ends, threads, values, start)
+    return made.code(symbol, kernel.write)

@@ -64,6 +64,11 @@ class _Scene:
     order: Array | None
     ends: Ends
 
+    @property
+    def shifts(self) -> bool:
+        """Elements a stride apart are picked once, and moved by one lane for the columns before."""
+        return self.core.edges and self.window.stride[1] > 1 and self.window.width >= self.core.lanes
+
 
 @dataclass(frozen=True)
 class _At:
@@ -85,22 +90,66 @@ def _row_of_x(
     starts = {picked[j][0] for j in wanted}
     for start, part, low, high in columns.key:
         if start in starts:
-            load = block.load_edge if s.core.edges and s.window.width >= s.core.lanes else block.load_part
-            value = load(s.x.flat, base + (start + part * s.core.lanes), low, high)
-            raw[start, part] = block.bind("x", value)
+            raw[start, part] = _loaded(s, block, base + (start + part * s.core.lanes), low, high)
     for j in wanted:
         start, phase = picked[j]
-        if stride == 1:
-            found[j] = raw[start, 0]
-        else:
-            lanes = [phase + stride * lane for lane in range(s.core.lanes)]
-            found[j] = block.bind("p", block.shuffle([raw[start, part] for part in range(stride)], lanes))
+        found[j] = raw[start, 0] if stride == 1 else _strided(s, block, [raw[start, p] for p in range(stride)], phase)
     return found
+
+
+def _row_by_shifts(
+    s: _Scene, block: Block, base: Any, columns: Run, picked: dict[int, tuple[int, int]], wanted: Sequence[int]
+) -> dict[int, Any]:
+    """_row_of_x where loads and shuffles are dear: columns a stride apart see the same elements one lane further on."""
+    stride, inside = s.window.stride[1], {(start, part): ends for start, part, *ends in columns.key}
+    raw: dict[tuple[int, int], Any] = {}
+    found: dict[int, Any] = {}
+    for j in sorted(wanted, reverse=True):
+        start, phase = picked[j]
+        later = next((i for i, pick in picked.items() if pick == (start + stride, phase)), None)
+        if later in found:
+            value = _before(s, block, base, columns, start + phase, found[later])
+            if value is not None:
+                found[j] = block.bind("p", value)
+                continue
+        for part in range(stride):
+            if (start, part) not in raw:
+                raw[start, part] = _loaded(s, block, base + (start + part * s.core.lanes), *inside[start, part])
+        found[j] = _strided(s, block, [raw[start, part] for part in range(stride)], phase)
+    return found
+
+
+def _before(s: _Scene, block: Block, base: Any, columns: Run, start: int, later: Any) -> Any:
+    """The element at start, then all lanes of later but the last; None where no vector of the row ends there."""
+    lanes, stride = s.core.lanes, s.window.stride[1]
+    first, last = (
+        stride * column + start for column in (columns.first, columns.first + columns.size * (columns.count - 1))
+    )
+    if last < 0:
+        return block.moved(later, 1, s.core.permute)
+    if first < lanes - 1 or last >= s.window.width:
+        return None
+    before = block.bind("x", block.load(s.x.flat, base + (start - (lanes - 1))))
+    return block.shuffle([before, later], list(range(lanes - 1, 2 * lanes - 1)))
+
+
+def _loaded(s: _Scene, block: Block, place: Any, low: int, high: int) -> Any:
+    """The vector of a row, 0.0 in lanes outside of the image."""
+    if s.core.edges and s.window.width >= s.core.lanes:
+        return block.bind("x", block.load_edge(s.x.flat, place, low, high, s.core.permute))
+    return block.bind("x", block.load_part(s.x.flat, place, low, high))
+
+
+def _strided(s: _Scene, block: Block, parts: Sequence[Any], phase: int) -> Any:
+    """Every stride-th element of vectors that lie one behind the other."""
+    lanes = [phase + s.window.stride[1] * lane for lane in range(s.core.lanes)]
+    return block.bind("p", block.shuffle(parts, lanes))
 
 
 def _tile(s: _Scene, block: Block, group: Group, rows: Run, columns: Run, at: _At) -> None:
     """One block of rows x one vector of columns, from loads to stores."""
-    window, picked = s.window, picks(s.window, group.taps)
+    window, picked = s.window, picks(s.window, group.taps, s.shifts)
+    row_of_x = _row_by_shifts if s.shifts else _row_of_x
     acc: list[Any] = [at.bias] * rows.size
     seen: dict[int, list[tuple[int, int]]] = {}
     for r, i in rows.key:
@@ -109,7 +158,7 @@ def _tile(s: _Scene, block: Block, group: Group, rows: Run, columns: Run, at: _A
         wanted = sorted({j for i, j in group.taps if any(i == other for _, other in users)})
         line = at.row * window.stride[0] + (below - window.padding[0])
         base = at.x + line * window.width + at.column * window.stride[1]
-        x = _row_of_x(s, block, base, columns, picked, wanted)
+        x = row_of_x(s, block, base, columns, picked, wanted)
         for j in wanted:
             for r, i in users:
                 if (i, j) in group.taps:
@@ -158,11 +207,7 @@ def _channel(s: _Scene, block: Block, group: Group, item: Any) -> None:
     if s.order is not None:
         channel = block.bind("c", tirx.BufferLoad(s.order.flat, [channel]), "int32")
     plane = block.bind("plane", image * m + channel, "int32")
-    weights = {}
-    for i, j in group.taps:
-        place = channel * s.problem.k + (i * window.kernel[1] + j)
-        value = block.splat(tirx.BufferLoad(s.weights.flat, [place]))
-        weights[i, j] = block.bind("w", value) if s.in_registers else value
+    weights = _weights(s, block, group, channel)
     bias = None if s.ends.bias is None else block.bind("b", block.splat(tirx.BufferLoad(s.ends.bias.flat, [channel])))
     at = _At(
         block.bind("from", plane * (window.height * window.width), "int32"),
@@ -170,12 +215,29 @@ def _channel(s: _Scene, block: Block, group: Group, item: Any) -> None:
         weights,
         bias,
     )
-    across = column_runs(window, s.core.lanes, picks(window, group.taps))
+    across = column_runs(window, s.core.lanes, picks(window, group.taps, s.shifts))
     for rows in row_runs(window, s.rows, group.taps):
         _each(block, rows, "y", partial(_rows, s, group, rows, across, at))
     activation = s.problem.epilogue.activation
     if activation not in INLINE:
         activate_stored(block, s.ends.y.flat, at.y, s.problem.n, activation)
+
+
+def _weights(s: _Scene, block: Block, group: Group, channel: Any) -> dict[tuple[int, int], Any]:
+    """The weight of each live tap in all lanes. Where a product takes a factor from any lane, some are one vector."""
+    lanes, area, found = s.core.lanes, s.problem.k, {}
+    vectors: dict[int, Any] = {}
+    for i, j in group.taps:
+        tap = i * s.window.kernel[1] + j
+        if s.core.by_element and s.in_registers and area >= lanes:
+            first = min(tap // lanes * lanes, area - lanes)
+            if first not in vectors:
+                vectors[first] = block.bind("w", block.load(s.weights.flat, channel * area + first))
+            found[i, j] = block.element(vectors[first], tap - first)
+            continue
+        value = block.splat(tirx.BufferLoad(s.weights.flat, [channel * area + tap]))
+        found[i, j] = block.bind("w", value) if s.in_registers else value
+    return found
 
 
 def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
@@ -187,7 +249,7 @@ def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]
     configs = []
     for every in (0, 1) if not weight.all() else (1,):
         default = _default_rows(window, int(_live(weight, every).any(axis=0).sum()), core)
-        more = default if _tight(window, core) else 2 * default
+        more = default if core.edges and window.stride[1] > 1 else 2 * default
         rows = dict.fromkeys((default, max(1, default // 2), min(window.out_height, more)))
         configs += [{"rows": r, "every": every} for r in rows if r <= core.registers - 4]
     return tuple(configs)
@@ -202,7 +264,7 @@ def _default_rows(window: Window, taps: int, core: Core) -> int:
     """The rows of a block: as many as the registers hold beside the taps, at most 8, or 4 with a stride."""
     strided = window.stride[1] > 1
     free = core.registers - (4 if strided else 2)
-    limit = 2 if _tight(window, core) else 4 if strided else 8
+    limit = 1 if _tight(window, core) else 4 if strided else 8
     most = max(1, min(limit, free - taps if free - taps > 1 else free - 4))
     blocks = -(-window.out_height // most)
     return -(-window.out_height // blocks)

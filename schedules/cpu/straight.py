@@ -35,7 +35,7 @@ from tvm.tirx.compilation_pipeline import register_tir_pipeline
 
 from tesa.schedules.cpu import activations
 from tesa.schedules.cpu.activations import INLINE
-from tesa.schedules.types import Problem
+from tesa.schedules.types import Permute, Problem
 
 PIPELINE = "tesa_straight"
 """The name under which tvm.compile(..., tir_pipeline=PIPELINE) finds the pipeline.
@@ -154,14 +154,31 @@ class Block:
         pointer = tirx.address_of(BufferLoad(buffer, [_index(index)]))
         return tirx.call_llvm_intrin(self.vector, "llvm.masked.load", pointer, self._mask(low, high), self.zero)
 
-    def load_edge(self, buffer: Any, index: Any, low: int, high: int) -> Any:
-        """load_part by a whole load on this side of the edge, where there is a vector of memory, and a shuffle."""
+    def load_edge(self, buffer: Any, index: Any, low: int, high: int, permute: Permute | None = None) -> Any:
+        """load_part by a whole load on this side of the edge, where there is a vector of memory; permute: see moved."""
         if (low <= 0 and high >= self.lanes) or high <= max(low, 0) or (low > 0 and high < self.lanes):
             return self.load_part(buffer, index, low, high)
         off = low if low > 0 else high - self.lanes
-        whole = self.bind("e", self.load(buffer, index + off))
+        return self.moved(self.bind("e", self.load(buffer, index + off)), off, permute)
+
+    def moved(self, vector: Any, off: int, permute: Permute | None = None) -> Any:
+        """The lanes of a vector so many places on, or back where off is less than 0, and 0.0 in those that it leaves.
+
+        permute: of bytes of one register, where it gives zeros for places outside of it: one instruction, which LLVM
+        does not take apart again as it does a shuffle.
+        """
+        name = permute.intrinsic(1) if permute is not None and permute.in_bytes and permute.zeros else None
+        if name is not None:
+            kind = f"int8x{4 * self.lanes}"
+            places = Ramp(IntImm("int8", -4 * off), IntImm("int8", 1), i32(4 * self.lanes))
+            found = tirx.call_llvm_pure_intrin(kind, name, tirx.reinterpret(kind, vector), places)
+            return tirx.reinterpret(self.vector, found)
         lanes = [lane - off if 0 <= lane - off < self.lanes else self.lanes for lane in range(self.lanes)]
-        return self.shuffle([whole, self.zero], lanes)
+        return self.shuffle([vector, self.zero], lanes)
+
+    def element(self, vector: Any, lane: int) -> Any:
+        """One lane of a vector in all lanes."""
+        return self.splat(Shuffle([vector], [i32(lane)]))
 
     def store_part(self, buffer: Any, value: Any, index: Any, high: int) -> None:
         """Write the first high lanes only."""

@@ -41,13 +41,16 @@ def groups_of(live: NDArray[np.bool_], window: Window) -> tuple[tuple[Group, ...
     return groups, None if len(groups) == 1 else np.argsort(member, kind="stable").astype(np.int32)
 
 
-def picks(window: Window, taps: Sequence[tuple[int, int]]) -> dict[int, tuple[int, int]]:
-    """The start of the loads of each live window column (from stride * first output column), and its phase."""
+def picks(window: Window, taps: Sequence[tuple[int, int]], last: bool = False) -> dict[int, tuple[int, int]]:
+    """The start of the loads of each live window column (from stride * first output column), and its phase.
+
+    Columns that share their loads are counted from the first one; last: so that the last ones share theirs.
+    """
     stride = window.stride[1]
     shifts = {j: j * window.dilation[1] - window.padding[1] for _, j in taps}
     if not shifts:
         return {}
-    least = min(shifts.values())
+    least = max(shifts.values()) - stride + 1 if last else min(shifts.values())
     return {j: (shift - (shift - least) % stride, (shift - least) % stride) for j, shift in shifts.items()}
 
 

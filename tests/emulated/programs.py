@@ -140,20 +140,11 @@ def build(cases: Sequence[Case], target: Target, folder: Path) -> Path:
 
 def execute(program: Path, cases: Sequence[Case], cpu: str = "max", counted: bool = False) -> list[Result]:
     """Run a program that build() has made of these cases."""
-    qemu = require_system(_QEMU, "qemu-user")
     results = program.parent / f"results-{cpu}"
-    words = [qemu, "-L", _LIBRARIES, "-cpu", cpu]
-    if counted:
-        words += ["-plugin", str(_plugin(program.parent))]
-    words += [str(program), str(program.parent / "inputs"), str(results)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=_PATIENCE_S)
+    done = _emulated([str(program), str(program.parent / "inputs"), str(results)], program.parent, cpu, counted)
     said = dict(line.split(" ", 1) for line in done.stdout.splitlines() if line[:1].isdigit())
     assert len(said) == len(cases), f"the program ended with {done.returncode}: {done.stderr[-2000:]}"
-    counts = {}
-    for line in done.stderr.splitlines():
-        if line.startswith("counted "):
-            number, *figures = map(int, line.split()[1:])
-            counts[number] = Count(*figures)
+    counts = _counts(done.stderr)
     data, start, found = results.read_bytes(), 0, []
     for number, one in enumerate(cases):
         y = np.zeros(one.shape, one.dtype)
@@ -162,6 +153,32 @@ def execute(program: Path, cases: Sequence[Case], cpu: str = "max", counted: boo
         fault = said[str(number)]
         found.append(Result(y, "" if fault == "ok" else fault, counts.get(number)))
     return found
+
+
+def counting(command: Sequence[str], folder: Path, cpu: str = "max") -> dict[int, Count]:
+    """Run any program that sets marks, see count.c: what it has executed between them, by their numbers.
+
+    folder: for the plugin.
+    """
+    done = _emulated(command, folder, cpu, True)
+    assert done.returncode == 0, f"the program ended with {done.returncode}: {done.stderr[-2000:]}"
+    return _counts(done.stderr)
+
+
+def _emulated(command: Sequence[str], folder: Path, cpu: str, counted: bool) -> subprocess.CompletedProcess[str]:
+    words = [require_system(_QEMU, "qemu-user"), "-L", _LIBRARIES, "-cpu", cpu]
+    words += ["-plugin", str(_plugin(folder))] if counted else []
+    return subprocess.run([*words, *command], capture_output=True, text=True, check=False, timeout=_PATIENCE_S)
+
+
+def _counts(said: str) -> dict[int, Count]:
+    """The counts in what the plugin has printed."""
+    counts = {}
+    for line in said.splitlines():
+        if line.startswith("counted "):
+            number, *figures = map(int, line.split()[1:])
+            counts[number] = Count(*figures)
+    return counts
 
 
 def objects_of(code: Code, target: Target, folder: Path, symbol: str = "kernel") -> list[Path]:

@@ -25,6 +25,7 @@ from tesa.build.dump import Dump
 from tesa.build.identity import identity
 from tesa.build.interface import Entry, Port, interface_source, needed
 from tesa.choose.chosen import ChosenKernel
+from tesa.choose.integer import integer_for
 from tesa.choose.left import Priced, noted, priced
 from tesa.choose.model_plan import plan_of
 from tesa.choose.plan import Plan
@@ -90,6 +91,7 @@ def compile_model(
     families: Sequence[str] | None = None,
     propagation: bool = True,
     compact: bool = True,
+    integer: bool = True,
     progress: Progress = silent,
     forms: Sequence[str] | None = None,
     format: str | None = None,
@@ -113,7 +115,9 @@ def compile_model(
     together; where the fastest have more, smaller ones are taken, so that the least time is lost, and the plan says
     what was given up. dump_dir: the module after each phase, as text. families:
     only these kernel families compete (forms is the old name of this). compact=False leaves channels that are dead or
-    constant in place, propagation=False also those that could be found to be so. format: one of
+    constant in place, propagation=False also those that could be found to be so.
+    integer=False computes layers between codes of 8 bits with real numbers, where they would have integer kernels.
+    format: one of
     tesa.build.bare.formats.FORMATS: "vm" is for TVM's virtual machine, the others need no runtime and have a C header
     beside them; by default what the suffix of output tells.
 
@@ -125,6 +129,7 @@ def compile_model(
     threads = whole("threads", threads)
     address = tracker_address(rpc, key, where, measures=False)
     dump = Dump(Path(dump_dir) if dump_dir is not None else None)
+    families = renamed("forms", forms, "families", families)
 
     # import, propagate, compact, lower: once for each size
     sizes, networks = to_networks(
@@ -135,6 +140,7 @@ def compile_model(
         flush_denormals=flush_denormals,
         propagation=propagation,
         compact=compact,
+        integer=integer_for(where, families) if integer else None,
         progress=progress,
     )
     padding = _padding(model, pad, sizes, networks[0])
@@ -169,7 +175,7 @@ def compile_model(
             builder=builder,
             runner=runner,
             jobs=jobs,
-            families=renamed("forms", forms, "families", families),
+            families=families,
             instructions=INSTRUCTIONS if code_budget is None else code_budget,
             table=table,
             progress=progress,
@@ -306,7 +312,7 @@ def _scheduled(
         each[name] = [next(rest) for _ in lowered.layers]
         bindings = {
             layer.placeholder: Binding(
-                kernel.product.symbol, kernel.product.constants, layer.bias, kernel.product.function
+                kernel.product.symbol, kernel.product.constants, layer.bias, kernel.product.function, layer.scale
             )
             for layer, kernel in zip(lowered.layers, each[name], strict=True)
         }

@@ -164,6 +164,8 @@ def add_kernels(parser: ArgumentParser) -> None:
     jobs = "processes that compile kernels (default: all CPUs, fewer where memory is short)"
     parser.add_argument("--jobs", type=positive, metavar="N", help=jobs)
     parser.add_argument("--no-compact", action="store_true", help="leave dead and constant channels in place")
+    real = "compute layers between codes of 8 bits with real numbers, to compare with"
+    parser.add_argument("--no-integer", action="store_true", help=real)
     parser.add_argument("--no-propagation", action="store_true", help="use the zeros of the weights as they stand only")
     add_model_inputs(parser)
     add_extension(parser)
@@ -179,4 +181,5 @@ def chosen(args: Namespace) -> dict[str, Any]:
         "flush_denormals": args.flush_denormals,
         "propagation": not args.no_propagation,
         "compact": not args.no_compact,
+        "integer": not args.no_integer,
     }

@@ -37,7 +37,7 @@ def space_of(
     family: Family, problem: Problem, weight: FloatArray, core: Core, prices: Prices | None = None
 ) -> Sequence[Config]:
     """The configurations of a family for a weight (m, k); those of a decomposition by these prices, or by estimate."""
-    if not is_composite(family.name):
+    if not is_composite(family.name) or problem.layout not in family.layouts:
         return family.space(problem, weight, core)
     return _Composite(find_policy(family.name), _sum(family.kind)).space(problem, weight, core, prices)
 

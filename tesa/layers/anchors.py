@@ -25,17 +25,20 @@ class Known:
     """The facts that propagation found for a weight layer.
 
     weight: in the place of its own, with more zeros. shift: (m,) what known constant inputs contribute to each output.
+    scale: of a weight that was stored as codes, so that it broadcasts to it: each number is a multiple of it.
     """
 
     weight: NDArray[Any] | None = None
     shift: FloatArray | None = None
+    scale: NDArray[Any] | None = None
 
 
 @dataclass
 class Chain:
     """A layer and what follows it up to `last`, the variable that the fused kernel computes.
 
-    anchors: the layer, or the pieces of it. scale and bias have an element for each row of the whole layer.
+    anchors: the layer, or the pieces of it. scale and bias have an element for each row of the whole layer. store: the
+    binding that quantizes `last`, where nothing else reads it. known: the facts of the layer.
     """
 
     anchors: tuple[Anchor, ...]
@@ -46,6 +49,8 @@ class Chain:
     residual: Any = None
     activation: str | None = None
     absorbed: list[Any] = field(default_factory=list)
+    store: Any = None
+    known: Known = Known()
 
     @property
     def anchor(self) -> Anchor:
@@ -87,9 +92,12 @@ def find_chains(bindings: list[Any], outputs: set[Any], facts: Mapping[str, Know
         known = facts.get(binding.var.name, Known())
         anchors = find_anchors(binding.value, known.weight)
         if anchors:
-            chain = Chain(anchors, binding.var, binding.var, bias=known.shift)
+            chain = Chain(anchors, binding.var, binding.var, bias=known.shift, known=known)
             while _extend(chain, consumers.get(chain.last, []), outputs, taken):
                 taken.add(chain.last)
+            users = consumers.get(chain.last, [])
+            if len(users) == 1 and chain.last not in outputs and op_name(users[0].value) == "relax.quantize":
+                chain.store = users[0]
             chains.append(chain)
     return chains
 

@@ -20,16 +20,17 @@ _OPAQUE = 8
 
 @dataclass(frozen=True)
 class Binding:
-    """A kernel for a placeholder: called as symbol(x, *constants, bias, *rest of the activations' arguments, y).
+    """A kernel for a placeholder: called as symbol(x, *constants, scale, bias, *rest of the activations' arguments, y).
 
-    constants come right behind x (packed weights), bias behind them; a residual stays last. function: the kernel as a
-    function of TVM that becomes one of the module's, None where it is linked and found by its symbol.
+    constants come right behind x (packed weights), scale and bias behind them; a residual stays last. function: the
+    kernel as a function of TVM that becomes one of the module's, None where it is linked and found by its symbol.
     """
 
     symbol: str
     constants: Sequence[NDArray[Any]]
     bias: NDArray[Any] | None = None
     function: Any = None
+    scale: NDArray[Any] | None = None
 
 
 def bind(mod: Any, kernels: Mapping[str, Binding]) -> Any:
@@ -57,8 +58,8 @@ class _Binder(PyExprMutator):  # type: ignore[misc]
         kernel = self.kernels[symbol]
         x, *residual = call.args[1].fields
         constants = [relax.const(array) for array in kernel.constants]
-        bias = [] if kernel.bias is None else [relax.const(kernel.bias)]
-        arguments = [x, *constants, *bias, *residual]
+        rows = [relax.const(array) for array in (kernel.scale, kernel.bias) if array is not None]
+        arguments = [x, *constants, *rows, *residual]
         if kernel.function is None:
             return relax.call_dps_packed(kernel.symbol, arguments, call.ty_args[0])
         return relax.call_tir(self._function(kernel), arguments, call.ty_args[0])

@@ -1,7 +1,7 @@
 """Lowers a Relax function: weight layers become calls of kernels still to be chosen, the rest follows their layout."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import tvm
@@ -11,6 +11,8 @@ from tesa.frontend.loops import functions_of
 from tesa.frontend.names import Unique
 from tesa.layers.anchor import Anchor
 from tesa.layers.anchors import Chain, Known, find_chains
+from tesa.layers.codes_layers import Integer, KernelCall, integer_layers
+from tesa.layers.codes_operators import lower_coded
 from tesa.layers.emitter import Emitter
 from tesa.layers.expressions import op_name, shape_of
 from tesa.layers.layout import Value, identity
@@ -31,7 +33,7 @@ class WeightLayer:
     logical axis that each stored axis of the result holds, ~axis for the phases of one: element q * phases + r of it
     is stored at (q, r); axis: the logical axis of its output features. whole: its name, or that of the layer which it
     is a piece of; piece: (axis, start, stop) of the result that it then computes. covers: the layers that the kernel
-    computes.
+    computes. scale: of an int8 layer, by which each row's sum is multiplied.
     """
 
     name: str
@@ -45,6 +47,7 @@ class WeightLayer:
     whole: str
     covers: tuple[str, ...] = ()
     piece: tuple[int, ...] = ()
+    scale: FloatArray | None = None
 
     @property
     def placeholder(self) -> str:
@@ -61,18 +64,23 @@ class Lowered:
     origins: Mapping[str, str] = field(default_factory=dict)
 
 
-def lower(mod: Any, names: Mapping[str, str], threads: int = 1, facts: Mapping[str, Known] | None = None) -> Lowered:
+def lower(
+    mod: Any, names: Mapping[str, str], threads: int = 1, facts: Mapping[str, Known] | None = None,
+    integer: Integer | None = None,
+) -> Lowered:  # fmt: skip
     """Lower the module's main function.
 
     names gives the layer name of a source variable, where it has one; facts what propagation found for the variable
-    that a layer's matmul or convolution is bound to. Inputs and outputs stay row-major.
+    that a layer's matmul or convolution is bound to. Inputs and outputs stay row-major. integer: says of an int8
+    problem and its weight whether there is a kernel for it; None leaves all layers float32.
     """
     builder = Recorder(relax.BlockBuilder())
     layers: list[WeightLayer] = []
     functions: dict[Any, Any] = {}
+    given = _Given(names, threads, facts or {}, integer)
     for var, function in functions_of(mod):
         emitter = Emitter(builder, functions)
-        functions[var] = _lower_function(emitter, var.name_hint, function, layers, (names, threads, facts or {}))
+        functions[var] = _lower_function(emitter, var.name_hint, function, layers, given)
     lowered = builder.get()
     for var, function in mod.functions_items():
         if not isinstance(function, relax.Function):
@@ -80,16 +88,26 @@ def lower(mod: Any, names: Mapping[str, str], threads: int = 1, facts: Mapping[s
     return Lowered(tvm.IRModule(lowered.functions), tuple(layers), builder.origins)
 
 
+@dataclass(frozen=True)
+class _Given:
+    """The arguments of `lower` that do not change from function to function."""
+
+    names: Mapping[str, str]
+    threads: int
+    facts: Mapping[str, Known]
+    integer: Integer | None
+
+
 def _lower_function(
     emitter: Emitter, name: str, function: Any, layers: list[WeightLayer],
-    given: tuple[Mapping[str, str], int, Mapping[str, Known]],
+    given: _Given,
 ) -> Any:  # fmt: skip
     """Lower one function of the module and add its weight layers to `layers`; its new GlobalVar."""
-    names, threads, facts = given
+    names = given.names
     builder = emitter.builder
     bindings = [binding for block in function.body.blocks for binding in block.bindings]
     outputs = set(_fields(function.body.body, bindings))
-    chains = find_chains(bindings, outputs, facts)
+    chains = find_chains(bindings, outputs, given.facts)
     heads = {chain.last: chain for chain in chains}
     absorbed = {var for chain in chains for var in chain.absorbed}
     params = [relax.Var(p.name, p.ty) for p in function.params]
@@ -100,16 +118,15 @@ def _lower_function(
                 shape = shape_of(old)
                 emitter.values[old] = Value(new, shape, str(old.ty.dtype), identity(len(shape)))
             for binding in bindings:
-                if binding.var in absorbed:
+                if binding.var in absorbed or binding.var in emitter.values:
                     continue
                 first = heads[binding.var].first if binding.var in heads else binding.var
                 builder.layer = names.get(first.name, "")
                 if binding.var in heads:
-                    made, value = _emit_layer(emitter, heads[binding.var], names, threads, layers)
-                    layers += made
-                    emitter.values[binding.var] = value
+                    layers += _emit_layer(emitter, heads[binding.var], given, layers)
                 else:
-                    _lower_binding(emitter, binding, tuples)
+                    _lower_binding(emitter, binding, tuples, given.integer is not None)
+                emitter.sources[binding.var] = binding.value
             results = emit_outputs(builder, _results(emitter, function.body.body, tuples))
         return builder.emit_func_output(results[0] if hasattr(function.ret_ty, "shape") else relax.Tuple(results))
 
@@ -124,21 +141,22 @@ def _fields(expr: Any, bindings: list[Any]) -> list[Any]:
     return found + (list(expr.fields) if isinstance(expr, relax.Tuple) else [expr])
 
 
-def _lower_binding(emitter: Emitter, binding: Any, tuples: dict[Any, list[Value]]) -> None:
-    """Lower one binding that is no weight layer and record what its variable became."""
+def _lower_binding(emitter: Emitter, binding: Any, tuples: dict[Any, list[Value]], coded: bool) -> None:
+    """Lower one binding that is no weight layer and record what its variable became. coded: tensors may be codes."""
     expr = binding.value
     if isinstance(expr, relax.Tuple):
-        tuples[binding.var] = [emitter.value(field) for field in expr.fields]
+        tuples[binding.var] = [emitter.coded(field) for field in expr.fields]
     elif isinstance(expr, relax.TupleGetItem):
         emitter.values[binding.var] = tuples[expr.tuple_value][int(expr.index)]
     elif isinstance(expr, relax.Call) and not hasattr(binding.var.ty, "shape"):
         tuples[binding.var] = _lower_tuple(emitter, binding.var, expr)
     elif isinstance(expr, relax.Call):
-        emitter.values[binding.var] = lower_operator(emitter, expr)
+        value = lower_coded(emitter, expr) if coded else None
+        emitter.values[binding.var] = value or lower_operator(emitter, expr)
     elif expr in tuples:
         tuples[binding.var] = tuples[expr]
     else:
-        emitter.values[binding.var] = emitter.value(expr)
+        emitter.values[binding.var] = emitter.coded(expr)
 
 
 def _lower_tuple(emitter: Emitter, var: Any, call: Any) -> list[Value]:
@@ -146,42 +164,50 @@ def _lower_tuple(emitter: Emitter, var: Any, call: Any) -> list[Value]:
     types = list(var.ty.fields)
     shapes = [tuple(int(e) for e in ty.shape) for ty in types]
     if op_name(call) == "relax.split":
-        value = emitter.value(call.args[0])
+        value = emitter.coded(call.args[0])
         axis = value.perm.index(int(call.attrs.axis) % len(value.shape))
         sections = call.attrs.indices_or_sections
         parts = [int(s) for s in sections] if hasattr(sections, "__len__") else int(sections)
         result = emitter.builder.emit(relax.op.split(value.expr, parts, axis))
-        perms = [value.perm] * len(shapes)
+        perms, grid = [value.perm] * len(shapes), value.grid
     else:
         args = [plain_argument(emitter, arg) for arg in call.args]
         result = emitter.builder.emit(relax.Call(emitter.callee(call.op), args, call.attrs, call.ty_args))
-        perms = [identity(len(shape)) for shape in shapes]
+        perms, grid = [identity(len(shape)) for shape in shapes], None
     fields = [emitter.builder.emit(relax.TupleGetItem(result, i)) for i in range(len(shapes))]
-    return [Value(f, s, str(t.dtype), p) for f, s, t, p in zip(fields, shapes, types, perms, strict=True)]
+    return [Value(f, s, str(t.dtype), p, grid) for f, s, t, p in zip(fields, shapes, types, perms, strict=True)]
 
 
-def _emit_layer(
-    emitter: Emitter, chain: Chain, names: Mapping[str, str], threads: int, before: list[WeightLayer]
-) -> tuple[list[WeightLayer], Value]:
-    """Emit the call of a fused weight layer's kernel, or of the kernels of its pieces. before: the layers so far."""
+def _emit_layer(emitter: Emitter, chain: Chain, given: _Given, before: list[WeightLayer]) -> list[WeightLayer]:
+    """Emit the call of a fused weight layer's kernel, or of the kernels of its pieces, and record what it computes.
+
+    before: the layers so far.
+    """
+    names = given.names
     whole = names.get(chain.first.name, "") or f"layer{len(before)}"
     name = whole
     if any(layer.whole == whole for layer in before):  # an operator that is several products, one for each axis
         name = Unique({*names.values(), *(layer.name for layer in before)})(whole)
-    if len(chain.anchors) == 1:
-        layer, value = _emit_kernel(emitter, chain, chain.anchor, name, whole, threads, names)
-        return [layer], value
-    made = [
-        _emit_kernel(emitter, chain, anchor, f"{name}.piece{i}", whole, threads, names)
-        for i, anchor in enumerate(chain.anchors)
-    ]
-    return [layer for layer, _ in made], emitter.joined([value for _, value in made], chain.anchor.features[0])
+    plans = integer_layers(emitter, chain, given.threads, given.integer) if given.integer is not None else ()
+    last = chain.last if not plans or chain.store is None else chain.store.var
+    covered = (chain.first, *chain.absorbed, chain.last, *(() if last is chain.last else (last,)))
+    covers = tuple(dict.fromkeys(filter(None, (names.get(var.name, "") for var in covered))))
+    plans = plans or tuple(_float_layer(emitter, chain, anchor, given.threads) for anchor in chain.anchors)
+    made, values = [], []
+    for i, plan in enumerate(plans):
+        layer = WeightLayer(
+            name if len(plans) == 1 else f"{name}.piece{i}", plan.problem, plan.weight, plan.bias, chain.first.name,
+            last.name, plan.layout, plan.anchor.axis, whole, covers,
+            () if plan.anchor.piece is None else plan.anchor.piece.made, plan.scale,
+        )  # fmt: skip
+        made.append(layer)
+        values.append(_emit_kernel(emitter, plan, layer.placeholder))
+    emitter.values[last] = values[0] if len(plans) == 1 else emitter.joined(values, chain.anchor.features[0])
+    return made
 
 
-def _emit_kernel(
-    emitter: Emitter, chain: Chain, anchor: Anchor, name: str, whole: str, threads: int, names: Mapping[str, str]
-) -> tuple[WeightLayer, Value]:
-    """Emit the call of one kernel. whole: the name of the layer that it computes all or a piece of."""
+def _float_layer(emitter: Emitter, chain: Chain, anchor: Anchor, threads: int) -> KernelCall:
+    """The call of a float32 kernel for a chain, or a piece of it."""
     stored, layout = _stored(anchor)
     x, weight = _activation(emitter, anchor), chain.weight_of(anchor)
     m, k = weight.shape
@@ -190,19 +216,22 @@ def _emit_kernel(
         window=anchor.window, threads=threads,
         epilogue=Epilogue(chain.bias is not None, chain.residual is not None, chain.activation),
     )  # fmt: skip
-    inside = (names.get(var.name, "") for var in (chain.first, *chain.absorbed, chain.last))
-    covers = tuple(dict.fromkeys(filter(None, inside)))
-    layer = WeightLayer(
-        name, problem, weight, chain.bias_of(anchor), chain.first.name, chain.last.name, layout, anchor.axis, whole,
-        covers, () if anchor.piece is None else anchor.piece.made,
-    )  # fmt: skip
-    args = [x]
-    if chain.residual is not None:
-        args.append(emitter.to(emitter.value(chain.residual), anchor.y_perm).expr)
-    call = relax.call_dps_packed(layer.placeholder, args, relax.TensorType(stored, "float32"))
-    if anchor.phases:
-        return layer, shuffle(emitter, emitter.builder.emit(call), anchor.shape, layout)
-    return layer, emitter.emit(call, anchor.shape, anchor.y_perm)
+    residual = () if chain.residual is None else (emitter.to(emitter.value(chain.residual), anchor.y_perm).expr,)
+    perm = identity(len(anchor.shape)) if anchor.phases else anchor.y_perm
+    return KernelCall(anchor, problem, weight, (x, *residual), layout, perm, "float32", chain.bias_of(anchor))
+
+
+def _emit_kernel(emitter: Emitter, plan: KernelCall, placeholder: str) -> Value:
+    """Emit the call of one kernel; what it computes."""
+    problem, shape = plan.problem, plan.anchor.shape
+    call = relax.call_dps_packed(
+        placeholder, list(plan.arguments), relax.TensorType(problem.y_shape, problem.output.dtype)
+    )
+    if plan.anchor.phases:
+        made = shuffle(emitter, emitter.builder.emit(call), shape, plan.layout, plan.perm)
+    else:
+        made = emitter.emit(call, shape, plan.perm)
+    return replace(made, dtype=plan.dtype, grid=plan.grid)
 
 
 def _stored(anchor: Anchor) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -216,7 +245,7 @@ def _stored(anchor: Anchor) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def _activation(emitter: Emitter, anchor: Anchor) -> Any:
     """The activation that the kernel reads."""
-    source = emitter.value(anchor.source)
+    source = emitter.real(emitter.coded(anchor.source), keep=True)
     if anchor.piece is not None and anchor.piece.read is not None:
         source = emitter.part(source, *anchor.piece.read)
     if anchor.stack is not None:
@@ -229,4 +258,4 @@ def _results(emitter: Emitter, expr: Any, tuples: dict[Any, list[Value]]) -> lis
     if expr in tuples:
         return [emitter.plain(value) for value in tuples[expr]]
     fields = expr.fields if isinstance(expr, relax.Tuple) else [expr]
-    return [emitter.plain(emitter.value(field)) for field in fields]
+    return [emitter.plain(emitter.coded(field)) for field in fields]

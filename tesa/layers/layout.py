@@ -14,13 +14,29 @@ Perm = tuple[int, ...]
 
 
 @dataclass(frozen=True)
+class Grid:
+    """The numbers that codes of uint8 stand for: (code - zero) * scale."""
+
+    scale: float
+    zero: int
+
+
+SIGNED = Grid(1.0, 128)
+"""The grid of int8 codes that are stored as uint8: with 128 added."""
+
+
+@dataclass(frozen=True)
 class Value:
-    """A tensor of the lowered function. Axis i of expr holds axis perm[i] of the logical tensor."""
+    """A tensor of the lowered function. Axis i of expr holds axis perm[i] of the logical tensor.
+
+    grid: None where expr holds the elements themselves. Else it holds uint8 codes of them: of real numbers, or of int8.
+    """
 
     expr: Any
     shape: tuple[int, ...]
     dtype: str
     perm: Perm
+    grid: Grid | None = None
 
     @property
     def physical(self) -> tuple[int, ...]:

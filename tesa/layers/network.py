@@ -1,12 +1,13 @@
 """From a model file to the layers that need kernels: import, propagate, compact, lower."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tesa.base.progress import Progress, silent
 from tesa.frontend.sizes import Size, sizes_of
 from tesa.layers.anchors import Known
+from tesa.layers.codes_layers import Integer
 from tesa.layers.function import Lowered, lower
 from tesa.layers.layer import Layer
 from tesa.layers.left import LeftDense, left_dense
@@ -43,11 +44,12 @@ def to_network(
     flush_denormals: bool = False,
     propagation: bool = True,
     compact: bool = True,
+    integer: Integer | None = None,
     progress: Progress = silent,
 ) -> Network:
     """The layers of an ONNX file that need a kernel, as every verb with the same arguments has them.
 
-    The arguments are those of tesa.compile. Errors as import_onnx.
+    The arguments are those of tesa.compile; integer: as in tesa.layers.function.lower. Errors as import_onnx.
 
     >>> from tesa.models import digits_path
     >>> network = to_network(digits_path())
@@ -60,7 +62,7 @@ def to_network(
     )  # fmt: skip
     attributed = prepared.attributed
     known = {var: _known(attributed, var) for var in attributed.weights}
-    lowered = lower(attributed.effective_module(), prepared.imported.names, threads, known)
+    lowered = lower(attributed.effective_module(), prepared.imported.names, threads, known, integer)
     layers = tuple(
         Layer(layer.name, layer.problem, layer.weight, prepared.facts.get(layer.whole, ())) for layer in lowered.layers
     )
@@ -83,4 +85,7 @@ def to_networks(
 
 def _known(attributed: TesaModel, var: str) -> Known:
     """The facts that propagation found for a layer: its weight without dead elements, constant inputs as a shift."""
-    return Known(*(attributed.folded(var) or (attributed.weights[var].effective_weight,)))
+    facts = attributed.weights[var]
+    found = attributed.imported.quantization.get((var, facts.argument))
+    known = Known(*(attributed.folded(var) or (facts.effective_weight,)))
+    return known if found is None else replace(known, scale=found.scale)

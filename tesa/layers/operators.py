@@ -49,7 +49,7 @@ def _plain(emitter: Emitter, call: Any) -> Value:
 def plain_argument(emitter: Emitter, arg: Any) -> Any:
     """An argument in row-major layout; tuples element by element, anything but tensors untouched."""
     if arg in emitter.values:
-        return emitter.plain(emitter.values[arg])
+        return emitter.plain(emitter.coded(arg))
     if isinstance(arg, relax.Tuple):
         return relax.Tuple([plain_argument(emitter, field) for field in arg.fields])
     return arg

@@ -10,8 +10,27 @@ from tesa.layers.expressions import shape_of
 from tesa.layers.layout import Perm, Value, identity
 
 _DEPTH_FIRST: Perm = (0, 2, 1, 3, 4)
+DEPTH_CHANNELS: Perm = (0, 2, 3, 4, 1)
 
 _OPAQUE = 8  # TVM's operator kind that fusion leaves alone
+
+
+def stack_last(emitter: Emitter, x: Value, how: Stack, zero: int) -> Any:
+    """(n, out, height, width, taps * channels) of codes (n, channels, depth, height, width); zero: the code of 0."""
+    n, channels, depth, height, width = x.shape
+    x = emitter.to(x, DEPTH_CHANNELS)
+
+    def compute(data: Any) -> Any:
+        def element(b: Any, d: Any, y: Any, z: Any, t: Any, c: Any) -> Any:
+            at = d * how.stride + t * how.dilation - how.before
+            inside = tirx.all(at >= 0, at < depth)
+            return tirx.if_then_else(inside, data[b, at, y, z, c], tirx.const(zero, "uint8"))
+
+        return te.compute((n, how.out, height, width, how.taps, channels), element, name="stack")
+
+    named: dict[str, Any] = {"primfunc_name_hint": "layout", "primfunc_attrs": {"op_pattern": _OPAQUE}}
+    made = emitter.builder.emit_te(compute, x.expr, **named)
+    return emitter.builder.emit(relax.op.reshape(made, (n, how.out, height, width, how.taps * channels)))
 
 
 def stack(emitter: Emitter, x: Value, how: Stack) -> Any:
@@ -60,18 +79,19 @@ def stored_shape(shape: tuple[int, ...], phases: tuple[int, ...], layout: Perm) 
     return tuple(each[~axis] if axis < 0 else -(-shape[axis] // each[axis]) for axis in layout)
 
 
-def shuffle(emitter: Emitter, stored: Any, shape: tuple[int, ...], layout: Perm) -> Value:
-    """The row-major result of an upsampling layer: y[n, c, q s + r] = z[n, r, c, q], and so along each axis."""
+def shuffle(emitter: Emitter, stored: Any, shape: tuple[int, ...], layout: Perm, perm: Perm) -> Value:
+    """The result of an upsampling layer in the layout perm: y[n, c, q s + r] = z[n, r, c, q], so along each axis."""
     sizes = shape_of(stored)
 
     def compute(data: Any) -> Any:
-        def element(*at: Any) -> Any:
+        def element(*places: Any) -> Any:
+            at = dict(zip(perm, places, strict=True))
             step = {axis: sizes[layout.index(~axis)] for axis in range(len(shape)) if ~axis in layout}
-            places = (at[~a] % step[~a] if a < 0 else at[a] // step[a] if a in step else at[a] for a in layout)
-            return data[tuple(places)]
+            found = (at[~a] % step[~a] if a < 0 else at[a] // step[a] if a in step else at[a] for a in layout)
+            return data[tuple(found)]
 
-        return te.compute(shape, element, name="shuffle")
+        return te.compute(tuple(shape[axis] for axis in perm), element, name="shuffle")
 
     named: dict[str, Any] = {"primfunc_name_hint": "layout", "primfunc_attrs": {"op_pattern": _OPAQUE}}
     made = emitter.builder.emit_te(compute, stored, **named)
-    return Value(made, shape, "float32", identity(len(shape)))
+    return Value(made, shape, str(made.ty.dtype), perm)

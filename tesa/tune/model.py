@@ -11,6 +11,7 @@ from tesa.base.hostinfo import crowded
 from tesa.base.keywords import helpful
 from tesa.base.numbers import whole
 from tesa.base.progress import Event, Progress, silent
+from tesa.choose.integer import integer_for
 from tesa.choose.predict import table_for
 from tesa.errors import UsageError
 from tesa.layers.layer import Layer
@@ -50,6 +51,7 @@ def tune_model(
     flush_denormals: bool = False,
     propagation: bool = True,
     compact: bool = True,
+    integer: bool = True,
     jobs: int | None = None,
     resume: bool = False,
     progress: Progress = silent,
@@ -87,6 +89,7 @@ def tune_model(
         flush_denormals=flush_denormals,
         propagation=propagation,
         compact=compact,
+        integer=integer_for(where) if integer else None,
         progress=progress,
     )
     chosen: list[Layer] = []

@@ -1,0 +1,204 @@
+"""Weight layers on integers: codes of 8 bits in, a weight of int8 codes, and codes or float32 out.
+
+A chain dequantize -> matmul or convolution -> bias, residual, activation -> quantize is one int8 problem whose scale is
+that of the codes times that of the row of the weight (Jacob et al., Quantization and Training of Neural Networks for
+Efficient Integer-Arithmetic-Only Inference, 2018). Its features are stored last: tokens x features, or NHWC.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesa.layers.anchor import Anchor
+from tesa.layers.anchors import Chain, find_anchors
+from tesa.layers.codes import grid_of
+from tesa.layers.emitter import Emitter
+from tesa.layers.expressions import constant_of, shape_of
+from tesa.layers.layout import SIGNED, Grid, Perm, Value
+from tesa.layers.rearrange import stack_last, stored_shape
+from tesa.schedules.types import Epilogue, FloatArray, Output, Problem
+
+Integer = Callable[[Problem, FloatArray], bool]
+"""Says of an int8 problem and its weight (m, k) of codes whether there is a kernel for it."""
+
+ROUNDING = 1e-4
+"""Of a step: a weight that was scaled in float32 is so close to a multiple of its scale."""
+
+_LARGEST = (1 << 31) - 1  # a sum of products
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """A kernel for a layer, or for a piece of it, that is still to be called.
+
+    arguments: x and the residual, if there is one. layout: see WeightLayer. perm, dtype, grid: of the value that it
+    computes, see Value. bias, scale: one for each row.
+    """
+
+    anchor: Anchor
+    problem: Problem
+    weight: FloatArray
+    arguments: tuple[Any, ...]
+    layout: tuple[int, ...]
+    perm: Perm
+    dtype: str
+    bias: FloatArray | None = None
+    scale: FloatArray | None = None
+    grid: Grid | None = None
+
+
+def integer_layers(emitter: Emitter, chain: Chain, threads: int, integer: Integer) -> tuple[KernelCall, ...]:
+    """The calls of int8 kernels for a chain, one for each of its pieces; none where it has to be float32.
+
+    Nothing is emitted where there are none but changes of layout.
+    """
+    source = emitter.coded(chain.anchor.source)
+    if source.grid is None or source.dtype != "float32":
+        return ()
+    found = _coded_anchors(chain)
+    store = None if chain.store is None else grid_of(chain.store.value)
+    residual = None if chain.residual is None else emitter.coded(chain.residual)
+    if found is None or (chain.store is not None and store is None):
+        return ()
+    drafts = [_draft(chain, *one, source, store, residual, threads) for one in found]
+    if any(draft is None or not integer(draft.problem, draft.weight) for draft in drafts):
+        return ()
+    signed = chain.store is not None and str(chain.store.value.ty.dtype) == "int8"
+    dtype = "float32" if chain.store is None else "int8" if signed else "uint8"
+    made = []
+    for draft in filter(None, drafts):
+        arguments = [_activation(emitter, draft.anchor, source)]
+        if residual is not None:
+            arguments.append(emitter.to(residual, draft.perm).expr)
+        made.append(replace(draft, arguments=tuple(arguments), dtype=dtype, grid=SIGNED if signed else None))
+    return tuple(made)
+
+
+def _coded_anchors(chain: Chain) -> list[tuple[Anchor, NDArray[np.float64]]] | None:
+    """Each of the chain's anchors with its weight as int8 codes, and the scale of each row; None where it is not so."""
+    weight, scale = chain.known.weight, chain.known.scale
+    call = chain.anchor.call
+    if weight is None:
+        weight = next((array for arg in call.args[:2] if (array := constant_of(arg)) is not None), None)
+    if scale is None or weight is None:
+        return None
+    wide = np.broadcast_to(np.asarray(scale, np.float64), weight.shape)
+    if not (wide > 0).all():
+        return None
+    codes = np.rint(weight / wide)
+    if (np.abs(codes * wide - weight) > ROUNDING * wide + 1e-6 * np.abs(weight)).any():
+        return None
+    if codes.size and (codes.min() < -128 or codes.max() > 127):
+        return None
+    anchors = find_anchors(call, codes.astype(np.float32))
+    scales = find_anchors(call, np.ascontiguousarray(wide, np.float32)) if scale.size > 1 else ()
+    found = []
+    for i, anchor in enumerate(anchors):
+        rows = _rows(scales[i].weight) if scales else np.full(len(anchor.weight), float(scale.reshape(-1)[0]))
+        if rows is None or 255 * np.abs(anchor.weight).sum(axis=1, dtype=np.float64).max(initial=0.0) > _LARGEST:
+            return None
+        found.append((anchor, rows))
+    return found
+
+
+def _rows(scales: FloatArray) -> NDArray[np.float64] | None:
+    """The scale of each row where all of its elements have one; 0 is what stands between groups and phases."""
+    rows = scales.max(axis=1, initial=0.0)
+    same = (scales == rows[:, None]) | (scales == 0)
+    return np.asarray(rows, np.float64) if same.all() else None
+
+
+def _draft(
+    chain: Chain, anchor: Anchor, rows: NDArray[np.float64], source: Value, store: Grid | None,
+    residual: Value | None, threads: int,
+) -> KernelCall | None:  # fmt: skip
+    """The call of one kernel without its arguments; None where its activation cannot be laid out for it."""
+    places = _features_last(anchor)
+    if places is None or source.grid is None:
+        return None
+    x_perm, layout, perm = places
+    whole = anchor.piece.rows if anchor.piece is not None else slice(None)
+    scale = rows * source.grid.scale
+    if chain.scale is not None:
+        scale = scale * chain.scale[whole]
+    m, k = anchor.weight.shape
+    batch, n = anchor.batch, anchor.n
+    if anchor.op == "linear":  # features last, the columns of all batch entries are neighbours
+        batch, n = 1, batch * n
+    problem = Problem(
+        op=anchor.op, m=m, k=k, n=n, x_shape=_x_shape(anchor, x_perm), batch=batch, window=anchor.window,
+        y_shape=_y_shape(anchor, layout), threads=threads, dtype="int8",
+        epilogue=Epilogue(chain.bias is not None, residual is not None, chain.activation, scale=True),
+        x_zero=source.grid.zero, layout="features_last",
+        output=Output() if store is None else Output("uint8", store.scale, store.zero),
+        residual=Output() if residual is None else _kind(residual),
+    )  # fmt: skip
+    bias = chain.bias_of(anchor)
+    return KernelCall(
+        anchor, problem, anchor.weight, (), layout, perm, "float32", bias, np.ascontiguousarray(scale, np.float32)
+    )
+
+
+def _kind(residual: Value) -> Output:
+    """The kind of the elements of a residual."""
+    grid = residual.grid
+    return Output() if grid is None else Output("uint8", grid.scale, grid.zero)
+
+
+def _features_last(anchor: Anchor) -> tuple[Perm, tuple[int, ...], Perm] | None:
+    """(layout of the activation, of what is stored, of the result) with the features innermost."""
+    rank = len(anchor.shape)
+    if anchor.op == "linear":
+        if len(anchor.features) > 1:  # blocks: the features of the activation are several axes
+            return None
+        perm = _behind(rank, anchor.axis)
+        return _behind(len(shape_of(anchor.source)), _summed(anchor)), perm, perm
+    channels_last = (0, *range(2, rank), 1)
+    if not anchor.phases:
+        return channels_last, channels_last, channels_last
+    phases = tuple(~axis for axis in range(2, 2 + len(anchor.phases)))
+    depth = channels_last[1 : rank - 3] if rank == 5 else ()
+    spatial = tuple(axis for axis in channels_last[1:-1] if axis not in depth)
+    return channels_last, (0, *depth, *spatial, *phases, 1), channels_last
+
+
+def _summed(anchor: Anchor) -> int:
+    """The axis of a linear layer's activation that is summed over."""
+    rank = len(shape_of(anchor.source))
+    return rank - 2 if rank > 1 and constant_of(anchor.call.args[0]) is not None else rank - 1
+
+
+def _behind(rank: int, axis: int) -> Perm:
+    """The row-major layout with one axis innermost."""
+    return (*(a for a in range(rank) if a != axis), axis)
+
+
+def _x_shape(anchor: Anchor, perm: Perm) -> tuple[int, ...]:
+    shape = list(shape_of(anchor.source))
+    if anchor.piece is not None and anchor.piece.read is not None:
+        axis, start, stop = anchor.piece.read
+        shape[axis] = stop - start
+    if anchor.stack is not None:
+        n, channels, _, height, width = shape
+        return (n, anchor.stack.out, height, width, anchor.stack.taps * channels)
+    return tuple(shape[axis] for axis in perm)
+
+
+def _y_shape(anchor: Anchor, layout: tuple[int, ...]) -> tuple[int, ...]:
+    if anchor.phases:
+        return stored_shape(anchor.shape, anchor.phases, layout)
+    return tuple(anchor.shape[axis] for axis in layout)
+
+
+def _activation(emitter: Emitter, anchor: Anchor, source: Value) -> Any:
+    """The codes that the kernel reads."""
+    if anchor.piece is not None and anchor.piece.read is not None:
+        source = emitter.part(source, *anchor.piece.read)
+    if anchor.stack is not None and source.grid is not None:
+        return stack_last(emitter, source, anchor.stack, source.grid.zero)
+    places = _features_last(anchor)
+    assert places is not None
+    return emitter.to(source, places[0]).expr

@@ -1,0 +1,226 @@
+"""Chains of codes become int8 layers with the features last, and compute what onnxruntime computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tesa.base.onnxruntime import reference_outputs
+from tesa.layers.network import Network
+from tesa.schedules.types import Output
+from tests.layers.integer import Quantized, lowered, run
+
+KINDS = [(signed, channels) for signed in (False, True) for channels in (False, True)]
+
+
+def check(q: Quantized, *outputs: str, dtypes: list[str] | None = None, ties: float = 0.002, **options: Any) -> Network:
+    """The network computes onnxruntime's results, but for single codes; its layers have these dtypes.
+
+    ties: the share of codes that may be off by one, of outputs that are codes or dequantized ones.
+    """
+    proto, feeds = q.proto(*outputs), q.feeds()
+    network = lowered(proto, **options)
+    if dtypes is not None:
+        assert [layer.problem.dtype for layer in network.layers] == dtypes
+    expected, found = reference_outputs(proto, feeds), run(network, feeds)
+    for name, wanted in expected.items():
+        got = found[name]
+        assert (got.dtype, got.shape) == (wanted.dtype, wanted.shape)
+        if wanted.dtype.kind in "iu":
+            off = np.abs(got.astype(int) - wanted.astype(int))
+            assert off.max() <= 1, name
+            assert (off > 0).mean() <= ties, name
+            assert wanted.std() > 2, "the codes say nothing"
+        else:
+            np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max(), err_msg=name)
+    return network
+
+
+@pytest.mark.parametrize(("signed", "channels"), KINDS)
+def test_linear_layers(signed: bool, channels: bool) -> None:
+    q = Quantized(signed, channels)
+    d = q.codes(q.input(5, 16), 0.02, 120)
+    d = q.codes(q.op("Relu", q.op("Gemm", d, q.weight(8, 16), q.bias(8), transB=1)), 0.03, 3)
+    code = q.quantize(q.op("MatMul", d, q.weight(8, 24, axis=1, zero=4)), 0.03, 100)
+    network = check(q, code, dtypes=["int8", "int8"])
+    first, second = (layer.problem for layer in network.layers)
+    assert (first.layout, first.x_shape, first.y_shape, first.x_zero) == ("features_last", (5, 16), (5, 8), 120)
+    assert (first.epilogue.bias, first.epilogue.activation, first.epilogue.scale) == (True, "relu", True)
+    assert first.output == Output("uint8", float(np.float32(0.03)), 3)
+    assert second.x_zero == 3
+
+
+def test_codes_go_from_layer_to_layer_without_any_step_between() -> None:
+    q = Quantized()
+    d = q.codes(q.input(2, 5, 16), 0.02, 120)
+    for _ in range(3):
+        d = q.codes(q.op("MatMul", d, q.weight(16, 16, axis=1)), 0.03, 100)
+    network = check(q, d, dtypes=["int8"] * 3)
+    (function,) = (f for var, f in network.lowered.mod.functions_items() if var.name_hint == "main")
+    names = [str(getattr(b.value, "op", "")) for block in function.body.blocks for b in block.bindings]
+    assert len([name for name in names if name]) == 5, names
+
+
+LAYERS: dict[str, Callable[[Quantized], str]] = {
+    "left": lambda q: q.op("MatMul", q.weight(8, 16), q.codes(q.input(16, 5), 0.02, 120)),
+    "batch, left": lambda q: q.op("MatMul", q.weight(8, 16), q.codes(q.input(3, 16, 5), 0.02, 120)),
+    "vector": lambda q: q.op("MatMul", q.codes(q.input(16), 0.02, 120), q.weight(16, 40, axis=1)),
+    "conv": lambda q: q.op("Conv", q.codes(q.input(2, 4, 7, 9), 0.02, 120), q.weight(8, 4, 3, 2), q.bias(8),
+                           strides=[2, 1], pads=[1, 0, 2, 1], dilations=[1, 2]),
+    "1x1": lambda q: q.op("Conv", q.codes(q.input(1, 4, 7, 9), 0.02, 120), q.weight(8, 4, 1, 1), q.bias(8)),
+    "depthwise": lambda q: q.op("Conv", q.codes(q.input(2, 6, 7, 9), 0.02, 120), q.weight(6, 1, 3, 3, density=1),
+                                q.bias(6), pads=[1] * 4, group=6),
+    "grouped": lambda q: q.op("Conv", q.codes(q.input(1, 6, 7, 9), 0.02, 90), q.weight(8, 3, 3, 3), pads=[1] * 4,
+                              group=2),
+    "1-D": lambda q: q.op("Conv", q.codes(q.input(2, 6, 19), 0.02, 120), q.weight(8, 6, 5), q.bias(8), pads=[2, 2],
+                          strides=[2]),
+    "3-D": lambda q: q.op("Conv", q.codes(q.input(2, 3, 5, 6, 7), 0.02, 120), q.weight(8, 3, 3, 3, 3), q.bias(8),
+                          pads=[1] * 6, strides=[2, 1, 1]),
+    "3-D pointwise": lambda q: q.op("Conv", q.codes(q.input(2, 3, 5, 6, 7), 0.02, 120), q.weight(8, 3, 1, 1, 1)),
+    "transposed": lambda q: q.op("ConvTranspose", q.codes(q.input(1, 5, 6, 7), 0.02, 120),
+                                 q.weight(5, 4, 3, 3, axis=1), q.bias(4), strides=[2, 2], pads=[1, 1, 0, 0]),
+    "transposed, groups": lambda q: q.op("ConvTranspose", q.codes(q.input(1, 4, 6, 7), 0.02, 120),
+                                         q.weight(4, 3, 3, 3, axis=1), strides=[2, 1], group=2),
+    "transposed, 1-D": lambda q: q.op("ConvTranspose", q.codes(q.input(2, 5, 6), 0.02, 120),
+                                      q.weight(5, 4, 4, axis=1), strides=[2], pads=[1, 1]),
+    "transposed, 3-D": lambda q: q.op("ConvTranspose", q.codes(q.input(1, 3, 3, 4, 5), 0.02, 120),
+                                      q.weight(3, 4, 2, 2, 2, axis=1), strides=[2, 2, 2]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_every_kind_of_layer(signed: bool) -> None:
+    """Codes out, and the numbers themselves to another reader."""
+    q = Quantized(signed)
+    outputs = [q.quantize(make(q), 0.03, 110) for make in LAYERS.values()]
+    network = check(q, *outputs, dtypes=["int8"] * len(LAYERS))
+    assert {layer.problem.output.dtype for layer in network.layers} == {"uint8"}
+    q = Quantized(signed, channels=False)
+    network = check(q, *(make(q) for make in LAYERS.values()), dtypes=["int8"] * len(LAYERS))
+    assert {layer.problem.output.dtype for layer in network.layers} == {"float32"}
+
+
+def test_pieces_of_a_grouped_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tesa.layers.anchor.LARGEST", 300)
+    q = Quantized(True)
+    d = q.codes(q.input(1, 8, 6, 7), 0.02, 120)
+    code = q.quantize(q.op("Conv", d, q.weight(8, 2, 3, 3), q.bias(8), pads=[1] * 4, group=4), 0.03, 110)
+    check(q, code, dtypes=["int8"] * 2)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_residual_of_numbers_and_of_codes(signed: bool) -> None:
+    q = Quantized(signed)
+    x, skip = q.codes(q.input(1, 4, 7, 7), 0.02, 120), q.input(1, 8, 7, 7)
+    y = q.op("Add", q.op("Conv", x, q.weight(8, 4, 3, 3), q.bias(8), pads=[1] * 4), q.codes(skip, 0.05, 100))
+    code = q.quantize(q.op("Relu", y), 0.03, 0)
+    network = check(q, code, dtypes=["int8"])
+    assert network.layers[0].problem.residual == Output("uint8", float(np.float32(0.05)), 100)
+    q = Quantized(signed)
+    x, skip = q.codes(q.input(1, 4, 7, 7), 0.02, 120), q.input(1, 8, 7, 7)
+    y = q.op("Add", skip, q.op("Conv", x, q.weight(8, 4, 3, 3), q.bias(8), pads=[1] * 4))
+    network = check(q, q.quantize(y, 0.03, 90), dtypes=["int8"])
+    assert network.layers[0].problem.residual == Output()
+
+
+def test_several_readers_of_codes() -> None:
+    """Two layers, a sum of numbers and an output read one tensor of codes."""
+    q = Quantized(True)
+    code = q.quantize(q.op("Gemm", q.codes(q.input(5, 16), 0.02, 120), q.weight(16, 16, axis=1)), 0.03, 100)
+    d = q.dequantize(code, 0.03, 100)
+    one, two = (q.op("MatMul", d, q.weight(16, 16, axis=1)) for _ in range(2))
+    check(q, code, q.op("Add", q.op("Mul", one, two), d), dtypes=["int8"] * 3)
+
+
+def test_what_only_moves_elements_moves_codes() -> None:
+    q = Quantized(True)
+    d = q.codes(q.op("Conv", q.codes(q.input(1, 4, 8, 8), 0.02, 120), q.weight(8, 4, 1, 1)), 0.03, 100)
+    d = q.op("MaxPool", d, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
+    d = q.op("Pad", q.op("Relu", d), np.int64([0, 0, 1, 1, 0, 0, 1, 1]))
+    d = q.op("Concat", d, q.op("Slice", d, np.int64([0]), np.int64([2]), np.int64([1])), axis=1)
+    d = q.op("Conv", d, q.weight(6, 10, 3, 3))
+    d = q.op("Transpose", q.op("Reshape", q.codes(d, 0.04, 90), np.int64([1, 6, 16])), perm=[0, 2, 1])
+    code = q.quantize(q.op("MatMul", d, q.weight(6, 9, axis=1)), 0.03, 100)
+    network = check(q, code, dtypes=["int8"] * 3)
+    text = network.lowered.mod.script()
+    assert text.count("R.dequantize") == 0
+    assert text.count("R.quantize") == 1
+
+
+def test_clips_of_codes() -> None:
+    """A relu6 between two quantizations of one grid, and one whose bounds are codes."""
+    q = Quantized()
+    d = q.codes(q.op("MatMul", q.codes(q.input(9, 16), 0.02, 120), q.weight(16, 16, axis=1)), 0.05, 100)
+    d = q.codes(q.op("Clip", d, np.float32(0), np.float32(6)), 0.05, 100)
+    d = q.op("Clip", q.op("MatMul", d, q.weight(16, 16, axis=1)), np.float32(-2), np.float32(3))
+    d = q.op("Clip", q.codes(d, 0.03125, 100), np.float32(-1), np.float32(100))
+    code = q.quantize(q.op("MatMul", d, q.weight(16, 16, axis=1)), 0.03, 100)
+    network = check(q, code, dtypes=["int8"] * 3)
+    assert network.lowered.mod.script().count("R.dequantize") == 0
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_another_grid_is_another_quantization(signed: bool) -> None:
+    q = Quantized(signed)
+    d = q.codes(q.op("MatMul", q.codes(q.input(9, 16), 0.02, 120), q.weight(16, 16, axis=1)), 0.05, 100)
+    code = q.quantize(q.op("MatMul", q.codes(d, 0.04, 90), q.weight(16, 16, axis=1)), 0.03, 100)
+    check(q, code, dtypes=["int8"] * 2)
+
+
+def test_what_integers_cannot_do_stays_float() -> None:
+    """A scale for each input, codes less their zero point beyond int8, an activation that was no codes."""
+    q = Quantized()
+    d = q.codes(q.input(5, 16), 0.02, 120)
+    by_input = q.quantize(q.op("MatMul", d, q.weight(16, 8, axis=0)), 0.03, 100)
+    wide = q.op("DequantizeLinear", q.rng.integers(-128, 128, (16, 8)).astype(np.int8), np.float32(0.01), np.int8(-60))
+    beyond = q.quantize(q.op("MatMul", d, wide), 0.03, 100)
+    plain = q.quantize(q.op("MatMul", q.input(5, 16), q.weight(16, 8, axis=1)), 0.03, 100)
+    check(q, by_input, beyond, plain, dtypes=["float32"] * 3)
+
+
+def test_nothing_is_integer_where_there_is_no_kernel() -> None:
+    q = Quantized(True)
+    d = q.codes(q.op("MatMul", q.codes(q.input(5, 16), 0.02, 120), q.weight(16, 16, axis=1)), 0.03, 100)
+    code = q.quantize(q.op("MatMul", d, q.weight(16, 8, axis=1)), 0.03, 100)
+    check(q, code, dtypes=["float32"] * 2, integer=False)
+    proto = q.proto(code)
+    from tesa.layers.network import to_network
+
+    some = to_network(proto, integer=lambda problem, weight: problem.m == 8)
+    assert [layer.problem.dtype for layer in some.layers] == ["float32", "int8"]
+    feeds = q.feeds()
+    np.testing.assert_array_equal(run(some, feeds)[code], reference_outputs(proto, feeds)[code])
+
+
+def test_a_scale_and_known_constants_behind_the_sum() -> None:
+    """A multiplication for each feature, then a bias; some channels of the input are constants."""
+    q = Quantized()
+    x = q.op("Mul", q.codes(q.input(5, 16), 0.02, 120), (np.arange(16) % 4 > 0).astype(np.float32))
+    d = q.codes(q.op("Add", x, (np.arange(16) % 4 == 0).astype(np.float32)), 0.02, 120)
+    y = q.op("Mul", q.op("MatMul", d, q.weight(16, 8, axis=1)), np.linspace(-1, 2, 8, dtype=np.float32))
+    code = q.quantize(q.op("Add", y, np.linspace(-1, 1, 8, dtype=np.float32)), 0.02, 100)
+    network = check(q, code, dtypes=["int8"])
+    assert (network.layers[0].weight == 0).mean() > 0.6
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.data())
+def test_any_parameters(data: Any) -> None:
+    signed, channels = data.draw(st.booleans()), data.draw(st.booleans())
+    zeros = st.integers(0, 255)
+    scales = st.sampled_from([0.0039, 0.02, 1 / 64, 0.11])
+    q = Quantized(signed, channels, seed=data.draw(st.integers(0, 99)))
+    d = q.codes(q.input(2, 12), data.draw(scales), data.draw(zeros))
+    y = q.op("MatMul", d, q.weight(12, 10, axis=1, zero=data.draw(st.integers(-20, 20))))
+    activation = data.draw(st.sampled_from(["", "Relu", "Sigmoid", "Tanh"]))
+    y = q.op(activation, y) if activation else y
+    d = q.codes(y, data.draw(scales), data.draw(zeros))
+    code = q.quantize(q.op("Gemm", d, q.weight(6, 10), q.bias(6), transB=1), data.draw(scales), data.draw(zeros))
+    proto, feeds = q.proto(code), q.feeds()
+    found = run(lowered(proto), feeds)[code].astype(int)
+    assert np.abs(found - reference_outputs(proto, feeds)[code].astype(int)).max() <= 1

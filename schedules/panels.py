@@ -3,38 +3,44 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tesa.schedules.types import Config, FloatArray
+from tesa.schedules.types import Config
 
 
 @dataclass(frozen=True)
 class Panel:
     """A part of W: rows first ... first + len(weights), the columns `columns`, weights[r, i] for columns[i].
 
-    begins, ends: it has the first columns, the last ones. fmas: multiply-adds of a tile, on whole vectors. packs: the
-    columns that it copies into the packed tile on its way, in order, its own among them.
+    weights: float32, or groups of int8 as int32. begins, ends: it has the first columns, the last ones. fmas:
+    multiply-adds of a tile, on whole vectors. packs: the columns that it copies into the packed tile on its way, in
+    order, its own among them.
     """
 
     name: str
     first: int
     columns: tuple[int, ...]
-    weights: FloatArray
+    weights: NDArray[Any]
     begins: bool
     ends: bool
     fmas: int
     packs: tuple[int, ...] = ()
 
 
-def cut_rows(m: int, rows: int) -> list[int]:
-    """The first rows of panels of at most so many rows, and m: as equal as can be.
+def cut_rows(m: int, rows: int, unit: int = 1) -> list[int]:
+    """The first rows of panels of at most so many rows, and m: as equal as can be in multiples of `unit` rows.
 
     >>> cut_rows(10, 4)
     [0, 3, 6, 10]
+    >>> cut_rows(41, 16, 4)
+    [0, 12, 28, 41]
     """
-    count = -(-m // rows)
-    return [m * i // count for i in range(count + 1)]
+    units = -(-m // unit)
+    count = -(-units // (rows // unit))
+    return [min(units * i // count * unit, m) for i in range(count + 1)]
 
 
 def cut_columns(fmas: int, live: int, kblock: int, limit: int) -> int:
@@ -47,13 +53,15 @@ def cut_columns(fmas: int, live: int, kblock: int, limit: int) -> int:
     return max(1, min(blocks, live))
 
 
-def panels(weight: FloatArray, config: Config, vectors: int, symbol: str, limit: int) -> list[list[Panel]]:
+def panels(
+    weight: NDArray[Any], config: Config, vectors: int, symbol: str, limit: int, unit: int = 1
+) -> list[list[Panel]]:
     """The panels of a weight (m, k): for each block of columns, one for each run of rows.
 
-    config: rows of a panel, kblock as in cut_columns; limit: multiply-adds of a function.
+    config: rows of a panel, in multiples of `unit`, kblock as in cut_columns; limit: multiply-adds of a function.
     """
     live = np.flatnonzero((weight != 0).any(axis=0))
-    bounds = cut_rows(len(weight), config["rows"])
+    bounds = cut_rows(len(weight), config["rows"], unit)
     heaviest = max(int(np.count_nonzero(weight[a:b])) for a, b in pairwise(bounds))
     blocks = cut_columns(heaviest * vectors, len(live), config["kblock"], limit)
     result = []
@@ -82,3 +90,10 @@ def groups(found: Iterable[Panel], limit: int) -> list[list[Panel]]:
         result[-1].append(panel)
         room -= panel.fmas
     return result
+
+
+def balance(functions: list[list[Panel]], threads: int) -> list[int]:
+    """Bounds of at most `threads` runs of panels, none of them empty, with about the same number of FMAs each."""
+    work = np.cumsum([sum(row[i].fmas + 1 for row in functions) for i in range(len(functions[0]))])
+    cuts = [int(np.searchsorted(work, work[-1] * i / threads)) for i in range(1, threads)]
+    return sorted({0, *cuts, len(work)})

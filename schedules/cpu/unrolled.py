@@ -21,10 +21,12 @@ applied by a loop behind the functions of a chunk, to sums that they leave in th
 Registers: R * V + V + 1 within the register file. The functions are written by the core's writer (writers/): assembly
 where there is one, as TVM's compiler takes half a millisecond for each instruction, else functions of TVM.
 
+int8 has kernels of the same kind, see unrolled_dots.py.
+
 After "Fast Sparse ConvNets" (Elsen et al., CVPR 2020) and SparseRT (Wang, PACT 2020), which generate such code.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -39,10 +41,12 @@ from tesa.schedules.cpu.activations import INLINE, activate
 from tesa.schedules.cpu.loops import flat, function, parameter
 from tesa.schedules.cpu.operand import Operand, operand
 from tesa.schedules.cpu.staging import stage
+from tesa.schedules.cpu.unrolled_dots import emit_dots
+from tesa.schedules.cpu.unrolled_dots_space import dot_estimate, dot_size, dot_space
 from tesa.schedules.cpu.unrolled_space import estimate, size, space, threads, tiles_of
 from tesa.schedules.cpu.writers import find_writer
 from tesa.schedules.cpu.writers.tir import write as write_tir
-from tesa.schedules.panels import Panel, groups, panels
+from tesa.schedules.panels import Panel, balance, groups, panels
 from tesa.schedules.program import Frame, program
 from tesa.schedules.registry import family
 from tesa.schedules.types import Assembly, Code, Config, Core, FloatArray, Problem, Tir
@@ -115,18 +119,11 @@ def _shares(call: _Call) -> Iterator[tuple[Any, Any, list[list[Panel]]]]:
         with T.parallel(0, tasks) as task:
             yield task * count // tasks, (task + 1) * count // tasks, functions
     else:
-        bounds = _balance(functions, threads)
+        bounds = balance(functions, threads)
         with T.parallel(0, len(bounds) - 1) as task:
             for i, (low, high) in enumerate(pairwise(bounds)):
                 with T.If(task == i), T.Then():
                     yield 0, count, [row[low:high] for row in functions]
-
-
-def _balance(functions: list[list[Panel]], threads: int) -> list[int]:
-    """Bounds of at most `threads` runs of panels, none of them empty, with about the same number of FMAs each."""
-    work = np.cumsum([sum(row[i].fmas + 1 for row in functions) for i in range(len(functions[0]))])
-    cuts = [int(np.searchsorted(work, work[-1] * i / threads)) for i in range(1, threads)]
-    return sorted({0, *cuts, len(work)})
 
 
 def _chunks(
@@ -185,14 +182,30 @@ def _pack(s: Frame, arrays: _Arrays, source: tuple[Any, Any], packed: Any, low: 
                     T.buffer_store(packed, value, [t * s.packed + i * width + v * s.lanes + lane])
 
 
-@family("unrolled", kind="cpu", space=space, estimate=estimate, size=size)
+def _by_kind(float32: Callable[..., Any], int8: Callable[..., Any]) -> Callable[..., Any]:
+    """The function of a problem's dtype."""
+
+    def chosen(problem: Problem, *rest: Any) -> Any:
+        return (int8 if problem.dtype == "int8" else float32)(problem, *rest)
+
+    return chosen
+
+
+@family(
+    "unrolled",
+    kind="cpu",
+    space=_by_kind(space, dot_space),
+    estimate=_by_kind(estimate, dot_estimate),
+    size=_by_kind(size, dot_size),
+    layouts=("features_first", "features_last"),
+)
 def emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str) -> Code:
     """The pattern is the code: one FMA instruction for every non-zero weight, accumulators in registers.
 
     config: rows of a panel, vectors of a tile, kblock live columns at once (0: as many as a function may hold), chunk
-    tiles a call, pack 1 to copy the tiles' columns of X together first. constants: offsets of the live columns where
-    pack is 1, the live channels where a staged convolution has dead ones (int32). Raises ValueError for an operator
-    that has no view of its operand (depthwise).
+    tiles a call, pack 1 to copy the tiles' columns of X together first, which int8 always does: it has no such key.
+    constants: offsets of the live columns where pack is 1, the live channels where a staged convolution has dead ones
+    (int32). Raises ValueError for an operator that has no view of its operand (depthwise).
 
     Example:
         >>> p = Problem("linear", 4, 8, 32, (1, 8, 32), (1, 4, 32))
@@ -201,6 +214,8 @@ def emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbo
         >>> [unit.name for unit in code.panels], code.pipeline
         (['sp_p0_0'], 'default')
     """
+    if problem.dtype == "int8":
+        return emit_dots(problem, weight, core, config, symbol)
     live = (weight != 0).any(axis=0)
     view = operand(problem, live)
     tiles = tiles_of(view, problem, core, config["vectors"])
@@ -235,7 +250,7 @@ def emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbo
 def _packing(call: _Call, live: Sequence[int]) -> list[list[Panel]]:
     """The panels, the first ones of each thread and block of columns with the columns of the block to pack."""
     functions = call.functions
-    first = {0} if call.whole_tiles else set(_balance(functions, call.threads))
+    first = {0} if call.whole_tiles else set(balance(functions, call.threads))
     blocks = [tuple(columns.tolist()) for columns in np.array_split(np.array(live), len(functions))]
     return [
         [replace(panel, packs=columns) if i in first else panel for i, panel in enumerate(row)]

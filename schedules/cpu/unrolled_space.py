@@ -53,7 +53,12 @@ class _Facts:
 
 def space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
     """The MOST that the estimate likes best."""
-    if problem.op not in ("linear", "conv2d") or problem.dtype != "float32" or problem.n < core.lanes // 2:
+    if (
+        problem.op not in ("linear", "conv2d")
+        or problem.dtype != "float32"
+        or problem.features_last
+        or problem.n < core.lanes // 2
+    ):
         return ()
     if not core.unrolls:
         return ()

@@ -3,9 +3,9 @@
 import importlib
 import pkgutil
 
-from tesa.schedules.cpu.writers.registry import MAX_BYTES, find_writer, registers
+from tesa.schedules.cpu.writers.registry import MAX_BYTES, find_dot_writer, find_writer, registers
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["MAX_BYTES", "find_writer", "registers"]
+__all__ = ["MAX_BYTES", "find_dot_writer", "find_writer", "registers"]

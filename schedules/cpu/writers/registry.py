@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from tesa.schedules.dots import DotProgram
 from tesa.schedules.program import Frame, Program
 from tesa.schedules.types import Assembly, Core, Tir
 
@@ -78,6 +79,45 @@ def find_writer(core: Core) -> Writer:
     if core.writer not in _WRITERS:
         raise KeyError(f"no writer {core.writer!r} for panels; there are {', '.join(map(repr, _WRITERS))}")
     return _WRITERS[core.writer]
+
+
+WriteDots = Callable[[Sequence[DotProgram], Core], Assembly | Tir]
+D = TypeVar("D", bound=WriteDots)
+
+
+@dataclass(frozen=True)
+class DotWriter:
+    """A way to spell panels of int8. name, function_dots, object_dots, effort: as of a Writer, in dot products.
+
+    registers(rows, vectors, core): how many vector registers a panel needs.
+    """
+
+    name: str
+    write: WriteDots
+    function_dots: int
+    object_dots: int
+    effort: int
+    registers: Registers
+
+
+_DOT_WRITERS: dict[str, DotWriter] = {}
+
+
+def dot_writer(
+    name: str, *, function_dots: int, object_dots: int, effort: int, registers: Registers
+) -> Callable[[D], D]:
+    """Register the decorated function as the write of a writer of panels of int8."""
+
+    def register(write: D) -> D:
+        _DOT_WRITERS[name] = DotWriter(name, write, function_dots, object_dots, effort, registers)
+        return write
+
+    return register
+
+
+def find_dot_writer(core: Core) -> DotWriter | None:
+    """The writer of a core's panels of int8, None where there is none."""
+    return _DOT_WRITERS.get(core.writer)
 
 
 def forget_writer(name: str) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 
 from tesa.schedules import steps
 from tesa.schedules.cpu.writers.registry import check_reach, check_registers, writer
+from tesa.schedules.cpu.writers.x86_text import Pointer, Text
 from tesa.schedules.program import Program
 from tesa.schedules.types import Assembly, Core
 
@@ -45,7 +46,7 @@ def write(programs: Sequence[Program], core: Core) -> Assembly:
     if (core.lanes, core.masks) not in ((16, True), (8, False)) or not core.fma:
         raise ValueError(f"{core.name}: panels are written for AVX-512, and for AVX2 with FMA")
     check_reach(frame)
-    out = _Text(core.lanes == 16)
+    out = Text(core.lanes == 16)
     out.say('.section .rodata,"a",@progbits', ".p2align 6")
     out.say(".Ltiles:")
     for read, stored in frame.tiles.starts():
@@ -59,62 +60,10 @@ def write(programs: Sequence[Program], core: Core) -> Assembly:
     return Assembly(programs[0].name, "\n".join(out.lines) + "\n")
 
 
-class _Text:
-    """Lines of assembly. wide: AVX-512, with 512 bits, masks, and scalars from memory as operands."""
-
-    def __init__(self, wide: bool) -> None:
-        self.wide = wide
-        self.lines: list[str] = []
-
-    def say(self, *lines: str) -> None:
-        """Add lines."""
-        self.lines += lines
-
-    def v(self, index: int) -> str:
-        """A vector register."""
-        return f"%zmm{index}" if self.wide else f"%ymm{index}"
-
-    def load(self, place: str, index: int, mask: int | None) -> None:
-        """A vector from memory; mask: the register that says which lanes, all for None."""
-        if mask is None or self.wide:
-            self.say(f"vmovups {place},{self.v(index)}" + ("" if mask is None else "{%k1}{z}"))
-        else:
-            self.say(f"vmaskmovps {place},{self.v(mask)},{self.v(index)}")
-
-    def store(self, index: int, place: str, mask: int | None) -> None:
-        """A vector to memory."""
-        if mask is None or self.wide:
-            self.say(f"vmovups {self.v(index)},{place}" + ("" if mask is None else "{%k1}"))
-        else:
-            self.say(f"vmaskmovps {self.v(index)},{self.v(mask)},{place}")
-
-    def zero(self, index: int) -> None:
-        """Make a register zero."""
-        if index < 16:
-            self.say(f"vxorps %xmm{index},%xmm{index},%xmm{index}")
-        else:
-            self.say(f"vpxord {self.v(index)},{self.v(index)},{self.v(index)}")
-
-
-class _Pointer:
-    """A register that moves along with what is read through it, in steps, so that displacements stay in `reach`."""
-
-    def __init__(self, register: str, reach: int, out: _Text) -> None:
-        self.register, self.at, self.reach, self.out = register, 0, reach, out
-
-    def to(self, place: int) -> str:
-        """The operand for that place, in bytes from where the register was."""
-        if self.reach and not -self.reach <= place - self.at < self.reach:
-            step = place - self.at + self.reach  # the next places are behind this one
-            self.out.say(f"addq ${step},{self.register}")
-            self.at += step
-        return f"{place - self.at}({self.register})"
-
-
 class _Function:
     """Writes one program. Registers: sums, then the vectors of X from x on, then w, then a mask."""
 
-    def __init__(self, one: Program, out: _Text) -> None:
+    def __init__(self, one: Program, out: Text) -> None:
         frame = one.frame
         self.one, self.frame, self.out = one, frame, out
         self.x = one.rows * frame.vectors
@@ -126,8 +75,8 @@ class _Function:
         self.loads = self.w + 1 if frame.x_lanes < frame.lanes else None
         self.stores = self.w + 1 if frame.tiles.lanes < frame.lanes else None
         # a displacement of one byte counts in operands' sizes with AVX-512, in bytes before it
-        self.weights = _Pointer(_WEIGHTS, 512 if out.wide else 128, out)
-        self.read = _Pointer(_READ, 128 * 64 if out.wide and frame.packed else 0, out)
+        self.weights = Pointer(_WEIGHTS, 512 if out.wide else 128, out)
+        self.read = Pointer(_READ, 128 * 64 if out.wide and frame.packed else 0, out)
         self.number = 0  # of the next weight
 
     def write(self) -> None:

@@ -1,0 +1,202 @@
+"""The ways of bytes into tiles of groups and back: X is regrouped before panels of int8 run, Y is put in order after.
+
+A tile of X is (groups, positions) of int32, each the four bytes of neighbouring k of a position. Where features are
+last, such a group lies in X as it is, and 16 x 16 of them are turned in registers at a time (turn.py); else four rows
+of X are interleaved (interleave.py). A tile of codes is (rows / 4, positions) of int32, each the codes of four rows.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import tirx
+from tvm.tirx.script import builder as T
+
+from tesa.schedules.cpu.epilogue import Names, final
+from tesa.schedules.cpu.interleave import interleaved
+from tesa.schedules.cpu.loops import lanes, loop, named, serial
+from tesa.schedules.cpu.turn import turned
+from tesa.schedules.dots import GROUP, DotFrame
+from tesa.schedules.tiles import Tiles
+from tesa.schedules.types import Problem
+
+
+@dataclass(frozen=True)
+class Place:
+    """The place of a tile: of a batch item, its number in the chunk of tiles, and its first position."""
+
+    item: Any
+    number: Any
+    start: Any
+
+
+@dataclass(frozen=True)
+class DotTiles:
+    """Writes both ways for one kernel."""
+
+    problem: Problem
+    frame: DotFrame
+    tiles: Tiles
+    names: Names
+
+    def places(self, item: Any, low: Any, high: Any) -> Iterator[Place]:
+        """The loop over the tiles low ... high of a chunk; its body is written once."""
+        with serial("t", high - low) as number:
+            start, _ = self.tiles.start(low + number)
+            yield Place(item, number, T.Bind(start) if not isinstance(start, int) else start)
+
+    # X -> tiles
+
+    def pack(self, place: Place, packed: Any) -> None:
+        """Regroup what a tile needs of X."""
+        p, whole = self.problem, self.problem.k // GROUP
+        size = _block(whole, self.frame.lanes) if p.features_last else self.frame.lanes
+        if size == 0 or (not p.features_last and self.tiles.lanes < self.frame.lanes):
+            whole = 0
+        elif p.features_last:
+            self._pack_turned(place, packed, whole, size)
+        else:
+            self._pack_interleaved(place, packed, whole)
+        if whole < self.frame.groups:
+            self._pack_single(place, packed, whole)
+
+    def _pack_turned(self, place: Place, packed: Any, whole: int, size: int) -> None:
+        p, f = self.problem, self.frame
+        for first, v, at in self._blocks(whole, size):
+            vectors = []
+            for c in range(f.lanes):
+                start = place.item * (p.n * p.k) + self._position(place, at + c) * p.k + GROUP * first
+                vectors.append(_wide(self.names.x[T.ramp(start, 1, GROUP * size)], size, f.lanes))
+            for i, vector in enumerate(turned(vectors)[:size]):
+                to = place.number * f.packed + (first + i) * f.width + v * f.lanes
+                T.buffer_store(packed, vector, [T.ramp(to, 1, f.lanes)])
+
+    def _pack_interleaved(self, place: Place, packed: Any, whole: int) -> None:
+        p, f = self.problem, self.frame
+        with serial("g", whole) as g:
+            for v, at in enumerate(self.tiles.reads):
+                start = place.item * (p.n * p.k) + place.start + at
+                rows = [self.names.x[T.ramp(start + (GROUP * g + j) * p.n, 1, f.lanes)] for j in range(GROUP)]
+                found = interleaved(rows, f.lanes, f.lanes, [0])[0]
+                to = place.number * f.packed + g * f.width + v * f.lanes
+                T.buffer_store(packed, tirx.reinterpret(f"int32x{f.lanes}", found), [T.ramp(to, 1, f.lanes)])
+
+    def _pack_single(self, place: Place, packed: Any, first: int) -> None:
+        """Byte by byte, from group `first` on. What there is no more of is read twice: it meets zeros of W."""
+        p, f = self.problem, self.frame
+        with serial("g", f.groups - first) as i:
+            for v, at in enumerate(self.tiles.reads):
+                with lanes(f.lanes) as lane:
+                    value, position = None, self._position(place, at + lane)
+                    for j in range(GROUP):
+                        k = T.min((first + i) * GROUP + j, p.k - 1)
+                        where = position * p.k + k if p.features_last else k * p.n + position
+                        byte = tirx.Cast("int32", self.names.x[place.item * (p.n * p.k) + where])
+                        value = byte if value is None else value | (byte << (8 * j))
+                    to = place.number * f.packed + (first + i) * f.width + v * f.lanes + lane
+                    T.buffer_store(packed, value, [to])
+
+    def _position(self, place: Place, at: Any) -> Any:
+        position = place.start + at
+        return position if self.tiles.lanes == self.frame.lanes else T.min(position, self.problem.n - 1)
+
+    def _blocks(self, count: int, size: int, origin: int = 0) -> Iterator[tuple[Any, int, int]]:
+        """(first, vector, its first position) of blocks of so many rows of a tile; the last one may begin earlier."""
+        with loop("block", -(-count // size)) as block:
+            first = T.min(block * size, count - size) if count % size else block * size
+            for v, at in enumerate(self.tiles.reads):
+                yield origin + first, v, at
+
+    # tiles -> Y
+
+    def deliver(self, place: Place, source: Any, rows: tuple[int, int]) -> None:
+        """Store the rows low ... high of a tile of codes, or of sums, from the array where panels leave them."""
+        if self.frame.codes is None:
+            (self._sums_turned if self.problem.features_last else self._sums)(place, source, rows)
+        elif self.problem.features_last:
+            self._codes_turned(place, source, rows)
+        else:
+            self._codes(place, source, rows)
+
+    def _at(self, place: Place, position: Any, row: Any) -> Any:
+        p = self.problem
+        inside = position * p.m + row if p.features_last else row * p.n + position
+        return place.item * (p.m * p.n) + inside
+
+    def _code(self, value: Any, byte: Any) -> Any:
+        return tirx.Cast(self.problem.output.dtype, value >> (8 * byte))
+
+    def _codes(self, place: Place, source: Any, rows: tuple[int, int]) -> None:
+        f, (low, high) = self.frame, rows
+        with serial("row", high - low) as i:
+            row = low + i
+            for v, at in enumerate(self.tiles.reads):
+                with lanes(self.tiles.lanes) as lane:
+                    value = source[place.number * f.out + row // GROUP * f.width + v * f.lanes + lane]
+                    to = self._at(place, place.start + at + lane, row)
+                    T.buffer_store(self.names.y, self._code(value, row % GROUP), [to])
+
+    def _codes_turned(self, place: Place, source: Any, rows: tuple[int, int]) -> None:
+        f, (low, high) = self.frame, rows
+        first, end = low // GROUP, high // GROUP  # of the rows of codes that are whole
+        size = _block(end - first, f.lanes)
+        if size:
+            for row, v, at in self._blocks(end - first, size, first):
+                start = place.number * f.out + row * f.width + v * f.lanes
+                for c, vector in self._turned(source, start, size):
+                    codes = tirx.reinterpret(f"{self.problem.output.dtype}x{GROUP * size}", vector)
+                    to = self._at(place, place.start + at + c, GROUP * row)
+                    T.buffer_store(self.names.y, codes, [T.ramp(to, 1, GROUP * size)])
+        done = GROUP * end if size else low
+        if done == high:
+            return
+        with serial("row", high - done) as i, serial("c", self.tiles.lanes) as c:
+            row = done + i
+            for v, at in enumerate(self.tiles.reads):
+                value = source[place.number * f.out + row // GROUP * f.width + v * f.lanes + c]
+                to = self._at(place, place.start + at + c, row)
+                T.buffer_store(self.names.y, self._code(value, row % GROUP), [to])
+
+    def _turned(self, source: Any, start: Any, size: int) -> list[tuple[int, Any]]:
+        """(c, the elements of column c) of `size` rows of a tile that begin at `start`."""
+        f = self.frame
+        zero = tirx.Broadcast(T.int32(0), f.lanes)
+        vectors = [source[T.ramp(start + i * f.width, 1, f.lanes)] for i in range(size)]
+        columns = turned([*vectors, *[zero] * (f.lanes - size)])[: self.tiles.lanes]
+        return [(c, v if size == f.lanes else T.Shuffle([v], list(range(size)))) for c, v in enumerate(columns)]
+
+    def _sums(self, place: Place, source: Any, rows: tuple[int, int]) -> None:
+        f, (low, high) = self.frame, rows
+        with serial("row", high - low) as i:
+            row = low + i
+            for v, at in enumerate(self.tiles.reads):
+                with lanes(self.tiles.lanes) as lane:
+                    value = source[place.number * f.scratch + row * f.width + v * f.lanes + lane]
+                    to = self._at(place, place.start + at + lane, row)
+                    T.buffer_store(self.names.y, final(self.problem, self.names, value, row, to), [to])
+
+    def _sums_turned(self, place: Place, source: Any, rows: tuple[int, int]) -> None:
+        f, (low, high) = self.frame, rows
+        size = _block(high - low, f.lanes) or 1
+        sums = named("sums", T.alloc_buffer((f.lanes, size), "int32", scope="local", align=64))
+        for row, v, at in self._blocks(high - low, size, low):
+            start = place.number * f.scratch + row * f.width + v * f.lanes
+            if size > 1:
+                for c, vector in self._turned(source, start, size):
+                    T.buffer_store(sums, vector, [c, T.ramp(0, 1, size)])
+            with serial("c", self.tiles.lanes) as c, lanes(size) as lane:
+                to = self._at(place, place.start + at + c, row + lane)
+                value = sums[c, lane] if size > 1 else source[start + c]
+                T.buffer_store(self.names.y, final(self.problem, self.names, value, row + lane, to), [to])
+
+
+def _block(count: int, most: int) -> int:
+    """The largest power of two up to count and most; 0 for less than two."""
+    size = 1 << min(count, most).bit_length() - 1 if count > 0 else 0
+    return size if size > 1 else 0
+
+
+def _wide(vector: Any, size: int, width: int) -> Any:
+    """Bytes as `size` int32, in a vector of more lanes, in which the others may be anything."""
+    found = tirx.reinterpret(f"int32x{size}", vector)
+    return found if size == width else T.Shuffle([found] * (width // size), list(range(width)))

@@ -1,0 +1,159 @@
+"""The configurations of an unrolled kernel of int8 that are worth trying, and the time that each should take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesa.schedules.cpu import cost
+from tesa.schedules.cpu.arithmetic import arithmetic
+from tesa.schedules.cpu.cut import threads_for
+from tesa.schedules.cpu.writers import find_dot_writer
+from tesa.schedules.dots import GROUP
+from tesa.schedules.panels import cut_columns, cut_rows
+from tesa.schedules.tiles import Tiles, tiles
+from tesa.schedules.types import Config, Core, FloatArray, Problem
+
+MAX_DOTS = 400_000
+"""Dot products of one kernel, live groups times vectors: some four megabytes of code and weights."""
+
+MOST = 8
+"""Configurations that are offered: a compile measures the first few, tuning all of them."""
+
+_DENSEST = 0.8
+"""Share of live groups above which loops over all of them are no slower."""
+
+_DOT_BYTES = 11  # of code and weights
+_CODE_BYTES_PER_CYCLE = 32  # from the second-level cache
+_LOADS = 0.85  # of those that could start in a cycle, measured: weights and X come in turns
+_CALL = 60.0  # cycles of a call of a panel
+_REGROUP = {True: 5.0, False: 4.0}  # cycles of a vector of X, by whether features are last
+_CHUNKS = (4, 16)
+_BLOCKS = (0, 256)
+_VECTORS = (1, 2)
+
+
+def applies(problem: Problem, core: Core) -> bool:
+    """True for a product of int8 on a core that adds dot products of four bytes up, and whose panels have a writer."""
+    dot = core.dot
+    return (
+        problem.dtype == "int8"
+        and problem.op in ("linear", "conv2d")
+        and problem.pointwise
+        and dot is not None
+        and dot.group == GROUP
+        and dot.adds
+        and not dot.signed
+        and dot.intrinsic(core.lanes) is not None
+        and find_dot_writer(core) is not None
+    )
+
+
+def dot_tiles(problem: Problem, core: Core, vectors: int) -> Tiles:
+    """The positions of one batch item in tiles of at most so many vectors."""
+    return tiles(1, problem.n, problem.n, core.lanes, vectors)
+
+
+def dot_threads(problem: Problem, elements: NDArray[Any], core: Core) -> int:
+    """1 where to wake other threads costs as much as the work. elements: W in groups."""
+    cycles = np.count_nonzero(elements) * float(problem.n * problem.batch) / core.lanes / core.rates.fmas
+    return threads_for(problem, cycles)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """The facts of a weight that an estimate needs.
+
+    live: columns of groups; dots: live groups by panel; columns: live ones of all panels together.
+    """
+
+    groups: int
+    live: int
+    dots: tuple[int, ...]
+    columns: int
+
+    @staticmethod
+    def of(elements: NDArray[Any], rows: int) -> _Facts:
+        """With panels of so many rows at most."""
+        mask = elements != 0
+        bounds = cut_rows(len(mask), rows, GROUP)[:-1]
+        counts = np.add.reduceat(np.count_nonzero(mask, axis=1), bounds)
+        columns = int(np.count_nonzero(np.logical_or.reduceat(mask, bounds, axis=0)))
+        return _Facts(mask.shape[1], int(mask.any(axis=0).sum()), tuple(int(c) for c in counts), columns)
+
+
+def dot_space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
+    """The MOST that the estimate likes best."""
+    writer = find_dot_writer(core)
+    if writer is None or not applies(problem, core) or not core.unrolls or problem.n < core.lanes // 2:
+        return ()
+    elements = arithmetic(problem, core).matrix(weight)
+    live = int(np.count_nonzero(elements))
+    if live > _DENSEST * elements.size:
+        return ()
+    found: dict[tuple[int, ...], tuple[float, Config]] = {}
+    for vectors in _VECTORS:
+        cut = dot_tiles(problem, core, vectors)
+        if len(cut.reads) < vectors or live * vectors > MAX_DOTS:
+            continue
+        rows = _rows(core, vectors)
+        facts = _Facts.of(elements, rows)
+        for kblock in (size for size in _BLOCKS if size < 0.75 * facts.live):
+            for chunk in sorted({min(-(-size // vectors), cut.count) for size in _CHUNKS}):
+                config = {"rows": rows, "vectors": vectors, "kblock": kblock, "chunk": chunk}
+                blocks = cut_columns(max(facts.dots) * vectors, facts.live, kblock, writer.function_dots)
+                found.setdefault((vectors, blocks, chunk), (_cost(problem, core, config, facts, cut), config))
+    return tuple(config for _, config in sorted(found.values(), key=lambda item: item[0])[:MOST])
+
+
+def _rows(core: Core, vectors: int) -> int:
+    """The most rows of a panel, a multiple of four, that the registers hold."""
+    writer, rows = find_dot_writer(core), GROUP
+    assert writer is not None  # see applies
+    while writer.registers(rows + GROUP, vectors, core) <= core.registers:
+        rows += GROUP
+    return rows
+
+
+def dot_size(problem: Problem, weight: FloatArray, core: Core, config: Config) -> int:
+    """Dot products, one for each live group and vector of a tile, times what one costs the writer of the core."""
+    writer = find_dot_writer(core)
+    effort = 1 if writer is None else writer.effort
+    return int(np.count_nonzero(arithmetic(problem, core).matrix(weight))) * config["vectors"] * effort
+
+
+def dot_estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) -> float:
+    """Expected milliseconds on a nominal core, see cost.py."""
+    facts = _Facts.of(arithmetic(problem, core).matrix(weight), config["rows"])
+    return _cost(problem, core, config, facts, dot_tiles(problem, core, config["vectors"]))
+
+
+def _cost(problem: Problem, core: Core, config: Config, facts: _Facts, cut: Tiles) -> float:
+    """For each tile the largest of dot products and loads, X, Y and, for each chunk, code from the next cache."""
+    vectors, line, writer = len(cut.reads), 4 * core.lanes, find_dot_writer(core)
+    assert writer is not None  # see applies
+    dots = sum(facts.dots) * vectors
+    blocks = cut_columns(max(facts.dots) * vectors, facts.live, config["kblock"], writer.function_dots)
+    chunk = min(config["chunk"] or cut.count, cut.count)
+    part = facts.live / blocks * vectors * line * chunk
+    rate = np.inf if part <= core.l1_bytes * 0.75 else core.rates.l2_bytes
+    rate = core.rates.far_bytes if part > core.l2_bytes * 0.6 else rate
+    loads = facts.columns * vectors + dots / vectors
+    tile = cost.together(
+        dots / core.rates.fmas, loads / (_LOADS * core.rates.loads), facts.columns * vectors * line / rate
+    )
+    tile += facts.groups * vectors * _REGROUP[problem.features_last]
+    tile += cost.finishing(problem.epilogue, problem.m * vectors) + (blocks - 1) * problem.m * vectors * 1.5
+    if problem.epilogue.residual or not problem.output.quantized:
+        tile += problem.m * vectors * (6.0 if problem.features_last else 1.5)
+    if dots * _DOT_BYTES > core.l1_bytes // 2:
+        tile += dots * _DOT_BYTES / _CODE_BYTES_PER_CYCLE / chunk
+    tile += _CALL * len(facts.dots) * blocks / chunk
+    used = threads_for(problem, sum(facts.dots) * float(problem.n * problem.batch) / core.lanes / core.rates.fmas)
+    regions = 2 * core.rates.call * problem.batch if used > 1 else 0.0
+    work = problem.batch * cut.count * tile / used
+    return float(core.rates.call + regions + work) / core.rates.cycles_per_ms

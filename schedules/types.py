@@ -110,15 +110,16 @@ class Core:
     lanes only, with registers of their own for the masks; writer: of panels as assembly ("x86", "aarch64"), "" where
     only TIR is written; halves: computes with float16 in twice the lanes; in_order: starts instructions in the order in
     which they stand; dot, permute: these instructions, None where it has none; permute_bytes: a permutation whose
-    places are those of any bytes; by_element: a product takes one factor from any lane of a register; maximum: the
-    larger of two numbers, or the smaller, is one instruction that answers not-a-number where one of them is; edges: to
-    load some lanes only takes an instruction each, so that a whole load on this side of an edge, and a permutation, are
-    better; rounds: LLVM's name of the instruction that makes the nearest int32 of a number, "" where it takes several;
-    steps: of an
-    inner loop that are written out in a turn, 2 where vectors are so short that kernels are bound by the number of
-    instructions; rates: how fast it is; unrolls: code is compiled as it stands, however long a function is, which
-    engines of WebAssembly do not; loads_first: its compiler puts all loads of a loop's body in front of the arithmetic,
-    so that whatever is read in a step holds a register.
+    places are those of any bytes; expand_bytes: LLVM's name of the instruction by which each byte of a vector whose bit
+    is set takes the next one of a row of bytes, and the others are 0, "" where there is none; by_element: a product
+    takes one factor from any lane of a register; maximum: the larger of two numbers, or the smaller, is one instruction
+    that answers not-a-number where one of them is; edges: to load some lanes only takes an instruction each, so that a
+    whole load on this side of an edge, and a permutation, are better; rounds: LLVM's name of the instruction that makes
+    the nearest int32 of a number, "" where it takes several; steps: of an inner loop that are written out in a turn, 2
+    where vectors are so short that kernels are bound by the number of instructions; rates: how fast it is; unrolls:
+    code is compiled as it stands, however long a function is, which engines of WebAssembly do not; loads_first: its
+    compiler puts all loads of a loop's body in front of the arithmetic, so that whatever is read in a step holds a
+    register.
     """
 
     name: str
@@ -134,6 +135,7 @@ class Core:
     dot: Dot | None = None
     permute: Permute | None = None
     permute_bytes: Permute | None = None
+    expand_bytes: str = ""
     by_element: bool = False
     maximum: bool = False
     edges: bool = False

@@ -1,9 +1,11 @@
 """Kernel families for CPUs. Importing this package registers them."""
 
 from tesa.schedules.cpu import (
+    bitmap,
     block,
     decomposed,
     depthwise,
+    gathered,
     indexed,
     lanes,
     permuted,
@@ -14,9 +16,11 @@ from tesa.schedules.cpu import (
 )
 
 __all__ = [
+    "bitmap",
     "block",
     "decomposed",
     "depthwise",
+    "gathered",
     "indexed",
     "lanes",
     "permuted",

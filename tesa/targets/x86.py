@@ -13,8 +13,11 @@ PAIRS = Dot(2, ((16, "llvm.x86.avx512.pmaddw.d.512"), (8, "llvm.x86.avx2.pmadd.w
 BYTES = Dot(4, tuple((lanes, f"llvm.x86.avx512.vpdpbusd.{lanes * 32}") for lanes in (16, 8, 4)), adds=True)
 """vpdpbusd (VNNI): four products of bytes."""
 
-ANY_BYTES = Permute(((1, "llvm.x86.avx512.permvar.qi.512"),), in_bytes=True)
-"""vpermb (VBMI): each byte takes any one of 64."""
+ANY_BYTES = Permute(((1, "llvm.x86.avx512.permvar.qi.512"), (2, "llvm.x86.avx512.vpermi2var.qi.512")), in_bytes=True)
+"""vpermb (VBMI): each byte takes any one of 64; vpermi2b: of 128."""
+
+EXPAND_BYTES = "llvm.x86.avx512.mask.expand"
+"""vpexpandb (VBMI2): each byte whose bit is set takes the next one."""
 
 _KIB = 1024
 AVX512 = Core(
@@ -62,8 +65,15 @@ def core_of(cpu: str, features: frozenset[str]) -> Core | None:
     l1, l2 = _CACHES.get(cpu.replace("_", "-"), (core.l1_bytes // _KIB, core.l2_bytes // _KIB))
     dot = BYTES if ("avx512vnni" if core is AVX512 else "avxvnni") in features else core.dot
     permute_bytes = ANY_BYTES if core is AVX512 and "avx512vbmi" in features else None
+    expand_bytes = EXPAND_BYTES if core is AVX512 and "avx512vbmi2" in features else ""
     return replace(
-        core, permute_bytes=permute_bytes, l1_bytes=l1 * _KIB, l2_bytes=l2 * _KIB, dot=dot, fma="fma" in features
+        core,
+        permute_bytes=permute_bytes,
+        expand_bytes=expand_bytes,
+        l1_bytes=l1 * _KIB,
+        l2_bytes=l2 * _KIB,
+        dot=dot,
+        fma="fma" in features,
     )
 
 

@@ -1,0 +1,201 @@
+"""An unstructured matrix of int8 times a few columns: the permuted family's steps, in wide windows, as one stream.
+
+Before:
+    for m: for k with W[m, k] != 0:  Y[m] += W[m, k] * X[k]
+
+After, with a slice of L rows, one in each lane, and the other loops as in narrow.py:
+    for every step of the slice:
+        place, w = the next 4 L places and 4 L codes, neighbours in memory
+        for side:  acc[side] += dot(permute(T[side][base ... base + window], place), w)
+Each weight is used once for each side, so that the time is that of reading it: a code and its place are 2 bytes, and a
+wide window fills more of the lanes (see windows.py), with 10 % of the weights left 88 % where a window of 64 bytes that
+begins at multiples of 32 fills 68 %. Windows may begin anywhere: X lies in the nearest cache, the weights do not. The
+steps are asked for some time before they are read. Codes of 4 bits are two a byte, those of a pair of steps.
+
+Registers: a sum for each side, or some chains of them for few sides; places, codes, a window, what is gathered.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tvm import tirx
+from tvm.tirx.script import builder as T
+
+from tesa.schedules.cpu import cost
+from tesa.schedules.cpu.cut import shares, threads_for
+from tesa.schedules.cpu.epilogue import Names
+from tesa.schedules.cpu.loops import serial, span
+from tesa.schedules.cpu.narrow import HALF, LINE, MAX_SIDES, Narrow, Sums, fits, half, halves, prefetch, sides_of, small
+from tesa.schedules.cpu.windows import GROUP, Steps, pack
+from tesa.schedules.registry import family
+from tesa.schedules.types import Code, Config, Core, FloatArray, Permute, Problem
+
+_DENSEST = 0.6
+"""Share of non-zeros above which two bytes for each of them are more than one for every element."""
+
+AHEAD = 8192
+"""Bytes from what is read to what is asked for."""
+
+_TURN = 4
+"""Steps that are written out."""
+
+_SAMPLED = 3  # slices from which an estimate learns how many steps there are
+
+
+def _gathers(core: Core) -> tuple[Permute, int] | None:
+    """The permutation of bytes, and of how many registers the widest window is; None where the core has none."""
+    found = core.permute_bytes
+    known = [] if found is None else [count for count, _ in found.intrinsics if count > 1]
+    return (found, max(known)) if found is not None and known else None
+
+
+def _window(core: Core) -> int:
+    found = _gathers(core)
+    return 0 if found is None else found[1] * GROUP * core.lanes
+
+
+def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
+    if not fits(problem, core) or not _gathers(core) or np.count_nonzero(weight) > _DENSEST * weight.size:
+        return ()
+    if sides_of(problem) > core.registers // 2:
+        return ()
+    bits = (HALF, 8) if small(problem, weight) else (8,)
+    return tuple({"bits": size, "align": align} for size in bits for align in (1, LINE))
+
+
+def _steps(weight: FloatArray, core: Core, config: Config) -> float:
+    """Steps of all slices, from a sample of them."""
+    order = np.argsort(-np.count_nonzero(weight, axis=1), kind="stable")
+    slices = -(-len(order) // core.lanes)
+    sample = np.unique(np.linspace(0, slices - 1, _SAMPLED).astype(np.int64))
+    chosen = np.concatenate([order[s * core.lanes : (s + 1) * core.lanes] for s in sample])
+    return len(pack(weight[chosen], core.lanes, _window(core), config["align"]).bases) * slices / len(sample)
+
+
+def _threads(problem: Problem, steps: float) -> int:
+    return threads_for(problem, steps * (4 + 2 * sides_of(problem)))
+
+
+def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) -> float:
+    """The larger of reading the steps and of two instructions for each step and side; the copy of X and the stores."""
+    steps, rates, sides = _steps(weight, core, config), core.rates, sides_of(problem)
+    nbytes = steps * core.lanes * GROUP * (1 + config["bits"] / 8)
+    near = nbytes <= core.l2_bytes / 2 and not cost.cold(problem, core)
+    read = nbytes / (rates.l2_bytes if near else rates.far_bytes)
+    work = steps * (3.0 + 2.0 * sides * (1.0 if config["align"] == LINE else 1.4))
+    strided = problem.n > 1 and not problem.features_last
+    moved = sides * (problem.k * (1.0 if strided else 0.05) + problem.m * 1.5)
+    done = cost.finishing(problem.epilogue, sides * problem.m / (problem.n if strided else core.lanes))
+    threads = _threads(problem, steps)
+    regions = 2 * rates.call if threads > 1 else 0.0
+    return float(rates.call + regions + cost.together(read, work) / threads + moved + done) / rates.cycles_per_ms
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """The steps as bytes. A unit is a step, or with codes of 4 bits a pair of them: places, then codes.
+
+    data: (units, nbytes); bases: (units, steps of a unit), where the windows begin; starts: (slices + 1,) in units.
+    """
+
+    data: NDArray[np.uint8]
+    bases: NDArray[np.uint16] | NDArray[np.int32]
+    starts: NDArray[np.int32]
+    rows: NDArray[np.int32]
+
+
+def _stream(steps: Steps, bits: int) -> _Stream:
+    each, lengths = 8 // bits, np.diff(steps.starts)
+    units = -(-lengths // each)
+    starts = np.concatenate([[0], np.cumsum(units)])
+    width = steps.values.shape[1] * GROUP
+    places = np.zeros((max(int(starts[-1]), 1) * each, width), np.uint8)
+    values, bases = np.zeros(places.shape, np.int8), np.zeros(len(places), np.int32)
+    total = int(steps.starts[-1])
+    target = np.arange(total) + np.repeat(starts[:-1] * each - steps.starts[:-1], lengths)
+    places[target], values[target] = (a[:total].reshape(total, width) for a in (steps.places, steps.values))
+    bases[target] = steps.bases[:total]
+    codes = values.view(np.uint8) if each == 1 else halves(values.reshape(-1, 2, width), 1)
+    data = np.concatenate([places.reshape(-1, each * width), codes.reshape(-1, width)], axis=1)
+    small_ = bases.astype(np.uint16) if bases.max() < 1 << 16 else bases
+    return _Stream(data, small_.reshape(-1, each), starts.astype(np.int32), steps.rows)
+
+
+class _Kernel:
+    """Writes one kernel. Make it, then emit()."""
+
+    def __init__(self, problem: Problem, weight: FloatArray, core: Core, config: Config) -> None:
+        found = _gathers(core)
+        assert found is not None  # see emit
+        self.p, self.core, (self.permute, self.registers) = problem, core, found
+        self.weight = weight
+        self.stream = _stream(pack(weight, core.lanes, _window(core), config["align"]), config["bits"])
+        self.each = 8 // config["bits"]
+        work = np.diff(self.stream.starts).astype(np.int64)
+        threads = min(_threads(problem, float(work.sum() * self.each)), len(work))
+        bounds = shares(work, 1, threads)
+        self.narrow = Narrow(problem, core, config["bits"], self.stream.rows, bounds, _window(core))
+
+    def emit(self, symbol: str) -> Code:
+        s, (builder, rows, limits) = self.stream, self.narrow.builder(self.weight)
+        self.data, self.bases = builder.constant(s.data.reshape(-1)), builder.constant(s.bases.reshape(-1))
+        self.starts = builder.constant(s.starts)
+
+        def write(names: Names) -> None:
+            self.narrow.write(names, rows, limits, lambda copy, number: self._slice(names, copy, number))
+
+        return builder.code(symbol, write)
+
+    def _slice(self, names: Names, copy: Any, number: Any) -> list[Any]:
+        sums = Sums.zero(self.narrow.sides, self.core)
+        starts, turn = names.constants[self.starts], _TURN // self.each
+        first, count = T.Bind(starts[number]), T.Bind(starts[number + 1] - starts[number])
+        with serial("many", T.truncdiv(count, T.int32(turn))) as many:
+            for i in range(turn):
+                self._unit(names, copy, sums, first + many * turn + i, i * self.each)
+        with span("unit", T.truncdiv(count, T.int32(turn)) * turn, count) as unit:
+            self._unit(names, copy, sums, first + unit, 0)
+        return sums.total()
+
+    def _unit(self, names: Names, copy: Any, sums: Sums, unit: Any, number: int) -> None:
+        size, nbytes = GROUP * self.core.lanes, self.stream.data.shape[1]
+        data, bases = names.constants[self.data], names.constants[self.bases]
+        start = T.Bind(unit * nbytes)
+        for line in range(0, nbytes, LINE):
+            prefetch(data, start + AHEAD + line)
+        vectors = [T.Bind(data[T.ramp(start + i * size, 1, size)]) for i in range(self.each + 1)]
+        for step in range(self.each):
+            base = T.Bind(tirx.Cast("int32", bases[unit * self.each + step]))
+            w = vectors[-1] if self.each == 1 else T.Bind(half(vectors[-1], step))
+            for side in range(self.narrow.sides):
+                sums.add(side, number + step, self._gathered(copy, side, base, vectors[step]), w)
+
+    def _gathered(self, copy: Any, side: int, base: Any, place: Any) -> Any:
+        size, found = GROUP * self.core.lanes, self.permute
+        kind = f"int8x{size}"
+        window = [self.narrow.vector(copy, side, base + i * size, size) for i in range(self.registers)]
+        at = len(window) if found.place is None else found.place
+        arguments = [tirx.reinterpret(kind, value) for value in (*window[:at], place, *window[at:])]
+        return tirx.call_llvm_pure_intrin(kind, found.intrinsic(self.registers), *arguments)
+
+
+@family("gathered", kind="cpu", space=_space, estimate=_estimate, layouts=("features_first", "features_last"))
+def emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str) -> Code:
+    """An unstructured int8 matrix times a few columns: its weights are one stream, X is gathered from wide windows.
+
+    config: bits of a code, 8 or 4; align, the windows begin at multiples of it. constants: the rows in the order of the
+    lanes; the steps, places and codes in turn (uint8); where each step's window begins, and each slice's steps. Raises
+    ValueError for what is no product of int8 with up to 16 columns, codes that do not fit, and a core that gathers no
+    bytes.
+    """
+    if not fits(problem, core) or not _gathers(core) or sides_of(problem) > min(MAX_SIDES, core.registers // 2):
+        raise ValueError(
+            f"family gathered cannot compute {problem.dtype} {problem.op!r} of {sides_of(problem)} columns on core "
+            f"{core.name}"
+        )
+    if config["bits"] not in (HALF, 8) or (config["bits"] == HALF and not small(problem, weight)):
+        raise ValueError(f"family gathered cannot keep codes of this weight in {config['bits']} bits")
+    return _Kernel(problem, weight, core, config).emit(symbol)

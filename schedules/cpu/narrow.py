@@ -123,8 +123,9 @@ class Narrow:
         p, core = self.problem, self.core
         view = operand(p, np.ones(p.k, np.bool_))
         made = Builder(p, Cut(view, tiling(p.n, core.lanes, 1), (0, p.m)), maximum=core.maximum)
-        if core.dot is not None and core.dot.signed:
-            made.shift = made.constant((128 * weight.astype(np.int64).sum(axis=1)).astype(np.int32))
+        zero = p.x_zero - (128 if core.dot is not None and core.dot.signed else 0)
+        if zero:
+            made.shift = made.constant((-zero * weight.astype(np.int64).sum(axis=1)).astype(np.int32))
         rows = None
         if self.order is not None:
             rows_ = self.order.astype(np.int64)

@@ -17,6 +17,7 @@ Registers: V Q sums, V of w, 1 of x, and 1 for a product on cores whose dot prod
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,8 +34,12 @@ from tesa.schedules.cpu.loops import lanes, loop, named, parallel, serial, span,
 from tesa.schedules.cpu.nest import Builder
 from tesa.schedules.cpu.operand import operand, tiling
 from tesa.schedules.cpu.places import Places, grouped, in_runs, places
+from tesa.schedules.cpu.requantize import Codes, codes, makes_codes
 from tesa.schedules.registry import family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
+
+_COLUMNS = 12
+"""Columns of a tile at most: each has an address of its own."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,8 @@ def _panels(vectors: int, most: int, steps: int, width: int) -> tuple[_Panels, .
 
 @dataclass(frozen=True)
 class _Kernel:
-    """Writes the statements of a kernel. columns: of a tile; steps: of all runs, ends: see places.grouped."""
+    """Writes the statements of a kernel. columns: of a tile; steps: of all runs; ends: see places.grouped; chunk: bytes
+    of X that all panels meet before the next ones."""
 
     problem: Problem
     sums: Arithmetic
@@ -69,6 +75,7 @@ class _Kernel:
     steps: int
     ends: bool
     threads: int
+    chunk: int
     values: int
     start: int | None
 
@@ -80,35 +87,53 @@ class _Kernel:
         """All batch items, one after the other."""
         view = self.view
         source = view.source(names)
+        made = codes(self.problem, names, max(self.problem.m, self.lanes)) if makes_codes(self.problem) else None
         with loop("item", view.items) as item:
             base: Any = item * view.item
             if view.copied:
                 view.copy(names, item, source, self.sums, self.problem.x_zero, self.threads)
                 base = 0
-            self._shared(names, source, base, item)
+            self._shared(names, made, source, base, item)
 
-    def _shared(self, names: Names, source: Any, base: Any, item: Any) -> None:
+    def _shared(self, names: Names, made: Codes | None, source: Any, base: Any, item: Any) -> None:
         """An item, on all threads: shares of the tiles, or of the panels where those are more."""
         tiles, most = self.tiles, max(panels.count for panels in self.panels)
         tasks = min(self.threads, max(tiles, most))
+        # all panels meet as many columns as leave room for a panel in the second-level cache
+        chunks = min(-(-(self.view.columns * self.view.step_x) // self.chunk), tiles)
         if tasks == 1:
-            for panels in self.panels:
-                with serial("panel", panels.count) as panel, serial("tile", tiles) as tile:
-                    self._tile(names, source, base, item, panels, panel, tile)
+            self._chunks(names, made, source, base, item, (0, chunks), chunks)
         elif tiles >= tasks:
+            chunks = min(-(-chunks // tasks) * tasks, tiles)
             with parallel("task", tasks) as i:
-                for panels in self.panels:
-                    bounds = i * tiles // tasks, (i + 1) * tiles // tasks
-                    with serial("panel", panels.count) as panel, span("tile", *bounds) as tile:
-                        self._tile(names, source, base, item, panels, panel, tile)
+                shares = i * chunks // tasks, (i + 1) * chunks // tasks
+                self._chunks(names, made, source, base, item, shares, chunks)
         else:
             for panels in self.panels:
                 with parallel("panel", panels.count) as panel, serial("tile", tiles) as tile:
-                    self._tile(names, source, base, item, panels, panel, tile)
+                    self._tile(names, made, source, base, item, panels, panel, tile)
+
+    def _chunks(
+        self, names: Names, made: Codes | None, source: Any, base: Any, item: Any, share: tuple[Any, Any], chunks: int
+    ) -> None:
+        """Some chunks of the tiles, each of them with all panels."""
+        with span("chunk", *share) if chunks > 1 else nullcontext(0) as chunk:
+            bounds = chunk * self.tiles // chunks, (chunk + 1) * self.tiles // chunks
+            for panels in self.panels:
+                with serial("panel", panels.count) as panel, span("tile", *bounds) as tile:
+                    self._tile(names, made, source, base, item, panels, panel, tile)
 
     def _tile(
-        self, names: Names, source: Any, base: Any, item: Any, panels: _Panels, panel: Any, tile: Any
-    ) -> None:  # fmt: skip
+        self,
+        names: Names,
+        made: Codes | None,
+        source: Any,
+        base: Any,
+        item: Any,
+        panels: _Panels,
+        panel: Any,
+        tile: Any,
+    ) -> None:
         view, width, vectors = self.view, self.lanes, panels.vectors
         first = tile * self.columns
         if view.columns % self.columns:
@@ -126,7 +151,15 @@ class _Kernel:
             if groups > whole:
                 last = view.run - self.sums.group if self.ends else whole * self.sums.group
                 self._step(names, source, acc, starts, offset + last, weights, w + whole, vectors)
-        self._store(names, acc, item, panels, panel, first)
+        self._store(names, made, acc, item, panels, panel, first)
+
+    def _row(self, panels: _Panels, panel: Any, v: Any) -> Any:
+        """The row of the first lane of vector v of a panel: the last vector ends with the last row."""
+        m, width = self.problem.m, self.lanes
+        if m <= width:
+            return 0
+        row = (panels.first + panel * panels.vectors + v) * width
+        return T.min(row, m - width) if m % width else row
 
     def _begun(self, names: Names, panels: _Panels, panel: Any) -> Any:
         """Sums that hold what is missing in them, and nothing else."""
@@ -155,8 +188,20 @@ class _Kernel:
             for v in range(vectors):
                 sums.add(acc, (q, v), x, (values, weights + step * (vectors * width) + v * width), width)
 
-    def _store(self, names: Names, acc: Any, item: Any, panels: _Panels, panel: Any, first: Any) -> None:
+    def _store(
+        self, names: Names, made: Codes | None, acc: Any, item: Any, panels: _Panels, panel: Any, first: Any
+    ) -> None:
         p, width, vectors = self.problem, self.lanes, panels.vectors
+        valid = min(width, p.m)
+        if made is not None and valid == width:
+            for v in range(vectors):
+                row = T.Bind(self._row(panels, panel, v))
+                for q in range(self.columns):
+                    at = T.ramp(item * (p.m * p.n) + (first + q) * p.m + row, 1, width)
+                    residual = names.residual[at] if names.residual is not None else None
+                    value = made.vector(acc[q, v, T.ramp(0, 1, width)], row, residual)
+                    T.buffer_store(names.y, value, [at])
+            return
         shape = (self.columns, vectors, width)
         sums = acc
         if heavy(p.epilogue):  # tens of instructions: not to be written out for each vector, so through memory
@@ -165,13 +210,8 @@ class _Kernel:
                 lane = T.ramp(0, 1, width)
                 T.buffer_store(sums, acc[q, v, lane], [q, v, lane])
         many = serial if heavy(p.epilogue) else unrolled
-        valid = min(width, p.m)
         with many("q", self.columns) as q, many("v", vectors) as v:
-            row = (panels.first + panel * vectors + v) * width
-            if p.m > width and p.m % width:
-                row = T.min(row, p.m - width)
-            elif p.m <= width:
-                row = 0
+            row = self._row(panels, panel, v)
             at = item * (p.m * p.n) + (first + q) * p.m + row
             with lanes(valid) as lane:
                 value = final(p, names, sums[q, v, lane], row + lane, at + lane)
@@ -215,26 +255,28 @@ def _applies(problem: Problem) -> bool:
     return problem.dtype == "int8" and problem.op in ("linear", "conv2d") and problem.features_last
 
 
-def _most_columns(core: Core, vectors: int, columns: int) -> int:
-    """Columns of a tile for which there are registers, cut evenly."""
-    spare = 1 if core.dot is not None and core.dot.adds else 3
-    most = max((core.registers - vectors - spare) // vectors, 1)
+def _most_columns(core: Core, vectors: int) -> int:
+    """Columns of a tile for which there are registers."""
     if core.loads_first:
-        most = max((core.registers - vectors) // (vectors + 1), 1)
-    most = min(most, 12)
-    tiles = -(-columns // most)
-    return -(-columns // tiles)
+        most = (core.registers - vectors) // (vectors + 1)
+    else:
+        most = (core.registers - vectors - (1 if core.dot is not None and core.dot.adds else 3)) // vectors
+    return min(max(most, 1), _COLUMNS)
 
 
 def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
+    """The four that the estimate likes best: panels of 1 to 4 vectors, and tiles as wide as there are registers, or
+    such that columns are cut evenly."""
     if not _applies(problem):
         return ()
     columns = places(problem, arithmetic(problem, core)).columns
-    most = min(-(-problem.m // core.lanes), 4)
-    found = []
-    for vectors in sorted({most, min(most, 2), 1}, reverse=True):
-        found.append({"vectors": vectors, "columns": _most_columns(core, vectors, columns)})
-    return sorted(found, key=lambda config: _estimate(problem, weight, core, config))
+    vectors, found = -(-problem.m // core.lanes), []
+    for height in range(1, min(vectors, 4) + 1):
+        most = min(_most_columns(core, height), columns)
+        even = -(-columns // -(-columns // most))
+        whole = max(q for q in range(1, most + 1) if columns % q == 0)
+        found += [{"vectors": height, "columns": q} for q in sorted({most, even, whole})]
+    return sorted(found, key=lambda config: _estimate(problem, weight, core, config))[:4]
 
 
 def _work(problem: Problem, core: Core, config: Config) -> tuple[float, int]:
@@ -294,5 +336,7 @@ def emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbo
     values = made.constant(_packed(matrix, core.lanes, panels))
     start = made.optional(_missing(problem, sums, weight, core.lanes))
     threads = _work(problem, core, config)[1]
-    kernel = _Kernel(problem, sums, view, panels, core.lanes, columns, steps, ends, threads, values, start)
+    kernel = _Kernel(
+        problem, sums, view, panels, core.lanes, columns, steps, ends, threads, core.l2_bytes // 4, values, start
+    )
     return made.code(symbol, kernel.write)

@@ -1,0 +1,105 @@
+"""Sums of an integer layer as codes of the next one, in five instructions for a vector of sums.
+
+Before:
+    y = act((sum * scale[m] + bias[m]) + residual);  code = clip(round(y / out_scale) + out_zero)
+After, where act only limits a number:
+    S[m] = scale[m] / out_scale;  B[m] = bias[m] / out_scale + out_zero       once for a call, in any order of rows
+    code = low byte of the bits of  clip(sum * S[m] + B[m] + residual * r + C)
+C is 1.5 * 2**23: a float32 of that size has no bits behind the point, so that the addition rounds, ties to even, and
+the last bits of the result are those of the code. (An old trick; Warren, Hacker's Delight, 17-2.) Limits are C + code,
+so that numbers beyond any code stay in order.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tvm import tirx
+from tvm.tirx.script import builder as T
+
+from tesa.schedules.cpu.epilogue import Names
+from tesa.schedules.cpu.loops import lanes, named, serial
+from tesa.schedules.types import Problem
+
+ROUNDING = 1.5 * 2**23
+_LIMITED = {None: (-np.inf, np.inf), "relu": (0.0, np.inf), "relu6": (0.0, 6.0)}
+"""The activations that only limit a number, and its limits."""
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Makes codes of sums. scale, bias: S and B of rows, in the order in which a kernel has them."""
+
+    problem: Problem
+    scale: Any
+    bias: Any
+
+    def vector(self, sums: Any, at: Any, residual: Any = None) -> Any:
+        """Codes of int32 sums, a vector. at: of the first one in the kernel's order; residual: codes or numbers."""
+        output, width = self.problem.output, int(sums.ty.dtype.lanes)
+        every = T.ramp(at, 1, width)
+        value = tirx.Cast(f"float32x{width}", sums) * self.scale[every] + self.bias[every]
+        if residual is not None:
+            kind = self.problem.residual
+            number = tirx.Cast(f"float32x{width}", residual)
+            factor = (kind.scale if kind.quantized else 1.0) / output.scale
+            value = number * _all(factor, width) + value
+        low, high = self.limits
+        value = tirx.Max(value + _all(ROUNDING, width), _all(ROUNDING + low, width))
+        value = tirx.Min(value, _all(ROUNDING + high, width))
+        return tirx.Cast(f"{output.dtype}x{width}", tirx.reinterpret(f"int32x{width}", value))
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The least and the largest code that an activation leaves."""
+        output = self.problem.output
+        found = []
+        for limit in _LIMITED[self.problem.epilogue.activation]:
+            code = np.rint(np.float32(limit) * np.float32(1 / output.scale)) + output.zero
+            found.append(int(np.clip(code, *output.range)))
+        return found[0], found[1]
+
+
+def makes_codes(problem: Problem) -> bool:
+    """True where a problem's epilogue is no more than this file knows."""
+    epilogue = problem.epilogue
+    return problem.output.quantized and epilogue.scale and epilogue.activation in _LIMITED
+
+
+def codes(problem: Problem, names: Names, count: int, rows: Any = None) -> Codes:
+    """Writes S and B of `count` rows, and gives what makes codes with them.
+
+    rows: a buffer with the row of each place, -1 for none; None for rows in order, of which there may be fewer.
+    """
+    output, found = problem.output, []
+    zero = float(output.zero)
+    kind = problem.residual
+    if problem.epilogue.residual and kind.quantized:
+        zero -= kind.zero * kind.scale / output.scale
+    given = (names.scale, 0.0), (names.bias, zero)
+    for name, (source, begin) in zip(("s", "b"), given, strict=True):
+        made = named(name, T.alloc_buffer((count,), "float32", align=64))
+        found.append(made)
+
+        def put(at: Any, row: Any, made: Any = made, source: Any = source, begin: float = begin) -> None:
+            value = T.float32(begin)
+            if source is not None:
+                value = source[row] * T.float32(1 / output.scale) + value
+            T.buffer_store(made, value, [at])
+
+        if rows is not None:
+            with serial("i", count) as i:
+                put(i, T.max(rows[i], 0))
+            continue
+        whole, width = min(count, problem.m), 16
+        with serial("i", whole // width) as i, lanes(width) as lane:
+            put(i * width + lane, i * width + lane)
+        if count % width or problem.m % width or count > whole:
+            with serial("i", count - whole // width * width) as i:
+                at = whole // width * width + i
+                put(at, T.min(at, problem.m - 1))
+    return Codes(problem, *found)
+
+
+def _all(value: float, width: int) -> Any:
+    return tirx.Broadcast(T.float32(float(np.float32(value))), width)

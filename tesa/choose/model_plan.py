@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tesa.choose.chosen import ChosenKernel
-from tesa.choose.plan import LayerPlan, Plan, epilogue_words
+from tesa.choose.plan import LayerPlan, Plan, codes_words, epilogue_words
 from tesa.frontend.loops import functions_of
 from tesa.layers.bind import KERNEL
 from tesa.layers.function import WeightLayer
@@ -114,7 +114,7 @@ def _weight_layer(lowered: WeightLayer, kernel: ChosenKernel, layer: Layer, prep
         epilogue="+".join(epilogue_words(problem.epilogue)),
         parts=kernel.parts,
         facts=layer.facts,
-        tensor=prepared.tensors.get(tensor, ""),
+        tensor=prepared.tensors.get(tensor, "") if lowered.whole_sum else "",
         symbol=kernel.product.symbol,
         layout=lowered.layout,
         dead=tuple(int(i) for i in np.flatnonzero(any_dead)),
@@ -125,6 +125,9 @@ def _weight_layer(lowered: WeightLayer, kernel: ChosenKernel, layer: Layer, prep
         piece=lowered.piece,
         covers=lowered.covers,
         footprint=kernel.product.footprint,
+        precision="" if problem.dtype == "float32" else problem.dtype,
+        codes=codes_words(problem),
+        signed=lowered.signed,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tesa.build.footprint import Footprint
-from tesa.schedules.types import Config, Epilogue
+from tesa.schedules.types import Config, Epilogue, Output, Problem
 
 LEFT_OUT = "left out:"
 """The beginning of the note of a candidate that could have competed, and was not let in."""
@@ -22,6 +22,24 @@ def epilogue_words(epilogue: Epilogue) -> list[str]:
     """
     words = ["bias"] * epilogue.bias + ["residual"] * epilogue.residual
     return words + ([epilogue.activation] if epilogue.activation else [])
+
+
+def codes_words(problem: Problem) -> str:
+    """The integers of a problem in words, "" where it has none.
+
+    >>> codes_words(Problem("linear", 8, 12, 16, (16, 12), (16, 8), dtype="int8", x_zero=3))
+    'X is uint8 codes with zero point 3, W int8 codes; Y is float32'
+    """
+    if problem.dtype == "float32":
+        return ""
+    return f"X is uint8 codes with zero point {problem.x_zero}, W int8 codes; Y is {_kind(problem.output)}" + (
+        f", the residual {_kind(problem.residual)}" if problem.epilogue.residual else ""
+    )
+
+
+def _kind(output: Output) -> str:
+    scaled = f" codes of scale {output.scale:.6g}, zero point {output.zero}"
+    return f"{output.dtype}{scaled if output.quantized else ''}"
 
 
 class _OldName:
@@ -92,7 +110,8 @@ class LayerPlan:
     weight of the kernel, under which the log keeps the layer's times. calls:
     how often it is called in one run of the model, more than once in a loop. covers: the operators of the model that
     the call computes, in their order; the row is called after one of them. footprint: the bytes of the kernel, which
-    layers with one symbol share.
+    layers with one symbol share. precision: "int8" where it computes with integers, "" for real numbers; codes: what
+    these integers stand for, in words. signed: it stores int8 codes with 128 added, as uint8.
     """
 
     layer: str
@@ -116,6 +135,9 @@ class LayerPlan:
     calls: int = 1
     covers: tuple[str, ...] = ()
     footprint: Footprint = field(default_factory=Footprint)
+    precision: str = ""
+    codes: str = ""
+    signed: bool = False
 
     @property
     def kernel(self) -> str:

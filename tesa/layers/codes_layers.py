@@ -35,7 +35,8 @@ class KernelCall:
     """A kernel for a layer, or for a piece of it, that is still to be called.
 
     arguments: x and the residual, if there is one. layout: see WeightLayer. perm, dtype, grid: of the value that it
-    computes, see Value. bias, scale: one for each row.
+    computes, see Value. bias, scale: one for each row. before: the call that computes the residual, the rest of a sum.
+    whole: False for such a call.
     """
 
     anchor: Anchor
@@ -48,6 +49,12 @@ class KernelCall:
     bias: FloatArray | None = None
     scale: FloatArray | None = None
     grid: Grid | None = None
+    before: "KernelCall | None" = None
+    whole: bool = True
+
+    def behind(self, rest: Any) -> "KernelCall":
+        """The same with the result of `before` as its residual."""
+        return replace(self, arguments=(self.arguments[0], rest))
 
 
 def integer_layers(emitter: Emitter, chain: Chain, threads: int, integer: Integer) -> tuple[KernelCall, ...]:
@@ -64,21 +71,30 @@ def integer_layers(emitter: Emitter, chain: Chain, threads: int, integer: Intege
     if found is None or (chain.store is not None and store is None):
         return ()
     drafts = [_draft(chain, *one, source, store, residual, threads) for one in found]
-    if any(draft is None or not integer(draft.problem, draft.weight) for draft in drafts):
+    if any(draft is None or not _offered(draft, integer) for draft in drafts):
         return ()
     signed = chain.store is not None and str(chain.store.value.ty.dtype) == "int8"
     dtype = "float32" if chain.store is None else "int8" if signed else "uint8"
     made = []
     for draft in filter(None, drafts):
-        arguments = [_activation(emitter, draft.anchor, source)]
-        if residual is not None:
-            arguments.append(emitter.to(residual, draft.perm).expr)
-        made.append(replace(draft, arguments=tuple(arguments), dtype=dtype, grid=SIGNED if signed else None))
+        x = _activation(emitter, draft.anchor, source)
+        arguments = (x,) if residual is None else (x, emitter.to(residual, draft.perm).expr)
+        before = None if draft.before is None else replace(draft.before, arguments=arguments)
+        kind = SIGNED if signed else None
+        made.append(replace(draft, arguments=arguments, dtype=dtype, grid=kind, before=before))
     return tuple(made)
 
 
+def _offered(draft: KernelCall, integer: Integer) -> bool:
+    """True if there is a kernel for it, and for the one before it."""
+    return integer(draft.problem, draft.weight) and (draft.before is None or _offered(draft.before, integer))
+
+
 def _coded_anchors(chain: Chain) -> list[tuple[Anchor, NDArray[np.float64]]] | None:
-    """Each of the chain's anchors with its weight as int8 codes, and the scale of each row; None where it is not so."""
+    """Each of the chain's anchors with its weight as codes, and the scale of each row; None where it is not so.
+
+    The codes are less their zero point: of 8 bits, they are between -255 and 255.
+    """
     weight, scale = chain.known.weight, chain.known.scale
     call = chain.anchor.call
     if weight is None:
@@ -91,7 +107,7 @@ def _coded_anchors(chain: Chain) -> list[tuple[Anchor, NDArray[np.float64]]] | N
     codes = np.rint(weight / wide)
     if (np.abs(codes * wide - weight) > ROUNDING * wide + 1e-6 * np.abs(weight)).any():
         return None
-    if codes.size and (codes.min() < -128 or codes.max() > 127):
+    if np.abs(codes).max(initial=0) > 255:
         return None
     anchors = find_anchors(call, codes.astype(np.float32))
     scales = find_anchors(call, np.ascontiguousarray(wide, np.float32)) if scale.size > 1 else ()
@@ -120,10 +136,9 @@ def _draft(
     if places is None or source.grid is None:
         return None
     x_perm, layout, perm = places
-    whole = anchor.piece.rows if anchor.piece is not None else slice(None)
     scale = rows * source.grid.scale
     if chain.scale is not None:
-        scale = scale * chain.scale[whole]
+        scale = scale * (chain.scale if anchor.piece is None else chain.scale[anchor.piece.rows])
     m, k = anchor.weight.shape
     batch, n = anchor.batch, anchor.n
     if anchor.op == "linear":  # features last, the columns of all batch entries are neighbours
@@ -136,10 +151,30 @@ def _draft(
         output=Output() if store is None else Output("uint8", store.scale, store.zero),
         residual=Output() if residual is None else _kind(residual),
     )  # fmt: skip
-    bias = chain.bias_of(anchor)
-    return KernelCall(
-        anchor, problem, anchor.weight, (), layout, perm, "float32", bias, np.ascontiguousarray(scale, np.float32)
+    factors = np.ascontiguousarray(scale, np.float32)
+    return _split(
+        KernelCall(anchor, problem, anchor.weight, (), layout, perm, "float32", chain.bias_of(anchor), factors)
     )
+
+
+def _split(call: KernelCall) -> KernelCall:
+    """The call as a sum of two where codes are beyond int8: those and the clipped ones.
+
+    y = W x is clip(W) x + (W - clip(W)) x, where the second has few weights.
+    """
+    codes = np.clip(call.weight, -128, 127)
+    if (codes == call.weight).all():
+        return call
+    problem = call.problem
+    alone = Epilogue(residual=problem.epilogue.residual, scale=True)
+    before = replace(
+        call, problem=replace(problem, epilogue=alone, output=Output()), weight=call.weight - codes, bias=None,
+        whole=False,
+    )  # fmt: skip
+    epilogue = replace(problem.epilogue, residual=True)
+    return replace(
+        call, problem=replace(problem, epilogue=epilogue, residual=Output()), weight=codes, before=before
+    )  # fmt: skip
 
 
 def _kind(residual: Value) -> Output:

@@ -29,6 +29,7 @@ class Emitter:
         self.sources: dict[Any, Any] = {}
         self._moved: dict[tuple[int, Perm, Perm], tuple[Value, Value]] = {}
         self._decoded: dict[tuple[int, Grid], tuple[Value, Value]] = {}
+        self._passing: dict[tuple[int, Grid], tuple[Value, Value]] = {}
 
     def callee(self, operator: Any) -> Any:
         """The operator, or the lowered function that a function of the source module became."""
@@ -50,16 +51,23 @@ class Emitter:
         var = self.builder.emit(call)
         return Value(var, shape, dtype or str(var.ty.dtype), perm)
 
+    def next_operator(self) -> None:
+        """Say that what follows is another operator, which computes anew what it needs out of codes."""
+        self._passing.clear()
+
     def real(self, value: Value, keep: bool = False) -> Value:
-        """The tensor out of its codes. keep: for several readers, each of which else computes it for itself."""
+        """The tensor out of its codes. keep: for all readers, each of which else computes it for itself.
+
+        One that computes it element by element takes a byte of each from memory so, and not four.
+        """
         if value.grid is None:
             return value
         key = (id(value.expr), value.grid)
-        if key in self._decoded:
-            return replace(self._decoded[key][1], shape=value.shape, perm=value.perm)
+        found = self._decoded.get(key) or self._passing.get(key)
+        if found is not None:
+            return replace(found[1], shape=value.shape, perm=value.perm)
         made = Value(decoded(self.builder, value), value.shape, value.dtype, value.perm)
-        if keep:
-            self._decoded[key] = (value, made)
+        (self._decoded if keep else self._passing)[key] = (value, made)
         return made
 
     def to(self, value: Value, perm: Perm) -> Value:

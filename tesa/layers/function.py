@@ -15,7 +15,7 @@ from tesa.layers.codes_layers import Integer, KernelCall, integer_layers
 from tesa.layers.codes_operators import lower_coded
 from tesa.layers.emitter import Emitter
 from tesa.layers.expressions import op_name, shape_of
-from tesa.layers.layout import Value, identity
+from tesa.layers.layout import SIGNED, Value, identity
 from tesa.layers.operators import lower_operator, plain_argument
 from tesa.layers.origins import Recorder
 from tesa.layers.outputs import emit_outputs
@@ -33,7 +33,8 @@ class WeightLayer:
     logical axis that each stored axis of the result holds, ~axis for the phases of one: element q * phases + r of it
     is stored at (q, r); axis: the logical axis of its output features. whole: its name, or that of the layer which it
     is a piece of; piece: (axis, start, stop) of the result that it then computes. covers: the layers that the kernel
-    computes. scale: of an int8 layer, by which each row's sum is multiplied.
+    computes. scale: of an int8 layer, by which each row's sum is multiplied. whole_sum: False where the kernel computes
+    one of several summands of the result. signed: it stores int8 codes with 128 added.
     """
 
     name: str
@@ -48,6 +49,8 @@ class WeightLayer:
     covers: tuple[str, ...] = ()
     piece: tuple[int, ...] = ()
     scale: FloatArray | None = None
+    whole_sum: bool = True
+    signed: bool = False
 
     @property
     def placeholder(self) -> str:
@@ -122,6 +125,7 @@ def _lower_function(
                     continue
                 first = heads[binding.var].first if binding.var in heads else binding.var
                 builder.layer = names.get(first.name, "")
+                emitter.next_operator()
                 if binding.var in heads:
                     layers += _emit_layer(emitter, heads[binding.var], given, layers)
                 else:
@@ -193,15 +197,20 @@ def _emit_layer(emitter: Emitter, chain: Chain, given: _Given, before: list[Weig
     covered = (chain.first, *chain.absorbed, chain.last, *(() if last is chain.last else (last,)))
     covers = tuple(dict.fromkeys(filter(None, (names.get(var.name, "") for var in covered))))
     plans = plans or tuple(_float_layer(emitter, chain, anchor, given.threads) for anchor in chain.anchors)
-    made, values = [], []
-    for i, plan in enumerate(plans):
+    made: list[WeightLayer] = []
+
+    def emitted(plan: KernelCall, own: str) -> Value:
+        if plan.before is not None:
+            plan = plan.behind(emitted(plan.before, f"{own}.rest").expr)
         layer = WeightLayer(
-            name if len(plans) == 1 else f"{name}.piece{i}", plan.problem, plan.weight, plan.bias, chain.first.name,
-            last.name, plan.layout, plan.anchor.axis, whole, covers,
-            () if plan.anchor.piece is None else plan.anchor.piece.made, plan.scale,
+            own, plan.problem, plan.weight, plan.bias, chain.first.name, last.name, plan.layout, plan.anchor.axis,
+            whole, covers, () if plan.anchor.piece is None else plan.anchor.piece.made, plan.scale, plan.whole,
+            plan.grid == SIGNED,
         )  # fmt: skip
         made.append(layer)
-        values.append(_emit_kernel(emitter, plan, layer.placeholder))
+        return _emit_kernel(emitter, plan, layer.placeholder)
+
+    values = [emitted(plan, name if len(plans) == 1 else f"{name}.piece{i}") for i, plan in enumerate(plans)]
     emitter.values[last] = values[0] if len(plans) == 1 else emitter.joined(values, chain.anchor.features[0])
     return made
 
@@ -227,7 +236,7 @@ def _emit_kernel(emitter: Emitter, plan: KernelCall, placeholder: str) -> Value:
     call = relax.call_dps_packed(
         placeholder, list(plan.arguments), relax.TensorType(problem.y_shape, problem.output.dtype)
     )
-    if plan.anchor.phases:
+    if plan.anchor.phases and plan.whole:
         made = shuffle(emitter, emitter.builder.emit(call), shape, plan.layout, plan.perm)
     else:
         made = emitter.emit(call, shape, plan.perm)

@@ -94,6 +94,8 @@ def explanation(layer: LayerPlan, plan: Plan, at: str = "", asked: str = "") -> 
     if layer.epilogue:
         yield Text(f"fused after it: {layer.epilogue}")
     if layer.kind == "sparse":
+        if layer.codes:
+            yield Text(f"integers: {layer.codes}")
         yield Text(f"zeros among the weights: {percent(layer.sparsity)}")
         if layer.sparsity:
             yield Text(DROPPED)
@@ -134,7 +136,7 @@ def _row(layer: LayerPlan) -> tuple[str, ...]:
     )
     return (
         layer.layer,
-        short_operator(layer.op, layer.layer),
+        " ".join(filter(None, (short_operator(layer.op, layer.layer), layer.precision))),
         dims(layer.shape),
         layer.pattern or NOTHING,
         percent(layer.sparsity) if layer.kind == "sparse" else NOTHING,

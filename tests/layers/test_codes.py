@@ -172,12 +172,34 @@ def test_another_grid_is_another_quantization(signed: bool) -> None:
     check(q, code, dtypes=["int8"] * 2)
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+def test_a_weight_beyond_int8_is_a_sum_of_two(dtype: Any) -> None:
+    """Codes less their zero point reach from -50 to 205, of uint8 those of unsigned weights of other quantizers."""
+    q = Quantized(True)
+    middle = 50 if dtype == np.uint8 else -78
+    low = 0 if dtype == np.uint8 else -128
+
+    def weight(*shape: int) -> str:
+        values = np.where(q.rng.random(shape) < 0.5, middle, q.rng.integers(low, low + 256, shape)).astype(dtype)
+        return q.op("DequantizeLinear", values, np.float32(0.01), dtype(middle))
+
+    d = q.codes(q.op("MatMul", q.codes(q.input(5, 16), 0.02, 120), weight(16, 8)), 0.05, 100)
+    d = q.op("Add", q.op("MatMul", d, weight(8, 8)), d)
+    d = q.op("Reshape", q.codes(q.op("Relu", d), 0.06, 10), np.int64([1, 5, 2, 4]))
+    up = q.op("ConvTranspose", d, weight(5, 3, 3, 3), strides=[2, 1])
+    code = q.quantize(up, 0.03, 100)
+    network = check(q, code, dtypes=["int8"] * 6)
+    assert [layer.weight.max() for layer in network.layers][1::2] == [127] * 3
+    assert all(0 < layer.weight.max() <= 78 for layer in network.layers[::2])
+    assert all((layer.weight == 0).mean() > 0.4 for layer in network.layers)
+
+
 def test_what_integers_cannot_do_stays_float() -> None:
-    """A scale for each input, codes less their zero point beyond int8, an activation that was no codes."""
+    """A scale for each input, codes of 16 bits, an activation that was no codes."""
     q = Quantized()
     d = q.codes(q.input(5, 16), 0.02, 120)
     by_input = q.quantize(q.op("MatMul", d, q.weight(16, 8, axis=0)), 0.03, 100)
-    wide = q.op("DequantizeLinear", q.rng.integers(-128, 128, (16, 8)).astype(np.int8), np.float32(0.01), np.int8(-60))
+    wide = q.constant((q.rng.integers(-3000, 3000, (16, 8)) * np.float32(1e-4)).astype(np.float32))
     beyond = q.quantize(q.op("MatMul", d, wide), 0.03, 100)
     plain = q.quantize(q.op("MatMul", q.input(5, 16), q.weight(16, 8, axis=1)), 0.03, 100)
     check(q, by_input, beyond, plain, dtypes=["float32"] * 3)

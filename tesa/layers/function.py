@@ -20,6 +20,7 @@ from tesa.layers.operators import lower_operator, plain_argument
 from tesa.layers.origins import Recorder
 from tesa.layers.outputs import emit_outputs
 from tesa.layers.rearrange import shuffle, stack, stored_layout, stored_shape
+from tesa.layers.sampled import Sampled, emit_sampled, find_sampled
 from tesa.schedules.types import Epilogue, FloatArray, Problem
 
 PLACEHOLDER = "tesa.layer."
@@ -112,7 +113,9 @@ def _lower_function(
     outputs = set(_fields(function.body.body, bindings))
     chains = find_chains(bindings, outputs, given.facts)
     heads = {chain.last: chain for chain in chains}
+    sampled = find_sampled(bindings, outputs)
     absorbed = {var for chain in chains for var in chain.absorbed}
+    absorbed |= {var for sample in sampled.values() for var in sample.absorbed}
     params = [relax.Var(p.name, p.ty) for p in function.params]
     tuples: dict[Any, list[Value]] = {}
     with builder.function(name, params, private=name != "main"):
@@ -129,7 +132,8 @@ def _lower_function(
                 if binding.var in heads:
                     layers += _emit_layer(emitter, heads[binding.var], given, layers)
                 else:
-                    _lower_binding(emitter, binding, tuples, given.integer is not None)
+                    coded = given.integer is not None
+                    _lower_binding(emitter, binding, tuples, coded, sampled.get(binding.var))
                 emitter.sources[binding.var] = binding.value
             results = emit_outputs(builder, _results(emitter, function.body.body, tuples))
         return builder.emit_func_output(results[0] if hasattr(function.ret_ty, "shape") else relax.Tuple(results))
@@ -145,10 +149,18 @@ def _fields(expr: Any, bindings: list[Any]) -> list[Any]:
     return found + (list(expr.fields) if isinstance(expr, relax.Tuple) else [expr])
 
 
-def _lower_binding(emitter: Emitter, binding: Any, tuples: dict[Any, list[Value]], coded: bool) -> None:
-    """Lower one binding that is no weight layer and record what its variable became. coded: tensors may be codes."""
+def _lower_binding(
+    emitter: Emitter, binding: Any, tuples: dict[Any, list[Value]], coded: bool, sample: Sampled | None = None
+) -> None:
+    """Lower one binding that is no weight layer and record what its variable became.
+
+    coded: tensors may be codes. sample: where it is such a sum.
+    """
     expr = binding.value
-    if isinstance(expr, relax.Tuple):
+    made = None if sample is None or (coded and not sample.absorbed) else emit_sampled(emitter, sample)
+    if made is not None:
+        emitter.values[binding.var] = made
+    elif isinstance(expr, relax.Tuple):
         tuples[binding.var] = [emitter.coded(field) for field in expr.fields]
     elif isinstance(expr, relax.TupleGetItem):
         emitter.values[binding.var] = tuples[expr.tuple_value][int(expr.index)]

@@ -58,13 +58,17 @@ def _polynomial(writer: Writer, x: str, factors: Sequence[float], like: str) -> 
 
 def sampled(
     writer: Writer, flat: str, shape: Sequence[int], taps: Sequence[Sequence[Tap]], places: int, like: str,
-    padding: str = "zeros", corners: bool = False,
+    padding: str = "zeros", corners: bool = False, mask: str = "",
 ) -> str:  # fmt: skip
     """The weighted sum (B, C, P) of the pixels at all combinations of taps. shape: (B, C, sizes) of the picture.
 
-    padding: what is outside, as GridSample says it; corners: whether its borders are the middles of the last pixels.
+    padding: what is outside, as GridSample says it; corners: whether its borders are the middles of the last pixels;
+    mask: (B, P) factors of the sums. Pixels are rows of channels meanwhile, which are read as vectors.
     """
     batch, channels, *sizes = shape
+    pixels, rows = math.prod(sizes), batch * places
+    picture = reshape(writer, transpose(writer, flat, [0, 2, 1]), [batch * pixels, channels])
+    first = np.arange(batch)[:, None] * pixels
     axes = [[_bounded(writer, tap, n, like, padding, corners) for tap in axis]
             for axis, n in zip(taps, sizes, strict=True)]  # fmt: skip
     total = ""
@@ -73,10 +77,12 @@ def sampled(
         for (place, factor), size in zip(combination[1:], sizes[1:], strict=True):
             index = writer.add("Add", writer.add("Mul", index, integers(writer, size)), place)
             weight = writer.add("Mul", weight, factor)
-        pixels = gathered(writer, flat, index, batch, channels, places)
-        part = writer.add("Mul", pixels, unsqueeze(writer, weight, 1))
+        index = writer.add("Add", index, integers(writer, first)) if batch > 1 else index
+        weight = writer.add("Mul", weight, mask) if mask else weight
+        found = writer.add("Gather", picture, reshape(writer, index, [rows]), axis=0)
+        part = writer.add("Mul", found, reshape(writer, weight, [rows, 1]))
         total = writer.add("Add", total, part) if total else part
-    return total
+    return transpose(writer, reshape(writer, total, [batch, places, channels]), [0, 2, 1])
 
 
 def _bounded(writer: Writer, tap: Tap, size: int, like: str, padding: str, corners: bool) -> Tap:
@@ -163,8 +169,8 @@ def deform_conv(writer: Writer, node: Any) -> Sequence[str]:
     for part, picture in enumerate(pictures):
         local = cut(writer, moved, 1, part, part + 1)
         axes = [linear_taps(writer, _place(writer, local, i, base[i], batch, places, x), x) for i in (0, 1)]
-        values = sampled(writer, picture, (batch, own, height, width), axes, places, x)
-        columns.append(writer.add("Mul", values, masks[part]) if masks else values)
+        mask = reshape(writer, masks[part], [batch, places]) if masks else ""
+        columns.append(sampled(writer, picture, (batch, own, height, width), axes, places, x, mask=mask))
     whole = columns[0] if parts == 1 else writer.add("Concat", *columns, axis=1)
     return [_product(writer, node, whole, (batch, channels, groups, kernel), taps, out)]
 

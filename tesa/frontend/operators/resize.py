@@ -56,7 +56,8 @@ def resize(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     if smooth and kind != work:
         x = bb.normalize(relax.op.astype(x, work))
     inside: Any = True
-    for number in sorted(axes, key=lambda n: axes[n].after / axes[n].before):
+    # what shrinks first, and of two that grow alike the inner one: along it elements are permuted, not just read
+    for number in sorted(axes, key=lambda n: (axes[n].after / axes[n].before, -n)):
         axis = axes[number]
         places = coordinates(options.place, axis)
         x = _interpolated(bb, x, number, axis, places, options) if smooth else _nearest(

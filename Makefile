@@ -81,7 +81,7 @@ test-networks: $(STAMP)
 	$(BIN)/pytest -m networks tests/networks $(ARGS)
 
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks.networks
+	$(BIN)/python -m benchmarks.networks --folder out/networks $(ARGS)
 
 # Instructions that kernels for 64-bit ARM execute, by an emulator: exact on any machine.
 bench-aarch64: $(STAMP)

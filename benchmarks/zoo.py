@@ -86,7 +86,7 @@ def mlp(sizes: Sequence[int] = (784, 1024, 1024, 512, 10), *, batch: int = 1, se
 
 def mobilenet_v1(
     width: float = 1.0, resolution: int = 224, *, batch_norm: bool = True, classes: int = 1000,
-    blocks: Sequence[tuple[int, int]] = MOBILENET_V1, seed: int = 0,
+    blocks: Sequence[tuple[int, int]] = MOBILENET_V1, batch: int = 1, seed: int = 0,
 ) -> Any:  # fmt: skip
     """MobileNet-v1 (Howard et al., 2017): a 3x3 stem, then blocks of a 3x3 depthwise and a 1x1 convolution.
 
@@ -111,12 +111,12 @@ def mobilenet_v1(
         x = unit(x, f"block{i}.depthwise", (before, 1, 3, 3), stride, before)
         x = unit(x, f"block{i}.pointwise", (after, before, 1, 1), 1)
         before = after
-    return _classifier(build, x, before, classes, resolution)
+    return _classifier(build, x, before, classes, (batch, 3, resolution, resolution))
 
 
 def resnet50(
     resolution: int = 224, *, batch_norm: bool = True, width: int = 64, stages: Sequence[int] = RESNET50,
-    classes: int = 1000, seed: int = 0,
+    classes: int = 1000, batch: int = 1, seed: int = 0,
 ) -> Any:  # fmt: skip
     """ResNet-50 (He et al., 2015), version 1.5: bottlenecks of 1x1, 3x3 with the stride, 1x1, and a residual sum.
 
@@ -133,7 +133,7 @@ def resnet50(
             stride = 2 if stage and not i else 1
             x = _bottleneck(build, x, f"layer{stage + 1}.{i}", (before, inner), stride, batch_norm)
             before = inner * 4
-    return _classifier(build, x, before, classes, resolution)
+    return _classifier(build, x, before, classes, (batch, 3, resolution, resolution))
 
 
 def _bottleneck(build: Builder, x: str, name: str, channels: tuple[int, int], stride: int, norm: bool) -> str:
@@ -172,18 +172,20 @@ def _gemm(build: Builder, x: str, name: str, k: int, n: int, gain: float = 2.0) 
     return build.node("Gemm", inputs, name, transB=1)
 
 
-def _classifier(build: Builder, x: str, channels: int, classes: int, resolution: int) -> Any:
+def _classifier(build: Builder, x: str, channels: int, classes: int, image: Sequence[int]) -> Any:
     x = build.node("Flatten", [build.node("GlobalAveragePool", [x], "pool")], "flatten", axis=1)
     x = _gemm(build, x, "classifier", channels, classes, gain=1.0)
-    return build.model({"image": ("float32", (1, 3, resolution, resolution))}, x, (1, classes))
+    return build.model({"image": ("float32", image)}, x, (image[0], classes))
 
 
 def bert_base(
-    layers: int = 12, hidden: int = 768, heads: int = 12, tokens: int = 128, *, vocabulary: int = 30522, seed: int = 0
-) -> Any:
+    layers: int = 12, hidden: int = 768, heads: int = 12, tokens: int = 128, *, vocabulary: int = 30522,
+    batch: int = 1, seed: int = 0,
+) -> Any:  # fmt: skip
     """BERT (Devlin et al., 2018), the encoder with its pooler; the feed-forward layers are 4 * hidden wide.
 
-    Inputs: input_ids, attention_mask and token_type_ids, int64 [1, tokens]. Output: pooled, float32 [1, hidden].
+    Inputs: input_ids, attention_mask and token_type_ids, int64 [batch, tokens]. Output: pooled, float32
+    [batch, hidden].
     """
     build = Builder(seed)
     x = _embeddings(build, hidden, tokens, vocabulary)
@@ -191,8 +193,8 @@ def bert_base(
     mask = build.node("Cast", [mask], "mask", to=TensorProto.FLOAT)
     mask = build.node("Sub", [build.tensor("one", np.float32(1)), mask], "mask")
     mask = build.node("Mul", [mask, build.tensor("lowest", np.float32(np.finfo(np.float32).min))], "mask")
-    build.tensor("split", np.array([1, tokens, heads, hidden // heads]))
-    build.tensor("joined", np.array([1, tokens, hidden]))
+    build.tensor("split", np.array([batch, tokens, heads, hidden // heads]))
+    build.tensor("joined", np.array([batch, tokens, hidden]))
     build.tensor("sqrt_dim", np.float32(math.sqrt(hidden // heads)))
     build.tensor("sqrt_2", np.float32(math.sqrt(2)))
     build.tensor("half", np.float32(0.5))
@@ -205,8 +207,8 @@ def bert_base(
         x = _normed(build, build.node("Add", [wide, x], f"{name}.residual"), name, hidden)
     first = build.node("Gather", [x, build.tensor("first", np.int64(0))], "pooler", axis=1)
     x = build.node("Tanh", [_gemm(build, first, "pooler", hidden, hidden, gain=1.0)], "pooler")
-    ids = dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), ("int64", (1, tokens)))
-    return build.model(ids, x, (1, hidden), "pooled")
+    ids = dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), ("int64", (batch, tokens)))
+    return build.model(ids, x, (batch, hidden), "pooled")
 
 
 def _embeddings(build: Builder, hidden: int, tokens: int, vocabulary: int) -> str:

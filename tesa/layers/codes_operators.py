@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from tesa.layers import channels_last  # noqa: F401  (registers handlers)
+from tesa.layers import turned  # noqa: F401  (registers handlers)
 from tesa.layers.codes import encoded, grid_of, unsigned
 from tesa.layers.emitter import Emitter
 from tesa.layers.expressions import constant_of, op_name, shape_of

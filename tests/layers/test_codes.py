@@ -168,9 +168,8 @@ def test_images_stay_channels_last() -> None:
     linear = q.op("Resize", d, "", np.float32([1, 1, 2, 1.5]), mode="linear")
     ends.append(linear)
     network = check(q, *ends, dtypes=["int8"] * 6)
-    names = [var.name_hint for var in network.lowered.mod.functions]
     text = network.lowered.mod.script()
-    assert text.count("R.call_tir(layout") == 1 + len(ends), names  # of the input, and of each output
+    assert text.count("R.call_tir(cls.layout") == len(ends), text  # the input and the outputs, but for one pixel
 
 
 def test_clips_of_codes() -> None:

@@ -1,12 +1,12 @@
-"""Operators on images that stand with their channels last, as layers of integers leave them."""
+"""Operators on tensors that are not stored row by row, as images of integers are, with their channels last."""
 
 from operator import attrgetter
 from typing import Any
 
-from tvm import relax
+from tvm import relax, tirx
 
 from tesa.layers.emitter import Emitter
-from tesa.layers.expressions import op_name, shape_of
+from tesa.layers.expressions import constant_of, op_name, shape_of
 from tesa.layers.layout import Value, identity
 from tesa.layers.operators import handles
 
@@ -54,6 +54,34 @@ def pad(emitter: Emitter, call: Any) -> Value | None:
     widths = [int(width) for axis in value.perm for width in attrs.pad_width[2 * axis : 2 * axis + 2]]
     made = relax.op.nn.pad(value.expr, widths, str(attrs.pad_mode), float(attrs.pad_value))
     return emitter.emit(made, shape_of(call), value.perm)
+
+
+@handles("take")
+def take(emitter: Emitter, call: Any) -> Value | None:
+    """Constant places along one axis."""
+    value, indices = emitter.value(call.args[0]), constant_of(call.args[1])
+    if value.perm == identity(len(value.shape)) or indices is None or indices.ndim != 1 or call.attrs.axis is None:
+        return None
+    axis = value.perm.index(int(call.attrs.axis) % len(value.shape))
+    made = relax.op.take(value.expr, call.args[1], axis, str(call.attrs.mode))
+    return emitter.emit(made, shape_of(call), value.perm)
+
+
+@handles("strided_slice")
+def strided_slice(emitter: Emitter, call: Any) -> Value | None:
+    """Constant ranges along some axes."""
+    value = emitter.value(call.args[0])
+    if value.perm == identity(len(value.shape)) or not all(_whole(arg) for arg in call.args[1:]):
+        return None
+    axes, *ranges = ([int(field) for field in arg.fields] for arg in call.args[1:])
+    places = [value.perm.index(axis % len(value.shape)) for axis in axes]
+    made = relax.op.strided_slice(value.expr, places, *ranges, assume_inbound=bool(call.attrs.assume_inbound))
+    return emitter.emit(made, shape_of(call), value.perm)
+
+
+def _whole(arg: Any) -> bool:
+    """True for a tuple of constant whole numbers."""
+    return isinstance(arg, relax.Tuple) and all(isinstance(field, tirx.IntImm) for field in arg.fields)
 
 
 def _layout(value: Value) -> str | None:

@@ -3,8 +3,9 @@
     python -m benchmarks.targets.aarch64 [--cpu cortex-a76] [--quick]
 
 Counts are exact: qemu-user runs each kernel on random numbers, and a plugin counts. Each kernel is the one that tesa's
-estimates choose without a device, and its result is compared with NumPy. llvm-mca says how many cycles an inner loop
-takes by LLVM's model of a CPU; of straight-line code the first instructions of a panel stand for all of it.
+estimates choose without a device, and its result is compared with NumPy; whole networks are counted beside (whole.py).
+llvm-mca says how many cycles an inner loop takes by LLVM's model of a CPU; of straight-line code the first instructions
+of a panel stand for all of it.
 The table goes to benchmarks/results/aarch64.md.
 """
 
@@ -21,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.tables import markdown
+from benchmarks.targets.whole import counted, networks
 from tesa.schedules.registry import families, find
 from tesa.schedules.types import Config, Epilogue, FloatArray, Output, Problem
 from tesa.targets.target import Target, parse_target
@@ -41,6 +43,8 @@ BOUNDS = {"neoverse-n1": 2.0, "cortex-a55": 1.0}
 """Multiply-adds of 128 bits in a cycle. Cortex-A55 has two pipes of 64 bits; LLVM's model lets it start more."""
 
 REMARK = "Above 100 %: LLVM's model of Cortex-A55 starts more multiply-adds of 128 bits than the CPU has pipes for."
+
+MISSED = """MISSED_TEXT"""
 
 _BLOCKS = {"16x1": (16, 1), "4x4": (4, 4), "1x4": (1, 4), "unstructured": (1, 1)}
 _PANEL = 900  # instructions of straight-line code that are looked at
@@ -133,6 +137,18 @@ def table(rows: Sequence[Row]) -> str:
     return markdown(["", *("x".join(map(str, shape)) for shape in shapes)], lines)
 
 
+def whole(target: Target) -> str:
+    """Millions of instructions of a call of whole networks. SystemExit where one is wrong."""
+    lines = []
+    for network in networks():
+        (sparse, wrong), (dense, other) = (counted(p, network.feeds, target) for p in (network.sparse, network.dense))
+        if wrong or other:
+            raise SystemExit(f"{network.name}: {wrong or other}")
+        lines.append([network.name, f"{sparse:.2f}", f"{dense:.2f}", f"{sparse / dense:.3f}"])
+        print(lines[-1], flush=True)
+    return markdown(["whole network", "sparse", "dense", "share"], lines)
+
+
 def share(code: Listing, cpu: str) -> float:
     """Multiply-adds of the inner loop in a cycle by LLVM's model, over the most that the CPU starts."""
     loops = [loop for loop in code.loops() if loop.count("fmla")]
@@ -174,6 +190,8 @@ def main() -> None:
         raise SystemExit("\n".join(wrong))
     text = f"Millions of instructions of a call, code for {options.cpu} (share of tesa's own dense kernel)\n\n"
     text += f"{table(rows)}\n\n{shares()}\n\n{REMARK}\n"
+    if not options.quick:
+        text += f"\n{whole(parse_target(f'aarch64:{options.cpu}'))}\n\n{MISSED}\n"
     print(text)
     if not options.quick:
         RESULT.write_text(f"# Kernels for 64-bit ARM\n\n`python -m benchmarks.targets.aarch64`\n\n{text}")

@@ -228,8 +228,11 @@ def _sums(problem: Problem, core: Core, config: Config) -> Arithmetic:
     return half_sums(core) if halves(problem, core) else sums_of(problem, core, config)
 
 
-def _candidates(core: Core) -> list[tuple[int, int]]:
-    """Every (rows, vectors) that fills most of the registers, and the short panels for narrow blocks."""
+def _candidates(core: Core, real: bool) -> list[tuple[int, int]]:
+    """Every (rows, vectors) that fills most of the registers, and the short panels for narrow blocks.
+
+    real: of float32. Four rows take a vector of weights where products are by element, and one of X at a time.
+    """
     sizes = []
     for vectors in range(1, 13):
         most = (core.registers - 1 - vectors) // vectors
@@ -240,6 +243,8 @@ def _candidates(core: Core) -> list[tuple[int, int]]:
         sizes += [(rows, vectors) for rows in {most, most // 8 * 8, most // 4 * 4, min(most, 2)} if rows > 1]
         if vectors <= core.registers - 2 and core.holds(vectors, vectors + 1):
             sizes.append((1, vectors))
+        if real and core.by_element and not core.in_order and 4 * vectors <= core.registers - 4:
+            sizes.append((4, vectors))
     return sizes
 
 
@@ -269,8 +274,9 @@ def _configs(
     matrix = sums.matrix(weight)
     view = operand(problem, live_columns(matrix, dense), sums.group)
     live = int(np.count_nonzero(view.offsets >= 0))
-    filled = {rows: entries(matrix, rows, dense) for rows in {min(r, problem.m) for r, _ in _candidates(core)}}
-    for wanted, vectors in _candidates(core):
+    candidates = _candidates(core, not sums.integer and not sums.half)
+    filled = {rows: entries(matrix, rows, dense) for rows in {min(r, problem.m) for r, _ in candidates}}
+    for wanted, vectors in candidates:
         rows = min(wanted, problem.m)
         computed = filled[rows]
         if not dense and computed > MAX_FILL * entries(matrix, rows, True):
@@ -318,7 +324,9 @@ def _tailed(problem: Problem, core: Core, view: Operand, rows: int, config: Conf
     tiles = tiling(problem.n, core.lanes, config["vectors"], tail=True)
     # with products by element the rows may take two vectors
     most = core.lanes * (2 if core.by_element and problem.dtype == "float32" else 1)
-    used = rows * tiles.vectors + tiles.vectors + tiles.tail * -(-rows // core.lanes) + 2
+    real = core.by_element and not core.in_order and problem.dtype == "float32"
+    read = min(tiles.vectors, 2) if real else tiles.vectors
+    used = rows * tiles.vectors + read + tiles.tail * -(-rows // core.lanes) + 2
     free = core.registers - (_AHEAD if core.in_order else 0)
     return view.direct and rows in (4, 8, 16) and rows <= most and 0 < tiles.tail < rows and used <= free
 

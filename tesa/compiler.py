@@ -31,7 +31,7 @@ from tesa.choose.model_plan import plan_of
 from tesa.choose.plan import Plan
 from tesa.choose.predict import table_for
 from tesa.choose.shortlist import INSTRUCTIONS
-from tesa.choose.storage import StorageContest
+from tesa.choose.storage import StorageContest, check_arithmetic
 from tesa.costs.table import CostTable
 from tesa.errors import UsageError
 from tesa.frontend.graph import Graph
@@ -80,6 +80,7 @@ def compile_model(
     masks: Any = None,
     flush_denormals: bool = False,
     storage: str = "float32",
+    arithmetic: str = "float32",
     measure: bool = True,
     rpc: str | None = None,
     key: str | None = None,
@@ -104,7 +105,9 @@ def compile_model(
     one that its inputs have. pad: dimensions along which a call may give less: zeros are put behind its inputs, up to
     the next size, and its outputs are cut. masks: path of an .npz, or arrays by weight name. flush_denormals: weights
     below 1.2e-38 become zeros. storage: "float16" or "bfloat16" lets the weights of layers for a few columns be rounded
-    to such numbers, where reading half the bytes takes less time. measure=False takes for what the log does not know
+    to such numbers, where reading half the bytes takes less time. arithmetic: "float16" lets layers add up in float16,
+    where the target's CPU does and it is faster: weights, their inputs and sums are rounded to it, and numbers beyond
+    65504 become infinite. measure=False takes for what the log does not know
     the kernel of the nearest weight that it knows, else the one that is expected to be the fastest: by the cost table
     of the target, from the folder "costs" of the log, of the user or of tesa, or by bare estimates where there is none.
     rpc: HOST:PORT of a TVM RPC tracker and key: of its devices to measure on, instead of this machine. cluster: address
@@ -125,6 +128,7 @@ def compile_model(
     """
     where = parse_target(target)
     form = chosen_format(format, Path(output), where)
+    check_arithmetic(arithmetic, storage, where)
     path = checked_output(Path(output), form)
     threads = whole("threads", threads)
     address = tracker_address(rpc, key, where, measures=False)
@@ -166,7 +170,7 @@ def compile_model(
                 progress(Event("device", 0, 0, note))
         elif where.portable and not lacking(where):
             runner = runner_for(where)
-        contest = StorageContest([layer for network in networks for layer in network.layers], storage)
+        contest = StorageContest([layer for network in networks for layer in network.layers], storage, arithmetic)
         kernels = choose(
             contest.layers,
             where,

@@ -21,6 +21,8 @@ def make_parts(candidates: Sequence[Candidate], decision: Decision, layer: Layer
     option: dict[str, Any] = {"family": decision.family, "config": dict(decision.config)}
     if layer.problem.storage != "float32":
         option["storage"] = layer.problem.storage
+    if layer.problem.arithmetic != "float32":
+        option["arithmetic"] = layer.problem.arithmetic
     first: dict[str, Any] = {"candidates": tuple(candidates), "reason": decision.reason}
     problem, weight = layer.problem, layer.weight
     pieces = describe_pieces(problem, weight, decision.family, decision.config)

@@ -79,7 +79,7 @@ class Part(_OldName):
     family and config are those of the layer's kernel: of a decomposition all parts name the same one, and kernel says
     what computes this part of it: a family, or "fused" where one kernel computes all parts at once. The first part has
     the candidates of the layer and the reason of the choice. storage: "float16" or "bfloat16" where real weights are
-    kept so.
+    kept so. arithmetic: "float16" where sums may be of such numbers.
     """
 
     pattern: str
@@ -92,6 +92,7 @@ class Part(_OldName):
     reason: str = ""
     kernel: str = ""
     storage: str = ""
+    arithmetic: str = ""
 
 
 @dataclass(frozen=True)

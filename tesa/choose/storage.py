@@ -1,7 +1,8 @@
-"""The type that a layer's weight is kept in: where it is read for a few columns only, half the bytes may be less time.
+"""The type that a layer's weight is kept in, and that of its sums, where the user allows another one than float32.
 
 A kernel for a few columns waits for its weight. Kept in 16 bits it is read twice as fast, and widened on the way into a
-register; where the weight lies in a cache anyway, widening costs more than it gains. So both compete, by their times.
+register; where the weight lies in a cache anyway, widening costs more than it gains. Sums of float16, where a CPU has
+them, are twice as many to a register. So all forms of a layer compete, by their times.
 """
 
 from collections.abc import Sequence
@@ -12,8 +13,12 @@ import numpy as np
 from tesa.attributes.rounding import STORAGES, rounded
 from tesa.choose.chosen import ChosenKernel
 from tesa.choose.pick import milliseconds
-from tesa.errors import UsageError
+from tesa.errors import UnsupportedError, UsageError
 from tesa.layers.layer import Layer
+from tesa.targets.target import Target
+
+ARITHMETICS = ("float32", "float16")
+"""The types that sums may have."""
 
 COLUMNS = 16
 """Columns of the activation up to which a family keeps weights in 16 bits."""
@@ -25,11 +30,27 @@ MARGIN = 0.97
 """Times the time of the float32 kernel: what the other one has to beat, because two measurements are never equal."""
 
 
+def check_arithmetic(arithmetic: str, storage: str, target: Target) -> None:
+    """UsageError for an arithmetic that there is not, UnsupportedError where the target's CPU has not got it."""
+    if arithmetic not in ARITHMETICS:
+        raise UsageError(f"unknown arithmetic {arithmetic!r}; expected one of {', '.join(ARITHMETICS)}")
+    if arithmetic == "float32":
+        return
+    if storage == "bfloat16":
+        raise UsageError("arithmetic 'float16' takes weights of float16, not of bfloat16")
+    if not target.core.halves:
+        raise UnsupportedError(
+            f"target {target.name}: the CPU does not compute in float16; arithmetic='float16' needs one that does, "
+            "such as aarch64:cortex-a76"
+        )
+
+
 class StorageContest:
-    """The layers to choose kernels for: each as it is and, where that may pay, with its weight in 16 bits.
+    """The layers to choose kernels for: each as it is and, where that may pay, in 16 bits.
 
     storage: "float16" or "bfloat16" by the user's leave, which rounds the weight. Weights that are such numbers as they
-    stand, as those of a float16 model, compete in that form in any case.
+    stand, as those of a float16 model, compete in that form in any case. arithmetic: "float16" by the user's leave,
+    which rounds the weight, X and sums on the way.
 
     >>> from tesa.schedules.types import Problem
     >>> layer = Layer("fc", Problem("linear", 8, 8, 1, (8, 1), (8, 1)), np.full((8, 8), 0.1, np.float32))
@@ -37,31 +58,37 @@ class StorageContest:
     ['float32', 'float16']
     """
 
-    def __init__(self, layers: Sequence[Layer], storage: str = "float32") -> None:
+    def __init__(self, layers: Sequence[Layer], storage: str = "float32", arithmetic: str = "float32") -> None:
         if storage not in STORAGES:
             raise UsageError(f"unknown storage {storage!r}; expected one of {', '.join(STORAGES)}")
         self._given = tuple(layers)
-        self._other = {i: other for i, layer in enumerate(layers) if (other := _stored(layer, storage)) is not None}
+        self._other: list[tuple[int, Layer]] = []
+        for i, layer in enumerate(layers):
+            for other in (_stored(layer, storage), _summed(layer, arithmetic)):
+                self._other += [] if other is None else [(i, other)]
 
     @property
     def layers(self) -> tuple[Layer, ...]:
         """The given layers, then those in 16 bits."""
-        return (*self._given, *self._other.values())
+        return (*self._given, *(other for _, other in self._other))
 
     @property
     def contests(self) -> tuple[tuple[int, ...], ...]:
         """The places in self.layers of the forms of each given layer."""
-        places = {i: len(self._given) + number for number, i in enumerate(self._other)}
-        return tuple((i, places[i]) if i in places else (i,) for i in range(len(self._given)))
+        places: list[list[int]] = [[i] for i in range(len(self._given))]
+        for number, (i, _) in enumerate(self._other, len(self._given)):
+            places[i].append(number)
+        return tuple(map(tuple, places))
 
     def best(self, kernels: Sequence[ChosenKernel]) -> list[ChosenKernel]:
         """The faster kernel of each given layer. kernels: of self.layers, in their order."""
-        found = list(kernels[: len(self._given)])
-        for i, other in zip(self._other, kernels[len(self._given) :], strict=True):
+        given = kernels[: len(self._given)]
+        found = list(given)
+        for (i, layer), other in zip(self._other, kernels[len(self._given) :], strict=True):
             if faster(other, found[i]):
-                wide = milliseconds(_time(found[i]) or 0.0)
-                storage = self._other[i].problem.storage
-                said = f"{other.part.reason}; kept in {storage}, {wide} in float32"
+                wide, problem = milliseconds(_time(given[i]) or 0.0), layer.problem
+                form = "summed in float16" if problem.arithmetic != "float32" else f"kept in {problem.storage}"
+                said = f"{other.part.reason}; {form}, {wide} in float32"
                 found[i] = replace(other, parts=(replace(other.parts[0], reason=said), *other.parts[1:]))
         return found
 
@@ -84,6 +111,17 @@ def _stored(layer: Layer, storage: str) -> Layer | None:
         if exact or (storage != "float32" and np.isfinite(weight).all()):
             return Layer(layer.name, replace(problem, storage=kind), weight, layer.facts)
     return None
+
+
+def _summed(layer: Layer, arithmetic: str) -> Layer | None:
+    """The layer with sums of that type; None where they are float32's, or a weight is too large for another one."""
+    problem = layer.problem
+    if arithmetic == "float32" or problem.dtype != "float32" or problem.storage == "bfloat16":
+        return None
+    weight = rounded(layer.weight, arithmetic)
+    if not np.isfinite(weight).all():
+        return None
+    return Layer(layer.name, replace(problem, storage=arithmetic, arithmetic=arithmetic), weight, layer.facts)
 
 
 def _time(kernel: ChosenKernel) -> float | None:

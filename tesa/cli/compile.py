@@ -25,6 +25,11 @@ def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--format", metavar="FORMAT", help=form)
     storage = "type that weights of layers for a few columns may be rounded to, where it is faster (default: float32)"
     parser.add_argument("--storage", choices=("float32", "float16", "bfloat16"), default="float32", help=storage)
+    sums = (
+        "float16 allows sums of float16 where they are faster, on a CPU that has them: weights, inputs of layers and "
+        "sums are rounded to it (default: float32)"
+    )
+    parser.add_argument("--arithmetic", choices=("float32", "float16"), default="float32", help=sums)
     budget = (
         "straight-line instructions that the measured candidates of a layer may have together, 10 us each (default: "
         "400000); what a log already knows competes whatever its size"
@@ -51,6 +56,7 @@ def _run(args: Namespace) -> Outcome:
             measure=not args.no_measure,
             families=args.family,
             storage=args.storage,
+            arithmetic=args.arithmetic,
             code_budget=args.code_budget,
             max_bytes=args.max_bytes,
             dump_dir=args.dump_dir,

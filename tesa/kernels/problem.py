@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from tesa.attributes.codes import MAX_OUTLIERS, are_codes
 from tesa.attributes.rounding import STORAGES, rounded
 from tesa.choose.plan import epilogue_words
+from tesa.choose.storage import check_arithmetic
 from tesa.errors import UnsupportedError, UsageError
 from tesa.schedules.types import ACTIVATIONS, Epilogue, FloatArray, Output, Problem, Window
 from tesa.targets.target import Target
@@ -151,17 +152,8 @@ def storage_of(storage: str, arithmetic: str, target: Target) -> str:
 
     UnsupportedError where the target's CPU has no arithmetic of float16.
     """
-    known(arithmetic, ("float32", "float16"), "arithmetic")
-    if arithmetic == "float32":
-        return storage
-    if storage == "bfloat16":
-        raise UsageError("arithmetic 'float16' takes weights of float16, not of bfloat16")
-    if not target.core.halves:
-        raise UnsupportedError(
-            f"target {target.name}: the CPU does not compute in float16; arithmetic='float16' needs one that does, "
-            "such as aarch64:cortex-a76"
-        )
-    return "float16"
+    check_arithmetic(arithmetic, storage, target)
+    return storage if arithmetic == "float32" else arithmetic
 
 
 def round_to(weight: FloatArray, storage: str, dtype: str) -> FloatArray:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tesa.base.onnxruntime import reference_outputs
-from tesa.base.tolerance import STEPS, Precision, Tolerance, has_numbers, tolerance_of
+from tesa.base.tolerance import STEPS, SUMS, Precision, Tolerance, has_numbers, tolerance_of
 from tesa.choose.plan import LayerPlan
 from tesa.errors import TesaError
 from tesa.runtime.bench import random_feeds
@@ -124,8 +124,9 @@ def _drawn(model: Model, seed: int) -> list[dict[str, Array]]:
 
 
 def _rounding(model: Model) -> str:
-    """The coarsest type that the model keeps real weights in, "" if that is float32."""
-    kinds = {part.storage for layer in model.plan.layers for part in layer.parts if part.storage}
+    """The coarsest type of the real weights and the sums of the model, "" if that is float32."""
+    parts = [part for layer in model.plan.layers for part in layer.parts]
+    kinds = {part.storage for part in parts if part.storage} | {SUMS for part in parts if part.arithmetic}
     return max(kinds, key=STEPS.__getitem__, default="")
 
 

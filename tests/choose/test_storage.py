@@ -15,11 +15,12 @@ from tesa.choose.chosen import ChosenKernel
 from tesa.choose.plan import Candidate, Part
 from tesa.choose.storage import StorageContest
 from tesa.compiler import compile_model
-from tesa.errors import UsageError
+from tesa.errors import UnsupportedError, UsageError
 from tesa.layers.layer import Layer
 from tesa.runtime import load, verify
 from tesa.schedules.types import Problem
 from tests.frontend.onnx_models import floats, model, node, port
+from tests.support import require_system
 
 
 def _layer(weight: Any, n: int = 1) -> Layer:
@@ -86,3 +87,49 @@ def test_a_compiled_model_computes_with_rounded_weights(
     result = verify(found, tmp_path / "model.onnx", per_layer=True)
     assert result.ok, result
     assert storage in result.outputs[0].tolerance
+
+
+def test_sums_of_float16_compete_where_they_are_allowed() -> None:
+    few, many, large = _layer(floats(16, 16)), _layer(floats(16, 16), 100), _layer(floats(8, 8) * np.float32(1e6), 100)
+    contest = StorageContest([few, many, large], "float16", "float16")
+    forms = [(layer.problem.n, layer.problem.storage, layer.problem.arithmetic) for layer in contest.layers[3:]]
+    assert forms == [(1, "float16", "float32"), (1, "float16", "float16"), (100, "float16", "float16")]
+    assert contest.contests == ((0, 3, 4), (1, 5), (2,))
+    found = contest.best([_chosen(1.0, "a"), _chosen(1.0, "b"), _chosen(1.0, "c"),
+                          _chosen(0.5, "kept"), _chosen(0.4, "summed"), _chosen(0.99, "slow")])  # fmt: skip
+    assert [kernel.part.family for kernel in found] == ["summed", "b", "c"]
+    assert "summed in float16" in found[0].part.reason
+
+
+def test_a_model_whose_sums_are_of_float16(tmp_path: Path) -> None:
+    require_system("qemu-aarch64", "qemu-user")
+    require_system("aarch64-linux-gnu-g++", "g++-aarch64-linux-gnu")
+    weights = {"w": floats(32, 48, 1, 1), "v": floats(24, 32, 1, 1, seed=1)}
+    nodes = [node("Conv", ["x", "w"], "h"), node("Relu", ["h"], "r"), node("Conv", ["r", "v"], "y")]
+    onnx.save(model(nodes, [port("x", [1, 48, 14, 14])], ["y"], weights), tmp_path / "model.onnx")
+    compiled = compile_model(
+        tmp_path / "model.onnx", output=tmp_path / "net.o", target="aarch64:cortex-a76", measure=False,
+        arithmetic="float16",
+    )  # fmt: skip
+    parts = [layer.parts[0] for layer in compiled.plan.layers if layer.kind == "sparse"]
+    assert [(part.storage, part.arithmetic) for part in parts] == [("float16", "float16")] * 2
+    found = load(tmp_path / "net.o", emulated=True)
+    result = verify(found, tmp_path / "model.onnx")
+    assert result.ok, result
+    assert result.outputs[0].max_abs > 1e-5
+    assert "float16 sums" in result.outputs[0].tolerance
+
+
+@pytest.mark.parametrize(
+    ("arithmetic", "storage", "target", "error", "words"),
+    [
+        ("half", "float32", "aarch64:cortex-a76", UsageError, "unknown arithmetic 'half'; expected one of float32, fl"),
+        ("float16", "bfloat16", "aarch64:cortex-a76", UsageError, "takes weights of float16, not of bfloat16"),
+        ("float16", "float32", "aarch64:cortex-a53", UnsupportedError, "the CPU does not compute in float16"),
+    ],
+)
+def test_who_cannot_add_up_in_float16(
+    tmp_path: Path, arithmetic: str, storage: str, target: str, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        compile_model("none.onnx", output=tmp_path / "net.o", target=target, arithmetic=arithmetic, storage=storage)

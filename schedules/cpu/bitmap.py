@@ -29,7 +29,21 @@ from tesa.schedules.cpu import cost
 from tesa.schedules.cpu.cut import shares, threads_for
 from tesa.schedules.cpu.epilogue import Names
 from tesa.schedules.cpu.loops import named, serial
-from tesa.schedules.cpu.narrow import HALF, LINE, MAX_SIDES, Narrow, Sums, fits, half, prefetch, sides_of, small
+from tesa.schedules.cpu.narrow import (
+    HALF,
+    LINE,
+    MAX_SIDES,
+    SLOWER,
+    Found,
+    Narrow,
+    Sums,
+    fits,
+    half,
+    prefetch,
+    sides_of,
+    small,
+    streams_of,
+)
 from tesa.schedules.registry import family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
 
@@ -38,7 +52,7 @@ GROUP = 4
 _TURN = 8
 """Groups that are written out: their masks are a line of memory."""
 
-_AHEAD = 4096
+_AHEAD = 2048
 """Bytes from the codes that are read to those that are asked for."""
 
 _CYCLES = 3.6
@@ -52,7 +66,10 @@ def _applies(problem: Problem, core: Core) -> bool:
 def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
     if not _applies(problem, core) or np.count_nonzero(weight) > 0.95 * weight.size:
         return ()
-    return tuple({"bits": size} for size in ((HALF, 8) if small(problem, weight) else (8,)))
+    # codes of 4 bits are two rows for each slice: pointers for more of them would not stay in registers
+    halved = [(HALF, count) for count in streams_of(problem, core, 2)] if small(problem, weight) else []
+    every = [*halved, *((8, count) for count in streams_of(problem, core))]
+    return tuple({"bits": bits, "streams": count} for bits, count in every)
 
 
 def _threads(problem: Problem) -> int:
@@ -65,7 +82,7 @@ def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) 
     groups = -(-problem.m // core.lanes) * -(-problem.k // GROUP)
     nbytes = groups * 8 + np.count_nonzero(weight) * config["bits"] / 8
     near = nbytes <= core.l2_bytes / 2 and not cost.cold(problem, core)
-    read = nbytes / (rates.l2_bytes if near else rates.far_bytes)
+    read = nbytes / rates.l2_bytes if near else nbytes / rates.far_bytes * SLOWER[config["streams"]]
     work = groups * (_CYCLES + 0.4 * (config["bits"] == HALF) + (sides - 1) * 1.1)
     strided = problem.n > 1 and not problem.features_last
     moved = sides * (problem.k * (1.0 if strided else 0.05) + problem.m * (1.5 if strided else 0.1))
@@ -75,13 +92,16 @@ def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) 
     return float(rates.call + regions + cost.together(read, work) / threads + moved + done) / rates.cycles_per_ms
 
 
-def pack(weight: FloatArray, lanes: int, bits: int) -> tuple[NDArray[np.uint64], NDArray[np.uint8], NDArray[np.int32]]:
+def pack(
+    weight: FloatArray, lanes: int, bits: int, streams: int
+) -> tuple[NDArray[np.uint64], NDArray[np.uint8], NDArray[np.int32]]:
     """The masks (slices * groups,), the codes, and where those of each slice begin, for a matrix (m, k) of codes.
 
-    There are as many groups as fill turns; behind the codes there is room for a vector.
+    There are as many slices as fill groups of streams, and groups of columns as fill turns; behind the codes there is
+    room for a vector.
     """
     m, k = weight.shape
-    slices, groups = -(-m // lanes), -(-k // (GROUP * _TURN)) * _TURN
+    slices, groups = -(-m // (lanes * streams)) * streams, -(-k // (GROUP * _TURN)) * _TURN
     wide = np.zeros((slices * lanes, groups * GROUP), np.int8)
     wide[:m, :k] = weight
     flat = np.ascontiguousarray(wide.reshape(slices, lanes, groups, GROUP).transpose(0, 2, 1, 3)).reshape(
@@ -114,69 +134,83 @@ class _Kernel:
 
     def __init__(self, problem: Problem, weight: FloatArray, core: Core, config: Config) -> None:
         self.p, self.core, self.weight, self.bits = problem, core, weight, config["bits"]
-        self.packed = pack(weight, core.lanes, self.bits)
+        self.streams = config["streams"]
+        self.packed = pack(weight, core.lanes, self.bits, self.streams)
         slices = len(self.packed[2]) - 1
-        self.groups = len(self.packed[0]) // slices
-        bounds = shares(np.ones(slices, np.int64), 1, min(_threads(problem), slices))
-        self.narrow = Narrow(problem, core, self.bits, None, bounds, GROUP * _TURN)
+        self.groups, self.apart = len(self.packed[0]) // slices, slices // self.streams
+        bounds = shares(np.ones(self.apart, np.int64), 1, min(_threads(problem), self.apart))
+        self.narrow = Narrow(problem, core, self.bits, slices, None, bounds, GROUP * _TURN)
+        filled = np.count_nonzero(weight) / weight.size * self.bits / 8
+        self.every = 1 if filled > 0.5 else 2 if filled > 0.25 else 4
 
     def emit(self, symbol: str) -> Code:
         builder, rows, limits = self.narrow.builder(self.weight)
         self.masks, self.codes, self.starts = (builder.constant(array) for array in self.packed)
 
         def write(names: Names) -> None:
-            self.narrow.write(names, rows, limits, lambda copy, number: self._slice(names, copy, number))
+            self.narrow.write(names, rows, limits, lambda copy, group: self._group(names, copy, group))
 
         return builder.code(symbol, write)
 
-    def _slice(self, names: Names, copy: Any, number: Any) -> list[Any]:
+    def _group(self, names: Names, copy: Any, group: Any) -> Found:
+        """A group of slices."""
         rows = 8 // self.bits
-        sums = Sums.zero(self.narrow.sides, self.core)
-        at = named("at", T.alloc_buffer((rows,), "int64", scope="local"))
-        for row in range(rows):
-            T.buffer_store(at, tirx.Cast("int64", names.constants[self.starts][number]), [row])
+        sums = Sums.zero(self.streams, self.narrow.sides, self.core)
+        slices = [group + which * self.apart for which in range(self.streams)]
+        at = named("at", T.alloc_buffer((self.streams * rows,), "int64", scope="local"))
+        for which, number in enumerate(slices):
+            for row in range(rows):
+                T.buffer_store(at, tirx.Cast("int64", names.constants[self.starts][number]), [which * rows + row])
         with serial("turn", self.groups // _TURN) as turn:
-            self._groups(names, copy, sums, number, turn, at)
-        return sums.total()
+            masks = names.constants[self.masks]
+            first = T.Bind(group * self.groups + turn * _TURN)
+            places = [first + which * (self.apart * self.groups) for which in range(self.streams)]
+            for place in places:
+                prefetch(masks, place + _AHEAD // 8)
+            where = [at[i] for i in range(self.streams * rows)]
+            # four are expanded before they are used, each into a register of its own
+            step = max(4 // self.streams, rows)
+            for begin in range(0, _TURN, step):
+                columns = range(begin, begin + step)
+                found = [
+                    [self._expanded(names, where, which, place, g) for which, place in enumerate(places)]
+                    for g in columns
+                ]
+                for g, vectors in zip(columns, found, strict=True):
+                    self._add(copy, sums, turn * _TURN + g, g, vectors)
+            for i, place in enumerate(where):
+                T.buffer_store(at, place, [i])
+        return [(number, sums.total(which)) for which, number in enumerate(slices)]
 
-    def _groups(self, names: Names, copy: Any, sums: Sums, number: Any, turn: Any, at: Any) -> None:
-        """The groups of a turn: all are expanded first, each into a register of its own."""
-        rows, lanes = 8 // self.bits, self.core.lanes
-        masks, codes = names.constants[self.masks], names.constants[self.codes]
-        first = T.Bind(number * self.groups + turn * _TURN)
-        prefetch(masks, first + _AHEAD // 8)
-        where = [at[row] for row in range(rows)]
-        none = tirx.Broadcast(tirx.IntImm("int8", 0), GROUP * lanes)
-        for begin in range(0, _TURN, 4):
-            expanded = []
-            for group in range(begin, begin + 4):
-                row = group % rows
-                place = T.Bind(where[row])
-                if row == 0:
-                    prefetch(codes, place + _AHEAD)
-                mask = T.Bind(masks[first + group])
-                vector = codes[T.ramp(place, 1, GROUP * lanes)]
-                if rows > 1:
-                    vector = half(vector, row)
-                bits = tirx.reinterpret(f"uint1x{GROUP * lanes}", mask)
-                vector = tirx.reinterpret(f"int8x{GROUP * lanes}", vector)
-                name = self.core.expand_bytes
-                expanded.append(T.Bind(tirx.call_llvm_pure_intrin(f"int8x{GROUP * lanes}", name, vector, none, bits)))
-                where[row] = place + tirx.Cast("int64", tirx.popcount(mask))
-            for group, w in enumerate(expanded, begin):
-                for side in range(self.narrow.sides):
-                    start = (turn * _TURN + group) * GROUP
-                    x = tirx.reinterpret("int32", self.narrow.vector(copy, side, start, GROUP))
-                    sums.add(side, group, tirx.Broadcast(x, lanes), w)
-        for row, place in enumerate(where):
-            T.buffer_store(at, place, [row])
+    def _expanded(self, names: Names, where: list[Any], which: int, first: Any, group: int) -> Any:
+        """The weights of a group of columns of one of the slices; moves on in where to the codes of the next one."""
+        rows, width = 8 // self.bits, GROUP * self.core.lanes
+        row = group % rows
+        i, codes = which * rows + row, names.constants[self.codes]
+        place, mask = T.Bind(where[i]), T.Bind(names.constants[self.masks][first + group])
+        if row == 0 and group % self.every == 0:
+            prefetch(codes, place + _AHEAD)
+        vector = codes[T.ramp(place, 1, width)]
+        vector = tirx.reinterpret(f"int8x{width}", half(vector, row) if rows > 1 else vector)
+        none, bits = tirx.Broadcast(tirx.IntImm("int8", 0), width), tirx.reinterpret(f"uint1x{width}", mask)
+        where[i] = place + tirx.Cast("int64", tirx.popcount(mask))
+        return T.Bind(tirx.call_llvm_pure_intrin(f"int8x{width}", self.core.expand_bytes, vector, none, bits))
+
+    def _add(self, copy: Any, sums: Sums, group: Any, number: int, vectors: list[Any]) -> None:
+        """The products of the weights of a group of columns, a vector for each slice."""
+        for side in range(self.narrow.sides):
+            x = tirx.reinterpret("int32", self.narrow.vector(copy, side, group * GROUP, GROUP))
+            every = T.Bind(tirx.Broadcast(x, self.core.lanes))
+            for which, w in enumerate(vectors):
+                sums.add(which, side, number, every, w)
 
 
 @family("bitmap", kind="cpu", space=_space, estimate=_estimate, layouts=("features_first", "features_last"))
 def emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str) -> Code:
     """An int8 matrix times a few columns from a bit an element and its codes without zeros, expanded in registers.
 
-    config: bits of a code, 8 or 4. constants: the masks (uint64), the codes, and where those of each slice begin.
+    config: bits of a code, 8 or 4; streams, slices at once, 1, 2 or 4, each read from a place of its own. constants:
+    the masks (uint64), the codes, and where those of each slice begin.
     Raises ValueError for what is no product of int8 with up to 16 columns, codes that do not fit, and a core that
     expands no bytes.
     """

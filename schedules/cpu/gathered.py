@@ -28,7 +28,22 @@ from tesa.schedules.cpu import cost
 from tesa.schedules.cpu.cut import shares, threads_for
 from tesa.schedules.cpu.epilogue import Names
 from tesa.schedules.cpu.loops import serial, span
-from tesa.schedules.cpu.narrow import HALF, LINE, MAX_SIDES, Narrow, Sums, fits, half, halves, prefetch, sides_of, small
+from tesa.schedules.cpu.narrow import (
+    HALF,
+    LINE,
+    MAX_SIDES,
+    SLOWER,
+    Found,
+    Narrow,
+    Sums,
+    fits,
+    half,
+    halves,
+    prefetch,
+    sides_of,
+    small,
+    streams_of,
+)
 from tesa.schedules.cpu.windows import GROUP, Steps, pack
 from tesa.schedules.registry import family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Permute, Problem
@@ -36,7 +51,7 @@ from tesa.schedules.types import Code, Config, Core, FloatArray, Permute, Proble
 _DENSEST = 0.6
 """Share of non-zeros above which two bytes for each of them are more than one for every element."""
 
-AHEAD = 8192
+AHEAD = 4096
 """Bytes from what is read to what is asked for."""
 
 _TURN = 4
@@ -63,7 +78,10 @@ def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]
     if sides_of(problem) > core.registers // 2:
         return ()
     bits = (HALF, 8) if small(problem, weight) else (8,)
-    return tuple({"bits": size, "align": align} for size in bits for align in (1, LINE))
+    streams = streams_of(problem, core)
+    return tuple(
+        {"bits": size, "align": align, "streams": count} for size in bits for count in streams for align in (1, LINE)
+    )
 
 
 def _steps(weight: FloatArray, core: Core, config: Config) -> float:
@@ -84,7 +102,7 @@ def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) 
     steps, rates, sides = _steps(weight, core, config), core.rates, sides_of(problem)
     nbytes = steps * core.lanes * GROUP * (1 + config["bits"] / 8)
     near = nbytes <= core.l2_bytes / 2 and not cost.cold(problem, core)
-    read = nbytes / (rates.l2_bytes if near else rates.far_bytes)
+    read = nbytes / rates.l2_bytes if near else nbytes / rates.far_bytes * SLOWER[config["streams"]]
     work = steps * (3.0 + 2.0 * sides * (1.0 if config["align"] == LINE else 1.4))
     strided = problem.n > 1 and not problem.features_last
     moved = sides * (problem.k * (1.0 if strided else 0.05) + problem.m * 1.5)
@@ -98,7 +116,9 @@ def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) 
 class _Stream:
     """The steps as bytes. A unit is a step, or with codes of 4 bits a pair of them: places, then codes.
 
-    data: (units, nbytes); bases: (units, steps of a unit), where the windows begin; starts: (slices + 1,) in units.
+    Slice i is in group i // streams and in stream i % streams. data: (streams, units, nbytes); bases: (streams, units,
+    steps of a unit), where the windows begin; starts: (groups + 1,), the units of each group, the same in each stream;
+    rows: (slices, lanes), whole groups.
     """
 
     data: NDArray[np.uint8]
@@ -107,21 +127,27 @@ class _Stream:
     rows: NDArray[np.int32]
 
 
-def _stream(steps: Steps, bits: int) -> _Stream:
-    each, lengths = 8 // bits, np.diff(steps.starts)
-    units = -(-lengths // each)
-    starts = np.concatenate([[0], np.cumsum(units)])
-    width = steps.values.shape[1] * GROUP
-    places = np.zeros((max(int(starts[-1]), 1) * each, width), np.uint8)
+def _stream(steps: Steps, bits: int, streams: int) -> _Stream:
+    each, lengths, lanes = 8 // bits, np.diff(steps.starts), steps.rows.shape[1]
+    order = np.argsort(-lengths, kind="stable")  # slices of a group are as long as the longest of them
+    missing = -len(lengths) % streams
+    rows = np.concatenate([steps.rows[order], np.full((missing, lanes), -1, np.int32)])
+    units = -(-np.concatenate([lengths[order], np.zeros(missing, np.int32)]) // each)
+    starts = np.concatenate([[0], np.cumsum(units.reshape(-1, streams).max(axis=1))])
+    width, count = lanes * GROUP, max(int(starts[-1]), 1) * each
+    places = np.zeros((streams * count, width), np.uint8)
     values, bases = np.zeros(places.shape, np.int8), np.zeros(len(places), np.int32)
-    total = int(steps.starts[-1])
-    target = np.arange(total) + np.repeat(starts[:-1] * each - steps.starts[:-1], lengths)
+    total, number = int(steps.starts[-1]), np.argsort(order)
+    first = number % streams * count + starts[number // streams] * each
+    target = np.arange(total) + np.repeat(first - steps.starts[:-1], lengths)
     places[target], values[target] = (a[:total].reshape(total, width) for a in (steps.places, steps.values))
     bases[target] = steps.bases[:total]
     codes = values.view(np.uint8) if each == 1 else halves(values.reshape(-1, 2, width), 1)
     data = np.concatenate([places.reshape(-1, each * width), codes.reshape(-1, width)], axis=1)
     small_ = bases.astype(np.uint16) if bases.max() < 1 << 16 else bases
-    return _Stream(data, small_.reshape(-1, each), starts.astype(np.int32), steps.rows)
+    return _Stream(
+        data.reshape(streams, count // each, -1), small_.reshape(streams, -1, each), starts.astype(np.int32), rows
+    )
 
 
 class _Kernel:
@@ -132,12 +158,13 @@ class _Kernel:
         assert found is not None  # see emit
         self.p, self.core, (self.permute, self.registers) = problem, core, found
         self.weight = weight
-        self.stream = _stream(pack(weight, core.lanes, _window(core), config["align"]), config["bits"])
+        steps = pack(weight, core.lanes, _window(core), config["align"])
+        self.streams, self.stream = config["streams"], _stream(steps, config["bits"], config["streams"])
         self.each = 8 // config["bits"]
         work = np.diff(self.stream.starts).astype(np.int64)
-        threads = min(_threads(problem, float(work.sum() * self.each)), len(work))
-        bounds = shares(work, 1, threads)
-        self.narrow = Narrow(problem, core, config["bits"], self.stream.rows, bounds, _window(core))
+        threads = min(_threads(problem, float(work.sum() * self.each * self.streams)), len(work))
+        rows, bounds = self.stream.rows, shares(work, 1, threads)
+        self.narrow = Narrow(problem, core, config["bits"], len(rows), rows, bounds, _window(core))
 
     def emit(self, symbol: str) -> Code:
         s, (builder, rows, limits) = self.stream, self.narrow.builder(self.weight)
@@ -145,23 +172,28 @@ class _Kernel:
         self.starts = builder.constant(s.starts)
 
         def write(names: Names) -> None:
-            self.narrow.write(names, rows, limits, lambda copy, number: self._slice(names, copy, number))
+            self.narrow.write(names, rows, limits, lambda copy, group: self._group(names, copy, group))
 
         return builder.code(symbol, write)
 
-    def _slice(self, names: Names, copy: Any, number: Any) -> list[Any]:
-        sums = Sums.zero(self.narrow.sides, self.core)
-        starts, turn = names.constants[self.starts], _TURN // self.each
-        first, count = T.Bind(starts[number]), T.Bind(starts[number + 1] - starts[number])
+    def _group(self, names: Names, copy: Any, group: Any) -> Found:
+        sums = Sums.zero(self.streams, self.narrow.sides, self.core)
+        starts, turn = names.constants[self.starts], max(_TURN // self.each // self.streams, 1)
+        first, count = T.Bind(starts[group]), T.Bind(starts[group + 1] - starts[group])
         with serial("many", T.truncdiv(count, T.int32(turn))) as many:
             for i in range(turn):
-                self._unit(names, copy, sums, first + many * turn + i, i * self.each)
-        with span("unit", T.truncdiv(count, T.int32(turn)) * turn, count) as unit:
-            self._unit(names, copy, sums, first + unit, 0)
-        return sums.total()
+                for which in range(self.streams):
+                    self._unit(names, copy, sums, which, first + many * turn + i, i * self.each)
+        if turn > 1:
+            with span("unit", T.truncdiv(count, T.int32(turn)) * turn, count) as unit:
+                for which in range(self.streams):
+                    self._unit(names, copy, sums, which, first + unit, 0)
+        return [(group * self.streams + which, sums.total(which)) for which in range(self.streams)]
 
-    def _unit(self, names: Names, copy: Any, sums: Sums, unit: Any, number: int) -> None:
-        size, nbytes = GROUP * self.core.lanes, self.stream.data.shape[1]
+    def _unit(self, names: Names, copy: Any, sums: Sums, which: int, unit: Any, number: int) -> None:
+        """A unit of one of the streams."""
+        _, units, nbytes = self.stream.data.shape
+        size, unit = GROUP * self.core.lanes, unit + which * units
         data, bases = names.constants[self.data], names.constants[self.bases]
         start = T.Bind(unit * nbytes)
         for line in range(0, nbytes, LINE):
@@ -171,7 +203,7 @@ class _Kernel:
             base = T.Bind(tirx.Cast("int32", bases[unit * self.each + step]))
             w = vectors[-1] if self.each == 1 else T.Bind(half(vectors[-1], step))
             for side in range(self.narrow.sides):
-                sums.add(side, number + step, self._gathered(copy, side, base, vectors[step]), w)
+                sums.add(which, side, number + step, self._gathered(copy, side, base, vectors[step]), w)
 
     def _gathered(self, copy: Any, side: int, base: Any, place: Any) -> Any:
         size, found = GROUP * self.core.lanes, self.permute
@@ -186,8 +218,9 @@ class _Kernel:
 def emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str) -> Code:
     """An unstructured int8 matrix times a few columns: its weights are one stream, X is gathered from wide windows.
 
-    config: bits of a code, 8 or 4; align, the windows begin at multiples of it. constants: the rows in the order of the
-    lanes; the steps, places and codes in turn (uint8); where each step's window begins, and each slice's steps. Raises
+    config: bits of a code, 8 or 4; align, the windows begin at multiples of it; streams, slices at once, 1, 2 or 4,
+    each read from a place of its own. constants: the rows in the order of the lanes; the steps, places and codes in
+    turn (uint8); where each step's window begins, and each group's steps. Raises
     ValueError for what is no product of int8 with up to 16 columns, codes that do not fit, and a core that gathers no
     bytes.
     """

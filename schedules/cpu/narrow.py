@@ -9,11 +9,14 @@ Before:
     for m: for k: for side:  Y[side, m] += W[m, k] * X[side, k]
 After:
     T[side] = X[side], k innermost
-    for a slice of L rows (parallel over shares of about equal work):
-        acc[side] = 0
-        for the weights of the slice, in reading order:  acc[side] += ...           what a family writes
+    for a group of slices of L rows (parallel over shares of about equal work):
+        acc[slice, side] = 0
+        for the weights of the slices, in reading order:  acc[slice, side] += ...           what a family writes
         S[side, rows] = acc
     Y = epilogue(S)
+The slices of a group lie far apart in memory. Hardware fetches some lines ahead of what is read, from each place where
+something is read in order, so that several such streams come faster from memory than one (on an Intel core that reads
+15 GB/s from one place, 20 from four).
 """
 
 from collections.abc import Callable, Iterator
@@ -41,6 +44,17 @@ HALF = 4
 """Bits of a small code: two of them are a byte. Their products count 16 times, so that a code is the upper half of its
 byte and no sign is extended."""
 
+_CHAINS = 4
+"""Sums that products are added to in turn, each some cycles after the one before."""
+
+_MOST_SUMS = 16
+
+SLOWER = {1: 1.2, 2: 1.03, 4: 1.0}
+"""Times as long as memory takes for so many streams at once, over four of them."""
+
+Found = list[tuple[Any, list[Any]]]
+"""The number of each slice of a group, and its sums, a vector for each side."""
+
 _LARGEST = 2**31 // (16 * 8 * 255)
 """Columns up to which the sums of small codes, 16 times, fit into 32 bits."""
 
@@ -57,6 +71,13 @@ def fits(problem: Problem, core: Core) -> bool:
 def sides_of(problem: Problem) -> int:
     """The number of right-hand sides."""
     return problem.batch * problem.n
+
+
+def streams_of(problem: Problem, core: Core, most: int = 4) -> list[int]:
+    """Slices of a group that are worth trying: their sums fit into registers, and there is a group for each thread."""
+    slices, sides = -(-problem.m // core.lanes), sides_of(problem)
+    room = min(_MOST_SUMS, core.registers // 2)
+    return [p for p in (4, 2, 1) if p <= most and (p == 1 or (p * sides <= room and slices >= p * problem.threads))]
 
 
 def small(problem: Problem, weight: NDArray[Any]) -> bool:
@@ -82,13 +103,15 @@ def half(pair: Any, number: int) -> Any:
 class Narrow:
     """Writes what surrounds the loop over the weights of a slice.
 
-    bits: 8 or 4, of a code; order: (slices, lanes), the row of each lane, -1 for none; None for rows as they are.
-    bounds: slices in shares, one for each task; beyond: bytes that may be read behind a row of X.
+    bits: 8 or 4, of a code; slices: of rows, a multiple of those of a group; order: (slices, lanes), the row of each
+    lane, -1 for none; None for rows as they are. bounds: groups in shares, one for each task; beyond: bytes that may be
+    read behind a row of X.
     """
 
     problem: Problem
     core: Core
     bits: int
+    slices: int
     order: NDArray[np.int32] | None
     bounds: tuple[int, ...]
     beyond: int
@@ -107,11 +130,6 @@ class Narrow:
     def strided(self) -> bool:
         """True where the columns of an image are neighbours in X and in Y."""
         return self.problem.n > 1 and not self.problem.features_last
-
-    @property
-    def slices(self) -> int:
-        """The slices of rows."""
-        return -(-self.problem.m // self.core.lanes)
 
     @property
     def pitch(self) -> int:
@@ -135,15 +153,16 @@ class Narrow:
         limits = made.constant(np.array(self.bounds, np.int32)) if len(self.bounds) > 2 else None
         return made, rows, limits
 
-    def write(self, names: Names, rows: int | None, limits: int | None, sums: Callable[[Any, Any], list[Any]]) -> None:
-        """The kernel. sums(copy, slice) writes the loop over a slice's weights; it gives the sums of each side."""
+    def write(self, names: Names, rows: int | None, limits: int | None, sums: Callable[[Any, Any], Found]) -> None:
+        """The kernel. sums(copy, group) writes the loop over the weights of a group of slices."""
         copy = named("across", T.alloc_buffer((self.sides * self.row,), "uint8", align=LINE))
         # lanes without a row store behind the rows of a side, or behind all
         kept = named("kept", T.alloc_buffer((2 * self.sides * self.pitch,), "int32", align=LINE))
         self._placed(names.x, copy)
         table = None if rows is None else names.constants[rows]
-        for number in self._each(None if limits is None else names.constants[limits]):
-            self._keep(kept, sums(copy, number), number, table)
+        for group in self._each(None if limits is None else names.constants[limits]):
+            for number, found in sums(copy, group):
+                self._keep(kept, found, number, table)
         self._finished(names, kept)
 
     def vector(self, copy: Any, side: int, start: Any, size: int) -> Any:
@@ -151,14 +170,14 @@ class Narrow:
         return copy[T.ramp(side * self.row + start, 1, size)]
 
     def _each(self, limits: Any) -> Iterator[Any]:
-        """The loop over the slices."""
+        """The loop over the groups of slices."""
         if limits is None:
-            with serial("slice", self.slices) as number:
-                yield number
+            with serial("group", self.bounds[-1]) as group:
+                yield group
             return
         tasks = len(self.bounds) - 1
-        with parallel("share", tasks) as share, span("slice", limits[share], limits[share + 1]) as number:
-            yield number
+        with parallel("share", tasks) as share, span("group", limits[share], limits[share + 1]) as group:
+            yield group
 
     def _placed(self, x: Any, copy: Any) -> None:
         """The sides with k innermost."""
@@ -243,39 +262,44 @@ class Narrow:
 
 @dataclass(frozen=True)
 class Sums:
-    """The sums of a slice, in registers: for each side some chains, so that products need not wait for each other."""
+    """The sums of a group of slices, in registers: for each slice and side some chains, so that products need not wait
+    for each other."""
 
     acc: Any
+    slices: int
     sides: int
     chains: int
     core: Core
 
     @staticmethod
-    def zero(sides: int, core: Core) -> "Sums":
+    def zero(slices: int, sides: int, core: Core) -> "Sums":
         """New ones, as many as the latency of a product asks for."""
-        chains = 4 if sides == 1 else 2 if sides < 4 else 1
-        acc = named("acc", T.alloc_buffer((sides * chains, core.lanes), "int32", scope="local", align=LINE))
+        chains = max(_CHAINS // (slices * sides), 1)
+        count = slices * sides * chains
+        acc = named("acc", T.alloc_buffer((count, core.lanes), "int32", scope="local", align=LINE))
         lane = T.ramp(0, 1, core.lanes)
-        with unrolled("q", sides * chains) as q:
+        with unrolled("q", count) as q:
             T.buffer_store(acc, tirx.Broadcast(T.int32(0), core.lanes), [q, lane])
-        return Sums(acc, sides, chains, core)
+        return Sums(acc, slices, sides, chains, core)
 
-    def add(self, side: int, number: int, x: Any, w: Any) -> None:
-        """The dot products of the lanes of x and w, to the chain of a step with that number."""
+    def add(self, which: int, side: int, number: int, x: Any, w: Any) -> None:
+        """The dot products of the lanes of x and w, to the chain of a step with that number. which: of the slices."""
         dot, width = self.core.dot, self.core.lanes
         assert dot is not None  # see fits
-        q, lane, kind = side * self.chains + number % self.chains, T.ramp(0, 1, width), f"int8x{4 * width}"
+        q = (which * self.sides + side) * self.chains + number % self.chains
+        lane, kind = T.ramp(0, 1, width), f"int8x{4 * width}"
         bytes_ = [tirx.reinterpret(kind, value) for value in (x, w)]
         total = tirx.call_llvm_pure_intrin(f"int32x{width}", dot.intrinsic(width), self.acc[q, lane], *bytes_)
         T.buffer_store(self.acc, total, [q, lane])
 
-    def total(self) -> list[Any]:
-        """The finished sums of each side."""
+    def total(self, which: int) -> list[Any]:
+        """The finished sums of each side, of one of the slices."""
         lane, found = T.ramp(0, 1, self.core.lanes), []
         for side in range(self.sides):
-            value = self.acc[side * self.chains, lane]
+            first = (which * self.sides + side) * self.chains
+            value = self.acc[first, lane]
             for chain in range(1, self.chains):
-                value = value + self.acc[side * self.chains + chain, lane]
+                value = value + self.acc[first + chain, lane]
             found.append(T.Bind(value))
         return found
 

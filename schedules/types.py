@@ -119,7 +119,9 @@ class Core:
     where vectors are so short that kernels are bound by the number of instructions; rates: how fast it is; unrolls:
     code is compiled as it stands, however long a function is, which engines of WebAssembly do not; loads_first: its
     compiler puts all loads of a loop's body in front of the arithmetic, so that whatever is read in a step holds a
-    register.
+    register; nearest: LLVM's name of what makes the nearest int32 of each float32 of a vector, even ones of two, "" for
+    by rounding and a conversion; narrows: LLVM's names, by lanes of int32, of the instructions that make int16 of two
+    vectors of int32, and uint8 of two of int16, with saturation and within 128 bits.
     """
 
     name: str
@@ -144,9 +146,15 @@ class Core:
     rates: Rates = Rates()
     unrolls: bool = True
     loads_first: bool = False
+    nearest: str = ""
+    narrows: tuple[tuple[int, tuple[str, str]], ...] = ()
 
     kind: ClassVar[str] = "cpu"
     """Of machine, by which kernel families are registered."""
+
+    def narrow(self, lanes: int) -> tuple[str, str] | None:
+        """LLVM's names of the two narrowing instructions for vectors of so many int32, None where there are none."""
+        return dict(self.narrows).get(lanes)
 
     def holds(self, sums: int, read: int) -> bool:
         """False where the vectors of a step, its sums and all that is read for them, do not fit in the registers.

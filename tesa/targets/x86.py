@@ -19,18 +19,27 @@ ANY_BYTES = Permute(((1, "llvm.x86.avx512.permvar.qi.512"), (2, "llvm.x86.avx512
 EXPAND_BYTES = "llvm.x86.avx512.mask.expand"
 """vpexpandb (VBMI2): each byte whose bit is set takes the next one."""
 
+NARROWS = (
+    (16, ("llvm.x86.avx512.packssdw.512", "llvm.x86.avx512.packuswb.512")),
+    (8, ("llvm.x86.avx2.packssdw", "llvm.x86.avx2.packuswb")),
+    (4, ("llvm.x86.sse2.packssdw.128", "llvm.x86.sse2.packuswb.128")),
+)
+"""vpackssdw and vpackuswb."""
+
 _KIB = 1024
 AVX512 = Core(
     "avx512", 16, 32, 32 * _KIB, 1024 * _KIB, masks=True, writer="x86", dot=PAIRS,
-    permute=Permute(((2, "llvm.x86.avx512.vpermi2var.ps.512"),)),
+    permute=Permute(((2, "llvm.x86.avx512.vpermi2var.ps.512"),)), nearest="llvm.lrint", narrows=NARROWS,
 )  # fmt: skip
 AVX2 = Core(
-    "avx2", 8, 16, 32 * _KIB, 256 * _KIB, writer="x86", dot=PAIRS, permute=Permute(((1, "llvm.x86.avx2.permps"),))
-)
+    "avx2", 8, 16, 32 * _KIB, 256 * _KIB, writer="x86", dot=PAIRS, permute=Permute(((1, "llvm.x86.avx2.permps"),)),
+    nearest="llvm.lrint", narrows=NARROWS[1:],
+)  # fmt: skip
 # a product and a sum are two instructions here
 SSE42 = Core(
     "sse4.2", 4, 16, 32 * _KIB, 256 * _KIB, fma=False, dot=Dot(2, PAIRS.intrinsics[2:]),
     permute=Permute(((1, "llvm.x86.ssse3.pshuf.b.128"),), in_bytes=True), rates=Rates(fmas=1.0, issue=4.0),
+    nearest="llvm.lrint", narrows=NARROWS[2:],
 )  # fmt: skip
 
 # Data caches of one core in KiB, (L1, L2), from the vendors' optimization manuals. A family only takes a tile size

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,11 +35,15 @@ class Ready:
 
 @dataclass(frozen=True)
 class Engine:
-    """name: in tables; package: what has to be installed; prepare: of a path, inputs and threads."""
+    """name: in tables; package: what has to be installed; prepare: of a path, inputs and threads.
+
+    dynamic: the same of a float32 file that the engine quantizes dynamically itself, where it does not read ONNX's way.
+    """
 
     name: str
     package: str
     prepare: Callable[[Path, Feeds, int], Ready]
+    dynamic: Callable[[Path, Feeds, int], Ready] | None = None
 
     @property
     def version(self) -> str | None:
@@ -95,19 +99,45 @@ def _openvino(path: Path, feeds: Feeds, threads: int) -> Ready:
 
 
 def _torch(path: Path, feeds: Feeds, threads: int) -> Ready:
+    """Compiled by PyTorch, which makes integer kernels of the quantized operators."""
     import torch
+    import torch._dynamo.config as limits
     import torch._inductor.config as config
+
+    config.freezing = True  # weights become constants, in the layouts that the kernels want
+    limits.recompile_limit = 64  # all networks are one module to it
+    try:
+        return _torch_ready(path, feeds, threads, lambda graph, arrays: torch.compile(graph, dynamic=False))
+    except torch._dynamo.exc.TorchDynamoException:
+        if any(node.op_type == "QuantizeLinear" for node in onnx.load(path, load_external_data=False).graph.node):
+            raise
+        return _torch_ready(path, feeds, threads, _traced)
+
+
+def _traced(graph: Any, arrays: Sequence[Any]) -> Any:
+    """The way before PyTorch had a compiler, for what that does not take."""
+    import torch
+
+    return torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(graph, arrays)))
+
+
+def _torch_dynamic(path: Path, feeds: Feeds, threads: int) -> Ready:
+    """As PyTorch quantizes it dynamically, which its compiler does not take."""
+    return _torch_ready(path, feeds, threads, None)
+
+
+def _torch_ready(path: Path, feeds: Feeds, threads: int, compiled: Callable[[Any, Any], Any] | None) -> Ready:
+    import torch
 
     from benchmarks.networks.torch_graph import Graph
 
     torch.set_num_threads(threads)
-    config.freezing = True  # weights become constants, in the layouts that the kernels want
-    graph = Graph(onnx.load(path)).eval()
+    graph = Graph(onnx.load(path), dynamic=compiled is None).eval()
     arrays = [torch.from_numpy(np.array(feeds[name])) for name in graph.inputs]
-    if any(array.ndim == 4 and name == "image" for name, array in zip(graph.inputs, arrays, strict=True)):
+    if "image" in graph.inputs:
         arrays = [array.to(memory_format=torch.channels_last) for array in arrays]
     with torch.inference_mode():
-        function = torch.compile(graph)
+        function = compiled(graph, arrays) if compiled else graph
         function(*arrays)
 
     def call() -> Any:
@@ -122,7 +152,7 @@ ENGINES: Mapping[str, Engine] = {
     for engine in (
         Engine("onnxruntime", "onnxruntime", _onnxruntime),
         Engine("openvino", "openvino", _openvino),
-        Engine("torch", "torch", _torch),
+        Engine("torch", "torch", _torch, _torch_dynamic),
     )
 }
 

@@ -46,8 +46,8 @@ class Folder:
 
     def model(self, network: Network, batch: int, sparsity: Sparsity, precision: str) -> Path | None:
         """The ONNX file, made where it is not there yet; None where the network has no such precision."""
-        how = _how(network, precision)
-        if precision != "float32" and how is None:
+        way = how(network, precision)
+        if precision != "float32" and way is None:
             return None
         size = "-tiny" if self.tiny else ""
         name = f"{network.name}{size}-b{batch}-{sparsity.name}-{precision}-s{self.seed}-{_sources_of_models()}.onnx"
@@ -55,7 +55,7 @@ class Folder:
         if path.exists():
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
-        if how is None:
+        if way is None:
             given = network.tiny if self.tiny else {}
             model = pruned(network.build(batch=batch, seed=self.seed, **given), sparsity)
             check_alive(model, self.seed)
@@ -63,7 +63,7 @@ class Folder:
             real = self.model(network, batch, sparsity, "float32")
             assert real is not None
             before = onnx.load(real)
-            model = quantized(before, how, [feeds(before, self.seed + 1 + run) for run in range(CALIBRATION_RUNS)])
+            model = quantized(before, way, [feeds(before, self.seed + 1 + run) for run in range(CALIBRATION_RUNS)])
             _check_zeros(before, model)
         aside = path.with_suffix(".part")
         onnx.save(model, aside)
@@ -105,7 +105,8 @@ class Folder:
             return dict(arrays)
 
 
-def _how(network: Network, precision: str) -> str | None:
+def how(network: Network, precision: str) -> str | None:
+    """The way in which a network gets a precision: "static" or "dynamic", None for float32 or where there is none."""
     if precision == "int8":
         return network.quantized[0]
     return "dynamic" if precision == "dynamic" and len(network.quantized) > 1 else None
@@ -154,7 +155,7 @@ def _check_zeros(before: Any, after: Any) -> None:
 @cache
 def _sources_of_models() -> str:
     here = Path(benchmarks.__file__).parent
-    names = ("catalogue", "files", "pruning", "quantizing", "sequences", "vision")
+    names = ("catalogue", "pruning", "quantizing", "sequences", "vision")
     return _digest([here / "zoo.py", *(here / "networks" / f"{name}.py" for name in names)])
 
 

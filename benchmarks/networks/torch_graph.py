@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.ao.quantization
 import torch.ao.quantization.fx._decomposed  # its operators
 from onnx import helper, numpy_helper
 from torch.nn import functional
@@ -23,10 +24,14 @@ Step = Callable[..., Any]
 
 
 class Graph(torch.nn.Module):  # type: ignore[misc]
-    """The module: inputs in the model's order, a tuple of its outputs. UnsupportedError for an unknown operator."""
+    """The module: inputs in the model's order, a tuple of its outputs. UnsupportedError for an unknown operator.
 
-    def __init__(self, model: Any) -> None:
+    dynamic: its linear layers and cells are quantized by PyTorch, and quantize what they read as it comes.
+    """
+
+    def __init__(self, model: Any, dynamic: bool = False) -> None:
         super().__init__()
+        self.dynamic = dynamic
         self.inputs = [value.name for value in model.graph.input]
         self.outputs = [value.name for value in model.graph.output]
         self.known = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
@@ -53,6 +58,8 @@ class Graph(torch.nn.Module):  # type: ignore[misc]
         if make is None:
             raise UnsupportedError(f"{node.op_type}: PyTorch's side of the benchmark does not have this operator")
         facts = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        if self.dynamic and node.op_type in ("Gemm", "MatMul", "LSTM") and node.input[1] in self.known:
+            make = _dynamic_lstm if node.op_type == "LSTM" else _dynamic_linear
         step, used = make(facts, list(node.input), self.known)
         reads = [node.input[i] for i in used]
         for name in reads:
@@ -179,6 +186,32 @@ def _norm(facts: Mapping[str, Any], inputs: Sequence[str], known: Known) -> Made
 
 
 def _lstm(facts: Mapping[str, Any], inputs: Sequence[str], known: Known) -> Made:
+    cell = _cell(facts, inputs, known)
+    return lambda x: cell(x)[0].unsqueeze(1), (0,)
+
+
+def _dynamic_lstm(facts: Mapping[str, Any], inputs: Sequence[str], known: Known) -> Made:
+    cell = _dynamic(_cell(facts, inputs, known))
+    return lambda x: cell(x)[0].unsqueeze(1), (0,)
+
+
+def _dynamic_linear(facts: Mapping[str, Any], inputs: Sequence[str], known: Known) -> Made:
+    weight = known[inputs[1]] if facts.get("transB") else known[inputs[1]].T
+    layer = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=len(inputs) > 2)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(weight.copy()))
+        if len(inputs) > 2:
+            layer.bias.copy_(torch.from_numpy(known[inputs[2]].copy()))
+    return _dynamic(layer), (0,)
+
+
+def _dynamic(layer: Any) -> Any:
+    """The layer as PyTorch quantizes it dynamically."""
+    kinds = {torch.nn.Linear, torch.nn.LSTM}
+    return torch.ao.quantization.quantize_dynamic(torch.nn.Sequential(layer), kinds, dtype=torch.qint8)[0].eval()
+
+
+def _cell(facts: Mapping[str, Any], inputs: Sequence[str], known: Known) -> Any:
     """ONNX has the gates as input, output, forget, cell; PyTorch as input, forget, cell, output."""
     hidden = facts["hidden_size"]
     w, r, b = (known[name][0] for name in inputs[1:4])
@@ -192,7 +225,7 @@ def _lstm(facts: Mapping[str, Any], inputs: Sequence[str], known: Known) -> Made
         for name, array in (("weight_ih_l0", w), ("weight_hh_l0", r), *zip(("bias_ih_l0", "bias_hh_l0"),
                                                                           np.split(b, 2), strict=True)):  # fmt: skip
             getattr(cell, name).copy_(turned(array))
-    return lambda x: cell(x)[0].unsqueeze(1), (0,)
+    return cell
 
 
 def _cast(facts: Mapping[str, Any], inputs: Sequence[str], known: Known) -> Made:

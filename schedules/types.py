@@ -80,7 +80,8 @@ class Rates:
     """The speed of a nominal core, for estimates of which only ratios mean anything.
 
     cycles_per_ms: its clock; fmas, loads: vector multiply-adds and loads that it starts in a cycle; issue: instructions
-    of any kind in a cycle; product: instructions that a multiply-add is; fma_latency: cycles until one is done;
+    of any kind in a cycle; permutes: permutations of a vector of bytes, with a dot product each, that it starts in a
+    cycle; product: instructions that a multiply-add is; fma_latency: cycles until one is done;
     l2_bytes, l2_stream_bytes, far_bytes: read in a cycle from the second-level cache in any order, from there row by
     row, and from beyond; l2_latency: cycles that the first of some neighbouring lines takes, others being under way;
     misprediction, call: cycles of a branch that goes another way, and of a call of a kernel, of which a parallel region
@@ -91,6 +92,7 @@ class Rates:
     fmas: float = 2.0
     loads: float = 2.0
     issue: float = 6.0
+    permutes: float = 0.8
     product: float = 1.0
     fma_latency: float = 4.0
     l2_bytes: float = 40.0

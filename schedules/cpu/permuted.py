@@ -33,6 +33,7 @@ from tesa.schedules.cpu.epilogue import Names, final
 from tesa.schedules.cpu.loops import lanes, loop, named, parallel, serial, span, unrolled
 from tesa.schedules.cpu.nest import Builder
 from tesa.schedules.cpu.operand import operand, tiling
+from tesa.schedules.cpu.permuted_last import emit_last, estimate_last, space_last
 from tesa.schedules.cpu.turn import turn, turned
 from tesa.schedules.cpu.windows import GROUP, Steps, pack
 from tesa.schedules.registry import family
@@ -60,13 +61,28 @@ def _gathers(core: Core) -> tuple[Permute, int] | None:
     return (found, registers) if found.intrinsic(registers) and core.dot.adds and not core.dot.signed else None
 
 
+def _lasts(problem: Problem, core: Core) -> bool:
+    """True for products of features_last on a core whose windows are one register."""
+    found = _gathers(core)
+    return (
+        problem.features_last
+        and problem.dtype == "int8"
+        and problem.op in ("linear", "conv2d")
+        and (found is not None and found[1] == 1)
+    )
+
+
 def _applies(problem: Problem, core: Core) -> bool:
+    if problem.features_last:
+        return _lasts(problem, core)
     return problem.pointwise and problem.op in ("linear", "conv2d") and problem.dtype == "int8" and bool(_gathers(core))
 
 
 def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
     if not _applies(problem, core) or np.count_nonzero(weight) > _DENSEST * weight.size:
         return ()
+    if problem.features_last:
+        return space_last(problem, weight, core)
     sizes = [q for q in _COLUMNS if q < problem.n] or [min(problem.n, _COLUMNS[0])]
     return tuple({"columns": q, "align": align} for align in (32, 64) for q in sizes[:2])
 
@@ -86,6 +102,8 @@ def _threads(problem: Problem, steps: float) -> int:
 
 def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) -> float:
     """A permutation and a dot product for each step and column, the copy of X, and the stores of Y."""
+    if problem.features_last:
+        return estimate_last(problem, weight, core, config)
     steps, rates = _steps(weight, core, config), core.rates
     tiles, columns = -(-problem.n // config["columns"]), min(config["columns"], problem.n)
     straddling = 1.0 if config["align"] == _LINE else 1.1
@@ -200,7 +218,10 @@ class _Kernel:
             T.buffer_store(acc, total, [q, lane])
 
 
-@family("permuted", kind="cpu", quantizes=False, space=_space, estimate=_estimate)
+@family(
+    "permuted", kind="cpu", quantizes=False, space=_space, estimate=_estimate,
+    layouts=("features_first", "features_last"),
+)  # fmt: skip
 def emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str) -> Code:
     """An unstructured int8 matrix times bytes: lanes of rows gather what their weights meet from a window of X.
 
@@ -210,6 +231,9 @@ def emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbo
     """
     if not _applies(problem, core):
         raise ValueError(f"family permuted cannot compute {problem.dtype} {problem.op!r} on core {core.name}")
+    found = _gathers(core)
+    if problem.features_last and found is not None:
+        return emit_last(problem, weight, core, found[0], config, symbol)
     if config["align"] not in (32, _LINE) or not 0 < config["columns"] <= 16:
         raise ValueError(f"family permuted cannot compute with {dict(config)}: align is 32 or 64, columns up to 16")
     return _Kernel(problem, weight, core, config).emit(symbol)

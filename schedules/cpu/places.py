@@ -24,6 +24,8 @@ from tesa.schedules.cpu.loops import lanes, named, parallel, serial
 from tesa.schedules.cpu.staging import pieces
 from tesa.schedules.types import FloatArray, Problem, Window
 
+_PAGE = 4096
+
 SLACK = 64
 """Bytes behind a copy that may be read."""
 
@@ -127,13 +129,21 @@ def member_type(sums: Arithmetic) -> str:
     return "int16" if sums.group < 4 else "int8" if sums.signed else "uint8"
 
 
-def places(problem: Problem, sums: Arithmetic) -> Places:
-    """The runs of a linear layer's or a convolution's k."""
+def places(problem: Problem, sums: Arithmetic, least: int = 0, spread: bool = False) -> Places:
+    """The runs of a linear layer's or a convolution's k.
+
+    least: bytes of a run that are read together, a group's by default; spread: columns that lie a multiple of a page
+    apart, and so share the sets of a cache, are copied apart.
+    """
+    least = max(least, sums.group)
     p, kind = problem, member_type(sums)
     if p.pointwise or p.window is None:
         columns = p.batch * p.n
         plain = Places(1, columns, columns, p.k, 1, 1, 0, 0, 0, p.k, 1, columns * p.k, (0, 0, 0, 0), kind, False)
-        return replace(plain, copied=kind != "uint8" or p.k < sums.group)
+        if spread and p.k % _PAGE == 0 and columns > 1:
+            line = p.k + SLACK
+            return replace(plain, step_x=line, lines=columns, line=line, padding=(0, 0, 0, SLACK), copied=True)
+        return replace(plain, copied=kind != "uint8" or p.k < least)
     w, channels = p.window, p.channels
     top, left, bottom, right = w.padding
     line = (w.width + left + right) * channels
@@ -154,7 +164,7 @@ def places(problem: Problem, sums: Arithmetic) -> Places:
         line=line,
         padding=(top, left * channels, bottom, right * channels),
         member=kind,
-        copied=kind != "uint8" or run < sums.group or any(w.padding),
+        copied=kind != "uint8" or run < least or any(w.padding),
     )
 
 

@@ -33,16 +33,27 @@ class Steps:
     rows: NDArray[np.int32]
 
 
-def pack(weight: FloatArray, lanes: int, window: int, align: int) -> Steps:
+def pack(
+    weight: FloatArray,
+    lanes: int,
+    window: int,
+    align: int,
+    order: NDArray[np.int32] | None = None,
+    last: NDArray[np.int64] | None = None,
+) -> Steps:
     """Cut a matrix (m, k) of codes into slices of `lanes` rows, sorted by their number of weights.
 
-    window: columns that a step sees, at most 256; align: its first one is a multiple of this.
+    window: columns that a step sees, at most 256; align: its first one is a multiple of this. order: (slices * lanes,),
+    the row of each lane, -1 for none, instead of sorted ones; last: (k,), where a window for a column begins at most.
     """
     m = len(weight)
     counts = np.count_nonzero(weight, axis=1)
-    slices = -(-m // lanes)
-    rows = np.full(slices * lanes, -1, np.int32)
-    rows[:m] = np.argsort(-counts, kind="stable")
+    if order is None:
+        rows = np.full(-(-m // lanes) * lanes, -1, np.int32)
+        rows[:m] = np.argsort(-counts, kind="stable")
+    else:
+        rows = order
+    slices = len(rows) // lanes
     columns, codes, first = _listed(weight, counts)
     at = np.where(rows >= 0, first[rows], len(columns) - GROUP).reshape(slices, lanes)  # the last ones are _NEVER
     live = np.arange(slices)
@@ -53,6 +64,8 @@ def pack(weight: FloatArray, lanes: int, window: int, align: int) -> Steps:
         if not len(live):
             break
         base = least // align * align
+        if last is not None:
+            base = np.minimum(base, last[least])
         following = at[live][..., None] + np.arange(GROUP)
         place = columns[following] - base[:, None, None].astype(np.int64)
         # a row's list ends with _NEVER, and what follows is the next row's: none of it may be taken

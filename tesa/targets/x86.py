@@ -64,6 +64,9 @@ _CACHES: dict[str, tuple[int, int]] = {
     "btver2": (32, 512),
 }
 
+_TWO_PERMUTATIONS = ("znver4", "znver5")
+"""CPUs that permute bytes, and add up products of bytes, in two units of which one does both."""
+
 
 def core_of(cpu: str, features: frozenset[str]) -> Core | None:
     """The core of a CPU with these features of LLVM. AVX alone computes with integers in 4 lanes, as SSE does."""
@@ -83,6 +86,7 @@ def core_of(cpu: str, features: frozenset[str]) -> Core | None:
         l2_bytes=l2 * _KIB,
         dot=dot,
         fma="fma" in features,
+        rates=replace(core.rates, permutes=1.5) if cpu in _TWO_PERMUTATIONS else core.rates,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import tvm
 import tesa.schedules.cpu  # noqa: F401  (registers the families)
 from tesa.measure.reference import Inputs, reference
 from tesa.schedules.registry import find
-from tesa.schedules.types import Config, FloatArray, Output, Problem, Window
+from tesa.schedules.types import ACTIVATIONS, Config, Epilogue, FloatArray, Output, Problem, Window
 from tesa.targets.target import Target
 from tests.schedules.guarded import guarded
 
@@ -46,6 +46,42 @@ def draw(problem: Problem, density: float, seed: int) -> FloatArray:
     rng = np.random.default_rng(seed)
     live = rng.random((problem.m, problem.k)) < density
     return np.where(live, rng.choice([-128, -127, -1, 1, 3, 127], live.shape), 0).astype(np.float32)
+
+
+SIZES = ((1, 1, 1), (3, 2, 5), (16, 4, 1), (17, 33, 3), (5, 64, 7), (40, 41, 30), (64, 70, 13), (100, 19, 49))
+WINDOWS = (
+    (3, Window(7, 9, (3, 3), (1, 1), (1, 1, 1, 1))),
+    (8, Window(8, 8, (3, 3), (2, 2), (0, 0, 1, 1))),
+    (6, Window(6, 11, (2, 3), (1, 2), (0, 2, 1, 2), (2, 1))),
+    (5, Window(5, 7, (1, 1), (2, 2))),
+    (7, Window(9, 8, (3, 2), (1, 1), (0, 0, 0, 0), (1, 2))),
+    (1, Window(6, 6, (3, 1), (1, 1), (2, 0, 0, 0))),
+    (4, Window(5, 5, (5, 5))),
+    (9, Window(4, 6, (1, 1), (1, 1))),
+    (3, Window(1, 40, (1, 5), (1, 1), (0, 2, 0, 2))),
+)
+OUTPUTS = (Output("int32"), Output(), Output("uint8", 0.05, 7), Output("int8", 0.04, -3))
+RESIDUALS = (Output(), Output("uint8", 0.05, 9), Output("int8", 0.02, -1))
+
+
+def problems(seed: int) -> Iterator[Problem]:
+    """Every size and window, with outputs, epilogues, batches and threads drawn for each."""
+    rng = np.random.default_rng(seed)
+
+    def options() -> dict[str, Any]:
+        output = OUTPUTS[int(rng.integers(4))]
+        found = {"batch": int(rng.integers(1, 3)), "threads": int(rng.integers(1, 4)), "output": output,
+                 "x_zero": int(rng.integers(256)), "residual": RESIDUALS[int(rng.integers(3))]}  # fmt: skip
+        if output.dtype == "int32":
+            return found
+        activation = rng.choice([None, "relu", *ACTIVATIONS])
+        bias, residual = (bool(rng.integers(2)) for _ in range(2))
+        return {**found, "epilogue": Epilogue(bias, residual, None if activation is None else str(activation), True)}
+
+    for size in SIZES:
+        yield linear(*size, **options())
+    for channels, window in WINDOWS:
+        yield convolution(int(rng.integers(1, 40)), channels, window, **options())
 
 
 def check(kernels: Sequence[Kernel], target: Target) -> None:

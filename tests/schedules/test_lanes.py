@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
 
 from tesa.schedules.registry import find
-from tesa.schedules.types import ACTIVATIONS, Epilogue, Output, Problem, Window
+from tesa.schedules.types import Output, Problem
 from tesa.targets.target import Target, parse_target, runs_here
 from tests.emulated.programs import case
 from tests.emulated.programs import check as check_emulated
 from tests.node import TARGETS, Case, check_all
-from tests.schedules.features_last import Kernel, check, convolution, draw, linear
+from tests.schedules.features_last import Kernel, check, draw, linear, problems
 
 CHIPS = ("icelake-server", "skylake-avx512", "alderlake", "haswell", "x86-64-v2")
 """AVX-512 with dot products of bytes and of words, AVX2 with them, and SSE."""
@@ -24,41 +23,6 @@ EMULATED = {"neoverse-n2": "max", "neoverse-n1": "neoverse-n1", "cortex-a53": "c
 FAMILY = find("lanes")
 
 pytestmark = pytest.mark.usefixtures("any_work_on_threads")
-
-SIZES = ((1, 1, 1), (3, 2, 5), (16, 4, 1), (17, 33, 3), (5, 64, 7), (40, 41, 30), (64, 70, 13), (100, 19, 49))
-WINDOWS = (
-    (3, Window(7, 9, (3, 3), (1, 1), (1, 1, 1, 1))),
-    (8, Window(8, 8, (3, 3), (2, 2), (0, 0, 1, 1))),
-    (6, Window(6, 11, (2, 3), (1, 2), (0, 2, 1, 2), (2, 1))),
-    (5, Window(5, 7, (1, 1), (2, 2))),
-    (7, Window(9, 8, (3, 2), (1, 1), (0, 0, 0, 0), (1, 2))),
-    (1, Window(6, 6, (3, 1), (1, 1), (2, 0, 0, 0))),
-    (4, Window(5, 5, (5, 5))),
-    (9, Window(4, 6, (1, 1), (1, 1))),
-    (3, Window(1, 40, (1, 5), (1, 1), (0, 2, 0, 2))),
-)
-OUTPUTS = (Output("int32"), Output(), Output("uint8", 0.05, 7), Output("int8", 0.04, -3))
-RESIDUALS = (Output(), Output("uint8", 0.05, 9), Output("int8", 0.02, -1))
-
-
-def problems(seed: int) -> Iterator[Problem]:
-    """Every size and window, with outputs, epilogues, batches and threads drawn for each."""
-    rng = np.random.default_rng(seed)
-
-    def options() -> dict[str, Any]:
-        output = OUTPUTS[int(rng.integers(4))]
-        found = {"batch": int(rng.integers(1, 3)), "threads": int(rng.integers(1, 4)), "output": output,
-                 "x_zero": int(rng.integers(256)), "residual": RESIDUALS[int(rng.integers(3))]}  # fmt: skip
-        if output.dtype == "int32":
-            return found
-        activation = rng.choice([None, "relu", *ACTIVATIONS])
-        bias, residual = (bool(rng.integers(2)) for _ in range(2))
-        return {**found, "epilogue": Epilogue(bias, residual, None if activation is None else str(activation), True)}
-
-    for size in SIZES:
-        yield linear(*size, **options())
-    for channels, window in WINDOWS:
-        yield convolution(int(rng.integers(1, 40)), channels, window, **options())
 
 
 def kernels(target: Target, seed: int) -> Iterator[Kernel]:

@@ -132,9 +132,10 @@ class Nearest(_Step):
 
 @dataclass(frozen=True, slots=True)
 class StoreCodes(_Step):
-    """Elements of Y from `at` on = for each lane the codes nearest to up to four sums, as bytes, the first one lowest.
+    """Elements of Y from `at` on = the codes nearest to up to four sums, as bytes.
 
-    The bytes of sums that are not there may be anything.
+    Lane by lane, the first sum's in the lowest byte; or, where the frame's `together` says so, all of the first sum,
+    all of the second and so on. The bytes of sums that are not there may be anything.
     """
 
     sums: tuple[int, ...]
@@ -173,7 +174,7 @@ class DotFrame:
     """The facts that all panels of a kernel share.
 
     rows: of W; groups: of four k, and elements of a position in a packed tile; codes: that panels store, None where
-    they leave their sums; blocked: sums wait between blocks of columns.
+    they leave their sums; blocked: sums wait between blocks of columns; together: the codes of a row are neighbours.
     """
 
     rows: int
@@ -182,6 +183,7 @@ class DotFrame:
     vectors: int
     codes: Codes | None = None
     blocked: bool = False
+    together: bool = False
 
     @property
     def width(self) -> int:

@@ -2,7 +2,8 @@
 
 A tile of X is (groups, positions) of int32, each the four bytes of neighbouring k of a position. Where features are
 last, such a group lies in X as it is, and 16 x 16 of them are turned in registers at a time (turn.py); else four rows
-of X are interleaved (interleave.py). A tile of codes is (rows / 4, positions) of int32, each the codes of four rows.
+of X are interleaved. A tile of codes is (rows / 4, positions) of int32, each the codes of four rows; where features are
+first, its rows of four times as many bytes are instead (4, positions) of bytes.
 """
 
 from collections.abc import Iterator
@@ -13,7 +14,6 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from tesa.schedules.cpu.epilogue import Names, final
-from tesa.schedules.cpu.interleave import interleaved
 from tesa.schedules.cpu.loops import lanes, loop, named, serial
 from tesa.schedules.cpu.turn import turned
 from tesa.schedules.dots import GROUP, DotFrame
@@ -77,9 +77,8 @@ class DotTiles:
             for v, at in enumerate(self.tiles.reads):
                 start = place.item * (p.n * p.k) + place.start + at
                 rows = [self.names.x[T.ramp(start + (GROUP * g + j) * p.n, 1, f.lanes)] for j in range(GROUP)]
-                found = interleaved(rows, f.lanes, f.lanes, [0])[0]
                 to = place.number * f.packed + g * f.width + v * f.lanes
-                T.buffer_store(packed, tirx.reinterpret(f"int32x{f.lanes}", found), [T.ramp(to, 1, f.lanes)])
+                T.buffer_store(packed, _groups(rows, f.lanes), [T.ramp(to, 1, f.lanes)])
 
     def _pack_single(self, place: Place, packed: Any, first: int) -> None:
         """Byte by byte, from group `first` on. What there is no more of is read twice: it meets zeros of W."""
@@ -127,14 +126,24 @@ class DotTiles:
         return tirx.Cast(self.problem.output.dtype, value >> (8 * byte))
 
     def _codes(self, place: Place, source: Any, rows: tuple[int, int]) -> None:
-        f, (low, high) = self.frame, rows
-        with serial("row", high - low) as i:
-            row = low + i
-            for v, at in enumerate(self.tiles.reads):
-                with lanes(self.tiles.lanes) as lane:
-                    value = source[place.number * f.out + row // GROUP * f.width + v * f.lanes + lane]
-                    to = self._at(place, place.start + at + lane, row)
-                    T.buffer_store(self.names.y, self._code(value, row % GROUP), [to])
+        low, high = rows
+        end = high // GROUP * GROUP
+        with serial("quad", (end - low) // GROUP) as quad:
+            self._quad(place, source, low + quad * GROUP, GROUP)
+        if end < high:
+            self._quad(place, source, end, high - end)
+
+    def _quad(self, place: Place, source: Any, row: Any, count: int) -> None:
+        """The codes of `count` rows, all of a vector's next to each other."""
+        f, kind, size = self.frame, self.problem.output.dtype, self.tiles.lanes
+        for v, at in enumerate(self.tiles.reads):
+            start = place.number * f.out + row // GROUP * f.width + v * f.lanes
+            every = tirx.reinterpret(f"{kind}x{GROUP * f.lanes}", source[T.ramp(start, 1, f.lanes)])
+            every = T.Bind(every)
+            for j in range(count):
+                part = T.Shuffle([every], list(range(j * f.lanes, j * f.lanes + size)))
+                to = self._at(place, place.start + at, row + j)
+                T.buffer_store(self.names.y, part, [T.ramp(to, 1, size) if size > 1 else to])
 
     def _codes_turned(self, place: Place, source: Any, rows: tuple[int, int]) -> None:
         f, (low, high) = self.frame, rows
@@ -194,6 +203,16 @@ def _block(count: int, most: int) -> int:
     """The largest power of two up to count and most; 0 for less than two."""
     size = 1 << min(count, most).bit_length() - 1 if count > 0 else 0
     return size if size > 1 else 0
+
+
+def _groups(rows: list[Any], count: int) -> Any:
+    """The groups of `count` columns of four rows of bytes: words of four columns next to each other, then turned."""
+    words, size = count // GROUP, GROUP * count
+    parts = [tirx.reinterpret(f"int32x{words}", row) for row in rows]
+    mixed = T.Shuffle(parts, [r * words + i for i in range(words) for r in range(GROUP)])
+    order = [i // 16 * 16 + i % GROUP * GROUP + i % 16 // GROUP for i in range(size)]
+    codes = T.Shuffle([tirx.reinterpret(f"uint8x{size}", mixed)], order)
+    return tirx.reinterpret(f"int32x{count}", codes)
 
 
 def _wide(vector: Any, size: int, width: int) -> Any:

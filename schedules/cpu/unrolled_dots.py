@@ -37,7 +37,7 @@ from tesa.schedules.cpu.epilogue import Names
 from tesa.schedules.cpu.loops import lanes, loop, named, parallel, serial
 from tesa.schedules.cpu.nest import Builder
 from tesa.schedules.cpu.operand import operand, tiling
-from tesa.schedules.cpu.unrolled_dots_space import applies, dot_threads, dot_tiles
+from tesa.schedules.cpu.unrolled_dots_space import applies, dot_threads, dot_tiles, flattened
 from tesa.schedules.cpu.writers import find_dot_writer
 from tesa.schedules.cpu.writers.tir_dots import write as write_tir
 from tesa.schedules.dots import GROUP, Codes, DotFrame, dot_program
@@ -66,7 +66,7 @@ def emit_dots(problem: Problem, weight: FloatArray, core: Core, config: Config, 
 
     Raises ValueError for what is no product, and for a core whose panels of int8 nothing writes.
     """
-    writer = find_dot_writer(core)
+    problem, writer = flattened(problem), find_dot_writer(core)
     if writer is None or not applies(problem, core):
         raise ValueError(f"family unrolled cannot compute {problem.dtype} {problem.op!r} on core {core.name}")
     elements, tiles = arithmetic(problem, core).matrix(weight), dot_tiles(problem, core, config["vectors"])
@@ -78,6 +78,7 @@ def emit_dots(problem: Problem, weight: FloatArray, core: Core, config: Config, 
         vectors=len(tiles.reads),
         codes=_codes(problem),
         blocked=len(functions) > 1,
+        together=not problem.features_last,
     )
     chunk = min(config["chunk"] or tiles.count, tiles.count)
     call = _Call(problem, frame, tiles, functions, chunk, dot_threads(problem, elements, core))

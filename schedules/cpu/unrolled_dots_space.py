@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,13 @@ def applies(problem: Problem, core: Core) -> bool:
     )
 
 
+def flattened(problem: Problem) -> Problem:
+    """The same problem as one of a single batch item, where the rows of X of all items lie one behind the other."""
+    if problem.features_last and problem.pointwise:
+        return replace(problem, batch=1, n=problem.batch * problem.n)
+    return problem
+
+
 def dot_tiles(problem: Problem, core: Core, vectors: int) -> Tiles:
     """The positions of one batch item in tiles of at most so many vectors."""
     return tiles(1, problem.n, problem.n, core.lanes, vectors)
@@ -88,7 +95,7 @@ class _Facts:
 
 def dot_space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
     """The MOST that the estimate likes best."""
-    writer = find_dot_writer(core)
+    problem, writer = flattened(problem), find_dot_writer(core)
     if writer is None or not applies(problem, core) or not core.unrolls or problem.n < core.lanes // 2:
         return ()
     elements = arithmetic(problem, core).matrix(weight)
@@ -128,6 +135,7 @@ def dot_size(problem: Problem, weight: FloatArray, core: Core, config: Config) -
 
 def dot_estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) -> float:
     """Expected milliseconds on a nominal core, see cost.py."""
+    problem = flattened(problem)
     facts = _Facts.of(arithmetic(problem, core).matrix(weight), config["rows"])
     return _cost(problem, core, config, facts, dot_tiles(problem, core, config["vectors"]))
 

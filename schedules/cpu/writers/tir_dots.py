@@ -119,4 +119,9 @@ class _Function:
             code = self.sums[a] & self.block.splat(i32(255))
             code = code if j == 0 else code << self.block.splat(i32(8 * j))
             total = code if total is None else total | code
-        return total
+        if not self.frame.together:
+            return total
+        size, lanes = GROUP * self.frame.lanes, self.frame.lanes
+        order = [i32(GROUP * (i % lanes) + i // lanes) for i in range(size)]
+        codes = self.block.bind("codes", tirx.reinterpret(f"int8x{size}", total), f"int8x{size}")
+        return tirx.reinterpret(self.integers, tirx.Shuffle([codes], order))

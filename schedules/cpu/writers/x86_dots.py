@@ -50,9 +50,11 @@ def write(programs: Sequence[DotProgram], core: Core) -> Assembly:
         raise ValueError(f"{core.name}: panels of int8 are written for AVX-512 and AVX2 with VNNI")
     out = Text(core.lanes == 16)
     out.say('.section .rodata,"a",@progbits', ".p2align 6")
-    out.say(".Lorder: .byte " + ",".join(str(4 * (i % 4) + i // 4) for i in range(16)))
-    for _ in range(frame.lanes // 4 - 1):
-        out.say(".byte " + ",".join(str(4 * (i % 4) + i // 4) for i in range(16)))
+    quarters = frame.lanes // GROUP
+    if frame.together:
+        out.say(".Lorder: .long " + ",".join(str(GROUP * (i % quarters) + i // quarters) for i in range(frame.lanes)))
+    else:
+        out.say(".Lorder: .byte " + ",".join([str(GROUP * (i % GROUP) + i // GROUP) for i in range(16)] * quarters))
     if frame.codes is not None:
         for name, value in (("low", frame.codes.low), ("high", frame.codes.high)):
             if value is not None:
@@ -156,5 +158,9 @@ class _Function:
         say(f"vpackssdw {b},{a},{a}")
         if len(sums) > 2:
             say(f"vpackssdw {d},{c},{c}")
-        say(f"{_PACKS[self.frame.codes.dtype]} {c},{a},{a}", f"vpshufb .Lorder(%rip),{a},{a}")
+        say(f"{_PACKS[self.frame.codes.dtype]} {c},{a},{a}")
+        if self.frame.together:
+            say(f"vmovups .Lorder(%rip),{self.out.v(self.x)}", f"vpermd {a},{self.out.v(self.x)},{a}")
+        else:
+            say(f"vpshufb .Lorder(%rip),{a},{a}")
         say(f"vmovups {a},{4 * at}({_Y})")

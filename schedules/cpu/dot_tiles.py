@@ -22,6 +22,15 @@ from tesa.schedules.types import Problem
 
 
 @dataclass(frozen=True)
+class Chunk:
+    """The tiles low ... high of a batch item, which are made at a time."""
+
+    item: Any
+    low: Any
+    high: Any
+
+
+@dataclass(frozen=True)
 class Place:
     """The place of a tile: of a batch item, its number in the chunk of tiles, and its first position."""
 
@@ -39,26 +48,34 @@ class DotTiles:
     tiles: Tiles
     names: Names
 
-    def places(self, item: Any, low: Any, high: Any) -> Iterator[Place]:
-        """The loop over the tiles low ... high of a chunk; its body is written once."""
-        with serial("t", high - low) as number:
-            start, _ = self.tiles.start(low + number)
-            yield Place(item, number, T.Bind(start) if not isinstance(start, int) else start)
+    def _places(self, chunk: Chunk) -> Iterator[Place]:
+        """The loop over the tiles of a chunk; its body is written once."""
+        with serial("t", chunk.high - chunk.low) as number:
+            start, _ = self.tiles.start(chunk.low + number)
+            yield Place(chunk.item, number, T.Bind(start) if not isinstance(start, int) else start)
+
+    def _vectors(self, chunk: Chunk) -> Iterator[tuple[Place, int, int]]:
+        """(place, vector, its first position from the tile's) of all vectors of a chunk."""
+        for place in self._places(chunk):
+            for v, at in enumerate(self.tiles.reads):
+                yield place, v, at
 
     # X -> tiles
 
-    def pack(self, place: Place, packed: Any) -> None:
-        """Regroup what a tile needs of X."""
+    def pack(self, chunk: Chunk, packed: Any) -> None:
+        """Regroup what the tiles of a chunk need of X."""
         p, whole = self.problem, self.problem.k // GROUP
         size = _block(whole, self.frame.lanes) if p.features_last else self.frame.lanes
         if size == 0 or (not p.features_last and self.tiles.lanes < self.frame.lanes):
             whole = 0
         elif p.features_last:
-            self._pack_turned(place, packed, whole, size)
+            for place in self._places(chunk):
+                self._pack_turned(place, packed, whole, size)
         else:
-            self._pack_interleaved(place, packed, whole)
+            self._pack_interleaved(chunk, packed, whole)
         if whole < self.frame.groups:
-            self._pack_single(place, packed, whole)
+            for place in self._places(chunk):
+                self._pack_single(place, packed, whole)
 
     def _pack_turned(self, place: Place, packed: Any, whole: int, size: int) -> None:
         p, f = self.problem, self.frame
@@ -71,10 +88,11 @@ class DotTiles:
                 to = place.number * f.packed + (first + i) * f.width + v * f.lanes
                 T.buffer_store(packed, vector, [T.ramp(to, 1, f.lanes)])
 
-    def _pack_interleaved(self, place: Place, packed: Any, whole: int) -> None:
+    def _pack_interleaved(self, chunk: Chunk, packed: Any, whole: int) -> None:
+        """Group by group: a line of X is read once for all tiles."""
         p, f = self.problem, self.frame
         with serial("g", whole) as g:
-            for v, at in enumerate(self.tiles.reads):
+            for place, v, at in self._vectors(chunk):
                 start = place.item * (p.n * p.k) + place.start + at
                 rows = [self.names.x[T.ramp(start + (GROUP * g + j) * p.n, 1, f.lanes)] for j in range(GROUP)]
                 to = place.number * f.packed + g * f.width + v * f.lanes
@@ -108,14 +126,13 @@ class DotTiles:
 
     # tiles -> Y
 
-    def deliver(self, place: Place, source: Any, rows: tuple[int, int]) -> None:
-        """Store the rows low ... high of a tile of codes, or of sums, from the array where panels leave them."""
-        if self.frame.codes is None:
-            (self._sums_turned if self.problem.features_last else self._sums)(place, source, rows)
-        elif self.problem.features_last:
-            self._codes_turned(place, source, rows)
-        else:
-            self._codes(place, source, rows)
+    def deliver(self, chunk: Chunk, source: Any, rows: tuple[int, int]) -> None:
+        """Store the rows low ... high of a chunk's codes, or sums, from the array where panels leave them."""
+        if not self.problem.features_last:
+            (self._codes if self.frame.codes else self._sums)(chunk, source, rows)
+            return
+        for place in self._places(chunk):
+            (self._codes_turned if self.frame.codes else self._sums_turned)(place, source, rows)
 
     def _at(self, place: Place, position: Any, row: Any) -> Any:
         p = self.problem
@@ -125,18 +142,19 @@ class DotTiles:
     def _code(self, value: Any, byte: Any) -> Any:
         return tirx.Cast(self.problem.output.dtype, value >> (8 * byte))
 
-    def _codes(self, place: Place, source: Any, rows: tuple[int, int]) -> None:
+    def _codes(self, chunk: Chunk, source: Any, rows: tuple[int, int]) -> None:
+        """Row by row: a line of Y is written once for all tiles."""
         low, high = rows
         end = high // GROUP * GROUP
         with serial("quad", (end - low) // GROUP) as quad:
-            self._quad(place, source, low + quad * GROUP, GROUP)
+            self._quad(chunk, source, low + quad * GROUP, GROUP)
         if end < high:
-            self._quad(place, source, end, high - end)
+            self._quad(chunk, source, end, high - end)
 
-    def _quad(self, place: Place, source: Any, row: Any, count: int) -> None:
+    def _quad(self, chunk: Chunk, source: Any, row: Any, count: int) -> None:
         """The codes of `count` rows, all of a vector's next to each other."""
         f, kind, size = self.frame, self.problem.output.dtype, self.tiles.lanes
-        for v, at in enumerate(self.tiles.reads):
+        for place, v, at in self._vectors(chunk):
             start = place.number * f.out + row // GROUP * f.width + v * f.lanes
             every = tirx.reinterpret(f"{kind}x{GROUP * f.lanes}", source[T.ramp(start, 1, f.lanes)])
             every = T.Bind(every)
@@ -174,11 +192,11 @@ class DotTiles:
         columns = turned([*vectors, *[zero] * (f.lanes - size)])[: self.tiles.lanes]
         return [(c, v if size == f.lanes else T.Shuffle([v], list(range(size)))) for c, v in enumerate(columns)]
 
-    def _sums(self, place: Place, source: Any, rows: tuple[int, int]) -> None:
+    def _sums(self, chunk: Chunk, source: Any, rows: tuple[int, int]) -> None:
         f, (low, high) = self.frame, rows
         with serial("row", high - low) as i:
             row = low + i
-            for v, at in enumerate(self.tiles.reads):
+            for place, v, at in self._vectors(chunk):
                 with lanes(self.tiles.lanes) as lane:
                     value = source[place.number * f.scratch + row * f.width + v * f.lanes + lane]
                     to = self._at(place, place.start + at + lane, row)

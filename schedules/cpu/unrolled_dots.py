@@ -32,7 +32,7 @@ from tvm.tirx.script import builder as T
 from tesa.schedules.cpu import math
 from tesa.schedules.cpu.arithmetic import arithmetic
 from tesa.schedules.cpu.cut import Cut
-from tesa.schedules.cpu.dot_tiles import DotTiles
+from tesa.schedules.cpu.dot_tiles import Chunk, DotTiles
 from tesa.schedules.cpu.epilogue import Names
 from tesa.schedules.cpu.loops import lanes, loop, named, parallel, serial
 from tesa.schedules.cpu.nest import Builder
@@ -171,11 +171,10 @@ def _chunks(
     with serial("c", (end - first + chunk - 1) // chunk) as c:
         low = T.Bind(first + c * chunk)
         high = T.Bind(T.min(low + chunk, end))
-        for place in made.places(item, low, high):
-            made.pack(place, packed)
+        tiles_here = Chunk(item, low, high)
+        made.pack(tiles_here, packed)
         for row in functions:
             for panel in row:
                 pointers = [buffer.data for buffer in arrays]
                 T.evaluate(tirx.call_cpacked("__tvm_ffi_" + panel.name, *pointers, high - low))
-        for place in made.places(item, low, high):
-            made.deliver(place, out if out is not None else scratch, rows)
+        made.deliver(tiles_here, out if out is not None else scratch, rows)

@@ -19,7 +19,7 @@ from tesa.schedules.tiles import Tiles, tiles
 from tesa.schedules.types import Config, Core, FloatArray, Problem
 
 MAX_DOTS = 400_000
-"""Dot products of one kernel, live groups times vectors: some four megabytes of code and weights."""
+"""Dot products of one kernel, as many as live groups: some four megabytes of code and weights."""
 
 MOST = 8
 """Configurations that are offered: a compile measures the first few, tuning all of them."""
@@ -32,9 +32,8 @@ _CODE_BYTES_PER_CYCLE = 32  # from the second-level cache
 _LOADS = 0.85  # of those that could start in a cycle, measured: weights and X come in turns
 _CALL = 60.0  # cycles of a call of a panel
 _REGROUP = {True: 5.0, False: 4.0}  # cycles of a vector of X, by whether features are last
-_CHUNKS = (4, 16)
+_CHUNKS = (2, 4, 16)
 _BLOCKS = (0, 256)
-_VECTORS = (1, 2)
 
 
 def applies(problem: Problem, core: Core) -> bool:
@@ -100,20 +99,17 @@ def dot_space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Conf
         return ()
     elements = arithmetic(problem, core).matrix(weight)
     live = int(np.count_nonzero(elements))
-    if live > _DENSEST * elements.size:
+    if live > min(_DENSEST * elements.size, MAX_DOTS):
         return ()
     found: dict[tuple[int, ...], tuple[float, Config]] = {}
-    for vectors in _VECTORS:
-        cut = dot_tiles(problem, core, vectors)
-        if len(cut.reads) < vectors or live * vectors > MAX_DOTS:
-            continue
-        rows = _rows(core, vectors)
-        facts = _Facts.of(elements, rows)
-        for kblock in (size for size in _BLOCKS if size < 0.75 * facts.live):
-            for chunk in sorted({min(-(-size // vectors), cut.count) for size in _CHUNKS}):
-                config = {"rows": rows, "vectors": vectors, "kblock": kblock, "chunk": chunk}
-                blocks = cut_columns(max(facts.dots) * vectors, facts.live, kblock, writer.function_dots)
-                found.setdefault((vectors, blocks, chunk), (_cost(problem, core, config, facts, cut), config))
+    # with two vectors code is longer and a column serves half as many rows: that was never faster
+    cut, rows = dot_tiles(problem, core, 1), _rows(core, 1)
+    facts = _Facts.of(elements, rows)
+    for kblock in (size for size in _BLOCKS if size < 0.75 * facts.live):
+        for chunk in sorted({min(size, cut.count) for size in _CHUNKS}):
+            config = {"rows": rows, "vectors": 1, "kblock": kblock, "chunk": chunk}
+            blocks = cut_columns(max(facts.dots), facts.live, kblock, writer.function_dots)
+            found.setdefault((blocks, chunk), (_cost(problem, core, config, facts, cut), config))
     return tuple(config for _, config in sorted(found.values(), key=lambda item: item[0])[:MOST])
 
 
@@ -148,7 +144,7 @@ def _cost(problem: Problem, core: Core, config: Config, facts: _Facts, cut: Tile
     blocks = cut_columns(max(facts.dots) * vectors, facts.live, config["kblock"], writer.function_dots)
     chunk = min(config["chunk"] or cut.count, cut.count)
     part = facts.live / blocks * vectors * line * chunk
-    rate = np.inf if part <= core.l1_bytes * 0.75 else core.rates.l2_bytes
+    rate = np.inf if part <= core.l1_bytes * 0.75 else core.rates.l2_stream_bytes
     rate = core.rates.far_bytes if part > core.l2_bytes * 0.6 else rate
     loads = facts.columns * vectors + dots / vectors
     tile = cost.together(

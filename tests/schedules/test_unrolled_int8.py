@@ -170,7 +170,7 @@ class Tile:
 
     def __init__(self, frame: dots.DotFrame, arrays: dict[str, Any], number: int) -> None:
         sizes = {"x": frame.packed, "y": frame.out, "scratch": frame.scratch}
-        self.lanes, self.codes = frame.lanes, frame.codes
+        self.lanes, self.codes, self.together = frame.lanes, frame.codes, frame.together
         self.at = {name: arrays[name][number * size :] for name, size in sizes.items() if size}
         self.scale, self.bias = arrays["scale"], arrays["bias"]
         self.sums: dict[int, Any] = {}
@@ -208,17 +208,18 @@ class Tile:
                 codes = np.zeros((lanes, GROUP), self.codes.dtype)
                 for j, a in enumerate(sums):
                     codes[:, j] = np.clip(self.sums[a], kind.min, kind.max)
-                self.at["y"][at : at + lanes] = codes.view(np.int32)[:, 0]
+                order = np.ascontiguousarray(codes.T) if self.together else codes
+                self.at["y"][at : at + lanes] = order.reshape(-1).view(np.int32)
             case _:
                 raise AssertionError(f"unknown step {step}")
 
 
 def programs(
-    w: Any, config: Config, lanes: int, codes: dots.Codes | None, begin: Any = None
+    w: Any, config: Config, lanes: int, codes: dots.Codes | None, begin: Any = None, together: bool = False
 ) -> tuple[list[DotProgram], dots.DotFrame]:
     elements = np.ascontiguousarray(w.astype(np.int8)).view(np.int32)
     found = panels(elements, config, config["vectors"], "p", 4000, GROUP)
-    frame = dots.DotFrame(len(w), elements.shape[1], lanes, config["vectors"], codes, len(found) > 1)
+    frame = dots.DotFrame(len(w), elements.shape[1], lanes, config["vectors"], codes, len(found) > 1, together)
     return [dot_program(frame, panel, begin) for row in found for panel in row], frame
 
 
@@ -226,12 +227,21 @@ CODES = dots.Codes("uint8", 5.0, 250.0)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(1, 40), st.integers(1, 9), st.sampled_from([16, 8]), st.sampled_from([None, CODES]), st.data())
-def test_a_program_computes_the_layer(m: int, kg: int, lanes: int, codes: Any, data: st.DataObject) -> None:
+@given(
+    st.integers(1, 40),
+    st.integers(1, 9),
+    st.sampled_from([16, 8]),
+    st.sampled_from([None, CODES]),
+    st.booleans(),
+    st.data(),
+)
+def test_a_program_computes_the_layer(
+    m: int, kg: int, lanes: int, codes: Any, together: bool, data: st.DataObject
+) -> None:
     """The interpreter against NumPy, without a compiler."""
     w = draw_weight(m, kg * GROUP, data.draw(st.sampled_from([0.1, 0.6])), 0)
     rng, begin = np.random.default_rng(1), np.arange(m, dtype=np.int32) - 7
-    found, frame = programs(w, data.draw(configs(lanes)), lanes, codes, begin)
+    found, frame = programs(w, data.draw(configs(lanes)), lanes, codes, begin, together)
     x = rng.integers(0, 256, (2, kg, frame.width, GROUP)).astype(np.uint8)
     scale, bias = (rng.standard_normal((2, m)) * [[0.003], [50]]).astype(np.float32)
     arrays = {"x": x.view(np.int32).ravel(), "scale": scale, "bias": bias}
@@ -247,7 +257,9 @@ def test_a_program_computes_the_layer(m: int, kg: int, lanes: int, codes: Any, d
         np.testing.assert_array_equal(arrays["scratch"].reshape(2, m, -1), wanted)
         return
     real = (wanted * scale.astype(np.float64)[:, None] + bias[:, None]).astype(np.float32)
-    got = arrays["y"].view(np.uint8).reshape(2, -1, frame.width, GROUP).swapaxes(2, 3).reshape(2, -1, frame.width)
+    got = arrays["y"].view(np.uint8).reshape(2, -1, frame.vectors, *((GROUP, lanes) if together else (lanes, GROUP)))
+    got = got.transpose(0, 1, 3, 2, 4) if together else got.transpose(0, 1, 4, 2, 3)
+    got = got.reshape(2, -1, frame.width)
     np.testing.assert_array_equal(got[:, :m], np.rint(np.clip(real, 5, 250)))
 
 
@@ -289,7 +301,7 @@ def test_instructions_are_those_of_the_program(core: Core, codes: Any) -> None:
     w = draw_weight(19, 44, 0.4, 0)
     for rows, vectors, kblock in ((12, 1, 0), (4, 2, 0), (4, 2, 5)):
         config = {"rows": rows, "vectors": vectors, "kblock": kblock}
-        found, _ = programs(w, config, core.lanes, codes)
+        found, _ = programs(w, config, core.lanes, codes, together=rows == 12)
         text, tir = (find_dot_writer(as_core).write(found, as_core) for as_core in (core, replace(core, writer="")))  # type: ignore[union-attr]
         assert isinstance(text, Assembly)
         assert isinstance(tir, Tir)

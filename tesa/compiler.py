@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import onnx
@@ -293,6 +294,11 @@ def checked_output(path: Path, form: Format) -> Path:
         )
     if path.is_dir() or not os.access(path.parent, os.W_OK):
         raise UsageError(f"cannot write {path}: no permission, or a folder of that name; choose another place")
+    try:
+        with TemporaryFile(dir=path.parent):  # /proc and its like have permissions for files that nobody can make
+            pass
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}; choose another place") from error
     return path
 
 

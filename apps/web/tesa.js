@@ -106,12 +106,35 @@ async function compiled(source) {
     const got = bytes.length === 0 ? "it is empty" : bytes[0] === 60 ? "it is a page of HTML: is the address right?" : "it is no WebAssembly";
     throw foreign(got, name);
   }
+  let module;
   try {
-    return await WebAssembly.compile(bytes);
+    module = await WebAssembly.compile(bytes);
   } catch (cause) {
     const hint = hasRelaxedSimd() ? "" : ", or made for relaxed SIMD, which this engine lacks";
     throw new TesaError("file", `${name}: is cut off or damaged${hint}; copy or compile it again`, { cause });
   }
+  if (changed(bytes)) throw new TesaError("file", `${name}: is damaged (its checksum is of another file); copy or compile it again`);
+  return module;
+}
+
+// Whether a module is not what the checksum in its last section says. One without, as other tools leave it, may be it.
+function changed(bytes) {
+  const at = bytes.length - SUM.length - 4;
+  if (at < 0 || SUM.some((byte, index) => bytes[at + index] !== byte)) return false;
+  const view = new DataView(bytes.buffer, bytes.byteOffset + at + SUM.length, 4);
+  return crc32(bytes.subarray(0, at)) !== view.getUint32(0, true);
+}
+
+const SUM = [0, 15, 10, ...Array.from("tesa.crc32", (letter) => letter.charCodeAt(0))];
+
+function crc32(bytes) {
+  const table = Uint32Array.from({ length: 256 }, (_, number) => {
+    for (let bit = 0; bit < 8; bit++) number = number & 1 ? (number >>> 1) ^ 0xedb88320 : number >>> 1;
+    return number;
+  });
+  let sum = -1;
+  for (let i = 0; i < bytes.length; i++) sum = (sum >>> 8) ^ table[(sum ^ bytes[i]) & 255];
+  return ~sum >>> 0;
 }
 
 // The bytes of a source, and what to call it in an error.
@@ -314,8 +337,8 @@ export class Model {
         const got = data === null ? "null" : (data?.constructor?.name ?? typeof data);
         throw new TesaError("type", `input "${port.name}": expected a ${wanted.name} (${port.dtype}), got ${got}`);
       }
-      if (shape !== undefined && !Array.isArray(shape)) {
-        throw new TesaError("shape", `input "${port.name}": expected a shape that is an array, as ${shown(port.shape)}`);
+      if (shape !== undefined && !(Array.isArray(shape) && shape.every(Number.isInteger))) {
+        throw new TesaError("shape", `input "${port.name}": expected a shape that is an array of whole numbers, as ${shown(port.shape)}`);
       }
       return { data, shape: shape ?? null };
     });

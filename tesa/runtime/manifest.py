@@ -163,12 +163,23 @@ def read_manifest(path: Path) -> Manifest:
         _infos(data["inputs"])
         return Manifest(
             sizes_in(data), data["versions"], padding, tuple(data.get("needs", ())), str(data.get("digest", "")),
-            dict(data.get("library", {})),
+            _library(data.get("library", {})),
         )  # fmt: skip
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}); it is written beside the library") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path}: is not the description of a compiled model ({error})") from error
+
+
+def _library(row: Any) -> dict[str, Any]:
+    """What a file that needs no runtime is. ValueError where something is missing, or of another kind."""
+    if row == {}:
+        return {}
+    kinds = {"format": str, "name": str, "arena": int, "alignment": int, "functions": list}
+    for key, kind in kinds.items():
+        if not isinstance(row, dict) or not isinstance(row.get(key), kind):
+            raise ValueError(f"its library has no {key}")
+    return dict(row)
 
 
 def _row(info: TensorInfo) -> dict[str, Any]:

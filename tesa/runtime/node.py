@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tesa.base.wasm_sections import changed
 from tesa.errors import ModelError
 from tesa.measure.node.runner import node_device
 from tesa.measure.node.session import Ended, Place, Refused, Session
@@ -71,6 +72,11 @@ class NodeEngine:
 
     def _opened(self) -> tuple[str, int]:
         """What the names of the module's functions begin with, and the bytes of its arena."""
+        if changed(self._path.read_bytes()):
+            raise ModelError(
+                f"{self._path}: cannot be loaded as WebAssembly: its checksum is of another file, it was changed or "
+                "cut off; copy it again, or compile the model again"
+            )
         try:
             module = self._session.load(self._path, "", [], _LIMIT_S)
         except Refused as error:

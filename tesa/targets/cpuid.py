@@ -65,9 +65,22 @@ def probe(features: Sequence[str]) -> str:
     return _SOURCE.replace("@ROWS@", "".join(f"{row}\n" for row in rows))
 
 
+_KEPT = """
+static int fits(void) {
+  static int known; /* the same whoever asks first: threads may ask at once */
+  int found = __atomic_load_n(&known, __ATOMIC_RELAXED);
+  if (!found) {
+    found = asked() ? 1 : 2;
+    __atomic_store_n(&known, found, __ATOMIC_RELAXED);
+  }
+  return found == 1;
+}
+"""
+
+
 def fits(features: Sequence[str]) -> str:
-    """C with `fits()`, true where the CPU has all of these features. It asks for each leaf once: in a virtual machine
-    a question takes microseconds. It stands behind the C of probe.
+    """C with `fits()`, true where the CPU has all of these features. It asks once, and keeps the answer: in a virtual
+    machine a question takes microseconds. It stands behind the C of probe.
     """
     masks: dict[tuple[int, int], list[int]] = {}
     state = 0
@@ -76,7 +89,7 @@ def fits(features: Sequence[str]) -> str:
         state |= needed
     if state:
         masks.setdefault((1, 0), [0] * 4)[2] |= 1 << 27  # programs may ask what the system saves
-    lines = ["", "static int fits(void) {", "  unsigned a, b, c, d;"]
+    lines = ["", "static int asked(void) {", "  unsigned a, b, c, d;"]
     if any(leaf < _EXTENDED for leaf, _ in masks):
         lines.append("  const unsigned most = __get_cpuid_max(0, 0);")
     for (leaf, part), wanted in sorted(masks.items()):
@@ -85,7 +98,7 @@ def fits(features: Sequence[str]) -> str:
         lines += [f"  if (~{r} & {mask}u) return 0;" for r, mask in zip("abcd", wanted, strict=True) if mask]
     if state:
         lines += ['  __asm__ volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(0));', f"  if (~a & {state}u) return 0;"]
-    return "\n".join([*lines, "  (void)a, (void)b, (void)c, (void)d;", "  return 1;", "}", ""])
+    return "\n".join([*lines, "  (void)a, (void)b, (void)c, (void)d;", "  return 1;", "}", _KEPT])
 
 
 def places(features: Sequence[str]) -> list[tuple[str, tuple[int, int, int], int, int]]:

@@ -94,6 +94,10 @@ def _from_short(text: str) -> Target:
         _refuse_later(text, name)
         raise UsageError(f"unknown target {text!r}; {_near_names(text)}known are {_forms()} and TVM's own forms "
                          "(see `tesa list targets`)")  # fmt: skip
+    if text.endswith(":"):
+        raise UsageError(
+            f"target {text!r} names no CPU behind the colon; name one, as in {_example(architecture)}, or write {name}"
+        )
     if cpu or architecture.bare:
         return _target(architecture, cpu or architecture.bare, (), architecture.triple, text)
     if host.host_architecture() != architecture:

@@ -6,6 +6,7 @@ import json
 import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -75,3 +76,13 @@ def test_what_cannot_be_loaded_says_why(tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text(json.dumps({**described, "digest": "0" * 16}))
     with pytest.raises(ModelError, match="of another model or compile"):
         load(tmp_path / "model.so")
+
+
+@pytest.mark.parametrize("library", [7, [], {"format": "so"}, {"format": "so", "name": "m", "arena": "64"}])
+def test_a_broken_description_of_the_library_is_told_of(tmp_path: Path, library: Any) -> None:
+    onnx.save(mlp(), tmp_path / "model.onnx")
+    path = compile_model(tmp_path / "model.onnx", output=tmp_path / "m.so", format="so", measure=False).path
+    described = path.with_suffix(".json")
+    described.write_text(json.dumps({**json.loads(described.read_text()), "library": library}))
+    with pytest.raises(ModelError, match=r"m\.json: is not the description of a compiled model \(its library has no "):
+        load(path)

@@ -248,3 +248,9 @@ def test_an_architecture_more_does_not_change_what_a_cpu_means(monkeypatch: pyte
     monkeypatch.setattr(parsing, "architectures", lambda: (arm, *architectures()))
     monkeypatch.setattr(parsing.host, "host_architecture", lambda: None)
     assert parse_target("llvm -mcpu=haswell").name == "x86:haswell"
+
+
+def test_a_colon_without_a_cpu_is_refused() -> None:
+    for text in ("aarch64:", "x86:", "wasm32:"):
+        with pytest.raises(UsageError, match=f"target '{text}' names no CPU behind the colon; name one, as in {text}"):
+            parse_target(text)

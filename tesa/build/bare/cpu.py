@@ -52,7 +52,7 @@ def probe(name: str, arch: str, features: Sequence[str], word: str) -> str:
     What cannot be asked for is left out. word: LLVM's type of C's size_t.
     """
     rows, asks, count = _ASKED.get(arch, _unasked)(features)
-    parts = [asks, _lacks(rows, count), _missing(rows, count)]
+    parts = [asks, _lacks(rows, count, arch in _DEAR), _missing(rows, count)]
     return "\n".join(parts).replace("WORD", word).replace("@NAME_", f"@{name}_")
 
 
@@ -143,7 +143,29 @@ def _aarch64(features: Sequence[str]) -> tuple[list[Row], str, int]:
 _ASKED: dict[str, Callable[[Sequence[str]], tuple[list[Row], str, int]]] = {"x86": _x86, "aarch64": _aarch64}
 
 
-def _lacks(rows: Sequence[Row], count: int) -> str:
+_DEAR = ("x86",)
+"""Architectures whose CPU takes microseconds to answer in a virtual machine, which catches the question."""
+
+_ONCE = """
+@NAME_known = internal global i32 0
+define internal i32 @NAME_lacks() {
+  %known = load atomic i32, ptr @NAME_known monotonic, align 4
+  %asked = icmp ne i32 %known, 0
+  br i1 %asked, label %answer, label %ask
+answer:
+  %found = xor i32 %known, 1
+  ret i32 %found
+ask:
+  %lacks = call i32 @NAME_asked()
+  %none = icmp eq i32 %lacks, 0
+  %told = select i1 %none, i32 1, i32 2
+  store atomic i32 %told, ptr @NAME_known monotonic, align 4
+  ret i32 %lacks
+}"""
+"""The answer is kept: the same whoever asks first, so that threads may ask at once."""
+
+
+def _lacks(rows: Sequence[Row], count: int, once: bool) -> str:
     wanted: dict[int, int] = {}
     for _, at, mask, state in rows:
         wanted[at] = wanted.get(at, 0) | mask
@@ -161,8 +183,10 @@ def _lacks(rows: Sequence[Row], count: int) -> str:
         ]
         last = f"%l{at}"
     ask = ["  call void @NAME_words(ptr %words)"] if rows else []
-    head = ["define internal i32 @NAME_lacks() {", f"  %words = alloca [{count} x i32]", *ask]
-    return "\n".join([*head, *lines, f"  ret i32 {last}", "}"])
+    name = "asked" if once and rows else "lacks"
+    head = [f"define internal i32 @NAME_{name}() {{", f"  %words = alloca [{count} x i32]", *ask]
+    text = "\n".join([*head, *lines, f"  ret i32 {last}", "}"])
+    return text + (_ONCE if once and rows else "")
 
 
 def _signed(value: int) -> int:

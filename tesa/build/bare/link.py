@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 from tesa.base.files import atomic_path
 from tesa.build.bare.ports import Api
+from tesa.build.bare.wasm_file import with_local_symbols, with_sum
 from tesa.errors import UsageError
 from tesa.targets.target import Target
 from tesa.targets.toolchain import ran
@@ -57,12 +58,14 @@ def _object(files: Sequence[Path], names: Sequence[str], target: Target, path: P
 
 def _wasm(files: Sequence[Path], names: Sequence[str], target: Target, path: Path, folder: Path) -> None:
     target.toolchain.link(files, path, [f"--export={name}" for name in names])
+    path.write_bytes(with_sum(path.read_bytes()))
 
 
 def _wasm_object(files: Sequence[Path], names: Sequence[str], target: Target, path: Path, folder: Path) -> None:
     linker = shlex.split(target.toolchain.compiler())
     with atomic_path(path) as aside:
         _run([*linker, "-r", "--strip-debug", *files, "-o", aside], path)
+        aside.write_bytes(with_local_symbols(aside.read_bytes(), names))
 
 
 def _run(command: Sequence[str | Path], path: Path) -> None:

@@ -42,6 +42,8 @@ def test_what_a_target_does_not_have_is_refused_before_the_work(tmp_path: Path) 
             compile_model(residual_network(), output=tmp_path / "m.so", target=target, format=name)
     with pytest.raises(UsageError, match="unknown format 'exe'; expected one of vm, o, so, c, wasm"):
         compile_model(residual_network(), output=tmp_path / "m.exe", format="exe")
+    with pytest.raises(UsageError, match=r"cannot write /proc/m\.o: .*; choose another place"):
+        compile_model(residual_network(), output="/proc/m.o")
     with pytest.raises(UsageError, match=r"give a name that ends in \.o$"):
         compile_model(residual_network(), output=tmp_path / "m.so", format="o")
     assert not list(tmp_path.iterdir())

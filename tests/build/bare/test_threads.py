@@ -138,7 +138,7 @@ def test_nothing_is_written_outside_of_arena_and_outputs_and_no_state_is_kept(li
 
 
 def test_a_library_has_no_variables(tmp_path: Path) -> None:
-    """What a program may write of it are tables of the linker alone."""
+    """What a program may write of it are tables of the linker, and whether the CPU has been asked."""
     readelf = require_system("readelf", "binutils")
     built(tmp_path, residual_network())
     told = subprocess.run([readelf, "-SW", str(tmp_path / "net.so")], capture_output=True, text=True, check=True).stdout
@@ -146,5 +146,5 @@ def test_a_library_has_no_variables(tmp_path: Path) -> None:
         line.split("]")[1].split()[0]: line.split("]")[1].split()[4] for line in told.splitlines() if "] ." in line
     }
     assert int(sizes.get(".data", "0"), 16) <= 8  # the handle that gcc gives every library
-    assert int(sizes.get(".bss", "0"), 16) <= 8
+    assert int(sizes.get(".bss", "0"), 16) <= 16
     assert "tdata" not in told

@@ -87,6 +87,8 @@ def kernel(
     log: str | Path | Log | None = None,
     jobs: int | None = None,
     form: str | Sequence[str] | None = None,
+    layout: str = "features_first",
+    x_zero: int = 0,
 ) -> Kernel:
     """Make a kernel for exactly this weight: Y = epilogue(W X).
 
@@ -112,6 +114,10 @@ def kernel(
     defaults. bias and residual are real numbers, not codes. A zero point z of X goes into the bias: subtract
     scale * z * weight.sum(axis=1).
 
+    layout "features_last", of dtype "int8": X is (n, k), or (batch, n, k), of a convolution (batch, *size, in), and Y
+    and the residual are (n, m) or (batch, height, width, out): tokens x features, and NHWC. Convolutions of any window
+    are computed so, without im2col. x_zero: the zero point of X, which is subtracted from it, and pads a convolution.
+
     dtype "mixed": as int8, but some elements of the weight, the outliers, are any float32 numbers, in the unit of the
     codes: scale[m] holds for both. Codes are added up exactly, outliers in float32. Y is float32, also without a scale,
     or quantized as output says. tesa.decompose.in_codes brings real weights into that form, and says their scale.
@@ -135,6 +141,12 @@ def kernel(
            [0., 0., 0.],
            [4., 4., 4.]], dtype=float32)
 
+    A convolution of codes, of an image of 4 x 4 with 2 channels:
+
+    >>> k = kernel(np.ones((3, 2, 3, 3)), op="conv2d", size=(4, 4), dtype="int8", layout="features_last", measure=False)
+    >>> k(np.ones((1, 4, 4, 2), np.uint8)).tolist()[0][0]
+    [[18, 18, 18], [18, 18, 18]]
+
     Weights on a grid of 1/4, all but one:
 
     >>> from tesa.decompose import in_codes
@@ -153,7 +165,7 @@ def kernel(
     problem = make_problem(
         array, op=op, n=n, size=size, stride=stride, padding=padding, dilation=dilation, batch=batch,
         epilogue=make_epilogue(epilogue, offset is not None, factor is not None), dtype=dtype, threads=threads,
-        output=make_output(dtype, output, factor is not None, y_scale, y_zero),
+        output=make_output(dtype, output, factor is not None, y_scale, y_zero), layout=layout, x_zero=x_zero,
     )  # fmt: skip
     # callers bring arrays of NumPy
     problem = replace(problem, storage=storage, arithmetic=arithmetic, alignment=16)

@@ -18,6 +18,7 @@ from tesa.targets.target import Target
 
 OPS = ("linear", "conv2d", "depthwise")
 DTYPES = ("float32", "int8", "mixed")
+LAYOUTS = ("features_first", "features_last")
 FLOAT = Output()
 DEFAULT_N = 196
 """Columns of a linear layer's X where the user names none: the 14 x 14 pixels of a typical late layer."""
@@ -78,20 +79,24 @@ def make_problem(
     dtype: str,
     threads: int,
     output: Output = FLOAT,
+    layout: str = LAYOUTS[0],
+    x_zero: int = 0,
 ) -> Problem:
     """The problem of a weight that weight_array gave. The arguments are those of tesa.kernel."""
     known(dtype, DTYPES, "dtype")
+    last = _is_last(layout, dtype, x_zero)
     _positive("threads", threads)
     if batch is not None:
         _positive("batch", batch)
-    if dtype != "float32":
+    if dtype != "float32" and not last:
         _check_pointwise(dtype, weight, op, stride, padding)
     if dtype == "int8":
         _check_int8(weight, epilogue, output)
     if dtype == "mixed":
         _check_mixed(weight)
     if op == "linear":
-        return replace(_linear(weight, n, size, batch, epilogue, threads), dtype=dtype, output=output)
+        made = _linear(weight, n, size, batch, epilogue, threads)
+        return _placed(replace(made, dtype=dtype, output=output), last, x_zero)
     if n is not None:
         raise UsageError(f"op {op!r} takes the size=(height, width) of its input, not n")
     if size is None:
@@ -114,7 +119,37 @@ def make_problem(
     k, n = int(np.prod(weight.shape[1:])), window.out_height * window.out_width
     x_shape = (batch or 1, channels, window.height, window.width)
     y_shape = (batch or 1, m, window.out_height, window.out_width)
-    return Problem(op, m, k, n, x_shape, y_shape, batch or 1, window, epilogue, dtype, threads, output=output)
+    made = Problem(op, m, k, n, x_shape, y_shape, batch or 1, window, epilogue, dtype, threads, output=output)
+    return _placed(made, last, x_zero)
+
+
+def _is_last(layout: str, dtype: str, x_zero: int) -> bool:
+    """True for a layout with features last, which codes may have; UsageError where other numbers want it."""
+    known(layout, LAYOUTS, "layout")
+    last = layout != LAYOUTS[0]
+    if last and dtype != "int8":
+        raise UsageError(f"layout {layout!r} belongs to dtype='int8'; {dtype} kernels know {LAYOUTS[0]!r} alone")
+    if not isinstance(x_zero, int | np.integer) or isinstance(x_zero, bool) or not 0 <= x_zero <= 255:
+        raise UsageError(f"x_zero must be a code of X, a whole number from 0 to 255, got {x_zero!r}")
+    if x_zero and not last:
+        raise UsageError(
+            f"x_zero belongs to layout={LAYOUTS[1]!r}; elsewhere a zero point goes into the bias: subtract scale * "
+            "x_zero * weight.sum(axis=1)"
+        )
+    return last
+
+
+def _placed(problem: Problem, last: bool, x_zero: int) -> Problem:
+    """The problem in its layout: features of X and Y are their second dimension but the last ones, or the last one."""
+    if not last:
+        return problem
+    rank = 2 if problem.op == "linear" else 3
+
+    def turned(shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (*shape[:-rank], *shape[len(shape) - rank + 1 :], shape[-rank])
+
+    shapes = {"x_shape": turned(problem.x_shape), "y_shape": turned(problem.y_shape)}
+    return replace(problem, **shapes, layout=LAYOUTS[1], x_zero=int(x_zero))
 
 
 def make_output(dtype: str, output: str | None, scaled: bool, y_scale: float | None, y_zero: int | None) -> Output:
@@ -186,8 +221,10 @@ def _check_pointwise(dtype: str, weight: FloatArray, op: str, stride: Pair, padd
     pointwise = op == "conv2d" and weight.shape[2:] == (1, 1) and step == (1, 1)
     if op != "linear" and not (pointwise and not np.any(padding)):
         raise UnsupportedError(
-            f"{dtype} kernels are made for linear layers and 1x1 convolutions of stride 1, not for {op} of "
-            f"{weight.shape}; leave dtype out for a float32 kernel"
+            f"{dtype} kernels of features first are made for linear layers and 1x1 convolutions of stride 1, not for "
+            f"{op} of {weight.shape}; "
+            + ("give layout='features_last', or " if dtype == "int8" else "")
+            + "leave dtype out for a float32 kernel"
         )
 
 

@@ -377,8 +377,31 @@ def test_a_weight_that_16_bits_cannot_hold() -> None:
         kernel(np.array([[7e4]]), n=1, storage="float16")
 
 
+def test_int8_of_features_last() -> None:
+    rng = np.random.default_rng(2)
+    last: dict[str, Any] = {"dtype": "int8", "layout": "features_last", "measure": False}
+    weight = rng.integers(-128, 128, (20, 30)).astype(np.float32) * (rng.random((20, 30)) < 0.4)
+    x = rng.integers(0, 256, (2, 9, 30)).astype(np.uint8)
+    assert np.array_equal(kernel(weight, n=9, batch=2, x_zero=7, **last)(x), (x.astype(np.int64) - 7) @ weight.T)
+    assert kernel(weight, n=9, **last)(x[0]).shape == (9, 20)
+    weight = rng.integers(-128, 128, (5, 3, 3, 2)).astype(np.float32)
+    image = rng.integers(0, 256, (1, 6, 7, 3)).astype(np.uint8)
+    y = kernel(weight, op="conv2d", size=(6, 7), padding=(1, 0, 1, 2), stride=(2, 1), x_zero=9, **last)(image)
+    wide = np.pad(image[0].astype(np.int64) - 9, ((1, 1), (0, 2), (0, 0)))
+    wanted = [[np.einsum("ocyx,yxc->o", weight, wide[i : i + 3, j : j + 2]) for j in range(8)] for i in (0, 2, 4)]
+    assert np.array_equal(y[0], wanted)
+    for options, message in (
+        ({"layout": "first"}, "unknown layout"),
+        ({"dtype": "float32"}, "belongs to dtype='int8'"),
+        ({"x_zero": 256}, "a whole number from 0 to 255"),
+        ({"x_zero": 1, "layout": "features_first"}, "goes into the bias"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            kernel(np.eye(4), n=4, **{**last, **options})
+
+
 def test_unsupported() -> None:
-    with pytest.raises(UnsupportedError, match="int8 kernels are made for"):
+    with pytest.raises(UnsupportedError, match=r"int8 kernels of features first .* give layout='features_last'"):
         kernel(np.ones((2, 2, 3, 3)), op="conv2d", size=(5, 5), dtype="int8")
     with pytest.raises(UnsupportedError, match="not supported"):
         kernel(np.ones((2, 2)), target="cuda")

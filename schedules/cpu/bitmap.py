@@ -55,7 +55,7 @@ _TURN = 8
 _AHEAD = 2048
 """Bytes from the codes that are read to those that are asked for."""
 
-_CYCLES = 3.6
+_CYCLES = 3.4
 """Of a group, for 64 elements."""
 
 
@@ -81,9 +81,9 @@ def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) 
     rates, sides = core.rates, sides_of(problem)
     groups = -(-problem.m // core.lanes) * -(-problem.k // GROUP)
     nbytes = groups * 8 + np.count_nonzero(weight) * config["bits"] / 8
-    near = nbytes <= core.l2_bytes / 2 and not cost.cold(problem, core)
-    read = nbytes / rates.l2_bytes if near else nbytes / rates.far_bytes * SLOWER[config["streams"]]
-    work = groups * (_CYCLES + 0.4 * (config["bits"] == HALF) + (sides - 1) * 1.1)
+    cold = cost.cold(problem, core)
+    read = nbytes / cost.weight_rate(problem, core) * (SLOWER[config["streams"]] if cold else 1.0)
+    work = groups * (_CYCLES + (sides - 1) * 1.1)
     strided = problem.n > 1 and not problem.features_last
     moved = sides * (problem.k * (1.0 if strided else 0.05) + problem.m * (1.5 if strided else 0.1))
     done = cost.finishing(problem.epilogue, sides * problem.m / (problem.n if strided else core.lanes))

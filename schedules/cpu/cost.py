@@ -18,6 +18,7 @@ _GELU = 35.0
 
 _EXPOSED = 0.5  # of the loads of an inner loop, what a core that runs in order waits for
 _STRADDLING = 1.9
+_ONCE = 2 / 3  # of the rate from beyond the second-level cache, what comes from memory itself
 
 
 def straddling(core: Core) -> float:
@@ -93,6 +94,11 @@ def cold(problem: Problem, core: Core) -> bool:
     Kernels of such layers are timed so, see tesa.measure.cold_cache.
     """
     return problem.n * problem.batch <= 16 and problem.weight_bytes > core.l2_bytes
+
+
+def weight_rate(problem: Problem, core: Core) -> float:
+    """Bytes of weights that a kernel reads in a cycle that does little else."""
+    return core.rates.far_bytes * _ONCE if cold(problem, core) else core.rates.l2_bytes
 
 
 def together(*cycles: float) -> float:

@@ -101,8 +101,8 @@ def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) 
     """The larger of reading the steps and of two instructions for each step and side; the copy of X and the stores."""
     steps, rates, sides = _steps(weight, core, config), core.rates, sides_of(problem)
     nbytes = steps * core.lanes * GROUP * (1 + config["bits"] / 8)
-    near = nbytes <= core.l2_bytes / 2 and not cost.cold(problem, core)
-    read = nbytes / rates.l2_bytes if near else nbytes / rates.far_bytes * SLOWER[config["streams"]]
+    cold = cost.cold(problem, core)
+    read = nbytes / cost.weight_rate(problem, core) * (SLOWER[config["streams"]] if cold else 1.0)
     work = steps * (3.0 + 2.0 * sides * (1.0 if config["align"] == LINE else 1.4))
     strided = problem.n > 1 and not problem.features_last
     moved = sides * (problem.k * (1.0 if strided else 0.05) + problem.m * 1.5)

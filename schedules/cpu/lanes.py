@@ -292,7 +292,7 @@ def _work(problem: Problem, core: Core, config: Config) -> tuple[float, int]:
         (size + columns) / core.rates.loads,
         core.rates.fma_latency,
         (size * columns + size + columns) / core.rates.issue,
-        size * core.lanes * sums.nbytes / core.rates.l2_bytes,
+        size * core.lanes * sums.nbytes / cost.weight_rate(problem, core),
     )
     work = tiles * panels * (steps * step + 20.0)
     return work, threads_for(problem, work)

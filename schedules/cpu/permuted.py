@@ -108,7 +108,7 @@ def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) 
     tiles, columns = -(-problem.n // config["columns"]), min(config["columns"], problem.n)
     straddling = 1.0 if config["align"] == _LINE else 1.1
     each = columns * 1.3 * 2.0 / rates.fmas * straddling + 4.0
-    read = 2 * GROUP * core.lanes / rates.l2_bytes
+    read = 2 * GROUP * core.lanes / cost.weight_rate(problem, core)
     work = tiles * steps * cost.together(each, read)
     copied = problem.k * problem.n * (0.15 if problem.n >= 16 else 1.0)
     stored = cost.finishing(problem.epilogue, problem.m * tiles * 1.5)

@@ -16,7 +16,7 @@ from tesa.build.source import source
 from tesa.measure.reference import Inputs, reference
 from tesa.schedules.cpu import bitmap, gathered
 from tesa.schedules.cpu.windows import pack
-from tesa.schedules.registry import find
+from tesa.schedules.registry import families, find
 from tesa.schedules.types import Epilogue, Output, Problem, Window
 from tesa.targets.target import parse_target, runs_here
 from tests.schedules.reference import build, unaligned
@@ -53,7 +53,7 @@ def run(name: str, problem: Problem, w: Any, config: Any, inputs: Inputs) -> Any
 
 
 @here
-@settings(max_examples=24, deadline=None)
+@settings(max_examples=16, deadline=None)
 @given(
     sizes, densities, st.sampled_from([1, 2]), st.sampled_from([1, 2]), st.sampled_from(LAYOUTS),
     st.sampled_from([4, 8]), st.sampled_from(FAMILIES), st.data(),
@@ -186,3 +186,17 @@ def test_they_ask_for_what_they_need(name: str) -> None:
         family.emit(product(32, 64, 1), w, plain, {"bits": 8, "align": 1, "streams": 1}, "k")
     with pytest.raises(ValueError, match=f"{name} cannot keep codes of this weight in 4 bits"):
         family.emit(product(32, 64, 1), w, CORE, {"bits": 4, "align": 1, "streams": 1}, "k")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    ("zeros", "bits", "best"), [(0.5, 8, "bitmap"), (0.7, 8, "bitmap"), (0.9, 8, "gathered"), (0.7, 4, "bitmap")]
+)
+def test_weights_from_memory_are_expected_to_be_read_by_the_fewest_bytes(
+    layout: str, zeros: float, bits: int, best: str
+) -> None:
+    core = parse_target("x86:znver4").core
+    problem, w = product(1024, 2048, 1, 1, layout), draw(1024, 2048, 1 - zeros, bits)
+    every = [(made, config) for made in families("cpu") for config in made.space(problem, w, core)]
+    made, config = min(every, key=lambda option: option[0].estimate(problem, w, core, option[1]))
+    assert (made.name, config["bits"]) == (best, bits)

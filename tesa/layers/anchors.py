@@ -1,6 +1,6 @@
 """Finds the weight layers of a Relax function and the operators that fuse into their epilogues."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -82,10 +82,7 @@ def find_anchors(call: Any, known: NDArray[Any] | None = None) -> tuple[Anchor, 
 
 def find_chains(bindings: list[Any], outputs: set[Any], facts: Mapping[str, Known]) -> list[Chain]:
     """Every weight layer with the longest epilogue that its value's single use allows."""
-    consumers: dict[Any, list[Any]] = {}
-    for binding in bindings:
-        for used in variables(binding.value):
-            consumers.setdefault(used, []).append(binding)
+    consumers = consumers_of(bindings)
     chains = []
     taken: set[Any] = set()
     for binding in bindings:
@@ -93,7 +90,7 @@ def find_chains(bindings: list[Any], outputs: set[Any], facts: Mapping[str, Know
         anchors = find_anchors(binding.value, known.weight)
         if anchors:
             chain = Chain(anchors, binding.var, binding.var, bias=known.shift, known=known)
-            while _extend(chain, consumers.get(chain.last, []), outputs, taken):
+            while extend(chain, consumers.get(chain.last, []), outputs, taken):
                 taken.add(chain.last)
             users = consumers.get(chain.last, [])
             if len(users) == 1 and chain.last not in outputs and op_name(users[0].value) == "relax.quantize":
@@ -102,7 +99,16 @@ def find_chains(bindings: list[Any], outputs: set[Any], facts: Mapping[str, Know
     return chains
 
 
-def _extend(chain: Chain, users: list[Any], outputs: set[Any], taken: set[Any]) -> bool:
+def consumers_of(bindings: Sequence[Any]) -> dict[Any, list[Any]]:
+    """The bindings that read a variable, one for each time that they do."""
+    consumers: dict[Any, list[Any]] = {}
+    for binding in bindings:
+        for used in variables(binding.value):
+            consumers.setdefault(used, []).append(binding)
+    return consumers
+
+
+def extend(chain: Chain, users: list[Any], outputs: set[Any], taken: set[Any]) -> bool:
     """Absorb the one consumer of the chain's value, if its operator fits into what is left of the epilogue.
 
     taken: what other chains compute. Of a sum of two layers one takes the sum into its epilogue, and the other is its

@@ -35,8 +35,8 @@ class KernelCall:
     """A kernel for a layer, or for a piece of it, that is still to be called.
 
     arguments: x and the residual, if there is one. layout: see WeightLayer. perm, dtype, grid: of the value that it
-    computes, see Value. bias, scale: one for each row. before: the call that computes the residual, the rest of a sum.
-    whole: False for such a call.
+    computes, see Value. bias, scale: one for each row; rows: these two as tensors that are computed. before: the call
+    that computes the residual, the rest of a sum. whole: False for such a call.
     """
 
     anchor: Anchor
@@ -51,6 +51,7 @@ class KernelCall:
     grid: Grid | None = None
     before: "KernelCall | None" = None
     whole: bool = True
+    rows: tuple[Any, ...] = ()
 
     def behind(self, rest: Any) -> "KernelCall":
         """The same with the result of `before` as its residual."""
@@ -65,13 +66,13 @@ def integer_layers(emitter: Emitter, chain: Chain, threads: int, integer: Intege
     source = emitter.coded(chain.anchor.source)
     if source.grid is None or source.dtype != "float32":
         return ()
-    found = _coded_anchors(chain)
+    found = coded_anchors(chain)
     store = None if chain.store is None else grid_of(chain.store.value)
     residual = None if chain.residual is None else emitter.coded(chain.residual)
     if found is None or (chain.store is not None and store is None):
         return ()
-    drafts = [_draft(chain, *one, source, store, residual, threads) for one in found]
-    if any(draft is None or not _offered(draft, integer) for draft in drafts):
+    drafts = [draft_of(chain, *one, source, store, residual, threads) for one in found]
+    if any(draft is None or not offered(draft, integer) for draft in drafts):
         return ()
     signed = chain.store is not None and str(chain.store.value.ty.dtype) == "int8"
     dtype = "float32" if chain.store is None else "int8" if signed else "uint8"
@@ -85,12 +86,12 @@ def integer_layers(emitter: Emitter, chain: Chain, threads: int, integer: Intege
     return tuple(made)
 
 
-def _offered(draft: KernelCall, integer: Integer) -> bool:
+def offered(draft: KernelCall, integer: Integer) -> bool:
     """True if there is a kernel for it, and for the one before it."""
-    return integer(draft.problem, draft.weight) and (draft.before is None or _offered(draft.before, integer))
+    return integer(draft.problem, draft.weight) and (draft.before is None or offered(draft.before, integer))
 
 
-def _coded_anchors(chain: Chain) -> list[tuple[Anchor, NDArray[np.float64]]] | None:
+def coded_anchors(chain: Chain) -> list[tuple[Anchor, NDArray[np.float64]]] | None:
     """Each of the chain's anchors with its weight as codes, and the scale of each row; None where it is not so.
 
     The codes are less their zero point: of 8 bits, they are between -255 and 255.
@@ -127,12 +128,12 @@ def _rows(scales: FloatArray) -> NDArray[np.float64] | None:
     return np.asarray(rows, np.float64) if same.all() else None
 
 
-def _draft(
+def draft_of(
     chain: Chain, anchor: Anchor, rows: NDArray[np.float64], source: Value, store: Grid | None,
     residual: Value | None, threads: int,
 ) -> KernelCall | None:  # fmt: skip
     """The call of one kernel without its arguments; None where its activation cannot be laid out for it."""
-    places = _features_last(anchor)
+    places = features_last(anchor)
     if places is None or source.grid is None:
         return None
     x_perm, layout, perm = places
@@ -183,7 +184,7 @@ def _kind(residual: Value) -> Output:
     return Output() if grid is None else Output("uint8", grid.scale, grid.zero)
 
 
-def _features_last(anchor: Anchor) -> tuple[Perm, tuple[int, ...], Perm] | None:
+def features_last(anchor: Anchor) -> tuple[Perm, tuple[int, ...], Perm] | None:
     """(layout of the activation, of what is stored, of the result) with the features innermost."""
     rank = len(anchor.shape)
     if anchor.op == "linear":
@@ -234,6 +235,6 @@ def _activation(emitter: Emitter, anchor: Anchor, source: Value) -> Any:
         source = emitter.part(source, *anchor.piece.read)
     if anchor.stack is not None and source.grid is not None:
         return stack_last(emitter, source, anchor.stack, source.grid.zero)
-    places = _features_last(anchor)
+    places = features_last(anchor)
     assert places is not None
     return emitter.to(source, places[0]).expr

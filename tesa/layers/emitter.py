@@ -18,8 +18,8 @@ _OPAQUE = 8  # TVM's operator kind that fusion leaves alone
 class Emitter:
     """Emits operators on physical arrays. values: what each variable of the source function became.
 
-    sources: what each of these is bound to there. functions: what each function of the source module became that may
-    be called.
+    sources: what each of these is bound to there. quantized: codes on a grid that is found at run time, by the variable
+    of their steps. functions: what each function of the source module became that may be called.
     """
 
     def __init__(self, builder: Any, functions: Mapping[Any, Any] | None = None) -> None:
@@ -27,6 +27,7 @@ class Emitter:
         self.functions = functions or {}
         self.values: dict[Any, Value] = {}
         self.sources: dict[Any, Any] = {}
+        self.quantized: dict[Any, Value] = {}
         self._moved: dict[tuple[int, Perm, Perm], tuple[Value, Value]] = {}
         self._decoded: dict[tuple[int, Grid], tuple[Value, Value]] = {}
         self._passing: dict[tuple[int, Grid], tuple[Value, Value]] = {}

@@ -11,6 +11,7 @@ from tesa.frontend.loops import functions_of
 from tesa.frontend.names import Unique
 from tesa.layers.anchor import Anchor
 from tesa.layers.anchors import Chain, Known, find_chains
+from tesa.layers.codes_dynamic import Dynamic, dynamic_calls, emit_scale, find_dynamic
 from tesa.layers.codes_layers import Integer, KernelCall, integer_layers
 from tesa.layers.codes_operators import lower_coded
 from tesa.layers.emitter import Emitter
@@ -35,7 +36,8 @@ class WeightLayer:
     is stored at (q, r); axis: the logical axis of its output features. whole: its name, or that of the layer which it
     is a piece of; piece: (axis, start, stop) of the result that it then computes. covers: the layers that the kernel
     computes. scale: of an int8 layer, by which each row's sum is multiplied. whole_sum: False where the kernel computes
-    one of several summands of the result. signed: it stores int8 codes with 128 added.
+    one of several summands of the result. signed: it stores int8 codes with 128 added. sources: where it is a sum of
+    several products, the variables of all of them.
     """
 
     name: str
@@ -52,6 +54,7 @@ class WeightLayer:
     scale: FloatArray | None = None
     whole_sum: bool = True
     signed: bool = False
+    sources: tuple[str, ...] = ()
 
     @property
     def placeholder(self) -> str:
@@ -112,6 +115,11 @@ def _lower_function(
     bindings = [binding for block in function.body.blocks for binding in block.bindings]
     outputs = set(_fields(function.body.body, bindings))
     chains = find_chains(bindings, outputs, given.facts)
+    dynamic = [] if given.integer is None else find_dynamic(bindings, outputs, given.facts, chains, given.integer)
+    replaced = {var for one in dynamic for var in (one.chain.first, *one.inside)}
+    chains = [*(chain for chain in chains if chain.first not in replaced), *(one.chain for one in dynamic)]
+    quantizers = {one.quantizer.scale: one.quantizer for one in dynamic}
+    coded = {one.chain.last: one for one in dynamic}
     heads = {chain.last: chain for chain in chains}
     sampled = find_sampled(bindings, outputs)
     absorbed = {var for chain in chains for var in chain.absorbed}
@@ -130,10 +138,11 @@ def _lower_function(
                 builder.layer = names.get(first.name, "")
                 emitter.next_operator()
                 if binding.var in heads:
-                    layers += _emit_layer(emitter, heads[binding.var], given, layers)
+                    layers += _emit_layer(emitter, heads[binding.var], given, layers, coded.get(binding.var))
+                elif binding.var in quantizers:
+                    emit_scale(emitter, quantizers[binding.var])
                 else:
-                    coded = given.integer is not None
-                    _lower_binding(emitter, binding, tuples, coded, sampled.get(binding.var))
+                    _lower_binding(emitter, binding, tuples, given.integer is not None, sampled.get(binding.var))
                 emitter.sources[binding.var] = binding.value
             results = emit_outputs(builder, _results(emitter, function.body.body, tuples))
         return builder.emit_func_output(results[0] if hasattr(function.ret_ty, "shape") else relax.Tuple(results))
@@ -194,17 +203,24 @@ def _lower_tuple(emitter: Emitter, var: Any, call: Any) -> list[Value]:
     return [Value(f, s, str(t.dtype), p, grid) for f, s, t, p in zip(fields, shapes, types, perms, strict=True)]
 
 
-def _emit_layer(emitter: Emitter, chain: Chain, given: _Given, before: list[WeightLayer]) -> list[WeightLayer]:
+def _emit_layer(
+    emitter: Emitter, chain: Chain, given: _Given, before: list[WeightLayer], dynamic: Dynamic | None = None
+) -> list[WeightLayer]:
     """Emit the call of a fused weight layer's kernel, or of the kernels of its pieces, and record what it computes.
 
-    before: the layers so far.
+    before: the layers so far. dynamic: where its codes are made at run time.
     """
     names = given.names
     whole = names.get(chain.first.name, "") or f"layer{len(before)}"
     name = whole
     if any(layer.whole == whole for layer in before):  # an operator that is several products, one for each axis
         name = Unique({*names.values(), *(layer.name for layer in before)})(whole)
-    plans = integer_layers(emitter, chain, given.threads, given.integer) if given.integer is not None else ()
+    plans: tuple[KernelCall, ...] = ()
+    if given.integer is not None:
+        plans = (
+            integer_layers(emitter, chain, given.threads, given.integer) if dynamic is None
+            else dynamic_calls(emitter, dynamic, given.threads, given.integer)
+        )  # fmt: skip
     last = chain.last if not plans or chain.store is None else chain.store.var
     covered = (chain.first, *chain.absorbed, chain.last, *(() if last is chain.last else (last,)))
     covers = tuple(dict.fromkeys(filter(None, (names.get(var.name, "") for var in covered))))
@@ -217,7 +233,7 @@ def _emit_layer(emitter: Emitter, chain: Chain, given: _Given, before: list[Weig
         layer = WeightLayer(
             own, plan.problem, plan.weight, plan.bias, chain.first.name, last.name, plan.layout, plan.anchor.axis,
             whole, covers, () if plan.anchor.piece is None else plan.anchor.piece.made, plan.scale, plan.whole,
-            plan.grid == SIGNED,
+            plan.grid == SIGNED, () if dynamic is None else tuple(var.name for var in dynamic.inside),
         )  # fmt: skip
         made.append(layer)
         return _emit_kernel(emitter, plan, layer.placeholder)
@@ -245,8 +261,9 @@ def _float_layer(emitter: Emitter, chain: Chain, anchor: Anchor, threads: int) -
 def _emit_kernel(emitter: Emitter, plan: KernelCall, placeholder: str) -> Value:
     """Emit the call of one kernel; what it computes."""
     problem, shape = plan.problem, plan.anchor.shape
+    x, *residual = plan.arguments
     call = relax.call_dps_packed(
-        placeholder, list(plan.arguments), relax.TensorType(problem.y_shape, problem.output.dtype)
+        placeholder, [x, *plan.rows, *residual], relax.TensorType(problem.y_shape, problem.output.dtype)
     )
     if plan.anchor.phases and plan.whole:
         made = shuffle(emitter, emitter.builder.emit(call), shape, plan.layout, plan.perm)

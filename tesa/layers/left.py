@@ -27,7 +27,7 @@ class LeftDense:
 
 def left_dense(attributed: TesaModel, lowered: Lowered, threads: int) -> tuple[LeftDense, ...]:
     """The weights that propagation knows and that became no weight layer."""
-    done = {layer.source for layer in lowered.layers}
+    done = {source for layer in lowered.layers for source in (layer.source, *layer.sources)}
     return tuple(
         LeftDense(facts.layer, _why(facts), facts.sparsity, _problem(attributed, facts, threads))
         for var, facts in attributed.weights.items()

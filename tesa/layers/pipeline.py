@@ -26,6 +26,8 @@ def schedule_rest(mod: Any, target: Any, core: Core, threads: int) -> Scheduled:
     from tesa.schedules.cpu.operators import ScheduleOperators
 
     before = [
+        # What a kernel computes as well, of a model whose operators say it in another way.
+        relax.transform.DeadCodeElimination(),
         # An output is bound to the operator that computes it, where nothing turns it into a view of something else.
         relax.transform.CanonicalizeBindings(),
         # Operators become TIR; a reshape becomes a view again before fusion could turn it into a copy.

@@ -9,6 +9,7 @@ from tvm.tirx import transform as flat
 
 from tesa.schedules.cpu.operators.division import multiply_by_reciprocals
 from tesa.schedules.cpu.operators.loops import LoopRewriter
+from tesa.schedules.cpu.operators.marks import EXACT
 from tesa.schedules.cpu.operators.strided import even_odd_loads
 from tesa.schedules.cpu.operators.tree import rewrite
 from tesa.schedules.cpu.operators.vector_math import rewrite_math
@@ -32,7 +33,8 @@ def lower(func: Any, lanes: int, threads: int) -> Any:
     func = _apply(unaligned(func), _FLATTEN)
     func = func.with_body(LoopRewriter(lanes, threads).visit(func.body))
     func = _apply(func, _CLEAN)
-    func = func.with_body(hoist_allocations(rewrite_math(multiply_by_reciprocals(func.body))))
+    body = func.body if EXACT in (func.attrs or {}) else multiply_by_reciprocals(func.body)
+    func = func.with_body(hoist_allocations(rewrite_math(body)))
     func = _apply(func, (blocks.ConvertSSA, flat.VectorizeLoop))
     return func.with_body(_root(even_odd_loads(func.body)))
 

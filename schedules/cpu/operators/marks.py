@@ -17,3 +17,6 @@ SPATIAL = "tesa.spatial"
 
 SCHEDULE = "tesa.schedule"
 """PrimFunc attribute: the name of the rule that scheduled the function."""
+
+EXACT = "tesa.exact"
+"""PrimFunc attribute: a division stays one, where its result is rounded to a whole number."""

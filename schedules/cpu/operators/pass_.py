@@ -8,6 +8,7 @@ from tvm.s_tir.schedule import ScheduleError
 
 from tesa.schedules.cpu.operators.column_reduction import column_reduction
 from tesa.schedules.cpu.operators.elementwise import elementwise
+from tesa.schedules.cpu.operators.extremes import extremes
 from tesa.schedules.cpu.operators.fallback import fallback
 from tesa.schedules.cpu.operators.interleave import interleave
 from tesa.schedules.cpu.operators.lowering import lower
@@ -23,7 +24,7 @@ from tesa.schedules.cpu.operators.window import window
 from tesa.schedules.types import Core
 
 RULES: tuple[Callable[[Operator, Core], Any], ...] = (
-    picks, matmul, window, interleave, transpose, elementwise, row_reduction, column_reduction, fallback,
+    picks, extremes, matmul, window, interleave, transpose, elementwise, row_reduction, column_reduction, fallback,
 )  # fmt: skip
 """Each answers a function with its loops marked (see marks.py), or None where it does not apply.
 

@@ -1,0 +1,341 @@
+"""Weight layers on codes whose scale and zero point are found at run time: MatMulInteger, ConvInteger and their kin.
+
+An activation is quantized by its own range, in two passes over it: its least and largest element, then its codes. The
+layer is an int8 problem for a zero point of 128, and takes the scale and bias of each row as vectors that are computed
+meanwhile, m elements each: of W codes w with row sums r, and codes c of X with scale s and zero point z,
+
+    sum_k W[m, k] X[k, n] = s w_scale[m] (sum_k w[m, k] (c[k, n] - 128)) - s w_scale[m] (z - 128) r[m]
+
+The first sum is one of integers and exact; the second term goes into the bias.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tvm import relax, te, tirx
+
+from tesa.layers.anchors import Chain, Known, consumers_of, extend, find_anchors
+from tesa.layers.codes_layers import Integer, KernelCall, coded_anchors, draft_of, features_last, offered
+from tesa.layers.emitter import Emitter
+from tesa.layers.expressions import constant_of, op_name, shape_of
+from tesa.layers.layout import Grid, Value, identity
+from tesa.schedules.cpu.operators.extremes import EXTREMES, LAST, steps_of, zero_of
+from tesa.schedules.cpu.operators.marks import EXACT
+
+MIDDLE = 128
+"""The zero point that kernels are made for: the one at run time is as far from it on either side."""
+
+_OPAQUE = 8  # TVM's operator kind that fusion leaves alone
+
+
+@dataclass(frozen=True)
+class Quantizer:
+    """An activation that is quantized by its own range: its variable x, and those of its scale, the code of 0, and of
+    its codes less that."""
+
+    x: Any
+    scale: Any
+    level: Any
+    steps: Any
+
+
+@dataclass
+class Dynamic:
+    """A weight layer on codes of a quantizer. factor: by which its integer sums become real numbers, an expression.
+
+    chain: with the weight as codes, or as numbers whose scale is known. inside: variables that its kernel replaces.
+    """
+
+    chain: Chain
+    quantizer: Quantizer
+    factor: Any
+    inside: tuple[Any, ...] = ()
+
+
+def find_dynamic(
+    bindings: Sequence[Any], outputs: set[Any], facts: Mapping[str, Known], chains: Sequence[Chain], integer: Integer
+) -> list[Dynamic]:
+    """The layers of a function that are computed on codes quantized at run time. chains: all of its weight layers."""
+    bound = {binding.var: binding.value for binding in bindings}
+    quantizers = {q.steps: q for var in bound if (q := _quantizer(bound, var)) is not None}
+    if not quantizers:
+        return []
+    sums = {var: one for one in _integer(bindings, outputs, facts, bound, quantizers) for var in one.inside}
+    made: list[Dynamic] = []
+    taken = {var for chain in chains if chain.first not in sums for var in (*chain.absorbed, chain.last)}
+    consumers = consumers_of(bindings)
+    for chain in chains:
+        one = _real(chain, bound, quantizers) or sums.get(chain.first)
+        if one is None or one in made:
+            continue
+        if one.inside:
+            while extend(one.chain, consumers.get(one.chain.last, []), outputs, taken):
+                taken.add(one.chain.last)
+        if drafts(one, 1, integer):
+            made.append(one)
+    return made
+
+
+def _operands(bound: Mapping[Any, Any], expr: Any, op: str) -> list[Any]:
+    """The operands of the call of `op` that an expression is, none if it is something else."""
+    call = bound.get(expr, expr)
+    return list(call.args) if op_name(call) == f"relax.{op}" else []
+
+
+def _quantizer(bound: Mapping[Any, Any], steps: Any) -> Quantizer | None:
+    """The quantizer whose codes less the code of 0 a variable is, see the import of DynamicQuantizeLinear."""
+    chosen = _operands(bound, steps, "where")
+    bounded = _operands(bound, chosen[2], "minimum") if len(chosen) == 3 else []
+    left = _operands(bound, bounded[1], "subtract") if bounded else []
+    clipped = _operands(bound, bounded[0], "clip") if left else []
+    rounded = _operands(bound, clipped[0], "round") if clipped else []
+    divided = _operands(bound, rounded[0], "divide") if rounded else []
+    divisor = _operands(bound, divided[1], "where") if divided else []
+    if len(divisor) != 3 or not divisor[0].same_as(chosen[0]):
+        return None
+    return Quantizer(divided[0], divisor[2], left[1], steps)
+
+
+def _real(chain: Chain, bound: Mapping[Any, Any], quantizers: Mapping[Any, Quantizer]) -> Dynamic | None:
+    """A product of numbers out of codes, steps * scale: the scale is left for behind the product."""
+    factors = _operands(bound, chain.anchor.source, "multiply")
+    for steps, scale in (factors, factors[::-1]) if factors else ():
+        quantizer = quantizers.get(steps)
+        if quantizer is not None and scale.same_as(quantizer.scale):
+            return Dynamic(replace(chain, store=None), quantizer, scale)
+    return None
+
+
+def _integer(
+    bindings: Sequence[Any], outputs: set[Any], facts: Mapping[str, Known], bound: Mapping[Any, Any],
+    quantizers: Mapping[Any, Quantizer],
+) -> list[Dynamic]:  # fmt: skip
+    """Integer products that become real numbers by a factor of the rows or of all."""
+    consumers = consumers_of(bindings)
+    found = []
+    for binding in bindings:
+        (total,) = _operands(bound, binding.var, "astype") or (None,)
+        users = consumers.get(binding.var, [])
+        if total is None or str(binding.var.ty.dtype) != "float32" or len(users) != 1 or binding.var in outputs:
+            continue
+        inside: list[Any] = []
+        parts = _parts(bound, total, quantizers, inside)
+        factor = next((arg for arg in _operands(bound, users[0].var, "multiply") if not arg.same_as(binding.var)), None)
+        if not parts or factor is None or any(len(consumers[var]) != 1 or var in outputs for var in inside):
+            continue
+        quantizer = quantizers[next(arg for arg in bound[parts[0]].args if arg in quantizers)]
+        weights = [_weight(bound[var], facts.get(var.name, Known())) for var in parts]
+        whole = np.sum(weights, axis=0, dtype=np.float32)
+        known = Known(whole, None, np.ones(1, np.float32))
+        anchors = find_anchors(bound[parts[0]], whole)
+        if (
+            not anchors
+            or _per_row(factor, anchors[0]) is None
+            or any(facts.get(v.name, Known()).shift is not None for v in parts)
+        ):
+            continue
+        chain = Chain(anchors, parts[0], users[0].var, known=known, absorbed=[*inside, binding.var])
+        found.append(Dynamic(chain, quantizer, factor, tuple(parts)))
+    return found
+
+
+def _parts(bound: Mapping[Any, Any], total: Any, quantizers: Mapping[Any, Quantizer], inside: list[Any]) -> list[Any]:
+    """The products that an int32 sum is made of, all of one quantizer; none if it is something else.
+
+    inside: gets the variables on the way.
+    """
+    inside.append(total)
+    summands = _operands(bound, total, "add")
+    if summands:
+        both = [_parts(bound, one, quantizers, inside) for one in summands]
+        same = all(both) and bound[both[0][0]].args[0].same_as(bound[both[1][0]].args[0])
+        return both[0] + both[1] if same else []
+    (product,) = _operands(bound, total, "astype") or (None,)
+    call = bound.get(product)
+    if call is None or not (op_name(call) == "relax.matmul" or op_name(call).startswith("relax.nn.conv")):
+        return []
+    if call.args[0] not in quantizers or constant_of(call.args[1]) is None:
+        return []
+    inside.append(product)
+    return [product]
+
+
+def _weight(call: Any, known: Known) -> NDArray[Any]:
+    return np.asarray(known.weight if known.weight is not None else constant_of(call.args[1]))
+
+
+def _per_row(factor: Any, anchor: Any) -> int | None:
+    """1 for one factor, m where each row has its own; None for any other, and for what is no tensor of float32."""
+    if not hasattr(factor.ty, "shape") or str(factor.ty.dtype) != "float32":
+        return None
+    shape, own = shape_of(anchor.call), shape_of(factor)
+    if prod(own) == 1 and len(own) <= len(shape):
+        return 1
+    wide = (1,) * (len(shape) - len(own)) + own
+    fits = all(n == (shape[i] if i == anchor.axis else 1) for i, n in enumerate(wide)) and len(wide) == len(shape)
+    return shape[anchor.axis] if fits else None
+
+
+def drafts(one: Dynamic, threads: int, integer: Integer) -> list[KernelCall]:
+    """The calls of the kernels of a layer, one for each piece, without arguments; none where one has no kernel."""
+    found, shape = coded_anchors(one.chain), shape_of(one.quantizer.x)
+    residual = None if one.chain.residual is None else Value(None, shape_of(one.chain.residual), "float32", ())
+    source = Value(None, shape, "float32", identity(len(shape)), Grid(1.0, MIDDLE))
+    made: list[KernelCall] = []
+    for anchor, rows in found or ():
+        if anchor.stack is not None or anchor.phases:
+            return []
+        draft = draft_of(one.chain, anchor, rows, source, None, residual, threads)
+        padded = None if draft is None else _padded(draft)
+        if padded is None or not offered(padded, integer):
+            return []
+        made.append(padded)
+    return made
+
+
+def _padded(draft: KernelCall) -> KernelCall | None:
+    """The call for codes that are padded before: what pads them is not known when the kernel is made.
+
+    Its epilogue has a bias in any case.
+    """
+    problem, window = draft.problem, draft.problem.window
+    epilogue = replace(problem.epilogue, bias=draft.whole)
+    if window is not None and any(window.padding):
+        top, left, bottom, right = window.padding
+        if len(problem.x_shape) > 4:
+            return None
+        larger = replace(
+            window, height=window.height + top + bottom, width=window.width + left + right, padding=(0, 0, 0, 0)
+        )
+        added = {4: (top + bottom, left + right), 3: (left + right,)}[len(problem.x_shape)]
+        n, *spatial, channels = problem.x_shape
+        shape = (n, *(size + more for size, more in zip(spatial, added, strict=True)), channels)
+        problem = replace(problem, window=larger, x_shape=shape)
+    before = None if draft.before is None else _padded(draft.before)
+    return replace(draft, problem=replace(problem, epilogue=epilogue), before=before)
+
+
+def emit_scale(emitter: Emitter, quantizer: Quantizer) -> None:
+    """Emit the scale of an activation and its code of 0, which other operators may read, too."""
+    value = emitter.value(quantizer.x)
+    flat = emitter.builder.emit(relax.op.reshape(value.expr, (prod(value.shape),)))
+    named = {"primfunc_name_hint": "range", "primfunc_attrs": {"op_pattern": _OPAQUE, EXTREMES: 1}}
+    made = emitter.builder.emit_te(_scale, flat, **named)
+    for i, var in enumerate((quantizer.scale, quantizer.level)):
+        emitter.values[var] = Value(emitter.builder.emit(relax.TupleGetItem(made, i)), (), "float32", ())
+
+
+def _scale(x: Any) -> list[Any]:
+    """The scale of codes of 0 ... 255 for the range of x, in which 0 always is, and the code of 0."""
+    down, up = (te.reduce_axis((0, x.shape[0]), name=name) for name in ("i", "j"))
+    low = te.compute((1,), lambda _: te.min(x[down], axis=down), name="low")
+    high = te.compute((1,), lambda _: te.max(x[up], axis=up), name="high")
+    zero = tirx.const(0.0, "float32")
+    step = te.compute((), lambda: steps_of(tirx.min(low[0], zero), tirx.max(high[0], zero)), name="scale")
+    return [step, te.compute((), lambda: zero_of(tirx.min(low[0], zero), step()), name="level")]
+
+
+def dynamic_calls(emitter: Emitter, one: Dynamic, threads: int, integer: Integer) -> tuple[KernelCall, ...]:
+    """The calls of the kernels of a layer, and what is computed for them."""
+    made = []
+    for draft in drafts(one, threads, integer):
+        codes = _codes(emitter, one.quantizer, draft)
+        residual = ()
+        if one.chain.residual is not None:
+            residual = (emitter.to(emitter.value(one.chain.residual), draft.perm).expr,)
+        rows = _rows(emitter, one, draft)
+        before = draft.before
+        if before is not None:
+            before = replace(before, arguments=(codes, *residual), rows=rows[:1], bias=None, scale=None)
+        made.append(replace(draft, arguments=(codes, *residual), rows=rows, bias=None, scale=None, before=before))
+    return tuple(made)
+
+
+def _codes(emitter: Emitter, quantizer: Quantizer, draft: KernelCall) -> Any:
+    """The codes that a kernel reads, padded with that of 0."""
+    anchor, places = draft.anchor, features_last(draft.anchor)
+    assert places is not None
+    perm, window = places[0], anchor.window
+    top, left, bottom, right = (0, 0, 0, 0) if window is None else window.padding
+    pads = {4: ((0, 0), (top, bottom), (left, right), (0, 0)), 3: ((0, 0), (left, right), (0, 0))}.get(len(perm), ())
+    if quantizer.steps not in emitter.quantized:
+        emitter.quantized[quantizer.steps] = _quantized(emitter, quantizer)
+    codes = emitter.to(emitter.quantized[quantizer.steps], perm)
+    if anchor.piece is not None and anchor.piece.read is not None:
+        codes = emitter.part(codes, *anchor.piece.read)
+    return _surrounded(emitter, quantizer, codes.expr, pads) if any(map(any, pads)) else codes.expr
+
+
+def _quantized(emitter: Emitter, quantizer: Quantizer) -> Value:
+    """The codes of a quantizer in the layout of its activation."""
+    value = emitter.value(quantizer.x)
+
+    def compute(x: Any, scale: Any, level: Any) -> Any:
+        zero, last = (tirx.const(number, "float32") for number in (0.0, LAST))
+
+        def element(*at: Any) -> Any:
+            steps = tirx.nearbyint(x[at] / scale[()]) + level[()]
+            return _byte(tirx.max(tirx.min(steps, last), zero))
+
+        return te.compute(value.physical, element, name="codes")
+
+    parameters = [emitter.value(var).expr for var in (quantizer.scale, quantizer.level)]
+    # a product with 1 / scale would round to another code at times
+    named = {"primfunc_name_hint": "quantize", "primfunc_attrs": {"op_pattern": _OPAQUE, EXACT: 1}}
+    made = emitter.builder.emit_te(compute, value.expr, *parameters, **named)
+    return Value(made, value.shape, "uint8", value.perm)
+
+
+def _surrounded(emitter: Emitter, quantizer: Quantizer, codes: Any, pads: tuple[tuple[int, int], ...]) -> Any:
+    """Codes with that of 0 around them. pads: by stored axis, how many go before and behind."""
+    sizes = shape_of(codes)
+
+    def compute(data: Any, level: Any) -> Any:
+        def element(*at: Any) -> Any:
+            inner = [place - before for place, (before, _) in zip(at, pads, strict=True)]
+            tests = [test for place, n, pad in zip(inner, sizes, pads, strict=True) if any(pad)
+                     for test in (place >= 0, place < n)]  # fmt: skip
+            return tirx.if_then_else(tirx.all(*tests), data[tuple(inner)], _byte(level[()]))
+
+        return te.compute([n + sum(pad) for n, pad in zip(sizes, pads, strict=True)], element, name="pad")
+
+    named = {"primfunc_name_hint": "pad", "primfunc_attrs": {"op_pattern": _OPAQUE}}
+    return emitter.builder.emit_te(compute, codes, emitter.value(quantizer.level).expr, **named)
+
+
+def _byte(number: Any) -> Any:
+    return tirx.Cast("uint8", tirx.Cast("int32", number))
+
+
+def _rows(emitter: Emitter, one: Dynamic, draft: KernelCall) -> tuple[Any, Any]:
+    """The scale and the bias of each row, for the scale and the zero point that are found."""
+    scale = np.asarray(draft.scale, np.float64)
+    sums = draft.anchor.weight.sum(axis=1, dtype=np.float64)  # with what a call before this one computes
+    bias = np.zeros(len(scale), np.float32) if draft.bias is None else np.asarray(draft.bias, np.float32)
+    tables = [scale.astype(np.float32), (scale * sums).astype(np.float32), bias]
+    factor, level = emitter.value(one.factor), emitter.value(one.quantizer.level)
+    several = prod(factor.shape) > 1
+    flat = emitter.builder.emit(relax.op.reshape(factor.expr, (prod(factor.shape),)))
+    if several and draft.anchor.piece is not None:
+        picks = relax.const(np.asarray(draft.anchor.piece.rows, np.int32))
+        flat = emitter.builder.emit(relax.op.take(flat, picks, 0, mode="fast"))
+
+    def compute(own: Any, summed: Any, shift: Any, times: Any, zero: Any) -> list[Any]:
+        def at(row: Any) -> Any:
+            return times[row] if several else times[0]
+
+        def moved(row: Any) -> Any:
+            return shift[row] - summed[row] * (at(row) * (zero[()] - tirx.const(float(MIDDLE), "float32")))
+
+        shape = (len(scale),)
+        return [te.compute(shape, lambda row: own[row] * at(row), name="scale"), te.compute(shape, moved, name="bias")]
+
+    constants = [relax.const(table) for table in tables]
+    named = {"primfunc_name_hint": "rows", "primfunc_attrs": {"op_pattern": _OPAQUE}}
+    made = emitter.builder.emit_te(compute, *constants, flat, level.expr, **named)
+    first, second = (emitter.builder.emit(relax.TupleGetItem(made, i)) for i in range(2))
+    return first, second

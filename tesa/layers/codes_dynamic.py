@@ -129,7 +129,7 @@ def _integer(
             continue
         quantizer = quantizers[next(arg for arg in bound[parts[0]].args if arg in quantizers)]
         weights = [_weight(bound[var], facts.get(var.name, Known())) for var in parts]
-        whole = np.sum(weights, axis=0, dtype=np.float32)
+        whole = np.asarray(np.sum(weights, axis=0, dtype=np.float32))
         known = Known(whole, None, np.ones(1, np.float32))
         anchors = find_anchors(bound[parts[0]], whole)
         if (
@@ -244,7 +244,7 @@ def dynamic_calls(emitter: Emitter, one: Dynamic, threads: int, integer: Integer
     made = []
     for draft in drafts(one, threads, integer):
         codes = _codes(emitter, one.quantizer, draft)
-        residual = ()
+        residual: tuple[Any, ...] = ()
         if one.chain.residual is not None:
             residual = (emitter.to(emitter.value(one.chain.residual), draft.perm).expr,)
         rows = _rows(emitter, one, draft)

@@ -1,0 +1,139 @@
+"""Layers on codes whose scale is found at run time are integer layers, and compute what onnxruntime computes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from tests.layers.integer import Quantized, lowered, run
+
+MICROSOFT = "com.microsoft"
+
+
+class Dynamic(Quantized):
+    """A model that is quantized at run time, as quantizers write it."""
+
+    def codes_of(self, x: str) -> tuple[str, str, str]:
+        """Codes, scale and zero point of a tensor."""
+        return self.several("DynamicQuantizeLinear", 3, x)
+
+    def several(self, op: str, count: int, *inputs: str, **options: Any) -> tuple[str, ...]:
+        first = self.op(op, *inputs, **options)
+        names = [first, *(f"{first}.{i}" for i in range(1, count))]
+        self.nodes[-1].output[:] = names
+        return tuple(names)
+
+    def table(self, *shape: int, density: float = 0.4, dtype: Any = np.int8) -> Any:
+        """Codes of a weight."""
+        limits = np.iinfo(dtype)
+        zero = 0 if dtype == np.int8 else 119
+        values = self.rng.integers(limits.min, limits.max + 1, shape)
+        return np.where(self.rng.random(shape) < density, values, zero).astype(dtype)
+
+    def real(self, sums: str, *factors: Any) -> str:
+        """Integer sums as real numbers."""
+        factor = self.op("Mul", *factors) if len(factors) > 1 else factors[0]
+        return self.op("Mul", self.op("Cast", sums, to=1), factor)
+
+    def product(self, codes: tuple[str, str, str], w: Any, scale: Any, zero: Any = None) -> str:
+        """A MatMulInteger, and its sums as real numbers."""
+        zeros = [codes[2]] if zero is None else [codes[2], self.constant(zero)]
+        return self.real(self.op("MatMulInteger", codes[0], w, *zeros), codes[1], scale)
+
+    def check(self, *outputs: str, layers: int, tolerance: float = 2e-6) -> list[Any]:
+        """So many layers, all on integers; the results are those of onnxruntime."""
+        proto, feeds = self.proto(*outputs), self.feeds()
+        domain = proto.opset_import.add()
+        domain.domain, domain.version = MICROSOFT, 1
+        network = lowered(proto)
+        assert [layer.problem.dtype for layer in network.layers] == ["int8"] * layers
+        assert network.skipped == ()
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        session = onnxruntime.InferenceSession(proto.SerializeToString(), options)
+        for got, want in zip(run(network, feeds).values(), session.run(None, feeds), strict=True):
+            np.testing.assert_allclose(got, want, rtol=0, atol=tolerance * np.abs(want).max())
+        return list(network.layers)
+
+
+@pytest.mark.parametrize("rows", [1, 24])
+def test_integer_products_with_a_scale_for_all_or_for_each_row(rows: int) -> None:
+    made = Dynamic()
+    x = made.input(2, 5, 16)
+    scale = made.rng.uniform(0.001, 0.01, () if rows == 1 else (rows,)).astype(np.float32)
+    y = made.product(made.codes_of(x), made.table(16, 24), scale, np.zeros(scale.shape, np.int8))
+    y = made.op("Relu", made.op("Add", y, made.rng.standard_normal(24).astype(np.float32)))
+    (layer,) = made.check(y, layers=1)
+    assert (layer.problem.layout, layer.problem.n, layer.problem.epilogue.activation) == ("features_last", 10, "relu")
+
+
+def test_products_of_one_quantizer_and_their_sum() -> None:
+    made = Dynamic()
+    x = made.input(7, 16)
+    codes = made.codes_of(x)
+    parts = [made.product(codes, made.table(16, 16), np.float32(0.01)) for _ in range(3)]
+    y = made.op("Add", made.op("Add", parts[0], parts[1]), x)
+    made.check(made.op("Mul", y, made.op("Sigmoid", parts[2])), layers=3)
+
+
+def test_weights_of_uint8_and_sums_beyond_float32() -> None:
+    made = Dynamic()
+    x = made.input(3, 1024)
+    w = made.table(1024, 8, density=0.9, dtype=np.uint8)
+    y = made.product(made.codes_of(x), w, np.float32(0.01), np.uint8(119))
+    layers = made.check(y, layers=2)  # codes beyond int8 are a layer of their own
+    assert [layer.problem.epilogue.residual for layer in layers] == [False, True]
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_integer_convolutions_pad_with_the_code_of_0(groups: int) -> None:
+    made = Dynamic()
+    image, line = made.input(2, 4, 7, 6), made.input(1, 4, 9)
+    total = []
+    for x, window, options in (
+        (image, (3, 3), {"pads": [1, 0, 1, 2], "strides": [2, 1]}), (line, (3,), {"pads": [2, 1], "dilations": [2]}),
+    ):  # fmt: skip
+        codes = made.codes_of(made.op("Add", x, np.float32(0.7)))
+        w = made.table(8, 4 // groups, *window)
+        sums = made.op("ConvInteger", codes[0], w, codes[2], group=groups, **options)
+        y = made.real(sums, codes[1], np.float32(0.02))
+        total.append(made.op("Add", y, made.rng.standard_normal((8, *[1] * len(window))).astype(np.float32)))
+    made.check(*total, layers=2)
+
+
+def test_operators_that_quantize_and_multiply() -> None:
+    made = Dynamic()
+    x, step, zero = made.input(2, 5, 16), np.float32(0.01), np.int8(0)
+    bias = made.rng.standard_normal(24).astype(np.float32)
+    table, steps = made.table(16, 24), made.rng.uniform(0.001, 0.01, 24).astype(np.float32)
+    one = made.op("DynamicQuantizeMatMul", x, table, steps, np.zeros(24, np.int8), bias, domain=MICROSOFT)
+    codes, scale, level = made.codes_of(made.op("Mul", x, np.float32(2)))
+    two = made.op("MatMulIntegerToFloat", codes, made.table(16, 24), scale, step, level, zero, domain=MICROSOFT)
+    made.check(one, two, layers=2)
+
+
+def test_attention_of_codes() -> None:
+    made = Dynamic()
+    x = made.input(1, 6, 16)
+    codes, scale, level = made.codes_of(x)
+    bias = made.rng.standard_normal(48).astype(np.float32)
+    names = [codes, made.table(16, 48), bias, scale, np.float32(0.01)]
+    y = made.op("QAttention", *names, "", level, np.int8(0), domain=MICROSOFT, num_heads=2)
+    assert {layer.problem.dtype for layer in lowered(_with_domain(made.proto(y))).layers} == {"int8"}
+    made.check(y, layers=1, tolerance=1e-5)
+
+
+def _with_domain(proto: Any) -> Any:
+    domain = proto.opset_import.add()
+    domain.domain, domain.version = MICROSOFT, 1
+    return proto
+
+
+def test_a_tensor_of_zeros_and_one_of_one_element() -> None:
+    made = Dynamic()
+    x = made.input(1, 1)
+    y = made.product(made.codes_of(made.op("Mul", x, np.float32(0))), made.table(1, 8), np.float32(0.01))
+    made.check(y, layers=1)

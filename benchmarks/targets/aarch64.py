@@ -4,8 +4,7 @@
 
 Counts are exact: qemu-user runs each kernel on random numbers, and a plugin counts. Each kernel is the one that tesa's
 estimates choose without a device, and its result is compared with NumPy; whole networks are counted beside (whole.py).
-llvm-mca says how many cycles an inner loop takes by LLVM's model of a CPU; of straight-line code the first instructions
-of a panel stand for all of it.
+llvm-mca says how many cycles inner loops take by LLVM's model of a CPU.
 The table goes to benchmarks/results/aarch64.md.
 """
 
@@ -47,7 +46,7 @@ REMARK = "Above 100 %: LLVM's model of Cortex-A55 starts more multiply-adds of 1
 MISSED = """MISSED_TEXT"""
 
 _BLOCKS = {"16x1": (16, 1), "4x4": (4, 4), "1x4": (1, 4), "unstructured": (1, 1)}
-_PANEL = 900  # instructions of straight-line code that are looked at
+_PANEL = 150  # multiply-adds of a loop from which on it is a panel that is written out
 
 
 @dataclass(frozen=True)
@@ -150,18 +149,23 @@ def whole(target: Target) -> str:
 
 
 def share(code: Listing, cpu: str) -> float:
-    """Multiply-adds of the inner loop in a cycle by LLVM's model, over the most that the CPU starts."""
-    loops = [loop for loop in code.loops() if loop.count("fmla")]
-    lines = list(max(loops, key=lambda loop: loop.count("fmla")).lines) if loops else []
-    straight = [line for line in code.lines if not re.match(r"(b|cb|tb|ret|bl)", line)]
-    if sum(line.startswith("fmla") for line in straight) > 1000 or not lines:
-        start = next(i for i, line in enumerate(straight) if line.startswith("fmla"))
-        lines = straight[start : start + _PANEL]
+    """Multiply-adds of the inner loops in a cycle by LLVM's model, over the most that the CPU starts.
+
+    Of looped code the busiest loop counts; of panels that are written out, which loop over tiles, all together.
+    """
+    loops = [loop for loop in code.loops() if loop.count("fm(la|ul)")]
+    panels = [loop for loop in loops if loop.count("fmla") > _PANEL]
+    chosen = panels or [max(loops, key=lambda loop: loop.count("fmla"))]
+    cycles = sum(_cycles(loop.lines, cpu, 10 if panels else 100) for loop in chosen)
+    return sum(loop.count("fm(la|ul) v") for loop in chosen) / BOUNDS[cpu] / cycles
+
+
+def _cycles(lines: Sequence[str], cpu: str, turns: int) -> float:
+    """Cycles of one turn of a loop."""
     text = "\n".join(re.sub(r"0x[0-9a-f]+$", "loop", line) if line.startswith("b.") else line for line in lines)
-    words = ["llvm-mca-22", "-mtriple=aarch64-linux-gnu", f"-mcpu={cpu}", "-iterations=100"]
+    words = ["llvm-mca-22", "-mtriple=aarch64-linux-gnu", f"-mcpu={cpu}", f"-iterations={turns}"]
     done = subprocess.run(words, input=f"loop:\n{text}\n", capture_output=True, text=True, check=True)
-    cycles = int(re.search(r"Total Cycles:\s+(\d+)", done.stdout)[1]) / 100  # type: ignore[index]
-    return sum(line.startswith("fmla") for line in lines) / BOUNDS[cpu] / cycles
+    return int(re.search(r"Total Cycles:\s+(\d+)", done.stdout)[1]) / turns  # type: ignore[index]
 
 
 def shares() -> str:

@@ -78,8 +78,24 @@ number:
   ret double %value
 nan:
   %sum = fadd double %x, %y
-  ret double %sum
+  NONE
 }"""
+
+_NONE = {
+    "pow": """%zero = fcmp oeq double %y, 0.0
+  %one = fcmp oeq double %x, 1.0
+  %sure = or i1 %zero, %one
+  %said = select i1 %sure, double 1.0, double %sum
+  ret double %said""",
+    "hypot": """%a = call double @llvm.fabs.f64(double %x)
+  %b = call double @llvm.fabs.f64(double %y)
+  %afar = fcmp oeq double %a, 0x7FF0000000000000
+  %bfar = fcmp oeq double %b, 0x7FF0000000000000
+  %far = or i1 %afar, %bfar
+  %said = select i1 %far, double 0x7FF0000000000000, double %sum
+  ret double %said""",
+}
+"""What functions of two arguments answer where one of these is no number: by default, that there is none."""
 
 _SHORT_ONE = """
 define hidden float @NAMEf(float %x) {
@@ -140,14 +156,6 @@ define hidden double @fmax(double %x, double %y) {
   %value = fneg double %least
   ret double %value
 }
-define hidden double @hypot(double %x, double %y) {
-  %a = fmul double %x, %x
-  %b = fmul double %y, %y
-  %sum = fadd double %a, %b
-  %value = call double @llvm.sqrt.f64(double %sum)
-  ret double %value
-}
-declare double @llvm.sqrt.f64(double)
 define hidden double @fma(double %x, double %y, double %z) {
   %product = fmul double %x, %y
   %value = fadd double %product, %z
@@ -212,7 +220,11 @@ def _objects(target: str) -> Sequence[bytes]:
     math = compiled({symbol: function(name, symbol) for symbol, name in names.items()}, where, PIPELINES["straight"], 1)
     parts = [_MEMORY, _PLAIN]
     parts += [text.replace("NAME", name) for name in ONE for text in (_ONE, _SHORT_ONE)]
-    parts += [text.replace("NAME", name) for name in TWO for text in (_TWO, _SHORT_TWO)]
+    parts += [
+        text.replace("NAME", name)
+        for name in TWO
+        for text in (_TWO.replace("NONE", _NONE.get(name, "ret double %sum")), _SHORT_TWO)
+    ]
     parts += [_SHORT_ONE.replace("NAME", name) for name in ("log2", "log10", "exp10", "round")]
-    parts += [_SHORT_TWO.replace("NAME", name) for name in ("fmin", "fmax", "hypot", "fmod")]
+    parts += [_SHORT_TWO.replace("NAME", name) for name in ("fmin", "fmax", "fmod")]
     return math.content, ir_object("\n".join(parts), where.tvm)

@@ -56,6 +56,9 @@ def number(value: float) -> Any:
     return tirx.const(float(value), "float64")
 
 
+_LARGEST = number(1.7976931348623157e308)
+
+
 def _whole(x: Any) -> Any:
     return tirx.floor(x + number(0.5))
 
@@ -172,9 +175,14 @@ def atan(b: Block, x: Any) -> Any:
     return _signed(b, x, Select(far, number(math.pi / 2) - value, value))
 
 
+def _negative(b: Block, x: Any) -> Any:
+    """True where the sign bit is set: of -0.0, too."""
+    return b(tirx.reinterpret("int64", x) < tirx.const(0, "int64"))
+
+
 def _signed(b: Block, x: Any, value: Any) -> Any:
     value = b(value)
-    return b(Select(x < number(0), -value, value))
+    return b(Select(_negative(b, x), -value, value))
 
 
 def asin(b: Block, x: Any) -> Any:
@@ -189,10 +197,21 @@ def acos(b: Block, x: Any) -> Any:
 
 def atan2(b: Block, y: Any, x: Any) -> Any:
     """The angle of the point (x, y)."""
-    flat = b(tirx.all(tirx.EQ(x, number(0)), tirx.EQ(y, number(0))))
-    value = b(Select(flat, number(0), atan(b, b(tirx.abs(y) / tirx.abs(x)))))
-    value = b(Select(x < number(0), number(math.pi) - value, value))
+    a, c = b(tirx.abs(x)), b(tirx.abs(y))
+    flat = b(tirx.all(tirx.EQ(a, number(0)), tirx.EQ(c, number(0))))
+    far = b(tirx.all(a > _LARGEST, c > _LARGEST))
+    ratio = b(Select(flat, number(0), Select(far, number(1), c / a)))
+    value = atan(b, ratio)
+    value = b(Select(_negative(b, x), number(math.pi) - value, value))
     return _signed(b, y, value)
+
+
+def hypot(b: Block, x: Any, y: Any) -> Any:
+    """The distance of the point (x, y)."""
+    far, near = b(tirx.Max(tirx.abs(x), tirx.abs(y))), b(tirx.Min(tirx.abs(x), tirx.abs(y)))
+    ratio = b(near / far)
+    value = b(far * tirx.sqrt(number(1) + ratio * ratio))
+    return b(Select(tirx.any(tirx.EQ(far, number(0)), far > _LARGEST), far, value))
 
 
 def sinh(b: Block, x: Any) -> Any:
@@ -261,15 +280,17 @@ def erf(b: Block, x: Any) -> Any:
 
 
 def power(b: Block, x: Any, y: Any) -> Any:
-    """x to the power y."""
-    value = exp(b, b(y * log(b, b(tirx.abs(x)))))
+    """x to the power y. An infinite y is whole and even."""
+    size = b(tirx.abs(x))
+    value = exp(b, b(y * log(b, size)))
     whole = b(tirx.EQ(tirx.floor(y), y))
     odd = b(tirx.all(whole, tirx.NE(tirx.floor(y * number(0.5)) * number(2), y)))
-    below = b(x < number(0))
-    value = b(Select(tirx.all(below, odd), -value, value))
-    infinite = b(tirx.abs(x) > number(1.7976931348623157e308))
-    value = b(Select(tirx.all(below, tirx.Not(whole), tirx.Not(infinite)), number(math.nan), value))
-    return b(Select(tirx.any(tirx.EQ(y, number(0)), tirx.EQ(x, number(1))), number(1), value))
+    value = b(Select(tirx.all(_negative(b, x), odd), -value, value))
+    below = b(tirx.all(x < number(0), tirx.Not(whole), tirx.Not(size > _LARGEST)))
+    value = b(Select(below, number(math.nan), value))
+    # of 1, infinite powers too, which are infinity times 0 above
+    one = b(tirx.all(tirx.EQ(size, number(1)), tirx.abs(y) > _LARGEST))
+    return b(Select(tirx.any(tirx.EQ(y, number(0)), tirx.EQ(x, number(1)), one), number(1), value))
 
 
 ONE: dict[str, Callable[[Block, Any], Any]] = {
@@ -280,7 +301,7 @@ ONE: dict[str, Callable[[Block, Any], Any]] = {
 }  # fmt: skip
 """Functions of one argument by their name in C."""
 
-TWO: dict[str, Callable[[Block, Any, Any], Any]] = {"pow": power, "atan2": atan2}
+TWO: dict[str, Callable[[Block, Any, Any], Any]] = {"pow": power, "atan2": atan2, "hypot": hypot}
 """Functions of two arguments."""
 
 

@@ -26,7 +26,7 @@ from tesa.build.dump import Dump
 from tesa.build.identity import identity
 from tesa.build.interface import Entry, Port, interface_source, needed
 from tesa.choose.chosen import ChosenKernel
-from tesa.choose.integer import integer_for
+from tesa.choose.integer import IntegerContest
 from tesa.choose.left import Priced, noted, priced
 from tesa.choose.model_plan import plan_of
 from tesa.choose.plan import Plan
@@ -135,6 +135,8 @@ def compile_model(
     address = tracker_address(rpc, key, where, measures=False)
     dump = Dump(Path(dump_dir) if dump_dir is not None else None)
     families = renamed("forms", forms, "families", families)
+    table = table_for(where, threads, log)
+    ways = IntegerContest(where, table, families, measure=measure and max_bytes is None)
 
     # import, propagate, compact, lower: once for each size
     sizes, networks = to_networks(
@@ -145,7 +147,7 @@ def compile_model(
         flush_denormals=flush_denormals,
         propagation=propagation,
         compact=compact,
-        integer=integer_for(where, families) if integer else None,
+        integer=ways.decide if integer else None,
         progress=progress,
     )
     padding = _padding(model, pad, sizes, networks[0])
@@ -154,9 +156,6 @@ def compile_model(
     for name, network in zip(function_names(sizes), networks, strict=True):
         dump.module(f"1-imported{name[4:]}", network.prepared.imported.mod)
         dump.module(f"2-propagated{name[4:]}", network.prepared.attributed.mod)
-        dump.module(f"3-lowered{name[4:]}", network.lowered.mod)
-
-    table = table_for(where, threads, log)
 
     # a kernel for each layer: candidates, built, compared with NumPy, measured, recorded; the best of them
     with ExitStack() as stack:
@@ -171,7 +170,8 @@ def compile_model(
                 progress(Event("device", 0, 0, note))
         elif where.portable and not lacking(where):
             runner = runner_for(where)
-        contest = StorageContest([layer for network in networks for layer in network.layers], storage, arithmetic)
+        layers = [layer for network in networks for layer in network.layers]
+        contest = StorageContest([*layers, *ways.rivals], storage, arithmetic)
         kernels = choose(
             contest.layers,
             where,
@@ -187,7 +187,9 @@ def compile_model(
             max_bytes=whole("max_bytes", max_bytes) if max_bytes is not None else None,
             contests=contest.contests,
         )
-    kernels = contest.best(kernels)
+    networks, kernels = ways.settle(networks, contest.best(kernels))
+    for name, network in zip(function_names(sizes), networks, strict=True):
+        dump.module(f"3-lowered{name[4:]}", network.lowered.mod)
 
     # the kernels in their places, schedules for everything else
     progress(Event("build", 0, 1))

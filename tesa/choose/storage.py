@@ -86,7 +86,7 @@ class StorageContest:
         found = list(given)
         for (i, layer), other in zip(self._other, kernels[len(self._given) :], strict=True):
             if faster(other, found[i]):
-                wide, problem = milliseconds(_time(given[i]) or 0.0), layer.problem
+                wide, problem = milliseconds(time_of(given[i]) or 0.0), layer.problem
                 form = "summed in float16" if problem.arithmetic != "float32" else f"kept in {problem.storage}"
                 said = f"{other.part.reason}; {form}, {wide} in float32"
                 found[i] = replace(other, parts=(replace(other.parts[0], reason=said), *other.parts[1:]))
@@ -95,7 +95,7 @@ class StorageContest:
 
 def faster(narrow: ChosenKernel, wide: ChosenKernel) -> bool:
     """True where the kernel that keeps its weight in 16 bits takes the place of the one in float32."""
-    mine, other = _time(narrow), _time(wide)
+    mine, other = time_of(narrow), time_of(wide)
     return mine is not None and other is not None and mine < MARGIN * other
 
 
@@ -124,7 +124,7 @@ def _summed(layer: Layer, arithmetic: str) -> Layer | None:
     return Layer(layer.name, replace(problem, storage=arithmetic, arithmetic=arithmetic), weight, layer.facts)
 
 
-def _time(kernel: ChosenKernel) -> float | None:
+def time_of(kernel: ChosenKernel) -> float | None:
     """Milliseconds of the kernel: as measured, else as expected."""
     chosen = (kernel.part.family, dict(kernel.part.config))
     times = [

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tvm import relax, te, tirx
 
 from tesa.layers.anchors import Chain, Known, consumers_of, extend, find_anchors
-from tesa.layers.codes_layers import Integer, KernelCall, coded_anchors, draft_of, features_last, offered
+from tesa.layers.codes_layers import Integer, KernelCall, coded_anchors, draft_of, features_last, precisions
 from tesa.layers.emitter import Emitter
 from tesa.layers.expressions import constant_of, op_name, shape_of
 from tesa.layers.layout import Grid, Value, identity
@@ -57,8 +57,9 @@ class Dynamic:
 
 
 def find_dynamic(
-    bindings: Sequence[Any], outputs: set[Any], facts: Mapping[str, Known], chains: Sequence[Chain], integer: Integer
-) -> list[Dynamic]:
+    bindings: Sequence[Any], outputs: set[Any], facts: Mapping[str, Known], chains: Sequence[Chain], threads: int,
+    integer: Integer,
+) -> list[Dynamic]:  # fmt: skip
     """The layers of a function that are computed on codes quantized at run time. chains: all of its weight layers."""
     bound = {binding.var: binding.value for binding in bindings}
     quantizers = {q.steps: q for var in bound if (q := _quantizer(bound, var)) is not None}
@@ -75,7 +76,7 @@ def find_dynamic(
         if one.inside:
             while extend(one.chain, consumers.get(one.chain.last, []), outputs, taken):
                 taken.add(one.chain.last)
-        if drafts(one, 1, integer):
+        if drafts(one, threads, integer):
             made.append(one)
     return made
 
@@ -186,12 +187,15 @@ def drafts(one: Dynamic, threads: int, integer: Integer) -> list[KernelCall]:
     residual = None if one.chain.residual is None else Value(None, shape_of(one.chain.residual), "float32", ())
     source = Value(None, shape, "float32", identity(len(shape)), Grid(1.0, MIDDLE))
     made: list[KernelCall] = []
-    for anchor, rows in found or ():
+    for (anchor, rows), real in zip(found or (), one.chain.anchors, strict=False):
         if anchor.stack is not None or anchor.phases:
             return []
         draft = draft_of(one.chain, anchor, rows, source, None, residual, threads)
         padded = None if draft is None else _padded(draft)
-        if padded is None or not offered(padded, integer):
+        if padded is None:
+            return []
+        ways = precisions(one.chain.first.name, one.chain, padded, real)
+        if not integer(replace(ways, alone=False)):  # other real numbers would be computed in its place
             return []
         made.append(padded)
     return made

@@ -7,22 +7,43 @@ Efficient Integer-Arithmetic-Only Inference, 2018). Its features are stored last
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tesa.attributes.zeros import frozen
 from tesa.layers.anchor import Anchor
 from tesa.layers.anchors import Chain, find_anchors
 from tesa.layers.codes import grid_of
 from tesa.layers.emitter import Emitter
 from tesa.layers.expressions import constant_of, shape_of
-from tesa.layers.layout import SIGNED, Grid, Perm, Value
-from tesa.layers.rearrange import stack_last, stored_shape
+from tesa.layers.layout import SIGNED, Grid, Perm, Value, identity
+from tesa.layers.rearrange import stack_last, stored_layout, stored_shape
 from tesa.schedules.types import Epilogue, FloatArray, Output, Problem
 
-Integer = Callable[[Problem, FloatArray], bool]
-"""Says of an int8 problem and its weight (m, k) of codes whether there is a kernel for it."""
+Kernel = tuple[Problem, FloatArray]
+"""What a kernel computes: a problem and its weight (m, k)."""
+
+
+@dataclass(frozen=True)
+class Precisions:
+    """The two ways to compute a layer between codes, or a piece of it: on integers, and with real numbers.
+
+    integers: one kernel, or the summands of one. real: the other way, for which `elements` codes are turned into
+    numbers in another layout, or back. alone: it is the whole layer. All weights are frozen().
+    """
+
+    layer: str
+    integers: tuple[Kernel, ...]
+    real: Kernel
+    elements: int
+    alone: bool = True
+
+
+Integer = Callable[[Precisions], bool]
+"""Says of a layer, or a piece of it, whether it is computed on integers."""
 
 ROUNDING = 1e-4
 """Of a step: a weight that was scaled in float32 is so close to a multiple of its scale."""
@@ -58,7 +79,9 @@ class KernelCall:
         return replace(self, arguments=(self.arguments[0], rest))
 
 
-def integer_layers(emitter: Emitter, chain: Chain, threads: int, integer: Integer) -> tuple[KernelCall, ...]:
+def integer_layers(
+    emitter: Emitter, chain: Chain, name: str, threads: int, integer: Integer
+) -> tuple[KernelCall, ...]:  # fmt: skip
     """The calls of int8 kernels for a chain, one for each of its pieces; none where it has to be float32.
 
     Nothing is emitted where there are none but changes of layout.
@@ -72,7 +95,8 @@ def integer_layers(emitter: Emitter, chain: Chain, threads: int, integer: Intege
     if found is None or (chain.store is not None and store is None):
         return ()
     drafts = [draft_of(chain, *one, source, store, residual, threads) for one in found]
-    if any(draft is None or not offered(draft, integer) for draft in drafts):
+    ways = zip(drafts, chain.anchors, strict=True)
+    if not all(draft is not None and integer(precisions(name, chain, draft, real)) for draft, real in ways):
         return ()
     signed = chain.store is not None and str(chain.store.value.ty.dtype) == "int8"
     dtype = "float32" if chain.store is None else "int8" if signed else "uint8"
@@ -86,9 +110,41 @@ def integer_layers(emitter: Emitter, chain: Chain, threads: int, integer: Intege
     return tuple(made)
 
 
-def offered(draft: KernelCall, integer: Integer) -> bool:
-    """True if there is a kernel for it, and for the one before it."""
-    return integer(draft.problem, draft.weight) and (draft.before is None or offered(draft.before, integer))
+def precisions(name: str, chain: Chain, draft: KernelCall, anchor: Anchor) -> Precisions:
+    """Both ways to compute a piece of a chain. anchor: the piece with its weight as real numbers."""
+    parts = [(part.problem, frozen(part.weight)) for part in (draft.before, draft) if part is not None]
+    problem = float_problem(chain, anchor, real_shape(anchor), draft.problem.threads)
+    elements = prod(problem.x_shape) + prod(problem.y_shape)
+    real = problem, frozen(chain.weight_of(anchor))
+    return Precisions(name, tuple(parts), real, elements, len(chain.anchors) == 1)
+
+
+def float_problem(chain: Chain, anchor: Anchor, x_shape: tuple[int, ...], threads: int) -> Problem:
+    """The problem of a chain, or of a piece of it, in float32."""
+    m, k = anchor.weight.shape
+    return Problem(
+        op=anchor.op, m=m, k=k, n=anchor.n, x_shape=x_shape, y_shape=stored(anchor)[0], batch=anchor.batch,
+        window=anchor.window, threads=threads,
+        epilogue=Epilogue(chain.bias is not None, chain.residual is not None, chain.activation),
+    )  # fmt: skip
+
+
+def stored(anchor: Anchor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The shape of what a float32 kernel stores, and the logical axis of each of its axes, see WeightLayer."""
+    shape = anchor.shape
+    if not anchor.phases:
+        return tuple(shape[axis] for axis in anchor.y_perm), anchor.y_perm
+    layout = stored_layout(anchor.phases, anchor.y_perm != identity(len(shape)))
+    return stored_shape(shape, anchor.phases, layout), layout
+
+
+def real_shape(anchor: Anchor) -> tuple[int, ...]:
+    """The shape of the activation that a float32 kernel reads."""
+    shape = _source_shape(anchor)
+    if anchor.stack is not None:
+        n, channels, _, height, width = shape
+        return (n, anchor.stack.out, anchor.stack.taps * channels, height, width)
+    return tuple(shape[axis] for axis in anchor.x_perm)
 
 
 def coded_anchors(chain: Chain) -> list[tuple[Anchor, NDArray[np.float64]]] | None:
@@ -152,10 +208,8 @@ def draft_of(
         output=Output() if store is None else Output("uint8", store.scale, store.zero),
         residual=Output() if residual is None else _kind(residual),
     )  # fmt: skip
-    factors = np.ascontiguousarray(scale, np.float32)
-    return _split(
-        KernelCall(anchor, problem, anchor.weight, (), layout, perm, "float32", chain.bias_of(anchor), factors)
-    )
+    factors, weight = np.ascontiguousarray(scale, np.float32), frozen(anchor.weight)
+    return _split(KernelCall(anchor, problem, weight, (), layout, perm, "float32", chain.bias_of(anchor), factors))
 
 
 def _split(call: KernelCall) -> KernelCall:
@@ -212,11 +266,16 @@ def _behind(rank: int, axis: int) -> Perm:
     return (*(a for a in range(rank) if a != axis), axis)
 
 
-def _x_shape(anchor: Anchor, perm: Perm) -> tuple[int, ...]:
+def _source_shape(anchor: Anchor) -> list[int]:
     shape = list(shape_of(anchor.source))
     if anchor.piece is not None and anchor.piece.read is not None:
         axis, start, stop = anchor.piece.read
         shape[axis] = stop - start
+    return shape
+
+
+def _x_shape(anchor: Anchor, perm: Perm) -> tuple[int, ...]:
+    shape = _source_shape(anchor)
     if anchor.stack is not None:
         n, channels, _, height, width = shape
         return (n, anchor.stack.out, height, width, anchor.stack.taps * channels)

@@ -93,7 +93,7 @@ def _dequantize(emitter: Emitter, call: Any) -> Value | None:
     grid, source = grid_of(call), emitter.coded(call.args[0])
     if grid is None or constant_of(source.expr) is not None:
         return None
-    return replace(unsigned(emitter.builder, source), dtype="float32", grid=grid)
+    return replace(unsigned(emitter.builder, source), dtype="float32", grid=grid, layer=emitter.builder.layer)
 
 
 def _clipped(emitter: Emitter, expr: Any, grid: Grid) -> Value | None:

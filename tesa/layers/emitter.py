@@ -67,7 +67,10 @@ class Emitter:
         found = self._decoded.get(key) or self._passing.get(key)
         if found is not None:
             return replace(found[1], shape=value.shape, perm=value.perm)
+        reader = self.builder.layer
+        self.builder.layer = value.layer or reader
         made = Value(decoded(self.builder, value), value.shape, value.dtype, value.perm)
+        self.builder.layer = reader
         (self._decoded if keep else self._passing)[key] = (value, made)
         return made
 

@@ -12,7 +12,7 @@ from tesa.frontend.names import Unique
 from tesa.layers.anchor import Anchor
 from tesa.layers.anchors import Chain, Known, find_chains
 from tesa.layers.codes_dynamic import Dynamic, dynamic_calls, emit_scale, find_dynamic
-from tesa.layers.codes_layers import Integer, KernelCall, integer_layers
+from tesa.layers.codes_layers import Integer, KernelCall, float_problem, integer_layers, stored
 from tesa.layers.codes_operators import lower_coded
 from tesa.layers.emitter import Emitter
 from tesa.layers.expressions import op_name, shape_of
@@ -20,9 +20,9 @@ from tesa.layers.layout import SIGNED, Value, identity
 from tesa.layers.operators import lower_operator, plain_argument
 from tesa.layers.origins import Recorder
 from tesa.layers.outputs import emit_outputs
-from tesa.layers.rearrange import shuffle, stack, stored_layout, stored_shape
+from tesa.layers.rearrange import shuffle, stack
 from tesa.layers.sampled import Sampled, emit_sampled, find_sampled
-from tesa.schedules.types import Epilogue, FloatArray, Problem
+from tesa.schedules.types import FloatArray, Problem
 
 PLACEHOLDER = "tesa.layer."
 
@@ -78,8 +78,8 @@ def lower(
     """Lower the module's main function.
 
     names gives the layer name of a source variable, where it has one; facts what propagation found for the variable
-    that a layer's matmul or convolution is bound to. Inputs and outputs stay row-major. integer: says of an int8
-    problem and its weight whether there is a kernel for it; None leaves all layers float32.
+    that a layer's matmul or convolution is bound to. Inputs and outputs stay row-major. integer: says of a layer
+    between codes whether it is computed on integers; None leaves all layers float32.
     """
     builder = Recorder(relax.BlockBuilder())
     layers: list[WeightLayer] = []
@@ -115,7 +115,9 @@ def _lower_function(
     bindings = [binding for block in function.body.blocks for binding in block.bindings]
     outputs = set(_fields(function.body.body, bindings))
     chains = find_chains(bindings, outputs, given.facts)
-    dynamic = [] if given.integer is None else find_dynamic(bindings, outputs, given.facts, chains, given.integer)
+    dynamic: list[Dynamic] = []
+    if given.integer is not None:
+        dynamic = find_dynamic(bindings, outputs, given.facts, chains, given.threads, given.integer)
     replaced = {var for one in dynamic for var in (one.chain.first, *one.inside)}
     chains = [*(chain for chain in chains if chain.first not in replaced), *(one.chain for one in dynamic)]
     quantizers = {one.quantizer.scale: one.quantizer for one in dynamic}
@@ -218,7 +220,7 @@ def _emit_layer(
     plans: tuple[KernelCall, ...] = ()
     if given.integer is not None:
         plans = (
-            integer_layers(emitter, chain, given.threads, given.integer) if dynamic is None
+            integer_layers(emitter, chain, name, given.threads, given.integer) if dynamic is None
             else dynamic_calls(emitter, dynamic, given.threads, given.integer)
         )  # fmt: skip
     last = chain.last if not plans or chain.store is None else chain.store.var
@@ -245,14 +247,8 @@ def _emit_layer(
 
 def _float_layer(emitter: Emitter, chain: Chain, anchor: Anchor, threads: int) -> KernelCall:
     """The call of a float32 kernel for a chain, or a piece of it."""
-    stored, layout = _stored(anchor)
     x, weight = _activation(emitter, anchor), chain.weight_of(anchor)
-    m, k = weight.shape
-    problem = Problem(
-        op=anchor.op, m=m, k=k, n=anchor.n, x_shape=shape_of(x), y_shape=stored, batch=anchor.batch,
-        window=anchor.window, threads=threads,
-        epilogue=Epilogue(chain.bias is not None, chain.residual is not None, chain.activation),
-    )  # fmt: skip
+    problem, layout = float_problem(chain, anchor, shape_of(x), threads), stored(anchor)[1]
     residual = () if chain.residual is None else (emitter.to(emitter.value(chain.residual), anchor.y_perm).expr,)
     perm = identity(len(anchor.shape)) if anchor.phases else anchor.y_perm
     return KernelCall(anchor, problem, weight, (x, *residual), layout, perm, "float32", chain.bias_of(anchor))
@@ -270,15 +266,6 @@ def _emit_kernel(emitter: Emitter, plan: KernelCall, placeholder: str) -> Value:
     else:
         made = emitter.emit(call, shape, plan.perm)
     return replace(made, dtype=plan.dtype, grid=plan.grid)
-
-
-def _stored(anchor: Anchor) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The shape of what the kernel stores, and the logical axis of each of its axes, see WeightLayer."""
-    shape = anchor.shape
-    if not anchor.phases:
-        return tuple(shape[axis] for axis in anchor.y_perm), anchor.y_perm
-    layout = stored_layout(anchor.phases, anchor.y_perm != identity(len(shape)))
-    return stored_shape(shape, anchor.phases, layout), layout
 
 
 def _activation(emitter: Emitter, anchor: Anchor) -> Any:

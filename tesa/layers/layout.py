@@ -30,6 +30,7 @@ class Value:
     """A tensor of the lowered function. Axis i of expr holds axis perm[i] of the logical tensor.
 
     grid: None where expr holds the elements themselves. Else it holds uint8 codes of them: of real numbers, or of int8.
+    layer: that would make the elements of the codes.
     """
 
     expr: Any
@@ -37,6 +38,7 @@ class Value:
     dtype: str
     perm: Perm
     grid: Grid | None = None
+    layer: str = ""
 
     @property
     def physical(self) -> tuple[int, ...]:

@@ -28,6 +28,11 @@ class Network:
     lowered: Lowered
     layers: tuple[Layer, ...]
     left: tuple[LeftDense, ...]
+    threads: int = 1
+
+    def again(self, integer: Integer) -> "Network":
+        """The network lowered anew, with other layers on integers."""
+        return _lowered(self.prepared, self.threads, integer)
 
     @property
     def skipped(self) -> tuple[str, ...]:
@@ -60,13 +65,17 @@ def to_network(
         model, shapes=shapes, masks=masks, flush_denormals=flush_denormals, propagation=propagation, shrink=compact,
         progress=progress,
     )  # fmt: skip
+    return _lowered(prepared, threads, integer)
+
+
+def _lowered(prepared: Prepared, threads: int, integer: Integer | None) -> Network:
     attributed = prepared.attributed
     known = {var: _known(attributed, var) for var in attributed.weights}
     lowered = lower(attributed.effective_module(), prepared.imported.names, threads, known, integer)
     layers = tuple(
         Layer(layer.name, layer.problem, layer.weight, prepared.facts.get(layer.whole, ())) for layer in lowered.layers
     )
-    return Network(prepared, lowered, layers, left_dense(attributed, lowered, threads))
+    return Network(prepared, lowered, layers, left_dense(attributed, lowered, threads), threads)
 
 
 def to_networks(

@@ -11,7 +11,7 @@ from tesa.base.hostinfo import crowded
 from tesa.base.keywords import helpful
 from tesa.base.numbers import whole
 from tesa.base.progress import Event, Progress, silent
-from tesa.choose.integer import integer_for
+from tesa.choose.integer import IN_FLOAT, IntegerContest
 from tesa.choose.predict import table_for
 from tesa.errors import UsageError
 from tesa.layers.layer import Layer
@@ -81,6 +81,8 @@ def tune_model(
     address = tracker_address(rpc, key, where)
     if address is None and (note := crowded(threads)):
         progress(Event("tune", 0, 0, note))
+    table = table_for(where, threads, log)
+    ways = IntegerContest(where, table)
     sizes, networks = to_networks(
         model,
         threads=threads,
@@ -89,14 +91,15 @@ def tune_model(
         flush_denormals=flush_denormals,
         propagation=propagation,
         compact=compact,
-        integer=integer_for(where) if integer else None,
+        integer=ways.decide if integer else None,
         progress=progress,
     )
     chosen: list[Layer] = []
     for size, network in zip(sizes, networks, strict=True):
         found = select(network.layers, layers)
         chosen += [replace(row, name=f"{row.name} at {size}") for row in found] if len(sizes) > 1 else found
-    table = table_for(where, threads, log)
+    names = {row.name for network in networks for row in select(network.layers, layers)}
+    chosen += [rival for rival in ways.rivals if rival.name.removesuffix(IN_FLOAT) in names]
     with backend(where, rpc=address, key=key, cluster=cluster, jobs=jobs) as place:
         device = place.runner.device()
         known = open_log(log, str(device["cpu"]))

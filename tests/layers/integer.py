@@ -103,7 +103,7 @@ class Quantized:
 
 def lowered(proto: Any, integer: bool = True, **options: Any) -> Network:
     """The network with integer layers wherever they are possible."""
-    return to_network(proto, integer=(lambda problem, weight: True) if integer else None, **options)
+    return to_network(proto, integer=(lambda ways: True) if integer else None, **options)
 
 
 def run(network: Network, inputs: Arrays) -> dict[str, NDArray[Any]]:

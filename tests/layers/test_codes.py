@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tesa.base.onnxruntime import reference_outputs
-from tesa.layers.network import Network
+from tesa.layers.network import Network, to_network
 from tesa.schedules.types import Output
 from tests.layers.integer import Quantized, lowered, run
 
@@ -231,9 +231,7 @@ def test_nothing_is_integer_where_there_is_no_kernel() -> None:
     code = q.quantize(q.op("MatMul", d, q.weight(16, 8, axis=1)), 0.03, 100)
     check(q, code, dtypes=["float32"] * 2, integer=False)
     proto = q.proto(code)
-    from tesa.layers.network import to_network
-
-    some = to_network(proto, integer=lambda problem, weight: problem.m == 8)
+    some = to_network(proto, integer=lambda ways: ways.real[0].m == 8)
     assert [layer.problem.dtype for layer in some.layers] == ["float32", "int8"]
     feeds = q.feeds()
     np.testing.assert_array_equal(run(some, feeds)[code], reference_outputs(proto, feeds)[code])

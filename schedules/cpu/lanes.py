@@ -34,7 +34,7 @@ from tesa.schedules.cpu.loops import lanes, loop, named, parallel, serial, span,
 from tesa.schedules.cpu.nest import Builder
 from tesa.schedules.cpu.operand import operand, tiling
 from tesa.schedules.cpu.places import Places, grouped, in_runs, places
-from tesa.schedules.cpu.requantize import Codes, codes, makes_codes
+from tesa.schedules.cpu.requantize import Codes, codes, low_bytes, makes_codes
 from tesa.schedules.registry import family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
 
@@ -70,7 +70,7 @@ class _Kernel:
     sums: Arithmetic
     view: Places
     panels: tuple[_Panels, ...]
-    lanes: int
+    core: Core
     columns: int
     steps: int
     ends: bool
@@ -78,6 +78,7 @@ class _Kernel:
     chunk: int
     values: int
     start: int | None
+    order: int | None
 
     @property
     def tiles(self) -> int:
@@ -87,7 +88,9 @@ class _Kernel:
         """All batch items, one after the other."""
         view = self.view
         source = view.source(names)
-        made = codes(self.problem, names, max(self.problem.m, self.lanes)) if makes_codes(self.problem) else None
+        made = None
+        if makes_codes(self.problem):
+            made = codes(self.problem, names, max(self.problem.m, self.core.lanes), None, self.core, self.order)
         with loop("item", view.items) as item:
             base: Any = item * view.item
             if view.copied:
@@ -134,7 +137,7 @@ class _Kernel:
         panel: Any,
         tile: Any,
     ) -> None:
-        view, width, vectors = self.view, self.lanes, panels.vectors
+        view, width, vectors = self.view, self.core.lanes, panels.vectors
         first = tile * self.columns
         if view.columns % self.columns:
             first = T.min(first, view.columns - self.columns)
@@ -155,7 +158,7 @@ class _Kernel:
 
     def _row(self, panels: _Panels, panel: Any, v: Any) -> Any:
         """The row of the first lane of vector v of a panel: the last vector ends with the last row."""
-        m, width = self.problem.m, self.lanes
+        m, width = self.problem.m, self.core.lanes
         if m <= width:
             return 0
         row = (panels.first + panel * panels.vectors + v) * width
@@ -163,7 +166,7 @@ class _Kernel:
 
     def _begun(self, names: Names, panels: _Panels, panel: Any) -> Any:
         """Sums that hold what is missing in them, and nothing else."""
-        width, vectors = self.lanes, panels.vectors
+        width, vectors = self.core.lanes, panels.vectors
         acc = named("acc", T.alloc_buffer((self.columns, vectors, width), "int32", scope="local", align=64))
         with unrolled("v", vectors) as v:
             value = tirx.Broadcast(T.int32(0), width)
@@ -178,7 +181,7 @@ class _Kernel:
         self, names: Names, source: Any, acc: Any, starts: Any, offset: Any, weights: Any, step: Any, vectors: int
     ) -> None:  # fmt: skip
         """A group of k of all the tile's columns."""
-        sums, width = self.sums, self.lanes
+        sums, width = self.sums, self.core.lanes
         values = names.constants[self.values]
         for q, start in enumerate(starts):
             at = start + offset
@@ -191,7 +194,7 @@ class _Kernel:
     def _store(
         self, names: Names, made: Codes | None, acc: Any, item: Any, panels: _Panels, panel: Any, first: Any
     ) -> None:
-        p, width, vectors = self.problem, self.lanes, panels.vectors
+        p, width, vectors = self.problem, self.core.lanes, panels.vectors
         valid = min(width, p.m)
         if made is not None and valid == width:
             for v in range(vectors):
@@ -294,7 +297,7 @@ def _work(problem: Problem, core: Core, config: Config) -> tuple[float, int]:
         (size * columns + size + columns) / core.rates.issue,
         size * core.lanes * sums.nbytes / cost.weight_rate(problem, core),
     )
-    work = tiles * panels * (steps * step + 20.0)
+    work = tiles * panels * (steps * step * 1.08 + 20.0)
     return work, threads_for(problem, work)
 
 
@@ -335,8 +338,19 @@ def emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbo
         made.rounds = core.rounds
     values = made.constant(_packed(matrix, core.lanes, panels))
     start = made.optional(_missing(problem, sums, weight, core.lanes))
-    threads = _work(problem, core, config)[1]
     kernel = _Kernel(
-        problem, sums, view, panels, core.lanes, columns, steps, ends, threads, core.l2_bytes // 4, values, start
+        problem=problem,
+        sums=sums,
+        view=view,
+        panels=panels,
+        core=core,
+        columns=columns,
+        steps=steps,
+        ends=ends,
+        threads=_work(problem, core, config)[1],
+        chunk=core.l2_bytes // 4,
+        values=values,
+        start=start,
+        order=made.optional(low_bytes(problem, core)),
     )
     return made.code(symbol, kernel.write)

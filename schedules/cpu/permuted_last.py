@@ -22,7 +22,7 @@ Registers: Q sums, the codes, their places, and what is permuted.
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ from tesa.schedules.cpu.narrow import prefetch
 from tesa.schedules.cpu.nest import Builder
 from tesa.schedules.cpu.operand import operand, tiling
 from tesa.schedules.cpu.places import Places, in_runs, places
-from tesa.schedules.cpu.requantize import Codes, codes, makes_codes
+from tesa.schedules.cpu.requantize import Codes, codes, low_bytes, makes_codes
 from tesa.schedules.cpu.rowlanes import groups
 from tesa.schedules.cpu.windows import Steps, pack
 from tesa.schedules.types import Code, Config, Core, FloatArray, Permute, Problem
@@ -174,6 +174,7 @@ class Kernel:
     rows: int
     begun: int | None
     back: int | None
+    order: int | None
 
     def write(self, names: Names) -> None:
         """All batch items, one after the other."""
@@ -183,7 +184,8 @@ class Kernel:
         if makes_codes(p):
             rows = names.constants[self.rows] if self.sorted else None
             slices = -(-p.m // self.core.lanes)
-            made = codes(p, names, slices * self.core.lanes if self.sorted else max(p.m, self.core.lanes), rows)
+            count = slices * self.core.lanes if self.sorted else max(p.m, self.core.lanes)
+            made = codes(p, names, count, rows, self.core, self.order)
         with loop("item", view.items) as item:
             base: Any = item * view.item
             if view.copied:
@@ -351,6 +353,7 @@ def emit_last(problem: Problem, weight: FloatArray, core: Core, permute: Permute
         starts=made.constant(steps.starts),
         rows=made.constant(rows),
         begun=begun,
+        order=made.optional(low_bytes(problem, core)),
         back=made.constant(returning(problem, rows, width).reshape(-1)) if sort else None,
     )
     return made.code(symbol, kernel.write)
@@ -378,7 +381,9 @@ def _sampled(problem: Problem, weight: FloatArray, core: Core, config: Config) -
     width, view = core.lanes, view_of(problem, core)
     rows = order_of(problem, weight, width, config["sort"]).reshape(-1, width)
     sample = np.unique(np.linspace(0, len(rows) - 1, _SAMPLED).astype(np.int64))
-    steps = steps_of(problem, weight, view, rows[sample].reshape(-1), width, config["align"])
+    chosen = rows[sample].reshape(-1)
+    part, few = np.where(chosen[:, None] >= 0, weight[chosen], 0), replace(problem, m=len(chosen))
+    steps = steps_of(few, part, view, np.arange(len(chosen), dtype=np.int32), width, config["align"])
     return len(steps.bases) * len(rows) / len(sample)
 
 

@@ -148,8 +148,8 @@ def _placed(problem: Problem, last: bool, x_zero: int) -> Problem:
     def turned(shape: tuple[int, ...]) -> tuple[int, ...]:
         return (*shape[:-rank], *shape[len(shape) - rank + 1 :], shape[-rank])
 
-    shapes = {"x_shape": turned(problem.x_shape), "y_shape": turned(problem.y_shape)}
-    return replace(problem, **shapes, layout=LAYOUTS[1], x_zero=int(x_zero))
+    shapes = turned(problem.x_shape), turned(problem.y_shape)
+    return replace(problem, x_shape=shapes[0], y_shape=shapes[1], layout=LAYOUTS[1], x_zero=int(x_zero))
 
 
 def make_output(dtype: str, output: str | None, scaled: bool, y_scale: float | None, y_zero: int | None) -> Output:

@@ -252,13 +252,13 @@ def _trace_weights(
             continue
         for argument, expr in enumerate(call.args):
             tensor = node.input[argument] if argument < len(node.input) else ""
-            if constant_value(expr) is None or tensor not in graph.sources:
+            if constant_value(expr) is None:
                 continue
-            source = graph.sources[tensor]
-            turned = node.op_type == "Gemm" and attributes(node).get("transB", 0)
-            axes = (source.axes or (0, 1))[::-1] if turned else source.axes
-            use = WeightUse(names[binding.var.name], binding.var.name, argument, axes)
-            uses[source.initializer] = (*uses.get(source.initializer, ()), use)
+            source, turned = graph.sources.get(tensor), node.op_type == "Gemm" and attributes(node).get("transB", 0)
+            if source is not None:
+                axes = (source.axes or (0, 1))[::-1] if turned else source.axes
+                use = WeightUse(names[binding.var.name], binding.var.name, argument, axes)
+                uses[source.initializer] = (*uses.get(source.initializer, ()), use)
             q = graph.quantization.get(tensor) or integer_quantization(graph, node, argument)
             if q is not None:
                 if turned:

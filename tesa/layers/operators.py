@@ -231,31 +231,28 @@ def product(emitter: Emitter, call: Any) -> Value | None:
         return None
     if left.shape[:-2] != right.shape[:-2]:
         return None
-    swapped = features_outer(rank)
-    a_moved = left.perm == swapped and left.perm != identity(rank)
-    if not a_moved:
-        left = emitter.to(left, identity(rank))
-    if right.perm not in (identity(rank), swapped):
-        right = emitter.to(right, identity(rank))
-    b_moved = right.perm == swapped
-    out = swapped if a_moved else identity(rank)
-    return _matmul(emitter, left, right, (a_moved, b_moved), shape, out)
+    plain, swapped = identity(rank), features_outer(rank)
+    if left.perm == swapped:
+        right = right if right.perm in (plain, swapped) else emitter.to(right, plain)
+        return _matmul(emitter, left, right, shape, swapped)
+    left, right = (x if x.perm == plain or x.perm[-1] >= rank - 2 else emitter.to(x, plain) for x in (left, right))
+    # context[b, h, i, p] of values that lie as tokens x features is one of tokens x features
+    return _matmul(emitter, left, right, shape, right.perm if right.perm[-1] == rank - 1 else plain)
 
 
-def _matmul(
-    emitter: Emitter, left: Value, right: Value, moved: tuple[bool, bool], shape: tuple[int, ...], out: Perm
-) -> Value:
-    """The product written on the stored arrays, so that no operand is transposed first."""
+def _matmul(emitter: Emitter, left: Value, right: Value, shape: tuple[int, ...], out: Perm) -> Value:
+    """The product written on the stored arrays, so that no operand is transposed first. out: the result's layout."""
     depth = left.shape[-1]
 
     def compute(a: Any, b: Any) -> Any:
         k = te.reduce_axis((0, depth), name="k")
 
         def element(*axes: Any) -> Any:
-            batch, (i, j) = axes[:-2], (axes[-1], axes[-2]) if out != identity(len(shape)) else axes[-2:]
+            at = dict(zip(out, axes, strict=True))
+            batch, (i, j) = [at[axis] for axis in range(len(shape) - 2)], (at[len(shape) - 2], at[len(shape) - 1])
+            one, other = (*batch, i, k), (*batch, k, j)
             return te.sum(
-                a[(*batch, k, i) if moved[0] else (*batch, i, k)] * b[(*batch, j, k) if moved[1] else (*batch, k, j)],
-                axis=k,
+                a[tuple(one[axis] for axis in left.perm)] * b[tuple(other[axis] for axis in right.perm)], axis=k
             )
 
         return te.compute(tuple(shape[axis] for axis in out), element, name="matmul")

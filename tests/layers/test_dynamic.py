@@ -137,3 +137,33 @@ def test_a_tensor_of_zeros_and_one_of_one_element() -> None:
     x = made.input(1, 1)
     y = made.product(made.codes_of(made.op("Mul", x, np.float32(0))), made.table(1, 8), np.float32(0.01))
     made.check(y, layers=1)
+
+
+def test_both_products_of_a_quantized_lstm() -> None:
+    made = Dynamic()
+    steps, inputs, n = 40, 16, 24
+    x, zeros = made.input(steps, 1, inputs), made.constant(np.zeros((1, 4 * n), np.int8))
+    scales = [made.constant(made.rng.uniform(0.001, 0.002, (1, 4 * n)).astype(np.float32)) for _ in range(2)]
+    bias = made.constant(made.rng.standard_normal((1, 8 * n)).astype(np.float32))
+    weights = [made.constant(made.table(1, rows, 4 * n)) for rows in (inputs, n)]
+    names = [x, *weights, bias, "", "", "", "", scales[0], zeros, scales[1], zeros]
+    (y,) = made.several("DynamicQuantizeLSTM", 1, *names, domain=MICROSOFT, hidden_size=n)
+    layers = made.check(y, layers=2, tolerance=1e-5)
+    assert sorted((layer.name[-2:], layer.problem.n) for layer in layers) == [(".R", 1), (".W", steps)]
+
+
+def test_attention_moves_nothing() -> None:
+    made = Dynamic()
+    x, step = made.input(2, 10, 32), np.float32(0.002)
+    codes = made.codes_of(x)
+
+    def heads() -> str:
+        y = made.product(codes, made.table(32, 32), step)
+        return made.op("Transpose", made.op("Reshape", y, np.array([2, 10, 4, 8])), perm=[0, 2, 1, 3])
+
+    q, k, v = (heads() for _ in range(3))
+    scores = made.op("Softmax", made.op("MatMul", q, made.op("Transpose", k, perm=[0, 1, 3, 2])))
+    context = made.op("Transpose", made.op("MatMul", scores, v), perm=[0, 2, 1, 3])
+    y = made.product(made.codes_of(made.op("Reshape", context, np.array([2, 10, 32]))), made.table(32, 32), step)
+    made.check(y, layers=4, tolerance=5e-3)  # a code may be the next one where its number is half way
+    assert not any("layout" in var.name_hint for var in lowered(made.proto(y)).lowered.mod.functions)

@@ -15,6 +15,7 @@ from onnx import helper
 from tesa.frontend.control.repeat import make_repeat
 from tesa.frontend.expand import Writer, expands
 from tesa.frontend.expansions.recurrent_activations import DEFAULTS, Activation, activations_of
+from tesa.frontend.quantized import remember
 
 
 @dataclass
@@ -339,7 +340,9 @@ class Quantized(Network):
         if any(value is None for value in values) or level is None:
             raise writer.unsupported("its weights are no constants. Export the model with them in the file")
         array, factor = (np.asarray(value, np.float32) for value in values)
-        return writer.constant((array - np.asarray(level, np.float32)) * factor, np.float32)
+        name = writer.constant((array - np.asarray(level, np.float32)) * factor, np.float32)
+        remember(writer.graph, name, values[0].dtype, *(np.reshape(p, (1, -1)) for p in (factor, level)), factor.size)
+        return name
 
     def outer(self, weight: str, direction: int) -> str:
         """The inputs of all steps, quantized together, times W."""

@@ -42,8 +42,9 @@ def opened(args: Namespace, *, threads: int | None = None, mask: str | None = No
     Raises UsageError where nothing can run code for the target, or where it is not the one the model was compiled for.
     """
     with TemporaryDirectory(prefix="tesa-") as folder:
-        path, target = Path(args.model), _target(args)
-        emulated = _emulated(args, target, times)
+        path = Path(args.model)
+        target = _target(args)
+        emulated = _emulated(args, target or _compiled_for(path), times)
         if path.suffix == ONNX:
             path = _compiled(args, target, Path(folder), threads, mask, emulated)
         with _loaded(args, path, target, threads, emulated) as model:
@@ -57,6 +58,21 @@ def _target(args: Namespace) -> Target | None:
     from tesa.targets.target import parse_target
 
     return parse_target(args.target)
+
+
+def _compiled_for(path: Path) -> Target | None:
+    """The target of a compiled model that needs no runtime; None of another one, which says itself where it runs."""
+    from tesa.errors import ModelError
+    from tesa.runtime.manifest import read_manifest
+    from tesa.targets.target import parse_target
+
+    if path.suffix == ONNX or not path.is_file():
+        return None
+    try:
+        manifest = read_manifest(path.with_suffix(".json"))
+        return parse_target(manifest.plan.target) if manifest.library.get("format") == "o" else None
+    except (ModelError, UsageError):
+        return None
 
 
 def _emulated(args: Namespace, target: Target | None, times: bool) -> bool:

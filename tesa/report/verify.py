@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rich.console import RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
 from tesa.report.numbers import error
-from tesa.report.table import table, verdict
+from tesa.report.table import Cell, table, verdict
 
 if TYPE_CHECKING:
     from tesa.runtime import Comparison, VerifyResult
 
+_ENDLESS = 10_000
 _NUMBERS = ("largest difference", "over largest value")
 
 
@@ -27,8 +29,33 @@ def verify_view(result: VerifyResult) -> Iterator[RenderableType]:
             for item in items
         ]
         width = 5 if any(item.note for item in items) else 4
-        yield table((heading, *_NUMBERS, "", "note")[:width], [row[:width] for row in rows], right=_NUMBERS)
+        yield _Rows((heading, *_NUMBERS, "", "note")[:width], [row[:width] for row in rows])
         yield from map(Text, _tolerances(items))
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The table; where names are too long for it, two lines for each of them, so that numbers stay in one piece."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The one or the other."""
+        made = table(self.columns, self.rows, right=_NUMBERS)
+        if made.__rich_measure__(console, options.update(max_width=_ENDLESS)).maximum <= options.max_width:
+            yield made
+            return
+        yield Text(f"{self.columns[0]}: {', '.join(_NUMBERS)}")
+        for name, first, second, *rest in self.rows:
+            yield Text(str(name))
+            yield (
+                Text("  ").append(f"{first}, {second}  ").append(Text("  ").join(_text(cell) for cell in rest if cell))
+            )
+
+
+def _text(cell: Cell) -> Text:
+    return Text(cell) if isinstance(cell, str) else cell
 
 
 def _tolerances(items: Sequence[Comparison]) -> Iterator[str]:

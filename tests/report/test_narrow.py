@@ -10,6 +10,8 @@ from rich.console import Console, RenderableType
 from tesa.choose.plan import Candidate, LayerPlan, Part, Plan
 from tesa.report.plan import duration, plan_table
 from tesa.report.table import FITTED, PIPE, FittedTable
+from tesa.report.verify import verify_view
+from tesa.runtime import Comparison, VerifyResult
 
 
 def lines(shown: RenderableType, width: int) -> list[str]:
@@ -83,3 +85,18 @@ def test_a_table_with_a_limit_keeps_to_it_in_a_pipe_as_well() -> None:
     long = lines(FittedTable(["layer", "ms"], [["x" * 150, "1"]], optional=[], most=100), 400)
     assert max(map(len, long)) <= 100
     assert sum(line.count("x") for line in long) == 150
+
+
+def test_numbers_beside_a_long_name_stay_in_one_piece() -> None:
+    name = "StatefulPartitionedCall/model/dense/BiasAdd:0"
+    found = VerifyResult((Comparison(name, 1.2e-5, 3.4e-6, True, dead=3, channels=9, tolerance="0.1"),), ())
+    for width, rows in ((200, 1), (80, 2)):
+        shown = [line for part in verify_view(found) for line in lines(part, width)]
+        assert max(map(len, shown)) <= width
+        row = " ".join(shown[-rows - 1 : -1])
+        assert (
+            row.split()
+            == f"{name} 1.2e-05 3.4e-06 ok 3 of 9 channels are dead, not compared".replace(
+                "05 ", "05 " if rows == 1 else "05, "
+            ).split()
+        )

@@ -157,6 +157,9 @@ def test_the_verbs_take_an_onnx_file_and_a_target(arm: Path, capsys: pytest.Capt
     assert main(["bench", source, *shape, "--no-measure", "--repeat", "3", "-q"]) == 0
     assert main(["verify", str(arm)]) == 2
     assert "name the model that it was compiled from: --ref model.onnx" in capsys.readouterr().err
+    assert main(["verify", str(arm), "--ref", source, "-q"]) == 0
+    assert main(["bench", str(arm)]) == 2
+    assert "this machine cannot run code for aarch64:cortex-a76" in capsys.readouterr().err
     assert main(["verify", str(arm), "--ref", source, "--target", "aarch64:cortex-a53"]) == 2
     assert "was compiled for aarch64:cortex-a76, not for aarch64:cortex-a53" in capsys.readouterr().err
 

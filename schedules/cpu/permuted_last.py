@@ -394,7 +394,7 @@ def estimate_last(problem: Problem, weight: FloatArray, core: Core, config: Conf
     slices, work, computed = -(-problem.m // core.lanes), 0.0, 0
     for kind in tiles_of(view, config["columns"]):
         columns, count = len(kind.offsets), kind.count * kind.lines
-        each = cost.together(columns / rates.permutes, 8 * core.lanes / rates.l2_bytes) + 2.0
+        each = cost.together(columns / rates.permutes, 8 * core.lanes / cost.weight_rate(problem, core)) + 2.0
         work += count * (steps * each + slices * (30.0 + 3.5 * columns))
         computed += count * columns
     work *= view.items

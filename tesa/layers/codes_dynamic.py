@@ -23,24 +23,12 @@ from tesa.layers.codes_layers import Integer, KernelCall, coded_anchors, draft_o
 from tesa.layers.emitter import Emitter
 from tesa.layers.expressions import constant_of, op_name, shape_of
 from tesa.layers.layout import Grid, Value, identity
-from tesa.schedules.cpu.operators.extremes import EXTREMES, LAST, steps_of, zero_of
-from tesa.schedules.cpu.operators.marks import EXACT
+from tesa.layers.quantizers import Quantizer, codes_of, operands, quantizer_of, surrounded
 
 MIDDLE = 128
 """The zero point that kernels are made for: the one at run time is as far from it on either side."""
 
 _OPAQUE = 8  # TVM's operator kind that fusion leaves alone
-
-
-@dataclass(frozen=True)
-class Quantizer:
-    """An activation that is quantized by its own range: its variable x, and those of its scale, the code of 0, and of
-    its codes less that."""
-
-    x: Any
-    scale: Any
-    level: Any
-    steps: Any
 
 
 @dataclass
@@ -62,7 +50,7 @@ def find_dynamic(
 ) -> list[Dynamic]:  # fmt: skip
     """The layers of a function that are computed on codes quantized at run time. chains: all of its weight layers."""
     bound = {binding.var: binding.value for binding in bindings}
-    quantizers = {q.steps: q for var in bound if (q := _quantizer(bound, var)) is not None}
+    quantizers = {q.steps: q for var in bound if (q := quantizer_of(bound, var)) is not None}
     if not quantizers:
         return []
     sums = {var: one for one in _integer(bindings, outputs, facts, bound, quantizers) for var in one.inside}
@@ -81,29 +69,9 @@ def find_dynamic(
     return made
 
 
-def _operands(bound: Mapping[Any, Any], expr: Any, op: str) -> list[Any]:
-    """The operands of the call of `op` that an expression is, none if it is something else."""
-    call = bound.get(expr, expr)
-    return list(call.args) if op_name(call) == f"relax.{op}" else []
-
-
-def _quantizer(bound: Mapping[Any, Any], steps: Any) -> Quantizer | None:
-    """The quantizer whose codes less the code of 0 a variable is, see the import of DynamicQuantizeLinear."""
-    chosen = _operands(bound, steps, "where")
-    bounded = _operands(bound, chosen[2], "minimum") if len(chosen) == 3 else []
-    left = _operands(bound, bounded[1], "subtract") if bounded else []
-    clipped = _operands(bound, bounded[0], "clip") if left else []
-    rounded = _operands(bound, clipped[0], "round") if clipped else []
-    divided = _operands(bound, rounded[0], "divide") if rounded else []
-    divisor = _operands(bound, divided[1], "where") if divided else []
-    if len(divisor) != 3 or not divisor[0].same_as(chosen[0]):
-        return None
-    return Quantizer(divided[0], divisor[2], left[1], steps)
-
-
 def _real(chain: Chain, bound: Mapping[Any, Any], quantizers: Mapping[Any, Quantizer]) -> Dynamic | None:
     """A product of numbers out of codes, steps * scale: the scale is left for behind the product."""
-    factors = _operands(bound, chain.anchor.source, "multiply")
+    factors = operands(bound, chain.anchor.source, "multiply")
     for steps, scale in (factors, factors[::-1]) if factors else ():
         quantizer = quantizers.get(steps)
         if quantizer is not None and scale.same_as(quantizer.scale):
@@ -119,13 +87,13 @@ def _integer(
     consumers = consumers_of(bindings)
     found = []
     for binding in bindings:
-        (total,) = _operands(bound, binding.var, "astype") or (None,)
+        (total,) = operands(bound, binding.var, "astype") or (None,)
         users = consumers.get(binding.var, [])
         if total is None or str(binding.var.ty.dtype) != "float32" or len(users) != 1 or binding.var in outputs:
             continue
         inside: list[Any] = []
         parts = _parts(bound, total, quantizers, inside)
-        factor = next((arg for arg in _operands(bound, users[0].var, "multiply") if not arg.same_as(binding.var)), None)
+        factor = next((arg for arg in operands(bound, users[0].var, "multiply") if not arg.same_as(binding.var)), None)
         if not parts or factor is None or any(len(consumers[var]) != 1 or var in outputs for var in inside):
             continue
         quantizer = quantizers[next(arg for arg in bound[parts[0]].args if arg in quantizers)]
@@ -150,12 +118,12 @@ def _parts(bound: Mapping[Any, Any], total: Any, quantizers: Mapping[Any, Quanti
     inside: gets the variables on the way.
     """
     inside.append(total)
-    summands = _operands(bound, total, "add")
+    summands = operands(bound, total, "add")
     if summands:
         both = [_parts(bound, one, quantizers, inside) for one in summands]
         same = all(both) and bound[both[0][0]].args[0].same_as(bound[both[1][0]].args[0])
         return both[0] + both[1] if same else []
-    (product,) = _operands(bound, total, "astype") or (None,)
+    (product,) = operands(bound, total, "astype") or (None,)
     call = bound.get(product)
     if call is None or not (op_name(call) == "relax.matmul" or op_name(call).startswith("relax.nn.conv")):
         return []
@@ -223,26 +191,6 @@ def _padded(draft: KernelCall) -> KernelCall | None:
     return replace(draft, problem=replace(problem, epilogue=epilogue), before=before)
 
 
-def emit_scale(emitter: Emitter, quantizer: Quantizer) -> None:
-    """Emit the scale of an activation and its code of 0, which other operators may read, too."""
-    value = emitter.value(quantizer.x)
-    flat = emitter.builder.emit(relax.op.reshape(value.expr, (prod(value.shape),)))
-    named = {"primfunc_name_hint": "range", "primfunc_attrs": {"op_pattern": _OPAQUE, EXTREMES: 1}}
-    made = emitter.builder.emit_te(_scale, flat, **named)
-    for i, var in enumerate((quantizer.scale, quantizer.level)):
-        emitter.values[var] = Value(emitter.builder.emit(relax.TupleGetItem(made, i)), (), "float32", ())
-
-
-def _scale(x: Any) -> list[Any]:
-    """The scale of codes of 0 ... 255 for the range of x, in which 0 always is, and the code of 0."""
-    down, up = (te.reduce_axis((0, x.shape[0]), name=name) for name in ("i", "j"))
-    low = te.compute((1,), lambda _: te.min(x[down], axis=down), name="low")
-    high = te.compute((1,), lambda _: te.max(x[up], axis=up), name="high")
-    zero = tirx.const(0.0, "float32")
-    step = te.compute((), lambda: steps_of(tirx.min(low[0], zero), tirx.max(high[0], zero)), name="scale")
-    return [step, te.compute((), lambda: zero_of(tirx.min(low[0], zero), step()), name="level")]
-
-
 def dynamic_calls(emitter: Emitter, one: Dynamic, threads: int, integer: Integer) -> tuple[KernelCall, ...]:
     """The calls of the kernels of a layer, and what is computed for them."""
     made = []
@@ -266,53 +214,10 @@ def _codes(emitter: Emitter, quantizer: Quantizer, draft: KernelCall) -> Any:
     perm, window = places[0], anchor.window
     top, left, bottom, right = (0, 0, 0, 0) if window is None else window.padding
     pads = {4: ((0, 0), (top, bottom), (left, right), (0, 0)), 3: ((0, 0), (left, right), (0, 0))}.get(len(perm), ())
-    if quantizer.steps not in emitter.quantized:
-        emitter.quantized[quantizer.steps] = _quantized(emitter, quantizer)
-    codes = emitter.to(emitter.quantized[quantizer.steps], perm)
+    codes = emitter.to(codes_of(emitter, quantizer), perm)
     if anchor.piece is not None and anchor.piece.read is not None:
         codes = emitter.part(codes, *anchor.piece.read)
-    return _surrounded(emitter, quantizer, codes.expr, pads) if any(map(any, pads)) else codes.expr
-
-
-def _quantized(emitter: Emitter, quantizer: Quantizer) -> Value:
-    """The codes of a quantizer in the layout of its activation."""
-    value = emitter.value(quantizer.x)
-
-    def compute(x: Any, scale: Any, level: Any) -> Any:
-        zero, last = (tirx.const(number, "float32") for number in (0.0, LAST))
-
-        def element(*at: Any) -> Any:
-            steps = tirx.nearbyint(x[at] / scale[()]) + level[()]
-            return _byte(tirx.max(tirx.min(steps, last), zero))
-
-        return te.compute(value.physical, element, name="codes")
-
-    parameters = [emitter.value(var).expr for var in (quantizer.scale, quantizer.level)]
-    # a product with 1 / scale would round to another code at times
-    named = {"primfunc_name_hint": "quantize", "primfunc_attrs": {"op_pattern": _OPAQUE, EXACT: 1}}
-    made = emitter.builder.emit_te(compute, value.expr, *parameters, **named)
-    return Value(made, value.shape, "uint8", value.perm)
-
-
-def _surrounded(emitter: Emitter, quantizer: Quantizer, codes: Any, pads: tuple[tuple[int, int], ...]) -> Any:
-    """Codes with that of 0 around them. pads: by stored axis, how many go before and behind."""
-    sizes = shape_of(codes)
-
-    def compute(data: Any, level: Any) -> Any:
-        def element(*at: Any) -> Any:
-            inner = [place - before for place, (before, _) in zip(at, pads, strict=True)]
-            tests = [test for place, n, pad in zip(inner, sizes, pads, strict=True) if any(pad)
-                     for test in (place >= 0, place < n)]  # fmt: skip
-            return tirx.if_then_else(tirx.all(*tests), data[tuple(inner)], _byte(level[()]))
-
-        return te.compute([n + sum(pad) for n, pad in zip(sizes, pads, strict=True)], element, name="pad")
-
-    named = {"primfunc_name_hint": "pad", "primfunc_attrs": {"op_pattern": _OPAQUE}}
-    return emitter.builder.emit_te(compute, codes, emitter.value(quantizer.level).expr, **named)
-
-
-def _byte(number: Any) -> Any:
-    return tirx.Cast("uint8", tirx.Cast("int32", number))
+    return surrounded(emitter, quantizer, codes.expr, pads) if any(map(any, pads)) else codes.expr
 
 
 def _rows(emitter: Emitter, one: Dynamic, draft: KernelCall) -> tuple[Any, Any]:

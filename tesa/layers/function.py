@@ -11,7 +11,7 @@ from tesa.frontend.loops import functions_of
 from tesa.frontend.names import Unique
 from tesa.layers.anchor import Anchor
 from tesa.layers.anchors import Chain, Known, find_chains
-from tesa.layers.codes_dynamic import Dynamic, dynamic_calls, emit_scale, find_dynamic
+from tesa.layers.codes_dynamic import Dynamic, dynamic_calls, find_dynamic
 from tesa.layers.codes_layers import Integer, KernelCall, float_problem, integer_layers, stored
 from tesa.layers.codes_operators import lower_coded
 from tesa.layers.emitter import Emitter
@@ -20,6 +20,7 @@ from tesa.layers.layout import SIGNED, Value, identity
 from tesa.layers.operators import lower_operator, plain_argument
 from tesa.layers.origins import Recorder
 from tesa.layers.outputs import emit_outputs
+from tesa.layers.quantizers import emit_scale
 from tesa.layers.rearrange import shuffle, stack
 from tesa.layers.sampled import Sampled, emit_sampled, find_sampled
 from tesa.schedules.types import FloatArray, Problem

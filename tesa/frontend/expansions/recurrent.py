@@ -337,11 +337,12 @@ class Quantized(Network):
         whole, scale, zero = (self.part(i, direction) for i in (index, place, place + 1))
         values = [writer.value(name) for name in (whole, scale)]
         level = writer.value(zero) if zero else np.zeros(1, np.float32)
-        if any(value is None for value in values) or level is None:
+        if values[0] is None or values[1] is None or level is None:
             raise writer.unsupported("its weights are no constants. Export the model with them in the file")
-        array, factor = (np.asarray(value, np.float32) for value in values)
-        name = writer.constant((array - np.asarray(level, np.float32)) * factor, np.float32)
-        remember(writer.graph, name, values[0].dtype, *(np.reshape(p, (1, -1)) for p in (factor, level)), factor.size)
+        array, factor, shift = (np.asarray(value, np.float32) for value in (*values, level))
+        name = str(writer.constant((array - shift) * factor, np.float32))
+        rows = factor.reshape(1, -1), np.reshape(level, (1, -1))
+        remember(writer.graph, name, values[0].dtype, *rows, count=factor.size)
         return name
 
     def outer(self, weight: str, direction: int) -> str:

@@ -20,7 +20,7 @@ rows, are in order and stored as they are. The weights are one stream of codes a
 Registers: Q sums, the codes, their places, and what is permuted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -38,15 +38,22 @@ from tesa.schedules.cpu.loops import lanes, loop, named, parallel, serial, span,
 from tesa.schedules.cpu.narrow import prefetch
 from tesa.schedules.cpu.nest import Builder
 from tesa.schedules.cpu.operand import operand, tiling
+from tesa.schedules.cpu.permuted_order import (
+    BLOCK,
+    LINE,
+    Blocks,
+    blocks_of,
+    going,
+    order_of,
+    reorder,
+    returning,
+    sorts,
+)  # fmt: skip
 from tesa.schedules.cpu.places import Places, in_runs, places
 from tesa.schedules.cpu.requantize import Codes, codes, low_bytes, makes_codes
 from tesa.schedules.cpu.rowlanes import groups
 from tesa.schedules.cpu.windows import Steps, pack
 from tesa.schedules.types import Code, Config, Core, FloatArray, Permute, Problem
-
-LINE = 64
-BLOCK = 256
-"""Rows that are sorted together at most: their codes come back to their order from four registers."""
 
 COLUMNS = (20, 14, 8)
 """Columns of a tile, at most: two loads for each step are shared by them."""
@@ -84,48 +91,9 @@ def tiles_of(view: Places, most: int) -> tuple[Tiles, ...]:
     return tuple(found)
 
 
-@dataclass(frozen=True)
-class Blocks:
-    """Rows of W in `count` blocks of `size` rows, whole slices, of which the last one may have fewer."""
-
-    count: int
-    size: int
-
-
-def blocks_of(m: int, width: int) -> Blocks:
-    """Rows in blocks of at most BLOCK, nearly equal."""
-    least = -(-m // BLOCK)
-    size = -(-m // (least * width)) * width
-    return Blocks(-(-m // size), size)
-
-
 def view_of(problem: Problem, core: Core) -> Places:
     """Where X lies: a copy where a run is shorter than a window, or where columns would share sets of the cache."""
     return places(problem, arithmetic(problem, core), least=LINE, spread=True)
-
-
-def order_of(problem: Problem, weight: FloatArray, width: int, sort: int) -> NDArray[np.int32]:
-    """(slices width,): the row of each lane, -1 for none. sort: see space_last; within 64 rows, or within a block."""
-    m = problem.m
-    counts = np.count_nonzero(weight, axis=1)
-    if not sort:
-        rows = np.arange(-(-m // width) * width)
-        if m >= width:
-            rows[-width:] = np.arange(m - width, m)
-        return np.where(rows < m, rows, -1).astype(np.int32)
-    found = np.full(-(-m // width) * width, -1, np.int32)
-    size = LINE if sort == LINE else blocks_of(m, width).size
-    for first in range(0, m, size):
-        order = np.argsort(-counts[first : first + size], kind="stable")
-        found[first : first + len(order)] = first + order
-    return found
-
-
-def sorts(problem: Problem) -> tuple[int, ...]:
-    """Among how many rows they may be sorted: where results are bytes, and have at least a register of them."""
-    if not makes_codes(problem) or problem.m < LINE or problem.epilogue.residual:
-        return (0,)
-    return (LINE, BLOCK, 0) if problem.m % LINE == 0 else (BLOCK, 0)
 
 
 def steps_of(
@@ -156,8 +124,8 @@ def streamed(steps: Steps) -> NDArray[np.int8]:
 class Kernel:
     """Writes the statements of a kernel. data, bases, starts, rows, begun, back: constants.
 
-    begun: what the sums of each lane begin with; rows: of each lane; back: (blocks, chunks, 64), from where in T the
-    bytes of a chunk of 64 rows come; all None where there is no such thing.
+    begun: what the sums of each lane begin with; rows: of each lane; go, back: see permuted_order.going and returning;
+    order: see requantize.low_bytes; None where there is no such thing.
     """
 
     problem: Problem
@@ -173,6 +141,7 @@ class Kernel:
     starts: int
     rows: int
     begun: int | None
+    go: int | None
     back: int | None
     order: int | None
 
@@ -180,7 +149,7 @@ class Kernel:
         """All batch items, one after the other."""
         p, view = self.problem, self.view
         source = view.source(names)
-        made = None
+        made, names = None, self._sorted(names)
         if makes_codes(p):
             rows = names.constants[self.rows] if self.sorted else None
             slices = -(-p.m // self.core.lanes)
@@ -220,20 +189,19 @@ class Kernel:
         p, width, columns, size = self.problem, self.core.lanes, len(kind.offsets), self.blocks.size
         start = T.Bind(base + self.view.place(first))
         place = T.Bind(item * (p.m * p.n) + first * p.m)
-        aside, rows = None, T.min(p.m - block * size, size)
-        if self.sorted:
-            aside = named("aside", T.alloc_buffer((columns * BLOCK,), p.output.dtype, scope="local", align=64))
+        rows, aside = T.min(p.m - block * size, size), self._aside(names, columns, place, block)
         with serial("slice", T.truncdiv(rows + (width - 1), width)) as index:
             number = T.Bind(block * (size // width) + index)
             acc = self._sums(names, source, start, kind, number)
-            if aside is not None and made is not None:
-                for q in range(columns):
-                    value = made.vector(acc[q, T.ramp(0, 1, width)], number * width)
-                    T.buffer_store(aside, value, [T.ramp(q * BLOCK + index * width, 1, width)])
+            if aside is None:
+                row: Any = 0
+                if p.m > width:
+                    row = T.min(number * width, p.m - width) if p.m % width else number * width
+                self._finish(names, made, acc, (columns, p.m), (row, row), (names.y, place))
             else:
-                self._store(names, made, acc, columns, place, number)
+                self._finish(aside, made, acc, (columns, BLOCK), (number * width, index * width), (aside.y, 0))
         if aside is not None:
-            self._back(names, aside, columns, place, block, rows)
+            self._back(names, aside.y, columns, place, block, rows)
 
     def _sums(self, names: Names, source: Any, start: Any, kind: Tiles, number: Any) -> Any:
         width, columns, size = self.core.lanes, len(kind.offsets), 4 * self.core.lanes
@@ -261,66 +229,98 @@ class Kernel:
                 T.buffer_store(acc, total, [q, lane])
         return acc
 
-    def _store(self, names: Names, made: Codes | None, acc: Any, columns: int, place: Any, number: Any) -> None:
-        """Rows that are in order, as they are."""
-        p, width = self.problem, self.core.lanes
-        row: Any = 0
-        if p.m > width:
-            row = T.min(number * width, p.m - width) if p.m % width else number * width
+    def _finish(
+        self,
+        names: Names,
+        made: Codes | None,
+        acc: Any,
+        shape: tuple[int, int],
+        row: tuple[Any, Any],
+        target: tuple[Any, Any],
+    ) -> None:
+        """Store the sums of a slice. shape: columns, and elements from one to the next where they are stored; row: of
+        the first lane, among the scales and where it is stored; target: a buffer, and where a column of it begins."""
+        p, width, (columns, pitch), (y, place) = self.problem, self.core.lanes, shape, target
+        lane, first, start = T.ramp(0, 1, width), T.Bind(row[0] + T.int32(0)), T.Bind(place + row[1])
         if made is not None and p.m >= width:
-            row = T.Bind(row) if p.m > width else 0
             for q in range(columns):
-                at = T.ramp(place + q * p.m + row, 1, width)
+                at = T.ramp(start + q * pitch, 1, width)
                 residual = names.residual[at] if names.residual is not None else None
-                T.buffer_store(names.y, made.vector(acc[q, T.ramp(0, 1, width)], row, residual), [at])
+                T.buffer_store(y, made.vector(acc[q, lane], first, residual), [at])
             return
         sums, many = acc, unrolled
         if heavy(p.epilogue):  # tens of instructions: not to be written out for each column, so through memory
-            many, lane = serial, T.ramp(0, 1, width)
+            many = serial
             sums = named("sums", T.alloc_buffer((columns, width), "int32", scope="local", align=64))
             with unrolled("q", columns) as q:
                 T.buffer_store(sums, acc[q, lane], [q, lane])
         with many("q", columns) as q, lanes(min(width, p.m)) as each:
-            at = place + q * p.m + row + each
-            T.buffer_store(names.y, final(p, names, sums[q, each], row + each, at), [at])
+            at = start + q * pitch + each
+            T.buffer_store(y, final(p, names, sums[q, each], first + each, at), [at])
+
+    def _sorted(self, names: Names) -> Names:
+        """The scale and the bias in the order of the lanes, where the epilogue takes them from there."""
+        if not self.sorted or makes_codes(self.problem):
+            return names
+        rows, found = names.constants[self.rows], []
+        count = -(-self.problem.m // self.core.lanes) * self.core.lanes
+        for source in (names.scale, names.bias):
+            made = None
+            if source is not None:
+                made = named("inorder", T.alloc_buffer((count,), "float32", align=64))
+                with serial("i", count) as i:
+                    T.buffer_store(made, source[T.max(rows[i], 0)], [i])
+            found.append(made)
+        return replace(names, scale=found[0], bias=found[1])
+
+    def _aside(self, names: Names, columns: int, place: Any, block: Any) -> Names | None:
+        """Buffers for a block's codes, and for its residuals, which come in the order of the lanes; None for none."""
+        p, size = self.problem, self.blocks.size
+        if not self.sorted:
+            return None
+        rest = None
+        if p.epilogue.residual:
+            rest = named("rest", T.alloc_buffer((columns * BLOCK,), p.residual.dtype, scope="local", align=64))
+            rows = T.min(p.m - block * size, size)
+
+            def read(q: Any, r: Any) -> Any:
+                start = place + block * size + T.min(r * LINE, rows - LINE)
+                return names.residual[T.ramp(start + q * p.m, 1, LINE)]
+
+            def write(chunk: Any, q: Any, value: Any) -> None:
+                at = T.ramp(q * BLOCK + chunk * LINE, 1, LINE)
+                T.buffer_store(rest, tirx.reinterpret(f"{p.residual.dtype}x{LINE}", value), [at])
+
+            self._reorder(names, self.go, columns, block, rows, read, write)
+        codes_ = named("aside", T.alloc_buffer((columns * BLOCK,), p.output.dtype, scope="local", align=64))
+        return replace(names, y=codes_, residual=rest)
 
     def _back(self, names: Names, aside: Any, columns: int, place: Any, block: Any, rows: Any) -> None:
         """The codes of a block in the order of its rows, 64 at a time; the last 64 end with the last row."""
-        p, name = self.problem, self.permute.intrinsic(1)
-        assert self.back is not None  # there is one where rows are sorted
-        registers, every = -(-self.blocks.size // LINE), BLOCK // LINE
-        own = self.sorted == LINE
-        with serial("chunk", T.truncdiv(rows + (LINE - 1), LINE)) as chunk:
-            at = (block * every + chunk) * LINE
-            where = T.Bind(names.constants[self.back][T.ramp(at, 1, LINE)])
-            target = T.Bind(place + block * self.blocks.size + T.min(chunk * LINE, rows - LINE))
-            indices = tirx.reinterpret(f"int8x{LINE}", where)
-            with serial("q", columns) as q:
-                value = None
-                for r in range(1 if own else registers):
-                    register = q * BLOCK + (chunk if own else r) * LINE
-                    codes_ = tirx.reinterpret(f"int8x{LINE}", aside[T.ramp(register, 1, LINE)])
-                    found = tirx.call_llvm_pure_intrin(f"int8x{LINE}", name, codes_, indices)
-                    if value is None:
-                        value = found
-                    else:
-                        least = tirx.Broadcast(tirx.IntImm("uint8", r * LINE), LINE)
-                        value = tirx.Select(where >= least, found, value)
-                kind = f"{p.output.dtype}x{LINE}"
-                T.buffer_store(names.y, tirx.reinterpret(kind, value), [T.ramp(target + q * p.m, 1, LINE)])
+        p = self.problem
 
+        def read(q: Any, r: Any) -> Any:
+            return aside[T.ramp(q * BLOCK + r * LINE, 1, LINE)]
 
-def returning(problem: Problem, rows: NDArray[np.int32], width: int) -> NDArray[np.uint8]:
-    """(blocks, BLOCK / 64, 64): where in a block's sorted rows each row of a chunk of 64 stands."""
-    m, size = problem.m, blocks_of(problem.m, width).size
-    found = np.zeros((-(-m // size), BLOCK // LINE, LINE), np.uint8)
-    for number, first in enumerate(range(0, m, size)):
-        count = min(size, m - first)
-        place = np.argsort(rows[first : first + count])
-        for chunk in range(-(-count // LINE)):
-            start = min(chunk * LINE, count - LINE)
-            found[number, chunk] = place[start : start + LINE]
-    return found
+        def write(chunk: Any, q: Any, value: Any) -> None:
+            start = place + block * self.blocks.size + T.min(chunk * LINE, rows - LINE)
+            kind = f"{p.output.dtype}x{LINE}"
+            T.buffer_store(names.y, tirx.reinterpret(kind, value), [T.ramp(start + q * p.m, 1, LINE)])
+
+        self._reorder(names, self.back, columns, block, rows, read, write)
+
+    def _reorder(
+        self, names: Names, table: int | None, columns: int, block: Any, rows: Any, read: Any, write: Any
+    ) -> None:
+        assert table is not None  # there is one where rows are sorted
+        places = names.constants[table]
+
+        def where(chunk: Any) -> Any:
+            return places[T.ramp((block * (BLOCK // LINE) + chunk) * LINE, 1, LINE)]
+
+        registers = 1 if self.sorted == LINE else self.blocks.registers
+        extent = T.truncdiv(rows + (LINE - 1), LINE), columns, registers
+        reorder(self.permute.intrinsic(1) or "", where, extent, read, write)
 
 
 def emit_last(problem: Problem, weight: FloatArray, core: Core, permute: Permute, config: Config, symbol: str) -> Code:
@@ -339,6 +339,10 @@ def emit_last(problem: Problem, weight: FloatArray, core: Core, permute: Permute
     if problem.x_zero:
         sums = -problem.x_zero * weight.astype(np.int64).sum(axis=1)
         begun = made.constant(np.where(rows >= 0, sums[rows], 0).astype(np.int32))
+
+    def table(of: Callable[..., NDArray[np.uint8]]) -> int | None:
+        return made.constant(of(problem, rows, width, sort).reshape(-1)) if sort else None
+
     kernel = Kernel(
         problem=problem,
         core=core,
@@ -354,7 +358,8 @@ def emit_last(problem: Problem, weight: FloatArray, core: Core, permute: Permute
         rows=made.constant(rows),
         begun=begun,
         order=made.optional(low_bytes(problem, core)),
-        back=made.constant(returning(problem, rows, width).reshape(-1)) if sort else None,
+        go=table(going) if problem.epilogue.residual else None,
+        back=table(returning),
     )
     return made.code(symbol, kernel.write)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tesa.build.source import source
-from tesa.schedules.cpu.permuted_last import order_of, sorts, tiles_of, view_of
+from tesa.schedules.cpu.permuted_last import tiles_of, view_of
+from tesa.schedules.cpu.permuted_order import BLOCK, LINE, blocks_of, order_of, sorts
 from tesa.schedules.registry import find
 from tesa.schedules.types import Epilogue, Output, Window
 from tesa.targets.target import parse_target, runs_here
@@ -40,8 +42,14 @@ def test_every_problem_is_right(seed: int) -> None:
 def test_rows_come_back_to_their_order() -> None:
     """Rows of unlike numbers of weights, in registers that are full and that are not, in one block and in several."""
     made = []
-    for m, sort in ((64, 64), (64, 256), (65, 256), (192, 64), (192, 256), (250, 256), (257, 256), (560, 256)):
-        problem = linear(m, 70 if m % 2 else 128, 23, x_zero=m % 3, threads=1 + m % 2, **CODES)
+    sizes = ((64, 64), (64, 256), (65, 256), (192, 64), (192, 256), (250, 256), (257, 256), (300, 256), (448, 64))
+    rests = (Output("uint8", 0.1, 3), Output("int8", 0.05, -2))
+    for i, (m, sort) in enumerate([*sizes, (320, 256), (560, 256)] * 2):
+        said: dict[str, Any] = {**CODES, "x_zero": m % 3, "threads": 1 + m % 2}
+        if i >= len(sizes):
+            said |= {"residual": rests[i % 2], "output": Output("int8", 0.05, 1 + i)}
+            said["epilogue"] = Epilogue(i % 3 > 0, i % 4 > 0, ("relu6", "gelu", None, "hardswish")[i % 4], scale=True)
+        problem = linear(m, 70 if m % 2 else 128, 9, **said)
         weight = draw(problem, 0.3, m) * (np.random.default_rng(m).random((m, 1)) < 0.7)
         weight[::3, ::2] = 0
         assert sort in sorts(problem)
@@ -59,6 +67,14 @@ def test_long_rows_and_windows_of_every_alignment() -> None:
         weight = draw(problem, 0.2, 0)
         made += [(problem, weight, "permuted", {"columns": 14, "align": a, "sort": 0}) for a in (1, 32, 64)]
     check([*made, (far, np.zeros((20, 4096), np.float32), "permuted", {"columns": 14, "align": 32, "sort": 0})], TARGET)
+
+
+def test_blocks_are_whole_registers_or_have_one_at_least() -> None:
+    for m in range(LINE, 6000):
+        made = blocks_of(m, 16)
+        last = m - (made.count - 1) * made.size
+        assert LINE <= last <= made.size <= BLOCK
+        assert made.size % (LINE if m % LINE == 0 else 16) == 0
 
 
 @pytest.mark.parametrize("most", [8, 14, 20])

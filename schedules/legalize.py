@@ -1,4 +1,4 @@
-"""TIR for Relax's operators where TVM's own way would lose a not-a-number, or order the bounds of a clip.
+"""TIR for Relax's operators where TVM's own way is slow, would lose a not-a-number, or order the bounds of a clip.
 
 Of two numbers that do not compare, TVM's max(a, b) is b: max(x, 0) turns a not-a-number into 0, max(0, x) keeps it.
 """
@@ -7,6 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from tvm import te, tirx
+from tvm.ir import Op
+
+from tesa.schedules.codes import legalize_dequantize, legalize_quantize
 
 
 def legalization() -> dict[str, Callable[[Any, Any], Any]]:
@@ -17,7 +20,15 @@ def legalization() -> dict[str, Callable[[Any, Any], Any]]:
         "relax.clip": _clip,
         "relax.maximum": _of_two(tirx.Max, "maximum"),
         "relax.minimum": _of_two(tirx.Min, "minimum"),
+        "relax.quantize": legalize_quantize(_as_usual("relax.quantize")),
+        "relax.dequantize": legalize_dequantize(_as_usual("relax.dequantize")),
     }
+
+
+def _as_usual(name: str) -> Callable[[Any, Any], Any]:
+    """TVM's own legalization of an operator."""
+    usual: Callable[[Any, Any], Any] = Op.get(name).get_attr("FLegalize")
+    return usual
 
 
 def _of_one(function: Callable[[Any], Any], name: str) -> Callable[[Any, Any], Any]:

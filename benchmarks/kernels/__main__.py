@@ -4,7 +4,8 @@
 
 Every time starts and ends with plain row-major arrays. A wrong result stops the benchmark. The groups: a one large
 matrix, b MobileNet's 1x1 convolutions, c 3x3 convolutions of ResNet-50, d BERT, e blocks and 2:4, f few columns, g
-depthwise, h int8. Peers that are not installed are listed: pip install torch onnxruntime openvino mkl scipy.
+depthwise, h int8, i int8 from codes to codes. Peers that are not installed are listed: pip install torch onnxruntime
+openvino mkl scipy.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from pathlib import Path
 
 def _groups(text: str) -> str:
     """Letters of groups, or an error that says what there is."""
-    if not text or set(text) - set("abcdefgh"):
-        raise argparse.ArgumentTypeError(f"{text!r}: the groups are the letters a to h")
+    if not text or set(text) - set("abcdefghi"):
+        raise argparse.ArgumentTypeError(f"{text!r}: the groups are the letters a to i")
     return text
 
 
@@ -28,7 +29,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         "python -m benchmarks.kernels", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--groups", default="abcdefgh", type=_groups, help="letters of the groups to run")
+    parser.add_argument("--groups", default="abcdefghi", type=_groups, help="letters of the groups to run")
     parser.add_argument("--quick", action="store_true", help="one case in five of each group")
     parser.add_argument("--match", default="", help="only cases whose name contains this")
     parser.add_argument("--threads", type=int, default=1, help="of tesa and of the peers")

@@ -19,7 +19,8 @@ class Case:
 
     op: "linear", "conv2d" (kernel x kernel taps over a size x size image, k counts the taps) or "depthwise" (m
     channels). sparsity: the share of zeros. block: rows and columns that are zero together, (1, 1) for unstructured;
-    two_four: 2 of every 4 along k are zero. taps: of a depthwise filter's 9, how many are zero.
+    two_four: 2 of every 4 along k are zero. taps: of a depthwise filter's 9, how many are zero. codes: an int8 layer
+    from codes to codes, as inside of an integer network: X is (n, k), and Y is (n, m), requantized to uint8.
     """
 
     group: str
@@ -35,6 +36,7 @@ class Case:
     stride: int = 1
     taps: int = 0
     dtype: str = "float32"
+    codes: bool = False
 
     @property
     def pattern(self) -> str:
@@ -71,12 +73,13 @@ MOBILENET = ((64, 32, 12544), (128, 64, 3136), (128, 128, 3136), (256, 128, 784)
 RESNET = ((64, 56), (128, 28), (256, 14), (512, 7))
 BERT = ((768, 768, 128), (3072, 768, 128), (768, 3072, 128))
 DECODE = ((4096, 4096), (11008, 4096))
+CODES = ((512, 512, 196), (768, 768, 128), (1024, 1024, 49), (1024, 1024, 1024))
 DEPTHWISE = ((32, 112, 1), (64, 112, 2), (128, 56, 1), (128, 56, 2), (256, 28, 1), (256, 28, 2), (512, 14, 1),
              (512, 14, 2), (1024, 7, 1))  # fmt: skip
 BLOCKS = ((16, 1), (4, 4), (1, 16), (32, 32))
 
 
-def cases(groups: str = "abcdefgh", quick: bool = False) -> list[Case]:
+def cases(groups: str = "abcdefghi", quick: bool = False) -> list[Case]:
     """All cases of the groups; quick: about one in five of each group."""
     return [case for group in groups for case in list(_GROUPS[group]())[:: 5 if quick else 1]]
 
@@ -145,7 +148,16 @@ def _h() -> Iterator[Case]:
             yield replace(Case("h", "linear", m, k, n, sparsity, block), dtype="int8")
 
 
-_GROUPS = {"a": _a, "b": _b, "c": _c, "d": _d, "e": _e, "f": _f, "g": _g, "h": _h}
+def _i() -> Iterator[Case]:
+    for m, k, n in CODES:
+        yield Case("i", "linear", m, k, n, 0.0, dtype="int8", codes=True)
+        for block, shares in ((UNSTRUCTURED, (0.7, 0.8, 0.9)), ((1, 4), (0.7, 0.9)), ((4, 4), (0.7, 0.9)),
+                              ((16, 1), (0.7, 0.9))):  # fmt: skip
+            for share in shares:
+                yield Case("i", "linear", m, k, n, share, block, dtype="int8", codes=True)
+
+
+_GROUPS = {"a": _a, "b": _b, "c": _c, "d": _d, "e": _e, "f": _f, "g": _g, "h": _h, "i": _i}
 
 
 def weight(case: Case, rng: np.random.Generator) -> Array:
@@ -183,6 +195,19 @@ def _filters(case: Case, rng: np.random.Generator) -> Array:
 def activations(case: Case, rng: np.random.Generator) -> Array:
     """X: (k, n), or (1, channels, size, size); float32, or uint8."""
     shape = (case.k, case.n) if case.op == "linear" else case.image
+    if case.codes:
+        return rng.integers(0, 256, (case.n, case.k), np.uint8)
     if case.dtype == "int8":
         return rng.integers(0, 256, shape, np.uint8)
     return rng.normal(size=shape).astype(np.float32)
+
+
+def step(case: Case) -> float:
+    """Of a layer from codes to codes the scale of Y, whose zero point is 128, where X and W have steps of 1.
+
+    The standard deviation of Y is about 40 codes.
+
+    >>> step(Case("i", "linear", 16, 100, 8, 0.75, dtype="int8", codes=True))
+    1350.0
+    """
+    return 270.0 * float(np.sqrt(max(round(case.k * (1 - case.sparsity)), 1)))

@@ -25,6 +25,10 @@ def _sparse(group: str, low: float, high: float = 1.0) -> Callable[[Row], bool]:
     return lambda row: row["group"] == group and row["pattern"] != "dense" and low <= row["sparsity"] <= high
 
 
+def _codes(pattern: str, share: float) -> Callable[[Row], bool]:
+    return lambda row: row["group"] == "i" and row["pattern"] == pattern and row["sparsity"] == share
+
+
 def _dense(dtype: str) -> Callable[[Row], bool]:
     return lambda row: row["pattern"] == "dense" and row["dtype"] == dtype
 
@@ -41,6 +45,15 @@ GOALS = (
     Goal("f", _sparse("f", 0.7), 1.6, 1.0),
     Goal("g", lambda row: row["group"] == "g", 1.3, 1.0),
     Goal("h, 70 and 90 %", _sparse("h", 0.7), 1.8, 1.0),
+    Goal("i, 70 %", _codes("unstructured", 0.7), 2.2, 1.0),
+    Goal("i, 80 %", _codes("unstructured", 0.8), 3.0, 1.0),
+    Goal("i, 90 %", _codes("unstructured", 0.9), 4.7, 1.0),
+    Goal("i, 1x4, 70 %", _codes("1x4", 0.7), 3.0, 1.0),
+    Goal("i, 1x4, 90 %", _codes("1x4", 0.9), 8.0, 1.0),
+    Goal("i, 4x4, 70 %", _codes("4x4", 0.7), 3.0, 1.0),
+    Goal("i, 4x4, 90 %", _codes("4x4", 0.9), 8.0, 1.0),
+    Goal("i, 16x1, 70 %", _codes("16x1", 0.7), 2.4, 1.0),
+    Goal("i, 16x1, 90 %", _codes("16x1", 0.9), 6.0, 1.0),
     Goal("dense, float32", _dense("float32"), 0.9, 0.75),
     Goal("dense, int8", _dense("int8"), 0.8, 0.75),
 )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, checker, helper, numpy_helper
 
-from benchmarks.kernels.cases import Array, Case
+from benchmarks.kernels.cases import Array, Case, step
 
 OPSET = 18
 
@@ -21,9 +21,11 @@ def model_of(case: Case, w: Array, form: str = "matmul") -> Any:
     """X -> Y with W inside. int8: uint8 X times int8 W; Y is int32 from "matmul" and "rows", float32 from "conv".
 
     Of an int8 case "conv" and "dequantized rows" write the integers as numbers with a scale of 1, for peers that find
-    the int8 product by themselves.
+    the int8 product by themselves. "codes" is a layer of uint8 codes (n, k) and (n, m), as quantizers write it.
     """
     x_shape, y_shape = shapes(case, form)
+    if form == "codes":
+        return _from_codes_to_codes(case, w)
     integer = case.dtype == "int8"
     nodes, constants, sums = (_integer if integer else _real)(case, w, form)
     x = helper.make_tensor_value_info("X", TensorProto.UINT8 if integer else TensorProto.FLOAT, x_shape)
@@ -36,6 +38,8 @@ def model_of(case: Case, w: Array, form: str = "matmul") -> Any:
 
 def shapes(case: Case, form: str) -> tuple[list[int], list[int]]:
     """Of X and Y as the model has them."""
+    if case.codes:
+        return [case.n, case.k], [case.n, case.m]
     if case.op != "linear":
         return list(case.image), [1, case.m, *[round(case.n**0.5)] * 2]
     if "rows" in form:
@@ -47,7 +51,7 @@ def shapes(case: Case, form: str) -> tuple[list[int], list[int]]:
 
 def arranged(case: Case, x: Array, form: str) -> Array:
     """X for the model: the same numbers in the model's layout."""
-    if case.op == "linear" and "rows" in form:
+    if case.op == "linear" and "rows" in form and not case.codes:
         return np.ascontiguousarray(x.T)
     return x.reshape(shapes(case, form)[0])
 
@@ -87,3 +91,24 @@ def _integer(case: Case, w: Array, form: str) -> tuple[list[Any], dict[str, Arra
     ]
     constants = {"W": turned, "one": one, "zx": np.zeros((), np.uint8), "zw": np.zeros((), np.int8)}
     return nodes, constants, TensorProto.FLOAT
+
+
+def _from_codes_to_codes(case: Case, w: Array) -> Any:
+    nodes = [
+        helper.make_node("DequantizeLinear", ["X", "one", "zx"], ["x"]),
+        helper.make_node("DequantizeLinear", ["W", "one", "zw"], ["w"]),
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+        helper.make_node("QuantizeLinear", ["y", "step", "zy"], ["Y"]),
+    ]
+    constants = {
+        "W": np.ascontiguousarray(w.T), "one": np.ones((), np.float32), "zx": np.zeros((), np.uint8),
+        "zw": np.zeros((), np.int8), "step": np.float32(step(case)), "zy": np.uint8(128),
+    }  # fmt: skip
+    x, y = (
+        helper.make_tensor_value_info(n, TensorProto.UINT8, s) for n, s in zip("XY", shapes(case, "codes"), strict=True)
+    )
+    tensors = [numpy_helper.from_array(np.asarray(a), n) for n, a in constants.items()]
+    graph = helper.make_graph(nodes, "case", [x], [y], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+    checker.check_model(model)
+    return model

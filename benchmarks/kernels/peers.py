@@ -92,7 +92,8 @@ def _onnxruntime(form: str) -> Prepare:
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         binding, data = session.io_binding(), arranged(case, x, form)
         binding.bind_cpu_input("X", data)
-        kind = np.int32 if "int32" in session.get_outputs()[0].type else np.float32
+        kinds = {"tensor(int32)": np.int32, "tensor(uint8)": np.uint8}
+        kind = kinds.get(session.get_outputs()[0].type, np.float32)
         out = np.empty(session.get_outputs()[0].shape, kind)
         binding.bind_output("Y", "cpu", 0, kind, out.shape, out.ctypes.data)
         return (lambda: session.run_with_iobinding(binding)), lambda keep=data: restored(case, out, form)
@@ -123,7 +124,9 @@ def _openvino(form: str) -> Prepare:
 
 
 def _applies(case: Case, form: str) -> bool:
-    """Of a convolution there is one form; numbers are written as numbers."""
+    """Of a convolution there is one form, and of a layer from codes to codes; numbers are written as numbers."""
+    if case.codes or form == "codes":
+        return case.codes and form == "codes"
     if case.op != "linear":
         return form == "matmul"
     return "dequantized" not in form or case.dtype == "int8"
@@ -214,10 +217,12 @@ PEERS = (
     Peer("onnxruntime", "onnxruntime", True, _onnxruntime("matmul")),
     Peer("onnxruntime rows", "onnxruntime", True, _onnxruntime("rows")),
     Peer("onnxruntime conv", "onnxruntime", True, _onnxruntime("conv")),
+    Peer("onnxruntime codes", "onnxruntime", True, _onnxruntime("codes")),
     Peer("openvino", "openvino", True, _openvino("matmul")),
     Peer("openvino rows", "openvino", True, _openvino("rows")),
     Peer("openvino conv", "openvino", True, _openvino("conv")),
     Peer("openvino int8", "openvino", True, _openvino("dequantized rows")),
+    Peer("openvino codes", "openvino", True, _openvino("codes")),
     Peer("torch", "torch", True, _torch_dense),
     Peer("torch csr", "torch", False, _torch_csr),
     Peer("mkl sparse", "mkl", False, _mkl),

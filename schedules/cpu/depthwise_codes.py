@@ -367,11 +367,11 @@ class _Kernel:
             vectors = [vector ^ tirx.Broadcast(tirx.IntImm("int8", -128), s.block) for vector in vectors]
         full = [*vectors, *[zero] * (s.group - len(vectors))]
         if s.group == 2:
-            halves = unpacked(*full, size=1)
-            return [part for half in halves for part in unpacked(half, zero, size=1)]
+            halves = unpacked(full[0], full[1], 1)
+            return [part for half in halves for part in unpacked(half, zero, 1)]
         upper = unpacked(full[0], full[1], size=1)
         lower = unpacked(full[2], full[3], size=1) if len(vectors) > 2 else [zero, zero]
-        return [part for pair in zip(upper, lower, strict=True) for part in unpacked(*pair, size=2)]
+        return [part for pair in zip(upper, lower, strict=True) for part in unpacked(pair[0], pair[1], 2)]
 
     def _sums(
         self, names: Names, block: Any, r: int, found: dict[int, list[list[Any]]], wanted: dict[int, int]

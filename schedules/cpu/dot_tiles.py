@@ -15,6 +15,7 @@ from tvm.tirx.script import builder as T
 
 from tesa.schedules.cpu.epilogue import Names, final
 from tesa.schedules.cpu.loops import lanes, loop, named, serial
+from tesa.schedules.cpu.places import Places
 from tesa.schedules.cpu.turn import turned
 from tesa.schedules.dots import GROUP, DotFrame
 from tesa.schedules.tiles import Tiles
@@ -41,12 +42,17 @@ class Place:
 
 @dataclass(frozen=True)
 class DotTiles:
-    """Writes both ways for one kernel."""
+    """Writes both ways for one kernel.
+
+    view: where X lies that has its features last; source: X, or the copy of an item that the view asks for.
+    """
 
     problem: Problem
     frame: DotFrame
     tiles: Tiles
     names: Names
+    view: Places | None
+    source: Any
 
     def _places(self, chunk: Chunk) -> Iterator[Place]:
         """The loop over the tiles of a chunk; its body is written once."""
@@ -64,29 +70,42 @@ class DotTiles:
 
     def pack(self, chunk: Chunk, packed: Any) -> None:
         """Regroup what the tiles of a chunk need of X."""
-        p, whole = self.problem, self.problem.k // GROUP
-        size = _block(whole, self.frame.lanes) if p.features_last else self.frame.lanes
-        if size == 0 or (not p.features_last and self.tiles.lanes < self.frame.lanes):
-            whole = 0
-        elif p.features_last:
+        if self.view is not None:
             for place in self._places(chunk):
-                self._pack_turned(place, packed, whole, size)
-        else:
+                for v, at in enumerate(self.tiles.reads):
+                    self._pack_turned(self.view, place, packed, v, at)
+            return
+        whole = self.problem.k // GROUP if self.tiles.lanes == self.frame.lanes else 0
+        if whole:
             self._pack_interleaved(chunk, packed, whole)
         if whole < self.frame.groups:
             for place in self._places(chunk):
                 self._pack_single(place, packed, whole)
 
-    def _pack_turned(self, place: Place, packed: Any, whole: int, size: int) -> None:
-        p, f = self.problem, self.frame
-        for first, v, at in self._blocks(whole, size):
-            vectors = []
-            for c in range(f.lanes):
-                start = place.item * (p.n * p.k) + self._position(place, at + c) * p.k + GROUP * first
-                vectors.append(_wide(self.names.x[T.ramp(start, 1, GROUP * size)], size, f.lanes))
-            for i, vector in enumerate(turned(vectors)[:size]):
-                to = place.number * f.packed + (first + i) * f.width + v * f.lanes
-                T.buffer_store(packed, vector, [T.ramp(to, 1, f.lanes)])
+    def _pack_turned(self, view: Places, place: Place, packed: Any, v: int, at: int) -> None:
+        """A vector of positions, run by run of their k."""
+        f = self.frame
+        base = 0 if view.copied else place.item * view.item
+        starts = [T.Bind(base + view.place(self._position(place, at + c))) for c in range(f.lanes)]
+        whole, rest = divmod(view.run, GROUP)
+        groups, size = whole + (rest > 0), _block(whole, f.lanes)
+        to = place.number * f.packed + v * f.lanes
+        with loop("row", view.rows) as row, loop("tap", view.taps) as tap:
+            offset, first = row * view.down + tap * view.across, (row * view.taps + tap) * groups
+            if size:
+                with loop("block", -(-whole // size)) as block:
+                    g = T.min(block * size, whole - size) if whole % size else block * size
+                    bytes_ = [
+                        _wide(self.source[T.ramp(start + offset + GROUP * g, 1, GROUP * size)], size, f.lanes)
+                        for start in starts
+                    ]
+                    for i, vector in enumerate(turned(bytes_)[:size]):
+                        T.buffer_store(packed, vector, [T.ramp(to + (first + g + i) * f.width, 1, f.lanes)])
+            for g in range(whole if size else 0, groups):
+                byte = view.run - GROUP if g == whole and whole else GROUP * g  # see places.grouped
+                for c, start in enumerate(starts):
+                    word = tirx.reinterpret("int32", self.source[T.ramp(start + offset + byte, 1, GROUP)])
+                    T.buffer_store(packed, word, [to + (first + g) * f.width + c])
 
     def _pack_interleaved(self, chunk: Chunk, packed: Any, whole: int) -> None:
         """Group by group: a line of X is read once for all tiles."""
@@ -94,7 +113,7 @@ class DotTiles:
         with serial("g", whole) as g:
             for place, v, at in self._vectors(chunk):
                 start = place.item * (p.n * p.k) + place.start + at
-                rows = [self.names.x[T.ramp(start + (GROUP * g + j) * p.n, 1, f.lanes)] for j in range(GROUP)]
+                rows = [self.source[T.ramp(start + (GROUP * g + j) * p.n, 1, f.lanes)] for j in range(GROUP)]
                 to = place.number * f.packed + g * f.width + v * f.lanes
                 T.buffer_store(packed, _groups(rows, f.lanes), [T.ramp(to, 1, f.lanes)])
 
@@ -107,8 +126,7 @@ class DotTiles:
                     value, position = None, self._position(place, at + lane)
                     for j in range(GROUP):
                         k = T.min((first + i) * GROUP + j, p.k - 1)
-                        where = position * p.k + k if p.features_last else k * p.n + position
-                        byte = tirx.Cast("int32", self.names.x[place.item * (p.n * p.k) + where])
+                        byte = tirx.Cast("int32", self.source[place.item * (p.n * p.k) + k * p.n + position])
                         value = byte if value is None else value | (byte << (8 * j))
                     to = place.number * f.packed + (first + i) * f.width + v * f.lanes + lane
                     T.buffer_store(packed, value, [to])

@@ -62,9 +62,11 @@ _SAMPLED = 3  # slices from which an estimate learns how many steps there are
 
 def _gathers(core: Core) -> tuple[Permute, int] | None:
     """The permutation of bytes, and of how many registers the widest window is; None where the core has none."""
-    found = core.permute_bytes
-    known = [] if found is None else [count for count, _ in found.intrinsics if count > 1]
-    return (found, max(known)) if found is not None and known else None
+    for found in (core.permute_bytes, core.permute):
+        known = [count for count, _ in found.intrinsics if count > 1] if found is not None and found.in_bytes else []
+        if found is not None and known:
+            return found, max(known)
+    return None
 
 
 def _window(core: Core) -> int:
@@ -93,6 +95,16 @@ def _steps(weight: FloatArray, core: Core, config: Config) -> float:
     return len(pack(weight[chosen], core.lanes, _window(core), config["align"]).bases) * slices / len(sample)
 
 
+def _step(core: Core, sides: int, config: Config) -> float:
+    """Cycles of a step: a window, a permutation and a product for each side. One of two registers takes two cycles."""
+    if core.steps == 1:
+        return 3.0 + 2.0 * sides * (1.0 if config["align"] == LINE else 1.4)
+    found = _gathers(core)
+    registers = 0 if found is None else found[1]
+    each = cost.step(core, 2.0 * sides, 2.0, float(sides * registers), 3.0, 0.0)
+    return each + sides * 0.5 * (registers / 2)
+
+
 def _threads(problem: Problem, steps: float) -> int:
     return threads_for(problem, steps * (4 + 2 * sides_of(problem)))
 
@@ -103,7 +115,7 @@ def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) 
     nbytes = steps * core.lanes * GROUP * (1 + config["bits"] / 8)
     cold = cost.cold(problem, core)
     read = nbytes / cost.weight_rate(problem, core) * (SLOWER[config["streams"]] if cold else 1.0)
-    work = steps * (3.0 + 2.0 * sides * (1.0 if config["align"] == LINE else 1.4))
+    work = steps * _step(core, sides, config)
     strided = problem.n > 1 and not problem.features_last
     moved = sides * (problem.k * (1.0 if strided else 0.05) + problem.m * 1.5)
     done = cost.finishing(problem.epilogue, sides * problem.m / (problem.n if strided else core.lanes))

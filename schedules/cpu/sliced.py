@@ -41,8 +41,10 @@ from tesa.schedules.cpu.vector import chosen, finish, stored, widened
 from tesa.schedules.registry import family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Permute, Problem
 
-MAX_SIDES = 8
-"""Right-hand sides (batch * n) up to which this family competes: each needs its own permutations."""
+MAX_SIDES = 16
+"""Right-hand sides (batch * n) up to which this family competes: each needs its own permutations, and a register."""
+
+_EASY = 8  # sides whose sums fit into any core's registers
 
 _DENSEST = 0.75
 """Share of non-zeros above which 5 bytes for each of them are more than 4 for every element."""
@@ -319,7 +321,8 @@ def _main(s: _Scene, bounds: Sequence[int], share: int, unroll: int, symbol: str
 def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
     if not problem.pointwise or problem.op == "depthwise" or problem.dtype != "float32" or not _permutes(core):
         return ()
-    if not 0 < problem.batch * problem.n <= MAX_SIDES or problem.m < 1 or weight.size > MAX_ELEMENTS:
+    most = MAX_SIDES if core.registers >= 2 * MAX_SIDES else _EASY
+    if not 0 < problem.batch * problem.n <= most or problem.m < 1 or weight.size > MAX_ELEMENTS:
         return ()
     if np.count_nonzero(weight) > _DENSEST * weight.size:
         return ()
@@ -369,7 +372,9 @@ def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) 
     near = bytes_ <= core.l2_bytes / 2 and not cost.cold(problem, core)
     read = bytes_ / (rates.l2_bytes if near else rates.far_bytes)
     window, share = config["window"], config["share"]
-    work = steps * (1.4 + 1.0 / share + sides * window * (0.15 + 0.4 / share))
+    # behind eight sides few registers are left to look ahead with
+    weighed = min(sides, _EASY) + 5 * max(sides - _EASY, 0)
+    work = steps * (1.4 + 1.0 / share + weighed * window * (0.15 + 0.4 / share))
     done = cost.finishing(problem.epilogue, sides * problem.m / (core.lanes if problem.n == 1 else 1))
     turned = sides * problem.k if problem.n > 1 else 0.0
     threads = _threads(problem, steps)

@@ -5,6 +5,7 @@ Before:
 After, with panels of R rows and tiles of V vectors of L positions:
     for b, for chunks of C tiles (parallel over shares of the tiles, or of the panels where tiles are few):
         T[tile][k / 4][V L] = X regrouped: four bytes of a position in the 32 bits of a lane     dot_tiles.py
+                              of a convolution: of each tap, found through places.py
         for blocks of columns, for panels:                                          one call of a function:
             for the C tiles:
                 acc[r, v] = 0, or what the block of columns before left             R * V registers
@@ -30,14 +31,15 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from tesa.schedules.cpu import math
-from tesa.schedules.cpu.arithmetic import arithmetic
+from tesa.schedules.cpu.arithmetic import Arithmetic, arithmetic
 from tesa.schedules.cpu.cut import Cut
 from tesa.schedules.cpu.dot_tiles import Chunk, DotTiles
 from tesa.schedules.cpu.epilogue import Names
 from tesa.schedules.cpu.loops import lanes, loop, named, parallel, serial
 from tesa.schedules.cpu.nest import Builder
-from tesa.schedules.cpu.operand import operand, tiling
-from tesa.schedules.cpu.unrolled_dots_space import applies, dot_threads, dot_tiles, flattened
+from tesa.schedules.cpu.operand import Operand, tiling
+from tesa.schedules.cpu.places import Places, places
+from tesa.schedules.cpu.unrolled_dots_space import applies, dot_elements, dot_threads, dot_tiles, flattened
 from tesa.schedules.cpu.writers import find_dot_writer
 from tesa.schedules.cpu.writers.tir_dots import write as write_tir
 from tesa.schedules.dots import GROUP, Codes, DotFrame, dot_program
@@ -59,6 +61,8 @@ class _Call:
     functions: list[list[Panel]]
     chunk: int
     threads: int
+    view: Places | None
+    sums: Arithmetic
 
 
 def emit_dots(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str) -> Code:
@@ -69,7 +73,7 @@ def emit_dots(problem: Problem, weight: FloatArray, core: Core, config: Config, 
     problem, writer = flattened(problem), find_dot_writer(core)
     if writer is None or not applies(problem, core):
         raise ValueError(f"family unrolled cannot compute {problem.dtype} {problem.op!r} on core {core.name}")
-    elements, tiles = arithmetic(problem, core).matrix(weight), dot_tiles(problem, core, config["vectors"])
+    elements, tiles = dot_elements(problem, weight, core), dot_tiles(problem, core, config["vectors"])
     functions = panels(elements, config, len(tiles.reads), symbol, writer.function_dots, GROUP)
     frame = DotFrame(
         rows=problem.m,
@@ -81,9 +85,12 @@ def emit_dots(problem: Problem, weight: FloatArray, core: Core, config: Config, 
         together=not problem.features_last,
     )
     chunk = min(config["chunk"] or tiles.count, tiles.count)
-    call = _Call(problem, frame, tiles, functions, chunk, dot_threads(problem, elements, core))
-    view = operand(problem, np.ones(problem.k, np.bool_))
-    made = Builder(problem, Cut(view, tiling(problem.n, core.lanes, 1), (0, problem.m), threads=call.threads))
+    sums = arithmetic(problem, core)
+    view = places(problem, sums) if problem.features_last else None
+    call = _Call(problem, frame, tiles, functions, chunk, dot_threads(problem, elements, core), view, sums)
+    # what builds the function asks for an operand; it is not read through
+    unread = Operand(np.zeros(0, np.int64), 1, problem.n, problem.n)
+    made = Builder(problem, Cut(unread, tiling(problem.n, core.lanes, 1), (0, problem.m), threads=call.threads))
     code = made.code(symbol, lambda names: _main(call, names))
     begin = (-problem.x_zero * weight.astype(np.int64).sum(axis=1)).astype(np.int32) if problem.x_zero else None
     files = groups((panel for row in functions for panel in row), writer.object_dots)
@@ -113,9 +120,13 @@ def _codes(problem: Problem) -> Codes | None:
 
 
 def _main(call: _Call, names: Names) -> None:
-    p, made = call.problem, DotTiles(call.problem, call.frame, call.tiles, names)
+    p, view = call.problem, call.view
+    source = names.x if view is None else view.source(names)
+    made = DotTiles(p, call.frame, call.tiles, names, view, source)
     folded = _folded(p, names) if call.frame.codes else []
     with loop("item", p.batch) as item:
+        if view is not None and view.copied:
+            view.copy(names, item, source, call.sums, p.x_zero, call.threads)
         for first, end, functions in _shares(call):
             _chunks(call, made, functions, folded, item, (first, end))
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tesa.schedules.cpu import cost
 from tesa.schedules.cpu.arithmetic import arithmetic
 from tesa.schedules.cpu.cut import threads_for
+from tesa.schedules.cpu.places import grouped, in_runs, places
 from tesa.schedules.cpu.writers import find_dot_writer
 from tesa.schedules.dots import GROUP
 from tesa.schedules.panels import cut_columns, cut_rows
@@ -42,7 +43,7 @@ def applies(problem: Problem, core: Core) -> bool:
     return (
         problem.dtype == "int8"
         and problem.op in ("linear", "conv2d")
-        and problem.pointwise
+        and (problem.pointwise or problem.features_last)
         and dot is not None
         and dot.group == GROUP
         and dot.adds
@@ -57,6 +58,16 @@ def flattened(problem: Problem) -> Problem:
     if problem.features_last and problem.pointwise:
         return replace(problem, batch=1, n=problem.batch * problem.n)
     return problem
+
+
+def dot_elements(problem: Problem, weight: FloatArray, core: Core) -> NDArray[Any]:
+    """W (m, k) in groups of four, (m, groups) of int32: of a convolution in the order in which X has its features."""
+    if not problem.features_last:
+        return arithmetic(problem, core).matrix(weight)
+    view = places(problem, arithmetic(problem, core))
+    window = None if problem.pointwise else problem.window
+    found = grouped(in_runs(weight, window, view.rows * view.taps), GROUP, view.run >= GROUP)
+    return np.ascontiguousarray(found.astype(np.int8)).view("<i4").reshape(len(weight), -1)
 
 
 def dot_tiles(problem: Problem, core: Core, vectors: int) -> Tiles:
@@ -97,7 +108,7 @@ def dot_space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Conf
     problem, writer = flattened(problem), find_dot_writer(core)
     if writer is None or not applies(problem, core) or not core.unrolls or problem.n < core.lanes // 2:
         return ()
-    elements = arithmetic(problem, core).matrix(weight)
+    elements = dot_elements(problem, weight, core)
     live = int(np.count_nonzero(elements))
     if live > min(_DENSEST * elements.size, MAX_DOTS):
         return ()
@@ -126,13 +137,13 @@ def dot_size(problem: Problem, weight: FloatArray, core: Core, config: Config) -
     """Dot products, one for each live group and vector of a tile, times what one costs the writer of the core."""
     writer = find_dot_writer(core)
     effort = 1 if writer is None else writer.effort
-    return int(np.count_nonzero(arithmetic(problem, core).matrix(weight))) * config["vectors"] * effort
+    return int(np.count_nonzero(dot_elements(problem, weight, core))) * config["vectors"] * effort
 
 
 def dot_estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) -> float:
     """Expected milliseconds on a nominal core, see cost.py."""
     problem = flattened(problem)
-    facts = _Facts.of(arithmetic(problem, core).matrix(weight), config["rows"])
+    facts = _Facts.of(dot_elements(problem, weight, core), config["rows"])
     return _cost(problem, core, config, facts, dot_tiles(problem, core, config["vectors"]))
 
 

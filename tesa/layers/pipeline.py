@@ -7,8 +7,10 @@ from typing import Any
 import tvm
 from tvm import relax
 
+from tesa.layers.decoding import decode_in_place
 from tesa.layers.origins import taken_in, with_own_names
 from tesa.layers.outputs import own_outputs
+from tesa.layers.tables import tables
 from tesa.schedules.legalize import legalization
 from tesa.schedules.types import Core
 
@@ -28,6 +30,8 @@ def schedule_rest(mod: Any, target: Any, core: Core, threads: int) -> Scheduled:
     before = [
         # What a kernel computes as well, of a model whose operators say it in another way.
         relax.transform.DeadCodeElimination(),
+        # A function of one code is a table.
+        tables(core, threads),
         # An output is bound to the operator that computes it, where nothing turns it into a view of something else.
         relax.transform.CanonicalizeBindings(),
         # Operators become TIR; a reshape becomes a view again before fusion could turn it into a copy.
@@ -40,6 +44,8 @@ def schedule_rest(mod: Any, target: Any, core: Core, threads: int) -> Scheduled:
     after = [
         relax.transform.FuseTIR(),
         relax.transform.DeadCodeElimination(),
+        # Bytes are read by what needs their numbers.
+        decode_in_place,
         own_outputs,
         # TVM would leave scalar loops.
         ScheduleOperators(core, threads),

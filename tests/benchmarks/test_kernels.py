@@ -33,11 +33,11 @@ def session(tmp_path: Path) -> Session:
 def test_every_case_of_the_groups_is_there_once() -> None:
     every = cases()
     assert len({(c.group, c.name, c.dtype) for c in every}) == len(every)
-    assert {c.group for c in every} == set("abcdefgh")
+    assert {c.group for c in every} == set("abcdefghi")
     assert {c.sparsity for c in cases("a")} == {0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99}
     assert len(cases("b")) == 9 * 4
-    assert {c.dtype for c in cases("h")} == {"int8"}
-    assert {c.group for c in cases(quick=True)} == set("abcdefgh")
+    assert {c.dtype for c in cases("hi")} == {"int8"}
+    assert {c.group for c in cases(quick=True)} == set("abcdefghi")
     assert len(cases(quick=True)) < len(every) / 4
 
 
@@ -152,6 +152,18 @@ def test_a_line_begins_with_the_dense_kernel_and_breaks_even_once() -> None:
     assert break_even(found["b 8x8x8 unstructured"]) == pytest.approx(0.7)
     assert break_even([(0.0, 1.0), (0.5, 2.0)]) is None
     assert break_even([(0.0, 0.9), (0.5, 0.8)]) is None
+
+
+def test_a_layer_from_codes_to_codes(session: Session) -> None:
+    case = Case("i", "linear", 32, 64, 20, 0.75, dtype="int8", codes=True)
+    row = run(case, session)
+    assert row["inner_ms"] is None
+    assert {"onnxruntime codes"} <= set(row["peers"]) <= {"onnxruntime codes", "openvino codes"}
+    rng = np.random.default_rng(0)
+    expected = module._reference(case, weight(case, rng), activations(case, rng))
+    assert 25 < expected.std() < 60
+    with pytest.raises(WrongResultError):
+        module._check(case, "tesa", expected + np.uint8(2), expected)
 
 
 def test_integers_have_to_be_exact() -> None:

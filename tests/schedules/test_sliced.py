@@ -53,7 +53,7 @@ def test_any_pattern(p: Problem, core: Core, density: float, skew: float, data: 
 @pytest.mark.parametrize("core", HERE, ids=lambda core: str(core.name))
 @pytest.mark.parametrize("window", [2, 4])
 @pytest.mark.parametrize("share", [1, 2, 4])
-@pytest.mark.parametrize("n", [1, 4])
+@pytest.mark.parametrize("n", [1, 4, 16])
 def test_every_window_and_width(core: Core, window: int, share: int, n: int) -> None:
     p = Problem("linear", 70, 200, n, (200, n), (70, n), threads=2)
     check("sliced", p, _weight(p, 0.3, 2.0, 5), core, {"window": window, "share": share})

@@ -21,7 +21,9 @@ from tesa.schedules.panels import panels
 from tesa.schedules.registry import find
 from tesa.schedules.types import Assembly, Config, Core, Epilogue, Output, Problem, Tir, Window
 from tesa.targets.target import parse_target, runs_here
-from tests.schedules.reference import build, unaligned
+from tests.schedules import features_last
+from tests.schedules.guarded import guarded
+from tests.schedules.reference import build
 
 pytestmark = pytest.mark.usefixtures("any_work_on_threads")
 
@@ -59,10 +61,11 @@ def draw_weight(m: int, k: int, density: float, seed: int, block: tuple[int, int
     return np.where(live, rng.choice([-128, -127, -1, 0, 1, 3, 127], live.shape), 0).astype(np.float32)
 
 
-def run(problem: Problem, w: Any, config: Config, core: Core, inputs: Inputs) -> Any:
+def run(problem: Problem, w: Any, config: Config, core: Core, inputs: Inputs, at_end: bool = True) -> Any:
+    """Y of a kernel. at_end: arrays end at memory that must not be touched, else they begin behind it."""
     code = UNROLLED.emit(problem, w, core, config, "kernel")
-    y = unaligned(np.full(problem.y_shape, 77, problem.output.dtype))
-    arrays = map(unaligned, (inputs.x, *code.constants, *inputs.extra))
+    y = guarded(np.full(problem.y_shape, 77, problem.output.dtype), at_end)
+    arrays = [guarded(array, at_end) for array in (inputs.x, *code.constants, *inputs.extra)]
     with tempfile.TemporaryDirectory() as folder:
         build(code, core, Path(folder), CPUS[core.lanes])(*arrays, y)
     return y.numpy()
@@ -111,6 +114,19 @@ def test_what_is_stored(
     assert wanted.error(got) <= wanted.tolerance
     if output.quantized:
         assert (got != wanted.y).sum() <= 1 + 0.01 * got.size  # one off only where the number lies between two codes
+
+
+@here
+@pytest.mark.parametrize("part", range(3))
+def test_every_window_of_features_last(part: int) -> None:
+    faults = []
+    for i, problem in list(enumerate(features_last.problems(8)))[len(features_last.SIZES) + part :: 3]:
+        w, inputs, core = features_last.draw(problem, (0.1, 0.4, 0.9)[i % 3], i), Inputs.random(problem, i), CORES[0]
+        rows, vectors = CONFIGS[core.lanes][i % 3]
+        config = {"rows": rows, "vectors": vectors, "kblock": i % 2 * 5, "chunk": i % 4}
+        fault = features_last.difference(problem, w, inputs, run(problem, w, config, core, inputs, bool(i % 2)))
+        faults += [f"{config} {problem}: {fault}"] if fault else []
+    assert not faults, "\n".join(faults)
 
 
 @here

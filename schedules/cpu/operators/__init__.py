@@ -4,6 +4,8 @@ ScheduleOperators(core, threads) takes a module after LegalizeOps, FuseOps and F
 vector loops; each function then says in its attribute "tesa.schedule" which rule did it.
 """
 
+from tesa.schedules.cpu.operators.kinds import is_product, spatial_steps
+from tesa.schedules.cpu.operators.lookup import lookup, permutes_table
 from tesa.schedules.cpu.operators.pass_ import ScheduleOperators, describe, operator_rules, schedule_function
 from tesa.schedules.cpu.operators.products import batched_matmul
 from tesa.schedules.cpu.operators.vector_math import VectorizableMath
@@ -13,6 +15,10 @@ __all__ = [
     "VectorizableMath",
     "batched_matmul",
     "describe",
+    "is_product",
+    "lookup",
     "operator_rules",
+    "permutes_table",
     "schedule_function",
+    "spatial_steps",
 ]

@@ -58,7 +58,7 @@ def _take(data: Any, indices: Any, place: int) -> Any:
 
 @_legalizes("relax.power")
 def power(bb: Any, call: Any) -> Any:
-    """power with one number as the exponent: a whole one, or a half of one."""
+    """power with one number as the exponent: a whole one, a half of one, or a quarter of one between -2 and 2."""
     base, exponent = call.args
     if not isinstance(exponent, tvm.ir.GenericConst) or "float" not in str(exponent.ty):
         return None
@@ -66,7 +66,8 @@ def power(bb: Any, call: Any) -> Any:
     if numbers.size != 1 or numbers.ndim > len(base.ty.shape):
         return None
     value = float(numbers.reshape(()))
-    written = abs(value) < _LARGEST and (value >= 2 or (2 * value).is_integer())
+    roots = (2 * value).is_integer() or (abs(value) < 2 and (4 * value).is_integer())
+    written = abs(value) < _LARGEST and (value >= 2 or roots)
     return bb.call_te(_power, base, value, primfunc_name_hint="power") if written else None
 
 
@@ -84,6 +85,10 @@ def _powered(x: Any, exponent: float) -> Any:
         return one / x if exponent == -1 else _whole_power(x, int(exponent))
     if abs(exponent) == 0.5:
         return _root(x) if exponent > 0 else one / _root(x)
+    if abs(exponent) < 2 and (4 * exponent) % 2 == 1:  # 0.75 of local response normalization: roots, as vectors
+        root = _root(x)
+        made = tirx.sqrt(root) * (_whole_power(root, int(2 * abs(exponent))) if abs(exponent) > 0.5 else one)
+        return made if exponent > 0 else one / made
     wide, size = x.astype("float64"), abs(exponent)  # rounding errors of many products would be seen
     even = int(size) // 2 * 2
     # behind an even power, what is left of the exponent decides about negative numbers as the whole of it does

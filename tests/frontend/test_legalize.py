@@ -42,7 +42,7 @@ def test_gathers_and_powers(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
 def test_roots_and_reciprocals_call_no_library(tmp_path: Path) -> None:
     x = floats(5, 9)
     x[0] = [np.inf, -np.inf, np.nan, 0.0, -0.0, 1e20, -1e20, 1e-20, -1.0]
-    exponents = (0.0, 0.5, 1.0, 1.5, 2.5, -0.5, -1.0, -1.5, -2.0, -3.0, -3.5)
+    exponents = (0.0, 0.5, 1.0, 1.5, 2.5, -0.5, -1.0, -1.5, -2.0, -3.0, -3.5, 0.25, 0.75, 1.25, 1.75, -0.75)
     constants = {f"e{place}": np.full([1] * (place % 3), value, np.float32) for place, value in enumerate(exponents)}
     nodes = [node("Pow", ["x", name], f"p{name}") for name in constants]
     model_ = build(tmp_path, model(nodes, [port("x", [5, 9])], [f"p{name}" for name in constants], constants))

@@ -175,6 +175,7 @@ class DotFrame:
 
     rows: of W; groups: of four k, and elements of a position in a packed tile; codes: that panels store, None where
     they leave their sums; blocked: sums wait between blocks of columns; together: the codes of a row are neighbours.
+    ahead: tiles of a call, in whose time the next panel is asked for; 0 where it need not be.
     """
 
     rows: int
@@ -184,6 +185,7 @@ class DotFrame:
     codes: Codes | None = None
     blocked: bool = False
     together: bool = False
+    ahead: int = 0
 
     @property
     def width(self) -> int:

@@ -39,7 +39,7 @@ from tesa.schedules.cpu.loops import lanes, loop, named, parallel, serial
 from tesa.schedules.cpu.nest import Builder
 from tesa.schedules.cpu.operand import Operand, tiling
 from tesa.schedules.cpu.places import Places, places
-from tesa.schedules.cpu.unrolled_dots_space import applies, dot_elements, dot_threads, dot_tiles, flattened
+from tesa.schedules.cpu.unrolled_dots_space import DOT_BYTES, applies, dot_elements, dot_threads, dot_tiles, flattened
 from tesa.schedules.cpu.writers import find_dot_writer
 from tesa.schedules.cpu.writers.tir_dots import write as write_tir
 from tesa.schedules.dots import GROUP, Codes, DotFrame, dot_program
@@ -75,6 +75,7 @@ def emit_dots(problem: Problem, weight: FloatArray, core: Core, config: Config, 
         raise ValueError(f"family unrolled cannot compute {problem.dtype} {problem.op!r} on core {core.name}")
     elements, tiles = dot_elements(problem, weight, core), dot_tiles(problem, core, config["vectors"])
     functions = panels(elements, config, len(tiles.reads), symbol, writer.function_dots, GROUP)
+    chunk = min(config["chunk"] or tiles.count, tiles.count)
     frame = DotFrame(
         rows=problem.m,
         groups=elements.shape[1],
@@ -83,8 +84,8 @@ def emit_dots(problem: Problem, weight: FloatArray, core: Core, config: Config, 
         codes=_codes(problem),
         blocked=len(functions) > 1,
         together=not problem.features_last,
+        ahead=chunk if np.count_nonzero(elements) * DOT_BYTES > core.l2_bytes // 4 else 0,
     )
-    chunk = min(config["chunk"] or tiles.count, tiles.count)
     sums = arithmetic(problem, core)
     view = places(problem, sums) if problem.features_last else None
     call = _Call(problem, frame, tiles, functions, chunk, dot_threads(problem, elements, core), view, sums)

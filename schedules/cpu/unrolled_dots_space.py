@@ -28,8 +28,11 @@ MOST = 8
 _DENSEST = 0.8
 """Share of live groups above which loops over all of them are no slower."""
 
-_DOT_BYTES = 11  # of code and weights
-_CODE_BYTES_PER_CYCLE = 32  # from the second-level cache
+DOT_BYTES = 11
+"""Of code and weights."""
+
+_CODE_BYTES_PER_CYCLE = 64  # from the second-level cache, measured
+_EXPOSED = 0.5  # of the reading of X from there: what is not hidden behind dot products, measured
 _LOADS = 0.85  # of those that could start in a cycle, measured: weights and X come in turns
 _CALL = 60.0  # cycles of a call of a panel
 _REGROUP = {True: 5.0, False: 4.0}  # cycles of a vector of X, by whether features are last
@@ -155,18 +158,18 @@ def _cost(problem: Problem, core: Core, config: Config, facts: _Facts, cut: Tile
     blocks = cut_columns(max(facts.dots) * vectors, facts.live, config["kblock"], writer.function_dots)
     chunk = min(config["chunk"] or cut.count, cut.count)
     part = facts.live / blocks * vectors * line * chunk
-    rate = np.inf if part <= core.l1_bytes * 0.75 else core.rates.l2_stream_bytes
+    rate = np.inf if part <= core.l1_bytes * 0.75 else core.rates.l2_bytes / _EXPOSED
     rate = core.rates.far_bytes if part > core.l2_bytes * 0.6 else rate
     loads = facts.columns * vectors + dots / vectors
-    tile = cost.together(
-        dots / core.rates.fmas, loads / (_LOADS * core.rates.loads), facts.columns * vectors * line / rate
-    )
+    tile = cost.together(dots / core.rates.fmas, loads / (_LOADS * core.rates.loads))
+    tile += facts.columns * vectors * line / rate
     tile += facts.groups * vectors * _REGROUP[problem.features_last]
     tile += cost.finishing(problem.epilogue, problem.m * vectors) + (blocks - 1) * problem.m * vectors * 1.5
     if problem.epilogue.residual or not problem.output.quantized:
         tile += problem.m * vectors * (6.0 if problem.features_last else 1.5)
-    if dots * _DOT_BYTES > core.l1_bytes // 2:
-        tile += dots * _DOT_BYTES / _CODE_BYTES_PER_CYCLE / chunk
+    code = dots * DOT_BYTES
+    if code > core.l1_bytes // 2:
+        tile += code / (_CODE_BYTES_PER_CYCLE if code <= core.l2_bytes // 2 else core.rates.far_bytes) / chunk
     tile += _CALL * len(facts.dots) * blocks / chunk
     used = threads_for(problem, sum(facts.dots) * float(problem.n * problem.batch) / core.lanes / core.rates.fmas)
     regions = 2 * core.rates.call * problem.batch if used > 1 else 0.0

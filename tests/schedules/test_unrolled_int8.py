@@ -329,6 +329,15 @@ def test_instructions_are_those_of_the_program(core: Core, codes: Any) -> None:
                     assert sum(bool(re.search(form, line)) for line in given_lines) == count(one)[step], (step, form)
 
 
+def test_the_next_panel_is_asked_for_where_code_comes_from_beyond() -> None:
+    config = {"rows": 28, "vectors": 1, "kblock": 0, "chunk": 4}
+    small, large = product(64, 64, 64, "features_last"), product(768, 768, 64, "features_last")
+    texts = [UNROLLED.emit(p, draw_weight(p.m, p.k, 0.4, 0), WIDE, config, "k").panels[0] for p in (small, large)]
+    lines = [text.text.count("prefetcht1") for text in texts if isinstance(text, Assembly)]
+    assert lines[0] == 0
+    assert lines[1] > 28  # a part for each panel
+
+
 def test_weights_of_the_text_are_those_of_the_program() -> None:
     w = draw_weight(8, 64, 0.5, 0)
     found, _ = programs(w, {"rows": 8, "vectors": 1, "kblock": 0}, 16, None)

@@ -28,7 +28,9 @@ _POINTERS = {
     "x": "%rdi", "y": "%r8", "bias": "%r9", "scale": "%r10", "scratch": "%r11", "count": "%rcx",
 }  # fmt: skip
 _X, _Y, _BIAS, _SCALE, _SCRATCH, _COUNT = _POINTERS.values()
-_READ, _WEIGHTS = "%rax", "%rsi"
+_READ, _WEIGHTS, _AHEAD, _AHEAD_32 = "%rax", "%rsi", "%rdx", "%edx"
+_CODE_BYTES = 7  # of a dot product
+_LINE = 64
 _PACKS = {"uint8": "vpackuswb", "int8": "vpacksswb"}
 
 
@@ -86,17 +88,34 @@ class _Function:
         )
         say(*(f"movq {16 * i + 8}(%rsi),{_POINTERS[given]}" for i, given in enumerate(frame.parameters)))
         say(f"testq {_COUNT},{_COUNT}", f"jle .L{name}_end")
+        if frame.ahead:
+            say(f"xorl {_AHEAD_32},{_AHEAD_32}")
         say(".p2align 5", f".L{name}_tile:", f"movq {_X},{_READ}", f"leaq .L{name}_w(%rip),{_WEIGHTS}")
         for step in (*self.one.sums, *self.one.results):
             self._step(step)
         for pointer, size in ((_X, frame.packed), (_Y, frame.out), (_SCRATCH, frame.scratch)):
             if size:
                 say(f"addq ${4 * size},{pointer}")
+        self._ask()
         say(f"decq {_COUNT}", f"jnz .L{name}_tile")
         say(f".L{name}_end:", "vzeroupper", "xorl %eax,%eax", "ret", f".size __tvm_ffi_{name},.-__tvm_ffi_{name}")
         say('.section .rodata,"a",@progbits', ".p2align 6", f".L{name}_w:")
         for first in range(0, len(self.data), 16):
             say(".long " + ",".join(map(str, self.data[first : first + 16])))
+
+    def _ask(self) -> None:
+        """Ask for a part of what lies behind the panel's code and weights, which is about as long as they are."""
+        dots_, tiles = sum(type(step) is dots.Dot for step in self.one.sums), self.frame.ahead
+        if not tiles:
+            return
+        say, name = self.out.say, self.one.name
+        lines = -(-dots_ * _CODE_BYTES // (_LINE * tiles))
+        say(f"leaq .L{name}_end(%rip),{_READ}", f"leaq .L{name}_w+{4 * len(self.data)}(%rip),{_WEIGHTS}")
+        for i in range(lines):
+            say(f"prefetcht1 {_LINE * i}({_READ},{_AHEAD})")
+        for i in range(-(-lines * 4 // _CODE_BYTES)):
+            say(f"prefetcht1 {_LINE * i}({_WEIGHTS},{_AHEAD})")
+        say(f"addq ${_LINE * lines},{_AHEAD}")
 
     def _next(self, value: int) -> str:
         """The place of a number that is read now."""

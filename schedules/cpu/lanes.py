@@ -31,12 +31,16 @@ from tesa.schedules.cpu.arithmetic import Arithmetic, arithmetic
 from tesa.schedules.cpu.cut import Cut, threads_for
 from tesa.schedules.cpu.epilogue import Names, final, heavy
 from tesa.schedules.cpu.loops import lanes, loop, named, parallel, serial, span, unrolled
+from tesa.schedules.cpu.narrow import LINE, prefetch
 from tesa.schedules.cpu.nest import Builder
 from tesa.schedules.cpu.operand import operand, tiling
 from tesa.schedules.cpu.places import Places, grouped, in_runs, places
 from tesa.schedules.cpu.requantize import Codes, codes, low_bytes, makes_codes
 from tesa.schedules.registry import family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
+
+_AHEAD = 512
+"""Elements of W from those that are read to those that are asked for."""
 
 _COLUMNS = 12
 """Columns of a tile at most: each has an address of its own."""
@@ -183,6 +187,9 @@ class _Kernel:
         """A group of k of all the tile's columns."""
         sums, width = self.sums, self.core.lanes
         values = names.constants[self.values]
+        if self._streams(vectors):
+            for line in range(0, vectors * width, LINE // sums.nbytes):
+                prefetch(values, weights + step * (vectors * width) + line + _AHEAD)
         for q, start in enumerate(starts):
             at = start + offset
             x = T.Bind(
@@ -190,6 +197,15 @@ class _Kernel:
             )
             for v in range(vectors):
                 sums.add(acc, (q, v), x, (values, weights + step * (vectors * width) + v * width), width)
+
+    def _streams(self, vectors: int) -> bool:
+        """True where a panel comes from beyond the nearest cache for each tile, and instructions are to spare."""
+        core = self.core
+        return (
+            vectors * core.lanes * self.steps * self.sums.nbytes > core.l1_bytes
+            and core.steps == 1
+            and not core.loads_first
+        )
 
     def _store(
         self, names: Names, made: Codes | None, acc: Any, item: Any, panels: _Panels, panel: Any, first: Any

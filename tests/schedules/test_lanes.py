@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -41,15 +42,27 @@ def test_every_problem_is_right(target: Target, seed: int) -> None:
 @pytest.mark.parametrize("cpu", EMULATED)
 def test_every_problem_is_right_on_arm(cpu: str) -> None:
     target = parse_target(f"aarch64:{cpu}")
-    cases = [case(family, problem, weight, target, config) for problem, weight, family, config in kernels(target, 2)]
+    start = list(EMULATED).index(cpu) % 2
+    made = list(kernels(target, 2))[start::2]
+    cases = [case(family, problem, weight, target, config) for problem, weight, family, config in made]
     check_emulated(cases, target, EMULATED[cpu])
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_problem_is_right_in_webassembly(target: str) -> None:
     made = [Case(p, w, family, config) for p, w, family, config in kernels(parse_target(target), 3) if p.threads == 1]
-    assert len(made) > 4
+    assert len(made) > 2
     check_all(made, target)
+
+
+def test_weights_that_come_from_afar() -> None:
+    """A panel larger than the nearest cache is asked for ahead of its end, and columns come in chunks."""
+    target = HERE[0]
+    small = replace(target, core=replace(target.core, l1_bytes=1024, l2_bytes=8192))
+    made = []
+    for problem in (linear(70, 100, 60, threads=2), linear(33, 200, 70)):
+        made.append((problem, draw(problem, 0.8, 0), "lanes", {"vectors": 2, "columns": 7}))
+    check(made, small)
 
 
 @pytest.mark.parametrize("target", HERE, ids=lambda target: target.cpu)

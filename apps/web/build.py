@@ -1,6 +1,6 @@
 """Builds the page of apps/web: compiles its modules from the digits model of tesa, and lays out a static folder.
 
-    python apps/web/build.py --output out/web          # 1 to 2 minutes; then serve the folder: index.html
+    python apps/web/build.py --output out/web          # about a minute; then serve the folder: index.html
     python -m http.server --directory out/web 8000
 
 The folder needs no network and no other files. offline.html in it is the same page in one file, which a browser opens

@@ -7,6 +7,7 @@ from typing import Any
 import tvm
 from tvm import relax
 
+from tesa.layers.code_products import code_products
 from tesa.layers.decoding import decode_in_place
 from tesa.layers.origins import taken_in, with_own_names
 from tesa.layers.outputs import own_outputs
@@ -32,6 +33,8 @@ def schedule_rest(mod: Any, target: Any, core: Core, threads: int) -> Scheduled:
         relax.transform.DeadCodeElimination(),
         # A function of one code is a table.
         tables(core, threads),
+        # A product of codes is one of integers.
+        code_products(core),
         # An output is bound to the operator that computes it, where nothing turns it into a view of something else.
         relax.transform.CanonicalizeBindings(),
         # Operators become TIR; a reshape becomes a view again before fusion could turn it into a copy.

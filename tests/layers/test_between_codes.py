@@ -212,3 +212,21 @@ def test_two_readers_of_the_same_numbers_read_codes_both() -> None:
     assert np.abs(got.astype(int) - wanted.astype(int)).max() <= 1
     assert (got != wanted).mean() < 0.1  # means of four are often between two codes
     assert not any(name == "dequantize" for name in names)
+
+
+@on_targets
+@pytest.mark.parametrize("zeros", [(130, 120), (0, 128)])
+def test_a_product_of_codes(zeros: tuple[int, int], target: Any) -> None:
+    x, y = every_code(2, 9, 33), every_code(2, 33, 20)
+
+    def write(x: Any, y: Any) -> Any:
+        left, right = dequantize(x, 0.02, zeros[0]), dequantize(y, 0.03, zeros[1])
+        scaled = relax.op.multiply(relax.op.matmul(left, right), relax.const(np.float32(0.125)))
+        return quantize(scaled, 0.05, 100)
+
+    got, names = run(write, [x, y], target)
+    exact = (real(x, 0.02, zeros[0]).astype(np.float64) @ real(y, 0.03, zeros[1])) * 0.125 / np.float32(0.05) + 100
+    tie = np.abs(exact - np.floor(exact) - 0.5) < 1e-3
+    np.testing.assert_array_equal(got[~tie], np.clip(np.rint(exact), 0, 255)[~tie])
+    if target.core.dot is not None and target.core.dot.group == 4:
+        assert len(names) == 1

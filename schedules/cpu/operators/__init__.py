@@ -4,7 +4,8 @@ ScheduleOperators(core, threads) takes a module after LegalizeOps, FuseOps and F
 vector loops; each function then says in its attribute "tesa.schedule" which rule did it.
 """
 
-from tesa.schedules.cpu.operators.kinds import is_product, spatial_steps
+from tesa.schedules.cpu.operators.codes_product import multiplies_codes
+from tesa.schedules.cpu.operators.kinds import is_product, product_indices, spatial_steps
 from tesa.schedules.cpu.operators.lookup import lookup, permutes_table
 from tesa.schedules.cpu.operators.pass_ import ScheduleOperators, describe, operator_rules, schedule_function
 from tesa.schedules.cpu.operators.products import batched_matmul
@@ -17,8 +18,10 @@ __all__ = [
     "describe",
     "is_product",
     "lookup",
+    "multiplies_codes",
     "operator_rules",
     "permutes_table",
+    "product_indices",
     "schedule_function",
     "spatial_steps",
 ]

@@ -1,12 +1,13 @@
 """Questions about a legalised operator that need no schedule of it."""
 
+from collections.abc import Callable
 from typing import Any
 
 from tvm import ir, tirx
 
 from tesa.schedules.cpu.operators.schedule import Operator
 from tesa.schedules.cpu.operators.stages import steps
-from tesa.schedules.cpu.operators.tree import same
+from tesa.schedules.cpu.operators.tree import same, substitute
 
 
 def is_product(func: Any) -> bool:
@@ -33,3 +34,32 @@ def _multiplies(value: Any) -> bool:
 def _reads(expr: Any) -> bool:
     inner = expr.value if isinstance(expr, tirx.Cast) else expr
     return isinstance(inner, ir.TensorLoad)
+
+
+def product_indices(func: Any) -> tuple[Callable[[Any, Any], tuple[Any, Any]], int] | None:
+    """How a product of two arrays indexes them, and the length of the sum; None for one of more than a block.
+
+    The function takes the indices of the result and the summed one, and gives those of both arrays.
+    """
+    stages = Operator(func).stages
+    if stages is None or len(stages) != 1 or len(stages[0].reduce) != 1 or not stages[0].stores_in_order():
+        return None
+    stage = stages[0]
+    terms = [side for side in (stage.store.value.a, stage.store.value.b) if isinstance(side, tirx.Mul)]
+    if len(terms) != 1 or not all(isinstance(side, ir.TensorLoad) for side in (terms[0].a, terms[0].b)):
+        return None
+    sides = [terms[0].a, terms[0].b]
+    if not all(side.source.same_as(param) for side, param in zip(sides, func.params, strict=False)):
+        return None
+
+    def read(axes: Any, k: Any) -> tuple[Any, Any]:
+        spatial = iter(axes)
+        places = list(zip(stage.store.indices, axes, strict=True))
+        known = [(var, next(a for at, a in places if at.same_as(var))) for var, _ in stage.spatial
+                 if any(at.same_as(var) for at, _ in places)]  # fmt: skip
+        del spatial
+        pairs = [*known, (stage.reduce[0][0], k)]
+        one, other = (tuple(substitute(at, pairs) for at in side.indices) for side in sides)
+        return one, other
+
+    return read, stage.reduce[0][1]

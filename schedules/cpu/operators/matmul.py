@@ -11,6 +11,7 @@ R * V accumulators, V vectors of b and two broadcasts are in registers: 8 * 2 + 
 with k innermost it is transposed into a buffer first, once for each batch.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,17 +59,18 @@ def matmul(operator: Operator, core: Core) -> Any:
     schedule = operator.schedule()
     stages = inline_cheap(schedule, stages, everything=True)
     views = Views()
-    found = _read(stages, views)
+    found = read_product(stages, views, _factors)
     if found is None:
         return None
     return operator.func.with_body(views.declare(_Writer(found, core, views).nest()))
 
 
-def _read(stages: list[Stage], views: Views) -> Product | None:
+def read_product(stages: list[Stage], views: Views, read: Callable[[Stage], Sequence[Any] | None]) -> Product | None:
+    """The product and what follows it. read: gives the two loads that a stage multiplies and adds up, if it does."""
     if len(stages) > 2 or not stages[0].reduce or not stages[-1].is_output:
         return None
     product, last = stages[0], stages[-1]
-    factors = _factors(product)
+    factors = read(product)
     mapped = _to_last(product, last)
     if factors is None or mapped is None:
         return None
@@ -88,7 +90,7 @@ def _read(stages: list[Stage], views: Views) -> Product | None:
     return Product(product, last, still[0], moving[0], accumulator, to_last, q, p)
 
 
-def _factors(stage: Stage) -> list[Any] | None:
+def _factors(stage: Stage) -> Sequence[Any] | None:
     """The two loads of buffer[..] = buffer[..] + one * other, all of them float32, over a single reduced axis."""
     value = stage.store.value
     if len(stage.reduce) != 1 or not isinstance(value, tirx.Add) or str(stage.buffer.dtype) != "float32":

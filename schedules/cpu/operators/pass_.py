@@ -6,6 +6,7 @@ from typing import Any
 from tvm import tirx
 from tvm.s_tir.schedule import ScheduleError
 
+from tesa.schedules.cpu.operators.codes_product import codes_product
 from tesa.schedules.cpu.operators.column_reduction import column_reduction
 from tesa.schedules.cpu.operators.elementwise import elementwise
 from tesa.schedules.cpu.operators.extremes import extremes
@@ -24,7 +25,8 @@ from tesa.schedules.cpu.operators.window import window
 from tesa.schedules.types import Core
 
 RULES: tuple[Callable[[Operator, Core], Any], ...] = (
-    picks, extremes, matmul, window, interleave, transpose, elementwise, row_reduction, column_reduction, fallback,
+    picks, extremes, codes_product, matmul, window, interleave, transpose, elementwise, row_reduction, column_reduction,
+    fallback,
 )  # fmt: skip
 """Each answers a function with its loops marked (see marks.py), or None where it does not apply.
 

@@ -5,14 +5,21 @@ c is the product of both scales. Fusion puts what follows, the scale too, behind
 product of bytes multiplies numbers.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tvm
 from tvm import relax, te, tirx
 
-from tesa.layers.expressions import constant_of, op_name
-from tesa.schedules.cpu.operators import is_product, multiplies_codes, product_indices
+from tesa.layers.expressions import constant_of, op_name, shape_of
+from tesa.schedules.cpu.operators import (
+    describe,
+    is_product,
+    multiplies_codes,
+    product_indices,
+    schedule_function,
+)
 from tesa.schedules.types import Core
 
 _FUSIBLE = 4  # TVM's kind of an operator behind which element-wise ones are fused
@@ -26,7 +33,7 @@ def code_products(core: Core) -> Any:
     def change(mod: Any, _context: Any) -> Any:
         if multiplies_codes(core) is None:
             return mod
-        writer = _Products(mod)
+        writer = _Products(mod, core)
         for var, function in list(mod.functions_items()):
             if isinstance(function, relax.Function):
                 writer.builder_.update_func(var, writer.visit_expr(function))
@@ -37,9 +44,9 @@ def code_products(core: Core) -> Any:
 
 @relax.expr_functor.mutator  # type: ignore[misc, untyped-decorator, unused-ignore]
 class _Products(relax.PyExprMutator):  # type: ignore[misc]
-    def __init__(self, mod: Any) -> None:
+    def __init__(self, mod: Any, core: Core) -> None:
         super().__init__(mod)
-        self._mod = mod
+        self._mod, self._core = mod, core
         self.made = 0
 
     def visit_call_(self, call: Any) -> Any:
@@ -56,7 +63,7 @@ class _Products(relax.PyExprMutator):  # type: ignore[misc]
             read = product_indices(function)
             return call if read is None else self._integers(call, codes, read)
         if name == "relax.matmul" and str(call.ty.dtype) == "float32":
-            shapes = [[int(n) for n in arg.ty.shape] for arg in call.args]
+            shapes = [shape_of(arg) for arg in call.args]
             codes = self._codes(list(call.args))
             if (
                 codes is None
@@ -89,13 +96,13 @@ class _Products(relax.PyExprMutator):  # type: ignore[misc]
 
     def _integers(self, call: Any, codes: list[tuple[Any, Any, int]], read: Any) -> Any:
         (x, x_scale, x_zero), (y, y_scale, y_zero) = codes
-        shape = [int(n) for n in (call.ty_args[0] if read else call.ty).shape]
+        shape = [index(n) for n in (call.ty_args[0] if read else call.ty).shape]
         depth = int(read[1]) if read else int(x.ty.shape[-1])
         if depth * 255 * 255 > _LARGEST:
             return call
 
         def compute(a: Any, b: Any) -> Any:
-            k = te.reduce_axis((0, depth), name="k")
+            k = te.reduce_axis((index(0), index(depth)), name="k")
 
             def element(*axes: Any) -> Any:
                 one, other = read[0](axes, k) if read else ((*axes[:-1], k), (*axes[:-2], k, axes[-1]))
@@ -103,6 +110,8 @@ class _Products(relax.PyExprMutator):  # type: ignore[misc]
 
             return te.compute(shape, element, name="matmul")
 
+        if not self._fast(compute, (x, y)):
+            return call
         scale = tirx.FloatImm("float32", float(np.float32(x_scale * y_scale)))
 
         def scaled(i: Any) -> Any:
@@ -112,6 +121,20 @@ class _Products(relax.PyExprMutator):  # type: ignore[misc]
         product = self.builder_.emit(self.builder_.call_te(
             compute, x, y, primfunc_name_hint="codes_product", primfunc_attrs={"op_pattern": _FUSIBLE}))  # fmt: skip
         return self.builder_.call_te(scaled, product, primfunc_name_hint="scaled")
+
+    def _fast(self, compute: Callable[[Any, Any], Any], arrays: tuple[Any, Any]) -> bool:
+        """True where the rule for such products takes it, as the arrays lie."""
+        inputs = [
+            te.placeholder([index(n) for n in shape_of(array)], "uint8", name)
+            for array, name in zip(arrays, "xy", strict=True)
+        ]
+        func = te.create_prim_func([*inputs, compute(*inputs)]).without_attr("global_symbol")
+        return describe(schedule_function(func, self._core)) == "codes_product"
+
+
+def index(value: Any) -> Any:
+    """An index constant."""
+    return tirx.IntImm("int64", int(value))
 
 
 def _less(code: Any, zero: int) -> Any:

@@ -32,6 +32,7 @@ def _multiplies(value: Any) -> bool:
 
 
 def _reads(expr: Any) -> bool:
+    expr = expr.a if isinstance(expr, tirx.Sub) and isinstance(expr.b, tirx.IntImm) else expr
     inner = expr.value if isinstance(expr, tirx.Cast) else expr
     return isinstance(inner, ir.TensorLoad)
 
@@ -53,11 +54,9 @@ def product_indices(func: Any) -> tuple[Callable[[Any, Any], tuple[Any, Any]], i
         return None
 
     def read(axes: Any, k: Any) -> tuple[Any, Any]:
-        spatial = iter(axes)
         places = list(zip(stage.store.indices, axes, strict=True))
         known = [(var, next(a for at, a in places if at.same_as(var))) for var, _ in stage.spatial
                  if any(at.same_as(var) for at, _ in places)]  # fmt: skip
-        del spatial
         pairs = [*known, (stage.reduce[0][0], k)]
         one, other = (tuple(substitute(at, pairs) for at in side.indices) for side in sides)
         return one, other

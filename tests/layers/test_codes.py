@@ -264,3 +264,21 @@ def test_any_parameters(data: Any) -> None:
     proto, feeds = q.proto(code), q.feeds()
     found = run(lowered(proto), feeds)[code].astype(int)
     assert np.abs(found - reference_outputs(proto, feeds)[code].astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_products_of_attention_on_codes(signed: bool) -> None:
+    """Scores and values of heads, between linear layers, with a softmax and scaling on codes."""
+    q = Quantized(signed)
+    x = q.codes(q.input(1, 9, 16), 0.02, 120)
+
+    def heads(perm: list[int]) -> str:
+        projected = q.codes(q.op("MatMul", x, q.weight(16, 16, axis=1)), 0.01, 110)
+        return q.op("Transpose", q.op("Reshape", projected, np.int64([1, 9, 2, 8])), perm=perm)
+
+    scores = q.op("MatMul", heads([0, 2, 1, 3]), heads([0, 2, 3, 1]))
+    scores = q.op("Mul", q.codes(scores, 0.02, 128), np.float32(0.35))
+    shares = q.codes(q.op("Softmax", q.codes(scores, 0.01, 128), axis=-1), 1 / 255, 0)
+    mixed = q.codes(q.op("MatMul", shares, heads([0, 2, 1, 3])), 0.01, 128)
+    mixed = q.op("Reshape", q.op("Transpose", mixed, perm=[0, 2, 1, 3]), np.int64([1, 9, 16]))
+    check(q, q.quantize(q.op("MatMul", mixed, q.weight(16, 12, axis=1)), 0.02, 100), dtypes=["int8"] * 4)

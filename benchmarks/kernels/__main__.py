@@ -37,11 +37,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=15, help="interleaved rounds")
     parser.add_argument("--json", type=Path, help="append a line for each case to this file")
     parser.add_argument("--plot", type=Path, help="draw the speed-up over dense against sparsity")
+    parser.add_argument("--isa", help="the most that OpenVINO and PyTorch may use: AVX512_CORE_VNNI keeps them off AMX")
     parser.add_argument("--read", type=Path, help="measure nothing: sum up and draw what an earlier --json has")
     options = parser.parse_args()
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TVM_NUM_THREADS"):
         os.environ[name] = str(options.threads)  # before any of the libraries is loaded
     os.environ["KMP_BLOCKTIME"] = "1"
+    if options.isa:
+        os.environ["ONEDNN_MAX_CPU_ISA"] = options.isa
     if options.threads == 1:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 

@@ -20,6 +20,9 @@ def print_row(row: Row) -> None:
     ratio = f"{row['ratio']:5.2f}x" if row["ratio"] is not None else "    -"
     if "bandwidth_fraction" in row:
         share = f"{row['bandwidth_fraction']:4.0%} of bandwidth"
+    least = row.get("ratio_min")  # on a machine that others use as well, least times say more than medians
+    if least is not None:
+        ratio += f" ({least:.2f}x of the least)"
     print(f"{row['group']} {row['case']:34} {row['tesa_ms']:8.3f} (min {row['tesa_min_ms']:.3f}, inner "
           f"{'-' if row['inner_ms'] is None else format(row['inner_ms'], '.3f')}) {ratio}  "
           f"{row['dense_gflops']:7.0f} {row['effective_gflops']:6.1f} GFLOP/s {share}  | {peers} | {row['kernel']}",

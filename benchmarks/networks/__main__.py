@@ -26,7 +26,7 @@ from typing import Any
 
 from benchmarks.networks.catalogue import NETWORKS, network
 from benchmarks.networks.contest import Spec
-from benchmarks.networks.engines import ENGINES, limit_threads
+from benchmarks.networks.engines import ENGINES, environment
 from benchmarks.networks.files import PRECISIONS
 from benchmarks.networks.pruning import parse_sparsity
 from benchmarks.networks.report import draw, layer_table, tables, timed
@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--reuse", action="store_true", help="take libraries of the folder that an earlier tesa compiled")
     add("--profile", action="store_true", help="the time of each operator, too")
     add("--seed", type=int, default=0, help="of weights and inputs (default: 0)")
+    add("--isa", default="", help="the most that OpenVINO and PyTorch may use: AVX512_CORE_VNNI keeps them off AMX")
     add("--lock", default="", metavar="FILE", help="time while holding this lock, where several benchmarks share a CPU")
     add("--json", type=Path, help="append a line for each contest to this file")
     add("--plot", type=Path, help="draw the times (.png, .svg or .pdf)")
@@ -116,6 +117,7 @@ def _specs(options: argparse.Namespace, folder: Path) -> list[Spec]:
             network(name).name, batch, threads, precisions, names, [p for p in peers if p not in missing], str(folder),
             options.rounds, options.slice_ms, not options.no_measure, options.tiny, options.seed, options.reuse,
             options.profile, options.lock,
+            options.isa,
         )
         for name in options.networks.split(",")
         for batch in map(int, options.batch.split(","))
@@ -129,7 +131,7 @@ def contested(spec: Spec, folder: Path) -> dict[str, Any]:
         given, found, now = (Path(name) / part for part in ("spec.json", "result.json", "now"))
         given.write_text(json.dumps(asdict(spec)), encoding="utf-8")
         command = [sys.executable, "-m", "benchmarks.networks.contest", *map(str, (given, found, now))]
-        code = subprocess.run(command, env=limit_threads(spec.threads, folder / "torch")).returncode
+        code = subprocess.run(command, env=environment(spec.threads, folder / "torch", spec.isa)).returncode
         if code == 0:
             return dict(json.loads(found.read_text(encoding="utf-8")))
         peer = now.read_text(encoding="utf-8") if now.exists() else ""

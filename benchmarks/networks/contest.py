@@ -52,6 +52,7 @@ class Spec:
     reuse: bool = False
     profile: bool = False
     lock: str = ""
+    isa: str = ""
 
 
 @dataclass

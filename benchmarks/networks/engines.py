@@ -157,8 +157,12 @@ ENGINES: Mapping[str, Engine] = {
 }
 
 
-def limit_threads(threads: int, cache: Path) -> dict[str, str]:
-    """The environment of a process whose libraries use so many threads, and in which PyTorch keeps what it compiles."""
+def environment(threads: int, cache: Path, isa: str = "") -> dict[str, str]:
+    """The environment of a process whose libraries use so many threads, and in which PyTorch keeps what it compiles.
+
+    isa: the most that oneDNN may use, which is inside of OpenVINO and PyTorch, such as AVX512_CORE_VNNI; "" for all.
+    """
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TVM_NUM_THREADS")
     found = {**os.environ, **dict.fromkeys(names, str(threads)), "KMP_BLOCKTIME": "1"}
-    return {**found, "TORCHINDUCTOR_CACHE_DIR": str(cache)}
+    limits = {"ONEDNN_MAX_CPU_ISA": isa} if isa else {}
+    return {**found, **limits, "TORCHINDUCTOR_CACHE_DIR": str(cache)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from benchmarks.networks import __main__ as program
 from benchmarks.networks import report
 from benchmarks.networks.catalogue import NETWORKS, feeds
 from benchmarks.networks.contest import Spec, difference, run
+from benchmarks.networks.engines import environment
 from benchmarks.networks.files import DeadNetworkError, Folder, _check_zeros, check_alive
 from benchmarks.networks.pruning import FEW_INPUTS, Sparsity, parse_sparsity, pruned, weights
 from benchmarks.networks.quantizing import quantized
@@ -226,6 +228,12 @@ def test_a_peer_that_ends_its_process_is_left_out(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1))
     with pytest.raises(UsageError, match="the contest of keyword ended with status 1"):
         program.contested(replace(spec, peers=()), tmp_path)
+
+
+def test_peers_are_kept_to_an_instruction_set(tmp_path: Path) -> None:
+    found = environment(2, tmp_path, "AVX512_CORE_VNNI")
+    assert (found["OMP_NUM_THREADS"], found["ONEDNN_MAX_CPU_ISA"]) == ("2", "AVX512_CORE_VNNI")
+    assert environment(1, tmp_path).get("ONEDNN_MAX_CPU_ISA") == os.environ.get("ONEDNN_MAX_CPU_ISA")
 
 
 def test_what_is_asked_for_is_checked_first(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -13,10 +13,12 @@ from tesa.attributes.impose import impose as impose_on
 from tesa.attributes.patterns import classify
 from tesa.base.numbers import whole
 from tesa.base.progress import Event, Progress, silent
+from tesa.choose.integer import IntegerContest
 from tesa.choose.pick import GAIN
 from tesa.costs import store
 from tesa.costs.prediction import Prediction
 from tesa.costs.table import CostTable
+from tesa.layers.codes_layers import Integer
 from tesa.layers.network import to_network
 from tesa.schedules.types import FloatArray, Problem
 from tesa.targets.target import Target, parse_target
@@ -147,7 +149,8 @@ def analyze_model(
     known = table if isinstance(table, CostTable) else store.load(code, threads, table)
     costs = CostTable(code.cpu, "", code.name, threads) if known is None else known
     progress(Event("import", 0, 1, str(model) if isinstance(model, str | Path) else "model"))
-    given, notes, source = _lowered(model, threads, shapes, masks, flush_denormals)
+    integer = IntegerContest(code, known, measure=False).decide
+    given, notes, source = _lowered(model, threads, shapes, masks, flush_denormals, integer)
     check_layers(rules, [name for name, _, _ in given])
     found = {name: imposed_on(rules, name, problem) for name, problem, _ in given}
     wanted = {name: imposed for name, imposed in found.items() if imposed is not None}
@@ -156,7 +159,7 @@ def analyze_model(
     channels = {name: imposed for name, imposed in wanted.items() if imposed.imposition.propagates}
     if channels:
         cut = channel_masks(model, channels, shapes, masks)
-        made, more, _ = _lowered(model, threads, shapes, cut, flush_denormals)
+        made, more, _ = _lowered(model, threads, shapes, cut, flush_denormals, integer)
         notes = tuple(dict.fromkeys((*notes, *more)))
     progress(Event("import", 1, 1))
     now = {
@@ -180,10 +183,12 @@ _Solve = Callable[[Problem, Imposed], BreakEven]
 
 
 def _lowered(
-    model: Any, threads: int, shapes: Any, masks: Any, flush: bool
+    model: Any, threads: int, shapes: Any, masks: Any, flush: bool, integer: Integer
 ) -> tuple[list[_Layer], tuple[str, ...], str]:
     """The weight layers as compile makes them, remarks, and the name of the model."""
-    network = to_network(model, threads=threads, shapes=shapes, masks=masks, flush_denormals=flush)
+    network = to_network(
+        model, threads=threads, shapes=shapes, masks=masks, flush_denormals=flush, integer=integer
+    )  # fmt: skip
     prepared = network.prepared
     served = {layer.source for layer in network.lowered.layers}
     left = [facts.layer for var, facts in prepared.attributed.weights.items() if var not in served]

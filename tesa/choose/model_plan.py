@@ -126,7 +126,7 @@ def _weight_layer(lowered: WeightLayer, kernel: ChosenKernel, layer: Layer, prep
         covers=lowered.covers,
         footprint=kernel.product.footprint,
         precision="" if problem.dtype == "float32" else problem.dtype,
-        codes=codes_words(problem),
+        codes=codes_words(problem, lowered.scale is None),
         signed=lowered.signed,
     )
 

@@ -24,15 +24,16 @@ def epilogue_words(epilogue: Epilogue) -> list[str]:
     return words + ([epilogue.activation] if epilogue.activation else [])
 
 
-def codes_words(problem: Problem) -> str:
-    """The integers of a problem in words, "" where it has none.
+def codes_words(problem: Problem, found: bool = False) -> str:
+    """The integers of a problem in words, "" where it has none. found: scale and zero point are those of each run.
 
     >>> codes_words(Problem("linear", 8, 12, 16, (16, 12), (16, 8), dtype="int8", x_zero=3))
     'X is uint8 codes with zero point 3, W int8 codes; Y is float32'
     """
     if problem.dtype == "float32":
         return ""
-    return f"X is uint8 codes with zero point {problem.x_zero}, W int8 codes; Y is {_kind(problem.output)}" + (
+    x = "of the scale and zero point that each run finds" if found else f"with zero point {problem.x_zero}"
+    return f"X is uint8 codes {x}, W int8 codes; Y is {_kind(problem.output)}" + (
         f", the residual {_kind(problem.residual)}" if problem.epilogue.residual else ""
     )
 

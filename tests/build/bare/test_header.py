@@ -94,8 +94,8 @@ def test_names_that_headers_define(tmp_path: Path) -> None:
     gcc, gxx = require_system("gcc", "gcc"), require_system("g++", "g++")
     tensors = [Tensor((2,), dtype) for dtype in islice(cycle(("float32", "int64", "bool")), len(NAMES))]
     unique = arguments()
-    inputs = ports(NAMES, tensors, [None] * len(NAMES), unique)
-    outputs = ports(NAMES, tensors, [None] * len(NAMES), unique)
+    inputs = ports(NAMES, tensors, [()] * len(NAMES), unique)
+    outputs = ports(NAMES, tensors, [()] * len(NAMES), unique)
     model = Api("net", (Size("main", "", inputs, outputs),), 64, "x86", "0", "0" * 16)
     (tmp_path / "net.h").write_text(header(model))
     ahead = "#define max(a, b) 0\n#define min(a, b) 0\n"

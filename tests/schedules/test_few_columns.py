@@ -19,6 +19,7 @@ from tesa.schedules.cpu.windows import pack
 from tesa.schedules.registry import families, find
 from tesa.schedules.types import Epilogue, Output, Problem, Window
 from tesa.targets.target import parse_target, runs_here
+from tests.schedules.guarded import guarded
 from tests.schedules.reference import build, unaligned
 
 TARGET = parse_target("x86:icelake-server")
@@ -200,3 +201,17 @@ def test_weights_from_memory_are_expected_to_be_read_by_the_fewest_bytes(
     every = [(made, config) for made in families("cpu") for config in made.space(problem, w, core)]
     made, config = min(every, key=lambda option: option[0].estimate(problem, w, core, option[1]))
     assert (made.name, config["bits"]) == (best, bits)
+
+
+@here
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(("size", "layout", "bits"), [((33, 201, 1), LAYOUTS[1], 8), ((17, 70, 3), LAYOUTS[0], 4)])
+def test_nothing_is_read_behind_an_array(name: str, size: Any, layout: str, bits: int, tmp_path: Path) -> None:
+    m, k, n = size
+    problem, w = product(m, k, n, 1, layout), draw(m, k, 0.3, bits)
+    code = find(name).emit(problem, w, CORE, find(name).space(problem, w, CORE)[0], "kernel")
+    function, inputs = build(code, CORE, tmp_path, TARGET.cpu), Inputs.random(problem, 3)
+    for at_end in (True, False):
+        y = guarded(np.zeros(problem.y_shape, np.int32), at_end)
+        function(*(guarded(array, at_end) for array in (inputs.x, *code.constants)), y)
+        np.testing.assert_array_equal(y.numpy(), reference(problem, w, inputs).y)

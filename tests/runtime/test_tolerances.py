@@ -57,12 +57,17 @@ def _other(folder: Path, name: str, change: Any) -> Path:
     return folder / "other.onnx"
 
 
+@pytest.mark.parametrize("integer", [True, False])
 @pytest.mark.parametrize("last", ["codes", "reals"])
-def test_quantized_networks(tmp_path: Path, last: str) -> None:
-    compiled = build(tmp_path, _quantized(last))
+def test_quantized_networks(tmp_path: Path, last: str, integer: bool) -> None:
+    """Layers that store codes are held against the reference's codes, others against numbers of 8 bits."""
+    compiled = build(tmp_path, _quantized(last), integer=integer)
     result = verify(compiled, tmp_path / "model.onnx", per_layer=True)
     assert result.ok, result
-    assert "8 bits" in result.layers[0].tolerance
+    kinds = {layer.layer: layer.precision for layer in compiled.plan.layers}
+    assert integer or set(kinds.values()) == {""}
+    for row in result.layers:
+        assert ("quantized numbers" if kinds[row.name] else "8 bits") in row.tolerance
     assert "quantized numbers" in result.outputs[0].tolerance or last == "reals"
     wrong = _other(tmp_path, "s1", lambda scale: scale * np.float32(1.1))
     assert not verify(compiled, wrong).ok

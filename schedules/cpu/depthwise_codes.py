@@ -35,6 +35,7 @@ from tesa.schedules.cpu.codes import UNIT, Ends, unpacked, whole
 from tesa.schedules.cpu.cut import Cut, threads_for
 from tesa.schedules.cpu.epilogue import Names, final
 from tesa.schedules.cpu.loops import lanes, loop, named, parallel, serial, span
+from tesa.schedules.cpu.narrow import prefetch
 from tesa.schedules.cpu.nest import Builder
 from tesa.schedules.cpu.operand import operand, tiling
 from tesa.schedules.registry import family
@@ -306,6 +307,11 @@ class _Kernel:
         p, w, s = self.p, self.window, self.shape
         assert s is not None
         left = x * w.stride[1] - w.padding[1]
+        # The last row that the next band reads. LLVM leaves loops with such a call alone: its elimination of loads across
+        # iterations would take some 20 s for the loads of this one.
+        below = top + s.rows * w.stride[0] + (w.kernel[0] - 1) * w.dilation[0]
+        following = ((item * w.height + below) * w.width + left) * p.m + ends.base
+        prefetch(names.x, _clamped(following, p.batch * w.height * w.width * p.m))
         found: dict[int, list[list[Any]]] = {}
         for t in range(s.columns):
             wanted = {j: t * w.stride[1] + j * w.dilation[1] for _, j in s.live}

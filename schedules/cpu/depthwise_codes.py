@@ -307,8 +307,8 @@ class _Kernel:
         p, w, s = self.p, self.window, self.shape
         assert s is not None
         left = x * w.stride[1] - w.padding[1]
-        # The last row that the next band reads. LLVM leaves loops with such a call alone: its elimination of loads across
-        # iterations would take some 20 s for the loads of this one.
+        # The last row that the next band reads. LLVM leaves loops with such a call alone: its elimination of loads
+        # across iterations would take some 20 s for the loads of this one.
         below = top + s.rows * w.stride[0] + (w.kernel[0] - 1) * w.dilation[0]
         following = ((item * w.height + below) * w.width + left) * p.m + ends.base
         prefetch(names.x, _clamped(following, p.batch * w.height * w.width * p.m))

@@ -27,7 +27,9 @@ def grid_of(call: Any) -> Grid | None:
     scale, zero = (constant_of(arg) for arg in call.args[1:])
     if str(codes.ty.dtype) not in CODES or str(real.ty.dtype) != "float32" or not shape_of(codes):
         return None
-    if scale is None or zero is None or scale.size != 1 or zero.size != 1 or not 0 < float(scale.reshape(())) < np.inf:
+    if scale is None or zero is None or scale.size != 1 or zero.size != 1:
+        return None
+    if not np.finfo(np.float32).tiny <= float(scale.reshape(())) < np.inf:  # kernels multiply by 1 / scale
         return None
     moved = int(zero.reshape(())) + (128 if str(codes.ty.dtype) == "int8" else 0)
     return Grid(float(scale.reshape(())), moved) if 0 <= moved <= 255 else None

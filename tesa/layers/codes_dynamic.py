@@ -133,6 +133,10 @@ def _parts(bound: Mapping[Any, Any], total: Any, quantizers: Mapping[Any, Quanti
     return [product]
 
 
+_EXACT = 2.0**24
+"""The largest share of a zero point in a sum: it is taken away again as a float32, which holds such integers."""
+
+
 def _weight(call: Any, known: Known) -> NDArray[Any]:
     return np.asarray(known.weight if known.weight is not None else constant_of(call.args[1]))
 
@@ -157,6 +161,8 @@ def drafts(one: Dynamic, threads: int, integer: Integer) -> list[KernelCall]:
     made: list[KernelCall] = []
     for (anchor, rows), real in zip(found or (), one.chain.anchors, strict=False):
         if anchor.stack is not None or anchor.phases:
+            return []
+        if MIDDLE * np.abs(anchor.weight.sum(axis=1, dtype=np.float64)).max(initial=0.0) > _EXACT:
             return []
         draft = draft_of(one.chain, anchor, rows, source, None, residual, threads)
         padded = None if draft is None else _padded(draft)
@@ -202,7 +208,7 @@ def dynamic_calls(emitter: Emitter, one: Dynamic, threads: int, integer: Integer
         rows = _rows(emitter, one, draft)
         before = draft.before
         if before is not None:
-            before = replace(before, arguments=(codes, *residual), rows=rows[:1], bias=None, scale=None)
+            before = before.given(arguments=(codes, *residual), rows=rows[:1], bias=None, scale=None)
         made.append(replace(draft, arguments=(codes, *residual), rows=rows, bias=None, scale=None, before=before))
     return tuple(made)
 

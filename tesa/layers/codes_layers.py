@@ -74,6 +74,15 @@ class KernelCall:
     whole: bool = True
     rows: tuple[Any, ...] = ()
 
+    def parts(self) -> "tuple[KernelCall, ...]":
+        """All calls of the sum that this one is the last of, in their order."""
+        return (*(() if self.before is None else self.before.parts()), self)
+
+    def given(self, **fields: Any) -> "KernelCall":
+        """The same with these fields in all calls of the sum."""
+        before = None if self.before is None else self.before.given(**fields)
+        return replace(self, **fields, before=before)
+
     def behind(self, rest: Any) -> "KernelCall":
         """The same with the result of `before` as its residual."""
         return replace(self, arguments=(self.arguments[0], rest))
@@ -104,7 +113,7 @@ def integer_layers(
     for draft in filter(None, drafts):
         x = _activation(emitter, draft.anchor, source)
         arguments = (x,) if residual is None else (x, emitter.to(residual, draft.perm).expr)
-        before = None if draft.before is None else replace(draft.before, arguments=arguments)
+        before = None if draft.before is None else draft.before.given(arguments=arguments)
         kind = SIGNED if signed else None
         made.append(replace(draft, arguments=arguments, dtype=dtype, grid=kind, before=before))
     return tuple(made)
@@ -112,7 +121,7 @@ def integer_layers(
 
 def precisions(name: str, chain: Chain, draft: KernelCall, anchor: Anchor) -> Precisions:
     """Both ways to compute a piece of a chain. anchor: the piece with its weight as real numbers."""
-    parts = [(part.problem, frozen(part.weight)) for part in (draft.before, draft) if part is not None]
+    parts = [(part.problem, frozen(part.weight)) for part in draft.parts()]
     problem = float_problem(chain, anchor, real_shape(anchor), draft.problem.threads)
     elements = prod(problem.x_shape) + prod(problem.y_shape)
     real = problem, frozen(chain.weight_of(anchor))
@@ -208,14 +217,17 @@ def draft_of(
         output=Output() if store is None else Output("uint8", store.scale, store.zero),
         residual=Output() if residual is None else _kind(residual),
     )  # fmt: skip
-    factors, weight = np.ascontiguousarray(scale, np.float32), frozen(anchor.weight)
+    with np.errstate(over="ignore"):
+        factors, weight = np.ascontiguousarray(scale, np.float32), frozen(anchor.weight)
+    if not np.isfinite(factors).all():
+        return None
     return _split(KernelCall(anchor, problem, weight, (), layout, perm, "float32", chain.bias_of(anchor), factors))
 
 
 def _split(call: KernelCall) -> KernelCall:
-    """The call as a sum of two where codes are beyond int8: those and the clipped ones.
+    """The call as a sum where codes are beyond int8: of clipped ones and what is left, until nothing is.
 
-    y = W x is clip(W) x + (W - clip(W)) x, where the second has few weights.
+    y = W x is clip(W) x + (W - clip(W)) x, where the second has few weights. A code of 255 is 127 + 127 + 1.
     """
     codes = np.clip(call.weight, -128, 127)
     if (codes == call.weight).all():
@@ -228,7 +240,7 @@ def _split(call: KernelCall) -> KernelCall:
     )  # fmt: skip
     epilogue = replace(problem.epilogue, residual=True)
     return replace(
-        call, problem=replace(problem, epilogue=epilogue, residual=Output()), weight=codes, before=before
+        call, problem=replace(problem, epilogue=epilogue, residual=Output()), weight=codes, before=_split(before)
     )  # fmt: skip
 
 

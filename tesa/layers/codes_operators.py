@@ -132,9 +132,9 @@ def _clip(emitter: Emitter, call: Any) -> Value | None:
     if value.grid is None or bounds is None:
         return None
     ends = [_code(bound, value.grid) for bound in bounds]
-    for bound, end in zip(bounds, ends, strict=True):
-        number = np.float32(end - value.grid.zero) * np.float32(value.grid.scale)
-        beyond = bound <= number if end == 0 else bound >= number if end == 255 else False
+    numbers = [np.float32(end - value.grid.zero) * np.float32(value.grid.scale) for end in ends]
+    free = (ends[0] == 0 and bounds[0] <= numbers[0], ends[1] == 255 and bounds[1] >= numbers[1])
+    for bound, number, beyond in zip(bounds, numbers, free, strict=True):
         if number != np.float32(bound) and not beyond:
             return None
     return _clip_codes(emitter, value, *ends)

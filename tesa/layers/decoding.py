@@ -13,6 +13,7 @@ from tvm import ir, relax, tirx
 
 from tesa.layers.expressions import op_name
 from tesa.schedules.cpu.operators import is_product, spatial_steps
+from tesa.schedules.cpu.operators.picks import SAMPLES
 
 _MOST_STEPS = 24
 """Arithmetic of an element that is worth repeating for every operator that reads it."""
@@ -54,7 +55,7 @@ class _Sources:
         if var.name_hint not in self._reads:
             func = self._mod[var]
             plain = isinstance(func, tirx.PrimFunc) and bool(func.attrs) and bool(func.attrs.get("s_tir", False))
-            self._reads[var.name_hint] = plain and not is_product(func)
+            self._reads[var.name_hint] = plain and not is_product(func) and SAMPLES not in func.attrs
         return self._reads[var.name_hint]
 
 

@@ -18,7 +18,7 @@ from tvm import relax, te, tirx
 from tesa.layers.emitter import Emitter
 from tesa.layers.expressions import constant_of, op_name, shape_of, variables
 from tesa.layers.layout import Value
-from tesa.schedules.cpu.operators.picks import PICKS, note_of
+from tesa.schedules.cpu.operators.picks import PICKS, SAMPLES, note_of
 
 _OPAQUE = 8  # TVM's operator kind that fusion leaves alone
 
@@ -120,7 +120,7 @@ def emit_sampled(emitter: Emitter, sample: Sampled) -> Value | None:
 
         return te.compute(tuple(shape[a] for a in value.perm), element, name="sample")
 
-    attributes = {"op_pattern": _OPAQUE, **({} if note is None else {PICKS: note})}
+    attributes = {"op_pattern": _OPAQUE, SAMPLES: True, **({} if note is None else {PICKS: note})}
     made = emitter.builder.emit_te(
         compute, value.expr, *places, *weights, primfunc_name_hint="sample", primfunc_attrs=attributes
     )

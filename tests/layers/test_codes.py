@@ -214,6 +214,34 @@ def test_a_weight_beyond_int8_is_a_sum_of_two(dtype: Any) -> None:
     assert all((layer.weight == 0).mean() > 0.4 for layer in network.layers)
 
 
+def test_a_code_of_255_is_a_sum_of_three() -> None:
+    """An unsigned weight without a zero point: 255 is 127 + 127 + 1, and every part fits int8."""
+    q = Quantized()
+    values = q.rng.integers(0, 256, (16, 8)).astype(np.uint8)
+    values[3, 2] = 255
+    weight = q.op("DequantizeLinear", values, np.float32(0.01), np.uint8(0))
+    d = q.op("MatMul", q.codes(q.input(5, 16), 0.02, 120), weight)
+    network = check(q, d, dtypes=["int8"] * 3)
+    assert all(np.abs(layer.weight).max() <= 127 for layer in network.layers)
+    assert sum(layer.weight.astype(int) for layer in network.layers).max() == 255
+
+
+@pytest.mark.parametrize(("low", "high", "zero"), [(6, 9, 100), (-9, -5, 100), (1, 6, 255), (-5, 9, 100), (-9, 2, 0)])
+def test_clips_beyond_all_numbers_of_a_grid(low: float, high: float, zero: int) -> None:
+    """A bound that is above or below every number that a code stands for may be none of them."""
+    q = Quantized()
+    d = q.op("Clip", q.codes(q.input(5, 16), 0.03, zero), np.float32(low), np.float32(high))
+    check(q, d)
+    check(q, q.op("MatMul", d, q.weight(16, 8, axis=1)))
+
+
+def test_a_scale_without_an_inverse_stays_float() -> None:
+    q = Quantized()
+    d = q.op("MatMul", q.codes(q.input(9, 16), 0.02, 120), q.weight(16, 16, axis=1))
+    network = check(q, q.op("Mul", q.codes(d, 1e-40, 100), np.float32(1e30)))
+    assert [layer.problem.output.quantized for layer in network.layers] == [False]
+
+
 def test_what_integers_cannot_do_stays_float() -> None:
     """A scale for each input, codes of 16 bits, an activation that was no codes."""
     q = Quantized()

@@ -88,6 +88,16 @@ def test_weights_of_uint8_and_sums_beyond_float32() -> None:
     assert [layer.problem.epilogue.residual for layer in layers] == [False, True]
 
 
+def test_rows_of_one_sign_are_not_a_difference_of_two_large_numbers() -> None:
+    """What the zero point adds to the sums, rounded to float32, would be larger than the results."""
+    made = Dynamic()
+    x = made.op("Abs", made.input(3, 2048))
+    codes = made.codes_of(x)
+    w = made.rng.integers(60, 128, (2048, 8)).astype(np.int8)
+    network = lowered(made.proto(made.product(codes, w, np.float32(0.01))))
+    assert [layer.problem.dtype for layer in network.layers] == ["float32"] * len(network.layers)
+
+
 @pytest.mark.parametrize("groups", [1, 2, 4])
 def test_integer_convolutions_pad_with_the_code_of_0(groups: int) -> None:
     made = Dynamic()

@@ -25,6 +25,9 @@ from tesa.schedules.cpu.operators.tree import index, run, sequence, shuffle
 from tesa.schedules.types import Core
 
 PICKS = "tesa.picks"
+
+SAMPLES = "tesa.samples"
+"""The attribute of functions that read single elements at places that they look up: they read numbers, as they are."""
 """Attribute of a function (x, ..., y): JSON of [[place of each output] of each tap, [share of each] of each tap]."""
 
 _MOST_LOADS = 4

@@ -221,8 +221,8 @@ def _check_pointwise(dtype: str, weight: FloatArray, op: str, stride: Pair, padd
     pointwise = op == "conv2d" and weight.shape[2:] == (1, 1) and step == (1, 1)
     if op != "linear" and not (pointwise and not np.any(padding)):
         raise UnsupportedError(
-            f"{dtype} kernels of features first are made for linear layers and 1x1 convolutions of stride 1, not for "
-            f"{op} of {weight.shape}; "
+            f"{dtype} kernels {'of features first ' if dtype == 'int8' else ''}are made for linear layers and 1x1 "
+            f"convolutions of stride 1, not for {op} of {weight.shape}; "
             + ("give layout='features_last', or " if dtype == "int8" else "")
             + "leave dtype out for a float32 kernel"
         )

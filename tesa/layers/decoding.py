@@ -12,7 +12,7 @@ import tvm
 from tvm import ir, relax, tirx
 
 from tesa.layers.expressions import op_name
-from tesa.schedules.cpu.operators import is_product, spatial_steps
+from tesa.schedules.cpu.operators import has_blocks, is_product, spatial_steps
 from tesa.schedules.cpu.operators.picks import SAMPLES
 
 _MOST_STEPS = 24
@@ -54,13 +54,19 @@ class _Sources:
         """True for an operator that is still to be scheduled, and no product."""
         if var.name_hint not in self._reads:
             func = self._mod[var]
-            plain = isinstance(func, tirx.PrimFunc) and bool(func.attrs) and bool(func.attrs.get("s_tir", False))
-            self._reads[var.name_hint] = plain and not is_product(func) and SAMPLES not in func.attrs
+            self._reads[var.name_hint] = _of_blocks(func) and not is_product(func) and SAMPLES not in func.attrs
         return self._reads[var.name_hint]
 
 
-def _decodes(func: Any) -> bool:
+def _of_blocks(func: Any) -> bool:
+    """True for an operator that is still to be scheduled; those that are loops as they stand, as a scatter, stay so."""
     if not isinstance(func, tirx.PrimFunc) or not func.attrs or not func.attrs.get("s_tir", False):
+        return False
+    return has_blocks(func)
+
+
+def _decodes(func: Any) -> bool:
+    if not _of_blocks(func):
         return False
     *inputs, output = func.params
     if str(output.dtype) != "float32" or not any(str(array.dtype) in _BYTES for array in inputs):

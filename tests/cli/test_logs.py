@@ -163,7 +163,10 @@ def test_prune(capsys: Capture, folder: Path) -> None:
     assert "nothing" in said(capsys, "prune", folder)
 
 
-def test_prune_without_a_place_leaves_what_ships_alone(capsys: Capture) -> None:
+def test_prune_without_a_place_leaves_what_ships_alone(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))  # of a user who has measured nothing
     assert data(capsys, "prune", "--failed", "--dry-run")["files"] == []
 
 

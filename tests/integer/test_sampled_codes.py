@@ -1,4 +1,4 @@
-"""Pictures of codes that are resized or sampled: the numbers are made of codes before elements are looked up."""
+"""Pictures of codes that are resized, sampled or written into: numbers are made of codes before that."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ READERS = {
     "cubic": node("Resize", ["d", "", "double"], "y", mode="cubic"),
     "smaller": node("Resize", ["d", "", "half"], "y", mode="linear"),
     "grid": node("GridSample", ["d", "grid"], "y"),
+    "scatter": node("ScatterElements", ["d", "places", "updates"], "y", axis=2),
 }
 
 
 @pytest.mark.parametrize("reader", READERS)
 def test_codes_that_are_an_input(tmp_path: Path, reader: str) -> None:
     constants: dict[str, Any] = {
-        "s": np.float32(0.03), "z": np.uint8(100), "grid": GRID,
+        "s": np.float32(0.03), "z": np.uint8(100), "grid": GRID, "updates": GRID.reshape(1, 3, 1, 6),
+        "places": np.array([0, 7, 3, 2, 1, 0]).reshape(1, 1, 1, 6).repeat(3, axis=1),
         "double": np.array([1, 1, 2, 2], np.float32), "half": np.array([1, 1, 0.5, 0.5], np.float32),
     }  # fmt: skip
     read = {name for name in READERS[reader].input if name in constants} | {"s", "z"}

@@ -5,7 +5,7 @@ vector loops; each function then says in its attribute "tesa.schedule" which rul
 """
 
 from tesa.schedules.cpu.operators.codes_product import multiplies_codes
-from tesa.schedules.cpu.operators.kinds import is_product, product_indices, spatial_steps
+from tesa.schedules.cpu.operators.kinds import has_blocks, is_product, product_indices, spatial_steps
 from tesa.schedules.cpu.operators.lookup import lookup, permutes_table
 from tesa.schedules.cpu.operators.pass_ import ScheduleOperators, describe, operator_rules, schedule_function
 from tesa.schedules.cpu.operators.products import batched_matmul
@@ -16,6 +16,7 @@ __all__ = [
     "VectorizableMath",
     "batched_matmul",
     "describe",
+    "has_blocks",
     "is_product",
     "lookup",
     "multiplies_codes",

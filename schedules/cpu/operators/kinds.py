@@ -4,10 +4,20 @@ from collections.abc import Callable
 from typing import Any
 
 from tvm import ir, tirx
+from tvm.s_tir.schedule import ScheduleError
 
 from tesa.schedules.cpu.operators.schedule import Operator
 from tesa.schedules.cpu.operators.stages import steps
 from tesa.schedules.cpu.operators.tree import same, substitute
+
+
+def has_blocks(func: Any) -> bool:
+    """False for a function that no schedule can take, as one of loops that stand as they are: a scatter."""
+    try:
+        _ = Operator(func).stages
+    except ScheduleError:
+        return False
+    return True
 
 
 def is_product(func: Any) -> bool:

@@ -25,29 +25,20 @@ that they meet, and a sum an int32. The steps are those below. A writer (cpu/wri
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tesa.schedules.panels import Panel
+from tesa.schedules.steps import TextStep
 
 GROUP = 4
 """Weights of a dot product, and bytes of a lane."""
 
 
-class _Step:
-    """A step, as text: a format of its fields."""
-
-    __slots__ = ()
-    text: ClassVar[str]
-
-    def __str__(self) -> str:
-        return self.text.format(self)
-
-
 @dataclass(frozen=True, slots=True)
-class Begin(_Step):
+class Begin(TextStep):
     """a[sum] = value."""
 
     sum: int
@@ -56,7 +47,7 @@ class Begin(_Step):
 
 
 @dataclass(frozen=True, slots=True)
-class LoadSum(_Step):
+class LoadSum(TextStep):
     """a[sum] = elements of the scratch from `at` on, counted from the tile's part of it."""
 
     sum: int
@@ -65,7 +56,7 @@ class LoadSum(_Step):
 
 
 @dataclass(frozen=True, slots=True)
-class LoadX(_Step):
+class LoadX(TextStep):
     """x[vector] = elements of the packed tile from `at` on."""
 
     vector: int
@@ -74,7 +65,7 @@ class LoadX(_Step):
 
 
 @dataclass(frozen=True, slots=True)
-class Weights(_Step):
+class Weights(TextStep):
     """w = four weights in all lanes."""
 
     values: tuple[int, ...]
@@ -87,7 +78,7 @@ class Weights(_Step):
 
 
 @dataclass(frozen=True, slots=True)
-class Dot(_Step):
+class Dot(TextStep):
     """a[sum] += w[0] x[vector][0] + ... + w[3] x[vector][3], in each lane."""
 
     sum: int
@@ -96,7 +87,7 @@ class Dot(_Step):
 
 
 @dataclass(frozen=True, slots=True)
-class Scale(_Step):
+class Scale(TextStep):
     """s, b = scale[row], bias[row] in all lanes."""
 
     row: int
@@ -104,7 +95,7 @@ class Scale(_Step):
 
 
 @dataclass(frozen=True, slots=True)
-class Real(_Step):
+class Real(TextStep):
     """a[sum] = s times the integers of a[sum], + b, rounded once where the core can. row: that of s and b."""
 
     sum: int
@@ -113,7 +104,7 @@ class Real(_Step):
 
 
 @dataclass(frozen=True, slots=True)
-class Within(_Step):
+class Within(TextStep):
     """a[sum] limited to low ... high; low None for the least code, which StoreCodes sees to."""
 
     sum: int
@@ -123,7 +114,7 @@ class Within(_Step):
 
 
 @dataclass(frozen=True, slots=True)
-class Nearest(_Step):
+class Nearest(TextStep):
     """a[sum] = the nearest integers, ties to even; what lies below those of 32 bits gives the least of them."""
 
     sum: int
@@ -131,7 +122,7 @@ class Nearest(_Step):
 
 
 @dataclass(frozen=True, slots=True)
-class StoreCodes(_Step):
+class StoreCodes(TextStep):
     """Elements of Y from `at` on = the codes nearest to up to four sums, as bytes.
 
     Lane by lane, the first sum's in the lowest byte; or, where the frame's `together` says so, all of the first sum,
@@ -146,7 +137,7 @@ class StoreCodes(_Step):
 
 
 @dataclass(frozen=True, slots=True)
-class StoreSum(_Step):
+class StoreSum(TextStep):
     """The opposite of LoadSum."""
 
     sum: int

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar, get_args
 
 
-class _Step:
+class TextStep:
     """A step, as text: a format of its fields."""
 
     __slots__ = ()
@@ -20,7 +20,7 @@ class _Step:
 
 
 @dataclass(frozen=True, slots=True)
-class LoadX(_Step):
+class LoadX(TextStep):
     """x[vector] = elements of X from `at` on, counted from the tile's start."""
 
     vector: int
@@ -29,7 +29,7 @@ class LoadX(_Step):
 
 
 @dataclass(frozen=True, slots=True)
-class LoadSource(_Step):
+class LoadSource(TextStep):
     """x[vector] = elements of the array that tiles are packed from, from `at` on, counted from the tile's start."""
 
     vector: int
@@ -38,7 +38,7 @@ class LoadSource(_Step):
 
 
 @dataclass(frozen=True, slots=True)
-class Pack(_Step):
+class Pack(TextStep):
     """Elements of the packed tile X from `at` on = x[vector]."""
 
     vector: int
@@ -47,7 +47,7 @@ class Pack(_Step):
 
 
 @dataclass(frozen=True, slots=True)
-class Weight(_Step):
+class Weight(TextStep):
     """w = a number in all lanes."""
 
     value: float
@@ -55,7 +55,7 @@ class Weight(_Step):
 
 
 @dataclass(frozen=True, slots=True)
-class Multiply(_Step):
+class Multiply(TextStep):
     """a[sum] = w * x[vector]."""
 
     sum: int
@@ -64,7 +64,7 @@ class Multiply(_Step):
 
 
 @dataclass(frozen=True, slots=True)
-class MultiplyAdd(_Step):
+class MultiplyAdd(TextStep):
     """a[sum] += w * x[vector]."""
 
     sum: int
@@ -73,7 +73,7 @@ class MultiplyAdd(_Step):
 
 
 @dataclass(frozen=True, slots=True)
-class Zero(_Step):
+class Zero(TextStep):
     """a[sum] = 0."""
 
     sum: int
@@ -81,7 +81,7 @@ class Zero(_Step):
 
 
 @dataclass(frozen=True, slots=True)
-class LoadSum(_Step):
+class LoadSum(TextStep):
     """a[sum] = elements of the scratch from `at` on, counted from the tile's part of it."""
 
     sum: int
@@ -90,7 +90,7 @@ class LoadSum(_Step):
 
 
 @dataclass(frozen=True, slots=True)
-class StoreSum(_Step):
+class StoreSum(TextStep):
     """The opposite of LoadSum."""
 
     sum: int
@@ -99,7 +99,7 @@ class StoreSum(_Step):
 
 
 @dataclass(frozen=True, slots=True)
-class Bias(_Step):
+class Bias(TextStep):
     """w = bias[row] in all lanes."""
 
     row: int
@@ -107,7 +107,7 @@ class Bias(_Step):
 
 
 @dataclass(frozen=True, slots=True)
-class AddBias(_Step):
+class AddBias(TextStep):
     """a[sum] += w."""
 
     sum: int
@@ -115,7 +115,7 @@ class AddBias(_Step):
 
 
 @dataclass(frozen=True, slots=True)
-class AddResidual(_Step):
+class AddResidual(TextStep):
     """a[sum] += elements of the residual from `at` on, counted as those of Y."""
 
     sum: int
@@ -124,7 +124,7 @@ class AddResidual(_Step):
 
 
 @dataclass(frozen=True, slots=True)
-class Activate(_Step):
+class Activate(TextStep):
     """a[sum] = name(a[sum]), one of cpu/activations.py's INLINE."""
 
     sum: int
@@ -133,7 +133,7 @@ class Activate(_Step):
 
 
 @dataclass(frozen=True, slots=True)
-class Store(_Step):
+class Store(TextStep):
     """Elements of Y from `at` on, counted from the tile's start, = a[sum]."""
 
     sum: int

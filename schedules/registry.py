@@ -34,8 +34,9 @@ class Family:
     symbol. size(problem, weight, core, config): what its straight-line code costs to compile, in instructions of some
     10 us to assemble; None for families of loops. dense(weight, config): whether it computes with the zeros of the
     weight, which is what sparsity is measured against; None for never. quantizes: its float32 kernels too know a scale
-    and a quantized output. layouts: of Problem that it knows; for others its space is empty. weight is the float32
-    (m, k) matrix, zeros included.
+    and a quantized output. layouts: of Problem that it knows; for others its space is empty. block_of_k: the entry of
+    its configurations that says how many columns of the weight it takes at a time, row by row, so that rows with
+    equally many non-zeros there are not filled up; "" for none. weight is the float32 (m, k) matrix, zeros included.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Family:
     dense: Dense | None = None
     quantizes: bool = False
     layouts: tuple[str, ...] = ("features_first",)
+    block_of_k: str = ""
 
 
 _FAMILIES: dict[tuple[str, str], Family] = {}
@@ -63,12 +65,14 @@ def family(
     dense: Dense | None = None,
     quantizes: bool = False,
     layouts: tuple[str, ...] = ("features_first",),
+    block_of_k: str = "",
 ) -> Callable[[Emit], Emit]:
     """Register the decorated function as the emit of a kernel family; its docstring's first line is the summary."""
 
     def register(emit: Emit) -> Emit:
         summary = (emit.__doc__ or "").strip().splitlines()
-        add(Family(name, kind, summary[0] if summary else "", space, estimate, emit, size, dense, quantizes, layouts))
+        first = summary[0] if summary else ""
+        add(Family(name, kind, first, space, estimate, emit, size, dense, quantizes, layouts, block_of_k))
         return emit
 
     return register

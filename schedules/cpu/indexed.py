@@ -237,7 +237,7 @@ def _cost(problem: Problem, core: Core, config: Config, facts: _Facts) -> float:
     return cost.total_ms(problem, core, made, tile)
 
 
-@family("indexed", kind="cpu", quantizes=True, space=_space, estimate=_estimate)
+@family("indexed", kind="cpu", quantizes=True, space=_space, estimate=_estimate, block_of_k="kblock")
 def emit_indexed(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str) -> Code:
     """The non-zeros as a list of values and offsets, blocked over k."""
     sums = arithmetic(problem, core)

@@ -71,7 +71,7 @@ def _estimated(problem: Problem, core: Core, kind: str, block: tuple[int, int], 
     fixed = [
         min(family.estimate(problem, empty, core, config) for config in configs)
         for family in families(kind)
-        if family.name == "indexed" and (configs := family.space(problem, empty, core))
+        if family.block_of_k and (configs := family.space(problem, empty, core))
     ]
     whole = min(times)
     blocks = np.count_nonzero(weight) / (height * width)

@@ -14,12 +14,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
+from tesa.schedules.types import Config, FloatArray, Problem
 
-Space = Callable[[Problem, FloatArray, Core], Sequence[Config]]
-Estimate = Callable[[Problem, FloatArray, Core, Config], float]
-Emit = Callable[[Problem, FloatArray, Core, Config, str], Code]
-Size = Callable[[Problem, FloatArray, Core, Config], int]
+# The machine is a Core and what is emitted a Code for kind "cpu"; a Gpu and a GpuCode (gpus.py) for kind "gpu".
+Space = Callable[[Problem, FloatArray, Any], Sequence[Config]]
+Estimate = Callable[[Problem, FloatArray, Any, Config], float]
+Emit = Callable[[Problem, FloatArray, Any, Config, str], Any]
+Size = Callable[[Problem, FloatArray, Any, Config], int]
 Dense = Callable[[FloatArray, Config], bool]
 
 
@@ -27,7 +28,8 @@ Dense = Callable[[FloatArray, Config], bool]
 class Family:
     """One way to write a kernel, for one kind of machine: its configurations, an estimate of each, and its code.
 
-    kind: of machine, "cpu" or "gpu"; core: what the family may ask of it (types.py), by capability and not by name.
+    kind: of machine, "cpu" or "gpu"; core: what the family may ask of it, by capability and not by name: a Core of
+    types.py, whose kernels are Code, or a Gpu of gpus.py, whose kernels are GpuCode.
     space(problem, weight, core): the configurations worth trying, the untuned default first; empty where the family
     does not apply. estimate(problem, weight, core, config): expected time in ms on a nominal core of this instruction
     set, used when nothing may be measured. emit(problem, weight, core, config, symbol): the code, whose main is called
@@ -93,7 +95,7 @@ def install(made: Family) -> None:
 def _known_layouts(made: Family) -> Space:
     """The space of a family, empty for layouts that it does not know: so no family has to ask for them."""
 
-    def space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
+    def space(problem: Problem, weight: FloatArray, core: Any) -> Sequence[Config]:
         return made.space(problem, weight, core) if problem.layout in made.layouts else ()
 
     return space

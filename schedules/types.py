@@ -11,6 +11,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tesa.schedules.gpus import Gpu as Gpu
+from tesa.schedules.gpus import GpuCode as GpuCode
+from tesa.schedules.gpus import GpuText as GpuText
+from tesa.schedules.gpus import GpuTir as GpuTir
+from tesa.schedules.gpus import Launch as Launch
+
 if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
 

@@ -72,7 +72,8 @@ def emit(problem: Problem, links: Sequence[PieceKernel], core: Core, symbol: str
     """The kernel: main and one nested kernel for each piece; of one piece only, its kernel itself."""
     if len(links) == 1 and problem.dtype != "mixed":
         (link,) = links
-        return find(link.family).emit(problem, link.piece.weight, core, link.config, symbol)
+        code: Code = find(link.family).emit(problem, link.piece.weight, core, link.config, symbol)
+        return code
     named_links = [(link.piece, link.family) for link in links]
     subs = problems(problem, named_links)
     codes = [

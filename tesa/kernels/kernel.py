@@ -334,7 +334,8 @@ class Kernel:
     def _code(self) -> Code:
         part = self._chosen.part
         emit = find(part.family, self.target.kind).emit
-        return emit(self.problem, self.weight, self.target.core, part.config, self._chosen.product.symbol)
+        code: Code = emit(self.problem, self.weight, self.target.core, part.config, self._chosen.product.symbol)
+        return code
 
     @cached_property
     def _library(self) -> Any:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tesa.schedules.gpus import Gpu
 from tesa.schedules.types import Core
 from tesa.targets import llvm
 from tesa.targets.toolchain import NATIVE, Toolchain
@@ -17,7 +18,8 @@ class Target:
     machine, by which kernel families are registered; options: what TVM's dictionary holds beside; toolchain: what
     compiles C and links; runner: the name of what measures kernels where code runs here or on a device; runtime: TVM's
     runtime is there, and calls kernels by its own convention; else they are bare functions (schedules/cpu/bare.py);
-    portable: the code is no machine's own.
+    portable: the code is no machine's own. gpu: what kernels run on where kind is "gpu", None else; core is then that
+    of a CPU that launches them.
     """
 
     name: str
@@ -32,10 +34,18 @@ class Target:
     runner: str = "local"
     runtime: bool = True
     portable: bool = False
+    gpu: Gpu | None = None
+
+    @property
+    def machine(self) -> Core | Gpu:
+        """What kernel families are asked for code for."""
+        return self.gpu or self.core
 
     @property
     def tvm(self) -> dict[str, object]:
         """The dictionary that tvm.target.Target takes. Holds nothing of the machine that compiles."""
+        if self.gpu is not None:
+            return dict(self.options)
         target: dict[str, object] = {"kind": "llvm", "mtriple": self.triple, "mcpu": self.cpu, **dict(self.options)}
         if self.features:
             target["mattr"] = list(self.features)

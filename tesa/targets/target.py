@@ -8,17 +8,19 @@ from difflib import get_close_matches
 from typing import Any
 
 from tesa.errors import UnsupportedError, UsageError
+from tesa.schedules.gpus import Gpu
 from tesa.targets import host, llvm
 from tesa.targets.architecture import Architecture, architectures, find
 from tesa.targets.architecture import Target as Target
+from tesa.targets.gpus import GpuKind, find_gpu_kind, gpu_kinds
 from tesa.targets.host import host_cpu as host_cpu
 from tesa.targets.host import host_note as host_note
 from tesa.targets.host import runs_here as runs_here
 
 # What a user may ask for, that this version cannot make yet. Each name is also the architecture in an LLVM triple, or
 # the kind of a TVM target.
-_LATER = {"riscv64": "RISC-V", "cuda": "NVIDIA GPUs", "rocm": "AMD GPUs"}
-_LATER_ALIASES = {"riscv": "riscv64", "nvptx": "cuda", "nvptx64": "cuda", "amdgcn": "rocm"}
+_LATER = {"riscv64": "RISC-V"}
+_LATER_ALIASES = {"riscv": "riscv64"}
 _OTHER_KINDS = ("c", "hexagon", "metal", "opencl", "trn", "vulkan", "webgpu")
 _KEYS = ("kind", "mtriple", "mcpu", "mattr")
 _IGNORED = ("tag", "keys", "host")  # TVM prints these for every target; they change no code of a CPU
@@ -38,7 +40,8 @@ def parse_target(text: str | Mapping[str, Any] | Target | None) -> Target:
     machine or the system's settings hide.
 
     text: a short name ("x86", "x86:cascadelake"), TVM's JSON or dictionary ({"kind": "llvm", "mcpu": "haswell"}), or
-    the classic string ("llvm -mtriple=x86_64-linux-gnu -mcpu=haswell -mattr=+avx512f,+avx512vl").
+    the classic string ("llvm -mtriple=x86_64-linux-gnu -mcpu=haswell -mattr=+avx512f,+avx512vl"). GPUs are named in the
+    same ways: "cuda", "cuda:sm_90", "rocm:gfx90a", "cuda -arch=sm_80", {"kind": "rocm", "mcpu": "gfx942"}.
 
     Raises UnsupportedError for an architecture that tesa has no kernels for yet, and for a CPU that they do not run on;
     UsageError, with the nearest names, for a name that nobody knows.
@@ -62,7 +65,7 @@ def parse_target(text: str | Mapping[str, Any] | Target | None) -> Target:
             return _from_dict(json.loads(stripped))
         except json.JSONDecodeError as error:
             raise UsageError(f"target {stripped!r} is not valid JSON: {error}") from error
-    if stripped.split(" ")[0] in ("llvm", "cuda", "rocm", *_OTHER_KINDS) or " -" in stripped:
+    if stripped.split(" ")[0] in ("llvm", *(one.name for one in gpu_kinds()), *_OTHER_KINDS) or " -" in stripped:
         return _from_classic(stripped)
     return _from_short(stripped)
 
@@ -79,7 +82,16 @@ def list_targets() -> tuple[TargetInfo, ...]:
         for cpu in one.cpus():
             target = _target(one, cpu, (), one.triple, cpu)
             rows.append(TargetInfo(target.name, True, f"{target.core.name}, {target.core.lanes} float32 lanes"))
+    for kind in gpu_kinds():
+        rows.append(TargetInfo(kind.name, True, f"{kind.title}, as {kind.target().name}"))
+        rows += [TargetInfo(f"{kind.name}:{name}", True, _gpu_note(gpu)) for name, gpu in kind.gpus.items()]
     return (*rows, *(TargetInfo(name, False, f"{what}: not supported yet") for name, what in _later().items()))
+
+
+def _gpu_note(gpu: Gpu) -> str:
+    kinds = dict.fromkeys(unit.inputs for unit in gpu.matrices)
+    matrices = f", matrices of {', '.join(kinds)}" if kinds else ""
+    return f"{gpu.multiprocessors} multiprocessors, warps of {gpu.warp}{matrices}"
 
 
 def _later() -> dict[str, str]:
@@ -89,7 +101,11 @@ def _later() -> dict[str, str]:
 
 def _from_short(text: str) -> Target:
     name, _, cpu = text.partition(":")
-    architecture = find(name)
+    architecture, gpus = find(name), find_gpu_kind(name)
+    if gpus is not None:
+        if text.endswith(":"):
+            raise UsageError(f"target {text!r} names no architecture behind the colon, as in {gpus.name}:{gpus.plain}")
+        return gpus.target(cpu, text)
     if architecture is None:
         _refuse_later(text, name)
         raise UsageError(f"unknown target {text!r}; {_near_names(text)}known are {_forms()} and TVM's own forms "
@@ -135,6 +151,9 @@ def _from_classic(text: str) -> Target:
 
 def _from_dict(data: Mapping[str, Any]) -> Target:
     text = json.dumps(dict(data), default=str)
+    gpus = _gpu_kind(data)
+    if gpus is not None:
+        return gpus.of_dictionary(data, text)
     _check_kind(str(data.get("kind", "")), text)
     triple = str(data.get("mtriple") or _native(str(data.get("mcpu") or "")).triple)
     name = triple.split("-")[0].lower()
@@ -152,6 +171,13 @@ def _from_dict(data: Mapping[str, Any]) -> Target:
     return _target(architecture, cpu, _features(architecture, data.get("mattr", ()), text), triple, text)
 
 
+def _gpu_kind(data: Mapping[str, Any]) -> GpuKind | None:
+    """The kind of GPUs that TVM's dictionary means, by its kind or its tag; None for a CPU."""
+    found = find_gpu_kind(str(data.get("kind", "")))
+    triple = str(data.get("mtriple", "")).split("-")[0]
+    return found if found is not None else find_gpu_kind(triple) if triple else None
+
+
 def _native(cpu: str = "") -> Architecture:
     """The architecture that is meant where none is named: this machine's, if LLVM knows such a CPU of it."""
     here = host.host_architecture()
@@ -166,7 +192,7 @@ def _check_kind(kind: str, text: str) -> None:
     if kind in _OTHER_KINDS:
         raise UnsupportedError(f"target {text}: kind {kind!r} is not supported; tesa compiles for "
                                f"{_forms()} (kind llvm)")  # fmt: skip
-    near = get_close_matches(kind, ["llvm", *_later(), *_OTHER_KINDS], n=3)
+    near = get_close_matches(kind, ["llvm", *(one.name for one in gpu_kinds()), *_later(), *_OTHER_KINDS], n=3)
     raise UsageError(f"target {text}: unknown kind {kind!r}; {_nearest(near)}expected llvm")
 
 
@@ -220,14 +246,17 @@ def _refuse_later(text: str, name: str) -> None:
 
 def _near_names(text: str) -> str:
     full = {f"{one.name}:{cpu}": cpu for one in architectures() for cpu in (*llvm.cpus(one.triple), *one.named)}
-    known = [*(one.name for one in architectures()), *_later(), *full]
+    full |= {f"{one.name}:{gpu}": gpu for one in gpu_kinds() for gpu in one.gpus}
+    known = [*(one.name for one in (*architectures(), *gpu_kinds())), *_later(), *full]
     bare = {full.get(name, name): name for name in known}
     return _nearest([bare[name] for name in get_close_matches(text, bare, n=3)] or get_close_matches(text, known, n=3))
 
 
 def _forms(between: str = ", ") -> str:
     """The forms of a short name."""
-    return between.join(form for one in architectures() for form in (one.name, f"{one.name}:CPU"))
+    forms = [form for one in architectures() for form in (one.name, f"{one.name}:CPU")]
+    forms += [form for one in gpu_kinds() for form in (one.name, f"{one.name}:{one.plain}")]
+    return between.join(forms)
 
 
 def _example(architecture: Architecture) -> str:

@@ -1,0 +1,1 @@
+"""Makes kernels of GPUs into images of code, and those into libraries."""

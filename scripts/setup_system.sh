@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the system packages that tesa and its tests need, with apt-get, as root; elsewhere it names what is missing.
 #
-#   scripts/setup_system.sh           all that the tests use: cross compiler, emulator, linkers, a browser (1.5 GB)
+#   scripts/setup_system.sh           all that the tests use: cross compiler, emulator, linkers, OpenCL, a browser (2.5 GB)
 #   scripts/setup_system.sh needed    only what tesa cannot do without: a C compiler and make
 #
 # Does nothing where everything is there, so it may run again at any time.
@@ -63,6 +63,9 @@ if [ "${1:-}" != needed ]; then
     need llvm new_enough llvm-mca                               # llvm-objdump is in it, too
     need nodejs there node
     need chromium there chromium
+    need ocl-icd-libopencl1 test -e /usr/lib/*/libOpenCL.so.1   # kernels for GPUs run on the CPU through OpenCL
+    need pocl-opencl-icd test -e /etc/OpenCL/vendors/pocl.icd
+    need oclgrind there oclgrind
 fi
 
 if [ ${#missing[@]} -eq 0 ]; then

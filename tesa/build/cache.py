@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import secrets
 import time
 import warnings
@@ -15,6 +16,7 @@ LIMIT = 2 * 1024**3
 
 _MAGIC = b"tesa-object-1\n"
 _DIGEST = 32
+_KEY = re.compile(r"[0-9a-z]{2,128}", re.ASCII)  # a digest: it may come from a worker of a cluster
 _AFTER_TRIM = 0.9  # of the limit: so that not every build trims
 _ABANDONED_S = 24 * 3600.0  # a file written aside and as old as this belongs to a process that died
 
@@ -92,6 +94,8 @@ class Cache:
             total -= size
 
     def _path(self, key: str) -> Path:
+        if not _KEY.fullmatch(key):
+            raise ValueError(f"{key[:80]!r} is no key of the cache")
         return self.folder / key[:2] / key
 
     def _warn(self, error: OSError) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from tesa.attributes.patterns import digest
 from tesa.base.files import atomic_path
 from tesa.base.hostinfo import free_memory, usable_cpus
+from tesa.base.told import word
 from tesa.base.version import versions
 from tesa.build.cache import Cache
 from tesa.build.compile import called, object_of, source_of
@@ -89,7 +90,7 @@ def write_objects(objects: Iterable[Object], folder: Path) -> tuple[Path, ...]:
     """Write objects into folder, those that are not there already. Raises UsageError as atomic_path."""
     paths = []
     for item in objects:
-        path = folder / f"{item.key[:32]}.o"
+        path = folder / f"{word(item.key[:32], 'an object file')}.o"
         if not path.exists():
             with atomic_path(path) as aside:
                 aside.write_bytes(item.content)

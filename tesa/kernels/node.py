@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tesa.base.told import milliseconds
 from tesa.build.package import ENTRY
 from tesa.errors import CheckFailed
 from tesa.measure.node.session import Ended, Place, Refused, Session
@@ -56,7 +57,8 @@ class NodeKernel:
             self._ask({"do": "write", "index": index, "file": str(file)}, session)
 
         def slice_of(calls: int) -> float:
-            return float(self._ask({"do": "time", "calls": calls, "other": 0}, session)["mean"])
+            told = self._ask({"do": "time", "calls": calls, "other": 0}, session)
+            return milliseconds(told.get("mean"), "Node.js")
 
         self._ask({"do": "call"}, session)
         number = calls_per_slice(min(slice_of(1), slice_of(3)), 1, _MOST_CALLS)

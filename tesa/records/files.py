@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from tesa.base.files import atomic_path
+from tesa.base.told import Untruthful, word
 from tesa.errors import UsageError
 
 SUFFIX = ".jsonl"
@@ -27,8 +28,13 @@ _ELSEWHERE = "give another folder with --log DIR (log=DIR in Python)"
 
 
 def writable(place: Path, device: str) -> Path:
-    """The file that new records of a device go to, in a folder, or the file itself."""
-    return place if place.suffix == SUFFIX else place / f"{device}{SUFFIX}"
+    """The file that new records of a device go to, in a folder, or the file itself. UsageError for a bad name."""
+    if place.suffix == SUFFIX:
+        return place
+    try:
+        return place / f"{word(device, 'a CPU')}{SUFFIX}"
+    except Untruthful as error:
+        raise UsageError(f"cannot name a file of the tuning log after the device: {error}; {_ELSEWHERE}") from error
 
 
 def files(place: Path) -> list[Path]:

@@ -29,7 +29,7 @@ class DeviceEngine:
         address = tracker_address(compiled.rpc, compiled.key, target)
         assert address is not None
         assert compiled.key is not None
-        self._key = compiled.key
+        self._key, self._sizes = compiled.key, compiled.manifest.sizes
         self._model = DeviceModel(
             *address, compiled.key, compiled.path, tools=target.toolchain, threads=compiled.threads
         )
@@ -42,7 +42,8 @@ class DeviceEngine:
 
     def run(self, function: str, inputs: Sequence[Array]) -> list[Array]:
         """The outputs of one call, in their order."""
-        return self._model.run(function, inputs)
+        size = next(size for size in self._sizes if size.function == function)
+        return self._model.run(function, inputs, [(info.shape, info.dtype) for info in size.outputs])
 
     def time(self, function: str, inputs: Sequence[Array], rounds: int) -> list[float]:
         """Milliseconds of one call, by the device's clock, a sample for each round."""

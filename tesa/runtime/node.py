@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tesa.base.told import milliseconds
 from tesa.base.wasm_sections import changed
 from tesa.errors import ModelError
 from tesa.measure.node.runner import node_device
@@ -56,7 +57,7 @@ class NodeEngine:
         self.run(function, inputs)
 
         def sample(calls: int) -> float:
-            return float(self._ask("time", id=module, calls=calls, other=0)["mean"])
+            return milliseconds(self._ask("time", id=module, calls=calls, other=0).get("mean"), "Node.js")
 
         calls = calls_per_slice(min(sample(1), sample(3)), 1, _MOST_CALLS)
         return [sample(calls) for _ in range(rounds)]

@@ -282,3 +282,10 @@ def test_pruning_keeps_the_permissions(path: Path) -> None:
     path.chmod(0o664)
     prune(path, Rule(superseded=True))
     assert path.stat().st_mode & 0o777 == 0o664
+
+
+@pytest.mark.parametrize("device", ["../../../x", "/tmp/x", "", ".", "a/b", "x" * 300])
+def test_no_file_is_named_after_a_device_that_has_no_name_for_one(tmp_path: Path, device: str) -> None:
+    with pytest.raises(UsageError, match="no name of a CPU"):
+        files.writable(tmp_path / "logs", device)
+    assert files.writable(tmp_path / "logs", "emulated aarch64").name == "emulated aarch64.jsonl"

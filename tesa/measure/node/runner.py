@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesa.base.hostinfo import usable_cpus
+from tesa.base.told import Untruthful, milliseconds
 from tesa.build.product import Product
 from tesa.build.workspace import TOP, workspace_object
 from tesa.errors import UsageError
@@ -118,8 +119,8 @@ class _Measurement:
             try:
                 with Session(self.target.features) as session:
                     results.update(self._session(session, waiting, budget_ms))
-            except Ended as error:
-                kind = FailureKind.TIMEOUT if error.late else FailureKind.CRASH
+            except (Ended, Untruthful) as error:
+                kind = FailureKind.TIMEOUT if isinstance(error, Ended) and error.late else FailureKind.CRASH
                 if self.current < 0:  # no kernel ran yet
                     results.update(dict.fromkeys(waiting, Failure(FailureKind.DEVICE, str(error))))
                 else:
@@ -179,7 +180,7 @@ class _Measurement:
         def slice_of(index: int) -> float:
             self.current = index
             request = {"do": "time", "id": ready[index], "calls": calls[index], "other": size // 64 * 64}
-            return float(session.ask(request, self.one_s)["median"])
+            return milliseconds(session.ask(request, self.one_s).get("median"), "Node.js")
 
         for index in ready:
             once = min(slice_of(index), slice_of(index), slice_of(index))

@@ -15,11 +15,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from tesa.base.told import line, parsed
 from tesa.measure.node.engine import engine
+
+KINDS = ("load", "trap", "call")
 
 HARNESS = Path(__file__).with_name("harness.mjs")
 
 _START_S = 120.0  # for the process to answer first, however busy the machine is
+_MOST = 1 << 24  # bytes of an answer
 _TAIL = 600  # characters of its error output that go into a message
 
 
@@ -89,7 +93,9 @@ class Session:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
-            answer: dict[str, Any] = json.loads(self._line(time.monotonic() + limit_s))
+            answer = parsed(self._line(time.monotonic() + limit_s))
+            if not isinstance(answer, dict):
+                raise ValueError("no answer")
         except TimeoutError:
             self.close()
             raise Ended(f"no result after {limit_s:g} s", late=True) from None
@@ -99,7 +105,8 @@ class Session:
             self.close()
             raise
         if "error" in answer:
-            raise Refused(answer["kind"], answer["error"])
+            kind = answer.get("kind")
+            raise Refused(kind if kind in KINDS else "call", line(str(answer["error"])))
         return answer
 
     def close(self) -> None:
@@ -124,7 +131,7 @@ class Session:
             if left <= 0 or not select.select([self._process.stdout], [], [], left)[0]:
                 raise TimeoutError
             part = os.read(self._process.stdout.fileno(), 1 << 16)
-            if not part:
+            if not part or len(self._buffer) > _MOST:
                 raise EOFError
             self._buffer += part
         line, _, self._buffer = self._buffer.partition(b"\n")

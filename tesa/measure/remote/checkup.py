@@ -1,6 +1,5 @@
 """The check of a device within a session: whether it computes right, what it is, and how far away."""
 
-import json
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tesa.base.hostinfo import EMULATED, architecture, cpuinfo, emulator
+from tesa.base.told import line, parsed, texts, whole, word
 from tesa.measure.remote.messages import About
 
 FOREIGN = "give the target of the device"
@@ -19,6 +19,8 @@ FOREIGN = "give the target of the device"
 
 _KNOWN = 48  # rows and columns of the known-good check
 _ABOUT = 1 << 14
+_MOST_TOLD = 1 << 14  # characters of what a server says of itself
+_MOST_CORES = 1 << 14
 _LINK_BYTES = 1 << 20
 
 
@@ -64,8 +66,8 @@ def _loaded(session: Any, probes: Mapping[str, str]) -> tuple[Any, str]:
             return session.load_module(name), ""
         except Exception as error:
             session.get_function("runtime.NumThreads")  # raises where it was the connection that broke
-            said = [line for line in str(error).splitlines() if ".so" in line]
-            why = said[-1].strip().rpartition(": ")[2] if said else type(error).__name__
+            said = [row for row in str(error)[:_MOST_TOLD].splitlines() if ".so" in row]
+            why = line(said[-1].strip().rpartition(": ")[2]) if said else type(error).__name__
     return None, why
 
 
@@ -90,29 +92,42 @@ def _seconds(call: Any) -> float:
 def _about(told: dict[str, str], text: str) -> About:
     """The device by what its server and tesa_about of device.c tell."""
     head, _, rest = text.partition("\n\n")
-    facts = dict(line.split("=", 1) for line in head.splitlines())
-    cpu = cpuinfo(rest)
-    machine = facts["machine"]
+    facts = texts(dict(row.split("=", 1) for row in head.splitlines()), "the device's description")
+    cpu = texts(cpuinfo(rest), "the device's CPU", most=256)
+    machine = word(facts["machine"], "an architecture")
     emulated = emulator(machine, cpu, facts["kernel"], facts["bus"])
     model = cpu.get("model name") or " ".join(cpu[name] for name in ("CPU implementer", "CPU part") if name in cpu)
-    named = told["llvm_cpu"]
+    named = told["llvm_cpu"] and word(told["llvm_cpu"], "a CPU")
     versions = {"tvm_ffi": facts["tvm_ffi"], **told}
     for name in ("llvm_cpu", "machine"):
         del versions[name]
-    name = named if named not in ("", "generic") else re.sub(r"[^\w.-]+", "-", model or machine)
+    name = named if named not in ("", "generic") else _as_word(model or machine)
     if emulated:
         name, model = EMULATED + architecture(machine), emulated
-    return About(name, model, machine, int(facts["cores"]), facts["host"], versions, emulated=bool(emulated))
+    cores = whole(int(facts["cores"][:9]), "the device's number of cores", 1, _MOST_CORES)
+    return About(
+        word(name, "a CPU"), line(model, 120), machine, cores, facts["host"], versions, emulated=bool(emulated)
+    )
+
+
+def _as_word(model: str) -> str:
+    """A CPU's name as Linux has it, as a part of a file's name.
+
+    >>> _as_word("Cortex-A76 (rev 4)")
+    'Cortex-A76-rev-4'
+    """
+    return re.sub(r"[^A-Za-z0-9_.+-]+", "-", model[:64]).strip("-.") or "unknown"
 
 
 def _told(session: Any) -> dict[str, str]:
     """Facts that tesa's own server tells, or TVM for another one. "llvm_cpu" and "machine" may be ""."""
     unknown = {"llvm_cpu": "", "machine": ""}
     try:
-        told: dict[str, str] = json.loads(str(session.get_function("tesa.about")()))
-        return {**unknown, **told}
+        ask = session.get_function("tesa.about")
     except Exception:  # another server
         unknown["server"] = "tvm"
+    else:
+        return texts({**unknown, **parsed(str(ask()), _MOST_TOLD)}, "the device's description")
     with suppress(Exception):  # a device that has TVM's runtime alone
-        unknown["llvm_cpu"] = str(session.get_function("target.llvm_get_system_cpu")())
+        unknown["llvm_cpu"] = line(str(session.get_function("target.llvm_get_system_cpu")()))
     return unknown

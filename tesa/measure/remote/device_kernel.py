@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tesa.base.told import Untruthful, whole
 from tesa.measure.cold_cache import OTHER_BYTES, other_bytes
 from tesa.measure.remote.messages import SessionRequest, Workload
 from tesa.measure.timing import Timing, calls_per_slice, rounds_within
 
+_LARGEST_CACHE = 1 << 34
 _LEAST = 3  # calls of a slice, and calls that tell how long one takes
 
 
@@ -57,6 +59,8 @@ class DeviceKernel:
         times = tvm.runtime.empty((number,), "float64", device=self._device)
         self._helpers["time"](number, self._other, times, *self._arguments)
         found: NDArray[np.float64] = times.numpy() / 1e6
+        if not (np.isfinite(found).all() and (found >= 0).all() and found.any()):
+            raise Untruthful("it tells times that no clock tells: negative ones, none at all, or no numbers")
         return found
 
     @functools.cached_property
@@ -72,5 +76,5 @@ class DeviceKernel:
 
         caches = tvm.runtime.empty((2,), "int64", device=self._device)
         self._helpers["caches"](caches)
-        second, last = caches.numpy().tolist()
+        second, last = (whole(size, "the size of a cache", 0, _LARGEST_CACHE) for size in caches.numpy().tolist())
         return other_bytes(self._layer.weight_bytes, self._layer.columns, second, last)

@@ -9,6 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from tesa.base.told import line, milliseconds
 from tesa.base.worker import TimedOut, Worker, WorkerError
 from tesa.errors import ModelError, UsageError
 from tesa.measure.remote.checkup import examine
@@ -20,6 +21,9 @@ from tesa.measure.timing import calls_per_slice
 from tesa.targets.toolchain import Toolchain
 
 Array = NDArray[Any]
+
+Kind = tuple[tuple[int, ...], str]
+"""Shape and type of an output."""
 
 _CPU, _POOLED = 1, 2
 _HERE = __name__
@@ -48,9 +52,9 @@ class DeviceModel:
             self.close()
             raise
 
-    def run(self, function: str, inputs: Sequence[Array]) -> list[Array]:
-        """The outputs of a call of the model's function."""
-        return list(self._call("run", function, list(inputs)))
+    def run(self, function: str, inputs: Sequence[Array], outputs: Sequence[Kind]) -> list[Array]:
+        """The outputs of a call of the model's function, which have to be of the given shapes and types."""
+        return list(self._call("run", function, list(inputs), list(outputs)))
 
     def time(self, function: str, inputs: Sequence[Array], rounds: int) -> list[float]:
         """Milliseconds of one call, by the device's clock, a sample for each round."""
@@ -94,7 +98,7 @@ def _lease(host: str, port: int, key: str, wait_s: float, worker: Worker) -> Lea
     except TrackerLost as error:
         raise UsageError(
             f"cannot reach the RPC tracker at {tracker} ({error}); start it: "
-            f"python -m tvm.exec.rpc_tracker --host 0.0.0.0 --port {port}"
+            f"python -m tvm.exec.rpc_tracker --host {host} --port {port}"
         ) from error
     finally:
         tracker.close()
@@ -163,17 +167,22 @@ def _told(module: Any, name: str) -> str:
         ask = module[name]
     except Exception:  # of an earlier version
         return ""
-    return str(ask())
+    return line(str(ask()))
 
 
-def run(function: str, inputs: Sequence[Array]) -> list[Array]:
-    """The outputs of one call."""
+def run(function: str, inputs: Sequence[Array], outputs: Sequence[Kind]) -> list[Array]:
+    """The outputs of one call. Nothing comes here that is not of the shapes and types that the model has."""
     try:
         machine = _given(function, inputs)
         machine["invoke_stateful"](function)
         count = int(machine["get_output_arity"](function))
-        # one that is no tuple tells -1
+        if abs(count) != len(outputs):  # one that is no tuple tells -1
+            raise DeviceError(f"it has {abs(count)} outputs, and the model {len(outputs)}")
         results = [machine["get_output"](function, *([index] if count >= 0 else [])) for index in range(abs(count))]
+        for result, (shape, dtype) in zip(results, outputs, strict=True):
+            found = tuple(int(extent) for extent in result.shape), str(result.dtype)
+            if found != (tuple(shape), dtype):
+                raise DeviceError(f"an output is {found[1]} of shape {found[0]}, expected {dtype} of {tuple(shape)}")
         return [result.numpy() for result in results]
     except Exception as error:
         raise DeviceError(line_of(error)) from error
@@ -186,7 +195,7 @@ def time_rounds(function: str, inputs: Sequence[Array], rounds: int) -> list[flo
 
         def lap(number: int) -> float:
             evaluator = machine.time_evaluator("invoke_stateful", _STATE.session.cpu(0), number=number, repeat=1)
-            return float(evaluator(function).results[0]) * 1e3
+            return milliseconds(float(evaluator(function).results[0]) * 1e3, "the device")
 
         number = calls_per_slice(min(lap(1) for _ in range(3)), 1, _MOST_CALLS)
         return [lap(number) for _ in range(rounds)]

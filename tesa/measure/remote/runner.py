@@ -167,7 +167,7 @@ class RpcRunner:
         if self._unreachable:
             return (
                 f"cannot reach {where} ({self._unreachable}); start it: "
-                f"python -m tvm.exec.rpc_tracker --host 0.0.0.0 --port {self._port}"
+                f"python -m tvm.exec.rpc_tracker --host {self._host} --port {self._port}"
             )
         addresses = self._listing.of(key)
         start = f"on the device: python -m tesa.measure.remote.server --tracker {self._host}:{self._port} --key {key}"

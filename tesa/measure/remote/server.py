@@ -4,11 +4,12 @@ TVM's server stops serving for good when a kernel crashes the process of its ses
 a minute; it waits for ever for a client that connects and says nothing; and a session lives on when the server itself
 is killed. This one has none of these faults. It needs apache-tvm and this one file, which can be copied to the device:
 
-    python -m tesa.measure.remote.server --tracker 192.168.1.10:9190 --key pi5
-    python server.py --tracker 192.168.1.10:9190 --key pi5
+    python -m tesa.measure.remote.server --tracker 192.168.1.10:9190 --key pi5 --host 192.168.1.20
+    python server.py --tracker 192.168.1.10:9190 --key pi5 --host 192.168.1.20
 
-Whoever can reach the server can run any code on the device, as with every RPC server of TVM: keep it in a network that
-you trust.
+--host is the address of the device at which it listens; without it only this very machine reaches the server. Whoever
+can reach it can run any code on the device, as with every RPC server of TVM: name an address in a network that you
+trust.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def serve(
     tracker: tuple[str, int],
     key: str,
     *,
-    host: str = "0.0.0.0",
+    host: str = "127.0.0.1",
     ports: tuple[int, int] = (9090, 9199),
     address: str | None = None,
     in_session: Hook | None = None,
@@ -186,7 +187,7 @@ def main(words: Sequence[str] | None = None, in_session: Hook | None = None) -> 
     parser = argparse.ArgumentParser(description="Let tesa measure kernels on this device, through an RPC tracker.")
     parser.add_argument("--tracker", type=_address, required=True, metavar="HOST:PORT")
     parser.add_argument("--key", required=True, help="the same for devices of the same CPU")
-    parser.add_argument("--host", default="0.0.0.0", help="address to listen at (default: all)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine alone)")
     parser.add_argument("--port", type=int, default=9090, help="first port to try (default: 9090)")
     parser.add_argument("--port-end", type=int, default=9199, help="one behind the last port to try (default: 9199)")
     parser.add_argument("--custom-addr", metavar="ADDRESS", help="what clients connect to, if it is another address")

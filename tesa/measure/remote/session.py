@@ -12,6 +12,7 @@ import threading
 import time
 from typing import Any
 
+from tesa.base.told import Untruthful, line
 from tesa.base.worker import Worker
 from tesa.measure.heartbeat import Heartbeat
 from tesa.measure.remote.checkup import examine, measure_link
@@ -32,6 +33,7 @@ from tesa.measure.timing import UNTIMED
 
 _SILENT = 3  # exit code of a process that ended because the device did not answer
 _BRIEF_S = 5.0  # a session in which nothing happens
+_MOST_SAID = 1 << 16  # characters at the end of an error, which is the device's text
 _EARLY_S = 0.5  # before its time is over a server may end a session
 
 
@@ -78,6 +80,8 @@ def _carried_out(steps: _Session, session: Any, start: float) -> Report:
             over = "RPCSessionTimeoutError" in message or time.monotonic() - start > limit_s - _EARLY_S
             outcome = Outcome.EXPIRED if over else Outcome.LOST
             message = f"no result after {limit_s:g} s" if over else f"the connection broke: {message}"
+        elif isinstance(error, Untruthful):
+            outcome = Outcome.UNSOUND
         elif steps.stage < RUNNING:
             outcome = Outcome.LOAD if steps.stage == SENDING else Outcome.UNSOUND
         return Report(outcome, steps.stage, message, about=steps.about)
@@ -157,7 +161,7 @@ def _layer(path: str) -> Workload:
 
 def line_of(error: Exception) -> str:
     """The line of an error that says something: TVM puts the device's stack, and what carried it, around it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if "Error: " in line and not line.endswith("Error caught from RPC call:")]
-    text = (told or lines or ["no message"])[-1]
+    rows = [row.strip() for row in str(error)[-_MOST_SAID:].splitlines() if row.strip()]
+    told = [row for row in rows if "Error: " in row and not row.endswith("Error caught from RPC call:")]
+    text = line((told or rows or ["no message"])[-1])
     return text if "Error: " in text else f"{type(error).__name__}: {text}"

@@ -5,21 +5,24 @@ are TVM's: JSON with the number of its bytes in front.
 """
 
 import json
+import re
 import select
 import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from tesa.base.told import Untruthful, line, parsed, whole
 from tesa.measure.remote.address import Address
 
 _MAGIC = struct.pack("<i", 0x2F271)
 _SUCCESS, _REQUEST, _SUMMARY = 0, 4, 6
 _POLL_S = 0.1
 _MOST = 1 << 24  # bytes of a message
+_HOST = re.compile(r"[0-9A-Za-z_.:%-]{1,255}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,12 @@ class Tracker:
         with self._conversation():
             self._send([_SUMMARY])
             answer = self._answer()
-        servers = []
-        for item in answer["server_info"]:
-            host, port = item["addr"]
-            servers.append((str(item["key"]).removeprefix("server:"), Address(str(host), int(port))))
-        free = {str(key): int(queue["free"]) for key, queue in answer["queue_info"].items()}
+            servers = []
+            for item in answer["server_info"]:
+                with suppress(Untruthful):  # a device chose its key and address itself, and is left out
+                    key = _text(item["key"], "a key").removeprefix("server:")
+                    servers.append((key, _address(item["addr"])))
+            free = {line(str(key)): int(queue["free"]) for key, queue in answer["queue_info"].items()}
         return Listing(tuple(sorted(servers)), free)
 
     def request(self, key: str, *, until: float, stop: Callable[[], bool] = lambda: False) -> Lease | None:
@@ -98,9 +102,10 @@ class Tracker:
                         return None
                     break
             host, port, matchkey = self._answer()
+            lease = Lease(_address((host, port)), _text(matchkey, "a match key"), time.monotonic())
             if withdrawn:
                 self.close()
-        return Lease(Address(str(host), int(port)), str(matchkey), time.monotonic())
+        return lease
 
     def _withdraw(self, connection: socket.socket) -> bool:
         """Take a request back by closing this side: the tracker then forgets it. True if an answer came first."""
@@ -115,9 +120,9 @@ class Tracker:
         """Close the connection and raise TrackerLost where something goes wrong."""
         try:
             yield
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             self.close()
-            raise TrackerLost(str(error) or type(error).__name__) from error
+            raise TrackerLost(line(str(error)) or type(error).__name__) from error
 
     def _connection(self) -> socket.socket:
         if self._socket is None:
@@ -146,18 +151,37 @@ class Tracker:
         (length,) = struct.unpack("<i", self._receive(4))
         if not 0 < length <= _MOST:
             raise ValueError("something else than an RPC tracker answers")
-        code, value = json.loads(self._receive(length))
+        code, value = parsed(self._receive(length))
         if code != _SUCCESS:
             raise ValueError(f"the tracker answers {code}: {value}")
         return value
 
     def _receive(self, count: int) -> bytes:
         assert self._socket is not None
-        parts = []
+        parts, until = [], time.monotonic() + self._answer_s
         while count:
+            if time.monotonic() > until:  # one that sends a byte now and then would hold us for ever
+                raise OSError("the tracker does not come to the end of its answer")
             part = self._socket.recv(min(count, 1 << 16))
             if not part:
                 raise OSError("the tracker closed the connection")
             parts.append(part)
             count -= len(part)
         return b"".join(parts)
+
+
+def _address(value: object) -> Address:
+    """The address of a server as a tracker tells it. Raises Untruthful for anything else."""
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise Untruthful("a server has no address")
+    host, port = value
+    if not isinstance(host, str) or not _HOST.fullmatch(host):
+        raise Untruthful("the address of a server is no name of a host")
+    return Address(host, whole(port, "the port of a server", 1, 65535))
+
+
+def _text(value: object, what: str) -> str:
+    """A short text that can be printed. Raises Untruthful for anything else."""
+    if isinstance(value, str) and len(value) <= 256 and value.isprintable():
+        return value
+    raise Untruthful(f"{what} is no short text")

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from tesa.attributes.patterns import digest
+from tesa.base.told import Untruthful, line
 from tesa.measure.failure import Failure, FailureKind
 from tesa.schedules.types import FloatArray
 from tesa.tune.builders import remote
 from tesa.tune.builders.connect import within
-from tesa.tune.builders.work import Job, Package
+from tesa.tune.builders.work import Job, Package, checked
 
 _PER_THREAD = 3  # jobs under way for each thread of the cluster: enough that none waits for this machine
 _ATTEMPTS = 3
@@ -153,10 +154,13 @@ class DaskJobs:
                 self._again(item)
                 return None
             if isinstance(result, Failure) and result.kind is FailureKind.MACHINE:
-                self.complaints[result.message] = None
+                self.complaints[line(str(result.message))] = None
                 return None
-            found: Package | Failure = result
-            return found
+            try:
+                return checked(result)
+            except Untruthful as lie:
+                self.complaints[f"a worker of the cluster sent what is no kernel ({lie})"] = None
+                return None
         if status == "error":
             error = within(_ANSWER_S, lambda: item.future.exception())
             if isinstance(error, KilledWorker):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import tempfile
 import warnings
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tesa.base.told import Untruthful, identifier, line, shown
 from tesa.build.cache import Cache
 from tesa.build.digest import code_digest
 from tesa.build.footprint import Footprint, footprint
@@ -27,6 +29,7 @@ from tesa.schedules.registry import find
 from tesa.schedules.types import FloatArray
 from tesa.tune.builders.families import Families, adopt
 
+_KEY = re.compile(r"[0-9a-f]{8,128}", re.ASCII)
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -72,6 +75,32 @@ def work(job: Job, cache: str | None) -> Result:
         return _kernel(job, Path(cache) if cache is not None else None)
     except Exception as error:
         return storage_failure(error) or Failure(FailureKind.BUILD, f"{type(error).__name__}: {error}")
+
+
+def checked(result: object) -> Result:
+    """A result that came from another machine, held against what a result may be. Raises Untruthful.
+
+    Its objects are code, which nobody can check: who reaches the workers of a cluster decides what runs here.
+    """
+    if isinstance(result, Failure) and isinstance(result.kind, FailureKind):
+        return Failure(result.kind, line(str(result.message)), _digest(result.code))
+    if not isinstance(result, Package):
+        raise Untruthful(f"{type(result).__name__} in the place of a kernel")
+    for item in result.objects:
+        if not isinstance(item, Object) or not isinstance(item.content, bytes) or not _KEY.fullmatch(str(item.key)):
+            raise Untruthful("an object file without a digest")
+    if not all(isinstance(array, np.ndarray) and array.dtype.kind in "biufV" for array in result.constants):
+        raise Untruthful("a constant that is no array of numbers")
+    if not isinstance(result.footprint, Footprint):
+        raise Untruthful("a kernel without its size")
+    identifier(result.symbol, "a kernel")
+    return replace(result, warnings=tuple(line(str(text)) for text in result.warnings), code=_digest(result.code))
+
+
+def _digest(code: object) -> str:
+    if isinstance(code, str) and (not code or _KEY.fullmatch(code)):
+        return code
+    raise Untruthful(f"{shown(code)} in the place of a digest")
 
 
 def storage_failure(error: Exception | str) -> Failure | None:

@@ -1,0 +1,119 @@
+"""The shared memory of one block, with what it takes to see a race: which thread touched which byte, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.gpu.faults import Fault
+
+Bytes = NDArray[np.uint8]
+Indices = NDArray[np.int64]
+SEVERAL = -2
+
+
+class Shared:
+    """Bytes of a block. Its warps have vector clocks (Lamport's happens-before): two accesses to a byte by different
+    threads, one of them a write, are a race unless a barrier that both took part in lies between.
+
+    lockstep: the lanes of a wave see each other's writes without a barrier, as on AMD; else a warp needs its own.
+    A byte that is read before it is written, or while an asynchronous copy to it is under way, is a Fault too.
+    """
+
+    def __init__(self, size: int, threads: int, warp: int, lockstep: bool) -> None:
+        self.data = np.zeros(size, np.uint8)
+        self._warp, self._lockstep = warp, lockstep
+        warps = -(-threads // warp)
+        self._seen = np.zeros((warps, warps), np.int32)  # [w, v]: until when w knows all that v did
+        self._now = np.ones(warps, np.int32)
+        self._written_at = np.zeros(size, np.int32)
+        self._written_by = np.full(size, -1, np.int32)
+        self._read_at = np.zeros((size, warps), np.int32)
+        self._read_by = np.full((size, warps), -1, np.int32)
+        self._under_way = np.zeros(size, bool)
+
+    def read(self, places: Indices, threads: Indices) -> Bytes:
+        """(n, size) bytes for n threads, which read them now."""
+        self._inside(places)
+        if (self._written_by[places] < 0).any():
+            raise Fault(f"shared memory is read before it is written, at byte {_first(places, self._written_by < 0)}")
+        if self._under_way[places].any():
+            raise Fault("shared memory is read before the copy to it was waited for")
+        self._behind_writes(places, threads)
+        warps = (threads // self._warp)[:, None]
+        again = (self._read_at[places, warps] == self._now[warps]) & (self._read_by[places, warps] != threads[:, None])
+        mine = np.where(again, SEVERAL, threads[:, None])
+        self._read_by[places, warps] = mine
+        together = self._read_by[places, warps] != mine
+        if together.any():
+            self._read_by[places[together], np.broadcast_to(warps, places.shape)[together]] = SEVERAL
+        self._read_at[places, warps] = self._now[warps]
+        return self.data[places]
+
+    def write(self, places: Indices, threads: Indices, values: Bytes) -> None:
+        """Put (n, size) bytes of n threads."""
+        self.reserve(places, threads)
+        self._under_way[places] = False
+        self.data[places] = values
+        if (self.data[places] != values).any():
+            raise Fault("two threads write different values to one byte of shared memory")
+
+    def reserve(self, places: Indices, threads: Indices) -> None:
+        """An asynchronous copy of n threads to (n, size) bytes begins."""
+        self._inside(places)
+        if self._under_way[places].any():
+            raise Fault("shared memory is written while a copy to it is under way")
+        self._behind_writes(places, threads)
+        warps = threads // self._warp
+        for reader in range(len(self._now)):
+            at, by = self._read_at[places, reader], self._read_by[places, reader]
+            late = at > self._limit(warps, reader)[:, None]
+            own = (warps == reader)[:, None]
+            late &= ~(own & (self._lockstep | (by == threads[:, None])))
+            if late.any():
+                raise Fault(
+                    f"a race: byte {int(places[late][0])} of shared memory is written after another thread read it"
+                )
+        self._written_at[places] = self._now[warps][:, None]
+        self._written_by[places] = threads[:, None]
+        self._under_way[places] = True
+
+    def land(self, places: Indices, threads: Indices, values: Bytes) -> None:
+        """The copies of n threads, waited for by them, are there now; others see them behind a barrier."""
+        self._under_way[places] = False
+        self.data[places] = values
+        self._written_at[places] = self._now[threads // self._warp][:, None]
+
+    def barrier(self, warps: Iterable[int]) -> None:
+        """These warps have met: each knows what the others did."""
+        group = np.array(sorted(set(warps)))
+        for warp in group:
+            self._seen[warp, warp] = self._now[warp]
+        self._seen[group] = self._seen[group].max(0)
+        self._now[group] += 1
+
+    def _limit(self, warps: Indices, other: int | Indices) -> NDArray[np.int32]:
+        """Until when these warps know what another one did."""
+        return self._seen[warps, other]
+
+    def _behind_writes(self, places: Indices, threads: Indices) -> None:
+        by, at = self._written_by[places], self._written_at[places]
+        warps = (threads // self._warp)[:, None]
+        writer = np.maximum(by, 0) // self._warp
+        late = (by >= 0) & (by != threads[:, None]) & (at > self._seen[warps, writer])
+        if self._lockstep:
+            late &= writer != warps
+        if late.any():
+            raise Fault(
+                f"a race: another thread wrote byte {int(places[late][0])} of shared memory, with no barrier since"
+            )
+
+    def _inside(self, places: Indices) -> None:
+        if len(places) and (places.min() < 0 or places.max() >= len(self.data)):
+            raise Fault(f"outside of shared memory: byte {int(places.max())} of {len(self.data)}")
+
+
+def _first(places: Indices, bad: NDArray[np.bool_]) -> int:
+    return int(places[bad[places]][0])

@@ -22,6 +22,7 @@ Estimate = Callable[[Problem, FloatArray, Any, Config], float]
 Emit = Callable[[Problem, FloatArray, Any, Config, str], Any]
 Size = Callable[[Problem, FloatArray, Any, Config], int]
 Dense = Callable[[FloatArray, Config], bool]
+Refusal = Callable[[Problem, FloatArray, Any], str]
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class Family:
     weight, which is what sparsity is measured against; None for never. quantizes: its float32 kernels too know a scale
     and a quantized output. layouts: of Problem that it knows; for others its space is empty. block_of_k: the entry of
     its configurations that says how many columns of the weight it takes at a time, row by row, so that rows with
-    equally many non-zeros there are not filled up; "" for none. weight is the float32 (m, k) matrix, zeros included.
+    equally many non-zeros there are not filled up; "" for none. refusal(problem, weight, core): the reason why it has
+    no configuration, "" where it has some; None for families that tell none. weight is the float32 (m, k) matrix, zeros
+    included.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Family:
     quantizes: bool = False
     layouts: tuple[str, ...] = ("features_first",)
     block_of_k: str = ""
+    refusal: Refusal | None = None
 
 
 _FAMILIES: dict[tuple[str, str], Family] = {}
@@ -68,13 +72,14 @@ def family(
     quantizes: bool = False,
     layouts: tuple[str, ...] = ("features_first",),
     block_of_k: str = "",
+    refusal: Refusal | None = None,
 ) -> Callable[[Emit], Emit]:
     """Register the decorated function as the emit of a kernel family; its docstring's first line is the summary."""
 
     def register(emit: Emit) -> Emit:
         summary = (emit.__doc__ or "").strip().splitlines()
         first = summary[0] if summary else ""
-        add(Family(name, kind, first, space, estimate, emit, size, dense, quantizes, layouts, block_of_k))
+        add(Family(name, kind, first, space, estimate, emit, size, dense, quantizes, layouts, block_of_k, refusal))
         return emit
 
     return register

@@ -1,1 +1,5 @@
-"""Writers of kernels for GPUs, as the text of one vendor's assembly each."""
+"""Writers of panels for GPUs, one file for each vendor's assembly. Importing this package registers them."""
+
+from tesa.schedules.gpu.writers import ptx
+
+__all__ = ["ptx"]

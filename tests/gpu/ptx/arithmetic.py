@@ -154,6 +154,14 @@ def _signs(code: Code) -> Step:
     return lambda block: put(block, -a(block) if code.name == "neg" else np.abs(a(block)))
 
 
+@instruction("copysign")
+def _copysign(code: Code) -> Step:
+    kind = code.type("f32 f64")
+    code.done(3)
+    put, sign, a = code.write(0, kind), code.read(1, kind), code.read(2, kind)
+    return lambda block: put(block, np.copysign(a(block), sign(block)))
+
+
 @instruction("rcp", "sqrt", "rsqrt", "ex2", "lg2", "sin", "cos", "tanh")
 def _functions(code: Code) -> Step:
     kind = code.type("f16 f16x2 bf16 bf16x2 f32 f64" if code.name in ("ex2", "tanh") else "f32 f64")

@@ -86,6 +86,10 @@ class Shared:
         self.data[places] = values
         self._written_at[places] = self._now[threads // self._warp][:, None]
 
+    def again(self, places: Indices, threads: Indices) -> None:
+        """What these threads wrote before the last barrier was still under way then: it counts as written now."""
+        self._written_at[places] = self._now[threads // self._warp][:, None]
+
     def barrier(self, warps: Iterable[int]) -> None:
         """These warps have met: each knows what the others did."""
         group = np.array(sorted(set(warps)))

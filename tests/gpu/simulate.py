@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.gpu.amd import run as _amd
 from tests.gpu.faults import Fault
 from tests.gpu.memory import Memory
 from tests.gpu.ptx import run as _ptx
@@ -100,6 +101,8 @@ def entries(text: str) -> tuple[str, ...]:
 def _machine(text: str) -> Any:
     if re.match(r"\s*(//[^\n]*\n\s*)*\.version", text):
         return _ptx
+    if ".amdgcn_target" in text:
+        return _amd
     raise Fault("neither PTX nor AMD assembly")
 
 

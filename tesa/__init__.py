@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from tesa.tune.model import tune_model
 
 
-_PARTS = ("compact", "frontend", "propagate", "report", "runtime", "schedules")
+_PARTS = ("compact", "compress", "frontend", "propagate", "report", "runtime", "schedules")
 
 display.load_with(lambda: importlib.import_module("tesa.report.notebook"))
 

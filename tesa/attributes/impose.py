@@ -71,7 +71,7 @@ class Imposed:
 
     @staticmethod
     def parse(text: str) -> Imposed:
-        """Read "0.9", "0.9:unstructured", "0.9:block=4x4", "0.5:2:4" (also "2:4" alone) or "0.5:channel".
+        """Read "0.9", "0.9:unstructured", "0.9:block=4x4" or "0.9:4x4", "0.5:2:4" or "2:4", or "0.5:channel".
 
         Raises UsageError with the spellings there are.
 
@@ -92,9 +92,10 @@ def _match(text: str) -> tuple[str, Imposition, Sizes] | None:
     """The name of the pattern that is written so, how it is imposed, and its sizes."""
     for kind in patterns():
         if kind.imposition is not None:
-            found = re.fullmatch(re.sub("[A-Z]", r"(\\d+)", re.escape(kind.imposition.spelling)), text)
-            if found is not None:
-                return kind.name, kind.imposition, tuple(int(number) for number in found.groups())
+            for spelling in filter(None, (kind.imposition.spelling, kind.imposition.short)):
+                found = re.fullmatch(re.sub("[A-Z]", r"(\\d+)", re.escape(spelling)), text)
+                if found is not None:
+                    return kind.name, kind.imposition, tuple(int(number) for number in found.groups())
     return None
 
 

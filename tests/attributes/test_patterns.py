@@ -108,5 +108,5 @@ def test_json_and_the_registry() -> None:
     found = json.loads(json.dumps(classify(np.eye(4)).to_json()))
     assert found["text"] == "group 4"
     names = [kind.name for kind in patterns()]
-    assert names == ["empty", "dense", "channel", "group", "block", "n:m", "unstructured"]
+    assert names == ["empty", "dense", "channel", "group", "block", "n:m", "row", "column", "taps", "unstructured"]
     assert all(kind.summary for kind in patterns())

@@ -5,7 +5,7 @@ the order of registration, the most regular structure first; the last one takes 
 """
 
 # They register themselves, in the order in which they are tried.
-from tesa.attributes.patterns import empty, dense, channel, group, block, n_of_m, unstructured  # noqa: F401, I001
+from tesa.attributes.patterns import empty, dense, channel, group, block, n_of_m, rows, taps, unstructured  # noqa: F401, I001
 from tesa.attributes.patterns.block import BLOCKS
 from tesa.attributes.patterns.group import GROUPS
 from tesa.attributes.patterns.matrix import weight_matrix

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tesa.attributes.patterns.registry import Imposition, Sizes, Structure, pattern
-from tesa.attributes.patterns.tiles import best_blocks, random_blocks
+from tesa.attributes.patterns.tiles import balanced_blocks, best_blocks, random_blocks
 from tesa.attributes.zeros import Zeros
 from tesa.schedules.types import FloatArray
 
@@ -34,6 +34,10 @@ def _sample(rng: np.random.Generator, shape: tuple[int, int], sparsity: float, s
         "0.9:block=4x4",
         check=lambda sizes: "" if min(sizes) >= 1 else "a block has at least one row and one column",
         tiles=True,
+        short="RxC",
+        balanced=lambda size, sparsity, sizes: balanced_blocks(size, sizes[0], sizes[1], sparsity),
+        unit=lambda m, k, sizes: (sizes[0], sizes[1]),
+        grain=lambda sizes: (sizes[0], sizes[1]),
     ),
     sample=_sample,
 )

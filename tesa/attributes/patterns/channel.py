@@ -14,6 +14,7 @@ from tesa.attributes.zeros import Zeros
         lambda size, sparsity, _: best_blocks(size, 1, size.shape[1], sparsity),  # rows of the largest mean magnitude
         "0.5:channel",
         propagates=True,
+        unit=lambda m, k, _: (1, k),
     ),
 )
 def channel(zeros: Zeros) -> Structure | None:

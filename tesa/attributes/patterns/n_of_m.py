@@ -41,6 +41,7 @@ def _check(sizes: Sizes) -> str:
         "0.5:2:4",
         check=_check,
         share=lambda sizes: 1 - sizes[0] / sizes[1],
+        grain=lambda sizes: (1, sizes[1]),
         steps=lambda sizes: [(n, sizes[1]) for n in range(sizes[1] - 1, 0, -1)],
     ),
 )

@@ -66,7 +66,10 @@ class Imposition:
     check(sizes): what is wrong with such sizes, "" for nothing. share(sizes): the one share of zeros that they allow;
     None where any is possible. steps(sizes): where they allow only one, sizes alike that leave fewer and more zeros,
     the fewest first. tiles: the sizes are those of a block that is kept or cut off as a whole. propagates: what is
-    gone from one layer makes its neighbours smaller.
+    gone from one layer makes its neighbours smaller. short: a second spelling. balanced(size, sparsity, sizes): as
+    keep, but each group of rows keeps equally many; None where the pattern has no such groups. unit(m, k, sizes): rows
+    x columns of what goes as a whole; None for a pattern whose elements are chosen among their neighbours. grain: the
+    numbers of rows and of columns that a whole weight of the pattern is a multiple of.
     """
 
     spelling: str
@@ -77,6 +80,10 @@ class Imposition:
     steps: Callable[[Sizes], Sequence[Sizes]] | None = None
     tiles: bool = False
     propagates: bool = False
+    short: str = ""
+    balanced: Callable[[FloatArray, float, Sizes], Mask] | None = None
+    unit: Callable[[int, int, Sizes], tuple[int, int]] | None = None
+    grain: Callable[[Sizes], tuple[int, int]] | None = None
 
 
 @dataclass(frozen=True)

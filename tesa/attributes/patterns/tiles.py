@@ -22,18 +22,37 @@ def best_blocks(size: FloatArray, rows: int, columns: int, sparsity: float) -> M
 
     size: (m, k), magnitudes. The blocks at the edge are ranked by what they hold, and at least one block stays.
     """
-    m, k = size.shape
     if not size.size:
         return np.zeros(size.shape, bool)
-    score: NDArray[np.float64] = size.ravel().astype(np.float64)
-    if (rows, columns) != (1, 1):
-        total = np.add.reduceat(np.add.reduceat(size, range(0, m, rows), axis=0), range(0, k, columns), axis=1)
-        area = np.outer(_extents(m, rows), _extents(k, columns))
-        score = (total / area).ravel()
+    score = block_scores(size, rows, columns).ravel()
     count = max(1, round((1 - sparsity) * score.size))
     keep = np.zeros(score.size, bool)
     keep[np.argpartition(-score, count - 1)[:count] if count < score.size else slice(None)] = True
-    return whole_blocks(keep.reshape(-(-m // rows), -(-k // columns)), (rows, columns), (m, k))
+    return whole_blocks(keep.reshape(-(-len(size) // rows), -1), (rows, columns), (size.shape[0], size.shape[1]))
+
+
+def balanced_blocks(size: FloatArray, rows: int, columns: int, sparsity: float) -> Mask:
+    """(m, k): as best_blocks, but each group of `rows` rows keeps equally many blocks, the best of its own.
+
+    >>> balanced_blocks(np.array([[4, 3, 2], [1, 1, 2]], np.float32), 1, 1, 0.67).tolist()
+    [[True, False, False], [False, False, True]]
+    """
+    if not size.size:
+        return np.zeros(size.shape, bool)
+    score = block_scores(size, rows, columns)
+    count = max(1, round((1 - sparsity) * score.shape[1]))
+    keep = np.zeros(score.shape, bool)
+    np.put_along_axis(keep, np.argsort(-score, axis=1, kind="stable")[:, :count], True, axis=1)
+    return whole_blocks(keep, (rows, columns), (size.shape[0], size.shape[1]))
+
+
+def block_scores(size: FloatArray, rows: int, columns: int) -> NDArray[np.float64]:
+    """(groups of rows, groups of columns): the mean of what each block holds; those at the edge are cut off."""
+    if (rows, columns) == (1, 1):
+        return size.astype(np.float64)
+    m, k = size.shape
+    total = np.add.reduceat(np.add.reduceat(size, range(0, m, rows), axis=0), range(0, k, columns), axis=1)
+    return np.asarray(total / np.outer(_extents(m, rows), _extents(k, columns)), np.float64)
 
 
 def _extents(total: int, step: int) -> NDArray[np.int64]:

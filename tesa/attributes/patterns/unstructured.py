@@ -3,7 +3,7 @@
 import numpy as np
 
 from tesa.attributes.patterns.registry import Imposition, Sizes, Structure, pattern
-from tesa.attributes.patterns.tiles import best_blocks
+from tesa.attributes.patterns.tiles import balanced_blocks, best_blocks
 from tesa.attributes.zeros import Zeros
 from tesa.schedules.types import FloatArray
 
@@ -19,7 +19,11 @@ def _sample(rng: np.random.Generator, shape: tuple[int, int], sparsity: float, s
     "unstructured",
     counted=True,
     imposition=Imposition(
-        "unstructured", lambda size, sparsity, _: best_blocks(size, 1, 1, sparsity), "0.9:unstructured"
+        "unstructured",
+        lambda size, sparsity, _: best_blocks(size, 1, 1, sparsity),
+        "0.9:unstructured",
+        balanced=lambda size, sparsity, _: balanced_blocks(size, 1, 1, sparsity),
+        unit=lambda m, k, _: (1, 1),
     ),
     sample=_sample,
     last=True,

@@ -1,0 +1,61 @@
+"""Reads and writes .npz files: arrays by name."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesa.base.files import atomic_path
+from tesa.errors import UsageError
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def read_npz(path: str | Path) -> Arrays:
+    """All arrays of an .npz file by name. Raises UsageError if it is missing, damaged, or no .npz file.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_npz(Path(folder) / "in.npz", {"x": np.zeros((1, 4), np.float32)})
+    ...     read_npz(Path(folder) / "in.npz")["x"].shape
+    (1, 4)
+    """
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise UsageError(f"cannot read {path}: there is no such file") from error
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UsageError(f"{path} is not an .npz file; write one with numpy.savez(path, NAME=array)") from error
+    if not isinstance(loaded, np.lib.npyio.NpzFile):
+        raise UsageError(f"{path} holds one array without a name; write it with numpy.savez(path, NAME=array)")
+    with loaded:
+        return {name: _member(loaded, name, path) for name in loaded.files}
+
+
+def write_npz(path: str | Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write the arrays to path by their names, whole or not at all. Errors are those of tesa.base.files.atomic_path."""
+    # numpy.savez takes the names as keywords, and fails for an array called "file".
+    with atomic_path(path) as aside, zipfile.ZipFile(aside, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, np.asanyarray(array), allow_pickle=False)
+
+
+def _member(loaded: Any, name: str, path: str | Path) -> NDArray[Any]:
+    try:
+        array = loaded[name]
+    except ValueError as error:  # an array of Python objects
+        raise UsageError(f"{path}: array {name!r} cannot be read: {error}; store plain numbers") from error
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise UsageError(f"{path}: array {name!r} is damaged: {error}; write the file again") from error
+    if not isinstance(array, np.ndarray):
+        raise UsageError(f"{path}: {name!r} is not an array; write the file with numpy.savez(path, NAME=array)")
+    return array

@@ -52,13 +52,14 @@ class _Tables(relax.PyExprMutator):  # type: ignore[misc]
     def __init__(self, mod: Any, core: Core, threads: int) -> None:
         super().__init__(mod)
         self._core, self._threads = core, threads
+        self._tabled: list[tuple[Any, Any]] = []
         self.made = 0
 
     def visit_call_(self, call: Any) -> Any:
         call = self.visit_expr_post_order(call)
         if op_name(call) != "relax.quantize" or str(call.ty.dtype) not in _BYTES:
             return call
-        chain = _Chain(self.lookup_binding)
+        chain = _Chain(self._binding)
         if not chain.follow(call) or chain.source is None:
             return call
         source, shape = chain.source, shape_of(call)
@@ -71,10 +72,20 @@ class _Tables(relax.PyExprMutator):  # type: ignore[misc]
         codes = np.arange(256, dtype=np.uint8)
         table = relax.const(chain.evaluate(call, codes.view(_BYTES[kinds[0]])).view(np.uint8))
         self.made += 1
+        self._tabled.append((table, call))
         if not wide:
             return self.builder_.call_te(_gathered(kinds[1]), source, table, primfunc_name_hint="table")
         function = lookup(shape, self._core, self._threads, kinds)
         return relax.call_tir(self.builder_.add_func(function, "table"), (source, table), call.ty)
+
+    def _binding(self, var: Any) -> Any:
+        """What a variable is bound to; of a table the quantize that it stands for, so that chains go on through it."""
+        value = self.lookup_binding(var)
+        if op_name(value) == "relax.call_tir" and isinstance(value.args[1], relax.Tuple):
+            for table, call in self._tabled:
+                if any(field.same_as(table) for field in value.args[1].fields):
+                    return call
+        return value
 
 
 class _Chain:
@@ -111,9 +122,11 @@ class _Chain:
             return bool(constant.size == 1)
         if not isinstance(arg, relax.Var):
             return not isinstance(arg, relax.Expr) or _is_number(arg)
-        value = self._binding(arg)
+        value, before = self._binding(arg), (self.source, self.calls, self.costly)
+        self.calls = list(self.calls)
         if isinstance(value, relax.Call) and self.follow(value):
             return True
+        self.source, self.calls, self.costly = before
         if not decoded or str(arg.ty.dtype) not in _BYTES:
             return False
         if self.source is None:

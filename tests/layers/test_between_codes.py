@@ -160,6 +160,45 @@ def test_what_is_read_elsewhere_is_not_lost_to_a_table() -> None:
     np.testing.assert_allclose(got, real(codes(np.tanh(real(x)), 0.01, 100), 0.01, 100) + real(x), atol=1.1e-2)
 
 
+def _step(d: Any, scale: float, zero: int) -> Any:
+    return dequantize(quantize(d, scale, zero), scale, zero)
+
+
+def _gelu_in_steps(d: Any) -> Any:
+    """As quantizers write it: codes behind every operator, one of which reads the argument again."""
+    root = _step(relax.op.erf(_step(relax.op.divide(d, relax.const(np.float32(1.4142135))), 0.03, 128)), 0.008, 128)
+    grown = _step(relax.op.add(root, relax.const(np.float32(1))), 0.008, 0)
+    return relax.op.multiply(_step(relax.op.multiply(d, grown), 0.04, 20), relax.const(np.float32(0.5)))
+
+
+@on_targets
+@pytest.mark.parametrize("behind", [False, True])
+def test_a_chain_goes_on_through_other_tables(behind: bool, target: Any) -> None:
+    """behind: a sum with a number for each feature stands before the chain, whose numbers are no single code's."""
+    x, shift = every_code(4, 96), relax.const(np.linspace(-1, 1, 96, dtype=np.float32))
+
+    def write(x: Any) -> Any:
+        d = dequantize(x, 0.04, 128)
+        if behind:
+            d = _step(relax.op.add(shift, d), 0.05, 120)
+        return quantize(_gelu_in_steps(d), 0.03, 50)
+
+    got, names = run(write, [x], target)
+    d = real(x, 0.04, 128)
+    if behind:
+        d = real(codes(np.linspace(-1, 1, 96, dtype=np.float32) + d, 0.05, 120), 0.05, 120)
+    root = real(codes(d / np.float32(1.4142135), 0.03, 128), 0.03, 128)
+    root = real(codes(np.vectorize(math.erf)(root.astype(np.float64)), 0.008, 128), 0.008, 128)
+    grown = real(codes(root + np.float32(1), 0.008, 0), 0.008, 0)
+    half = real(codes(d * grown, 0.04, 20), 0.04, 20) * np.float32(0.5)
+    off = np.abs(got.astype(int) - codes(half, 0.03, 50))
+    assert off.max() <= 2  # a tie at one of the steps
+    assert (off > 0).mean() < 0.02
+    if target.core.permute_bytes is not None:
+        assert sum(name.startswith("table") for name in names) == 1
+        assert len(names) == 1 + behind
+
+
 def _pooled(d: Any) -> Any:
     return relax.op.nn.avg_pool2d(d, (2, 2), (2, 2), layout="NHWC")
 

@@ -230,6 +230,13 @@ class Output:
         return (0, 255) if self.dtype == "uint8" else (-128, 127)
 
 
+STEPS = ("scale", "bias", "residual")
+"""The steps of an epilogue behind which numbers may be rounded to codes, in their order."""
+
+Inner = tuple[str, Output]
+"""A step of an epilogue, and the kind of the codes that numbers are rounded to behind it."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """Y[b, m, n] = epilogue(sum_k W[m, k] * X[b, offset(k) + n]): one layer, without its weights.
@@ -245,7 +252,9 @@ class Problem:
     uint8 X and int8 W with int32 sums, or "mixed" for uint8 X and a W of int8 codes among which outliers are any
     float32 numbers, in the unit of the codes: scale[m] holds for both. x_zero: the code of X that stands for 0, so
     that the sum is of W (X - x_zero), and that pads a convolution; features_first knows no other than 0. output: of
-    Y; residual: the kind of the residual's elements, which may be codes: it is (code - zero) * scale then. storage:
+    Y; residual: the kind of the residual's elements, which may be codes: it is (code - zero) * scale then. inner: of
+    int8 with a scale, the steps of the epilogue behind which numbers are rounded to codes and go on as what those stand
+    for, in the order of STEPS, as in networks that are quantized between any two operators. storage:
     "float32", or "float16" or "bfloat16" where every weight is such a number, so that a kernel may keep it in 16 bits.
     arithmetic: "float32", or "float16" where products may be added up in float16, of X rounded to it, with a weight of
     such numbers; a kernel without it computes in float32. alignment: bytes to which the caller's X usually is aligned.
@@ -267,6 +276,7 @@ class Problem:
     x_zero: int = 0
     output: Output = Output()
     residual: Output = Output()
+    inner: tuple[Inner, ...] = ()
     layout: str = "features_first"
     storage: str = "float32"
     arithmetic: str = "float32"

@@ -45,7 +45,7 @@ class Ends:
     def of(problem: Problem, names: Names, base: Any, places: NDArray[np.int64], core: Core) -> Ends:
         """The constants of the block that begins at channel base, read here."""
         epilogue, output, residual = problem.epilogue, problem.output, problem.residual
-        codes = not epilogue.residual or residual.dtype == "uint8"
+        codes = not problem.inner and (not epilogue.residual or residual.dtype == "uint8")
         if output.dtype != "uint8" or names.scale is None or not codes or epilogue.activation not in _BOUNDED:
             return Ends(problem, core, base, places)
         ends = Ends(problem, core, base, places)

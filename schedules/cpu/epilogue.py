@@ -1,5 +1,6 @@
 """The way of an accumulator to Y: scale, bias, residual, activation and quantization as one expression."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,17 +38,22 @@ def finish(
     residual: Any = None,
     scale: Any = None,
     maximum: bool = False,
+    after: Callable[[str, Any], Any] = lambda step, value: value,
 ) -> Any:
     """act(value * scale + bias + residual), scalars, float32 but for an int32 value that has a scale.
 
-    scale, bias, residual: where the epilogue has them; maximum: see Core.
+    scale, bias, residual: where the epilogue has them; maximum: see Core; after: what becomes of the value behind a
+    step, by its name.
     """
     if epilogue.scale:
         value = tirx.Cast("float32", value) * scale
+    value = after("scale", value)
     if epilogue.bias:
         value = value + bias
+    value = after("bias", value)
     if epilogue.residual:
         value = value + residual
+    value = after("residual", value)
     return activate(epilogue.activation, value, maximum)
 
 
@@ -58,7 +64,13 @@ def final(problem: Problem, names: Names, value: Any, m: Any, at: Any) -> Any:
     scale = names.scale[m] if names.scale is not None else None
     value = value + names.shift[m] if names.shift is not None else value
     epilogue = replace(problem.epilogue, bias=False) if names.begun else problem.epilogue
-    value = finish(epilogue, value, bias, residual, scale, names.maximum)
+
+    def rounded(step: str, number: Any) -> Any:
+        for at, kind in problem.inner:
+            number = _on_grid(kind, number) if at == step else number
+        return number
+
+    value = finish(epilogue, value, bias, residual, scale, names.maximum, rounded)
     positive = epilogue.activation in ("relu", "relu6", "sigmoid")
     if names.maximum:
         return _quantize(problem.output, value, positive, names.rounds)
@@ -75,6 +87,13 @@ def real(kind: Output, value: Any) -> Any:
     if value.ty.dtype.lanes > 1:
         scale, zero = (tirx.Broadcast(x, value.ty.dtype.lanes) for x in (scale, zero))
     return number * scale + zero
+
+
+def _on_grid(kind: Output, value: Any) -> Any:
+    """The number that the code of a number stands for, scalars."""
+    low, high = kind.range
+    steps = tirx.nearbyint(value * math.f32(1 / kind.scale) + math.f32(kind.zero))
+    return (math.clamp(steps, float(low), float(high)) - math.f32(kind.zero)) * math.f32(kind.scale)
 
 
 def quantize(output: Output, value: Any) -> Any:

@@ -9,9 +9,12 @@ C is 1.5 * 2**23: a float32 of that size has no bits behind the point, so that t
 the last bits of the result are those of the code. (An old trick; Warren, Hacker's Delight, 17-2.) Limits are C + code,
 so that numbers beyond any code stay in order. Where any bytes of a register may be taken, the low bytes of all lanes
 come by one permutation, in half of the time of an instruction that narrows.
+
+Numbers that are rounded on the way, Problem.inner, take four instructions more for each time:
+    q = clip(sum * S[m] + C) - (C + zero);  the next one is  q * (scale / next scale) + B[m]
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +24,7 @@ from tvm.tirx.script import builder as T
 
 from tesa.schedules.cpu.epilogue import Names
 from tesa.schedules.cpu.loops import lanes, named, serial
-from tesa.schedules.types import Core, Problem
+from tesa.schedules.types import STEPS, Core, Output, Problem
 
 BYTES = 64
 """Of a register whose bytes are permuted."""
@@ -45,15 +48,20 @@ class Codes:
         """Codes of int32 sums, a vector. at: of the first one in the kernel's order; residual: codes or numbers."""
         output, width = self.problem.output, int(sums.ty.dtype.lanes)
         every = T.ramp(at, 1, width)
-        value = tirx.Cast(f"float32x{width}", sums) * self.scale[every] + self.bias[every]
-        if residual is not None:
-            kind = self.problem.residual
-            number = tirx.Cast(f"float32x{width}", residual)
-            factor = (kind.scale if kind.quantized else 1.0) / output.scale
-            value = number * _all(factor, width) + value
-        low, high = self.limits
-        value = tirx.Max(value + _all(ROUNDING, width), _all(ROUNDING + low, width))
-        value = tirx.Min(value, _all(ROUNDING + high, width))
+        value = tirx.Cast(f"float32x{width}", sums) * self.scale[every]
+        stretches = stretches_of(self.problem)
+        for i, stretch in enumerate(stretches):
+            if i:
+                before = stretches[i - 1].kind
+                steps = value - _all(ROUNDING + before.zero, width)
+                value = steps * _all(before.scale / stretch.kind.scale, width)
+            value = value + (self.bias[every] if stretch.biased else _all(stretch.constant, width))
+            if residual is not None and stretch.residual is not None:
+                number = tirx.Cast(f"float32x{width}", residual)
+                value = number * _all(stretch.residual, width) + value
+            low, high = self.limits if stretch is stretches[-1] else stretch.kind.range
+            value = tirx.Max(value + _all(ROUNDING, width), _all(ROUNDING + low, width))
+            value = tirx.Min(value, _all(ROUNDING + high, width))
         if self.narrow is not None and width * 4 == BYTES:
             order, name = self.narrow
             places = tirx.reinterpret(f"int8x{BYTES}", order[T.ramp(0, 1, BYTES)])
@@ -70,6 +78,38 @@ class Codes:
             code = np.rint(np.float32(limit) * np.float32(1 / output.scale)) + output.zero
             found.append(int(np.clip(code, *output.range)))
         return found[0], found[1]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The steps of an epilogue up to a rounding, in steps of its codes.
+
+    kind: of these codes; biased: the bias of each row is added, with the constant in it; constant: what is added to
+    all, the zero point and that of the residual; residual: by what an element of it is multiplied, None for none here.
+    """
+
+    kind: Output
+    biased: bool
+    constant: float
+    residual: float | None
+
+
+def stretches_of(problem: Problem) -> list[Stretch]:
+    """The epilogue cut at each rounding, the last of which is that to the codes of Y."""
+    epilogue, kind, found = problem.epilogue, problem.residual, []
+    ends = [*problem.inner, (STEPS[-1], problem.output)]
+    first = 0
+    for step, codes_ in ends:
+        last = STEPS.index(step) + 1
+        steps, first = STEPS[first:last], last
+        constant, factor = float(codes_.zero), None
+        if epilogue.residual and "residual" in steps:
+            factor = (kind.scale if kind.quantized else 1.0) / codes_.scale
+            constant -= kind.zero * factor if kind.quantized else 0.0
+        found.append(Stretch(codes_, epilogue.bias and "bias" in steps, constant, factor))
+    if not any(stretch.biased for stretch in found):
+        found[0] = replace(found[0], biased=True)
+    return found
 
 
 def makes_codes(problem: Problem) -> bool:
@@ -94,20 +134,20 @@ def codes(
     rows: a buffer with the row of each place, -1 for none; None for rows in order, of which there may be fewer. order:
     the constant low_bytes(), where the core has it.
     """
-    output, found = problem.output, []
-    zero = float(output.zero)
-    kind = problem.residual
-    if problem.epilogue.residual and kind.quantized:
-        zero -= kind.zero * kind.scale / output.scale
-    given = (names.scale, 0.0), (names.bias, zero)
-    for name, (source, begin) in zip(("s", "b"), given, strict=True):
+    found = []
+    stretches = stretches_of(problem)
+    biased = next(stretch for stretch in stretches if stretch.biased)
+    given = (names.scale, 0.0, stretches[0].kind), (names.bias, biased.constant, biased.kind)
+    for name, (source, begin, kind) in zip(("s", "b"), given, strict=True):
         made = named(name, T.alloc_buffer((count,), "float32", align=64))
         found.append(made)
 
-        def put(at: Any, row: Any, made: Any = made, source: Any = source, begin: float = begin) -> None:
+        def put(
+            at: Any, row: Any, made: Any = made, source: Any = source, begin: float = begin, kind: Output = kind
+        ) -> None:
             value = T.float32(begin)
             if source is not None:
-                value = source[row] * T.float32(1 / output.scale) + value
+                value = source[row] * T.float32(1 / kind.scale) + value
             T.buffer_store(made, value, [at])
 
         if rows is not None:

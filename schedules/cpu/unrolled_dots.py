@@ -111,7 +111,7 @@ def _unit(frame: DotFrame, group: list[Panel], core: Core, begin: NDArray[np.int
 def _codes(problem: Problem) -> Codes | None:
     """The codes that panels store themselves: where nothing but a clip lies between a sum and its code."""
     e, output = problem.epilogue, problem.output
-    if not output.quantized or not e.scale or e.residual or e.activation not in _CLIPPED:
+    if not output.quantized or not e.scale or e.residual or problem.inner or e.activation not in _CLIPPED:
         return None
     least, most = output.range
     low = None if e.activation is None or output.zero <= least else float(output.zero)

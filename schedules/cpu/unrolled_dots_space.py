@@ -165,7 +165,7 @@ def _cost(problem: Problem, core: Core, config: Config, facts: _Facts, cut: Tile
     tile += facts.columns * vectors * line / rate
     tile += facts.groups * vectors * _REGROUP[problem.features_last]
     tile += cost.finishing(problem.epilogue, problem.m * vectors) + (blocks - 1) * problem.m * vectors * 1.5
-    if problem.epilogue.residual or not problem.output.quantized:
+    if problem.epilogue.residual or problem.inner or not problem.output.quantized:
         tile += problem.m * vectors * (6.0 if problem.features_last else 1.5)
     code = dots * DOT_BYTES
     if code > core.l1_bytes // 2:

@@ -111,8 +111,10 @@ def problem_from_json(data: Mapping[str, Any]) -> Problem:
         facts["window"] = window_from_json(facts["window"])
     if "epilogue" in facts:
         facts["epilogue"] = Epilogue(**facts["epilogue"])
-    if "output" in facts:
-        facts["output"] = Output(**facts["output"])
+    for name in {"output", "residual"} & set(facts):
+        facts[name] = Output(**facts[name])
+    if "inner" in facts:
+        facts["inner"] = tuple((step, Output(**kind)) for step, kind in facts["inner"])
     return Problem(**facts)
 
 

@@ -12,7 +12,7 @@ from tesa.layers.anchor import Anchor
 from tesa.layers.convolutions import find_convolution
 from tesa.layers.expressions import constant_of, op_name, shape_of, variables
 from tesa.layers.products import find_product
-from tesa.schedules.types import FloatArray
+from tesa.schedules.types import FloatArray, Inner
 
 _ACTIVATIONS = {
     "relax.nn.relu": "relu", "relax.nn.gelu": "gelu", "relax.nn.silu": "silu", "relax.sigmoid": "sigmoid",
@@ -38,7 +38,8 @@ class Chain:
     """A layer and what follows it up to `last`, the variable that the fused kernel computes.
 
     anchors: the layer, or the pieces of it. scale and bias have an element for each row of the whole layer. store: the
-    binding that quantizes `last`, where nothing else reads it. known: the facts of the layer.
+    binding that quantizes `last`, where nothing else reads it. known: the facts of the layer. inner: the steps behind
+    which numbers are rounded to codes on the way, see Problem.inner; short: the chain up to the first of these.
     """
 
     anchors: tuple[Anchor, ...]
@@ -51,6 +52,8 @@ class Chain:
     absorbed: list[Any] = field(default_factory=list)
     store: Any = None
     known: Known = Known()
+    inner: tuple[Inner, ...] = ()
+    short: "Chain | None" = None
 
     @property
     def anchor(self) -> Anchor:
@@ -144,7 +147,10 @@ def _absorb_binary(chain: Chain, call: Any, name: str) -> bool:
     if other.same_as(chain.last) or (name == "relax.subtract" and other is left):
         return False
     vector = _per_feature(chain, other)
+    rounded = [step for step, _ in chain.inner]
     if vector is not None and chain.residual is None:
+        if rounded and (name == "relax.multiply" or rounded != ["scale"]):
+            return False
         if name == "relax.multiply":
             chain.scale = vector if chain.scale is None else chain.scale * vector
             chain.bias = None if chain.bias is None else chain.bias * vector
@@ -154,7 +160,7 @@ def _absorb_binary(chain: Chain, call: Any, name: str) -> bool:
         return True
     same = constant_of(other) is None and hasattr(other.ty, "shape") and shape_of(other) == shape_of(call)
     stored_so = not chain.anchor.phases and len(chain.anchors) == 1
-    if name == "relax.add" and same and stored_so and chain.residual is None:
+    if name == "relax.add" and same and stored_so and chain.residual is None and "residual" not in rounded:
         chain.residual = other
         return True
     return False

@@ -122,8 +122,8 @@ def integer_layers(
 def precisions(name: str, chain: Chain, draft: KernelCall, anchor: Anchor) -> Precisions:
     """Both ways to compute a piece of a chain. anchor: the piece with its weight as real numbers."""
     parts = [(part.problem, frozen(part.weight)) for part in draft.parts()]
-    problem = float_problem(chain, anchor, real_shape(anchor), draft.problem.threads)
-    elements = prod(problem.x_shape) + prod(problem.y_shape)
+    problem = float_problem(chain.short or chain, anchor, real_shape(anchor), draft.problem.threads)
+    elements = prod(problem.x_shape) + prod(problem.y_shape) * (1 + 2 * len(chain.inner))
     real = problem, frozen(chain.weight_of(anchor))
     return Precisions(name, tuple(parts), real, elements, len(chain.anchors) == 1)
 
@@ -215,11 +215,11 @@ def draft_of(
         epilogue=Epilogue(chain.bias is not None, residual is not None, chain.activation, scale=True),
         x_zero=source.grid.zero, layout="features_last",
         output=Output() if store is None else Output("uint8", store.scale, store.zero),
-        residual=Output() if residual is None else _kind(residual),
+        residual=Output() if residual is None else _kind(residual), inner=chain.inner,
     )  # fmt: skip
     with np.errstate(over="ignore"):
         factors, weight = np.ascontiguousarray(scale, np.float32), frozen(anchor.weight)
-    if not np.isfinite(factors).all():
+    if not np.isfinite(factors).all() or (chain.inner and (weight != np.clip(weight, -128, 127)).any()):
         return None
     return _split(KernelCall(anchor, problem, weight, (), layout, perm, "float32", chain.bias_of(anchor), factors))
 

@@ -12,11 +12,12 @@ from tesa.frontend.names import Unique
 from tesa.layers.anchor import Anchor
 from tesa.layers.anchors import Chain, Known, find_chains
 from tesa.layers.codes_dynamic import Dynamic, dynamic_calls, find_dynamic
-from tesa.layers.codes_layers import Integer, KernelCall, float_problem, integer_layers, stored
+from tesa.layers.codes_layers import Integer, KernelCall, Precisions, float_problem, integer_layers, stored
 from tesa.layers.codes_operators import lower_coded
 from tesa.layers.emitter import Emitter
 from tesa.layers.expressions import op_name, shape_of
 from tesa.layers.layout import SIGNED, Value, identity
+from tesa.layers.longer import lengthen
 from tesa.layers.operators import lower_operator, plain_argument
 from tesa.layers.origins import Recorder
 from tesa.layers.outputs import emit_outputs
@@ -120,7 +121,10 @@ def _lower_function(
     if given.integer is not None:
         dynamic = find_dynamic(bindings, outputs, given.facts, chains, given.threads, given.integer)
     replaced = {var for one in dynamic for var in (one.chain.first, *one.inside)}
-    chains = [*(chain for chain in chains if chain.first not in replaced), *(one.chain for one in dynamic)]
+    static = [chain for chain in chains if chain.first not in replaced]
+    if given.integer is not None:
+        static = lengthen(bindings, outputs, static, [one.chain for one in dynamic])
+    chains = [*static, *(one.chain for one in dynamic)]
     quantizers = {one.quantizer.scale: one.quantizer for one in dynamic}
     coded = {one.chain.last: one for one in dynamic}
     heads = {chain.last: chain for chain in chains}
@@ -140,7 +144,9 @@ def _lower_function(
                 first = heads[binding.var].first if binding.var in heads else binding.var
                 builder.layer = names.get(first.name, "")
                 emitter.next_operator()
-                if binding.var in heads:
+                if binding.var in heads and heads[binding.var].short is not None:
+                    layers += _emit_longer(emitter, heads[binding.var], given, layers, bindings)
+                elif binding.var in heads:
                     layers += _emit_layer(emitter, heads[binding.var], given, layers, coded.get(binding.var))
                 elif binding.var in quantizers:
                     emit_scale(emitter, quantizers[binding.var])
@@ -204,6 +210,38 @@ def _lower_tuple(emitter: Emitter, var: Any, call: Any) -> list[Value]:
         perms, grid = [identity(len(shape)) for shape in shapes], None
     fields = [emitter.builder.emit(relax.TupleGetItem(result, i)) for i in range(len(shapes))]
     return [Value(f, s, str(t.dtype), p, grid) for f, s, t, p in zip(fields, shapes, types, perms, strict=True)]
+
+
+def _emit_longer(
+    emitter: Emitter, chain: Chain, given: _Given, before: list[WeightLayer], bindings: list[Any]
+) -> list[WeightLayer]:
+    """A chain with codes on the way: as one layer on integers; else its layer alone, and the operators behind it.
+
+    bindings: of the function.
+    """
+    assert chain.short is not None  # see lengthen
+    assert given.integer is not None
+    answers = []
+
+    def asked(ways: Precisions) -> bool:
+        answers.append(given.integer is not None and given.integer(ways))
+        return answers[-1]
+
+    name = given.names.get(chain.first.name, "")
+    if integer_layers(emitter, chain, name, given.threads, asked):
+        return _emit_layer(emitter, chain, given, before)
+    # where it is faster in float32, so is its first part; else what follows keeps it from being one of integers
+    alone = replace(given, integer=None) if not all(answers) else given
+    made = _emit_layer(emitter, chain.short, alone, before)
+    inside = {*chain.absorbed, chain.last} - {*chain.short.absorbed, chain.short.last}
+    for binding in bindings:
+        if binding.var in inside and binding.var not in emitter.values:
+            emitter.builder.layer = given.names.get(binding.var.name, "")
+            emitter.next_operator()
+            _lower_binding(emitter, binding, {}, True)
+        if binding.var in inside:
+            emitter.sources[binding.var] = binding.value
+    return made
 
 
 def _emit_layer(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tesa.schedules.types import FloatArray, Problem
+from tesa.schedules.types import FloatArray, Output, Problem
 
 Wide = NDArray[np.float64]
 
@@ -97,21 +97,36 @@ def reference(problem: Problem, weight: FloatArray, inputs: Inputs) -> Reference
     if inputs.scale is not None:
         wide = wide * inputs.scale.astype(np.float64)[:, None]
         y = y * inputs.scale.astype(np.float64)[:, None]
+    y = _rounded(problem, "scale", y)
     norm = float(np.sqrt(np.max(np.square(wide).sum(axis=1), initial=0.0)))
     scale = [norm * _largest(inputs.x), _largest(y)]
     if inputs.bias is not None:
         y = y + inputs.bias.astype(np.float64)[:, None]
-    y = _stored(problem, y)
+    y = _rounded(problem, "bias", _stored(problem, y))
     if inputs.residual is not None:
         kind = problem.residual
         y = y + (inputs.residual.astype(np.float64) - kind.zero) * kind.scale
+    y = _rounded(problem, "residual", y)
     scale.append(_largest(y))
     y = activate(y, problem.epilogue.activation)
+    step = sum(kind.scale for _, kind in problem.inner)  # what a tie on the way may add
     if problem.output.quantized:
-        low, high = problem.output.range
-        return Reference(np.clip(np.rint(y / problem.output.scale) + problem.output.zero, low, high), 1.0)
+        off = 1.0 + math.ceil(step / problem.output.scale)
+        return Reference(_codes(problem.output, y), off)
     epsilon = _EPSILON if problem.arithmetic == "float32" else float(np.finfo(np.float16).eps) / 4
-    return Reference(y, epsilon * (16 + 4 * math.sqrt(problem.k)) * max(*scale, _largest(y)))
+    return Reference(y, epsilon * (16 + 4 * math.sqrt(problem.k)) * max(*scale, _largest(y)) + step)
+
+
+def _codes(kind: Output, y: Wide) -> Wide:
+    low, high = kind.range
+    return np.clip(np.rint(y / kind.scale) + kind.zero, low, high)
+
+
+def _rounded(problem: Problem, step: str, y: Wide) -> Wide:
+    """The numbers behind a step of the epilogue, as the codes stand for them that they are rounded to there, if any."""
+    for at, kind in problem.inner:
+        y = (_codes(kind, y) - kind.zero) * kind.scale if at == step else y
+    return y
 
 
 def _stored(problem: Problem, y: Wide) -> Wide:

@@ -119,6 +119,7 @@ def _epilogue(problem: Problem) -> dict[str, Any]:
         del facts["scale"]
         return facts
     codes = {"residual_kind": asdict(problem.residual)} if problem.residual != Output() else {}
+    codes |= {"inner": [[step, asdict(kind)] for step, kind in problem.inner]} if problem.inner else {}
     return {**facts, "x_zero": problem.x_zero, "output": asdict(problem.output), **codes}
 
 

@@ -34,9 +34,11 @@ def codes_words(problem: Problem, found: bool = False) -> str:
         return ""
     rounded = "".join(f", rounded behind the {step} to {_kind(kind)}" for step, kind in problem.inner)
     x = "of the scale and zero point that each run finds" if found else f"with zero point {problem.x_zero}"
-    return f"X is uint8 codes {x}, W int8 codes; Y is {_kind(problem.output)}" + (
-        f", the residual {_kind(problem.residual)}" if problem.epilogue.residual else ""
-    ) + rounded
+    return (
+        f"X is uint8 codes {x}, W int8 codes; Y is {_kind(problem.output)}"
+        + (f", the residual {_kind(problem.residual)}" if problem.epilogue.residual else "")
+        + rounded
+    )
 
 
 def _kind(output: Output) -> str:

@@ -15,7 +15,9 @@ from tesa.layers.expressions import op_name
 from tesa.schedules.types import Output
 
 
-def lengthen(bindings: Sequence[Any], outputs: set[Any], chains: Iterable[Chain], others: Iterable[Chain]) -> list[Chain]:
+def lengthen(
+    bindings: Sequence[Any], outputs: set[Any], chains: Iterable[Chain], others: Iterable[Chain]
+) -> list[Chain]:
     """The chains, each as long as it can be with codes on the way. others: those that stay as they are.
 
     A chain that became longer has the one that it was as `short`.
@@ -53,7 +55,7 @@ def _longer(
     while extend(made, consumers.get(made.last, []), outputs, taken):
         pass
     users = consumers.get(made.last, [])
-    if made.last is decode.var or len(users) != 1 or made.last in outputs:
+    if made.last.same_as(decode.var) or len(users) != 1 or made.last in outputs:
         return None
     (last,) = users
     if op_name(last.value) != "relax.quantize" or grid_of(last.value) is None:

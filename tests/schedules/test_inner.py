@@ -56,7 +56,9 @@ def kernels(target: Target, first: int) -> list[Kernel]:
     return made
 
 
-@pytest.mark.parametrize(("cpu", "first"), [("icelake-server", 0), ("icelake-server", 3), ("alderlake", 5), ("haswell", 1)])
+@pytest.mark.parametrize(
+    ("cpu", "first"), [("icelake-server", 0), ("icelake-server", 3), ("alderlake", 5), ("haswell", 1)]
+)
 def test_every_family_rounds_on_the_way(cpu: str, first: int) -> None:
     target = parse_target(f"x86:{cpu}")
     if not runs_here(target):

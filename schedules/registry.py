@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tesa.schedules.refusal import refuse
-from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
+from tesa.schedules.types import Config, FloatArray, Problem
 
 # The machine is a Core and what is emitted a Code for kind "cpu"; a Gpu and a GpuCode (gpus.py) for kind "gpu".
 Space = Callable[[Problem, FloatArray, Any], Sequence[Config]]

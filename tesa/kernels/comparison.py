@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from tesa.base import display
 from tesa.base.frames import frame
 from tesa.errors import UsageError
 from tesa.measure.timing import Timing
 
-if TYPE_CHECKING:
-    from tesa.kernels.kernel import Kernel
+
+class Timed(Protocol):
+    """A kernel that can be timed a slice at a time."""
+
+    def slices(self) -> Callable[[], float]:
+        """A function that runs it for some milliseconds and answers those of one call."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class KernelComparison(display.Displayed):
         ])  # fmt: skip
 
 
-def compare(*kernels: Kernel, rounds: int = 20) -> KernelComparison:
+def compare(*kernels: Timed, rounds: int = 20) -> KernelComparison:
     """Time kernels in turn, a slice of a few milliseconds each, and compare their least times.
 
     rounds: slices of each kernel. Kernels may be of different weights and sizes. UsageError for fewer than two, for one

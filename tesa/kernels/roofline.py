@@ -4,16 +4,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from tesa.base import display
+from tesa.choose.plan import LayerPlan
 from tesa.errors import UsageError
 from tesa.measure.peak import Peak, peak
+from tesa.measure.timing import Timing
+from tesa.schedules.types import FloatArray, Problem
+from tesa.targets.target import Target
 
-if TYPE_CHECKING:
-    from tesa.kernels.kernel import Kernel
+
+class Measurable(Protocol):
+    """A kernel as far as its roofline needs it. weight: (m, k)."""
+
+    problem: Problem
+    weight: FloatArray
+    target: Target
+
+    @property
+    def plan(self) -> LayerPlan:
+        """The decision for it, with the bytes of its constants."""
+        ...
+
+    def time(self) -> Timing:
+        """The milliseconds of one call."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -62,7 +80,7 @@ class Roofline(display.Displayed):
         return display.picture(self, path=path)
 
 
-def roofline(kernel: Kernel) -> Roofline:
+def roofline(kernel: Measurable) -> Roofline:
     """Time a kernel and place it under the roof of this machine. UsageError for one that this machine cannot run, or
     that does not compute in float32."""
     problem = kernel.problem

@@ -8,7 +8,6 @@ import numpy as np  # noqa: F401  (the doctest's)
 from numpy.typing import NDArray
 
 from tesa.base.compare import largest_difference, magnitude
-from tesa.base.display import Displayed
 from tesa.base.tolerance import Tolerance
 from tesa.errors import UsageError
 
@@ -57,7 +56,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class VerifyResult(Displayed):
+class VerifyResult:
     """All comparisons of a run."""
 
     outputs: tuple[Comparison, ...]

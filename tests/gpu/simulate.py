@@ -93,6 +93,11 @@ def launch(
     return machine.run(text, entry, _three(grid), _three(block), shared_bytes, packed, memory, None)
 
 
+def parameters(text: str, entry: str) -> int:
+    """How many parameters a kernel has."""
+    return len(_machine(text).parameters(text, entry))
+
+
 def entries(text: str) -> tuple[str, ...]:
     """The names of the kernels in a text."""
     return tuple(re.findall(r"\.entry\s+([\w$]+)", text) or re.findall(r"\.amdhsa_kernel\s+([\w$]+)", text))
@@ -111,4 +116,4 @@ def _three(size: Size) -> tuple[int, int, int]:
     return (*whole, *(1 for _ in range(3 - len(whole))))  # type: ignore[return-value]
 
 
-__all__ = ["Fault", "Memory", "entries", "launch", "run"]
+__all__ = ["Fault", "Memory", "entries", "launch", "parameters", "run"]

@@ -26,14 +26,16 @@ _HOMES = {
     "kernel": ("tesa.kernels.kernel", "kernel"),
     "import_onnx": ("tesa.frontend", "import_onnx"),
     "inspect_model": ("tesa.analyze.inspection", "inspect_model"),
+    "largest_tensor": ("tesa.frontend.giants", "largest_tensor"),
     "tune_model": ("tesa.tune.model", "tune_model"),
 }
-__all__ = ["__version__", "compile", "import_onnx", "inspect_model", "kernel", "load", "tune_model"]
+__all__ = ["__version__", "compile", "import_onnx", "inspect_model", "kernel", "largest_tensor", "load", "tune_model"]
 
 if TYPE_CHECKING:
     from tesa.analyze.inspection import inspect_model
     from tesa.compiler import compile_model as compile
     from tesa.frontend import import_onnx
+    from tesa.frontend.giants import largest_tensor
     from tesa.kernels.kernel import kernel
     from tesa.runtime import load
     from tesa.tune.model import tune_model

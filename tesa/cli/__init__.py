@@ -13,6 +13,7 @@ import traceback
 import warnings
 from argparse import Action, ArgumentParser, RawDescriptionHelpFormatter, _SubParsersAction
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, NoReturn
@@ -80,7 +81,7 @@ def _run(words: Sequence[str]) -> int:
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(args.verbose, 2)]
     logging.basicConfig(level=level, stream=sys.stderr, format="tesa: %(levelname)s: %(message)s")
     warnings.showwarning = _warn
-    with guarded_stdout(args.json):
+    with guarded_stdout(args.json), _tensors_up_to(getattr(args, "max_tensor", None)):
         outcome: Outcome = args.run(args)
     try:
         emit(outcome, as_json=args.json)
@@ -88,6 +89,15 @@ def _run(words: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes once more at its end, and would complain
         return BROKEN_PIPE
     return _fail(outcome.failure, outcome.code) if outcome.failure else 0
+
+
+def _tensors_up_to(size: int | None) -> AbstractContextManager[None]:
+    """The limit of --max-tensor for what is read inside; without the option the one that there is."""
+    if size is None:
+        return nullcontext()
+    from tesa.frontend.giants import largest_tensor
+
+    return largest_tensor(size)
 
 
 def _fail(message: str, code: int, error: BaseException | None = None, words: Sequence[str] = ()) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from tesa.cli.options import add_target, add_tracker, shape, shapes_of
+from tesa.cli.options import add_max_tensor, add_target, add_tracker, shape, shapes_of
 from tesa.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def add_place(parser: ArgumentParser) -> None:
     place.add_argument("--no-measure", action="store_true", help=measure)
     sizes = "of an ONNX file, the size of an input or of a dimension that it leaves open, as compile has it"
     place.add_argument("--shape", type=shape, action="append", default=[], metavar="NAME=SIZES", help=sizes)
+    add_max_tensor(place)
 
 
 @contextmanager

@@ -85,6 +85,22 @@ def natural(text: str) -> int:
     return int(text)
 
 
+def size(text: str) -> int:
+    """Read a number of bytes above 0, with K, M, G or T for multiples of 1024.
+
+    >>> size("64G") == 64 << 30
+    True
+    """
+    unit = "KMGT".find(text[-1:].upper()) + 1 if text else 0
+    return positive(text[:-1] if unit else text) << 10 * unit
+
+
+def add_max_tensor(parser: _ActionsContainer) -> None:
+    """--max-tensor, for the verbs that read an ONNX file; tesa.cli.main holds to it."""
+    text = "let a tensor of the model have up to so many bytes, as 16G (default: 2G): a small file can declare a giant"
+    parser.add_argument("--max-tensor", type=size, metavar="SIZE", help=text)
+
+
 def add_common(parser: ArgumentParser) -> None:
     """--json, -q and -v, which every verb has."""
     group = parser.add_argument_group("output")
@@ -94,7 +110,7 @@ def add_common(parser: ArgumentParser) -> None:
 
 
 def add_model_inputs(parser: ArgumentParser) -> None:
-    """--shape and --mask, for the verbs that read an ONNX file."""
+    """--shape, --mask and what else the verbs have that read an ONNX file."""
     parser.add_argument(
         "--shape",
         type=shape,
@@ -109,6 +125,7 @@ def add_model_inputs(parser: ArgumentParser) -> None:
     )
     flush = "take weights below 1.2e-38, as weight decay leaves them, for zeros"
     parser.add_argument("--flush-denormals", action="store_true", help=flush)
+    add_max_tensor(parser)
 
 
 def add_threads(parser: ArgumentParser, *, default: int | None) -> None:

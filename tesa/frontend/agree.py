@@ -8,6 +8,7 @@ from tvm import relax, tirx
 
 from tesa.attributes.attribute import Shape
 from tesa.errors import UnsupportedError
+from tesa.frontend.giants import check_possible
 from tesa.frontend.graph import Graph
 from tesa.frontend.infer import infer_types
 
@@ -19,10 +20,17 @@ class Expected:
     shapes: dict[str, Shape]
     dtypes: dict[str, Any]
 
-    def check(self, node: Any, value: Any) -> None:
+    def check_sizes(self, node: Any, where: str) -> None:
+        """Raise a ModelError if a tensor that a node makes would be too large, before it is converted."""
+        for name in node.output:
+            if name in self.shapes and name in self.dtypes:
+                check_possible(self.shapes[name], self.dtypes[name], f"{where}: tensor {name!r}")
+
+    def check(self, node: Any, value: Any, where: str = "") -> None:
         """Raise an UnsupportedError if a tensor that a node makes is not what ONNX says.
 
-        value: the Relax expression, or the tuple of them, that the node has become.
+        value: the Relax expression, or the tuple of them, that the node has become. where: the file and the node, for a
+        tensor that is too large.
         """
         whole = getattr(value, "ty", None)
         fields = [getattr(x, "ty", None) for x in value.fields] if isinstance(value, relax.Tuple) else None
@@ -31,6 +39,8 @@ class Expected:
                 continue
             found = [int(n) if isinstance(n, tirx.IntImm) else None for n in ty.shape]
             shape, dtype = self.shapes.get(name), self.dtypes.get(name)
+            if None not in found:
+                check_possible([int(n) for n in ty.shape], dtype or np.float32, f"{where}: tensor {name!r}")
             sized = shape is None or None in found or tuple(found) == shape
             typed = dtype is None or str(ty.dtype) == np.dtype(dtype).name
             if not sized or not typed:

@@ -23,6 +23,7 @@ from tesa.frontend.parameters import open_parameter
 from tesa.frontend.registry import MICROSOFT, find_converter
 from tesa.frontend.short import check_rounding
 
+MAIN = "main"  # the function that a module begins with; a variable of that name would take it away
 PLACEHOLDERS = {"Attention", "EmbedLayerNormalization", "BatchNormalization"}  # further outputs that TVM leaves out
 
 
@@ -38,7 +39,7 @@ def to_relax(graph: Graph) -> tuple[Any, dict[str, str], dict[str, str]]:
         try:
             importer.add_loops()
             mod = importer.from_onnx(_Body(graph), graph.opset)
-        except TesaError:
+        except BaseException:
             importer.bb._end_block()  # else TVM complains on stderr about the block that the failure left open
             raise
     return mod, importer.layer_of, importer.tensor_of
@@ -59,7 +60,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         super().__init__({}, dtypes, keep_params_in_input=False, sanitize=True)
         self._graph = graph
         self._unique: Unique = Unique() if around is None else around._unique
-        self._unique.taken |= {identifier(value.name) for value in graph.inputs}
+        self._unique.taken |= {MAIN, *(self._sanitize_name(value.name) for value in graph.inputs)}
         self._loops: dict[str, Any] = {}
         self.results: list[Any] = []
         if around is not None:
@@ -120,18 +121,27 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
 
     def _parse_graph_initializers(self, graph: Any) -> None:
         for name, array in self._graph.constants.items():
-            self._nodes[name] = constant(array)
+            try:
+                self._nodes[name] = constant(array)
+            except Exception as error:
+                raise UnsupportedError(
+                    f"{self._graph.source}: tensor {name!r} of type {array.dtype} and shape {list(array.shape)} cannot "
+                    "be imported. Store it as another type"
+                ) from error
 
     def _check_for_unsupported_ops(self, graph: Any) -> None:
         """Do nothing: checks.py has checked, with the converters of this package."""
 
     def _sanitize_name(self, name: str) -> str:
-        return identifier(name)
+        plain = identifier(name)
+        return f"{plain}_" if plain == MAIN else plain
 
     def _convert_operator(self, op_name: str, inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
         node = next(self._pending)
         layer = self._graph.layers[node.output[0]]
+        where = f"{self._graph.source}: node {layer!r} ({op_name})"
         try:
+            self._expected.check_sizes(node, where)
             check_rounding(node, inputs, attrs)
             converter = find_converter(op_name, domain_of(node))
             value = converter(self.bb, inputs, attrs) if converter is not None else None
@@ -141,10 +151,10 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
                 value = super()._convert_operator(op_name, inputs, attrs, opset)
             self._check_outputs(value, node)
             value = self._name(value, layer, node)
-            self._expected.check(node, value)
+            self._expected.check(node, value, where)
             return value
         except UnsupportedError as error:
-            raise UnsupportedError(f"{self._graph.source}: node {layer!r} ({op_name}): {error}") from error
+            raise UnsupportedError(f"{where}: {error}") from error
         except TesaError:
             raise
         except Exception as error:

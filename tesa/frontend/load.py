@@ -1,6 +1,7 @@
 """Reads a model file into a Graph, with the sizes of its inputs fixed, its nodes in order and every fault reported."""
 
 import copy
+import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,10 +11,15 @@ from tesa.attributes.attribute import Values
 from tesa.errors import ModelError
 from tesa.frontend.checks import check_finite, check_operators, check_outputs
 from tesa.frontend.control.bodies import close, name_first_outputs
+from tesa.frontend.declared import check_element_types, check_names, trust_outputs
 from tesa.frontend.file import read_model
+from tesa.frontend.giants import check_possible
 from tesa.frontend.given import measured
 from tesa.frontend.graph import Graph, Source
-from tesa.frontend.local_functions import inline_functions
+from tesa.frontend.guard import guarded
+from tesa.frontend.infer import infer_types
+from tesa.frontend.local_functions import inline_functions, with_plain_domains
+from tesa.frontend.schemas import check_nodes, check_types, opset_of
 from tesa.frontend.sizes import fix_sizes, open_negative
 from tesa.frontend.tensors import constant_node, densify, to_array
 
@@ -21,19 +27,27 @@ from tesa.frontend.tensors import constant_node, densify, to_array
 def load_graph(model: str | Path | Any, shapes: Mapping[str, Any] | None = None) -> Graph:
     """Read and check a model file (or a ModelProto). Every fault is a ModelError, UsageError or UnsupportedError."""
     source, proto = read_model(model)
+    with guarded(source):
+        return _loaded(model, source, proto, shapes or {})
+
+
+def _loaded(model: str | Path | Any, source: str, proto: Any, shapes: Mapping[str, Any]) -> Graph:
     given = measured(model, proto)
-    proto = inline_functions(proto, source)
+    proto = inline_functions(with_plain_domains(proto), source)
+    opset = opset_of(proto, source)
+    check_names(proto.graph, source)
     constants = _constants(proto.graph, source)
     # copies: the caller's model stays as it is, and a part of a message would keep all of it in memory
     nodes, outputs = _copies(proto.graph.node), _copies(proto.graph.output)
     inputs = _copies(value for value in proto.graph.input if value.name not in constants)
-    opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
     graph = Graph(nodes, constants, inputs, outputs, opset, source)
     graph.domains = {o.domain: o.version for o in proto.opset_import if o.domain not in ("", "ai.onnx")}
     graph.sources = {name: Source(name) for name in constants}
     graph.given = given
-    fix_sizes(graph.source, graph.inputs, shapes or {})
+    fix_sizes(graph.source, graph.inputs, shapes)
+    check_element_types(source, outputs)
     open_negative(outputs)
+    check_nodes(graph)
     _absorb_constant_nodes(graph)
     check_outputs(graph)
     check_operators(graph)
@@ -41,7 +55,20 @@ def load_graph(model: str | Path | Any, shapes: Mapping[str, Any] | None = None)
     name_first_outputs(graph)
     _sort(graph)
     check_finite(graph)
+    _check_tensors(graph)
     return graph
+
+
+def _check_tensors(graph: Graph) -> None:
+    """Hold what ONNX infers of the tensors against schemas, limits, and what the file declares of its outputs."""
+    shapes, dtypes = infer_types(graph, trusting=False)
+    check_types(graph, shapes, dtypes)
+    for node in graph.nodes:
+        for name in node.output:
+            if name in shapes and name in dtypes:
+                what = f"{graph.source}: node {node.name or node.output[0]!r} ({node.op_type}): tensor {name!r}"
+                check_possible(shapes[name], dtypes[name], what)
+    trust_outputs(graph, shapes, dtypes)
 
 
 def _copies(messages: Iterable[Any]) -> list[Any]:
@@ -66,26 +93,31 @@ def _absorb_constant_nodes(graph: Graph) -> None:
 def _sort(graph: Graph) -> None:
     """Sort the nodes. A tensor that no node makes, that two nodes make, or a cycle, is a ModelError."""
     made = Counter(name for node in graph.nodes for name in node.output if name)
+    given = set(graph.constants) | {value.name for value in graph.inputs}
     for name, times in made.items():
-        if times > 1 or name in graph.constants:
+        if times > 1 or name in given:
             raise ModelError(f"{graph.source}: tensor {name!r} is written more than once; the file is not valid ONNX")
-    have = set(graph.constants) | {value.name for value in graph.inputs} | {""}
-    _check_made(graph, have | set(made))
-    order: list[Any] = []
-    waiting = graph.nodes
-    while waiting:
-        rest = []
-        for node in waiting:
-            if have.issuperset(node.input):
-                order.append(node)
-                have.update(node.output)
-            else:
-                rest.append(node)
-        if len(rest) == len(waiting):
-            names = ", ".join(repr(n.name or n.output[0]) for n in rest[:4])
-            raise ModelError(f"{graph.source}: the graph has a cycle through the nodes {names}; ONNX graphs have none")
-        waiting = rest
-    graph.nodes = order
+    _check_made(graph, given | set(made) | {""})
+    waits = [len(set(node.input) & made.keys()) for node in graph.nodes]
+    readers: dict[str, list[int]] = {}
+    for i, node in enumerate(graph.nodes):
+        for name in set(node.input) & made.keys():
+            readers.setdefault(name, []).append(i)
+    ready = [i for i, count in enumerate(waits) if not count]  # a heap: of several the first of the file
+    order: list[int] = []
+    while ready:
+        i = heapq.heappop(ready)
+        order.append(i)
+        for name in filter(None, graph.nodes[i].output):
+            for reader in readers.get(name, ()):
+                waits[reader] -= 1
+                if not waits[reader]:
+                    heapq.heappush(ready, reader)
+    if len(order) < len(graph.nodes):
+        rest = [node for node, count in zip(graph.nodes, waits, strict=True) if count]
+        names = ", ".join(repr(n.name or n.output[0]) for n in rest[:4])
+        raise ModelError(f"{graph.source}: the graph has a cycle through the nodes {names}; ONNX graphs have none")
+    graph.nodes = [graph.nodes[i] for i in order]
 
 
 def _check_made(graph: Graph, have: set[str]) -> None:

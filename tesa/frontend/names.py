@@ -24,12 +24,15 @@ class Unique:
 
     def __init__(self, taken: Iterable[str] = ()) -> None:
         self.taken = set(taken)
+        self._last: dict[str, int] = {}  # number of each name: a model may have thousands of nodes without one
 
     def __call__(self, name: str) -> str:
-        result, number = name, 1
+        number = self._last.get(name, 1)
+        result = name if number == 1 else f"{name}_{number}"
         while result in self.taken:
             number += 1
             result = f"{name}_{number}"
+        self._last[name] = number
         self.taken.add(result)
         return result
 

@@ -27,6 +27,7 @@ from tesa.frontend.expressions import constant_value, static_shape
 from tesa.frontend.gelu import fuse_gelu
 from tesa.frontend.given import note_given
 from tesa.frontend.graph import Graph, attributes
+from tesa.frontend.guard import guarded
 from tesa.frontend.half import widen_halves
 from tesa.frontend.importer import to_relax
 from tesa.frontend.infer import infer_types
@@ -70,6 +71,11 @@ def import_onnx(
     (Port(name='image', shape=(1, 1, 64, 64), dtype='float32'),)
     """
     graph = load_graph(model, shapes)
+    with guarded(graph.source):
+        return _imported(graph, masks, flush_denormals)
+
+
+def _imported(graph: Graph, masks: str | Path | Mapping[str, Any] | None, flush_denormals: bool) -> ImportedModel:
     if resolve(graph):
         check_operators(graph, inside=True)
     lift(graph)

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
-from tesa.attributes.attribute import Quantization, Values
+from tesa.attributes.attribute import Quantization, Shape, Values
+from tesa.errors import ModelError
+from tesa.frontend.giants import ALLOW, bytes_of, check_possible, largest, readable
 from tesa.frontend.graph import Graph, Source, attributes
-from tesa.frontend.infer import infer_types, value_info
+from tesa.frontend.infer import infer_nodes, infer_types, value_info
 from tesa.frontend.names import Unique, layer_names
 from tesa.frontend.quantized import dequantize_constant, quantize_constant
 
@@ -31,6 +33,12 @@ FOLDABLE = {
     "CastLike", "Cos", "CumSum", "EyeLike", "GatherElements", "GatherND", "GreaterOrEqual", "LessOrEqual",
     "MelWeightMatrix", "ReduceMax", "ReduceMin", "Round", "ScatterElements", "ScatterND", "Sign", "Sin", "Sum", "Xor",
 }  # fmt: skip
+DOES_NOTHING = ("Identity", "Dropout")
+GROWING = {
+    "ConstantOfShape", "Expand", "Tile", "Pad", "Range", "Resize", "OneHot", "MelWeightMatrix", "EyeLike",
+}  # fmt: skip
+"""Operators whose result may be much larger than their inputs; without a known shape they are not evaluated."""
+GROWTH = 16  # times the constants of a file that may be computed from them: weights are converted, turned, cut
 FOLD_LIMIT = 1 << 26  # elements; what is larger stays an operator
 
 
@@ -84,10 +92,13 @@ def drop_identities(graph: Graph) -> None:
     outputs = {output.name for output in graph.outputs}
     alias: dict[str, str] = {}
     nodes = []
+    second = {node.output[1] for node in graph.nodes if node.op_type in DOES_NOTHING and len(node.output) > 1} - {""}
+    masks = second and second & graph.users().keys()
     for node in graph.nodes:
-        node.input[:] = [alias.get(name, name) for name in node.input]
-        read = len(node.output) > 1 and node.output[1] and (graph.users().get(node.output[1]) or False)
-        if node.op_type in ("Identity", "Dropout") and node.output[0] not in outputs and not read:
+        if any(name in alias for name in node.input):
+            node.input[:] = [alias.get(name, name) for name in node.input]
+        read = len(node.output) > 1 and node.output[1] in masks
+        if node.op_type in DOES_NOTHING and node.output[0] not in outputs and not read:
             alias[node.output[0]] = node.input[0]
         else:
             nodes.append(node)
@@ -98,8 +109,8 @@ def fold_constants(graph: Graph) -> None:
     """Evaluate the nodes whose inputs are all constants, and those that ask for a shape that is known."""
     while True:
         shapes = infer_types(graph)[0] if any(n.op_type in ("Shape", "Size") for n in graph.nodes) else {}
-        before = len(graph.nodes)
-        graph.nodes = [node for node in graph.nodes if not _fold(graph, node, shapes)]
+        before, outputs = len(graph.nodes), {output.name for output in graph.outputs}
+        graph.nodes = [node for node in graph.nodes if node.output[0] in outputs or not _fold(graph, node, shapes)]
         if len(graph.nodes) == before or not any(n.op_type in ("Shape", "Size") for n in graph.nodes):
             return
 
@@ -107,9 +118,9 @@ def fold_constants(graph: Graph) -> None:
 def _fold(graph: Graph, node: Any, shapes: dict[str, tuple[int, ...]]) -> bool:
     """Turn a node into a constant if that can be done. True if it is now superfluous."""
     output = node.output[0]
-    if output in {o.name for o in graph.outputs} or len(node.output) != 1:
+    if len(node.output) != 1:
         return False
-    if node.op_type in ("Shape", "Size") and node.input[0] in shapes | {n: a.shape for n, a in graph.constants.items()}:
+    if node.op_type in ("Shape", "Size") and (node.input[0] in shapes or node.input[0] in graph.constants):
         source = graph.constants.get(node.input[0])
         value: Values | None = _shape_value(node, shapes[node.input[0]] if source is None else source.shape)
     elif not node.input or any(name and name not in graph.constants for name in node.input):
@@ -162,6 +173,8 @@ def _evaluate(graph: Graph, node: Any) -> Values | None:
     outs = [helper.make_empty_tensor_value_info(node.output[0])]
     body = helper.make_graph([node], "fold", ins, outs)
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", graph.opset)])
+    if not _may_be_evaluated(graph, node, values):
+        return None
     try:
         result = ReferenceEvaluator(model).run(None, values)[0]
     except Exception:  # whatever the reference cannot do stays an operator of the model, nothing is lost
@@ -169,10 +182,37 @@ def _evaluate(graph: Graph, node: Any) -> Values | None:
     return np.asarray(result)
 
 
+def _may_be_evaluated(graph: Graph, node: Any, values: Mapping[str, Values]) -> bool:
+    """False where the result is too large, or nobody knows how large. ModelError for one that is larger than allowed.
+
+    Counted together are the bytes of all results at import, against the size of the file's own constants.
+    """
+    shapes: dict[str, Shape] = {name: value.shape for name, value in values.items()}
+    dtypes: dict[str, Any] = {name: value.dtype for name, value in values.items()}
+    infer_nodes(graph, [node], shapes, dtypes)
+    where = f"{graph.source}: node {node.name or node.output[0]!r} ({node.op_type}): tensor {node.output[0]!r}"
+    if node.output[0] not in shapes or node.output[0] not in dtypes:
+        return node.op_type not in GROWING and sum(value.size for value in values.values()) <= FOLD_LIMIT
+    shape, dtype = shapes[node.output[0]], dtypes[node.output[0]]
+    check_possible(shape, dtype, where)
+    if math.prod(shape) > FOLD_LIMIT:
+        return False
+    graph.computed += bytes_of(shape, dtype)
+    room = largest() + GROWTH * sum(value.nbytes for value in graph.given.constants.values())
+    if graph.computed > room:
+        raise ModelError(
+            f"{where}: what is computed from constants has {readable(graph.computed)} by now, far more than the file. "
+            f"Check the sizes; {ALLOW}"
+        )
+    return True
+
+
 def fold_batch_norms(graph: Graph) -> None:
     """Fold each BatchNormalization into the convolution that alone feeds it. A zero weight stays zero."""
-    users, makers = graph.users(), {node.output[0]: node for node in graph.nodes}
-    for norm in [n for n in graph.nodes if n.op_type == "BatchNormalization"]:
+    norms = [n for n in graph.nodes if n.op_type == "BatchNormalization"]
+    users, makers = (graph.users(), {node.output[0]: node for node in graph.nodes}) if norms else ({}, {})
+    folded = set()
+    for norm in norms:
         conv = makers.get(norm.input[0])
         if conv is None or conv.op_type != "Conv" or len(users[conv.output[0]]) != 1:
             continue
@@ -181,11 +221,27 @@ def fold_batch_norms(graph: Graph) -> None:
             continue
         constants = [graph.constants[n] for n in norm.input[1:5]]
         scale, shift, mean, variance = (np.asarray(c, np.float64) for c in constants)
-        factor = scale / np.sqrt(variance + attributes(norm).get("epsilon", 1e-5))
+        spread = variance + attributes(norm).get("epsilon", 1e-5)
+        _check_norm(graph, norm, conv, constants, bool((spread > 0).all()))
+        factor = scale / np.sqrt(spread)
         _scale_conv(graph, conv, factor, shift - mean * factor)
         conv.output[0] = norm.output[0]
         graph.layers[norm.output[0]] = graph.layers[norm.input[0]]
-        graph.nodes.remove(norm)
+        folded.add(id(norm))
+    graph.nodes = [node for node in graph.nodes if id(node) not in folded]
+
+
+def _check_norm(graph: Graph, norm: Any, conv: Any, constants: Sequence[Values], positive: bool) -> None:
+    """Raise a ModelError for a norm that does not fit the convolution before it, or whose numbers are none."""
+    weight = graph.constants[conv.input[1]]
+    where = f"{graph.source}: node {norm.name or norm.output[0]!r} (BatchNormalization)"
+    if any(constant.shape != weight.shape[:1] for constant in constants):
+        raise ModelError(
+            f"{where}: its parameters have the shapes {', '.join(str(list(c.shape)) for c in constants)}, expected "
+            f"{list(weight.shape[:1])}: one number for each channel"
+        )
+    if not positive:
+        raise ModelError(f"{where}: a variance plus epsilon is not above 0, so that its results are no numbers")
 
 
 def _scale_conv(graph: Graph, conv: Any, factor: Values, shift: Values) -> None:

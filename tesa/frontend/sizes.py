@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
-from tesa.errors import UnsupportedError, UsageError
+from tesa.errors import ModelError, UnsupportedError, UsageError
 from tesa.frontend.file import read_model
+from tesa.frontend.giants import check_size
 from tesa.frontend.names import did_you_mean
 
 DIMENSION = "dim:"
@@ -87,6 +88,8 @@ def fix_sizes(source: str, inputs: Sequence[Any], shapes: Mapping[str, Any]) -> 
         )
     for value in inputs:
         tensor = value.type.tensor_type
+        dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+        check_size(sizes[0].shapes[value.name], dtype, f"{source}: input {value.name!r}")
         tensor.shape.ClearField("dim")  # names are gone with it, and a shape that was missing is there
         tensor.shape.SetInParent()
         for n in sizes[0].shapes[value.name]:
@@ -134,6 +137,11 @@ def resolve(source: str, inputs: Sequence[Any], shapes: Mapping[str, Any]) -> tu
             raise UnsupportedError(
                 f"{source}: input {value.name!r} is no tensor but of the kind {kind!r}; tesa compiles tensors only. "
                 "Export the model with tensors as its inputs"
+            )
+        if value.type.tensor_type.elem_type not in TensorProto.DataType.values():
+            raise ModelError(
+                f"{source}: input {value.name!r} is declared with the element type {value.type.tensor_type.elem_type}, "
+                "which ONNX has not. Export the model again"
             )
         if value.type.tensor_type.elem_type == TensorProto.STRING:
             raise UnsupportedError(

@@ -1,13 +1,23 @@
 """The arrays of tensors in a file: dense ones, sparse ones, and those of Constant nodes."""
 
+from math import prod
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import AttributeProto, numpy_helper
 
 from tesa.attributes.attribute import Values
 from tesa.errors import ModelError, UnsupportedError
+from tesa.frontend.giants import check_size
+
+_KINDS = AttributeProto
+CONSTANTS = {
+    "value": _KINDS.TENSOR, "sparse_value": _KINDS.SPARSE_TENSOR, "value_float": _KINDS.FLOAT,
+    "value_floats": _KINDS.FLOATS, "value_int": _KINDS.INT, "value_ints": _KINDS.INTS, "value_string": _KINDS.STRING,
+    "value_strings": _KINDS.STRINGS,
+}  # fmt: skip
+"""The attributes of a Constant node, of which it has one, and their types."""
 
 
 def to_array(tensor: Any, source: str) -> Values:
@@ -24,26 +34,51 @@ def to_array(tensor: Any, source: str) -> Values:
 
 
 def densify(tensor: Any, source: str) -> Values:
-    """A SparseTensorProto as an array. indices: (nnz, rank), or (nnz,) into the flattened tensor."""
+    """A SparseTensorProto as an array. indices: (nnz, rank), or (nnz,) into the flattened tensor; in rising order."""
     name, dims = tensor.values.name, tuple(tensor.dims)
-    values, indices = to_array(tensor.values, source), to_array(tensor.indices, source).astype(np.int64)
+    values, indices = to_array(tensor.values, source), to_array(tensor.indices, source)
+    if min(dims, default=0) < 0:
+        raise ModelError(f"{source}: sparse tensor {name!r} has the shape {list(dims)}; sizes are not below 0")
+    check_size(dims, values.dtype, f"{source}: sparse tensor {name!r}")
+    flat = _flat(indices, values, dims, f"{source}: sparse tensor {name!r}")
     dense = np.zeros(dims, values.dtype)
-    try:
-        if indices.ndim == 1:
-            dense.reshape(-1)[indices] = values
-        else:
-            dense[tuple(indices.T)] = values
-    except (IndexError, ValueError) as error:
-        raise ModelError(
-            f"{source}: sparse tensor {name!r}: its indices of shape {list(indices.shape)} do not fit its "
-            f"{values.size} values and its shape {list(dims)} ({error})"
-        ) from error
+    dense.reshape(-1)[flat] = values
     return dense
+
+
+def _flat(indices: Values, values: Values, dims: tuple[int, ...], where: str) -> Values:
+    """The places of the values in the flattened tensor. ModelError unless each is a place of its own, in order."""
+    found, told = indices.astype(np.int64), f"{where}: its indices of shape {list(indices.shape)}"
+    if values.ndim != 1 or indices.shape not in ((values.size,), (values.size, len(dims))) or indices.dtype.kind != "i":
+        raise ModelError(
+            f"{told} ({indices.dtype}) do not fit its values of shape {list(values.shape)} and its shape {list(dims)}; "
+            "expected one whole number, or one for each axis, for each value"
+        )
+    sizes = dims if found.ndim == 2 else (prod(dims),)
+    rows = found.reshape(len(found), len(sizes))
+    bad = ((rows < 0) | (rows >= np.asarray(sizes, np.int64))).any(axis=1)
+    if bad.any():
+        raise ModelError(f"{told} hold {rows[bad][0].tolist()}, which is no place in its shape {list(dims)}")
+    places = np.ravel_multi_index(tuple(rows.T), sizes) if rows.size else rows.reshape(-1)
+    if (np.diff(places) <= 0).any():
+        raise ModelError(f"{told} are not in rising order, or name a place twice. Export the model again")
+    return places
 
 
 def constant_node(node: Any, source: str) -> Values:
     """The array that a Constant node holds."""
     attributes = {a.name: a for a in node.attribute}
+    if len(node.output) != 1 or not node.output[0] or len(node.attribute) != 1 or node.input:
+        raise ModelError(
+            f"{source}: Constant node {(node.name or next(iter(node.output), '?'))!r} has {len(node.input)} inputs, "
+            f"{len(node.attribute)} attributes and {len(node.output)} outputs, expected none, one and one"
+        )
+    ((name, attribute),) = attributes.items()
+    if name not in CONSTANTS or attribute.type not in (0, CONSTANTS[name]) or attribute.ref_attr_name:
+        raise ModelError(
+            f"{source}: Constant node {node.output[0]!r} has the attribute {name!r} of type {attribute.type}; expected "
+            f"one of {', '.join(CONSTANTS)}"
+        )
     if "value" in attributes:
         return to_array(attributes["value"].t, source)
     if "sparse_value" in attributes:

@@ -5,7 +5,7 @@ sets the dead weights of one layer to 0 has to do it in all of them.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -38,11 +38,11 @@ def with_constants(mod: Any, constants: Mapping[str, Values]) -> Any:
 
     The input stays as it is.
     """
-    new = mod.clone()
+    new, owners = mod.clone(), {key.partition("#")[0] for key in constants}
     for var, function in [(mod.get_global_var("main"), mod["main"]), *steps_of(mod)]:
         blocks = []
         for block in function.body.blocks:
-            bindings = [_binding(binding, constants) for binding in block.bindings]
+            bindings = [_binding(binding, constants, owners) for binding in block.bindings]
             kind = relax.DataflowBlock if isinstance(block, relax.DataflowBlock) else relax.BindingBlock
             blocks.append(kind(bindings))
         body = relax.SeqExpr(blocks, function.body.body)
@@ -50,15 +50,29 @@ def with_constants(mod: Any, constants: Mapping[str, Values]) -> Any:
     return relax.transform.Normalize()(new)  # it gives the new calls their types
 
 
-def _binding(binding: Any, constants: Mapping[str, Values]) -> Any:
+def _binding(binding: Any, constants: Mapping[str, Values], owners: Set[str]) -> Any:
+    """owners: the variables that a constant argument is changed of."""
     name, value = binding.var.name, binding.value
     if isinstance(value, tvm.ir.GenericConst) and name in constants:
         return relax.VarBinding(binding.var, relax.const(constants[name]))
-    if not isinstance(value, relax.Call) or not any(key.startswith(f"{name}#") for key in constants):
+    if isinstance(value, relax.Tuple):
+        return relax.VarBinding(binding.var, _tuple(value, name, constants))
+    if not isinstance(value, relax.Call) or name not in owners:
         return binding
     names = (f"{name}#{place}" for place in itertools.count())
     args = [_argument(arg, names, constants) for arg in value.args]
     return relax.VarBinding(binding.var, relax.Call(value.op, args, value.attrs, value.ty_args))
+
+
+def _tuple(value: Any, name: str, constants: Mapping[str, Values]) -> Any:
+    """A tuple whose parts are called NAME.0, NAME.1 and so on, with other constants where there are any."""
+    fields = []
+    for i, field in enumerate(value.fields):
+        key = f"{name}.{i}"
+        if isinstance(field, relax.Tuple):
+            field = _tuple(field, key, constants)
+        fields.append(relax.const(constants[key]) if key in constants else field)
+    return relax.Tuple(fields)
 
 
 def _argument(arg: Any, names: Iterator[str], constants: Mapping[str, Values]) -> Any:

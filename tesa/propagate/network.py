@@ -41,7 +41,8 @@ class Network:
 
     A constant is a tensor of its own for each use: what is dead in one place may be live in another. aliases: other
     variables that hold the same tensor. dynamic: what is no tensor, or of a shape that is known at run time only; its
-    shape here is () and nothing is ever found out about it.
+    shape here is () and nothing is ever found out about it. softmaxes: the operators that make rows that sum to one, by
+    their results.
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -51,6 +52,7 @@ class Network:
     aliases: dict[str, str] = field(default_factory=dict)
     dynamic: set[str] = field(default_factory=set)
     functions: Any = field(default=None, repr=False)
+    softmaxes: dict[str, Operator] = field(default_factory=dict, repr=False)
 
 
 def build_network(func: Any, layers: Mapping[str, str] | None = None, functions: Any = None) -> Network:
@@ -124,7 +126,9 @@ def _bind(net: Network, binding: Any, parts: Mapping[Any, tuple[str, ...]], laye
         size = [width(f) for f in value.tuple_value.ty.fields]
         begin = sum(size[: value.index])
         result = whole[begin : begin + size[value.index]]
-    elif isinstance(value, relax.Var | relax.Tuple):
+    elif isinstance(value, relax.Tuple):
+        result = _fields(net, name, value, parts)
+    elif isinstance(value, relax.Var):
         result = _flat(value, parts)
     elif isinstance(value, relax.Call):
         return _call(net, var, value, parts, layers.get(name, name))
@@ -136,6 +140,21 @@ def _bind(net: Network, binding: Any, parts: Mapping[Any, tuple[str, ...]], laye
     if len(result) == 1:
         net.aliases[name] = result[0]
     return result
+
+
+def _fields(net: Network, name: str, value: Any, parts: Mapping[Any, tuple[str, ...]]) -> tuple[str, ...]:
+    """The tensors of a tuple; those that are constants, as the parts of one that was cut at import, become known."""
+    result: list[str] = []
+    for i, part in enumerate(value.fields):
+        key = f"{name}.{i}"
+        if isinstance(part, relax.Tuple):
+            result += _fields(net, key, part, parts)
+        elif isinstance(part, tvm.ir.GenericConst):
+            net.constants[key] = part.value.numpy()
+            result += _declare(net, key, part.ty)
+        else:
+            result += _flat(part, parts)
+    return tuple(result)
 
 
 def width(ty: Any) -> int:
@@ -155,6 +174,8 @@ def _call(net: Network, var: Any, call: Any, parts: Mapping[Any, tuple[str, ...]
     operator = Operator(name, layer, ins, outs, constants, _dtypes(var.ty), attrs, tuple(static))
     if operator.op == "relax.matmul" and _rows_sum_to_one(net, names[0]):
         operator = replace(operator, attrs={**operator.attrs, "rows_sum_to_one": True})
+    if operator.op == "relax.nn.softmax":
+        net.softmaxes[outputs[0]] = operator
     dynamic = any(name in net.dynamic for name in (*names, *outputs))
     net.nodes.append(Node(operator, var.name, tuple(names), outputs, call, net.functions, dynamic))
     return outputs
@@ -162,10 +183,8 @@ def _call(net: Network, var: Any, call: Any, parts: Mapping[Any, tuple[str, ...]
 
 def _rows_sum_to_one(net: Network, name: str) -> bool:
     """True for the output of a softmax along its last axis; the rule of matmul says what follows."""
-    maker = next((node.operator for node in reversed(net.nodes) if name in node.outputs), None)
-    if maker is None or maker.op != "relax.nn.softmax":
-        return False
-    return int(maker.attrs.get("axis", -1)) in (-1, len(maker.outputs[0]) - 1)
+    maker = net.softmaxes.get(name)
+    return maker is not None and int(maker.attrs.get("axis", -1)) in (-1, len(maker.outputs[0]) - 1)
 
 
 def operator_name(call: Any, functions: Any = None) -> str:

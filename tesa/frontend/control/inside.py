@@ -24,11 +24,22 @@ def all_nodes(nodes: Iterable[Any]) -> Iterator[Any]:
 
 
 def tensors_of(graph: Any) -> Iterator[Any]:
-    """The TensorProtos of a GraphProto: initializers and those in attributes, also inside of branches and loops."""
+    """The TensorProtos of a GraphProto: initializers, parts of sparse ones, and those in attributes, also in bodies."""
     yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == AttributeProto.TENSOR:
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from tensors_in(graph.node)
+
+
+def tensors_in(nodes: Iterable[Any]) -> Iterator[Any]:
+    """The TensorProtos in the attributes of nodes, also in their bodies."""
+    for node in nodes:
+        for attribute in node.attribute:  # by field and not by type, which may say something else
+            if attribute.HasField("t"):
                 yield attribute.t
+            yield from attribute.tensors
+            held = [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
+            for sparse in [*held, *attribute.sparse_tensors]:
+                yield from (sparse.values, sparse.indices)
         for body in graphs_of(node):
             yield from tensors_of(body)

@@ -1,0 +1,161 @@
+"""Holds each node against the schema of its operator: inputs, outputs, attributes and types, before any is converted.
+
+TVM's converters trust that a node is valid; one whose inputs are blank brings some of them down with the whole process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.checker
+import onnx.defs
+from onnx import AttributeProto, TensorProto, helper
+
+from tesa.errors import ModelError, UnsupportedError
+from tesa.frontend.control.bodies import CONTROL
+from tesa.frontend.control.inside import all_nodes, graphs_of
+from tesa.frontend.equations import check_equation
+from tesa.frontend.graph import Graph, domain_of
+
+AGAIN = "Export the model again"
+
+
+def opset_of(proto: Any, source: str) -> int:
+    """The version of ONNX's own operators that a model is written for; 1 where it does not say. ModelError."""
+    found = {o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")}
+    if len(found) > 1 or min(found, default=1) < 1:
+        raise ModelError(
+            f"{source}: it is written for opset {', '.join(map(str, sorted(found)))}, expected one above 0"
+        )
+    opset, newest = max(found, default=1), onnx.defs.onnx_opset_version()
+    if opset > newest:
+        raise UnsupportedError(
+            f"{source}: it is written for opset {opset}, and onnx {onnx.__version__} knows them up to {newest}. Export "
+            "it with an older one, or install a newer onnx"
+        )
+    return int(opset)
+
+
+def check_nodes(graph: Graph) -> None:
+    """Raise a ModelError for the first node, also of a body, that its operator's schema does not allow."""
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version, context.opset_imports = onnx.IR_VERSION, {"": graph.opset, "ai.onnx": graph.opset}
+    for node in all_nodes(graph.nodes):
+        domain = domain_of(node)
+        _check_plain(graph, node)
+        if domain or node.op_type == "Constant" or _schema(node.op_type, graph.opset) is None:
+            continue  # those that nobody knows are listed together, see checks.py
+        try:
+            onnx.checker.C.check_node(_without_bodies(node).SerializeToString(), context, _scope())
+        except onnx.checker.ValidationError as error:
+            text = str(error).strip().splitlines()[0].rstrip(".")
+            raise ModelError(f"{_where(graph, node)}: not valid ONNX: {text[:300]}. {AGAIN}") from error
+        _check_blanks(graph, node)
+
+
+def _scope() -> Any:
+    return onnx.checker.C.LexicalScopeContext()
+
+
+def _where(graph: Graph, node: Any) -> str:
+    return f"{graph.source}: node {node.name or next(iter(node.output), '?')!r} ({node.op_type})"
+
+
+@cache
+def _schema(operator: str, opset: int) -> Any:
+    try:
+        return onnx.defs.get_schema(operator, opset, "")
+    except onnx.defs.SchemaError:
+        return None
+
+
+def _check_plain(graph: Graph, node: Any) -> None:
+    """What holds for the nodes of every domain: something comes out, and an attribute is there once."""
+    if not any(node.output):
+        raise ModelError(f"{_where(graph, node)}: it has no output. {AGAIN}")
+    names = [attribute.name for attribute in node.attribute]
+    double = next((name for name in names if names.count(name) > 1), None)
+    if double is not None:
+        raise ModelError(
+            f"{_where(graph, node)}: its attribute {double!r} is there {names.count(double)} times. {AGAIN}"
+        )
+    for attribute in node.attribute:
+        if attribute.ref_attr_name:
+            raise ModelError(
+                f"{_where(graph, node)}: its attribute {attribute.name!r} refers to {attribute.ref_attr_name!r} of a "
+                f"function, and there is none around it. {AGAIN}"
+            )
+        if attribute.type == AttributeProto.UNDEFINED:
+            raise ModelError(f"{_where(graph, node)}: its attribute {attribute.name!r} has no type. {AGAIN}")
+
+
+def _without_bodies(node: Any) -> Any:
+    """The node with an empty graph in place of each body: bodies are gone through node by node."""
+    if not any(True for _ in graphs_of(node)):
+        return node
+    plain = onnx.NodeProto()
+    plain.CopyFrom(node)
+    for attribute in plain.attribute:
+        for body in [attribute.g] if attribute.type == AttributeProto.GRAPH else attribute.graphs:
+            body.Clear()
+            body.name = "body"
+    return plain
+
+
+def _check_blanks(graph: Graph, node: Any) -> None:
+    """One of several inputs of a kind, as those of a Concat, cannot be left out; onnx lets it be."""
+    formals = _schema(node.op_type, graph.opset).inputs
+    if not formals or formals[-1].option != onnx.defs.OpSchema.FormalParameterOption.Variadic:
+        return
+    first = len(formals) - 1
+    if node.op_type != "Loop" and "" in list(node.input)[first:]:
+        place = list(node.input).index("", first)
+        raise ModelError(f"{_where(graph, node)}: its input {place} is left out, which it needs. {AGAIN}")
+
+
+def check_types(graph: Graph, shapes: Mapping[str, Any], dtypes: Mapping[str, Any]) -> None:
+    """Raise a ModelError for a node whose inputs have types that its schema does not allow, where they are known."""
+    known = {name: _kind(array.dtype) for name, array in graph.constants.items()}
+    known |= {name: _kind(dtype) for name, dtype in dtypes.items()}
+    for node in graph.nodes:
+        schema = None if domain_of(node) or node.domain == CONTROL else _schema(node.op_type, graph.opset)
+        if schema is None or not schema.inputs:
+            continue
+        bound: dict[str, tuple[str, str]] = {}
+        for i, name in enumerate(node.input):
+            formal = schema.inputs[min(i, len(schema.inputs) - 1)]
+            if name in known:
+                _check_type(graph, node, formal, name, known[name], bound)
+        if node.op_type == "Einsum":
+            constants = {name: array.shape for name, array in graph.constants.items() if name in node.input}
+            check_equation(node, {**shapes, **constants}, _where(graph, node))
+
+
+def _check_type(graph: Graph, node: Any, formal: Any, name: str, kind: str, bound: dict[str, tuple[str, str]]) -> None:
+    """bound: the tensor that has decided what each type variable of the schema is, and that type."""
+    if kind not in formal.types:
+        allowed = ", ".join(sorted(t.removeprefix("tensor(").removesuffix(")") for t in formal.types))
+        raise ModelError(f"{_where(graph, node)}: its input {name!r} is a {kind}, expected one of {allowed}. {AGAIN}")
+    if formal.type_str == kind or not formal.is_homogeneous:
+        return
+    other, decided = bound.setdefault(formal.type_str, (name, kind))
+    if decided != kind:
+        raise ModelError(
+            f"{_where(graph, node)}: its inputs {other!r} and {name!r} are a {decided} and a {kind}, expected one "
+            f"type. {AGAIN}"
+        )
+
+
+@cache
+def _kind(dtype: Any) -> str:
+    """The type of a tensor as schemas spell it.
+
+    >>> _kind(np.dtype("float32"))
+    'tensor(float)'
+    """
+    code = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    return f"tensor({TensorProto.DataType.Name(code).lower()})"

@@ -1,0 +1,85 @@
+"""Mutated models: some of a fixed seed, all that a longer run has found, and giants; each in a process of its own."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from onnx import TensorProto, helper
+
+from tests.fuzz.__main__ import mutants
+from tests.fuzz.harness import BAD, REFUSED, RIGHT, Harness
+from tests.fuzz.mutate import bytes_mutant, change
+from tests.fuzz.seeds import networks
+
+CORPUS = Path(__file__).parent / "corpus"
+
+
+@pytest.fixture(scope="module")
+def harness() -> Iterator[Harness]:
+    with Harness("tests.fuzz.models:check") as server:
+        yield server
+
+
+def test_the_networks_are_read_as_they_are(harness: Harness) -> None:
+    found = {i: harness.run(model.SerializeToString()) for i, model in enumerate(networks())}
+    assert {i: outcome.text for i, outcome in found.items() if outcome.kind != RIGHT} == {}
+
+
+def test_mutants_are_read_or_refused(harness: Harness) -> None:
+    found = [(name, outcome) for name, _, outcome in harness.run_all(mutants(0, 200, 0))]
+    assert [(name, outcome.kind, outcome.text) for name, outcome in found if outcome.bad] == []
+    assert {outcome.kind for _, outcome in found} == {RIGHT, REFUSED}
+
+
+def test_what_was_found_is_mended(harness: Harness) -> None:
+    found = {path.name: harness.run(path.read_bytes()) for path in sorted(CORPUS.glob("*.onnx"))}
+    assert found
+    assert {name: (outcome.kind, outcome.text) for name, outcome in found.items() if outcome.bad} == {}
+
+
+def test_a_mutant_is_another_model_and_the_same_each_time() -> None:
+    seeds = networks()
+    for number in range(30):
+        made = []
+        for _ in range(2):
+            rng, model = random.Random(number), type(seeds[0])()
+            model.CopyFrom(seeds[number % len(seeds)])
+            change(rng, model, seeds[(number + 1) % len(seeds)])
+            made.append(model.SerializeToString(deterministic=True))
+        assert made[0] == made[1]
+    data = seeds[0].SerializeToString()
+    assert len({bytes_mutant(random.Random(i), data) for i in range(50)}) > 40
+
+
+@pytest.mark.parametrize(
+    ("function", "kind"),
+    [("crash", "crash"), ("spin", "hang"), ("sleep", "hang"), ("eat", "memory"), ("fail", "defect"), ("leave", "crash"),
+     ("refuse", REFUSED), ("answer", RIGHT)],
+)  # fmt: skip
+def test_the_harness_sees_what_happens(function: str, kind: str) -> None:
+    with Harness(f"tests.fuzz.behaviours:{function}", seconds=2 if kind == "hang" else 20, memory=1 << 30) as server:
+        assert server.run(b"x").kind == kind
+        assert server.run(b"x").kind == kind  # the server has outlived the first one
+
+
+def test_a_bad_outcome_is_kept(tmp_path: Path) -> None:
+    from tests.fuzz.harness import Outcome, Tally
+
+    tally = Tally(tmp_path / "new", ".onnx")
+    for kind in (RIGHT, *BAD):
+        tally.add(kind, b"data", Outcome(kind, "why", 0.1, 1))
+    assert {path.stem for path in (tmp_path / "new").glob("*.onnx")} == set(BAD)
+    assert str(tally) == "right 1, refused 0, crash 1, hang 1, memory 1, defect 1"
+
+
+def test_giants_are_refused_before_they_are_made(harness: Harness) -> None:
+    for op, inputs, shape in (("Relu", ["x"], [1 << 40, 16]), ("Add", ["x", "x"], [1 << 31, 4])):
+        node = helper.make_node(op, inputs, ["y"])
+        port, result = (helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", shape), ("y", None)))
+        model = helper.make_model(helper.make_graph([node], "giant", [port], [result]))
+        outcome = harness.run(model.SerializeToString())
+        assert outcome.kind == REFUSED
+        assert "iB" in outcome.text

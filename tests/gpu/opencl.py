@@ -191,7 +191,8 @@ class _Host:
         name, *values = call.args
         arguments = values[: len(values) - sum("Idx" in tag for tag in tags)]
         extents = dict(zip(tags, (int(v) for v in values[len(arguments) :]), strict=False))
-        grid, block = (tuple(extents.get(f"{kind}.{a}", 1) for a in _AXES) for kind in ("blockIdx", "threadIdx"))
+        x, y, z = (tuple(extents.get(f"{kind}.{axis}", 1) for kind in ("blockIdx", "threadIdx")) for axis in _AXES)
+        grid, block = (x[0], y[0], z[0]), (x[1], y[1], z[1])
         found = tuple(
             ("int", int(one)) if isinstance(one, tirx.IntImm) else ("array", self._array(one)) for one in arguments
         )

@@ -12,12 +12,16 @@ import os
 import sys
 from collections.abc import Sequence
 from ctypes import byref, c_char_p, c_int, c_size_t, c_uint, c_ulong, c_void_p
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 LIBRARY = "libOpenCL.so.1"
+OPTIONS = b"-cl-opt-disable"
+"""Of the compiler: a kernel runs once, for a moment, and compiling it is what takes the time."""
+
 _EXTENSIONS, _BUILD_LOG = 0x1030, 0x1183
 _READ_WRITE, _COPY = 1, 32
 
@@ -50,15 +54,8 @@ def devices() -> list[tuple[Any, str]]:
 
 def run(source: str, launches: Sequence[Launch], arrays: Sequence[np.ndarray], halves: bool = False) -> None:
     """Run launches one after the other on arrays, which change in place. halves: on a device that computes in fp16."""
-    cl, error = _library(), c_int()
-    device = next((one for one, has in devices() if not halves or "cl_khr_fp16" in has.split()), None)
-    if device is None:
-        raise OpenClError("no OpenCL device" + (" with fp16" if halves else ""))
-    context = c_void_p(cl.clCreateContext(None, 1, byref(device), None, None, byref(error)))
-    _check("clCreateContext", error.value)
-    queue = c_void_p(cl.clCreateCommandQueue(context, device, c_ulong(0), byref(error)))
-    _check("clCreateCommandQueue", error.value)
-    program = _build(cl, context, device, source)
+    cl = _library()
+    context, queue, program = _program(source, halves)
     buffers = [_buffer(cl, context, array) for array in arrays]
     for launch in launches:
         _launch(cl, queue, program, launch, buffers)
@@ -67,9 +64,6 @@ def run(source: str, launches: Sequence[Launch], arrays: Sequence[np.ndarray], h
         where = array.ctypes.data_as(c_void_p)
         _check("clEnqueueReadBuffer", cl.clEnqueueReadBuffer(queue, buffer, 1, c_size_t(0), size, where, 0, None, None))
         cl.clReleaseMemObject(buffer)
-    cl.clReleaseProgram(program)
-    cl.clReleaseCommandQueue(queue)
-    cl.clReleaseContext(context)
 
 
 def save(folder: Path, source: str, launches: Sequence[Launch], arrays: Sequence[np.ndarray], halves: bool) -> None:
@@ -85,11 +79,25 @@ def load(folder: Path) -> list[np.ndarray]:
         return [found[f"arr_{i}"] for i in range(len(found.files))]
 
 
+@lru_cache(maxsize=8)
+def _program(source: str, halves: bool) -> tuple[Any, Any, Any]:
+    """The context, queue and program of a source, which are built once for many calls."""
+    cl, error = _library(), c_int()
+    device = next((one for one, has in devices() if not halves or "cl_khr_fp16" in has.split()), None)
+    if device is None:
+        raise OpenClError("no OpenCL device" + (" with fp16" if halves else ""))
+    context = c_void_p(cl.clCreateContext(None, 1, byref(device), None, None, byref(error)))
+    _check("clCreateContext", error.value)
+    queue = c_void_p(cl.clCreateCommandQueue(context, device, c_ulong(0), byref(error)))
+    _check("clCreateCommandQueue", error.value)
+    return context, queue, _build(cl, context, device, source)
+
+
 def _build(cl: Any, context: Any, device: Any, source: str) -> Any:
     error, text = c_int(), source.encode()
     program = c_void_p(cl.clCreateProgramWithSource(context, 1, byref(c_char_p(text)), None, byref(error)))
     _check("clCreateProgramWithSource", error.value)
-    if cl.clBuildProgram(program, 1, byref(device), None, None, None):
+    if cl.clBuildProgram(program, 1, byref(device), OPTIONS, None, None):
         log = ctypes.create_string_buffer(1 << 16)
         cl.clGetProgramBuildInfo(program, device, _BUILD_LOG, len(log), log, None)
         raise OpenClError(f"OpenCL refuses the source: {log.value.decode(errors='replace')[:2000]}\n{source[:2000]}")

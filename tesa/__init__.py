@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from tesa.tune.model import tune_model
 
 
-_PARTS = ("compact", "compress", "frontend", "propagate", "report", "runtime", "schedules")
+_PARTS = ("compact", "compress", "frontend", "propagate", "report", "runtime", "schedules", "torch")
 
 display.load_with(lambda: importlib.import_module("tesa.report.notebook"))
 

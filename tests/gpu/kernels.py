@@ -24,7 +24,8 @@ def sparse(m: int, k: int, density: float, seed: int = 0) -> FloatArray:
 
 def run(code: GpuCode, problem: Problem, inputs: Inputs) -> tuple[NDArray[Any], Counter[str]]:
     """Y, and how often a warp ran each instruction. Memory that no launch has written is not-a-number."""
-    y = np.full(problem.y_shape, np.nan, np.float32)
+    dtype = problem.output.dtype
+    y: NDArray[Any] = np.full(problem.y_shape, np.nan if dtype == "float32" else 85, dtype)
     arrays: dict[str, NDArray[Any] | None] = {
         "x": np.ascontiguousarray(inputs.x), "y": y, "bias": inputs.bias, "residual": inputs.residual,
         "scale": inputs.scale,

@@ -20,10 +20,13 @@ class Shared:
 
     lockstep: the lanes of a wave see each other's writes without a barrier, as on AMD; else a warp needs its own.
     A byte that is read before it is written, or while an asynchronous copy to it is under way, is a Fault too.
+    grain: bytes that are always touched together, so that one note of who touched them is enough.
     """
 
-    def __init__(self, size: int, threads: int, warp: int, lockstep: bool) -> None:
+    def __init__(self, size: int, threads: int, warp: int, lockstep: bool, grain: int = 1) -> None:
         self.data = np.zeros(size, np.uint8)
+        self._grain = grain
+        size = -(-size // grain)
         self._warp, self._lockstep = warp, lockstep
         warps = -(-threads // warp)
         self._seen = np.zeros((warps, warps), np.int32)  # [w, v]: until when w knows all that v did
@@ -37,8 +40,9 @@ class Shared:
     def read(self, places: Indices, threads: Indices) -> Bytes:
         """(n, size) bytes for n threads, which read them now."""
         self._inside(places)
+        data, places = self.data[places], self._notes(places)
         if (self._written_by[places] < 0).any():
-            raise Fault(f"shared memory is read before it is written, at byte {_first(places, self._written_by < 0)}")
+            raise Fault(f"shared memory is read before it is written, at byte {self._first(places)}")
         if self._under_way[places].any():
             raise Fault("shared memory is read before the copy to it was waited for")
         self._behind_writes(places, threads)
@@ -50,12 +54,12 @@ class Shared:
         if together.any():
             self._read_by[places[together], np.broadcast_to(warps, places.shape)[together]] = SEVERAL
         self._read_at[places, warps] = self._now[warps]
-        return self.data[places]
+        return data
 
     def write(self, places: Indices, threads: Indices, values: Bytes) -> None:
         """Put (n, size) bytes of n threads."""
         self.reserve(places, threads)
-        self._under_way[places] = False
+        self._under_way[self._notes(places)] = False
         self.data[places] = values
         if (self.data[places] != values).any():
             raise Fault("two threads write different values to one byte of shared memory")
@@ -63,6 +67,7 @@ class Shared:
     def reserve(self, places: Indices, threads: Indices) -> None:
         """An asynchronous copy of n threads to (n, size) bytes begins."""
         self._inside(places)
+        places = self._notes(places)
         if self._under_way[places].any():
             raise Fault("shared memory is written while a copy to it is under way")
         self._behind_writes(places, threads)
@@ -73,22 +78,22 @@ class Shared:
             own = (warps == reader)[:, None]
             late &= ~(own & (self._lockstep | (by == threads[:, None])))
             if late.any():
-                raise Fault(
-                    f"a race: byte {int(places[late][0])} of shared memory is written after another thread read it"
-                )
+                byte = int(places[late][0]) * self._grain
+                raise Fault(f"a race: byte {byte} of shared memory is written after another thread read it")
         self._written_at[places] = self._now[warps][:, None]
         self._written_by[places] = threads[:, None]
         self._under_way[places] = True
 
     def land(self, places: Indices, threads: Indices, values: Bytes) -> None:
         """The copies of n threads, waited for by them, are there now; others see them behind a barrier."""
-        self._under_way[places] = False
         self.data[places] = values
+        places = self._notes(places)
+        self._under_way[places] = False
         self._written_at[places] = self._now[threads // self._warp][:, None]
 
     def again(self, places: Indices, threads: Indices) -> None:
         """What these threads wrote before the last barrier was still under way then: it counts as written now."""
-        self._written_at[places] = self._now[threads // self._warp][:, None]
+        self._written_at[self._notes(places)] = self._now[threads // self._warp][:, None]
 
     def barrier(self, warps: Iterable[int]) -> None:
         """These warps have met: each knows what the others did."""
@@ -110,14 +115,17 @@ class Shared:
         if self._lockstep:
             late &= writer != warps
         if late.any():
-            raise Fault(
-                f"a race: another thread wrote byte {int(places[late][0])} of shared memory, with no barrier since"
-            )
+            byte = int(places[late][0]) * self._grain
+            raise Fault(f"a race: another thread wrote byte {byte} of shared memory, with no barrier since")
 
     def _inside(self, places: Indices) -> None:
         if len(places) and (places.min() < 0 or places.max() >= len(self.data)):
             raise Fault(f"outside of shared memory: byte {int(places.max())} of {len(self.data)}")
 
+    def _notes(self, places: Indices) -> Indices:
+        """The notes of (n, size) bytes."""
+        return places[:, :: self._grain] // self._grain
 
-def _first(places: Indices, bad: NDArray[np.bool_]) -> int:
-    return int(places[bad[places]][0])
+    def _first(self, notes: Indices) -> int:
+        """The first byte that was never written."""
+        return int(notes[self._written_by[notes] < 0][0]) * self._grain

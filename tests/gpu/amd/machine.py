@@ -89,6 +89,7 @@ class Group:
             self.waves * self.wave,
             self.wave,
             lockstep=True,
+            grain=_grain(kernel),
         )
         self.loads: list[list[Request]] = [[] for _ in range(self.waves)]
         self.stores: list[list[Request]] = [[] for _ in range(self.waves)]
@@ -301,3 +302,10 @@ class Group:
             raise Fault(f"{fault}  [{instruction.line}] in block {self.index}") from None
         self.slot += 1
         self.launch.counts[instruction.name] += int(self.mask.sum())
+
+
+def _grain(kernel: Kernel) -> int:
+    """The bytes of the smallest access to LDS, 4 at most."""
+    kinds = [instruction.name.split("_") for instruction in kernel.code if instruction.name.startswith("ds_")]
+    sizes = {"u8": 1, "i8": 1, "b8": 1, "u16": 2, "i16": 2, "b16": 2}
+    return min([4, *(sizes.get(word, 4) for words in kinds for word in words)])

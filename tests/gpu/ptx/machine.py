@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from tests.gpu.faults import Fault
 from tests.gpu.memory import Memory
-from tests.gpu.ptx.text import Instruction, Kernel, Register
+from tests.gpu.ptx.text import BYTES, Instruction, Kernel, Register
 from tests.gpu.shared import Shared
 
 WARP = 32
@@ -67,7 +68,9 @@ class Block:
         self.known: list[Any] = [None] * len(launch.kernel.registers)
         static = -(-launch.kernel.shared // 16) * 16
         self.dynamic = static
-        self.shared = Shared(static + launch.shared_bytes, self.count, WARP, lockstep=False)
+        self.shared = Shared(
+            static + launch.shared_bytes, self.count, WARP, lockstep=False, grain=_grain(launch.kernel)
+        )
         self.copies: list[Copy] = []
         self.groups = np.zeros(self.count, np.int64)
         self.special = self._special()
@@ -199,3 +202,16 @@ class Block:
             for number, group in self._waiting.items()
             for _, mask, _ in group
         )
+
+
+@cache
+def _smallest(words: tuple[str, ...]) -> int:
+    if words[0] == "ldmatrix":
+        return 2
+    reaches = words[0] in ("ld", "st", "ldu") and not {"global", "param", "const"} & set(words)
+    return BYTES[words[-1]] if reaches else 4
+
+
+def _grain(kernel: Kernel) -> int:
+    """The bytes of the smallest access to shared memory, 4 at most."""
+    return min(4, *(_smallest(instruction.words) for instruction in kernel.code))

@@ -22,12 +22,12 @@ BITS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 def plain(kind: str) -> np.dtype[Any]:
     """NumPy's type of the same bits: integers and floats that it has."""
-    if kind == "pred":
-        return np.dtype(np.uint8)
+    if kind in ("pred", "tf32"):
+        return np.dtype(np.uint8 if kind == "pred" else np.uint32)
     family = (
         {"u": "u", "s": "i", "b": "u", "f": "f"}[kind[0]] if kind not in ("f16", "bf16", "bf16x2", "f16x2") else "u"
     )
-    return np.dtype(f"{'u' if kind == 'tf32' else family}{BYTES[kind]}")
+    return np.dtype(f"{family}{BYTES[kind]}")
 
 
 class Code:

@@ -1,0 +1,180 @@
+"""The rows of X that a step needs, as PTX: from memory to registers, as words of what a unit takes to shared memory.
+
+A word holds the elements of 32 bits of one column that are neighbours along k. A thread brings the same columns in
+every step, four neighbours where they lie one behind the other in X, else one, with zeros beyond the border.
+"""
+
+from tesa.schedules.gpu.tiling import Tiling
+from tesa.schedules.gpus import Gpu
+
+PADDING = 8
+"""Words behind a row of words, so that the lanes of a fragment read from different banks."""
+
+_CONVERT = {"float16": "f16x2", "bfloat16": "bf16x2"}
+
+
+class Stage:
+    """The lines that bring X. Registers: %x holds what is under way; %px, %pt point to the columns and their places."""
+
+    def __init__(self, tiling: Tiling, gpu: Gpu, lines: list[str]) -> None:
+        self.tiling, self.gpu, self.lines = tiling, gpu, lines
+        self.per = tiling.per
+        self.span = tiling.columns // (4 if tiling.wide else 1)  # threads along a row of words
+        self.passes = tiling.depth // self.per * self.span // tiling.threads
+        self.stride = tiling.columns + PADDING
+        self.buffer = 4 * self.stride * tiling.depth // self.per
+        self.taps = tiling.view.border is not None
+
+    @property
+    def place_bytes(self) -> int:
+        """Of what says where a row of X lies."""
+        return 8 if self.taps else 4
+
+    @property
+    def declared(self) -> list[str]:
+        """Registers and shared memory."""
+        return [
+            f".shared .align 16 .b8 stage[{2 * self.buffer}];",
+            ".reg .f32 %f_in, %f_high;",
+            ".reg .b16 %h_low, %h_high;",
+            ".reg .pred %in;",
+            ".reg .b32 %t, %cr, %cc, %iy, %ix, %sw;",
+            f".reg .b32 %x<{self.passes * self.per * 4}>, %z<4>, %h<4>, %e<{2 * self.per}>;",
+        ]
+
+    def columns(self) -> None:
+        """The columns that this thread brings: where they begin in X, and in shared memory."""
+        tiling, view = self.tiling, self.tiling.view
+        each = 4 if tiling.wide else 1
+        row = self.place_bytes * self.per
+        self.lines += [
+            f"and.b32 %t, %id, {self.span - 1};",
+            f"shr.u32 %cr, %id, {self.span.bit_length() - 1};",
+            f"mad.wide.u32 %pt, %cr, {row}, %pt;",
+            f"mul.lo.u32 %u, %cr, {self.stride};",
+            f"mad.lo.u32 %u, %t, {each}, %u;",
+            "mad.lo.u32 %sw, %u, 4, %sw;",
+            f"mad.lo.u32 %cc, %t, {each}, %cc;",
+            f"min.u32 %cc, %cc, {view.columns - each};",
+        ]
+        if tiling.problem.batch > 1:
+            self.lines += [
+                f"div.u32 %u, %cc, {view.n};",
+                f"mul.wide.u32 %o, %u, {view.item * tiling.x_bytes};",
+                "add.u64 %px, %px, %o;",
+                f"mul.lo.u32 %u, %u, {view.n};",
+                "sub.u32 %cc, %cc, %u;",
+            ]
+        if view.border is None:
+            self.lines.append(f"mad.wide.u32 %px, %cc, {tiling.x_bytes}, %px;")
+            return
+        border = view.border
+        self.lines += [
+            f"div.u32 %u, %cc, {border.out_width};",
+            f"mul.lo.u32 %v, %u, {border.out_width};",
+            "sub.u32 %v, %cc, %v;",
+            f"mul.lo.u32 %iy, %u, {border.stride[0]};",
+            f"sub.u32 %iy, %iy, {border.padding[0]};",
+            f"mul.lo.u32 %ix, %v, {border.stride[1]};",
+            f"sub.u32 %ix, %ix, {border.padding[1]};",
+            f"mad.lo.s32 %u, %iy, {border.width}, %ix;",
+            f"mad.wide.s32 %px, %u, {tiling.x_bytes}, %px;",
+        ]
+
+    def fetch(self) -> None:
+        """Elements of X for a step, to registers %x: (pass, element of a word, column)."""
+        size = 2 if self.taps else 1
+        down = self.tiling.threads // self.span  # rows of words that all threads bring in a pass
+        for i in range(self.passes):
+            at = 4 * size * self.per * down * i
+            self._table(at, size)
+            for e in range(self.per):
+                self._element(i, e, size)
+
+    def _table(self, at: int, size: int) -> None:
+        """Where the rows of a word lie: %e0, %e1, ..."""
+        count = size * self.per
+        for first in range(0, count, 4):
+            many = min(4, count - first)
+            names = ", ".join(f"%e{first + i}" for i in range(many))
+            target = f"{{{names}}}" if many > 1 else names
+            width = f".v{many}" if many > 1 else ""
+            self.lines.append(f"ld.global.nc{width}.b32 {target}, [%pt+{at + 4 * first}];")
+
+    def _element(self, i: int, e: int, size: int) -> None:
+        first = (i * self.per + e) * 4
+        byte = self.tiling.x_bytes == 1
+        self.lines.append(f"cvt.s64.s32 %ad, %e{size * e};")
+        self.lines.append("add.s64 %ad, %ad, %px;")
+        if self.tiling.wide:
+            names = ", ".join(f"%x{first + c}" for c in range(4))
+            self.lines.append(
+                f"ld.global.nc.b32 %x{first}, [%ad];" if byte else f"ld.global.nc.v4.b32 {{{names}}}, [%ad];"
+            )
+            return
+        guard = ""
+        if self.taps:
+            guard = "@%in "
+            border = self.tiling.view.border
+            assert border is not None
+            self.lines += [
+                f"and.b32 %u, %e{size * e + 1}, 65535;",
+                "add.u32 %u, %u, %iy;",
+                f"shr.u32 %v, %e{size * e + 1}, 16;",
+                "add.u32 %v, %v, %ix;",
+                f"setp.lt.u32 %q, %u, {border.height};",
+                f"setp.lt.and.u32 %in, %v, {border.width}, %q;",
+                f"mov.b32 %x{first}, 0;",
+            ]
+        self.lines.append(f"{guard}ld.global.nc.{'u8' if byte else 'b32'} %x{first}, [%ad];")
+
+    def store(self) -> None:
+        """The elements as words, to shared memory."""
+        down = self.tiling.threads // self.span
+        for i in range(self.passes):
+            at = 4 * self.stride * down * i
+            first = i * self.per * 4
+            if not self.tiling.wide:
+                self._word("%z0", [f"%x{first + 4 * e}" for e in range(self.per)])
+                self.lines.append(f"st.shared.b32 [%sw+{at}], %z0;")
+                continue
+            if self.per == 4:
+                self._turn([f"%x{first + 4 * e}" for e in range(4)])
+            else:
+                for c in range(4):
+                    self._word(f"%z{c}", [f"%x{first + 4 * e + c}" for e in range(self.per)])
+            self.lines.append(f"st.shared.v4.b32 [%sw+{at}], {{%z0, %z1, %z2, %z3}};")
+
+    def _word(self, word: str, parts: list[str]) -> None:
+        """A word of the elements of one column."""
+        inputs = self.tiling.unit.inputs
+        if len(parts) == 1:
+            self.lines.append(f"mov.b32 %f_in, {parts[0]};")
+            self.lines.append(f"cvt.rna.tf32.f32 {word}, %f_in;")
+        elif len(parts) == 4:
+            self.lines += [
+                f"prmt.b32 %h0, {parts[0]}, {parts[1]}, 0x0040;",
+                f"prmt.b32 %h1, {parts[2]}, {parts[3]}, 0x0040;",
+                f"prmt.b32 {word}, %h0, %h1, 0x5410;",
+            ]
+        elif self.gpu.async_copies:  # pairs are converted since they are there
+            self.lines += [f"mov.b32 %f_in, {parts[0]};", f"mov.b32 %f_high, {parts[1]};"]
+            self.lines.append(f"cvt.rn.{_CONVERT[inputs]}.f32 {word}, %f_high, %f_in;")
+        else:
+            self.lines += [f"mov.b32 %f_in, {parts[0]};", f"mov.b32 %f_high, {parts[1]};"]
+            self.lines += ["cvt.rn.f16.f32 %h_low, %f_in;", "cvt.rn.f16.f32 %h_high, %f_high;"]
+            self.lines.append(f"mov.b32 {word}, {{%h_low, %h_high}};")
+
+    def _turn(self, rows: list[str]) -> None:
+        """Four words of four columns each, of neighbouring k, to four words of one column each."""
+        a, b, c, d = rows
+        self.lines += [
+            f"prmt.b32 %h0, {a}, {b}, 0x5140;",  # a0 b0 a1 b1
+            f"prmt.b32 %h1, {c}, {d}, 0x5140;",
+            f"prmt.b32 %h2, {a}, {b}, 0x7362;",  # a2 b2 a3 b3
+            f"prmt.b32 %h3, {c}, {d}, 0x7362;",
+            "prmt.b32 %z0, %h0, %h1, 0x5410;",
+            "prmt.b32 %z1, %h0, %h1, 0x7632;",
+            "prmt.b32 %z2, %h2, %h3, 0x5410;",
+            "prmt.b32 %z3, %h2, %h3, 0x7632;",
+        ]

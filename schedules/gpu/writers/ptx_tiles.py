@@ -1,0 +1,183 @@
+"""Kernels of tiles as PTX: weights go to mma.sync from memory, X through shared memory.
+
+A word of shared memory holds the elements of 32 bits of one column that are neighbours along k, so that a fragment of X
+is a load of one word a register. There are two buffers: while a step is multiplied from one, the elements of the next
+step are on their way to registers; they are converted and stored to the other one. A barrier a step is enough.
+"""
+
+from tesa.schedules.gpu.tiling import Tiling
+from tesa.schedules.gpu.writers.ptx_finish import Finish
+from tesa.schedules.gpu.writers.ptx_stage import Stage
+from tesa.schedules.gpu.writers.ptx_text import Registers, head, number
+from tesa.schedules.gpus import Gpu, GpuText
+
+
+def tile_arguments(tiling: Tiling) -> tuple[str, ...]:
+    """The pointers that a kernel takes, in order, by the names of Launch.arguments."""
+    epilogue = tiling.problem.epilogue
+    wanted = {
+        "constant0": True, "constant1": True, "constant2": True, "x": True, "scale": epilogue.scale,
+        "bias": epilogue.bias, "residual": epilogue.residual, "y": True,
+    }  # fmt: skip
+    return tuple(name for name, there in wanted.items() if there)
+
+
+class _Kernel:
+    """The lines of one kernel of tiles."""
+
+    def __init__(self, entry: str, tiling: Tiling, gpu: Gpu) -> None:
+        self.entry, self.tiling, self.gpu = entry, tiling, gpu
+        self.lines: list[str] = []
+        self.floats = Registers(self.lines)
+        unit = tiling.unit
+        self.stage = Stage(tiling, gpu, self.lines)
+        self.per, self.warps, self.stride = tiling.per, tiling.threads // 32, self.stage.stride
+        self.side = tiling.columns // self.warps  # columns of a warp
+        self.tall, self.broad, self.deep = tiling.rows // 16, self.side // 8, tiling.depth // unit.k
+        self.a = 16 * unit.k // (2 if unit.sparse else 1) // self.per // 32  # registers of a fragment of W
+        self.b = 8 * unit.k // self.per // 32
+        self.fragment = 4 * 32 * (self.a + unit.sparse)  # bytes of W for a tile of 16 x k
+        self.integer = unit.sums == "int32"
+
+    def text(self) -> str:
+        self._places()
+        self.stage.columns()
+        self._loop()
+        finish = Finish(self.tiling, self.lines, self.floats)
+        self._end(finish)
+        self.lines.append("ret;")
+        names = tile_arguments(self.tiling)
+        parameters = ", ".join(f".param .u64 p_{name}" for name in names)
+        tiling = self.tiling
+        return "\n".join([
+            *head(self.gpu),
+            f".visible .entry {self.entry}({parameters})",
+            f".maxntid {tiling.threads}, 1, 1",
+            ".minnctapersm 1",  # or ptxas spills a few registers for one block more
+            "{",
+            *self.stage.declared,
+            ".reg .pred %q, %more, %any;",
+            ".reg .b32 %id, %lane, %warp, %g, %j, %u, %v, %by, %first, %left, %row, %col, %sr, %flip;",
+            ".reg .b64 %o, %pw, %pb, %pt, %px, %py, %pr, %bias, %scale, %ad;",
+            f".reg .b32 %a<{self.a * self.tall * self.deep + self.tall * self.deep}>, %b<{self.b}>;",
+            f".reg .{'s32' if self.integer else 'f32'} %s<{4 * self.tall * self.broad}>;",
+            *finish.declared,
+            f".reg .f32 %f<{self.floats.count + 1}>;",
+            *self.lines,
+            "}",
+            "",
+        ])  # fmt: skip
+
+    def _places(self) -> None:
+        """Pointers, the steps of this block, and where the lane stands in fragments."""
+        registers = {
+            "constant0": "%pw", "constant1": "%pb", "constant2": "%pt", "x": "%px", "scale": "%scale",
+            "bias": "%bias", "residual": "%pr", "y": "%py",
+        }  # fmt: skip
+        for name in tile_arguments(self.tiling):
+            self.lines.append(f"ld.param.u64 {registers[name]}, [p_{name}];")
+            self.lines.append(f"cvta.to.global.u64 {registers[name]}, {registers[name]};")
+        row = self.stage.place_bytes
+        self.lines += [
+            "mov.u32 %id, %tid.x;",
+            "mov.u32 %by, %ctaid.y;",
+            "mad.wide.u32 %pb, %by, 16, %pb;",
+            "ld.global.nc.v4.b32 {%first, %left, %row, %u}, [%pb];",
+            f"mul.wide.u32 %o, %first, {self.tall * self.deep * self.fragment};",
+            "add.u64 %pw, %pw, %o;",
+            f"mul.wide.u32 %o, %first, {self.tiling.depth * row};",
+            "add.u64 %pt, %pt, %o;",
+            "and.b32 %lane, %id, 31;",
+            "shr.u32 %warp, %id, 5;",
+            f"mad.wide.u32 %pw, %lane, {4 * self.a}, %pw;",
+            "shr.u32 %g, %lane, 2;",
+            "and.b32 %j, %lane, 3;",
+            # where the lane reads fragments of X: word row q, column g of its warp
+            "mov.u32 %sr, stage;",
+            "mov.u32 %sw, %sr;",
+            f"mad.lo.u32 %u, %warp, {self.side}, %g;",
+            f"mad.lo.u32 %u, %j, {self.stride}, %u;",
+            "mad.lo.u32 %sr, %u, 4, %sr;",
+            # the first of its sums
+            "add.u32 %row, %row, %g;",
+            "mov.u32 %u, %ctaid.x;",
+            f"mul.lo.u32 %cc, %u, {self.tiling.columns};",
+            f"mad.lo.u32 %col, %warp, {self.side}, %cc;",
+            "mad.lo.u32 %col, %j, 2, %col;",
+        ]
+
+    def _loop(self) -> None:
+        kind, zero = ("s32", "0") if self.integer else ("f32", number(0.0))
+        lines = self.lines
+        lines += [f"mov.{kind} %s{i}, {zero};" for i in range(4 * self.tall * self.broad)]
+        lines += ["mov.u32 %flip, 0;", "setp.eq.u32 %any, %left, 0;", "@%any bra $finish;"]
+        self.stage.fetch()
+        lines.append("$step:")
+        self._weights()
+        self.stage.store()
+        lines += ["bar.sync 0;", "sub.u32 %left, %left, 1;", "setp.eq.u32 %more, %left, 0;", "@%more bra $multiply;"]
+        row = self.stage.place_bytes
+        lines.append(f"add.u64 %pt, %pt, {self.tiling.depth * row};")
+        self.stage.fetch()
+        lines.append("$multiply:")
+        self._multiply()
+        lines += [
+            f"xor.b32 %flip, %flip, {1};",
+            "setp.eq.u32 %q, %flip, 0;",
+            f"selp.b32 %u, {-self.stage.buffer}, {self.stage.buffer}, %q;",
+            "add.u32 %sw, %sw, %u;",
+            "add.u32 %sr, %sr, %u;",
+            f"add.u64 %pw, %pw, {self.tall * self.deep * self.fragment};",
+            "@!%more bra $step;",
+            "$finish:",
+        ]
+
+    def _weights(self) -> None:
+        """The fragments of W of a step, and where their elements lie in groups of four."""
+        for tile in range(self.tall * self.deep):
+            at = tile * self.fragment
+            names = [f"%a{tile * self.a + r}" for r in range(self.a)]
+            width = f".v{self.a}" if self.a > 1 else ""
+            target = f"{{{', '.join(names)}}}" if self.a > 1 else names[0]
+            self.lines.append(f"ld.global.nc{width}.b32 {target}, [%pw+{at}];")
+            if self.tiling.unit.sparse:
+                back = 4 * self.a  # %pw counts the bytes of a lane's fragment, of which a place is a part
+                self.lines.append(f"mad.wide.s32 %ad, %lane, {4 - back}, %pw;")
+                self.lines.append(f"ld.global.nc.b32 {self._place(tile)}, [%ad+{at + 128 * self.a}];")
+
+    def _place(self, tile: int) -> str:
+        return f"%a{self.a * self.tall * self.deep + tile}"
+
+    def _multiply(self) -> None:
+        unit = self.tiling.unit
+        rows = unit.k // self.per  # of words
+        for k in range(self.deep):
+            for j in range(self.broad):
+                for r in range(self.b):
+                    at = 4 * ((k * rows + 4 * r) * self.stride + 8 * j)
+                    self.lines.append(f"ld.shared.b32 %b{r}, [%sr+{at}];")
+                for i in range(self.tall):
+                    self._mma(i * self.deep + k, (i * self.broad + j) * 4)
+
+    def _mma(self, tile: int, first: int) -> None:
+        sums = ", ".join(f"%s{first + r}" for r in range(4))
+        a = ", ".join(f"%a{tile * self.a + r}" for r in range(self.a))
+        b = ", ".join(f"%b{r}" for r in range(self.b))
+        a, b = (f"{{{text}}}" for text in (a, b))
+        places = f", {self._place(tile)}, 0x0" if self.tiling.unit.sparse else ""
+        self.lines.append(f"{self.tiling.unit.instruction} {{{sums}}}, {a}, {b}, {{{sums}}}{places};")
+
+    def _end(self, finish: Finish) -> None:
+        heights = [16 * i + 8 * half for i in range(self.tall) for half in range(2)]
+        sides = [8 * j for j in range(self.broad)]
+        sums = [
+            [[f"%s{(i * self.broad + j) * 4 + 2 * half + e}" for e in range(2)] for j in range(self.broad)]
+            for i in range(self.tall)
+            for half in range(2)
+        ]
+        finish.sums(sums, heights, sides)
+
+
+def write(entry: str, tiling: Tiling, gpu: Gpu) -> GpuText:
+    """The module of a kernel of tiles."""
+    return GpuText(entry, "ptx", _Kernel(entry, tiling, gpu).text())

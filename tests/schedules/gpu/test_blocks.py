@@ -1,0 +1,182 @@
+"""The kernels of tiles on matrix units, run on NumPy: every shape, kind of number and epilogue equals the reference."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tesa.measure.reference import Inputs, reference
+from tesa.schedules.gpu.blocks import emit, refusal, space
+from tesa.schedules.gpus import Gpu, GpuCode
+from tesa.schedules.registry import find
+from tesa.schedules.types import ACTIVATIONS, Epilogue, FloatArray, Output, Problem, Window
+from tesa.targets.target import parse_target
+from tests.gpu.kernels import run
+from tests.gpu.numbers import from_bf16, to_bf16, to_tf32
+
+
+def gpu(name: str) -> Gpu:
+    found = parse_target(name).gpu
+    assert found is not None
+    return found
+
+
+def linear(m: int, k: int, n: int, batch: int = 1, **more: object) -> Problem:
+    return Problem("linear", m, k, n, (batch, k, n), (batch, m, n), batch, **more)  # type: ignore[arg-type]
+
+
+def conv(m: int, channels: int, window: Window, batch: int = 1, **more: object) -> Problem:
+    k, n = channels * window.kernel[0] * window.kernel[1], window.out_height * window.out_width
+    x, y = (batch, channels, window.height, window.width), (batch, m, window.out_height, window.out_width)
+    return Problem("conv2d", m, k, n, x, y, batch, window, **more)  # type: ignore[arg-type]
+
+
+def config(rows: int = 16, columns: int = 64, depth: int = 16, sparse: int = 0) -> dict[str, int]:
+    return {"rows": rows, "columns": columns, "depth": depth, "sparse": sparse}
+
+
+def blocks(problem: Problem, high: int, deep: int, density: float, seed: int = 0) -> FloatArray:
+    """A weight of blocks of high x deep, of which about so many are no zeros; of codes where the problem is int8."""
+    rng = np.random.default_rng(seed)
+    m, k = problem.m, problem.k
+    keep = rng.random((-(-m // high), -(-k // deep))) < density
+    mask = np.kron(keep, np.ones((high, deep)))[:m, :k]
+    values = rng.standard_normal((m, k)).astype(np.float32)
+    if problem.dtype == "int8":
+        return np.asarray(rng.integers(-127, 128, (m, k)) * mask, np.float32)
+    return np.asarray(rounded(values, problem.arithmetic) * mask, np.float32)
+
+
+def check(code: GpuCode, problem: Problem, weight: FloatArray, seed: int = 0) -> Counter[str]:
+    """Fail where Y is not what it must be. X has numbers of the unit's kind only, so that the sums alone may round."""
+    inputs = Inputs.random(problem, seed)
+    if problem.dtype == "float32":
+        inputs = replace(inputs, x=rounded(inputs.x, problem.arithmetic))
+    y, counts = run(code, problem, inputs)
+    right = reference(replace(problem, arithmetic="float32"), weight, inputs)
+    assert right.difference(y) == ""
+    return counts
+
+
+def rounded(array: FloatArray, kind: str) -> FloatArray:
+    """Numbers that a kind of 16 bits, or tf32, has too."""
+    if kind == "float16":
+        return array.astype(np.float16).astype(np.float32)
+    return from_bf16(to_bf16(array)) if kind == "bfloat16" else to_tf32(array)
+
+
+SHAPES = [
+    linear(32, 48, 64), linear(20, 40, 100), linear(16, 33, 37, 2), linear(64, 32, 24, 3), linear(5, 8, 10),
+    conv(18, 5, Window(9, 7, (3, 3), padding=(1, 1, 1, 1)), 2),
+    conv(16, 6, Window(11, 10, (3, 3), (2, 2), (0, 1, 1, 0))),
+    conv(17, 24, Window(8, 8, (1, 1))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("problem", SHAPES, ids=lambda p: f"{p.op}-{p.m}x{p.k}x{p.n}")
+@pytest.mark.parametrize("arithmetic", ["float16", "bfloat16", "tfloat32", "int8"])
+def test_every_shape(problem, arithmetic):
+    kind = {"dtype": "int8", "output": Output("int32")} if arithmetic == "int8" else {"arithmetic": arithmetic}
+    problem = replace(problem, **kind)
+    weight = blocks(problem, 16, 16, 0.6)
+    check(emit(problem, weight, gpu("cuda:sm_80"), config(), "k"), problem, weight)
+
+
+@pytest.mark.parametrize(
+    "wanted", [config(32, 128, 32), config(64, 64, 16), config(16, 128, 16), config(64, 128, 32)], ids=str
+)
+@pytest.mark.parametrize("arithmetic", ["float16", "tfloat32", "int8"])
+def test_every_configuration(wanted, arithmetic):
+    kind = {"dtype": "int8", "output": Output("int32")} if arithmetic == "int8" else {"arithmetic": arithmetic}
+    problem = replace(linear(70, 96, 140), **kind)
+    weight = blocks(problem, 32, 32, 0.5, 1)
+    counts = check(emit(problem, weight, gpu("cuda:sm_80"), wanted, "k"), problem, weight)
+    assert sum(count for name, count in counts.items() if name.startswith("mma.sync"))
+
+
+def sparse_two_of_four(problem: Problem, seed: int = 0) -> FloatArray:
+    """A weight with two non-zeros of each four along k, or fewer, and some empty tiles."""
+    rng = np.random.default_rng(seed)
+    m, k = problem.m, problem.k
+    order = rng.random((m, -(-k // 4), 4)).argsort(-1) < rng.integers(1, 3, (m, -(-k // 4), 1))
+    weight = blocks(problem, 16, 32, 0.8, seed) * order.reshape(m, -1)[:, :k]
+    return np.asarray(weight, np.float32)
+
+
+@pytest.mark.parametrize("arithmetic", ["float16", "bfloat16", "int8"])
+@pytest.mark.parametrize("wanted", [config(16, 64, 32, 1), config(32, 128, 32, 1)], ids=str)
+def test_two_of_four(arithmetic, wanted):
+    kind = {"dtype": "int8", "output": Output("int32")} if arithmetic == "int8" else {"arithmetic": arithmetic}
+    problem = replace(linear(40, 72, 68), **kind)
+    counts = check(
+        emit(problem, weight := sparse_two_of_four(problem), gpu("cuda:sm_80"), wanted, "k"), problem, weight
+    )
+    assert sum(count for name, count in counts.items() if name.startswith("mma.sp.sync"))
+    with pytest.raises(ValueError, match="more than two non-zeros"):
+        emit(problem, blocks(problem, 16, 16, 1.0), gpu("cuda:sm_80"), wanted, "k")
+
+
+@pytest.mark.parametrize("activation", [None, *ACTIVATIONS])
+@pytest.mark.parametrize("residual", [False, True])
+def test_every_epilogue(activation, residual):
+    problem = linear(20, 24, 34, arithmetic="float16", epilogue=Epilogue(True, residual, activation))
+    weight = blocks(problem, 16, 16, 0.8, 2)
+    check(emit(problem, weight, gpu("cuda:sm_80"), config(), "k"), problem, weight)
+
+
+OUTPUTS = [Output(), Output("uint8", 0.05, 3), Output("int8", 0.1, -7)]
+
+
+@pytest.mark.parametrize("output", OUTPUTS, ids=lambda o: o.dtype)
+@pytest.mark.parametrize("residual", [None, *OUTPUTS], ids=lambda o: o.dtype if o else "none")
+@pytest.mark.parametrize("n", [36, 33])
+def test_codes(output, residual, n):
+    """Sums of codes are scaled and made codes again; an element may be a code off where it lies between two."""
+    epilogue = Epilogue(True, residual is not None, "relu", scale=True)
+    problem = linear(20, 40, n, 2, dtype="int8", epilogue=epilogue, output=output, residual=residual or Output())
+    weight = blocks(problem, 16, 16, 0.8, 3)
+    check(emit(problem, weight, gpu("cuda:sm_80"), config(), "k"), problem, weight)
+
+
+@pytest.mark.parametrize("name", ["cuda:sm_75", "cuda:sm_86", "cuda:sm_90", "cuda:sm_100"])
+def test_every_architecture(name):
+    problem = linear(33, 40, 70, arithmetic="float16")
+    weight = blocks(problem, 16, 16, 0.5, 4)
+    wanted = space(problem, weight, gpu(name))[0]
+    check(emit(problem, weight, gpu(name), wanted, "k"), problem, weight)
+
+
+def test_a_weight_of_zeros():
+    problem = linear(16, 16, 16, arithmetic="float16", epilogue=Epilogue(bias=True))
+    check(emit(problem, np.zeros((16, 16), np.float32), gpu("cuda:sm_80"), config(), "k"), problem, np.zeros((16, 16)))
+
+
+@pytest.mark.parametrize(
+    ("problem", "name", "reason"),
+    [
+        (linear(16, 16, 16), "cuda:sm_80", "has to be computed in float32"),
+        (linear(16, 16, 16, arithmetic="bfloat16"), "cuda:sm_75", "has no matrix instruction"),
+        (linear(16, 16, 16, dtype="int8"), "cuda:sm_75", "has no matrix instruction"),
+        (linear(16, 16, 2, arithmetic="float16"), "cuda:sm_80", "fewer than four columns"),
+        (linear(16, 16, 16, arithmetic="float16"), "rocm:gfx906", "no"),
+    ],
+)
+def test_refusals(problem, name, reason):
+    weight = np.ones((16, 16), np.float32)
+    assert reason in refusal(problem, weight, gpu(name))
+    assert not space(problem, weight, gpu(name))
+    with pytest.raises(ValueError, match="no kernel of tiles"):
+        emit(problem, weight, gpu(name), config(), "k")
+
+
+def test_more_zeros_are_expected_to_take_less_time():
+    problem = linear(1024, 1024, 1024, arithmetic="float16")
+    times = []
+    for density in (1.0, 0.5, 0.1):
+        weight = blocks(problem, 64, 32, density)
+        best = space(problem, weight, gpu("cuda:sm_90"))[0]
+        times.append(find("block", "gpu").estimate(problem, weight, gpu("cuda:sm_90"), best))
+    assert times[0] > 1.5 * times[1] > 1.5 * times[2]

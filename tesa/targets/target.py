@@ -247,7 +247,7 @@ def _refuse_later(text: str, name: str) -> None:
 def _near_names(text: str) -> str:
     full = {f"{one.name}:{cpu}": cpu for one in architectures() for cpu in (*llvm.cpus(one.triple), *one.named)}
     full |= {f"{one.name}:{gpu}": gpu for one in gpu_kinds() for gpu in one.gpus}
-    known = [*(one.name for one in (*architectures(), *gpu_kinds())), *_later(), *full]
+    known = [*(one.name for one in architectures()), *(one.name for one in gpu_kinds()), *_later(), *full]
     bare = {full.get(name, name): name for name in known}
     return _nearest([bare[name] for name in get_close_matches(text, bare, n=3)] or get_close_matches(text, known, n=3))
 

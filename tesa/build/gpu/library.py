@@ -169,7 +169,8 @@ def _modules(program: Program, folder: Path) -> list[str]:
 
 
 def _launches(program: Program, spaces: Mapping[str, tuple[int, int]]) -> list[str]:
-    rows, arguments = [], []
+    rows: list[str] = []
+    arguments: list[str] = []
     for one in program.launches:
         grid, block = (f"{{{', '.join(map(str, size))}}}" for size in (one.grid, one.block))
         facts = f"{one.shared}, {one.stage}, {len(arguments)}, {len(one.arguments)}"

@@ -66,12 +66,9 @@ def _by_library(text: str, architecture: str) -> bytes:
     try:
         data = text.encode() + b"\0"
         size = ctypes.c_size_t(len(data))
-        for code in (
-            lambda: _function("AddData")(handle, ctypes.c_int(_PTX), data, size, b"code"),
-            lambda: _function("Complete")(handle),
-        ):
-            if code():
-                raise AssemblerError("; ".join(_log(handle).strip().splitlines()[:3]))
+        code = _function("AddData")(handle, ctypes.c_int(_PTX), data, size, b"code") or _function("Complete")(handle)
+        if code:
+            raise AssemblerError("; ".join(_log(handle).strip().splitlines()[:3]))
         length = ctypes.c_size_t()
         _function("GetLinkedCubinSize")(handle, ctypes.byref(length))
         made = ctypes.create_string_buffer(length.value)

@@ -47,9 +47,17 @@ CONV = [
 
 
 @pytest.mark.parametrize("problem", [*LINEAR, *CONV], ids=lambda p: f"{p.op}-{p.m}x{p.k}x{p.n}")
-@pytest.mark.parametrize("wanted", [config(), config(groups=2), config(stage=1), config(32, 64, 2, 1)], ids=str)
-@pytest.mark.parametrize("name", ["cuda:sm_80"])
-def test_every_shape(problem: Problem, wanted: dict[str, int], name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        *(("cuda:sm_80", wanted) for wanted in (config(), config(groups=2), config(stage=1), config(32, 64, 2, 1))),
+        *(("rocm:gfx90a", wanted) for wanted in (config(), config(groups=2))),
+        ("rocm:gfx1030", config(groups=2)),
+        ("rocm:gfx1100", config(32)),
+    ],
+    ids=str,
+)
+def test_every_shape(problem: Problem, name: str, wanted: dict[str, int]) -> None:
     weight = sparse(problem.m, problem.k, 0.2)
     weight[min(3, problem.m - 1)] = 0
     weight[:, 2 : problem.k // 4] = 0
@@ -57,8 +65,7 @@ def test_every_shape(problem: Problem, wanted: dict[str, int], name: str) -> Non
 
 
 @pytest.mark.parametrize("activation", [None, *ACTIVATIONS])
-@pytest.mark.parametrize("residual", [False, True])
-@pytest.mark.parametrize("name", ["cuda:sm_80"])
+@pytest.mark.parametrize(("name", "residual"), [("cuda:sm_80", True), ("rocm:gfx90a", True), ("rocm:gfx1100", False)])
 def test_every_epilogue(activation: str | None, residual: bool, name: str) -> None:
     problem = linear(18, 30, 70, 2, epilogue=Epilogue(True, residual, activation))
     weight = sparse(18, 30, 0.3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,18 @@ def _arguments(parser: ArgumentParser) -> None:
         "that fits holds",
     )  # fmt: skip
     parser.add_argument(
+        "--data", metavar="calib.npz",
+        help="calibration data, an array for each input, the first axis counting samples: each layer is repaired by "
+        "least squares",
+    )  # fmt: skip
+    parser.add_argument(
         "--depthwise", metavar="S:P", help="a pattern for depthwise filters, which else stay dense: 0.3:taps=4"
     )
-    parser.add_argument("--importance", metavar="HOW", help="l1 (without data), l2, scale-free, wanda, or scores.npz")
+    parser.add_argument(
+        "--importance",
+        metavar="HOW",
+        help="l1 (without data), l2, sparsegpt (with data), scale-free, wanda, or scores.npz by layer",
+    )
     parser.add_argument(
         "--budget", choices=("balanced", "global", "network"),
         help="each group of rows keeps equally many units (blocks of several rows, by default), each layer the best of "
@@ -38,9 +48,12 @@ def _arguments(parser: ArgumentParser) -> None:
         "--infeasible", choices=("error", "dense"), default="error",
         help="a layer that cannot have its pattern: an error, or it stays dense and is listed",
     )  # fmt: skip
+    parser.add_argument("--no-reconstruct", action="store_true", help="with --data: choose by them, but repair nothing")
+    parser.add_argument("--seed", type=int, default=0, help="of the inputs that are drawn where there are many (0)")
 
 
 def _run(args: Namespace) -> Outcome:
+    from tesa.base.progress import shown
     from tesa.cli.arrays import read_npz
     from tesa.compress import prune
     from tesa.compress.rules import parse_rule
@@ -50,10 +63,14 @@ def _run(args: Namespace) -> Outcome:
     scores: Any = args.importance
     if scores is not None and scores.endswith(".npz"):
         scores = read_npz(scores)
-    pruned = prune(
-        args.model, args.pattern, args.sparsity, layers=dict(parse_rule(text, args.pattern) for text in args.layer),
-        depthwise=args.depthwise, importance=scores, budget=args.budget, ends=args.ends, infeasible=args.infeasible,
-    )  # fmt: skip
+    calibration = None if args.data is None else read_npz(args.data)
+    with shown(sys.stderr, quiet=args.quiet or args.json) as progress:
+        pruned = prune(
+            args.model, args.pattern, args.sparsity, data=calibration,
+            layers=dict(parse_rule(text, args.pattern) for text in args.layer), depthwise=args.depthwise,
+            importance=scores, budget=args.budget, ends=args.ends, infeasible=args.infeasible,
+            reconstruct=not args.no_reconstruct, seed=args.seed, progress=progress,
+        )  # fmt: skip
     data = {"model": args.model, "path": args.output, **pruned.to_json()}
     pruned.save(args.output)
     return Outcome(data, lambda: pruning_view(pruned, args.output))

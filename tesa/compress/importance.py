@@ -100,3 +100,16 @@ def wanda(weight: Floats, inputs: Inputs | None) -> Scores:
     """|w| times the norm of its input, compared inside of a row (Sun et al., Wanda, 2023)."""
     assert inputs is not None
     return np.asarray(np.abs(weight) * np.sqrt(inputs.square))
+
+
+@importance("sparsegpt", data=True)
+def sparsegpt(weight: Floats, inputs: Inputs | None) -> Scores:
+    """w^2 over the diagonal of the inverse of the inputs' products, column by column in SparseGPT's order."""
+    assert inputs is not None
+    covariance = inputs.covariance if inputs.covariance.ndim == 3 else inputs.covariance[None]
+    k = covariance.shape[-1]
+    still = 1e-6 * inputs.square.mean() + np.finfo(np.float32).tiny
+    damping = 0.01 * np.maximum(np.einsum("gkk->g", covariance) / k, still)
+    inverse = np.linalg.inv(covariance + damping[:, None, None] * np.eye(k))
+    diagonal = np.maximum(np.einsum("gkk->gk", inverse), np.finfo(np.float32).tiny)
+    return np.asarray(np.square(weight) / diagonal)

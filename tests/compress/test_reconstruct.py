@@ -1,0 +1,210 @@
+"""Reconstruction: the sums over the data, least squares on the support, and what becomes of data that do not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from tesa.attributes.impose import Imposed
+from tesa.base.onnxruntime import reference_outputs
+from tesa.cli import main
+from tesa.compress import prune
+from tesa.compress.columns import Columns, rows_of
+from tesa.compress.layers import find_layers
+from tesa.compress.order import damped, ordered_mask
+from tesa.compress.shelf import Shelf
+from tesa.compress.solve import solve
+from tesa.compress.tensors import Tensors
+from tesa.errors import UsageError
+from tesa.frontend import import_onnx
+
+from ..frontend.onnx_models import floats, model, node, port
+
+CONVOLUTIONS: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
+    ("Conv", (6, 4, 3, 3), {"pads": [1, 0, 2, 1], "strides": [2, 1]}),
+    ("Conv", (6, 4, 3, 2), {"dilations": [2, 1]}),
+    ("Conv", (6, 4, 3, 3), {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
+    ("Conv", (6, 4, 3, 3), {"auto_pad": "SAME_LOWER", "strides": [2, 2]}),
+    ("Conv", (6, 2, 3, 3), {"group": 2, "pads": [1, 1, 1, 1]}),
+    ("Conv", (8, 1, 3, 3), {"group": 4}),
+    ("ConvTranspose", (4, 6, 3, 3), {"strides": [2, 2], "pads": [1, 1, 1, 1], "output_padding": [1, 1]}),
+    ("ConvTranspose", (4, 6, 2, 2), {"strides": [2, 2]}),
+    ("ConvTranspose", (4, 6, 3, 3), {"strides": [1, 1], "pads": [2, 2, 2, 2], "dilations": [2, 1]}),
+    ("ConvTranspose", (4, 1, 3, 3), {"group": 4, "strides": [2, 2]}),
+]
+
+
+@pytest.mark.parametrize(("op", "shape", "options"), CONVOLUTIONS)
+def test_the_rows_that_a_convolution_reads(op: str, shape: tuple[int, ...], options: dict[str, Any]) -> None:
+    proto = model([node(op, ["x", "w"], "y", **options)], [port("x", [2, 4, 9, 8])], ["y"], {"w": floats(*shape)})
+    (layer,) = find_layers(proto.graph, Tensors(proto, "m")).layers
+    x = floats(2, 4, 9, 8, seed=1)
+    rows = Columns(layer, 1.0, 0).pair(x, x)[0]
+    weight = layer.numbers(Tensors(proto, "m"))
+    if rows.ndim == 3:
+        product = np.concatenate([r @ w.T for r, w in zip(rows, np.split(weight, len(rows)), strict=True)], axis=1)
+    else:
+        product = rows @ weight.T
+    expected = reference_outputs(proto, {"x": x})["y"]
+    assert rows_of(layer, x.shape) == len(product) == expected[:, 0].size
+    np.testing.assert_allclose(product, np.moveaxis(expected, 1, -1).reshape(len(product), -1), rtol=1e-4, atol=1e-5)
+
+
+def test_least_squares_on_the_support() -> None:
+    """Both ways to solve give what NumPy's least squares gives, up to the small draw to the dense weights."""
+    rng = np.random.default_rng(0)
+    x, d = rng.standard_normal((2, 400, 12))
+    weight = rng.standard_normal((6, 12))
+    for sparsity in (0.25, 0.7):
+        mask = rng.random(weight.shape) >= sparsity
+        found = solve(weight, mask, x.T @ x, x.T @ d)
+        assert not found[~mask].any()
+        for number, keep in enumerate(mask):
+            best = np.linalg.lstsq(x[:, keep], d @ weight[number], rcond=None)[0]
+            np.testing.assert_allclose(found[number, keep], best, atol=0.02)
+
+
+@pytest.mark.parametrize("pattern", ["0.6", "0.5:4x1", "0.5:4x4", "2:4", "0.5:taps=4", "0.3:1x4"])
+def test_the_order_keeps_the_budget_and_gains_on_magnitude(pattern: str) -> None:
+    rng = np.random.default_rng(1)
+    mixed = rng.standard_normal((300, 300)) * (rng.random(300) * 3)
+    x = rng.standard_normal((2000, 300)) @ mixed
+    weight = rng.standard_normal((16, 300))
+    imposed = Imposed.parse(pattern)
+    budget = "balanced" if "4x" in pattern or "taps" in pattern else "global"
+    mask = ordered_mask(weight, damped(x.T @ x), imposed, budget)
+    assert mask is not None
+    assert 1 - mask.mean() == pytest.approx(imposed.sparsity, abs=0.01)
+    if budget == "balanced":
+        assert len(set(mask.sum(1))) == 1
+    from tesa.compress.budget import keep
+
+    plain = keep(np.abs(weight), imposed, budget)
+    errors = [np.square(x @ (solve(weight, one, x.T @ x, x.T @ x) - weight).T).mean() for one in (mask, plain)]
+    assert errors[0] < 0.8 * errors[1]
+
+
+def test_whole_rows_have_no_order() -> None:
+    assert ordered_mask(np.eye(4), np.eye(4), Imposed.parse("0.5:filter"), "global") is None
+    assert ordered_mask(np.eye(4), np.zeros((4, 4)), Imposed.parse("0.5"), "global") is None
+
+
+def network(batch: Any = "n") -> Any:
+    """A residual network of every kind of layer that can be repaired, biases inside and behind, with and without."""
+    constants = {
+        "stem.w": floats(16, 3, 3, 3), "dw.w": floats(16, 1, 3, 3, seed=1) / 3,
+        "pw.w": floats(16, 16, 1, 1, seed=2) / 4, "pw.b": floats(16, seed=3), "g.w": floats(16, 8, 3, 3, seed=4) / 8,
+        "up.w": floats(16, 16, 2, 2, seed=5) / 4,
+        "shape": np.array([0, 16, -1]), "lin": floats(16, 32, seed=6) / 4, "lin.b": floats(32, seed=7),
+        "gemm": floats(16, 32, seed=8) / 4, "gemm.b": floats(16, seed=9), "left": floats(12, 16, seed=10) / 4,
+        "head": floats(12, 10, seed=11), "axes": np.array([2]),
+    }  # fmt: skip
+    nodes = [
+        node("Conv", ["x", "stem.w"], "a", pads=[1, 1, 1, 1]), node("Relu", ["a"], "b"),
+        node("Conv", ["b", "dw.w"], "c", group=16, pads=[1, 1, 1, 1]), node("Relu", ["c"], "c2"),
+        node("Conv", ["c2", "pw.w", "pw.b"], "d"), node("Add", ["b", "d"], "e"), node("Relu", ["e"], "f"),
+        node("Conv", ["f", "g.w"], "g", group=2), node("Relu", ["g"], "h"),
+        node("ConvTranspose", ["h", "up.w"], "i", strides=[2, 2]), node("Reshape", ["i", "shape"], "j"),
+        node("MatMul", ["left", "j"], "k"), node("Relu", ["j"], "j2"), node("Transpose", ["j2"], "l", perm=[0, 2, 1]),
+        node("MatMul", ["l", "lin"], "m0"), node("Add", ["lin.b", "m0"], "m"), node("Relu", ["m"], "n"),
+        node("ReduceMean", ["n"], "o", axes=[1], keepdims=0),
+        node("Gemm", ["o", "gemm", "gemm.b"], "p", transB=1, alpha=0.5, beta=2.0),
+        node("ReduceMean", ["k"], "q", axes=[2], keepdims=0), node("MatMul", ["q", "head"], "r"),
+        node("Concat", ["p", "r"], "y", axis=1),
+    ]  # fmt: skip
+    return model(nodes, [port("x", [batch, 3, 8, 8])], ["y"], constants)
+
+
+@pytest.mark.parametrize("batch", ["n", 1])
+@pytest.mark.parametrize("pattern", ["0.5", "0.5:4x1", "2:4", "0.25:filter"])
+def test_a_whole_network_is_repaired(pattern: str, batch: Any) -> None:
+    proto = network(batch)
+    data = {"x": floats(96, 3, 8, 8, seed=20)}
+    words: dict[str, Any] = {"ends": True, "infeasible": "dense", "depthwise": "0.3:taps=4"}
+    plain = prune(proto, pattern, **words)
+    found = prune(proto, pattern, data=data, **words)
+    assert {row.name for row in found.layers} >= {"stem.w", "c", "d", "g", "i", "k", "m0", "p", "r"} - {"stem.w"}
+    test = floats(16, 3, 8, 8, seed=21)
+
+    def outputs(one: Any) -> Any:
+        step = 16 if batch == "n" else 1
+        return np.concatenate([reference_outputs(one, {"x": test[i : i + step]})["y"] for i in range(0, 16, step)])
+
+    expected = outputs(proto)
+    before, after = (np.square(outputs(one.proto) - expected).mean() for one in (plain, found))
+    assert after < 0.5 * before
+    for row in found.layers:
+        assert row.error is not None
+        assert row.error_masked is not None
+        assert row.error <= row.error_masked * (1 + 1e-9), row
+        assert not row.note
+    import_onnx(found.proto, shapes={"x": (1, 3, 8, 8)})
+    again = prune(proto, pattern, data=data, **words)
+    assert again.proto.SerializeToString(deterministic=True) == found.proto.SerializeToString(deterministic=True)
+
+
+def test_activations_in_files_change_nothing() -> None:
+    proto, data = network(), {"x": floats(32, 3, 8, 8, seed=20)}
+    first, second = (prune(proto, "0.5", data=data, memory=limit) for limit in (1 << 30, 10_000))
+    assert first.proto.SerializeToString(deterministic=True) == second.proto.SerializeToString(deterministic=True)
+    with Shelf(100) as shelf:
+        shelf.put("a", np.arange(1000))
+        assert shelf.spilled == 1
+        assert shelf.get("a").sum() == 499500
+        shelf.drop("a")
+        assert "a" not in shelf
+
+
+def test_budgets_and_importances_with_data() -> None:
+    proto, data = network(), {"x": floats(64, 3, 8, 8, seed=20)}
+    for how in ("l1", "l2", "scale-free", "wanda", "sparsegpt"):
+        assert prune(proto, "0.5", data=data, importance=how, reconstruct=False).sparsity == pytest.approx(
+            0.5, abs=0.02
+        )
+    spread = prune(proto, "0.5", data=data, importance="scale-free", budget="network")
+    assert spread.sparsity == pytest.approx(0.5, abs=0.01)
+    assert np.ptp([row.sparsity for row in spread.layers]) > 0.05
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ({"x": floats(4, 3, 8, 9)}, "have the shape 4x3x8x9, the given model takes ?x3x8x8"),
+        ({"x": floats(3, 8, 8)}, "have the shape 3x8x8"),
+        ({"X": floats(4, 3, 8, 8)}, "have 'X', which the given model does not take; its inputs are 'x'"),
+        ({}, "lack 'x'"),
+        ({"x": floats(0, 3, 8, 8)}, "hold no sample"),
+        ({"x": np.full((2, 3, 8, 8), np.nan, np.float32)}, "hold nan (first at [0, 0, 0, 0])"),
+        ({"x": np.full((2, 3, 8, 8), "a")}, "are of type <U1"),
+    ],
+)
+def test_data_that_do_not_fit(data: Any, text: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        prune(network(), "0.5", data=data)
+    assert text in str(raised.value)
+
+
+def test_data_that_say_nothing_leave_the_mask_and_a_note() -> None:
+    found = prune(network(), "0.5", data={"x": np.zeros((4, 3, 8, 8), np.float32)}, ends=True)
+    assert "its inputs do not vary" in found.layers[0].note
+    assert any("4 samples are few" in line for line in found.warnings)
+    assert all(np.isfinite(row.error) for row in found.layers if row.error is not None)
+
+
+def test_an_activation_that_overflows_is_an_error() -> None:
+    with pytest.raises(UsageError, match=r"layer .* is not finite on the calibration data"):
+        prune(network(), "0.5", data={"x": np.full((4, 3, 8, 8), 3e38, np.float32)})
+
+
+def test_the_verb_with_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnx.save(network(), tmp_path / "m.onnx")
+    np.savez(tmp_path / "calib.npz", x=floats(16, 3, 8, 8))
+    words = ["prune", str(tmp_path / "m.onnx"), "-o", str(tmp_path / "o.onnx"), "--sparsity", "0.5"]
+    assert main([*words, "--data", str(tmp_path / "calib.npz"), "-q"]) == 0
+    shown = capsys.readouterr().out
+    assert "error of the mask" in shown
+    assert "without calibration data" not in shown

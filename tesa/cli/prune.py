@@ -63,10 +63,9 @@ def _run(args: Namespace) -> Outcome:
     scores: Any = args.importance
     if scores is not None and scores.endswith(".npz"):
         scores = read_npz(scores)
-    calibration = None if args.data is None else read_npz(args.data)
     with shown(sys.stderr, quiet=args.quiet or args.json) as progress:
         pruned = prune(
-            args.model, args.pattern, args.sparsity, data=calibration,
+            args.model, args.pattern, args.sparsity, data=args.data,
             layers=dict(parse_rule(text, args.pattern) for text in args.layer), depthwise=args.depthwise,
             importance=scores, budget=args.budget, ends=args.ends, infeasible=args.infeasible,
             reconstruct=not args.no_reconstruct, seed=args.seed, progress=progress,

@@ -20,7 +20,7 @@ from tesa.compress.opened import Work, opened
 from tesa.compress.reconstruct import ORDERED, Plan, Reconstruction, unrepairable
 from tesa.compress.result import Pruned, PrunedLayer
 from tesa.compress.rules import INFEASIBLE, Rules, assign, by_name, with_sparsity
-from tesa.compress.samples import Samples, samples_of
+from tesa.compress.samples import Data, Samples
 from tesa.compress.scoring import Scorer, Scoring, checked_scores, scorer_of
 from tesa.compress.walk import Walk
 from tesa.compress.write import apply_mask
@@ -54,7 +54,7 @@ def prune(
     pattern: str | Imposed = "unstructured",
     sparsity: float | None = None,
     *,
-    data: Mapping[str, Any] | None = None,
+    data: Data | None = None,
     layers: Mapping[str, str | float | Imposed | None] | None = None,
     depthwise: str | Imposed | None = None,
     importance: str | Scorer | Mapping[str, Any] | None = None,
@@ -76,10 +76,11 @@ def prune(
     initializer. budget: "balanced", "global" or "network". ends: also prune the first and the last layer. infeasible:
     "error", or "dense" to leave a layer that cannot have its pattern as it is.
 
-    data: calibration data, by input an array whose first axis counts samples. With them each layer is repaired by
-    least squares on its mask (reconstruct=False: masks alone), layer by layer, its inputs those of the network as it is
-    pruned by then, its targets those of the dense one. seed: which input rows are drawn where there are many. threads:
-    of onnxruntime. memory: bytes of activations that are kept in memory; others go to temporary files.
+    data: calibration data, an .npz or arrays by input, whose first axis counts samples. With them each layer is
+    repaired by least squares on its mask (reconstruct=False: masks alone), layer by layer, its inputs those of the
+    network as it is pruned by then, its targets those of the dense one. seed: which input rows are drawn where there
+    are many. threads: of onnxruntime. memory: bytes of activations that are kept in memory; others go to temporary
+    files.
 
     Raises UsageError for a name that no layer has, for a pattern or a share that a layer cannot have, and for data that
     do not fit the model or are not finite.
@@ -94,7 +95,7 @@ def prune(
     taps = None if depthwise is None else with_sparsity(depthwise, None)
     rules = Rules(every, by_name(layers or {}, every), ends, infeasible, taps)
     work = opened(model)
-    samples = None if data is None else samples_of(work.view.graph, data, work.source)
+    samples = None if data is None else Samples.of(work.view, data)
     found = find_layers(work.view.graph, work.tensors)
     if not found.layers:
         raise UsageError(f"{work.source}: no layer has a weight that can be pruned")

@@ -37,10 +37,10 @@ class Walk:
         self.last = _last_uses(view.graph)
         self.shelf = Shelf(memory)
         self.differs: set[str] = set()
-        self.live: set[str] = set(samples.batches[0])
-        for number, feeds in enumerate(samples.batches):
+        self.live: set[str] = set(samples.feeds[0])
+        for number, feeds in enumerate(samples.feeds):
             for name, array in feeds.items():
-                self.shelf.put((name, number, DENSE), array)
+                self.shelf.put((name, number, DENSE), np.asarray(array))
 
     def __enter__(self) -> Walk:
         return self
@@ -74,13 +74,13 @@ class Walk:
         for name in [name for name in self.live if self.last.get(name, -1) < self.at]:
             self.live.discard(name)
             self.differs.discard(name)
-            for number in range(len(self.samples.batches)):
+            for number in range(len(self.samples.feeds)):
                 for which in (DENSE, NOW):
                     self.shelf.drop((name, number, which))
 
     def pairs(self, name: str) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         """(as it was, as it is now) of an activation, batch by batch."""
-        for number in range(len(self.samples.batches)):
+        for number in range(len(self.samples.feeds)):
             dense = self.shelf.get((name, number, DENSE))
             yield dense, self.shelf.get((name, number, NOW)) if name in self.differs else dense
 
@@ -94,7 +94,7 @@ class Walk:
         session = onnxruntime_session(
             self._model(nodes, first, wanted, which).SerializeToString(), self.threads, name="a part of the network"
         )
-        for number in range(len(self.samples.batches)):
+        for number in range(len(self.samples.feeds)):
             given = {name: self._input(name, number, which) for name in feeds}
             try:
                 found = session.run(wanted, given)

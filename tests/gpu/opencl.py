@@ -113,7 +113,7 @@ def launch(
         return
     assert folder is not None, "a child needs a folder"
     opencl_device.save(folder, source, launches, arrays, by == "intel")
-    command, environment = [sys.executable, opencl_device.__file__, str(folder)], dict(os.environ)
+    command, environment = [sys.executable, "-I", opencl_device.__file__, str(folder)], dict(os.environ)
     if by == "grind":
         program = require_system("oclgrind", "oclgrind")
         command = [program, "--data-races", "--max-errors", "20", *command]

@@ -23,7 +23,7 @@ def test_one_name_for_two_kinds_of_machine() -> None:
     try:
         assert find("both").kind == "cpu"
         assert find("both", "gpu").kind == "gpu"
-        assert [made.name for made in families("gpu")] == ["both"]
+        assert [made.name for made in families("gpu")].count("both") == 1
         with pytest.raises(ValueError, match="'both' is registered twice"):
             registry.family("both", kind="gpu", **FUNCTIONS)(emit)
     finally:

@@ -32,6 +32,7 @@ class Memory:
 
     def __init__(self) -> None:
         self._arrays: list[tuple[int, Bytes]] = []
+        self._writers: dict[int, NDArray[np.int64]] = {}
         self._next = FIRST
 
     def place(self, array: NDArray[Any]) -> int:
@@ -59,11 +60,25 @@ class Memory:
             found[chosen] = array[places]
         return found
 
-    def write(self, addresses: NDArray[np.uint64], values: Bytes, what: str) -> None:
-        """Put (n, size) bytes to n addresses. Two that meet have to bring the same."""
+    def begin(self) -> None:
+        """A launch begins: what was written before it is settled."""
+        self._writers.clear()
+
+    def write(self, addresses: NDArray[np.uint64], values: Bytes, what: str, threads: Indices | None = None) -> None:
+        """Put (n, size) bytes to n addresses.
+
+        Where two meet, also of other instructions or blocks of the launch, they have to bring the same: nobody knows
+        which comes last. threads: n numbers, of the grid, that tell them apart; none for atomic additions.
+        """
         for chosen, array, places in self._find(addresses, values.shape[1], what):
             if not array.flags.writeable:
                 raise Fault(f"{what}: an array that is only read is written")
+            if threads is not None:
+                by = self._writers.setdefault(array.ctypes.data, np.full(len(array), -1))
+                other = (by[places] >= 0) & (by[places] != threads[chosen][:, None])
+                if (other & (array[places] != values[chosen])).any():
+                    raise Fault(f"{what}: two threads write different values to one place")
+                by[places] = threads[chosen][:, None]
             array[places] = values[chosen]
             if (array[places] != values[chosen]).any():
                 raise Fault(f"{what}: two threads write different values to one place")

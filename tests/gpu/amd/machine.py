@@ -65,6 +65,7 @@ class Group:
         kernel = launch.kernel
         self.launch, self.index, self.kernel = launch, index, kernel
         self.count = int(np.prod(launch.block))
+        self.number = index[0] + launch.grid[0] * (index[1] + launch.grid[1] * index[2])
         self.wave = kernel.wave
         self.waves = -(-self.count // self.wave)
         shape = (self.waves, self.wave)

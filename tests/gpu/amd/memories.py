@@ -109,7 +109,8 @@ def _store(code: Code) -> Step:
         if kind in ("short_d16_hi", "d16_hi_b16"):
             words = words >> np.uint32(16)
         values = np.ascontiguousarray(words).view(np.uint8).reshape(len(words), -1)[:, :size]
-        group.launch.memory.write(addresses, values, "global_store")
+        threads = group.thread[group.lanes] + group.number * group.thread.size
+        group.launch.memory.write(addresses, values, "global_store", threads)
         queue = group.stores if group.kernel.generation >= 10 else group.loads
         group.ask(queue, {wave: Request() for wave in _waves(group)})
 

@@ -71,6 +71,7 @@ def run(
     if kernel.directives.get("group_segment_fixed_size", 0) + shared_bytes > SHARED_MOST:
         raise Fault("more than 64 KiB of LDS")
     where = memory.place(np.frombuffer(packed or b"\0", np.uint8))
+    memory.begin()
     counts: Counter[str] = Counter()
     launch = Launch(kernel, steps, grid, block, shared_bytes, where, memory, counts)
     try:

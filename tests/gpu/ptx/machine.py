@@ -61,6 +61,7 @@ class Block:
         x, y, z = launch.block
         self.count = x * y * z
         self.threads = np.arange(self.count)
+        self.number = index[0] + launch.grid[0] * (index[1] + launch.grid[1] * index[2])
         self.lane, self.warp = self.threads % WARP, self.threads // WARP
         self.mask: Mask = np.ones(self.count, bool)
         self.full = True

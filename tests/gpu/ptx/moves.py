@@ -170,7 +170,7 @@ def store(block: Block, space: str, addresses: NDArray[np.uint64], values: NDArr
     if space == "shared":
         block.shared.write(_spread(places, values.shape[1]), block.active, values)
     else:
-        block.launch.memory.write(places, values, what)
+        block.launch.memory.write(places, values, what, block.active + block.number * block.count)
 
 
 @instruction("ld", "ldu")

@@ -70,6 +70,7 @@ def run(
     _check_size(kernel, block, shared_bytes)
     constants = np.frombuffer(bytes(kernel.constants) or b"\0", np.uint8).copy()
     where = memory.place(constants)
+    memory.begin()
     counts: Counter[str] = Counter()
     launch = Launch(kernel, steps, grid, block, shared_bytes, packed, memory, where, counts)
     try:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tesa.schedules.refusal import refuse
 from tesa.schedules.types import Config, FloatArray, Problem
 
 # The machine is a Core and what is emitted a Code for kind "cpu"; a Gpu and a GpuCode (gpus.py) for kind "gpu".
@@ -101,7 +102,9 @@ def _known_layouts(made: Family) -> Space:
     """The space of a family, empty for layouts that it does not know: so no family has to ask for them."""
 
     def space(problem: Problem, weight: FloatArray, core: Any) -> Sequence[Config]:
-        return made.space(problem, weight, core) if problem.layout in made.layouts else ()
+        if problem.layout not in made.layouts:
+            return refuse(f"it computes layout {' and '.join(made.layouts)}, and this one is {problem.layout}")
+        return made.space(problem, weight, core)
 
     return space
 

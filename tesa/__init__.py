@@ -1,7 +1,8 @@
 """tesa compiles neural networks with pruned weights into kernels made for exactly their sparsity pattern.
 
 The functions here are loaded at their first use, so that `import tesa` costs nothing:
-compile (ONNX file to library), load (a compiled model), kernel (one layer), import_onnx, inspect_model.
+compile (ONNX file to library), load (a compiled model), kernel (one layer), forms (every kernel for a weight), sweep
+(kernels over sparsities), compare (kernels in turn), import_onnx, inspect_model, tune_model.
 """
 
 from __future__ import annotations
@@ -28,15 +29,24 @@ _HOMES = {
     "inspect_model": ("tesa.analyze.inspection", "inspect_model"),
     "largest_tensor": ("tesa.frontend.giants", "largest_tensor"),
     "tune_model": ("tesa.tune.model", "tune_model"),
+    "forms": ("tesa.kernels.forms", "forms"),
+    "sweep": ("tesa.kernels.sweep", "sweep"),
+    "compare": ("tesa.kernels.comparison", "compare"),
 }
-__all__ = ["__version__", "compile", "import_onnx", "inspect_model", "kernel", "largest_tensor", "load", "tune_model"]
+__all__ = [
+    "__version__", "compare", "compile", "forms", "import_onnx", "inspect_model", "kernel", "largest_tensor", "load",
+    "sweep", "tune_model",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from tesa.analyze.inspection import inspect_model
     from tesa.compiler import compile_model as compile
     from tesa.frontend import import_onnx
     from tesa.frontend.giants import largest_tensor
+    from tesa.kernels.comparison import compare
+    from tesa.kernels.forms import forms
     from tesa.kernels.kernel import kernel
+    from tesa.kernels.sweep import sweep
     from tesa.runtime import load
     from tesa.tune.model import tune_model
 

@@ -12,6 +12,7 @@ from typing import Any
 import onnx
 import tvm
 
+from tesa.base.display import Displayed
 from tesa.base.keywords import helpful
 from tesa.base.numbers import whole
 from tesa.base.progress import Event, Progress, silent
@@ -52,7 +53,7 @@ from tesa.tune.choose import choose
 
 
 @dataclass(frozen=True)
-class CompiledModel:
+class CompiledModel(Displayed):
     """A compiled model: where it was written and what is in it.
 
     skipped: what was left as it is, each with its reason. sizes: of a model of several; plan, inputs and outputs are

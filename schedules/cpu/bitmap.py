@@ -43,7 +43,9 @@ from tesa.schedules.cpu.narrow import (
     sides_of,
     small,
     streams_of,
+    unfit,
 )
+from tesa.schedules.refusal import refuse, too_full
 from tesa.schedules.registry import family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
 
@@ -64,8 +66,10 @@ def _applies(problem: Problem, core: Core) -> bool:
 
 
 def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
-    if not _applies(problem, core) or np.count_nonzero(weight) > 0.95 * weight.size:
-        return ()
+    if why := unfit(problem, core) or too_full(int(np.count_nonzero(weight)), weight.size, 0.95):
+        return refuse(why)
+    if not _applies(problem, core):
+        return refuse("it needs a CPU that expands bytes from a bitmap in registers of 64 bytes, as AVX-512 VBMI2 does")
     # codes of 4 bits are two rows for each slice: pointers for more of them would not stay in registers
     halved = [(HALF, count) for count in streams_of(problem, core, 2)] if small(problem, weight) else []
     every = [*halved, *((8, count) for count in streams_of(problem, core))]

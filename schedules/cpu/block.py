@@ -41,6 +41,7 @@ from tesa.schedules.cpu.nest import Builder, Tile
 from tesa.schedules.cpu.operand import Operand, operand, tiling
 from tesa.schedules.cpu.packing import Packing
 from tesa.schedules.cpu.rowpanels import entries, live_columns, pack_rows
+from tesa.schedules.refusal import refuse, unsuited
 from tesa.schedules.registry import family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
 
@@ -250,10 +251,8 @@ def _candidates(core: Core, real: bool) -> list[tuple[int, int]]:
 
 def _space(problem: Problem, weight: FloatArray, core: Core, dense: bool) -> Sequence[Config]:
     """The MOST that the estimate likes best; for "block" only panels with enough dead columns."""
-    if problem.op == "depthwise" or problem.dtype not in ("float32", "int8"):
-        return []
-    if problem.dtype != "float32" and not problem.pointwise:
-        return []
+    if why := unsuited(problem, dtypes=("float32", "int8"), pointwise=problem.dtype != "float32"):
+        return refuse(why)
     core, found = _wide(problem, core), {}
     for form in forms(problem, core):
         for key, config, view, computed in _configs(problem, weight, core, dense, form):
@@ -263,7 +262,7 @@ def _space(problem: Problem, weight: FloatArray, core: Core, dense: bool) -> Seq
     # should the estimate be wrong about blocks of k: two without are always there
     first, more = ranked[:MOST], [config for config in ranked[MOST:] if "depth" not in config]
     lacking = max(0, min(2 - sum("depth" not in config for config in first), len(more)))
-    return [*first[: MOST - lacking], *more[:lacking]]
+    return [*first[: MOST - lacking], *more[:lacking]] or refuse("no panel of its rows has enough dead columns")
 
 
 def _configs(

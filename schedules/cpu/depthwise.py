@@ -37,6 +37,7 @@ from tesa.schedules.cpu.activations import INLINE
 from tesa.schedules.cpu.cut import threads_for
 from tesa.schedules.cpu.straight import Array, Block, Ends, activate_stored, activate_vector
 from tesa.schedules.cpu.taps import Group, Run, column_runs, fmas, groups_of, picks, row_runs
+from tesa.schedules.refusal import refuse, unsuited
 from tesa.schedules.registry import family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem, Window
 
@@ -242,10 +243,12 @@ def _weights(s: _Scene, block: Block, group: Group, channel: Any) -> dict[tuple[
 
 def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
     window = problem.window
-    if problem.op != "depthwise" or window is None or problem.dtype != "float32" or problem.n < 1:
-        return ()
+    if why := unsuited(problem, ops=("depthwise",)):
+        return refuse(why)
+    if window is None or problem.n < 1:
+        return refuse("there is no output to compute")
     if max(problem.batch * problem.m * max(window.height * window.width, problem.n), weight.size) > _MAX_ELEMENTS:
-        return ()
+        return refuse(f"it addresses images of up to {_MAX_ELEMENTS} elements")
     configs = []
     for every in (0, 1) if not weight.all() else (1,):
         default = _default_rows(window, int(_live(weight, every).any(axis=0).sum()), core)

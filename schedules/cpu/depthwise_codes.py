@@ -38,6 +38,7 @@ from tesa.schedules.cpu.loops import lanes, loop, named, parallel, serial, span
 from tesa.schedules.cpu.narrow import prefetch
 from tesa.schedules.cpu.nest import Builder
 from tesa.schedules.cpu.operand import operand, tiling
+from tesa.schedules.refusal import refuse, unsuited
 from tesa.schedules.registry import family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem, Window
 
@@ -102,8 +103,10 @@ def _applies(problem: Problem) -> bool:
 
 
 def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
+    if why := unsuited(problem, ops=("depthwise",), dtypes=("int8",)):
+        return refuse(why)
     if not _applies(problem) or problem.n < 1:
-        return ()
+        return refuse("there is no output to compute")
     # two rows of seven columns take a tenth less time, and four times as long to compile
     return ({"rows": 1, "columns": 4},)
 

@@ -43,8 +43,10 @@ from tesa.schedules.cpu.narrow import (
     sides_of,
     small,
     streams_of,
+    unfit,
 )
 from tesa.schedules.cpu.windows import GROUP, Steps, pack
+from tesa.schedules.refusal import NO_GATHER, refuse, too_full
 from tesa.schedules.registry import family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Permute, Problem
 
@@ -75,10 +77,12 @@ def _window(core: Core) -> int:
 
 
 def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
-    if not fits(problem, core) or not _gathers(core) or np.count_nonzero(weight) > _DENSEST * weight.size:
-        return ()
+    if why := unfit(problem, core) or too_full(int(np.count_nonzero(weight)), weight.size, _DENSEST):
+        return refuse(why)
+    if not _gathers(core):
+        return refuse(NO_GATHER)
     if sides_of(problem) > core.registers // 2:
-        return ()
+        return refuse(f"it keeps up to {core.registers // 2} columns in registers, and this has {sides_of(problem)}")
     bits = (HALF, 8) if small(problem, weight) else (8,)
     streams = streams_of(problem, core)
     return tuple(

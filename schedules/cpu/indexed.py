@@ -36,6 +36,7 @@ from tesa.schedules.cpu.nest import Builder, Tile, vector_start
 from tesa.schedules.cpu.operand import LINE, Operand, Tiling, operand
 from tesa.schedules.cpu.packing import Packing
 from tesa.schedules.cpu.stream import stream
+from tesa.schedules.refusal import refuse, too_full, unsuited
 from tesa.schedules.registry import family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
 
@@ -186,13 +187,11 @@ def _facts(problem: Problem, weight: NDArray[Any], sums: Arithmetic) -> _Facts:
 def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
     """The MOST that the estimate likes best; none for a weight that is all but full."""
     sums = arithmetic(problem, core)
-    if problem.op == "depthwise" or problem.dtype not in ("float32", "int8"):
-        return []
-    if sums.integer and not problem.pointwise:
-        return []
+    if why := unsuited(problem, dtypes=("float32", "int8"), pointwise=sums.integer):
+        return refuse(why)
     weight = sums.matrix(weight)
-    if np.count_nonzero(weight) > MAX_DENSITY * weight.size:
-        return []
+    if why := too_full(int(np.count_nonzero(weight)), weight.size, MAX_DENSITY):
+        return refuse(why)
     facts = _facts(problem, weight, sums)
     found: dict[tuple[int, ...], tuple[float, Config]] = {}
     for config in _sizes(core, facts.live):

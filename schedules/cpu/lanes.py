@@ -36,6 +36,7 @@ from tesa.schedules.cpu.nest import Builder
 from tesa.schedules.cpu.operand import operand, tiling
 from tesa.schedules.cpu.places import Places, grouped, in_runs, places
 from tesa.schedules.cpu.requantize import Codes, codes, low_bytes, makes_codes
+from tesa.schedules.refusal import refuse, unsuited
 from tesa.schedules.registry import family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
 
@@ -286,8 +287,8 @@ def _most_columns(core: Core, vectors: int) -> int:
 def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
     """The four that the estimate likes best: panels of 1 to 4 vectors, and tiles as wide as there are registers, or
     such that columns are cut evenly."""
-    if not _applies(problem):
-        return ()
+    if why := unsuited(problem, dtypes=("int8",)):
+        return refuse(why)
     columns = places(problem, arithmetic(problem, core)).columns
     vectors, found = -(-problem.m // core.lanes), []
     for height in range(1, min(vectors, 4) + 1):

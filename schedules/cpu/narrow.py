@@ -34,6 +34,7 @@ from tesa.schedules.cpu.loops import lanes, loop, named, parallel, serial, span,
 from tesa.schedules.cpu.nest import Builder
 from tesa.schedules.cpu.operand import operand, tiling
 from tesa.schedules.cpu.turn import BLOCK, turn, turned
+from tesa.schedules.refusal import NO_DOT, unsuited
 from tesa.schedules.types import Core, Problem
 
 MAX_SIDES = 16
@@ -59,13 +60,21 @@ _LARGEST = 2**31 // (16 * 8 * 255)
 """Columns up to which the sums of small codes, 16 times, fit into 32 bits."""
 
 
+def unfit(problem: Problem, core: Core) -> str:
+    """The reason why a problem is no product of bytes with a few columns, on a core that adds up four of them at a
+    time; "" where it is."""
+    if why := unsuited(problem, dtypes=("int8",), pointwise=True):
+        return why
+    if not (0 < sides_of(problem) <= MAX_SIDES and problem.m > 0 and problem.k > 0):
+        return f"it computes 1 to {MAX_SIDES} columns, and this has {sides_of(problem)}"
+    dot = core.dot
+    adds = dot is not None and dot.group == 4 and dot.adds and dot.intrinsic(core.lanes) is not None
+    return "" if adds else NO_DOT
+
+
 def fits(problem: Problem, core: Core) -> bool:
     """True where a problem is a product of bytes with a few columns, and the core adds up four of them at a time."""
-    dot = core.dot
-    if problem.dtype != "int8" or not problem.pointwise or problem.op not in ("linear", "conv2d"):
-        return False
-    adds = dot is not None and dot.group == 4 and dot.adds and dot.intrinsic(core.lanes) is not None
-    return adds and 0 < sides_of(problem) <= MAX_SIDES and problem.m > 0 and problem.k > 0
+    return not unfit(problem, core)
 
 
 def sides_of(problem: Problem) -> int:

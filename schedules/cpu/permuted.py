@@ -36,6 +36,7 @@ from tesa.schedules.cpu.operand import operand, tiling
 from tesa.schedules.cpu.permuted_last import emit_last, estimate_last, space_last
 from tesa.schedules.cpu.turn import turn, turned
 from tesa.schedules.cpu.windows import GROUP, Steps, pack
+from tesa.schedules.refusal import NO_GATHER, refuse, too_full, unsuited
 from tesa.schedules.registry import family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Permute, Problem
 
@@ -79,8 +80,11 @@ def _applies(problem: Problem, core: Core) -> bool:
 
 
 def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
-    if not _applies(problem, core) or np.count_nonzero(weight) > _DENSEST * weight.size:
-        return ()
+    why = unsuited(problem, dtypes=("int8",), pointwise=not problem.features_last)
+    if why := why or too_full(int(np.count_nonzero(weight)), weight.size, _DENSEST):
+        return refuse(why)
+    if not _applies(problem, core):
+        return refuse(NO_GATHER)
     if problem.features_last:
         return space_last(problem, weight, core)
     sizes = [q for q in _COLUMNS if q < problem.n] or [min(problem.n, _COLUMNS[0])]

@@ -34,6 +34,7 @@ from tesa.schedules.cpu.nest import Builder
 from tesa.schedules.cpu.operand import Operand, operand, tiling
 from tesa.schedules.cpu.rowpanels import entries, live_columns, pack_rows
 from tesa.schedules.cpu.staging import pieces, stage
+from tesa.schedules.refusal import refuse, unsuited
 from tesa.schedules.registry import family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
 
@@ -254,12 +255,12 @@ def _emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symb
 
 def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
     """The four that the estimate likes best: panels of 1, 2 and 4 vectors, whole and with dead columns left out."""
-    if problem.op == "depthwise" or problem.dtype not in ("float32", "int8"):
-        return ()
-    if problem.dtype != "float32" and not problem.pointwise:
-        return ()
-    if not 1 < problem.n <= MAX_OUTPUTS or problem.n % core.lanes == 0 or problem.k < 1:
-        return ()
+    if why := unsuited(problem, dtypes=("float32", "int8"), pointwise=problem.dtype != "float32"):
+        return refuse(why)
+    if not 1 < problem.n <= MAX_OUTPUTS or problem.k < 1:
+        return refuse(f"it computes 2 to {MAX_OUTPUTS} columns, and this has {problem.n}")
+    if problem.n % core.lanes == 0:
+        return refuse(f"{problem.n} columns fill registers of {core.lanes} lanes: other families waste no lane either")
     matrix, configs = arithmetic(problem, core).matrix(weight), []
     for vectors in (2, 4, 1):
         height = vectors * core.lanes
@@ -268,6 +269,8 @@ def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]
         configs.append({"panel": vectors, "list": 0})
         if entries(matrix, height, False) <= MAX_FILL * entries(matrix, height, True):
             configs.append({"panel": vectors, "list": 1})
+    if not configs:
+        return refuse(f"it needs {core.lanes} rows, and this weight has {problem.m}")
     return sorted(configs, key=lambda config: _estimate(problem, weight, core, config))[:4]
 
 

@@ -38,6 +38,7 @@ from tesa.schedules.cpu.nest import MAX_ELEMENTS
 from tesa.schedules.cpu.operand import LINE
 from tesa.schedules.cpu.straight import Array, Block, Ends, i32
 from tesa.schedules.cpu.vector import chosen, finish, stored, widened
+from tesa.schedules.refusal import refuse, too_full, unsuited
 from tesa.schedules.registry import family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Permute, Problem
 
@@ -319,14 +320,20 @@ def _main(s: _Scene, bounds: Sequence[int], share: int, unroll: int, symbol: str
 
 
 def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
-    if not problem.pointwise or problem.op == "depthwise" or problem.dtype != "float32" or not _permutes(core):
-        return ()
+    if why := unsuited(problem, pointwise=True):
+        return refuse(why)
+    if not _permutes(core):
+        return refuse("it needs a CPU that permutes the numbers of two registers, as AVX-512 does")
     most = MAX_SIDES if core.registers >= 2 * MAX_SIDES else _EASY
-    if not 0 < problem.batch * problem.n <= most or problem.m < 1 or weight.size > MAX_ELEMENTS:
-        return ()
-    if np.count_nonzero(weight) > _DENSEST * weight.size:
-        return ()
+    if not 0 < problem.batch * problem.n <= most:
+        return refuse(f"it computes 1 to {most} columns, and this has {problem.batch * problem.n}")
+    if problem.m < 1 or weight.size > MAX_ELEMENTS:
+        return refuse(f"it addresses weights of 1 to {MAX_ELEMENTS} elements, and this one has {weight.size}")
+    if why := too_full(int(np.count_nonzero(weight)), weight.size, _DENSEST):
+        return refuse(why)
     windows = [w for w in (2, 4) if w * core.lanes <= problem.k]
+    if not windows:
+        return refuse(f"it needs {2 * core.lanes} columns of the weight, and this one has {problem.k}")
     sparse = np.count_nonzero(weight) < 0.2 * weight.size
     wide_first = sparse or problem.batch * problem.n == 1
     return tuple(

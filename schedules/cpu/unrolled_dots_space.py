@@ -16,6 +16,7 @@ from tesa.schedules.cpu.places import grouped, in_runs, places
 from tesa.schedules.cpu.writers import find_dot_writer
 from tesa.schedules.dots import GROUP
 from tesa.schedules.panels import cut_columns, cut_rows
+from tesa.schedules.refusal import NO_DOT, refuse, unsuited
 from tesa.schedules.tiles import Tiles, tiles
 from tesa.schedules.types import Config, Core, FloatArray, Problem
 
@@ -109,12 +110,18 @@ class _Facts:
 def dot_space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
     """The MOST that the estimate likes best."""
     problem, writer = flattened(problem), find_dot_writer(core)
-    if writer is None or not applies(problem, core) or not core.unrolls or problem.n < core.lanes // 2:
-        return ()
+    if why := unsuited(problem, dtypes=("int8",), pointwise=not problem.features_last):
+        return refuse(why)
+    if writer is None or not applies(problem, core) or not core.unrolls:
+        return refuse(NO_DOT)
+    if problem.n < core.lanes // 2:
+        return refuse(f"it needs {core.lanes // 2} columns, and this has {problem.n}")
     elements = dot_elements(problem, weight, core)
     live = int(np.count_nonzero(elements))
-    if live > min(_DENSEST * elements.size, MAX_DOTS):
-        return ()
+    if live > _DENSEST * elements.size:
+        return refuse(f"{live} of its {elements.size} groups of four are not zero: it needs whole groups of zeros")
+    if live > MAX_DOTS:
+        return refuse(f"its code would have {live} products, more than {MAX_DOTS}")
     found: dict[tuple[int, ...], tuple[float, Config]] = {}
     # with two vectors code is longer and a column serves half as many rows: that was never faster
     cut, rows = dot_tiles(problem, core, 1), _rows(core, 1)

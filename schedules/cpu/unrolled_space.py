@@ -13,6 +13,7 @@ from tesa.schedules.cpu.cut import threads_for
 from tesa.schedules.cpu.operand import Operand, operand
 from tesa.schedules.cpu.writers import MAX_BYTES, find_writer, registers
 from tesa.schedules.panels import cut_columns, cut_rows
+from tesa.schedules.refusal import refuse, unsuited
 from tesa.schedules.tiles import Tiles, tiles
 from tesa.schedules.types import Config, Core, FloatArray, Problem
 
@@ -53,18 +54,19 @@ class _Facts:
 
 def space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
     """The MOST that the estimate likes best."""
-    if (
-        problem.op not in ("linear", "conv2d")
-        or problem.dtype != "float32"
-        or problem.features_last
-        or problem.n < core.lanes // 2
-    ):
-        return ()
+    if why := unsuited(problem):
+        return refuse(why)
+    if problem.features_last:
+        return refuse("it computes float32 in layout features_first")
+    if problem.n < core.lanes // 2:
+        return refuse(f"it needs {core.lanes // 2} columns, and this has {problem.n}")
     if not core.unrolls:
-        return ()
+        return refuse("engines of WebAssembly do not run straight-line code fast")
     nonzeros = int(np.count_nonzero(weight))
-    if nonzeros > MAX_FMAS or 4 * _largest(problem, weight) > MAX_BYTES:
-        return ()
+    if nonzeros > MAX_FMAS:
+        return refuse(f"its code would have {nonzeros} multiply-adds, more than {MAX_FMAS}")
+    if 4 * _largest(problem, weight) > MAX_BYTES:
+        return refuse(f"it addresses operands of up to {MAX_BYTES} bytes")
     found: dict[tuple[int, ...], tuple[float, Config]] = {}
     most = core.registers - registers(0, 1, core)
     for rows in (most - 4, most):  # with two vectors a column serves half as many rows: that was never faster

@@ -31,6 +31,7 @@ from tesa.schedules.cpu import cost
 from tesa.schedules.cpu.activations import INLINE
 from tesa.schedules.cpu.cut import shares, threads_for
 from tesa.schedules.cpu.straight import Array, Block, Ends, activate_stored, activate_vector, i32
+from tesa.schedules.refusal import refuse, unsuited
 from tesa.schedules.registry import family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
 
@@ -289,15 +290,17 @@ def _panels(problem: Problem, core: Core) -> list[int]:
 
 
 def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
-    if not problem.pointwise or problem.op == "depthwise" or problem.dtype != "float32":
-        return ()
-    if not 0 < problem.batch * problem.n <= MAX_SIDES or weight.size > _MAX_ELEMENTS or problem.k < 1:
-        return ()
+    if why := unsuited(problem, pointwise=True):
+        return refuse(why)
+    if not 0 < problem.batch * problem.n <= MAX_SIDES:
+        return refuse(f"it computes 1 to {MAX_SIDES} columns, and this has {problem.batch * problem.n}")
+    if weight.size > _MAX_ELEMENTS or problem.k < 1:
+        return refuse(f"it addresses weights of 1 to {_MAX_ELEMENTS} elements, and this one has {weight.size}")
     configs = []
     for panel in _panels(problem, core):
         listed = _live_share(weight, panel * core.lanes) < 1.0
         configs += [{"panel": panel, "list": choice} for choice in ((1, 0) if listed else (0,))]
-    return tuple(configs[:8])
+    return tuple(configs[:8]) or refuse(f"it needs {core.lanes} rows, and this weight has {problem.m}")
 
 
 def _live_share(weight: FloatArray, height: int) -> float:

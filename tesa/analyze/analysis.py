@@ -11,6 +11,7 @@ from tesa.analyze.imposition import Rules, channel_masks, check_layers, imposed_
 from tesa.attributes.impose import Imposed
 from tesa.attributes.impose import impose as impose_on
 from tesa.attributes.patterns import classify
+from tesa.base.display import Displayed
 from tesa.base.numbers import whole
 from tesa.base.progress import Event, Progress, silent
 from tesa.choose.integer import IntegerContest
@@ -83,7 +84,7 @@ class AnalysedLayer:
 
 
 @dataclass(frozen=True)
-class Analysis:
+class Analysis(Displayed):
     """A model by prediction. table: which cost table it is from, "" for none: then times are bare estimates.
 
     dense_ms, sparse_ms: (expected, low, high) of all weight layers together; the bounds add up the layers', as if all

@@ -10,6 +10,7 @@ import numpy as np
 from tesa.attributes.attribute import FULL_BITS, Quantization, Values
 from tesa.attributes.denormals import subnormals
 from tesa.attributes.patterns import classify, weight_matrix
+from tesa.base.display import Displayed
 from tesa.base.keywords import helpful
 from tesa.frontend import ImportedModel, Port, import_onnx
 from tesa.frontend.cells import parts_of
@@ -44,7 +45,7 @@ class InspectedLayer:
 
 
 @dataclass(frozen=True)
-class Inspection:
+class Inspection(Displayed):
     """A model at a glance. weights: the weight of each layer that has one, as in its row.
 
     unruled, scrambled, notes: what became of operators without a propagation rule, see TesaModel. dropped, unused: what

@@ -1,5 +1,6 @@
 """Tells how far a long job is: a bar on a terminal, plain lines in a log, nothing where nobody asked."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -54,8 +55,8 @@ def plain(stream: TextIO, *, every_s: float = 2.0, clock: Callable[[], float] = 
 
 
 @contextmanager
-def bar(stream: TextIO) -> Iterator[Progress]:
-    """Draw one bar for each phase on a terminal, with the expected time to its end."""
+def bar(stream: TextIO | None) -> Iterator[Progress]:
+    """Draw one bar for each phase on a terminal, with the expected time to its end; None: in a notebook."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
@@ -91,3 +92,38 @@ def shown(stream: TextIO, *, quiet: bool = False) -> Iterator[Progress]:
             yield show
     else:
         yield plain(stream)
+
+
+def automatic(event: Event) -> None:
+    """Show a bar where someone looks, in a terminal or a notebook, and nothing elsewhere: the default of long jobs.
+
+    It stands for the renderer that telling() makes; called itself it shows nothing.
+    """
+
+
+@contextmanager
+def telling(progress: Progress | None) -> Iterator[Progress]:
+    """The renderer that a caller's argument means: None is silence, automatic a bar where someone looks.
+
+    >>> with telling(None) as show:
+    ...     show(Event("measure", 0, 2))
+    """
+    if progress is None:
+        yield silent
+    elif progress is not automatic:
+        yield progress
+    elif in_notebook() or sys.stderr.isatty():
+        with bar(None if in_notebook() else sys.stderr) as show:
+            yield show
+    else:
+        yield silent
+
+
+def in_notebook() -> bool:
+    """True in a kernel of Jupyter, whose front end draws what is displayed.
+
+    >>> in_notebook()
+    False
+    """
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell"

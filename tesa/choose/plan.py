@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tesa.base.display import Displayed
 from tesa.build.footprint import Footprint
 from tesa.schedules.types import Config, Epilogue, Output, Problem
 
@@ -100,7 +101,7 @@ class Part(_OldName):
 
 
 @dataclass(frozen=True)
-class LayerPlan:
+class LayerPlan(Displayed):
     """One operator of the compiled model in running order.
 
     kind: "sparse" (a weight layer with generated kernels), "operator" (a scheduled operator without a sparse weight)
@@ -169,7 +170,7 @@ class LayerPlan:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Displayed):
     """All layers of a model for one target and number of threads.
 
     elsewhere: the operators of the model that no call computes, each with the reason. nodes: the layer of each ONNX

@@ -9,6 +9,7 @@ from tesa.decompose.prices import Prices
 from tesa.decompose.registry import is_composite
 from tesa.errors import UnsupportedError, UsageError
 from tesa.schedules import registry
+from tesa.schedules.refusal import reason_of
 from tesa.schedules.registry import Family, find
 from tesa.schedules.types import Config, FloatArray, Problem, config_key
 from tesa.targets.target import Target
@@ -47,11 +48,32 @@ def candidates(
             dense = dense_keys(options, weight, target.kind)
             found += [option for option in options if name in names or config_key(*option) in dense]
     if not found:
+        tried = [f"{name}: {why}" for name, why in reasons(problem, weight, target, names, prices).items()]
         raise UnsupportedError(
-            f"no kernel family applies to {describe(problem)} on {target.name}; tried {', '.join(names)}"
-            + ("" if families is None else ", give others or name none")
+            f"no kernel family applies to {describe(problem)} on {target.name}; {'; '.join(tried)}"
+            + ("" if families is None else "; give others or name none")
         )
     return found
+
+
+def reasons(
+    problem: Problem,
+    weight: FloatArray,
+    target: Target,
+    families: Sequence[str] | None = None,
+    prices: Prices | None = None,
+) -> dict[str, str]:
+    """The reason why each of some families, by default all, does not apply, by name; "" for one that does.
+
+    >>> from tesa.targets.target import parse_target
+    >>> problem = Problem("linear", 2, 2, 64, (2, 64), (2, 64))
+    >>> found = reasons(problem, np.eye(2, dtype=np.float32), parse_target("x86"), ["dense", "vector"])
+    >>> found["dense"], found["vector"]
+    ('', 'it computes 1 to 8 columns, and this has 64')
+    """
+    known, weight = _families(target), frozen(weight)
+    names = known if families is None else families
+    return {name: reason_of(space_of(known[name], problem, weight, target.core, prices)) for name in names}
 
 
 def plain_families(target: Target) -> list[str]:

@@ -13,6 +13,7 @@ from tesa.decompose.prices import EstimatedPrices, Prices
 from tesa.decompose.registry import Policy, find_policy, is_composite, pieces
 from tesa.errors import UsageError
 from tesa.schedules.pieces import Piece, PieceKernel, SumOfPieces, part, sums
+from tesa.schedules.refusal import reason_of, refuse
 from tesa.schedules.registry import Family, families, find
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
 
@@ -63,11 +64,14 @@ class _Composite:
         priced = (prices or EstimatedPrices(core, self.sum.kind),) if self.policy.priced else ()
         plain = [family for family in families(self.sum.kind) if not is_composite(family.name)]
         ranked: list[tuple[float, Config]] = []
-        for config in self.policy.space(problem, weight, core, *priced):
+        offered = self.policy.space(problem, weight, core, *priced)
+        for config in offered:
             found = pieces(name, problem, weight, config)
             head = {f"{name}.{key}": int(value) for key, value in config.items()}
             for rest in self.sum.space(problem, found, core, plain) if found else ():
                 ranked.append((self.sum.estimate(problem, found, core, rest), {**head, **rest}))
+        if not ranked:
+            return refuse(reason_of(offered) or "no kernel family computes one of its pieces")
         ranked.sort(key=lambda item: item[0])
         return [config for _, config in ranked]
 

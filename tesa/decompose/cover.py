@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tesa.decompose.policy import policy
 from tesa.decompose.prices import EstimatedPrices, Prices, block_price
 from tesa.schedules.pieces import Piece
+from tesa.schedules.refusal import refuse, too_full, unsuited
 from tesa.schedules.types import Config, Core, FloatArray, Problem
 
 Size = tuple[int, int]
@@ -137,24 +138,29 @@ def _summed(array: NDArray[np.int32], count: int) -> NDArray[np.int32]:
     return np.asarray(array.reshape(-1, count, array.shape[1]).sum(axis=1, dtype=np.int32))
 
 
+_SCATTERED = "no blocks of the weight are so much fuller than the rest that splitting it would pay"
+
+
 def _space(problem: Problem, weight: FloatArray, core: Core, prices: Prices | None = None) -> Sequence[Config]:
     """Prices of the sizes that a cover uses: as asked, and three quarters and four thirds of that."""
-    if problem.op not in ("linear", "conv2d") or problem.dtype not in ("float32", "int8"):
-        return ()
+    if why := unsuited(problem, dtypes=("float32", "int8")):
+        return refuse(why)
     mask = weight != 0
     total = int(mask.sum())
     sizes = [size for size in SIZES if size[0] <= problem.m and size[1] <= problem.k]
-    if not sizes or total < 64 or total > 0.95 * mask.size:
-        return ()
+    if why := too_full(total, mask.size, 0.95):
+        return refuse(why)
+    if not sizes or total < 64:
+        return refuse("the weight is too small to hold blocks")
     mask = _bands(mask)
     total = int(mask.sum())
     if not total or not _clustered(mask, sizes, total):  # before prices are asked for, which takes longer
-        return ()
+        return refuse(_SCATTERED)
     prices = prices or EstimatedPrices(core)
     fine = block_price(prices, problem, (1, 1))
     hundredths = {size: UNIT * block_price(prices, problem, size) / fine for size in sizes}
     if not _promising(mask, hundredths, total):
-        return ()
+        return refuse(_SCATTERED)
     found: dict[bytes, Config] = {}  # by what is covered: other prices often come to the same
     for factor in (1.0, 0.75, 1.33):
         config, covered = _used(mask, {size: max(1.0, price * factor) for size, price in hundredths.items()}, total)

@@ -13,6 +13,7 @@ from tesa.attributes.patterns.n_of_m import n_of_m
 from tesa.attributes.zeros import zeros_of
 from tesa.decompose.policy import policy
 from tesa.schedules.pieces import Piece
+from tesa.schedules.refusal import refuse, unsuited
 from tesa.schedules.registry import Family, families
 from tesa.schedules.types import Config, Core, FloatArray, Problem
 
@@ -21,16 +22,17 @@ _CONFIGS = 3
 
 def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
     """Configurations of the family whose blocks are cut down to a multiple of m, those that it has not itself."""
-    if problem.op not in ("linear", "conv2d") or problem.dtype != "float32":
-        return ()
+    if why := unsuited(problem):
+        return refuse(why)
     found = _n_of_m(weight) if 0 < np.count_nonzero(weight) <= 0.5 * weight.size else None
     if found is None:
-        return ()
+        return refuse("the weight has no n:m pattern with half or more of it zero")
     blocked = _blocked()
     size = blocked.block_of_k
     offered = [dict(config) for config in blocked.space(problem, weight, core)]
     fitted = [{**config, size: config[size] // found[1] * found[1]} for config in offered]
-    return [config for config in fitted if config[size] and config not in offered][:_CONFIGS]
+    made = [config for config in fitted if config[size] and config not in offered][:_CONFIGS]
+    return made or refuse(f"the family {blocked.name} has blocks of a multiple of {found[1]} itself")
 
 
 def _blocked() -> Family:

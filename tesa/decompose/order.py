@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tesa.decompose.policy import policy
 from tesa.schedules.pieces import Piece
+from tesa.schedules.refusal import refuse, too_full, unsuited
 from tesa.schedules.types import Config, Core, FloatArray, Problem
 
 Bools = NDArray[np.bool_]
@@ -104,17 +105,23 @@ def equal_supports(mask: Bools) -> tuple[Order, int]:
     return np.lexsort((np.arange(len(mask)), first[kind], empty)), int(counts[used].min()) if used.size else 0
 
 
-def _applies(problem: Problem, weight: FloatArray) -> bool:
-    known = problem.op in ("linear", "conv2d") and problem.dtype in ("float32", "int8")
-    return known and problem.m >= 4 and 0 < int(np.count_nonzero(weight)) < 0.9 * weight.size
+def _unfit(problem: Problem, weight: FloatArray) -> str:
+    """The reason why no order of the rows is looked for; "" where one is."""
+    if problem.m < 4:
+        return f"it needs 4 rows, and this weight has {problem.m}"
+    nonzeros = int(np.count_nonzero(weight))
+    why = unsuited(problem, dtypes=("float32", "int8")) or too_full(nonzeros, weight.size, 0.9)
+    return why or ("" if nonzeros else "the weight is all zeros")
 
 
 def _order_space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
     """The heights at which an order pays, the best first."""
     del core
     mask = weight != 0
-    if not _applies(problem, weight) or equal_supports(mask)[1] >= 2 or not _resemble(mask):
-        return ()
+    if why := _unfit(problem, weight):
+        return refuse(why)
+    if equal_supports(mask)[1] >= 2 or not _resemble(mask):
+        return refuse("no other order of the rows puts rows with like columns side by side")
     dense = float(mask.mean())
     found: list[tuple[float, Config]] = []
     for rows in HEIGHTS:
@@ -125,13 +132,15 @@ def _order_space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[C
         after = live_columns(mask, similar(mask, rows), rows)
         if after <= GAIN * natural and mask.sum() >= _FILL * after * rows:
             found.append((after * (rows + 3.0), {"rows": rows}))
-    return [config for _, config in sorted(found, key=lambda item: item[0])[:2]]
+    return [config for _, config in sorted(found, key=lambda item: item[0])[:2]] or refuse(
+        "no other order of the rows leaves enough columns of a panel dead"
+    )
 
 
 @policy("order", space=_order_space)
 def order(problem: Problem, weight: FloatArray, config: Config) -> tuple[Piece, ...]:
     """Rows with similar supports side by side, computed as panels of that many rows."""
-    if not _applies(problem, weight):
+    if _unfit(problem, weight):
         return ()
     rows = config["rows"]
     return (Piece(weight, 32, f"similar rows {rows}x1", (rows, 1), similar(weight != 0, rows)),)
@@ -140,20 +149,20 @@ def order(problem: Problem, weight: FloatArray, config: Config) -> tuple[Piece, 
 def _groups_space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
     """One configuration, where rows share their support and lie apart: side by side they are ordinary blocks."""
     del core
-    if not _applies(problem, weight):
-        return ()
+    if why := _unfit(problem, weight):
+        return refuse(why)
     mask = weight != 0
     found, size = equal_supports(mask)
     rows = min(size, 8)
     apart = size >= 2 and live_columns(mask, found, rows) < live_columns(mask, np.arange(len(mask)), rows)
-    return ({},) if apart else ()
+    return ({},) if apart else refuse("no rows that lie apart have their non-zeros in the same columns")
 
 
 @policy("groups", space=_groups_space)
 def groups(problem: Problem, weight: FloatArray, config: Config) -> tuple[Piece, ...]:
     """Rows of equal support side by side, wherever they lie: each group is a dense block over its columns."""
     del config
-    if not _applies(problem, weight):
+    if _unfit(problem, weight):
         return ()
     found, size = equal_supports(weight != 0)
     return (Piece(weight, 32, f"group of {size} rows", (size, 1), found),) if size >= 2 else ()

@@ -1,16 +1,20 @@
 """Two precisions in one weight: int8 codes, and the float32 outliers among them; see tesa.attributes.codes."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from tesa.attributes.codes import are_codes
 from tesa.decompose.policy import policy
 from tesa.schedules.pieces import Piece
+from tesa.schedules.refusal import refuse, unsuited
 from tesa.schedules.types import Config, Core, FloatArray, Problem
 
 
-def _space(problem: Problem, weight: FloatArray, core: Core) -> list[Config]:
+def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
     del weight, core
-    return [{}] if problem.dtype == "mixed" and problem.pointwise and problem.op != "depthwise" else []
+    why = unsuited(problem, dtypes=("mixed",), pointwise=True)
+    return refuse(why) if why else ({},)
 
 
 @policy("precision", space=_space)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tesa.attributes.denormals import flushed, subnormals, told_of
 from tesa.base import display
+from tesa.base.display import Displayed
 from tesa.base.files import atomic_path
 from tesa.base.keywords import helpful
 from tesa.base.numbers import whole
+from tesa.base.progress import Progress, automatic, telling
 from tesa.base.renamed import renamed
 from tesa.build.package import ENTRY, package
 from tesa.build.wasm_kernel import package_wasm
@@ -29,27 +29,21 @@ from tesa.choose.shortlist import INSTRUCTIONS
 from tesa.decompose.candidates import Option, candidates
 from tesa.decompose.prices import Prices
 from tesa.errors import UsageError
+from tesa.kernels.comparison import KernelComparison, compare
 from tesa.kernels.node import NodeKernel
 from tesa.kernels.problem import (
     Pair,
-    bias_array,
     known,
-    make_epilogue,
-    make_output,
-    make_problem,
-    round_to,
-    scale_array,
-    storage_of,
-    weight_array,
 )
-from tesa.layers.layer import Layer
+from tesa.kernels.request import request
+from tesa.kernels.roofline import Roofline, roofline
 from tesa.measure.runners import lacking
 from tesa.measure.timing import Timing
 from tesa.records.log import Log
 from tesa.runtime.arguments import FLOAT32, are_apart, check_array, checked_input, is_plain
 from tesa.schedules.registry import find
 from tesa.schedules.types import Code, Config, Epilogue, FloatArray, Problem
-from tesa.targets.target import Target, parse_target, runs_here
+from tesa.targets.target import Target, runs_here
 from tesa.tune.choose import choose
 
 _SHOWN = 24
@@ -86,6 +80,7 @@ def kernel(
     max_bytes: int | None = None,
     log: str | Path | Log | None = None,
     jobs: int | None = None,
+    progress: Progress | None = automatic,
     form: str | Sequence[str] | None = None,
     layout: str = "features_first",
     x_zero: int = 0,
@@ -105,7 +100,8 @@ def kernel(
     the nearest one, else what is expected to be, by the cost table of the target where there is one (`tesa
     calibrate`). code_budget: straight-line instructions that the measured candidates may have together, each about 10
     microseconds to compile and 8 bytes; what the log already knows competes whatever its size, and the plan names what
-    was left out. max_bytes: of the kernel's code and constants; a smaller one is taken where the fastest has more. log:
+    was left out. progress: what is told how far it is, by default a bar in a terminal or notebook; None for
+    silence. max_bytes: of the kernel's code and constants; a smaller one is taken where the fastest has more. log:
     folder of measured records, read and added to.
 
     dtype "int8": the weight holds whole numbers from -128 to 127, X is uint8, sums are int32. Without scale Y is the
@@ -157,42 +153,27 @@ def kernel(
     >>> k(np.ones((4, 16), np.uint8))[0, :2]
     array([100.55, 100.55], dtype=float32)
     """
-    threads = whole("threads", threads)
-    where = parse_target(target)
-    storage = storage_of(storage, arithmetic, where)
-    array = round_to(_given(weight_array(weight, op), flush_denormals), storage, dtype)
-    offset, factor = bias_array(bias, array.shape[0]), scale_array(scale, array.shape[0])
-    problem = make_problem(
-        array, op=op, n=n, size=size, stride=stride, padding=padding, dilation=dilation, batch=batch,
-        epilogue=make_epilogue(epilogue, offset is not None, factor is not None), dtype=dtype, threads=threads,
-        output=make_output(dtype, output, factor is not None, y_scale, y_zero), layout=layout, x_zero=x_zero,
+    asked = request(
+        weight, n, op=op, size=size, stride=stride, padding=padding, dilation=dilation, batch=batch, dtype=dtype,
+        epilogue=epilogue, bias=bias, scale=scale, output=output, y_scale=y_scale, y_zero=y_zero, storage=storage,
+        arithmetic=arithmetic, flush_denormals=flush_denormals, target=target, threads=threads, layout=layout,
+        x_zero=x_zero,
     )  # fmt: skip
-    # callers bring arrays of NumPy
-    problem = replace(problem, storage=storage, arithmetic=arithmetic, alignment=16)
-    matrix = array.reshape(problem.m, problem.k)
+    problem, matrix, where = asked.problem, asked.weight, asked.target
     families = _families(renamed("form", form, "family", family))
-    table = table_for(where, threads, log)
+    table = table_for(where, problem.threads, log)
     options = None if config is None else _one_option(problem, matrix, where, families, config, table)
-    with tempfile.TemporaryDirectory(prefix="tesa-") as name:
+    with telling(progress) as show, tempfile.TemporaryDirectory(prefix="tesa-") as name:
         (chosen,) = choose(
-            [Layer("kernel", problem, matrix)], where, log=log, measure=measure, jobs=jobs, families=families,
-            options=options, folder=Path(name),
+            [asked.layer], where, log=log, measure=measure, jobs=jobs, families=families,
+            options=options, folder=Path(name), progress=show,
             instructions=code_budget, table=table,
             max_bytes=None if max_bytes is None else whole("max_bytes", max_bytes),
         )  # fmt: skip
-        return Kernel(chosen, problem, matrix, offset, where, factor)  # which links the objects
+        return Kernel(chosen, problem, matrix, asked.bias, where, asked.scale)  # which links the objects
 
 
-def _given(weight: FloatArray, flush: bool) -> FloatArray:
-    """The weight without its subnormal elements; a warning if there were any."""
-    count = subnormals(weight) if flush else 0
-    if count:
-        said = told_of(count, weight.size).replace("which are no zeros to a kernel", "and taken for zeros")
-        warnings.warn(f"{said}; flush_denormals=False computes with them", stacklevel=4)
-    return flushed(weight) if count else weight
-
-
-class Kernel:
+class Kernel(Displayed):
     """A kernel with its weight and bias inside, ready to call. tesa.kernel makes it.
 
     >>> k = kernel(np.eye(4), n=16, epilogue="relu", family="indexed", measure=False)
@@ -291,6 +272,42 @@ class Kernel:
         y = tvm.runtime.empty(self._y_shape, self.problem.output.dtype)
         return time_warm(self._library, ENTRY, (*tensors, y), budget_ms)
 
+    def slices(self) -> Callable[[], float]:
+        """A function that runs the kernel for some milliseconds on random numbers, and answers those of one call."""
+        import tvm
+
+        from tesa.measure.reference import Inputs
+        from tesa.measure.tensors import placed
+        from tesa.measure.timing import WARM_CALLS, calls_per_slice
+
+        self._check_runs()
+        if isinstance(self._entry, NodeKernel):
+            raise UsageError("kernels that Node.js runs are timed one by one: use time()")
+        inputs = Inputs.random(self.problem)
+        given = [inputs.x, *([inputs.residual] if inputs.residual is not None else [])]
+        tensors = [placed(array, self.problem.alignment) for array in given]
+        tensors.append(tvm.runtime.empty(self._y_shape, self.problem.output.dtype))
+
+        def run(number: int) -> float:
+            self._use_threads()
+            evaluator = self._library.time_evaluator(ENTRY, tvm.cpu(), number=number, repeat=1)
+            return float(evaluator(*tensors).results[0]) * 1e3
+
+        number = calls_per_slice(min(run(1), run(1)), 1, WARM_CALLS)
+        return lambda: run(number)
+
+    def compare(self, *others: Kernel, rounds: int = 20) -> KernelComparison:
+        """This kernel and others, timed in turn; see tesa.kernels.comparison.compare."""
+        return compare(self, *others, rounds=rounds)
+
+    def roofline(self) -> Roofline:
+        """This kernel under the roof of its machine: operations and bytes, and what they allow."""
+        return roofline(self)
+
+    def plot_mask(self, path: str | Path | None = None) -> Any:
+        """A picture of the zeros of the weight, to scale. path: where to write it. UsageError without matplotlib."""
+        return display.picture(self, path=path)
+
     def show(self, kind: str = "tir") -> str:
         """The generated code as text: "tir", "llvm" or "asm", the main function and then every panel it calls.
 
@@ -326,9 +343,6 @@ class Kernel:
         shape = "x".join(map(str, plan.shape))
         words = [f"{plan.op} {shape}", plan.pattern, f"{plan.sparsity:.0%} zeros", plan.epilogue, self.target.name]
         return f"Kernel({', '.join(word for word in (*words, plan.kernel) if word)})"
-
-    def _repr_html_(self) -> str:
-        return display.html(self)
 
     @cached_property
     def _code(self) -> Code:

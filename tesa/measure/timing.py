@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from tesa.base.display import Displayed
+
 SLICE_MS = 4.0
 """Milliseconds that one kernel runs before the next has its turn."""
 
@@ -17,11 +19,12 @@ FIRST_ROUNDS = 3
 
 _ROUNDS = 20
 _CALLS = 25  # of one slice, where the caches are emptied between them
-_WARM_CALLS = 100_000  # of one slice, where nothing happens between them
+WARM_CALLS = 100_000
+"""Calls of one slice at most, where nothing happens between them."""
 
 
 @dataclass(frozen=True)
-class Timing:
+class Timing(Displayed):
     """Milliseconds for one call: median and least of the slices, and the distance between their quartiles."""
 
     median_ms: float
@@ -69,7 +72,7 @@ def time_warm(library: Any, symbol: str, arguments: Sequence[Any], budget_ms: fl
         evaluator = library.time_evaluator(symbol, tvm.cpu(), number=number, repeat=1)
         return lambda: float(evaluator(*arguments).results[0]) * 1e3
 
-    number = calls_per_slice(min(slices_of(1)(), slices_of(1)()), 1, _WARM_CALLS)
+    number = calls_per_slice(min(slices_of(1)(), slices_of(1)()), 1, WARM_CALLS)
     one_slice = slices_of(number)
     first = one_slice()
     rounds = rounds_within(budget_ms, first * number)

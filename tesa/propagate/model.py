@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tesa.attributes.attribute import Origin, TeSA, Values, from_mask, from_quantization
-from tesa.base import display
+from tesa.base.display import Displayed
 from tesa.errors import UsageError
 from tesa.frontend.model import ImportedModel
 from tesa.propagate.effective_weights import effective_constants, with_constants
@@ -22,7 +22,7 @@ WEIGHT_OPS = ("relax.matmul", *PLAIN, *TRANSPOSED)
 
 
 @dataclass(frozen=True, eq=False)
-class WeightFacts:
+class WeightFacts(Displayed):
     """A layer with a constant weight and what propagation has found about it.
 
     var, argument: the call and the place of the weight in it; var is also the name of its output. input, tensor:
@@ -49,7 +49,7 @@ class WeightFacts:
 
 
 @dataclass(frozen=True, eq=False)
-class TesaModel:
+class TesaModel(Displayed):
     """A module with its facts. tesa: by variable; part i of a tuple is `var.i`, argument i that is a constant `var#i`.
 
     weights: by the variable that a layer's convolution or matmul is bound to, in running order. unruled: layers whose
@@ -70,9 +70,6 @@ class TesaModel:
 
     def __repr__(self) -> str:
         return f"TesaModel({len(self.tesa)} tensors, {len(self.weights)} weights, {len(self.unruled)} without a rule)"
-
-    def _repr_html_(self) -> str:
-        return display.html(self)
 
     def folded(self, var: str) -> tuple[Values, Values] | None:
         """(weight, shift): known constant channels of the input moved out of the layer `var`, None if there are none.

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesa.choose.plan import LayerPlan
+from tesa.report.html import STYLE, html_table
 from tesa.report.numbers import dims, milliseconds, percent
 from tesa.report.plots import density
 from tesa.report.times import chosen
@@ -22,22 +23,23 @@ def kernel_html(layer: LayerPlan, weight: NDArray[Any], facts: str) -> str:
     part = layer.parts[0]
     after = f", {layer.epilogue}" if layer.epilogue else ""
     head = f"{layer.op} {dims(layer.shape)}, {layer.pattern}, {percent(layer.sparsity)} zeros{after}"
+    ordered = sorted(part.candidates, key=lambda row: row.measured_ms or row.predicted_ms or float("inf"))
     rows, taken = [], chosen(part)
-    for row in sorted(part.candidates, key=lambda row: row.measured_ms or row.predicted_ms or float("inf")):
-        config = ", ".join(f"{name}={value}" for name, value in row.config.items())
+    for row in ordered:
+        config = " ".join(f"{name}={value}" for name, value in row.config.items())
         times = ("" if ms is None else milliseconds(ms) for ms in (row.measured_ms, row.predicted_ms))
-        cells = "".join(f"<td>{escape(text)}</td>" for text in (row.family, config, *times, row.note))
-        rows.append(f"<tr{' style=font-weight:bold' if row is taken else ''}>{cells}</tr>")
-    names = "".join(f"<th>{name}</th>" for name in ("kernel", "configuration", "measured", "estimate", "note"))
+        rows.append((row.family, config, *times, row.note))
+    columns = ("kernel", "configuration", "measured, ms", "estimate, ms", "note")
+    best = next((place for place, row in enumerate(ordered) if row is taken), None)
+    shown = html_table(columns, rows, right=columns[2:4], chosen=best)
     said = [head, facts, part.reason]
     if part.kernel:
         split = [f"{p.pattern} ({p.bits} bits, {p.nonzeros} non-zeros) by {p.kernel}" for p in layer.parts]
         said.insert(2, f"{part.family}: {' + '.join(split)}")
     lines = [f"<b>{escape(said[0])}</b>", *map(escape, said[1:])]
     return (
-        f"<div>{'<br>'.join(lines)}</div>"
-        f'<div style="display:flex;gap:1em;align-items:flex-start">{picture(weight)}'
-        f"<table><thead><tr>{names}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f'<div class="tesa">{STYLE}<div>{"<br>".join(lines)}</div>'
+        f'<div style="display:flex;flex-wrap:wrap;gap:1em;align-items:flex-start">{picture(weight)}{shown}</div></div>'
     )
 
 

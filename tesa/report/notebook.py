@@ -1,10 +1,84 @@
-"""The HTML of tesa's values in a notebook, registered for tesa.base.display."""
+"""The looks of tesa's values, registered for tesa.base.display: HTML for notebooks, text for print, pictures."""
 
-from tesa.base.display import renders
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from tesa.analyze.analysis import Analysis
+from tesa.analyze.inspection import Inspection
+from tesa.base.display import plots, renders, writes
+from tesa.choose.plan import LayerPlan, Plan
+from tesa.compiler import CompiledModel
+from tesa.kernels.comparison import KernelComparison
+from tesa.kernels.forms import Forms
 from tesa.kernels.kernel import Kernel
-from tesa.propagate.model import TesaModel
+from tesa.kernels.roofline import Roofline
+from tesa.kernels.sweep import Sweep
+from tesa.measure.timing import Timing
+from tesa.propagate.model import TesaModel, WeightFacts
+from tesa.report.analyze import analysis_view
+from tesa.report.bench import bench_view
+from tesa.report.html import page_part
+from tesa.report.inspection import inspection_view
 from tesa.report.kernel import kernel_html
+from tesa.report.kernel_plots import plot_mask, plot_roofline, plot_sweep
+from tesa.report.kernels import comparison_view, forms_view, roofline_view, sweep_view, timing_view
+from tesa.report.numbers import counted, dims, percent
+from tesa.report.plan import compiled_view, explanation, left_out, plan_table
 from tesa.report.propagation import propagation_table
+from tesa.report.verify import verify_view
+from tesa.report.written import written
+from tesa.runtime.bench import BenchResult
+from tesa.runtime.comparison import VerifyResult
+
+View = Callable[[Any], Iterable[RenderableType]]
+
+
+def _look(kind: type, view: View) -> None:
+    """Register a class: what the view yields is its HTML and its text."""
+    renders(kind)(lambda value: page_part(view(value)))
+    writes(kind)(lambda value: written(view(value)))
+
+
+def _plan(plan: Plan) -> Iterator[RenderableType]:
+    yield plan_table(plan)
+    yield from map(Text, left_out(plan))
+
+
+def _facts(facts: WeightFacts) -> Iterator[RenderableType]:
+    zeros = f"{percent(facts.given_sparsity)} zeros in the file, {percent(facts.sparsity)} after propagation"
+    yield Text(f"{facts.layer}: {facts.op} {dims(facts.weight.shape)}, {zeros}", style="bold")
+    yield from (Text(f"  {fact}") for fact in facts.facts)
+
+
+def _propagated(model: TesaModel) -> Iterator[RenderableType]:
+    yield str(propagation_table(model))
+
+
+for _kind, _view in (
+    (Plan, _plan),
+    (LayerPlan, lambda layer: explanation(layer, None)),
+    (CompiledModel, compiled_view),
+    (Timing, timing_view),
+    (Inspection, inspection_view),
+    (Analysis, analysis_view),
+    (VerifyResult, verify_view),
+    (BenchResult, bench_view),
+    (WeightFacts, _facts),
+    (TesaModel, _propagated),
+    (Forms, forms_view),
+    (Sweep, sweep_view),
+    (KernelComparison, comparison_view),
+    (Roofline, roofline_view),
+):
+    _look(_kind, _view)
+
+writes(Kernel)(repr)
+plots(Kernel)(plot_mask)
+plots(Sweep)(plot_sweep)
+plots(Roofline)(plot_roofline)
 
 
 @renders(TesaModel)
@@ -16,5 +90,4 @@ def propagated(model: TesaModel) -> str:
 @renders(Kernel)
 def kernel(value: Kernel) -> str:
     """The kernel's mask as a picture, what it computes and what it competed with."""
-    count = value.problem.threads
-    return kernel_html(value.plan, value.weight, f"{value.target.name}, {count} thread{'s' if count != 1 else ''}")
+    return kernel_html(value.plan, value.weight, f"{value.target.name}, {counted(value.problem.threads, 'thread')}")

@@ -78,17 +78,19 @@ def left_out(plan: Plan) -> Iterator[str]:
 DROPPED = "a zero that is left out computes nothing: 0 * NaN and 0 * infinity count as 0 there"
 
 
-def explanation(layer: LayerPlan, plan: Plan, at: str = "", asked: str = "") -> Iterator[RenderableType]:
+def explanation(layer: LayerPlan, plan: Plan | None, at: str = "", asked: str = "") -> Iterator[RenderableType]:
     """The reasons for a layer's kernel: the facts about it, then for each part the candidates and their times.
 
-    asked: the operator that was asked for, where it is one of several that the layer's kernel computes.
+    plan: which the layer is of, None where it is shown alone. asked: the operator that was asked for, where it is one
+    of several that the layer's kernel computes.
     """
     times = layer_times(layer)
-    if asked and asked != layer.layer and asked in layer.covers:
+    if plan is not None and asked and asked != layer.layer and asked in layer.covers:
         yield Text(f"{asked} is computed in {_kernels(layer.layer, plan.computing(asked))}")
     head = f"{layer.layer}: {layer.op} {dims(layer.shape)}, {layer.kind}"
     yield Text(head, style="bold")
-    yield Text(f"target {plan.target}, threads {plan.threads}" + (f"; {at}" if at else ""))
+    if plan is not None:
+        yield Text(f"target {plan.target}, threads {plan.threads}" + (f"; {at}" if at else ""))
     if len(layer.covers) > 1:
         yield Text(f"computes {', '.join(layer.covers)}")
     if layer.epilogue:

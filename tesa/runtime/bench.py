@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tesa.base.display import Displayed
 from tesa.base.hostinfo import usable_cpus
 from tesa.base.onnxruntime import onnxruntime_call
 from tesa.base.random_inputs import random_array
@@ -55,7 +56,7 @@ class KernelBytes:
 
 
 @dataclass(frozen=True)
-class BenchResult:
+class BenchResult(Displayed):
     """Times of the model and its peers, and of its layers where they were asked for. threads: of all alike.
 
     kernels: what those of the layers take; footprint: all together; library: bytes of the file, 0 where it is not told.

@@ -8,6 +8,7 @@ import numpy as np  # noqa: F401  (the doctest's)
 from numpy.typing import NDArray
 
 from tesa.base.compare import largest_difference, magnitude
+from tesa.base.display import Displayed
 from tesa.base.tolerance import Tolerance
 from tesa.errors import UsageError
 
@@ -56,7 +57,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class VerifyResult:
+class VerifyResult(Displayed):
     """All comparisons of a run."""
 
     outputs: tuple[Comparison, ...]

@@ -1,0 +1,91 @@
+"""Pictures of kernels: a mask, a sweep, a kernel under its roof."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from tesa.kernels.kernel import Kernel
+from tesa.kernels.roofline import Roofline
+from tesa.kernels.sweep import Sweep
+from tesa.report.kernels import problem_words
+from tesa.report.numbers import dims, percent
+from tesa.report.picture import COLORS, GREY, Picture, apart, neutral
+from tesa.report.plots import density, new_figure
+
+Path = str | os.PathLike[str] | None
+_SIDE = 4.0  # inches of the longer side of a mask
+
+
+def plot_mask(kernel: Kernel, path: Path = None) -> Picture:
+    """The weight of a kernel, black where it is not zero; a pixel that covers several elements is grey."""
+    weight = kernel.weight
+    rows, columns = weight.shape
+    scale = _SIDE / max(rows, columns)
+    figure = new_figure(max(1.6, columns * scale) + 0.8, max(0.8, rows * scale) + 0.9)
+    axes = figure.add_subplot()
+    extent = (-0.5, columns - 0.5, rows - 0.5, -0.5)
+    axes.imshow(density(weight), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest", extent=extent, aspect="equal")
+    zeros = percent(1 - np.count_nonzero(weight) / weight.size)
+    neutral(axes, f"{kernel.plan.pattern}, {zeros} zeros; black: not zero")
+    axes.grid(visible=False)
+    axes.set_xlabel(f"columns of W {dims(weight.shape)}")
+    axes.set_ylabel("rows")
+    return Picture(figure, path)
+
+
+def plot_sweep(sweep: Sweep, path: Path = None) -> Picture:
+    """Times as fast as dense against the share of zeros: a line for each pattern, named at its end, and break-evens."""
+    figure = new_figure(7.2, 4.2)
+    axes = figure.add_subplot()
+    ends: list[tuple[str, float, str]] = []
+    for color, pattern in zip(_colors(len(sweep.patterns)), sweep.patterns, strict=True):
+        points = sweep.of(pattern)
+        zeros, gains = [100 * point.sparsity for point in points], [point.speedup for point in points]
+        axes.plot(zeros, gains, "o-", color=color, markersize=4, linewidth=1.6)
+        ends.append((pattern, gains[-1], color))
+        share = sweep.break_even(pattern)
+        if share is not None and share > points[0].sparsity:
+            axes.plot([100 * share], [1.0], "D", color=color, markersize=6, fillstyle="none")
+    axes.axhline(1.0, color=GREY, linewidth=1, linestyle="--")
+    axes.set_ylim(bottom=0)
+    axes.margins(x=0.04)
+    right = max(100 * point.sparsity for point in sweep)
+    low, high = axes.get_ylim()
+    places = apart([gain for _, gain, _ in ends], (high - low) / 22)
+    for (pattern, gain, color), place in zip(ends, places, strict=True):
+        last = 100 * sweep.of(pattern)[-1].sparsity
+        axes.annotate(
+            pattern, (last, gain), xytext=(right + 2.0, place), color=color, fontsize=8, va="center", parse_math=False,
+            annotation_clip=False, arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.5, "alpha": 0.6},
+        )  # fmt: skip
+    axes.set_xlabel("zeros, %; a diamond: the break-even")
+    axes.set_ylabel("times as fast as dense")
+    neutral(axes, f"{problem_words(sweep.problem)}, {sweep.target}")
+    return Picture(figure, path)
+
+
+def plot_roofline(found: Roofline, path: Path = None) -> Picture:
+    """The kernel as a point under the roof of its machine, useful operations against the bytes that are moved."""
+    figure = new_figure(6.4, 4.2)
+    axes = figure.add_subplot()
+    top, slope = found.peak.gflops * found.threads, found.peak.gbytes * found.threads
+    knee = top / slope
+    left, right = min(knee, found.intensity) / 8, max(knee, found.intensity) * 8
+    axes.plot([left, knee, right], [left * slope, top, top], color=GREY, linewidth=1.6)
+    axes.plot([found.intensity], [found.gflops], "o", color=COLORS[0], label="non-zeros")
+    dense = found.dense_flops / found.ms / 1e6
+    axes.plot([found.intensity], [dense], "o", color=COLORS[1], fillstyle="none", label="zeros counted, too")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("operations for each byte moved, FLOP/B")
+    axes.set_ylabel("GFLOP/s")
+    axes.legend(loc="lower right", fontsize=8, frameon=False)
+    neutral(axes, f"{top:.3g} GFLOP/s, {slope:.3g} GB/s; bound by {found.bound}", grid="both")
+    return Picture(figure, path)
+
+
+def _colors(count: int) -> list[Any]:
+    return [COLORS[index % len(COLORS)] for index in range(count)]

@@ -15,7 +15,7 @@ import tvm
 from tesa.base.display import Displayed
 from tesa.base.keywords import helpful
 from tesa.base.numbers import whole
-from tesa.base.progress import Event, Progress, silent
+from tesa.base.progress import Event, Progress, automatic, shows_progress, silent
 from tesa.base.renamed import renamed
 from tesa.base.version import versions
 from tesa.build.bare.build import Kernel
@@ -70,6 +70,7 @@ class CompiledModel(Displayed):
 
 
 @helpful("tesa.compile")
+@shows_progress
 def compile_model(
     model: Any,
     *,
@@ -95,7 +96,7 @@ def compile_model(
     propagation: bool = True,
     compact: bool = True,
     integer: bool = True,
-    progress: Progress = silent,
+    progress: Progress | None = automatic,
     forms: Sequence[str] | None = None,
     format: str | None = None,
 ) -> CompiledModel:
@@ -124,10 +125,12 @@ def compile_model(
     integer=False computes layers between codes of 8 bits with real numbers, where they would have integer kernels.
     format: one of
     tesa.build.bare.formats.FORMATS: "vm" is for TVM's virtual machine, the others need no runtime and have a C header
-    beside them; by default what the suffix of output tells.
+    beside them; by default what the suffix of output tells. progress: what is told how far it is, by default a bar in a
+    terminal or notebook; None for silence.
 
     Raises errors of tesa.errors; nothing is written unless everything succeeded.
     """
+    progress = progress or silent
     where = parse_target(target)
     form = chosen_format(format, Path(output), where)
     check_arithmetic(arithmetic, storage, where)

@@ -13,7 +13,7 @@ from tesa.attributes.impose import impose as impose_on
 from tesa.attributes.patterns import classify
 from tesa.base.display import Displayed
 from tesa.base.numbers import whole
-from tesa.base.progress import Event, Progress, silent
+from tesa.base.progress import Event, Progress, automatic, shows_progress, silent
 from tesa.choose.integer import IntegerContest
 from tesa.choose.pick import GAIN
 from tesa.costs import store
@@ -113,6 +113,7 @@ class Analysis(Displayed):
         return data
 
 
+@shows_progress
 def analyze_model(
     model: str | Path | Any,
     *,
@@ -123,7 +124,7 @@ def analyze_model(
     masks: Any = None,
     flush_denormals: bool = False,
     table: CostTable | str | Path | None = None,
-    progress: Progress = silent,
+    progress: Progress | None = automatic,
 ) -> Analysis:
     """Predict the layers of a model for a target, with the zeros it has or with zeros that are imposed on it.
 
@@ -145,6 +146,7 @@ def analyze_model(
     >>> found.layer("block1.pointwise").pattern, found.layer("block1.pointwise").shape
     ('block 4x1', (64, 32, 1024))
     """
+    progress = progress or silent
     threads = whole("threads", threads)
     code, rules = parse_target(target), Rules.parse(impose)
     known = table if isinstance(table, CostTable) else store.load(code, threads, table)

@@ -5,7 +5,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TextIO
+from functools import wraps
+from typing import ParamSpec, TextIO, TypeVar, cast
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,26 @@ def telling(progress: Progress | None) -> Iterator[Progress]:
             yield show
     else:
         yield silent
+
+
+def shows_progress(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a long job that takes `progress`: not given it is a bar where someone looks, and None is silence.
+
+    >>> @shows_progress
+    ... def job(*, progress=automatic):
+    ...     progress(Event("build", 1, 1))
+    ...     return "done"
+    >>> job(progress=None)
+    'done'
+    """
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        with telling(cast("Progress | None", kwargs.get("progress", automatic))) as show:
+            kwargs["progress"] = show
+            return function(*args, **kwargs)
+
+    return run
 
 
 def in_notebook() -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
-from tesa.base.display import Displayed
+from tesa.base.display import Displayed, picture
 from tesa.build.footprint import Footprint
 from tesa.schedules.types import Config, Epilogue, Output, Problem
 
@@ -182,6 +183,13 @@ class Plan(Displayed):
     layers: tuple[LayerPlan, ...]
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     nodes: Mapping[str, str] = field(default_factory=dict)
+
+    def plot(self, path: str | Path | None = None) -> Any:
+        """A picture of the time of each layer, its dense self behind it. path: where to write it (.png, .svg, .pdf).
+
+        UsageError if nothing is known of any time, and without matplotlib.
+        """
+        return picture(self, path=path)
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts and lists, ready for json.dump."""

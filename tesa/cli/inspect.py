@@ -32,7 +32,7 @@ def _run(args: Namespace) -> Outcome:
     options = {"masks": args.mask, "flush_denormals": args.flush_denormals}
     found = [inspect_model(args.model, shapes=size.shapes, **options) for size in sizes]
     if args.plot is not None:
-        plot_masks(found[0].weights, args.plot)
+        plot_masks(found[0].weights, args.plot, f"{found[0].source}: the weights of its layers")
     if len(found) == 1:
         return Outcome(plain(found[0].to_json()), lambda: inspection_view(found[0], args.plot))
     rows = [{"size": str(size), **plain(item.to_json())} for size, item in zip(sizes, found, strict=True)]

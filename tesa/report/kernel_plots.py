@@ -12,8 +12,9 @@ from tesa.kernels.roofline import Roofline
 from tesa.kernels.sweep import Sweep
 from tesa.report.kernels import problem_words
 from tesa.report.numbers import dims, percent
-from tesa.report.picture import COLORS, GREY, Picture, apart, neutral
+from tesa.report.picture import Picture
 from tesa.report.plots import density, new_figure
+from tesa.report.style import COLORS, GREY, apart, neutral
 
 Path = str | os.PathLike[str] | None
 _SIDE = 4.0  # inches of the longer side of a mask

@@ -26,7 +26,9 @@ from tesa.report.kernel import kernel_html
 from tesa.report.kernel_plots import plot_mask, plot_roofline, plot_sweep
 from tesa.report.kernels import comparison_view, forms_view, roofline_view, sweep_view, timing_view
 from tesa.report.numbers import counted, dims, percent
+from tesa.report.picture import Picture
 from tesa.report.plan import compiled_view, explanation, left_out, plan_table
+from tesa.report.plots import plot_times
 from tesa.report.propagation import propagation_table
 from tesa.report.verify import verify_view
 from tesa.report.written import written
@@ -77,6 +79,7 @@ for _kind, _view in (
 
 writes(Kernel)(repr)
 plots(Kernel)(plot_mask)
+plots(Plan)(lambda plan, path=None: Picture(plot_times(plan), path))
 plots(Sweep)(plot_sweep)
 plots(Roofline)(plot_roofline)
 

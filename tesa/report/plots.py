@@ -1,8 +1,7 @@
 """Pictures: the masks of the weights, and what each layer gains."""
 
-import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,12 @@ from numpy.typing import NDArray
 from tesa.base.files import atomic_path
 from tesa.choose.plan import Plan
 from tesa.errors import UsageError
-from tesa.report.numbers import dims, percent, ratio
+from tesa.report.numbers import counted, dims, milliseconds, percent, ratio
+from tesa.report.style import GREY, neutral
 from tesa.report.times import layer_times
 
 _FORMATS = (".png", ".svg", ".pdf")
-_COLUMNS, _CELL_INCHES, _PIXELS = 4, 3.0, 512
+_PIXELS = 512
 
 
 def check_plot_path(path: str | os.PathLike[str]) -> None:
@@ -32,29 +32,84 @@ def check_plot_path(path: str | os.PathLike[str]) -> None:
     _matplotlib()
 
 
-def plot_masks(weights: Mapping[str, NDArray[Any]], path: str | os.PathLike[str]) -> None:
-    """Draw each weight as a picture in a grid and write it to path: black is not zero.
+def plot_masks(weights: Mapping[str, NDArray[Any]], path: str | os.PathLike[str], title: str = "") -> None:
+    """Draw each weight to scale and write the picture to path: black is not zero.
 
-    weights: arrays by name, of any rank; the first axis goes down, all others are laid out to the right. A weight that
-    has more elements than the picture has pixels is shown in grey: the share of a pixel's elements that is not zero.
+    weights: arrays by name, of any rank; the first axis goes down, all others are laid out to the right. All are drawn
+    in one scale, as far as the largest fits and the smallest can be seen; those without a zero are small squares. A
+    pixel that covers several elements is grey: the share of them that is not zero. title: above all.
 
     Raises UsageError for no weights, for a path that cannot be written, and without matplotlib.
     """
     check_plot_path(path)
     if not weights:
         raise UsageError("there is no weight to draw: the model has no convolution or matrix product with a constant")
-    columns = min(len(weights), _COLUMNS)
-    rows = math.ceil(len(weights) / columns)
-    figure = new_figure(columns * _CELL_INCHES, rows * _CELL_INCHES)
-    for place, (name, weight) in enumerate(weights.items(), start=1):
-        axes = figure.add_subplot(rows, columns, place)
-        picture = density(weight)
-        axes.imshow(picture, cmap="gray_r", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    boxes = [_box(weight, _scale(list(weights.values()))) for weight in weights.values()]
+    places, width, height = flow([(box[0] + _GAP, box[1] + _LABEL) for box in boxes], _WIDTH)
+    head = _HEAD if title else 0.1
+    figure = new_figure(width + _GAP, height + head + _FOOT)
+    figure.set_layout_engine("none")
+    whole_width, whole_height = width + _GAP, height + head + _FOOT
+    for (name, weight), (wide, high), (left, top) in zip(weights.items(), boxes, places, strict=True):
+        bottom = whole_height - head - top - _LABEL - high
+        box = ((left + _GAP / 2) / whole_width, bottom / whole_height, wide / whole_width, high / whole_height)
+        axes = figure.add_axes(box)
+        axes.imshow(density(weight), cmap="gray_r", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
         zeros = percent(1 - np.count_nonzero(weight) / weight.size) if weight.size else percent(None)
-        axes.set_title(f"{name}\n{dims(weight.shape)}, {zeros} zeros", fontsize=7, parse_math=False)
+        label = f"{_short(name, wide)}\n{dims(weight.shape)}\n{zeros} zeros"
+        axes.set_title(label, fontsize=6, loc="left", parse_math=False, pad=2)
         axes.set_xticks([])
         axes.set_yticks([])
+    if title:
+        figure.text(_GAP / 2 / whole_width, 1 - 0.22 / whole_height, title, fontsize=10, va="center", parse_math=False)
+    legend = "black: not zero, white: zero, grey: a share of the elements under a pixel; one scale but for the smallest"
+    figure.text(_GAP / 2 / whole_width, 0.16 / whole_height, legend, fontsize=7, va="center", color="#606060")
     save_figure(figure, path)
+
+
+_WIDTH, _LARGEST, _SMALLEST, _GAP, _LABEL, _HEAD, _FOOT = 12.0, 2.4, 0.55, 0.35, 0.5, 0.45, 0.35  # inches
+
+
+def _flat(weight: NDArray[Any]) -> tuple[int, int]:
+    """Rows and columns of a weight as it is drawn."""
+    if weight.ndim < 2:
+        return 1, max(1, weight.size)
+    return max(1, weight.shape[0]), max(1, weight.size // max(1, weight.shape[0]))
+
+
+def _scale(weights: Sequence[NDArray[Any]]) -> float:
+    """Inches of an element, so that the longest side of all is as long as a picture may be."""
+    return _LARGEST / max(max(_flat(weight)) for weight in weights)
+
+
+def _box(weight: NDArray[Any], scale: float) -> tuple[float, float]:
+    """Width and height in inches; of a weight without zeros the least."""
+    if weight.size and weight.all():
+        return _SMALLEST, _SMALLEST
+    rows, columns = _flat(weight)
+    return max(_SMALLEST, columns * scale), max(_SMALLEST, rows * scale)
+
+
+def _short(name: str, inches: float) -> str:
+    """The end of a name that fits above a picture of that width; its beginning tells layers apart less."""
+    most = max(9, int((inches + _GAP) / 0.052))
+    return name if len(name) <= most else f"...{name[3 - most :]}"
+
+
+def flow(boxes: Sequence[tuple[float, float]], width: float) -> tuple[list[tuple[float, float]], float, float]:
+    """Boxes (width, height) from left to right in lines no wider than width: their (left, top), and the whole size.
+
+    >>> flow([(2, 1), (2, 3), (2, 1)], 4)
+    ([(0.0, 0.0), (2.0, 0.0), (0.0, 3.0)], 4.0, 4.0)
+    """
+    places, left, top, high, widest = [], 0.0, 0.0, 0.0, 0.0
+    for wide, tall in boxes:
+        if left and left + wide > width:
+            left, top, high = 0.0, top + high, 0.0
+        places.append((left, top))
+        left, high = left + wide, max(high, tall)
+        widest = max(widest, left)
+    return places, float(widest), float(top + high)
 
 
 def plot_speedups(plan: Plan, path: str | os.PathLike[str]) -> None:
@@ -67,17 +122,48 @@ def plot_speedups(plan: Plan, path: str | os.PathLike[str]) -> None:
     gains = [(name, time.speedup, time.measured) for name, time in times.items() if time.speedup is not None]
     if not gains:
         raise UsageError("the plan knows no times to draw: compile without --no-measure")
-    figure = new_figure(8, 1.2 + 0.28 * len(gains))
+    figure = new_figure(8, 1.4 + 0.28 * len(gains))
     axes = figure.add_subplot()
     places = range(len(gains))
     bars = axes.barh(places, [gain for _, gain, _ in gains], color=["C0" if known else "C7" for *_, known in gains])
-    axes.bar_label(bars, [ratio(gain) for _, gain, _ in gains], padding=3, fontsize=8)
+    axes.bar_label(bars, [ratio(gain) for _, gain, _ in gains], padding=3, fontsize=8, color=GREY)
     axes.set_yticks(places, [name for name, *_ in gains], fontsize=8, parse_math=False)
     axes.invert_yaxis()
-    axes.axvline(1, color="black", linewidth=1)
+    axes.axvline(1, color=GREY, linewidth=1)
     axes.margins(x=0.12)
-    axes.set_xlabel(f"times as fast as dense ({plan.target}, {plan.threads} threads; grey: estimated)")
+    axes.set_xlabel("times as fast as dense; grey: estimated")
+    neutral(axes, f"layers against their dense selves, {_where(plan)}", grid="x")
     save_figure(figure, path)
+
+
+def plot_times(plan: Plan) -> Any:
+    """A figure with a bar for each layer with a kernel: its time, its dense self behind it.
+
+    Raises UsageError if the plan knows of no time, and without matplotlib.
+    """
+    rows = [(layer.layer, layer_times(layer)) for layer in plan.layers]
+    known = [(name, time) for name, time in rows if time.chosen_ms is not None]
+    if not known:
+        raise UsageError("the plan knows no times to draw: none of its layers has a kernel")
+    figure = new_figure(8, 1.4 + 0.24 * len(known))
+    axes = figure.add_subplot()
+    places = range(len(known))
+    dense = [time.dense_ms or 0.0 for _, time in known]
+    axes.barh(places, dense, color="#c0c0c0", height=0.8, label="dense self")
+    axes.barh(places, [time.chosen_ms or 0.0 for _, time in known], color="C0", height=0.5, label="chosen kernel")
+    axes.set_yticks(places, [name for name, _ in known], fontsize=8, parse_math=False)
+    axes.invert_yaxis()
+    source = "measured" if all(time.measured for _, time in known) else "estimated where nothing was measured"
+    axes.set_xlabel(f"ms of one call, {source}")
+    axes.legend(fontsize=8, frameon=False, loc="lower right")
+    total, whole = sum(time.chosen_ms or 0.0 for _, time in known), sum(dense)
+    gain = f": {ratio(whole / total)} as fast as dense" if total and all(dense) else ""
+    neutral(axes, f"{milliseconds(total)} ms in kernels{gain}; {_where(plan)}", grid="x")
+    return figure
+
+
+def _where(plan: Plan) -> str:
+    return f"{plan.target}, {counted(plan.threads, 'thread')}"
 
 
 def density(weight: NDArray[Any], most: int = _PIXELS) -> NDArray[np.float64]:

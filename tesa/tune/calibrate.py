@@ -8,7 +8,7 @@ from pathlib import Path
 from time import monotonic
 
 from tesa.base.hostinfo import emulated_here, read_cpu
-from tesa.base.progress import Event, Progress, silent
+from tesa.base.progress import Event, Progress, automatic, shows_progress, silent
 from tesa.base.version import versions
 from tesa.costs import store
 from tesa.costs.fingerprint import code_digest, fingerprint
@@ -51,6 +51,7 @@ class Calibration:
     failed: tuple[str, ...]
 
 
+@shows_progress
 def calibrate(
     target: str | Target | None = None,
     *,
@@ -59,7 +60,7 @@ def calibrate(
     path: str | Path | None = None,
     seed: int = 0,
     jobs: int | None = None,
-    progress: Progress = silent,
+    progress: Progress | None = automatic,
     measure: Measure | None = None,
     clock: Callable[[], float] = monotonic,
 ) -> Calibration:
@@ -72,6 +73,7 @@ def calibrate(
     Raises UsageError if this machine cannot run code for the target or the file cannot be used, CheckFailed if no
     kernel at all can be measured.
     """
+    progress = progress or silent
     if threads < 1 or not minutes > 0:
         raise UsageError(f"threads and minutes must be above 0, got {threads} and {minutes}")
     wanted, file = parse_target(target), store.default_path() if path is None else Path(path)

@@ -10,7 +10,7 @@ from typing import Any
 from tesa.base.hostinfo import crowded
 from tesa.base.keywords import helpful
 from tesa.base.numbers import whole
-from tesa.base.progress import Event, Progress, silent
+from tesa.base.progress import Event, Progress, automatic, shows_progress, silent
 from tesa.choose.integer import IN_FLOAT, IntegerContest
 from tesa.choose.predict import table_for
 from tesa.errors import UsageError
@@ -26,12 +26,13 @@ from tesa.tune.backend import backend, names_cpu
 from tesa.tune.budget import Budget
 from tesa.tune.job import BATCH, JobOptions, tune_layers
 from tesa.tune.search import find_mode
-from tesa.tune.status import Tuned, Watch, unseen
+from tesa.tune.status import Status, Tuned, Watch, unseen
 
 _REMOTE_BATCH = 16  # candidates of a turn that several devices share
 
 
 @helpful("tesa.tune_model")
+@shows_progress
 def tune_model(
     model: Any,
     *,
@@ -54,7 +55,7 @@ def tune_model(
     integer: bool = True,
     jobs: int | None = None,
     resume: bool = False,
-    progress: Progress = silent,
+    progress: Progress | None = automatic,
     watch: Watch = unseen,
 ) -> Tuned:
     """Search the fastest kernel of each layer of an ONNX file by measuring, and keep all times in the log.
@@ -67,12 +68,15 @@ def tune_model(
     and ? as in file names; all if not given. rpc: HOST:PORT of a TVM RPC tracker and key: of its devices to measure on,
     instead of this machine. cluster: address of a Dask scheduler whose workers compile. jobs: compiler processes here.
     resume: say so where the log has nothing to go on from. A device whose CPU is not the target's is told of, too.
-    The other arguments are those of tesa.compile. progress gets the events of the import, watch those of the job.
+    The other arguments are those of tesa.compile. progress: what is told how far it is, by default a bar in a terminal
+    or notebook; None for silence. watch: gets the Status of the job after every step.
 
     Raises errors of tesa.errors: for arguments that make no sense, a model that cannot be read, a target that cannot be
     measured here and has no rpc, devices with another CPU than this machine's where no target is given. Ctrl-C is no
     error: the result says that it came, and has the best so far.
     """
+    progress = progress or silent
+    watch = telling_of(progress) if watch is unseen else watch
     where, budget = parse_target(target), Budget(trials, minutes)
     threads = whole("threads", threads)
     if seed < 0:
@@ -117,6 +121,16 @@ def tune_model(
             chosen, where, log=known, builder=place.builder, runner=place.runner, options=options, watch=watch
         )
     return replace(tuned, notes=(*notes, *tuned.notes))
+
+
+def telling_of(progress: Progress) -> Watch:
+    """A watch that tells of measurements as events: how many of all, and the layer at work."""
+
+    def watch(status: Status) -> None:
+        failed = f", {status.failed} failed" if status.failed else ""
+        progress(Event("tune", status.done, status.total, f"{status.layer}{failed}"))
+
+    return watch
 
 
 def select(layers: Sequence[Layer], names: Sequence[str] | None) -> list[Layer]:

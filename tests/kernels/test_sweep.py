@@ -10,7 +10,7 @@ import tesa
 from tesa.errors import UsageError
 from tesa.kernels.sweep import Sweep, SweepPoint, SweptForm
 from tesa.records.log import Log
-from tesa.report.picture import apart
+from tesa.report.style import apart
 from tesa.schedules.types import Problem
 
 PROBLEM = Problem("linear", 8, 8, 16, (8, 16), (8, 16))

@@ -27,6 +27,7 @@ import numpy as np
 from tesa.schedules.gpu.program import Grid, Panel, panels
 from tesa.schedules.gpu.unrolled_space import estimate, grid_of, refusal, space, work
 from tesa.schedules.gpu.writers.registry import arguments, find_writer
+from tesa.schedules.gpu.writers.tir import write as write_tir
 from tesa.schedules.gpus import Gpu, GpuCode, Launch
 from tesa.schedules.registry import family
 from tesa.schedules.types import Config, FloatArray, Problem
@@ -62,7 +63,8 @@ def emit(problem: Problem, weight: FloatArray, gpu: Gpu, config: Config, symbol:
         Launch(text.name, (grid.across, len(some), 1), (grid.threads * grid.groups, 1, 1), arguments(grid), i)
         for i, (text, some) in enumerate(zip(texts, modules, strict=True))
     )
-    return GpuCode(texts, launches, work=(work(problem, weight, gpu, config),), notes=_notes(grid, texts))
+    tir = None if grid.pairs == "bfloat16" else lambda: write_tir(symbol, grid, panels(grid, weight))
+    return GpuCode(texts, launches, work=(work(problem, weight, gpu, config),), tir=tir, notes=_notes(grid, texts))
 
 
 def _modules(every: list[Panel], limit: int) -> list[list[Panel]]:

@@ -132,6 +132,11 @@ def finishing(epilogue: Epilogue, vectors: float) -> float:
     return vectors * (each + _ACTIVATION.get(epilogue.activation, _GELU))
 
 
+def on_the_way(problem: Problem) -> float:
+    """Cycles that the residual and each rounding on the way to codes add to a vector of sums, see requantize.py."""
+    return 3.0 * problem.epilogue.residual + 4.5 * len(problem.inner)
+
+
 def total_ms(problem: Problem, core: Core, cut: Cut, tile: float) -> float:
     """All of a call, from the cycles of one tile with all its rows."""
     units = cut.tiling.count * cut.bands

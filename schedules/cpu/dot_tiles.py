@@ -15,7 +15,9 @@ from tvm.tirx.script import builder as T
 
 from tesa.schedules.cpu.epilogue import Names, final
 from tesa.schedules.cpu.loops import lanes, loop, named, serial
+from tesa.schedules.cpu.narrow import prefetch
 from tesa.schedules.cpu.places import Places
+from tesa.schedules.cpu.requantize import Codes
 from tesa.schedules.cpu.turn import turned
 from tesa.schedules.dots import GROUP, DotFrame
 from tesa.schedules.tiles import Tiles
@@ -44,7 +46,9 @@ class Place:
 class DotTiles:
     """Writes both ways for one kernel.
 
-    view: where X lies that has its features last; source: X, or the copy of an item that the view asks for.
+    view: where X lies that has its features last; source: X, or the copy of an item that the view asks for; made: what
+    makes codes of sums that have their features last, None where panels store codes, or sums become something else;
+    ahead: lines of Y are asked for before they are written.
     """
 
     problem: Problem
@@ -53,6 +57,8 @@ class DotTiles:
     names: Names
     view: Places | None
     source: Any
+    made: Codes | None = None
+    ahead: bool = False
 
     def _places(self, chunk: Chunk) -> Iterator[Place]:
         """The loop over the tiles of a chunk; its body is written once."""
@@ -73,6 +79,7 @@ class DotTiles:
         if self.view is not None:
             for place in self._places(chunk):
                 for v, at in enumerate(self.tiles.reads):
+                    self._ask(place, at, 0)
                     self._pack_turned(self.view, place, packed, v, at)
             return
         whole = self.problem.k // GROUP if self.tiles.lanes == self.frame.lanes else 0
@@ -188,6 +195,7 @@ class DotTiles:
         if size:
             for row, v, at in self._blocks(end - first, size, first):
                 start = place.number * f.out + row * f.width + v * f.lanes
+                self._ask(place, at, GROUP * (row + size))
                 for c, vector in self._turned(source, start, size):
                     codes = tirx.reinterpret(f"{self.problem.output.dtype}x{GROUP * size}", vector)
                     to = self._at(place, place.start + at + c, GROUP * row)
@@ -201,6 +209,12 @@ class DotTiles:
                 value = source[place.number * f.out + row // GROUP * f.width + v * f.lanes + c]
                 to = self._at(place, place.start + at + c, row)
                 T.buffer_store(self.names.y, self._code(value, row % GROUP), [to])
+
+    def _ask(self, place: Place, at: int, row: Any) -> None:
+        """Ask for where codes from a row on will be written, some time before: lines of Y lie in a far cache."""
+        if self.view is not None and self.ahead:
+            for c in range(self.tiles.lanes):
+                prefetch(self.names.y, self._at(place, place.start + at + c, row), write=True)
 
     def _turned(self, source: Any, start: Any, size: int) -> list[tuple[int, Any]]:
         """(c, the elements of column c) of `size` rows of a tile that begin at `start`."""
@@ -226,9 +240,17 @@ class DotTiles:
         sums = named("sums", T.alloc_buffer((f.lanes, size), "int32", scope="local", align=64))
         for row, v, at in self._blocks(high - low, size, low):
             start = place.number * f.scratch + row * f.width + v * f.lanes
+            self._ask(place, at, row + size)
             if size > 1:
                 for c, vector in self._turned(source, start, size):
-                    T.buffer_store(sums, vector, [c, T.ramp(0, 1, size)])
+                    if self.made is not None and size == f.lanes:
+                        to = T.ramp(self._at(place, place.start + at + c, row), 1, size)
+                        rest = None if self.names.residual is None else self.names.residual[to]
+                        T.buffer_store(self.names.y, self.made.vector(vector, row, rest), [to])
+                    else:
+                        T.buffer_store(sums, vector, [c, T.ramp(0, 1, size)])
+                if self.made is not None and size == f.lanes:
+                    continue
             with serial("c", self.tiles.lanes) as c, lanes(size) as lane:
                 to = self._at(place, place.start + at + c, row + lane)
                 value = sums[c, lane] if size > 1 else source[start + c]

@@ -323,7 +323,8 @@ def _estimate(problem: Problem, weight: FloatArray, core: Core, config: Config) 
     work, threads = _work(problem, core, config)
     view = places(problem, arithmetic(problem, core))
     copied = view.items * view.item / 16 * view.copied
-    stored = cost.finishing(problem.epilogue, view.items * view.columns * -(-problem.m // core.lanes))
+    vectors = view.items * view.columns * -(-problem.m // core.lanes)
+    stored = cost.finishing(problem.epilogue, vectors) + vectors * cost.on_the_way(problem)
     cycles = core.rates.call + (work + copied + stored) / threads + (threads > 1) * 6 * core.rates.call
     return cycles / core.rates.cycles_per_ms
 

@@ -313,7 +313,10 @@ class Sums:
         return found
 
 
-def prefetch(buffer: Any, index: Any) -> None:
-    """Ask for the line of an element, which may lie behind the end of the buffer: nothing is read."""
-    hint = (T.int32(0), T.int32(3), T.int32(1))  # to read, into every level of cache, data
+def prefetch(buffer: Any, index: Any, write: bool = False) -> None:
+    """Ask for the line of an element, which may lie behind the end of the buffer: nothing is read.
+
+    write: it is going to be written.
+    """
+    hint = (T.int32(int(write)), T.int32(3), T.int32(1))  # to read or write, into every level of cache, data
     T.evaluate(tirx.call_llvm_intrin("", "llvm.prefetch", tirx.address_of(buffer[index]), *hint))

@@ -190,6 +190,10 @@ class Kernel:
         start = T.Bind(base + self.view.place(first))
         place = T.Bind(item * (p.m * p.n) + first * p.m)
         rows, aside = T.min(p.m - block * size, size), self._aside(names, columns, place, block)
+        if aside is not None:  # the codes of a block are stored all at once
+            with serial("q", columns) as q:
+                for r in range(self.blocks.registers):
+                    prefetch(names.y, place + block * size + q * p.m + r * LINE, write=True)
         with serial("slice", T.truncdiv(rows + (width - 1), width)) as index:
             number = T.Bind(block * (size // width) + index)
             acc = self._sums(names, source, start, kind, number)
@@ -400,12 +404,13 @@ def estimate_last(problem: Problem, weight: FloatArray, core: Core, config: Conf
     for kind in tiles_of(view, config["columns"]):
         columns, count = len(kind.offsets), kind.count * kind.lines
         each = cost.together(columns / rates.permutes, 8 * core.lanes / cost.weight_rate(problem, core)) + 2.0
-        work += count * (steps * each + slices * (30.0 + 3.5 * columns))
+        work += count * (steps * each + slices * (30.0 + (3.5 + cost.on_the_way(problem)) * columns))
         computed += count * columns
     work *= view.items
     if sort:
         registers = min(sort, problem.m) / LINE
-        work += view.items * computed * -(-problem.m // LINE) * (1.5 + registers)
+        turns = 1.0 + 0.7 * problem.epilogue.residual  # which comes in the order of the lanes
+        work += view.items * computed * -(-problem.m // LINE) * (4.5 + 1.2 * registers) * turns
     else:
         work += cost.finishing(problem.epilogue, 0.0 if makes_codes(problem) else view.items * computed * slices)
     copied = view.items * view.item / 16 * view.copied

@@ -39,6 +39,7 @@ from tesa.schedules.cpu.loops import lanes, loop, named, parallel, serial
 from tesa.schedules.cpu.nest import Builder
 from tesa.schedules.cpu.operand import Operand, tiling
 from tesa.schedules.cpu.places import Places, places
+from tesa.schedules.cpu.requantize import codes, low_bytes, makes_codes
 from tesa.schedules.cpu.unrolled_dots_space import DOT_BYTES, applies, dot_elements, dot_threads, dot_tiles, flattened
 from tesa.schedules.cpu.writers import find_dot_writer
 from tesa.schedules.cpu.writers.tir_dots import write as write_tir
@@ -63,6 +64,8 @@ class _Call:
     threads: int
     view: Places | None
     sums: Arithmetic
+    core: Core
+    order: int | None
 
 
 def emit_dots(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str) -> Code:
@@ -88,10 +91,14 @@ def emit_dots(problem: Problem, weight: FloatArray, core: Core, config: Config, 
     )
     sums = arithmetic(problem, core)
     view = places(problem, sums) if problem.features_last else None
-    call = _Call(problem, frame, tiles, functions, chunk, dot_threads(problem, elements, core), view, sums)
+    threads = dot_threads(problem, elements, core)
     # what builds the function asks for an operand; it is not read through
     unread = Operand(np.zeros(0, np.int64), 1, problem.n, problem.n)
-    made = Builder(problem, Cut(unread, tiling(problem.n, core.lanes, 1), (0, problem.m), threads=call.threads))
+    made = Builder(problem, Cut(unread, tiling(problem.n, core.lanes, 1), (0, problem.m), threads=threads))
+    order = None
+    if problem.features_last and not frame.codes:
+        order = made.optional(low_bytes(problem, core))
+    call = _Call(problem, frame, tiles, functions, chunk, threads, view, sums, core, order)
     code = made.code(symbol, lambda names: _main(call, names))
     begin = (-problem.x_zero * weight.astype(np.int64).sum(axis=1)).astype(np.int32) if problem.x_zero else None
     files = groups((panel for row in functions for panel in row), writer.object_dots)
@@ -123,13 +130,16 @@ def _codes(problem: Problem) -> Codes | None:
 def _main(call: _Call, names: Names) -> None:
     p, view = call.problem, call.view
     source = names.x if view is None else view.source(names)
-    made = DotTiles(p, call.frame, call.tiles, names, view, source)
+    made = None
+    if p.features_last and makes_codes(p) and not call.frame.codes:
+        made = codes(p, names, max(p.m, call.frame.lanes), None, call.core, call.order)
+    tiles = DotTiles(p, call.frame, call.tiles, names, view, source, made, call.core.masks)
     folded = _folded(p, names) if call.frame.codes else []
     with loop("item", p.batch) as item:
         if view is not None and view.copied:
             view.copy(names, item, source, call.sums, p.x_zero, call.threads)
         for first, end, functions in _shares(call):
-            _chunks(call, made, functions, folded, item, (first, end))
+            _chunks(call, tiles, functions, folded, item, (first, end))
 
 
 def _folded(p: Problem, names: Names) -> list[Any]:

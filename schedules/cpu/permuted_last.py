@@ -189,6 +189,7 @@ class Kernel:
         p, width, columns, size = self.problem, self.core.lanes, len(kind.offsets), self.blocks.size
         start = T.Bind(base + self.view.place(first))
         place = T.Bind(item * (p.m * p.n) + first * p.m)
+        self._ask(source, start, kind)
         rows, aside = T.min(p.m - block * size, size), self._aside(names, columns, place, block)
         if aside is not None:  # the codes of a block are stored all at once
             with serial("q", columns) as q:
@@ -206,6 +207,15 @@ class Kernel:
                 self._finish(aside, made, acc, (columns, BLOCK), (number * width, index * width), (aside.y, 0))
         if aside is not None:
             self._back(names, aside.y, columns, place, block, rows)
+
+    def _ask(self, source: Any, start: Any, kind: Tiles) -> None:
+        """Ask for what the next tile reads, where that and what this one reads fit into the nearest cache."""
+        view, size = self.view, len(kind.offsets) * self.view.step_x
+        if 2 * view.rows * size > self.core.l1_bytes:
+            return
+        behind = kind.offsets[-1] + view.run + (view.taps - 1) * view.across
+        with loop("row", view.rows) as row, serial("i", -(-size // LINE)) as i:
+            prefetch(source, start + row * view.down + behind + i * LINE)
 
     def _sums(self, names: Names, source: Any, start: Any, kind: Tiles, number: Any) -> Any:
         width, columns, size = self.core.lanes, len(kind.offsets), 4 * self.core.lanes

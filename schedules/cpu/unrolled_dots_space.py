@@ -172,8 +172,9 @@ def _cost(problem: Problem, core: Core, config: Config, facts: _Facts, cut: Tile
     tile += facts.columns * vectors * line / rate
     tile += facts.groups * vectors * _REGROUP[problem.features_last]
     tile += cost.finishing(problem.epilogue, problem.m * vectors) + (blocks - 1) * problem.m * vectors * 1.5
+    tile += problem.m * vectors * (3.0 if problem.features_last else 0.0)
     if problem.epilogue.residual or problem.inner or not problem.output.quantized:
-        tile += problem.m * vectors * (6.0 if problem.features_last else 1.5)
+        tile += problem.m * vectors * (6.0 + cost.on_the_way(problem) if problem.features_last else 1.5)
     code = dots * DOT_BYTES
     if code > core.l1_bytes // 2:
         tile += code / (_CODE_BYTES_PER_CYCLE if code <= core.l2_bytes // 2 else core.rates.far_bytes) / chunk

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from tesa.schedules.gpu.clock import Shape, time
 from tesa.schedules.gpu.program import Grid
 from tesa.schedules.gpu.view import View, view
 from tesa.schedules.gpu.writers import ptx
@@ -123,25 +124,12 @@ def work(problem: Problem, weight: FloatArray, gpu: Gpu, config: Config) -> Work
     )
 
 
+def shape_of(grid: Grid) -> Shape:
+    """The shape of the launch of all panels."""
+    panels = -(-grid.problem.m // grid.rows)
+    return Shape(grid.across * panels, grid.threads * grid.groups, grid.stage_bytes + grid.exchange_bytes)
+
+
 def estimate(problem: Problem, weight: FloatArray, gpu: Gpu, config: Config) -> float:
-    """Milliseconds, from the counts and the nominal rates of the GPU."""
-    grid, done, rates = grid_of(problem, gpu, config), work(problem, weight, gpu, config), gpu.rates
-    panels = -(-problem.m // grid.rows)
-    shared = grid.stage_bytes + grid.exchange_bytes
-    resident = max(gpu.resident(done.registers, grid.threads * grid.groups, shared), 1)
-    each = grid.threads * grid.groups // gpu.warp  # warps of a block
-    blocks = grid.across * panels
-    busy = min(blocks, gpu.multiprocessors * max(resident // each, 1)) * each / gpu.multiprocessors
-    rounds = -(-blocks // (gpu.multiprocessors * max(resident // each, 1)))
-    arithmetic = done.fmas * gpu.warp / rates.fmas + done.halves * 2 * gpu.warp / rates.halves
-    issue = (done.fmas + done.halves + done.loads + done.copies + done.stores + done.others) / rates.issue
-    memory = (done.loads + done.copies + done.stores) * 4 * gpu.warp / rates.shared_bytes
-    used = min(gpu.multiprocessors, blocks)
-    cycles = max(arithmetic, issue, memory) / used
-    # a block is not faster than one warp's chain of loads, of which `ahead` are under way at once
-    loads = done.loads / max(blocks * each, 1)
-    latency = rates.l2_latency if not grid.staged else rates.shared_latency / 4 + rates.l2_latency / 4
-    chain = rounds * (loads / done.ahead * latency + 4 * (done.fmas + done.halves) / max(blocks * each, 1) / 4)
-    fill = min(1.0, busy / gpu.schedulers / 2)
-    seconds = max(cycles / max(fill, 0.25), chain) / rates.ghz / 1e9
-    return 1e3 * (max(seconds, done.l2 / rates.l2_gbs / 1e9, done.memory / rates.memory_gbs / 1e9) + 2e-6)
+    """Milliseconds, from the counts and the nominal rates of the GPU, by the static model of clock.py."""
+    return time(work(problem, weight, gpu, config), gpu, shape_of(grid_of(problem, gpu, config))).us / 1e3

@@ -60,7 +60,8 @@ def symbol_of(
 
     known: the weight's digest, where the caller has it.
     """
-    facts = [asdict(problem), known or digest(weight), target.tvm, asdict(target.core), family, dict(config)]
+    machine = asdict(target.machine)
+    facts = [asdict(problem), known or digest(weight), target.tvm, machine, family, dict(config)]
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
     return "tesa_" + hashlib.sha256(text.encode()).hexdigest()[:16]
 

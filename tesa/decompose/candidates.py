@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from difflib import get_close_matches
 
+import tesa.schedules.gpu  # noqa: F401  registers the families of GPUs
 from tesa.attributes.zeros import frozen
 from tesa.decompose.composite import space_of
 from tesa.decompose.prices import Prices
@@ -44,7 +45,7 @@ def candidates(
     found: list[Option] = []
     for name in ordered:
         if name in names or "dense" in names:
-            options = [(name, config) for config in space_of(known[name], problem, weight, target.core, prices)]
+            options = [(name, config) for config in space_of(known[name], problem, weight, target.machine, prices)]
             dense = dense_keys(options, weight, target.kind)
             found += [option for option in options if name in names or config_key(*option) in dense]
     if not found:
@@ -73,7 +74,12 @@ def reasons(
     """
     known, weight = _families(target), frozen(weight)
     names = known if families is None else families
-    return {name: reason_of(space_of(known[name], problem, weight, target.core, prices)) for name in names}
+    return {name: _reason(known[name], problem, weight, target, prices) for name in names}
+
+
+def _reason(family: Family, problem: Problem, weight: FloatArray, target: Target, prices: Prices | None) -> str:
+    told = family.refusal(problem, weight, target.machine) if family.refusal is not None else ""
+    return told or reason_of(space_of(family, problem, weight, target.machine, prices))
 
 
 def plain_families(target: Target) -> list[str]:
@@ -86,7 +92,7 @@ def plain_candidates(problem: Problem, weight: FloatArray, target: Target) -> li
     names, weight = plain_families(target), frozen(weight)
     found: list[Option] = []
     for name in sorted(names, key=lambda name: name != "dense"):  # stable, the order of candidates
-        found += [(name, config) for config in find(name, target.kind).space(problem, weight, target.core)]
+        found += [(name, config) for config in find(name, target.kind).space(problem, weight, target.machine)]
     return found or candidates(problem, weight, target, names)
 
 
@@ -94,7 +100,7 @@ def predict(options: Sequence[Option], problem: Problem, weight: FloatArray, tar
     """The estimated milliseconds of each option, by config_key."""
     known, weight = _families(target), frozen(weight)
     return {
-        config_key(name, config): float(known[name].estimate(problem, weight, target.core, config))
+        config_key(name, config): float(known[name].estimate(problem, weight, target.machine, config))
         for name, config in options
     }
 

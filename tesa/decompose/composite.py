@@ -15,7 +15,7 @@ from tesa.errors import UsageError
 from tesa.schedules.pieces import Piece, PieceKernel, SumOfPieces, part, sums
 from tesa.schedules.refusal import reason_of, refuse
 from tesa.schedules.registry import Family, families, find
-from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
+from tesa.schedules.types import Code, Config, Core, FloatArray, Gpu, Problem
 
 
 def describe_pieces(
@@ -35,10 +35,10 @@ def describe_pieces(
 
 
 def space_of(
-    family: Family, problem: Problem, weight: FloatArray, core: Core, prices: Prices | None = None
+    family: Family, problem: Problem, weight: FloatArray, core: Core | Gpu, prices: Prices | None = None
 ) -> Sequence[Config]:
     """The configurations of a family for a weight (m, k); those of a decomposition by these prices, or by estimate."""
-    if not is_composite(family.name) or problem.layout not in family.layouts:
+    if isinstance(core, Gpu) or not is_composite(family.name) or problem.layout not in family.layouts:
         return family.space(problem, weight, core)
     return _Composite(find_policy(family.name), _sum(family.kind)).space(problem, weight, core, prices)
 

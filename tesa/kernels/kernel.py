@@ -30,6 +30,7 @@ from tesa.decompose.candidates import Option, candidates
 from tesa.decompose.prices import Prices
 from tesa.errors import UsageError
 from tesa.kernels.comparison import KernelComparison, compare
+from tesa.kernels.gpu import gpu_kernel
 from tesa.kernels.node import NodeKernel
 from tesa.kernels.problem import (
     Pair,
@@ -84,7 +85,7 @@ def kernel(
     form: str | Sequence[str] | None = None,
     layout: str = "features_first",
     x_zero: int = 0,
-) -> Kernel:
+) -> Any:
     """Make a kernel for exactly this weight: Y = epilogue(W X).
 
     op "linear": weight is (m, k), X (k, n) or with batch=b (b, k, n); n is 196 if not given. op "conv2d": weight is
@@ -113,6 +114,10 @@ def kernel(
     layout "features_last", of dtype "int8": X is (n, k), or (batch, n, k), of a convolution (batch, *size, in), and Y
     and the residual are (n, m) or (batch, height, width, out): tokens x features, and NHWC. Convolutions of any window
     are computed so, without im2col. x_zero: the zero point of X, which is subtracted from it, and pads a convolution.
+
+    target "cuda" or "rocm": the kernel is a GpuKernel, see tesa.kernels.gpu. It is called on tensors that lie on a GPU,
+    or on arrays of NumPy, which are copied there and back; `facts` says its registers and its time by the static model,
+    `show("ptx")`, "sass", "amd" or "tir" its code. Nothing is measured, and no GPU is needed to make it.
 
     dtype "mixed": as int8, but some elements of the weight, the outliers, are any float32 numbers, in the unit of the
     codes: scale[m] holds for both. Codes are added up exactly, outliers in float32. Y is float32, also without a scale,
@@ -161,6 +166,11 @@ def kernel(
     )  # fmt: skip
     problem, matrix, where = asked.problem, asked.weight, asked.target
     families = _families(renamed("form", form, "family", family))
+    if where.gpu is not None:
+        options = None if config is None else _one_option(problem, matrix, where, families, config, None)
+        return gpu_kernel(
+            problem, matrix, asked.bias, asked.scale, where, families=families, options=options, jobs=jobs
+        )
     table = table_for(where, problem.threads, log)
     options = None if config is None else _one_option(problem, matrix, where, families, config, table)
     with telling(progress) as show, tempfile.TemporaryDirectory(prefix="tesa-") as name:

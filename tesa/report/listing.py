@@ -28,7 +28,7 @@ _HOMES = {
 }
 """The function that lists a kind of things, by its module and name: only what is asked for is imported."""
 
-_REGISTERING = ("tesa.propagate.rules", "tesa.schedules.cpu")  # the entries of the first two
+_REGISTERING = ("tesa.propagate.rules", "tesa.schedules.cpu", "tesa.schedules.gpu")  # entries of the first two
 
 
 def entries(kind: str) -> tuple[Entry, ...]:

@@ -124,7 +124,8 @@ def _spelled(operation: str, target: str, operands: Sequence[Operand], vcc: str)
         turned = {"v_cmp_lt_f32": "v_cmp_gt_f32_e32", "v_cmp_gt_f32": "v_cmp_lt_f32_e32"}[operation]
         lines = [f"{turned} {vcc}, {said}, {value}", f"v_mov_b32_e32 {SPARE}, {said}"]
         return [*lines, f"v_cndmask_b32_e32 {target}, {value}, {SPARE}, {vcc}"]
-    lines, said_all = [], []
+    lines: list[str] = []
+    said_all: list[str] = []
     scalars = iter(SCRATCH)
     for i, one in enumerate(operands):
         text = one if isinstance(one, str) else number(one)

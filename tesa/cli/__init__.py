@@ -24,7 +24,7 @@ from tesa.errors import TesaError, UsageError
 
 _MODULES = (
     "doctor", "inspect", "analyze", "prune", "quantize", "propagate", "compile", "tune", "bundle", "run", "bench",
-    "verify", "explain", "calibrate", "devices", "logs", "listing",
+    "verify", "explain", "report", "calibrate", "devices", "logs", "listing",
 )  # fmt: skip
 VERBS: tuple[Verb, ...] = tuple(import_module(f"tesa.cli.{name}").VERB for name in _MODULES)
 """Every verb, in the order in which a user meets them."""

@@ -65,7 +65,8 @@ def html_table(
     caption = f"<caption>{escape(title)}</caption>" if title else ""
 
     def made(shown: Sequence[str], caption: str) -> str:
-        table = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(shown)}</tbody></table>"
+        heading = f"<thead><tr>{head}</tr></thead>" if any(columns) else ""
+        table = f"<table>{caption}{heading}<tbody>{''.join(shown)}</tbody></table>"
         return f'<div class="scroll">{table}</div>'
 
     if len(lines) <= _WHOLE:

@@ -23,12 +23,14 @@ can go through the sparse instruction, which takes half the time.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tesa.schedules.gpu.tiling import Steps, Tiling, live_steps, steps, two_of_four
 from tesa.schedules.gpu.view import view
-from tesa.schedules.gpu.writers import ptx_fragments, ptx_tiles
+from tesa.schedules.gpu.writers import amd_fragments, amd_tiles, ptx_fragments, ptx_tiles
 from tesa.schedules.gpus import Gpu, GpuCode, GpuText, Launch, MatrixUnit, Work
 from tesa.schedules.registry import family
 from tesa.schedules.types import Config, FloatArray, Problem
@@ -36,15 +38,23 @@ from tesa.schedules.types import Config, FloatArray, Problem
 MOST_BYTES = 2**31 - 2**20
 """Of X and of Y: places in them have 32 bits."""
 
-_WRITERS: dict[str, Callable[[str, Tiling, Gpu], GpuText]] = {"ptx": ptx_tiles.write}
+_WRITERS: dict[str, Callable[[str, Tiling, Gpu], GpuText]] = {"ptx": ptx_tiles.write, "amd": amd_tiles.write}
+_ARGUMENTS: dict[str, Callable[[Tiling], tuple[str, ...]]] = {
+    "ptx": ptx_tiles.tile_arguments,
+    "amd": amd_tiles.tile_arguments,
+}
 
 
 def unit_of(problem: Problem, gpu: Gpu, sparse: bool = False) -> MatrixUnit | None:
     """The matrix instruction for a problem, None where a GPU has none."""
+    kind = "int8" if problem.dtype == "int8" else problem.arithmetic
+    if gpu.writer == "amd":  # whose sparse instruction has no writer
+        fit = [unit for unit in gpu.matrices if unit.inputs == kind and unit.m == 16 and not unit.sparse]
+        return None if sparse else max(fit, key=lambda unit: (unit.rate, unit.k), default=None)
     if problem.dtype == "int8":
         unit = gpu.matrix("int8", sparse) if sparse else gpu.matrix("uint8") or gpu.matrix("int8")
-        if unit is None or gpu.writer != "ptx":
-            return unit
+        if unit is None:
+            return None
         kinds = "s32.s8.u8.s32"  # codes of X are the second factor
         return replace(unit, instruction=".".join(unit.instruction.split(".")[:-4]) + f".{kinds}", inputs="int8")
     return gpu.matrix(problem.arithmetic, sparse)
@@ -58,8 +68,8 @@ def refusal(problem: Problem, weight: FloatArray, gpu: Gpu) -> str:
         return f"it knows no {problem.op}"
     if problem.dtype not in ("float32", "int8"):
         return f"it knows no {problem.dtype} weights"
-    if problem.dtype == "float32" and problem.arithmetic == "float32":
-        return "matrix units multiply float16, bfloat16, tf32 or bytes, and the layer has to be computed in float32"
+    if problem.dtype == "float32" and problem.arithmetic == "float32" and unit_of(problem, gpu) is None:
+        return "its matrix units multiply 16-bit reals or bytes, and the layer has to be computed in float32"
     if problem.dtype == "float32" and (problem.epilogue.scale or problem.output.dtype != "float32"):
         return "real numbers are stored as float32"
     unit = unit_of(problem, gpu)
@@ -68,6 +78,8 @@ def refusal(problem: Problem, weight: FloatArray, gpu: Gpu) -> str:
         return f"{gpu.name} has no matrix instruction of 16 rows for {kind}"
     if 4 * max(int(np.prod(problem.x_shape)), int(np.prod(problem.y_shape))) > MOST_BYTES:
         return "X or Y has more than 2 GiB"
+    if gpu.writer == "amd" and view(problem).columns >= 1 << 22:
+        return "it has more than four million columns"
     if view(problem).columns < 4:
         return "there are fewer than four columns"
     return ""
@@ -99,9 +111,21 @@ def _every(problem: Problem, weight: FloatArray, gpu: Gpu) -> Iterator[Config]:
                     config = {"rows": rows, "columns": columns, "depth": depth, "sparse": kind}
                     made = tiling_of(problem, gpu, config)
                     key = (kind, rows, columns, made.depth)
-                    if key not in seen and made.depth % made.unit.k == 0 and (rows == 16 or rows < 2 * problem.m):
+                    if key not in seen and _fits(made, gpu) and (rows == 16 or rows < 2 * problem.m):
                         seen.add(key)
                         yield config
+
+
+def _fits(tiling: Tiling, gpu: Gpu) -> bool:
+    """Whether each thread has something to bring, and a wave has whole tiles."""
+    if tiling.depth % tiling.unit.k:
+        return False
+    if gpu.writer == "ptx":
+        return tiling.depth // tiling.per * tiling.columns >= tiling.threads
+    chunks = tiling.depth // amd_fragments.lane_elements(tiling, gpu.warp) * tiling.columns
+    if chunks < tiling.threads or tiling.columns // (tiling.threads // gpu.warp) < 16:
+        return False
+    return amd_tiles.registers(tiling, gpu) <= gpu.thread_registers
 
 
 def work(problem: Problem, weight: FloatArray, gpu: Gpu, config: Config) -> Work:
@@ -172,9 +196,27 @@ def emit(problem: Problem, weight: FloatArray, gpu: Gpu, config: Config, symbol:
         raise ValueError("no kernel of two in four weights: some four neighbours have more than two non-zeros")
     tiling = tiling_of(problem, gpu, config)
     found: Steps = steps(tiling, weight)
+    if not _fits(tiling, gpu):
+        raise ValueError("no kernel of tiles: some threads would have nothing to bring, or too much")
     text = _WRITERS[gpu.writer](symbol, tiling, gpu)
-    constants = (ptx_fragments.pack(tiling, found.tiles), found.blocks, found.rows)
-    constants = tuple(array if array.size else np.zeros(4, array.dtype) for array in constants)  # type: ignore[assignment]
+    constants: tuple[NDArray[Any], ...] = (_packed(tiling, found, gpu), found.blocks, found.rows)
+    if "constant3" in _ARGUMENTS[gpu.writer](tiling):
+        constants = (*constants, _missing(weight, tiling))
+    constants = tuple(array if array.size else np.zeros(4, array.dtype) for array in constants)
     grid = (tiling.across, len(found.blocks), 1)
-    launch = Launch(text.name, grid, (tiling.threads, 1, 1), ptx_tiles.tile_arguments(tiling))
+    launch = Launch(text.name, grid, (tiling.threads, 1, 1), _ARGUMENTS[gpu.writer](tiling))
     return GpuCode((text,), (launch,), constants, work=(work(problem, weight, gpu, config),))
+
+
+def _packed(tiling: Tiling, found: Steps, gpu: Gpu) -> NDArray[np.uint32]:
+    if gpu.writer == "amd":
+        return amd_fragments.pack(tiling, found.tiles, gpu.warp)
+    return ptx_fragments.pack(tiling, found.tiles)
+
+
+def _missing(weight: FloatArray, tiling: Tiling) -> NDArray[np.int32]:
+    """What the sums of each row lack where a unit of signed bytes takes X - 128; zeros where one takes X."""
+    sums = 128 * weight.astype(np.int64).sum(axis=1) * (not tiling.unit.instruction.endswith("iu8"))
+    padded = np.zeros(-(-len(weight) // tiling.rows) * tiling.rows, np.int32)
+    padded[: len(weight)] = sums
+    return padded

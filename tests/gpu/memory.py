@@ -20,7 +20,7 @@ STEP = 1 << 36
 class Memory:
     """Arrays that a kernel may read and write, each with nothing around it: an access beside them is a Fault.
 
-    `place` puts an array at a made-up address. Its middle lies on a multiple of 2^32, so that a kernel that adds
+    `place` puts an array at a made-up address, 128 bytes below a multiple of 2^32, so that a kernel that adds
     addresses without the carry reads elsewhere. `lend` makes bytes of this process visible at their own address,
     which is what a mock driver needs whose caller passes pointers. A read-only array must not be written.
 
@@ -39,7 +39,7 @@ class Memory:
         """The address of an array, which stays where it is in this process and is written in place."""
         if not array.flags.c_contiguous:
             raise ValueError("an array of a kernel is contiguous")
-        start = self._next - max(256, array.nbytes // 2 // 256 * 256)
+        start = self._next - 128
         self._next += STEP
         self._arrays.append((start, array.reshape(-1).view(np.uint8)))
         return start

@@ -105,9 +105,10 @@ AMD = (
     Mutation("no barrier", r"^\s*s_barrier", _nothing),
     Mutation("one bit of a weight", r"^\s*v_fmac_f32\S* v\d+, 0x(\w+),", _bit),
     Mutation("another sum", r"^\s*v_fmac_f32\S* v(\d+), 0x", _more(1, 1)),
-    Mutation("no carry", r"^\s*s_addc_u32 s\d+, s\d+, \S+", lambda m: m[0].replace("s_addc_u32", "s_add_u32")),
+    Mutation(
+        "no carry", r"^\s*s_addc_u32 s(?:27|5|7), s\d+, \S+", lambda m: m[0].replace("s_addc_u32", "s_add_u32"), 1
+    ),
     Mutation("fragments that changed places", r"^\s*v_(?:mfma|wmma)\S* \S+ (\S+), (\S+),", _swapped(1, 2)),
-    Mutation("sums that are taken too early", r"^\s*s_nop (?:15|7)$", _nothing),
     Mutation("a step too few", r"^\s*s_sub_u32 s\d+, s\d+, (1)$", _more(1, 1)),
     Mutation("codes of another sign", r"neg_lo:\[1,0,0\]", lambda _: "neg_lo:[1,1,0]"),
 )

@@ -13,9 +13,9 @@ from tesa.schedules.gpus import GpuCode, GpuText
 from tesa.schedules.types import Epilogue, FloatArray, Output, Problem, Window
 from tesa.targets.target import parse_target
 from tests.gpu.kernels import run, sparse
-from tests.gpu.mutations import PTX, mutants
-from tests.gpu.numbers import to_tf32
+from tests.gpu.mutations import AMD, PTX, mutants
 from tests.gpu.simulate import Fault
+from tests.schedules.gpu.tiles import rounded
 
 
 def _gpu(name: str):
@@ -45,8 +45,8 @@ def _tiles(problem: Problem, kind: int = 0, name: str = "cuda:sm_80") -> tuple[P
     weight = rng.integers(-127, 128, (problem.m, problem.k)) if integer else rng.standard_normal((problem.m, problem.k))
     if kind:
         weight = weight * (rng.random((problem.m, problem.k // 4, 4)).argsort(-1) < 2).reshape(weight.shape)
-    weight = weight.astype(np.float16).astype(np.float32)
-    config = {"rows": 16, "columns": 64, "depth": 16, "sparse": kind}
+    weight = weight.astype(np.float32) if integer else rounded(weight.astype(np.float32), problem.arithmetic)
+    config = {"rows": 16, "columns": 64, "depth": 16 if name.startswith("cuda") else 32, "sparse": kind}
     return problem, weight, blocks.emit(problem, weight, _gpu(name), config, "k")
 
 
@@ -54,7 +54,7 @@ CODES = _linear(20, 64, 72, dtype="int8", epilogue=replace(ALL, scale=True), out
 KERNELS = {
     "unrolled": lambda: _unrolled(_linear(18, 24, 40, epilogue=ALL), 1, 0),
     "unrolled, groups": lambda: _unrolled(_linear(10, 64, 30, 2), 2, 0),
-    "unrolled, staged groups": lambda: _unrolled(_linear(18, 96, 40), 2, 1),
+    "unrolled, staged groups": lambda: _unrolled(_linear(10, 96, 40), 2, 1),
     "unrolled, staged border": lambda: _unrolled(CONV, 1, 1),
     "unrolled, border": lambda: _unrolled(CONV, 1, 0),
     "tiles of float16": lambda: _tiles(_linear(20, 64, 72, arithmetic="float16", epilogue=ALL)),
@@ -62,6 +62,10 @@ KERNELS = {
     "tiles of tf32": lambda: _tiles(_linear(20, 32, 72, arithmetic="tfloat32")),
     "tiles of two in four": lambda: _tiles(_linear(20, 96, 72, arithmetic="float16"), 1),
     "tiles of codes": lambda: _tiles(CODES),
+    "tiles of float16, CDNA": lambda: _tiles(_linear(20, 96, 72, arithmetic="float16"), 0, "rocm:gfx90a"),
+    "tiles of codes, RDNA3": lambda: _tiles(replace(CODES, k=32, x_shape=(1, 32, 72)), 0, "rocm:gfx1100"),
+    "unrolled, CDNA": lambda: _unrolled(_linear(18, 24, 40), 1, 0, "rocm:gfx90a"),
+    "unrolled, RDNA3, groups": lambda: _unrolled(_linear(10, 40, 40), 2, 0, "rocm:gfx1100"),
 }
 
 
@@ -69,8 +73,7 @@ def _inputs(problem: Problem, weight: FloatArray) -> tuple[Inputs, Reference]:
     """X of numbers that the unit has, so that the tolerance is that of the sums alone, and the right result."""
     inputs = Inputs.random(problem)
     if problem.arithmetic != "float32":
-        near = to_tf32 if problem.arithmetic == "tfloat32" else lambda x: x.astype(np.float16).astype(np.float32)
-        inputs = replace(inputs, x=near(inputs.x))
+        inputs = replace(inputs, x=rounded(inputs.x, problem.arithmetic))
     return inputs, reference(replace(problem, arithmetic="float32"), weight, inputs)
 
 
@@ -97,8 +100,9 @@ def test_every_mistake_is_found(name):
 
 def test_every_kind_of_mistake_is_made_somewhere():
     texts = [text.text for make in KERNELS.values() for text in make()[2].modules if isinstance(text, GpuText)]
-    for mutation in PTX:
-        assert any(mutation.places(text) for text in texts if ".amdgcn" not in text), mutation.name
+    for mutation in (*PTX, *AMD):
+        amd = mutation in AMD
+        assert any(mutation.places(text) for text in texts if (".amdgcn" in text) == amd), mutation.name
 
 
 def test_one_bit_of_a_constant_is_found():

@@ -54,7 +54,6 @@ class Hazard:
 
     registers: Registers
     until: int
-    sums_until: int
     what: str
 
 
@@ -192,7 +191,8 @@ class Group:
         self._there(file, at)
         if self.coming[file][at][self.mask].any():
             raise Fault(f"{file}{at} is used before its load was waited for")
-        self.check_hazard(Registers(file, at, 1), sums)
+        if not sums:  # whose registers are looked at as a whole
+            self.check_hazard(Registers(file, at, 1), False)
         if not self.known[file][at][self.lanes if lanes is None else lanes].all():
             raise Fault(f"{file}{at} is read before it is set")
         return self.vectors[file][at]
@@ -212,20 +212,17 @@ class Group:
             raise Fault(f".amdhsa_next_free_vgpr and .amdhsa_accum_offset leave {file}{at} out")
 
     def check_hazard(self, registers: Registers, sums: bool) -> None:
-        """A Fault where an instruction is still busy with one of these."""
+        """A Fault where an instruction is still busy with one of these.
+
+        sums: they are those that a matrix instruction adds to, which may follow one that has made the very same ones.
+        """
         if not self.hazards:
             return
         self.hazards = [h for h in self.hazards if h.until > self.slot]
         for hazard in self.hazards:
-            busy, asked = hazard.registers, registers
-            if (
-                busy.file == asked.file
-                and busy.first < asked.first + asked.count
-                and asked.first < busy.first + busy.count
-            ):
-                until = hazard.sums_until if sums else hazard.until
-                if until > self.slot:
-                    raise Fault(f"{asked} is touched {until - self.slot} slots too early: {hazard.what}")
+            if hazard.registers.overlap(registers) and not (sums and hazard.registers == registers):
+                early = hazard.until - self.slot
+                raise Fault(f"{registers} is touched {early} slots too early: {hazard.what}")
 
     def settled(self, registers: Registers) -> None:
         """A Fault where vector arithmetic wrote one of these less than two slots ago: a matrix would miss it."""

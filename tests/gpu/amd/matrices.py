@@ -107,7 +107,7 @@ def _mfma(code: Code) -> Step:
             group.settled(registers)
         total = np.zeros((group.waves, size, size))
         if c is not None:
-            _exactly(group, c)
+            group.check_hazard(c, True)
             start = words(group, c, sums=True).view(np.float32 if sums == "f32" else np.int32)
             for r in range(c.count):
                 total[:, row(r), lane % size] = start[:, :, r]
@@ -115,16 +115,9 @@ def _mfma(code: Code) -> Step:
             total += fragment(group, a) @ fragment(group, b).transpose(0, 2, 1)
         group.hazards = [h for h in group.hazards if h.registers != d]
         _put(group, d, sums, lambda r: total[:, row(r), lane % size])
-        group.hazards.append(Hazard(d, group.slot + passes + 3 + 1, 0, "a matrix instruction is not done with it"))
+        group.hazards.append(Hazard(d, group.slot + passes + 3 + 1, "a matrix instruction is not done with it"))
 
     return step
-
-
-def _exactly(group: Group, c: Registers) -> None:
-    """Sums that overlap those of an instruction under way, without being the same, wait as other registers do."""
-    for hazard in group.hazards:
-        if hazard.registers != c and hazard.registers.file == c.file:
-            group.check_hazard(c, False)
 
 
 def _put(group: Group, d: Registers, sums: str, values: Callable[[int], NDArray[np.float64]]) -> None:

@@ -108,7 +108,7 @@ def _store(code: Code) -> Step:
         words = np.stack([group.vector(data.file, data.first + i)[group.lanes] for i in range(data.count)], -1)
         if kind in ("short_d16_hi", "d16_hi_b16"):
             words = words >> np.uint32(16)
-        values = np.ascontiguousarray(words).view(np.uint8).reshape(len(words), -1)[:, :size]
+        values = np.ascontiguousarray(words).view(np.uint8).reshape(len(words), 4 * data.count)[:, :size]
         threads = group.thread[group.lanes] + group.number * group.thread.size
         group.launch.memory.write(addresses, values, "global_store", threads)
         queue = group.stores if group.kernel.generation >= 10 else group.loads
@@ -219,7 +219,9 @@ def _write(code: Code) -> Step:
         for offset, registers in zip(offsets, data, strict=True):
             places, threads = _lds(code, group, address, offset, size)
             parts = [group.vector(registers.file, registers.first + i)[group.lanes] for i in range(registers.count)]
-            values = np.ascontiguousarray(np.stack(parts, -1)).view(np.uint8).reshape(len(places), -1)[:, :size]
+            values = (
+                np.ascontiguousarray(np.stack(parts, -1)).view(np.uint8).reshape(len(places), 4 * len(parts))[:, :size]
+            )
             group.shared.write(places, threads, values)
             for wave in _waves(group):
                 mine = threads // group.wave == wave

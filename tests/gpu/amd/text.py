@@ -21,6 +21,11 @@ class Registers:
     first: int
     count: int
 
+    def overlap(self, other: Registers) -> bool:
+        """True where both have a register in common."""
+        apart = self.first + self.count <= other.first or other.first + other.count <= self.first
+        return self.file == other.file and not apart
+
     def __str__(self) -> str:
         return (
             f"{self.file}[{self.first}:{self.first + self.count - 1}]" if self.count > 1 else f"{self.file}{self.first}"

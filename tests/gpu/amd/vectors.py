@@ -169,7 +169,7 @@ def _plain(code: Code) -> Step:
             put(group, np.clip(value, 0, 1) if clamps else value)
         if code.name in TRANSCENDENTAL and group.kernel.target in ("gfx942",):
             registers = code.registers(0, "v")
-            group.hazards.append(Hazard(registers, group.slot + 2, 0, "a transcendental function needs a slot more"))
+            group.hazards.append(Hazard(registers, group.slot + 2, "a transcendental function needs a slot more"))
 
     return step
 
@@ -246,6 +246,7 @@ COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "gt": np.greater,
     "ge": np.greater_equal,
     "neq": np.not_equal,
+    "u": lambda a, b: np.isnan(a) | np.isnan(b),
 }
 
 
@@ -282,7 +283,7 @@ def _compare(code: Code) -> Step:
 def _written(group: Group, registers: Registers) -> None:
     """A scalar that a vector instruction wrote is late for memory instructions of gfx9, which do not wait for it."""
     if group.kernel.generation == 9:
-        group.hazards.append(Hazard(registers, group.slot + 6, 0, "a memory instruction needs 5 slots between"))
+        group.hazards.append(Hazard(registers, group.slot + 6, "a memory instruction needs 5 slots between"))
 
 
 @instruction("v_cndmask_b32")

@@ -2,71 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
-from tesa.measure.reference import Inputs, reference
 from tesa.schedules.gpu.blocks import emit, refusal, space
-from tesa.schedules.gpus import Gpu, GpuCode
 from tesa.schedules.registry import find
 from tesa.schedules.types import ACTIVATIONS, Epilogue, FloatArray, Output, Problem, Window
-from tesa.targets.target import parse_target
-from tests.gpu.kernels import run
-from tests.gpu.numbers import from_bf16, to_bf16, to_tf32
-
-
-def gpu(name: str) -> Gpu:
-    found = parse_target(name).gpu
-    assert found is not None
-    return found
-
-
-def linear(m: int, k: int, n: int, batch: int = 1, **more: object) -> Problem:
-    return Problem("linear", m, k, n, (batch, k, n), (batch, m, n), batch, **more)  # type: ignore[arg-type]
-
-
-def conv(m: int, channels: int, window: Window, batch: int = 1, **more: object) -> Problem:
-    k, n = channels * window.kernel[0] * window.kernel[1], window.out_height * window.out_width
-    x, y = (batch, channels, window.height, window.width), (batch, m, window.out_height, window.out_width)
-    return Problem("conv2d", m, k, n, x, y, batch, window, **more)  # type: ignore[arg-type]
-
-
-def config(rows: int = 16, columns: int = 64, depth: int = 16, sparse: int = 0) -> dict[str, int]:
-    return {"rows": rows, "columns": columns, "depth": depth, "sparse": sparse}
-
-
-def blocks(problem: Problem, high: int, deep: int, density: float, seed: int = 0) -> FloatArray:
-    """A weight of blocks of high x deep, of which about so many are no zeros; of codes where the problem is int8."""
-    rng = np.random.default_rng(seed)
-    m, k = problem.m, problem.k
-    keep = rng.random((-(-m // high), -(-k // deep))) < density
-    mask = np.kron(keep, np.ones((high, deep)))[:m, :k]
-    values = rng.standard_normal((m, k)).astype(np.float32)
-    if problem.dtype == "int8":
-        return np.asarray(rng.integers(-127, 128, (m, k)) * mask, np.float32)
-    return np.asarray(rounded(values, problem.arithmetic) * mask, np.float32)
-
-
-def check(code: GpuCode, problem: Problem, weight: FloatArray, seed: int = 0) -> Counter[str]:
-    """Fail where Y is not what it must be. X has numbers of the unit's kind only, so that the sums alone may round."""
-    inputs = Inputs.random(problem, seed)
-    if problem.dtype == "float32":
-        inputs = replace(inputs, x=rounded(inputs.x, problem.arithmetic))
-    y, counts = run(code, problem, inputs)
-    right = reference(replace(problem, arithmetic="float32"), weight, inputs)
-    assert right.difference(y) == ""
-    return counts
-
-
-def rounded(array: FloatArray, kind: str) -> FloatArray:
-    """Numbers that a kind of 16 bits, or tf32, has too."""
-    if kind == "float16":
-        return array.astype(np.float16).astype(np.float32)
-    return from_bf16(to_bf16(array)) if kind == "bfloat16" else to_tf32(array)
-
+from tests.schedules.gpu.tiles import blocks, check, config, conv, gpu, linear, of_kind
 
 SHAPES = [
     linear(32, 48, 64), linear(20, 40, 100), linear(16, 33, 37, 2), linear(64, 32, 24, 3), linear(5, 8, 10),
@@ -79,8 +21,7 @@ SHAPES = [
 @pytest.mark.parametrize("problem", SHAPES, ids=lambda p: f"{p.op}-{p.m}x{p.k}x{p.n}")
 @pytest.mark.parametrize("arithmetic", ["float16", "bfloat16", "tfloat32", "int8"])
 def test_every_shape(problem, arithmetic):
-    kind = {"dtype": "int8", "output": Output("int32")} if arithmetic == "int8" else {"arithmetic": arithmetic}
-    problem = replace(problem, **kind)
+    problem = of_kind(problem, arithmetic)
     weight = blocks(problem, 16, 16, 0.6)
     check(emit(problem, weight, gpu("cuda:sm_80"), config(), "k"), problem, weight)
 
@@ -90,8 +31,7 @@ def test_every_shape(problem, arithmetic):
 )
 @pytest.mark.parametrize("arithmetic", ["float16", "tfloat32", "int8"])
 def test_every_configuration(wanted, arithmetic):
-    kind = {"dtype": "int8", "output": Output("int32")} if arithmetic == "int8" else {"arithmetic": arithmetic}
-    problem = replace(linear(70, 96, 140), **kind)
+    problem = of_kind(linear(70, 96, 140), arithmetic)
     weight = blocks(problem, 32, 32, 0.5, 1)
     counts = check(emit(problem, weight, gpu("cuda:sm_80"), wanted, "k"), problem, weight)
     assert sum(count for name, count in counts.items() if name.startswith("mma.sync"))
@@ -109,8 +49,7 @@ def sparse_two_of_four(problem: Problem, seed: int = 0) -> FloatArray:
 @pytest.mark.parametrize("arithmetic", ["float16", "bfloat16", "int8"])
 @pytest.mark.parametrize("wanted", [config(16, 64, 32, 1), config(32, 128, 32, 1)], ids=str)
 def test_two_of_four(arithmetic, wanted):
-    kind = {"dtype": "int8", "output": Output("int32")} if arithmetic == "int8" else {"arithmetic": arithmetic}
-    problem = replace(linear(40, 72, 68), **kind)
+    problem = of_kind(linear(40, 72, 68), arithmetic)
     counts = check(
         emit(problem, weight := sparse_two_of_four(problem), gpu("cuda:sm_80"), wanted, "k"), problem, weight
     )

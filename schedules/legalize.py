@@ -15,11 +15,11 @@ from tesa.schedules.codes import legalize_dequantize, legalize_quantize
 def legalization() -> dict[str, Callable[[Any, Any], Any]]:
     """The argument of relax.transform.LegalizeOps: a function(builder, call) -> call_tir for each operator's name."""
     return {
-        "relax.nn.relu": _of_one(lambda x: tirx.Max(tirx.const(0, x.dtype), x), "relu"),
-        "relax.sign": _of_one(_sign, "sign"),
+        "relax.nn.relu": of_one(lambda x: tirx.Max(tirx.const(0, x.dtype), x), "relu"),
+        "relax.sign": of_one(sign, "sign"),
         "relax.clip": _clip,
-        "relax.maximum": _of_two(tirx.Max, "maximum"),
-        "relax.minimum": _of_two(tirx.Min, "minimum"),
+        "relax.maximum": of_two(tirx.Max, "maximum"),
+        "relax.minimum": of_two(tirx.Min, "minimum"),
         "relax.quantize": legalize_quantize(_as_usual("relax.quantize")),
         "relax.dequantize": legalize_dequantize(_as_usual("relax.dequantize")),
     }
@@ -31,14 +31,16 @@ def _as_usual(name: str) -> Callable[[Any, Any], Any]:
     return usual
 
 
-def _of_one(function: Callable[[Any], Any], name: str) -> Callable[[Any, Any], Any]:
+def of_one(function: Callable[[Any], Any], name: str) -> Callable[[Any, Any], Any]:
+    """The legalization of an operator that is a function of each element."""
+
     def compute(x: Any) -> Any:
         return te.compute(x.shape, lambda *i: function(x[i]), name=name, tag="elemwise")
 
     return lambda bb, call: bb.call_te(compute, call.args[0], primfunc_name_hint=name)
 
 
-def _sign(x: Any) -> Any:
+def sign(x: Any) -> Any:
     """1, -1, or x itself where it is 0 or no number."""
     one, zero = tirx.const(1, x.dtype), tirx.const(0, x.dtype)
     below = x if str(x.dtype).startswith("uint") else tirx.Select(x < zero, tirx.const(-1, x.dtype), x)
@@ -53,10 +55,10 @@ def _clip(bb: Any, call: Any) -> Any:
         kind = str(x.dtype)
         return tirx.Min(tirx.const(high, kind), tirx.Max(tirx.const(low, kind), x))
 
-    return _of_one(limited, "clip")(bb, call)
+    return of_one(limited, "clip")(bb, call)
 
 
-def _of_two(function: Callable[[Any, Any], Any], name: str) -> Callable[[Any, Any], Any]:
+def of_two(function: Callable[[Any, Any], Any], name: str) -> Callable[[Any, Any], Any]:
     """The larger or smaller of two numbers; no number if one of them is none."""
 
     def one(a: Any, b: Any) -> Any:

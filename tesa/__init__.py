@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from tesa.tune.model import tune_model
 
 
-_PARTS = ("compact", "compress", "frontend", "propagate", "report", "runtime", "schedules", "torch")
+_PARTS = ("compact", "compress", "explore", "frontend", "propagate", "report", "runtime", "schedules", "torch")
 
 display.load_with(lambda: importlib.import_module("tesa.report.notebook"))
 

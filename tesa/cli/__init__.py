@@ -23,8 +23,8 @@ from tesa.cli.verb import Outcome, Verb, add_parser
 from tesa.errors import TesaError, UsageError
 
 _MODULES = (
-    "doctor", "inspect", "analyze", "prune", "quantize", "propagate", "compile", "tune", "bundle", "run", "bench",
-    "verify", "explain", "report", "calibrate", "devices", "logs", "listing",
+    "doctor", "inspect", "analyze", "prune", "quantize", "explore", "propagate", "compile", "tune", "bundle", "run",
+    "bench", "verify", "explain", "report", "calibrate", "devices", "logs", "listing",
 )  # fmt: skip
 VERBS: tuple[Verb, ...] = tuple(import_module(f"tesa.cli.{name}").VERB for name in _MODULES)
 """Every verb, in the order in which a user meets them."""

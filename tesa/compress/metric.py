@@ -21,10 +21,12 @@ _USE = "it is called as metric(outputs, data), with arrays by name, and returns 
 
 @dataclass(frozen=True)
 class Metric:
-    """A function that tells how good outputs are: larger is better. name: the file it is from, in messages."""
+    """A function that tells how good outputs are: larger is better. name: the file it is from, in messages. source: its
+    text, by which a log tells metrics apart; the name of a function."""
 
     function: Callable[[Arrays, Arrays], float]
     name: str = "the metric"
+    source: str = ""
 
     def __call__(self, outputs: Arrays, data: Arrays) -> float:
         """The number for outputs of all samples by name, and the arrays of the data that are no inputs.
@@ -52,7 +54,8 @@ def read_metric(metric: str | Path | Metric | Callable[[Arrays, Arrays], float] 
     if metric is None or isinstance(metric, Metric):
         return metric
     if callable(metric):
-        return Metric(metric, getattr(metric, "__name__", "the metric"))
+        name = getattr(metric, "__qualname__", "the metric")
+        return Metric(metric, name, name)
     path = Path(metric)
     if not path.is_file():
         raise UsageError(f"{path}: there is no such file; write one with a function metric(outputs, data)")
@@ -63,5 +66,5 @@ def read_metric(metric: str | Path | Metric | Callable[[Arrays, Arrays], float] 
         raise UsageError(f"{path} cannot be imported: {text}") from error
     for name in ("metric", path.stem, "accuracy"):
         if callable(names.get(name)):
-            return Metric(names[name], f"{path}: {name}")
+            return Metric(names[name], f"{path}: {name}", path.read_text(encoding="utf-8"))
     raise UsageError(f"{path} has no function called metric; {_USE}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,11 @@ from tesa.base.keywords import helpful
 from tesa.base.progress import Event, Progress, silent
 from tesa.compact.saved import save
 from tesa.compress.metric import Metric, read_metric
-from tesa.compress.quantize.grids import Grid, Histogram, chosen_range
-from tesa.compress.quantize.layers import QuantLayer, constants_of, quantizable
+from tesa.compress.quantize.calibrated import Calibrated
+from tesa.compress.quantize.layers import QuantLayer
 from tesa.compress.quantize.mixed import Budget, mixed_bits
-from tesa.compress.quantize.observe import observe, tied
 from tesa.compress.quantize.settings import FLOAT, Settings
-from tesa.compress.quantize.write import Writer, lifted
+from tesa.compress.quantize.write import Writer
 from tesa.compress.samples import Data, Samples, relative_error
 from tesa.errors import UsageError
 from tesa.frontend.file import read_model
@@ -107,7 +106,7 @@ def quantize(
     if budget is not None:
         fixed = [name for name in bits if replace(settings, bits=FLOAT).bits_of(name) != FLOAT]
         bits = mixed_bits(job.measure, job.weights_of, bits, fixed, budget, progress)
-    proto = job.written(bits)
+    proto = job.calibrated.written(bits)
     return job.result(proto, bits)
 
 
@@ -119,26 +118,12 @@ class _Job:
         limit: int | None, progress: Progress,
     ) -> None:  # fmt: skip
         self.source, self.settings, self.metric, self.progress = source, settings, metric, progress
-        self.model = onnx.inliner.inline_local_functions(given) if given.functions else given
-        self.constants = constants_of(self.model.graph)
-        self.layers = quantizable(self.model, self.constants)
-        if not self.layers:
-            raise UsageError(
-                f"{source}: no convolution and no matrix product has a constant float32 weight: there is nothing to "
-                "quantize (a model that is quantized already has codes in their place)"
-            )
-        settings.check_names([layer.name for layer in self.layers])
+        model = onnx.inliner.inline_local_functions(given) if given.functions else given
         extra = metric is not None
-        self.samples = None if data is None else Samples.of(self.model, data, limit=limit, extra=extra)
-        self.wanted = None if self.samples is None else self.samples.run(self.model, name=source)
-        self.groups: Mapping[str, str] = {}
-        self.seen: Mapping[str, Histogram] = {}
-        if settings.activations and self.samples is not None:
-            self.groups = tied(self.model, [layer.x for layer in self.layers])
-            floats = [name for name in self.groups if name not in self.constants]
-            self.seen = observe(
-                self.model, self.samples, floats, histograms=settings.method != "minmax", progress=progress
-            )
+        self.samples = None if data is None else Samples.of(model, data, limit=limit, extra=extra)
+        self.calibrated = Calibrated(source, model, self.samples, settings, progress)
+        self.constants, self.layers = self.calibrated.constants, self.calibrated.layers
+        self.wanted = None if self.samples is None else self.samples.run(model, name=source)
         self.dense_score = self.score_of(self.wanted)
 
     def score_of(self, outputs: Mapping[str, Array] | None) -> float | None:
@@ -155,34 +140,8 @@ class _Job:
         """The error, the score and the score of the dense model for such bits of all layers."""
         assert self.samples is not None
         assert self.wanted is not None
-        found = self.samples.run(self.written(bits), name=f"{self.source}, quantized")
+        found = self.samples.run(self.calibrated.written(bits), name=f"{self.source}, quantized")
         return relative_error(found, self.wanted), self.score_of(found), self.dense_score
-
-    def written(self, bits: Mapping[str, int]) -> Any:
-        """The model as QDQ with such bits of each layer."""
-        model = lifted(self.model, self.settings, list(bits.values()))
-        constants = constants_of(model.graph)
-        layers = [layer for layer in quantizable(model, constants) if bits.get(layer.name, FLOAT) != FLOAT]
-        writer = Writer(model, constants, self.settings)
-        grids = self._grids(layers) if self.seen else {}
-        for name, grid in grids.items():
-            writer.activation(name, grid)
-        for layer in layers:
-            scales = writer.weight(layer, bits[layer.name])
-            if layer.bias and layer.x in grids and scales.size:
-                writer.bias(layer, scales, grids[layer.x])
-        return writer.finish()
-
-    def _grids(self, layers: Sequence[QuantLayer]) -> dict[str, Grid]:
-        """The grid of each tensor that is to be codes: what the layers read, and what that is made of by moving."""
-        wanted = {self.groups[layer.x] for layer in layers if layer.x in self.groups}
-        ranges: dict[str, tuple[float, float]] = {}
-        members = [name for name, root in self.groups.items() if root in wanted and name in self.seen]
-        for name in members:
-            low, high = chosen_range(self.seen[name], self.settings.method, self.settings.percentile)
-            old = ranges.get(self.groups[name], (low, high))
-            ranges[self.groups[name]] = min(low, old[0]), max(high, old[1])
-        return {name: Grid.over(*ranges[self.groups[name]]) for name in members}
 
     def result(self, proto: Any, bits: Mapping[str, int]) -> Quantized:
         """The quantized model with what is to be told of it."""
@@ -202,7 +161,7 @@ class _Job:
         weight = self.constants[layer.weight]
         found = weight
         if bits != FLOAT:
-            writer = Writer(onnx.ModelProto(graph=self.model.graph), self.constants, self.settings)
+            writer = Writer(onnx.ModelProto(graph=self.calibrated.model.graph), self.constants, self.settings)
             found = writer.dequantized(layer, bits)
         norm = float(np.linalg.norm(weight))
         return LayerBits(

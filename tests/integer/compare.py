@@ -9,7 +9,8 @@ Three questions, each answered with a row for each tensor:
 - layers: the same for the codes that the kernels of an unchanged library store, which are watched as it runs.
 
 A code that differs by one is a tie where the number that onnxruntime rounded lies in the middle of two codes, to the
-last digits of its float32 arithmetic.
+last digits of its float32 arithmetic. Where a kernel rounds on the way, to codes that are nowhere stored, one that differs
+is a tie as well if the number that was rounded there lies so.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ TIE = 2.0**-10
 class Row:
     """The differences of one tensor.
 
-    ties: codes that differ by one where the number before rounding is a tie; ones: others that differ by one, and all
+    ties: codes that differ by one where the number before rounding is a tie, or at all behind a tie on the way; ones: others that differ by one, and all
     of them where that number is not known; more: those that differ by more, of which worst is the greatest. error: of
     a tensor that has no codes the largest difference by the largest number, else 0.
     """
@@ -119,7 +120,9 @@ def step_by_step(
     cut = _cut(proto, codes)
     before = {name: node for name in codes if (node := _maker(proto, name)).op_type == "QuantizeLinear"}
     constants = {tensor.name for tensor in proto.graph.initializer}
-    reals = [node.input[0] for node in before.values() if node.input[0] not in feeds]
+    inside = {name: _on_the_way(proto, node, codes) for name, node in before.items()}
+    rounded = [*before.values(), *(node for nodes in inside.values() for node in nodes)]
+    reals = list(dict.fromkeys(node.input[0] for node in rounded if node.input[0] not in feeds))
     steps = [name for node in before.values() for name in node.input[1:] if name and name not in constants]
     given = dict(feeds) | {name: np.ascontiguousarray(array) for name, array in codes.items()}
     expected = reference_outputs(cut, given, [*reals, *steps])
@@ -127,13 +130,18 @@ def step_by_step(
     rows = []
     for name, got in codes.items():
         numbers = _before_rounding(before[name], known) if name in before else None
-        rows.append(differences(name, got, expected[_computed_name(name)], numbers))
+        ties = [np.abs(np.abs(_before_rounding(node, known) % 1.0) - 0.5) < TIE for node in inside.get(name, ())]
+        behind = np.any([tie for tie in ties if tie.shape == got.shape] or [np.zeros(got.shape, bool)], axis=0)
+        rows.append(differences(name, got, expected[_computed_name(name)], numbers, behind))
     ends = [output.name for output in proto.graph.output if output.name not in codes]
     return (*rows, *(_outer(name, found[name], expected[name], _scale(proto, name)) for name in ends))
 
 
-def differences(name: str, got: Array, expected: Array, numbers: Array | None = None) -> Row:
-    """Count the codes that differ. numbers: what was rounded to the expected codes, in codes.
+def differences(
+    name: str, got: Array, expected: Array, numbers: Array | None = None, behind: Array | None = None
+) -> Row:
+    """Count the codes that differ. numbers: what was rounded to the expected codes, in codes; behind: elements for
+    which a number on the way was a tie.
 
     >>> print(differences("y", np.uint8([1, 2, 3]), np.uint8([1, 3, 9]), np.array([1.2, 2.5, 9.0])))
     y: 3 codes, 1 ties, 0 by one, 1 by more (worst 6)
@@ -141,9 +149,27 @@ def differences(name: str, got: Array, expected: Array, numbers: Array | None = 
     assert got.shape == expected.shape, f"{name}: {got.shape} instead of {expected.shape}"
     assert got.dtype == expected.dtype, f"{name}: {got.dtype} instead of {expected.dtype}"
     off = np.abs(got.astype(np.int64) - expected.astype(np.int64))
-    one = off == 1
-    ties = 0 if numbers is None else int((one & (np.abs(np.abs(numbers % 1.0) - 0.5) < TIE)).sum())
-    return Row(name, got.size, ties, int(one.sum()) - ties, int((off > 1).sum()), int(off.max(initial=0)))
+    tie = (off > 0) & (False if behind is None else behind)
+    if numbers is not None:
+        tie |= (off == 1) & (np.abs(np.abs(numbers % 1.0) - 0.5) < TIE)
+    ones, more = ((off == 1) & ~tie).sum(), ((off > 1) & ~tie).sum()
+    return Row(name, got.size, int(tie.sum()), int(ones), int(more), int(off.max(initial=0)))
+
+
+def _on_the_way(proto: Any, node: Any, codes: Mapping[str, Array]) -> list[Any]:
+    """The nodes that quantize between the given codes and what a node reads."""
+    found: list[Any] = []
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    pending = [node.input[0]]
+    while pending:
+        name = pending.pop()
+        maker = None if name in codes else _maker(proto, name)
+        if maker is None:
+            continue
+        if maker.op_type == "QuantizeLinear" and maker.input[0] not in constants:
+            found.append(maker)
+        pending += [one for one in maker.input if one]
+    return found
 
 
 def _outer(name: str, got: Array, expected: Array, scale: float | None) -> Row:

@@ -104,6 +104,19 @@ def test_a_tie_is_one_of_the_number_before_rounding() -> None:
     assert not row.only_ties
 
 
+def test_what_follows_a_tie_on_the_way_is_one() -> None:
+    constants = {"s": np.float32(0.5), "z": np.uint8(10), "t": np.float32(0.3), "c": np.float32(0.07)}
+    nodes = [node("Relu", ["x"], "r"), node("QuantizeLinear", ["r", "s", "z"], "inside"),
+             node("DequantizeLinear", ["inside", "s", "z"], "d"), node("Add", ["d", "c"], "a"),
+             node("QuantizeLinear", ["a", "t", "z"], "q")]  # fmt: skip
+    proto = model(nodes, [port("x", [3])], ["q"], constants)
+    proto.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    feeds = {"x": np.float32([0.75, 1.0, 2.0])}  # 1.5 codes are a tie, which the second rounding does not see
+    right = np.rint((np.rint(feeds["x"] / 0.5) * 0.5 + 0.07) / 0.3).astype(np.uint8) + np.uint8(10)
+    (row,) = compare.step_by_step(proto, feeds, {"q": right - np.uint8([2, 1, 0])}, {"q": right})
+    assert (row.ties, row.ones, row.more, row.worst) == (1, 1, 0, 2)
+
+
 def test_an_output_without_codes_is_compared_as_numbers() -> None:
     row = compare._outer("y", np.float32([1.0, 2.0]), np.float32([1.0, 4.0]), None)
     assert row.error == pytest.approx(0.5)

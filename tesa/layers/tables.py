@@ -152,7 +152,8 @@ class _Chain:
                 if name == "relax.dequantize":
                     return np.asarray((inner.astype(np.int32) - zero).astype(np.float32) * step)
                 limits = np.iinfo(_BYTES[str(expr.ty.dtype)])
-                steps = np.nan_to_num(np.rint(inner.astype(np.float32) / step), nan=0.0) + zero
+                # what is not a number becomes the least code, as in onnxruntime
+                steps = np.nan_to_num(np.rint(inner.astype(np.float32) / step) + zero, nan=limits.min)
                 made: Numbers = np.clip(steps, limits.min, limits.max).astype(limits.dtype)
                 return made
             arguments = [self.evaluate(arg, codes) for arg in expr.args]

@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import tvm
+from onnx import TensorProto
 from tvm import relax
 
+from tesa.base.onnxruntime import reference_outputs
 from tesa.layers import schedule_rest
 from tesa.targets.target import parse_target, runs_here
+from tests.frontend.onnx_models import model, node, port
 
 TARGETS = [t for t in map(parse_target, ("x86:icelake-server", "x86:haswell", "x86:x86-64-v2")) if runs_here(t)]
 ids = [target.cpu for target in TARGETS]
@@ -197,6 +200,31 @@ def test_a_chain_goes_on_through_other_tables(behind: bool, target: Any) -> None
     if target.core.permute_bytes is not None:
         assert sum(name.startswith("table") for name in names) == 1
         assert len(names) == 1 + behind
+
+
+@on_targets
+@pytest.mark.parametrize("kind", ["uint8", "int8"])
+def test_what_is_not_a_number_becomes_the_code_that_onnxruntime_gives_it(kind: str, target: Any) -> None:
+    """The logarithm and the root of negative numbers, and infinity, in a table and element by element."""
+    zero = 90 if kind == "uint8" else -30
+    grid = {"s": np.float32(0.04), "z": np.asarray(zero, kind), "t": np.float32(0.03)}
+    x = every_code(300).view(kind)
+    for name, function in (("Log", relax.op.log), ("Sqrt", relax.op.sqrt)):
+        nodes = [node("DequantizeLinear", ["x", "s", "z"], "d"), node(name, ["d"], "f"),
+                 node("QuantizeLinear", ["f", "t", "z"], "q")]  # fmt: skip
+        proto = model(nodes, [port("x", [300])], ["q"], grid)
+        for value in (proto.graph.input[0], proto.graph.output[0]):
+            value.type.tensor_type.elem_type = TensorProto.UINT8 if kind == "uint8" else TensorProto.INT8
+        wanted = reference_outputs(proto, {"x": x})["q"]
+
+        def write(x: Any, function: Any = function) -> Any:
+            return quantize(function(dequantize(x, 0.04, zero, kind)), 0.03, zero, kind)
+
+        got, _ = run(write, [x], target)
+        off = np.abs(got.astype(int) - wanted.astype(int))
+        assert off.max() <= 1
+        assert (off > 0).mean() < 0.02
+        assert (wanted == np.iinfo(kind).min).mean() > 0.2
 
 
 def _pooled(d: Any) -> Any:

@@ -9,8 +9,8 @@ Three questions, each answered with a row for each tensor:
 - layers: the same for the codes that the kernels of an unchanged library store, which are watched as it runs.
 
 A code that differs by one is a tie where the number that onnxruntime rounded lies in the middle of two codes, to the
-last digits of its float32 arithmetic. Where a kernel rounds on the way, to codes that are nowhere stored, one that differs
-is a tie as well if the number that was rounded there lies so.
+last digits of its float32 arithmetic. Where a kernel rounds on the way, to codes that are nowhere stored, one that
+differs is a tie as well if the number that was rounded there lies so.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ TIE = 2.0**-10
 class Row:
     """The differences of one tensor.
 
-    ties: codes that differ by one where the number before rounding is a tie, or at all behind a tie on the way; ones: others that differ by one, and all
-    of them where that number is not known; more: those that differ by more, of which worst is the greatest. error: of
-    a tensor that has no codes the largest difference by the largest number, else 0.
+    ties: codes that differ by one where the number before rounding is a tie, or at all behind a tie on the way; ones:
+    others that differ by one, and all of them where that number is not known; more: others that differ by more; worst:
+    the greatest difference. error: of a tensor that has no codes the largest difference by the largest number, else 0.
     """
 
     name: str

@@ -17,6 +17,7 @@ from tesa.base import display
 from tesa.base.display import Displayed
 from tesa.base.files import atomic_path
 from tesa.base.keywords import helpful
+from tesa.base.listing import Listing
 from tesa.base.numbers import whole
 from tesa.base.progress import Progress, automatic, telling
 from tesa.base.renamed import renamed
@@ -318,8 +319,11 @@ class Kernel(Displayed):
         """A picture of the zeros of the weight, to scale. path: where to write it. UsageError without matplotlib."""
         return display.picture(self, path=path)
 
-    def show(self, kind: str = "tir") -> str:
+    def show(self, kind: str = "tir", *, full: bool = False) -> Listing:
         """The generated code as text: "tir", "llvm" or "asm", the main function and then every panel it calls.
+
+        "llvm" and "asm" are the loops alone, "asm" below a count of its instructions; full=True has the checks of a
+        call's arguments, too. A notebook colours it where it is the last value of a cell.
 
         Raises UsageError for another kind.
         """
@@ -327,7 +331,7 @@ class Kernel(Displayed):
 
         if not isinstance(kind, str):
             raise UsageError(f"cannot show {kind!r}; expected {', '.join(repr(name) for name in KINDS)}")
-        return source(self._code, self.target, kind)
+        return Listing(source(self._code, self.target, kind, full), kind)
 
     def save(self, path: str | Path) -> Path:
         """Write the kernel as a library, with its constants inside, and beside it a .json that says how to call it.

@@ -9,6 +9,7 @@ from rich.text import Text
 from tesa.analyze.analysis import Analysis
 from tesa.analyze.inspection import Inspection
 from tesa.base.display import plots, renders, writes
+from tesa.base.listing import Listing
 from tesa.choose.plan import LayerPlan, Plan
 from tesa.compiler import CompiledModel
 from tesa.kernels.comparison import KernelComparison
@@ -25,6 +26,7 @@ from tesa.report.inspection import inspection_view
 from tesa.report.kernel import kernel_html
 from tesa.report.kernel_plots import plot_mask, plot_roofline, plot_sweep
 from tesa.report.kernels import comparison_view, forms_view, roofline_view, sweep_view, timing_view
+from tesa.report.listings import listing_html
 from tesa.report.numbers import counted, dims, percent
 from tesa.report.picture import Picture
 from tesa.report.plan import compiled_view, explanation, left_out, plan_table
@@ -77,6 +79,7 @@ for _kind, _view in (
 ):
     _look(_kind, _view)
 
+renders(Listing)(listing_html)
 writes(Kernel)(repr)
 plots(Kernel)(plot_mask)
 plots(Plan)(lambda plan, path=None: Picture(plot_times(plan), path))

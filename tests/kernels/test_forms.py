@@ -55,3 +55,16 @@ def test_it_prints_within_100_columns_and_shows_itself_in_a_notebook() -> None:
 def test_a_misspelt_argument_is_told() -> None:
     with pytest.raises(UsageError, match="did you mean 'epilogue'"):
         tesa.forms(WEIGHT, n=40, epilog="relu")
+
+
+@pytest.mark.parametrize("family", ["indexed", "unrolled"])
+def test_assembler_is_the_loops_with_a_count_and_full_has_the_checks(family: str) -> None:
+    made = tesa.kernel(WEIGHT, n=40, family=family, measure=False, progress=None)
+    text, full = made.show("asm"), made.show("asm", full=True)
+    assert len(text.splitlines()) < len(full.splitlines())
+    assert "instructions: " in text.splitlines()[0]
+    count = sum(line.startswith("\t") and not line.startswith(("\t.", "\t#")) for line in text.splitlines())
+    assert text.splitlines()[0].startswith(f"# {count} instructions")
+    assert "TVMFFIErrorSetRaised" not in text
+    assert "fmadd" in text
+    assert "<span" in text._repr_html_()

@@ -48,6 +48,11 @@ def _arguments(parser: ArgumentParser) -> None:
         "--infeasible", choices=("error", "dense"), default="error",
         help="a layer that cannot have its pattern: an error, or it stays dense and is listed",
     )  # fmt: skip
+    parser.add_argument(
+        "--rearrange", nargs="?", const="auto", choices=("auto", "network", "layer"), default=False, metavar="HOW",
+        help="group channels that lose the same: in the whole network, whose outputs stay (network), or by an order of "
+        "the rows of each layer (layer); auto takes what costs nothing",
+    )  # fmt: skip
     parser.add_argument("--no-reconstruct", action="store_true", help="with --data: choose by them, but repair nothing")
     parser.add_argument("--seed", type=int, default=0, help="of the inputs that are drawn where there are many (0)")
 
@@ -68,7 +73,7 @@ def _run(args: Namespace) -> Outcome:
             args.model, args.pattern, args.sparsity, data=args.data,
             layers=dict(parse_rule(text, args.pattern) for text in args.layer), depthwise=args.depthwise,
             importance=scores, budget=args.budget, ends=args.ends, infeasible=args.infeasible,
-            reconstruct=not args.no_reconstruct, seed=args.seed, progress=progress,
+            rearrange=args.rearrange, reconstruct=not args.no_reconstruct, seed=args.seed, progress=progress,
         )  # fmt: skip
     data = {"model": args.model, "path": args.output, **pruned.to_json()}
     pruned.save(args.output)

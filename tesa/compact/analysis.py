@@ -87,10 +87,23 @@ class Analysis:
     function cuts. whole: layers from which nothing is cut. codes: for a tensor of integers that stand for numbers, the
     tensor of the numbers: where these are 0, all that reads the codes counts them as 0. held: ids that an operator
     keeps because it is not known, and which.
+
+    moving: the ties are those of indices that change places, not of ones that go: an operator that mixes an axis alike
+    for all of its indices, as a softmax or a mean, lets them, while one that counts groups ties more. free: inputs and
+    outputs whose channels or features may change places as well. grouped: of a grouped convolution (inputs, outputs)
+    by use, each (groups, members).
     """
 
-    def __init__(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]], whole: Collection[str] = ()) -> None:
-        self.graph, self.shapes, self.index, self.whole = graph, shapes, Index(), whole
+    def __init__(
+        self,
+        graph: Graph,
+        shapes: Mapping[str, tuple[int, ...]],
+        whole: Collection[str] = (),
+        *,
+        moving: bool = False,
+        free: Collection[str] = (),
+    ) -> None:
+        self.graph, self.shapes, self.index, self.whole, self.moving = graph, shapes, Index(), whole, moving
         self.structures: dict[str, Structure] = {}
         self.uses: dict[tuple[int, int], Structure] = {}
         self.contractions: list[Contraction] = []
@@ -98,10 +111,17 @@ class Analysis:
         self.own_cuts: set[tuple[int, int]] = set()
         self.codes: dict[str, str] = {}
         self.held: list[tuple[Ids, str]] = []
+        self.grouped: dict[tuple[int, int], tuple[Ids, Ids]] = {}
+        for value in graph.inputs:
+            if value.name in free:
+                sizes = shapes[value.name]
+                axis = 1 if len(sizes) > 3 else len(sizes) - 1  # of pictures the channels, of rows the features
+                self.structures[value.name] = structure((axis, self.fresh(sizes[axis]) if axis > 0 else None))
         for i, node in enumerate(graph.nodes):
             self._visit(i, node)
         for output in graph.outputs:
-            self.hold(output.name)
+            if output.name not in free:
+                self.hold(output.name)
 
     def _visit(self, i: int, node: Any) -> None:
         handler = _HANDLERS.get(node.op_type if domain_of(node) in ("", MICROSOFT) else OTHER)
@@ -121,7 +141,7 @@ class Analysis:
         """Keep all of this tensor. why: in words, where it is another reason than that it is needed."""
         for part in self.structures.get(name, ()):
             for ids in (part.ids, *part.groups):
-                if why:
+                if why and not self.moving:
                     self.held.append((ids.reshape(-1), why))
                 else:
                     self.index.pin(ids)

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from tesa.attributes.impose import Imposed
 from tesa.attributes.zeros import Mask
 from tesa.base.progress import Progress, silent
-from tesa.compress.bias import Biases
-from tesa.compress.budget import BUDGETS, default_budget, keep, spread
-from tesa.compress.layers import Layer, find_layers
-from tesa.compress.opened import Work, opened
-from tesa.compress.reconstruct import ORDERED, Plan, Reconstruction, unrepairable
+from tesa.compress.budget import BUDGETS, spread
+from tesa.compress.job import Job
+from tesa.compress.layers import find_layers
+from tesa.compress.opened import opened
+from tesa.compress.rearrange.gains import Arranged
+from tesa.compress.rearrange.rows import Orders, arrangement, keep_in_order
+from tesa.compress.rearranged import rearranged
+from tesa.compress.reconstruct import ORDERED, Plan, Reconstruction
 from tesa.compress.result import Pruned, PrunedLayer
 from tesa.compress.rules import INFEASIBLE, Rules, assign, by_name, with_sparsity
 from tesa.compress.samples import Data, Samples
-from tesa.compress.scoring import Scorer, Scoring, checked_scores, scorer_of
-from tesa.compress.walk import Walk
+from tesa.compress.scoring import Scorer, budget_of, scorer_of
 from tesa.compress.write import apply_mask
 from tesa.errors import UsageError
 from tesa.frontend.names import did_you_mean
@@ -37,18 +35,6 @@ FEW = 64
 Rows = list[tuple[PrunedLayer, Mask]]
 
 
-@dataclass(frozen=True)
-class _Run:
-    """The options of a run that go through it unchanged."""
-
-    budget: str | None
-    reconstruct: bool
-    seed: int
-    threads: int
-    memory: int
-    progress: Progress
-
-
 def prune(
     model: str | Path | Any,
     pattern: str | Imposed = "unstructured",
@@ -61,6 +47,7 @@ def prune(
     budget: str | None = None,
     ends: bool = False,
     infeasible: str = "error",
+    rearrange: str | bool = False,
     reconstruct: bool = True,
     seed: int = 0,
     threads: int = 1,
@@ -76,6 +63,11 @@ def prune(
     initializer. budget: "balanced", "global" or "network". ends: also prune the first and the last layer. infeasible:
     "error", or "dense" to leave a layer that cannot have its pattern as it is.
 
+    rearrange: put channels together that lose the same, so that more is kept. "network": in the whole network, whose
+    outputs stay as they are; "layer": each layer takes its rows in an order of its own, which the file does not show
+    and which costs nothing where kernels store rows in any order, as row panels do; "auto" (or True): by layer where
+    the pattern is one of rows only, else the network. With data, what matters is then scored scale-free.
+
     data: calibration data, an .npz or arrays by input, whose first axis counts samples. With them each layer is
     repaired by least squares on its mask (reconstruct=False: masks alone), layer by layer, its inputs those of the
     network as it is pruned by then, its targets those of the dense one. seed: which input rows are drawn where there
@@ -90,6 +82,7 @@ def prune(
     >>> len(found.layers), found.sparsity > 0.5
     (9, True)
     """
+    how = arrangement(rearrange)
     _check(budget, infeasible)
     every = with_sparsity(pattern, sparsity)
     taps = None if depthwise is None else with_sparsity(depthwise, None)
@@ -104,17 +97,19 @@ def prune(
     scorer = scorer_of(ORDERED if importance is None and samples is not None else importance, chosen)
     if scorer.data and samples is None:
         raise UsageError(f"the importance {importance!r} needs calibration data: give --data calib.npz")
-    run = _Run(budget, reconstruct, seed, threads, memory, progress)
-    patterns = dict(assigned.patterns)
-    if samples is None:
-        rows, warnings = _by_weights(work, chosen, patterns, scorer, run), [NO_DATA]
-    else:
-        rows, warnings = _by_data(work, chosen, patterns, scorer, samples, run), _warnings(samples)
+    job = Job(work, tuple(chosen), assigned.patterns, scorer, budget, seed, threads, memory, progress)
+    warnings = [NO_DATA] if samples is None else _warnings(samples)
+    arranged: Arranged | None = None
+    orders: Orders = {}
+    if how:
+        arranged, orders, said = rearranged(job, samples, how)
+        warnings += said
+    rows = _by_weights(job, orders) if samples is None else _by_data(job, samples, orders, repair=reconstruct)
     return Pruned(
         work.proto, tuple(row for row, _ in rows), (*assigned.left, *found.others),
         {layer.tensor: mask for layer, (_, mask) in zip(chosen, rows, strict=True)}, tuple(warnings), work.external,
         {"pattern": str(every), "importance": scorer.name, "budget": budget or "by pattern",
-         "reconstructed": samples is not None and reconstruct},
+         "reconstructed": samples is not None and reconstruct}, arranged,
     )  # fmt: skip
 
 
@@ -132,44 +127,23 @@ def _warnings(samples: Samples) -> list[str]:
     return [f"{samples.count} samples are few: least squares then fits them rather than the task; give some hundred"]
 
 
-def _by_weights(work: Work, chosen: list[Layer], patterns: dict[str, Imposed], scorer: Scoring, run: _Run) -> Rows:
-    def scores(layer: Layer) -> NDArray[np.float64]:
-        weight = layer.numbers(work.tensors)
-        return checked_scores(scorer.score(layer.name, weight.astype(np.float64), None), layer, weight)
-
-    if run.budget == "network":
-        patterns = spread({layer.name: scores(layer) for layer in chosen}, patterns)
+def _by_weights(job: Job, orders: Orders) -> Rows:
+    patterns = dict(job.patterns)
+    if job.budget == "network":
+        patterns = spread({layer.name: job.weight_scores(layer) for layer in job.layers}, patterns)
     rows = []
-    for layer in chosen:
+    for layer in job.layers:
         imposed = patterns[layer.name]
-        how = run.budget or ("balanced" if scorer.rowwise else default_budget(imposed))
-        rows.append(apply_mask(work.tensors, layer, keep(scores(layer), imposed, how), imposed))
+        budget = budget_of(job.budget, job.scorer, imposed)
+        mask = keep_in_order(job.weight_scores(layer), imposed, budget, orders.get(layer.name))
+        rows.append(apply_mask(job.work.tensors, layer, mask, imposed))
     return rows
 
 
-def _by_data(
-    work: Work, chosen: list[Layer], patterns: dict[str, Imposed], scorer: Scoring, samples: Samples, run: _Run
-) -> Rows:
-    def reconstruction(walk: Walk, plan: Plan) -> Reconstruction:
-        biases = Biases(work.view.graph, work.tensors, fixed=work.view is not work.proto)
-        return Reconstruction(walk, biases, plan, run.progress)
-
-    if run.budget == "network":
-        with Walk(work.view, work.tensors, samples, threads=run.threads, memory=run.memory) as walk:
-            first = reconstruction(walk, Plan(patterns, scorer, run.budget, seed=run.seed))
-            patterns = spread(
-                {layer.name: _network_scores(first, layer, n) for n, layer in enumerate(chosen)}, patterns
-            )
-    with Walk(work.view, work.tensors, samples, threads=run.threads, memory=run.memory) as walk:
-        return reconstruction(walk, Plan(patterns, scorer, run.budget, run.reconstruct, run.seed)).run(chosen)
-
-
-def _network_scores(first: Reconstruction, layer: Layer, number: int) -> NDArray[np.float64]:
-    """The scores of a layer in the dense network; those of one without inputs of its own by magnitude."""
-    sums = None
-    weight = layer.numbers(first.tensors).astype(np.float64)
-    if not unrepairable(layer):
-        sums, weight = first.sums(layer, number)
-    if sums is None:
-        return np.abs(weight)
-    return checked_scores(first.plan.scorer.score(layer.name, weight, sums.inputs(layer.rows)), layer, weight)
+def _by_data(job: Job, samples: Samples, orders: Orders, *, repair: bool) -> Rows:
+    patterns = dict(job.patterns)
+    if job.budget == "network":
+        patterns = spread(job.dense_scores(samples, job.scorer), patterns)
+    plan = Plan(patterns, job.scorer, job.budget, repair, job.seed, orders)
+    with job.walk(samples) as walk:
+        return Reconstruction(walk, job.biases(), plan, job.progress).run(job.layers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,13 @@ from tesa.attributes.impose import Imposed
 from tesa.attributes.zeros import Mask
 from tesa.base.progress import Event, Progress, silent
 from tesa.compress.bias import Biases
-from tesa.compress.budget import default_budget, keep
+from tesa.compress.budget import default_budget
 from tesa.compress.gram import Gram, gram
 from tesa.compress.layers import Layer
 from tesa.compress.order import damped, ordered_mask
+from tesa.compress.rearrange.rows import Orders, keep_in_order
 from tesa.compress.result import PrunedLayer
-from tesa.compress.scoring import Scoring, checked_scores
+from tesa.compress.scoring import Scoring, budget_of, checked_scores
 from tesa.compress.solve import output_error, solve
 from tesa.compress.tensors import Tensors
 from tesa.compress.walk import Walk
@@ -32,14 +33,14 @@ STILL = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What each layer shall get. repair: by least squares, not by the mask alone. masks: those chosen already."""
+    """What each layer shall get. repair: by least squares, not by the mask alone. orders: of the rows of a layer."""
 
     patterns: Mapping[str, Imposed]
     scorer: Scoring
     budget: str | None
     repair: bool = True
     seed: int = 0
-    masks: Mapping[str, Mask] | None = None
+    orders: Orders = field(default_factory=dict)
 
 
 class Reconstruction:
@@ -65,8 +66,8 @@ class Reconstruction:
         before = self.tensors.get(layer.tensor)
         assert before is not None
         weight = layer.numbers(self.tensors).astype(np.float64)
-        given = (self.plan.masks or {}).get(layer.name)
-        mask = keep(np.abs(weight), imposed, self.plan.budget or default_budget(imposed)) if given is None else given
+        budget = self.plan.budget or default_budget(imposed)
+        mask = keep_in_order(np.abs(weight), imposed, budget, self.plan.orders.get(layer.name))
         row, stored = apply_mask(self.tensors, layer, mask, imposed, note=f"{why}; pruned by magnitude, not repaired")
         self.walk.changed(layer.tensor, before)
         return row, stored
@@ -118,20 +119,19 @@ class Reconstruction:
         return (found if np.einsum("gkk->", found.now) > 0 else None), weight
 
     def _mask(self, layer: Layer, weight: Floats, sums: Gram, imposed: Imposed) -> Mask:
-        given = (self.plan.masks or {}).get(layer.name)
-        if given is not None:
-            return given
-        scorer = self.plan.scorer
-        budget = self.plan.budget or ("balanced" if scorer.rowwise else default_budget(imposed))
+        scorer, order = self.plan.scorer, self.plan.orders.get(layer.name)
+        budget = budget_of(self.plan.budget, scorer, imposed)
         if scorer.name == ORDERED and budget != "network":
-            found = [
-                ordered_mask(part, damped(products), imposed, budget)
-                for part, products in zip(_blocks(weight, sums), sums.centered()[0], strict=True)
-            ] if _whole_groups(layer, imposed) else [None]  # fmt: skip
+            ordered = weight if order is None else weight[order]
+            found: list[Mask | None] = [None]
+            if _whole_groups(layer, imposed):
+                parts = zip(_blocks(ordered, sums), sums.centered()[0], strict=True)
+                found = [ordered_mask(part, damped(products), imposed, budget) for part, products in parts]
             if all(mask is not None for mask in found):
-                return np.concatenate([mask for mask in found if mask is not None])
+                mask = np.concatenate([mask for mask in found if mask is not None])
+                return mask if order is None else mask[np.argsort(order)]
         scores = scorer.score(layer.name, weight, sums.inputs(layer.rows))
-        return keep(checked_scores(scores, layer, weight), imposed, budget)
+        return keep_in_order(checked_scores(scores, layer, weight), imposed, budget, order)
 
 
 def _whole_groups(layer: Layer, imposed: Imposed) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesa.compact.saved import save
+from tesa.compress.rearrange.gains import Arranged
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class PrunedLayer:
 @dataclass(frozen=True, eq=False)
 class Pruned:
     """A pruned model. proto: the ONNX model; masks: by initializer, False where pruned; left: layers that stay dense,
-    each with the reason; warnings: what a user has to know."""
+    each with the reason; warnings: what a user has to know; arranged: what rearranging gained, where asked for."""
 
     proto: Any
     layers: tuple[PrunedLayer, ...]
@@ -46,6 +47,7 @@ class Pruned:
     warnings: tuple[str, ...] = ()
     external: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+    arranged: Arranged | None = None
 
     @property
     def sparsity(self) -> float:
@@ -70,6 +72,7 @@ class Pruned:
             **self.options,
             "sparsity": self.sparsity,
             "kept": self.kept,
+            "rearranged": None if self.arranged is None else self.arranged.to_json(),
             "layers": [asdict(row) for row in self.layers],
             "left": [{"name": name, "reason": why} for name, why in self.left],
             "warnings": list(self.warnings),

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tesa.attributes.impose import Imposed
+from tesa.compress.budget import default_budget
 from tesa.compress.importance import find_importance
 from tesa.compress.layers import Layer
 from tesa.errors import UsageError
@@ -28,14 +30,24 @@ class Scoring:
     rowwise: bool = False
 
 
+def find_scoring(name: str) -> Scoring:
+    """The importance of that name."""
+    known = find_importance(name)
+    return Scoring(known.name, lambda _, weight, inputs: known.score(weight, inputs), known.data, known.rowwise)
+
+
+def budget_of(given: str | None, scorer: Scoring, imposed: Imposed) -> str:
+    """The budget of a layer: as given, else balanced where scores compare inside of a row, else by the pattern."""
+    return given or ("balanced" if scorer.rowwise else default_budget(imposed))
+
+
 def scorer_of(given: str | Scorer | Mapping[str, Any] | None, layers: list[Layer]) -> Scoring:
     """The importance that a user asks for. UsageError for an unknown name or arrays of unknown layers."""
     if isinstance(given, Mapping):
         return _own_arrays(given, layers)
     if given is not None and not isinstance(given, str):
         return Scoring(getattr(given, "__name__", "own"), given)
-    known = find_importance(given or "l1")
-    return Scoring(known.name, lambda _, weight, inputs: known.score(weight, inputs), known.data, known.rowwise)
+    return find_scoring(given or "l1")
 
 
 def _own_arrays(given: Mapping[str, Any], layers: list[Layer]) -> Scoring:

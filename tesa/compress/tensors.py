@@ -41,7 +41,7 @@ class Tensors:
             self._twice.add(name)
         self._places[name] = place
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         return name in self._places and name not in self._twice
 
     def get(self, name: str) -> Values | None:

@@ -34,6 +34,12 @@ def pruning_view(pruned: Pruned, path: str) -> Iterator[RenderableType]:
     yield from (Text(f"{row.name}: {row.note}") for row in pruned.layers if row.note)
     yield from (Text(f"stays dense: {name}: {why}") for name, why in pruned.left)
     yield Text(f"zeros in the pruned layers: {percent(pruned.sparsity)}; magnitude kept: {percent(pruned.kept)}")
+    if pruned.arranged is not None and pruned.arranged.gains:
+        found = pruned.arranged
+        yield Text(
+            f"rearranged: {percent(found.gain)} more is kept, {percent(found.gap)} of the way to single elements"
+            + (f"; put back in order at {', '.join(found.gathers)}" if found.gathers else "")
+        )
     yield from (Text(f"note: {line}") for line in pruned.warnings)
     yield Text(f"wrote {path}")
 

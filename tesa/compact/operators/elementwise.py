@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from tesa.compact.analysis import Analysis, Editor, ties
-from tesa.compact.index import Structure, moved
+from tesa.compact.index import AxisIds, Structure, moved
 from tesa.compact.labels import broadcast_labels, tie_labels
 from tesa.frontend.graph import attributes
 
@@ -93,6 +93,14 @@ def group_norm(a: Analysis, i: int, node: Any) -> Structure | None:
     if ids is None:
         return a.of(name)
     table = ids.reshape(groups, -1)
+    if a.moving:  # members change places inside of their group
+        a.index.balance(AxisIds((0, 1), table, (a.index.fresh(groups),)))
+        whole = [a.shape(name)[0] == channels for name in node.input[1:3]]
+        if not all(whole):
+            return None
+        for position in (1, 2):
+            a.use(i, position, (0, ids))
+        return a.of(name)
     a.index.tie(table, table[:, :1])
     for position in (1, 2):
         whole = a.shape(node.input[position])[0] == channels
@@ -122,9 +130,24 @@ def rowwise(a: Analysis, i: int, node: Any) -> Structure | None:
     several = node.op_type.endswith("Normalization")
     if any(a.constant(n) is None for n in node.input[1:] if n) or a.constant(name) is not None:
         return None
+    flat = all(len(a.shape(n)) <= 1 for n in node.input[1:] if n)
+    if a.moving and flat and axis == rank - 1 and node.op_type not in ("Hardmax", "CumSum"):
+        return _moved_row(a, i, node, axis) if several else a.of(name)
     a.structures[name] = a.index.drop(a.of(name), range(axis, rank) if several else [axis])
     for extra in filter(None, node.output[1:]):
         a.structures[extra] = a.of(name)
+    return a.of(name)
+
+
+def _moved_row(a: Analysis, i: int, node: Any, axis: int) -> Structure:
+    """A norm over an axis whose indices change places: its scale and shift go with them."""
+    name = node.input[0]
+    ids = a.plain(name, axis)
+    for position, extra in enumerate(node.input[1:], start=1):
+        if extra and a.shape(extra) != (1,):
+            a.use(i, position, (0, ids))
+    for extra in filter(None, node.output[1:]):  # mean and deviation: the axis has length 1 there
+        a.structures[extra] = tuple(part for part in a.of(name) if axis not in part.axes)
     return a.of(name)
 
 
@@ -178,7 +201,8 @@ def reduce(a: Analysis, i: int, node: Any) -> Structure | None:
     if not given:
         given = [] if options.get("noop_with_empty_axes", 0) else range(rank)
     axes = sorted({int(axis) % rank for axis in given})
-    if node.op_type in ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare"):
+    alike = a.moving and not node.op_type.startswith("Arg")
+    if alike or node.op_type in ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare"):
         return _sum(a, i, node, axes)
     a.structures[name] = a.index.drop(a.of(name), axes)
     stay = [axis for axis in range(rank) if options.get("keepdims", 1) or axis not in axes]

@@ -41,13 +41,16 @@ def skip_norm(a: Analysis, i: int, node: Any) -> Structure | None:
     rank = len(a.shape(node.output[0]))
     if any(a.constant(name) is None for name in node.input[2:] if name):
         return None
-    for name in node.input[:2]:
+    for name in () if a.moving else node.input[:2]:
         if a.constant(name) is None:
             a.structures[name] = a.index.drop(a.of(name), [len(a.shape(name)) - 1])
-    labels = {p: broadcast_labels(rank, a.shape(name)) for p, name in enumerate(node.input[:2])}
+    given = node.input if a.moving else node.input[:2]  # scale, shift and bias go with what changes places
+    labels = {p: broadcast_labels(rank, a.shape(name)) for p, name in enumerate(given) if name}
     found = tie_labels(a, i, labels, tuple(range(rank)))
-    for name in filter(None, node.output[1:]):
-        a.structures[name] = found
+    for position, name in enumerate(node.output[1:], start=1):
+        short = a.moving and position < 3  # mean and deviation of a row
+        if name:
+            a.structures[name] = tuple(part for part in found if not short or rank - 1 not in part.axes)
     return found
 
 

@@ -22,6 +22,8 @@ def conv(a: Analysis, i: int, node: Any) -> Structure | None:
     ins = a.channels(name)
     count = a.shape(node.output[0])[1]
     outs = a.fresh(count)
+    if a.moving and groups > 1:
+        outs = _moved_groups(a, i, ins, (channels, count), groups)
     batch = next((part.ids for part in a.of(name) if part.axes == (0,)), None)
     if len(node.input) > 2 and node.input[2]:
         a.use(i, 2, (0, outs))
@@ -29,11 +31,36 @@ def conv(a: Analysis, i: int, node: Any) -> Structure | None:
     if groups == 1:
         first, second = (outs, ins) if node.op_type == "Conv" else (ins, outs)
         a.use(i, 1, (0, first), (1, second))
-    else:
+    elif not a.moving:
         owners = _grouped(a, i, (ins, outs), (channels, count), groups)
     if ins is not None:
         a.contractions.append(Contraction(i, node.op_type, (Term(ins, {0: (1,)}, owners),)))
     return structure((0, batch), (1, outs))
+
+
+def _moved_groups(a: Analysis, i: int, ins: Ids | None, counts: tuple[int, int], groups: int) -> Ids | None:
+    """Ids of the outputs of a grouped convolution whose channels change places: inside of their group only.
+
+    Of a depthwise one a channel goes with all that is made of it, wherever that may go.
+    """
+    channels, count = counts
+    if channels == groups:
+        if ins is None:
+            a.use(i, 1)
+            return None
+        outs = ins if count == channels else a.index.fresh(count)
+        if outs is not ins:
+            a.index.tie(outs.reshape(groups, -1), ins.reshape(groups, 1))
+        a.use(i, 1, (0, ins if a.graph.nodes[i].op_type == "ConvTranspose" else outs))
+        return outs
+    outs = a.index.fresh(count)
+    first = np.zeros(channels, np.int64) if ins is None else ins
+    tables = first.reshape(groups, -1), outs.reshape(groups, -1)
+    for table in tables:
+        a.index.balance(AxisIds((0, 1), table, (a.index.fresh(groups),)))
+    a.grouped[i, 1] = tables
+    a.own_cuts.add((i, 1))
+    return outs
 
 
 def _grouped(a: Analysis, i: int, ids: tuple[Ids | None, Ids | None], counts: tuple[int, int], groups: int) -> Ids:

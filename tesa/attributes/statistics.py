@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from tesa.attributes.patterns import recognise
 from tesa.attributes.zeros import Zeros, zeros_of
+from tesa.base.told import Untruthful
+from tesa.base.typed import typed
 
 SHAPES = (
     (1, 4), (1, 16), (1, 32), (4, 1), (8, 1), (16, 1), (32, 1), (4, 4), (8, 8), (16, 16), (32, 32), (32, 64),
@@ -23,6 +25,7 @@ LIMIT = math.log(1.25)
 any one number. It lets sparsity 0.89 speak for 0.90 and 0.95 for 0.94, but not 0.85 for 0.90."""
 
 _DIGITS = 5
+_MOST_SHAPES = 64
 
 
 @dataclass(frozen=True)
@@ -69,13 +72,18 @@ class Statistics:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Statistics:
-        """The inverse of to_json. KeyError, TypeError or ValueError if that is not what data is."""
-        ratio = data.get("n_m")
-        return Statistics(
-            str(data["kind"]), float(data["sparsity"]), int(data["nonzeros"]),
-            {str(name): float(share) for name, share in data["fill"].items()},
-            Spread(**data["rows"]), Spread(**data["columns"]), None if ratio is None else (ratio[0], ratio[1]),
-        )  # fmt: skip
+        """The inverse of to_json. ValueError if that is not what data is."""
+        found = typed(Statistics, data, "statistics")
+        numbers = (
+            found.sparsity,
+            found.nonzeros,
+            *found.fill.values(),
+            *_numbers(found.rows),
+            *_numbers(found.columns),
+        )
+        if min(numbers) < 0 or len(found.fill) > _MOST_SHAPES:
+            raise Untruthful("statistics that no weight has")
+        return found
 
 
 def statistics_of(weight: ArrayLike | Zeros) -> Statistics:
@@ -107,6 +115,10 @@ def distance(one: Statistics, other: Statistics) -> float:
     pairs += [(share, other.fill[name]) for name, share in one.fill.items() if name in other.fill]
     pairs += [(a.unevenness, b.unevenness) for a, b in ((one.rows, other.rows), (one.columns, other.columns))]
     return max(math.log(max(pair) / min(pair)) for pair in pairs if min(pair) > 0) if one.nonzeros else 0.0
+
+
+def _numbers(spread: Spread) -> tuple[float, ...]:
+    return spread.mean, spread.deviation, spread.most
 
 
 def _short(value: float) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 
 import platformdirs
 
+from tesa.base.scratch import is_temporary
 from tesa.errors import UsageError
 
 _FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
@@ -117,4 +118,6 @@ def _full_disk(error: Exception, path: Path) -> str | None:
 def _full(number: int | None, path: Path) -> str | None:
     if number is None or number not in _FULL:
         return None
+    if is_temporary(path):
+        return f"{_FULL[number]}; free some space in {path.parent}, or set TMPDIR to a folder on another disk"
     return f"{_FULL[number]}; free some space in {path.parent}, or write to another disk"

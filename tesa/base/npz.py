@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tesa.base.archive import Arrays, read_arrays
 from tesa.base.files import atomic_path
+from tesa.base.told import Untruthful
 from tesa.errors import UsageError
-
-Arrays = dict[str, NDArray[Any]]
 
 
 def read_npz(path: str | Path) -> Arrays:
@@ -27,17 +26,13 @@ def read_npz(path: str | Path) -> Arrays:
     (1, 4)
     """
     try:
-        loaded = np.load(path, allow_pickle=False)
+        return read_arrays(path)
     except FileNotFoundError as error:
         raise UsageError(f"cannot read {path}: there is no such file") from error
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{path} is not an .npz file; write one with numpy.savez(path, NAME=array)") from error
-    if not isinstance(loaded, np.lib.npyio.NpzFile):
-        raise UsageError(f"{path} holds one array without a name; write it with numpy.savez(path, NAME=array)")
-    with loaded:
-        return {name: _member(loaded, name, path) for name in loaded.files}
+    except Untruthful as error:
+        raise UsageError(f"{path}: {error}; write one with numpy.savez(path, NAME=array)") from error
 
 
 def write_npz(path: str | Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -47,15 +42,3 @@ def write_npz(path: str | Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         for name, array in arrays.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as stream:
                 np.lib.format.write_array(stream, np.asanyarray(array), allow_pickle=False)
-
-
-def _member(loaded: Any, name: str, path: str | Path) -> NDArray[Any]:
-    try:
-        array = loaded[name]
-    except ValueError as error:  # an array of Python objects
-        raise UsageError(f"{path}: array {name!r} cannot be read: {error}; store plain numbers") from error
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise UsageError(f"{path}: array {name!r} is damaged: {error}; write the file again") from error
-    if not isinstance(array, np.ndarray):
-        raise UsageError(f"{path}: {name!r} is not an array; write the file with numpy.savez(path, NAME=array)")
-    return array

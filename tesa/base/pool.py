@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import queue
 import shutil
-import tempfile
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tesa.base.scratch import Scratch
 from tesa.base.worker import Worker, WorkerDied, WorkerError
 
 _POLL_S = 0.2  # of a wait: a long one would not end by a signal
@@ -66,7 +66,7 @@ class Pool:
     def __init__(self, count: int, modules: Sequence[str] = (), folder: str | None = None) -> None:
         self.count = count
         # What a killed compiler leaves behind goes with this folder.
-        self._temporary = tempfile.TemporaryDirectory(prefix="tesa-build-", dir=folder)
+        self._temporary = Scratch(folder)
         self._workers = [Worker({"TMPDIR": self._temporary.name}, modules) for _ in range(count)]
         self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()  # the last one has its modules imported already
         for worker in reversed(self._workers):

@@ -16,6 +16,7 @@ DEEPEST = 64
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*( [A-Za-z0-9_.+-]+)*", re.ASCII)
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}", re.ASCII)
 _LONGEST_WORD = 80
+_ENDLESS = re.compile(r"[eE]\+?0*[0-9]{3}|[0-9]{300}")
 _LONGEST_LINE = 300
 
 
@@ -91,6 +92,9 @@ def parsed(data: str | bytes, most: int | None = None) -> Any:
     except ValueError as error:
         raise Untruthful(line(str(error))) from error
     shallow(found)
+    text = data if isinstance(data, str) else data.decode("utf-8", "replace")
+    if _ENDLESS.search(text) and not _finite(found):
+        raise Untruthful("a number that is too large")
     return found
 
 
@@ -129,6 +133,20 @@ def _inside(value: Any) -> Iterable[Any]:
     if isinstance(value, dict):
         return [item for item in value.values() if isinstance(item, dict | list)]
     return [item for item in value if isinstance(item, dict | list)] if isinstance(value, list) else ()
+
+
+def _finite(found: Any) -> bool:
+    """False where plain data has a number without an end, as 1e999 becomes."""
+    level: list[Any] = [found]
+    while level:
+        if any(isinstance(item, float) and not math.isfinite(item) for item in level):
+            return False
+        level = [
+            item
+            for one in level
+            for item in (one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())
+        ]
+    return True
 
 
 def _refused(name: str) -> Any:

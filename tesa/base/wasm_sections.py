@@ -21,6 +21,8 @@ def number(content: bytes, at: int) -> tuple[int, int]:
         shift += 7
         if byte < 128:
             return value, at
+        if shift > 63:
+            raise IndexError("a number without an end")
 
 
 def written(value: int) -> bytes:

@@ -14,12 +14,13 @@ import signal
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
+
+from tesa.base.scratch import scratch_file
 
 _HEADER = struct.Struct("<Q")
 _POLL_S = 0.2  # of a wait: a long one would not end by a signal that another thread of the process took
@@ -124,7 +125,7 @@ class Worker:
 
     def _launch(self) -> subprocess.Popen[bytes]:
         self.close()
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the child)
+        self._errors = scratch_file()
         code = f"import sys; sys.path[:] = {sys.path!r}; from tesa.base.worker import serve; serve({os.getpid()})"
         self._process = subprocess.Popen(
             [sys.executable, "-c", code],

@@ -1,13 +1,13 @@
 """Turns one unit of generated code into an object file: functions by TVM's compiler, assembly by LLVM's assembler."""
 
 import json
-import tempfile
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from tesa.base.installed import source_digest
+from tesa.base.scratch import Scratch
 from tesa.build.wasm_offsets import with_offsets
 from tesa.schedules.types import Assembly, Code, Tir
 from tesa.targets.architecture import Target
@@ -44,7 +44,7 @@ def called(code: Code, symbol: str, target: Target) -> Code:
 
 def object_of(unit: Tir | Assembly, target: Mapping[str, Any]) -> bytes:
     """The bytes of a unit's object file; target: TVM's dictionary."""
-    with tempfile.TemporaryDirectory(prefix="tesa-") as folder:
+    with Scratch() as folder:
         path = Path(folder) / "code.o"
         compile_unit(unit, target).write_to_file(str(path), "o")
         return path.read_bytes()
@@ -76,7 +76,7 @@ def assemble(text: str, target: Mapping[str, Any]) -> Any:
         "!llvm.module.flags = !{!0}",
         '!0 = !{i32 4, !"tvm_target", !"' + _escaped(json.dumps(dict(target))) + '"}',
     ]
-    with tempfile.TemporaryDirectory(prefix="tesa-") as folder:
+    with Scratch() as folder:
         path = Path(folder) / "code.ll"
         path.write_text("\n".join(lines) + "\n")
         return tvm.runtime.load_module(str(path))

@@ -1,11 +1,12 @@
 """Makes modules of LLVM's language object files: TVM's LLVM compiles them, so that no C compiler is needed."""
 
 import json
-import tempfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from tesa.base.scratch import Scratch
 
 
 def ir_object(text: str, target: Mapping[str, Any]) -> bytes:
@@ -25,7 +26,7 @@ def ir_object(text: str, target: Mapping[str, Any]) -> bytes:
         "!llvm.module.flags = !{!0}",
         '!0 = !{i32 4, !"tvm_target", !"' + quoted(json.dumps(dict(target))) + '"}',
     ]
-    with tempfile.TemporaryDirectory(prefix="tesa-") as folder:
+    with Scratch() as folder:
         source, path = Path(folder) / "code.ll", Path(folder) / "code.o"
         source.write_text("\n".join(lines) + "\n")
         tvm.runtime.load_module(str(source)).write_to_file(str(path), "o")

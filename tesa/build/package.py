@@ -5,7 +5,6 @@ TVM's runtime that a kernel may call, so that the library needs nothing but libt
 puts its own functions (and its threads) in their place when it loads the library.
 """
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tesa.base.scratch import Scratch
 from tesa.build.interface import answers_source, baseline
 from tesa.targets.target import Target
 
@@ -82,7 +82,7 @@ def package(
 
     Raises UsageError as the toolchain does.
     """
-    with tempfile.TemporaryDirectory(prefix="tesa-") as name:
+    with Scratch() as name:
         folder = Path(name)
         wrapper, answers = folder / "entry.o", folder / "answers.o"
         target.toolchain.compile(_source(symbol, constants, names, folder), wrapper, ["-fvisibility=hidden"])

@@ -5,7 +5,6 @@ before the first call, the address from where it may take memory while it runs i
 multiple of 64. entry answers 0. tesa_target() is the address of the target's name, which ends with a byte of 0.
 """
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tesa.base.scratch import Scratch
 from tesa.build.ir import ir_object, quoted
 from tesa.build.package import ENTRY
 from tesa.build.workspace import TOP, workspace_object
@@ -49,7 +49,7 @@ def package_wasm(
 
     Raises UsageError as the toolchain does.
     """
-    with tempfile.TemporaryDirectory(prefix="tesa-") as name:
+    with Scratch() as name:
         folder = Path(name)
         entry, workspace = folder / "entry.o", folder / "workspace.o"
         entry.write_bytes(ir_object(_text(symbol, constants, names, folder, target), target.tvm))

@@ -11,9 +11,10 @@ addition then, a fourth of the instructions of a loop.
 """
 
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
+
+from tesa.base.scratch import Scratch
 
 _INSIDE = re.compile(r"^\s*(%[\w.]+) = getelementptr inbounds ")
 _SPLIT = re.compile(r"^(\s*%[\w.]+ = getelementptr )(i8, ptr (%[\w.]+), i32 \d+\b.*)$")
@@ -23,7 +24,7 @@ def with_offsets(module: Any) -> Any:
     """TVM's module of the same code, in which such additions do not wrap."""
     import tvm
 
-    with tempfile.TemporaryDirectory(prefix="tesa-") as folder:
+    with Scratch() as folder:
         path = Path(folder) / "code.ll"
         path.write_text(marked(str(module.inspect_source("ll"))))
         return tvm.runtime.load_module(str(path))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from tesa.base.told import parsed
+from tesa.base.typed import typed
 from tesa.bundle.model import KERNEL, VM, WASM, Compiled, read
 from tesa.bundle.readme import readme
 from tesa.bundle.runtime import headers, libraries, licences, licences_of
@@ -116,7 +118,8 @@ def _check(output: Path) -> None:
 
 def _written(compiled: Compiled, contents: Contents, output: Path) -> Bundle:
     """Write the contents; of an earlier bundle what is no longer in it goes."""
-    earlier = json.loads((output / _MARK).read_text())["files"] if (output / _MARK).is_file() else []
+    earlier = parsed((output / _MARK).read_bytes())["files"] if (output / _MARK).is_file() else []
+    typed(tuple[str, ...], earlier, "files")
     output.mkdir(parents=True, exist_ok=True)
     for name in earlier:
         if (path := output / name).resolve().is_relative_to(output.resolve()) and path.resolve() != output.resolve():

@@ -1,12 +1,13 @@
 """Recognises a compiled file: of what kind it is, what lies beside it, and the machine that it is made for."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tesa.base.told import parsed
 from tesa.errors import ModelError, UsageError
 from tesa.runtime.library import elf
+from tesa.runtime.manifest import sizes_in
 
 VM, KERNEL, BARE, WASM = "vm", "kernel", "bare", "wasm"
 """Kinds: a model for TVM's virtual machine; one kernel; a network that needs no runtime; a WebAssembly module."""
@@ -58,20 +59,24 @@ def read(path: Path) -> Compiled:
 
 def _description(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text())
+        data = parsed(path.read_bytes())
+        if not isinstance(data, dict):
+            raise ValueError("no object")
         if "tesa_kernel" not in data:
             _ = data["inputs"][0:], data["outputs"][0:], data["versions"]["tesa"]
+            sizes_in(data)
         return dict(data)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}); it is written beside the library") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}: is not the description of a compiled model ({error})") from error
 
 
 def _kind(description: dict[str, Any]) -> str:
     if "tesa_kernel" in description:
         return KERNEL
-    form = description.get("library", {}).get("format", VM)
+    library = description.get("library", {})
+    form = library.get("format", VM) if isinstance(library, dict) else VM
     return form if form in (VM, WASM) else BARE
 
 

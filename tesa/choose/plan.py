@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tesa.base.display import Displayed, picture
+from tesa.base.typed import typed
 from tesa.build.footprint import Footprint
 from tesa.schedules.types import Config, Epilogue, Output, Problem
 
@@ -197,9 +198,9 @@ class Plan(Displayed):
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Plan:
-        """The inverse of to_json."""
-        rows = tuple(_layer(row) for row in data["layers"])
-        return Plan(data["target"], data["threads"], rows, data.get("elsewhere", {}), data.get("nodes", {}))
+        """The inverse of to_json. KeyError, TypeError, AttributeError or ValueError for anything else."""
+        found = typed(Plan, {**data, "layers": ()})
+        return replace(found, layers=tuple(_layer(row) for row in data["layers"]))
 
     @property
     def footprint(self) -> Footprint:
@@ -238,19 +239,15 @@ class Plan(Displayed):
 
 
 def _layer(row: Mapping[str, Any]) -> LayerPlan:
-    parts = tuple(_part(part) for part in row["parts"])
-    tuples = {name: tuple(row[name]) for name in ("shape", "facts", "layout")}
-    tuples |= {name: tuple(row.get(name, ())) for name in ("dead", "stored", "covers", "piece")}
-    tuples["kept"] = tuple(tuple(axis) for axis in row.get("kept", ()))
     # before there was `axis`: a kernel stores the features before the tokens or pixels, whatever axis they are
-    layout = tuples["layout"]
+    layout = row["layout"]
     axis = (layout[len(layout) - 2] if row["op"] == "linear" else layout[1]) if len(layout) > 1 else 0
-    footprint = Footprint(**row.get("footprint", {}))
-    return LayerPlan(**{"axis": axis, **row, **tuples, "parts": parts, "footprint": footprint})
+    parts = [_part(part) for part in row["parts"]]
+    return typed(LayerPlan, {"axis": axis, **row, "parts": parts}, "a layer")
 
 
-def _part(row: Mapping[str, Any]) -> Part:
-    return Part(**{**_renamed(row), "candidates": tuple(Candidate(**_renamed(c)) for c in row["candidates"])})
+def _part(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {**_renamed(row), "candidates": [_renamed(candidate) for candidate in row["candidates"]]}
 
 
 def _renamed(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """The command line: `tesa VERB ...`. One file per verb; this one reads the line, runs the verb, shows the outcome.
 
-Exit codes: 0 ok; 1 a check failed; 2 wrong use; 3 unsupported; 70 a defect of tesa itself; 130 stopped by Ctrl-C,
-143 by SIGTERM; 141 the reader of the output went away.
+Exit codes: 0 ok; 1 a check failed; 2 wrong use; 3 unsupported; 70 a defect of tesa itself; 130 stopped by Ctrl-C, 129
+by SIGHUP, 143 by SIGTERM; 141 the reader of the output went away.
 """
 
+import contextlib
 import errno
 import logging
 import os
@@ -18,7 +19,8 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, NoReturn
 
-from tesa.cli.output import Terminated, emit, guarded_stdout, stop_on_signals
+from tesa.cli.output import Terminated, emit, guarded_stdout, say, stop_on_signals
+from tesa.cli.streams import abandon_streams, flush, open_closed_streams
 from tesa.cli.verb import Outcome, Verb, add_parser
 from tesa.errors import TesaError, UsageError
 
@@ -29,10 +31,11 @@ _MODULES = (
 VERBS: tuple[Verb, ...] = tuple(import_module(f"tesa.cli.{name}").VERB for name in _MODULES)
 """Every verb, in the order in which a user meets them."""
 
-DEFECT, BROKEN_PIPE, INTERRUPTED, TERMINATED = 70, 141, 130, 143
+DEFECT, BROKEN_PIPE, INTERRUPTED = 70, 141, 130
 
 _EXIT_CODES = """\
-Exit codes: 0 ok, 1 a check failed, 2 wrong use, 3 unsupported, 70 a defect of tesa, 130 stopped by Ctrl-C.
+Exit codes: 0 ok, 1 a check failed, 2 wrong use, 3 unsupported, 70 a defect of tesa, 130 stopped by Ctrl-C,
+129 by SIGHUP, 143 by SIGTERM, 141 the reader of the output went away.
 `tesa VERB -h` shows the options of a verb and examples."""
 
 
@@ -43,22 +46,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     2
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    open_closed_streams()
+    try:
+        code = _guarded(words)
+        flush()
+        return code
+    except BrokenPipeError:  # whatever was printed: a view, -h, or a warning into `2>&1 | head`
+        abandon_streams()
+        return BROKEN_PIPE
+
+
+def _guarded(words: Sequence[str]) -> int:
+    """Run the words; what is raised becomes a message and an exit code."""
     try:
         with stop_on_signals() as raised:
             try:
                 return _run(words)
             except Exception as error:
-                if raised:  # C++ that the signal came in says it in an error of its own
+                if raised and not isinstance(
+                    error, BrokenPipeError
+                ):  # C++ that the signal came in says it in an error of its own
                     raise raised[-1] from error
                 raise
     except SystemExit as stop:  # -h and --version end like this
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KeyboardInterrupt:
         return _fail("stopped by Ctrl-C; no half-written file was left behind", INTERRUPTED)
-    except Terminated:
-        return _fail("stopped by SIGTERM; no half-written file was left behind", TERMINATED)
+    except Terminated as stop:
+        return _fail(f"stopped by {stop.name}; no half-written file was left behind", stop.code)
+    except BrokenPipeError:
+        raise
     except TesaError as error:
         return _fail(str(error), error.exit_code, error, words)
+    except MemoryError as error:
+        return _fail("there is not enough memory for this; free some, or give a smaller model", 2, error, words)
     except Exception as error:
         if isinstance(error, OSError) and (error.filename is not None or error.errno == errno.ENOSPC):
             return _fail(str(error), UsageError.exit_code, error, words)  # a file or disk of the user's
@@ -67,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _warn(message: Warning | str, *_where: object, **_more: object) -> None:
-    print(f"tesa: warning: {message}", file=sys.stderr)
+    say(f"tesa: warning: {message}")
 
 
 def _run(words: Sequence[str]) -> int:
@@ -83,11 +104,7 @@ def _run(words: Sequence[str]) -> int:
     warnings.showwarning = _warn
     with guarded_stdout(args.json), _tensors_up_to(getattr(args, "max_tensor", None)):
         outcome: Outcome = args.run(args)
-    try:
-        emit(outcome, as_json=args.json)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes once more at its end, and would complain
-        return BROKEN_PIPE
+    emit(outcome, as_json=args.json)
     return _fail(outcome.failure, outcome.code) if outcome.failure else 0
 
 
@@ -105,8 +122,9 @@ def _fail(message: str, code: int, error: BaseException | None = None, words: Se
     letters = sum(word.count("v") for word in words if word.startswith("-v") and set(word) == {"-", "v"})
     stack = letters + words.count("--verbose") > 1 or os.environ.get("TESA_DEBUG") == "1"
     if error is not None and stack:
-        traceback.print_exception(error)
-    print(f"tesa: error: {message}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            traceback.print_exception(error)
+    say(f"tesa: error: {message}")
     return code
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from argparse import ArgumentParser, Namespace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tesa.base.told import parsed
 from tesa.cli.options import add_model_inputs, positive, shapes_of
 from tesa.cli.verb import Outcome, Verb
 from tesa.errors import UsageError
@@ -124,7 +124,7 @@ def read_plans(path: Path) -> dict[str, Plan]:
         raise UsageError(f"{path} is no compiled model: give model.so, or the model.json beside it; or a model.onnx")
     file = path.with_suffix(".json")
     try:
-        data: Any = json.loads(file.read_text(encoding="utf-8"))
+        data: Any = parsed(file.read_bytes())
         if "tesa_kernel" in data:
             raise UsageError(f"{file} describes a single kernel, which has no plan of layers; look at its Kernel.plan")
         sizes = sizes_in(data)
@@ -133,6 +133,8 @@ def read_plans(path: Path) -> dict[str, Plan]:
         raise UsageError(
             f"cannot read {file}: there is no such file; `tesa compile` writes it beside the model, keep them together"
         ) from error
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{file} holds no plan of this version of tesa; compile the model again") from error
 

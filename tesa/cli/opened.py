@@ -8,9 +8,9 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from tesa.base.scratch import Scratch
 from tesa.cli.options import add_max_tensor, add_target, add_tracker, shape, shapes_of
 from tesa.errors import UsageError
 
@@ -42,7 +42,7 @@ def opened(args: Namespace, *, threads: int | None = None, mask: str | None = No
 
     Raises UsageError where nothing can run code for the target, or where it is not the one the model was compiled for.
     """
-    with TemporaryDirectory(prefix="tesa-") as folder:
+    with Scratch() as folder:
         path = Path(args.model)
         target = _target(args)
         emulated = _emulated(args, target or _compiled_for(path), times)

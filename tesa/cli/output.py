@@ -8,7 +8,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from types import FrameType
+from typing import IO, Any, cast
 
+from tesa.cli.streams import Clean, printable
 from tesa.cli.verb import Outcome
 
 
@@ -19,7 +21,7 @@ def emit(outcome: Outcome, *, as_json: bool) -> None:
     else:
         from rich.console import Console
 
-        console = Console(width=_width(), highlight=False)
+        console = Console(width=_width(), highlight=False, file=cast(IO[str], Clean(sys.stdout)))
         for part in outcome.view():
             console.print(part)
     sys.stdout.flush()
@@ -33,6 +35,16 @@ def _width() -> int | None:
     from tesa.report.table import PIPE
 
     return None if sys.stdout.isatty() else PIPE
+
+
+def say(text: str) -> None:
+    """Print a message on standard error, if anybody reads that: of a terminal that is gone there is nothing to say."""
+    try:
+        print(printable(text), file=Clean(sys.stderr), flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError:
+        return
 
 
 @contextmanager
@@ -54,7 +66,9 @@ def guarded_stdout(active: bool) -> Iterator[None]:
 
 @contextmanager
 def stop_on_signals() -> Iterator[list[BaseException]]:
-    """Let SIGTERM raise Terminated, so that it unwinds the stack like Ctrl-C, and files written aside are removed.
+    """Let SIGTERM and SIGHUP raise Terminated, which unwinds the stack like Ctrl-C: files written aside are removed.
+
+    A signal that is ignored, as nohup has SIGHUP, stays ignored.
 
     The list is of what was raised for a signal so far, Ctrl-C included: where the signal comes while C++ calls Python,
     as for each kernel of a profile, the C++ turns what was raised into an error of its own.
@@ -65,10 +79,11 @@ def stop_on_signals() -> Iterator[list[BaseException]]:
         return
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raised.append(Terminated() if number == signal.SIGTERM else KeyboardInterrupt())
+        raised.append(KeyboardInterrupt() if number == signal.SIGINT else Terminated(number))
         raise raised[-1]
 
-    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, stop)}
+    ending = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    before: dict[signal.Signals, Any] = {number: signal.signal(number, stop) for number in ending}
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else Ctrl-C is ignored, or the caller's
         before[signal.SIGINT] = signal.signal(signal.SIGINT, stop)
     try:
@@ -79,4 +94,8 @@ def stop_on_signals() -> Iterator[list[BaseException]]:
 
 
 class Terminated(BaseException):
-    """SIGTERM came."""
+    """SIGTERM or SIGHUP came."""
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__(number)
+        self.name, self.code = signal.Signals(number).name, 128 + number

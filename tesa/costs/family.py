@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tesa.base.typed import typed
 from tesa.costs.facts import Facts
 from tesa.costs.features import numbers
 from tesa.costs.kriging import Kriging, Shape
@@ -109,5 +110,5 @@ def shape_to_json(shape: Shape) -> dict[str, Any]:
 
 
 def shape_from_json(data: Mapping[str, Any]) -> Shape:
-    """The inverse of shape_to_json."""
-    return Shape(**{**data, "lengths": tuple(data["lengths"])})
+    """The inverse of shape_to_json. ValueError for anything else."""
+    return typed(Shape, data, "a shape")

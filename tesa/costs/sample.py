@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tesa.attributes.impose import Imposed
-from tesa.costs.facts import Facts
+from tesa.base.typed import reader, typed
+from tesa.costs.facts import SHAPES, Facts
 from tesa.costs.grid import GridLayer
 from tesa.records.task import plain
-from tesa.schedules.types import Config, Epilogue, Output, Problem, Window
+from tesa.schedules.types import Config, Problem, Window
 
 
 @dataclass(frozen=True)
@@ -70,24 +71,44 @@ class Measured:
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Measured:
         """The inverse of to_json. KeyError, TypeError or ValueError for anything else."""
+        facts = typed(Facts, data["facts"], "facts")
+        if len(facts.live) != len(SHAPES):
+            raise ValueError(f"{len(facts.live)} shares of blocks, expected {len(SHAPES)}")
+        seed, spread = typed(int, data["seed"], "seed"), typed(float, data["spread"], "spread")
+        if seed < 0 or not 0 <= spread < _MOST_SPREAD:
+            raise ValueError(f"no seed and spread of a layer: {seed}, {spread}")
         return Measured(
-            index=int(data["index"]),
-            problem=problem_from_json(data["problem"]),
-            facts=Facts(**{**data["facts"], "live": tuple(data["facts"]["live"])}),
+            index=typed(int, data["index"], "index"),
+            problem=_bounded(problem_from_json(data["problem"])),
+            facts=facts,
             samples=tuple(_sample(row) for row in data["samples"]),
-            imposed=None if data["imposed"] is None else Imposed.parse(data["imposed"]),
-            spread=float(data["spread"]),
-            seed=int(data["seed"]),
-            failed=tuple((str(name), dict(config), str(why)) for name, config, why in data["failed"]),
-            scattered=float(data.get("scattered", 0.0)),
+            imposed=None if data["imposed"] is None else Imposed.parse(typed(str, data["imposed"], "imposed")),
+            spread=spread,
+            seed=seed,
+            failed=typed(tuple[tuple[str, Config, str], ...], data["failed"], "failed"),
+            scattered=typed(float, data.get("scattered", 0.0), "scattered"),
         )
 
 
+_ROW = reader(tuple[str, Config, float, float, float, int | bool])
+_MOST_SPREAD = 20.0
+_MOST_PLACES = 1 << 32  # elements of X, W or Y of a layer that was measured
+
+
 def _sample(row: Sequence[Any]) -> Sample:
-    name, config, estimate, ms, iqr, dense = row
-    if not (estimate > 0 and ms > 0):
+    name, config, estimate, ms, iqr, dense = _ROW(row)
+    if not (estimate > 0 and ms > 0 and iqr >= 0):
         raise ValueError(f"a time of {ms} ms, expected {estimate} ms")
-    return Sample(str(name), dict(config), float(estimate), float(ms), float(iqr), bool(dense))
+    return Sample(name, config, estimate, ms, iqr, bool(dense))
+
+
+def _bounded(problem: Problem) -> Problem:
+    """The problem, if a machine can have measured it. ValueError otherwise."""
+    sizes = (problem.m, problem.k, problem.n, problem.batch, problem.threads, *problem.x_shape, *problem.y_shape)
+    m, k, n = problem.m, problem.k, problem.n * problem.batch
+    if min(sizes) < 1 or max(m * k, k * n, m * n) > _MOST_PLACES or problem.threads > _MOST_PLACES:
+        raise ValueError(f"no layer that was measured: m={m}, k={k}, n={n}")
+    return problem
 
 
 def problem_to_json(problem: Problem) -> dict[str, Any]:
@@ -97,31 +118,18 @@ def problem_to_json(problem: Problem) -> dict[str, Any]:
 
 
 def problem_from_json(data: Mapping[str, Any]) -> Problem:
-    """The inverse of problem_to_json.
+    """The inverse of problem_to_json. ValueError for anything else.
 
     >>> problem = Problem("linear", 8, 12, 16, (1, 12, 16), (1, 8, 16), epilogue=Epilogue(bias=True))
     >>> problem_from_json(problem_to_json(problem)) == problem
     True
     """
-    facts = dict(data)
-    facts.setdefault("op", "linear")
-    for name in ("x_shape", "y_shape"):
-        facts[name] = tuple(facts.get(name, ()))
-    if facts.get("window"):
-        facts["window"] = window_from_json(facts["window"])
-    if "epilogue" in facts:
-        facts["epilogue"] = Epilogue(**facts["epilogue"])
-    for name in {"output", "residual"} & set(facts):
-        facts[name] = Output(**facts[name])
-    if "inner" in facts:
-        facts["inner"] = tuple((step, Output(**kind)) for step, kind in facts["inner"])
-    return Problem(**facts)
+    return typed(Problem, {"op": "linear", "x_shape": (), "y_shape": (), **data}, "problem")
 
 
 def window_from_json(data: Mapping[str, Any]) -> Window:
     """The window whose fields a JSON file has, with lists in the place of tuples."""
-    fields: dict[str, Any] = {name: tuple(item) if isinstance(item, list) else item for name, item in data.items()}
-    return Window(**fields)
+    return typed(Window, data, "window")
 
 
 def _short(value: float) -> float:

@@ -5,17 +5,20 @@ import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from tesa.base.files import cache_dir, write_text
+from tesa.base.told import Untruthful, line, parsed, shown
+from tesa.base.typed import typed
 from tesa.costs.family import shape_from_json, shape_to_json
 from tesa.costs.fingerprint import code_digest
 from tesa.costs.refresh import refreshed
 from tesa.costs.sample import Measured
 from tesa.costs.table import CostTable
-from tesa.errors import UsageError
+from tesa.errors import TesaError, UsageError
 from tesa.records.locations import shipped, user
 from tesa.targets.target import Target, host_cpu, parse_target
 
@@ -58,15 +61,21 @@ def load(
     for searched in [folders()] if folder is None else [(folder,), folders()]:
         found = [table for table in _known(searched) if _fits(table, target, threads)]
         found.sort(key=lambda table: (table.device != target.cpu, table.device != host_cpu()))  # stable: user's first
-        if found:
-            return _current(found[0])
+        for table in found:
+            try:
+                return _current(table)
+            except Exception as error:  # of numbers that no measurement has: nobody named this table
+                why = f"{type(error).__name__}: {error}"
+                warnings.warn(
+                    f"left out the cost table of {table.device} for {table.target} ({line(why)})", stacklevel=2
+                )
     return None
 
 
 def read(path: Path) -> tuple[CostTable, ...]:
     """The tables of a file. Raises UsageError if it cannot be read or is no file of cost tables of this version."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parsed(path.read_bytes(), _LARGEST)
     except OSError as error:
         raise UsageError(f"cannot read the cost table {path}: {error.strerror or error}") from error
     except ValueError as error:
@@ -74,10 +83,12 @@ def read(path: Path) -> tuple[CostTable, ...]:
     if not isinstance(data, dict) or "tables" not in data:
         raise UsageError(f"{path} is no cost table of tesa; {_AGAIN}")
     if data.get("v") != VERSION:
-        raise UsageError(f"{path} is a cost table of version {data.get('v')!r}, this tesa reads {VERSION}; {_AGAIN}")
+        raise UsageError(
+            f"{path} is a cost table of version {shown(data.get('v'))}, this tesa reads {VERSION}; {_AGAIN}"
+        )
     try:
         return tuple(_table(data, item) for item in data["tables"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, TesaError) as error:
         raise UsageError(f"{path} is a damaged cost table: {type(error).__name__}: {error}; {_AGAIN}") from error
 
 
@@ -120,7 +131,8 @@ def _current(table: CostTable) -> CostTable:
     digest = hashlib.sha256(f"{code_digest()} {_text(head, [table])}".encode()).hexdigest()
     kept = cache_dir() / "costs" / f"{digest[:32]}.json"
     with suppress(UsageError):  # not there yet, or damaged: it is made again
-        return read(kept)[0]
+        for known in read(kept):
+            return known
     made = refreshed(table)
     # a cache that cannot be written costs seconds the next time, and nothing else
     with suppress(UsageError, OSError):
@@ -152,6 +164,7 @@ def _threads(count: int) -> str:
 
 _FIELDS = ("target", "threads", "seed", "started", "updated", "seconds", "versions", "fingerprints", "code")
 _KEPT = 8  # tables in the cache
+_LARGEST = 1 << 28  # bytes of a file
 
 
 def _text(head: Mapping[str, Any], tables: Sequence[CostTable]) -> str:
@@ -169,13 +182,32 @@ def _text(head: Mapping[str, Any], tables: Sequence[CostTable]) -> str:
 
 
 def _table(head: Mapping[str, Any], data: Mapping[str, Any]) -> CostTable:
-    table = CostTable(
-        device=str(head["device"]),
-        cpu=str(head["cpu"]),
-        **{name: data[name] for name in _FIELDS if name != "code"},
-        code=str(data.get("code", "")),
-        changed=tuple(data.get("changed", ())),
+    given = {name: data[name] for name in _FIELDS if name != "code"}
+    facts = typed(_Facts, {**given, **{name: data[name] for name in ("code", "changed") if name in data}})
+    for moment in (facts.started, facts.updated):
+        if moment and datetime.fromisoformat(moment).tzinfo is None:
+            raise Untruthful(f"a time without its zone: {shown(moment)}")
+    parse_target(facts.target)
+    return CostTable(
+        device=typed(str, head["device"], "device"),
+        cpu=typed(str, head["cpu"], "cpu"),
         shapes={name: shape_from_json(shape) for name, shape in data["shapes"].items()},
         layers=tuple(Measured.from_json(layer) for layer in data["layers"]),
+        **vars(facts),
     )
-    return replace(table, seconds=float(table.seconds), threads=int(table.threads))
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """The kinds of what stands in a table beside its layers."""
+
+    target: str
+    threads: int
+    seed: int
+    started: str
+    updated: str
+    seconds: float
+    versions: Mapping[str, str]
+    fingerprints: Mapping[str, str]
+    code: str = ""
+    changed: tuple[str, ...] = ()

@@ -8,13 +8,13 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tesa.base.files import cache_dir
 from tesa.base.hostinfo import Cpu, read_cpu
+from tesa.base.scratch import Scratch
 from tesa.doctor.check import FAILED, INFO, MISSING, OK, Check
 from tesa.doctor.selftest import STEPS
 from tesa.doctor.targets import here_name, host_check, target_checks
@@ -82,7 +82,7 @@ def _version(name: str, pin: str | None) -> Check:
 def self_test(command: Sequence[str] = _SELF_TEST, timeout_s: float = 120) -> Iterator[Check]:
     """The findings of `python -m tesa.doctor.selftest`, one check per step, also where it did not live to the end."""
     env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    with tempfile.TemporaryDirectory() as folder:
+    with Scratch() as folder:
         try:
             child = subprocess.run(
                 command, capture_output=True, text=True, errors="replace", timeout=timeout_s, cwd=folder, env=env

@@ -6,11 +6,11 @@ segmentation fault. The step that was due when the output ends is then the one t
 
 import json
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tesa.base.scratch import Scratch
 from tesa.targets.toolchain import NATIVE
 
 STEPS = ("import", "save and load TIR", "build and export", "load and run")
@@ -21,7 +21,7 @@ def main() -> int:
     """Run the steps in order up to the first that fails. Returns 0 if all held."""
     state: dict[str, Any] = {}
     works: tuple[Callable[[dict[str, Any]], str], ...] = (_import, _round_trip, _export, _run)
-    with tempfile.TemporaryDirectory() as folder:
+    with Scratch() as folder:
         state["folder"] = Path(folder)
         for step, work in zip(STEPS, works, strict=True):
             try:

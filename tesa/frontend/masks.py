@@ -1,6 +1,5 @@
 """Pruning masks that a user gives beside the model, as an .npz file."""
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from tesa.attributes.attribute import Bools
+from tesa.base.archive import read_arrays
+from tesa.base.told import Untruthful
 from tesa.errors import UsageError
 from tesa.frontend.cells import whole_mask
 from tesa.frontend.graph import Graph, attributes
@@ -26,15 +27,13 @@ def load_masks(path: str | Path) -> dict[str, Bools]:
     UsageError if the file is no .npz archive of numbers, or holds none.
     """
     try:
-        archive = np.load(path, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
-            raise UsageError(f"{path}: one array without a name; save the masks with np.savez(path, **masks)")
-        with archive:
-            masks = {name: archive[name] for name in archive.files}
+        masks = read_arrays(path)
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file of masks") from None
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise UsageError(f"{path}: not an .npz file of masks, save them with np.savez ({error})") from error
+    except (OSError, Untruthful) as error:
+        raise UsageError(
+            f"{path}: not an .npz file of masks, save them with np.savez(path, **masks) ({error})"
+        ) from error
     if not masks:
         raise UsageError(f"{path}: holds no mask at all; save them with np.savez(path, **masks), one for each weight")
     for name, mask in masks.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -21,6 +20,7 @@ from tesa.base.listing import Listing
 from tesa.base.numbers import whole
 from tesa.base.progress import Progress, automatic, telling
 from tesa.base.renamed import renamed
+from tesa.base.scratch import Scratch
 from tesa.build.package import ENTRY, package
 from tesa.build.wasm_kernel import package_wasm
 from tesa.choose.chosen import ChosenKernel
@@ -174,7 +174,7 @@ def kernel(
         )
     table = table_for(where, problem.threads, log)
     options = None if config is None else _one_option(problem, matrix, where, families, config, table)
-    with telling(progress) as show, tempfile.TemporaryDirectory(prefix="tesa-") as name:
+    with telling(progress) as show, Scratch() as name:
         (chosen,) = choose(
             [asked.layer], where, log=log, measure=measure, jobs=jobs, families=families,
             options=options, folder=Path(name), progress=show,
@@ -203,7 +203,7 @@ class Kernel(Displayed):
     ) -> None:
         self.problem, self.target, self.weight, self.bias, self.scale = problem, target, weight, bias, scale
         self._chosen = chosen
-        self._folder = tempfile.TemporaryDirectory(prefix="tesa-")
+        self._folder = Scratch()
         self._names = ("X", *(["residual"] if problem.epilogue.residual else []), "Y")
         product = chosen.product
         constants = (*product.constants, *(array for array in (scale, bias) if array is not None))

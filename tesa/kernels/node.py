@@ -1,6 +1,5 @@
 """Calls a kernel of WebAssembly from Python: in Node.js, with its arguments as files."""
 
-import tempfile
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tesa.base.scratch import Scratch
 from tesa.base.told import milliseconds
 from tesa.build.package import ENTRY
 from tesa.errors import CheckFailed
@@ -30,7 +30,7 @@ class NodeKernel:
         self._path, self._target = path, target
         skew = 0 if alignment >= 64 else alignment
         self._places = [Place(size, None, skew) for size in sizes]
-        self._folder = tempfile.TemporaryDirectory(prefix="tesa-")
+        self._folder = Scratch()
         self._session: Session | None = None
         self._module = 0
 

@@ -7,7 +7,6 @@ from its start, no other threads, and lives on for the next layer, so that it co
 
 import atexit
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tesa.base.hostinfo import usable_cpus
+from tesa.base.scratch import Scratch
 from tesa.base.worker import TimedOut, Worker, WorkerDied, WorkerError
 from tesa.build.product import Product
 from tesa.errors import UsageError
@@ -91,7 +91,7 @@ def measure(
     all may take together; one_s: what one may take for its check or in one of its turns.
     """
     inputs = Inputs.random(problem) if inputs is None else inputs
-    with tempfile.TemporaryDirectory(prefix="tesa-") as folder:
+    with Scratch() as folder:
         linked = _link_all(kernels, Path(folder))
         results: dict[int, Timing | Failure] = {i: one for i, one in enumerate(linked) if isinstance(one, Failure)}
         while waiting := [i for i in range(len(kernels)) if i not in results]:

@@ -15,8 +15,10 @@ from typing import Any
 import orjson
 
 from tesa.attributes.statistics import Statistics
-from tesa.records.record import FIRST, VERSION, Record, upgraded
-from tesa.records.task import canonical_shape, key_of
+from tesa.base.told import DEEPEST, milliseconds, shallow, shown
+from tesa.base.told import line as told_line
+from tesa.records.record import FIRST, VERSION, Record, checked_config, upgraded
+from tesa.records.task import canonical_shape, checked_shape, key_of
 from tesa.schedules.types import config_key
 
 
@@ -116,13 +118,16 @@ def _read(
         data = orjson.loads(line)
         if not isinstance(data, dict):
             raise ValueError("not a record: no JSON object")
+        if line.count(b"{") + line.count(b"[") > DEEPEST:  # a record has a dozen of them
+            shallow(data)
         version = data.get("v")
         if version is not None and version not in range(FIRST, VERSION + 1):
-            why = f"version {version!r} of the format; this tesa reads versions {FIRST} to {VERSION}"
+            why = f"version {shown(version)} of the format; this tesa reads versions {FIRST} to {VERSION}"
             return Unreadable(line, number, why, other_version=True)
         if "weight" in data:
-            weights[str(data["weight"])] = Statistics.from_json(data["statistics"])
-            return WeightLine(str(data["weight"]), offset)
+            digest = _text(data["weight"])
+            weights[digest] = Statistics.from_json(data["statistics"])
+            return WeightLine(digest, offset)
         if data["v"] != VERSION:
             digest, statistics = data["task"]["pattern"]["digest"], data.get("statistics")
             if statistics is not None and digest not in weights:
@@ -132,8 +137,8 @@ def _read(
         return _entry(data, line, weights)
     except KeyError as error:
         return Unreadable(line, number, f"not a record: {error} is missing", other_version=False)
-    except (ValueError, TypeError, AttributeError) as error:  # orjson's error is a ValueError; the rest: wrong types
-        return Unreadable(line, number, str(error), other_version=False)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:  # orjson's error is a ValueError
+        return Unreadable(line, number, told_line(str(error)), other_version=False)
 
 
 def _entry(data: Mapping[str, Any], line: bytes, weights: Mapping[str, Statistics]) -> IndexEntry:
@@ -144,13 +149,13 @@ def _entry(data: Mapping[str, Any], line: bytes, weights: Mapping[str, Statistic
         line=line,
         shape=_shape(orjson.dumps(task)),
         kind=_text(pattern["kind"]),
-        sparsity=float(pattern["sparsity"]),
+        sparsity=_share(pattern["sparsity"]),
         digest=_text(pattern["digest"]),
         target=_text(data["target"]),
-        cpu=str(data["device"].get("cpu", "")),
+        cpu=_text(data["device"].get("cpu", "")),
         option=_option(_text(data["family"]), orjson.dumps(data["config"])),
-        median_ms=None if data["median_ms"] is None else float(data["median_ms"]),
-        ok=bool(data.get("ok", True)),
+        median_ms=None if data["median_ms"] is None else milliseconds(data["median_ms"], "a record"),
+        ok=_flag(data.get("ok", True)),
         time=_text(data.get("time", "")),
         code=_text(data.get("code", "")),
         weights=weights,
@@ -162,15 +167,27 @@ def _entry(data: Mapping[str, Any], line: bytes, weights: Mapping[str, Statistic
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"not a record: {value!r} in the place of a text")
+        raise TypeError(f"not a record: {shown(value)} in the place of a text")
     return value
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"not a record: {shown(value)} in the place of true or false")
+    return value
+
+
+def _share(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise TypeError(f"not a record: {shown(value)} in the place of a sparsity")
+    return float(value)
 
 
 @lru_cache(maxsize=4096)
 def _shape(task: bytes) -> str:
-    return canonical_shape(orjson.loads(task))
+    return canonical_shape(checked_shape(orjson.loads(task)))
 
 
 @lru_cache(maxsize=4096)
 def _option(family: str, config: bytes) -> str:
-    return config_key(family, orjson.loads(config))
+    return config_key(family, checked_config(orjson.loads(config)))

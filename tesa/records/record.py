@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timezone
 from typing import Any
 
 from tesa.attributes.statistics import Statistics
+from tesa.base.told import milliseconds, shown
+from tesa.base.typed import typed
 from tesa.records.task import Pattern, Task, plain
 from tesa.schedules.types import Config
 
@@ -89,18 +90,50 @@ class Record:
         try:
             task = dict(data["task"])
             task["pattern"] = Pattern(**{**task["pattern"], "statistics": statistics})
-            facts = {name: data[name] for name in _NAMES if name in data}
-            record = Record(**{**facts, "task": Task(**task)})
-        except (KeyError, TypeError) as error:
+            facts = {name: data[name] for name in _NAMES if name in data and name != "task"}
+            record = Record(task=Task(**task), **vars(typed(_Facts, facts)))
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"not a record: {error}") from error
         record._check()
         return record
 
     def _check(self) -> None:
-        if self.ok and not (isinstance(self.median_ms, int | float) and math.isfinite(self.median_ms)):
+        checked_config(self.config)
+        if self.ok and self.median_ms is None:
             raise ValueError("no median_ms, although ok")
+        for time in (self.median_ms, self.min_ms):
+            if time is not None:
+                milliseconds(time, "a record")
 
 
+@dataclass(frozen=True)
+class _Facts:
+    """The kinds of what stands in a record beside its task."""
+
+    target: str
+    device: Mapping[str, Any]
+    family: str
+    config: Mapping[str, int]
+    median_ms: float | None
+    min_ms: float | None
+    ok: bool = True
+    error: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    time: str = ""
+    code: str = ""
+
+
+def checked_config(config: Config) -> Config:
+    """A configuration as a family may have one: whole numbers by name. ValueError for anything else."""
+    if not isinstance(config, Mapping) or len(config) > _MOST:
+        raise ValueError(f"not a record: {shown(config)} in the place of a configuration")
+    for name, value in config.items():
+        if not isinstance(value, int) or abs(value) > _LARGEST or len(name) > _LONGEST:
+            raise ValueError(f"not a record: a configuration has {shown(name)}: {shown(value)}")
+    return config
+
+
+_MOST, _LARGEST, _LONGEST = 256, 1 << 31, 200  # of the entries of a configuration
 _NAMES = tuple(item.name for item in fields(Record))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from tesa.attributes.statistics import Statistics, statistics_of
 from tesa.attributes.zeros import zeros_of
+from tesa.base.typed import typed
 from tesa.schedules.types import FloatArray, Output, Problem
 
 
@@ -82,6 +83,28 @@ _SHAPE = tuple(item.name for item in fields(Task) if item.name != "pattern")
 def canonical_shape(facts: Mapping[str, Any]) -> str:
     """The text that Task.shape is, of the facts of a task without its pattern. KeyError if one is missing."""
     return json.dumps({name: facts[name] for name in _SHAPE}, sort_keys=True)
+
+
+def checked_shape(facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The facts of a task without its pattern, each of its kind. KeyError if one is missing, ValueError otherwise."""
+    for name in _SHAPE:
+        facts[name]
+    return vars(typed(_Shape, facts, "task"))
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """The kinds of the facts of a task."""
+
+    op: str
+    m: int
+    k: int
+    n: int
+    batch: int
+    window: Mapping[str, Any] | None
+    dtype: str
+    epilogue: Mapping[str, Any]
+    threads: int
 
 
 def key_of(shape: str, weight_digest: str) -> str:

@@ -1,12 +1,12 @@
 """The engine that runs a model without a runtime in an emulator of another architecture's programs."""
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tesa.base.scratch import Scratch
 from tesa.errors import ModelError, UsageError
 from tesa.measure import emulated
 from tesa.measure.emulated.emulator import Ended, emulator_for
@@ -39,7 +39,7 @@ class EmulatedEngine:
         runner = EmulatedRunner(target)  # says what is lacking
         self._device, self._emulator = runner.device(), emulator_for(target)
         runner.close()
-        self._home = tempfile.TemporaryDirectory(prefix="tesa-")
+        self._home = Scratch()
         folder, name = Path(self._home.name), str(library["name"])
         self._program = folder / "program"
         header = compiled.path.with_suffix(".h")
@@ -51,7 +51,7 @@ class EmulatedEngine:
     def run(self, function: str, inputs: Sequence[Array]) -> list[Array]:
         """The outputs of one call, in their order."""
         index = next(i for i, size in enumerate(self._sizes) if size.function == function)
-        with tempfile.TemporaryDirectory(prefix="tesa-") as name:
+        with Scratch() as name:
             given, made = Path(name) / "inputs", Path(name) / "outputs"
             given.write_bytes(b"".join(np.ascontiguousarray(array).tobytes() for array in inputs))
             self._said([str(given), str(made), str(index)])

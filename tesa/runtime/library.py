@@ -10,10 +10,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from tesa.base.hostinfo import architecture, usable_cpus
+from tesa.base.scratch import Scratch
 from tesa.errors import ModelError, UsageError
 from tesa.targets.architecture import architectures
 
@@ -21,6 +21,12 @@ _CPU, _POOLED = 1, 2
 _ELF = struct.Struct("<18xH20xQ10xHH2x")
 """In the 64-bit header: the machine; where the table of sections begins, size and number of its entries. The table ends
 the file."""
+
+_PROGRAM = struct.Struct("<32xQ14xHH6x")
+"""In the 64-bit header: where the table of segments begins, size and number of its entries."""
+
+_SEGMENT = struct.Struct("<8xQ16xQ16x")
+"""Of a segment: where it begins in the file, and its bytes there."""
 
 _OTHERS = {243: "riscv64", 40: "arm", 3: "x86"}
 """Names of machines in that header that no architecture of tesa has."""
@@ -77,7 +83,7 @@ def loader_path(path: Path) -> Iterator[Path]:
         if _LOADED.setdefault(whole, now) == now:
             yield whole
             return
-        with TemporaryDirectory(prefix="tesa-") as folder:
+        with Scratch() as folder:
             link = Path(folder) / whole.name
             link.symlink_to(whole)
             yield link
@@ -103,8 +109,20 @@ def elf(path: Path) -> tuple[str, str]:
         return "it is cut off", ""
     machine, sections, size, count = _ELF.unpack(header)
     known = {one.elf: architecture(one.triple.partition("-")[0]) for one in architectures() if one.elf}
-    cut = sections + size * count > path.stat().st_size
+    cut = max(sections + size * count, _loaded_end(path)) > path.stat().st_size
     return "it is cut off" if cut else "", (known | _OTHERS).get(machine, "")
+
+
+def _loaded_end(path: Path) -> int:
+    """The place in the file behind the last byte that the loader maps; 0 where the header tells none."""
+    with path.open("rb") as file:
+        start, size, count = _PROGRAM.unpack(file.read(_PROGRAM.size))
+        if size != _SEGMENT.size:
+            return 0
+        file.seek(start)
+        table = file.read(size * count)
+    whole = range(0, len(table) - size + 1, size)
+    return max((sum(_SEGMENT.unpack_from(table, at)) for at in whole), default=0)
 
 
 def _foreign(path: Path) -> str:

@@ -1,13 +1,16 @@
 """model.json, the description that lies beside every compiled model: written by the compiler, read by `load`."""
 
-import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tesa.base.told import identifier, parsed, shown, whole
+from tesa.base.typed import typed
 from tesa.choose.plan import Plan
 from tesa.errors import ModelError
+from tesa.runtime.tensors import numpy_dtype
 
 FORMAT = 3
 """Version of model.json; a reader refuses what is newer."""
@@ -122,6 +125,9 @@ class Manifest:
 
 
 _SIDES = ("inputs", "outputs")
+_LARGEST = 1 << 28  # bytes of model.json
+_LARGEST_ARENA = 1 << 48
+_MOST_ELEMENTS = 1 << 48
 
 
 def loadable(path: Path) -> str:
@@ -136,18 +142,23 @@ def loadable(path: Path) -> str:
 def sizes_in(data: Mapping[str, Any]) -> tuple[SizeInfo, ...]:
     """The sizes in the content of model.json. KeyError, TypeError or ValueError where it is no such thing."""
     rows = data.get("sizes") or [{"function": "main", "dims": {}, "inputs": (), "outputs": (), **data}]
+    if not isinstance(rows, list):
+        raise ValueError("its sizes are no list")
     return tuple(
         SizeInfo(
-            row["function"], _infos(row["inputs"]), _infos(row["outputs"]), Plan.from_json(row["plan"]), row["dims"]
+            identifier(row["function"], "a function"), _infos(row["inputs"]), _infos(row["outputs"]),
+            Plan.from_json(row["plan"]), typed(dict[str, int], row["dims"], "dims"),
         )
         for row in rows
-    )
+    )  # fmt: skip
 
 
 def read_manifest(path: Path) -> Manifest:
     """Read model.json. ModelError where it is missing, broken or of a newer format."""
     try:
-        data = json.loads(path.read_text())
+        data = parsed(path.read_bytes(), _LARGEST)
+        if not isinstance(data, dict):
+            raise ValueError("no object")
         if "tesa_kernel" in data:
             library = path.with_suffix(".so")
             raise ModelError(
@@ -156,18 +167,18 @@ def read_manifest(path: Path) -> Manifest:
             )
         if data["format"] > FORMAT:
             raise ModelError(f"{path}: format {data['format']} is newer than this tesa reads ({FORMAT}); update tesa")
-        padding = tuple(
-            Padding(row["dim"], *({n: tuple(axes) for n, axes in row[side].items()} for side in _SIDES))
-            for row in data.get("padding", ())
-        )
         _infos(data["inputs"])
         return Manifest(
-            sizes_in(data), data["versions"], padding, tuple(data.get("needs", ())), str(data.get("digest", "")),
+            sizes_in(data),
+            typed(dict[str, str], data["versions"], "versions"),
+            typed(tuple[Padding, ...], data.get("padding", ()), "padding"),
+            typed(tuple[str, ...], data.get("needs", ()), "needs"),
+            typed(str, data.get("digest", ""), "digest"),
             _library(data.get("library", {})),
-        )  # fmt: skip
+        )
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}); it is written beside the library") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}: is not the description of a compiled model ({error})") from error
 
 
@@ -179,6 +190,11 @@ def _library(row: Any) -> dict[str, Any]:
     for key, kind in kinds.items():
         if not isinstance(row, dict) or not isinstance(row.get(key), kind):
             raise ValueError(f"its library has no {key}")
+    identifier(row["name"], "a model")
+    for number in (row["arena"], row["alignment"]):
+        whole(number, "a size of its library", 0, _LARGEST_ARENA)
+    for function in row["functions"]:
+        identifier(function, "a function")
     return dict(row)
 
 
@@ -187,17 +203,9 @@ def _row(info: TensorInfo) -> dict[str, Any]:
 
 
 def _infos(rows: Any) -> tuple[TensorInfo, ...]:
-    return tuple(
-        TensorInfo(
-            row["name"], tuple(row["shape"]), row["dtype"], _interval(row.get("limits")), _bounds(row.get("bounds"))
-        )
-        for row in rows
-    )
-
-
-def _bounds(rows: Any) -> tuple[tuple[int, int], ...] | None:
-    return None if rows is None else tuple((int(low), int(high)) for low, high in rows)
-
-
-def _interval(pair: Any) -> tuple[int, int] | None:
-    return None if pair is None else (int(pair[0]), int(pair[1]))
+    infos = typed(tuple[TensorInfo, ...], rows, "tensors")
+    for info in infos:
+        numpy_dtype(info.dtype)
+        if any(extent < 0 for extent in info.shape) or math.prod(info.shape) > _MOST_ELEMENTS:
+            raise ValueError(f"{info.name} has the shape {shown(info.shape)}")
+    return infos

@@ -1,12 +1,12 @@
 """The engine that runs a model without a runtime, a module of WebAssembly, in Node.js."""
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tesa.base.scratch import Scratch
 from tesa.base.told import milliseconds
 from tesa.base.wasm_sections import changed
 from tesa.errors import ModelError
@@ -33,7 +33,7 @@ class NodeEngine:
 
     def __init__(self, compiled: Compiled) -> None:
         self._path, self._manifest = compiled.path, compiled.manifest
-        self._folder = tempfile.TemporaryDirectory(prefix="tesa-")
+        self._folder = Scratch()
         self._session = Session(parse_target(compiled.manifest.plan.target).features)
         self._modules: dict[str, int] = {}
         try:

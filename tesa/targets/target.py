@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
+from tesa.base.told import Untruthful, parsed, shown
 from tesa.errors import UnsupportedError, UsageError
 from tesa.schedules.gpus import Gpu
 from tesa.targets import host, llvm
@@ -62,9 +63,10 @@ def parse_target(text: str | Mapping[str, Any] | Target | None) -> Target:
     stripped = text.strip()
     if stripped.startswith("{"):
         try:
-            return _from_dict(json.loads(stripped))
-        except json.JSONDecodeError as error:
-            raise UsageError(f"target {stripped!r} is not valid JSON: {error}") from error
+            data = parsed(stripped)
+        except Untruthful as error:
+            raise UsageError(f"target {shown(stripped)} is not valid JSON: {error}") from error
+        return _from_dict(data)
     if stripped.split(" ")[0] in ("llvm", *(one.name for one in gpu_kinds()), *_OTHER_KINDS) or " -" in stripped:
         return _from_classic(stripped)
     return _from_short(stripped)

@@ -1,12 +1,12 @@
 """Measures layers of the grid: candidates are generated, compiled and timed as `tesa compile` does it."""
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from tesa.base.scratch import Scratch
 from tesa.costs.facts import Facts
 from tesa.costs.grid import GridLayer
 from tesa.costs.sample import Measured, Sample
@@ -84,7 +84,7 @@ def build_and_time(works: Sequence[Work], target: Target, builder: Builder, runn
     """
     batches = [Batch(Layer(str(work.index), work.layer.problem, work.weight), work.options) for work in works]
     found = []
-    with tempfile.TemporaryDirectory(prefix="tesa-") as name:
+    with Scratch() as name:
         for work, built in zip(works, build(batches, target, builder, Path(name)), strict=True):
             known = {config_key(*option): result for option, result in run(built, runner, BUDGET_MS)[0]}
             found.append(finished(work, [known[config_key(*option)] for option in work.options]))

@@ -7,9 +7,7 @@ What is chosen has been compared with NumPy in this run, wherever the code can r
 
 from __future__ import annotations
 
-import atexit
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +17,7 @@ from typing import Any
 
 from tesa.base.hostinfo import crowded
 from tesa.base.progress import Event, Progress, silent
+from tesa.base.scratch import Scratch
 from tesa.build.objects import compilers
 from tesa.build.product import FUNCTION, PRODUCTS, Product
 from tesa.choose.chosen import ChosenKernel
@@ -133,9 +132,12 @@ def choose(
 
 
 def _lasting_folder() -> Path:
-    folder = tempfile.mkdtemp(prefix="tesa-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder)
+    _LASTING.append(Scratch())
+    return Path(_LASTING[-1].name)
+
+
+_LASTING: list[Scratch] = []
+"""Folders that last as long as the process."""
 
 
 def _fastest(forms: Sequence[ChosenKernel]) -> ChosenKernel:
@@ -202,7 +204,7 @@ class _Chooser:
         """
         self.total = len(works)
         kernels: dict[int, ChosenKernel] = {}
-        with tempfile.TemporaryDirectory(prefix="tesa-") as name:
+        with Scratch() as name:
             self.bench = Path(name)
             for work, kernel in self._choose(works):
                 kernels[id(work)] = self._kept(kernel)

@@ -5,7 +5,6 @@ that is killed loses the turn at work and nothing else; the next job reads the l
 """
 
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tesa.base.scratch import Scratch
 from tesa.costs.table import CostTable
 from tesa.decompose.candidates import Option
 from tesa.errors import TesaError, UnsupportedError
@@ -87,7 +87,7 @@ def tune_layers(
     mode = find_mode(options.mode)
     mode.ready()
     stopwatch = Stopwatch(clock, options.budget.minutes)
-    with tempfile.TemporaryDirectory(prefix="tesa-", ignore_cleanup_errors=True) as home:
+    with Scratch() as home:
         job = _Job(target, log, builder, runner, options, mode, watch, stopwatch, Path(home))
         return job.run(layers)
 

@@ -193,7 +193,7 @@ def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
     assert result.returncode in (0, 141)  # 0 where `true` was slower
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_leaves_no_half_written_file(tmp_path: Path, number: signal.Signals, code: int) -> None:
     body = (
         "import sys, time, tesa.cli as cli\n"
@@ -219,7 +219,7 @@ def test_a_signal_leaves_no_half_written_file(tmp_path: Path, number: signal.Sig
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_inside_a_call_from_c_is_no_defect(
     number: signal.Signals, code: int, verb: Callable[..., None], capsys: Capture
 ) -> None:

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import tvm
 
+from tesa.base.scratch import Scratch
 from tesa.build.bare.api import api
 from tesa.build.bare.arena import ALIGNMENT, Plan, plans
 from tesa.build.bare.assembler import allowed
@@ -89,7 +89,7 @@ def main_object(parts: Parts, target: Target) -> bytes:
     """The object of the functions that an application calls, with the constants."""
     name = parts.api.name
     word = "i32" if target.arch == "wasm32" else "i64"
-    with TemporaryDirectory(prefix="tesa-") as folder:
+    with Scratch() as folder:
         file = Path(folder) / "constants.bin"
         file.write_bytes(_blob(parts.calls))
         sizes = [padded(array.nbytes) for array in parts.calls.constants]

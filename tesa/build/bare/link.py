@@ -5,9 +5,9 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from tesa.base.files import atomic_path
+from tesa.base.scratch import Scratch
 from tesa.build.bare.ports import Api
 from tesa.build.bare.wasm_file import with_local_symbols, with_sum
 from tesa.errors import UsageError
@@ -27,7 +27,7 @@ def functions(model: Api) -> list[str]:
 
 def link(objects: Sequence[bytes], model: Api, form: str, target: Target, path: Path) -> None:
     """Write objects as one file of a format. Raises UsageError where a tool is missing or fails."""
-    with TemporaryDirectory(prefix="tesa-") as name:
+    with Scratch() as name:
         folder = Path(name)
         files = []
         for number, content in enumerate(dict.fromkeys(objects)):

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import tvm
@@ -12,6 +11,7 @@ from tvm.ir import PrimType
 from tvm.tirx import IntImm, PrimFunc, Return, SeqStmt
 from tvm.tirx.compilation_pipeline import get_tir_pipeline
 
+from tesa.base.scratch import Scratch
 from tesa.build.compile import object_of
 from tesa.build.wasm_offsets import with_offsets
 from tesa.errors import UnsupportedError
@@ -78,7 +78,7 @@ def compiled(
         made = with_offsets(made)
     if text:
         return Unit(str(made.inspect_source("asm")).encode(), found)
-    with TemporaryDirectory(prefix="tesa-") as folder:
+    with Scratch() as folder:
         path = Path(folder) / "code.o"
         made.write_to_file(str(path), "o")
         return Unit(path.read_bytes(), found)

@@ -1,7 +1,6 @@
 """Compares kernels with NumPy in an emulator: each is a program of its own, linked here. Nothing is timed."""
 
 import struct
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesa.base.hostinfo import EMULATED, usable_cpus
+from tesa.base.scratch import Scratch
 from tesa.build.product import Product
 from tesa.errors import UsageError
 from tesa.measure.emulated.emulator import Emulator, Ended, emulator_for, lacking_emulator
@@ -41,7 +41,7 @@ class EmulatedRunner:
             raise UsageError(f"code for {target.name} cannot be checked here: {lacks}")
         self._target, self._limit_s = target, limit_s
         self._emulator: Emulator = emulator_for(target)
-        self._home = tempfile.TemporaryDirectory(prefix="tesa-")
+        self._home = Scratch()
 
     def run(
         self, problem: Problem, weight: FloatArray, kernels: Sequence[Product], *, budget_ms: float
@@ -59,7 +59,7 @@ class EmulatedRunner:
         main = self._main
 
         def one(kernel: Product) -> Timing | Failure:
-            with tempfile.TemporaryDirectory(prefix="tesa-") as name:
+            with Scratch() as name:
                 try:
                     y = self._result(kernel, problem, inputs, main, Path(name))
                 except UsageError as error:

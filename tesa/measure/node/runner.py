@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesa.base.hostinfo import usable_cpus
+from tesa.base.scratch import Scratch
 from tesa.base.told import Untruthful, milliseconds
 from tesa.build.product import Product
 from tesa.build.workspace import TOP, workspace_object
@@ -61,7 +61,7 @@ class NodeRunner:
         """The time of each kernel, or why it has none, in their order; budget_ms=0 only compares."""
         if not kernels:
             return []
-        with self._alone, tempfile.TemporaryDirectory(prefix="tesa-") as folder:
+        with self._alone, Scratch() as folder:
             return _Measurement(self._target, Path(folder), self._one_s, problem, weight).run(kernels, budget_ms)
 
     def device(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def _system() -> str:
 
 def link_kernel(target: Target, objects: Sequence[Path], symbol: str, path: Path) -> None:
     """Link bare functions into a module that exports symbol. Raises UsageError as the toolchain does."""
-    with tempfile.TemporaryDirectory(prefix="tesa-") as folder:
+    with Scratch() as folder:
         workspace = Path(folder) / "workspace.o"
         workspace.write_bytes(workspace_object(target.tvm))
         target.toolchain.link([*objects, workspace], path, [f"--export={symbol}", f"--export={TOP}"])

@@ -7,7 +7,6 @@ import json
 import os
 import select
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from tesa.base.scratch import scratch_file
 from tesa.base.told import line, parsed
 from tesa.measure.node.engine import engine
 
@@ -66,7 +66,7 @@ class Session:
 
     def __init__(self, features: Iterable[str] = ()) -> None:
         found = engine()
-        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the process)
+        self._errors: IO[bytes] = scratch_file()
         # a debugger or a loader of the user's has no place in a process that measures
         env = {name: value for name, value in os.environ.items() if name != "NODE_OPTIONS"}
         self._process = subprocess.Popen(

@@ -1,12 +1,12 @@
 """The health of a tracker's devices: each that is free is connected to, checked and asked what it is."""
 
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from tesa.base.scratch import Scratch
 from tesa.base.worker import Worker, WorkerError
 from tesa.errors import UsageError
 from tesa.measure.heartbeat import Heartbeat
@@ -51,7 +51,7 @@ def devices(
     tracker = Tracker(host, port)
     try:
         listing = tracker.listing()
-        with tempfile.TemporaryDirectory(prefix="tesa-rpc-") as name:
+        with Scratch() as name:
             chains = _chains() if tools is None else [tools]
             probes = _probes(Path(name), [Toolchain(compiler)] if compiler else chains)
             workers = [new_worker() for _ in range(min(_AT_ONCE, len(listing.servers)))]

@@ -1,6 +1,5 @@
 """A whole model on a device, as long as a session lasts. The functions run in a child process, one session in each."""
 
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from tesa.base.scratch import Scratch
 from tesa.base.told import line, milliseconds
 from tesa.base.worker import TimedOut, Worker, WorkerError
 from tesa.errors import ModelError, UsageError
@@ -65,7 +65,7 @@ class DeviceModel:
         self._worker.close()
 
     def _opened(self, lease: Lease, library: Path, tools: Toolchain, threads: int) -> About:
-        with tempfile.TemporaryDirectory(prefix="tesa-rpc-") as name:
+        with Scratch() as name:
             linker = DeviceLinker(Path(name), tools)
             probes = {linker.machine: str(linker.probe())}
             failed, about = self._call("open_session", lease, self._limit_s, probes)

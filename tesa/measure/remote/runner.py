@@ -1,7 +1,6 @@
 """Measures on the devices of an RPC tracker: as many at once as there are, whatever happens to any of them."""
 
 import pickle
-import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tesa.base.hostinfo import usable_cpus
+from tesa.base.scratch import Scratch
 from tesa.base.worker import Worker
 from tesa.build.product import Product
 from tesa.errors import UsageError
@@ -55,7 +55,7 @@ class RpcRunner:
         cpu: str | None = None,
     ) -> None:
         self._host, self._port, self._key, self._wait_s = host, port, key, wait_s
-        self._home = tempfile.TemporaryDirectory(prefix="tesa-rpc-")
+        self._home = Scratch()
         self._tools = DeviceLinker(Path(self._home.name), replace(toolchain, command=compiler or toolchain.command))
         self._pool = DevicePool(host, port, key, limit_s, self._tools, cpu)
         self._workers: list[Worker] = []
@@ -72,7 +72,7 @@ class RpcRunner:
         if not kernels:
             return []
         self._tools.probe()
-        with tempfile.TemporaryDirectory(prefix="tesa-") as name, ThreadPoolExecutor(usable_cpus()) as linkers:
+        with Scratch() as name, ThreadPoolExecutor(usable_cpus()) as linkers:
             folder = Path(name)
             (folder / "layer").write_bytes(pickle.dumps(Workload.of(problem, weight)))
             jobs = []
@@ -97,7 +97,7 @@ class RpcRunner:
         """
         if self._pool.about is None:
             self._tools.probe()
-            with tempfile.TemporaryDirectory(prefix="tesa-") as name:
+            with Scratch() as name:
                 self._carry_out([Job(0)], Path(name), 0.0)
         if self._pool.about is None:
             raise UsageError(self._why_none())

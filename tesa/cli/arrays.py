@@ -7,7 +7,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tesa.base.npz import Arrays, read_npz, write_npz
+from tesa.base.archive import Arrays
+from tesa.base.npz import read_npz, write_npz
 from tesa.errors import UsageError
 
 if TYPE_CHECKING:

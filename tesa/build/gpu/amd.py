@@ -1,9 +1,9 @@
 """Assembles the text of AMD's GPUs to a code object: by LLVM's assembler, which TVM has inside, and by its linker."""
 
 import subprocess
-import tempfile
 from pathlib import Path
 
+from tesa.base.scratch import Scratch
 from tesa.build.compile import assemble
 from tesa.build.gpu import tools
 from tesa.build.gpu.ptx import AssemblerError
@@ -22,7 +22,7 @@ def assemble_amd(text: str, architecture: str) -> bytes:
     if not found:
         raise AssemblerError(f"no ld.lld to link a code object with: {INSTALL}")
     target = {"kind": "llvm", "mtriple": "amdgcn-amd-amdhsa", "mcpu": architecture}
-    with tempfile.TemporaryDirectory(prefix="tesa-") as name:
+    with Scratch() as name:
         code, made = Path(name) / "code.o", Path(name) / "code.hsaco"
         try:
             assemble(text, target).write_to_file(str(code), "o")

@@ -9,7 +9,6 @@ and one packed function of TVM's FFI, which takes the inputs and the outputs as 
 
 import json
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tesa.base.scratch import Scratch
 from tesa.build.gpu.product import CUBIN, PTX, Image
 from tesa.errors import UnsupportedError
 from tesa.schedules.gpus import Launch
@@ -72,7 +72,7 @@ def write_library(program: Program, path: Path, target: Target, name: str, entry
 
     Raises UsageError as the toolchain does, and UnsupportedError for a type of element that DLPack has not.
     """
-    with tempfile.TemporaryDirectory(prefix="tesa-") as folder:
+    with Scratch() as folder:
         source, made = Path(folder) / "library.c", Path(folder) / "library.o"
         source.write_text(_source(program, target, Path(folder), name, entry))
         NATIVE.compile(source, made, ["-fvisibility=hidden", "-w"])

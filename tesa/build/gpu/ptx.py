@@ -2,11 +2,11 @@
 
 import ctypes
 import subprocess
-import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tesa.base.scratch import Scratch
 from tesa.build.gpu import tools
 
 _PTX = 2  # NVJITLINK_INPUT_PTX
@@ -31,7 +31,7 @@ def assemble_ptx(text: str, architecture: str) -> bytes:
 
 
 def _by_ptxas(program: Path, text: str, architecture: str) -> bytes:
-    with tempfile.TemporaryDirectory(prefix="tesa-") as name:
+    with Scratch() as name:
         source, made = Path(name) / "code.ptx", Path(name) / "code.cubin"
         source.write_text(text)
         command = [str(program), "-arch", architecture, str(source), "-o", str(made)]

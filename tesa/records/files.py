@@ -106,7 +106,7 @@ def has(path: Path, head: bytes, offset: int) -> bool:
 def rewrite(path: Path, data: bytes) -> None:
     """Put data in the place of the file in one step. Only inside locked(path). UsageError leaves it as it was."""
     path = Path(os.path.realpath(path))
-    litter = re.compile(rf"\.{re.escape(path.stem)}\.[0-9a-f]{{12}}\{SUFFIX}")
+    litter = re.compile(rf"\.{re.escape(path.stem)}\.([0-9a-f]{{12}}|[0-9a-f]{{24}})\{SUFFIX}")
     for item in path.parent.iterdir():
         if litter.fullmatch(item.name):  # of a writer that was killed: whoever rewrites holds the lock, and that is us
             with suppress(OSError):

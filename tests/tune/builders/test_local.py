@@ -212,7 +212,7 @@ def test_a_killed_compiler_leaves_no_files(tmp_path: Path, monkeypatch: pytest.M
     assert isinstance(result, Failure)
     assert [path.name for path in (tmp_path / "out").iterdir()] == []
     builder.close()
-    assert [list(path.iterdir()) for path in tmp_path.glob("tesa-build-*")] == [[]]
+    assert [list(path.iterdir()) for path in tmp_path.glob("tesa-*/tesa-*")] == [[]]
     del builder
 
 

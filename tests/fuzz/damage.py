@@ -6,6 +6,7 @@ import io
 import json
 import random
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -30,7 +31,7 @@ def json_mutant(rng: random.Random, text: bytes) -> bytes:
         return bytes_mutant(rng, text)
     try:
         data = json.loads(text)
-    except ValueError:  # damaged before
+    except (ValueError, RecursionError):  # damaged before
         return bytes_mutant(rng, text)
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         data = _changed(rng, data)
@@ -66,9 +67,12 @@ def npz_mutant(rng: random.Random, data: bytes) -> bytes:
     if rng.random() < 0.35:
         return bytes_mutant(rng, data)
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", rng.choice((0, 8, 8, 12, 14))) as archive:
+    method = rng.choice((0, 8, 8, 12, 14))
+    with zipfile.ZipFile(stream, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of two arrays with one name
         for name in rng.sample(["x", "y", "x", "../../z", "a" * 300, "\u202e"], rng.randrange(1, 5)):
-            archive.writestr(f"{name}{rng.choice(('.npy', '.npy', '.npy', '', '.txt'))}", _array(rng))
+            info = zipfile.ZipInfo(f"{name}{rng.choice(('.npy', '.npy', '.npy', '', '.txt'))}")
+            archive.writestr(info, _array(rng), method)
     made = bytearray(stream.getvalue())
     for at in _places(made, rng.choice((b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"))):
         if rng.random() < 0.3:

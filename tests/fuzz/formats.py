@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -115,7 +116,7 @@ def _bundle(content: bytes, folder: Path) -> str:
     place.mkdir()
     (place / _MARK).write_bytes(content)
     try:
-        _written(Compiled(folder / "model.o", BARE, "", (), json.loads(_DESCRIPTION)), {}, place)
+        _written(Compiled(folder / "model.o", BARE, "", (), _DESCRIPTION), {}, place)
     except (ValueError, KeyError, TypeError) as error:  # as bundle() catches them
         raise UsageError(str(error)) from error
     finally:
@@ -177,9 +178,10 @@ def _device(content: bytes, folder: Path) -> str:
     return about.cpu
 
 
-_DESCRIPTION = (
-    '{"inputs": [], "outputs": [], "versions": {"tesa": "0"}, "library": {"name": "m", "format": "o", "arena": 0}}'
-)
+_DESCRIPTION: dict[str, Any] = {
+    "inputs": [], "outputs": [], "versions": {"tesa": "0"},
+    "library": {"name": "m", "format": "o", "arena": 0, "alignment": 64, "functions": ["m_run"]},
+}  # fmt: skip
 
 _READ: dict[str, Callable[[bytes, Path], str]] = {
     "log": _log, "table": _table, "manifest": _manifest, "bundle": _bundle, "npz": _npz, "masks": _masks,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tesa.base.scratch import Scratch
 
 LIMIT = 1 << 30
 """Bytes in memory; further arrays go to files."""
@@ -28,7 +29,7 @@ class Shelf:
         self.limit, self.spilled = limit, 0
         self._arrays: dict[Any, NDArray[Any] | Path] = {}
         self._bytes = 0
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Scratch | None = None
 
     def __enter__(self) -> Shelf:
         return self
@@ -45,7 +46,7 @@ class Shelf:
         """Keep an array."""
         if self._bytes + array.nbytes > self.limit and array.nbytes > 64 and array.dtype.kind in "fiub":
             if self._folder is None:
-                self._folder = tempfile.TemporaryDirectory(prefix="tesa-activations-")
+                self._folder = Scratch()
             path = Path(self._folder.name) / f"{self.spilled}.npy"
             np.save(path, array)
             self.spilled += 1

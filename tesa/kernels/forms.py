@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from tesa.base import display
 from tesa.base.frames import frame
 from tesa.base.keywords import helpful
 from tesa.base.progress import Progress, automatic, telling
+from tesa.base.scratch import Scratch
 from tesa.choose.plan import Candidate
 from tesa.choose.predict import expected, table_for
 from tesa.decompose.candidates import Option, candidates, dense_keys, reasons
@@ -145,7 +145,7 @@ def _measured(
     """The candidates with their times, each compared with NumPy before."""
     if not offered:
         return []
-    with telling(progress) as show, tempfile.TemporaryDirectory(prefix="tesa-") as folder:
+    with telling(progress) as show, Scratch() as folder:
         (chosen,) = choose(
             [asked.layer], asked.target, log=log, jobs=jobs, options=offered, progress=show, folder=Path(folder)
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -12,6 +11,7 @@ from typing import Any
 
 from tesa.base import display
 from tesa.base.files import write_text
+from tesa.base.scratch import Scratch
 from tesa.build.cache import Cache
 from tesa.build.footprint import Footprint
 from tesa.build.gpu.facts import KernelFacts, facts_of
@@ -87,7 +87,7 @@ class GpuKernel:
     ) -> None:
         self.problem, self.target, self.weight, self.bias, self.scale = problem, target, weight, bias, scale
         self._chosen = chosen
-        self._folder = tempfile.TemporaryDirectory(prefix="tesa-")
+        self._folder = Scratch()
 
     @property
     def plan(self) -> LayerPlan:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from tesa.base.frames import frame
 from tesa.base.keywords import helpful
 from tesa.base.numbers import whole
 from tesa.base.progress import Progress, automatic, telling
+from tesa.base.scratch import Scratch
 from tesa.choose.plan import Candidate
 from tesa.errors import UsageError
 from tesa.kernels.request import request
@@ -154,7 +154,7 @@ def sweep(
     target = asked[0].target
     layers = [Layer(str(one), each.problem, each.weight) for one, each in zip(wanted, asked, strict=True)]
     names = None if forms is None else list(dict.fromkeys([*forms, "dense"]))
-    with telling(progress) as show, tempfile.TemporaryDirectory(prefix="tesa-") as folder:
+    with telling(progress) as show, Scratch() as folder:
         chosen = choose(layers, target, log=log, jobs=jobs, families=names, progress=show, folder=Path(folder))
     points = [_point(one, kernel.part.candidates) for one, kernel in zip(wanted, chosen, strict=True)]
     return Sweep(asked[0].problem, target.name, tuple(points))

@@ -5,7 +5,6 @@ Williams, Waterman and Patterson, "Roofline: an insightful visual performance mo
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable
 from ctypes import CDLL, c_double, c_long, c_void_p
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tesa.base.scratch import Scratch
 from tesa.targets.target import Target
 
 _CHAINS = 16  # multiply-adds under way at once: more than their latency times how many start in a cycle
@@ -69,7 +69,7 @@ def peak(target: Target) -> Peak:
     """
     lanes = target.core.lanes
     options = ["-O3", "-march=native", "-ffp-contract=fast", f"-DLANES={lanes}", f"-DCHAINS={_CHAINS}"]
-    with tempfile.TemporaryDirectory(prefix="tesa-") as name:
+    with Scratch() as name:
         made, library = Path(name) / "peak.o", Path(name) / "peak.so"
         target.toolchain.compile(_SOURCE, made, options)
         target.toolchain.link([made], library)

@@ -1,10 +1,10 @@
 """The code of a GPU's kernel as text: what was emitted, what the assembler made of it, or functions of TVM."""
 
 import subprocess
-import tempfile
 from difflib import get_close_matches
 from pathlib import Path
 
+from tesa.base.scratch import Scratch
 from tesa.build.gpu import tools
 from tesa.build.gpu.images import images_of
 from tesa.build.gpu.product import CUBIN, HSACO
@@ -44,7 +44,7 @@ def disassembled(text: GpuText, target: Target) -> str:
     image = images_of(text, target)[0]
     if image.kind not in (CUBIN, HSACO):
         raise UsageError(f"cannot show 'sass': nothing assembles PTX here; {tools.EXTRA}")
-    with tempfile.TemporaryDirectory(prefix="tesa-") as name:
+    with Scratch() as name:
         path = Path(name) / "code.cubin"
         path.write_bytes(image.content)
         return subprocess.run([str(found), "-c", str(path)], capture_output=True, text=True, check=True).stdout

@@ -40,6 +40,7 @@ from tesa.frontend.graph import Graph
 from tesa.frontend.limits import index_bounds, input_limits
 from tesa.frontend.padding import padded_dimensions
 from tesa.frontend.sizes import Size
+from tesa.gpu_compiler import compile_for_gpu
 from tesa.layers import Binding, bind, schedule_rest
 from tesa.layers.join import join
 from tesa.layers.network import Network, to_networks
@@ -135,6 +136,14 @@ def compile_model(
     form = chosen_format(format, Path(output), where)
     check_arithmetic(arithmetic, storage, where)
     path = checked_output(Path(output), form)
+    if where.gpu is not None:
+        made, notes = compile_for_gpu(
+            model, path, where, _versions(), shapes=shapes, masks=masks, flush_denormals=flush_denormals,
+            arithmetic=arithmetic, propagation=propagation, compact=compact,
+            families=renamed("forms", forms, "families", families), jobs=jobs,
+            dump=None if dump_dir is None else Dump(Path(dump_dir)), progress=progress,
+        )  # fmt: skip
+        return CompiledModel(path, made.plan, made.inputs, made.outputs, notes)
     threads = whole("threads", threads)
     address = tracker_address(rpc, key, where, measures=False)
     dump = Dump(Path(dump_dir) if dump_dir is not None else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -58,7 +59,8 @@ def choose_gpu(
     problem, weight = layer.problem, layer.weight
     found = candidates(problem, weight, target, families) if options is None else list(options)
     predicted = predict(found, problem, weight, target)
-    ranked = sorted(found, key=lambda option: predicted[config_key(*option)])
+    fitting = [option for option in found if math.isfinite(predicted[config_key(*option)])]
+    ranked = sorted(fitting, key=lambda option: predicted[config_key(*option)])
     tried = _first_of_each(ranked, TRIED if measure else 1)
     times: dict[str, float] = {}
     failures: dict[str, str] = {}

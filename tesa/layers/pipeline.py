@@ -12,6 +12,7 @@ from tesa.layers.decoding import decode_in_place
 from tesa.layers.origins import taken_in, with_own_names
 from tesa.layers.outputs import own_outputs
 from tesa.layers.tables import tables
+from tesa.schedules.gpus import Gpu
 from tesa.schedules.legalize import legalization
 from tesa.schedules.types import Core
 
@@ -22,6 +23,31 @@ class Scheduled:
 
     mod: Any
     parts: Mapping[str, tuple[str, ...]]
+
+
+def schedule_for_gpu(mod: Any, target: Any, gpu: Gpu) -> Scheduled:
+    """The same for a GPU: every operator becomes a fused function with its loops bound to threads."""
+    from tesa.schedules.gpu.operators import ScheduleOperators
+    from tesa.schedules.gpu.operators import legalization as for_gpu
+
+    before = [
+        relax.transform.DeadCodeElimination(),
+        relax.transform.CanonicalizeBindings(),
+        relax.transform.LegalizeOps(for_gpu()),
+        relax.transform.RewriteDataflowReshape(),
+        relax.transform.AnnotateTIROpPattern(),
+        relax.transform.FoldConstant(),
+    ]
+    after = [
+        relax.transform.FuseTIR(),
+        relax.transform.DeadCodeElimination(),
+        own_outputs,
+        ScheduleOperators(gpu),
+    ]
+    with target:
+        plain = tvm.transform.Sequential(before)(mod)
+        fused = with_own_names(relax.transform.FuseOps()(plain))
+        return Scheduled(tvm.transform.Sequential(after)(fused), taken_in(plain, fused))
 
 
 def schedule_rest(mod: Any, target: Any, core: Core, threads: int) -> Scheduled:

@@ -8,6 +8,7 @@ _ENGINES = {
     "rpc": "tesa.runtime.device:DeviceEngine",
     "node": "tesa.runtime.node:NodeEngine",
     "emulated": "tesa.runtime.emulated:EmulatedEngine",
+    "gpu": "tesa.runtime.gpu_engine:GpuEngine",
 }
 """Module and class, which is called with a Compiled. Imported when it is needed: loading a model here is quick."""
 
@@ -21,6 +22,8 @@ def engine_for(compiled: Compiled) -> Engine | None:
     That of a user's tracker or the emulator that was asked for, else that of the file.
     """
     name = _BY_SUFFIX.get(compiled.path.suffix, "")
+    if compiled.manifest.library.get("format") == "gpu":
+        return make("gpu", compiled)
     if compiled.rpc is not None or compiled.key is not None:
         name = "rpc"
     elif compiled.emulated:

@@ -115,6 +115,7 @@ SCRATCH = ("s30", "s31", "s29")
 
 
 def _spelled(operation: str, target: str, operands: Sequence[Operand], vcc: str) -> list[str]:
+    lines: list[str] = []
     if operation.startswith("v_cmp"):
         value, limit = operands
         assert isinstance(limit, float)
@@ -124,7 +125,6 @@ def _spelled(operation: str, target: str, operands: Sequence[Operand], vcc: str)
         turned = {"v_cmp_lt_f32": "v_cmp_gt_f32_e32", "v_cmp_gt_f32": "v_cmp_lt_f32_e32"}[operation]
         lines = [f"{turned} {vcc}, {said}, {value}", f"v_mov_b32_e32 {SPARE}, {said}"]
         return [*lines, f"v_cndmask_b32_e32 {target}, {value}, {SPARE}, {vcc}"]
-    lines: list[str] = []
     said_all: list[str] = []
     scalars = iter(SCRATCH)
     for i, one in enumerate(operands):

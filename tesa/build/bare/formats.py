@@ -25,12 +25,13 @@ FORMATS = {
         Format("o", ".o", "one object file and a C header, to link into a program; no runtime"),
         Format("so", ".so", "a shared library and a C header; no runtime"),
         Format("c", ".c", "one file of C with its header, which gcc or clang compiles for the target; no runtime"),
+        Format("gpu", ".so", "a shared library for a GPU, which needs its driver alone"),
         Format("wasm", ".wasm", "a WebAssembly module without imports; no runtime"),
     )
 }
 """By name."""
 
-_OF = {"wasm32": ("wasm", "o")}
+_OF = {"wasm32": ("wasm", "o"), "cuda": ("gpu",), "rocm": ("gpu",)}
 _ELSE = (VM, "so", "o", "c")
 
 

@@ -85,7 +85,7 @@ def _passes() -> Any:
             x.RemoveNoOp(), s.RewriteUnsafeSelect(), x.CommonSubexprElim(), x.FP8ComputeLegalize(),
             x.VerifyMemory(), x.AnnotateEntryFunc(), s.ThreadSync("shared"), s.ThreadSync("shared.dyn"),
             s.ThreadSync("warp"), s.InferFragment(), s.LowerThreadAllreduce(), s.MergeSharedMemoryAllocations(),
-            x.SplitHostDevice(), x.FP8StorageLegalize(), x.BF16StorageLegalize(),
+            x.SplitHostDevice(),
         ]
     )  # fmt: skip
 
@@ -94,12 +94,12 @@ def _finals() -> list[Any]:
     from tvm import tirx
 
     x = tirx.transform
-    return [x.LowerWarpMemory(), x.StmtSimplify(), x.LowerIntrin()]
+    return [x.BF16StorageLegalize(), x.LowerWarpMemory(), x.StmtSimplify(), x.LowerIntrin()]
 
 
 def _function(symbol: str, function: Any) -> Function:
     """The kernels that a function for the host launches."""
-    from tvm import tirx
+    from tvm import ir
 
     places: dict[Any, int] = {}
     for number, parameter in enumerate(function.params):
@@ -108,7 +108,7 @@ def _function(symbol: str, function: Any) -> Function:
     kernels: list[Kernel] = []
 
     def root(value: Any) -> int:
-        while isinstance(value, tirx.Call) and len(value.args):
+        while isinstance(value, ir.Call) and len(value.args):
             value = value.args[0]
         if value not in places:
             raise BuildError(f"{symbol}: a kernel takes {value}, which is no parameter")
@@ -127,19 +127,24 @@ def _function(symbol: str, function: Any) -> Function:
 
 def _nodes(body: Any) -> Iterator[tuple[str, Any]]:
     """Views of buffers, memory and launches in a host's function, in their order."""
-    from tvm import tirx
+    import tvm_ffi
+    from tvm import ir, tirx
 
     found: list[tuple[str, Any]] = []
 
-    def visit(node: Any) -> None:
-        if isinstance(node, tirx.DeclBuffer):
-            found.append(("view", node))
-        elif isinstance(node, tirx.AllocBuffer):
-            found.append(("memory", node))
-        elif isinstance(node, tirx.Call) and getattr(node.op, "name", "") == "tirx.call_ffi_kernel":
+    def note(kind: str, node: Any) -> None:
+        found.append((kind, node))
+
+    def called(node: Any) -> None:
+        if str(getattr(node.op, "name", "")) == "tirx.call_ffi_kernel":
             found.append(("launch", node))
 
-    tirx.stmt_functor.post_order_visit(body, visit)
+    kinds = [
+        (tirx.DeclBuffer, lambda node: note("view", node)),
+        (tirx.AllocBuffer, lambda node: note("memory", node)),
+        (ir.Call, called),
+    ]
+    tvm_ffi.structural_walk(body, kinds)
     order = {"memory": 0, "view": 1, "launch": 2}
     return iter(sorted(found, key=lambda one: order[one[0]]))
 
@@ -179,4 +184,5 @@ def _amd(code: Any, where: Any) -> str:
 
     tvm.register_global_func("tvm_callback_rocm_bitcode_path", list, override=True)
     tvm.register_global_func("tvm_callback_rocm_link", lambda objects: objects, override=True)
-    return str(tvm.get_global_func("target.build.rocm")(code, where).inspect_source("asm"))
+    text = str(tvm.get_global_func("target.build.rocm")(code, where).inspect_source("asm"))
+    return text.replace("amdgcn-amd-amdhsa-hcc-", "amdgcn-amd-amdhsa--")  # as other tools call it

@@ -43,7 +43,8 @@ def program(name: str) -> Path | None:
 
 def includes() -> list[Path]:
     """Folders of the headers of CUDA C."""
-    return [folder / "include" for folder in _folders() if (folder / "include" / "cuda_fp16.h").is_file()]
+    found = [folder / "include" for folder in _folders() if (folder / "include" / "cuda_fp16.h").is_file()]
+    return [path for one in found for path in (one, one / "cccl") if path.is_dir()]
 
 
 def llvm_program(name: str) -> str | None:

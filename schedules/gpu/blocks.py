@@ -201,7 +201,7 @@ def emit(problem: Problem, weight: FloatArray, gpu: Gpu, config: Config, symbol:
     text = _WRITERS[gpu.writer](symbol, tiling, gpu)
     constants: tuple[NDArray[Any], ...] = (_packed(tiling, found, gpu), found.blocks, found.rows)
     if "constant3" in _ARGUMENTS[gpu.writer](tiling):
-        constants = (*constants, _missing(weight, tiling))
+        constants = (*constants, _missing(weight, tiling.rows))
     constants = tuple(array if array.size else np.zeros(4, array.dtype) for array in constants)
     grid = (tiling.across, len(found.blocks), 1)
     launch = Launch(text.name, grid, (tiling.threads, 1, 1), _ARGUMENTS[gpu.writer](tiling))
@@ -214,9 +214,8 @@ def _packed(tiling: Tiling, found: Steps, gpu: Gpu) -> NDArray[np.uint32]:
     return ptx_fragments.pack(tiling, found.tiles)
 
 
-def _missing(weight: FloatArray, tiling: Tiling) -> NDArray[np.int32]:
-    """What the sums of each row lack where a unit of signed bytes takes X - 128; zeros where one takes X."""
-    sums = 128 * weight.astype(np.int64).sum(axis=1) * (not tiling.unit.instruction.endswith("iu8"))
-    padded = np.zeros(-(-len(weight) // tiling.rows) * tiling.rows, np.int32)
-    padded[: len(weight)] = sums
+def _missing(weight: FloatArray, rows: int) -> NDArray[np.int32]:
+    """What the sums of each row lack where a unit of signed bytes takes X - 128, up to the last row block's end."""
+    padded = np.zeros(-(-len(weight) // rows) * rows, np.int32)
+    padded[: len(weight)] = 128 * weight.astype(np.int64).sum(axis=1)
     return padded

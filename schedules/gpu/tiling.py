@@ -162,3 +162,20 @@ def compress(tiles: FloatArray) -> tuple[FloatArray, NDArray[np.uint32]]:
     order.sort(axis=-1)
     values = np.take_along_axis(groups, order, -1).reshape(*tiles.shape[:-1], tiles.shape[-1] // 2)
     return values, (order[..., 0] | order[..., 1] << 2).astype(np.uint32)
+
+
+@dataclass(frozen=True)
+class DotGroup:
+    """Rows k to k + 3 of X, and the rows of a panel that have a non-zero there: (number, four codes as a word)."""
+
+    k: int
+    words: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class DotPanel:
+    """Rows first to first + rows of W: its live groups of four."""
+
+    first: int
+    rows: int
+    groups: tuple[DotGroup, ...]

@@ -89,6 +89,16 @@ PTX = (
     Mutation("codes of another sign", r"(?<=\.s8)\.u8(?=\.s32)", lambda _: ".s8"),
     Mutation("halves that changed places", r"^cvt\.rn\.(?:b?f16x2)\.f32 \S+ (\S+), (\S+);", _swapped(1, 2)),
     Mutation("bytes in another order", r"^prmt\.b32 \S+ \S+ \S+ 0x(5410);", lambda m: m[0].replace("5410", "1054")),
+    Mutation(
+        "one bit of four codes",
+        r"^dp4a\S* \S+ \S+ 0x(\w{8}),",
+        lambda m: m[0].replace(m[1], f"{int(m[1], 16) ^ 1 << 22:08X}"),
+    ),
+    Mutation(
+        "the columns of another word",
+        r"^dp4a\S* \S+ %z(\d),",
+        lambda m: m[0].replace(f"%z{m[1]},", f"%z{3 - int(m[1])},"),
+    ),
     Mutation("a step too few", r"^sub\.u32 %left, %left, (1);", _more(1, 1)),
     Mutation("weights of the step before", r"^add\.u64 %pw, %pw, \d+;", _nothing),
     Mutation("a bias of the next row", r"^ld\.global\.nc\.f32 %f\d+, \[%bias\+(\d+)\];", _more(1, 4)),
@@ -104,6 +114,12 @@ AMD = (
     Mutation("no wait for LDS or arguments", r"^\s*s_waitcnt lgkmcnt\(\d+\)", _nothing),
     Mutation("no barrier", r"^\s*s_barrier", _nothing),
     Mutation("one bit of a weight", r"^\s*v_fmac_f32\S* v\d+, 0x(\w+),", _bit),
+    Mutation(
+        "one bit of four codes",
+        r"^\s*s_mov_b32 s28, 0x(\w{5,8})$",
+        lambda m: m[0].replace(m[1], f"{int(m[1], 16) ^ 1 << 14:x}"),
+    ),
+    Mutation("a mask that is left out", r"^\s*s_and_saveexec_b32 s32, s34", lambda m: m[0].replace("s34", "exec_lo")),
     Mutation("another sum", r"^\s*v_fmac_f32\S* v(\d+), 0x", _more(1, 1)),
     Mutation(
         "no carry", r"^\s*s_addc_u32 s(?:27|5|7), s\d+, \S+", lambda m: m[0].replace("s_addc_u32", "s_add_u32"), 1

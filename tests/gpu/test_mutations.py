@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tesa.measure.reference import Inputs, Reference, reference
-from tesa.schedules.gpu import blocks, unrolled
+from tesa.schedules.gpu import blocks, dots, unrolled
 from tesa.schedules.gpus import GpuCode, GpuText
 from tesa.schedules.types import Epilogue, FloatArray, Output, Problem, Window
 from tesa.targets.target import parse_target
@@ -50,6 +50,13 @@ def _tiles(problem: Problem, kind: int = 0, name: str = "cuda:sm_80") -> tuple[P
     return problem, weight, blocks.emit(problem, weight, _gpu(name), config, "k")
 
 
+def _dots(problem: Problem, name: str) -> tuple[Problem, FloatArray, GpuCode]:
+    rng = np.random.default_rng(0)
+    weight = (rng.integers(-127, 128, (problem.m, problem.k)) * (rng.random((problem.m, problem.k)) < 0.3)).astype("f4")
+    return problem, weight, dots.emit(problem, weight, _gpu(name), {"rows": 8, "threads": 64}, "k")
+
+
+INTEGER_CONV = replace(CONV, dtype="int8", m=6, y_shape=(2, 6, 6, 6), output=Output("int32"))
 CODES = _linear(20, 64, 72, dtype="int8", epilogue=replace(ALL, scale=True), output=Output("uint8", 0.05, 3))
 KERNELS = {
     "unrolled": lambda: _unrolled(_linear(18, 24, 40, epilogue=ALL), 1, 0),
@@ -64,6 +71,8 @@ KERNELS = {
     "tiles of codes": lambda: _tiles(CODES),
     "tiles of float16, CDNA": lambda: _tiles(_linear(20, 96, 72, arithmetic="float16"), 0, "rocm:gfx90a"),
     "tiles of codes, RDNA3": lambda: _tiles(replace(CODES, k=32, x_shape=(1, 32, 72)), 0, "rocm:gfx1100"),
+    "dots": lambda: _dots(_linear(6, 24, 72, dtype="int8", output=Output("int32")), "cuda:sm_80"),
+    "dots, border, gfx1030": lambda: _dots(INTEGER_CONV, "rocm:gfx1030"),
     "unrolled, CDNA": lambda: _unrolled(_linear(18, 24, 40), 1, 0, "rocm:gfx90a"),
     "unrolled, RDNA3, groups": lambda: _unrolled(_linear(10, 40, 40), 2, 0, "rocm:gfx1100"),
 }

@@ -77,45 +77,39 @@ def divided(quotient: str, rest: str, value: str, by: int, add: str) -> list[str
 
 class Finish:
     """Writes sums of a lane as values of Y. Found set: s6, the block's first row; v10, v11, the lane's row group and
-    column."""
+    column. missing: the argument that says what the sums of each row lack, "" for nothing."""
 
-    def __init__(self, tiling: Tiling, gpu: Gpu, lines: list[str], scalars: Scalars, side: int) -> None:
-        self.tiling, self.lines, self.scalars, self.side = tiling, lines, scalars, side
-        self.names, self.wave = Names.of(gpu), gpu.warp
+    def __init__(self, tiling: Tiling, gpu: Gpu, lines: list[str], scalars: Scalars, missing: str = "") -> None:
+        self.tiling, self.lines, self.scalars, self.missing = tiling, lines, scalars, missing
+        self.names = Names.of(gpu)
         self.bits = "b64" if self.names.lanes64 else "b32"
         self.exec = "exec" if self.names.lanes64 else "exec_lo"
 
     def _mask(self, first: int) -> str:
         return pair(first, 2 if self.names.lanes64 else 1, "s")
 
-    def sums(self, first: int, tall: int, broad: int) -> None:
-        """The sums in registers from `first` on: (tall, broad, those of a lane)."""
-        count = 16 * 16 // self.wave
-        add, problem = self.names.add, self.tiling.problem
-        # a lane's rows: 4 (lane div 16) + r for MFMA, 2 r + lane div 16 for WMMA
-        step = 1 if self.wave == 64 else 2
-        if self.wave == 64:
-            self.lines.append("v_lshlrev_b32_e32 v10, 2, v10")
+    def sums(self, registers: Sequence[Sequence[str]], heights: Sequence[int], sides: Sequence[int]) -> None:
+        """registers[i][j]: the sum of row s6 + v10 + heights[i], column v11 + sides[j] of the block."""
+        add, ragged = self.names.add, self.tiling.problem.m % self.tiling.rows != 0
         self.lines += [
             f"s_mul_i32 s28, s2, {self.tiling.columns}", f"{add} v11, s28, v11",
             f"s_mov_{self.bits} {self._mask(32)}, {self.exec}",
         ]  # fmt: skip
-        for j in range(broad):
-            self._column(j)
+        for j, side in enumerate(sides):
+            self._column(j, side)
         self.lines.append("v_lshlrev_b32_e32 v9, 2, v10")
-        for i in range(tall):
-            for r in range(count):
-                self._row(16 * i + step * r, problem.m % self.tiling.rows != 0)
-                for j in range(broad):
-                    self._store(f"v{first + (i * broad + j) * count + r}", j)
-                if problem.m % self.tiling.rows:
-                    self.lines.append(f"s_mov_{self.bits} {self.exec}, {self._mask(32)}")
+        for i, height in enumerate(heights):
+            self._row(height, ragged)
+            for j in range(len(sides)):
+                self._store(registers[i][j], j)
+            if ragged:
+                self.lines.append(f"s_mov_{self.bits} {self.exec}, {self._mask(32)}")
 
-    def _column(self, j: int) -> None:
+    def _column(self, j: int, side: int) -> None:
         """v4 + j: where column j of the lane begins in Y, in elements, its row group counted; s[72 + 2 j]: its mask."""
         problem, view, add = self.tiling.problem, self.tiling.view, self.names.add
         at = f"v{4 + j}"
-        self.lines.append(f"{add} {at}, {16 * j}, v11")
+        self.lines.append(f"{add} {at}, {side}, v11")
         if view.columns % self.tiling.columns:
             self.lines.append(f"v_cmp_gt_u32_e32 {self.names.vcc}, 0x{view.columns:x}, {at}")
             self.lines.append(f"s_mov_{self.bits} {self._mask(72 + 2 * j)}, {self.names.vcc}")
@@ -139,7 +133,7 @@ class Finish:
             ]
         lines.append("s_lshl_b32 s28, s69, 2")
         wanted = {"scale": ("v16", problem.epilogue.scale), "bias": ("v17", problem.epilogue.bias)}
-        wanted["constant3"] = ("v8", problem.dtype == "int8")
+        wanted[self.missing] = ("v8", bool(self.missing))
         for name, (register, there) in wanted.items():
             if there:
                 low, high = self.scalars.halves(name)
@@ -177,7 +171,8 @@ class Finish:
         problem, lines = self.tiling.problem, self.lines
         epilogue, output = problem.epilogue, problem.output
         if problem.dtype == "int8":
-            lines.append(f"{self.names.add} {register}, v8, {register}")
+            if self.missing:
+                lines.append(f"{self.names.add} {register}, v8, {register}")
             if output.dtype == "int32":
                 return register
             lines.append(f"v_cvt_f32_i32_e32 {register}, {register}")

@@ -21,10 +21,15 @@ def tile_arguments(tiling: Tiling) -> tuple[str, ...]:
     """The pointers that a kernel takes, in order, by the names of Launch.arguments."""
     epilogue = tiling.problem.epilogue
     wanted = {
-        "constant0": True, "constant1": True, "constant2": True, "constant3": tiling.problem.dtype == "int8", "x": True,
+        "constant0": True, "constant1": True, "constant2": True, "constant3": _signed(tiling), "x": True,
         "scale": epilogue.scale, "bias": epilogue.bias, "residual": epilogue.residual, "y": True,
     }  # fmt: skip
     return tuple(name for name, there in wanted.items() if there)
+
+
+def _signed(tiling: Tiling) -> bool:
+    """True where the unit takes signed bytes only, and so X - 128."""
+    return tiling.problem.dtype == "int8" and not tiling.unit.instruction.endswith("iu8")
 
 
 class _Kernel:
@@ -52,7 +57,7 @@ class _Kernel:
         self._places()
         self.stage.columns()
         self._loop()
-        Finish(self.tiling, self.gpu, self.lines, self.scalars, self.side).sums(self.s, self.tall, self.broad)
+        self._end()
         self.lines.append("s_endpgm")
         facts = {
             "vgprs": self.vectors, "sgprs": 80, "shared": 2 * self.stage.buffer, "threads": self.tiling.threads,
@@ -157,6 +162,21 @@ class _Kernel:
                     a = pair(self.a + (i * self.deep + k) * self.words, self.words)
                     d = pair(self.s + (i * self.broad + j) * self.sums, self.sums)
                     self.lines.append(f"{self.tiling.unit.instruction} {d}, {a}, {b}, {d}{signs}")
+
+    def _end(self) -> None:
+        # a lane's rows: 4 (lane div 16) + r for MFMA, 2 r + lane div 16 for WMMA
+        if self.gpu.warp == 64:
+            self.lines.append("v_lshlrev_b32_e32 v10, 2, v10")
+        step = 1 if self.gpu.warp == 64 else 2
+        heights = [16 * i + step * r for i in range(self.tall) for r in range(self.sums)]
+        sums = [
+            [f"v{self.s + (i * self.broad + j) * self.sums + r}" for j in range(self.broad)]
+            for i in range(self.tall)
+            for r in range(self.sums)
+        ]
+        missing = "constant3" if _signed(self.tiling) else ""
+        finish = Finish(self.tiling, self.gpu, self.lines, self.scalars, missing)
+        finish.sums(sums, heights, [16 * j for j in range(self.broad)])
 
 
 def registers(tiling: Tiling, gpu: Gpu) -> int:

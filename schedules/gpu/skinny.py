@@ -9,16 +9,18 @@ After, for blocks of some warps, each of which has R rows:
         for the R rows, for tiles of 32 B places of k, lane by lane:
             word = the bits of B of them; residue = which                               k = tile + 32 bit + residue
             for step in the tile's steps:
-                if word:  bit = its lowest one, taken out;  v = values[at + lane]
+                if lane < count:  bit = the word's lowest one, taken out;  v = values[at + lane]
                     acc[row, j] += v * stage[32 bit + residue, j]                       for all j
-                at += how many lanes had one
+                at += count, of the step: how many lanes have one
     Y[row, j] = epilogue(sum of acc[row, j] over lanes)
 The words of a tile stand in the order of their number of bits, so that the lanes that still have one are the first
 ones: the next values of all lanes are neighbours, and where they begin needs no count across lanes. Lane and residue
 are a permutation, so that no two lanes read the same bank of the stage where n is 1.
 
 Bytes of a place, of B = 32: 1/8 for its bit, 1/32 for the residue, 1/100 for starts and counts, and its share of the
-values: in float16 1.17, 0.57 and 0.37 at 50, 80 and 90 % zeros, against 2 of the dense weight.
+values: in float16 1.17, 0.57 and 0.37 at 50, 80 and 90 % zeros, against 2 of the dense weight. From seven of eight
+zeros on, a byte for each non-zero, its bit's number, takes less than a bit for each place: with B = 256 there are no
+words but such bytes beside the values, 0.31 at 90 %, fewer steps in which lanes have nothing left, and no bit to find.
 """
 
 from __future__ import annotations
@@ -57,6 +59,9 @@ MOST = 32
 LANES = 32
 """Words of a tile; a warp of 64 threads has two rows side by side."""
 
+NUMBERED = 256
+"""Bits of a lane whose non-zeros have their bits' numbers beside them, and no word."""
+
 _SIZES = {"float32": 4, "float16": 2, "uint8": 1, "int8": 1}
 
 
@@ -64,7 +69,8 @@ _SIZES = {"float32": 4, "float16": 2, "uint8": 1, "int8": 1}
 class Tiles:
     """A weight in tiles of a row and 32 `bits` columns, in the order of rows and then of columns.
 
-    words: (tiles * 32,) bits of a lane each, the fullest first; residues: (tiles * 32,) the columns' remainder by 32;
+    words: (tiles * 32,) bits of a lane each, the fullest first, or of 256 bits the numbers of the bits, in the order of
+    values; residues: (tiles * 32,) the columns' remainder by 32;
     heads: (tiles * 3,) where a tile's values begin, where its counts begin, and how many steps it has; counts: lanes
     that have a non-zero in each step; values: of all steps, LANES more behind them.
     """
@@ -95,7 +101,6 @@ def tiles_of(weight: FloatArray, bits: int) -> Tiles:
     order = np.argsort(-full, axis=1, kind="stable")
     cells = np.take_along_axis(cells, order[:, :, None], axis=1)
     live = cells != 0
-    words = (live.astype(np.uint64) << np.arange(bits, dtype=np.uint64)).sum(axis=2)
     step = np.cumsum(live, axis=2) - 1
     tile, lane, bit = np.nonzero(live)
     at = step[tile, lane, bit]
@@ -107,13 +112,20 @@ def tiles_of(weight: FloatArray, bits: int) -> Tiles:
     heads = np.stack([np.cumsum(sums) - sums, np.cumsum(steps) - steps, steps], axis=1)
     values = np.concatenate([cells[tile, lane, bit][by_step], np.zeros(LANES, np.float32)])
     return Tiles(
-        words.reshape(-1).astype({8: np.uint8, 16: np.uint16, 32: np.uint32}[bits]),
+        np.pad(bit[by_step], (0, LANES)).astype(np.uint8) if bits == NUMBERED else _words(live),
         order.reshape(-1).astype(np.uint8),
         heads.reshape(-1).astype(np.int32),
         at_least_one(counts[counts > 0], np.uint8),
         values,
         across,
     )
+
+
+def _words(live: NDArray[np.bool_]) -> NDArray[Any]:
+    """The bits of each lane, (tiles, 32, bits), as words."""
+    bits = live.shape[2]
+    kind = {8: np.uint8, 16: np.uint16, 32: np.uint32}[bits]
+    return (live.astype(np.uint64) << np.arange(bits, dtype=np.uint64)).sum(axis=2).reshape(-1).astype(kind)
 
 
 @dataclass(frozen=True)
@@ -184,29 +196,34 @@ class _Thread:
                 T.buffer_store(stage, self.arrays.x[self.item * (problem.k * s.n) + source], [at])
 
     def _tile(self, acc: Any, stage: Any, r: int, t: Any, tile: Any) -> None:
-        s, kinds = self.shape, elements(self.problem)
+        """acc += what the lane has in a tile."""
         words, residues, heads, counts, values = self.arrays.constants
+        numbered = self.shape.bits == NUMBERED
         word = local("word", 1, "uint32")
-        T.buffer_store(word, T.Cast("uint32", words[tile * LANES + self.lane]), [0])
-        base = keep("base", t * s.tile + T.Cast("int32", residues[tile * LANES + self.lane]))
+        if not numbered:
+            T.buffer_store(word, T.Cast("uint32", words[tile * LANES + self.lane]), [0])
+        base = keep("base", t * self.shape.tile + T.Cast("int32", residues[tile * LANES + self.lane]))
         at = local("value_at", 1, "int32")
         T.buffer_store(at, heads[tile * 3], [0])
         count = keep("count_at", heads[tile * 3 + 1])
         with serial("step", heads[tile * 3 + 2]) as step:
-            with T.If(word[0] != T.uint32(0)), T.Then():
-                low = local("low", 1, "uint32")
-                T.buffer_store(low, word[0] & (T.uint32(0) - word[0]), [0])
-                bit = T.Cast("int32", T.popcount(low[0] - T.uint32(1)))
-                place = keep("k", (base + bit * LANES) * s.n)
-                T.buffer_store(word, word[0] ^ low[0], [0])
-                value = local("value", 1, kinds.sums)
-                T.buffer_store(value, T.Cast(kinds.sums, values[at[0] + self.lane]), [0])
-                for j in range(s.n):
-                    x = T.Cast(kinds.sums, stage[place + j])
-                    if self.problem.x_zero:
-                        x = x - self.problem.x_zero
-                    T.buffer_store(acc, acc[r * s.n + j] + value[0] * x, [r * s.n + j])
-            T.buffer_store(at, at[0] + T.Cast("int32", counts[count + step]), [0])
+            have = keep("have", T.Cast("int32", counts[count + step]))
+            with T.If(self.lane < have), T.Then():
+                own = at[0] + self.lane
+                bit = T.Cast("int32", words[own]) if numbered else _lowest(word)
+                self._product(acc, stage, r, keep("k", (base + bit * LANES) * self.shape.n), values[own])
+            T.buffer_store(at, at[0] + have, [0])
+
+    def _product(self, acc: Any, stage: Any, r: int, place: Any, weight: Any) -> None:
+        """acc += a weight times its row of the stage."""
+        kind, n = elements(self.problem).sums, self.shape.n
+        value = local("value", 1, kind)
+        T.buffer_store(value, T.Cast(kind, weight), [0])
+        for j in range(n):
+            x = T.Cast(kind, stage[place + j])
+            if self.problem.x_zero:
+                x = x - self.problem.x_zero
+            T.buffer_store(acc, acc[r * n + j] + value[0] * x, [r * n + j])
 
     def store(self, acc: Any) -> None:
         """Y = what becomes of the sums over all lanes, a row at a time."""
@@ -241,6 +258,14 @@ class _Thread:
         return total[0]
 
 
+def _lowest(word: Any) -> Any:
+    """The number of a word's lowest bit, which is taken out."""
+    low = local("low", 1, "uint32")
+    T.buffer_store(low, word[0] & (T.uint32(0) - word[0]), [0])
+    T.buffer_store(word, word[0] ^ low[0], [0])
+    return T.Cast("int32", T.popcount(low[0] - T.uint32(1)))
+
+
 def _function(problem: Problem, shape: _Shape, across: int, constants: Sequence[NDArray[Any]], symbol: str) -> Any:
     block = shape.warps * shape.rows
     with function(symbol) as builder:
@@ -268,7 +293,7 @@ def _space(problem: Problem, weight: FloatArray, gpu: Gpu) -> Sequence[Config]:
     if not _applies(problem):
         return []
     row = _SIZES[elements(problem).x] * problem.n * LANES
-    bits = [b for b in (32, 16, 8) if row * b <= _STAGE][:2] or [8]
+    bits = [b for b in (NUMBERED, 32, 16, 8) if row * b <= _STAGE][:3] or [8]
     found = [{"warps": w, "rows": r, "bits": b} for b in bits for w in (4, 8) for r in (1, 2, 4) if r * problem.n <= 64]
     steps = {b: _steps(weight, b) for b in bits}
     return sorted(found, key=lambda config: _cost(problem, weight, gpu, config, steps[config["bits"]]))
@@ -287,7 +312,8 @@ def _work(problem: Problem, weight: FloatArray, gpu: Gpu, shape: _Shape, steps: 
     kinds = elements(problem)
     tiles = problem.m * max(1, -(-problem.k // shape.tile))
     nonzeros = int(np.count_nonzero(weight))
-    bytes_of_w = nonzeros * _SIZES[kinds.weight] + tiles * (LANES * (shape.bits / 8 + 1) + 12) + steps
+    bytes_of_w = nonzeros * _SIZES[kinds.weight] + tiles * (LANES + 12) + steps
+    bytes_of_w += nonzeros if shape.bits == NUMBERED else tiles * LANES * shape.bits / 8
     x = problem.k * problem.n * _SIZES[kinds.x]
     blocks = -(-problem.m // (shape.warps * shape.rows)) * problem.batch
     filling = blocks * problem.k * problem.n / gpu.warp
@@ -295,9 +321,9 @@ def _work(problem: Problem, weight: FloatArray, gpu: Gpu, shape: _Shape, steps: 
     sums = problem.m * problem.n * problem.batch
     return Work(
         fmas=done * problem.n,
-        loads=done * (2 + problem.n) + tiles * problem.batch * 5 + filling + sums * 6,
+        loads=done * (2 + (shape.bits == NUMBERED) + problem.n) + tiles * problem.batch * 5 + filling + sums * 6,
         stores=filling + sums * 6 + sums / gpu.warp,
-        others=done * 8 + tiles * problem.batch * 8 + filling * 6 + sums * 8,
+        others=done * (6 if shape.bits == NUMBERED else 10) + tiles * problem.batch * 8 + filling * 6 + sums * 8,
         l2=bytes_of_w * problem.batch + blocks * x,
         memory=bytes_of_w + x * problem.batch + sums * 4.0,
         registers=32 + shape.rows * shape.n,
@@ -328,8 +354,8 @@ def _estimate(problem: Problem, weight: FloatArray, gpu: Gpu, config: Config) ->
 def emit(problem: Problem, weight: FloatArray, gpu: Gpu, config: Config, symbol: str) -> GpuCode:
     """Few columns: a bit for each place of the weight and its packed non-zeros, for as few bytes as can be.
 
-    config: warps of a block, rows of a warp, bits of a word. constants: words, residues, heads, counts, values, as
-    Tiles has them.
+    config: warps of a block, rows of a warp, bits of a lane in a tile: 8, 16 or 32 of a word, or 256. constants: words,
+    residues, heads, counts, values, as Tiles has them.
 
     Example:
         >>> from tesa.schedules.gpus import GpuRates

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tesa.schedules.gpu.skinny import LANES, tiles_of
+from tesa.schedules.gpu.skinny import LANES, NUMBERED, tiles_of
 from tesa.schedules.registry import find
 from tesa.schedules.types import Epilogue
 from tesa.targets.cuda import GPUS
@@ -21,15 +21,18 @@ def config(warps: int = 4, rows: int = 1, bits: int = 32) -> dict[str, int]:
 
 
 def test_tiles_hold_the_weight() -> None:
-    for bits in (8, 16, 32):
+    for bits in (8, 16, 32, NUMBERED):
         weight = sparse(5, 700, 0.3, seed=bits)
         made = tiles_of(weight, bits)
         found = np.zeros((5 * made.across, LANES * bits), np.float32)
         for tile, (at, count, steps) in enumerate(made.heads.reshape(-1, 3).tolist()):
             for step in range(steps):
                 for lane in range(made.counts[count + step]):
-                    word = int(made.words[tile * LANES + lane])
-                    bit = [b for b in range(bits) if word >> b & 1][step]
+                    if bits == NUMBERED:
+                        bit = int(made.words[at + lane])
+                    else:
+                        word = int(made.words[tile * LANES + lane])
+                        bit = [b for b in range(bits) if word >> b & 1][step]
                     found[tile, bit * 32 + int(made.residues[tile * LANES + lane])] = made.values[at + lane]
                 at += int(made.counts[count + step])
         np.testing.assert_array_equal(found.reshape(5, -1)[:, :700], weight)
@@ -47,6 +50,7 @@ def test_one_to_many_columns() -> None:
             (3, 40, 32, 1, 1.0, config(4, 1, 8)),
             (4, 64, 1, 1, 0.0, config()),
             (4, 9000, 2, 1, 0.05, config(8, 1, 32)),
+            (5, 9000, 1, 2, 0.1, config(4, 2, NUMBERED)),
         )
     ]
     run(cases)
@@ -81,9 +85,9 @@ def test_float16(tmp_path: Path) -> None:
 
 def test_bytes_of_a_place() -> None:
     """The figures of the family's head."""
-    for density, bytes_of_a_place in ((0.5, 1.18), (0.2, 0.58), (0.1, 0.375)):
+    for density, bits, bytes_of_a_place in ((0.5, 32, 1.18), (0.2, 32, 0.58), (0.1, 32, 0.375), (0.1, NUMBERED, 0.31)):
         problem = linear(64, 4096, 1, **HALF)
-        code = find("skinny", "gpu").emit(problem, sparse(64, 4096, density), GPUS["sm_90"], config(), "k")
+        code = find("skinny", "gpu").emit(problem, sparse(64, 4096, density), GPUS["sm_90"], config(bits=bits), "k")
         sizes = sum(one.nbytes for one in code.constants)
         # a twentieth of the random values is 0
         assert sizes / (64 * 4096) <= bytes_of_a_place

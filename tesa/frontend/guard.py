@@ -71,7 +71,8 @@ def _of_tvm(error: Exception) -> bool:
     """True where the innermost Python frame of an exception is TVM's."""
     at, name = error.__traceback__, ""
     while at is not None:
-        at, name = at.tb_next, at.tb_frame.f_code.co_filename
+        name = at.tb_frame.f_code.co_filename
+        at = at.tb_next
     return "/tvm/" in name or "/tvm_ffi/" in name
 
 

@@ -12,7 +12,6 @@ from tvm import relax
 from tesa.attributes.attribute import Quantization
 from tesa.attributes.denormals import flushed
 from tesa.base.keywords import helpful
-from tesa.base.quiet import quiet
 from tesa.errors import UnsupportedError
 from tesa.frontend import raises, rewrite  # noqa: F401  (importing raises registers what is in it)
 from tesa.frontend.blocked import unblock
@@ -41,6 +40,7 @@ from tesa.frontend.parameters import open_parameter
 from tesa.frontend.qdq import widen_codes
 from tesa.frontend.quantized import integer_quantization
 from tesa.frontend.rename import name_bindings
+from tesa.frontend.simplify import simplify
 from tesa.frontend.windows import plain_windows
 
 WEIGHT_CALLS = ("relax.matmul", *(f"relax.nn.conv{n}d{kind}" for n in (1, 2, 3) for kind in ("", "_transpose")))
@@ -93,7 +93,7 @@ def _imported(graph: Graph, masks: str | Path | Mapping[str, Any] | None, flush_
     cells = cell_parts(graph)
     plain(graph)
     mod, layers, tensors = to_relax(graph)
-    mod = _simplify(mod, graph.source)
+    mod = simplify(mod, graph.source)
     mod, names, old = name_bindings(mod, layers, _last_layer(graph))
     _check_static(graph, mod, names)
     weights, quantization = _trace_weights(graph.whole(), mod, names)
@@ -174,23 +174,6 @@ def resolve_late(graph: Graph) -> bool:
     to_qdq(graph)
     rewrite.name_new_layers(graph)
     return True
-
-
-def _simplify(mod: Any, source: str) -> Any:
-    passes = [
-        relax.transform.DecomposeOpsForInference(),
-        relax.transform.CanonicalizeBindings(),
-        relax.transform.FoldConstant(),
-        relax.transform.DeadCodeElimination(),
-    ]
-    with quiet():
-        try:
-            return tvm.transform.Sequential(passes)(mod)
-        except Exception as error:
-            raise UnsupportedError(
-                f"{source}: the constants of the model cannot be folded. If an operator has constants only as inputs, "
-                "fold it while exporting; else export that operator in another way"
-            ) from error
 
 
 def bindings(mod: Any) -> list[Any]:

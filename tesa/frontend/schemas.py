@@ -5,6 +5,7 @@ TVM's converters trust that a node is valid; one whose inputs are blank brings s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -21,6 +22,8 @@ from tesa.frontend.control.inside import all_nodes, graphs_of
 from tesa.frontend.equations import check_equation
 from tesa.frontend.graph import Graph, domain_of
 
+SHORT = ("tensor(float16)", "tensor(bfloat16)")
+"""Real numbers that exporters write wherever float32 may stand, whatever the opset allows; they become float32 here."""
 AGAIN = "Export the model again"
 
 
@@ -49,10 +52,19 @@ def check_nodes(graph: Graph) -> None:
         _check_plain(graph, node)
         if domain or node.op_type == "Constant" or _schema(node.op_type, graph.opset) is None:
             continue  # those that nobody knows are listed together, see checks.py
+        if _schema(node.op_type, graph.opset).deprecated:  # as GroupNormalization of opset 18, which files have
+            _check_counts(graph, node)
+            continue
         try:
             onnx.checker.C.check_node(_without_bodies(node).SerializeToString(), context, _scope())
         except onnx.checker.ValidationError as error:
             text = str(error).strip().splitlines()[0].rstrip(".")
+            unknown = re.search(r"Unrecognized attribute: (\S*)", text)
+            if unknown is not None:
+                raise UnsupportedError(
+                    f"{_where(graph, node)}: attribute {unknown[1]} is none that the operator has in opset "
+                    f"{graph.opset}; without it other numbers would come out. {AGAIN}"
+                ) from error
             raise ModelError(f"{_where(graph, node)}: not valid ONNX: {text[:300]}. {AGAIN}") from error
         _check_blanks(graph, node)
 
@@ -106,6 +118,20 @@ def _without_bodies(node: Any) -> Any:
     return plain
 
 
+def _check_counts(graph: Graph, node: Any) -> None:
+    """The numbers of inputs and outputs alone, and that none is left out that has to be there."""
+    schema = _schema(node.op_type, graph.opset)
+    single = onnx.defs.OpSchema.FormalParameterOption.Single
+    needed = [formal.option == single for formal in schema.inputs]
+    present = [*map(bool, node.input), *[False] * len(needed)]
+    counts = schema.min_input <= len(node.input) <= schema.max_input and len(node.output) <= schema.max_output
+    if not counts or any(must and not there for must, there in zip(needed, present, strict=False)):
+        raise ModelError(
+            f"{_where(graph, node)}: not valid ONNX: it has the inputs {list(node.input)} and {len(node.output)} "
+            f"outputs, and {len(schema.inputs)} inputs are expected. {AGAIN}"
+        )
+
+
 def _check_blanks(graph: Graph, node: Any) -> None:
     """One of several inputs of a kind, as those of a Concat, cannot be left out; onnx lets it be."""
     formals = _schema(node.op_type, graph.opset).inputs
@@ -137,7 +163,8 @@ def check_types(graph: Graph, shapes: Mapping[str, Any], dtypes: Mapping[str, An
 
 def _check_type(graph: Graph, node: Any, formal: Any, name: str, kind: str, bound: dict[str, tuple[str, str]]) -> None:
     """bound: the tensor that has decided what each type variable of the schema is, and that type."""
-    if kind not in formal.types:
+    short = kind in SHORT and "tensor(float)" in formal.types
+    if kind not in formal.types and not short:
         allowed = ", ".join(sorted(t.removeprefix("tensor(").removesuffix(")") for t in formal.types))
         raise ModelError(f"{_where(graph, node)}: its input {name!r} is a {kind}, expected one of {allowed}. {AGAIN}")
     if formal.type_str == kind or not formal.is_homogeneous:

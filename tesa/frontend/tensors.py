@@ -59,7 +59,7 @@ def _flat(indices: Values, values: Values, dims: tuple[int, ...], where: str) ->
     bad = ((rows < 0) | (rows >= np.asarray(sizes, np.int64))).any(axis=1)
     if bad.any():
         raise ModelError(f"{told} hold {rows[bad][0].tolist()}, which is no place in its shape {list(dims)}")
-    places = np.ravel_multi_index(tuple(rows.T), sizes) if rows.size else rows.reshape(-1)
+    places: Values = np.asarray(np.ravel_multi_index(tuple(rows.T), sizes)) if rows.size else rows.reshape(-1)
     if (np.diff(places) <= 0).any():
         raise ModelError(f"{told} are not in rising order, or name a place twice. Export the model again")
     return places

@@ -76,9 +76,11 @@ class _Engine:
             random.Random(seed).shuffle(self.ranks)
         self.producer = {name: i for i, node in enumerate(net.nodes) for name in node.outputs}
         self.consumers: dict[str, set[int]] = {}
+        self.uses: dict[str, list[tuple[int, int]]] = {}  # (node, position) of each place that reads a tensor
         for i, node in enumerate(net.nodes):
-            for name in node.inputs:
+            for position, name in enumerate(node.inputs):
                 self.consumers.setdefault(name, set()).add(i)
+                self.uses.setdefault(name, []).append((i, position))
         self.choices = select_all(net.nodes)
         self.rules: list[Rule | None] = [choice.rule for choice in self.choices]
         self.tesa = self._initial(given)
@@ -179,10 +181,12 @@ class _Engine:
                 self._push(1, self.producer[name])
 
     def _needed(self, name: str) -> Bools:
-        shape = self.net.shapes[name]
-        total: Bools = np.zeros((1,) * len(shape), bool)
-        for i in self.consumers.get(name, ()):
-            for position, other in enumerate(self.net.nodes[i].inputs):
-                if other == name:
-                    total = total | self.needs.get((i, position), np.ones((1,) * len(shape), bool))
+        """The elements that a consumer needs: all of them as long as there is one that has not been asked."""
+        everything = np.ones((1,) * len(self.net.shapes[name]), bool)
+        total: Bools = ~everything
+        for use in self.uses.get(name, ()):
+            need = self.needs.get(use)
+            if need is None or (need.size == 1 and need.all()):
+                return everything
+            total = total | need
         return total

@@ -9,6 +9,7 @@ import numpy as np
 from tesa.attributes.attribute import Origin, TeSA, Values, from_mask, from_quantization
 from tesa.base.display import Displayed
 from tesa.errors import UsageError
+from tesa.frontend.guard import guarded
 from tesa.frontend.model import ImportedModel
 from tesa.propagate.effective_weights import effective_constants, with_constants
 from tesa.propagate.engine import Fixpoint, solve, start
@@ -123,11 +124,12 @@ def propagate(
         raise UsageError(
             f"propagate takes what tesa.import_onnx returns, not {type(imported).__name__}; import the file first"
         )
-    net = whole_network(imported.mod, imported.names)
-    known = _from_file(imported, net)
-    for name, facts in check_facts(net, given or {}).items():
-        known[name] = merge_named(net, name, known[name], facts) if name in known else facts
-    return _model(imported, net, solve(net, known, seed=seed))
+    with guarded(imported.source or "the module", "propagated"):
+        net = whole_network(imported.mod, imported.names)
+        known = _from_file(imported, net)
+        for name, facts in check_facts(net, given or {}).items():
+            known[name] = merge_named(net, name, known[name], facts) if name in known else facts
+        return _model(imported, net, solve(net, known, seed=seed))
 
 
 def as_given(imported: ImportedModel) -> TesaModel:

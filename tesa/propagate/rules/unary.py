@@ -61,9 +61,23 @@ def elementwise_rule(node: Node) -> Rule | None:
 
 
 _ELEMENTWISE: dict[Any, bool] = {}
+_PLAIN: dict[Any, bool] = {}
+"""The same for calls of tensors alone, by what they say: a deep network has thousands of equal ones."""
 
 
 def _is_elementwise(node: Node, data: int) -> bool:
+    call = node.call
+    tensors = call is not None and all(isinstance(arg, relax.Var | tvm.ir.GenericConst) for arg in call.args)
+    if not tensors or not isinstance(call.op, tvm.ir.Op) or node.dynamic:
+        return _is_judged_elementwise(node, data)
+    shapes, types = node.operator.outputs, tuple(str(arg.ty) for arg in call.args)
+    key = (call.op.name, repr(node.operator.attrs), shapes, node.operator.dtypes, types, data)
+    if key not in _PLAIN:
+        _PLAIN[key] = _is_judged_elementwise(node, data)
+    return _PLAIN[key]
+
+
+def _is_judged_elementwise(node: Node, data: int) -> bool:
     try:
         mod = legalized(node)
     except CannotRunError:

@@ -1,0 +1,105 @@
+"""Relax passes right after the import: norms taken apart, constants folded, what nobody reads removed."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import tvm
+from tvm import relax
+
+from tesa.base.quiet import quiet
+from tesa.errors import UnsupportedError
+
+LARGE = 500
+"""Bindings from which on constants are folded apart: TVM makes a loop nest of every operator to see if it is one."""
+
+
+def simplify(mod: Any, source: str) -> Any:
+    """The module with what depends on constants alone computed. UnsupportedError where that cannot be done."""
+    with quiet():
+        try:
+            taken = [relax.transform.DecomposeOpsForInference(), relax.transform.CanonicalizeBindings()]
+            mod = tvm.transform.Sequential(taken)(mod)
+            names = {binding.var.name for binding in _constant_bindings(mod)}
+            if names and sum(1 for _ in _bindings(mod)) < LARGE:
+                mod = relax.transform.FoldConstant()(mod)
+            elif names:
+                mod = _folded_apart(mod)
+            return relax.transform.DeadCodeElimination()(mod)
+        except Exception as error:
+            raise UnsupportedError(
+                f"{source}: the constants of the model cannot be folded. If an operator has constants only as inputs, "
+                "fold it while exporting; else export that operator in another way"
+            ) from error
+
+
+def _bindings(mod: Any) -> Iterator[Any]:
+    for _, function in mod.functions_items():
+        if isinstance(function, relax.Function):
+            for block in function.body.blocks:
+                yield from block.bindings
+
+
+def _constant_bindings(mod: Any) -> list[Any]:
+    """The bindings that depend on constants alone, in order."""
+    known: set[Any] = set()
+    found = []
+    for binding in _bindings(mod):
+        if _is_constant(binding.value, known):
+            known.add(binding.var)
+            found.append(binding)
+    return found
+
+
+def _is_constant(value: Any, known: set[Any]) -> bool:
+    """True for an expression of constants and of variables that are known to be such."""
+    if isinstance(value, relax.Var):
+        return value in known
+    if isinstance(value, relax.TupleGetItem):
+        return _is_constant(value.tuple_value, known)
+    if isinstance(value, relax.Tuple):
+        return all(_is_constant(field, known) for field in value.fields)
+    if isinstance(value, relax.Call):
+        plain = isinstance(value.op, tvm.ir.Op) or not isinstance(value.op, relax.Expr)
+        return plain and all(isinstance(arg, tvm.ir.GlobalVar) or _is_constant(arg, known) for arg in value.args)
+    return isinstance(value, tvm.ir.GenericConst | relax.ShapeExpr) or not isinstance(value, relax.Expr)
+
+
+def _folded_apart(mod: Any) -> Any:
+    """The module with its constant bindings folded in a function of their own, and put back."""
+    constant = _constant_bindings(mod)
+    renamed = {binding.var: relax.Var(binding.var.name, binding.var.ty) for binding in constant}
+    moved = [relax.VarBinding(renamed[b.var], _with(b.value, renamed)) for b in constant]
+    alone = relax.SeqExpr([relax.BindingBlock(moved)], relax.Tuple(list(renamed.values())))
+    own = relax.transform.FoldConstant()(
+        relax.transform.Normalize()(tvm.IRModule({"main": relax.Function([], alone, None)}))
+    )
+    values = [binding.value for block in own["main"].body.blocks for binding in block.bindings]
+    folded = {
+        binding.var: value
+        for binding, value in zip(constant, values, strict=True)
+        if isinstance(value, tvm.ir.GenericConst)
+    }
+    new = mod.clone()
+    for name, function in mod.functions_items():
+        if isinstance(function, relax.Function):
+            blocks = []
+            for block in function.body.blocks:
+                kind = relax.DataflowBlock if isinstance(block, relax.DataflowBlock) else relax.BindingBlock
+                kept = [relax.VarBinding(b.var, folded.get(b.var, b.value)) for b in block.bindings]
+                blocks.append(kind(kept))
+            body = relax.SeqExpr(blocks, function.body.body)
+            new[name] = relax.Function(list(function.params), body, function.ret_ty, function.is_pure, function.attrs)
+    return relax.transform.CanonicalizeBindings()(relax.transform.Normalize()(new))
+
+
+def _with(value: Any, renamed: Any) -> Any:
+    """An expression over other variables."""
+    if isinstance(value, relax.Var):
+        return renamed.get(value, value)
+    if isinstance(value, relax.Tuple):
+        return relax.Tuple([_with(field, renamed) for field in value.fields])
+    if isinstance(value, relax.TupleGetItem):
+        return relax.TupleGetItem(_with(value.tuple_value, renamed), value.index)
+    if isinstance(value, relax.Call):
+        return relax.Call(value.op, [_with(arg, renamed) for arg in value.args], value.attrs, value.ty_args)
+    return value

@@ -85,7 +85,7 @@ class Evaluator:
         start = time.perf_counter()
         row: dict[str, Any] = {"config": {name: str(choice) for name, choice in config.items()}}
         try:
-            found = self._run(self.variants.assembled(config))
+            found = self._run(self.variants.whole(config))
         except TesaError as error:
             row |= {"error": math.inf, "failed": str(error)}
         else:

@@ -106,6 +106,7 @@ def explore(
         search.sensitivities()
         job.choose(latency_ms, max_error, max_drop, method, evaluations)
         job.front()
+        job.reconsider(latency_ms)
         job.measure(latency_ms, finalists, max_error, max_drop)
     except KeyboardInterrupt:
         job.interrupted = True
@@ -186,7 +187,8 @@ class _Job:
             if kept(point) and point.ms <= self.chosen.ms:
                 self.chosen = point
             low, high = (low, middle) if kept(point) else (middle, high)
-        rounds = 4 if method != "program" else 0
+        self.chosen = min((p for p in search.points.values() if kept(p)), key=lambda p: p.ms, default=self.chosen)
+        rounds = min(4, evaluations // 4) if method != "program" else 0
         for _ in range(rounds):
             goal = 0.97 * self.chosen.ms
             if goal < search.least_ms():
@@ -207,6 +209,14 @@ class _Job:
             with suppress(UsageError):
                 search.programmed(least + share * (dense - least), aware=False)
 
+    def reconsider(self, budget_ms: float | None) -> None:
+        """Take a point of another budget's search where it is the better one for this budget, too."""
+        if budget_ms is None or self.chosen is None:
+            return
+        limit = max(budget_ms, self.chosen.ms)
+        within = [point for point in self.search.points.values() if point.ms <= limit]
+        self.chosen = min([self.chosen, *within], key=self.search.energy_of)
+
     def measure(self, budget_ms: float | None, count: int, max_error: float | None, max_drop: float | None) -> None:
         """Time the best few, and choose again by what was measured."""
         if not self.measures or self.chosen is None:
@@ -222,7 +232,7 @@ class _Job:
         for number, point in enumerate(rivals[:count]):
             search.progress(Event("time", number, count, "finalists"))
             try:
-                timed.append(search.noted(point, self.place.time(search.evaluator.variants.assembled(point.config))))
+                timed.append(search.noted(point, self.place.time(search.evaluator.variants.whole(point.config))))
             except TesaError as error:
                 self.notes.append(f"a finalist could not be timed: {error}")
         if not timed:
@@ -261,7 +271,7 @@ class _Job:
             self.notes.append(f"{journal.path}: {journal.others} lines are of another model, data or metric")
         return Explored(
             self.source, self.place.target.name, chosen, rows, tuple(search.points.values()),
-            judge.variants.assembled(chosen.config), self.dense_ms, latency_ms, judge.dense_score, judge.count, seconds,
+            judge.variants.whole(chosen.config), self.dense_ms, latency_ms, judge.dense_score, judge.count, seconds,
             tuple(dict.fromkeys(self.notes)), self.interrupted, self.timed, "" if judge.metric is None else
             judge.metric.name, search.errors,
         )  # fmt: skip

@@ -54,7 +54,11 @@ class Search:
 
     def energy(self, config: Config, by: str) -> float:
         """What is to be small, of a whole configuration."""
-        point = self.point(config, by)
+        return self.energy_of(self.point(config, by))
+
+    @staticmethod
+    def energy_of(point: Point) -> float:
+        """The same of a point."""
         return Evaluation(point.error, point.score, point.drop).energy
 
     def sensitivities(self) -> None:

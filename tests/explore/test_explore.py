@@ -61,7 +61,7 @@ def test_what_bears_more_is_pruned_more() -> None:
 
 def test_a_budget_of_error_is_kept_with_the_least_time() -> None:
     times = []
-    for allowed in (0.02, 0.3):
+    for allowed in (0.004, 0.3):
         found = explore(chain(), data=inputs(), max_error=allowed, **FIXED)
         assert found.chosen.error <= allowed
         times.append(found.chosen.ms)
@@ -176,6 +176,21 @@ def test_a_metric_that_raises_later_leaves_the_log(tmp_path: Path) -> None:
     explore(chain(), **options)
     keys = [json.loads(line)["key"] for line in (tmp_path / "run.jsonl").read_text().splitlines()]
     assert len(keys) == len(set(keys)) > 2
+
+
+def test_ctrl_c_ends_with_the_best_so_far() -> None:
+    calls = {"left": 12}
+
+    def metric(outputs: Any, data: Any) -> float:
+        calls["left"] -= 1
+        if calls["left"] == 0:
+            raise KeyboardInterrupt
+        return float(-np.abs(outputs["y"]).mean())
+
+    found = explore(chain(), data=inputs(4), max_drop=0.5, metric=metric, **FIXED)
+    assert found.interrupted
+    assert found.chosen.drop is not None
+    assert found.chosen.drop <= 0.5
 
 
 def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

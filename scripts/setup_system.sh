@@ -56,6 +56,7 @@ if [ "${1:-}" != needed ]; then
     [[ " ${missing[*]} " == *" g++ "* ]] || need g++ there g++    # the thread sanitizer's
     need cmake there cmake
     need valgrind there valgrind
+    need openssl there openssl
     need g++-aarch64-linux-gnu there aarch64-linux-gnu-g++
     need libc6-dev-arm64-cross test -e /usr/aarch64-linux-gnu/include/stdio.h
     need qemu-user there qemu-aarch64

@@ -5,7 +5,9 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace, _ActionsConta
 from collections.abc import Callable
 from contextlib import suppress
 from math import isfinite
-from typing import Any
+from typing import Any, cast
+
+from tesa.errors import UsageError
 
 EXTENSIONS = "TESA_EXTENSIONS"
 """The variable of the environment that names files as --extension does, with what PATH has between them."""
@@ -178,6 +180,8 @@ def add_kernels(parser: ArgumentParser) -> None:
     parser.add_argument("--log", metavar="DIR", help="folder of measured times: read first, then added to")
     add_tracker(parser, "measure on the devices of this TVM RPC tracker")
     parser.add_argument("--cluster", metavar="ADDRESS", help="compile kernels on the workers of this Dask scheduler")
+    tls = "meet that cluster encrypted, with ca.pem, cert.pem and key.pem of this folder (TLS)"
+    parser.add_argument("--cluster-tls", metavar="DIR", help=tls)
     jobs = "processes that compile kernels (default: all CPUs, fewer where memory is short)"
     parser.add_argument("--jobs", type=positive, metavar="N", help=jobs)
     parser.add_argument("--no-compact", action="store_true", help="leave dead and constant channels in place")
@@ -188,11 +192,21 @@ def add_kernels(parser: ArgumentParser) -> None:
     add_extension(parser)
 
 
+def cluster_of(args: Namespace) -> str | None:
+    """The address of the Dask scheduler, with the folder of certificates where one is named."""
+    if args.cluster_tls is None:
+        return cast(str | None, args.cluster)
+    if args.cluster is None:
+        raise UsageError("--cluster-tls goes with --cluster ADDRESS: it encrypts what travels to that Dask cluster")
+    return f"{args.cluster}?certificates={args.cluster_tls}"
+
+
 def chosen(args: Namespace) -> dict[str, Any]:
     """The options of add_kernels as arguments of tesa.compile and tesa.tune_model."""
     names = ("target", "threads", "log", "rpc", "key", "cluster", "jobs")
     return {
         **{name: getattr(args, name) for name in names},
+        "cluster": cluster_of(args),
         "shapes": shapes_of(args),
         "masks": args.mask,
         "flush_denormals": args.flush_denormals,

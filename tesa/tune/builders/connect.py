@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -13,6 +14,9 @@ from tesa.errors import UsageError
 from tesa.tune.builders import remote
 
 HOW = "see docs/cluster.md"
+
+CERTIFICATES = "?certificates="
+"""Behind an address, in front of the folder that has them."""
 
 _ANSWER_S = 150.0  # for all workers to start a child and to import TVM
 _POLL_S = 0.2
@@ -24,8 +28,11 @@ T = TypeVar("T")
 def connect(address: str, wanted: Mapping[str, str], *, connect_s: float, workers_s: float) -> Any:
     """A distributed.Client of the scheduler at address, with at least one worker.
 
-    Raises UsageError: distributed is not installed; nobody answers within connect_s seconds; there is no worker after
-    workers_s seconds; the scheduler cannot import tesa; a worker has other versions than wanted, naming it.
+    address: with the folder of certificates, where it is to be encrypted; see certificates.
+
+    Raises UsageError: distributed is not installed; a certificate is missing; nobody answers within connect_s seconds;
+    there is no worker after workers_s seconds; the scheduler cannot import tesa; a worker has other versions than
+    wanted, naming it.
     """
     try:
         import distributed
@@ -34,9 +41,14 @@ def connect(address: str, wanted: Mapping[str, str], *, connect_s: float, worker
     for name in _TALKATIVE:
         if logging.getLogger(name).level == logging.NOTSET:
             logging.getLogger(name).setLevel(logging.WARNING)
+    security = {}
     try:
         make: Any = distributed.Client
-        client = make(address, timeout=connect_s, set_as_default=False, name="tesa")
+        address, files = certificates(address)
+        if files:
+            secure: Any = distributed.Security
+            security = {"security": secure(**files, require_encryption=True)}
+        client = make(address, timeout=connect_s, set_as_default=False, name="tesa", **security)
     except OSError as error:
         raise UsageError(
             f"no Dask scheduler answers at {address} within {connect_s:g} s; start one with `dask scheduler` ({HOW}), "
@@ -50,6 +62,31 @@ def connect(address: str, wanted: Mapping[str, str], *, connect_s: float, worker
         disconnect(client)
         raise
     return client
+
+
+def certificates(address: str) -> tuple[str, dict[str, str]]:
+    """The address of a scheduler, and the certificates to meet it with, none where no folder of them is named.
+
+    With "?certificates=FOLDER" behind it both sides show a certificate that FOLDER/ca.pem has signed, cert.pem with
+    key.pem here, and all that travels is encrypted. Raises UsageError for a file that is not there.
+
+    >>> certificates("tcp://10.0.0.3:8786")
+    ('tcp://10.0.0.3:8786', {})
+    """
+    plain, marked, folder = address.partition(CERTIFICATES)
+    if not marked:
+        return address, {}
+    names = {"tls_ca_file": "ca.pem", "tls_client_cert": "cert.pem", "tls_client_key": "key.pem"}
+    files = {option: Path(folder) / name for option, name in names.items()}
+    for path in files.values():
+        if not path.is_file():
+            raise UsageError(
+                f"there is no certificate {path}; a folder for a Dask cluster has {', '.join(names.values())} ({HOW})"
+            )
+    scheme, _, host = plain.rpartition("://")
+    if scheme not in ("", "tcp", "tls"):
+        raise UsageError(f"a Dask cluster with certificates is met at tls://HOST:PORT, not at {plain} ({HOW})")
+    return f"tls://{host}", {option: str(path) for option, path in files.items()}
 
 
 def disconnect(client: Any) -> None:

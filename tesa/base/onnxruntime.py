@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tesa.base.extras import install
 from tesa.errors import ModelError, UsageError
 
 Array = NDArray[Any]
@@ -22,7 +23,7 @@ def onnxruntime_session(model: Path | bytes, threads: int = 1, *, optimize: str 
     try:
         import onnxruntime
     except ImportError as error:
-        raise UsageError("onnxruntime is not installed: pip install 'tesa[bench]'") from error
+        raise UsageError(f"onnxruntime is not installed: {install('bench')}") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tesa.base.extras import install
 from tesa.base.onnxruntime import reference_outputs
 from tesa.compress.job import Job
 from tesa.compress.rearrange import Arranged, arrange
@@ -63,7 +64,7 @@ def rearranged(job: Job, samples: Samples | None, how: str) -> tuple[Arranged, O
 def _checked(before: Any, after: Any, feeds: Mapping[str, Any] | None, source: str) -> list[str]:
     """CheckFailed if a network computes something else than before; a note where that could not be looked at."""
     if find_spec("onnxruntime") is None:
-        return ["not checked: onnxruntime is not installed (pip install 'tesa[compress]')"]
+        return [f"not checked: onnxruntime is not installed ({install('compress')})"]
     try:
         given = random_feeds(before) if feeds is None else feeds
         expected, found = (reference_outputs(one, given, name=source) for one in (before, after))

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tesa.base.extras import install
 from tesa.base.files import cache_dir
 from tesa.base.hostinfo import Cpu, read_cpu
 from tesa.base.scratch import Scratch
@@ -71,7 +72,7 @@ def _version(name: str, pin: str | None) -> Check:
         version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         if name in _OPTIONAL:
-            return Check("versions", name, MISSING, "not installed", f"pip install 'tesa[{_OPTIONAL[name]}]'")
+            return Check("versions", name, MISSING, "not installed", install(_OPTIONAL[name]))
         return Check("versions", name, FAILED, "not installed", f"pip install {name}{f'=={pin}' if pin else ''}")
     if pin is not None and version != pin:
         why = "another version of the pair can end the process without a message"

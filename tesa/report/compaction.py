@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 from rich.text import Text
 
+from tesa.base.extras import install
 from tesa.report.numbers import error as error_text
 from tesa.report.numbers import percent
 from tesa.report.table import table
@@ -46,7 +47,7 @@ def compaction_view(compacted: Compacted, error: float | None, path: str, *, cop
         yield Text(f"it would take more bytes than the given file: {path} is a copy of that")
         return
     if error is None:
-        yield Text("not checked: onnxruntime is not installed (pip install 'tesa[bench]')")
+        yield Text(f"not checked: onnxruntime is not installed ({install('bench')})")
     else:
         yield Text(f"checked with onnxruntime on random inputs: largest relative error {error_text(error)}")
     yield Text(f"wrote {path}")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tesa.base.extras import install
 from tesa.base.files import atomic_path
 from tesa.choose.plan import Plan
 from tesa.errors import UsageError
@@ -192,7 +193,7 @@ def _matplotlib() -> Any:
     try:
         import matplotlib.figure
     except ImportError as error:
-        raise UsageError("pictures need matplotlib: pip install 'tesa[plot]'") from error
+        raise UsageError(f"pictures need matplotlib: {install('plot')}") from error
     return matplotlib.figure
 
 

@@ -1,14 +1,15 @@
 """PyTorch: compile a module and call it in its place, fine-tune it under masks, export it with exact zeros.
 
-Needs the extra `torch`: pip install 'tesa[torch]'.
+Needs the packages of the extra `torch`.
 """
 
+from tesa.base.extras import install
 from tesa.errors import UsageError
 
 try:
     import torch as _torch  # noqa: F401
 except ImportError as error:
-    raise UsageError("torch is not installed: pip install 'tesa[torch]'") from error
+    raise UsageError(f"torch is not installed: {install('torch')}") from error
 
 from tesa.torch.export import export
 from tesa.torch.masks import Masks

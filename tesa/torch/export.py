@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from tesa.base.extras import install
 from tesa.compact.saved import save
 from tesa.errors import ModelError, UsageError
 from tesa.torch.masks import plain_copy
@@ -53,7 +54,7 @@ def exported(module: Any, example: Any, dynamic_shapes: Any = None) -> Any:
                 plain, args, kwargs=kwargs, dynamo=True, verbose=False, dynamic_shapes=dynamic_shapes
             )
         except ImportError as error:
-            raise UsageError(f"{error}: pip install 'tesa[torch]'") from error
+            raise UsageError(f"{error}: {install('torch')}") from error
         except Exception as error:
             raise ModelError(f"{type(module).__name__}: PyTorch cannot export it: {_told(error)}") from error
     if program is None:

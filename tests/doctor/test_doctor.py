@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tesa.base.extras import install
 from tesa.base.hostinfo import Cache, read_cpu
 from tesa.doctor import checks as doctor
 from tesa.doctor.checks import FAILED, INFO, MISSING, OK, Check
@@ -84,7 +85,7 @@ def test_a_missing_extra_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     checks = list(doctor.versions())
-    assert only(checks, MISSING).hint == "pip install 'tesa[bench]'"
+    assert only(checks, MISSING).hint == install("bench")
     assert only(checks, FAILED).name == "onnx"
 
 

@@ -51,7 +51,7 @@ def test_no_weights(tmp_path: Path) -> None:
 def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(UsageError, match=r"pip install 'tesa\[plot\]'"):
+    with pytest.raises(UsageError, match=r"pip install 'matplotlib"):
         plot_masks({"w": np.eye(2)}, tmp_path / "masks.png")
 
 

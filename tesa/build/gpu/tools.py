@@ -6,7 +6,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-EXTRA = "pip install 'tesa[cuda]'"
+from tesa.base.extras import install
+
+EXTRA = install("cuda")
 """The command that installs what compiles for NVIDIA's GPUs."""
 
 

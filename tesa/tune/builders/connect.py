@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from tesa.base.extras import install
 from tesa.errors import UsageError
 from tesa.tune.builders import remote
 
@@ -37,7 +38,7 @@ def connect(address: str, wanted: Mapping[str, str], *, connect_s: float, worker
     try:
         import distributed
     except ImportError as error:
-        raise UsageError("a Dask cluster needs dask.distributed: pip install 'tesa[cluster]'") from error
+        raise UsageError(f"a Dask cluster needs dask.distributed: {install('cluster')}") from error
     for name in _TALKATIVE:
         if logging.getLogger(name).level == logging.NOTSET:
             logging.getLogger(name).setLevel(logging.WARNING)

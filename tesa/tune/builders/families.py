@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from tesa.attributes import patterns as pattern
 from tesa.attributes.patterns import PatternKind
+from tesa.base.extras import install
 from tesa.errors import UsageError
 from tesa.extension import PREFIX
 from tesa.schedules import registry
@@ -175,7 +176,7 @@ def _dumped(added: Added) -> tuple[bytes, Sources]:
     except ImportError as error:
         raise UsageError(
             f"the {added} are not tesa's own, and sending them to the compiler processes needs cloudpickle: "
-            "pip install 'tesa[tune]'"
+            f"{install('tune')}"
         ) from error
     try:
         return _by_value(added, cloudpickle)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tesa.base.extras import install
 from tesa.errors import UsageError
 from tesa.tune.search.experience import Experience, Lessons
 from tesa.tune.search.features import Table, Wide
@@ -35,7 +36,7 @@ _PARAMETERS: dict[str, Any] = {
 def ready() -> None:
     """UsageError, saying what to install, if xgboost is not there."""
     if find_spec("xgboost") is None:
-        raise UsageError("the mode 'model' ranks candidates with xgboost: pip install 'tesa[tune]', or --mode random")
+        raise UsageError(f"the mode 'model' ranks candidates with xgboost: {install('tune')}, or --mode random")
 
 
 def scores(table: Table, estimates: Wide, times: Wide, experience: Experience, seed: int) -> Wide:

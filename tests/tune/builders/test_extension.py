@@ -145,7 +145,7 @@ def test_a_module_that_a_child_lacks_is_one_error(tmp_path: Path) -> None:
 
 def test_cloudpickle_is_missing(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cloudpickle", None)
-    with pytest.raises(UsageError, match=r"policies columns, patterns columns .*pip install 'tesa\[tune\]'"):
+    with pytest.raises(UsageError, match=r"policies columns, patterns columns .*pip install 'xgboost-cpu"):
         gather()
 
 

@@ -24,7 +24,7 @@ _MEMORY = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 NO_IMAGE, ILLEGAL = 209, 700
 
 
-@dataclass
+@dataclass(repr=False)
 class Driver:
     """A pretended driver. texts: what images were assembled from. loaded: kinds of the images that were loaded.
 
@@ -85,8 +85,8 @@ class Driver:
         self.launched.append((name.decode(), device))
         try:
             simulate.launch(self._modules[module], name.decode(), *sizes, shared, given, self.memory)
-        except simulate.Fault as fault:
-            self.faults.append(str(fault))
+        except Exception as fault:  # whatever goes wrong must not be lost on the way through C
+            self.faults.append(f"{type(fault).__name__}: {fault}")
             return ILLEGAL
         return 0
 

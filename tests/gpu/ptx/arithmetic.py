@@ -46,6 +46,12 @@ def _exact(value: Any) -> Any:
     return np.asarray(value, np.float64)
 
 
+def _rounded_down(value: Any) -> Any:
+    """float32 numbers that are not above the values."""
+    near = value.astype(np.float32)
+    return np.where(near > value, np.nextafter(near, np.float32(-np.inf)), near)
+
+
 @instruction("add", "sub", "mul", "fma", "mad")
 def _sums(code: Code) -> Step:
     kind = code.type(f"{FLOATS} {INTEGERS}")
@@ -54,6 +60,7 @@ def _sums(code: Code) -> Step:
         if code.name == "fma":
             raise code.fail(f"fma of {kind}")
         return _integer_sums(code, kind, many)
+    down = kind == "f32" and bool(code.flag("rm"))
     if code.name == "fma":
         finish = _float_flags(code, kind)
     elif code.name == "mad":
@@ -72,7 +79,7 @@ def _sums(code: Code) -> Step:
         else:
             value = a * b + (c[0] if c else 0)
         if kind == "f32":
-            value = value.astype(np.float32)
+            value = _rounded_down(value) if down else value.astype(np.float32)
         put(block, finish(value))
 
     return step

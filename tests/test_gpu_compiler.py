@@ -1,0 +1,83 @@
+"""Whole networks for GPUs, compiled, loaded and run on a pretended driver, against onnxruntime."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from tesa.build.gpu import ptx, tools
+from tesa.compiler import compile_model
+from tesa.errors import UnsupportedError, UsageError
+from tesa.runtime import load, verify
+from tests.gpu.driver import Driver, build
+from tests.gpu.kernels import sparse
+
+
+def network(path: Path) -> Path:
+    """A convolution, a residual, a depthwise one, the largest of each 2 x 2, and a classifier."""
+    weights = {
+        "w1": sparse(8, 3 * 9, 0.4, 1).reshape(8, 3, 3, 3),
+        "b1": np.linspace(-1, 1, 8).astype(np.float32),
+        "w2": sparse(8, 8, 0.5, 2).reshape(8, 8, 1, 1),
+        "w3": sparse(8, 9, 0.6, 3).reshape(8, 1, 3, 3),
+        "w4": sparse(5, 8 * 4, 0.5, 4),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w1", "b1"], ["a"], pads=[1, 1, 1, 1], strides=[2, 2], name="first"),
+        helper.make_node("Relu", ["a"], ["r"]),
+        helper.make_node("Conv", ["r", "w2"], ["p"], name="pointwise"),
+        helper.make_node("Add", ["p", "r"], ["s"]),
+        helper.make_node("Conv", ["s", "w3"], ["d"], pads=[1, 1, 1, 1], group=8, name="depthwise"),
+        helper.make_node("MaxPool", ["d"], ["m"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Flatten", ["m"], ["f"]),
+        helper.make_node("Gemm", ["f", "w4"], ["l"], transB=1, name="classifier"),
+        helper.make_node("Sigmoid", ["l"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes, "net", [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 3, 9, 8])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 5])],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    return path
+
+
+@pytest.fixture
+def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Driver:
+    if tools.library("nvrtc") is None:
+        pytest.skip("needs the extra cuda")
+    monkeypatch.setattr(ptx, "assembler", lambda: "")  # the driver gets the text, and runs it
+    made = Driver(build(tmp_path))
+    monkeypatch.setenv("TESA_GPU_DRIVER", str(made.path))
+    return made.start()
+
+
+@pytest.mark.slow
+def test_a_network_computes_what_its_source_computes(driver: Driver, tmp_path: Path) -> None:
+    source = network(tmp_path / "net.onnx")
+    made = compile_model(source, output=tmp_path / "net.so", target="cuda:sm_80")
+    assert any("PTX for sm_80 and newer, compiled at first load" in note for note in made.skipped)
+    kernels = {row.layer: row.kernel for row in made.plan.layers if row.parts}
+    assert len(kernels) == 4
+    assert all(kernels.values())
+    with load(tmp_path / "net.so") as model:  # type: ignore[attr-defined]
+        result = verify(model, source)
+        assert driver.faults == []
+        assert result.ok, result
+    assert driver.graphs > 0
+    described = json.loads((tmp_path / "net.json").read_text())
+    assert described["library"]["format"] == "gpu"
+    assert described["library"]["launches"] == len(set(driver.launched))
+
+
+def test_what_a_library_for_a_gpu_is_not(tmp_path: Path) -> None:
+    source = network(tmp_path / "net.onnx")
+    with pytest.raises(UsageError, match="target cuda:sm_80 has no format 'o'"):
+        compile_model(source, output=tmp_path / "net.o", target="cuda:sm_80", format="o")
+    with pytest.raises(UnsupportedError, match="no kernel family applies"):
+        compile_model(source, output=tmp_path / "net.so", target="cuda:sm_80", families=["unrolled"])

@@ -22,6 +22,12 @@ def tile_arguments(tiling: Tiling) -> tuple[str, ...]:
     return tuple(name for name, there in wanted.items() if there)
 
 
+def _head(gpu: Gpu, sparse: bool) -> list[str]:
+    """The lines that a module begins with. Sparse instructions came a version after sm_80."""
+    first, *others = head(gpu)
+    return [".version 7.1" if sparse and first == ".version 7.0" else first, *others]
+
+
 class _Kernel:
     """The lines of one kernel of tiles."""
 
@@ -50,7 +56,7 @@ class _Kernel:
         parameters = ", ".join(f".param .u64 p_{name}" for name in names)
         tiling = self.tiling
         return "\n".join([
-            *head(self.gpu),
+            *_head(self.gpu, self.tiling.unit.sparse),
             f".visible .entry {self.entry}({parameters})",
             f".maxntid {tiling.threads}, 1, 1",
             ".minnctapersm 1",  # or ptxas spills a few registers for one block more
@@ -165,7 +171,10 @@ class _Kernel:
         b = ", ".join(f"%b{r}" for r in range(self.b))
         a, b = (f"{{{text}}}" for text in (a, b))
         places = f", {self._place(tile)}, 0x0" if self.tiling.unit.sparse else ""
-        self.lines.append(f"{self.tiling.unit.instruction} {{{sums}}}, {a}, {b}, {{{sums}}}{places};")
+        name = self.tiling.unit.instruction
+        if self.tiling.unit.sparse and head(self.gpu)[0] >= ".version 8.5":  # places that rise, and are faster since
+            name = name.replace("mma.sp.", "mma.sp::ordered_metadata.")
+        self.lines.append(f"{name} {{{sums}}}, {a}, {b}, {{{sums}}}{places};")
 
     def _end(self, finish: Finish) -> None:
         heights = [16 * i + 8 * half for i in range(self.tall) for half in range(2)]

@@ -53,7 +53,10 @@ ELEMENTS = {
 
 @instruction("mma")
 def _mma(code: Code) -> Step:
-    sparse = bool(code.flag("sp", "sp::ordered_metadata"))
+    kind = code.flag("sp", "sp::ordered_metadata")
+    sparse = bool(kind)
+    if code.kernel.version < {"": (7, 0), "sp": (7, 1)}.get(kind, (8, 5)):
+        raise code.fail(f"version {code.kernel.version} of PTX has not got this")
     code.must("sync")
     code.must("aligned")
     code.flag("satfinite")

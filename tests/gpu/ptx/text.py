@@ -91,6 +91,7 @@ class Kernel:
     variables: dict[str, tuple[str, int | None]] = field(default_factory=dict)
     constants: bytearray = field(default_factory=bytearray)
     directives: str = ""
+    version: tuple[int, int] = (0, 0)
 
 
 def parse(text: str, entry: str) -> Kernel:
@@ -99,9 +100,11 @@ def parse(text: str, entry: str) -> Kernel:
     head = re.search(rf"\.entry\s+{re.escape(entry)}\s*(\([^)]*\))?([^{{;]*)\{{", text)
     if not head:
         raise Fault(f"the text has no .entry {entry}")
-    if not re.match(r"\s*\.version\s+\d+\.\d+\s+\.target\s+sm_\d+", text):
+    begin = re.match(r"\s*\.version\s+(\d+)\.(\d+)\s+\.target\s+sm_\d+", text)
+    if not begin:
         raise Fault("PTX begins with .version and .target")
-    kernel = Kernel(entry, tuple(_parameters(head[1] or "")), directives=" ".join(head[2].split()))
+    version = (int(begin[1]), int(begin[2]))
+    kernel = Kernel(entry, tuple(_parameters(head[1] or "")), directives=" ".join(head[2].split()), version=version)
     first = re.search(r"\.entry|\.func", text)
     before = text[: first.start() if first else 0]
     for statement in re.sub(r"\.(version|target|address_size)[^\n]*", "", before).split(";"):

@@ -16,13 +16,14 @@ import re
 import resource
 import sysconfig
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.minilm_to_onnx import build_model, load_tokenizer, load_weights
+from benchmarks.minilm_to_onnx import build_model, encode, load_weights
 from tesa.base.files import write_text
 from tesa.base.onnxruntime import onnxruntime_session
 from tesa.compress import prune
@@ -47,20 +48,11 @@ def docstrings() -> list[list[str]]:
 
 def held_out(texts: list[list[str]], rng: np.random.Generator) -> Pairs:
     """Adjacent pairs, then random ones."""
-    adjacent = [(a, b) for text in texts for a, b in zip(text, text[1:], strict=False)]
+    adjacent = [(a, b) for text in texts for a, b in pairwise(text)]
     chosen = [adjacent[i] for i in rng.permutation(len(adjacent))[:PAIRS]]
     flat = [sentence for text in texts for sentence in text]
     chosen += [(flat[i], flat[j]) for i, j in rng.integers(0, len(flat), (PAIRS, 2))]
     return [a for a, _ in chosen], [b for _, b in chosen]
-
-
-def tokens(sentences: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(ids, mask) of sentences, each (n, LENGTH)."""
-    tokenizer = load_tokenizer()
-    tokenizer.enable_truncation(LENGTH)
-    tokenizer.enable_padding(length=LENGTH)
-    rows = tokenizer.encode_batch(sentences)
-    return np.array([row.ids for row in rows]), np.array([row.attention_mask for row in rows])
 
 
 def cosines(model: Any, pairs: Pairs) -> NDArray[np.float64]:
@@ -68,7 +60,7 @@ def cosines(model: Any, pairs: Pairs) -> NDArray[np.float64]:
     session = onnxruntime_session(model.SerializeToString())
     found = []
     for side in pairs:
-        ids, mask = tokens(side)
+        ids, mask = encode(side, LENGTH)
         rows = [
             session.run(None, {"input_ids": i[None], "attention_mask": m[None]})[0][0]
             for i, m in zip(ids, mask, strict=True)
@@ -92,7 +84,7 @@ def table(counts: list[int]) -> str:
     def row(pattern: str, count: int) -> None:
         data = None
         if count:
-            ids, mask = tokens([flat[i] for i in order[:count]])
+            ids, mask = encode([flat[i] for i in order[:count]], LENGTH)
             data = {"input_ids": ids, "attention_mask": mask}
         start = time.perf_counter()
         found = prune(model, pattern, data=data, ends=True)

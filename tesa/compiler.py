@@ -48,7 +48,7 @@ from tesa.layers.pipeline import Scheduled
 from tesa.measure.runners import check_device, lacking, runner_for, tracker_address
 from tesa.records.locations import open_log
 from tesa.runtime.manifest import Manifest, Padding, SizeInfo, TensorInfo
-from tesa.targets.target import Target, parse_target
+from tesa.targets.target import Target, parse_target, refuse_gpu
 from tesa.tune.backend import backend, names_cpu
 from tesa.tune.choose import choose
 
@@ -137,10 +137,13 @@ def compile_model(
     check_arithmetic(arithmetic, storage, where)
     path = checked_output(Path(output), form)
     if where.gpu is not None:
+        given = {"rpc": rpc, "cluster": cluster, "max_bytes": max_bytes, "pad": pad}
+        for option in (name for name, value in given.items() if value):
+            refuse_gpu(where, f"tesa.compile({option}=...)")
         made, notes = compile_for_gpu(
             model, path, where, _versions(), shapes=shapes, masks=masks, flush_denormals=flush_denormals,
             arithmetic=arithmetic, propagation=propagation, compact=compact,
-            families=renamed("forms", forms, "families", families), jobs=jobs,
+            families=renamed("forms", forms, "families", families), jobs=jobs, measure=measure,
             dump=None if dump_dir is None else Dump(Path(dump_dir)), progress=progress,
         )  # fmt: skip
         return CompiledModel(path, made.plan, made.inputs, made.outputs, notes)

@@ -22,7 +22,7 @@ from tesa.costs.table import CostTable
 from tesa.layers.codes_layers import Integer
 from tesa.layers.network import to_network
 from tesa.schedules.types import FloatArray, Problem
-from tesa.targets.target import Target, parse_target
+from tesa.targets.target import Target, parse_target, refuse_gpu
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,7 @@ def analyze_model(
     progress = progress or silent
     threads = whole("threads", threads)
     code, rules = parse_target(target), Rules.parse(impose)
+    refuse_gpu(code, "tesa analyze")
     known = table if isinstance(table, CostTable) else store.load(code, threads, table)
     costs = CostTable(code.cpu, "", code.name, threads) if known is None else known
     progress(Event("import", 0, 1, str(model) if isinstance(model, str | Path) else "model"))

@@ -75,7 +75,7 @@ def choose_gpu(
             failures[key] = str(error)
         if measure is None and key in built:
             break  # the one that is expected to be the fastest
-    known = times or {key: predicted[key] for key in built}
+    known = {key: predicted[key] for key in built} if measure is None else times
     if not known:
         raise UnsupportedError(f"layer {layer.name}: no kernel for {target.name} can be built: {_told(failures)}")
     best = min(known, key=lambda key: known[key])

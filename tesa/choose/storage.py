@@ -31,14 +31,14 @@ MARGIN = 0.97
 
 
 def check_arithmetic(arithmetic: str, storage: str, target: Target) -> None:
-    """UsageError for an arithmetic that there is not, UnsupportedError where the target's CPU has not got it."""
+    """UsageError for an arithmetic that there is not, UnsupportedError where the target has not got it."""
     if arithmetic not in ARITHMETICS:
         raise UsageError(f"unknown arithmetic {arithmetic!r}; expected one of {', '.join(ARITHMETICS)}")
     if arithmetic == "float32":
         return
     if storage == "bfloat16":
         raise UsageError("arithmetic 'float16' takes weights of float16, not of bfloat16")
-    if not target.core.halves:
+    if not target.machine.halves:
         raise UnsupportedError(
             f"target {target.name}: the CPU does not compute in float16; arithmetic='float16' needs one that does, "
             "such as aarch64:cortex-a76"

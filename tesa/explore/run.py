@@ -25,7 +25,7 @@ from tesa.explore.search import METHODS, Search
 from tesa.explore.variants import Variants, names_of
 from tesa.frontend.file import read_model
 from tesa.measure.runners import tracker_address
-from tesa.targets.target import parse_target
+from tesa.targets.target import parse_target, refuse_gpu
 
 FRONT = (0.95, 0.85, 0.75, 0.65, 0.55, 0.45, 0.35)
 """Budgets, as shares of the way from the fastest configuration to the dense model, that the front is made of."""
@@ -85,6 +85,7 @@ def explore(
     with the nearest that can be.
     """
     started, where = time.perf_counter(), parse_target(target)
+    refuse_gpu(where, "tesa explore")
     _check(latency_ms, max_error, max_drop, metric, by, method)
     tracker_address(rpc, key, where, measures=False)
     source, proto = read_model(model)

@@ -15,8 +15,8 @@ from tesa.base.scratch import Scratch
 from tesa.build.cache import Cache
 from tesa.build.footprint import Footprint
 from tesa.build.gpu.facts import KernelFacts, facts_of
-from tesa.build.gpu.library import Port, Program, c_name, write_library
-from tesa.build.gpu.product import GpuProduct
+from tesa.build.gpu.kernel_program import program_of
+from tesa.build.gpu.library import c_name, write_library
 from tesa.build.gpu.source import source
 from tesa.build.package import ENTRY
 from tesa.choose.gpu import GpuKernel as Chosen
@@ -47,22 +47,6 @@ def gpu_kernel(
     layer = Layer("kernel", problem, weight)
     chosen = choose_gpu(layer, target, families=families, options=options, cache=Cache(), jobs=jobs)
     return GpuKernel(chosen, problem, weight, bias, target, scale)
-
-
-def program_of(problem: Problem, product: GpuProduct, bias: FloatArray | None, scale: FloatArray | None) -> Program:
-    """A library's program that runs one kernel: X, and the residual if there is one, to Y."""
-    inputs = [Port("X", problem.x_shape, problem.x_dtype)]
-    if problem.epilogue.residual:
-        inputs.append(Port("residual", problem.y_shape, problem.residual.dtype))
-    names = {"x": "X", "y": "Y"}
-    launches = tuple(
-        replace(one, arguments=tuple(names.get(name, name) for name in one.arguments)) for one in product.launches
-    )
-    constants = {f"constant{i}": array for i, array in enumerate(product.constants)}
-    constants |= {name: array for name, array in (("scale", scale), ("bias", bias)) if array is not None}
-    memories = {f"scratch{i}": (size, None) for i, size in enumerate(product.scratch)}
-    output = Port("Y", problem.y_shape, problem.output.dtype)
-    return Program(tuple(inputs), (output,), product.modules, launches, constants, memories)
 
 
 class GpuKernel:

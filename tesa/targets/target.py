@@ -72,6 +72,18 @@ def parse_target(text: str | Mapping[str, Any] | Target | None) -> Target:
     return _from_short(stripped)
 
 
+def refuse_gpu(target: Target, what: str) -> None:
+    """Raise UnsupportedError for a GPU, which `what`, a verb or an option in words, does not know.
+
+    >>> refuse_gpu(parse_target("x86:haswell"), "tesa tune")
+    """
+    if target.gpu is not None:
+        raise UnsupportedError(
+            f"{what}: knows CPUs alone, not {target.name}; `tesa compile --target {target.name}` chooses kernels by "
+            "the static model of time, or measures the best ones itself where it finds a GPU's driver"
+        )
+
+
 def list_targets() -> tuple[TargetInfo, ...]:
     """The lines of `tesa list targets`: the usable names with their instruction set, then the ones to come."""
     rows = []

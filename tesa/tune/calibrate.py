@@ -19,7 +19,7 @@ from tesa.costs.sample import Measured
 from tesa.costs.table import CostTable
 from tesa.errors import CheckFailed, UsageError
 from tesa.measure.runners import lacking
-from tesa.targets.target import Target, host_cpu, parse_target
+from tesa.targets.target import Target, host_cpu, parse_target, refuse_gpu
 from tesa.tune.backend import backend
 from tesa.tune.calibration import Work, build_and_time, plan
 
@@ -77,6 +77,7 @@ def calibrate(
     if threads < 1 or not minutes > 0:
         raise UsageError(f"threads and minutes must be above 0, got {threads} and {minutes}")
     wanted, file = parse_target(target), store.default_path() if path is None else Path(path)
+    refuse_gpu(wanted, "tesa calibrate")
     if why := lacking(wanted):
         if wanted.portable:
             raise UsageError(why)

@@ -21,7 +21,7 @@ from tesa.records.emitted import EmittedByFamilies
 from tesa.records.locations import open_log, user
 from tesa.records.log import Log, Task
 from tesa.records.validity import valid
-from tesa.targets.target import Target, parse_target
+from tesa.targets.target import Target, parse_target, refuse_gpu
 from tesa.tune.backend import backend, names_cpu
 from tesa.tune.budget import Budget
 from tesa.tune.job import BATCH, JobOptions, tune_layers
@@ -78,6 +78,7 @@ def tune_model(
     progress = progress or silent
     watch = telling_of(progress) if watch is unseen else watch
     where, budget = parse_target(target), Budget(trials, minutes)
+    refuse_gpu(where, "tesa tune")
     threads = whole("threads", threads)
     if seed < 0:
         raise UsageError(f"seed must not be negative, got {seed}")

@@ -128,6 +128,25 @@ def test_residual_of_numbers_and_of_codes(signed: bool) -> None:
     assert network.layers[0].problem.residual == Output()
 
 
+@pytest.mark.parametrize("integer", [False, True])
+def test_a_constant_of_the_whole_shape_is_a_residual(integer: bool) -> None:
+    q = Quantized()
+    d = q.codes(q.input(1, 4, 6, 7), 0.02, 120)
+    border = q.rng.standard_normal((1, 8, 6, 7)).astype(np.float32)
+    made = q.op("Add", border, q.op("Conv", d, q.weight(8, 4, 3, 3), q.bias(8), pads=[1] * 4))
+    code = q.quantize(q.op("Relu", made), 0.03, 4)
+    if integer:
+        network = check(q, code, dtypes=["int8"])
+    else:
+        proto, feeds = q.proto(code), q.feeds()
+        network = to_network(proto)
+        found, wanted = run(network, feeds)[code], reference_outputs(proto, feeds)[code]
+        assert np.abs(found.astype(int) - wanted.astype(int)).max() <= 1
+        assert (found != wanted).mean() < 0.002
+    (layer,) = network.layers
+    assert (layer.problem.epilogue.residual, layer.problem.epilogue.activation) == (True, "relu")
+
+
 def test_several_readers_of_codes() -> None:
     """Two layers, a sum of numbers and an output read one tensor of codes."""
     q = Quantized(True)

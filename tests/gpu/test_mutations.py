@@ -58,6 +58,7 @@ def _dots(problem: Problem, name: str) -> tuple[Problem, FloatArray, GpuCode]:
 
 INTEGER_CONV = replace(CONV, dtype="int8", m=6, y_shape=(2, 6, 6, 6), output=Output("int32"))
 CODES = _linear(20, 64, 72, dtype="int8", epilogue=replace(ALL, scale=True), output=Output("uint8", 0.05, 3))
+CURVED = replace(CODES, k=32, x_shape=(1, 32, 72), epilogue=replace(ALL, scale=True, activation="silu"))
 KERNELS = {
     "unrolled": lambda: _unrolled(_linear(18, 24, 40, epilogue=ALL), 1, 0),
     "unrolled, groups": lambda: _unrolled(_linear(10, 64, 30, 2), 2, 0),
@@ -70,7 +71,7 @@ KERNELS = {
     "tiles of two in four": lambda: _tiles(_linear(20, 96, 72, arithmetic="float16"), 1),
     "tiles of codes": lambda: _tiles(CODES),
     "tiles of float16, CDNA": lambda: _tiles(_linear(20, 96, 72, arithmetic="float16"), 0, "rocm:gfx90a"),
-    "tiles of codes, RDNA3": lambda: _tiles(replace(CODES, k=32, x_shape=(1, 32, 72)), 0, "rocm:gfx1100"),
+    "tiles of codes, RDNA3": lambda: _tiles(CURVED, 0, "rocm:gfx1100"),
     "dots": lambda: _dots(_linear(6, 24, 72, dtype="int8", output=Output("int32")), "cuda:sm_80"),
     "dots, border, gfx1030": lambda: _dots(INTEGER_CONV, "rocm:gfx1030"),
     "unrolled, CDNA": lambda: _unrolled(_linear(18, 24, 40), 1, 0, "rocm:gfx90a"),

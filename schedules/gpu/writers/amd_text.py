@@ -140,7 +140,11 @@ def _spelled(operation: str, target: str, operands: Sequence[Operand], vcc: str)
                 register = SPARE
             text = register
         said_all.append(text)
-    return [*lines, f"{operation} {target}, {', '.join(said_all)}"]
+    lines.append(f"{operation} {target}, {', '.join(said_all)}")
+    if operation in ("v_exp_f32_e32", "v_rcp_f32_e32"):
+        # their results come late: gfx942 wants a slot between, gfx11 a wait, and the assembler adds neither
+        lines.append("s_nop 0" if vcc == "vcc" else "s_waitcnt_depctr 0xfff")
+    return lines
 
 
 SPARE = "v3"

@@ -310,13 +310,23 @@ def _nop(code: Code) -> Step:
     "s_setprio",
     "s_inst_prefetch",
     "s_set_inst_prefetch_distance",
-    "s_waitcnt_depctr",
     "s_sleep",
     "v_nop",
 )
 def _hint(code: Code) -> Step:
-    code.modifier("va_vdst")
     return lambda group: None
+
+
+@instruction("s_waitcnt_depctr")
+def _wait_for_results(code: Code) -> Step:
+    code.done(1)
+    if int(code.operands[0].text, 0) >> 12:  # the upper four bits count the results of vector instructions
+        raise code.fail("a wait that leaves results of vector instructions out")
+
+    def step(group: Group) -> None:
+        group.hazards = [hazard for hazard in group.hazards if hazard.registers.file == "s"]
+
+    return step
 
 
 @instruction(

@@ -167,9 +167,10 @@ def _plain(code: Code) -> Step:
             value = function(*(read(group) for read in reads))
             value = value * scale if scale != 1 else value
             put(group, np.clip(value, 0, 1) if clamps else value)
-        if code.name in TRANSCENDENTAL and group.kernel.target in ("gfx942",):
-            registers = code.registers(0, "v")
-            group.hazards.append(Hazard(registers, group.slot + 2, "a transcendental function needs a slot more"))
+        late = {"gfx942": 2, "gfx1100": 8}.get(group.kernel.target)
+        if late and code.name in TRANSCENDENTAL:
+            what = "the result of a transcendental function comes late"
+            group.hazards.append(Hazard(code.registers(0, "v"), group.slot + late, what))
 
     return step
 

@@ -48,7 +48,7 @@ def test_every_configuration(name, wanted):
     check(emit(problem, weight, gpu(name), wanted, "k"), problem, weight)
 
 
-@pytest.mark.parametrize("name", ["rocm:gfx90a", "rocm:gfx1100"])
+@pytest.mark.parametrize("name", ["rocm:gfx942", "rocm:gfx1100"])
 @pytest.mark.parametrize("activation", ["relu", "gelu", "silu", "hardswish"])
 def test_epilogues(name, activation):
     problem = linear(20, 24, 34, arithmetic="float16", epilogue=Epilogue(True, True, activation))

@@ -1,0 +1,97 @@
+"""The benchmark of GPUs: what it prepares without one, what it says without one, and its way on a pretended driver."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.gpu import sweep
+from benchmarks.gpu.cases import Case, cases
+from benchmarks.gpu.prepare import prepare
+from benchmarks.gpu.run import run
+from benchmarks.gpu.timing import sets_for
+from tests.gpu import driver as pretended
+from tests.gpu import simulate
+
+SMALL = (
+    Case("square", 16, 24, 32, 0.8, families=("unrolled",)),
+    Case("sparsert", 8, 18, 36, 0.5, side=6, families=("unrolled",)),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    where = tmp_path_factory.mktemp("gpu")
+    too_much = Case("square", 1024, 1024, 8, 0.5, families=("unrolled",))
+    made = prepare(where, [*SMALL, too_much], "cuda:sm_80", (), (), say=lambda _: None)
+    assert [one["family"] for one in made["kernels"]] == ["unrolled", "unrolled"]
+    assert [("300,000" in one["why"]) for one in made["missing"]] == [True]
+    return where
+
+
+def test_the_cases() -> None:
+    found = list(cases())
+    assert Counter(case.group for case in found)["sparsert"] == 2 * 17
+    assert {case.sparsity for case in cases("square")} >= {0.5, 0.9, 0.95, 0.99}
+    assert len({case.name for case in found}) == len(found)
+    for case in (found[0], *SMALL, Case("blocks", 64, 64, 8, 0.75, 32)):
+        weight = case.weight()
+        assert np.mean(weight == 0) == pytest.approx(case.sparsity, abs=0.02)
+        assert (weight == weight.astype(np.float16)).all()
+        assert case.x().size == (case.k // 9 * case.side**2 if case.side else case.k * case.n)
+    blocks = Case("blocks", 64, 64, 8, 0.75, 32).weight().reshape(2, 32, 2, 32)
+    assert (np.abs(blocks).sum((1, 3)) > 0).sum() == 1
+
+
+def test_buffers_take_turns() -> None:
+    assert (sets_for(1 << 20), sets_for(1 << 30)) == (16, 1)
+
+
+def test_without_a_gpu_it_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TESA_GPU_DRIVER", str(folder / "nothing.so"))
+    said: list[str] = []
+    rows = run(folder, say=said.append)
+    assert all("driver" in row["error"] for row in rows)
+    assert any("was not built" in line for line in said)
+
+
+def test_it_runs_checks_and_goes_on_where_it_was(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = pretended.Driver(pretended.build(tmp_path))
+    monkeypatch.setenv("TESA_GPU_DRIVER", str(made.path))
+    made.start(sm=90)  # newer than the cubins: the images of text are loaded
+    out = tmp_path / "rows.json"
+    rows = run(folder, out, say=lambda _: None)
+    assert [row.get("error") for row in rows] == [None, None]
+    assert all(row["us"]["launch"] > 0 for row in rows)
+    assert len(out.read_text().splitlines()) == 2
+    launched = len(made.launched)
+    assert run(folder, out, say=lambda _: None) == [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(made.launched) == launched
+    assert made.faults == []
+
+
+def test_a_wrong_result_is_no_time(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = pretended.Driver(pretended.build(tmp_path))
+    monkeypatch.setenv("TESA_GPU_DRIVER", str(made.path))
+    made.start(sm=90)
+    monkeypatch.setattr(
+        Case, "x", lambda self: np.ones(self.k * self.n if not self.side else 72, np.float32).reshape(1, -1, self.n)
+    )
+    monkeypatch.setattr("benchmarks.gpu.run._wanted", lambda case, weight, x: np.zeros((case.m, case.n)) + 99)
+    rows = run(folder, only="square", say=lambda _: None)
+    assert "differs from NumPy" in rows[0]["error"]
+    assert "us" not in rows[0]
+
+
+def test_the_kernel_of_the_sweep() -> None:
+    text = sweep.text(8192, "sm_80").replace(f"mov.u32 %turn, {sweep.turns(8192)};", "mov.u32 %turn, 2;")
+    assert text.count("fma.rn.f32") * sweep.BYTES == 8192
+    x, y = np.full(1, 0.5, np.float32), np.full(128, np.nan, np.float32)
+    counts = simulate.run(text, "sweep", 1, 128, 0, [x, y])
+    assert counts["fma.rn.f32"] == 2 * 512 * 4
+    assert np.isfinite(y).all()
+    assert sweep.fmas(8192, 2) == 2 * sweep.fmas(8192, 1)

@@ -88,6 +88,17 @@ def check_outputs(graph: Graph) -> None:
             )
 
 
+def check_scales(graph: Graph) -> None:
+    """Raise a ModelError for codes on a grid without a step: what is divided by 0 has no code."""
+    for node in graph.nodes:
+        scale = graph.constants.get(node.input[1]) if node.op_type == "QuantizeLinear" else None
+        if scale is not None and bool((scale == 0).any()):
+            raise ModelError(
+                f"{graph.source}: node {node.name or node.output[0]!r} (QuantizeLinear): its scale {node.input[1]!r} "
+                "is 0, and a scale is what numbers are divided by. Quantize the model again"
+            )
+
+
 def check_finite(graph: Graph) -> None:
     """Raise a ModelError if a weight has NaN, or infinities where they make no sense."""
     users = graph.users()

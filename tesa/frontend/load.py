@@ -9,7 +9,7 @@ from typing import Any
 
 from tesa.attributes.attribute import Values
 from tesa.errors import ModelError
-from tesa.frontend.checks import check_finite, check_operators, check_outputs
+from tesa.frontend.checks import check_finite, check_operators, check_outputs, check_scales
 from tesa.frontend.control.bodies import close, name_first_outputs
 from tesa.frontend.declared import check_element_types, check_names, trust_outputs
 from tesa.frontend.file import read_model
@@ -55,6 +55,7 @@ def _loaded(model: str | Path | Any, source: str, proto: Any, shapes: Mapping[st
     name_first_outputs(graph)
     _sort(graph)
     check_finite(graph)
+    check_scales(graph)
     _check_tensors(graph)
     return graph
 

@@ -90,9 +90,9 @@ def laid_out(array: Values, shape: Shape, axis: int, block: int = 0) -> Values |
     rank = len(shape)
     if array.size == 1:
         return array.reshape((1,) * rank)
-    axis = axis % rank if -rank <= axis < rank else rank - 1
-    if not rank:
+    if not -rank <= axis < rank and rank != 1:  # 1 by default, also of a vector
         return None
+    axis = axis % rank
     if block:
         if array.ndim != rank or array.shape[axis] * block < shape[axis]:
             return None

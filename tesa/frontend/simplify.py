@@ -69,16 +69,15 @@ def _folded_apart(mod: Any) -> Any:
     constant = _constant_bindings(mod)
     renamed = {binding.var: relax.Var(binding.var.name, binding.var.ty) for binding in constant}
     moved = [relax.VarBinding(renamed[b.var], _with(b.value, renamed)) for b in constant]
-    alone = relax.SeqExpr([relax.BindingBlock(moved)], relax.Tuple(list(renamed.values())))
-    own = relax.transform.FoldConstant()(
-        relax.transform.Normalize()(tvm.IRModule({"main": relax.Function([], alone, None)}))
-    )
+    results = list(renamed.values())
+    alone = relax.SeqExpr([relax.DataflowBlock(moved)], relax.Tuple(results))
+    function = relax.Function([], alone, relax.TupleType([var.ty for var in results]))
+    own = relax.transform.FoldConstant()(relax.transform.Normalize()(tvm.IRModule({"main": function})))
     values = [binding.value for block in own["main"].body.blocks for binding in block.bindings]
-    folded = {
-        binding.var: value
-        for binding, value in zip(constant, values, strict=True)
-        if isinstance(value, tvm.ir.GenericConst)
-    }
+    if len(values) != len(constant):  # taken apart on the way, so that nobody knows which is which
+        return relax.transform.FoldConstant()(mod)
+    pairs = zip(constant, values, strict=True)
+    folded = {binding.var: value for binding, value in pairs if isinstance(value, tvm.ir.GenericConst)}
     new = mod.clone()
     for name, function in mod.functions_items():
         if isinstance(function, relax.Function):

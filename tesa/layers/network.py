@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from tesa.base.progress import Progress, silent
+from tesa.frontend.guard import guarded
 from tesa.frontend.sizes import Size, sizes_of
 from tesa.layers.anchors import Known
 from tesa.layers.codes_layers import Integer
@@ -89,7 +91,8 @@ def to_networks(
     ('image=1,1,64,64', 20)
     """
     sizes = sizes_of(model, shapes)
-    return sizes, [to_network(model, shapes=size.shapes, **options) for size in sizes]
+    with guarded(str(model) if isinstance(model, str | Path) else "the given model", "compiled"):
+        return sizes, [to_network(model, shapes=size.shapes, **options) for size in sizes]
 
 
 def _known(attributed: TesaModel, var: str) -> Known:

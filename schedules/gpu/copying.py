@@ -2,7 +2,11 @@
 
 from typing import Any
 
-from tvm.script import tirx as T
+from tvm.tirx.script import builder as T
+
+from tesa.schedules.cpu.loops import flat, function, parameter
+
+_THREADS = 256
 
 
 def copy(symbol: str, size: int) -> Any:
@@ -12,14 +16,15 @@ def copy(symbol: str, size: int) -> Any:
     ['source', 'target']
     """
     dtype, count = ("uint32", size // 4) if size % 4 == 0 else ("uint8", size)
-    threads = min(256, count)
-    blocks = -(-count // threads)
-
-    @T.prim_func
-    def copied(source: T.Buffer((count,), dtype), target: T.Buffer((count,), dtype)) -> None:
-        for block in T.thread_binding(blocks, "blockIdx.x"):
-            for thread in T.thread_binding(threads, "threadIdx.x"):
-                if block * threads + thread < count:
-                    target[block * threads + thread] = source[block * threads + thread]
-
-    return copied.with_attr("global_symbol", symbol)
+    threads = min(_THREADS, count)
+    with function(symbol) as builder:
+        given = parameter("source", (count,), dtype), parameter("target", (count,), dtype)
+        source, target = (flat(one) for one in given)
+        with (
+            T.launch_thread("blockIdx.x", -(-count // threads)) as block,
+            T.launch_thread("threadIdx.x", threads) as thread,
+            T.If(block * threads + thread < count),
+            T.Then(),
+        ):
+            T.buffer_store(target, source[block * threads + thread], [block * threads + thread])
+    return builder.get()

@@ -1,19 +1,16 @@
 """The targets: the tools that each needs on this machine, what of them is there, and how to get the rest."""
 
-import os
 import shutil
 from collections.abc import Iterator
-from ctypes.util import find_library
-from pathlib import Path
 
 from tesa.base.hostinfo import Cpu, emulated_here
+from tesa.build.gpu import amd, ptx, tools
 from tesa.doctor.check import INFO, MISSING, OK, Check
 from tesa.errors import TesaError
 from tesa.measure.node.engine import INSTALL as NODE_INSTALL
 from tesa.measure.node.engine import find_engine
 from tesa.targets.architecture import Architecture, architectures, find
 
-_BITCODE = ("/opt/rocm/amdgcn/bitcode", "/usr/lib/x86_64-linux-gnu/amdgcn/bitcode")
 _DEVICES = "timed on devices of a tracker (--rpc)"
 
 
@@ -24,10 +21,8 @@ def target_checks(cpu: Cpu) -> Iterator[Check]:
         yield _tools_of(one, one == here)
     if here is not None and cpu.features and _old(here, cpu):
         yield Check("targets", here_name(), MISSING, f"its CPU {here.needs}", _elsewhere(here))
-    made = {one.name for one in architectures()}
-    for name, (tools, hint) in _later_targets().items():
-        if name not in made:
-            yield _target(name, tools, hint, f"has {', '.join(tools)}", "; tesa cannot compile for it yet")
+    for name, (needed, hint) in _gpu_targets().items():
+        yield _target(name, needed, hint, f"compiles, with {', '.join(needed)}")
 
 
 def here_name() -> str:
@@ -88,13 +83,11 @@ def _runs(one: Architecture, here: bool) -> tuple[str, str]:
     return f"; kernels are {_DEVICES}", f"to check kernels here: apt-get install qemu-user (for {one.emulator})"
 
 
-def _later_targets() -> dict[str, tuple[dict[str, bool], str]]:
-    cuda = {"nvcc": shutil.which("nvcc") is not None, "libcuda.so": find_library("cuda") is not None}
-    home = os.environ.get("ROCM_PATH")
-    bitcode = any(Path(folder).is_dir() for folder in ((f"{home}/amdgcn/bitcode",) if home else _BITCODE))
+def _gpu_targets() -> dict[str, tuple[dict[str, bool], str]]:
+    """What compiles for each kind of GPUs, and how to get it. A GPU is not needed."""
     return {
-        "cuda": (cuda, "install CUDA and NVIDIA's driver"),
-        "rocm": ({"ld.lld": _versioned("ld.lld"), "device libraries": bitcode}, "apt-get install lld rocm-device-libs"),
+        "cuda": ({"PTX": bool(ptx.assembler()), "NVRTC": tools.library("nvrtc") is not None}, tools.EXTRA),
+        "rocm": ({"ld.lld": bool(amd.linker())}, amd.INSTALL),
     }
 
 
@@ -103,8 +96,3 @@ def _target(name: str, tools: dict[str, bool], hint: str, ready: str, note: str 
     if lacking:
         return Check("targets", name, MISSING, f"lacks {', '.join(lacking)}{note}", hint)
     return Check("targets", name, INFO if note else OK, ready + note)
-
-
-def _versioned(name: str) -> bool:
-    """Debian adds the version to the name of LLVM's tools, as in wasm-ld-19."""
-    return any(shutil.which(one) for one in (name, *(f"{name}-{version}" for version in range(14, 30))))

@@ -58,7 +58,7 @@ def read_arrays(path: str | os.PathLike[str]) -> Arrays:
 
 def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
     """The arrays of an archive by name, if they can be what it says. size: bytes of the file."""
-    infos = [info for info in archive.infolist() if not info.is_dir()]
+    infos = [info for info in archive.infolist() if not info.filename.endswith("/")]  # is_dir fails without a name
     if len(infos) > _MOST_ARRAYS:
         raise Untruthful(f"holds {len(infos)} arrays, more than {_MOST_ARRAYS}")
     packed, unpacked = sum(info.compress_size for info in infos), sum(info.file_size for info in infos)

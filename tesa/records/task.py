@@ -11,8 +11,9 @@ from typing import Any
 
 from tesa.attributes.statistics import Statistics, statistics_of
 from tesa.attributes.zeros import zeros_of
+from tesa.base.told import Untruthful, shown
 from tesa.base.typed import typed
-from tesa.schedules.types import FloatArray, Output, Problem
+from tesa.schedules.types import FloatArray, Output, Problem, Window
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,31 @@ def checked_shape(facts: Mapping[str, Any]) -> Mapping[str, Any]:
     """The facts of a task without its pattern, each of its kind. KeyError if one is missing, ValueError otherwise."""
     for name in _SHAPE:
         facts[name]
-    return vars(typed(_Shape, facts, "task"))
+    shape = typed(_Shape, facts, "task")
+    sizes = (shape.m, shape.k, shape.n, shape.batch, shape.threads)
+    if min(sizes) < 1 or max(sizes) > _MOST or shape.m * shape.k > _MOST:
+        raise Untruthful(f"task: no layer has the sizes {shown(sizes)}")
+    if shape.window is not None:
+        window = typed(Window, shape.window, "task.window")
+        positive = (window.height, window.width, *window.kernel, *window.stride, *window.dilation)
+        if min(positive) < 1 or min(window.padding) < 0 or max(*positive, *window.padding) > _MOST:
+            raise Untruthful("task.window: no convolution has these sizes")
+    typed(_Epilogue, {name: shape.epilogue[name] for name in _STEPS if name in shape.epilogue}, "task.epilogue")
+    return vars(shape)
+
+
+_MOST = 1 << 31  # elements of a weight, and of any side
+_STEPS = ("bias", "residual", "activation", "scale")
+
+
+@dataclass(frozen=True)
+class _Epilogue:
+    """The kinds of the steps after a sum; others have names of their own."""
+
+    bias: bool = False
+    residual: bool = False
+    activation: str | None = None
+    scale: bool = False
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ def _bundle(content: bytes, folder: Path) -> str:
     (place / _MARK).write_bytes(content)
     try:
         _written(Compiled(folder / "model.o", BARE, "", (), _DESCRIPTION), {}, place)
-    except (ValueError, KeyError, TypeError) as error:  # as bundle() catches them
+    except (OSError, ValueError, KeyError, TypeError) as error:  # as bundle() catches them
         raise UsageError(str(error)) from error
     finally:
         assert outside.read_text() == "x"

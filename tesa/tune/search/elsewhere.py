@@ -28,6 +28,7 @@ NEAREST = 3
 """Layers of the log that each layer learns from."""
 
 _MOST = 200  # candidates of one of them
+_MOST_WEIGHT = 1 << 26  # elements of a weight that is made again
 
 
 def learn(
@@ -64,7 +65,7 @@ def _counts(measured: str, cpu: str | None) -> bool:
 def _distance(problem: Problem, density: float, facts: Mapping[str, Any], entry: IndexEntry) -> float:
     """Between two layers: of the logarithms of their sizes. Infinite where they do not compute alike."""
     same = facts["op"] == problem.op and facts["dtype"] == problem.dtype and facts["threads"] == problem.threads
-    if not same or problem.storage != "float32" or problem.dtype != "float32":
+    if not same or problem.storage != "float32" or problem.dtype != "float32" or facts["m"] * facts["k"] > _MOST_WEIGHT:
         return math.inf
     pairs: list[tuple[float, float]] = [(problem.m, facts["m"]), (problem.k, facts["k"]), (problem.n, facts["n"])]
     pairs.append((max(density, 1e-3), max(1 - entry.sparsity, 1e-3)))
@@ -72,7 +73,11 @@ def _distance(problem: Problem, density: float, facts: Mapping[str, Any], entry:
 
 
 def _lessons(facts: Mapping[str, Any], entries: Sequence[IndexEntry], target: Target) -> Lessons | None:
-    problem, weight = _problem(facts), _weight(facts, entries[0])
+    try:
+        problem = _problem(facts)
+    except (TypeError, ValueError):  # what a log says is no layer
+        return None
+    weight = _weight(facts, entries[0])
     options: list[Option] = []
     estimates, times = [], []
     for entry in entries:

@@ -8,6 +8,7 @@
 #   make bench        side by side with others  make format      lay the sources out
 #   make bench-propagation  what propagation gains and costs
 #   make bench-aarch64      instructions of kernels for 64-bit ARM
+#   make docs         the site of the documentation, in build/site
 #   make lift         the newest allowed releases into the lock, and what changed
 #   make clean        remove what was built     make distclean   and the environment
 
@@ -28,7 +29,7 @@ PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 MINILM := $(shell sed -n 's/^minilm = \["\(.*\)"\]/\1/p' pyproject.toml)
 NETWORKS := $(shell sed -n '/^networks = \[/,/^\]/s/^ *"\(.*\)",/\1/p' pyproject.toml)
 
-.PHONY: venv demo test lint types pytest test-quick test-slow test-networks fuzz test-kills test-soak bench bench-aarch64 bench-propagation format lift clean distclean
+.PHONY: venv demo test lint types pytest test-quick test-slow test-networks fuzz test-kills test-soak bench bench-aarch64 bench-propagation docs format lift clean distclean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -102,6 +103,11 @@ bench-aarch64: $(STAMP)
 
 bench-propagation: $(STAMP)
 	$(BIN)/python -m benchmarks.propagation --plot out/propagation $(ARGS)
+
+# The site of the documentation in build/site, without a link that leads nowhere.
+docs: $(INSTALLED)/.stamp
+	$(PIP) -e '.[docs]' --no-build-isolation
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python scripts/docs.py build/site
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -224,6 +224,15 @@ def _applies(problem: Problem) -> bool:
     return w.kernel[0] * w.kernel[1] <= 128 and w.kernel[1] <= BITS and w.kernel[0] <= BITS
 
 
+def _refusal(problem: Problem, _weight: FloatArray, _gpu: Gpu) -> str:
+    """The reason why there is no kernel, "" where there is one."""
+    if problem.op != "depthwise":
+        return f"it knows depthwise convolutions, and no {problem.op}"
+    return (
+        "" if _applies(problem) else f"it knows windows of at most 128 taps, and {BITS} on a side, of reals and codes"
+    )
+
+
 def _space(problem: Problem, weight: FloatArray, gpu: Gpu) -> Sequence[Config]:
     """Rows of a thread by their estimate, the best one first."""
     if not _applies(problem) or problem.window is None:
@@ -274,6 +283,7 @@ def _estimate(problem: Problem, weight: FloatArray, gpu: Gpu, config: Config) ->
     estimate=_estimate,
     quantizes=True,
     layouts=("features_first", "features_last"),
+    refusal=_refusal,
 )
 def emit(problem: Problem, weight: FloatArray, gpu: Gpu, config: Config, symbol: str) -> GpuCode:
     """Depthwise convolution by the live taps of each channel's window.

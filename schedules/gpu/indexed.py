@@ -237,6 +237,18 @@ def _space(problem: Problem, weight: FloatArray, gpu: Gpu) -> Sequence[Config]:
     return sorted(found, key=lambda config: _cost(problem, steps, gpu, config))[:12]
 
 
+def _refusal(problem: Problem, weight: FloatArray, _gpu: Gpu) -> str:
+    """The reason why there is no kernel, "" where there is one."""
+    if not _applies(problem):
+        return f"it knows no {problem.dtype} {problem.op} of this window or zero"
+    density = np.count_nonzero(weight) / max(weight.size, 1)
+    return (
+        f"{1 - density:.0%} of the weight are zeros, and it wants {1 - MAX_DENSITY:.0%}"
+        if density > MAX_DENSITY
+        else ""
+    )
+
+
 def _applies(problem: Problem) -> bool:
     if problem.dtype not in ("float32", "float16", "int8") or not readable(problem):
         return False
@@ -283,7 +295,7 @@ def _estimate(problem: Problem, weight: FloatArray, gpu: Gpu, config: Config) ->
     return _cost(problem, _lengths(weight), gpu, config)
 
 
-@family("indexed", kind="gpu", space=_space, estimate=_estimate, quantizes=True)
+@family("indexed", kind="gpu", space=_space, estimate=_estimate, quantizes=True, refusal=_refusal)
 def emit(problem: Problem, weight: FloatArray, gpu: Gpu, config: Config, symbol: str) -> GpuCode:
     """The non-zeros of each row as a list of values and offsets that a warp walks along; any size of weight.
 

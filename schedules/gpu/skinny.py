@@ -124,8 +124,9 @@ def tiles_of(weight: FloatArray, bits: int) -> Tiles:
 def _words(live: NDArray[np.bool_]) -> NDArray[Any]:
     """The bits of each lane, (tiles, 32, bits), as words."""
     bits = live.shape[2]
-    kind = {8: np.uint8, 16: np.uint16, 32: np.uint32}[bits]
-    return (live.astype(np.uint64) << np.arange(bits, dtype=np.uint64)).sum(axis=2).reshape(-1).astype(kind)
+    kind = {8: "uint8", 16: "uint16", 32: "uint32"}[bits]
+    words: NDArray[Any] = (live.astype(np.uint64) << np.arange(bits, dtype=np.uint64)).sum(axis=2).reshape(-1)
+    return words.astype(kind)
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,12 @@ def _shape(problem: Problem, config: Config) -> _Shape:
 
 _STAGE = 32 * 1024
 """Bytes of the stage, at most."""
+
+
+def _shared_bytes(problem: Problem, shape: _Shape) -> int:
+    """Bytes of shared memory: of the stage and of the sums of all lanes."""
+    stage = shape.run * shape.tile * shape.n * _SIZES[elements(problem).x]
+    return stage + shape.warps * LANES * (shape.n + 1) * 4
 
 
 @dataclass(frozen=True)
@@ -263,7 +270,8 @@ def _lowest(word: Any) -> Any:
     low = local("low", 1, "uint32")
     T.buffer_store(low, word[0] & (T.uint32(0) - word[0]), [0])
     T.buffer_store(word, word[0] ^ low[0], [0])
-    return T.Cast("int32", T.popcount(low[0] - T.uint32(1)))
+    # a power of two as float32 has its exponent in the upper bits; not every target of TVM's counts bits
+    return (tirx.reinterpret("int32", T.Cast("float32", low[0])) >> 23) - 127
 
 
 def _function(problem: Problem, shape: _Shape, across: int, constants: Sequence[NDArray[Any]], symbol: str) -> Any:
@@ -284,6 +292,17 @@ def _function(problem: Problem, shape: _Shape, across: int, constants: Sequence[
     return builder.get()
 
 
+def _refusal(problem: Problem, _weight: FloatArray, _gpu: Gpu) -> str:
+    """The reason why there is no kernel, "" where there is one."""
+    if not problem.pointwise:
+        return f"it knows matrices, and no {problem.op} with a window"
+    if problem.n > MOST:
+        return f"it is for {MOST} columns at most, and there are {problem.n}"
+    if problem.dtype not in ("float32", "float16", "int8"):
+        return f"it knows no {problem.dtype} weights"
+    return ""
+
+
 def _applies(problem: Problem) -> bool:
     return problem.pointwise and problem.n <= MOST and problem.dtype in ("float32", "float16", "int8")
 
@@ -294,7 +313,10 @@ def _space(problem: Problem, weight: FloatArray, gpu: Gpu) -> Sequence[Config]:
         return []
     row = _SIZES[elements(problem).x] * problem.n * LANES
     bits = [b for b in (NUMBERED, 32, 16, 8) if row * b <= _STAGE][:3] or [8]
-    found = [{"warps": w, "rows": r, "bits": b} for b in bits for w in (4, 8) for r in (1, 2, 4) if r * problem.n <= 64]
+    every = [
+        {"warps": w, "rows": r, "bits": b} for b in bits for w in (2, 4, 8) for r in (1, 2, 4) if r * problem.n <= 64
+    ]
+    found = [config for config in every if _shared_bytes(problem, _shape(problem, config)) <= gpu.static_shared]
     steps = {b: _steps(weight, b) for b in bits}
     return sorted(found, key=lambda config: _cost(problem, weight, gpu, config, steps[config["bits"]]))
 
@@ -312,7 +334,7 @@ def _work(problem: Problem, weight: FloatArray, gpu: Gpu, shape: _Shape, steps: 
     kinds = elements(problem)
     tiles = problem.m * max(1, -(-problem.k // shape.tile))
     nonzeros = int(np.count_nonzero(weight))
-    bytes_of_w = nonzeros * _SIZES[kinds.weight] + tiles * (LANES + 12) + steps
+    bytes_of_w = float(nonzeros * _SIZES[kinds.weight] + tiles * (LANES + 12) + steps)
     bytes_of_w += nonzeros if shape.bits == NUMBERED else tiles * LANES * shape.bits / 8
     x = problem.k * problem.n * _SIZES[kinds.x]
     blocks = -(-problem.m // (shape.warps * shape.rows)) * problem.batch
@@ -334,7 +356,7 @@ def _work(problem: Problem, weight: FloatArray, gpu: Gpu, shape: _Shape, steps: 
 def _cost(problem: Problem, weight: FloatArray, gpu: Gpu, config: Config, steps: int) -> float:
     shape = _shape(problem, config)
     blocks = -(-problem.m // (shape.warps * shape.rows)) * problem.batch
-    stage = shape.run * shape.tile * shape.n * _SIZES[elements(problem).x] + shape.warps * LANES * (shape.n + 1) * 4
+    stage = _shared_bytes(problem, shape)
     launch = clock.Shape(blocks, shape.warps * LANES, stage)
     return clock.time(_work(problem, weight, gpu, shape, steps), gpu, launch).us / 1000
 
@@ -350,6 +372,7 @@ def _estimate(problem: Problem, weight: FloatArray, gpu: Gpu, config: Config) ->
     estimate=_estimate,
     quantizes=True,
     layouts=("features_first", "features_last"),
+    refusal=_refusal,
 )
 def emit(problem: Problem, weight: FloatArray, gpu: Gpu, config: Config, symbol: str) -> GpuCode:
     """Few columns: a bit for each place of the weight and its packed non-zeros, for as few bytes as can be.
@@ -368,6 +391,8 @@ def emit(problem: Problem, weight: FloatArray, gpu: Gpu, config: Config, symbol:
     if not _applies(problem):
         raise ValueError(f"family skinny cannot compute {problem.dtype} {problem.op} of {problem.n} columns")
     made, shape = tiles_of(weight, config["bits"]), _shape(problem, config)
+    if _shared_bytes(problem, shape) > gpu.static_shared:
+        raise ValueError(f"family skinny has not enough shared memory for {problem.n} columns with {dict(config)}")
     kind = {"float32": np.float32, "float16": np.float16, "int8": np.int8}[elements(problem).weight]
     constants = [made.words, made.residues, made.heads, made.counts, made.values.astype(kind)]
     work = _work(problem, weight, gpu, shape, int(made.heads.reshape(-1, 3)[:, 2].sum()))

@@ -6,13 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tesa.schedules.gpu.skinny import LANES, NUMBERED, tiles_of
 from tesa.schedules.registry import find
 from tesa.schedules.types import Epilogue
 from tesa.targets.cuda import GPUS
 from tests.gpu import opencl
-from tests.gpu.families import prepare, run, sparse
+from tests.gpu.families import GPU, prepare, run, sparse
 from tests.gpu.problems import ALL, CODES, HALF, SUMS, linear
 
 
@@ -47,7 +48,7 @@ def test_one_to_many_columns() -> None:
             (17, 1024, 1, 2, 0.5, config(4, 2)),
             (5, 90, 3, 1, 0.2, config(2, 4, 16)),
             (6, 600, 8, 1, 0.3, config(4, 1, 8)),
-            (3, 40, 32, 1, 1.0, config(4, 1, 8)),
+            (3, 40, 32, 1, 1.0, config(2, 1, 8)),
             (4, 64, 1, 1, 0.0, config()),
             (4, 9000, 2, 1, 0.05, config(8, 1, 32)),
             (5, 9000, 1, 2, 0.1, config(4, 2, NUMBERED)),
@@ -70,6 +71,18 @@ def test_int8() -> None:
     assert case.wanted is not None
     turned.wanted = case.wanted[0].T
     run([case, turned, prepare("skinny", exact, weight)])
+
+
+def test_every_configuration_fits_in_shared_memory() -> None:
+    family = find("skinny", "gpu")
+    for n in (1, 2, 5, 16, 32):
+        problem, weight = linear(64, 9000, n), sparse(64, 9000, 0.1)
+        offered = family.space(problem, weight, GPU)
+        assert offered, n
+        for chosen in offered:
+            family.emit(problem, weight, GPU, chosen, "k")
+    with pytest.raises(ValueError, match="shared memory for 2 columns"):
+        family.emit(linear(64, 9000, 2), sparse(64, 9000, 0.1), GPU, config(bits=NUMBERED), "k")
 
 
 def test_no_two_threads_race(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tvm import relax
 
 from tesa.layers.anchor import Anchor
 from tesa.layers.convolutions import find_convolution
@@ -159,6 +160,9 @@ def _absorb_binary(chain: Chain, call: Any, name: str) -> bool:
             chain.bias = signed if chain.bias is None else chain.bias + signed
         return True
     # a constant, too: what channels that were cut off added, which differs at the border of an image
+    array = constant_of(other)
+    if array is not None and array.dtype == np.float32 and array.size == prod(shape_of(call)):
+        other = relax.const(array.reshape(shape_of(call)))
     same = hasattr(other.ty, "shape") and shape_of(other) == shape_of(call) and str(other.ty.dtype) == "float32"
     stored_so = not chain.anchor.phases and len(chain.anchors) == 1
     if name == "relax.add" and same and stored_so and chain.residual is None and "residual" not in rounded:

@@ -119,7 +119,8 @@ def reference(problem: Problem, weight: FloatArray, inputs: Inputs) -> Reference
 
 def _codes(kind: Output, y: Wide) -> Wide:
     low, high = kind.range
-    return np.clip(np.rint(y / kind.scale) + kind.zero, low, high)
+    codes: Wide = np.clip(np.rint(y / kind.scale) + kind.zero, low, high)
+    return codes
 
 
 def _rounded(problem: Problem, step: str, y: Wide) -> Wide:

@@ -166,8 +166,9 @@ def _epilogue(problem: Problem) -> dict[str, Any]:
     if problem.dtype == "float32":
         del facts["scale"]
         return facts
-    codes = {"residual_kind": asdict(problem.residual)} if problem.residual != Output() else {}
-    codes |= {"inner": [[step, asdict(kind)] for step, kind in problem.inner]} if problem.inner else {}
+    codes: dict[str, Any] = {"residual_kind": asdict(problem.residual)} if problem.residual != Output() else {}
+    if problem.inner:
+        codes["inner"] = [[step, asdict(kind)] for step, kind in problem.inner]
     return {**facts, "x_zero": problem.x_zero, "output": asdict(problem.output), **codes}
 
 

@@ -128,11 +128,12 @@ def test_residual_of_numbers_and_of_codes(signed: bool) -> None:
     assert network.layers[0].problem.residual == Output()
 
 
+@pytest.mark.parametrize("shape", [(1, 8, 6, 7), (8, 6, 7)])
 @pytest.mark.parametrize("integer", [False, True])
-def test_a_constant_of_the_whole_shape_is_a_residual(integer: bool) -> None:
+def test_a_constant_of_the_whole_shape_is_a_residual(integer: bool, shape: tuple[int, ...]) -> None:
     q = Quantized()
     d = q.codes(q.input(1, 4, 6, 7), 0.02, 120)
-    border = q.rng.standard_normal((1, 8, 6, 7)).astype(np.float32)
+    border = q.rng.standard_normal(shape).astype(np.float32)
     made = q.op("Add", border, q.op("Conv", d, q.weight(8, 4, 3, 3), q.bias(8), pads=[1] * 4))
     code = q.quantize(q.op("Relu", made), 0.03, 4)
     if integer:

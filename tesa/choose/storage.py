@@ -15,10 +15,12 @@ from tesa.choose.chosen import ChosenKernel
 from tesa.choose.pick import milliseconds
 from tesa.errors import UnsupportedError, UsageError
 from tesa.layers.layer import Layer
+from tesa.schedules.gpus import Gpu
+from tesa.schedules.types import Core
 from tesa.targets.target import Target
 
-ARITHMETICS = ("float32", "float16")
-"""The types that sums may have."""
+ARITHMETICS = ("float32", "float16", "bfloat16", "tfloat32")
+"""The types that products may be made of. Of tfloat32, a float32, a GPU's matrix unit takes 10 bits of fraction."""
 
 COLUMNS = 16
 """Columns of the activation up to which a family keeps weights in 16 bits."""
@@ -36,13 +38,35 @@ def check_arithmetic(arithmetic: str, storage: str, target: Target) -> None:
         raise UsageError(f"unknown arithmetic {arithmetic!r}; expected one of {', '.join(ARITHMETICS)}")
     if arithmetic == "float32":
         return
-    if storage == "bfloat16":
-        raise UsageError("arithmetic 'float16' takes weights of float16, not of bfloat16")
-    if not target.machine.halves:
+    if storage not in ("float32", kept_as(arithmetic)):
+        raise UsageError(f"arithmetic {arithmetic!r} takes weights of {kept_as(arithmetic)}, not of {storage}")
+    if not _multiplies(target.machine, arithmetic):
+        if arithmetic != "float16" or isinstance(target.machine, Gpu):
+            raise UnsupportedError(
+                f"target {target.name} does not multiply {arithmetic}; arithmetic={arithmetic!r} needs one that does, "
+                "such as cuda:sm_80"
+            )
         raise UnsupportedError(
             f"target {target.name}: the CPU does not compute in float16; arithmetic='float16' needs one that does, "
             "such as aarch64:cortex-a76"
         )
+
+
+def kept_as(arithmetic: str) -> str:
+    """The storage of a weight whose products are of that arithmetic.
+
+    >>> kept_as("float16"), kept_as("tfloat32")
+    ('float16', 'float32')
+    """
+    return "float32" if arithmetic == "tfloat32" else arithmetic
+
+
+def _multiplies(machine: Core | Gpu, arithmetic: str) -> bool:
+    if isinstance(machine, Gpu) and machine.matrix(arithmetic) is not None:
+        return True
+    if arithmetic == "bfloat16":
+        return isinstance(machine, Gpu) and machine.bfloats
+    return arithmetic == "float16" and machine.halves
 
 
 class StorageContest:
@@ -87,7 +111,8 @@ class StorageContest:
         for (i, layer), other in zip(self._other, kernels[len(self._given) :], strict=True):
             if faster(other, found[i]):
                 wide, problem = milliseconds(time_of(given[i]) or 0.0), layer.problem
-                form = "summed in float16" if problem.arithmetic != "float32" else f"kept in {problem.storage}"
+                summed = problem.arithmetic != "float32"
+                form = f"summed in {problem.arithmetic}" if summed else f"kept in {problem.storage}"
                 said = f"{other.part.reason}; {form}, {wide} in float32"
                 found[i] = replace(other, parts=(replace(other.parts[0], reason=said), *other.parts[1:]))
         return found
@@ -116,12 +141,13 @@ def _stored(layer: Layer, storage: str) -> Layer | None:
 def _summed(layer: Layer, arithmetic: str) -> Layer | None:
     """The layer with sums of that type; None where they are float32's, or a weight is too large for another one."""
     problem = layer.problem
-    if arithmetic == "float32" or problem.dtype != "float32" or problem.storage == "bfloat16":
+    storage = kept_as(arithmetic)
+    if arithmetic == "float32" or problem.dtype != "float32" or problem.storage not in ("float32", storage):
         return None
-    weight = rounded(layer.weight, arithmetic)
+    weight = rounded(layer.weight, storage)
     if not np.isfinite(weight).all():
         return None
-    return Layer(layer.name, replace(problem, storage=arithmetic, arithmetic=arithmetic), weight, layer.facts)
+    return Layer(layer.name, replace(problem, storage=storage, arithmetic=arithmetic), weight, layer.facts)
 
 
 def time_of(kernel: ChosenKernel) -> float | None:

@@ -27,9 +27,12 @@ def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--storage", choices=("float32", "float16", "bfloat16"), default="float32", help=storage)
     sums = (
         "float16 allows sums of float16 where they are faster, on a CPU that has them: weights, inputs of layers and "
-        "sums are rounded to it (default: float32)"
+        "sums are rounded to it. On GPUs also bfloat16 and tfloat32, which matrix units multiply, and sums of their "
+        "products may be float32 (default: float32)"
     )
-    parser.add_argument("--arithmetic", choices=("float32", "float16"), default="float32", help=sums)
+    parser.add_argument(
+        "--arithmetic", choices=("float32", "float16", "bfloat16", "tfloat32"), default="float32", help=sums
+    )
     budget = (
         "straight-line instructions that the measured candidates of a layer may have together, 10 us each (default: "
         "400000); what a log already knows competes whatever its size"

@@ -129,6 +129,7 @@ def kernel(
 
     arithmetic "float16" allows sums of float16, twice as fast where a CPU has them: weight and X are rounded to it, and
     so is each sum on the way; Y is float32. Numbers beyond 65504 become infinite. UnsupportedError for another CPU.
+    For GPUs there are "bfloat16" and "tfloat32" too, of which their matrix units make products.
 
     flush_denormals: elements below 1.2e-38, as weight decay leaves them where zeros were meant, are taken for zeros,
     and a warning says how many; False computes with them, slowly.

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from tesa.attributes.codes import MAX_OUTLIERS, are_codes
 from tesa.attributes.rounding import STORAGES, rounded
 from tesa.choose.plan import epilogue_words
-from tesa.choose.storage import check_arithmetic
+from tesa.choose.storage import check_arithmetic, kept_as
 from tesa.errors import UnsupportedError, UsageError
 from tesa.schedules.types import ACTIVATIONS, Epilogue, FloatArray, Output, Problem, Window
 from tesa.targets.target import Target
@@ -188,7 +188,7 @@ def storage_of(storage: str, arithmetic: str, target: Target) -> str:
     UnsupportedError where the target's CPU has no arithmetic of float16.
     """
     check_arithmetic(arithmetic, storage, target)
-    return storage if arithmetic == "float32" else arithmetic
+    return storage if arithmetic == "float32" else kept_as(arithmetic)
 
 
 def round_to(weight: FloatArray, storage: str, dtype: str) -> FloatArray:

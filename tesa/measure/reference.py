@@ -13,7 +13,8 @@ from tesa.schedules.types import FloatArray, Output, Problem
 
 Wide = NDArray[np.float64]
 
-_EPSILON = float(np.finfo(np.float32).eps)
+_EPSILONS = {"float32": float(np.finfo(np.float32).eps), "float16": 2.0**-12, "tfloat32": 2.0**-12, "bfloat16": 2.0**-9}
+"""Of the products of an arithmetic: float16's and tf32's are a quarter of the last bit, as errors cancel in sums."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def reference(problem: Problem, weight: FloatArray, inputs: Inputs) -> Reference
     if problem.output.quantized:
         off = 1.0 + math.ceil(step / problem.output.scale)
         return Reference(_codes(problem.output, y), off)
-    epsilon = _EPSILON if problem.arithmetic == "float32" else float(np.finfo(np.float16).eps) / 4
+    epsilon = _EPSILONS.get(problem.arithmetic, _EPSILONS["float16"])
     return Reference(y, epsilon * (16 + 4 * math.sqrt(problem.k)) * max(*scale, _largest(y)) + step)
 
 

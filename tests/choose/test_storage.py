@@ -126,6 +126,10 @@ def test_a_model_whose_sums_are_of_float16(tmp_path: Path) -> None:
         ("half", "float32", "aarch64:cortex-a76", UsageError, "unknown arithmetic 'half'; expected one of float32, fl"),
         ("float16", "bfloat16", "aarch64:cortex-a76", UsageError, "takes weights of float16, not of bfloat16"),
         ("float16", "float32", "aarch64:cortex-a53", UnsupportedError, "the CPU does not compute in float16"),
+        ("bfloat16", "float32", "aarch64:cortex-a76", UnsupportedError, "does not multiply bfloat16"),
+        ("bfloat16", "float32", "cuda:sm_75", UnsupportedError, "does not multiply bfloat16.*such as cuda:sm_80"),
+        ("tfloat32", "float32", "rocm:gfx90a", UnsupportedError, "does not multiply tfloat32"),
+        ("tfloat32", "float16", "cuda:sm_80", UsageError, "takes weights of float32, not of float16"),
     ],
 )
 def test_who_cannot_add_up_in_float16(

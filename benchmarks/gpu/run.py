@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+import tesa
 from benchmarks.gpu import sweep
 from benchmarks.gpu.cases import Case
 from benchmarks.gpu.peers import EXACT, peers
 from benchmarks.gpu.prepare import MANIFEST
 from benchmarks.gpu.timing import Library, microseconds, sets_for
+from tesa.build.package import ENTRY
 from tesa.errors import TesaError
 from tesa.runtime.gpu import GpuLibrary
 
@@ -73,7 +75,7 @@ def _guarded(name: str, make: Callable[[], Row]) -> Row:
 
 
 def _sweep(path: Path, size: int, warps: int) -> Row:
-    library = GpuLibrary(path, "kernel", "kernel")
+    library = GpuLibrary(path, "kernel", ENTRY)
     ms = min(library.time_ms([np.ones(1, np.float32)], 1) for _ in range(3))
     return {
         "size": size,
@@ -86,7 +88,7 @@ def _sweep(path: Path, size: int, warps: int) -> Row:
 def _kernel(path: Path, case: Case, one: Row, torch: Any) -> Row:
     name = json.loads(path.with_suffix(".json").read_text())["name"]
     weight, x = case.weight(), case.x()
-    library = GpuLibrary(path, name, "kernel")
+    library = GpuLibrary(path, name, ENTRY)
     y = np.asarray(library(x.reshape(library.inputs[0]["shape"])))
     difference = float(np.abs(_wanted(case, weight, x).reshape(y.shape) - y).max())
     limit = _limit(case, weight)
@@ -139,7 +141,8 @@ def _timed(path: Path, name: str, case: Case, torch: Any, library: GpuLibrary) -
 
 
 def _network(path: Path, one: Row) -> Row:
-    library = GpuLibrary(path, json.loads(path.with_suffix(".json").read_text())["name"], "main")
+    compiled = tesa.load(path)
+    library = GpuLibrary(path, str(compiled.manifest.library["name"]), compiled.manifest.sizes[0].function)
     rng = np.random.default_rng(0)
     given = [
         rng.integers(0, 2, port["shape"]).astype(port["dtype"])
@@ -147,7 +150,10 @@ def _network(path: Path, one: Row) -> Row:
         else rng.standard_normal(port["shape"]).astype(port["dtype"])
         for port in library.inputs
     ]
-    return {**one, "us": {"launch": 1000 * library.time_ms(given, 50)}}
+    outputs = library(*given)
+    for found in outputs if isinstance(outputs, tuple) else (outputs,):
+        assert np.isfinite(np.asarray(found)).all(), "an output is no number"
+    return {**one, "us": {"graph": 1000 * library.time_ms(given, 50)}}
 
 
 def _line(row: Row) -> str:
@@ -156,9 +162,9 @@ def _line(row: Row) -> str:
         return f"{row['name']}: {row['error']}"
     if "size" in row:
         return f"{row['size'] >> 10} KB x {row['warps']}: {row['fmas_per_us_and_multiprocessor']:.0f} FMAs a us and SM"
-    own = row["us"].get("graph", row["us"]["launch"])
+    own = row["us"].get("graph") or row["us"]["launch"]
     words = [f"{row['name']}: {own:.1f} us"]
     for peer, times in row.get("peers", {}).items():
         if isinstance(times, dict):
-            words.append(f"{peer} {times.get('graph', times['launch']) / own:.2f}x")
+            words.append(f"{peer} {(times.get('graph') or times['launch']) / own:.2f}x")
     return ", ".join(words)

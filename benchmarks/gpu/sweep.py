@@ -11,6 +11,7 @@ from pathlib import Path
 from tesa.build.cache import Cache
 from tesa.build.gpu.images import build_images
 from tesa.build.gpu.library import Port, Program, write_library
+from tesa.build.package import ENTRY
 from tesa.schedules.gpus import GpuCode, GpuText, Launch
 from tesa.targets.target import Target
 
@@ -80,7 +81,7 @@ def write(folder: Path, size: int, warps: int, target: Target, cache: Cache | No
     product = build_images("sweep", code, target, cache)
     program = Program((Port("x", (1,)),), (Port("y", (blocks * 128,)),), product.modules, product.launches)
     path = folder / f"sweep-{size}-{warps}.so"
-    write_library(program, path, target, "kernel", "kernel")
+    write_library(program, path, target, "kernel", ENTRY)
     return path
 
 

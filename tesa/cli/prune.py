@@ -53,6 +53,10 @@ def _arguments(parser: ArgumentParser) -> None:
         help="group channels that lose the same: in the whole network, whose outputs stay (network), or by an order of "
         "the rows of each layer (layer); auto takes what costs nothing",
     )  # fmt: skip
+    parser.add_argument(
+        "--metric", metavar="FILE.py",
+        help="a function metric(outputs, data): its number on --data for the dense and the pruned model",
+    )  # fmt: skip
     parser.add_argument("--no-reconstruct", action="store_true", help="with --data: choose by them, but repair nothing")
     parser.add_argument("--seed", type=int, default=0, help="of the inputs that are drawn where there are many (0)")
 
@@ -70,7 +74,7 @@ def _run(args: Namespace) -> Outcome:
         scores = read_npz(scores)
     with shown(sys.stderr, quiet=args.quiet or args.json) as progress:
         pruned = prune(
-            args.model, args.pattern, args.sparsity, data=args.data,
+            args.model, args.pattern, args.sparsity, data=args.data, metric=args.metric,
             layers=dict(parse_rule(text, args.pattern) for text in args.layer), depthwise=args.depthwise,
             importance=scores, budget=args.budget, ends=args.ends, infeasible=args.infeasible,
             rearrange=args.rearrange, reconstruct=not args.no_reconstruct, seed=args.seed, progress=progress,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tesa.attributes.impose import Imposed
 from tesa.base.progress import Progress, silent
 from tesa.compress.bias import Biases
-from tesa.compress.layers import Layer
+from tesa.compress.layers import Layer, find_layers
 from tesa.compress.opened import Work
 from tesa.compress.reconstruct import Plan, Reconstruction, unrepairable
 from tesa.compress.samples import Samples
@@ -38,6 +38,12 @@ class Job:
     threads: int = 1
     memory: int = LIMIT
     progress: Progress = silent
+
+    def again(self) -> Job:
+        """The same after nodes of the model were moved."""
+        work = self.work.again()
+        found = {layer.name: layer for layer in find_layers(work.view.graph, work.tensors).layers}
+        return replace(self, work=work, layers=tuple(found[layer.name] for layer in self.layers))
 
     def walk(self, samples: Samples) -> Walk:
         """A walk through the model, at its start."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tesa.compress.samples import Outputs, Samples
 from tesa.compress.tensors import Tensors
 from tesa.frontend.file import read_model
 from tesa.frontend.given import file_size
@@ -23,6 +24,14 @@ class Work:
     tensors: Tensors
     source: str
     external: bool
+
+    def again(self) -> Work:
+        """The same after nodes of it were moved: what was known of their places is looked for anew."""
+        return Work(self.proto, self.proto, Tensors(self.proto, self.source), self.source, self.external)
+
+    def outputs(self, samples: Samples, threads: int) -> Outputs:
+        """The outputs of the model on calibration data."""
+        return samples.run(self.proto, threads=threads, name=self.source)
 
 
 def opened(model: str | Path | Any) -> Work:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from tesa.base.progress import Progress, silent
 from tesa.compress.budget import BUDGETS, spread
 from tesa.compress.job import Job
 from tesa.compress.layers import find_layers
+from tesa.compress.metric import Arrays, Metric, read_metric
 from tesa.compress.opened import opened
 from tesa.compress.rearrange.gains import Arranged
 from tesa.compress.rearrange.rows import Orders, arrangement, keep_in_order
@@ -19,7 +20,7 @@ from tesa.compress.rearranged import rearranged
 from tesa.compress.reconstruct import ORDERED, Plan, Reconstruction
 from tesa.compress.result import Pruned, PrunedLayer
 from tesa.compress.rules import INFEASIBLE, Rules, assign, by_name, with_sparsity
-from tesa.compress.samples import Data, Samples
+from tesa.compress.samples import Data, Outputs, Samples, relative_error
 from tesa.compress.scoring import Scorer, budget_of, scorer_of
 from tesa.compress.write import apply_mask
 from tesa.errors import UsageError
@@ -43,6 +44,7 @@ def prune(
     data: Data | None = None,
     layers: Mapping[str, str | float | Imposed | None] | None = None,
     depthwise: str | Imposed | None = None,
+    metric: str | Path | Metric | Callable[[Arrays, Arrays], float] | None = None,
     importance: str | Scorer | Mapping[str, Any] | None = None,
     budget: str | None = None,
     ends: bool = False,
@@ -71,8 +73,9 @@ def prune(
     data: calibration data, an .npz or arrays by input, whose first axis counts samples. With them each layer is
     repaired by least squares on its mask (reconstruct=False: masks alone), layer by layer, its inputs those of the
     network as it is pruned by then, its targets those of the dense one. seed: which input rows are drawn where there
-    are many. threads: of onnxruntime. memory: bytes of activations that are kept in memory; others go to temporary
-    files.
+    are many. metric: a function metric(outputs, data) or a file with one: its number for the dense and the pruned
+    model on these data, of which it gets what is no input as well. threads: of onnxruntime. memory: bytes of
+    activations that are kept in memory; others go to temporary files.
 
     Raises UsageError for a name that no layer has, for a pattern or a share that a layer cannot have, and for data that
     do not fit the model or are not finite.
@@ -88,7 +91,8 @@ def prune(
     taps = None if depthwise is None else with_sparsity(depthwise, None)
     rules = Rules(every, by_name(layers or {}, every), ends, infeasible, taps)
     work = opened(model)
-    samples = None if data is None else Samples.of(work.view, data)
+    samples = None if data is None else Samples.of(work.view, data, extra=metric is not None)
+    before = None if samples is None else work.outputs(samples, threads)
     found = find_layers(work.view.graph, work.tensors)
     if not found.layers:
         raise UsageError(f"{work.source}: no layer has a weight that can be pruned")
@@ -104,12 +108,14 @@ def prune(
     if how:
         arranged, orders, said = rearranged(job, samples, how)
         warnings += said
+        job = job.again() if arranged.gathers else job
     rows = _by_weights(job, orders) if samples is None else _by_data(job, samples, orders, repair=reconstruct)
+    scores = () if before is None or samples is None else _scores(samples, before, work.proto, read_metric(metric))
     return Pruned(
         work.proto, tuple(row for row, _ in rows), (*assigned.left, *found.others),
-        {layer.tensor: mask for layer, (_, mask) in zip(chosen, rows, strict=True)}, tuple(warnings), work.external,
+        {layer.tensor: mask for layer, (_, mask) in zip(job.layers, rows, strict=True)}, tuple(warnings), work.external,
         {"pattern": str(every), "importance": scorer.name, "budget": budget or "by pattern",
-         "reconstructed": samples is not None and reconstruct}, arranged,
+         "reconstructed": samples is not None and reconstruct}, arranged, *scores,
     )  # fmt: skip
 
 
@@ -119,6 +125,17 @@ def _check(budget: str | None, infeasible: str) -> None:
         raise UsageError(f"there is no budget {budget!r}; expected {', '.join(BUDGETS)}. {hint}".rstrip())
     if infeasible not in INFEASIBLE:
         raise UsageError(f"infeasible is {infeasible!r}; expected {' or '.join(INFEASIBLE)}")
+
+
+def _scores(
+    samples: Samples, before: Outputs, proto: Any, metric: Metric | None
+) -> tuple[float, float | None, float | None]:
+    """(the relative error of the outputs, the metric of the dense model, that of the pruned one)."""
+    after = samples.run(proto, name="the pruned model")
+    error = relative_error(after, before)
+    if metric is None:
+        return error, None, None
+    return error, metric(before, samples.extra), metric(after, samples.extra)
 
 
 def _warnings(samples: Samples) -> list[str]:

@@ -38,7 +38,11 @@ class PrunedLayer:
 @dataclass(frozen=True, eq=False)
 class Pruned:
     """A pruned model. proto: the ONNX model; masks: by initializer, False where pruned; left: layers that stay dense,
-    each with the reason; warnings: what a user has to know; arranged: what rearranging gained, where asked for."""
+    each with the reason; warnings: what a user has to know; arranged: what rearranging gained, where asked for.
+
+    output_error: of the model's outputs on the calibration data, relative to those of the dense one; dense_score,
+    score: what the metric makes of both.
+    """
 
     proto: Any
     layers: tuple[PrunedLayer, ...]
@@ -48,6 +52,9 @@ class Pruned:
     external: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     arranged: Arranged | None = None
+    output_error: float | None = None
+    dense_score: float | None = None
+    score: float | None = None
 
     @property
     def sparsity(self) -> float:
@@ -72,6 +79,9 @@ class Pruned:
             **self.options,
             "sparsity": self.sparsity,
             "kept": self.kept,
+            "output_error": self.output_error,
+            "dense_score": self.dense_score,
+            "score": self.score,
             "rearranged": None if self.arranged is None else self.arranged.to_json(),
             "layers": [asdict(row) for row in self.layers],
             "left": [{"name": name, "reason": why} for name, why in self.left],

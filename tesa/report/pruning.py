@@ -34,6 +34,10 @@ def pruning_view(pruned: Pruned, path: str) -> Iterator[RenderableType]:
     yield from (Text(f"{row.name}: {row.note}") for row in pruned.layers if row.note)
     yield from (Text(f"stays dense: {name}: {why}") for name, why in pruned.left)
     yield Text(f"zeros in the pruned layers: {percent(pruned.sparsity)}; magnitude kept: {percent(pruned.kept)}")
+    if pruned.output_error is not None:
+        yield Text(f"outputs on the calibration data: off by {percent(pruned.output_error)} of the dense ones")
+    if pruned.score is not None:
+        yield Text(f"metric: {pruned.dense_score:.6g} dense, {pruned.score:.6g} pruned")
     if pruned.arranged is not None and pruned.arranged.gains:
         found = pruned.arranged
         yield Text(

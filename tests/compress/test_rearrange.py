@@ -268,3 +268,40 @@ def test_the_verb_says_what_was_gained(tmp_path: Path, capsys: pytest.CaptureFix
     words = ["prune", str(tmp_path / "m.onnx"), "-o", str(tmp_path / "o.onnx"), "--pattern", "4x4", "--sparsity", "0.5"]
     assert main([*words, "--rearrange", "--ends", "--infeasible", "dense"]) == 0
     assert "more is kept" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["output", "input"])
+def test_layers_are_repaired_behind_the_gathers_at_the_borders(kind: str) -> None:
+    """What is read behind a Gather is not what the file called so: repaired by the wrong inputs, errors would grow."""
+    if kind == "output":
+        proto, _ = attention(True)
+        data = {"x": np.random.default_rng(0).integers(0, 20, (64, 5))}
+    else:
+        c = {"a": floats(16, 16), "b": floats(16, 16, seed=1), "w": floats(16, 16, seed=2)}
+        nodes = [node("MatMul", ["x", "a"], "s"), node("Add", ["x", "s"], "t"), node("Relu", ["t"], "t1"),
+                 node("MatMul", ["t1", "b"], "u"), node("Add", ["x", "u"], "v"),
+                 node("MatMul", ["v", "w"], "y")]  # fmt: skip
+        proto, data = model(nodes, [port("x", ["n", 16])], ["y"], c), {"x": floats(256, 16, seed=4)}
+    words: dict[str, Any] = {"data": data, "ends": True, "infeasible": "dense"}
+    plain = prune(proto, "0.5:4x4", **words)
+    moved = prune(proto, "0.5:4x4", rearrange="network", **words)
+    assert moved.arranged is not None
+    assert moved.arranged.gathers
+    for one in (plain, moved):
+        assert one.output_error is not None
+        assert all(row.error is not None and row.error <= (row.error_masked or 0) for row in one.layers)
+    assert (moved.output_error or 9) < 1.1 * (plain.output_error or 0)
+
+
+def test_a_metric_tells_of_both_models() -> None:
+    proto, _ = joined("residual")
+    data = {"x": floats(64, 3, 8, 8, seed=3), "labels": np.zeros(64, np.int64)}
+
+    def metric(outputs: Any, given: Any) -> float:
+        return float(np.mean(outputs["y"].argmax(1) == given["labels"]))
+
+    found = prune(proto, "0.5", data=data, metric=metric)
+    assert found.score is not None
+    assert found.dense_score is not None
+    with pytest.raises(UsageError, match="labels"):
+        prune(proto, "0.5", data=data)

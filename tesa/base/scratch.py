@@ -142,8 +142,8 @@ def _place() -> str:
     except OSError as error:
         raise _refused(error, os.environ.get("TMPDIR") or "/tmp") from error
     wanted = os.environ.get("TMPDIR")
-    if wanted and os.path.realpath(wanted) != os.path.realpath(found) and wanted not in _swept:
-        _swept.add(wanted)
+    if wanted and os.path.realpath(wanted) != os.path.realpath(found):
+        os.environ["TMPDIR"] = found  # for the compilers, too, and said once
         reason = "cannot be written, or is full" if os.path.isdir(wanted) else "is no folder"
         warnings.warn(f"TMPDIR names {wanted}, which {reason}: temporary files go to {found}", stacklevel=4)
     return found

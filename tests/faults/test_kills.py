@@ -11,4 +11,4 @@ from tests.faults.kills import kills
 
 @pytest.mark.slow
 def test_a_killed_run_leaves_nothing_that_the_next_one_trips_over(tmp_path: Path) -> None:
-    kills(tmp_path, count=3, seed=1, every=3)
+    kills(tmp_path, count=2, seed=1, every=2)

@@ -117,7 +117,7 @@ def work(problem: Problem, weight: FloatArray, gpu: Gpu, config: Config) -> Work
         stores=(ends + exchange / 2) * warps,
         others=others * warps,
         l2=live * wide + problem.m * wide,
-        memory=4.0 * (np.prod(problem.x_shape) + np.prod(problem.y_shape)) + 16.0 * nonzeros,
+        memory=4.0 * float(np.prod(problem.x_shape) + np.prod(problem.y_shape)) + 16.0 * nonzeros,
         code=16.0 * (nonzeros + loads + copies + ends) / max(count * grid.groups, 1),
         registers=ptx.register_limit(grid.rows * (2 if grid.pairs else 1)),
         ahead=grid.tile * (grid.depth - 1) if grid.staged else 12.0,

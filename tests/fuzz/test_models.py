@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 from tests.fuzz.__main__ import mutants
 from tests.fuzz.harness import BAD, REFUSED, RIGHT, Harness
-from tests.fuzz.mutate import bytes_mutant, change
+from tests.fuzz.mutate import bytes_mutant, change, mutant
 from tests.fuzz.seeds import networks
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -32,6 +32,14 @@ def test_mutants_are_read_or_refused(harness: Harness) -> None:
     found = [(name, outcome) for name, _, outcome in harness.run_all(mutants(0, 200, 0))]
     assert [(name, outcome.kind, outcome.text) for name, outcome in found if outcome.bad] == []
     assert {outcome.kind for _, outcome in found} == {RIGHT, REFUSED}
+
+
+def test_mutants_of_networks_are_lowered_or_refused() -> None:
+    models = networks()
+    with Harness("tests.fuzz.models:check_lowered") as server:
+        found = [server.run(mutant(models, number, 77)) for number in range(40)]
+    assert [(i, outcome.kind, outcome.text) for i, outcome in enumerate(found) if outcome.bad] == []
+    assert RIGHT in {outcome.kind for outcome in found}
 
 
 def test_what_was_found_is_mended(harness: Harness) -> None:

@@ -173,7 +173,7 @@ class _Job:
             start, spend = search.programmed(budget_ms)
         self.chosen = search.point(start, "programme")
         if method != "program":
-            start = search.annealed(start, spend, evaluations)
+            start = search.annealed(start, spend, evaluations, budget_ms=budget_ms)
         return search.point(start, "annealing")
 
     def _for_error(self, kept: Callable[[Point], bool], method: str, evaluations: int) -> None:

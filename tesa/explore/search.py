@@ -90,16 +90,18 @@ class Search:
     def programmed(self, budget_ms: float, aware: bool | None = None) -> tuple[dict[str, Choice], float]:
         """(configuration, what it may spend): by the programme, with errors added up, and their squares; the better.
 
-        UsageError for a budget that nothing keeps, with the least one that can be kept.
+        Where one level for all layers is better still, as it may be behind a repair that goes from layer to layer, it
+        is that. UsageError for a budget that nothing keeps, with the least one that can be kept.
         """
         costs = self.latencies.ms if self.by == "latency" else self.latencies.flops
-        tables = [
-            {n: {c: e**power for c, e in row.items()} for n, row in self.errors.items()} for power in (1, 2)
-        ]  # fmt: skip
-        found = [
-            self._fitting(solve(costs, table), budget_ms, self.aware if aware is None else aware) for table in tables
-        ]
-        return min(found, key=lambda one: self.energy(one[0], "programme"))
+        tables = [{n: {c: e**power for c, e in row.items()} for n, row in self.errors.items()} for power in (1, 2)]
+        held = self.aware if aware is None else aware
+        found = [self._fitting(solve(costs, table), budget_ms, held) for table in tables]
+        best = min(found, key=lambda one: self.energy(one[0], "programme"))
+        plain = self.uniform(budget_ms)
+        if plain is not None and self.energy(plain, "uniform") < self.energy(best[0], "programme"):
+            return plain, best[1]
+        return best
 
     def _fitting(self, solved: Solved, budget_ms: float, aware: bool) -> tuple[dict[str, Choice], float]:
         """The configuration for the largest spending whose time keeps the budget."""
@@ -107,9 +109,7 @@ class Search:
         wanted = budget_ms / self.scale
         if self.by == "latency" and not aware:
             config = solved.at(wanted - fixed)
-            if config is None:
-                raise self.impossible(budget_ms)
-            return config, wanted
+            return (config, wanted) if config is not None else self._fastest_within(budget_ms)
         low, high = 0.0, solved.step * (len(solved.errors) - 1)
         if self.by == "latency" and (near := solved.at(wanted - fixed)) is not None:
             ms = self.expected(near)
@@ -135,7 +135,7 @@ class Search:
         if best is None:
             near = solved.at(low) if low else None
             if near is None or self.expected(near) > wanted:
-                raise self.impossible(budget_ms)
+                return self._fastest_within(budget_ms)
             best = near, low + fixed
         return best
 
@@ -160,7 +160,9 @@ class Search:
             "or give sharper levels (--level 0.98)"
         )
 
-    def annealed(self, start: Config, spend: float, evaluations: int, by: str = "annealing") -> dict[str, Choice]:
+    def annealed(
+        self, start: Config, spend: float, evaluations: int, by: str = "annealing", budget_ms: float = math.inf
+    ) -> dict[str, Choice]:  # fmt: skip
         """The best of so many evaluations from a configuration on, none of which spends more."""
         levels = {}
         for name in self.latencies.names:
@@ -175,25 +177,37 @@ class Search:
             count += 1
             return self.energy(config, by)
 
-        metric = self.by
-        return anneal(
-            start, levels, lambda config: self.latencies.total(config, metric), spend * (1 + 1e-9), energy, evaluations,
-            seed=self.seed,
-        )  # fmt: skip
+        def cost(config: Mapping[str, Choice]) -> float:
+            if self.by == "flops" and self.scale * self.latencies.total(config) > budget_ms * (1 + 1e-9):
+                return math.inf  # multiply-adds are spent, but the time is what was asked for
+            return self.latencies.total(config, self.by)
+
+        return anneal(start, levels, cost, spend * (1 + 1e-9), energy, evaluations, seed=self.seed)
 
     def uniform(self, budget_ms: float) -> dict[str, Choice] | None:
-        """The mildest level, one for all layers, that keeps the budget; None where none does."""
+        """One level for all layers that keeps the budget, the one with the least error in sum; None where none does."""
         rows = []
         for choice in dict.fromkeys(c for name in self.latencies.names for c in self.latencies.choices(name)):
             config = {n: choice if choice in self.latencies.ms[n] else DENSE for n in self.latencies.names}
-            ms = self.scale * self.latencies.total(config)
-            if ms <= budget_ms:
-                rows.append((choice.sparsity, -ms, config))
+            errors = [self.errors.get(name, {}).get(config[name], math.inf) for name in config]
+            if choice != DENSE and self.scale * self.expected(config) <= budget_ms:
+                rows.append((sum(errors), choice.sparsity, config))
         return min(rows, key=lambda row: row[:2])[2] if rows else None
 
     def fastest(self) -> dict[str, Choice]:
-        """The configuration that takes the least time."""
-        return {name: min(row, key=row.__getitem__) for name, row in self.latencies.ms.items()}
+        """The configuration that takes the least time, of those whose layers each leave something of the outputs."""
+        table = self.latencies.ms
+        return {name: min(self.errors.get(name) or row, key=row.__getitem__) for name, row in table.items()}
+
+    def _fastest_within(self, budget_ms: float) -> tuple[dict[str, Choice], float]:
+        """The fastest configuration and what it spends, where the steps of the programme are too coarse for it.
+
+        UsageError where it does not keep the budget either.
+        """
+        config = self.fastest()
+        if self.scale * self.expected(config) > budget_ms * (1 + 1e-9):
+            raise self.impossible(budget_ms)
+        return config, self.latencies.total(config, self.by)
 
     def best_text(self) -> str:
         """The least error so far, for the display."""

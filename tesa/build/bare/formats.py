@@ -25,8 +25,8 @@ FORMATS = {
         Format("o", ".o", "one object file and a C header, to link into a program; no runtime"),
         Format("so", ".so", "a shared library and a C header; no runtime"),
         Format("c", ".c", "one file of C with its header, which gcc or clang compiles for the target; no runtime"),
-        Format("gpu", ".so", "a shared library for a GPU, which needs its driver alone"),
         Format("wasm", ".wasm", "a WebAssembly module without imports; no runtime"),
+        Format("gpu", ".so", "a shared library for a GPU, which needs its driver alone"),
     )
 }
 """By name."""

@@ -95,8 +95,7 @@ def group_norm(a: Analysis, i: int, node: Any) -> Structure | None:
     table = ids.reshape(groups, -1)
     if a.moving:  # members change places inside of their group
         a.index.balance(AxisIds((0, 1), table, (a.index.fresh(groups),)))
-        whole = [a.shape(name)[0] == channels for name in node.input[1:3]]
-        if not all(whole):
+        if any(a.shape(extra)[0] != channels for extra in node.input[1:3]):
             return None
         for position in (1, 2):
             a.use(i, position, (0, ids))

@@ -106,7 +106,7 @@ bench-propagation: $(STAMP)
 
 # The site of the documentation in build/site, without a link that leads nowhere.
 docs: $(INSTALLED)/.stamp
-	$(PIP) -e '.[docs]' --no-build-isolation
+	$(PIP) --constraint $(LOCK) --no-build-isolation -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python scripts/docs.py build/site
 
 format: $(STAMP)

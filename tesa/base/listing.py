@@ -17,8 +17,8 @@ class Listing(str):
         made.kind = kind
         return made
 
-    def __getnewargs__(self) -> tuple[str, str]:
-        return str(self), self.kind
+    def __reduce__(self) -> tuple[type[Listing], tuple[str, str]]:
+        return Listing, (str(self), self.kind)
 
     def _repr_html_(self) -> str:
         from tesa.base import display

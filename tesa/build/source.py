@@ -57,7 +57,7 @@ def _loops(lines: Sequence[str], symbol: str) -> Iterator[str]:
             hidden = name
         if not hidden:
             yield line
-        if hidden and line.startswith(f"\t.size\t{hidden},"):
+        if hidden and (line.startswith(f"\t.size\t{hidden},") or line == "\tend_function"):
             hidden = ""
 
 

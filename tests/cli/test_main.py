@@ -86,7 +86,7 @@ def test_every_verb_has_examples(name: str, capsys: Capture) -> None:
 @pytest.mark.parametrize("name", [verb.name for verb in VERBS])
 def test_examples_can_be_parsed(name: str) -> None:
     for line, _ in next(verb for verb in VERBS if verb.name == name).examples:
-        words = line.partition(" | ")[0].split()
+        words = shlex.split(line.partition(" | ")[0])
         assert words[:2] == ["tesa", name]
         tesa.cli._parser().parse_args(words[1:])
 

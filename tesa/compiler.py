@@ -15,7 +15,7 @@ import tvm
 from tesa.base.display import Displayed
 from tesa.base.keywords import helpful
 from tesa.base.numbers import whole
-from tesa.base.progress import Event, Progress, automatic, shows_progress, silent
+from tesa.base.progress import Event, Progress, automatic, notices, shows_progress, silent
 from tesa.base.renamed import renamed
 from tesa.base.version import versions
 from tesa.build.bare.build import Kernel
@@ -177,7 +177,9 @@ def compile_model(
     with ExitStack() as stack:
         builder = runner = None  # child processes of this one, which live on
         if address is not None or cluster is not None:
-            place = stack.enter_context(backend(where, rpc=address, key=key, cluster=cluster, jobs=jobs))
+            place = stack.enter_context(
+                backend(where, rpc=address, key=key, cluster=cluster, jobs=jobs, tell=notices(progress))
+            )
             builder, note = place.builder, ""
             if address is not None or not lacking(where):
                 runner = place.runner

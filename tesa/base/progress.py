@@ -16,14 +16,17 @@ R = TypeVar("R")
 class Event:
     """`done` of `total` steps of a phase are finished; text names the one at work. total is 0 where it is unknown.
 
+    A notice is no step: its text is shown at once, and stays.
+
     >>> Event("measure", 3, 12, "block3.pointwise")
-    Event(phase='measure', done=3, total=12, text='block3.pointwise')
+    Event(phase='measure', done=3, total=12, text='block3.pointwise', notice=False)
     """
 
     phase: str
     done: int
     total: int
     text: str = ""
+    notice: bool = False
 
 
 Progress = Callable[[Event], None]
@@ -50,12 +53,28 @@ def plain(stream: TextIO, *, every_s: float = 2.0, clock: Callable[[], float] = 
     def show(event: Event) -> None:
         nonlocal phase, written
         now = clock()
-        if event.phase != phase or now - written >= every_s or 0 < event.total <= event.done:
+        if event.notice or event.phase != phase or now - written >= every_s or 0 < event.total <= event.done:
             phase, written = event.phase, now
             count = f"{event.done}/{event.total}" if event.total else ""
             print(" ".join(word for word in (event.phase, count, event.text) if word), file=stream, flush=True)
 
     return show
+
+
+def notices(progress: Progress, kept: dict[str, None] | None = None) -> Callable[[str], None]:
+    """A function that tells of a device as a notice. kept: gets each sentence once, to repeat it at the end.
+
+    >>> import sys
+    >>> notices(plain(sys.stdout))("pi5 is gone")
+    device pi5 is gone
+    """
+
+    def tell(text: str) -> None:
+        progress(Event("device", 0, 0, text, notice=True))
+        if kept is not None:
+            kept[text] = None
+
+    return tell
 
 
 @contextmanager
@@ -78,6 +97,9 @@ def bar(stream: TextIO | None) -> Iterator[Progress]:
     with Bars(*columns, console=Console(file=stream)) as bars:
 
         def show(event: Event) -> None:
+            if event.notice:
+                bars.console.print(f"{event.phase}: {event.text}", markup=False, highlight=False)
+                return
             if event.phase not in tasks:
                 tasks[event.phase] = bars.add_task(event.phase, total=event.total or None, text="")
             task = bars.tasks[tasks[event.phase]]

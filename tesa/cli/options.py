@@ -2,7 +2,7 @@
 
 import os
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, _ActionsContainer
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from math import isfinite
 from typing import Any, cast
@@ -190,6 +190,23 @@ def add_kernels(parser: ArgumentParser) -> None:
     parser.add_argument("--no-propagation", action="store_true", help="use the zeros of the weights as they stand only")
     add_model_inputs(parser)
     add_extension(parser)
+
+
+def words_of(args: Namespace, but: Collection[str] = ()) -> list[str]:
+    """The options of add_kernels that a user gave, as words of a command line; but: names of those to leave out."""
+    parser = ArgumentParser(add_help=False)
+    add_kernels(parser)
+    words = []
+    for action in parser._actions:
+        value = getattr(args, action.dest)
+        if action.dest in but or value == action.default:
+            continue
+        if value is True:
+            words.append(action.option_strings[0])
+        for one in value if isinstance(value, list) else [] if value is True else [value]:
+            text = f"{one[0]}={','.join(map(str, one[1]))}" if isinstance(one, tuple) else str(one)
+            words += [action.option_strings[0], text]
+    return words
 
 
 def cluster_of(args: Namespace) -> str | None:

@@ -1,10 +1,19 @@
 """tesa tune: measures many candidates for each layer of a model, and keeps the times for every compile after that."""
 
+from __future__ import annotations
+
+import shlex
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tesa.cli.options import add_kernels, chosen, minutes, natural, positive, use_extensions
+from tesa.cli.options import add_kernels, chosen, minutes, natural, positive, use_extensions, words_of
 from tesa.cli.verb import Outcome, Verb
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 _TRIALS = 64
 _INTERRUPTED = "stopped by Ctrl-C; the best so far is kept, and the same command goes on from there"
@@ -30,6 +39,8 @@ def _run(args: Namespace) -> Outcome:
     from tesa.report.tune import shown_status
 
     with shown_status(sys.stderr, quiet=args.quiet or args.json) as (progress, watch):
+        from rich.text import Text
+
         from tesa.report.plain import plain
         from tesa.report.tune import tuned_view
         from tesa.tune.model import tune_model
@@ -46,17 +57,31 @@ def _run(args: Namespace) -> Outcome:
             watch=watch,
             **chosen(args),
         )
-    data = plain(tuned)
+    data = {**plain(tuned), "compile": _compile(args)}
     for row, layer in zip(data["layers"], tuned.layers, strict=True):
         row["gain"] = layer.gain
+    known = any(layer.best_ms is not None for layer in tuned.layers)
+
+    def view() -> Iterator[RenderableType]:
+        yield from tuned_view(tuned)
+        if known:
+            yield Text(f"\nA compile with what was found:\n  {data['compile']}")
+
     if tuned.interrupted:
-        return Outcome(data, lambda: tuned_view(tuned), _INTERRUPTED, code=130)
+        return Outcome(data, view, _INTERRUPTED, code=130)
     failure = ""
     if tuned.stopped:
         failure = f"ended early, the best so far is kept: {tuned.stopped}"
     elif tuned.unsaved:
         failure = f"{tuned.unsaved} of {tuned.measured} results could not be written to the log; see above"
-    return Outcome(data, lambda: tuned_view(tuned), failure)
+    return Outcome(data, view, failure)
+
+
+def _compile(args: Namespace) -> str:
+    """The command that compiles the model with the log that the job has written."""
+    suffix = ".wasm" if str(args.target).startswith("wasm") else ".so"
+    words = ["tesa", "compile", args.model, "-o", Path(args.model).stem + suffix]
+    return shlex.join([*words, *words_of(args, but=("jobs", "cluster", "cluster_tls"))])
 
 
 VERB = Verb(

@@ -20,6 +20,9 @@ from tesa.targets.target import Target, host_cpu, runs_here
 Make = Callable[..., Runner]
 """Makes a runner from a target and the arguments of runner_for that are given."""
 
+Tell = Callable[[str], None]
+"""Gets a sentence that a user should read now."""
+
 Lacks = Callable[[Target], str]
 """Says what this machine lacks to measure code for a target, as a sentence; "" for nothing."""
 
@@ -59,8 +62,10 @@ def _node(target: Target, *, alone: AbstractContextManager[Any] | None, **__: ob
 
 
 @register("rpc", lambda _: "")
-def _rpc(target: Target, *, address: tuple[str, int], key: str, compiler: str | None, **_: object) -> Runner:
-    return remote.RpcRunner(*address, key, compiler=compiler, toolchain=target.toolchain)
+def _rpc(
+    target: Target, *, address: tuple[str, int], key: str, compiler: str | None, tell: Tell, **_: object
+) -> Runner:
+    return remote.RpcRunner(*address, key, compiler=compiler, toolchain=target.toolchain, tell=tell)
 
 
 def runner_for(
@@ -70,14 +75,16 @@ def runner_for(
     key: str | None = None,
     compiler: str | None = None,
     alone: AbstractContextManager[Any] | None = None,
+    tell: Tell = lambda text: None,
 ) -> Runner:
     """The runner that measures code for the target: on this machine, or on devices. The caller closes it.
 
     address: host and port of a TVM RPC tracker; key: of its devices; compiler: the C compiler that links code for them,
-    by default this machine's. alone: held while this machine measures.
+    by default this machine's. alone: held while this machine measures. tell: gets a sentence about each device that
+    dies, is set aside or comes back, when that happens.
     """
     name = target.runner if address is None else "rpc"
-    return _RUNNERS[name][0](target, address=address, key=key, compiler=compiler, alone=alone)
+    return _RUNNERS[name][0](target, address=address, key=key, compiler=compiler, alone=alone, tell=tell)
 
 
 def lacking(target: Target) -> str:

@@ -25,6 +25,8 @@ def devices_view(devices: Sequence[Device]) -> Iterator[RenderableType]:
             told = (cpu, str(about.cores), *link, versions)
         state = Text(device.state, style=_STYLES[device.state])
         rows.append((device.key, str(device.address), state, *told, device.reason))
+    if not rows:
+        return
     right = ("cores", "latency ms", "link MB/s")
     yield FittedTable(columns, rows, optional=("versions", "link MB/s", "latency ms"), right=right)
     if any(device.state == BUSY for device in devices):

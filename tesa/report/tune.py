@@ -59,6 +59,8 @@ def _summary(tuned: Tuned) -> str:
     """The gain of all: the geometric mean over layers, and that of their times together."""
     known = [layer for layer in tuned.layers if layer.gain is not None]
     words = f"{counted(tuned.measured, 'measurement')} in {_seconds(tuned.seconds)}"
+    if tuned.compared:
+        words += f", {tuned.compared} of them to compare the best of each layer once more"
     if not tuned.measured and not tuned.stopped and all(layer.trials for layer in tuned.layers):
         words = "nothing to measure: the log has what the budget allows, give more --trials or --minutes to go on"
         if all(layer.trials == layer.total for layer in tuned.layers):
@@ -130,6 +132,9 @@ def _live(console: Console) -> Iterator[tuple[Progress, Watch]]:
     with Live(console=console, refresh_per_second=4, transient=True) as live:
 
         def progress(event: Event) -> None:
+            if event.notice:
+                console.print(f"{event.phase}: {event.text}", markup=False, highlight=False)
+                return
             live.update(Text(" ".join(word for word in (event.phase, event.text) if word)))
 
         def watch(status: Status) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from threading import Lock
 
 from tesa.measure.interfaces import Builder, Runner
-from tesa.measure.runners import runner_for
+from tesa.measure.runners import Tell, runner_for
 from tesa.targets.architecture import Target, find
 from tesa.tune.builders.cluster import ClusterBuilder
 from tesa.tune.builders.local import LocalBuilder
@@ -34,11 +34,13 @@ def backend(
     key: str | None = None,
     cluster: str | None = None,
     jobs: int | None = None,
+    tell: Tell = lambda text: None,
 ) -> Iterator[Backend]:
     """The builder and the runner that were asked for; their processes end, and devices are free, after the block.
 
     rpc, key: address of a tracker, and of which of its devices, instead of this machine. cluster: address of a Dask
     scheduler whose workers compile. jobs: compiler processes here. On this machine nothing is built while it measures.
+    tell: gets a sentence about a device when it dies or comes back.
 
     Raises UsageError as ClusterBuilder and RpcRunner do.
     """
@@ -50,7 +52,7 @@ def backend(
         else:
             many = stack.enter_context(closing(ClusterBuilder(cluster, jobs=jobs, alone=alone)))
             builder, elsewhere = many, not many.here
-        runner = stack.enter_context(closing(runner_for(target, address=rpc, key=key, alone=alone)))
+        runner = stack.enter_context(closing(runner_for(target, address=rpc, key=key, alone=alone, tell=tell)))
         yield Backend(builder, runner, rpc is not None or elsewhere)
 
 

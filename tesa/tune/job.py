@@ -6,7 +6,7 @@ that is killed loses the turn at work and nothing else; the next job reads the l
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +28,7 @@ from tesa.tune.budget import Budget, Share, next_layer
 from tesa.tune.comparison import ROUNDS, finalists
 from tesa.tune.layer_search import LayerSearch
 from tesa.tune.loop import Batch, BuiltBatch, build, run
-from tesa.tune.outcome import density_of, failures, given_up, lost, status_of, tuned_of
+from tesa.tune.outcome import beyond, density_of, failures, given_up, lost, status_of, tuned_of
 from tesa.tune.recorder import Recorder
 from tesa.tune.search import Experience, Mode, find_mode
 from tesa.tune.search.elsewhere import learn
@@ -109,8 +109,9 @@ class _Job:
         self.layers: list[LayerSearch] = []
         self.notes: dict[str, None] = {}  # each once, in order
         self.excuses: dict[str, str] = {}  # of devices that could not run a layer's candidates, by its name
+        self.first: dict[str, int] = {}  # candidates of an untuned compile that were measured, by name of the layer
         self.experience = Experience()
-        self.measured = self.known = self.idle = 0
+        self.measured = self.known = self.idle = self.compared = 0
         self.halted, self.phase, self.settled = False, "search", 0
 
     def run(self, works: Sequence[Layer]) -> Tuned:
@@ -128,6 +129,8 @@ class _Job:
             stopped = str(error)
         finally:
             self.recorder.save()
+        if not (interrupted or stopped):
+            self.notes |= dict.fromkeys(self._beyond())
         self.notes |= dict.fromkeys(lost(layer, self.excuses) for layer in self.layers if given_up(layer))
         self.notes |= dict.fromkeys(text for layer in self.layers for text in failures(layer))
         if self.recorder.unsaved:
@@ -138,6 +141,7 @@ class _Job:
             device=self.recorder.device,
             layers=tuple(tuned_of(layer) for layer in self.layers),
             measured=self.measured,
+            compared=self.compared,
             seconds=self.stopwatch.seconds,
             notes=tuple(self.notes),
             interrupted=interrupted,
@@ -199,6 +203,7 @@ class _Job:
             return None
         # The candidates of an untuned compile are measured whatever the number of trials is.
         layer = next((layer for layer in self.layers if layer.first()), None)
+        first = layer is not None
         if layer is None:
             shares = [Share(layer.done, layer.open, layer.cost_ms, layer.stale) for layer in self.layers]
             place = next_layer(shares, self.trials)
@@ -213,6 +218,8 @@ class _Job:
             raise _Stop(
                 f"the mode {self.mode.name!r} named nothing of {layer.work.name}, although {layer.open} are left"
             )
+        if first:
+            self.first[layer.work.name] = self.first.get(layer.work.name, 0) + len(options)
         layer.taken |= {config_key(*option) for option in options}
         self._tell(layer)
         return layer, Batch(layer.work, options)
@@ -264,8 +271,19 @@ class _Job:
                 if not options or (left is not None and left <= 0):
                     break
                 self._tell(layer)
+                before = self.measured
                 self._measure(layer, self._build(Batch(layer.work, tuple(options))), FINAL)
+                self.compared += self.measured - before
                 compared |= {config_key(*option) for option in options}
+
+    def _beyond(self) -> Iterator[str]:
+        """Why more was measured than was asked for, of each layer with more than its share."""
+        if self.trials is None or sum(len(item.records) for item in self.layers) <= self.trials * len(self.layers):
+            return
+        for layer in self.layers:
+            count = self.first.get(layer.work.name, 0)
+            if count and len(layer.records) > self.trials:
+                yield beyond(layer, count, self.trials)
 
     def _uncompared(self) -> int:
         """Layers that the last comparison has yet to come to."""
@@ -275,7 +293,8 @@ class _Job:
         rows = tuple(status_of(item) for item in self.layers)
         done, total = sum(row.trials for row in rows), sum(row.total for row in rows)
         if self.trials is not None:
-            total = max(done, min(total, self.trials * len(rows)))
+            sure = sum(item.done + len(item.first()) for item in self.layers)  # whatever the number of trials is
+            total = max(sure, min(total, self.trials * len(rows)))
         missing = total - done if self.phase == "search" else 0
         expected = self.stopwatch.expected(missing, self._uncompared())
         failed = sum(row.failed for row in rows)

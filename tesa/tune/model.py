@@ -10,7 +10,7 @@ from typing import Any
 from tesa.base.hostinfo import crowded
 from tesa.base.keywords import helpful
 from tesa.base.numbers import whole
-from tesa.base.progress import Event, Progress, automatic, shows_progress, silent
+from tesa.base.progress import Event, Progress, automatic, notices, shows_progress, silent
 from tesa.choose.integer import IN_FLOAT, IntegerContest
 from tesa.choose.predict import table_for
 from tesa.errors import UsageError
@@ -105,7 +105,9 @@ def tune_model(
         chosen += [replace(row, name=f"{row.name} at {size}") for row in found] if len(sizes) > 1 else found
     names = {row.name for network in networks for row in select(network.layers, layers)}
     chosen += [rival for rival in ways.rivals if rival.name.removesuffix(IN_FLOAT) in names]
-    with backend(where, rpc=address, key=key, cluster=cluster, jobs=jobs) as place:
+    news: dict[str, None] = {}
+    tell = notices(progress, news)
+    with backend(where, rpc=address, key=key, cluster=cluster, jobs=jobs, tell=tell) as place:
         device = place.runner.device()
         known = open_log(log, str(device["cpu"]))
         said = [
@@ -121,7 +123,7 @@ def tune_model(
         tuned = tune_layers(
             chosen, where, log=known, builder=place.builder, runner=place.runner, options=options, watch=watch
         )
-    return replace(tuned, notes=(*notes, *tuned.notes))
+    return replace(tuned, notes=(*notes, *news, *tuned.notes))
 
 
 def telling_of(progress: Progress) -> Watch:

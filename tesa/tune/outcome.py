@@ -52,6 +52,14 @@ def lost(layer: LayerSearch, excuses: Mapping[str, str]) -> str:
     return f"{layer.work.name}: given up, without a result: {count} candidate{'s' if count > 1 else ''} ({why})"
 
 
+def beyond(layer: LayerSearch, count: int, trials: int) -> str:
+    """A sentence about a layer of which more was measured than was asked for: count of what an untuned compile does."""
+    return (
+        f"{layer.work.name}: {count} measured, more than the {trials} that were asked for: an untuned compile measures "
+        "these, and tuning must not end with less"
+    )
+
+
 def failures(layer: LayerSearch) -> Iterator[str]:
     """A sentence about each reason why candidates failed, the most frequent first; those in the log count as well."""
     why = Counter((record.family, record.error) for record in layer.records.values() if not record.ok)

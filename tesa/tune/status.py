@@ -67,7 +67,8 @@ def unseen(status: Status) -> None:
 
 @dataclass(frozen=True)
 class Tuned:
-    """The result of a job. measured: in this run; seconds: it took. notes: what was left out or went wrong, and why.
+    """The result of a job. measured: in this run; seconds: it took; compared: of the measurements, those that compared
+    the best of each layer once more at the end, beyond the number of trials. notes: what was left out or went wrong.
 
     interrupted: by Ctrl-C. stopped: why it ended before its budget was used up, "" where it did not. unsaved: results
     that are not in the log, because it could not be written.
@@ -83,3 +84,4 @@ class Tuned:
     interrupted: bool = False
     stopped: str = ""
     unsaved: int = 0
+    compared: int = 0

@@ -76,6 +76,7 @@ def test_a_broken_device_is_shown_with_its_reason(park: Park, capsys: pytest.Cap
 def test_a_key_that_nobody_has(park: Park) -> None:
     found = outcome(["--rpc", f"127.0.0.1:{park.port}", "--key", "nobody"])
     assert found.data == {"ok": False, "devices": []}
+    assert list(found.view()) == []
     assert "no device with key 'nobody'" in found.failure
     assert "tesa.measure.remote.server --tracker" in found.failure
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,7 +16,9 @@ from typing import Any
 import psutil
 import pytest
 
-from tesa.cli import main
+from tesa.cli import compile, main
+from tesa.cli.options import chosen
+from tesa.cli.tune import VERB, _compile
 from tesa.models import digits_path
 from tesa.targets.target import host_cpu, parse_target
 from tests.support import PATIENCE_S, kill_family, logged, until
@@ -47,6 +51,8 @@ def test_tune_then_tune_again(tmp_path: Path, capsys: Capture) -> None:
     assert "geometric mean of 2 layers" in out
     assert "tune " in err
     assert " failed" in err
+    told_next = next(line for line in out.splitlines() if line.startswith("  tesa compile "))
+    assert shlex.split(told_next) == ["tesa", "compile", DIGITS, "-o", "digits.so", "--log", str(tmp_path)]
     found = records(tmp_path)
     assert len(found) >= 6
     assert all(record["ok"] for record in found)
@@ -61,6 +67,19 @@ def test_tune_then_tune_again(tmp_path: Path, capsys: Capture) -> None:
         assert layer["best_ms"] > 0
         assert layer["gain"] == pytest.approx(layer["default_ms"] / layer["best_ms"])
         assert layer["final"]
+
+
+def test_the_command_that_compiles_has_the_options_of_the_job() -> None:
+    parser = argparse.ArgumentParser()
+    VERB.arguments(parser)
+    words = ["--target", "x86:haswell", "--threads", "2", "--log", "my logs", "--shape", "batch=1", "--shape", "n=1,64"]
+    given = ["m/a.onnx", *words, "--no-compact", "--mask", "masks.npz", "--rpc", "h:1", "--key", "k"]
+    told = shlex.split(_compile(parser.parse_args([*given, "--trials", "9", "--jobs", "2", "--seed", "4"])))
+    assert told[:5] == ["tesa", "compile", "m/a.onnx", "-o", "a.so"]
+    compiles = argparse.ArgumentParser()
+    compile.VERB.arguments(compiles)
+    read = compiles.parse_args(told[2:])
+    assert chosen(read) == {**chosen(parser.parse_args(given)), "jobs": None}
 
 
 @pytest.mark.parametrize(

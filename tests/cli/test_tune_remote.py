@@ -106,6 +106,8 @@ def test_a_server_is_killed_while_two_measure(
     (layer,) = found["layers"]
     assert 0 < at[0] < found["measured"], "the server was killed while the job went on"
     assert (layer["trials"], layer["given_up"], found["stopped"]) == (TRIALS, 0, "")
+    dead = [note for note in found["notes"] if f"127.0.0.1:{servers[0].port}" in note]
+    assert any("is gone" in note or "is set aside" in note for note in dead), found["notes"]
     assert 0 < layer["best_ms"] <= layer["default_ms"]
     assert options[0].overlap, "the next turn is built while the devices measure"
     assert [path.stem for path in tmp_path.glob("*.jsonl")] == [host_cpu()]

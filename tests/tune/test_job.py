@@ -157,6 +157,19 @@ def test_layers_with_equal_weights_are_one() -> None:
     assert [(layer.name, layer.layers) for layer in tuned.layers] == [("a", 2), ("b", 1)]
 
 
+def test_more_than_was_asked_for_has_a_reason() -> None:
+    told: list[Status] = []
+    tuned = tune(trials=1, watch=told.append)
+    (row,) = tuned.layers
+    assert tuned.measured == row.trials + tuned.compared
+    assert row.trials > 1
+    (note,) = tuned.notes
+    assert f"fc: {row.trials} measured, more than the 1 that were asked for: an untuned compile" in note
+    assert {status.total for status in told} == {row.trials}
+    exact = tune(trials=row.trials)
+    assert (exact.layers[0].trials, exact.notes) == (row.trials, ())
+
+
 def test_trials_go_where_the_time_is() -> None:
     def law(name: str, config: Any) -> float:
         return 10 * fake.law(name, config)
@@ -327,7 +340,7 @@ def test_objects_are_removed_after_their_turn(tmp_path: Path, monkeypatch: pytes
     class Looking(FakeRunner):
         def run(self, problem: Any, weight: Any, kernels: Sequence[Product], *, budget_ms: float) -> Any:
             nonlocal most
-            most = max(most, len(list(tmp_path.glob("*/*/*.o"))))
+            most = max(most, len(list(tmp_path.rglob("*.o"))))
             return super().run(problem, weight, kernels, budget_ms=budget_ms)
 
     tune(runner=Looking(), trials=80)

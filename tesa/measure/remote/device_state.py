@@ -1,6 +1,7 @@
 """The state of each device during a run: sound, or suspended, why and for how long."""
 
 import time
+from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
 from threading import Lock
@@ -21,11 +22,15 @@ class _State:
 
 
 class DeviceStates:
-    """The state of every server. Safe to use from several threads."""
+    """The state of every server. Safe to use from several threads.
+
+    news: a sentence for each device that was set aside or is back since somebody looked; for one thread to empty.
+    """
 
     def __init__(self) -> None:
         self._states: dict[Address, _State] = {}
         self._lock = Lock()
+        self.news: deque[str] = deque()
 
     def must_check(self, device: Address) -> bool:
         """True where the known-good check has to come before the next candidate."""
@@ -36,6 +41,8 @@ class DeviceStates:
         """Forgive a device that did well. about: what it said of itself if it was checked just now."""
         with self._lock:
             state = self._of(device)
+            if state.failures and about is not None:
+                self.news.append(f"device {device} is sound again")
             state.failures, state.suspended_until, state.reason = 0, 0.0, ""
             if about is not None:
                 state.checked = time.monotonic()
@@ -50,6 +57,8 @@ class DeviceStates:
         with self._lock:
             state = self._of(device)
             state.failures += 1
+            if state.reason != reason:
+                self.news.append(f"device {device} is set aside: {reason}")
             seconds = _LONGEST_S if longest else min(_LONGEST_S, float(2 ** min(state.failures, 6)))
             state.suspended_until, state.reason = time.monotonic() + seconds, reason
             state.checked = float("-inf")

@@ -66,7 +66,7 @@ def devices(
     except TrackerLost as error:
         raise UsageError(
             f"cannot reach an RPC tracker at {host}:{port} ({error}); start one: "
-            f"python -m tvm.exec.rpc_tracker --host {host} --port {port}"
+            f"python -m tesa.measure.remote.tracker_server --host {host} --port {port}"
         ) from error
     finally:
         tracker.close()

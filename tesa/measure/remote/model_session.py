@@ -98,7 +98,7 @@ def _lease(host: str, port: int, key: str, wait_s: float, worker: Worker) -> Lea
     except TrackerLost as error:
         raise UsageError(
             f"cannot reach the RPC tracker at {tracker} ({error}); start it: "
-            f"python -m tvm.exec.rpc_tracker --host {host} --port {port}"
+            f"python -m tesa.measure.remote.tracker_server --host {host} --port {port}"
         ) from error
     finally:
         tracker.close()

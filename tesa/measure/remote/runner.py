@@ -2,7 +2,7 @@
 
 import pickle
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from tesa.base.worker import Worker
 from tesa.build.product import Product
 from tesa.errors import UsageError
 from tesa.measure.failure import Failure, FailureKind
+from tesa.measure.remote.address import Address
 from tesa.measure.remote.checkup import FOREIGN
 from tesa.measure.remote.code import DeviceLinker
 from tesa.measure.remote.device_thread import DevicePool, DeviceThread
@@ -39,7 +40,8 @@ class RpcRunner:
 
     limit_s: seconds for one candidate on a device. wait_s: how long to wait while no device can be had. toolchain: of
     the target; compiler: the C compiler that links code for the devices instead, such as "aarch64-linux-gnu-g++". cpu:
-    as `tesa devices` names it.
+    as `tesa devices` names it. tell: gets a sentence when a device dies, leaves, is set aside or comes back; it is
+    called by the thread that calls run() or device().
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class RpcRunner:
         compiler: str | None = None,
         toolchain: Toolchain = NATIVE,
         cpu: str | None = None,
+        tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._host, self._port, self._key, self._wait_s = host, port, key, wait_s
         self._home = Scratch()
@@ -60,6 +63,7 @@ class RpcRunner:
         self._pool = DevicePool(host, port, key, limit_s, self._tools, cpu)
         self._workers: list[Worker] = []
         self._unreachable, self._listing, self._reached = "", Listing((), {}), False
+        self._tell, self._gone = tell, set[Address]()
 
     def run(
         self, problem: Problem, weight: FloatArray, kernels: Sequence[Product], *, budget_ms: float
@@ -130,6 +134,7 @@ class RpcRunner:
                     while len(threads) < min(work.left, len(self._listing.of(self._key))):
                         threads.append(DeviceThread(self._pool, self._worker(len(threads)), work, folder, budget_ms))
                         threads[-1].start()
+                self._tell_news()
                 if work.error is not None:
                     raise work.error
                 if not work.active and (time.monotonic() - work.last_good > self._wait_s or self._all_foreign()):
@@ -140,6 +145,7 @@ class RpcRunner:
             tracker.close()
             for thread in threads:
                 thread.end()
+        self._tell_news()
         return work.results
 
     def _worker(self, index: int) -> Worker:
@@ -147,12 +153,26 @@ class RpcRunner:
             self._workers.append(new_worker())
         return self._workers[index]
 
+    def _tell_news(self) -> None:
+        news = self._pool.states.news
+        while news:
+            self._tell(news.popleft())
+
     def _look(self, tracker: Tracker, work: Dispatcher) -> None:
+        before = frozenset(self._listing.of(self._key))
         try:
             self._listing = tracker.listing()
             self._unreachable, self._reached = "", True
         except TrackerLost as error:
+            if not self._unreachable and self._reached:
+                self._tell(f"the tracker {tracker} cannot be reached: {error}; it is tried again")
             self._unreachable = str(error)
+        now = frozenset(self._listing.of(self._key))
+        for device in sorted(before - now):
+            self._tell(f"device {device} ({self._key}) is gone: it is no longer registered at the tracker")
+        for device in sorted(now & self._gone):
+            self._tell(f"device {device} ({self._key}) is back at the tracker")
+        self._gone = (self._gone | before) - now
         work.others = frozenset(self._listing.of(self._key))
 
     def _all_foreign(self) -> bool:
@@ -167,7 +187,7 @@ class RpcRunner:
         if self._unreachable:
             return (
                 f"cannot reach {where} ({self._unreachable}); start it: "
-                f"python -m tvm.exec.rpc_tracker --host {self._host} --port {self._port}"
+                f"python -m tesa.measure.remote.tracker_server --host {self._host} --port {self._port}"
             )
         addresses = self._listing.of(key)
         start = f"on the device: python -m tesa.measure.remote.server --tracker {self._host}:{self._port} --key {key}"

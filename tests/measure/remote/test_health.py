@@ -86,7 +86,7 @@ def test_one_key_and_a_busy_device(park: Park, tmp_path: Path) -> None:
 
 
 def test_no_tracker() -> None:
-    with pytest.raises(UsageError, match=r"cannot reach an RPC tracker at 127.0.0.1:\d+ .*rpc_tracker --host"):
+    with pytest.raises(UsageError, match=r"cannot reach an RPC tracker at 127.0.0.1:\d+ .*tracker_server --host"):
         devices("127.0.0.1", free_port())
 
 

@@ -246,7 +246,7 @@ def test_no_device_at_all(park: Park, runner: Make, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no device with key 'nobody'.*keys there: here;.*remote.server --tracker"):
         runner("nobody", wait_s=0.5).run(PROBLEM, WEIGHT, made, budget_ms=2)
     nowhere = RpcRunner("127.0.0.1", free_port(), KEY, wait_s=0.5)
-    with pytest.raises(UsageError, match=r"cannot reach the RPC tracker .*rpc_tracker --host"):
+    with pytest.raises(UsageError, match=r"cannot reach the RPC tracker .*tracker_server --host"):
         nowhere.run(PROBLEM, WEIGHT, made, budget_ms=2)
     with pytest.raises(UsageError, match="cannot reach"):
         nowhere.device()

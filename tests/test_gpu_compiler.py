@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+import tesa.models
 from tesa import gpu_compiler
 from tesa.build.gpu import ptx, tools
 from tesa.build.objects import BuildError
@@ -62,6 +63,42 @@ def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Driver:
     made = Driver(build(tmp_path))
     monkeypatch.setenv("TESA_GPU_DRIVER", str(made.path))
     return made.start()
+
+
+def reductions(path: Path) -> Path:
+    """A convolution, the mean of each channel, and a softmax over more classes than a warp has lanes."""
+    weights = {
+        "w1": sparse(8, 3 * 9, 0.4, 1).reshape(8, 3, 3, 3),
+        "w2": sparse(40, 8, 0.5, 2),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["a"], pads=[1, 1, 1, 1], name="first"),
+        helper.make_node("Relu", ["a"], ["r"]),
+        helper.make_node("GlobalAveragePool", ["r"], ["m"]),
+        helper.make_node("Flatten", ["m"], ["f"]),
+        helper.make_node("Gemm", ["f", "w2"], ["l"], transB=1, name="classifier"),
+        helper.make_node("Softmax", ["l"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes, "net", [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 3, 9, 8])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 40])],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["reductions", "digits"])
+def test_networks_with_means_and_softmax(name: str, driver: Driver, tmp_path: Path) -> None:
+    """Their reductions shuffle what some lanes never set, and drop it."""
+    shipped = Path(tesa.models.__file__).parent / "digits.onnx"
+    source = reductions(tmp_path / "net.onnx") if name == "reductions" else shipped
+    compile_model(source, output=tmp_path / "net.so", target="cuda:sm_80", measure=False)
+    with load(tmp_path / "net.so") as model:  # type: ignore[attr-defined]
+        result = verify(model, source)
+        assert driver.faults == []
+        assert result.ok, result
 
 
 @pytest.mark.slow

@@ -207,6 +207,19 @@ def test_a_shuffle_and_a_vote():
     np.testing.assert_array_equal(words(body, x), x.reshape(-1, 2)[:, ::-1].reshape(-1) + np.uint32(7))
 
 
+def test_what_was_never_set_may_be_computed_with_and_dropped():
+    """A sum over the first 8 lanes: the others hold nothing, and read beyond the half warp that there is."""
+    body = """setp.lt.u32 %p1, %r0, 8; @%p1 mov.u32 %r2, %r1;
+    shfl.sync.down.b32 %r3, %r2, 4, 31, -1; add.u32 %r2, %r2, %r3;
+    shfl.sync.down.b32 %r3, %r2, 2, 31, -1; add.u32 %r2, %r2, %r3;
+    shfl.sync.down.b32 %r3, %r2, 1, 31, -1; add.u32 %r2, %r2, %r3;
+    setp.eq.u32 %p2, %r0, 0; selp.b32 %r2, %r2, 7, %p2; st.global.b32 [%a1], %r2;"""
+    x = RANDOM[:48]
+    expected = np.full(48, 7, np.uint32)
+    expected[0] = x[:8].sum(dtype=np.uint32)
+    np.testing.assert_array_equal(words(body, x), expected)
+
+
 def test_atomics_add_up():
     text = kernel("ld.param.u64 %a1, [y]; red.global.add.f32 [%a1], %f1; atom.global.add.u32 %r2, [%a1+4], 1;")
     y = np.zeros(2, np.float32)
@@ -217,8 +230,25 @@ def test_atomics_add_up():
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("add.u32 %r2, %r3, 1;", "%r3 is read before it is set"),
-        ("setp.eq.u32 %p1, %r0, 1; @%p1 mov.u32 %r3, 1; add.u32 %r2, %r3, 1;", "%r3 is read before it is set"),
+        ("add.u32 %r2, %r3, 1; mov.u32 %r4, %r2; st.global.b32 [%a1], %r4;", "%r3 is read before it is set"),
+        (
+            "setp.eq.u32 %p1, %r0, 1; @%p1 mov.u32 %r3, 1; add.u32 %r2, %r3, 1; st.global.b32 [%a1], %r2;",
+            "%r3 is read before it is set",
+        ),
+        ("mul.wide.u32 %a3, %r3, 4; add.u64 %a3, %a0, %a3; ld.global.b32 %r2, [%a3];", "%r3 is read before it is set"),
+        ("setp.eq.u32 %p1, %r3, 0; @%p1 bra out; out:", "%r3 is read before it is set"),
+        ("setp.eq.u32 %p1, %r3, 0; selp.b32 %r2, 1, 2, %p1; st.global.b32 [%a1], %r2;", "%r3 is read before it is set"),
+        ("mov.u32 %r2, tile; st.shared.b32 [%r2], %r3;", "%r3 is read before it is set"),
+        ("vote.sync.any.pred %p1, %p3, -1;", "%p3 is read before it is set"),
+        (
+            "setp.ge.u32 %p1, %r0, 8; @%p1 mov.u32 %r3, 1; shfl.sync.down.b32 %r2, %r3, 4, 31, -1;"
+            "setp.lt.u32 %p2, %r0, 4; @%p2 st.global.b32 [%a1], %r2;",
+            "%r3 is read before it is set",
+        ),
+        (
+            "setp.lt.u32 %p1, %r0, 8; @!%p1 ret; shfl.sync.down.b32 %r2, %r1, 4, 31, 255; st.global.b32 [%a1], %r2;",
+            "a thread of a shuffle that is not there is read before it is set",
+        ),
         ("@%p2 add.u32 %r2, %r1, 1;", "%p2 is read before it is set"),
         ("ld.global.b32 %r2, [%a0+4];", "are in no array"),
         ("ld.global.b32 %r2, [%a0+-4];", "are in no array"),

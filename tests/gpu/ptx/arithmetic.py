@@ -52,7 +52,7 @@ def _rounded_down(value: Any) -> Any:
     return np.where(near > value, np.nextafter(near, np.float32(-np.inf)), near)
 
 
-@instruction("add", "sub", "mul", "fma", "mad")
+@instruction("add", "sub", "mul", "fma", "mad", computes=True)
 def _sums(code: Code) -> Step:
     kind = code.type(f"{FLOATS} {INTEGERS}")
     many = 4 if code.name in ("fma", "mad") else 3
@@ -107,7 +107,7 @@ def _integer_sums(code: Code, kind: str, many: int) -> Step:
     return step
 
 
-@instruction("div", "rem")
+@instruction("div", "rem", computes=True)
 def _quotients(code: Code) -> Step:
     kind = code.type(f"f32 f64 {INTEGERS}")
     if _is_float(kind):
@@ -131,7 +131,7 @@ def _quotients(code: Code) -> Step:
     return step
 
 
-@instruction("min", "max")
+@instruction("min", "max", computes=True)
 def _extremes(code: Code) -> Step:
     kind = code.type(f"{FLOATS} {INTEGERS}")
     code.flag("ftz")
@@ -152,7 +152,7 @@ def _extremes(code: Code) -> Step:
     return step
 
 
-@instruction("neg", "abs")
+@instruction("neg", "abs", computes=True)
 def _signs(code: Code) -> Step:
     kind = code.type(f"{FLOATS} s16 s32 s64")
     code.flag("ftz")
@@ -161,7 +161,7 @@ def _signs(code: Code) -> Step:
     return lambda block: put(block, -a(block) if code.name == "neg" else np.abs(a(block)))
 
 
-@instruction("copysign")
+@instruction("copysign", computes=True)
 def _copysign(code: Code) -> Step:
     kind = code.type("f32 f64")
     code.done(3)
@@ -169,7 +169,7 @@ def _copysign(code: Code) -> Step:
     return lambda block: put(block, np.copysign(a(block), sign(block)))
 
 
-@instruction("rcp", "sqrt", "rsqrt", "ex2", "lg2", "sin", "cos", "tanh")
+@instruction("rcp", "sqrt", "rsqrt", "ex2", "lg2", "sin", "cos", "tanh", computes=True)
 def _functions(code: Code) -> Step:
     kind = code.type("f16 f16x2 bf16 bf16x2 f32 f64" if code.name in ("ex2", "tanh") else "f32 f64")
     code.must("approx", "rn")
@@ -194,7 +194,7 @@ def _functions(code: Code) -> Step:
     return step
 
 
-@instruction("and", "or", "xor", "not")
+@instruction("and", "or", "xor", "not", computes=True)
 def _logic(code: Code) -> Step:
     kind = code.type("pred b16 b32 b64")
     unary = code.name == "not"
@@ -206,7 +206,7 @@ def _logic(code: Code) -> Step:
     return lambda block: put(block, pick(a(block), b(block)))
 
 
-@instruction("shl", "shr")
+@instruction("shl", "shr", computes=True)
 def _shifts(code: Code) -> Step:
     kind = code.type("b16 b32 b64" if code.name == "shl" else "b16 b32 b64 u16 u32 u64 s16 s32 s64")
     code.done(3)
@@ -224,7 +224,7 @@ def _shifts(code: Code) -> Step:
     return step
 
 
-@instruction("shf")
+@instruction("shf", computes=True)
 def _funnel(code: Code) -> Step:
     code.type("b32")
     left, wraps = code.must("l", "r") == "l", code.must("wrap", "clamp") == "wrap"
@@ -241,7 +241,7 @@ def _funnel(code: Code) -> Step:
     return step
 
 
-@instruction("bfe")
+@instruction("bfe", computes=True)
 def _extract(code: Code) -> Step:
     kind = code.type("u32 s32")
     code.done(4)
@@ -258,7 +258,7 @@ def _extract(code: Code) -> Step:
     return step
 
 
-@instruction("bfi")
+@instruction("bfi", computes=True)
 def _insert(code: Code) -> Step:
     code.type("b32")
     code.done(5)
@@ -274,7 +274,7 @@ def _insert(code: Code) -> Step:
     return step
 
 
-@instruction("lop3")
+@instruction("lop3", computes=True)
 def _any_logic(code: Code) -> Step:
     code.type("b32")
     code.done(5)
@@ -291,7 +291,7 @@ def _any_logic(code: Code) -> Step:
     return step
 
 
-@instruction("popc", "clz", "brev")
+@instruction("popc", "clz", "brev", computes=True)
 def _counts(code: Code) -> Step:
     kind = code.type("b32 b64")
     code.done(2)
@@ -311,7 +311,7 @@ def _counts(code: Code) -> Step:
     return step
 
 
-@instruction("prmt")
+@instruction("prmt", computes=True)
 def _permute(code: Code) -> Step:
     code.type("b32")
     code.done(4)
@@ -356,7 +356,7 @@ def _nan(a: Any, b: Any) -> Any:
     return np.isnan(a) | np.isnan(b)
 
 
-@instruction("setp")
+@instruction("setp", computes=True)
 def _compare(code: Code) -> Step:
     kind = code.type(f"b16 b32 b64 f16 bf16 f32 f64 {INTEGERS}")
     how = code.must(*COMPARE)
@@ -383,15 +383,29 @@ def _compare(code: Code) -> Step:
     return step
 
 
-@instruction("selp")
+@instruction("selp", computes=True)
 def _select(code: Code) -> Step:
     kind = code.type("b16 b32 b64 u16 s16 u32 s32 u64 s64 f32 f64")
     code.done(4)
     put, a, b, c = code.write(0, kind), code.bits(1, kind), code.bits(2, kind), code.bits(3, "pred")
-    return lambda block: put(block, np.where(c(block).astype(bool), a(block), b(block)))
+
+    def step(block: Block) -> None:
+        chosen = np.broadcast_to(c(block), block.count).astype(bool)
+        none = np.zeros(block.count, bool)
+        undecided, block.unset = block.unset, None
+        value_a = a(block)
+        unset_a, block.unset = block.unset, None
+        value_b = b(block)
+        unset_b, block.unset = block.unset, undecided
+        lost = np.where(chosen, none if unset_a is None else unset_a, none if unset_b is None else unset_b)
+        if lost.any():  # only what is taken counts
+            block.note(lost, block.cause)
+        put(block, np.where(chosen, value_a, value_b))
+
+    return step
 
 
-@instruction("dp4a", "dp2a")
+@instruction("dp4a", "dp2a", computes=True)
 def _dots(code: Code) -> Step:
     if code.name == "dp2a":
         half = code.must("lo", "hi")

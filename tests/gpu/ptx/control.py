@@ -111,7 +111,9 @@ def _shuffle(code: Code) -> Step:
 
     def step(block: Block) -> None:
         _members(block, members(block))
-        value, by, bounds = (np.broadcast_to(x(block), block.count).astype(np.int64) for x in (a, b, c))
+        by, bounds = (np.broadcast_to(x(block), block.count).astype(np.int64) for x in (b, c))
+        block.travels = True
+        value = np.broadcast_to(a(block), block.count)
         by &= 31
         clamp, segment = bounds & 31, bounds >> 8 & 31
         top = (block.lane & segment) | (clamp & ~segment)
@@ -124,10 +126,17 @@ def _shuffle(code: Code) -> Step:
         }[how]
         inside = source >= top if how == "up" else source <= top
         source = np.where(inside, source, block.lane) + block.warp * WARP
-        if not block.mask[np.minimum(source, block.count - 1)][block.mask].all():
-            raise Fault("a shuffle reads a thread that is not here")
+        there = source < block.count
+        source = np.where(there, source, 0)
+        own, block.unset = block.unset, None
+        lost = block.mask & ~(there & block.mask[source])
+        if lost.any():
+            block.note(lost, "a thread of a shuffle that is not there")
+        if own is not None and own[source].any():
+            block.note(own[source], block.cause)
         put(block, value[source])
         if found:
+            block.unset = None
             found(block, inside)
 
     return step

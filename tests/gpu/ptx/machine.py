@@ -2,6 +2,10 @@
 
 Threads that part company form fronts, one for each place in the code. The front that is farthest behind goes first, so
 that threads meet again where their ways join.
+
+A register that a thread never set may be computed with, as reductions over a warp do in lanes whose result nobody
+takes: what comes of it is as unset as it was. It is a Fault where it would matter: as an address, what is stored, a
+guard, or what a barrier, a vote or a matrix unit takes.
 """
 
 from __future__ import annotations
@@ -67,6 +71,10 @@ class Block:
         self.full = True
         self.values: list[Any] = [None] * len(launch.kernel.registers)
         self.known: list[Any] = [None] * len(launch.kernel.registers)
+        self.travels = False
+        self.unset: Mask | None = None
+        self.cause = ""
+        self._causes: dict[int, str] = {}
         static = -(-launch.kernel.shared // 16) * 16
         self.dynamic = static
         self.shared = Shared(
@@ -104,22 +112,39 @@ class Block:
                 raise Fault(f"{what} is reached by part of a warp")
 
     def get(self, register: Register) -> Any:
-        """The raw bits of a register, one for each thread. A Fault where one of these threads never set it."""
+        """The raw bits of a register, one for each thread.
+
+        Where one of these threads never set it: a Fault, or, in an instruction that only computes, a note in `unset`.
+        """
         known = self.known[register.slot]
-        if known is None or (known is not True and not known[self.mask].all()):
-            raise Fault(f"{register.name} is read before it is set")
-        return self.values[register.slot]
+        if known is True or (known is not None and known[self.mask].all()):
+            return self.values[register.slot]
+        cause = self._causes.get(register.slot, register.name)
+        if not self.travels:
+            raise Fault(f"{cause} is read before it is set")
+        self.note(self.mask if known is None else self.mask & ~known, cause)
+        values = self.values[register.slot]
+        return np.zeros(self.count, f"u{BYTES[register.type]}") if values is None else values
+
+    def note(self, unset: Mask, cause: str) -> None:
+        """What the instruction at hand computes has no value in these threads. cause: the register where it began."""
+        self.cause = cause
+        self.unset = unset if self.unset is None else self.unset | unset
 
     def put(self, register: Register, bits: Any) -> None:
         """Set a register, in the threads of the mask, to raw bits of its size."""
         slot = register.slot
-        if self.full:
+        if self.full and self.unset is None:
             self.values[slot] = bits if np.shape(bits) else np.full(self.count, bits)
             self.known[slot] = True
             return
         old = self.values[slot]
         self.values[slot] = np.where(self.mask, bits, 0 if old is None else old).astype(np.asarray(bits).dtype)
-        if self.known[slot] is not True:
+        if self.unset is not None:
+            self._causes[slot] = self.cause
+            was = np.full(self.count, bool(self.known[slot])) if self.known[slot] is None or self.known[slot] is True else self.known[slot]
+            self.known[slot] = np.where(self.mask, ~self.unset, was)
+        elif self.known[slot] is not True:
             was = self.known[slot]
             self.known[slot] = self.mask.copy() if was is None else was | self.mask
 
@@ -148,6 +173,7 @@ class Block:
     def _one(self, instruction: Instruction, step: Step, here: Mask, at: int) -> list[tuple[int, Mask]]:
         """Run an instruction for a front; where its threads go."""
         self.mask, self.full = here, bool(here.all())
+        self.travels, self.unset = False, None
         if instruction.guard is not None:
             chosen = self.get(instruction.guard).astype(bool) ^ instruction.negated
             self.mask = here & chosen

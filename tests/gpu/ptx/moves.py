@@ -22,7 +22,7 @@ HINTS = (
 ANY = "pred b8 b16 b32 b64 u8 u16 u32 u64 s8 s16 s32 s64 f32 f64"
 
 
-@instruction("mov")
+@instruction("mov", computes=True)
 def _move(code: Code) -> Step:
     kind = code.type(ANY)
     code.done(2)
@@ -61,7 +61,7 @@ def _unpack(code: Code, kind: str, parts: tuple[Any, ...]) -> Step:
     return step
 
 
-@instruction("cvta")
+@instruction("cvta", computes=True)
 def _generic(code: Code) -> Step:
     code.type("u64")
     back = bool(code.flag("to"))
@@ -72,7 +72,7 @@ def _generic(code: Code) -> Step:
     return lambda block: put(block, a(block) - offset if back else a(block) + offset)
 
 
-@instruction("cvt")
+@instruction("cvt", computes=True)
 def _convert(code: Code) -> Step:
     words = code.rest()
     kinds = [word for word in words if word in BYTES]

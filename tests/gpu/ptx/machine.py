@@ -142,7 +142,11 @@ class Block:
         self.values[slot] = np.where(self.mask, bits, 0 if old is None else old).astype(np.asarray(bits).dtype)
         if self.unset is not None:
             self._causes[slot] = self.cause
-            was = np.full(self.count, bool(self.known[slot])) if self.known[slot] is None or self.known[slot] is True else self.known[slot]
+            was = (
+                np.full(self.count, bool(self.known[slot]))
+                if self.known[slot] is None or self.known[slot] is True
+                else self.known[slot]
+            )
             self.known[slot] = np.where(self.mask, ~self.unset, was)
         elif self.known[slot] is not True:
             was = self.known[slot]

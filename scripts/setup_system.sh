@@ -55,6 +55,7 @@ need python3-venv "${PYTHON:-python3}" -c 'import ensurepip, venv'
 if [ "${1:-}" != needed ]; then
     [[ " ${missing[*]} " == *" g++ "* ]] || need g++ there g++    # the thread sanitizer's
     need cmake there cmake
+    need zsh there zsh
     need valgrind there valgrind
     need openssl there openssl
     need g++-aarch64-linux-gnu there aarch64-linux-gnu-g++

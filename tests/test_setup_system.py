@@ -11,8 +11,8 @@ import pytest
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "setup_system.sh"
 TOOLS = (
-    "g++", "make", "python3", "cmake", "valgrind", "openssl", "aarch64-linux-gnu-g++", "qemu-aarch64", "wasm-ld-22",
-    "llvm-mca-22", "node", "chromium", "oclgrind", "test",
+    "g++", "make", "python3", "cmake", "zsh", "valgrind", "openssl", "aarch64-linux-gnu-g++", "qemu-aarch64",
+    "wasm-ld-22", "llvm-mca-22", "node", "chromium", "oclgrind", "test",
 )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ from tesa.errors import TesaError, UsageError
 _MODULES = (
     "doctor", "inspect", "analyze", "prune", "quantize", "explore", "propagate", "compile", "tune", "bundle", "run",
     "bench", "verify", "explain", "report", "calibrate", "devices", "logs", "listing",
+    "completion",
 )  # fmt: skip
 VERBS: tuple[Verb, ...] = tuple(import_module(f"tesa.cli.{name}").VERB for name in _MODULES)
 """Every verb, in the order in which a user meets them."""
@@ -180,6 +181,7 @@ def _parser() -> ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the versions and exit")
+    parser.set_defaults(whole=parser)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
     for verb in VERBS:
         add_parser(verbs, verb.name, verb.help, verb.arguments, epilog=verb.epilog).set_defaults(run=verb.run)

@@ -7,12 +7,12 @@ from tesa.cli.verb import Outcome, Verb
 
 def _run(args: Namespace) -> Outcome:
     from tesa.doctor.checks import examine
-    from tesa.report.doctor import diagnosis_view
+    from tesa.report.doctor import diagnosis_view, next_step
     from tesa.report.plain import plain
 
     diagnosis = examine()
     failed = [f"{check.group}: {check.name}: {check.found}; {check.hint}" for check in diagnosis.failures]
-    data = {"ok": not failed, **plain(diagnosis)}
+    data = {"ok": not failed, "next": next_step(diagnosis), **plain(diagnosis)}
     return Outcome(data, lambda: diagnosis_view(diagnosis), failed[0] if failed else "")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,11 +21,16 @@ if TYPE_CHECKING:
 def _arguments(parser: ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="action", metavar="|".join(_ACTIONS), title="actions", required=True)
     for name, (help_text, arguments, run) in _ACTIONS.items():
-        sub = add_parser(verbs, name, help_text, arguments)
+        sub = add_parser(verbs, name, help_text, arguments, epilog=_epilog(name))
         for option in sub._actions:
             if option.dest in ("json", "quiet", "verbose"):  # what stands before the action counts as well
                 option.default = SUPPRESS
         sub.set_defaults(act=run)
+
+
+def _epilog(name: str) -> str:
+    """The examples of one action."""
+    return replace(VERB, examples=tuple(row for row in VERB.examples if row[0].split()[2] == name)).epilog
 
 
 def _add_places(parser: ArgumentParser) -> None:

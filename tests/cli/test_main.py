@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import signal
 import subprocess
@@ -15,10 +16,12 @@ from pathlib import Path
 import pytest
 
 import tesa.cli
-from tesa.cli import VERBS, main
+from tesa.cli import VERBS, logs, main
 from tesa.cli.verb import Outcome, Verb
 from tesa.errors import CheckFailed, ModelError, UnsupportedError
 
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 Capture = pytest.CaptureFixture[str]
 
 
@@ -87,9 +90,24 @@ def test_every_verb_has_examples(name: str, capsys: Capture) -> None:
 @pytest.mark.parametrize("name", [verb.name for verb in VERBS])
 def test_examples_can_be_parsed(name: str) -> None:
     for line, _ in next(verb for verb in VERBS if verb.name == name).examples:
-        words = shlex.split(line.partition(" | ")[0])
+        words = shlex.split(re.split(r" [|>] ", line)[0])
         assert words[:2] == ["tesa", name]
         tesa.cli._parser().parse_args(words[1:])
+
+
+@pytest.mark.parametrize("name", list(logs._ACTIONS))
+def test_every_action_has_examples(name: str, capsys: Capture) -> None:
+    assert main(["logs", name, "-h"]) == 0
+    assert f"Examples:\n  tesa logs {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_command_lines_in_the_documents_can_be_parsed(path: Path) -> None:
+    for line in re.findall(r"^ +(tesa [a-z].*)$", path.read_text(encoding="utf-8"), re.MULTILINE):
+        for command in re.split(r" && | \|\| ", re.split(r"\s+#|\s[|>]\s|\.\.\.", line)[0]):
+            words = shlex.split(re.sub("HOST:PORT", "10.0.0.2:9190", command))
+            if words[:1] == ["tesa"]:
+                tesa.cli._parser().parse_args(words[1:])
 
 
 def test_no_verb_shows_the_help(capsys: Capture) -> None:

@@ -14,6 +14,7 @@ from tesa.base.hostinfo import Cache, read_cpu
 from tesa.doctor import checks as doctor
 from tesa.doctor.checks import FAILED, INFO, MISSING, OK, Check
 from tesa.doctor.selftest import STEPS
+from tesa.report.doctor import next_step
 from tesa.targets.llvm import features
 from tesa.targets.toolchain import NATIVE
 from tesa.targets.x86 import X86
@@ -163,3 +164,16 @@ def test_the_cpu_is_read_from_linux(tmp_path: Path) -> None:
 def test_a_system_that_tells_nothing(tmp_path: Path) -> None:
     cpu = read_cpu(tmp_path / "none", tmp_path / "none")
     assert (cpu.features, cpu.caches) == ((), ())
+
+
+def test_it_ends_with_the_next_command() -> None:
+    fine = [Check("versions", "onnx", OK, "1")]
+    cpu = read_cpu()
+    assert "Next: python -m tesa.models.demo" in next_step(doctor.Diagnosis(tuple(fine), cpu))
+    bare = [*fine, Check("versions", "onnxruntime", MISSING, "not installed", install("bench"))]
+    assert next_step(doctor.Diagnosis(tuple(bare), cpu)).endswith(
+        "Next: tesa inspect model.onnx looks at a model of yours."
+    )
+    bad = [*bare, Check("tools", "compiler", FAILED, "none found", "apt-get install g++")]
+    told = next_step(doctor.Diagnosis(tuple(bad), cpu))
+    assert told == "Next: mend 'compiler' (apt-get install g++), then run tesa doctor again."

@@ -9,6 +9,7 @@
 #   make bench-propagation  what propagation gains and costs
 #   make bench-aarch64      instructions of kernels for 64-bit ARM
 #   make docs         the site of the documentation, in build/site
+#   make dist         sdist and wheel of a release in dist/, checked and installed
 #   make lift         the newest allowed releases into the lock, and what changed
 #   make clean        remove what was built     make distclean   and the environment
 
@@ -27,9 +28,10 @@ WORKERS := $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() + 1, 8))')
 PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 MINILM := $(shell sed -n 's/^minilm = \["\(.*\)"\]/\1/p' pyproject.toml)
+RELEASE := $(shell sed -n 's/^release = \["\(.*\)"\]/\1/p' pyproject.toml)
 NETWORKS := $(shell sed -n '/^networks = \[/,/^\]/s/^ *"\(.*\)",/\1/p' pyproject.toml)
 
-.PHONY: venv demo test lint types pytest test-quick test-slow test-networks fuzz test-kills test-soak bench bench-aarch64 bench-propagation docs format lift clean distclean
+.PHONY: venv demo test lint types pytest test-quick test-slow test-networks fuzz test-kills test-soak bench bench-aarch64 bench-propagation docs dist format lift clean distclean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -108,6 +110,15 @@ bench-propagation: $(STAMP)
 docs: $(INSTALLED)/.stamp
 	$(PIP) --constraint $(LOCK) --no-build-isolation -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python scripts/docs.py build/site
+
+# The wheel is built from the sdist. PYTHONS: all that a clean install is tried with.
+PYTHONS ?= $(BIN)/python
+dist: $(STAMP)
+	rm -rf dist
+	$(PIP) --constraint $(LOCK) '$(RELEASE)'
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python scripts/dist.py dist $(PYTHONS)
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

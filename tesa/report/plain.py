@@ -16,7 +16,7 @@ def plain(value: Any) -> Any:
 
     >>> from tesa.base.progress import Event
     >>> plain({"event": Event("build", 1, 2), "times": (np.float32(0.5), float("nan"))})
-    {'event': {'phase': 'build', 'done': 1, 'total': 2, 'text': ''}, 'times': [0.5, None]}
+    {'event': {'phase': 'build', 'done': 1, 'total': 2, 'text': '', 'notice': False}, 'times': [0.5, None]}
     """
     if value is None or isinstance(value, bool | int | str):
         return value

@@ -250,6 +250,9 @@ def _trace_weights(
                 uses[source.initializer] = (*uses.get(source.initializer, ()), use)
             q = graph.quantization.get(tensor) or integer_quantization(graph, node, argument)
             if q is not None:
+                alpha = attributes(node).get("alpha", 1.0) if node.op_type == "Gemm" else 1.0
+                if alpha > 0:  # it was multiplied into the weight
+                    q = replace(q, scale=np.asarray(q.scale * np.asarray(q.scale).dtype.type(alpha)))
                 if turned:
                     q = replace(q, scale=np.transpose(q.scale), zero_point=np.transpose(q.zero_point))
                 quantization[binding.var.name, argument] = q

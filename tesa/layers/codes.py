@@ -14,6 +14,9 @@ from tesa.layers.layout import SIGNED, Grid, Value
 
 CODES = ("uint8", "int8")
 
+LARGEST = float(np.finfo(np.float32).max) / 256
+"""A scale of which every code is a finite number; and kernels multiply by 1 / scale, which has to be a normal one."""
+
 
 def grid_of(call: Any) -> Grid | None:
     """The grid, of codes as they are stored, of a quantize to 8 bits or a dequantize from them; None for any other.
@@ -29,7 +32,7 @@ def grid_of(call: Any) -> Grid | None:
         return None
     if scale is None or zero is None or scale.size != 1 or zero.size != 1:
         return None
-    if not np.finfo(np.float32).tiny <= float(scale.reshape(())) < np.inf:  # kernels multiply by 1 / scale
+    if not np.finfo(np.float32).tiny <= float(scale.reshape(())) <= LARGEST:
         return None
     moved = int(zero.reshape(())) + (128 if str(codes.ty.dtype) == "int8" else 0)
     return Grid(float(scale.reshape(())), moved) if 0 <= moved <= 255 else None

@@ -216,7 +216,6 @@ def dynamic_calls(emitter: Emitter, one: Dynamic, threads: int, integer: Integer
 def _codes(emitter: Emitter, quantizer: Quantizer, draft: KernelCall) -> Any:
     """The codes that a kernel reads, padded with that of 0."""
     anchor, places = draft.anchor, features_last(draft.anchor)
-    assert places is not None
     perm, window = places[0], anchor.window
     top, left, bottom, right = (0, 0, 0, 0) if window is None else window.padding
     pads = {4: ((0, 0), (top, bottom), (left, right), (0, 0)), 3: ((0, 0), (left, right), (0, 0))}.get(len(perm), ())

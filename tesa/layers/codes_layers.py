@@ -198,10 +198,9 @@ def draft_of(
     residual: Value | None, threads: int,
 ) -> KernelCall | None:  # fmt: skip
     """The call of one kernel without its arguments; None where its activation cannot be laid out for it."""
-    places = features_last(anchor)
-    if places is None or source.grid is None:
+    if source.grid is None:
         return None
-    x_perm, layout, perm = places
+    x_perm, layout, perm = features_last(anchor)
     scale = rows * source.grid.scale
     if chain.scale is not None:
         scale = scale * (chain.scale if anchor.piece is None else chain.scale[anchor.piece.rows])
@@ -250,13 +249,14 @@ def _kind(residual: Value) -> Output:
     return Output() if grid is None else Output("uint8", grid.scale, grid.zero)
 
 
-def features_last(anchor: Anchor) -> tuple[Perm, tuple[int, ...], Perm] | None:
-    """(layout of the activation, of what is stored, of the result) with the features innermost."""
+def features_last(anchor: Anchor) -> tuple[Perm, tuple[int, ...], Perm]:
+    """(layout of the activation, of what is stored, of the result) with the features innermost.
+
+    Of a weight with batch axes these are features as well: tokens x experts x features.
+    """
     rank = len(anchor.shape)
     if anchor.op == "linear":
-        if len(anchor.features) > 1:  # blocks: the features of the activation are several axes
-            return None
-        perm = _behind(rank, anchor.axis)
+        perm = _behind(rank, anchor.features)
         return _behind(len(shape_of(anchor.source)), _summed(anchor)), perm, perm
     channels_last = (0, *range(2, rank), 1)
     if not anchor.phases:
@@ -267,15 +267,18 @@ def features_last(anchor: Anchor) -> tuple[Perm, tuple[int, ...], Perm] | None:
     return channels_last, (0, *depth, *spatial, *phases, 1), channels_last
 
 
-def _summed(anchor: Anchor) -> int:
-    """The axis of a linear layer's activation that is summed over."""
+def _summed(anchor: Anchor) -> tuple[int, ...]:
+    """The axes of a linear layer's activation that the columns of its weight count: blocks, then its features."""
     rank = len(shape_of(anchor.source))
-    return rank - 2 if rank > 1 and constant_of(anchor.call.args[0]) is not None else rank - 1
+    own = rank - 2 if rank > 1 and constant_of(anchor.call.args[0]) is not None else rank - 1
+    missing = len(anchor.shape) - rank if rank > 1 else 0  # of the result's batch axes
+    blocks = (axis - missing for axis in anchor.features[:-1]) if rank > 1 else ()
+    return (*(axis for axis in blocks if axis >= 0), own)
 
 
-def _behind(rank: int, axis: int) -> Perm:
-    """The row-major layout with one axis innermost."""
-    return (*(a for a in range(rank) if a != axis), axis)
+def _behind(rank: int, axes: tuple[int, ...]) -> Perm:
+    """The row-major layout with some axes innermost."""
+    return (*(a for a in range(rank) if a not in axes), *axes)
 
 
 def _source_shape(anchor: Anchor) -> list[int]:
@@ -306,6 +309,4 @@ def _activation(emitter: Emitter, anchor: Anchor, source: Value) -> Any:
         source = emitter.part(source, *anchor.piece.read)
     if anchor.stack is not None and source.grid is not None:
         return stack_last(emitter, source, anchor.stack, source.grid.zero)
-    places = features_last(anchor)
-    assert places is not None
-    return emitter.to(source, places[0]).expr
+    return emitter.to(source, features_last(anchor)[0]).expr

@@ -262,6 +262,48 @@ def test_a_scale_without_an_inverse_stays_float() -> None:
     assert [layer.problem.output.quantized for layer in network.layers] == [False]
 
 
+def test_a_scale_of_which_codes_are_beyond_float32_stays_float() -> None:
+    q = Quantized()
+    d = q.op("Mul", q.op("MatMul", q.codes(q.input(9, 16), 0.02, 120), q.weight(16, 16, axis=1)), np.float32(2e37))
+    network = check(q, q.op("Mul", q.codes(d, 1e38, 100), np.float32(1e-37)))
+    assert [layer.problem.output.quantized for layer in network.layers] == [False]
+
+
+EXPERTS = [
+    ((3, 5, 16), (3, 16, 8)), ((5, 16), (3, 16, 8)), ((1, 5, 16), (3, 16, 8)), ((2, 3, 5, 16), (3, 16, 8)),
+    ((2, 3, 5, 16), (2, 1, 16, 8)), ((2, 1, 1, 16), (2, 3, 16, 8)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("x", "w"), EXPERTS)
+@pytest.mark.parametrize("left", [False, True])
+def test_weights_with_batch_axes(x: tuple[int, ...], w: tuple[int, ...], left: bool) -> None:
+    q = Quantized(channels=False)
+    d = q.codes(q.input(*(x[:-2] + x[:-3:-1] if left else x)), 0.02, 120)
+    if left:
+        y = q.op("MatMul", q.weight(*w[:-2], w[-1], w[-2], zero=3), d)
+    else:
+        y = q.op(
+            "Add", q.op("MatMul", d, q.weight(*w, zero=3)), q.rng.standard_normal((w[-3], 1, 8)).astype(np.float32)
+        )
+    check(q, q.quantize(q.op("Relu", y), 0.02, 3), dtypes=["int8"], ties=0.02)
+
+
+def test_pieces_of_a_weight_with_batch_axes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tesa.layers.anchor.LARGEST", 600)
+    q = Quantized(channels=False)
+    d = q.codes(q.input(2, 3, 5, 16), 0.02, 120)
+    check(q, q.quantize(q.op("MatMul", d, q.weight(3, 16, 8)), 0.02, 120), dtypes=["int8"] * 2, ties=0.02)
+
+
+@pytest.mark.parametrize("turned", [0, 1])
+def test_a_factor_of_the_product(turned: int) -> None:
+    q = Quantized()
+    weight = q.weight(8, 16) if turned else q.weight(16, 8, axis=1)
+    y = q.op("Gemm", q.codes(q.input(5, 16), 0.02, 120), weight, q.bias(8), transB=turned, alpha=0.3, beta=2.0)
+    check(q, q.quantize(y, 0.008, 100), dtypes=["int8"], ties=0.03)
+
+
 def test_what_integers_cannot_do_stays_float() -> None:
     """A scale for each input, codes of 16 bits, an activation that was no codes."""
     q = Quantized()

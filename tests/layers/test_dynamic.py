@@ -70,6 +70,12 @@ def test_integer_products_with_a_scale_for_all_or_for_each_row(rows: int) -> Non
     assert (layer.problem.layout, layer.problem.n, layer.problem.epilogue.activation) == ("features_last", 10, "relu")
 
 
+def test_a_weight_with_batch_axes() -> None:
+    made = Dynamic()
+    x = made.input(3, 5, 16)
+    made.check(made.product(made.codes_of(x), made.table(3, 16, 8), np.float32(0.01), np.int8(0)), layers=1)
+
+
 def test_products_of_one_quantizer_and_their_sum() -> None:
     made = Dynamic()
     x = made.input(7, 16)

@@ -108,6 +108,11 @@ class Gpu:
     kind: ClassVar[str] = "gpu"
     """Of machine, by which kernel families are registered."""
 
+    @property
+    def lanes(self) -> int:
+        """Numbers of float32 that one instruction computes: those of a warp."""
+        return self.warp
+
     def matrix(self, inputs: str, sparse: bool = False) -> MatrixUnit | None:
         """The fastest matrix instruction for elements of a kind, None where there is none."""
         fit = [unit for unit in self.matrices if unit.inputs == inputs and unit.sparse == sparse]

@@ -143,7 +143,7 @@ def compile_model(
         made, notes = compile_for_gpu(
             model, path, where, _versions(), shapes=shapes, masks=masks, flush_denormals=flush_denormals,
             arithmetic=arithmetic, propagation=propagation, compact=compact,
-            families=renamed("forms", forms, "families", families), jobs=jobs, measure=measure,
+            families=renamed("forms", forms, "families", families), jobs=jobs, measure=measure, log=log,
             dump=None if dump_dir is None else Dump(Path(dump_dir)), progress=progress,
         )  # fmt: skip
         return CompiledModel(path, made.plan, made.inputs, made.outputs, notes)

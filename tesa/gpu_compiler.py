@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,30 +15,25 @@ from tesa.build.cache import Cache
 from tesa.build.dump import Dump
 from tesa.build.footprint import Footprint
 from tesa.build.gpu.facts import facts_of
-from tesa.build.gpu.kernel_program import program_of
 from tesa.build.gpu.library import Port, c_name, write_library
 from tesa.build.gpu.network import Placed, network_program
 from tesa.build.gpu.product import GpuProduct
 from tesa.build.identity import identity
 from tesa.build.objects import BuildError
-from tesa.build.package import ENTRY
 from tesa.build.product import Product
 from tesa.choose.chosen import ChosenKernel
-from tesa.choose.gpu import GpuKernel, Measure, choose_gpu
+from tesa.choose.gpu import GpuKernel
 from tesa.choose.model_plan import plan_of
 from tesa.choose.plan import Plan
-from tesa.errors import CheckFailed, UnsupportedError
+from tesa.errors import UnsupportedError
 from tesa.layers import Binding, bind
 from tesa.layers.layer import Layer
 from tesa.layers.network import Network, to_networks
 from tesa.layers.pipeline import Scheduled, schedule_for_gpu
-from tesa.measure.reference import Inputs, reference
-from tesa.runtime.gpu import GpuLibrary
+from tesa.records.log import Log
 from tesa.runtime.manifest import Manifest, SizeInfo, TensorInfo
 from tesa.targets.target import Target
-
-CALLS = 50
-"""Calls of a kernel that are timed."""
+from tesa.tune.gpu import GpuBench
 
 FUNCTION = "main"
 """Name of the packed function in the library."""
@@ -63,14 +54,16 @@ def compile_for_gpu(
     families: Sequence[str] | None = None,
     jobs: int | None = None,
     measure: bool = True,
+    log: str | Path | Log | None = None,
     dump: Dump | None = None,
     progress: Progress = silent,
 ) -> tuple[SizeInfo, tuple[str, ...]]:
     """Compile a model into a library for a GPU and its description; comes back what is in it, and notes.
 
-    The options are those of tesa.compile. measure: the best candidates of each family are timed on device 0, where a
-    driver is found; else they are chosen by the static model of time. Raises UnsupportedError for a model of several
-    sizes or with loops, and for a layer that no family computes.
+    The options are those of tesa.compile. measure: the best candidates of each family that the log does not know are
+    timed on device 0, where a driver is found; else the log and the static model of time decide.
+
+    Raises UnsupportedError for a model of several sizes or with loops, and for a layer that no family computes.
     """
     _, networks = to_networks(
         model, threads=1, shapes=shapes, masks=masks, flush_denormals=flush_denormals, propagation=propagation,
@@ -81,8 +74,7 @@ def compile_for_gpu(
     (network,) = networks
     _dumped(dump, "3-lowered", network.lowered.mod)
     layers = [replace(one, problem=replace(one.problem, arithmetic=arithmetic)) for one in network.layers]
-    measure_with = measured if measure and driver_found() else None
-    kernels = _kernels(layers, target, families, jobs, measure_with, progress)
+    kernels = _kernels(layers, GpuBench.of(target, log, measure), families, jobs, progress)
     bound = _bound(network, kernels)
     where = tvm.target.Target(dict(target.tvm), host={"kind": "llvm"})
     assert target.gpu is not None
@@ -116,46 +108,13 @@ def compile_for_gpu(
     return size, (*network.prepared.notes, *network.skipped, f"{'; '.join(said)}; {len(program.launches)} launches")
 
 
-def driver_found() -> bool:
-    """True where a GPU's driver can be opened, the one that $TESA_GPU_DRIVER names or a vendor's."""
-    names = (os.environ.get("TESA_GPU_DRIVER"), "libcuda.so.1", "libamdhip64.so")
-    for name in names:
-        if name:
-            with suppress(OSError):
-                ctypes.CDLL(name)
-                return True
-    return False
-
-
-def measured(layer: Layer, product: GpuProduct, target: Target) -> float:
-    """Milliseconds of a kernel on device 0, after its result was compared with NumPy's.
-
-    Raises BuildError, by which its candidate is out, where the result is wrong or it cannot run.
-    """
-    inputs = Inputs.random(layer.problem)
-    program = program_of(layer.problem, product, inputs.bias, inputs.scale)
-    arrays = [inputs.x, *([inputs.residual] if inputs.residual is not None else [])]
-    with tempfile.TemporaryDirectory(prefix="tesa-") as folder:
-        path = Path(folder) / f"{product.symbol}.so"
-        write_library(program, path, target, "kernel", ENTRY)
-        library = GpuLibrary(path, "kernel", ENTRY)
-        try:
-            wrong = reference(layer.problem, layer.weight, inputs).difference(library(*arrays))
-            if wrong:
-                raise BuildError(f"its result is wrong: {wrong}")
-            return library.time_ms(arrays, CALLS)
-        except CheckFailed as error:
-            raise BuildError(str(error)) from error
-
-
 def _dumped(dump: Dump | None, name: str, mod: Any) -> None:
     if dump is not None:
         dump.module(name, mod)
 
 
 def _kernels(
-    layers: Sequence[Layer], target: Target, families: Sequence[str] | None, jobs: int | None,
-    measure: Measure | None, progress: Progress,
+    layers: Sequence[Layer], bench: GpuBench, families: Sequence[str] | None, jobs: int | None, progress: Progress,
 ) -> list[GpuKernel]:  # fmt: skip
     """The kernel of each layer; layers with the same problem and weight share one."""
     cache, known, found = Cache(), dict[Any, GpuKernel](), []
@@ -163,7 +122,7 @@ def _kernels(
         progress(Event("kernels", number, len(layers), layer.name))
         key = (layer.problem, layer.digest)
         if key not in known:
-            known[key] = choose_gpu(layer, target, families=families, measure=measure, cache=cache, jobs=jobs)
+            known[key] = bench.choose(layer, families=families, cache=cache, jobs=jobs)
         found.append(replace(known[key], layer=layer.name))
     progress(Event("kernels", len(layers), len(layers)))
     return found

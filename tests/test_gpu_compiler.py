@@ -11,17 +11,10 @@ import pytest
 from onnx import helper, numpy_helper
 
 import tesa.models
-from tesa import gpu_compiler
 from tesa.build.gpu import ptx, tools
-from tesa.build.objects import BuildError
-from tesa.choose.gpu import choose_gpu
 from tesa.compiler import compile_model
 from tesa.errors import UnsupportedError, UsageError
-from tesa.layers.layer import Layer
 from tesa.runtime import load, verify
-from tesa.schedules.types import Problem
-from tesa.targets.target import parse_target
-from tesa.tune.model import tune_model
 from tests.gpu.driver import Driver, build
 from tests.gpu.kernels import sparse
 
@@ -88,8 +81,9 @@ def reductions(path: Path) -> Path:
     return path
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["reductions", "digits"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("reductions", marks=pytest.mark.slow), pytest.param("digits", marks=pytest.mark.long)]
+)
 def test_networks_with_means_and_softmax(name: str, driver: Driver, tmp_path: Path) -> None:
     """Their reductions shuffle what some lanes never set, and drop it."""
     shipped = Path(tesa.models.__file__).parent / "digits.onnx"
@@ -127,24 +121,3 @@ def test_what_a_library_for_a_gpu_is_not(tmp_path: Path) -> None:
         compile_model(source, output=tmp_path / "net.so", target="cuda:sm_80", families=["unrolled"])
     with pytest.raises(UnsupportedError, match=r"tesa.compile\(max_bytes=...\): knows CPUs alone, not cuda:sm_80"):
         compile_model(source, output=tmp_path / "net.so", target="cuda:sm_80", max_bytes=1000)
-    with pytest.raises(UnsupportedError, match="tesa tune: knows CPUs alone, not rocm:gfx90a"):
-        tune_model(source, target="rocm", trials=1)
-
-
-def test_the_best_candidates_are_measured_where_there_is_a_driver(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gpu_compiler, "CALLS", 1)
-    target, weight = parse_target("cuda:sm_80"), sparse(16, 24, 0.3)
-    layer = Layer("fc", Problem("linear", 16, 24, 64, (1, 24, 64), (1, 16, 64)), weight)
-    assert gpu_compiler.driver_found()
-    kernel = choose_gpu(layer, target, families=["unrolled"], measure=gpu_compiler.measured)
-    times = [row.measured_ms for row in kernel.part.candidates if row.measured_ms is not None]
-    assert len(times) == 3
-    assert kernel.part.reason.startswith("measured: unrolled")
-
-    def refuse(*_: object) -> float:
-        raise BuildError("its result is wrong: by far")
-
-    with pytest.raises(UnsupportedError, match="layer fc: no kernel for cuda:sm_80 can be built: unrolled: its result"):
-        choose_gpu(layer, target, families=["unrolled"], measure=refuse)

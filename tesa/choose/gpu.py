@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tesa.build.cache import Cache
@@ -14,6 +14,7 @@ from tesa.choose.plan import Candidate, Part
 from tesa.decompose.candidates import Option, candidates, dense_keys, predict
 from tesa.errors import UnsupportedError
 from tesa.layers.layer import Layer
+from tesa.records.record import Record
 from tesa.schedules.gpus import GpuCode
 from tesa.schedules.registry import find
 from tesa.schedules.types import config_key
@@ -22,8 +23,8 @@ from tesa.targets.target import Target
 TRIED = 3
 """Configurations that are measured of each family."""
 
-Measure = Callable[[Layer, GpuProduct, Target], float]
-"""Milliseconds of a built kernel, after its result was checked. Raises CheckFailed where it is wrong or cannot run."""
+Measure = Callable[[Layer, Option, GpuCode, GpuProduct], float]
+"""Milliseconds of a built kernel, after its result was checked. Raises BuildError where it is wrong or cannot run."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,14 @@ def choose_gpu(
     families: Sequence[str] | None = None,
     options: Sequence[Option] | None = None,
     measure: Measure | None = None,
+    known: Sequence[Record] = (),
     cache: Cache | None = None,
     jobs: int | None = None,
 ) -> GpuKernel:
     """The kernel of a layer. measure: times the best ones of each family by the model; None to trust the model.
+
+    known: what was measured before, of one device. Its options are not measured again, and where nothing is measured
+    the fastest of them is taken, or the model's, of those that have not failed.
 
     Raises UnsupportedError where no family applies, or none of those that do can be built, with each one's reason.
     """
@@ -61,38 +66,88 @@ def choose_gpu(
     predicted = predict(found, problem, weight, target)
     fitting = [option for option in found if math.isfinite(predicted[config_key(*option)])]
     ranked = sorted(fitting, key=lambda option: predicted[config_key(*option)])
-    tried = _first_of_each(ranked, TRIED if measure else 1)
-    times: dict[str, float] = {}
-    failures: dict[str, str] = {}
-    built: dict[str, tuple[GpuCode, GpuProduct]] = {}
-    for option in tried:
-        key = config_key(*option)
-        try:
-            built[key] = _built(layer, option, target, cache, jobs)
-            if measure is not None:
-                times[key] = measure(layer, built[key][1], target)
-        except (BuildError, ValueError) as error:
-            failures[key] = str(error)
-        if measure is None and key in built:
-            break  # the one that is expected to be the fastest
-    known = {key: predicted[key] for key in built} if measure is None else times
-    if not known:
-        raise UnsupportedError(f"layer {layer.name}: no kernel for {target.name} can be built: {_told(failures)}")
-    best = min(known, key=lambda key: known[key])
+    trial = _Trial(layer, target, cache, jobs)
+    trial.recall(known, predicted)
+    remembered = len(trial.times)
+    tried = _first_of_each([one for one in ranked if config_key(*one) not in trial.failures], TRIED if measure else 1)
+    if measure is not None:
+        trial.measure(tried, measure)
+    timed = [option for option in ranked if config_key(*option) in trial.times]
+    timed.sort(key=lambda option: trial.times[config_key(*option)])
+    best = trial.first(timed if measure is not None else [*timed, *(one for one in tried if one not in timed)])
+    if best is None:
+        raise UnsupportedError(f"layer {layer.name}: no kernel for {target.name} can be built: {_told(trial.failures)}")
+    code, product = trial.built[config_key(*best)]
+    reason = _reason(ranked, trial.times or {key: predicted[key] for key in trial.built}, bool(trial.times))
+    if remembered:
+        reason += " (from the log)" if remembered == len(trial.times) else " (some from the log)"
     dense = dense_keys(found, weight, target.kind)
-    rows = []
-    for name, config in ranked:
-        key = config_key(name, config)
-        note = failures.get(key, "" if key in times else "not measured")
-        rows.append(Candidate(name, dict(config), predicted[key], times.get(key), note, key in dense))
-    name, config = next(option for option in found if config_key(*option) == best)
-    facts = layer.statistics
-    reason = _reason(ranked, known, predicted, bool(times))
-    bits = 8 if problem.dtype == "int8" else 16 if problem.arithmetic != "float32" else 32
-    part = Part(facts.kind, bits, facts.nonzeros, layer.digest, name, dict(config), tuple(rows), reason,
-                arithmetic="" if problem.arithmetic == "float32" else problem.arithmetic)  # fmt: skip
-    code, product = built[best]
+    part = _part(layer, best, [trial.row(option, predicted, dense) for option in ranked], reason)
     return GpuKernel(layer.name, (part,), product, code, layer.digest)
+
+
+@dataclass
+class _Trial:
+    """The candidates of a layer as far as something is known of them, by config_key."""
+
+    layer: Layer
+    target: Target
+    cache: Cache | None
+    jobs: int | None
+    times: dict[str, float] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    built: dict[str, tuple[GpuCode, GpuProduct]] = field(default_factory=dict)
+
+    def recall(self, known: Sequence[Record], options: Container[str]) -> None:
+        """Take over what records say of these options."""
+        for record in known:
+            key = config_key(record.family, record.config)
+            if key in options and record.ok and record.median_ms is not None:
+                self.times[key] = record.median_ms
+            elif key in options and not record.ok:
+                self.failures[key] = record.error
+
+    def measure(self, options: Sequence[Option], measure: Measure) -> None:
+        """Build and time the options of which nothing is known."""
+        for option in options:
+            key = config_key(*option)
+            if key in self.times or not self.build(option):
+                continue
+            try:
+                self.times[key] = measure(self.layer, option, *self.built[key])
+            except BuildError as error:
+                self.failures[key] = str(error)
+
+    def first(self, options: Sequence[Option]) -> Option | None:
+        """The first of the options that can be built."""
+        return next((option for option in options if self.build(option)), None)
+
+    def build(self, option: Option) -> bool:
+        """Build an option, if it is not built yet; True where that goes well."""
+        key = config_key(*option)
+        if key in self.built:
+            return True
+        try:
+            self.built[key] = _built(self.layer, option, self.target, self.cache, self.jobs)
+        except (BuildError, ValueError) as error:
+            self.failures[key] = str(error)
+            self.times.pop(key, None)
+            return False
+        return True
+
+    def row(self, option: Option, predicted: Mapping[str, float], dense: Container[str]) -> Candidate:
+        """The line of the plan about an option."""
+        key = config_key(*option)
+        note = self.failures.get(key, "" if key in self.times else "not measured")
+        return Candidate(option[0], dict(option[1]), predicted[key], self.times.get(key), note, key in dense)
+
+
+def _part(layer: Layer, option: Option, rows: Sequence[Candidate], reason: str) -> Part:
+    problem, facts = layer.problem, layer.statistics
+    bits = 8 if problem.dtype == "int8" else 16 if problem.arithmetic != "float32" else 32
+    name, config = option
+    return Part(facts.kind, bits, facts.nonzeros, layer.digest, name, dict(config), tuple(rows), reason,
+                arithmetic="" if problem.arithmetic == "float32" else problem.arithmetic)  # fmt: skip
 
 
 def _first_of_each(ranked: Sequence[Option], count: int) -> list[Option]:
@@ -115,9 +170,8 @@ def _built(
     return code, build_images(symbol, code, target, cache, jobs)
 
 
-def _reason(ranked: Sequence[Option], known: dict[str, float], predicted: dict[str, float], measured: bool) -> str:
+def _reason(ranked: Sequence[Option], times: Mapping[str, float], measured: bool) -> str:
     best: dict[str, float] = {}
-    times = known if measured else predicted
     for name, config in ranked:
         time = times.get(config_key(name, config))
         if time is not None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from tesa.choose.plan import LEFT_OUT
 from tesa.decompose import is_composite
 from tesa.decompose.candidates import Option, dense_keys
+from tesa.schedules.gpus import Gpu
 from tesa.schedules.registry import find
 from tesa.schedules.types import Core, FloatArray, Problem, config_key
 
@@ -30,7 +31,7 @@ def shortlist(
     predicted: Mapping[str, float],
     problem: Problem,
     weight: FloatArray,
-    core: Core,
+    core: Core | Gpu,
     instructions: int = INSTRUCTIONS,
     asked: bool = False,
 ) -> list[Option]:
@@ -71,7 +72,7 @@ def left_out(
     kept: Sequence[Option],
     problem: Problem,
     weight: FloatArray,
-    core: Core,
+    core: Core | Gpu,
     instructions: int,
 ) -> list[tuple[Option, str]]:
     """The quickest to compile of each family of straight-line code that has no place in kept, and why, in words."""
@@ -86,7 +87,7 @@ def left_out(
     return found
 
 
-def _size(option: Option, problem: Problem, weight: FloatArray, core: Core) -> int:
+def _size(option: Option, problem: Problem, weight: FloatArray, core: Core | Gpu) -> int:
     name, config = option
     size = find(name, core.kind).size
     return 0 if size is None else size(problem, weight, core, config)

@@ -92,6 +92,10 @@ VERB = Verb(
         ("tesa tune model.onnx --minutes 30 --threads 2", "for half an hour, for two threads, into your own log"),
         ("tesa tune model.onnx --trials 200 --layer 'block5.*'", "more of some layers"),
         ("tesa tune model.onnx --rpc 10.0.0.2:9190 --key pi5 --target aarch64:cortex-a76", "on devices of a tracker"),
+        (
+            "tesa tune model.onnx --target cuda:sm_90 --log logs",
+            "on this machine's GPU; compile with --log logs anywhere",
+        ),
         ("tesa tune model.onnx --cluster tcp://10.0.0.3:8786", "compile the candidates on a Dask cluster"),
     ),
     arguments=_arguments,

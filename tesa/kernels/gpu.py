@@ -20,16 +20,17 @@ from tesa.build.gpu.library import c_name, write_library
 from tesa.build.gpu.source import source
 from tesa.build.package import ENTRY
 from tesa.choose.gpu import GpuKernel as Chosen
-from tesa.choose.gpu import choose_gpu
 from tesa.choose.plan import LayerPlan, epilogue_words
 from tesa.decompose.candidates import Option
 from tesa.errors import UsageError
 from tesa.layers.layer import Layer
 from tesa.measure.reference import Inputs, reference
 from tesa.measure.timing import Timing
+from tesa.records.log import Log
 from tesa.runtime.gpu import GpuLibrary
 from tesa.schedules.types import FloatArray, Problem
 from tesa.targets.target import Target
+from tesa.tune.gpu import GpuBench
 
 
 def gpu_kernel(
@@ -42,10 +43,13 @@ def gpu_kernel(
     families: Sequence[str] | None,
     options: Sequence[Option] | None,
     jobs: int | None,
+    log: str | Path | Log | None = None,
+    measure: bool = True,
 ) -> GpuKernel:
-    """The kernel for a weight (m, k), the one that the static model expects to be the fastest."""
+    """The kernel for a weight (m, k): the fastest by the log and by measuring, else by the static model of time."""
     layer = Layer("kernel", problem, weight)
-    chosen = choose_gpu(layer, target, families=families, options=options, cache=Cache(), jobs=jobs)
+    bench = GpuBench.of(target, log, measure)
+    chosen = bench.choose(layer, families=families, options=options, cache=Cache(), jobs=jobs)
     return GpuKernel(chosen, problem, weight, bias, target, scale)
 
 

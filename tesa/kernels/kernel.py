@@ -118,7 +118,8 @@ def kernel(
 
     target "cuda" or "rocm": the kernel is a GpuKernel, see tesa.kernels.gpu. It is called on tensors that lie on a GPU,
     or on arrays of NumPy, which are copied there and back; `facts` says its registers and its time by the static model,
-    `show("ptx")`, "sass", "amd" or "tir" its code. Nothing is measured, and no GPU is needed to make it.
+    `show("ptx")`, "sass", "amd" or "tir" its code. No GPU is needed to make it: where no
+    driver is found, the log decides or the static model of time.
 
     dtype "mixed": as int8, but some elements of the weight, the outliers, are any float32 numbers, in the unit of the
     codes: scale[m] holds for both. Codes are added up exactly, outliers in float32. Y is float32, also without a scale,
@@ -171,7 +172,16 @@ def kernel(
     if where.gpu is not None:
         options = None if config is None else _one_option(problem, matrix, where, families, config, None)
         return gpu_kernel(
-            problem, matrix, asked.bias, asked.scale, where, families=families, options=options, jobs=jobs
+            problem,
+            matrix,
+            asked.bias,
+            asked.scale,
+            where,
+            families=families,
+            options=options,
+            jobs=jobs,
+            log=log,
+            measure=measure,
         )
     table = table_for(where, problem.threads, log)
     options = None if config is None else _one_option(problem, matrix, where, families, config, table)

@@ -9,6 +9,8 @@ from tesa.errors import UsageError
 from tesa.measure import remote
 from tesa.measure.emulated.emulator import lacking_emulator
 from tesa.measure.emulated.runner import EmulatedRunner
+from tesa.measure.gpu import driver as gpu_driver
+from tesa.measure.gpu.runner import GpuRunner
 from tesa.measure.interfaces import Runner
 from tesa.measure.local import LocalRunner
 from tesa.measure.node.runner import NodeRunner
@@ -59,6 +61,11 @@ def _local(_: Target, *, alone: AbstractContextManager[Any] | None, **__: object
 @register("node", _no_node)
 def _node(target: Target, *, alone: AbstractContextManager[Any] | None, **__: object) -> Runner:
     return NodeRunner(target, alone=alone)
+
+
+@register("gpu", gpu_driver.missing)
+def _gpu(target: Target, *, alone: AbstractContextManager[Any] | None, **__: object) -> Runner:
+    return GpuRunner(target, alone=alone)
 
 
 @register("rpc", lambda _: "")
@@ -142,8 +149,11 @@ def check_device(device: Mapping[str, Any], target: Target, *, named: bool) -> s
 
     device: of a Runner. named: True where the user named the target's CPU, False where it is this machine's because
     nothing was said. Raises UsageError for a device of another architecture, and, where nothing was said, for one with
-    another CPU: kernels for this machine would fail there one after the other, or be measured on what nobody asked for.
+    another CPU: kernels for this machine would fail there one after the other, or be measured on what nobody asked for;
+    for a GPU that is older than the target's architecture, or of another one where code runs on its own alone.
     """
+    if target.gpu is not None:
+        return _check_gpu(device, target)
     found, wanted = str(device.get("system", "")).rpartition(" ")[2], target.triple.partition("-")[0]
     if found and architecture(found) != architecture(wanted):
         raise UsageError(
@@ -167,3 +177,18 @@ def check_device(device: Mapping[str, Any], target: Target, *, named: bool) -> s
         f"the device's CPU is {device['cpu']}, and this machine's, which kernels are for if no target is given, is "
         f"{target.cpu}: give --target {target.arch}:{cpu} (target= in Python); see `tesa list targets`"
     )
+
+
+def _check_gpu(device: Mapping[str, Any], target: Target) -> str:
+    """A note where a GPU is newer than the target; UsageError for one that cannot run code for it."""
+    assert target.gpu is not None
+    has, wanted = str(device.get("architecture", "")), target.gpu.name
+    if has in ("", wanted):
+        return ""
+    numbers = [int(name.rpartition("_")[2]) for name in (has, wanted) if name.rpartition("_")[2].isdigit()]
+    if len(numbers) < 2 or numbers[0] < numbers[1]:
+        raise UsageError(
+            f"the GPU that measures is {device['cpu']}, {has}, which cannot run code for {target.name}: give --target "
+            f"{target.arch}:{has} (target= in Python), or an older one; see `tesa list targets`"
+        )
+    return f"the target is {target.name}, and the GPU that measures is {device['cpu']}, {has}: it runs older code"

@@ -45,7 +45,7 @@ class EmittedByFamilies:
             found = self.cache.get(key) if key else None
             if found is not None:
                 return found.decode()
-            answer = code_digest(made.emit(self.problem, self.weight, self.target.core, config, symbol), symbol)
+            answer = code_digest(made.emit(self.problem, self.weight, self.target.machine, config, symbol), symbol)
         except Exception:  # what a family can do no more is not what was measured
             return ""
         if key:
@@ -67,7 +67,9 @@ def stamp(family: str, target: Target) -> str:
     there = {made.name: made for made in families(target.kind)}
     if family not in there:
         return ""
-    parts: list[Any] = [there[family].emit, find_writer(target.core).write]
+    parts: list[Any] = [there[family].emit]
+    if target.gpu is None:
+        parts.append(find_writer(target.core).write)
     if is_composite(family):  # whose pieces any family may compute
         parts += [find_policy(family).split, *(made.emit for made in there.values())]
     return source_digest(*_SOURCES) if all(str(part.__module__).startswith(_OURS) for part in parts) else ""

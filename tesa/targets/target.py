@@ -75,7 +75,7 @@ def parse_target(text: str | Mapping[str, Any] | Target | None) -> Target:
 def refuse_gpu(target: Target, what: str) -> None:
     """Raise UnsupportedError for a GPU, which `what`, a verb or an option in words, does not know.
 
-    >>> refuse_gpu(parse_target("x86:haswell"), "tesa tune")
+    >>> refuse_gpu(parse_target("x86:haswell"), "tesa analyze")
     """
     if target.gpu is not None:
         raise UnsupportedError(

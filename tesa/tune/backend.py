@@ -7,10 +7,12 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from threading import Lock
 
+from tesa.errors import UsageError
 from tesa.measure.interfaces import Builder, Runner
 from tesa.measure.runners import Tell, runner_for
 from tesa.targets.architecture import Target, find
 from tesa.tune.builders.cluster import ClusterBuilder
+from tesa.tune.builders.gpu import GpuBuilder
 from tesa.tune.builders.local import LocalBuilder
 
 Address = tuple[str, int]
@@ -42,12 +44,16 @@ def backend(
     scheduler whose workers compile. jobs: compiler processes here. On this machine nothing is built while it measures.
     tell: gets a sentence about a device when it dies or comes back.
 
-    Raises UsageError as ClusterBuilder and RpcRunner do.
+    Raises UsageError as ClusterBuilder and RpcRunner do, and for a cluster that is to compile for a GPU.
     """
     alone = Lock()
     with ExitStack() as stack:
         builder: Builder
-        if cluster is None:
+        if target.gpu is not None:
+            if cluster is not None:
+                raise UsageError(f"kernels for {target.name} are built on this machine: leave --cluster (cluster=) out")
+            builder, elsewhere = stack.enter_context(closing(GpuBuilder(jobs))), False
+        elif cluster is None:
             builder, elsewhere = stack.enter_context(closing(LocalBuilder(jobs))), False
         else:
             many = stack.enter_context(closing(ClusterBuilder(cluster, jobs=jobs, alone=alone)))

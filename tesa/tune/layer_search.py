@@ -83,7 +83,7 @@ class LayerSearch:
     def short(self) -> tuple[Option, ...]:
         """The options that an untuned compile measures, the layer's dense self among them."""
         work = self.work
-        return tuple(shortlist(self.space.options, self.expected, work.problem, work.weight, self.target.core))
+        return tuple(shortlist(self.space.options, self.expected, work.problem, work.weight, self.target.machine))
 
     @cached_property
     def estimates(self) -> Wide:
@@ -94,7 +94,7 @@ class LayerSearch:
     def features(self) -> Table:
         """The numbers that the cost model sees of each option."""
         problem, weight = self.work.problem, self.work.weight
-        return tabulate(problem, weight, self.target.core, self.space.options, self.estimates.tolist())
+        return tabulate(problem, weight, self.target.machine, self.space.options, self.estimates.tolist())
 
     def recall(self, log: Log, cpu: str | None = None) -> None:
         """Take over what a log knows of the options, where their code is that of today: others are measured again.

@@ -21,7 +21,7 @@ from tesa.records.emitted import EmittedByFamilies
 from tesa.records.locations import open_log, user
 from tesa.records.log import Log, Task
 from tesa.records.validity import valid
-from tesa.targets.target import Target, parse_target, refuse_gpu
+from tesa.targets.target import Target, parse_target
 from tesa.tune.backend import backend, names_cpu
 from tesa.tune.budget import Budget
 from tesa.tune.job import BATCH, JobOptions, tune_layers
@@ -71,6 +71,8 @@ def tune_model(
     The other arguments are those of tesa.compile. progress: what is told how far it is, by default a bar in a terminal
     or notebook; None for silence. watch: gets the Status of the job after every step.
 
+    A GPU is measured on this machine, where its driver is found: device 0, by the driver's events.
+
     Raises errors of tesa.errors: for arguments that make no sense, a model that cannot be read, a target that cannot be
     measured here and has no rpc, devices with another CPU than this machine's where no target is given. Ctrl-C is no
     error: the result says that it came, and has the best so far.
@@ -78,13 +80,12 @@ def tune_model(
     progress = progress or silent
     watch = telling_of(progress) if watch is unseen else watch
     where, budget = parse_target(target), Budget(trials, minutes)
-    refuse_gpu(where, "tesa tune")
-    threads = whole("threads", threads)
+    threads = whole("threads", threads) if where.gpu is None else 1
     if seed < 0:
         raise UsageError(f"seed must not be negative, got {seed}")
     find_mode(mode).ready()
     address = tracker_address(rpc, key, where)
-    if address is None and (note := crowded(threads)):
+    if address is None and where.gpu is None and (note := crowded(threads)):
         progress(Event("tune", 0, 0, note))
     table = table_for(where, threads, log)
     ways = IntegerContest(where, table)
@@ -96,7 +97,7 @@ def tune_model(
         flush_denormals=flush_denormals,
         propagation=propagation,
         compact=compact,
-        integer=ways.decide if integer else None,
+        integer=ways.decide if integer and where.gpu is None else None,
         progress=progress,
     )
     chosen: list[Layer] = []

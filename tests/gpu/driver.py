@@ -51,6 +51,10 @@ class Driver:
         """Let a function of the driver answer with a code."""
         self.library.mock_break(function.encode(), code)
 
+    def call_itself(self, name: str) -> None:
+        """Let every device report this name."""
+        self.library.mock_name(name.encode())
+
     @property
     def graphs(self) -> int:
         """How often a graph was launched."""

@@ -11,6 +11,7 @@ typedef struct { int id, device; char name[200]; } function;
 typedef struct { const function *f; unsigned grid[3], block[3], shared; int count; void *values[64]; } node;
 typedef struct { void *f; unsigned grid[3], block[3], shared; void **arguments, **extra; void *kern, *context; } node_params;
 typedef struct { int count; node *nodes[4096]; } graph;
+static char device_name[100] = "NVIDIA Mock(TM) 1";
 
 static struct { on_load load; on_launch launch; on_count count; on_memory memory; int devices, sm; size_t room; } M;
 static __thread int current = -1;
@@ -24,6 +25,8 @@ void mock_set(on_load load, on_launch launch, on_count count, on_memory memory, 
   current = -1, *broken = 0, calls_of_graphs = 0;
 }
 void mock_break(const char *name, int code) { strncpy(broken, name, sizeof broken - 1), broken_code = code; }
+void mock_name(const char *name) { strncpy(device_name, name, sizeof device_name - 1); }
+static int tell_name(char *text, int size) { strncpy(text, device_name, size - 1); return 0; }
 int mock_graphs(void) { return calls_of_graphs; }
 
 #define BREAK if (!strcmp(broken, __func__)) return broken_code
@@ -71,6 +74,7 @@ static int launch(const function *f, unsigned gx, unsigned gy, unsigned gz, unsi
 #ifdef HIP
 int hipInit(unsigned f) { (void)f; BREAK; return 0; }
 int hipGetDeviceCount(int *n) { *n = M.devices; return 0; }
+int hipDeviceGetName(char *t, int n, int d) { (void)d; BREAK; return tell_name(t, n); }
 int hipGetDevice(int *n) { *n = current < 0 ? 0 : current; return 0; }
 int hipSetDevice(int n) { if (n >= M.devices) return 101; current = n; return 0; }
 int hipModuleLoadData(void **m, const void *i) { BREAK; return load(m, i); }
@@ -92,6 +96,7 @@ const char *hipGetErrorString(int code) { return code == 209 ? "no kernel image 
 int cuInit(unsigned f) { (void)f; BREAK; return 0; }
 int cuDriverGetVersion(int *v) { *v = 12020; return 0; }
 int cuDeviceGetCount(int *n) { *n = M.devices; return 0; }
+int cuDeviceGetName(char *t, int n, int d) { (void)d; BREAK; return tell_name(t, n); }
 int cuDeviceGet(int *d, int n) { *d = n; return n < M.devices ? 0 : 101; }
 int cuDeviceGetAttribute(int *v, int a, int d) { (void)d; *v = a == 75 ? M.sm / 10 : a == 76 ? M.sm % 10 : 0; return 0; }
 int cuDevicePrimaryCtxRetain(void **c, int d) { BREAK; *c = (void *)(size_t)(d + 1); return 0; }

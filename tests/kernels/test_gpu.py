@@ -27,7 +27,9 @@ def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Driver:
 
 
 def test_a_kernel_is_made_called_and_saved(driver: Driver, tmp_path: Path) -> None:
-    k = tesa.kernel(WEIGHT, n=70, target="cuda:sm_80", family="unrolled", epilogue="bias+relu+residual", bias=BIAS)
+    k = tesa.kernel(
+        WEIGHT, n=70, target="cuda:sm_80", family="unrolled", epilogue="bias+relu+residual", bias=BIAS, measure=False
+    )
     product, code = k._chosen.product, k._chosen.code
     for images, text in zip(product.modules, code.modules, strict=True):
         assert isinstance(text, GpuText)

@@ -90,14 +90,14 @@ def _lessons(facts: Mapping[str, Any], entries: Sequence[IndexEntry], target: Ta
     if len(options) < LEAST:
         return None
     return Lessons.of(
-        tabulate(problem, weight, target.core, options, estimates), np.array(estimates), np.array(times, np.float64)
+        tabulate(problem, weight, target.machine, options, estimates), np.array(estimates), np.array(times, np.float64)
     )
 
 
 def _estimate(problem: Problem, weight: FloatArray, target: Target, name: str, config: Config) -> float | None:
     """None for a family or a configuration that there is no longer, or that does not fit the weight that was drawn."""
     try:
-        return float(find(name, target.kind).estimate(problem, weight, target.core, config))
+        return float(find(name, target.kind).estimate(problem, weight, target.machine, config))
     except (KeyError, ValueError, IndexError):
         return None
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tesa.attributes.zeros import Zeros, zeros_of
 from tesa.decompose.candidates import Option
+from tesa.schedules.gpus import Gpu
 from tesa.schedules.registry import find
 from tesa.schedules.types import Config, Core, FloatArray, Problem
 
@@ -49,7 +50,7 @@ class Table:
 
 
 def tabulate(
-    problem: Problem, weight: FloatArray, core: Core, options: Sequence[Option], predicted: Sequence[float]
+    problem: Problem, weight: FloatArray, core: Core | Gpu, options: Sequence[Option], predicted: Sequence[float]
 ) -> Table:
     """A row for each option of a layer, weight (m, k). predicted: its estimated milliseconds.
 
@@ -72,7 +73,7 @@ def tabulate(
     return Table.of(rows)
 
 
-def of_task(problem: Problem, core: Core) -> Numbers:
+def of_task(problem: Problem, core: Core | Gpu) -> Numbers:
     """Sizes as logarithms, and flags."""
     window = problem.window
     epilogue = problem.epilogue
@@ -112,7 +113,7 @@ def of_pattern(weight: FloatArray | Zeros) -> Numbers:
     return {**facts, **{f"live {r}x{c}": zeros.live_share(r, c) for r, c in BLOCKS}}
 
 
-def of_config(problem: Problem, core: Core, name: str, config: Config) -> Numbers:
+def of_config(problem: Problem, core: Core | Gpu, name: str, config: Config) -> Numbers:
     """The family, its numbers, and what they come to on this layer: how well panels and tiles fit."""
     facts = {f"is {name}": 1.0}
     for key, value in config.items():

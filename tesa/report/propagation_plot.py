@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tesa.errors import UsageError
@@ -40,7 +41,9 @@ def plot_propagation(model: TesaModel | PropagationTable, path: str | os.PathLik
     step = -(-len(layers) // _LABELS)
     places = range(0, len(layers), step)
     lower.set_xticks(places, [layers[i].layer for i in places], rotation=90, fontsize=7, parse_math=False)
-    upper.set_title(f"{table.source}: before and after propagation", fontsize=10, pad=24, color=_GREY, parse_math=False)
+    upper.set_title(
+        f"{Path(table.source).name}: before and after propagation", fontsize=10, pad=24, color=_GREY, parse_math=False
+    )
     for axes in (upper, lower):
         _neutral(axes)
     save_figure(figure, path)

@@ -6,9 +6,11 @@ python layer.py              on device 0, with a pruned linear layer of 1024 x 1
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import tesa
 
@@ -16,12 +18,13 @@ import tesa
 class Pruned(torch.nn.Module):
     """A linear layer whose zeros cost nothing. x: (features in, columns), y: (features out, columns)."""
 
-    def __init__(self, weight: np.ndarray, bias: np.ndarray, columns: int, target: str) -> None:
+    def __init__(self, weight: NDArray[np.float32], bias: NDArray[np.float32], columns: int, target: str) -> None:
         super().__init__()
         self.kernel = tesa.kernel(weight, n=columns, bias=bias, epilogue="bias+relu", target=target)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.kernel(x.contiguous())
+        found: torch.Tensor = self.kernel(x.contiguous())
+        return found
 
 
 def main() -> int:
@@ -35,7 +38,7 @@ def main() -> int:
     bias = rng.standard_normal(1024, np.float32)
     major, minor = torch.cuda.get_device_capability()
     target = "rocm" if torch.version.hip else f"cuda:sm_{major}{minor}"
-    layer = Pruned(weight, bias, 1024, target)
+    layer: Any = Pruned(weight, bias, 1024, target)
     x = torch.randn(1024, 1024, device="cuda")
     dense, offset = torch.from_numpy(weight).cuda(), torch.from_numpy(bias).cuda()[:, None]
     expected = torch.relu(dense @ x + offset)

@@ -122,7 +122,7 @@ VERB = Verb(
     examples=(
         ("tesa propagate model.onnx", "zeros by layer before and after, and what is known of activations"),
         ("tesa propagate model.onnx --mask masks.npz -o smaller.onnx", "prune, then remove all that is not needed"),
-        ("tesa propagate model.onnx --plot facts.png", "sparsity and bits by layer as a picture"),
+        ("tesa propagate model.onnx --mask masks.npz --plot facts.png", "what a mask leads to, by layer, as a picture"),
         ("tesa propagate model.onnx --shape image=1,3,224,224 --json", "the same for a program, with a size set"),
     ),
     arguments=_arguments,

@@ -31,12 +31,19 @@ def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--layer", action="append", metavar="NAME", help=layer)
     mode = "how candidates are chosen: model, random or exhaustive (default: model)"
     parser.add_argument("--mode", default="model", metavar="MODE", help=mode)
+    curve = "draw the best time over the measurements of each layer there (.png, .svg, .pdf)"
+    parser.add_argument("--plot", metavar="OUT.png", help=curve)
     parser.add_argument("--seed", type=natural, default=0, metavar="N", help="of all that is random (default: 0)")
 
 
 def _run(args: Namespace) -> Outcome:
     use_extensions(args)
     from tesa.report.tune import shown_status
+
+    if args.plot is not None:
+        from tesa.report.plots import check_plot_path
+
+        check_plot_path(args.plot)
 
     with shown_status(sys.stderr, quiet=args.quiet or args.json) as (progress, watch):
         from rich.text import Text
@@ -57,6 +64,8 @@ def _run(args: Namespace) -> Outcome:
             watch=watch,
             **chosen(args),
         )
+    if args.plot is not None:
+        tuned.plot(args.plot)
     data = {**plain(tuned), "compile": _compile(args)}
     for row, layer in zip(data["layers"], tuned.layers, strict=True):
         row["gain"] = layer.gain
@@ -90,7 +99,10 @@ VERB = Verb(
     examples=(
         ("tesa tune model.onnx --log logs", "64 measurements a layer on this machine; then compile with --log logs"),
         ("tesa tune model.onnx --minutes 30 --threads 2", "for half an hour, for two threads, into your own log"),
-        ("tesa tune model.onnx --trials 200 --layer 'block5.*'", "more of some layers"),
+        (
+            "tesa tune model.onnx --trials 200 --layer 'block5.*' --plot curve.png",
+            "more of some layers, with a picture",
+        ),
         ("tesa tune model.onnx --rpc 10.0.0.2:9190 --key pi5 --target aarch64:cortex-a76", "on devices of a tracker"),
         (
             "tesa tune model.onnx --target cuda:sm_90 --log logs",

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tesa.base.display import Displayed
 from tesa.compact.saved import save
 from tesa.compress.rearrange.gains import Arranged
 
@@ -36,7 +37,7 @@ class PrunedLayer:
 
 
 @dataclass(frozen=True, eq=False)
-class Pruned:
+class Pruned(Displayed):
     """A pruned model. proto: the ONNX model; masks: by initializer, False where pruned; left: layers that stay dense,
     each with the reason; warnings: what a user has to know; arranged: what rearranging gained, where asked for.
 

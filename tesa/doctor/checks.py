@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tesa.base.display import Displayed
 from tesa.base.extras import install
 from tesa.base.files import cache_dir
 from tesa.base.hostinfo import Cpu, read_cpu
@@ -26,7 +27,7 @@ _SELF_TEST = (sys.executable, "-m", "tesa.doctor.selftest")
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(Displayed):
     """Everything that was looked at."""
 
     checks: tuple[Check, ...]

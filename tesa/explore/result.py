@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tesa.base.display import Displayed, picture
 from tesa.compact.saved import save
 from tesa.explore.choices import Choice, Config
 
@@ -51,7 +52,7 @@ class LayerChoice:
 
 
 @dataclass(frozen=True, eq=False)
-class Explored:
+class Explored(Displayed):
     """An exploration. chosen: the best configuration that keeps the budget; layers: its choices; proto: that model.
 
     points: all that was evaluated as a whole; front: those of them with the least error for their time. dense_ms: of
@@ -80,6 +81,13 @@ class Explored:
     def front(self) -> tuple[Point, ...]:
         """The points that no other one beats in both time and error, the fastest first."""
         return pareto(self.points)
+
+    def plot(self, path: str | Path | None = None) -> Any:
+        """The error of all points against their time, with the front and what was chosen.
+
+        path: where to write it (.png, .svg, .pdf). UsageError without matplotlib.
+        """
+        return picture(self, path=path)
 
     def save(self, path: str | Path) -> None:
         """Write the chosen model as an ONNX file, whole or not at all."""

@@ -1,7 +1,7 @@
 """A small pruned model that ships with tesa, and the images to try it on.
 
 The model is a MobileNet-v1-style network for handwritten digits. 90 % of the weights of each of its 1x1
-convolutions are zero. `benchmarks/train_digits.py` makes both files.
+convolutions are zero. `benchmarks/train_digits.py` makes both files. `digits_channels.npz` prunes channels on top.
 
     import onnxruntime
     from tesa import models
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["digits_images", "digits_labels", "digits_path", "preprocess_digits"]
+__all__ = ["digits_channels_path", "digits_images", "digits_labels", "digits_path", "preprocess_digits"]
 
 _FOLDER = Path(__file__).parent
 _LEVELS = 16  # the scanned images hold whole numbers from 0 to 16
@@ -36,6 +36,18 @@ def digits_path() -> Path:
     'digits.onnx'
     """
     return _FOLDER / "digits.onnx"
+
+
+def digits_channels_path() -> Path:
+    """The path of a mask that prunes half of the output channels of its 1x1 convolutions, for `--mask` and `masks=`.
+
+    Those with the smallest weights go, of all but the last of these layers. Propagation finds what else is dead then.
+
+    >>> with np.load(digits_channels_path()) as masks:
+    ...     len(masks), f"{masks['block1.pointwise'].mean():.2f}"
+    (8, '0.50')
+    """
+    return _FOLDER / "digits_channels.npz"
 
 
 def digits_images() -> npt.NDArray[np.float32]:

@@ -13,7 +13,9 @@ from rich.text import Text
 
 from tesa.report.numbers import NOTHING, milliseconds, percent, ratio
 from tesa.report.numbers import error as error_text
-from tesa.report.plots import check_plot_path, new_figure, save_figure
+from tesa.report.picture import Picture
+from tesa.report.plots import check_plot_path, new_figure
+from tesa.report.style import COLORS, GREY, neutral
 from tesa.report.table import table
 
 if TYPE_CHECKING:
@@ -63,25 +65,31 @@ def _levels(config: Mapping[str, Any]) -> str:
 
 
 def plot_exploration(found: Explored, path: str | PathLike[str]) -> None:
-    """Draw error over time: all points, the front, what was measured, and the choice. Errors as check_plot_path."""
+    """Draw error over time and write it to path. Errors as check_plot_path."""
     check_plot_path(path)
+    plot_explored(found, path)
+
+
+def plot_explored(found: Explored, path: str | PathLike[str] | None = None) -> Picture:
+    """Draw error over time: all points, the front, what was measured, and the choice."""
     figure = new_figure(7.0, 4.5)
-    axes = figure.add_subplot(1, 1, 1)
+    axes = figure.add_subplot()
     points = [point for point in found.points if math.isfinite(point.error)]
-    axes.scatter([p.ms for p in points], [p.error for p in points], s=12, color="0.7", label="evaluated")
+    axes.scatter([p.ms for p in points], [p.error for p in points], s=12, color=GREY, alpha=0.5, label="evaluated")
     front = [point for point in found.front if math.isfinite(point.error)]
-    axes.plot([p.ms for p in front], [p.error for p in front], color="tab:blue", marker=".", label="front")
+    axes.plot([p.ms for p in front], [p.error for p in front], color=COLORS[0], marker=".", label="front")
     timed = [point for point in points if point.measured_ms is not None]
+    if timed:
+        axes.scatter(
+            [p.measured_ms for p in timed], [p.error for p in timed], marker="x", color=COLORS[1], label="measured"
+        )
     axes.scatter(
-        [p.measured_ms for p in timed], [p.error for p in timed], marker="x", color="tab:orange", label="measured"
-    )
-    axes.scatter(
-        [found.chosen.time], [found.chosen.error], s=80, facecolors="none", edgecolors="tab:red", label="chosen"
+        [found.chosen.time], [found.chosen.error], s=80, facecolors="none", edgecolors=COLORS[3], label="chosen"
     )
     if found.budget_ms is not None:
-        axes.axvline(found.budget_ms, color="0.4", linestyle="--", linewidth=1, label="budget")
+        axes.axvline(found.budget_ms, color=GREY, linestyle="--", linewidth=1, label="budget")
     axes.set_xlabel(f"milliseconds on {found.target}")
     axes.set_ylabel("relative error of the outputs")
-    axes.legend(fontsize=8)
-    axes.grid(alpha=0.3)
-    save_figure(figure, path)
+    axes.legend(fontsize=8, frameon=False)
+    neutral(axes, f"{found.source or 'the model'}: error against time", grid="both")
+    return Picture(figure, path)

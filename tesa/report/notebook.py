@@ -8,19 +8,30 @@ from rich.text import Text
 
 from tesa.analyze.analysis import Analysis
 from tesa.analyze.inspection import Inspection
+from tesa.attributes.patterns.registry import Pattern
 from tesa.base.display import plots, renders, writes
 from tesa.base.listing import Listing
 from tesa.choose.plan import LayerPlan, Plan
 from tesa.compiler import CompiledModel
+from tesa.compress import Pruned
+from tesa.compress.quantize import Quantized
+from tesa.doctor.checks import Diagnosis
+from tesa.explore import Explored
 from tesa.kernels.comparison import KernelComparison
 from tesa.kernels.forms import Forms
 from tesa.kernels.kernel import Kernel
 from tesa.kernels.roofline import Roofline
 from tesa.kernels.sweep import Sweep
+from tesa.measure.remote.health import Devices
 from tesa.measure.timing import Timing
+from tesa.propagate.explain import Explanation
 from tesa.propagate.model import TesaModel, WeightFacts
 from tesa.report.analyze import analysis_view
 from tesa.report.bench import bench_view
+from tesa.report.calibrate import calibration_view
+from tesa.report.devices import devices_view
+from tesa.report.doctor import diagnosis_view
+from tesa.report.exploration import exploration_view, plot_explored
 from tesa.report.html import page_part
 from tesa.report.inspection import inspection_view
 from tesa.report.kernel import kernel_html
@@ -32,10 +43,16 @@ from tesa.report.picture import Picture
 from tesa.report.plan import compiled_view, explanation, left_out, plan_table
 from tesa.report.plots import plot_times
 from tesa.report.propagation import propagation_table
+from tesa.report.pruning import pruning_view
+from tesa.report.quantization import quantization_view
+from tesa.report.tune import tuned_view
+from tesa.report.tuning_plot import plot_tuned
 from tesa.report.verify import verify_view
 from tesa.report.written import written
 from tesa.runtime.bench import BenchResult
 from tesa.runtime.comparison import VerifyResult
+from tesa.tune.calibrate import Calibration
+from tesa.tune.status import Tuned
 
 View = Callable[[Any], Iterable[RenderableType]]
 
@@ -57,6 +74,21 @@ def _facts(facts: WeightFacts) -> Iterator[RenderableType]:
     yield from (Text(f"  {fact}") for fact in facts.facts)
 
 
+def _lines(found: Explanation) -> Iterator[RenderableType]:
+    head, *rest = str(found).splitlines()
+    yield Text(head, style="bold")
+    yield from map(Text, rest)
+
+
+def _pattern(pattern: Pattern) -> Iterator[RenderableType]:
+    least, middle, most = pattern.row_nnz
+    yield Text(f"{pattern}, {dims(pattern.shape)}", style="bold")
+    yield Text(
+        f"{percent(pattern.sparsity)} zeros, {pattern.nonzeros} non-zeros; of a row {least} to {most}, median {middle}"
+    )
+    yield Text(f"rows with a non-zero: {pattern.rows}; columns: {pattern.columns}")
+
+
 def _propagated(model: TesaModel) -> Iterator[RenderableType]:
     yield str(propagation_table(model))
 
@@ -72,6 +104,15 @@ for _kind, _view in (
     (BenchResult, bench_view),
     (WeightFacts, _facts),
     (TesaModel, _propagated),
+    (Tuned, tuned_view),
+    (Calibration, calibration_view),
+    (Pruned, pruning_view),
+    (Quantized, quantization_view),
+    (Explored, exploration_view),
+    (Devices, devices_view),
+    (Diagnosis, diagnosis_view),
+    (Explanation, _lines),
+    (Pattern, _pattern),
     (Forms, forms_view),
     (Sweep, sweep_view),
     (KernelComparison, comparison_view),
@@ -84,6 +125,8 @@ writes(Kernel)(repr)
 plots(Kernel)(plot_mask)
 plots(Plan)(lambda plan, path=None: Picture(plot_times(plan), path))
 plots(Sweep)(plot_sweep)
+plots(Tuned)(plot_tuned)
+plots(Explored)(plot_explored)
 plots(Roofline)(plot_roofline)
 
 

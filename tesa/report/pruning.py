@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tesa.compress import Pruned
 
 
-def pruning_view(pruned: Pruned, path: str) -> Iterator[RenderableType]:
+def pruning_view(pruned: Pruned, path: str | None = None) -> Iterator[RenderableType]:
     """A row for each pruned layer, the layers that stay dense and why, and what a user has to know."""
     data = any(row.error is not None for row in pruned.layers)
     columns = ["layer", "m x k", "pattern", "zeros", "kept l1"]
@@ -45,7 +45,8 @@ def pruning_view(pruned: Pruned, path: str) -> Iterator[RenderableType]:
             + (f"; put back in order at {', '.join(found.gathers)}" if found.gathers else "")
         )
     yield from (Text(f"note: {line}") for line in pruned.warnings)
-    yield Text(f"wrote {path}")
+    if path is not None:
+        yield Text(f"wrote {path}")
 
 
 def _error(value: float | None) -> str:

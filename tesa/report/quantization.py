@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tesa.compress.quantize import Quantized
 
 
-def quantization_view(made: Quantized, path: str) -> Iterator[RenderableType]:
+def quantization_view(made: Quantized, path: str | None = None) -> Iterator[RenderableType]:
     """A row for each layer, the bytes of all weights, and the error of the outputs on the data."""
     rows = [
         (
@@ -34,4 +34,5 @@ def quantization_view(made: Quantized, path: str) -> Iterator[RenderableType]:
         yield Text(f"outputs on the data: relative error {error_text(made.error)}")
     if made.score is not None and made.dense_score is not None:
         yield Text(f"metric: {made.dense_score:.4g} -> {made.score:.4g}")
-    yield Text(f"wrote {path}")
+    if path is not None:
+        yield Text(f"wrote {path}")

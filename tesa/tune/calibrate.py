@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from time import monotonic
 
+from tesa.base.display import Displayed
 from tesa.base.hostinfo import emulated_here, read_cpu
 from tesa.base.progress import Event, Progress, automatic, shows_progress, silent
 from tesa.base.version import versions
@@ -37,7 +38,7 @@ Measure = Callable[[Sequence[Work]], list[Measured]]
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(Displayed):
     """The result of a calibration: the cost table, its file and how well it predicts.
 
     added: kernels of this run; failed: those of this run that could not be built or were wrong, each

@@ -31,7 +31,7 @@ _RETRIES = 2  # of a candidate that no device could run
 @dataclass(eq=False)
 class LayerSearch:
     """The search over one layer. layers: how many of the model share the kernel. records: the last of each option, by
-    key.
+    key. curve: the first time of each, in the order of measuring; None for one that failed.
 
     table: of costs, by which a compile would choose what to measure. The search itself goes by bare estimates, because
     it learns from logs of other machines how far those are off.
@@ -46,6 +46,7 @@ class LayerSearch:
     layers: int = 1
     table: CostTable | None = None
     records: dict[str, Record] = field(default_factory=dict)
+    curve: dict[str, float | None] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
     put_off: dict[str, int] = field(default_factory=dict)
     stale: int = 0
@@ -108,6 +109,7 @@ class LayerSearch:
             key = config_key(record.family, record.config)
             if key in self.space.index:
                 self.records[key] = record
+                self.curve.setdefault(key, record.median_ms if record.ok else None)
         self._decide()
 
     @property
@@ -177,7 +179,9 @@ class LayerSearch:
         """Add results, the later ones count, and see whether the layer became faster."""
         before = self.time(self.best)
         for record in records:
-            self.records[config_key(record.family, record.config)] = record
+            key = config_key(record.family, record.config)
+            self.records[key] = record
+            self.curve.setdefault(key, record.median_ms if record.ok else None)
             self.fresh = True
         self._decide()
         after = self.time(self.best)

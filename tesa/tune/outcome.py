@@ -37,7 +37,8 @@ def status_of(layer: LayerSearch) -> TunedLayer:
 def tuned_of(layer: LayerSearch) -> TunedLayer:
     """The result of a layer, final where it was compared or there is nothing to compare it with."""
     final = settled(layer) or not finalists(layer, set())
-    return replace(status_of(layer), dense_ms=layer.dense_ms, final=final, given_up=given_up(layer))
+    curve = tuple(layer.curve.values())
+    return replace(status_of(layer), dense_ms=layer.dense_ms, final=final, given_up=given_up(layer), curve=curve)
 
 
 def given_up(layer: LayerSearch) -> int:

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from tesa.base.display import Displayed, picture
 from tesa.decompose.candidates import Option
 
 
@@ -14,7 +16,8 @@ class TunedLayer:
     layers: how many these are. default: what an untuned compile chooses, best: what tuning found; None with its time
     where nothing ran. Times in milliseconds, of the last comparison where there was one: final says so. trials:
     candidates measured, failed ones among them, of total. Told at the end only: dense_ms: of the layer's dense self,
-    and given_up: candidates without a result, because again and again no device could run them.
+    given_up: candidates without a result, because again and again no device could run them, and curve: the time of each
+    candidate when it was first measured, in that order, those of earlier jobs before; None for one that failed.
     """
 
     name: str
@@ -29,6 +32,7 @@ class TunedLayer:
     dense_ms: float | None = None
     final: bool = False
     given_up: int = 0
+    curve: tuple[float | None, ...] = ()
 
     @property
     def gain(self) -> float | None:
@@ -66,7 +70,7 @@ def unseen(status: Status) -> None:
 
 
 @dataclass(frozen=True)
-class Tuned:
+class Tuned(Displayed):
     """The result of a job. measured: in this run; seconds: it took; compared: of the measurements, those that compared
     the best of each layer once more at the end, beyond the number of trials. notes: what was left out or went wrong.
 
@@ -85,3 +89,10 @@ class Tuned:
     stopped: str = ""
     unsaved: int = 0
     compared: int = 0
+
+    def plot(self, path: str | Path | None = None) -> Any:
+        """The tuning curve of each layer: its best time after each measurement, as times as fast as untuned.
+
+        path: where to write it (.png, .svg, .pdf). UsageError if nothing was measured, and without matplotlib.
+        """
+        return picture(self, path=path)

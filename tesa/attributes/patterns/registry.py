@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tesa.attributes.zeros import Mask, Zeros, zeros_of
+from tesa.base.display import Displayed
 from tesa.schedules.types import FloatArray
 
 Structure = dict[str, Any]
@@ -19,7 +20,7 @@ Sampler = Callable[[np.random.Generator, tuple[int, int], float, Sizes], FloatAr
 
 
 @dataclass(frozen=True)
-class Pattern:
+class Pattern(Displayed):
     """The structure of one weight. block: rows x columns; n_m: n non-zeros in each m along k; group: how many.
 
     rows, columns: how many of each have a non-zero. row_nnz: the least, the median and the most non-zeros of a row.

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from tesa.base.display import Displayed
 from tesa.base.keywords import helpful
 from tesa.base.progress import Event, Progress, silent
 from tesa.compact.saved import save
@@ -44,7 +45,7 @@ class LayerBits:
 
 
 @dataclass(frozen=True, eq=False)
-class Quantized:
+class Quantized(Displayed):
     """A quantized model. proto: as QDQ. layers: in its order. left: layers that stay float32, each with the reason.
 
     error: of the outputs on the calibration data, relative, see tesa.compress.samples.relative_error; None without

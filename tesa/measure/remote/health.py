@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from tesa.base.display import Displayed
 from tesa.base.scratch import Scratch
 from tesa.base.worker import Worker, WorkerError
 from tesa.errors import UsageError
@@ -36,10 +37,14 @@ class Device:
     about: About | None = None
 
 
+class Devices(Displayed, tuple[Device, ...]):
+    """Devices that were looked at, in the order of their keys and addresses."""
+
+
 def devices(
     host: str, port: int, *, key: str | None = None, answer_s: float = 10.0, compiler: str | None = None,
     tools: Toolchain | None = None,
-) -> tuple[Device, ...]:  # fmt: skip
+) -> Devices:  # fmt: skip
     """The servers of the tracker at host:port, or those with a key, each that is free checked.
 
     A device that does not answer within answer_s seconds, or whose numbers are wrong, is broken. tools: of the devices'
@@ -72,7 +77,7 @@ def devices(
         tracker.close()
     checked = {(device.key, device.address): device for device in found}
     servers = [server for server in listing.servers if key in (None, server[0])]
-    return tuple(checked.get(server, Device(*server, BUSY)) for server in servers)
+    return Devices(checked.get(server, Device(*server, BUSY)) for server in servers)
 
 
 def _chains() -> list[Toolchain]:

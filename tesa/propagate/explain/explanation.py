@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tesa.attributes.attribute import TeSA, share
+from tesa.base.display import Displayed
 from tesa.errors import UsageError
 from tesa.frontend.names import did_you_mean
 from tesa.propagate.explain.provenance import Key, Provenance, region
@@ -57,7 +58,7 @@ class Fact:
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Explanation(Displayed):
     """The facts about the tensors of a layer, and why they hold. op: its operators; note: anything else to say.
 
     Prints as an indented list: a fact, and below it what it was deduced from.

@@ -58,7 +58,7 @@ class CompiledModel(Displayed):
     """A compiled model: where it was written and what is in it.
 
     skipped: what was left as it is, each with its reason. sizes: of a model of several; plan, inputs and outputs are
-    then those of the first. header: of a model without a runtime, for C.
+    then those of the first. header: of a model without a runtime, for C. made: the images of code for a GPU, in words.
     """
 
     path: Path
@@ -68,6 +68,7 @@ class CompiledModel(Displayed):
     skipped: tuple[str, ...] = ()
     sizes: tuple[SizeInfo, ...] = ()
     header: Path | None = None
+    made: str = ""
 
 
 @helpful("tesa.compile")
@@ -140,13 +141,13 @@ def compile_model(
         given = {"rpc": rpc, "cluster": cluster, "max_bytes": max_bytes, "pad": pad}
         for option in (name for name, value in given.items() if value):
             refuse_gpu(where, f"tesa.compile({option}=...)")
-        made, notes = compile_for_gpu(
+        made, notes, said = compile_for_gpu(
             model, path, where, _versions(), shapes=shapes, masks=masks, flush_denormals=flush_denormals,
-            arithmetic=arithmetic, propagation=propagation, compact=compact,
+            arithmetic=arithmetic, propagation=propagation, compact=compact, integer=integer,
             families=renamed("forms", forms, "families", families), jobs=jobs, measure=measure, log=log,
             dump=None if dump_dir is None else Dump(Path(dump_dir)), progress=progress,
         )  # fmt: skip
-        return CompiledModel(path, made.plan, made.inputs, made.outputs, notes)
+        return CompiledModel(path, made.plan, made.inputs, made.outputs, notes, made=said)
     threads = whole("threads", threads)
     address = tracker_address(rpc, key, where, measures=False)
     dump = Dump(Path(dump_dir) if dump_dir is not None else None)

@@ -23,6 +23,7 @@ from tesa.build.objects import BuildError
 from tesa.build.product import Product
 from tesa.choose.chosen import ChosenKernel
 from tesa.choose.gpu import GpuKernel
+from tesa.choose.integer import IntegerContest
 from tesa.choose.model_plan import plan_of
 from tesa.choose.plan import Plan
 from tesa.errors import UnsupportedError
@@ -51,23 +52,26 @@ def compile_for_gpu(
     arithmetic: str = "float32",
     propagation: bool = True,
     compact: bool = True,
+    integer: bool = True,
     families: Sequence[str] | None = None,
     jobs: int | None = None,
     measure: bool = True,
     log: str | Path | Log | None = None,
     dump: Dump | None = None,
     progress: Progress = silent,
-) -> tuple[SizeInfo, tuple[str, ...]]:
-    """Compile a model into a library for a GPU and its description; comes back what is in it, and notes.
+) -> tuple[SizeInfo, tuple[str, ...], str]:
+    """Compile a model into a library for a GPU and its description: what is in it, notes, and the images in words.
 
     The options are those of tesa.compile. measure: the best candidates of each family that the log does not know are
     timed on device 0, where a driver is found; else the log and the static model of time decide.
 
     Raises UnsupportedError for a model of several sizes or with loops, and for a layer that no family computes.
     """
+    ways = IntegerContest(target, families=families, measure=False)
     _, networks = to_networks(
         model, threads=1, shapes=shapes, masks=masks, flush_denormals=flush_denormals, propagation=propagation,
-        compact=compact, integer=None, progress=progress,
+        compact=compact, integer=ways.decide if integer else None,
+        codes_first=True, progress=progress,
     )  # fmt: skip
     if len(networks) > 1:
         raise UnsupportedError(f"a library for {target.name} has one size; compile one for each, with --shape")
@@ -105,7 +109,8 @@ def compile_for_gpu(
     write_library(program, path, target, c_name(path), FUNCTION)
     write_json(path.with_suffix(".json"), manifest.to_json())
     progress(Event("write", 1, 1, str(path)))
-    return size, (*network.prepared.notes, *network.skipped, f"{'; '.join(said)}; {len(program.launches)} launches")
+    notes = (*network.prepared.notes, *network.skipped)
+    return size, notes, f"{'; '.join(said)}; {len(program.launches)} launches"
 
 
 def _dumped(dump: Dump | None, name: str, mod: Any) -> None:

@@ -78,7 +78,8 @@ def choose_gpu(
     if best is None:
         raise UnsupportedError(f"layer {layer.name}: no kernel for {target.name} can be built: {_told(trial.failures)}")
     code, product = trial.built[config_key(*best)]
-    reason = _reason(ranked, trial.times or {key: predicted[key] for key in trial.built}, bool(trial.times))
+    hopes = {key: time for key, time in predicted.items() if key not in trial.failures}
+    reason = _reason(ranked, trial.times or hopes, bool(trial.times))
     if remembered:
         reason += " (from the log)" if remembered == len(trial.times) else " (some from the log)"
     dense = dense_keys(found, weight, target.kind)

@@ -30,6 +30,8 @@ CLOSE = 2.0
 CONVERSION = 4.0
 """Cycles by lanes of a vector in which an element is turned into a number, or back, and moved."""
 
+_BYTES = 5  # of a code and a number
+
 IN_FLOAT = " in float32"
 """Behind the name of a layer, for its float32 form."""
 
@@ -103,6 +105,8 @@ class IntegerContest:
 
     def _least(self, problem: Problem, weight: FloatArray) -> float:
         """Milliseconds in which a kernel could multiply the weights that are not 0, if nothing else took time."""
+        if self._target.gpu is not None:
+            return 0.0
         rates = self._target.core.rates
         products = zeros_of(weight).nonzeros * problem.n * problem.batch
         cycles = products / (self._target.core.lanes * rates.fmas) * rates.product
@@ -110,6 +114,8 @@ class IntegerContest:
 
     def _conversion(self, ways: Precisions) -> float:
         """Milliseconds in which the codes become numbers, and back."""
+        if (gpu := self._target.gpu) is not None:  # a kernel of its own reads codes and writes numbers, or back
+            return ways.elements * _BYTES / (gpu.rates.l2_gbs * 1e6) + gpu.rates.graph_us / 1e3
         core = self._target.core
         cycles = ways.elements * CONVERSION / core.lanes
         return cycles / core.rates.cycles_per_ms / ways.real[0].threads

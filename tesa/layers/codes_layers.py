@@ -89,10 +89,11 @@ class KernelCall:
 
 
 def integer_layers(
-    emitter: Emitter, chain: Chain, name: str, threads: int, integer: Integer
+    emitter: Emitter, chain: Chain, name: str, threads: int, integer: Integer, first: bool = False
 ) -> tuple[KernelCall, ...]:  # fmt: skip
     """The calls of int8 kernels for a chain, one for each of its pieces; none where it has to be float32.
 
+    first: kernels of features_first, as GPUs have them; else of features_last.
     Nothing is emitted where there are none but changes of layout.
     """
     source = emitter.coded(chain.anchor.source)
@@ -103,7 +104,8 @@ def integer_layers(
     residual = None if chain.residual is None else emitter.coded(chain.residual)
     if found is None or (chain.store is not None and store is None):
         return ()
-    drafts = [draft_of(chain, *one, source, store, residual, threads) for one in found]
+    draft_for = first_of if first else draft_of
+    drafts = [draft_for(chain, *one, source, store, residual, threads) for one in found]
     ways = zip(drafts, chain.anchors, strict=True)
     if not all(draft is not None and integer(precisions(name, chain, draft, real)) for draft, real in ways):
         return ()
@@ -111,7 +113,7 @@ def integer_layers(
     dtype = "float32" if chain.store is None else "int8" if signed else "uint8"
     made = []
     for draft in filter(None, drafts):
-        x = _activation(emitter, draft.anchor, source)
+        x = _activation(emitter, draft.anchor, source, first)
         arguments = (x,) if residual is None else (x, emitter.to(residual, draft.perm).expr)
         before = None if draft.before is None else draft.before.given(arguments=arguments)
         kind = SIGNED if signed else None
@@ -198,6 +200,15 @@ def draft_of(
     residual: Value | None, threads: int,
 ) -> KernelCall | None:  # fmt: skip
     """The call of one kernel without its arguments; None where its activation cannot be laid out for it."""
+    made = _draft_of(chain, anchor, rows, source, store, residual, threads)
+    return None if made is None else _split(made)
+
+
+def _draft_of(
+    chain: Chain, anchor: Anchor, rows: NDArray[np.float64], source: Value, store: Grid | None,
+    residual: Value | None, threads: int,
+) -> KernelCall | None:  # fmt: skip
+    """The call of a kernel with the codes as they are, which may be beyond int8."""
     if source.grid is None:
         return None
     x_perm, layout, perm = features_last(anchor)
@@ -220,7 +231,35 @@ def draft_of(
         factors, weight = np.ascontiguousarray(scale, np.float32), frozen(anchor.weight)
     if not np.isfinite(factors).all() or (chain.inner and (weight != np.clip(weight, -128, 127)).any()):
         return None
-    return _split(KernelCall(anchor, problem, weight, (), layout, perm, "float32", chain.bias_of(anchor), factors))
+    return KernelCall(anchor, problem, weight, (), layout, perm, "float32", chain.bias_of(anchor), factors)
+
+
+def first_of(
+    chain: Chain, anchor: Anchor, rows: NDArray[np.float64], source: Value, store: Grid | None,
+    residual: Value | None, threads: int,
+) -> KernelCall | None:  # fmt: skip
+    """As draft_of, of a kernel of features_first; None also where such kernels know it only in float32.
+
+    Such a kernel knows no zero point z of X: scale * z * (the sum of each row of W) goes into the bias. A border that
+    is padded would have to be codes of z, so that z has to be 0 there.
+    """
+    made = _draft_of(chain, anchor, rows, source, store, residual, threads)
+    if made is None or source.grid is None or anchor.phases or anchor.stack is not None or chain.inner:
+        return None
+    zero, window = source.grid.zero, anchor.window
+    if zero and window is not None and any(window.padding):
+        return None
+    problem = replace(
+        made.problem, n=anchor.n, batch=anchor.batch, x_shape=_x_shape(anchor, anchor.x_perm),
+        y_shape=stored(anchor)[0], layout="features_first", x_zero=0,
+    )  # fmt: skip
+    bias = made.bias
+    if zero and made.scale is not None:
+        sums = anchor.weight.sum(axis=1, dtype=np.float64)
+        shift = zero * made.scale.astype(np.float64) * sums
+        bias = np.asarray(-shift if bias is None else bias - shift, np.float32)
+        problem = replace(problem, epilogue=replace(problem.epilogue, bias=True))
+    return _split(replace(made, problem=problem, bias=bias, layout=stored(anchor)[1], perm=anchor.y_perm))
 
 
 def _split(call: KernelCall) -> KernelCall:
@@ -303,10 +342,10 @@ def _y_shape(anchor: Anchor, layout: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(anchor.shape[axis] for axis in layout)
 
 
-def _activation(emitter: Emitter, anchor: Anchor, source: Value) -> Any:
+def _activation(emitter: Emitter, anchor: Anchor, source: Value, first: bool) -> Any:
     """The codes that the kernel reads."""
     if anchor.piece is not None and anchor.piece.read is not None:
         source = emitter.part(source, *anchor.piece.read)
     if anchor.stack is not None and source.grid is not None:
         return stack_last(emitter, source, anchor.stack, source.grid.zero)
-    return emitter.to(source, features_last(anchor)[0]).expr
+    return emitter.to(source, anchor.x_perm if first else features_last(anchor)[0]).expr

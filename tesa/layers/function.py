@@ -75,18 +75,19 @@ class Lowered:
 
 def lower(
     mod: Any, names: Mapping[str, str], threads: int = 1, facts: Mapping[str, Known] | None = None,
-    integer: Integer | None = None,
+    integer: Integer | None = None, codes_first: bool = False,
 ) -> Lowered:  # fmt: skip
     """Lower the module's main function.
 
     names gives the layer name of a source variable, where it has one; facts what propagation found for the variable
     that a layer's matmul or convolution is bound to. Inputs and outputs stay row-major. integer: says of a layer
-    between codes whether it is computed on integers; None leaves all layers float32.
+    between codes whether it is computed on integers; None leaves all layers float32. codes_first: kernels of integers
+    have the layout features_first.
     """
     builder = Recorder(relax.BlockBuilder())
     layers: list[WeightLayer] = []
     functions: dict[Any, Any] = {}
-    given = _Given(names, threads, facts or {}, integer)
+    given = _Given(names, threads, facts or {}, integer, codes_first)
     for var, function in functions_of(mod):
         emitter = Emitter(builder, functions)
         functions[var] = _lower_function(emitter, var.name_hint, function, layers, given)
@@ -105,6 +106,7 @@ class _Given:
     threads: int
     facts: Mapping[str, Known]
     integer: Integer | None
+    codes_first: bool
 
 
 def _lower_function(
@@ -118,11 +120,11 @@ def _lower_function(
     outputs = set(_fields(function.body.body, bindings))
     chains = find_chains(bindings, outputs, given.facts)
     dynamic: list[Dynamic] = []
-    if given.integer is not None:
+    if given.integer is not None and not given.codes_first:
         dynamic = find_dynamic(bindings, outputs, given.facts, chains, given.threads, given.integer)
     replaced = {var for one in dynamic for var in (one.chain.first, *one.inside)}
     static = [chain for chain in chains if chain.first not in replaced]
-    if given.integer is not None:
+    if given.integer is not None and not given.codes_first:
         static = lengthen(bindings, outputs, static, [one.chain for one in dynamic])
     chains = [*static, *(one.chain for one in dynamic)]
     quantizers = {one.quantizer.scale: one.quantizer for one in dynamic}
@@ -259,7 +261,7 @@ def _emit_layer(
     plans: tuple[KernelCall, ...] = ()
     if given.integer is not None:
         plans = (
-            integer_layers(emitter, chain, name, given.threads, given.integer) if dynamic is None
+            integer_layers(emitter, chain, name, given.threads, given.integer, given.codes_first) if dynamic is None
             else dynamic_calls(emitter, dynamic, given.threads, given.integer)
         )  # fmt: skip
     last = chain.last if not plans or chain.store is None else chain.store.var

@@ -52,11 +52,13 @@ def to_network(
     propagation: bool = True,
     compact: bool = True,
     integer: Integer | None = None,
+    codes_first: bool = False,
     progress: Progress = silent,
 ) -> Network:
     """The layers of an ONNX file that need a kernel, as every verb with the same arguments has them.
 
-    The arguments are those of tesa.compile; integer: as in tesa.layers.function.lower. Errors as import_onnx.
+    The arguments are those of tesa.compile; integer, codes_first: as in tesa.layers.function.lower. Errors as
+    import_onnx.
 
     >>> from tesa.models import digits_path
     >>> network = to_network(digits_path())
@@ -67,13 +69,13 @@ def to_network(
         model, shapes=shapes, masks=masks, flush_denormals=flush_denormals, propagation=propagation, shrink=compact,
         progress=progress,
     )  # fmt: skip
-    return _lowered(prepared, threads, integer)
+    return _lowered(prepared, threads, integer, codes_first)
 
 
-def _lowered(prepared: Prepared, threads: int, integer: Integer | None) -> Network:
+def _lowered(prepared: Prepared, threads: int, integer: Integer | None, codes_first: bool = False) -> Network:
     attributed = prepared.attributed
     known = {var: _known(attributed, var) for var in attributed.weights}
-    lowered = lower(attributed.effective_module(), prepared.imported.names, threads, known, integer)
+    lowered = lower(attributed.effective_module(), prepared.imported.names, threads, known, integer, codes_first)
     layers = tuple(
         Layer(layer.name, layer.problem, layer.weight, prepared.facts.get(layer.whole, ())) for layer in lowered.layers
     )

@@ -51,6 +51,8 @@ def compiled_view(compiled: CompiledModel) -> Iterator[RenderableType]:
             yield Text(f"kernels: {footprint(plan.footprint)}")
     for reason in compiled.skipped:
         yield Text(f"left as it is: {reason}")
+    if compiled.made:
+        yield Text(f"code: {compiled.made}")
     aside = f", {compiled.header}" if compiled.header else ""
     description = compiled.path.with_suffix(".json")
     yield Text(f"wrote {compiled.path} ({size(compiled.path.stat().st_size)}){aside} and {description}")

@@ -88,7 +88,7 @@ def tune_model(
     if address is None and where.gpu is None and (note := crowded(threads)):
         progress(Event("tune", 0, 0, note))
     table = table_for(where, threads, log)
-    ways = IntegerContest(where, table)
+    ways = IntegerContest(where, table, measure=where.gpu is None)
     sizes, networks = to_networks(
         model,
         threads=threads,
@@ -97,7 +97,8 @@ def tune_model(
         flush_denormals=flush_denormals,
         propagation=propagation,
         compact=compact,
-        integer=ways.decide if integer and where.gpu is None else None,
+        integer=ways.decide if integer else None,
+        codes_first=where.gpu is not None,
         progress=progress,
     )
     chosen: list[Layer] = []

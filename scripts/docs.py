@@ -18,7 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 BUILT = ROOT / "build"
 PAGES = (
-    "*.md", "LICENSE", "docs/*.md", "docs/*.png", "apps/*/*", "benchmarks/*", "benchmarks/results/*", "notebooks/*",
+    "*.md", "LICENSE", "CITATION.cff", "docs/*.md", "docs/*.png", "apps/*/*", "benchmarks/*", "benchmarks/results/*",
+    "notebooks/*",
 )  # fmt: skip
 MODULES = {
     "compile, load, run": ("tesa.compiler", "tesa.runtime"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto
 
 from tesa.base.onnxruntime import reference_outputs
 from tesa.layers.network import Network, to_network
@@ -294,6 +295,23 @@ def test_pieces_of_a_weight_with_batch_axes(monkeypatch: pytest.MonkeyPatch) -> 
     q = Quantized(channels=False)
     d = q.codes(q.input(2, 3, 5, 16), 0.02, 120)
     check(q, q.quantize(q.op("MatMul", d, q.weight(3, 16, 8)), 0.02, 120), dtypes=["int8"] * 2, ties=0.02)
+
+
+@pytest.mark.parametrize("real", [False, True])
+@pytest.mark.parametrize("op", ["MatMulInteger", "ConvInteger"])
+def test_integer_products_of_codes_on_a_known_grid(op: str, real: bool) -> None:
+    q = Quantized()
+    image = op == "ConvInteger"
+    code = q.quantize(q.input(*((2, 6, 7, 5) if image else (5, 16))), 0.02, 117)
+    weight = q.rng.integers(0, 256, (8, 6, 3, 3) if image else (16, 8)).astype(np.uint8)
+    sums = q.op(op, code, weight, np.uint8(117), np.uint8(131), **({"pads": [1, 0, 2, 1]} if image else {}))
+    proto, feeds = q.proto(q.op("Mul", q.op("Cast", sums, to=1), np.float32(0.0125)) if real else sums), q.feeds()
+    if not real:
+        proto.graph.output[0].type.tensor_type.elem_type = TensorProto.INT32
+    network = lowered(proto)
+    assert {layer.problem.dtype for layer in network.layers} == {"int8"}
+    ((name, wanted),) = reference_outputs(proto, feeds).items()
+    np.testing.assert_array_equal(run(network, feeds)[name], wanted)
 
 
 @pytest.mark.parametrize("turned", [0, 1])

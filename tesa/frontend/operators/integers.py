@@ -102,6 +102,11 @@ def _centred(bb: Any, x: Any, zero: Any, view: tuple[int, ...]) -> Any:
     if values is not None and (zero is None or level is not None):
         less = values.astype(np.int32) - (0 if level is None else level.astype(np.int32).reshape(view))
         return constant(less.astype(np.float32))
+    if not view and static_shape(x) and (zero is None or (level is not None and level.size == 1)):
+        number = np.zeros((), str(x.ty.dtype)) if level is None else level.reshape(())
+        # codes whose step is 1: a product of them has the integer kernels of any layer between codes
+        steps = relax.op.dequantize(x, constant(np.float32(1.0)), constant(number), axis=0, out_dtype="float32")
+        return bb.normalize(steps)
     x = as_float32(bb, x)
     if zero is None or (level is not None and not level.any()):
         return x

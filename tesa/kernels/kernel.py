@@ -45,7 +45,7 @@ from tesa.records.log import Log
 from tesa.runtime.arguments import FLOAT32, are_apart, check_array, checked_input, is_plain
 from tesa.schedules.registry import find
 from tesa.schedules.types import Code, Config, Epilogue, FloatArray, Problem
-from tesa.targets.target import Target, runs_here
+from tesa.targets.target import Target, refuse_gpu, runs_here
 from tesa.tune.choose import choose
 
 _SHOWN = 24
@@ -170,6 +170,8 @@ def kernel(
     problem, matrix, where = asked.problem, asked.weight, asked.target
     families = _families(renamed("form", form, "family", family))
     if where.gpu is not None:
+        if max_bytes is not None:
+            refuse_gpu(where, "tesa.kernel(max_bytes=...)")
         options = None if config is None else _one_option(problem, matrix, where, families, config, None)
         return gpu_kernel(
             problem,

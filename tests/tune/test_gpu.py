@@ -10,18 +10,21 @@ import pytest
 from onnx import helper, numpy_helper
 
 import tesa
-from tesa.build.gpu import ptx
+from tesa.base.worker import Worker
+from tesa.build.gpu import ptx, tools
 from tesa.build.objects import BuildError
 from tesa.choose import shortlist
 from tesa.choose.gpu import choose_gpu
 from tesa.errors import UnsupportedError, UsageError
 from tesa.layers.layer import Layer
-from tesa.measure.gpu import process
+from tesa.measure.failure import Failure, FailureKind
+from tesa.measure.gpu import process, runner
 from tesa.measure.gpu.runner import GpuRunner
-from tesa.measure.timing import Timing
+from tesa.measure.timing import UNTIMED, Timing
 from tesa.records.log import Log
 from tesa.schedules.types import Problem
 from tesa.targets.target import parse_target
+from tesa.tune.builders.gpu import library_of
 from tesa.tune.gpu import GpuBench
 from tesa.tune.model import tune_model
 from tests.gpu.driver import Driver, build
@@ -59,6 +62,8 @@ def network(path: Path) -> Path:
 def test_a_model_is_tuned_and_the_log_is_taken_by_a_compile(
     driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if tools.library("nvrtc") is None:
+        pytest.skip("needs the extra cuda")
     monkeypatch.setattr(shortlist, "KEEP", 1)
     source, log = network(tmp_path / "net.onnx"), tmp_path / "log"
     tuned = tune_model(source, target="cuda:sm_80", trials=3, mode="random", log=log, progress=None)
@@ -152,3 +157,25 @@ def test_no_driver_and_no_device(driver: Driver, tmp_path: Path, monkeypatch: py
         UsageError, match=r"no driver of a GPU of AMD was found.*name the driver's library in \$TESA_GPU"
     ):
         tune_model(source, target="rocm", trials=1)
+
+
+def test_kernels_run_in_a_process_of_their_own(driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There the driver is one that runs nothing, and crashes, until it is started there as well."""
+    monkeypatch.setattr(GpuRunner, "isolate", True)
+    options = [("unrolled", {"rows": 16, "threads": 64, "groups": 1, "stage": 0})]
+    built = choose_gpu(LAYER, TARGET, options=options).product
+    candidate = library_of(LAYER.problem, built, TARGET, tmp_path / "k.so")
+    run = GpuRunner(TARGET).run
+    (result,) = run(LAYER.problem, WEIGHT, [candidate], budget_ms=0)
+    assert isinstance(result, Failure)
+    assert result.kind is FailureKind.CRASH
+    root = str(Path(__file__).parents[2])
+    started = Worker({"TESA_GPU_DRIVER": str(driver.path), "PYTHONPATH": root}, ["tests.gpu.in_child"])
+    monkeypatch.setattr(runner, "_worker", lambda _: started)
+    try:
+        assert run(LAYER.problem, WEIGHT, [candidate], budget_ms=0) == [UNTIMED]
+        wrong = run(LAYER.problem, WEIGHT + 1, [candidate], budget_ms=0)[0]
+        assert isinstance(wrong, Failure)
+        assert wrong.kind is FailureKind.WRONG
+    finally:
+        started.close()

@@ -235,12 +235,12 @@ def _rows(emitter: Emitter, one: Dynamic, draft: KernelCall) -> tuple[Any, Any]:
     several = prod(factor.shape) > 1
     flat = emitter.builder.emit(relax.op.reshape(factor.expr, (prod(factor.shape),)))
     if several and draft.anchor.piece is not None:
-        picks = relax.const(np.asarray(draft.anchor.piece.rows, np.int32))
+        picks = relax.const(np.asarray(draft.anchor.piece.rows % prod(factor.shape), np.int32))
         flat = emitter.builder.emit(relax.op.take(flat, picks, 0, mode="fast"))
 
     def compute(own: Any, summed: Any, shift: Any, times: Any, zero: Any) -> list[Any]:
         def at(row: Any) -> Any:
-            return times[row] if several else times[0]
+            return times[row % times.shape[0]] if several else times[0]  # experts have one for each of their rows
 
         def moved(row: Any) -> Any:
             return shift[row] - summed[row] * (at(row) * (zero[()] - tirx.const(float(MIDDLE), "float32")))

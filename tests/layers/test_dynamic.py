@@ -70,10 +70,13 @@ def test_integer_products_with_a_scale_for_all_or_for_each_row(rows: int) -> Non
     assert (layer.problem.layout, layer.problem.n, layer.problem.epilogue.activation) == ("features_last", 10, "relu")
 
 
-def test_a_weight_with_batch_axes() -> None:
+@pytest.mark.parametrize(("rows", "limit", "layers"), [(1, 1 << 24, 1), (8, 1 << 24, 1), (8, 600, 2)])
+def test_a_weight_with_batch_axes(rows: int, limit: int, layers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tesa.layers.anchor.LARGEST", limit)
     made = Dynamic()
     x = made.input(3, 5, 16)
-    made.check(made.product(made.codes_of(x), made.table(3, 16, 8), np.float32(0.01), np.int8(0)), layers=1)
+    scale = made.rng.uniform(0.001, 0.01, () if rows == 1 else (rows,)).astype(np.float32)
+    made.check(made.product(made.codes_of(x), made.table(3, 16, 8), scale, np.int8(0)), layers=layers)
 
 
 def test_products_of_one_quantizer_and_their_sum() -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from tesa.base.progress import Event, silent
+from tesa.base.progress import Event, bar, notices, plain, silent
 from tesa.report.tune import lines, live_view, shown_status, status_line, tuned_view
 from tesa.tune.status import Status, Tuned, TunedLayer, unseen
 
@@ -108,3 +108,18 @@ def test_a_job_that_had_nothing_to_measure_says_why() -> None:
     every = replace(known, layers=(replace(DONE, trials=90),))
     assert "nothing to measure: the log has all candidates; gain" in text(*tuned_view(every))
     assert "0 measurements" in text(*tuned_view(replace(known, stopped="the tracker is gone")))
+
+
+def test_notices_are_told_at_once_and_kept() -> None:
+    kept: dict[str, None] = {}
+    stream = io.StringIO()
+    tell = notices(plain(stream, clock=lambda: 0.0), kept)
+    for text in ("a is gone", "b is gone", "a is gone"):
+        tell(text)
+    assert stream.getvalue().splitlines() == ["device a is gone", "device b is gone", "device a is gone"]
+    assert list(kept) == ["a is gone", "b is gone"]
+    drawn = io.StringIO()
+    with bar(drawn) as show:
+        notices(show)("c [1] is gone")
+        show(Event("kernels", 1, 2))
+    assert "device: c [1] is gone" in drawn.getvalue()

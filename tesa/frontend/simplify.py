@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import tvm
-from tvm import relax
+from tvm import relax, tirx
 
 from tesa.base.quiet import quiet
 from tesa.errors import UnsupportedError
@@ -58,10 +58,22 @@ def _is_constant(value: Any, known: set[Any]) -> bool:
         return _is_constant(value.tuple_value, known)
     if isinstance(value, relax.Tuple):
         return all(_is_constant(field, known) for field in value.fields)
+    if _size(value) is not None:
+        return True
     if isinstance(value, relax.Call):
         plain = isinstance(value.op, tvm.ir.Op) or not isinstance(value.op, relax.Expr)
         return plain and all(isinstance(arg, tvm.ir.GlobalVar) or _is_constant(arg, known) for arg in value.args)
     return isinstance(value, tvm.ir.GenericConst | relax.ShapeExpr) or not isinstance(value, relax.Expr)
+
+
+def _size(value: Any) -> Any:
+    """The shape that a call asks for, where it is known before anything runs; None for any other expression."""
+    if not isinstance(value, relax.Call) or getattr(value.op, "name", "") != "relax.shape_of":
+        return None
+    sides = list(getattr(value.args[0].ty, "shape", None) or ())
+    if not sides or not all(isinstance(side, tirx.IntImm) for side in sides):
+        return None
+    return relax.ShapeExpr([int(side) for side in sides])
 
 
 def _folded_apart(mod: Any) -> Any:
@@ -92,7 +104,9 @@ def _folded_apart(mod: Any) -> Any:
 
 
 def _with(value: Any, renamed: Any) -> Any:
-    """An expression over other variables."""
+    """An expression over other variables, the shapes of tensors in numbers."""
+    if (size := _size(value)) is not None:
+        return size
     if isinstance(value, relax.Var):
         return renamed.get(value, value)
     if isinstance(value, relax.Tuple):

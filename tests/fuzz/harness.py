@@ -56,10 +56,12 @@ class Harness:
 
     def __enter__(self) -> Harness:
         single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TVM_NUM_THREADS"), "1")
+        root = Path(__file__).parents[2]
+        path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(root))))  # behind an installed tesa
         self._server = subprocess.Popen(
             [sys.executable, "-m", "tests.fuzz.server", self.target, str(self.seconds), str(self.memory)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **single},
-            cwd=Path(__file__).parents[2], start_new_session=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **single, "PYTHONPATH": path},
+            cwd=root, start_new_session=True,
         )  # fmt: skip
         return self
 

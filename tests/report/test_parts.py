@@ -39,7 +39,7 @@ def test_html_names_the_parts() -> None:
         "cover: block 32x32 (32 bits, 2048 non-zeros) by block + unstructured (32 bits, 18 non-zeros) by indexed"
         in shown
     )
-    assert shown.count("font-weight:bold") == 1
+    assert shown.count("<tr class=chosen>") == 1
 
 
 def test_what_was_left_out_is_a_line_for_each_family() -> None:

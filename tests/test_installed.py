@@ -44,5 +44,7 @@ def test_the_installed_package_is_tested() -> None:
 @pytest.mark.parametrize("name", modules())
 def test_examples_in_docstrings_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    if name.startswith(("tesa.torch", "tesa.apps.gpu")):
+        pytest.importorskip("torch", reason="the packages of the extra torch")
     result = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
     assert result.failed == 0

@@ -120,6 +120,7 @@ def problem_to_json(problem: Problem) -> dict[str, Any]:
 def problem_from_json(data: Mapping[str, Any]) -> Problem:
     """The inverse of problem_to_json. ValueError for anything else.
 
+    >>> from tesa.schedules.types import Epilogue
     >>> problem = Problem("linear", 8, 12, 16, (1, 12, 16), (1, 8, 16), epilogue=Epilogue(bias=True))
     >>> problem_from_json(problem_to_json(problem)) == problem
     True

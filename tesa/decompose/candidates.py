@@ -66,11 +66,12 @@ def reasons(
 ) -> dict[str, str]:
     """The reason why each of some families, by default all, does not apply, by name; "" for one that does.
 
+    >>> import numpy as np
     >>> from tesa.targets.target import parse_target
     >>> problem = Problem("linear", 2, 2, 64, (2, 64), (2, 64))
     >>> found = reasons(problem, np.eye(2, dtype=np.float32), parse_target("x86"), ["dense", "vector"])
     >>> found["dense"], found["vector"]
-    ('', 'it computes 1 to 8 columns, and this has 64')
+    ('', 'it computes 1 to 16 columns, and this has 64')
     """
     known, weight = _families(target), frozen(weight)
     names = known if families is None else families

@@ -56,10 +56,11 @@ def gpu_kernel(
 class GpuKernel:
     """A kernel for a GPU with its weight and bias inside, ready to call. tesa.kernel makes it.
 
+    >>> import numpy as np
     >>> import tesa
     >>> k = tesa.kernel(np.eye(16), n=64, target="cuda:sm_80", family="unrolled", epilogue="relu")
     >>> k
-    Kernel(linear 16x16x64, unstructured, 94% zeros, relu, cuda:sm_80, unrolled)
+    Kernel(linear 16x16x64, group 16, 94% zeros, relu, cuda:sm_80, unrolled)
     >>> k.show("ptx").count("fma.rn.f32")
     16
     """

@@ -46,7 +46,8 @@ def main(folder: Path) -> int:
     for title, modules in MODULES.items():
         text = f"# {title.capitalize()}\n\n" + "\n\n".join(f"::: {name}" for name in modules) + "\n"
         (reference / f"{_file(title)}.md").write_text(text, encoding="utf-8")
-    words = ["build", "--strict", "--config-file", str(ROOT / "docs" / "mkdocs.yml"), "--site-dir", str(folder)]
+    site = folder.resolve()  # MkDocs takes a relative one as beside its own file, in docs/
+    words = ["build", "--strict", "--config-file", str(ROOT / "docs" / "mkdocs.yml"), "--site-dir", str(site)]
     return subprocess.run([sys.executable, "-m", "mkdocs", *words], check=False).returncode
 
 

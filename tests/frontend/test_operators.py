@@ -107,11 +107,11 @@ OPS: dict[str, Op] = {
     ),
     "integer convolution": Op(
         "ConvInteger", {"x": u8(1, 4, 6, 6)}, {"w": i8(3, 4, 3, 3), "xz": np.uint8(120)},
-        ("astype", "subtract", "nn.conv2d", "astype"), {"pads": [1] * 4},
+        ("dequantize", "nn.conv2d", "astype"), {"pads": [1] * 4},
     ),
     "integer convolution, both zeros": Op(
         "ConvInteger", {"x": u8(1, 4, 6, 6)}, {"w": u8(3, 4, 3, 3), "xz": np.uint8(120), "wz": np.uint8(3)},
-        ("astype", "subtract", "nn.conv2d", "astype"), {"strides": [2, 2]},
+        ("dequantize", "nn.conv2d", "astype"), {"strides": [2, 2]},
     ),
     "integer matmul": Op(
         "MatMulInteger", {"a": u8(2, 4)}, {"b": i8(4, 3), "az": np.uint8(12), "bz": np.array([1, 2, 3], np.int8)}

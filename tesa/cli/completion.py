@@ -1,4 +1,4 @@
-"""tesa completion: a script that lets a shell complete verbs, options, their choices and files."""
+"""tesa completion: a script that lets a shell complete verbs, options, their choices, names and files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from argparse import Action, ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from tesa.cli.completion_names import ending, functions, names_of
 from tesa.cli.verb import Outcome, Verb
 from tesa.errors import UsageError
 
@@ -27,10 +28,13 @@ def script(shell: str, parser: ArgumentParser) -> str:
     except ImportError:
         raise UsageError("completion needs the package shtab, which is missing: pip install 'shtab>=1.7,<2'") from None
     for action in _actions(parser):
-        kind = _kind(action)
-        if kind:
+        kind, names = _kind(action), names_of(action)
+        if names is not None:
+            action.complete = names  # type: ignore[attr-defined]
+        elif kind:
             action.complete = getattr(shtab, kind)  # type: ignore[attr-defined]
-    return str(shtab.complete(parser, shell=shell))
+    made = str(shtab.complete(parser, shell=shell, preamble=functions(shell)))
+    return made + ending() if shell == "bash" else made
 
 
 def _actions(parser: ArgumentParser) -> Iterator[Action]:
@@ -68,7 +72,7 @@ def _run(args: Namespace) -> Outcome:
 
 VERB = Verb(
     name="completion",
-    help="print a script with which a shell completes verbs, options and files: bash or zsh",
+    help="print a script with which a shell completes verbs, options, names and files: bash or zsh",
     examples=(
         ("tesa completion bash", 'as eval "$(tesa completion bash)" for this shell; in ~/.bashrc, for all to come'),
         ("tesa completion bash > ~/.local/share/bash-completion/completions/tesa", "the same, without a start of tesa"),

@@ -11,11 +11,15 @@ from tesa.report.table import table
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered name and what it stands for. supported is False where this version only knows the name."""
+    """A registered name and what it stands for. supported is False where this version only knows the name.
+
+    example: how it is written where a name alone says too little, as "0.9:block=4x4" for a pattern.
+    """
 
     name: str
     summary: str
     supported: bool = True
+    example: str = ""
 
 
 _HOMES = {
@@ -47,10 +51,16 @@ def entries(kind: str) -> tuple[Entry, ...]:
         return tuple(Entry(item.name, f"{item.kind}: {item.summary}") for item in found)
     if kind == "targets":
         return tuple(Entry(item.name, item.note, item.supported) for item in found)
+    if kind == "patterns":
+        imposed = [(item, item.imposition) for item in found]
+        return tuple(Entry(item.name, item.summary, example=way.example if way else "") for item, way in imposed)
     return tuple(Entry(item.name, item.summary) for item in found)
 
 
 def entries_table(kind: str, found: Sequence[Entry]) -> Table:
     """One row per entry."""
     heading = {"policies": "policy", "families": "family"}.get(kind, kind.removesuffix("s"))
+    if any(entry.example for entry in found):
+        rows = [(entry.name, entry.example, entry.summary) for entry in found]
+        return table((heading, "written as", "what it is"), rows)
     return table((heading, "what it is"), [(entry.name, entry.summary) for entry in found])

@@ -54,12 +54,15 @@ class Scalar:
         return self._steps.result(value)
 
 
-def activate(name: str | None, value: Any, maximum: bool = False) -> Any:
+def activate(name: str | None, value: Any, maximum: bool = False, short: bool = False) -> Any:
     """An activation of types.ACTIVATIONS, or none, of one number. Raises ValueError for another one.
 
-    maximum: see Core.
+    maximum: see Core; short: by fewer instructions, where code that is measured already need not stay as it is.
     """
     scalar = Scalar(maximum)
+    if short and name == "gelu":
+        value = scalar.name(value)
+        return scalar.result(value * math.normal_share(value))
     return scalar.result(apply(scalar, name, value))
 
 

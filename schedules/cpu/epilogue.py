@@ -39,11 +39,12 @@ def finish(
     scale: Any = None,
     maximum: bool = False,
     after: Callable[[str, Any], Any] = lambda step, value: value,
+    short: bool = False,
 ) -> Any:
     """act(value * scale + bias + residual), scalars, float32 but for an int32 value that has a scale.
 
     scale, bias, residual: where the epilogue has them; maximum: see Core; after: what becomes of the value behind a
-    step, by its name.
+    step, by its name; short: see activate.
     """
     if epilogue.scale:
         value = tirx.Cast("float32", value) * scale
@@ -54,7 +55,7 @@ def finish(
     if epilogue.residual:
         value = value + residual
     value = after("residual", value)
-    return activate(epilogue.activation, value, maximum)
+    return activate(epilogue.activation, value, maximum, short)
 
 
 def final(problem: Problem, names: Names, value: Any, m: Any, at: Any) -> Any:
@@ -70,7 +71,8 @@ def final(problem: Problem, names: Names, value: Any, m: Any, at: Any) -> Any:
             number = _on_grid(kind, number) if at == step else number
         return number
 
-    value = finish(epilogue, value, bias, residual, scale, names.maximum, rounded)
+    short = problem.dtype != "float32"
+    value = finish(epilogue, value, bias, residual, scale, names.maximum, rounded, short)
     positive = epilogue.activation in ("relu", "relu6", "sigmoid")
     if names.maximum:
         return _quantize(problem.output, value, positive, names.rounds)

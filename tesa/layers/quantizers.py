@@ -13,8 +13,9 @@ from tvm import relax, te, tirx
 from tesa.layers.emitter import Emitter
 from tesa.layers.expressions import op_name, shape_of
 from tesa.layers.layout import Value
-from tesa.schedules.cpu.operators.extremes import EXTREMES, LAST, steps_of, zero_of
+from tesa.schedules.cpu.operators.extremes import EXTREMES, steps_of, zero_of
 from tesa.schedules.cpu.operators.marks import EXACT
+from tesa.schedules.cpu.operators.ranged_codes import RANGED, byte, coded
 
 _OPAQUE = 8  # TVM's operator kind that fusion leaves alone
 
@@ -79,20 +80,10 @@ def codes_of(emitter: Emitter, quantizer: Quantizer) -> Value:
 
 def _codes(emitter: Emitter, quantizer: Quantizer) -> Value:
     value = emitter.value(quantizer.x)
-
-    def compute(x: Any, scale: Any, level: Any) -> Any:
-        zero, last = (tirx.const(number, "float32") for number in (0.0, LAST))
-
-        def element(*at: Any) -> Any:
-            steps = tirx.nearbyint(x[at] / scale[()]) + level[()]
-            return _byte(tirx.max(tirx.min(steps, last), zero))
-
-        return te.compute(value.physical, element, name="codes")
-
     parameters = [emitter.value(var).expr for var in (quantizer.scale, quantizer.level)]
     # a product with 1 / scale would round to another code at times
-    named = {"primfunc_name_hint": "quantize", "primfunc_attrs": {"op_pattern": _OPAQUE, EXACT: 1}}
-    made = emitter.builder.emit_te(compute, value.expr, *parameters, **named)
+    named = {"primfunc_name_hint": "quantize", "primfunc_attrs": {"op_pattern": _OPAQUE, EXACT: 1, RANGED: 1}}
+    made = emitter.builder.emit_te(coded, value.expr, *parameters, **named)
     return Value(made, value.shape, "uint8", value.perm)
 
 
@@ -105,13 +96,9 @@ def surrounded(emitter: Emitter, quantizer: Quantizer, codes: Any, pads: tuple[t
             inner = [place - before for place, (before, _) in zip(at, pads, strict=True)]
             tests = [test for place, n, pad in zip(inner, sizes, pads, strict=True) if any(pad)
                      for test in (place >= 0, place < n)]  # fmt: skip
-            return tirx.if_then_else(tirx.all(*tests), data[tuple(inner)], _byte(level[()]))
+            return tirx.if_then_else(tirx.all(*tests), data[tuple(inner)], byte(level[()]))
 
         return te.compute([n + sum(pad) for n, pad in zip(sizes, pads, strict=True)], element, name="pad")
 
     named = {"primfunc_name_hint": "pad", "primfunc_attrs": {"op_pattern": _OPAQUE}}
     return emitter.builder.emit_te(compute, codes, emitter.value(quantizer.level).expr, **named)
-
-
-def _byte(number: Any) -> Any:
-    return tirx.Cast("uint8", tirx.Cast("int32", number))

@@ -16,6 +16,7 @@ from tesa.schedules.cpu.operators.lowering import lower
 from tesa.schedules.cpu.operators.marks import SCHEDULE
 from tesa.schedules.cpu.operators.matmul import matmul
 from tesa.schedules.cpu.operators.picks import picks
+from tesa.schedules.cpu.operators.ranged_codes import ranged_codes
 from tesa.schedules.cpu.operators.regions import declare_accesses
 from tesa.schedules.cpu.operators.row_reduction import row_reduction
 from tesa.schedules.cpu.operators.schedule import Operator
@@ -25,8 +26,8 @@ from tesa.schedules.cpu.operators.window import window
 from tesa.schedules.types import Core
 
 RULES: tuple[Callable[[Operator, Core], Any], ...] = (
-    picks, extremes, codes_product, matmul, window, interleave, transpose, elementwise, row_reduction, column_reduction,
-    fallback,
+    picks, extremes, ranged_codes, codes_product, matmul, window, interleave, transpose, elementwise, row_reduction,
+    column_reduction, fallback,
 )  # fmt: skip
 """Each answers a function with its loops marked (see marks.py), or None where it does not apply.
 

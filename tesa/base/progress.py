@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
 from typing import ParamSpec, TextIO, TypeVar, cast
@@ -28,6 +29,9 @@ class Event:
     text: str = ""
     notice: bool = False
 
+
+_TOLD: ContextVar[bool] = ContextVar("_TOLD", default=False)
+"""True inside a job that tells of itself: what it calls draws no bar of its own."""
 
 Progress = Callable[[Event], None]
 """A function that a long job calls now and then. It must be quick, and must not be called from two threads at once."""
@@ -111,13 +115,25 @@ def bar(stream: TextIO | None) -> Iterator[Progress]:
 @contextmanager
 def shown(stream: TextIO, *, quiet: bool = False) -> Iterator[Progress]:
     """The renderer that fits: silent if quiet, a bar if the stream is a terminal, plain lines otherwise."""
-    if quiet:
-        yield silent
-    elif stream.isatty():
-        with bar(stream) as show:
-            yield show
-    else:
-        yield plain(stream)
+    with _told():
+        if quiet:
+            yield silent
+        elif stream.isatty():
+            with bar(stream) as show:
+                yield show
+        else:
+            yield plain(stream)
+
+
+@contextmanager
+def _told() -> Iterator[bool]:
+    """True, inside, for what is called from there; it gives what it was outside."""
+    outside = _TOLD.get()
+    token = _TOLD.set(True)
+    try:
+        yield outside
+    finally:
+        _TOLD.reset(token)
 
 
 def automatic(event: Event) -> None:
@@ -131,18 +147,21 @@ def automatic(event: Event) -> None:
 def telling(progress: Progress | None) -> Iterator[Progress]:
     """The renderer that a caller's argument means: None is silence, automatic a bar where someone looks.
 
+    Inside another job automatic is silence: that one tells how far it is.
+
     >>> with telling(None) as show:
     ...     show(Event("measure", 0, 2))
     """
-    if progress is None:
-        yield silent
-    elif progress is not automatic:
-        yield progress
-    elif in_notebook() or sys.stderr.isatty():
-        with bar(None if in_notebook() else sys.stderr) as show:
-            yield show
-    else:
-        yield silent
+    with _told() as inside:
+        if progress is None:
+            yield silent
+        elif progress is not automatic:
+            yield progress
+        elif not inside and (in_notebook() or sys.stderr.isatty()):
+            with bar(None if in_notebook() else sys.stderr) as show:
+                yield show
+        else:
+            yield silent
 
 
 def shows_progress(function: Callable[P, R]) -> Callable[P, R]:

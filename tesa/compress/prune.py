@@ -8,7 +8,7 @@ from typing import Any
 
 from tesa.attributes.impose import Imposed
 from tesa.attributes.zeros import Mask
-from tesa.base.progress import Progress, silent
+from tesa.base.progress import Progress, automatic, shows_progress, silent
 from tesa.compress.budget import BUDGETS, spread
 from tesa.compress.job import Job
 from tesa.compress.layers import find_layers
@@ -36,6 +36,7 @@ FEW = 64
 Rows = list[tuple[PrunedLayer, Mask]]
 
 
+@shows_progress
 def prune(
     model: str | Path | Any,
     pattern: str | Imposed = "unstructured",
@@ -54,7 +55,7 @@ def prune(
     seed: int = 0,
     threads: int = 1,
     memory: int = 1 << 30,
-    progress: Progress = silent,
+    progress: Progress | None = automatic,
 ) -> Pruned:
     """Set weights of an ONNX model to zero; everything else of it stays.
 
@@ -75,7 +76,8 @@ def prune(
     network as it is pruned by then, its targets those of the dense one. seed: which input rows are drawn where there
     are many. metric: a function metric(outputs, data) or a file with one: its number for the dense and the pruned
     model on these data, of which it gets what is no input as well. threads: of onnxruntime. memory: bytes of
-    activations that are kept in memory; others go to temporary files.
+    activations that are kept in memory; others go to temporary files. progress: by default a bar in a terminal or
+    notebook; None for silence.
 
     Raises UsageError for a name that no layer has, for a pattern or a share that a layer cannot have, and for data that
     do not fit the model or are not finite.
@@ -85,7 +87,7 @@ def prune(
     >>> len(found.layers), found.sparsity > 0.5
     (9, True)
     """
-    how = arrangement(rearrange)
+    how, progress = arrangement(rearrange), progress or silent
     _check(budget, infeasible)
     every = with_sparsity(pattern, sparsity)
     taps = None if depthwise is None else with_sparsity(depthwise, None)

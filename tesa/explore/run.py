@@ -11,7 +11,7 @@ from typing import Any
 
 from tesa.base.keywords import helpful
 from tesa.base.numbers import whole
-from tesa.base.progress import Event, Progress, silent
+from tesa.base.progress import Event, Progress, automatic, shows_progress, silent
 from tesa.compress.metric import Metric, read_metric
 from tesa.compress.samples import Data, Samples
 from tesa.errors import TesaError, UsageError
@@ -32,6 +32,7 @@ FRONT = (0.95, 0.85, 0.75, 0.65, 0.55, 0.45, 0.35)
 
 
 @helpful("explore")
+@shows_progress
 def explore(
     model: str | Path | Any,
     *,
@@ -62,7 +63,7 @@ def explore(
     jobs: int | None = None,
     limit: int | None = None,
     seed: int = 0,
-    progress: Progress = silent,
+    progress: Progress | None = automatic,
 ) -> Explored:
     """Choose for each layer of an ONNX file how many of its weights go, in which pattern, and in how many bits.
 
@@ -79,11 +80,14 @@ def explore(
     evaluator: "compiled" runs compiled models on the data. finalists: so many are compiled and timed, on the target's
     device (rpc, key; cluster, jobs and log as in tesa.compile); measure=False times nothing.
 
+    progress: by default a bar in a terminal or notebook; None for silence.
+
     journal: a file of JSON lines; the same call with the same file goes on from it. Ctrl-C ends with the best so far.
 
     Raises errors of tesa.errors: data of another shape, NaN in it, a metric that raises, a budget that cannot be kept,
     with the nearest that can be.
     """
+    progress = progress or silent
     started, where = time.perf_counter(), parse_target(target)
     refuse_gpu(where, "tesa explore")
     _check(latency_ms, max_error, max_drop, metric, by, method)

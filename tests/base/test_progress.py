@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from io import StringIO
 
-from tesa.base.progress import Event, plain, shown
+import pytest
+
+import tesa
+from tesa.base.progress import Event, Progress, automatic, plain, shown, shows_progress
+from tesa.compress import prune, quantize
+from tesa.explore import explore
+from tesa.tune.calibrate import calibrate
 
 
 class Terminal(StringIO):
@@ -52,3 +60,53 @@ def test_quiet_is_silent() -> None:
         for event in events():
             show(event)
     assert stream.getvalue() == ""
+
+
+@shows_progress
+def inner(*, progress: Progress | None = automatic) -> None:
+    """A job of one step."""
+    assert progress is not None
+    progress(Event("inner", 1, 1))
+
+
+@shows_progress
+def outer(*, progress: Progress | None = automatic) -> None:
+    """A job that begins another one."""
+    assert progress is not None
+    inner()
+    progress(Event("outer", 1, 1))
+
+
+def test_a_job_within_a_job_draws_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal()
+    monkeypatch.setattr("sys.stderr", stream)
+    inner()
+    assert "inner" in stream.getvalue()
+    stream.truncate(0)
+    outer()
+    assert "outer" in stream.getvalue()
+    assert "inner" not in stream.getvalue()
+
+
+def test_none_silences_what_is_within_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal()
+    monkeypatch.setattr("sys.stderr", stream)
+    outer(progress=None)
+    with shown(StringIO()):
+        inner()
+    assert stream.getvalue() == ""
+
+
+def test_a_job_that_is_piped_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    outer()
+    assert stream.getvalue() == ""
+
+
+JOBS = (tesa.compile, tesa.kernel, tesa.forms, tesa.sweep, tesa.tune_model, calibrate, prune, quantize, explore)
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_long_jobs_draw_a_bar_by_themselves(job: Callable[..., object]) -> None:
+    assert inspect.signature(job).parameters["progress"].default is automatic

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tesa.base.display import Displayed
 from tesa.base.keywords import helpful
-from tesa.base.progress import Event, Progress, silent
+from tesa.base.progress import Event, Progress, automatic, shows_progress, silent
 from tesa.compact.saved import save
 from tesa.compress.metric import Metric, read_metric
 from tesa.compress.quantize.calibrated import Calibrated
@@ -70,6 +70,7 @@ class Quantized(Displayed):
 
 
 @helpful("quantize")
+@shows_progress
 def quantize(
     model: str | Path | Any,
     *,
@@ -78,14 +79,15 @@ def quantize(
     metric: str | Path | Metric | None = None,
     budget: Budget | None = None,
     limit: int | None = None,
-    progress: Progress = silent,
+    progress: Progress | None = automatic,
 ) -> Quantized:
     """Quantize an ONNX file or ModelProto. Weights that are 0 stay exactly 0, so that every sparsity pattern stays.
 
     data: inputs to calibrate on, an .npz or arrays by name; see tesa.compress.samples.Samples.of. settings: bits,
     methods, exceptions. metric: a file with a function metric(outputs, data), or the function. budget: with it the bits
     of each layer are chosen, as few as the budget allows, by how much each layer bears (settings.bits are then the
-    fewest, and names with bits of their own keep them). limit: take only so many samples.
+    fewest, and names with bits of their own keep them). limit: take only so many samples. progress:
+    by default a bar in a terminal or notebook; None for silence.
 
     Raises errors of tesa.errors: data of another shape, NaN in it, no data where activations are quantized, a metric
     that raises, a budget that even the model in float32 misses.
@@ -95,7 +97,7 @@ def quantize(
     >>> made.layers[1].bits, made.layers[2].zeros == made.layers[2].zeros_before, made.error < 0.1
     (8, True, True)
     """
-    settings = settings or Settings()
+    settings, progress = settings or Settings(), progress or silent
     source, given = read_model(model)
     if data is None and (settings.activations or budget is not None):
         raise UsageError(

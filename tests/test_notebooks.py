@@ -17,6 +17,9 @@ def test_notebook_runs(path, tmp_path, monkeypatch):
     NotebookClient(book, timeout=1200, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in book.cells for output in cell.get("outputs", [])]
     assert any("image/png" in output.get("data", {}) for output in outputs)
+    said = [str(output.get("data", output.get("text", ""))) for output in outputs]
+    assert not [text for text in said if "Warning:" in text]
+    assert all(output.get("name") != "stderr" for output in outputs)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import ParamSpec, TextIO, TypeVar, cast
 
+from tesa.base.notebook_bar import NotebookBar
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -82,8 +84,8 @@ def notices(progress: Progress, kept: dict[str, None] | None = None) -> Callable
 
 
 @contextmanager
-def bar(stream: TextIO | None) -> Iterator[Progress]:
-    """Draw one bar for each phase on a terminal, with the expected time to its end; None: in a notebook."""
+def bar(stream: TextIO) -> Iterator[Progress]:
+    """Draw one bar for each phase on a terminal, with the expected time to its end."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
@@ -98,7 +100,7 @@ def bar(stream: TextIO | None) -> Iterator[Progress]:
         TextColumn("{task.fields[text]}", markup=False),
     )
     tasks: dict[str, int] = {}
-    with Bars(*columns, console=Console(file=stream)) as bars:
+    with Bars(*columns, console=Console(file=stream, force_jupyter=False)) as bars:
 
         def show(event: Event) -> None:
             if event.notice:
@@ -157,11 +159,29 @@ def telling(progress: Progress | None) -> Iterator[Progress]:
             yield silent
         elif progress is not automatic:
             yield progress
-        elif not inside and (in_notebook() or sys.stderr.isatty()):
-            with bar(None if in_notebook() else sys.stderr) as show:
+        elif not inside and in_notebook():
+            with _notebook() as show:
+                yield show
+        elif not inside and sys.stderr.isatty():
+            with bar(sys.stderr) as show:
                 yield show
         else:
             yield silent
+
+
+@contextmanager
+def _notebook() -> Iterator[Progress]:
+    from IPython.display import display
+
+    with NotebookBar(display) as drawn:
+
+        def show(event: Event) -> None:
+            if event.notice:
+                drawn.notice(f"{event.phase}: {event.text}")
+            else:
+                drawn.step(event.phase, event.done, event.total, event.text)
+
+        yield show
 
 
 def shows_progress(function: Callable[P, R]) -> Callable[P, R]:

@@ -21,7 +21,8 @@ def emit(outcome: Outcome, *, as_json: bool) -> None:
     else:
         from rich.console import Console
 
-        console = Console(width=_width(), highlight=False, file=cast(IO[str], Clean(sys.stdout)))
+        out = cast(IO[str], Clean(sys.stdout))
+        console = Console(width=_width(), highlight=False, file=out, force_jupyter=False)
         for part in outcome.view():
             console.print(part)
     sys.stdout.flush()

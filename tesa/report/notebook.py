@@ -90,7 +90,7 @@ def _pattern(pattern: Pattern) -> Iterator[RenderableType]:
 
 
 def _propagated(model: TesaModel) -> Iterator[RenderableType]:
-    yield str(propagation_table(model))
+    yield from propagation_table(model).view()
 
 
 for _kind, _view in (

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.text import Text
 
 from tesa.attributes.attribute import FULL_BITS, share
+from tesa.report.html import page_part
 from tesa.report.numbers import NOTHING, dims, percent
 from tesa.report.plain import plain
 from tesa.report.table import FittedTable
 from tesa.report.unruled import dropped_lines, unruled_lines
+from tesa.report.written import written
 
 if TYPE_CHECKING:
     from tesa.propagate import TesaModel, WeightFacts
@@ -113,16 +114,10 @@ class PropagationTable:
         return f"{self.parameters} weights: {before} zero as given, {after} zero or dead after propagation"
 
     def __str__(self) -> str:
-        stream = StringIO()
-        console = Console(width=400, file=stream, highlight=False)
-        for part in self.view():
-            console.print(part)
-        return stream.getvalue().rstrip()
+        return written(self.view())
 
     def _repr_html_(self) -> str:
-        console = Console(width=160, record=True, file=StringIO(), highlight=False)
-        console.print(*self.view(), sep="\n")
-        return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+        return page_part(self.view())
 
 
 def propagation_table(model: TesaModel, *, every: bool = False) -> PropagationTable:

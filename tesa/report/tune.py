@@ -87,7 +87,7 @@ def shown_status(
     if quiet:
         yield silent, unseen
     elif stream.isatty():
-        with _live(Console(file=stream)) as both:
+        with _live(Console(file=stream, force_jupyter=False)) as both:
             yield both
     else:
         yield plain(stream, clock=clock), lines(stream, clock=clock)

@@ -15,7 +15,7 @@ def written(parts: Iterable[RenderableType]) -> str:
     'one\\ntwo'
     """
     stream = StringIO()
-    console = Console(file=stream, width=FITTED, highlight=False, color_system=None, legacy_windows=False)
+    console = Console(file=stream, width=FITTED, highlight=False, color_system=None, force_jupyter=False)
     for part in parts:
         console.print(part)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()).rstrip("\n")

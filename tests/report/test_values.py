@@ -17,11 +17,13 @@ from tesa.doctor.checks import Diagnosis
 from tesa.errors import UsageError
 from tesa.explore.choices import Choice
 from tesa.explore.result import Explored, LayerChoice, Point
+from tesa.frontend import import_onnx
 from tesa.measure.remote.address import Address
 from tesa.measure.remote.health import BROKEN, FREE, Device, Devices
 from tesa.models import digits_channels_path, digits_path
 from tesa.propagate import propagate
 from tesa.propagate.explain import explain
+from tesa.report.propagation import propagation_table
 from tesa.report.tuning_plot import best_so_far
 from tesa.tune.status import Tuned, TunedLayer
 
@@ -109,3 +111,16 @@ def test_the_channel_mask_that_ships_is_what_it_says_and_leads_to_more() -> None
             assert np.array_equal(mask, np.broadcast_to((size >= np.median(size))[:, None, None, None], mask.shape))
     facts = propagate(tesa.import_onnx(digits_path(), masks=digits_channels_path()))
     assert [row.layer for row in facts.weights.values() if row.sparsity > row.given_sparsity + 0.01]
+
+
+def test_a_value_is_text_and_html_in_a_notebook_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There rich displays what it is to write, whatever the file is, unless it is told not to."""
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    shown: list[object] = []
+    monkeypatch.setattr("rich.jupyter.display", lambda *parts: shown.append(parts))
+    facts = propagate(import_onnx(digits_path()))
+    for value in (facts, propagation_table(facts), tesa.inspect_model(digits_path())):
+        assert "block2.pointwise" in str(value)
+        assert max(map(len, str(value).splitlines())) <= 100
+        assert "<table>" in value._repr_html_()
+    assert shown == []

@@ -121,7 +121,7 @@ def bandwidth(nbytes: int, copies: int, target: Target) -> float:
 
 def kernels(
     weight: NDArray[np.int64], n: int, families: Sequence[str], target: Target
-) -> list[tuple[str, tesa.kernels.kernel.Kernel]]:
+) -> list[tuple[str, tesa.kernels.compiled.Kernel]]:
     """The best kernel of each family that offers one, by measured time."""
     found = []
     for family in families:

@@ -23,12 +23,18 @@ PAGES = (
 )  # fmt: skip
 MODULES = {
     "compile, load, run": ("tesa.compiler", "tesa.runtime"),
-    "kernels": ("tesa.kernels.kernel", "tesa.kernels.forms", "tesa.kernels.sweep", "tesa.kernels.comparison"),
+    "kernels": (
+        "tesa.kernels.kernel",
+        "tesa.kernels.compiled",
+        "tesa.kernels.forms",
+        "tesa.kernels.sweep",
+        "tesa.kernels.comparison",
+    ),
     "attributes and patterns": ("tesa.attributes", "tesa.attributes.patterns", "tesa.propagate"),
     "pruning, quantizing, exploring": ("tesa.compress", "tesa.explore", "tesa.torch"),
     "tuning": ("tesa.tune.model", "tesa.tune.calibrate", "tesa.analyze.analysis", "tesa.analyze.inspection"),
     "errors": ("tesa.errors",),
-}
+}  # fmt: skip
 
 
 def main(folder: Path) -> int:

@@ -11,12 +11,12 @@ import numpy as np
 
 import tesa
 from benchmarks.kernels.cases import Array, Case, activations, step, weight
-from benchmarks.kernels.limits import Limits, measure_limits
 from benchmarks.kernels.peers import PEERS, Prepared
 from tesa.build.objects import BuildError, build_objects, write_objects
 from tesa.build.product import Product
 from tesa.decompose import is_composite
 from tesa.measure.local import measure
+from tesa.measure.peak import Peak, peak, read_rate
 from tesa.measure.timing import Timing
 from tesa.runtime.bench import Times, interleave
 from tesa.schedules.registry import find
@@ -34,7 +34,7 @@ class Session:
     threads: int
     rounds: int
     seed: int
-    limits: Limits
+    limits: Peak
     folder: tempfile.TemporaryDirectory[str]
     missing: tuple[str, ...]
 
@@ -42,10 +42,10 @@ class Session:
 def start(threads: int, rounds: int, seed: int | None) -> Session:
     """Measure the machine's limits and see which peers are there."""
     chosen = int(np.random.default_rng().integers(1 << 31)) if seed is None else seed
-    limits = measure_limits(parse_target(None).core.lanes)
+    limits = peak(parse_target(None))
     missing = tuple(peer.name for peer in PEERS if not peer.installed)
-    print(f"seed {chosen}, {threads} thread(s); limits of one thread: {limits.fma:.0f} GFLOP/s, "
-          f"{limits.dot:.0f} GOP/s int8, {limits.read:.1f} GB/s")  # fmt: skip
+    print(f"seed {chosen}, {threads} thread(s); limits of one thread: {limits.gflops:.0f} GFLOP/s, "
+          f"{limits.int8_gops:.0f} GOP/s int8, {limits.gbytes:.1f} GB/s")  # fmt: skip
     if missing:
         print(f"not installed: {', '.join(missing)}")
     return Session(threads, rounds, chosen, limits, tempfile.TemporaryDirectory(), missing)
@@ -73,7 +73,7 @@ def run(case: Case, session: Session) -> dict[str, Any]:
     split = is_composite(part.family) or case.codes
     row["inner_ms"] = None if split else max(row["tesa_ms"] - layout_ms(kernel, part, row["tesa_ms"]), 0.0)
     if case.op == "linear" and case.n <= 16:
-        row["bandwidth_fraction"] = _bandwidth(w, row["tesa_ms"], session.limits)
+        row["bandwidth_fraction"] = _bandwidth(w, row["tesa_ms"])
         if row["limit_fraction"] is not None and row["bandwidth_fraction"] > row["limit_fraction"]:
             row["limit_fraction"], row["limit"] = row["bandwidth_fraction"], "bandwidth"
     return row
@@ -109,12 +109,12 @@ def layout_ms(kernel: Any, part: Any, whole_ms: float) -> float:
     return max((problem.m * timing.median_ms - few * whole_ms) / (problem.m - few), 0.0)
 
 
-def _bandwidth(w: Array, tesa_ms: float, limits: Limits) -> float:
+def _bandwidth(w: Array, tesa_ms: float) -> float:
     """What must be read at the rate at which this machine reads so much, over the time: the values of the non-zeros,
     and where any is zero a bit for each element that says so."""
     nonzeros = int(np.count_nonzero(w))
     size = 4 * nonzeros + (w.size // 8 if nonzeros < w.size else 0)
-    return size / limits.read_rate(size) / 1e6 / tesa_ms
+    return size / read_rate(parse_target(None), size) / 1e6 / tesa_ms
 
 
 def _unwritten(case: Case, expected: Array) -> Array:
@@ -170,7 +170,7 @@ def _row(case: Case, session: Session, times: dict[str, Times], density: float, 
     ours = times.pop("tesa")
     best = min(times.values(), key=lambda t: t.median_ms, default=None)
     effective = case.flops * density / ours.median_ms / 1e6
-    limit = session.limits.dot if case.dtype == "int8" else session.limits.fma
+    limit = session.limits.int8_gops if case.dtype == "int8" else session.limits.gflops
     return {
         "group": case.group, "case": case.name, "pattern": case.pattern, "threads": session.threads,
         "dtype": case.dtype, "sparsity": round(case.sparsity, 4), "seed": session.seed, "tesa_ms": ours.median_ms,

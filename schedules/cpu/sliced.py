@@ -36,6 +36,7 @@ from tesa.schedules.cpu import cost
 from tesa.schedules.cpu.cut import shares, threads_for
 from tesa.schedules.cpu.nest import MAX_ELEMENTS
 from tesa.schedules.cpu.operand import LINE
+from tesa.schedules.cpu.slices import longest, order_of, pack
 from tesa.schedules.cpu.straight import Array, Block, Ends, i32
 from tesa.schedules.cpu.vector import chosen, finish, stored, widened
 from tesa.schedules.refusal import refuse, too_full, unsuited
@@ -57,89 +58,6 @@ AHEAD = 160
 memory (4096 x 4096 at 70 %, four columns: 1.33 ms instead of 0.59)."""
 
 _SAMPLED = (3, 4096)  # slices and columns from which an estimate learns how many lanes are at work
-
-_NEVER = np.iinfo(np.int32).max
-
-
-@dataclass(frozen=True)
-class Slices:
-    """The weights in reading order.
-
-    places and values: (steps, lanes); bases: (steps / share,), where the windows begin; starts: (slices + 1,), in
-    steps; rows: (slices, lanes), the row of each lane, -1 for none; sorted: whether these are not simply in order.
-    """
-
-    values: FloatArray
-    places: NDArray[np.uint8]
-    bases: NDArray[np.int32]
-    starts: NDArray[np.int32]
-    rows: NDArray[np.int32]
-    sorted: bool
-
-
-def pack(weight: FloatArray, lanes: int, window: int, share: int, unroll: int) -> Slices:
-    """Cut a matrix (m, k), k >= window, into slices.
-
-    The steps of a slice are a multiple of unroll, which is one of share. All slices are walked at once, `share` steps
-    of each at a time.
-    """
-    m, k = weight.shape
-    slices = -(-m // lanes)
-    counts = np.count_nonzero(weight, axis=1)
-    order, is_sorted = _order(counts, lanes)
-    rows = np.full(slices * lanes, -1, np.int32)
-    rows[:m] = order
-    columns, first = _columns(weight, counts)
-    at = np.where(rows >= 0, first[rows], len(columns) - 1).reshape(slices, lanes)  # the last one is _NEVER
-    source = rows.reshape(slices, lanes)
-    groups: list[tuple[NDArray[Any], NDArray[Any]]] = []
-    steps: list[tuple[NDArray[Any], NDArray[Any]]] = []
-    live = np.arange(slices)
-    while True:
-        least = columns[at[live]].min(axis=1, initial=_NEVER)
-        live, least = live[least < _NEVER], least[least < _NEVER]
-        if not len(live):
-            break
-        base = np.minimum(least, k - window)
-        groups.append((live, base))
-        for _ in range(share):
-            following = columns[at[live]]
-            place = following.astype(np.int64) - base[:, None]
-            taken = place < window
-            value = np.where(taken, weight[source[live], np.where(taken, following, 0)], np.float32(0))
-            steps.append((np.where(taken, place, 0).astype(np.uint8), value))
-            at[live] += taken
-    lengths = np.bincount(np.concatenate([g[0] for g in groups] or [np.zeros(0, np.int64)]), minlength=slices) * share
-    starts = np.concatenate([[0], np.cumsum(-(-lengths // unroll) * unroll)]).astype(np.int32)
-    total = max(unroll, int(starts[-1]))
-    values, places = np.zeros((total, lanes), np.float32), np.zeros((total, lanes), np.uint8)
-    bases = np.zeros(total // share, np.int32)
-    for number, (place, value) in enumerate(steps):
-        live, base = groups[number // share]
-        places[starts[live] + number], values[starts[live] + number] = place, value
-        bases[(starts[live] + number) // share] = base
-    return Slices(values, places, bases, starts, source, is_sorted)
-
-
-def _order(counts: NDArray[np.int64], lanes: int) -> tuple[NDArray[np.int64], bool]:
-    """The rows as they are, or by their number of weights where slices then end at least 5 % earlier."""
-    order = np.argsort(-counts, kind="stable")
-    if _longest(counts[order], lanes) < 0.95 * _longest(counts, lanes):
-        return order, True
-    return np.arange(len(counts)), False
-
-
-def _longest(counts: NDArray[np.int64], lanes: int) -> int:
-    return int(np.maximum.reduceat(counts, np.arange(0, len(counts), lanes)).sum())
-
-
-def _columns(weight: FloatArray, counts: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """The columns of the non-zeros row by row, each row ended by _NEVER, and where the rows start."""
-    where = np.nonzero(weight)
-    first = np.concatenate([[0], np.cumsum(counts + 1)[:-1]])
-    columns = np.full(int(counts.sum()) + len(counts), _NEVER, np.int32)
-    columns[np.arange(len(where[0])) + where[0]] = where[1]
-    return columns, first
 
 
 @dataclass(frozen=True)
@@ -354,7 +272,7 @@ def _steps(weight: FloatArray, lanes: int, config: Config) -> float:
     total = int(counts.sum())
     if not total:
         return 0.0
-    rows, slices, k = _order(counts, lanes)[0], -(-len(counts) // lanes), weight.shape[1]
+    rows, slices, k = order_of(counts, lanes)[0], -(-len(counts) // lanes), weight.shape[1]
     sample = np.unique(np.linspace(0, slices - 1, _SAMPLED[0]).astype(np.int64))
     middle = int(np.searchsorted(np.cumsum(np.count_nonzero(weight, axis=0)), total / 2))
     first = min(max(middle - _SAMPLED[1] // 2, 0), max(k - _SAMPLED[1], 0))
@@ -363,7 +281,7 @@ def _steps(weight: FloatArray, lanes: int, config: Config) -> float:
         part = weight[rows[number * lanes : (number + 1) * lanes], first : first + _SAMPLED[1]]
         least += int(np.count_nonzero(part, axis=1).max())  # no slice ends before its longest row
         packed += len(pack(part, lanes, config["window"] * lanes, share, share).values)
-    return _longest(counts[rows], lanes) * packed / max(least, 1)
+    return longest(counts[rows], lanes) * packed / max(least, 1)
 
 
 def _threads(problem: Problem, steps: float) -> int:

@@ -39,7 +39,8 @@ class Roofline(display.Displayed):
     """One kernel and the roof of one core.
 
     flops: two for each non-zero weight and column; dense_flops: with the zeros; bytes: of X, of what is stored of the
-    weight, of the residual and of Y, each once; ms: of one call; peak: the most that the machine does.
+    weight, of the residual and of Y, each once; ms: of one call; peak: the most that the machine does; dtype: what is
+    multiplied, "float32" or "int8", where operations are those on whole numbers.
     """
 
     kernel: str
@@ -49,6 +50,22 @@ class Roofline(display.Displayed):
     ms: float
     threads: int
     peak: Peak
+    dtype: str = "float32"
+
+    @property
+    def operation(self) -> str:
+        """The unit of work, "FLOP", or "OP" for int8."""
+        return "FLOP" if self.dtype == "float32" else "OP"
+
+    @property
+    def unit(self) -> str:
+        """The unit of rates, "GFLOP/s", or "GOP/s" for int8."""
+        return f"G{self.operation}/s"
+
+    @property
+    def most(self) -> float:
+        """Billions of operations a second that all its threads can do where no byte is waited for."""
+        return (self.peak.gflops if self.dtype == "float32" else self.peak.int8_gops) * self.threads
 
     @property
     def gflops(self) -> float:
@@ -62,13 +79,13 @@ class Roofline(display.Displayed):
 
     @property
     def roof(self) -> float:
-        """The GFLOP/s that the roof allows at this intensity, if all data came from memory."""
-        return min(self.peak.gflops * self.threads, self.intensity * self.peak.gbytes * self.threads)
+        """The billions of operations a second that the roof allows at this intensity, if all data came from memory."""
+        return min(self.most, self.intensity * self.peak.gbytes * self.threads)
 
     @property
     def bound(self) -> str:
         """The side of the roof that the kernel stands under: "compute" or "memory"."""
-        return "memory" if self.intensity * self.peak.gbytes < self.peak.gflops else "compute"
+        return "memory" if self.intensity * self.peak.gbytes * self.threads < self.most else "compute"
 
     @property
     def share(self) -> float:
@@ -81,20 +98,26 @@ class Roofline(display.Displayed):
 
 
 def roofline(kernel: Measurable) -> Roofline:
-    """Time a kernel and place it under the roof of this machine. UsageError for one that this machine cannot run, or
-    that does not compute in float32."""
-    problem = kernel.problem
-    if problem.dtype != "float32":
-        raise UsageError(f"the roofline is that of float32 operations, and this kernel computes {problem.dtype}")
+    """Time a kernel and place it under the roof of this machine.
+
+    Raises UsageError for one that this machine cannot run, or of int8 where no instruction multiplies that.
+    """
+    problem, top = kernel.problem, peak(kernel.target)
+    if problem.dtype == "mixed":
+        raise UsageError("a kernel of dtype 'mixed' has two roofs, of int8 and of float32: it is drawn under neither")
+    if problem.dtype == "int8" and not top.int8_gops:
+        raise UsageError("this machine has no instruction for products of int8, so that there is no roof to draw")
     columns = problem.batch * problem.n
-    moved = kernel.plan.footprint.values + kernel.plan.footprint.indices or kernel.weight.nbytes
-    tensors = int(np.prod(problem.x_shape)) + int(np.prod(problem.y_shape)) * (1 + problem.epilogue.residual)
+    moved = kernel.plan.footprint.values + kernel.plan.footprint.indices or problem.weight_bytes
+    x, y = int(np.prod(problem.x_shape)), int(np.prod(problem.y_shape))
+    tensors = x * np.dtype(problem.x_dtype).itemsize + y * np.dtype(problem.output.dtype).itemsize
     return Roofline(
         kernel=repr(kernel),
         flops=2.0 * np.count_nonzero(kernel.weight) * columns,
         dense_flops=2.0 * kernel.weight.size * columns,
-        bytes=float(moved + 4 * tensors),
+        bytes=float(moved + tensors + 4 * y * problem.epilogue.residual),
         ms=kernel.time().min_ms,
         threads=problem.threads,
-        peak=peak(kernel.target),
+        peak=top,
+        dtype=problem.dtype,
     )

@@ -25,6 +25,36 @@ _TRIES = 48
 _PIECE_BYTES = 8 << 20  # of what is read in one try
 
 _SOURCE = """
+#if defined(__AVX512VNNI__) && LANES == 16
+#include <immintrin.h>
+typedef __m512i dots;
+#define DOT _mm512_dpbusd_epi32
+#define SPREAD _mm512_set1_epi32
+#elif defined(__AVXVNNI__) && LANES == 8
+#include <immintrin.h>
+typedef __m256i dots;
+#define DOT _mm256_dpbusd_avx_epi32
+#define SPREAD _mm256_set1_epi32
+#elif defined(__ARM_FEATURE_DOTPROD)
+#include <arm_neon.h>
+typedef int32x4_t dots;
+#define DOT(sum, x, y) vdotq_s32(sum, vreinterpretq_s8_s32(x), vreinterpretq_s8_s32(y))
+#define SPREAD vdupq_n_s32
+#endif
+#ifdef DOT
+int codes(long rounds) {
+  dots sums[CHAINS], x = SPREAD(0x03030303), y = SPREAD(0x05050505);
+  for (int i = 0; i < CHAINS; ++i) sums[i] = SPREAD(i);
+  for (long round = 0; round < rounds; ++round) {
+#pragma GCC unroll 16
+    for (int i = 0; i < CHAINS; ++i) sums[i] = DOT(sums[i], x, y);
+    __asm__ volatile("" ::: "memory");
+  }
+  int total = 0;
+  for (int i = 0; i < CHAINS; ++i) total += ((int *)&sums[i])[0];
+  return total;
+}
+#endif
 typedef float vec __attribute__((vector_size(4 * LANES), aligned(4)));
 double products(long rounds) {
   vec sums[CHAINS], x = {0}, y = {0};
@@ -54,11 +84,12 @@ double reads(const float *data, long count) {
 
 @dataclass(frozen=True)
 class Peak:
-    """gflops: billions of float32 operations a second on one core, a multiply-add being two; gbytes: billions of bytes
-    a second that one core reads from memory."""
+    """gflops: billions of float32 operations a second on one core, a multiply-add being two; int8_gops: of int8 ones, 0
+    without an instruction for their products; gbytes: billions of bytes a second that one core reads from memory."""
 
     gflops: float
     gbytes: float
+    int8_gops: float = 0.0
 
 
 @lru_cache(maxsize=4)
@@ -67,8 +98,25 @@ def peak(target: Target) -> Peak:
 
     Raises UsageError without a C compiler.
     """
-    lanes = target.core.lanes
-    options = ["-O3", "-march=native", "-ffp-contract=fast", f"-DLANES={lanes}", f"-DCHAINS={_CHAINS}"]
+    code, data = _loops(target), np.ones((_READ_BYTES // _PIECE_BYTES, _PIECE_BYTES // 4), np.float32)
+    places = cycle([row.ctypes.data_as(c_void_p) for row in data])
+    products = 2.0 * _CHAINS * target.core.lanes * _ROUNDS
+    computing = _least(lambda: code.products(_ROUNDS))
+    reading = _least(lambda: code.reads(next(places), _PIECE_BYTES // 4))
+    gops = 4 * products / _least(lambda: code.codes(_ROUNDS)) / 1e9 if hasattr(code, "codes") else 0.0
+    return Peak(products / computing / 1e9, _PIECE_BYTES / reading / 1e9, gops)
+
+
+def read_rate(target: Target, size: int) -> float:
+    """Billions of bytes a second when the same `size` bytes are read again and again, from what cache holds them."""
+    data = np.ones(max(size // 4, 256), np.float32)
+    code, place = _loops(target), data.ctypes.data_as(c_void_p)
+    return data.nbytes / _least(lambda: code.reads(place, data.size), 12) / 1e9
+
+
+@lru_cache(maxsize=4)
+def _loops(target: Target) -> CDLL:
+    options = ["-O3", "-march=native", "-ffp-contract=fast", f"-DLANES={target.core.lanes}", f"-DCHAINS={_CHAINS}"]
     with Scratch() as name:
         made, library = Path(name) / "peak.o", Path(name) / "peak.so"
         target.toolchain.compile(_SOURCE, made, options)
@@ -76,18 +124,15 @@ def peak(target: Target) -> Peak:
         code = CDLL(str(library))
     code.products.restype, code.products.argtypes = c_double, [c_long]
     code.reads.restype, code.reads.argtypes = c_double, [c_void_p, c_long]
-    data = np.ones((_READ_BYTES // _PIECE_BYTES, _PIECE_BYTES // 4), np.float32)
-    places = cycle([row.ctypes.data_as(c_void_p) for row in data])
-    flops = 2.0 * _CHAINS * lanes * _ROUNDS
-    computing = _least(lambda: code.products(_ROUNDS))
-    reading = _least(lambda: code.reads(next(places), _PIECE_BYTES // 4))
-    return Peak(flops / computing / 1e9, _PIECE_BYTES / reading / 1e9)
+    if hasattr(code, "codes"):
+        code.codes.argtypes = [c_long]
+    return code
 
 
-def _least(function: Callable[[], object]) -> float:
+def _least(function: Callable[[], object], tries: int = _TRIES) -> float:
     """Seconds of the fastest of some calls."""
     times = []
-    for _ in range(_TRIES):
+    for _ in range(tries):
         start = time.perf_counter()
         function()
         times.append(time.perf_counter() - start)

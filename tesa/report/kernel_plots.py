@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tesa.kernels.kernel import Kernel
+from tesa.kernels.compiled import Kernel
 from tesa.kernels.roofline import Roofline
 from tesa.kernels.sweep import Sweep
 from tesa.report.kernels import problem_words
@@ -72,7 +72,7 @@ def plot_roofline(found: Roofline, path: Path = None) -> Picture:
     """The kernel as a point under the roof of its machine, useful operations against the bytes that are moved."""
     figure = new_figure(6.4, 4.2)
     axes = figure.add_subplot()
-    top, slope = found.peak.gflops * found.threads, found.peak.gbytes * found.threads
+    top, slope = found.most, found.peak.gbytes * found.threads
     knee = top / slope
     left, right = min(knee, found.intensity) / 8, max(knee, found.intensity) * 8
     axes.plot([left, knee, right], [left * slope, top, top], color=GREY, linewidth=1.6)
@@ -81,10 +81,10 @@ def plot_roofline(found: Roofline, path: Path = None) -> Picture:
     axes.plot([found.intensity], [dense], "o", color=COLORS[1], fillstyle="none", label="zeros counted, too")
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlabel("operations for each byte moved, FLOP/B")
-    axes.set_ylabel("GFLOP/s")
+    axes.set_xlabel(f"operations for each byte moved, {found.operation}/B")
+    axes.set_ylabel(found.unit)
     axes.legend(loc="lower right", fontsize=8, frameon=False)
-    neutral(axes, f"{top:.3g} GFLOP/s, {slope:.3g} GB/s; bound by {found.bound}", grid="both")
+    neutral(axes, f"{top:.3g} {found.unit}, {slope:.3g} GB/s; bound by {found.bound}", grid="both")
     return Picture(figure, path)
 
 

@@ -88,15 +88,21 @@ def comparison_view(found: KernelComparison) -> Iterator[RenderableType]:
     yield table(columns, rows, right=columns[1:])
 
 
+def _millions(found: Roofline, operations: float) -> str:
+    return f"{operations / 1e6:.3g} M{found.operation}"
+
+
 def roofline_view(found: Roofline) -> Iterator[RenderableType]:
     """The numbers of a kernel and of its roof."""
     yield Text(found.kernel, style="bold")
+    unit, dense = found.unit, found.dense_flops / found.ms / 1e6
+    reached = f"{percent(min(found.share, 1.0))} reached; bound by {found.bound}"
     rows = [
-        ("useful operations", f"{found.flops / 1e6:.3g} MFLOP", f"{found.gflops:.3g} GFLOP/s in {found.ms:.3g} ms"),
-        ("with the zeros", f"{found.dense_flops / 1e6:.3g} MFLOP", f"{found.dense_flops / found.ms / 1e6:.3g} GFLOP/s"),
-        ("moved at least once", size(int(found.bytes)), f"{found.intensity:.3g} FLOP for each byte"),
-        ("the machine", f"{found.peak.gflops * found.threads:.3g} GFLOP/s", f"{found.peak.gbytes:.3g} GB/s a core"),
-        ("the roof", f"{found.roof:.3g} GFLOP/s", f"{percent(min(found.share, 1.0))} reached; bound by {found.bound}"),
+        ("useful operations", _millions(found, found.flops), f"{found.gflops:.3g} {unit} in {found.ms:.3g} ms"),
+        ("with the zeros", _millions(found, found.dense_flops), f"{dense:.3g} {unit}"),
+        ("moved at least once", size(int(found.bytes)), f"{found.intensity:.3g} {found.operation} for each byte"),
+        ("the machine", f"{found.most:.3g} {unit}", f"{found.peak.gbytes:.3g} GB/s a core"),
+        ("the roof", f"{found.roof:.3g} {unit}", reached),
     ]
     yield table(("", "amount", "rate"), rows, right=("amount",))
     if found.share > 1:

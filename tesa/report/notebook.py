@@ -18,8 +18,8 @@ from tesa.compress.quantize import Quantized
 from tesa.doctor.checks import Diagnosis
 from tesa.explore import Explored
 from tesa.kernels.comparison import KernelComparison
+from tesa.kernels.compiled import Kernel
 from tesa.kernels.forms import Forms
-from tesa.kernels.kernel import Kernel
 from tesa.kernels.roofline import Roofline
 from tesa.kernels.sweep import Sweep
 from tesa.measure.remote.health import Devices

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,11 @@ from tesa.base.hostinfo import crowded
 from tesa.base.progress import Event, Progress, silent
 from tesa.base.scratch import Scratch
 from tesa.build.objects import compilers
-from tesa.build.product import FUNCTION, PRODUCTS, Product
+from tesa.build.product import FUNCTION, PRODUCTS
 from tesa.choose.chosen import ChosenKernel
-from tesa.choose.competitors import Competitors, competitors
+from tesa.choose.competitors import competitors
 from tesa.choose.parts import candidate_rows, make_parts
-from tesa.choose.pick import Decision, Nearest, pick
+from tesa.choose.pick import Decision
 from tesa.choose.predict import source_of
 from tesa.choose.shortlist import INSTRUCTIONS
 from tesa.choose.storage import faster
@@ -36,7 +36,7 @@ from tesa.measure.interfaces import Builder, Runner
 from tesa.measure.local import BUDGET_MS, LocalRunner
 from tesa.measure.runners import checker_for, lacking, runner_for
 from tesa.measure.timing import Timing
-from tesa.records.log import Log, Record, Task
+from tesa.records.log import Log, Task
 from tesa.schedules.registry import find
 from tesa.schedules.types import config_key
 from tesa.targets.target import Target, host_cpu
@@ -44,8 +44,7 @@ from tesa.tune.backend import shared_builder
 from tesa.tune.loop import Batch, BuiltBatch, build, run
 from tesa.tune.recorder import Recorder
 from tesa.tune.shrink import Ways, shrunk
-
-_BATCH = 24  # candidates that are built at once: enough for all processes, and their objects fit on the disk
+from tesa.tune.work import Work, groups
 
 
 def choose(
@@ -95,8 +94,8 @@ def choose(
         log = Log.load(log, device=cpu)
     log = Log() if log is None else log
     cpus = tuple(dict.fromkeys([target.cpu, *([] if device.get("emulated") else [cpu])]))
-    works: dict[tuple[Any, ...], _Work] = {}
-    mine: list[_Work] = []
+    works: dict[tuple[Any, ...], Work] = {}
+    mine: list[Work] = []
     for layer in layers:
         task = Task.of(layer.problem, layer.weight)
         key = (task.key, layer.problem.x_shape, layer.problem.y_shape)
@@ -105,7 +104,7 @@ def choose(
                 layer, target, log, cpus=cpus, families=families, options=options, instructions=instructions,
                 table=table,
             )  # fmt: skip
-            works[key] = _Work(layer, task, found, source_of(table))
+            works[key] = Work(layer, task, found, source_of(table))
         mine.append(works[key])
     note = ""
     if builder is None:
@@ -145,43 +144,6 @@ def _fastest(forms: Sequence[ChosenKernel]) -> ChosenKernel:
     return forms[1] if len(forms) > 1 and faster(forms[1], forms[0]) else forms[0]
 
 
-@dataclass
-class _Work:
-    """A layer on its way. records: what is known, by config_key; checked: compared with NumPy in this run.
-
-    source: who expects what is predicted, in words. elsewhere: the records are of the device that the target names,
-    which is not the one that measures here. sizes: bytes of what was built, by config_key. given: the choice, where it
-    is no longer the fastest.
-    """
-
-    layer: Layer
-    task: Task
-    found: Competitors
-    source: str = ""
-    records: dict[str, Record] = field(default_factory=dict)
-    checked: set[str] = field(default_factory=set)
-    built: dict[str, Product] = field(default_factory=dict)
-    elsewhere: bool = False
-    sizes: dict[str, int] = field(default_factory=dict)
-    given: Decision | None = None
-
-    def pick(self, nearest: Sequence[Nearest] = ()) -> Decision | None:
-        """The best by what is known now; None if all failed."""
-        found = self.found
-        if self.given is not None:
-            record = self.records.get(config_key(self.given.family, self.given.config))
-            return self.given if record is None or record.ok else None
-        return pick(found.options, self.records, found.predicted, found.dense, source=self.source, nearest=nearest)
-
-    def changed(self, key: str) -> bool:
-        """True where a record is of other code than what was built; then it counts no longer."""
-        built, record = self.built.get(key), self.records.get(key)
-        if built is None or record is None or not record.ok or record.code == built.code:
-            return False
-        del self.records[key]
-        return True
-
-
 class _Chooser:
     def __init__(
         self, target: Target, log: Log, builder: Builder, runner: Runner | None, measures: bool, progress: Progress,
@@ -195,7 +157,7 @@ class _Chooser:
         self.winners: dict[tuple[int, ...], int] = {}
 
     def run(
-        self, works: Sequence[_Work], contests: Sequence[Sequence[_Work]], room: int | None
+        self, works: Sequence[Work], contests: Sequence[Sequence[Work]], room: int | None
     ) -> dict[int, ChosenKernel]:
         """The kernel of every work, by the work's id. The candidates' objects do not outlive this.
 
@@ -218,8 +180,8 @@ class _Chooser:
         return replace(kernel, product=replace(kernel.product, objects=objects))
 
     def _shrink(
-        self, contests: Sequence[Sequence[_Work]], kernels: Mapping[int, ChosenKernel], room: int
-    ) -> Iterator[tuple[_Work, ChosenKernel]]:
+        self, contests: Sequence[Sequence[Work]], kernels: Mapping[int, ChosenKernel], room: int
+    ) -> Iterator[tuple[Work, ChosenKernel]]:
         """The kernels that take the place of others, so that one of each contest fits into `room` bytes together."""
         counts = Counter(tuple(map(id, contest)) for contest in contests)
         each = {tuple(map(id, contest)): contest for contest in contests}
@@ -243,12 +205,12 @@ class _Chooser:
                 continue
             return
 
-    def _weigh(self, works: Sequence[_Work]) -> None:
+    def _weigh(self, works: Sequence[Work]) -> None:
         """Build what was not built in this run, to know its size."""
         lacking = [
             (work, [option for option in work.found.options if config_key(*option) not in work.sizes]) for work in works
         ]
-        for group in _groups([(work, options) for work, options in lacking if options]):
+        for group in groups([(work, options) for work, options in lacking if options]):
             for (work, _), batch in zip(group, self._build(group), strict=True):
                 for option, _ in batch.built:
                     work.changed(config_key(*option))
@@ -256,15 +218,15 @@ class _Chooser:
                 if batch.folder is not None:
                     shutil.rmtree(batch.folder, ignore_errors=True)
 
-    def _ways(self, work: _Work, kernel: ChosenKernel, times: int) -> Ways:
+    def _ways(self, work: Work, kernel: ChosenKernel, times: int) -> Ways:
         chosen = config_key(kernel.part.family, kernel.part.config)
         found = work.found
         return Ways(found.options, work.records, found.predicted, work.sizes, chosen, kernel.part.reason, times)
 
-    def _choose(self, works: Sequence[_Work]) -> Iterator[tuple[_Work, ChosenKernel]]:
+    def _choose(self, works: Sequence[Work]) -> Iterator[tuple[Work, ChosenKernel]]:
         for work in works:
             self._recall(work)
-        for group in _groups([(work, self._unknown(work)) for work in works]):
+        for group in groups([(work, self._unknown(work)) for work in works]):
             built = self._build([(work, options) for work, options in group if options])
             for (work, _), batch in zip([item for item in group if item[1]], built, strict=True):
                 self._tell(f"{work.layer.name}: measuring {len(batch.kernels)} candidates")
@@ -277,7 +239,7 @@ class _Chooser:
                 if batch.folder is not None:
                     shutil.rmtree(batch.folder, ignore_errors=True)
 
-    def _recall(self, work: _Work) -> None:
+    def _recall(self, work: Work) -> None:
         """Take over what the log knows. Times of another CPU than the one that measures are never compared with its."""
         found = work.found.records
         known = {config_key(record.family, record.config): record for record in found}
@@ -289,7 +251,7 @@ class _Chooser:
                 return
         work.records.update(known)
 
-    def _unknown(self, work: _Work) -> list[Option]:
+    def _unknown(self, work: Work) -> list[Option]:
         """The options to measure: what the log does not know, and with it the best that it knows, to compare."""
         options = work.found.options
         missing = [option for option in options if config_key(*option) not in work.records]
@@ -299,7 +261,7 @@ class _Chooser:
         known = [(best.family, best.config)] if best and best.reason.startswith("measured") else []
         return known + missing
 
-    def _build(self, wanted: Sequence[tuple[_Work, Sequence[Option]]]) -> list[BuiltBatch]:
+    def _build(self, wanted: Sequence[tuple[Work, Sequence[Option]]]) -> list[BuiltBatch]:
         """Build options of several layers at once; what fails becomes a failed record."""
         if not wanted:
             return []
@@ -314,14 +276,14 @@ class _Chooser:
             self._keep(work, batch.failed, batch.codes, timed=True)
         return built
 
-    def _measure(self, work: _Work, batch: BuiltBatch, budget_ms: float) -> None:
+    def _measure(self, work: Work, batch: BuiltBatch, budget_ms: float) -> None:
         """Compare the kernels with NumPy, time them if there is a budget, and keep what came out."""
         assert self.runner is not None
         results, _ = run(batch, self.runner, budget_ms)
         self._keep(work, results[len(batch.failed) :], batch.codes, timed=budget_ms > 0)
 
     def _keep(
-        self, work: _Work, results: Sequence[tuple[Option, Timing | Failure]], codes: Mapping[str, str], timed: bool
+        self, work: Work, results: Sequence[tuple[Option, Timing | Failure]], codes: Mapping[str, str], timed: bool
     ) -> None:
         """Record results; a kernel that was only compared, and is right, has none to record."""
         right = {config_key(*option) for option, result in results if isinstance(result, Timing)}
@@ -337,7 +299,7 @@ class _Chooser:
             key = config_key(*option)
             work.records[key] = known.get(key) or self.recorder.record(work.task, option, result, codes)
 
-    def _settle(self, works: Sequence[_Work]) -> Iterator[tuple[_Work, ChosenKernel]]:
+    def _settle(self, works: Sequence[Work]) -> Iterator[tuple[Work, ChosenKernel]]:
         """Pick, build and check; where the choice turns out to be bad, the next best takes its place."""
         pending = list(works)
         while pending:
@@ -361,11 +323,11 @@ class _Chooser:
                     again.append(work)
             pending = again
 
-    def _pick(self, work: _Work) -> Decision | None:
+    def _pick(self, work: Work) -> Decision | None:
         """The best by what is known; where nothing may be measured, records of the nearest weight count too."""
         return work.pick(() if self.measures else work.found.nearest)
 
-    def _best(self, work: _Work) -> Option:
+    def _best(self, work: Work) -> Option:
         decision = self._pick(work)
         if decision is None:
             keyed = [(option, work.records.get(config_key(*option))) for option in work.found.options]
@@ -376,7 +338,7 @@ class _Chooser:
             )
         return decision.family, decision.config
 
-    def _kernel(self, work: _Work, option: Option) -> ChosenKernel:
+    def _kernel(self, work: Work, option: Option) -> ChosenKernel:
         decision = self._pick(work)
         assert decision is not None  # _best found one, and it did not fail
         timeless = self.runner is None or bool(self.device.get("emulated"))  # whether it was compared here is no reason
@@ -398,18 +360,3 @@ class _Chooser:
 
     def _tell(self, text: str) -> None:
         self.progress(Event("kernels", self.done, self.total, text))
-
-
-def _groups(items: Sequence[tuple[_Work, list[Option]]]) -> Iterator[list[tuple[_Work, list[Option]]]]:
-    """Groups with at most _BATCH candidates to build, or one work that has more."""
-    group: list[tuple[_Work, list[Option]]] = []
-    room = _BATCH
-    for work, options in items:
-        cost = max(1, len(options))
-        if group and cost > room:
-            yield group
-            group, room = [], _BATCH
-        group.append((work, options))
-        room -= cost
-    if group:
-        yield group

@@ -14,10 +14,9 @@ import tesa
 from benchmarks.kernels import run as module
 from benchmarks.kernels.cases import Case, activations, cases, weight
 from benchmarks.kernels.goals import reached
-from benchmarks.kernels.limits import Limits, measure_limits
 from benchmarks.kernels.report import break_even, lines, print_row, print_summary, write_plot
 from benchmarks.kernels.run import Session, WrongResultError, layout_ms, run
-from tesa.targets.target import parse_target
+from tesa.measure.peak import Peak
 
 SMALL = Case("b", "linear", 32, 48, 40, 0.7)
 
@@ -26,7 +25,7 @@ SMALL = Case("b", "linear", 32, 48, 40, 0.7)
 def session(tmp_path: Path) -> Session:
     import tempfile
 
-    limits = Limits(100.0, 400.0, 10.0, lambda pointer, elements: float(elements))
+    limits = Peak(100.0, 10.0, 400.0)
     return Session(1, 3, 7, limits, tempfile.TemporaryDirectory(dir=tmp_path), ())
 
 
@@ -112,14 +111,6 @@ def test_one_column_needs_no_copies() -> None:
     for form in ("vector", "sliced"):
         kernel = tesa.kernel(w, n=1, family=form, measure=False)
         assert layout_ms(kernel, kernel.plan.parts[0], 1.0) == 0.0
-
-
-def test_limits_are_of_this_machine() -> None:
-    target = parse_target(None)
-    limits = measure_limits(target.core.lanes)
-    assert limits.fma > 1
-    assert limits.read > 0.5
-    assert (limits.dot > 0) == (target.core.dot is not None and target.core.dot.group == 4)
 
 
 def test_activations_are_what_the_operator_takes() -> None:

@@ -20,7 +20,8 @@ import pytest
 from tesa.attributes.patterns import digest
 from tesa.decompose.candidates import candidates
 from tesa.errors import UnsupportedError, UsageError
-from tesa.kernels.kernel import Kernel, kernel
+from tesa.kernels.compiled import Kernel
+from tesa.kernels.kernel import kernel
 from tesa.measure.reference import Inputs, reference
 from tesa.records.log import Log
 from tesa.report.kernel import picture, png
@@ -419,7 +420,7 @@ def test_sparse_container() -> None:
 
 
 def test_a_target_of_another_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("tesa.kernels.kernel.runs_here", "tesa.measure.runners.runs_here"):
+    for name in ("tesa.kernels.compiled.runs_here", "tesa.measure.runners.runs_here"):
         monkeypatch.setattr(name, lambda target: False)
     k = kernel(sparse(4, 4), n=4, family="dense")
     with pytest.raises(UsageError, match="cannot run code for"):

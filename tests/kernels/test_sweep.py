@@ -9,6 +9,7 @@ import pytest
 import tesa
 from tesa.errors import UsageError
 from tesa.kernels.sweep import Sweep, SweepPoint, SweptForm
+from tesa.measure.peak import Peak
 from tesa.records.log import Log
 from tesa.report.style import apart
 from tesa.schedules.types import Problem
@@ -96,6 +97,19 @@ def test_a_kernel_stands_under_the_roof_of_its_machine(tmp_path: Path) -> None:
     found.plot(tmp_path / "roof.png")
     made.plot_mask(tmp_path / "mask.png")
     assert (tmp_path / "mask.png").stat().st_size > 1000
+
+
+def test_a_kernel_of_codes_stands_under_the_roof_of_whole_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = np.where(np.arange(32 * 32).reshape(32, 32) % 4 == 0, 1.0, 0.0)
+    made = tesa.kernel(weight, n=64, dtype="int8", family="dense", measure=False)
+    monkeypatch.setattr("tesa.kernels.roofline.peak", lambda _: Peak(100.0, 10.0, 400.0))
+    found = made.roofline()
+    assert (found.unit, found.most) == ("GOP/s", 400.0)
+    assert found.bytes >= 32 * 64 + 4 * 32 * 64
+    assert "GOP/s" in str(found)
+    monkeypatch.setattr("tesa.kernels.roofline.peak", lambda _: Peak(100.0, 10.0))
+    with pytest.raises(UsageError, match="no instruction for products of int8"):
+        made.roofline()
 
 
 def test_wrong_arguments_of_a_sweep_are_told() -> None:

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tesa.schedules.cpu import sliced
-from tesa.schedules.cpu.sliced import MAX_SIDES, pack
+from tesa.schedules.cpu.sliced import MAX_SIDES
+from tesa.schedules.cpu.slices import pack
 from tesa.schedules.registry import find
 from tesa.schedules.types import Core, Epilogue, Problem, Window
 from tests.schedules import golden

@@ -1,16 +1,11 @@
 """The functions of a model that an application calls, as LLVM's language: they check what they are given first."""
 
 import re
-from collections.abc import Sequence
 
 from tesa.build.bare.arena import ALIGNMENT
+from tesa.build.bare.calls import CODES, TENSOR, call, queries
 from tesa.build.bare.ir import THREADS, escaped
 from tesa.build.bare.ports import STATUS, Api, Port, Size
-
-_TENSOR = "{ ptr, ptr, ptr, i32, i32, i64 }"
-"""struct tesa_tensor: data, name, shape, rank, type, bytes."""
-
-_CODES = {name: number for number, name in enumerate(STATUS)}
 
 _SHAPED = """
 define internal i32 @{n}_shaped(ptr %given, ptr %wanted, i32 %count) {{
@@ -109,11 +104,11 @@ def api(model: Api, word: str) -> str:
     """
     n = model.name
     parts = [_texts(model), *(_ports(n, size, number) for number, size in enumerate(model.sizes))]
-    parts += [text.format(n=n, t=_TENSOR, **_CODES) for text in (_SHAPED, _CHECKED)]
+    parts += [text.format(n=n, t=TENSOR, **CODES) for text in (_SHAPED, _CHECKED)]
     parts += [_outside(n, kind) for kind in sorted({p.tensor.dtype for s in model.sizes for p in s.inputs if p.limits})]
     for size in model.sizes:
         parts += [_run_parallel(n, size), _run(n, size)]
-    parts += [_call(model, word), _queries(model, word)]
+    parts += [call(model, word), queries(model, word)]
     return "\n".join(parts)
 
 
@@ -141,10 +136,10 @@ def _ports(n: str, size: Size, number: int) -> str:
         lines.append(f"@{at}_shape = private unnamed_addr constant [{len(shape)} x i64] [{dims}]" if shape else "")
         place = f"ptr @{at}_shape" if shape else "ptr null"
         rows.append(
-            f"{_TENSOR} {{ ptr null, ptr @{at}_name, {place}, i32 {len(shape)}, i32 {port.type}, "
+            f"{TENSOR} {{ ptr null, ptr @{at}_name, {place}, i32 {len(shape)}, i32 {port.type}, "
             f"i64 {port.tensor.bytes} }}"
         )
-    table = f"@{n}_ports{number} = private unnamed_addr constant [{len(rows)} x {_TENSOR}] [{', '.join(rows)}]"
+    table = f"@{n}_ports{number} = private unnamed_addr constant [{len(rows)} x {TENSOR}] [{', '.join(rows)}]"
     return "\n".join([*filter(None, lines), table])
 
 
@@ -250,15 +245,15 @@ go:
 done:
   ret i32 0
 null:
-  ret i32 {_CODES["NULL"]}
+  ret i32 {CODES["NULL"]}
 misaligned:
-  ret i32 {_CODES["ALIGNMENT"]}
+  ret i32 {CODES["ALIGNMENT"]}
 cpu:
-  ret i32 {_CODES["CPU"]}
+  ret i32 {CODES["CPU"]}
 outside:
-  ret i32 {_CODES["INDEX"]}
+  ret i32 {CODES["INDEX"]}
 threadless:
-  ret i32 {_CODES["THREADS"]}
+  ret i32 {CODES["THREADS"]}
 }}"""
 
 
@@ -276,126 +271,3 @@ def _limited(n: str, index: int, port: Port, after: str) -> list[str]:
             f"  br i1 %is.far{at}, label %outside, label %{following}",
         ]
     return lines
-
-
-def _call(model: Api, word: str) -> str:
-    """The function for callers that know the model only when they run."""
-    n, first = model.name, model.sizes[0]
-    inputs, outputs = len(first.inputs), len(first.outputs)
-    several = len(model.sizes) > 1
-    lines = []
-    for number, size in enumerate(model.sizes):
-        after = f"try{number + 1}" if number + 1 < len(model.sizes) else "misshaped"
-        lines.append(f"try{number}:")
-        if several:
-            lines += [
-                f"  %fits{number} = call i32 @{n}_shaped(ptr %inputs, ptr @{n}_ports{number}, i32 {inputs})",
-                f"  %is{number} = icmp eq i32 %fits{number}, 1",
-                f"  br i1 %is{number}, label %size{number}, label %{after}",
-            ]
-        else:
-            lines.append(f"  br label %size{number}")
-        lines += _call_size(n, size, number)
-    params = (
-        "ptr %inputs, i32 %inputs.count, ptr %outputs, i32 %outputs.count, ptr %arena, "
-        f"{word} %arena.bytes, ptr %launch, ptr %user"
-    )
-    return f"""
-define i32 @{n}_call({params}) {{
-entry:
-  %a = icmp eq i32 %inputs.count, {inputs}
-  %b = icmp eq i32 %outputs.count, {outputs}
-  %c = and i1 %a, %b
-  br i1 %c, label %counted, label %count
-counted:
-  %d = icmp eq ptr %inputs, null
-  %e = and i1 %d, {"true" if inputs else "false"}
-  %f = icmp eq ptr %outputs, null
-  %g = or i1 %e, %f
-  br i1 %g, label %null, label %room
-room:
-  %h = icmp ult {word} %arena.bytes, {model.arena}
-  br i1 %h, label %arena.small, label %try0
-{chr(10).join(lines)}
-count:
-  ret i32 {_CODES["COUNT"]}
-null:
-  ret i32 {_CODES["NULL"]}
-arena.small:
-  ret i32 {_CODES["ARENA"]}
-misshaped:
-  ret i32 {_CODES["SHAPE"]}
-}}"""
-
-
-def _call_size(n: str, size: Size, number: int) -> list[str]:
-    inputs = len(size.inputs)
-    lines = [
-        f"size{number}:",
-        f"  %x{number} = call i32 @{n}_checked(ptr %inputs, ptr @{n}_ports{number}, i32 {inputs})",
-        f"  %xb{number} = icmp ne i32 %x{number}, 0",
-        f"  br i1 %xb{number}, label %bad.x{number}, label %out{number}",
-        f"bad.x{number}:",
-        f"  ret i32 %x{number}",
-        f"out{number}:",
-        f"  %w{number} = getelementptr {_TENSOR}, ptr @{n}_ports{number}, i32 {inputs}",
-        f"  %y{number} = call i32 @{n}_checked(ptr %outputs, ptr %w{number}, i32 {len(size.outputs)})",
-        f"  %yb{number} = icmp ne i32 %y{number}, 0",
-        f"  br i1 %yb{number}, label %bad.y{number}, label %go{number}",
-        f"bad.y{number}:",
-        f"  ret i32 %y{number}",
-        f"go{number}:",
-    ]
-    pointers = []
-    for side, count in (("inputs", inputs), ("outputs", len(size.outputs))):
-        for i in range(count):
-            at = f"{side}{number}.{i}"
-            lines += [
-                f"  %{at}.p = getelementptr {_TENSOR}, ptr %{side}, i32 {i}, i32 0",
-                f"  %{at} = load ptr, ptr %{at}.p",
-            ]
-            pointers.append(f"ptr %{at}")
-    arguments = ", ".join([*pointers, "ptr %arena", "ptr %launch", "ptr %user"])
-    return [
-        *lines,
-        f"  %z{number} = call i32 @{n}_run_parallel{size.suffix}({arguments})",
-        f"  ret i32 %z{number}",
-    ]
-
-
-def _queries(model: Api, word: str) -> str:
-    n, first = model.name, model.sizes[0]
-    numbers = {"sizes": len(model.sizes), "inputs": len(first.inputs), "outputs": len(first.outputs)}
-    parts = [f"define i32 @{n}_{key}() {{\n  ret i32 {value}\n}}" for key, value in numbers.items()]
-    parts.append(f"define {word} @{n}_arena_bytes() {{\n  ret {word} {model.arena}\n}}")
-    parts += [f"define ptr @{n}_{key}() {{\n  ret ptr @{n}_text_{key}\n}}" for key in ("version", "target", "digest")]
-    parts.append(f"""define ptr @{n}_error(i32 %status) {{
-  %known = icmp ult i32 %status, {len(STATUS)}
-  %place = select i1 %known, i32 %status, i32 {len(STATUS)}
-  %p = getelementptr ptr, ptr @{n}_statuses, i32 %place
-  %text = load ptr, ptr %p
-  ret ptr %text
-}}""")
-    parts += [_query(n, "input", model.sizes, 0, len(first.inputs))]
-    parts += [_query(n, "output", model.sizes, len(first.inputs), len(first.outputs))]
-    return "\n".join(parts)
-
-
-def _query(n: str, side: str, sizes: Sequence[Size], start: int, count: int) -> str:
-    """NAME_input(size, index) or NAME_output: the description, null where there is none."""
-    tables = ", ".join(f"ptr @{n}_ports{number}" for number in range(len(sizes)))
-    return f"""@{n}_{side}s_of = private unnamed_addr constant [{len(sizes)} x ptr] [{tables}]
-define ptr @{n}_{side}(i32 %size, i32 %index) {{
-  %a = icmp ult i32 %size, {len(sizes)}
-  %b = icmp ult i32 %index, {count}
-  %c = and i1 %a, %b
-  br i1 %c, label %known, label %unknown
-known:
-  %table.p = getelementptr ptr, ptr @{n}_{side}s_of, i32 %size
-  %table = load ptr, ptr %table.p
-  %place = add i32 %index, {start}
-  %tensor = getelementptr {_TENSOR}, ptr %table, i32 %place
-  ret ptr %tensor
-unknown:
-  ret ptr null
-}}"""

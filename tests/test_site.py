@@ -1,5 +1,6 @@
 """The site of the documentation has every page, and shows examples as code."""
 
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -22,6 +23,23 @@ def test_every_page_is_in_the_navigation_and_every_entry_is_a_page() -> None:
     text = (ROOT / "docs" / "mkdocs.yml").read_text(encoding="utf-8")
     named = {name for name in _named(yaml.safe_load(text)["nav"]) if name.startswith("docs/")}
     assert named == {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
+
+
+def test_the_page_on_the_design_has_the_rooms_in_their_order() -> None:
+    tomllib = pytest.importorskip("tomllib")  # Python 3.11
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        contract = tomllib.load(file)["tool"]["importlinter"]["contracts"][0]["layers"]
+    rooms = [room.strip("()").removeprefix("tesa.") for room in reversed(contract)]
+    section = (ROOT / "docs" / "design.md").read_text(encoding="utf-8").split("## Rooms")[1].split("##")[0]
+    listed = " ".join(line.strip() for line in section.splitlines() if line.startswith("    "))
+    assert listed.split(", ") == rooms
+
+
+def test_the_page_on_the_design_names_files_that_are_there() -> None:
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    named = [path for path in re.findall(r"`([^` ]+)`", text) if path.startswith(("tesa/", "schedules/", "tests/"))]
+    assert len(named) > 15
+    assert [path for path in named if not (ROOT / path).exists()] == []
 
 
 def test_examples_get_fences(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,10 @@ from collections.abc import Sequence
 from tesa.schedules.types import Config, Problem
 
 NO_GATHER = "it needs a CPU that permutes bytes of whole registers, as AVX-512 VBMI and NEON do"
+NO_BYTES = (
+    "it needs a CPU that permutes bytes and adds up products of them, as x86 from SSSE3 on and NEON with dot products "
+    "do, and of features_first one that permutes whole registers"
+)
 NO_DOT = "it needs a CPU that adds up the products of four bytes, as AVX-512 VNNI and NEON's dot products do"
 
 

@@ -68,13 +68,15 @@ class Permute:
 
     intrinsics: LLVM's names of it, by how many registers it takes from; place: where among its arguments the vector of
     places stands, None for behind all registers; in_bytes: a place is that of a byte, and not of an element; zeros: a
-    place beyond the registers gives 0, else only the low bits of a place need count.
+    place beyond the registers gives 0, else only the low bits of a place need count; part: bytes within which it
+    permutes, each part of a register for itself, 0 for all registers as one.
     """
 
     intrinsics: tuple[tuple[int, str], ...]
     place: int | None = 1
     in_bytes: bool = False
     zeros: bool = False
+    part: int = 0
 
     def intrinsic(self, registers: int) -> str | None:
         """LLVM's name of it for so many registers, None where there is none."""
@@ -118,18 +120,21 @@ class Core:
     lanes only, with registers of their own for the masks; writer: of panels as assembly ("x86", "aarch64"), "" where
     only TIR is written; halves: computes with float16 in twice the lanes; in_order: starts instructions in the order in
     which they stand; dot, permute: these instructions, None where it has none; permute_bytes: a permutation whose
-    places are those of any bytes; expand_bytes: LLVM's name of the instruction by which each byte of a vector whose bit
-    is set takes the next one of a row of bytes, and the others are 0, "" where there is none; by_element: a product
-    takes one factor from any lane of a register; maximum: the larger of two numbers, or the smaller, is one instruction
-    that answers not-a-number where one of them is; edges: to load some lanes only takes an instruction each, so that a
-    whole load on this side of an edge, and a permutation, are better; rounds: LLVM's name of the instruction that makes
-    the nearest int32 of a number, "" where it takes several; steps: of an inner loop that are written out in a turn, 2
-    where vectors are so short that kernels are bound by the number of instructions; rates: how fast it is; unrolls:
-    code is compiled as it stands, however long a function is, which engines of WebAssembly do not; loads_first: its
-    compiler puts all loads of a loop's body in front of the arithmetic, so that whatever is read in a step holds a
-    register; nearest: LLVM's name of what makes the nearest int32 of each float32 of a vector, even ones of two, "" for
-    by rounding and a conversion; narrows: LLVM's names, by lanes of int32, of the instructions that make int16 of two
-    vectors of int32, and uint8 of two of int16, with saturation and within 128 bits.
+    places are those of any bytes; permute_parts: one of bytes within each 16 of a register; byte_pairs: LLVM's name of
+    the instruction that multiplies uint8 by int8 and adds two neighbours up to int16, with saturation, which products
+    of weights that are small enough never meet, "" where there is none; expand_bytes: LLVM's name of the instruction by
+    which each byte of a vector whose bit is set takes the next one of a row of bytes, and the others are 0, "" where
+    there is none; by_element: a product takes one factor from any lane of a register; maximum: the larger of two
+    numbers, or the smaller, is one instruction that answers not-a-number where one of them is; edges: to load some
+    lanes only takes an instruction each, so that a whole load on this side of an edge, and a permutation, are better;
+    rounds: LLVM's name of the instruction that makes the nearest int32 of a number, "" where it takes several; steps:
+    of an inner loop that are written out in a turn, 2 where vectors are so short that kernels are bound by the number
+    of instructions; rates: how fast it is; unrolls: code is compiled as it stands, however long a function is, which
+    engines of WebAssembly do not; loads_first: its compiler puts all loads of a loop's body in front of the arithmetic,
+    so that whatever is read in a step holds a register; nearest: LLVM's name of what makes the nearest int32 of each
+    float32 of a vector, even ones of two, "" for by rounding and a conversion; narrows: LLVM's names, by lanes of
+    int32, of the instructions that make int16 of two vectors of int32, and uint8 of two of int16, with saturation and
+    within 128 bits.
     """
 
     name: str
@@ -145,6 +150,8 @@ class Core:
     dot: Dot | None = None
     permute: Permute | None = None
     permute_bytes: Permute | None = None
+    permute_parts: Permute | None = None
+    byte_pairs: str = ""
     expand_bytes: str = ""
     by_element: bool = False
     maximum: bool = False

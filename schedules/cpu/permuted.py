@@ -30,13 +30,14 @@ from tvm.tirx.script import builder as T
 from tesa.schedules.cpu import cost
 from tesa.schedules.cpu.cut import Cut, threads_for
 from tesa.schedules.cpu.epilogue import Names, final
+from tesa.schedules.cpu.gathering import gatherings
 from tesa.schedules.cpu.loops import lanes, loop, named, parallel, serial, span, unrolled
 from tesa.schedules.cpu.nest import Builder
 from tesa.schedules.cpu.operand import operand, tiling
 from tesa.schedules.cpu.permuted_last import emit_last, estimate_last, space_last
 from tesa.schedules.cpu.turn import turn, turned
 from tesa.schedules.cpu.windows import GROUP, Steps, pack
-from tesa.schedules.refusal import NO_GATHER, refuse, too_full, unsuited
+from tesa.schedules.refusal import NO_BYTES, refuse, too_full, unsuited
 from tesa.schedules.registry import family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Permute, Problem
 
@@ -63,14 +64,8 @@ def _gathers(core: Core) -> tuple[Permute, int] | None:
 
 
 def _lasts(problem: Problem, core: Core) -> bool:
-    """True for products of features_last on a core whose windows are one register."""
-    found = _gathers(core)
-    return (
-        problem.features_last
-        and problem.dtype == "int8"
-        and problem.op in ("linear", "conv2d")
-        and (found is not None and found[1] == 1)
-    )
+    """True for products of features_last on a core that gathers bytes from some window."""
+    return problem.dtype == "int8" and problem.op in ("linear", "conv2d") and bool(gatherings(core, problem.m))
 
 
 def _applies(problem: Problem, core: Core) -> bool:
@@ -84,7 +79,7 @@ def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]
     if why := why or too_full(int(np.count_nonzero(weight)), weight.size, _DENSEST):
         return refuse(why)
     if not _applies(problem, core):
-        return refuse(NO_GATHER)
+        return refuse(NO_BYTES)
     if problem.features_last:
         return space_last(problem, weight, core)
     sizes = [q for q in _COLUMNS if q < problem.n] or [min(problem.n, _COLUMNS[0])]
@@ -235,9 +230,8 @@ def emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbo
     """
     if not _applies(problem, core):
         raise ValueError(f"family permuted cannot compute {problem.dtype} {problem.op!r} on core {core.name}")
-    found = _gathers(core)
-    if problem.features_last and found is not None:
-        return emit_last(problem, weight, core, found[0], config, symbol)
+    if problem.features_last:
+        return emit_last(problem, weight, core, config, symbol)
     if config["align"] not in (32, _LINE) or not 0 < config["columns"] <= 16:
         raise ValueError(f"family permuted cannot compute with {dict(config)}: align is 32 or 64, columns up to 16")
     return _Kernel(problem, weight, core, config).emit(symbol)

@@ -12,12 +12,14 @@ After, with L rows as a slice, one in each lane, B of them as a block, and Q col
                 for q:  acc[q] += dot(permute(X[q][base .. base + window], place), w)       2 instructions
             T[q][slice] = codes of acc[q]                                                   requantize.py
         for q:  Y[q][rows of the block] = T[q] in the order of the rows
+How bytes are gathered and multiplied on a core, and how wide windows are, gathering.py says.
 X is read as it is, a convolution without im2col: a window lies in one run of k, see places.py, and the last one of a
 run ends with it. Rows are sorted by their number of weights within a block, which fills the lanes; an output byte comes
-back to its row by a permutation of each register of T, 64 rows at a time. Results that are no codes, and blocks of few
-rows, are in order and stored as they are. The weights are one stream of codes and places, asked for some time ahead.
+back to its row by a permutation of each register of T, 64 rows at a time, or one by one. Results that are no codes, and
+blocks of few rows, are in order and stored as they are. The weights are one stream of codes and places, asked for some
+time ahead.
 
-Registers: Q sums, the codes, their places, and what is permuted.
+Registers: Q sums, the codes, their places, and what is permuted; as many times as vectors of rows share a window.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,9 +33,9 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from tesa.schedules.cpu import cost
-from tesa.schedules.cpu.arithmetic import arithmetic
 from tesa.schedules.cpu.cut import Cut, threads_for
 from tesa.schedules.cpu.epilogue import Names, final, heavy
+from tesa.schedules.cpu.gathering import Gathering, gathering, gatherings
 from tesa.schedules.cpu.loops import lanes, loop, named, parallel, serial, span, unrolled
 from tesa.schedules.cpu.narrow import prefetch
 from tesa.schedules.cpu.nest import Builder
@@ -47,16 +49,14 @@ from tesa.schedules.cpu.permuted_order import (
     order_of,
     reorder,
     returning,
+    scattered,
     sorts,
 )  # fmt: skip
 from tesa.schedules.cpu.places import Places, in_runs, places
 from tesa.schedules.cpu.requantize import Codes, codes, low_bytes, makes_codes
 from tesa.schedules.cpu.rowlanes import groups
 from tesa.schedules.cpu.windows import Steps, pack
-from tesa.schedules.types import Code, Config, Core, FloatArray, Permute, Problem
-
-COLUMNS = (20, 14, 8)
-"""Columns of a tile, at most: two loads for each step are shared by them."""
+from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
 
 _AHEAD = 2048
 """Bytes from the weights that are read to those that are asked for."""
@@ -91,13 +91,14 @@ def tiles_of(view: Places, most: int) -> tuple[Tiles, ...]:
     return tuple(found)
 
 
-def view_of(problem: Problem, core: Core) -> Places:
-    """Where X lies: a copy where a run is shorter than a window, or where columns would share sets of the cache."""
-    return places(problem, arithmetic(problem, core), least=LINE, spread=True)
+def view_of(problem: Problem, way: Gathering) -> Places:
+    """Where X lies: a copy where a run is shorter than a window, where columns would share sets of the cache, or where
+    bytes have to be signed."""
+    return places(problem, way.sums, least=way.window, spread=True)
 
 
 def steps_of(
-    problem: Problem, weight: FloatArray, view: Places, rows: NDArray[np.int32], width: int, align: int
+    problem: Problem, weight: FloatArray, view: Places, rows: NDArray[np.int32], way: Gathering, align: int
 ) -> Steps:
     """The steps of slices of these rows, with the bases in bytes from a column's place."""
     runs = view.rows * view.taps
@@ -106,8 +107,8 @@ def steps_of(
     wide[..., : view.run] = in_runs(weight, problem.window, runs)
     last = np.full(runs * pitch, np.iinfo(np.int32).max, np.int64)
     if not view.copied:
-        last = np.repeat(np.arange(runs) * pitch + view.run - LINE, pitch)
-    made = pack(wide.reshape(problem.m, -1), width, LINE, align, rows, last)
+        last = np.repeat(np.arange(runs) * pitch + view.run - way.window, pitch)
+    made = pack(wide.reshape(problem.m, -1), way.width, way.window, align, rows, last, way.limited)
     run, byte = np.divmod(made.bases, pitch)
     bases = run // view.taps * view.down + run % view.taps * view.across + byte
     return Steps(made.values, made.places, bases.astype(np.int32), made.starts, made.rows)
@@ -130,7 +131,7 @@ class Kernel:
 
     problem: Problem
     core: Core
-    permute: Permute
+    way: Gathering
     view: Places
     blocks: Blocks
     kinds: tuple[Tiles, ...]
@@ -152,13 +153,13 @@ class Kernel:
         made, names = None, self._sorted(names)
         if makes_codes(p):
             rows = names.constants[self.rows] if self.sorted else None
-            slices = -(-p.m // self.core.lanes)
-            count = slices * self.core.lanes if self.sorted else max(p.m, self.core.lanes)
+            slices = -(-p.m // self.way.width)
+            count = slices * self.way.width if self.sorted else max(p.m, self.way.width)
             made = codes(p, names, count, rows, self.core, self.order)
         with loop("item", view.items) as item:
             base: Any = item * view.item
             if view.copied:
-                view.copy(names, item, source, arithmetic(p, self.core), p.x_zero, self.threads)
+                view.copy(names, item, source, self.way.sums, p.x_zero, self.threads)
                 base = 0
             for kind in self.kinds:
                 self._kind(names, made, source, base, item, kind)
@@ -186,7 +187,7 @@ class Kernel:
         block: Any,
     ) -> None:
         """A block of rows times a tile."""
-        p, width, columns, size = self.problem, self.core.lanes, len(kind.offsets), self.blocks.size
+        p, width, columns, size = self.problem, self.way.width, len(kind.offsets), self.blocks.size
         start = T.Bind(base + self.view.place(first))
         place = T.Bind(item * (p.m * p.n) + first * p.m)
         self._ask(source, start, kind)
@@ -218,30 +219,39 @@ class Kernel:
             prefetch(source, start + row * view.down + behind + i * LINE)
 
     def _sums(self, names: Names, source: Any, start: Any, kind: Tiles, number: Any) -> Any:
-        width, columns, size = self.core.lanes, len(kind.offsets), 4 * self.core.lanes
-        lane = T.ramp(0, 1, width)
+        way, columns = self.way, len(kind.offsets)
+        width, size = way.width, 4 * way.width
         acc = named("acc", T.alloc_buffer((columns, width), "int32", scope="local", align=64))
-        value = tirx.Broadcast(T.int32(0), width)
-        if self.begun is not None:
-            value = T.Bind(names.constants[self.begun][T.ramp(number * width, 1, width)])
-        with unrolled("q", columns) as q:
-            T.buffer_store(acc, value, [q, lane])
+        for lane in self._units():
+            value = tirx.Broadcast(T.int32(0), self.core.lanes)
+            if self.begun is not None:
+                value = T.Bind(names.constants[self.begun][T.ramp(number * width + lane.base, 1, self.core.lanes)])
+            with unrolled("q", columns) as q:
+                T.buffer_store(acc, value, [q, lane])
         starts, data = names.constants[self.starts], names.constants[self.data]
-        name, dot = self.permute.intrinsic(1), self.core.dot
-        assert dot is not None  # the family applies
         with span("step", starts[number], starts[number + 1]) as step:
             at = step * (2 * size)
-            prefetch(data, at + _AHEAD)
-            prefetch(data, at + _AHEAD + LINE)
-            w = T.Bind(data[T.ramp(at, 1, size)])
-            where = T.Bind(data[T.ramp(at + size, 1, size)])
+            for line in range(0, 2 * size, LINE):
+                prefetch(data, at + _AHEAD + line)
+            each = 4 * self.core.lanes
+            w = [T.Bind(data[T.ramp(at + i, 1, each)]) for i in range(0, size, each)]
+            where = [way.places(T.Bind(data[T.ramp(at + size + i, 1, each)])) for i in range(0, size, each)]
             window = T.Bind(start + names.constants[self.bases][step])
             for q, offset in enumerate(kind.offsets):
-                seen = tirx.reinterpret(f"int8x{size}", source[T.ramp(window + offset, 1, size)])
-                found = tirx.call_llvm_pure_intrin(f"int8x{size}", name, seen, where)
-                total = tirx.call_llvm_pure_intrin(f"int32x{width}", dot.intrinsic(width), acc[q, lane], found, w)
-                T.buffer_store(acc, total, [q, lane])
+                seen = way.seen(source, window + offset)
+                for lane, weights, at_ in zip(self._units(), w, where, strict=True):
+                    T.buffer_store(acc, way.plus(acc[q, lane], way.found(seen, at_), weights), [q, lane])
         return acc
+
+    def _units(self) -> list[Any]:
+        """The lanes of each vector of rows of a slice."""
+        lanes_ = self.core.lanes
+        return [T.ramp(unit * lanes_, 1, lanes_) for unit in range(self.way.units)]
+
+    def _whole(self, acc: Any, q: Any) -> Any:
+        """The sums of a column, all its vectors as one: each is read as it was written, so that it stays a register."""
+        parts = [acc[q, lane] for lane in self._units()]
+        return parts[0] if len(parts) == 1 else T.Shuffle(parts, list(range(self.way.width)))
 
     def _finish(
         self,
@@ -254,30 +264,32 @@ class Kernel:
     ) -> None:
         """Store the sums of a slice. shape: columns, and elements from one to the next where they are stored; row: of
         the first lane, among the scales and where it is stored; target: a buffer, and where a column of it begins."""
-        p, width, (columns, pitch), (y, place) = self.problem, self.core.lanes, shape, target
-        lane, first, start = T.ramp(0, 1, width), T.Bind(row[0] + T.int32(0)), T.Bind(place + row[1])
+        p, width, (columns, pitch), (y, place) = self.problem, self.way.width, shape, target
+        first, start = T.Bind(row[0] + T.int32(0)), T.Bind(place + row[1])
         if made is not None and p.m >= width:
             for q in range(columns):
                 at = T.ramp(start + q * pitch, 1, width)
                 residual = names.residual[at] if names.residual is not None else None
-                T.buffer_store(y, made.vector(acc[q, lane], first, residual), [at])
+                T.buffer_store(y, made.vector(self._whole(acc, q), first, residual), [at])
             return
         sums, many = acc, unrolled
         if heavy(p.epilogue):  # tens of instructions: not to be written out for each column, so through memory
             many = serial
             sums = named("sums", T.alloc_buffer((columns, width), "int32", scope="local", align=64))
-            with unrolled("q", columns) as q:
-                T.buffer_store(sums, acc[q, lane], [q, lane])
-        with many("q", columns) as q, lanes(min(width, p.m)) as each:
-            at = start + q * pitch + each
-            T.buffer_store(y, final(p, names, sums[q, each], first + each, at), [at])
+            for lane in self._units():
+                with unrolled("q", columns) as q:
+                    T.buffer_store(sums, acc[q, lane], [q, lane])
+        for unit in range(0, min(width, p.m), self.core.lanes):
+            with many("q", columns) as q, lanes(min(self.core.lanes, p.m - unit)) as each:
+                at = start + q * pitch + unit + each
+                T.buffer_store(y, final(p, names, sums[q, unit + each], first + unit + each, at), [at])
 
     def _sorted(self, names: Names) -> Names:
         """The scale and the bias in the order of the lanes, where the epilogue takes them from there."""
         if not self.sorted or makes_codes(self.problem):
             return names
         rows, found = names.constants[self.rows], []
-        count = -(-self.problem.m // self.core.lanes) * self.core.lanes
+        count = -(-self.problem.m // self.way.width) * self.way.width
         for source in (names.scale, names.bias):
             made = None
             if source is not None:
@@ -305,7 +317,13 @@ class Kernel:
                 at = T.ramp(q * BLOCK + chunk * LINE, 1, LINE)
                 T.buffer_store(rest, tirx.reinterpret(f"{p.residual.dtype}x{LINE}", value), [at])
 
-            self._reorder(names, self.go, columns, block, rows, read, write)
+            def move(q: Any, at: Any, row: Any) -> None:
+                T.buffer_store(rest, names.residual[place + block * size + q * p.m + row], [q * BLOCK + at])
+
+            if self.way.reorders:
+                self._reorder(names, self.go, columns, block, rows, read, write)
+            else:
+                self._by_bytes(names, columns, block, rows, move)
         codes_ = named("aside", T.alloc_buffer((columns * BLOCK,), p.output.dtype, scope="local", align=64))
         return replace(names, y=codes_, residual=rest)
 
@@ -321,7 +339,23 @@ class Kernel:
             kind = f"{p.output.dtype}x{LINE}"
             T.buffer_store(names.y, tirx.reinterpret(kind, value), [T.ramp(start + q * p.m, 1, LINE)])
 
-        self._reorder(names, self.back, columns, block, rows, read, write)
+        def move(q: Any, at: Any, row: Any) -> None:
+            T.buffer_store(names.y, aside[q * BLOCK + at], [place + block * self.blocks.size + q * p.m + row])
+
+        if self.way.reorders:
+            self._reorder(names, self.back, columns, block, rows, read, write)
+        else:
+            self._by_bytes(names, columns, block, rows, move)
+
+    def _by_bytes(
+        self, names: Names, columns: int, block: Any, rows: Any, move: Callable[[Any, Any, Any], None]
+    ) -> None:
+        """move(q, place, row) for all places of a block, of all columns."""
+        assert self.back is not None  # there is one where rows are sorted
+        with serial("at", rows) as at:
+            row = T.Bind(tirx.Cast("int32", names.constants[self.back][block * BLOCK + at]))
+            with unrolled("q", columns) as q:
+                move(q, at, row)
 
     def _reorder(
         self, names: Names, table: int | None, columns: int, block: Any, rows: Any, read: Any, write: Any
@@ -334,24 +368,33 @@ class Kernel:
 
         registers = 1 if self.sorted == LINE else self.blocks.registers
         extent = T.truncdiv(rows + (LINE - 1), LINE), columns, registers
-        reorder(self.permute.intrinsic(1) or "", where, extent, read, write)
+        reorder(self.way.reorders, where, extent, read, write)
 
 
-def emit_last(problem: Problem, weight: FloatArray, core: Core, permute: Permute, config: Config, symbol: str) -> Code:
-    """The kernel of a configuration: columns of a tile; align of the windows; sort, the rows that are sorted together.
+def way_of(problem: Problem, core: Core, config: Config) -> Gathering:
+    """The way to gather of a configuration. ValueError for a core that has none of it."""
+    return gathering(core, config.get("window", 0), problem.m)
+
+
+def emit_last(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str) -> Code:
+    """The kernel of a configuration: columns of a tile; align of the windows, and window, their bytes, where a core
+    leaves a choice; sort, the rows that are sorted together.
 
     Raises ValueError where rows cannot be sorted so.
     """
-    width, view, sort = core.lanes, view_of(problem, core), config["sort"]
-    if sort not in sorts(problem):
+    way, sort = way_of(problem, core, config), config["sort"]
+    width, view = way.width, view_of(problem, way)
+    if sort not in sorts(problem, bool(way.reorders)):
         raise ValueError(f"family permuted cannot sort {problem.m} rows of {problem.output.dtype} with {dict(config)}")
     rows = order_of(problem, weight, width, sort)
-    steps = steps_of(problem, weight, view, rows, width, config["align"])
-    made = Builder(problem, Cut(operand(problem, np.ones(problem.k, np.bool_)), tiling(problem.n, width, 1),
+    steps = steps_of(problem, weight, view, rows, way, config["align"])
+    made = Builder(problem, Cut(operand(problem, np.ones(problem.k, np.bool_)), tiling(problem.n, core.lanes, 1),
                                 (0, problem.m)), maximum=core.maximum)  # fmt: skip
-    begun = None
-    if problem.x_zero:
-        sums = -problem.x_zero * weight.astype(np.int64).sum(axis=1)
+    if problem.m % core.lanes == 0 or problem.m >= width:
+        made.rounds = core.rounds
+    begun, zero = None, problem.x_zero - (128 if way.sums.signed else 0)
+    if zero:
+        sums = -zero * weight.astype(np.int64).sum(axis=1)
         begun = made.constant(np.where(rows >= 0, sums[rows], 0).astype(np.int32))
 
     def table(of: Callable[..., NDArray[np.uint8]]) -> int | None:
@@ -360,7 +403,7 @@ def emit_last(problem: Problem, weight: FloatArray, core: Core, permute: Permute
     kernel = Kernel(
         problem=problem,
         core=core,
-        permute=permute,
+        way=way,
         view=view,
         blocks=blocks_of(problem.m, width),
         kinds=tiles_of(view, config["columns"]),
@@ -372,8 +415,8 @@ def emit_last(problem: Problem, weight: FloatArray, core: Core, permute: Permute
         rows=made.constant(rows),
         begun=begun,
         order=made.optional(low_bytes(problem, core)),
-        go=table(going) if problem.epilogue.residual else None,
-        back=table(returning),
+        go=table(going) if problem.epilogue.residual and way.reorders else None,
+        back=table(returning if way.reorders else scattered),
     )
     return made.code(symbol, kernel.write)
 
@@ -383,46 +426,57 @@ def _threads(problem: Problem, steps: float) -> int:
 
 
 def space_last(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
-    """The three that the estimate likes best: tiles of 14 to 20 columns, and rows in order or sorted among 64 or among
-    256, which is worth the more the less alike they are."""
-    view = view_of(problem, core)
-    sizes: dict[tuple[Tiles, ...], int] = {}
-    for most in COLUMNS:
-        sizes.setdefault(tiles_of(view, most), most)
-    found: list[Config] = [
-        {"columns": q, "align": 32, "sort": sort} for q in list(sizes.values())[:2] for sort in sorts(problem)
-    ]
+    """The three that the estimate likes best: tiles of some widths, windows of some, and rows in order or sorted among
+    64 or among 256, which is worth the more the less alike they are."""
+    found: list[Config] = []
+    ways = gatherings(core, problem.m)
+    for way in ways:
+        view = view_of(problem, way)
+        sizes: dict[tuple[Tiles, ...], int] = {}
+        for most in way.sizes:
+            sizes.setdefault(tiles_of(view, most), most)
+        chosen: Config = {"align": 32} if way.reorders else {"align": 1, "window": way.window}
+        found += [
+            {"columns": q, **chosen, "sort": sort}
+            for q in list(sizes.values())[:2]
+            for sort in sorts(problem, bool(way.reorders))
+        ]
     return sorted(found, key=lambda config: estimate_last(problem, weight, core, config))[:3]
 
 
 def _sampled(problem: Problem, weight: FloatArray, core: Core, config: Config) -> float:
     """Steps of all slices, from a sample of them."""
-    width, view = core.lanes, view_of(problem, core)
+    way = way_of(problem, core, config)
+    width, view = way.width, view_of(problem, way)
     rows = order_of(problem, weight, width, config["sort"]).reshape(-1, width)
     sample = np.unique(np.linspace(0, len(rows) - 1, _SAMPLED).astype(np.int64))
     chosen = rows[sample].reshape(-1)
     part, few = np.where(chosen[:, None] >= 0, weight[chosen], 0), replace(problem, m=len(chosen))
-    steps = steps_of(few, part, view, np.arange(len(chosen), dtype=np.int32), width, config["align"])
+    steps = steps_of(few, part, view, np.arange(len(chosen), dtype=np.int32), way, config["align"])
     return len(steps.bases) * len(rows) / len(sample)
 
 
 def estimate_last(problem: Problem, weight: FloatArray, core: Core, config: Config) -> float:
     """A permutation and a dot product for each step and column, a copy of X where there is one, and the stores."""
-    view, rates = view_of(problem, core), core.rates
+    way, rates = way_of(problem, core, config), core.rates
+    view, vectors = view_of(problem, way), way.units
     steps, sort = _sampled(problem, weight, core, config), config["sort"]
-    slices, work, computed = -(-problem.m // core.lanes), 0.0, 0
+    slices, work, computed = -(-problem.m // way.width), 0.0, 0
     for kind in tiles_of(view, config["columns"]):
         columns, count = len(kind.offsets), kind.count * kind.lines
-        each = cost.together(columns / rates.permutes, 8 * core.lanes / cost.weight_rate(problem, core)) + 2.0
-        work += count * (steps * each + slices * (30.0 + (3.5 + cost.on_the_way(problem)) * columns))
+        ends = 30.0 + (3.5 + cost.on_the_way(problem)) * columns * vectors
+        work += count * (steps * way.cycles(problem, columns) + slices * ends)
         computed += count * columns
     work *= view.items
-    if sort:
+    if sort and way.reorders:
         registers = min(sort, problem.m) / LINE
         turns = 1.0 + 0.7 * problem.epilogue.residual  # which comes in the order of the lanes
         work += view.items * computed * -(-problem.m // LINE) * (4.5 + 1.2 * registers) * turns
+    elif sort:
+        work += view.items * computed * problem.m * (1.0 + problem.epilogue.residual)
     else:
-        work += cost.finishing(problem.epilogue, 0.0 if makes_codes(problem) else view.items * computed * slices)
+        known = makes_codes(problem)
+        work += cost.finishing(problem.epilogue, 0.0 if known else view.items * computed * slices * vectors)
     copied = view.items * view.item / 16 * view.copied
     threads = _threads(problem, steps)
     cycles = rates.call + (work + copied) / threads + (threads > 1) * 6 * rates.call

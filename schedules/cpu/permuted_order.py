@@ -51,13 +51,16 @@ def blocks_of(m: int, width: int) -> Blocks:
     return Blocks(-(-m // size), size)
 
 
-def sorts(problem: Problem) -> tuple[int, ...]:
-    """Among how many rows they may be sorted: where results are bytes, and have at least a register of them."""
+def sorts(problem: Problem, registers: bool = True) -> tuple[int, ...]:
+    """Among how many rows they may be sorted: where results are bytes, and have at least a register of them.
+
+    registers: rows come back to their order a register at a time, else one by one.
+    """
     epilogue = problem.epilogue
     kinds = (problem.output, problem.residual) if epilogue.residual else (problem.output,)
     if problem.m < LINE or not epilogue.scale or not all(kind.quantized for kind in kinds):
         return (0,)
-    return (LINE, BLOCK, 0) if problem.m % LINE == 0 else (BLOCK, 0)
+    return (LINE, BLOCK, 0) if problem.m % LINE == 0 and registers else (BLOCK, 0)
 
 
 def order_of(problem: Problem, weight: FloatArray, width: int, sort: int) -> NDArray[np.int32]:
@@ -102,6 +105,16 @@ def going(problem: Problem, rows: NDArray[np.int32], width: int, sort: int) -> N
         place = row // LINE * LINE + row - start
         found[number, :count] = place % (LINE if sort == LINE else BLOCK)
     return found.reshape(-1, BLOCK // LINE, LINE)
+
+
+def scattered(problem: Problem, rows: NDArray[np.int32], width: int, sort: int) -> NDArray[np.uint8]:
+    """(blocks, BLOCK): the row of each place of a block, from the block's first one on."""
+    m, size = problem.m, blocks_of(problem.m, width).size
+    found = np.zeros((-(-m // size), BLOCK), np.uint8)
+    for number, first in enumerate(range(0, m, size)):
+        count = min(size, m - first)
+        found[number, :count] = rows[first : first + count] - first
+    return found
 
 
 def reorder(

@@ -40,11 +40,13 @@ def pack(
     align: int,
     order: NDArray[np.int32] | None = None,
     last: NDArray[np.int64] | None = None,
+    limited: bool = False,
 ) -> Steps:
     """Cut a matrix (m, k) of codes into slices of `lanes` rows, sorted by their number of weights.
 
     window: columns that a step sees, at most 256; align: its first one is a multiple of this. order: (slices * lanes,),
     the row of each lane, -1 for none, instead of sorted ones; last: (k,), where a window for a column begins at most.
+    limited: the weights 0 and 1, and 2 and 3, of a lane are such that their products with two bytes fit into int16.
     """
     m = len(weight)
     counts = np.count_nonzero(weight, axis=1)
@@ -70,7 +72,12 @@ def pack(
         place = columns[following] - base[:, None, None].astype(np.int64)
         # a row's list ends with _NEVER, and what follows is the next row's: none of it may be taken
         taken = np.logical_and.accumulate(place < window, axis=2)
-        made.append((live, base, np.where(taken, codes[following], 0), np.where(taken, place, 0)))
+        value = np.where(taken, codes[following], 0)
+        if limited:
+            turn, count = _paired(value)
+            taken &= np.arange(GROUP) < count[..., None]
+            value, place, taken = (np.take_along_axis(a, turn, axis=2) for a in (value * taken, place, taken))
+        made.append((live, base, value, np.where(taken, place, 0)))
         at[live] += taken.sum(axis=2)
     lengths = np.zeros(slices, np.int64)
     for number, (live, *_) in enumerate(made):
@@ -96,3 +103,23 @@ def _listed(
     place = np.arange(len(where[0])) + GROUP * where[0]
     columns[place], codes[place] = where[1], weight[where].astype(np.int64)
     return columns, codes, first
+
+
+_TURNS = np.array([[0, 1, 2, 3], [0, 2, 1, 3], [0, 3, 1, 2]])
+"""The ways to make two pairs of four."""
+
+_LARGEST = 128
+"""Sum of the sizes of two weights whose products with bytes fit into int16: 255 * 128 < 2**15."""
+
+
+def _paired(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The order of the next GROUP weights of each lane (..., GROUP) in which pairs of them are small enough, and how
+    many of them may be taken so: two always, one in each pair."""
+    sizes = np.abs(values)
+    turn, count = np.zeros(values.shape, np.int64) + _TURNS[1], np.full(values.shape[:-1], 2)
+    for many in (3, 4):
+        some = sizes * (np.arange(GROUP) < many)
+        for order in _TURNS:
+            fit = (some[..., order].reshape(*values.shape[:-1], 2, 2).sum(axis=-1) <= _LARGEST).all(axis=-1)
+            turn, count = np.where(fit[..., None], order, turn), np.where(fit, many, count)
+    return turn, count

@@ -16,6 +16,12 @@ BYTES = Dot(4, tuple((lanes, f"llvm.x86.avx512.vpdpbusd.{lanes * 32}") for lanes
 ANY_BYTES = Permute(((1, "llvm.x86.avx512.permvar.qi.512"), (2, "llvm.x86.avx512.vpermi2var.qi.512")), in_bytes=True)
 """vpermb (VBMI): each byte takes any one of 64; vpermi2b: of 128."""
 
+
+def _within_16(name: str) -> Permute:
+    """vpshufb (SSSE3 and wider ones): each byte takes any one of its own 16."""
+    return Permute(((1, name),), in_bytes=True, part=16)
+
+
 EXPAND_BYTES = "llvm.x86.avx512.mask.expand"
 """vpexpandb (VBMI2): each byte whose bit is set takes the next one."""
 
@@ -30,16 +36,19 @@ _KIB = 1024
 AVX512 = Core(
     "avx512", 16, 32, 32 * _KIB, 1024 * _KIB, masks=True, writer="x86", dot=PAIRS,
     permute=Permute(((2, "llvm.x86.avx512.vpermi2var.ps.512"),)), nearest="llvm.lrint", narrows=NARROWS,
+    permute_parts=_within_16("llvm.x86.avx512.pshuf.b.512"), byte_pairs="llvm.x86.avx512.pmaddubs.w.512",
 )  # fmt: skip
 AVX2 = Core(
     "avx2", 8, 16, 32 * _KIB, 256 * _KIB, writer="x86", dot=PAIRS, permute=Permute(((1, "llvm.x86.avx2.permps"),)),
     nearest="llvm.lrint", narrows=NARROWS[1:],
+    permute_parts=_within_16("llvm.x86.avx2.pshuf.b"), byte_pairs="llvm.x86.avx2.pmadd.ub.sw",
 )  # fmt: skip
 # a product and a sum are two instructions here
 SSE42 = Core(
     "sse4.2", 4, 16, 32 * _KIB, 256 * _KIB, fma=False, dot=Dot(2, PAIRS.intrinsics[2:]),
     permute=Permute(((1, "llvm.x86.ssse3.pshuf.b.128"),), in_bytes=True), rates=Rates(fmas=1.0, issue=4.0),
     nearest="llvm.lrint", narrows=NARROWS[2:],
+    permute_parts=_within_16("llvm.x86.ssse3.pshuf.b.128"), byte_pairs="llvm.x86.ssse3.pmadd.ub.sw.128",
 )  # fmt: skip
 
 # Data caches of one core in KiB, (L1, L2), from the vendors' optimization manuals. A family only takes a tile size

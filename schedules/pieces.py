@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tesa.schedules.registry import Family
-from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
+from tesa.schedules.types import Config, FloatArray, Problem
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +37,9 @@ class Piece:
 
 Pieces = tuple[Piece, ...]
 
+FUSED = "fused"
+"""The family of the one kernel that computes all pieces; its configuration in one of a decomposition: "fused.rows"."""
+
 
 @dataclass(frozen=True)
 class PieceKernel:
@@ -48,7 +52,7 @@ class PieceKernel:
 
 @dataclass(frozen=True)
 class SumOfPieces:
-    """The way in which a kind of machine ("cpu") computes the sum of some pieces.
+    """The way in which a kind of machine ("cpu" or "gpu") computes the sum of some pieces.
 
     space(problem, pieces, core, families): configurations, made of those of the families that may compute a piece.
     estimate(problem, pieces, core, config), emit(problem, pieces, core, config, symbol): as of a Family.
@@ -58,9 +62,9 @@ class SumOfPieces:
     """
 
     kind: str
-    space: Callable[[Problem, Pieces, Core, Sequence[Family]], list[Config]]
-    estimate: Callable[[Problem, Pieces, Core, Config], float]
-    emit: Callable[[Problem, Pieces, Core, Config, str], Code]
+    space: Callable[[Problem, Pieces, Any, Sequence[Family]], list[Config]]
+    estimate: Callable[[Problem, Pieces, Any, Config], float]
+    emit: Callable[[Problem, Pieces, Any, Config, str], Any]
     kernels: Callable[[Pieces, Config], tuple[PieceKernel, ...]]
     alone: Callable[[Config], tuple[str, Config] | None]
 
@@ -86,3 +90,38 @@ def part(name: str, config: Config) -> dict[str, int]:
     """
     head = f"{name}."
     return {key[len(head) :]: value for key, value in config.items() if key.startswith(head)}
+
+
+def chained(pick: Sequence[tuple[str, Config]]) -> Config:
+    """The kernels of a chain as one configuration; a family without parameters still has to be named.
+
+    >>> chained([("block", {"rows": 16}), ("vector", {})])
+    {'0.block.rows': 16, '1.vector.': 0}
+    """
+    flat: dict[str, int] = {}
+    for i, (name, config) in enumerate(pick):
+        flat.update({f"{i}.{name}.{key}": int(value) for key, value in config.items()} or {f"{i}.{name}.": 0})
+    return flat
+
+
+def link(config: Config, index: int) -> tuple[str, Config]:
+    """The family and configuration of a chain's piece. ValueError for a configuration that names none.
+
+    >>> link({"0.block.rows": 16, "1.vector.": 0}, 1)
+    ('vector', {})
+    """
+    parts = [(key.split(".", 2), value) for key, value in config.items()]
+    mine = [(words[1], words[2], value) for words, value in parts if words[0] == str(index) and len(words) == 3]
+    if not mine:
+        raise ValueError(f"configuration {dict(config)} names no kernel for piece {index}, as '{index}.dense.rows'")
+    return mine[0][0], {key: value for _, key, value in mine if key}
+
+
+def links(found: Pieces, config: Config) -> tuple[PieceKernel, ...]:
+    """The pieces of a chain with their kernels. ValueError as link."""
+    return tuple(PieceKernel(piece, *link(config, i)) for i, piece in enumerate(found))
+
+
+def is_fused(config: Config) -> bool:
+    """True for the configuration of one kernel for all pieces."""
+    return any(key.startswith(f"{FUSED}.") for key in config)

@@ -11,11 +11,12 @@ import pytest
 from onnx import helper, numpy_helper
 
 import tesa.models
-from tesa.build.gpu import ptx, tools
+from tesa.build.gpu import ptx
 from tesa.compiler import compile_model
 from tesa.errors import UnsupportedError, UsageError
 from tesa.runtime import load, verify
 from tests.gpu.driver import Driver, build
+from tests.gpu.extra import require_compiler
 from tests.gpu.kernels import sparse
 
 
@@ -50,8 +51,7 @@ def network(path: Path) -> Path:
 
 @pytest.fixture
 def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Driver:
-    if tools.library("nvrtc") is None:
-        pytest.skip("needs the extra cuda")
+    require_compiler()
     monkeypatch.setattr(ptx, "assembler", lambda: "")  # the driver gets the text, and runs it
     made = Driver(build(tmp_path))
     monkeypatch.setenv("TESA_GPU_DRIVER", str(made.path))

@@ -12,11 +12,21 @@ from typing import Any
 import numpy as np
 
 from tesa.schedules.cpu import chain, fused, fused_space
-from tesa.schedules.pieces import Piece, PieceKernel, Pieces, SumOfPieces, part, register
+from tesa.schedules.pieces import (
+    FUSED,
+    Piece,
+    PieceKernel,
+    Pieces,
+    SumOfPieces,
+    chained,
+    is_fused,
+    link,
+    links,
+    part,
+    register,
+)  # fmt: skip
 from tesa.schedules.registry import Family, find
 from tesa.schedules.types import Code, Config, Core, Problem
-
-FUSED = "fused"
 
 _FUSED_CONFIGS = 4  # of one decomposition
 _INSTRUCTIONS = 100_000  # straight-line code of one piece: a second to generate and assemble
@@ -26,30 +36,30 @@ _BAND = 64  # rows side by side that are taken together
 
 def _estimate(problem: Problem, found: Pieces, core: Core, config: Config) -> float:
     """Milliseconds of the fused kernel, or the sum of the pieces and of what goes through memory."""
-    if _is_fused(config):
+    if is_fused(config):
         return fused_space.estimate(problem, layout(problem, found), core, part(FUSED, config))
-    return _chain_estimate(problem, _links(found, config), core)
+    return _chain_estimate(problem, links(found, config), core)
 
 
 def _emit(problem: Problem, found: Pieces, core: Core, config: Config, symbol: str) -> Code:
     """One kernel out of the pieces of a weight."""
-    if _is_fused(config):
+    if is_fused(config):
         return fused.emit(problem, layout(problem, found), core, part(FUSED, config), symbol)
-    return chain.emit(problem, _links(found, config), core, symbol)
+    return chain.emit(problem, links(found, config), core, symbol)
 
 
 def _kernels(found: Pieces, config: Config) -> tuple[PieceKernel, ...]:
     """The kernel of each piece; a fused kernel is the same for all of them."""
-    if _is_fused(config):
+    if is_fused(config):
         return tuple(PieceKernel(piece, FUSED, part(FUSED, config)) for piece in found)
-    return tuple(_links(found, config))
+    return links(found, config)
 
 
 def _alone(config: Config) -> tuple[str, Config] | None:
     """The kernel of the only piece, if it has one."""
-    if _is_fused(config) or any(key.split(".")[0] == "1" for key in config):
+    if is_fused(config) or any(key.split(".")[0] == "1" for key in config):
         return None
-    return _kernel(config, 0)
+    return link(config, 0)
 
 
 @lru_cache(maxsize=4)  # the candidates of a layer ask for the same ones
@@ -90,11 +100,11 @@ def _space(problem: Problem, found: Pieces, core: Core, families: Sequence[Famil
     if not all(choices):
         return made
     if len(found) == 1:
-        return made + [_flat([choice]) for choice in choices[0]]
+        return made + [chained([choice]) for choice in choices[0]]
     best = [choice[0] for choice in choices]
     others = [(i, other) for i, choice in enumerate(choices) for other in choice[1:2]]
     picks = [best, *([*best[:i], other, *best[i + 1 :]] for i, other in others)]
-    return made + [_flat(pick) for pick in picks]
+    return made + [chained(pick) for pick in picks]
 
 
 def _choices(
@@ -131,41 +141,15 @@ def _fewer_rows(problem: Problem, found: Sequence[Piece]) -> tuple[Problem, Sequ
     return made, [replace(piece, weight=piece.weight[index], order=None) for piece in found]
 
 
-def _flat(pick: Sequence[tuple[str, Config]]) -> Config:
-    """The kernels of a chain as one configuration; a family without parameters still has to be named."""
-    flat: dict[str, int] = {}
-    for i, (name, config) in enumerate(pick):
-        flat.update({f"{i}.{name}.{key}": int(value) for key, value in config.items()} or {f"{i}.{name}.": 0})
-    return flat
-
-
-def _kernel(config: Config, index: int) -> tuple[str, Config]:
-    """The family and configuration of a chain's piece."""
-    parts = [(key.split(".", 2), value) for key, value in config.items()]
-    mine = [(words[1], words[2], value) for words, value in parts if words[0] == str(index) and len(words) == 3]
-    if not mine:
-        raise ValueError(f"configuration {dict(config)} names no kernel for piece {index}, as '{index}.dense.rows'")
-    return mine[0][0], {key: value for _, key, value in mine if key}
-
-
-def _links(found: Pieces, config: Config) -> list[PieceKernel]:
-    return [PieceKernel(piece, *_kernel(config, i)) for i, piece in enumerate(found)]
-
-
-def _is_fused(config: Config) -> bool:
-    return any(key.startswith(f"{FUSED}.") for key in config)
-
-
-def _chain_estimate(problem: Problem, links: Sequence[PieceKernel], core: Core) -> float:
-    subs = chain.problems(problem, [(link.piece, link.family) for link in links])
+def _chain_estimate(problem: Problem, made: Sequence[PieceKernel], core: Core) -> float:
+    subs = chain.problems(problem, [(one.piece, one.family) for one in made])
     work: Any = sum(
-        find(link.family).estimate(sub, link.piece.weight, core, link.config)
-        for link, sub in zip(links, subs, strict=True)
+        find(one.family).estimate(sub, one.piece.weight, core, one.config) for one, sub in zip(made, subs, strict=True)
     )
     moved = 0.0
     if problem.dtype == "mixed":
         moved += 5.0 * problem.batch * problem.k * problem.n
-        moved += 0.0 if len(links) == 1 else 4.0 * (len(links) + 1) * problem.batch * problem.m * problem.n
+        moved += 0.0 if len(made) == 1 else 4.0 * (len(made) + 1) * problem.batch * problem.m * problem.n
     return float(work + moved / core.rates.far_bytes / core.rates.cycles_per_ms / problem.threads)
 
 

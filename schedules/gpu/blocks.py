@@ -111,12 +111,12 @@ def _every(problem: Problem, weight: FloatArray, gpu: Gpu) -> Iterator[Config]:
                     config = {"rows": rows, "columns": columns, "depth": depth, "sparse": kind}
                     made = tiling_of(problem, gpu, config)
                     key = (kind, rows, columns, made.depth)
-                    if key not in seen and _fits(made, gpu) and (rows == 16 or rows < 2 * problem.m):
+                    if key not in seen and fits(made, gpu) and (rows == 16 or rows < 2 * problem.m):
                         seen.add(key)
                         yield config
 
 
-def _fits(tiling: Tiling, gpu: Gpu) -> bool:
+def fits(tiling: Tiling, gpu: Gpu) -> bool:
     """Whether each thread has something to bring, and a wave has whole tiles."""
     if tiling.depth % tiling.unit.k:
         return False
@@ -131,7 +131,12 @@ def _fits(tiling: Tiling, gpu: Gpu) -> bool:
 def work(problem: Problem, weight: FloatArray, gpu: Gpu, config: Config) -> Work:
     """Counts of what a configuration does."""
     tiling = tiling_of(problem, gpu, config)
-    unit, live = tiling.unit, int(live_steps(weight, tiling.rows, tiling.depth).sum())
+    return counts(tiling, gpu, int(live_steps(weight, tiling.rows, tiling.depth).sum()))
+
+
+def counts(tiling: Tiling, gpu: Gpu, live: int) -> Work:
+    """Counts of what a kernel does that has so many live tiles."""
+    problem, unit = tiling.problem, tiling.unit
     tiles = live * tiling.across * (tiling.depth // unit.k) * (tiling.rows // unit.m) * (tiling.columns // unit.n)
     words = live * tiling.across * tiling.depth * tiling.columns // tiling.per
     each = tiling.rows * tiling.depth * tiling.bits // 8 // (2 if unit.sparse else 1)
@@ -152,16 +157,20 @@ def work(problem: Problem, weight: FloatArray, gpu: Gpu, config: Config) -> Work
 
 def estimate(problem: Problem, weight: FloatArray, gpu: Gpu, config: Config) -> float:
     """Milliseconds, from the counts and the nominal rates of the GPU."""
-    tiling, done, rates = tiling_of(problem, gpu, config), work(problem, weight, gpu, config), gpu.rates
-    unit, tiles = done.matrices[0]
-    longest = live_steps(weight, tiling.rows, tiling.depth)
+    tiling = tiling_of(problem, gpu, config)
+    return milliseconds(tiling, gpu, work(problem, weight, gpu, config), live_steps(weight, tiling.rows, tiling.depth))
+
+
+def milliseconds(tiling: Tiling, gpu: Gpu, done: Work, longest: NDArray[np.int64], last: float = 0.0) -> float:
+    """The same of counts. longest: steps of each row block; last: cycles in which a warp waits behind its steps."""
+    rates, (unit, tiles) = gpu.rates, done.matrices[0]
     blocks = len(longest) * tiling.across
     used = min(blocks, gpu.multiprocessors)
     matrix = tiles * unit.m * unit.n * unit.k / unit.rate
-    issue = (tiles + done.loads + done.stores + done.others) / rates.issue
+    issue = (tiles + done.fmas + done.loads + done.stores + done.others) / rates.issue
     shared = (done.loads + done.stores) * 4 * gpu.warp / rates.shared_bytes
     chain = int(longest.max(initial=0)) * (rates.l2_latency + rates.shared_latency + 40)  # a step waits for its X
-    cycles = max(max(matrix, issue, shared) / max(used, 1), chain)
+    cycles = max(max(matrix, issue, shared) / max(used, 1), chain + last)
     seconds = max(cycles / rates.ghz / 1e9, done.l2 / rates.l2_gbs / 1e9, done.memory / rates.memory_gbs / 1e9)
     return 1e3 * (seconds + 2e-6)
 
@@ -196,25 +205,26 @@ def emit(problem: Problem, weight: FloatArray, gpu: Gpu, config: Config, symbol:
         raise ValueError("no kernel of two in four weights: some four neighbours have more than two non-zeros")
     tiling = tiling_of(problem, gpu, config)
     found: Steps = steps(tiling, weight)
-    if not _fits(tiling, gpu):
+    if not fits(tiling, gpu):
         raise ValueError("no kernel of tiles: some threads would have nothing to bring, or too much")
     text = _WRITERS[gpu.writer](symbol, tiling, gpu)
-    constants: tuple[NDArray[Any], ...] = (_packed(tiling, found, gpu), found.blocks, found.rows)
+    constants: tuple[NDArray[Any], ...] = (packed(tiling, found, gpu), found.blocks, found.rows)
     if "constant3" in _ARGUMENTS[gpu.writer](tiling):
-        constants = (*constants, _missing(weight, tiling.rows))
+        constants = (*constants, missing(weight, tiling.rows))
     constants = tuple(array if array.size else np.zeros(4, array.dtype) for array in constants)
     grid = (tiling.across, len(found.blocks), 1)
     launch = Launch(text.name, grid, (tiling.threads, 1, 1), _ARGUMENTS[gpu.writer](tiling))
     return GpuCode((text,), (launch,), constants, work=(work(problem, weight, gpu, config),))
 
 
-def _packed(tiling: Tiling, found: Steps, gpu: Gpu) -> NDArray[np.uint32]:
+def packed(tiling: Tiling, found: Steps, gpu: Gpu) -> NDArray[np.uint32]:
+    """The tiles in the order of the writer's fragments."""
     if gpu.writer == "amd":
         return amd_fragments.pack(tiling, found.tiles, gpu.warp)
     return ptx_fragments.pack(tiling, found.tiles)
 
 
-def _missing(weight: FloatArray, rows: int) -> NDArray[np.int32]:
+def missing(weight: FloatArray, rows: int) -> NDArray[np.int32]:
     """What the sums of each row lack where a unit of signed bytes takes X - 128, up to the last row block's end."""
     padded = np.zeros(-(-len(weight) // rows) * rows, np.int32)
     padded[: len(weight)] = 128 * weight.astype(np.int64).sum(axis=1)

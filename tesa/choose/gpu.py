@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from tesa.attributes.patterns import digest
 from tesa.build.cache import Cache
 from tesa.build.gpu.images import build_images
 from tesa.build.gpu.product import GpuProduct
 from tesa.build.objects import BuildError, symbol_of
 from tesa.choose.plan import Candidate, Part
+from tesa.decompose import describe_pieces
 from tesa.decompose.candidates import Option, candidates, dense_keys, predict
 from tesa.errors import UnsupportedError
 from tesa.layers.layer import Layer
@@ -83,8 +86,8 @@ def choose_gpu(
     if remembered:
         reason += " (from the log)" if remembered == len(trial.times) else " (some from the log)"
     dense = dense_keys(found, weight, target.kind)
-    part = _part(layer, best, [trial.row(option, predicted, dense) for option in ranked], reason)
-    return GpuKernel(layer.name, (part,), product, code, layer.digest)
+    parts = _parts(layer, best, [trial.row(option, predicted, dense) for option in ranked], reason)
+    return GpuKernel(layer.name, parts, product, code, layer.digest)
 
 
 @dataclass
@@ -143,12 +146,24 @@ class _Trial:
         return Candidate(option[0], dict(option[1]), predicted[key], self.times.get(key), note, key in dense)
 
 
-def _part(layer: Layer, option: Option, rows: Sequence[Candidate], reason: str) -> Part:
-    problem, facts = layer.problem, layer.statistics
+def _parts(layer: Layer, option: Option, rows: Sequence[Candidate], reason: str) -> tuple[Part, ...]:
+    """A part for each piece of a decomposition, else one for the whole weight; the first has the candidates."""
+    problem, facts, (name, config) = layer.problem, layer.statistics, option
     bits = 8 if problem.dtype == "int8" else 16 if problem.arithmetic != "float32" else 32
-    name, config = option
-    return Part(facts.kind, bits, facts.nonzeros, layer.digest, name, dict(config), tuple(rows), reason,
-                arithmetic="" if problem.arithmetic == "float32" else problem.arithmetic)  # fmt: skip
+    arithmetic = "" if problem.arithmetic == "float32" else problem.arithmetic
+    pieces = describe_pieces(problem, layer.weight, name, config, "gpu")
+    if not pieces:
+        return (Part(facts.kind, bits, facts.nonzeros, layer.digest, name, dict(config), tuple(rows), reason,
+                     arithmetic=arithmetic),)  # fmt: skip
+    first: dict[str, Any] = {"candidates": tuple(rows), "reason": reason}
+    return tuple(
+        Part(
+            one.piece.pattern, one.piece.bits if problem.dtype == "mixed" else bits, one.piece.nonzeros,
+            digest(one.piece.weight), name, dict(config), kernel=one.family, arithmetic=arithmetic,
+            **(first if number == 0 else {}),
+        )
+        for number, one in enumerate(pieces)
+    )  # fmt: skip
 
 
 def _first_of_each(ranked: Sequence[Option], count: int) -> list[Option]:

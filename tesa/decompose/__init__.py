@@ -4,7 +4,7 @@ Importing this package registers the policies that tesa has, each also as a kern
 """
 
 from tesa.attributes.codes import Codes, in_codes
-from tesa.decompose import cover, nm, order, precision  # noqa: F401  they register themselves
+from tesa.decompose import cover, nm, order, precision, tiles  # noqa: F401  they register themselves
 from tesa.decompose.composite import describe_pieces
 from tesa.decompose.policy import forget, policy
 from tesa.decompose.prices import Prices

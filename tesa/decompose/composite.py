@@ -6,8 +6,10 @@ of machine computes them (tesa.schedules.pieces.SumOfPieces).
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import tesa.schedules.cpu  # noqa: F401  registers families, whose names are taken, and how a CPU adds up pieces
+import tesa.schedules.cpu
+import tesa.schedules.gpu  # noqa: F401  both register families, whose names are taken, and how they add up pieces
 from tesa.attributes.zeros import frozen
 from tesa.decompose.prices import EstimatedPrices, Prices
 from tesa.decompose.registry import Policy, find_policy, is_composite, pieces
@@ -15,7 +17,9 @@ from tesa.errors import UsageError
 from tesa.schedules.pieces import Piece, PieceKernel, SumOfPieces, part, sums
 from tesa.schedules.refusal import reason_of, refuse
 from tesa.schedules.registry import Family, families, find
-from tesa.schedules.types import Code, Config, Core, FloatArray, Gpu, Problem
+from tesa.schedules.types import Config, Core, FloatArray, Gpu, Problem
+
+Machine = Core | Gpu
 
 
 def describe_pieces(
@@ -35,18 +39,20 @@ def describe_pieces(
 
 
 def space_of(
-    family: Family, problem: Problem, weight: FloatArray, core: Core | Gpu, prices: Prices | None = None
+    family: Family, problem: Problem, weight: FloatArray, core: Machine, prices: Prices | None = None
 ) -> Sequence[Config]:
     """The configurations of a family for a weight (m, k); those of a decomposition by these prices, or by estimate."""
-    if isinstance(core, Gpu) or not is_composite(family.name) or problem.layout not in family.layouts:
+    if not is_composite(family.name) or problem.layout not in family.layouts:
         return family.space(problem, weight, core)
     return _Composite(find_policy(family.name), _sum(family.kind)).space(problem, weight, core, prices)
 
 
 def families_of(policy: Policy) -> Iterator[Family]:
-    """The policy as a kernel family of its name, one for each kind of machine."""
+    """The policy as a kernel family of its name, one for each of its kinds of machine."""
     summary = policy.summary or f"The decomposition {policy.name}."
     for made in sums():
+        if made.kind not in policy.kinds:
+            continue
         own = _Composite(policy, made)
         yield Family(policy.name, made.kind, summary, own.space, own.estimate, own.emit, dense=own.dense)
 
@@ -58,7 +64,9 @@ class _Composite:
     policy: Policy
     sum: SumOfPieces
 
-    def space(self, problem: Problem, weight: FloatArray, core: Core, prices: Prices | None = None) -> Sequence[Config]:
+    def space(
+        self, problem: Problem, weight: FloatArray, core: Machine, prices: Prices | None = None
+    ) -> Sequence[Config]:
         """For each of the policy's configurations the best kernels of the pieces, all by estimate."""
         name, weight = self.policy.name, frozen(weight)
         priced = (prices or EstimatedPrices(core, self.sum.kind),) if self.policy.priced else ()
@@ -75,11 +83,11 @@ class _Composite:
         ranked.sort(key=lambda item: item[0])
         return [config for _, config in ranked]
 
-    def estimate(self, problem: Problem, weight: FloatArray, core: Core, config: Config) -> float:
+    def estimate(self, problem: Problem, weight: FloatArray, core: Machine, config: Config) -> float:
         """Milliseconds of all pieces together."""
         return self.sum.estimate(problem, self._pieces(problem, weight, config), core, config)
 
-    def emit(self, problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str) -> Code:
+    def emit(self, problem: Problem, weight: FloatArray, core: Machine, config: Config, symbol: str) -> Any:
         """One kernel out of the pieces of a weight."""
         return self.sum.emit(problem, self._pieces(problem, weight, config), core, config, symbol)
 

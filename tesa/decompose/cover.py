@@ -255,7 +255,7 @@ def _rounded(price: float) -> int:
     return int(float(f"{max(price, 1.0):.2g}"))
 
 
-@policy("cover", space=_space, priced=True)
+@policy("cover", space=_space, priced=True, kinds=("cpu",))
 def split(problem: Problem, weight: FloatArray, config: Config) -> tuple[Piece, ...]:
     """Dense blocks of some sizes by a weighted set cover, the rest element by element.
 

@@ -46,7 +46,7 @@ def _n_of_m(weight: FloatArray) -> tuple[int, int] | None:
     return None if structure is None else structure["n_m"]
 
 
-@policy("nm", space=_space)
+@policy("nm", space=_space, kinds=("cpu",))
 def nm(problem: Problem, weight: FloatArray, config: Config) -> tuple[Piece, ...]:
     """An n:m weight in blocks of k in which all rows have the same number of non-zeros.
 

@@ -137,7 +137,7 @@ def _order_space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[C
     )
 
 
-@policy("order", space=_order_space)
+@policy("order", space=_order_space, kinds=("cpu",))
 def order(problem: Problem, weight: FloatArray, config: Config) -> tuple[Piece, ...]:
     """Rows with similar supports side by side, computed as panels of that many rows."""
     if _unfit(problem, weight):
@@ -158,7 +158,7 @@ def _groups_space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[
     return ({},) if apart else refuse("no rows that lie apart have their non-zeros in the same columns")
 
 
-@policy("groups", space=_groups_space)
+@policy("groups", space=_groups_space, kinds=("cpu",))
 def groups(problem: Problem, weight: FloatArray, config: Config) -> tuple[Piece, ...]:
     """Rows of equal support side by side, wherever they lie: each group is a dense block over its columns."""
     del config

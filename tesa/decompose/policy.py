@@ -16,7 +16,9 @@ from tesa.schedules.pieces import Piece
 __all__ = ["Piece", "Policy", "forget", "install", "policy"]
 
 
-def policy(name: str, *, space: Space = registry._once, priced: bool = False) -> Callable[[Split], Split]:
+def policy(
+    name: str, *, space: Space = registry._once, priced: bool = False, kinds: tuple[str, ...] = registry.KINDS
+) -> Callable[[Split], Split]:
     """Register the decorated function as a policy, and as a kernel family of that name.
 
     The function is split(problem, weight, config) -> pieces. They must be disjoint and add up to the weight exactly,
@@ -40,7 +42,7 @@ def policy(name: str, *, space: Space = registry._once, priced: bool = False) ->
         summary = (split.__doc__ or "").strip().splitlines()
         if is_composite(name):
             raise ValueError(f"policy {name!r} is registered twice")
-        install(Policy(name, summary[0] if summary else "", space, split, priced))
+        install(Policy(name, summary[0] if summary else "", space, split, priced, kinds))
         return split
 
     return register

@@ -8,10 +8,10 @@ from tesa.attributes.codes import are_codes
 from tesa.decompose.policy import policy
 from tesa.schedules.pieces import Piece
 from tesa.schedules.refusal import refuse, unsuited
-from tesa.schedules.types import Config, Core, FloatArray, Problem
+from tesa.schedules.types import Config, Core, FloatArray, Gpu, Problem
 
 
-def _space(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
+def _space(problem: Problem, weight: FloatArray, core: Core | Gpu) -> Sequence[Config]:
     del weight, core
     why = unsuited(problem, dtypes=("mixed",), pointwise=True)
     return refuse(why) if why else ({},)
@@ -35,7 +35,7 @@ def precision(problem: Problem, weight: FloatArray, config: Config) -> tuple[Pie
     return tuple(piece for piece in made if piece.nonzeros)
 
 
-@policy("widen", space=_space)
+@policy("widen", space=_space, kinds=("cpu",))
 def widen(problem: Problem, weight: FloatArray, config: Config) -> tuple[Piece, ...]:
     """A mixed weight as one float32 matrix, X converted when the kernel runs: what the split is measured against."""
     del config

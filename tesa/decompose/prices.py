@@ -9,7 +9,7 @@ import numpy as np
 from tesa.attributes.patterns.tiles import random_blocks
 from tesa.decompose.registry import is_composite
 from tesa.schedules.registry import families
-from tesa.schedules.types import Core, Epilogue, Output, Problem
+from tesa.schedules.types import Core, Epilogue, Gpu, Output, Problem
 
 _SIDE = 256  # rows and columns of the weight that estimates are asked about
 _DENSITY = {False: 0.25, True: 0.03}  # of blocks, and of scattered elements
@@ -40,7 +40,7 @@ def block_price(prices: Prices, problem: Problem, block: tuple[int, int]) -> flo
 class EstimatedPrices:
     """Prices by the families' own estimates of a small random weight made of such blocks."""
 
-    core: Core
+    core: Core | Gpu
     kind: str = "cpu"
 
     def block_price(self, problem: Problem, block: tuple[int, int], density: float) -> float:
@@ -57,7 +57,7 @@ class EstimatedPrices:
 
 
 @lru_cache(maxsize=512)
-def _estimated(problem: Problem, core: Core, kind: str, block: tuple[int, int], density: float) -> float:
+def _estimated(problem: Problem, core: Core | Gpu, kind: str, block: tuple[int, int], density: float) -> float:
     """The milliseconds that the best family of loops takes for a random weight, for each of its blocks."""
     height, width = min(block[0], problem.m), min(block[1], problem.k)
     live = random_blocks(np.random.default_rng(0), (problem.m, problem.k), density, (height, width))

@@ -17,6 +17,9 @@ from tesa.errors import UsageError
 from tesa.schedules.pieces import Piece
 from tesa.schedules.types import Config, FloatArray, Problem
 
+KINDS = ("cpu", "gpu")
+"""Kinds of machines."""
+
 BITS = (8, 32)
 """Precisions that a piece can have: codes of int8, or float32."""
 
@@ -37,7 +40,7 @@ class Policy:
 
     space(problem, weight, core): the configurations worth trying, small whole numbers by name, the default first; empty
     where the policy does not apply. split(problem, weight, config): the pieces. priced: space takes Prices
-    behind core, too.
+    behind core, too. kinds: of machines that it is for: core is a Core or a Gpu.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Policy:
     space: Space
     split: Split
     priced: bool = False
+    kinds: tuple[str, ...] = KINDS
 
 
 POLICIES: dict[str, Policy] = {}

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tesa.build.gpu import tools
 from tesa.build.gpu.tir import lowered
 from tesa.schedules.gpus import GpuTir
 from tesa.targets.target import parse_target
 from tests.gpu import simulate
+from tests.gpu.extra import require_compiler
 from tests.gpu.families import Case, compare, prepare, sparse
 from tests.gpu.problems import ALL, CODES, HALF, WINDOWS, conv, depthwise, linear
 
@@ -37,8 +37,7 @@ CASES: dict[str, Callable[[], Case]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_ptx(name: str) -> None:
-    if tools.library("nvrtc") is None:
-        pytest.skip("no NVRTC: pip install nvidia-cuda-nvrtc nvidia-cuda-cccl nvidia-cuda-runtime")
+    require_compiler()
     case = CASES[name]()
     (module,) = case.code.modules
     assert isinstance(module, GpuTir)

@@ -13,6 +13,7 @@ import tesa
 from tesa.errors import UnsupportedError, UsageError
 from tesa.schedules.gpus import GpuText
 from tests.gpu.driver import Driver, build
+from tests.gpu.extra import require_disassembler
 from tests.gpu.kernels import sparse
 
 WEIGHT = sparse(24, 40, 0.15)
@@ -66,10 +67,7 @@ def test_what_is_said_of_a_kernel() -> None:
 
 
 def test_sass_has_the_weights_in_its_instructions() -> None:
-    from tesa.build.gpu import ptx, tools
-
-    if not ptx.assembler() or tools.program("nvdisasm") is None:
-        pytest.skip("needs an assembler of PTX and nvdisasm")
+    require_disassembler()
     k = tesa.kernel(WEIGHT, n=70, target="cuda:sm_80", family="unrolled")
     lines = [line for line in k.show("sass").splitlines() if "FFMA" in line]
     assert len(lines) == np.count_nonzero(WEIGHT)

@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 
 import tesa
 from tesa.base.worker import Worker
-from tesa.build.gpu import ptx, tools
+from tesa.build.gpu import ptx
 from tesa.build.objects import BuildError
 from tesa.choose import shortlist
 from tesa.choose.gpu import choose_gpu
@@ -28,6 +28,7 @@ from tesa.tune.builders.gpu import library_of
 from tesa.tune.gpu import GpuBench
 from tesa.tune.model import tune_model
 from tests.gpu.driver import Driver, build
+from tests.gpu.extra import require_compiler
 from tests.gpu.kernels import sparse
 
 TARGET = parse_target("cuda:sm_80")
@@ -62,8 +63,7 @@ def network(path: Path) -> Path:
 def test_a_model_is_tuned_and_the_log_is_taken_by_a_compile(
     driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if tools.library("nvrtc") is None:
-        pytest.skip("needs the extra cuda")
+    require_compiler()
     monkeypatch.setattr(shortlist, "KEEP", 1)
     source, log = network(tmp_path / "net.onnx"), tmp_path / "log"
     tuned = tune_model(source, target="cuda:sm_80", trials=3, mode="random", log=log, progress=None)

@@ -23,10 +23,14 @@ def pair(first: int, count: int, file: str = "v") -> str:
 
 
 class Scalars:
-    """The pairs of scalar registers that hold pointers, by the names of arguments: from s8 on, 9 of them at most."""
+    """The pairs of scalar registers that hold pointers, by the names of arguments: from s8 on 9 of them, then from s80.
+
+    count: of all scalar registers of the kernel.
+    """
 
     def __init__(self, names: Sequence[str]) -> None:
-        self._first = {name: 8 + 2 * i for i, name in enumerate(names)}
+        self._first = {name: 8 + 2 * i if i < 9 else 62 + 2 * i for i, name in enumerate(names)}
+        self.count = 80 + 2 * max(0, len(names) - 9)
 
     def __getitem__(self, name: str) -> str:
         return pair(self._first[name], 2, "s")

@@ -29,13 +29,15 @@ def tile_arguments(tiling: Tiling) -> tuple[str, ...]:
 
 def _signed(tiling: Tiling) -> bool:
     """True where the unit takes signed bytes only, and so X - 128."""
-    return tiling.problem.dtype == "int8" and not tiling.unit.instruction.endswith("iu8")
+    return tiling.problem.dtype != "float32" and not tiling.unit.instruction.endswith("iu8")
 
 
-class _Kernel:
+class Tiles:
     """The lines of one kernel of tiles."""
 
-    def __init__(self, entry: str, tiling: Tiling, gpu: Gpu) -> None:
+    def __init__(self, entry: str, tiling: Tiling, gpu: Gpu, arguments: tuple[str, ...] = ()) -> None:
+        self.arguments = arguments or tile_arguments(tiling)
+        self.missing = "constant3" if _signed(tiling) else ""
         self.entry, self.tiling, self.gpu, self.names = entry, tiling, gpu, Names.of(gpu)
         self.lines: list[str] = []
         self.each = lane_elements(tiling, gpu.warp)
@@ -44,7 +46,7 @@ class _Kernel:
         self.tall, self.broad, self.deep = tiling.rows // 16, self.side // 16, tiling.depth // tiling.unit.k
         self.sums = 16 * 16 // gpu.warp
         self.fragment = 4 * gpu.warp * self.words
-        self.scalars = Scalars(tile_arguments(tiling))
+        self.scalars = Scalars(self.arguments)
         self.stage = Stage(tiling, gpu, self.lines, self.scalars, FIRST)
         self.a = FIRST + self.stage.registers + self.stage.registers % 2
         self.b = self.a + self.tall * self.deep * self.words
@@ -57,18 +59,26 @@ class _Kernel:
         self._places()
         self.stage.columns()
         self._loop()
+        # a lane's rows: 4 (lane div 16) + r for MFMA, 2 r + lane div 16 for WMMA
+        if self.gpu.warp == 64:
+            self.lines.append("v_lshlrev_b32_e32 v10, 2, v10")
+        self.alone()
         self._end()
         self.lines.append("s_endpgm")
         facts = {
-            "vgprs": self.vectors, "sgprs": 80, "shared": 2 * self.stage.buffer, "threads": self.tiling.threads,
+            "vgprs": self.vectors, "sgprs": self.scalars.count, "shared": 2 * self.stage.buffer,
+            "threads": self.tiling.threads,
         }  # fmt: skip
-        return frame(self.entry, self.gpu, self.lines, facts, tile_arguments(self.tiling))
+        return frame(self.entry, self.gpu, self.lines, facts, self.arguments)
+
+    def alone(self) -> None:
+        """Nothing: all non-zeros are in tiles."""
 
     def _places(self) -> None:
         """Pointers, the steps of this block, and where the lane stands."""
         s, wave = self.scalars, self.gpu.warp
         load4 = "s_load_b128" if self.names.load.endswith("b32") else "s_load_dwordx4"
-        for i, name in enumerate(tile_arguments(self.tiling)):
+        for i, name in enumerate(self.arguments):
             self.lines.append(f"{self.names.scalar_load2} {s[name]}, s[0:1], 0x{8 * i:x}")
         row = self.tiling.depth * self.stage.place_bytes
         self.lines += [
@@ -164,9 +174,6 @@ class _Kernel:
                     self.lines.append(f"{self.tiling.unit.instruction} {d}, {a}, {b}, {d}{signs}")
 
     def _end(self) -> None:
-        # a lane's rows: 4 (lane div 16) + r for MFMA, 2 r + lane div 16 for WMMA
-        if self.gpu.warp == 64:
-            self.lines.append("v_lshlrev_b32_e32 v10, 2, v10")
         step = 1 if self.gpu.warp == 64 else 2
         heights = [16 * i + step * r for i in range(self.tall) for r in range(self.sums)]
         sums = [
@@ -174,16 +181,16 @@ class _Kernel:
             for i in range(self.tall)
             for r in range(self.sums)
         ]
-        missing = "constant3" if _signed(self.tiling) else ""
+        missing = self.missing if self.tiling.problem.dtype == "int8" else ""
         finish = Finish(self.tiling, self.gpu, self.lines, self.scalars, missing)
         finish.sums(sums, heights, [16 * j for j in range(self.broad)])
 
 
 def registers(tiling: Tiling, gpu: Gpu) -> int:
     """Vector registers that a kernel takes."""
-    return _Kernel("", tiling, gpu).vectors
+    return Tiles("", tiling, gpu).vectors
 
 
 def write(entry: str, tiling: Tiling, gpu: Gpu) -> GpuText:
     """The module of a kernel of tiles."""
-    return GpuText(entry, "amd", _Kernel(entry, tiling, gpu).text())
+    return GpuText(entry, "amd", Tiles(entry, tiling, gpu).text())

@@ -128,7 +128,7 @@ class Finish:
         if output.dtype == "int32":
             return register
         value = register
-        if problem.dtype != "float32":
+        if problem.dtype == "int8":
             value = floats.new()
             lines.append(f"cvt.rn.f32.s32 {value}, {register};")
         if scale:

@@ -11,6 +11,11 @@ from tesa.schedules.gpu.writers.ptx_stage import Stage
 from tesa.schedules.gpu.writers.ptx_text import Registers, head, number
 from tesa.schedules.gpus import Gpu, GpuText
 
+_REGISTERS = {
+    "constant0": "%pw", "constant1": "%pb", "constant2": "%pt", "x": "%px", "scale": "%scale", "bias": "%bias",
+    "residual": "%pr", "y": "%py",
+}  # fmt: skip
+
 
 def tile_arguments(tiling: Tiling) -> tuple[str, ...]:
     """The pointers that a kernel takes, in order, by the names of Launch.arguments."""
@@ -28,7 +33,7 @@ def _head(gpu: Gpu, sparse: bool) -> list[str]:
     return [".version 7.1" if sparse and first == ".version 7.0" else first, *others]
 
 
-class _Kernel:
+class Tiles:
     """The lines of one kernel of tiles."""
 
     def __init__(self, entry: str, tiling: Tiling, gpu: Gpu) -> None:
@@ -44,16 +49,20 @@ class _Kernel:
         self.b = 8 * unit.k // self.per // 32
         self.fragment = 4 * 32 * (self.a + unit.sparse)  # bytes of W for a tile of 16 x k
         self.integer = unit.sums == "int32"
+        self.arguments = tile_arguments(tiling)
+        self.registers = dict(_REGISTERS)
+        self.declared: list[str] = []
+        self.sum = "%s"
 
     def text(self) -> str:
         self._places()
         self.stage.columns()
         self._loop()
+        self.alone()
         finish = Finish(self.tiling, self.lines, self.floats)
         self._end(finish)
         self.lines.append("ret;")
-        names = tile_arguments(self.tiling)
-        parameters = ", ".join(f".param .u64 p_{name}" for name in names)
+        parameters = ", ".join(f".param .u64 p_{name}" for name in self.arguments)
         tiling = self.tiling
         return "\n".join([
             *_head(self.gpu, self.tiling.unit.sparse),
@@ -62,6 +71,7 @@ class _Kernel:
             ".minnctapersm 1",  # or ptxas spills a few registers for one block more
             "{",
             *self.stage.declared,
+            *self.declared,
             ".reg .pred %q, %more, %any;",
             ".reg .b32 %id, %lane, %warp, %g, %j, %u, %v, %by, %first, %left, %row, %col, %sr, %flip;",
             ".reg .b64 %o, %pw, %pb, %pt, %px, %py, %pr, %bias, %scale, %ad;",
@@ -74,15 +84,14 @@ class _Kernel:
             "",
         ])  # fmt: skip
 
+    def alone(self) -> None:
+        """Nothing: all non-zeros are in tiles."""
+
     def _places(self) -> None:
         """Pointers, the steps of this block, and where the lane stands in fragments."""
-        registers = {
-            "constant0": "%pw", "constant1": "%pb", "constant2": "%pt", "x": "%px", "scale": "%scale",
-            "bias": "%bias", "residual": "%pr", "y": "%py",
-        }  # fmt: skip
-        for name in tile_arguments(self.tiling):
-            self.lines.append(f"ld.param.u64 {registers[name]}, [p_{name}];")
-            self.lines.append(f"cvta.to.global.u64 {registers[name]}, {registers[name]};")
+        for name in self.arguments:
+            self.lines.append(f"ld.param.u64 {self.registers[name]}, [p_{name}];")
+            self.lines.append(f"cvta.to.global.u64 {self.registers[name]}, {self.registers[name]};")
         row = self.stage.place_bytes
         self.lines += [
             "mov.u32 %id, %tid.x;",
@@ -180,7 +189,7 @@ class _Kernel:
         heights = [16 * i + 8 * half for i in range(self.tall) for half in range(2)]
         sides = [8 * j for j in range(self.broad)]
         sums = [
-            [[f"%s{(i * self.broad + j) * 4 + 2 * half + e}" for e in range(2)] for j in range(self.broad)]
+            [[f"{self.sum}{(i * self.broad + j) * 4 + 2 * half + e}" for e in range(2)] for j in range(self.broad)]
             for i in range(self.tall)
             for half in range(2)
         ]
@@ -189,4 +198,4 @@ class _Kernel:
 
 def write(entry: str, tiling: Tiling, gpu: Gpu) -> GpuText:
     """The module of a kernel of tiles."""
-    return GpuText(entry, "ptx", _Kernel(entry, tiling, gpu).text())
+    return GpuText(entry, "ptx", Tiles(entry, tiling, gpu).text())

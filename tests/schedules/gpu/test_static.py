@@ -15,11 +15,22 @@ from tesa.build.gpu.elf import cubin_entries
 from tesa.schedules.gpu import blocks, dots
 from tesa.schedules.gpus import GpuText
 from tesa.schedules.types import Epilogue, FloatArray, Problem, Window
+from tests.gpu.extra import require_assembler, require_disassembler
 from tests.schedules.gpu.tiles import blocks as tiles
 from tests.schedules.gpu.tiles import config, conv, gpu, linear, of_kind
 
-ASSEMBLES = pytest.mark.skipif(not ptx.assembler(), reason=f"nothing assembles PTX here: {tools.EXTRA}")
-DISASSEMBLES = pytest.mark.skipif(tools.program("nvdisasm") is None, reason=f"there is no nvdisasm: {tools.EXTRA}")
+
+@pytest.fixture
+def assembles() -> None:
+    require_assembler()
+
+
+@pytest.fixture
+def disassembles() -> None:
+    require_disassembler()
+
+
+ASSEMBLES, DISASSEMBLES = pytest.mark.usefixtures("assembles"), pytest.mark.usefixtures("disassembles")
 
 LINEAR = linear(128, 128, 256, epilogue=Epilogue(True, True, "gelu"))
 CONV = conv(32, 8, Window(12, 12, (3, 3), padding=(1, 1, 1, 1)), 2)

@@ -48,11 +48,13 @@ def test_every_policy_applies_somewhere_and_answers_the_same_twice() -> None:
         "groups": (linear(64, 64, 64), ["rows"]),
         "order": (linear(64, 64, 64), ["rows", "scattered"]),
         "nm": (linear(32, 512, 112), ["n:m"]),
+        "tiles": (linear(128, 128, 512, arithmetic="float16"), ["blocks", "scattered"]),
     }
     assert {p.name for p in policies()} == set(cases)
     for name, (problem, kinds) in cases.items():
         values = weight(problem, kinds, 3)
-        space = find_policy(name).space(problem, values, TARGET.core)
+        machine = TARGET.core if "cpu" in find_policy(name).kinds else parse_target("cuda:sm_80").gpu
+        space = find_policy(name).space(problem, values, machine)
         assert space, name
         first, second = (find_policy(name).split(problem, values, space[0]) for _ in range(2))
         assert first
@@ -62,11 +64,12 @@ def test_every_policy_applies_somewhere_and_answers_the_same_twice() -> None:
 
 
 def test_a_policy_is_a_kernel_family() -> None:
-    names = [family.name for family in families("cpu")]
     for found in policies():
-        assert found.name in names
         assert is_composite(found.name)
-        assert find(found.name).summary == found.summary
+        for kind in ("cpu", "gpu"):
+            assert (found.name in [family.name for family in families(kind)]) == (kind in found.kinds)
+        assert find(found.name, found.kinds[0]).summary == found.summary
+    assert {found.name: found.kinds for found in policies()}["tiles"] == ("gpu",)
     assert not is_composite("dense")
 
 

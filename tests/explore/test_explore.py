@@ -80,6 +80,8 @@ def test_a_budget_of_a_metric_is_kept() -> None:
     assert found.chosen.score >= 0.93
 
 
+@pytest.mark.slow
+@pytest.mark.long
 def test_multiply_adds_and_annealing_alone_keep_the_time_too() -> None:
     budget = 0.75 * dense_ms()
     for options in ({"by": "flops"}, {"method": "anneal"}):
@@ -88,6 +90,7 @@ def test_multiply_adds_and_annealing_alone_keep_the_time_too() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_channels_are_budgeted_as_the_network_is_compiled() -> None:
     """Aware of propagation: the model as it is compiled is near its budget, with fewer channels pruned than unaware."""
     levels = [f"{share}:channel" for share in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)]

@@ -231,25 +231,59 @@ def _rows(emitter: Emitter, one: Dynamic, draft: KernelCall) -> tuple[Any, Any]:
     sums = draft.anchor.weight.sum(axis=1, dtype=np.float64)  # with what a call before this one computes
     bias = np.zeros(len(scale), np.float32) if draft.bias is None else np.asarray(draft.bias, np.float32)
     tables = [scale.astype(np.float32), (scale * sums).astype(np.float32), bias]
-    factor, level = emitter.value(one.factor), emitter.value(one.quantizer.level)
-    several = prod(factor.shape) > 1
-    flat = emitter.builder.emit(relax.op.reshape(factor.expr, (prod(factor.shape),)))
-    if several and draft.anchor.piece is not None:
-        picks = relax.const(np.asarray(draft.anchor.piece.rows % prod(factor.shape), np.int32))
-        flat = emitter.builder.emit(relax.op.take(flat, picks, 0, mode="fast"))
+    level = emitter.value(one.quantizer.level)
+    common, own = _factors(emitter, one, draft)
+    count = shape_of(own)[0]
 
-    def compute(own: Any, summed: Any, shift: Any, times: Any, zero: Any) -> list[Any]:
+    def compute(scales: Any, summed: Any, shift: Any, times: Any, step: Any, zero: Any) -> list[Any]:
         def at(row: Any) -> Any:
-            return times[row % times.shape[0]] if several else times[0]  # experts have one for each of their rows
+            # experts have one for each of their rows
+            return times[row if count == len(scale) else row % count] * step[0]
 
         def moved(row: Any) -> Any:
             return shift[row] - summed[row] * (at(row) * (zero[()] - tirx.const(float(MIDDLE), "float32")))
 
-        shape = (len(scale),)
-        return [te.compute(shape, lambda row: own[row] * at(row), name="scale"), te.compute(shape, moved, name="bias")]
+        rows = (len(scale),)
+        return [te.compute(rows, lambda row: scales[row] * at(row), name="scale"), te.compute(rows, moved, name="bias")]
 
     constants = [relax.const(table) for table in tables]
     named = {"primfunc_name_hint": "rows", "primfunc_attrs": {"op_pattern": _OPAQUE}}
-    made = emitter.builder.emit_te(compute, *constants, flat, level.expr, **named)
+    made = emitter.builder.emit_te(compute, *constants, own, common, level.expr, **named)
     first, second = (emitter.builder.emit(relax.TupleGetItem(made, i)) for i in range(2))
     return first, second
+
+
+def _factors(emitter: Emitter, one: Dynamic, draft: KernelCall) -> tuple[Any, Any]:
+    """What the sums become real numbers by: one factor of all, and those of the rows, vectors.
+
+    A product of the scale that is found and of constants is computed where it is read.
+    """
+    one_of_all = relax.const(np.ones(1, np.float32))
+    for scale, table in _permutations(emitter, one.factor):
+        steps = constant_of(table)
+        if steps is not None and scale.same_as(one.quantizer.scale) and steps.dtype == np.float32:
+            common = emitter.builder.emit(relax.op.reshape(emitter.value(scale).expr, (1,)))
+            return common, relax.const(_picked(draft, np.ascontiguousarray(steps.reshape(-1))))
+    factor = emitter.value(one.factor)
+    count = prod(factor.shape)
+    flat = emitter.builder.emit(relax.op.reshape(factor.expr, (count,)))
+    if count == 1:
+        return flat, one_of_all
+    if draft.anchor.piece is not None:
+        picks = relax.const(np.asarray(draft.anchor.piece.rows % count, np.int32))
+        flat = emitter.builder.emit(relax.op.take(flat, picks, 0, mode="fast"))
+    return one_of_all, flat
+
+
+def _permutations(emitter: Emitter, factor: Any) -> list[tuple[Any, Any]]:
+    """The operands of the product that a factor is, in both orders; none where it is something else."""
+    call = emitter.sources.get(factor)
+    if call is None or op_name(call) != "relax.multiply":
+        return []
+    return [(call.args[0], call.args[1]), (call.args[1], call.args[0])]
+
+
+def _picked(draft: KernelCall, steps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The factors of the rows of a piece."""
+    piece = draft.anchor.piece
+    return steps if piece is None or len(steps) == 1 else steps[piece.rows % len(steps)]

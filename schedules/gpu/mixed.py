@@ -26,9 +26,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from tesa.schedules.gpu import blocks
+from tesa.schedules.gpu import blocks, blocks_space
 from tesa.schedules.gpu.scattered import GROUP, batches, group_bytes, scattered, turns
-from tesa.schedules.gpu.tiling import Steps, Tiling, live_steps, steps, two_of_four
+from tesa.schedules.gpu.tiling import HELD, Steps, Tiling, live_steps, steps, two_of_four
 from tesa.schedules.gpu.writers import amd_scattered, amd_tiles, ptx_scattered, ptx_tiles
 from tesa.schedules.gpus import Gpu, GpuCode, Launch, Work
 from tesa.schedules.types import Config, FloatArray, Problem
@@ -50,7 +50,7 @@ class Load:
     def work(self, gpu: Gpu) -> Work:
         """Counts, for the static model of time."""
         tiling = self.tiling
-        done = blocks.counts(tiling, gpu, int(self.live.sum()))
+        done = blocks_space.counts(tiling, gpu, int(self.live.sum()))
         warps = tiling.threads // gpu.warp
         # groups that a warp takes at once, one of each row of a lane; columns of a lane
         rows = len(batches(gpu)) // (batches(gpu).max() + 1)
@@ -72,7 +72,7 @@ class Load:
         """The time by the static model."""
         most = int(turns(self.tiling, gpu, self.alone).max(initial=0))
         waits = (most + 1) if gpu.writer == "ptx" else 2 * most  # PTX reads a group while it waits for another's X
-        return blocks.milliseconds(self.tiling, gpu, self.work(gpu), self.live, waits * gpu.rates.l2_latency)
+        return blocks_space.milliseconds(self.tiling, gpu, self.work(gpu), self.live, waits * gpu.rates.l2_latency)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,14 +90,16 @@ class Mixed:
 
     def refusal(self, gpu: Gpu) -> str:
         """The reason why there is no such kernel, "" where there is one."""
-        return blocks.refusal(self.exact, self.tiles, gpu)
+        return blocks_space.refusal(self.exact, self.tiles, gpu)
 
     def tiling(self, gpu: Gpu, config: Config) -> Tiling:
         """The tiling of a configuration. ValueError where the GPU has no such instruction."""
-        return replace(blocks.tiling_of(self.exact, gpu, config), problem=self.problem)
+        return replace(blocks_space.tiling_of(self.exact, gpu, config), problem=self.problem)
 
     def fits(self, gpu: Gpu, tiling: Tiling) -> bool:
-        """False where a thread would need more registers than there are."""
+        """False where a thread would need more registers than there are, and for ways whose kernels end otherwise."""
+        if tiling.way != HELD:
+            return False
         if gpu.writer == "amd":
             return amd_scattered.registers(tiling, gpu) <= gpu.thread_registers
         return tiling.rows * tiling.columns // tiling.threads <= 32  # beside which a group's elements find room
@@ -106,7 +108,7 @@ class Mixed:
         """The configurations, the one that is expected to be the fastest first."""
         if self.refusal(gpu):
             return []
-        found = [c for c in blocks.space(self.exact, self.tiles, gpu) if self.fits(gpu, self.tiling(gpu, c))]
+        found = [c for c in blocks_space.space(self.exact, self.tiles, gpu) if self.fits(gpu, self.tiling(gpu, c))]
         return sorted(found, key=lambda config: self.estimate(gpu, config))
 
     def work(self, gpu: Gpu, config: Config) -> Work:
@@ -131,7 +133,7 @@ class Mixed:
         if config["sparse"] and not two_of_four(self.tiles):
             raise ValueError("no kernel of two in four weights: some four neighbours have more than two non-zeros")
         tiling = self.tiling(gpu, config)
-        if not blocks.fits(tiling, gpu) or not self.fits(gpu, tiling):
+        if not blocks_space.fits(tiling, gpu) or not self.fits(gpu, tiling):
             raise ValueError("no kernel of tiles and single elements: its threads would need too many registers")
         found: Steps = steps(tiling, self.tiles)
         rest = scattered(tiling, gpu, self.alone, found.blocks[:, 2])

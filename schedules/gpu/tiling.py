@@ -20,12 +20,16 @@ Pack = Callable[[NDArray[Any]], NDArray[np.uint32]]
 """Tiles of (steps, rows, depth) elements -> words of (steps, ...) in the order in which lanes load them."""
 
 
+HELD, COPIED, GROUPED = WAYS = range(3)
+"""Ways to a matrix unit: X by registers, W straight to them; both by asynchronous copies; by units of four warps."""
+
+
 @dataclass(frozen=True)
 class Tiling:
     """The facts that a kernel of tiles is written from.
 
-    unit: the matrix instruction. rows, depth: of a step; columns: of a block of threads; threads: of a block. inputs:
-    kind of the elements of W and X that the unit takes.
+    unit: the matrix instruction. rows, depth: of a step; columns: of a block of threads; threads: of a block. way: how
+    X and W come to the unit, one of WAYS; stages: steps that have a place in shared memory, 0 for the way's own number.
     """
 
     problem: Problem
@@ -35,6 +39,8 @@ class Tiling:
     columns: int
     depth: int
     threads: int
+    way: int = 0
+    stages: int = 0
 
     @property
     def bits(self) -> int:

@@ -32,6 +32,20 @@ def _ampere(halves: float) -> tuple[MatrixUnit, ...]:
     )
 
 
+def _group(depth: int, kinds: str, inputs: str, sums: str, rate: float) -> MatrixUnit:
+    """wgmma, by which four warps multiply 64 rows by any multiple of 8 columns."""
+    return MatrixUnit(f"wgmma.mma_async.sync.aligned.m64n8k{depth}.{kinds}", 64, 8, depth, inputs, sums, rate)
+
+
+_HOPPER = (
+    # mma.sync reaches 63 % of what wgmma does (Luo et al., "Dissecting the NVIDIA Hopper Architecture", 2024)
+    *_ampere(1290),
+    _group(16, "f32.f16.f16", "float16", "float32", 2048),
+    _group(16, "f32.bf16.bf16", "bfloat16", "float32", 2048),
+    _group(8, "f32.tf32.tf32", "tfloat32", "float32", 1024),
+    _group(32, "s32.s8.u8", "int8", "int32", 4096),
+)
+
 _TURING = (
     _mma((16, 8, 8), "f32.f16.f16.f32", "float16", "float32", 512),
     _mma((8, 8, 16), "s32.s8.s8.s32", "int8", "int32", 1024),
@@ -59,7 +73,7 @@ GPUS = {
     ),
     "sm_90": Gpu(
         "sm_90", "ptx", 132, GpuRates(1.83, 128, 256, 64, 5500, 4800, 50 * _MIB), shared=228 * _KIB,
-        block_shared=227 * _KIB, async_copies=True, dots=True, halves=True, bfloats=True, matrices=_ampere(2048),
+        block_shared=227 * _KIB, async_copies=True, dots=True, halves=True, bfloats=True, matrices=_HOPPER,
         groups=True, clusters=True,
     ),
     "sm_100": Gpu(

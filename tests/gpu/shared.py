@@ -36,6 +36,8 @@ class Shared:
         self._read_at = np.zeros((size, warps), np.int32)
         self._read_by = np.full((size, warps), -1, np.int32)
         self._under_way = np.zeros(size, bool)
+        self._fenced_at = np.full(size, -1, np.int32)
+        self._held = np.zeros(size, np.int32)
 
     def read(self, places: Indices, threads: Indices) -> Bytes:
         """(n, size) bytes for n threads, which read them now."""
@@ -70,6 +72,9 @@ class Shared:
         places = self._notes(places)
         if self._under_way[places].any():
             raise Fault("shared memory is written while a copy to it is under way")
+        if self._held[places].any():
+            raise Fault("shared memory is written while a matrix unit reads it")
+        self._fenced_at[places] = -1
         self._behind_writes(places, threads)
         warps = threads // self._warp
         for reader in range(len(self._now)):
@@ -89,7 +94,33 @@ class Shared:
         self.data[places] = values
         places = self._notes(places)
         self._under_way[places] = False
+        self._fenced_at[places] = -1
         self._written_at[places] = self._now[threads // self._warp][:, None]
+
+    def fence(self, threads: Indices) -> None:
+        """What these threads wrote, and waited for, may be read by matrix units that know of it by a barrier."""
+        own = np.isin(self._written_by, threads) & ~self._under_way & (self._fenced_at < 0)
+        self._fenced_at[own] = self._now[self._written_by[own] // self._warp]
+
+    def held(self, places: Indices, threads: Indices) -> Bytes:
+        """The bytes at places of any shape, which a matrix unit reads from now on, for the first lanes of warps."""
+        flat = np.broadcast_to(places.reshape(1, -1), (len(threads), places.size))
+        data = self.read(flat, threads)[0].reshape(places.shape)
+        notes = self._notes(flat)[0]
+        writer, at = self._written_by[notes] // self._warp, self._fenced_at[notes]
+        if (at < 0).any():
+            raise Fault("a matrix unit reads shared memory with no fence.proxy.async since it was written")
+        for warp in (threads // self._warp).tolist():
+            if ((at > self._seen[warp, writer]) & (writer != warp)).any():
+                raise Fault("a matrix unit reads shared memory with no barrier since another warp's fence.proxy.async")
+        np.add.at(self._held, notes, 1)
+        return data
+
+    def release(self, places: Indices, threads: Indices) -> None:
+        """A matrix unit has read what it held, only now."""
+        flat = np.broadcast_to(places.reshape(1, -1), (len(threads), places.size))
+        np.subtract.at(self._held, self._notes(flat)[0], 1)
+        self.read(flat, threads)
 
     def again(self, places: Indices, threads: Indices) -> None:
         """What these threads wrote before the last barrier was still under way then: it counts as written now."""

@@ -28,6 +28,7 @@ def _linear(m: int, k: int, n: int, batch: int = 1, **more: object) -> Problem:
 
 BORDER = Window(6, 6, (3, 3), padding=(1, 1, 1, 1))
 CONV = Problem("conv2d", 18, 36, 36, (2, 4, 6, 6), (2, 18, 6, 6), 2, BORDER)
+WIDE = Problem("conv2d", 18, 144, 36, (2, 16, 6, 6), (2, 18, 6, 6), 2, BORDER, arithmetic="float16")
 ALL = Epilogue(True, True, "relu")
 
 
@@ -39,7 +40,9 @@ def _unrolled(
     return problem, weight, unrolled.emit(problem, weight, _gpu(name), config, "k")
 
 
-def _tiles(problem: Problem, kind: int = 0, name: str = "cuda:sm_80") -> tuple[Problem, FloatArray, GpuCode]:
+def _tiles(
+    problem: Problem, kind: int = 0, name: str = "cuda:sm_80", way: int = 0
+) -> tuple[Problem, FloatArray, GpuCode]:
     rng = np.random.default_rng(0)
     integer = problem.dtype == "int8"
     weight = rng.integers(-127, 128, (problem.m, problem.k)) if integer else rng.standard_normal((problem.m, problem.k))
@@ -47,7 +50,8 @@ def _tiles(problem: Problem, kind: int = 0, name: str = "cuda:sm_80") -> tuple[P
         weight = weight * (rng.random((problem.m, problem.k // 4, 4)).argsort(-1) < 2).reshape(weight.shape)
     weight = weight.astype(np.float32) if integer else rounded(weight.astype(np.float32), problem.arithmetic)
     config = {"rows": 16, "columns": 64, "depth": 16 if name.startswith("cuda") else 32, "sparse": kind}
-    return problem, weight, blocks.emit(problem, weight, _gpu(name), config, "k")
+    shapes = {0: config, 1: {**config, "stages": 3}, 2: {**config, "rows": 64, "depth": 32}}
+    return problem, weight, blocks.emit(problem, weight, _gpu(name), {**shapes[way], "way": way}, "k")
 
 
 def _dots(problem: Problem, name: str) -> tuple[Problem, FloatArray, GpuCode]:
@@ -70,6 +74,9 @@ KERNELS = {
     "tiles of tf32": lambda: _tiles(_linear(20, 32, 72, arithmetic="tfloat32")),
     "tiles of two in four": lambda: _tiles(_linear(20, 96, 72, arithmetic="float16"), 1),
     "tiles of codes": lambda: _tiles(CODES),
+    "tiles by copies": lambda: _tiles(_linear(20, 96, 72, arithmetic="float16", epilogue=ALL), way=1),
+    "tiles by copies, border": lambda: _tiles(WIDE, way=1),
+    "tiles of four warps": lambda: _tiles(_linear(20, 128, 68, arithmetic="float16"), 0, "cuda:sm_90", 2),
     "tiles of float16, CDNA": lambda: _tiles(_linear(20, 96, 72, arithmetic="float16"), 0, "rocm:gfx90a"),
     "tiles of codes, RDNA3": lambda: _tiles(CURVED, 0, "rocm:gfx1100"),
     "dots": lambda: _dots(_linear(6, 24, 72, dtype="int8", output=Output("int32")), "cuda:sm_80"),

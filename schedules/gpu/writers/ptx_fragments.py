@@ -30,6 +30,14 @@ def pack(tiling: Tiling, tiles: FloatArray) -> NDArray[np.uint32]:
     return np.concatenate([_words(elements(values, unit.inputs), tiling.per), _places(places, tiling.bits)], -1)
 
 
+def cores(tiling: Tiling, tiles: FloatArray) -> NDArray[np.uint32]:
+    """Tiles (steps, rows, depth) -> (steps, chunks along k, rows, 4 words): 16 bytes of each row behind each other."""
+    found = elements(tiles, tiling.unit.inputs)
+    each = 16 // found.itemsize
+    chunks = found.reshape(*found.shape[:2], found.shape[2] // each, each).swapaxes(1, 2)
+    return np.ascontiguousarray(chunks).view(np.uint32)
+
+
 def _words(parts: NDArray[Any], per: int) -> NDArray[np.uint32]:
     """(..., 16, k) elements -> (..., 32 x registers)."""
     registers = parts.shape[-1] * 16 // per // 32

@@ -5,12 +5,11 @@ every step, four neighbours where they lie one behind the other in X, else one, 
 """
 
 from tesa.schedules.gpu.tiling import Tiling
+from tesa.schedules.gpu.writers.ptx_words import SCRATCH, turn, word
 from tesa.schedules.gpus import Gpu
 
 PADDING = 8
 """Words behind a row of words, so that the lanes of a fragment read from different banks."""
-
-_CONVERT = {"float16": "f16x2", "bfloat16": "bf16x2"}
 
 
 class Stage:
@@ -35,16 +34,15 @@ class Stage:
         """Registers and shared memory."""
         return [
             f".shared .align 16 .b8 stage[{2 * self.buffer}];",
-            ".reg .f32 %f_in, %f_high;",
-            ".reg .b16 %h_low, %h_high;",
+            *SCRATCH,
             ".reg .pred %in;",
             ".reg .b32 %t, %cr, %cc, %iy, %ix, %sw;",
-            f".reg .b32 %x<{self.passes * self.per * 4}>, %z<4>, %h<4>, %e<{2 * self.per}>;",
+            f".reg .b32 %x<{self.passes * self.per * 4}>, %e<{2 * self.per}>;",
         ]
 
     def columns(self) -> None:
         """The columns that this thread brings: where they begin in X, and in shared memory."""
-        tiling, view = self.tiling, self.tiling.view
+        tiling = self.tiling
         each = 4 if tiling.wide else 1
         row = self.place_bytes * self.per
         self.lines += [
@@ -55,31 +53,8 @@ class Stage:
             f"mad.lo.u32 %u, %t, {each}, %u;",
             "mad.lo.u32 %sw, %u, 4, %sw;",
             f"mad.lo.u32 %cc, %t, {each}, %cc;",
-            f"min.u32 %cc, %cc, {view.columns - each};",
         ]
-        if tiling.problem.batch > 1:
-            self.lines += [
-                f"div.u32 %u, %cc, {view.n};",
-                f"mul.wide.u32 %o, %u, {view.item * tiling.x_bytes};",
-                "add.u64 %px, %px, %o;",
-                f"mul.lo.u32 %u, %u, {view.n};",
-                "sub.u32 %cc, %cc, %u;",
-            ]
-        if view.border is None:
-            self.lines.append(f"mad.wide.u32 %px, %cc, {tiling.x_bytes}, %px;")
-            return
-        border = view.border
-        self.lines += [
-            f"div.u32 %u, %cc, {border.out_width};",
-            f"mul.lo.u32 %v, %u, {border.out_width};",
-            "sub.u32 %v, %cc, %v;",
-            f"mul.lo.u32 %iy, %u, {border.stride[0]};",
-            f"sub.u32 %iy, %iy, {border.padding[0]};",
-            f"mul.lo.u32 %ix, %v, {border.stride[1]};",
-            f"sub.u32 %ix, %ix, {border.padding[1]};",
-            f"mad.lo.s32 %u, %iy, {border.width}, %ix;",
-            f"mad.wide.s32 %px, %u, {tiling.x_bytes}, %px;",
-        ]
+        column(tiling, self.lines, each)
 
     def fetch(self) -> None:
         """Elements of X for a step, to registers %x: (pass, element of a word, column)."""
@@ -115,66 +90,68 @@ class Stage:
         guard = ""
         if self.taps:
             guard = "@%in "
-            border = self.tiling.view.border
-            assert border is not None
-            self.lines += [
-                f"and.b32 %u, %e{size * e + 1}, 65535;",
-                "add.u32 %u, %u, %iy;",
-                f"shr.u32 %v, %e{size * e + 1}, 16;",
-                "add.u32 %v, %v, %ix;",
-                f"setp.lt.u32 %q, %u, {border.height};",
-                f"setp.lt.and.u32 %in, %v, {border.width}, %q;",
-                f"mov.b32 %x{first}, 0;",
-            ]
+            inside(self.tiling, self.lines, f"%e{size * e + 1}")
+            self.lines.append(f"mov.b32 %x{first}, 0;")
         self.lines.append(f"{guard}ld.global.nc.{'u8' if byte else 'b32'} %x{first}, [%ad];")
 
     def store(self) -> None:
         """The elements as words, to shared memory."""
-        down = self.tiling.threads // self.span
+        tiling, down = self.tiling, self.tiling.threads // self.span
         for i in range(self.passes):
             at = 4 * self.stride * down * i
             first = i * self.per * 4
-            if not self.tiling.wide:
-                self._word("%z0", [f"%x{first + 4 * e}" for e in range(self.per)])
+            if not tiling.wide:
+                word(tiling, self.gpu, self.lines, "%z0", [f"%x{first + 4 * e}" for e in range(self.per)])
                 self.lines.append(f"st.shared.b32 [%sw+{at}], %z0;")
                 continue
             if self.per == 4:
-                self._turn([f"%x{first + 4 * e}" for e in range(4)])
+                turn(self.lines, [f"%x{first + 4 * e}" for e in range(4)])
             else:
                 for c in range(4):
-                    self._word(f"%z{c}", [f"%x{first + 4 * e + c}" for e in range(self.per)])
+                    word(tiling, self.gpu, self.lines, f"%z{c}", [f"%x{first + 4 * e + c}" for e in range(self.per)])
             self.lines.append(f"st.shared.v4.b32 [%sw+{at}], {{%z0, %z1, %z2, %z3}};")
 
-    def _word(self, word: str, parts: list[str]) -> None:
-        """A word of the elements of one column."""
-        inputs = self.tiling.unit.inputs
-        if len(parts) == 1:
-            self.lines.append(f"mov.b32 %f_in, {parts[0]};")
-            self.lines.append(f"cvt.rna.tf32.f32 {word}, %f_in;")
-        elif len(parts) == 4:
-            self.lines += [
-                f"prmt.b32 %h0, {parts[0]}, {parts[1]}, 0x0040;",
-                f"prmt.b32 %h1, {parts[2]}, {parts[3]}, 0x0040;",
-                f"prmt.b32 {word}, %h0, %h1, 0x5410;",
-            ]
-        elif self.gpu.async_copies:  # pairs are converted since they are there
-            self.lines += [f"mov.b32 %f_in, {parts[0]};", f"mov.b32 %f_high, {parts[1]};"]
-            self.lines.append(f"cvt.rn.{_CONVERT[inputs]}.f32 {word}, %f_high, %f_in;")
-        else:
-            self.lines += [f"mov.b32 %f_in, {parts[0]};", f"mov.b32 %f_high, {parts[1]};"]
-            self.lines += ["cvt.rn.f16.f32 %h_low, %f_in;", "cvt.rn.f16.f32 %h_high, %f_high;"]
-            self.lines.append(f"mov.b32 {word}, {{%h_low, %h_high}};")
 
-    def _turn(self, rows: list[str]) -> None:
-        """Four words of four columns each, of neighbouring k, to four words of one column each."""
-        a, b, c, d = rows
-        self.lines += [
-            f"prmt.b32 %h0, {a}, {b}, 0x5140;",  # a0 b0 a1 b1
-            f"prmt.b32 %h1, {c}, {d}, 0x5140;",
-            f"prmt.b32 %h2, {a}, {b}, 0x7362;",  # a2 b2 a3 b3
-            f"prmt.b32 %h3, {c}, {d}, 0x7362;",
-            "prmt.b32 %z0, %h0, %h1, 0x5410;",
-            "prmt.b32 %z1, %h0, %h1, 0x7632;",
-            "prmt.b32 %z2, %h2, %h3, 0x5410;",
-            "prmt.b32 %z3, %h2, %h3, 0x7632;",
+def column(tiling: Tiling, lines: list[str], each: int) -> None:
+    """%px: where column %cc, the first of `each` neighbours, begins in X; %iy, %ix: its window, where it has a border.
+
+    A column beyond the last one is the last one.
+    """
+    view, border = tiling.view, tiling.view.border
+    lines.append(f"min.u32 %cc, %cc, {view.columns - each};")
+    if tiling.problem.batch > 1:
+        lines += [
+            f"div.u32 %u, %cc, {view.n};",
+            f"mul.wide.u32 %o, %u, {view.item * tiling.x_bytes};",
+            "add.u64 %px, %px, %o;",
+            f"mul.lo.u32 %u, %u, {view.n};",
+            "sub.u32 %cc, %cc, %u;",
         ]
+    if border is None:
+        lines.append(f"mad.wide.u32 %px, %cc, {tiling.x_bytes}, %px;")
+        return
+    lines += [
+        f"div.u32 %u, %cc, {border.out_width};",
+        f"mul.lo.u32 %v, %u, {border.out_width};",
+        "sub.u32 %v, %cc, %v;",
+        f"mul.lo.u32 %iy, %u, {border.stride[0]};",
+        f"sub.u32 %iy, %iy, {border.padding[0]};",
+        f"mul.lo.u32 %ix, %v, {border.stride[1]};",
+        f"sub.u32 %ix, %ix, {border.padding[1]};",
+        f"mad.lo.s32 %u, %iy, {border.width}, %ix;",
+        f"mad.wide.s32 %px, %u, {tiling.x_bytes}, %px;",
+    ]
+
+
+def inside(tiling: Tiling, lines: list[str], tap: str) -> None:
+    """%in: whether the tap of a row of X, row | column << 16 from the window's first one, lies in the image."""
+    border = tiling.view.border
+    assert border is not None
+    lines += [
+        f"and.b32 %u, {tap}, 65535;",
+        "add.u32 %u, %u, %iy;",
+        f"shr.u32 %v, {tap}, 16;",
+        "add.u32 %v, %v, %ix;",
+        f"setp.lt.u32 %q, %u, {border.height};",
+        f"setp.lt.and.u32 %in, %v, {border.width}, %q;",
+    ]

@@ -27,12 +27,6 @@ def tile_arguments(tiling: Tiling) -> tuple[str, ...]:
     return tuple(name for name, there in wanted.items() if there)
 
 
-def _head(gpu: Gpu, sparse: bool) -> list[str]:
-    """The lines that a module begins with. Sparse instructions came a version after sm_80."""
-    first, *others = head(gpu)
-    return [".version 7.1" if sparse and first == ".version 7.0" else first, *others]
-
-
 class Tiles:
     """The lines of one kernel of tiles."""
 
@@ -48,6 +42,8 @@ class Tiles:
         self.a = 16 * unit.k // (2 if unit.sparse else 1) // self.per // 32  # registers of a fragment of W
         self.b = 8 * unit.k // self.per // 32
         self.fragment = 4 * 32 * (self.a + unit.sparse)  # bytes of W for a tile of 16 x k
+        self.weight_bytes = self.tall * self.deep * self.fragment
+        self.together = 1  # blocks of a multiprocessor: for more, ptxas may spill a few registers
         self.integer = unit.sums == "int32"
         self.arguments = tile_arguments(tiling)
         self.registers = dict(_REGISTERS)
@@ -55,8 +51,8 @@ class Tiles:
         self.sum = "%s"
 
     def text(self) -> str:
+        self._steps_of_block()
         self._places()
-        self.stage.columns()
         self._loop()
         self.alone()
         finish = Finish(self.tiling, self.lines, self.floats)
@@ -65,17 +61,16 @@ class Tiles:
         parameters = ", ".join(f".param .u64 p_{name}" for name in self.arguments)
         tiling = self.tiling
         return "\n".join([
-            *_head(self.gpu, self.tiling.unit.sparse),
+            *self.head(),
             f".visible .entry {self.entry}({parameters})",
             f".maxntid {tiling.threads}, 1, 1",
-            ".minnctapersm 1",  # or ptxas spills a few registers for one block more
+            f".minnctapersm {self.together}",
             "{",
-            *self.stage.declared,
+            *self.brought(),
             *self.declared,
             ".reg .pred %q, %more, %any;",
-            ".reg .b32 %id, %lane, %warp, %g, %j, %u, %v, %by, %first, %left, %row, %col, %sr, %flip;",
+            ".reg .b32 %id, %lane, %warp, %g, %j, %u, %v, %by, %first, %left, %row, %col;",
             ".reg .b64 %o, %pw, %pb, %pt, %px, %py, %pr, %bias, %scale, %ad;",
-            f".reg .b32 %a<{self.a * self.tall * self.deep + self.tall * self.deep}>, %b<{self.b}>;",
             f".reg .{'s32' if self.integer else 'f32'} %s<{4 * self.tall * self.broad}>;",
             *finish.declared,
             f".reg .f32 %f<{self.floats.count + 1}>;",
@@ -87,26 +82,46 @@ class Tiles:
     def alone(self) -> None:
         """Nothing: all non-zeros are in tiles."""
 
-    def _places(self) -> None:
+    def head(self) -> list[str]:
+        """The lines that the module begins with. Sparse instructions came a version after sm_80."""
+        first, *others = head(self.gpu)
+        return [".version 7.1" if self.tiling.unit.sparse and first == ".version 7.0" else first, *others]
+
+    def brought(self) -> list[str]:
+        """Registers and shared memory of the way in which X and W come."""
+        return [
+            *self.stage.declared,
+            ".reg .b32 %sr, %flip;",
+            f".reg .b32 %a<{self.a * self.tall * self.deep + self.tall * self.deep}>, %b<{self.b}>;",
+        ]
+
+    def _steps_of_block(self) -> None:
         """Pointers, the steps of this block, and where the lane stands in fragments."""
         for name in self.arguments:
             self.lines.append(f"ld.param.u64 {self.registers[name]}, [p_{name}];")
             self.lines.append(f"cvta.to.global.u64 {self.registers[name]}, {self.registers[name]};")
-        row = self.stage.place_bytes
+        row = 8 if self.tiling.view.border is not None else 4
         self.lines += [
             "mov.u32 %id, %tid.x;",
             "mov.u32 %by, %ctaid.y;",
             "mad.wide.u32 %pb, %by, 16, %pb;",
             "ld.global.nc.v4.b32 {%first, %left, %row, %u}, [%pb];",
-            f"mul.wide.u32 %o, %first, {self.tall * self.deep * self.fragment};",
+            f"mul.wide.u32 %o, %first, {self.weight_bytes};",
             "add.u64 %pw, %pw, %o;",
             f"mul.wide.u32 %o, %first, {self.tiling.depth * row};",
             "add.u64 %pt, %pt, %o;",
             "and.b32 %lane, %id, 31;",
             "shr.u32 %warp, %id, 5;",
-            f"mad.wide.u32 %pw, %lane, {4 * self.a}, %pw;",
             "shr.u32 %g, %lane, 2;",
             "and.b32 %j, %lane, 3;",
+            "mov.u32 %u, %ctaid.x;",
+            f"mul.lo.u32 %cc, %u, {self.tiling.columns};",
+        ]
+
+    def _places(self) -> None:
+        """Where the lane reads W and X, and the first of its sums."""
+        self.lines += [
+            f"mad.wide.u32 %pw, %lane, {4 * self.a}, %pw;",
             # where the lane reads fragments of X: word row q, column g of its warp
             "mov.u32 %sr, stage;",
             "mov.u32 %sw, %sr;",
@@ -115,17 +130,21 @@ class Tiles:
             "mad.lo.u32 %sr, %u, 4, %sr;",
             # the first of its sums
             "add.u32 %row, %row, %g;",
-            "mov.u32 %u, %ctaid.x;",
-            f"mul.lo.u32 %cc, %u, {self.tiling.columns};",
             f"mad.lo.u32 %col, %warp, {self.side}, %cc;",
             "mad.lo.u32 %col, %j, 2, %col;",
         ]
+        self.stage.columns()
+
+    def _begin(self) -> None:
+        """Sums of nothing, which are the results where there are no steps."""
+        kind, zero = ("s32", "0") if self.integer else ("f32", number(0.0))
+        self.lines += [f"mov.{kind} %s{i}, {zero};" for i in range(4 * self.tall * self.broad)]
+        self.lines += ["setp.eq.u32 %any, %left, 0;", "@%any bra $finish;"]
 
     def _loop(self) -> None:
-        kind, zero = ("s32", "0") if self.integer else ("f32", number(0.0))
         lines = self.lines
-        lines += [f"mov.{kind} %s{i}, {zero};" for i in range(4 * self.tall * self.broad)]
-        lines += ["mov.u32 %flip, 0;", "setp.eq.u32 %any, %left, 0;", "@%any bra $finish;"]
+        lines.append("mov.u32 %flip, 0;")
+        self._begin()
         self.stage.fetch()
         lines.append("$step:")
         self._weights()
@@ -142,7 +161,7 @@ class Tiles:
             f"selp.b32 %u, {-self.stage.buffer}, {self.stage.buffer}, %q;",
             "add.u32 %sw, %sw, %u;",
             "add.u32 %sr, %sr, %u;",
-            f"add.u64 %pw, %pw, {self.tall * self.deep * self.fragment};",
+            f"add.u64 %pw, %pw, {self.weight_bytes};",
             "@!%more bra $step;",
             "$finish:",
         ]
@@ -172,14 +191,16 @@ class Tiles:
                     at = 4 * ((k * rows + 4 * r) * self.stride + 8 * j)
                     self.lines.append(f"ld.shared.b32 %b{r}, [%sr+{at}];")
                 for i in range(self.tall):
-                    self._mma(i * self.deep + k, (i * self.broad + j) * 4)
+                    tile = i * self.deep + k
+                    self._mma(tile * self.a, 0, (i * self.broad + j) * 4, self._place(tile))
 
-    def _mma(self, tile: int, first: int) -> None:
+    def _mma(self, left: int, right: int, first: int, place: str) -> None:
+        """The instruction on registers %a from `left` on, %b from `right` on, and %s from `first` on."""
         sums = ", ".join(f"%s{first + r}" for r in range(4))
-        a = ", ".join(f"%a{tile * self.a + r}" for r in range(self.a))
-        b = ", ".join(f"%b{r}" for r in range(self.b))
+        a = ", ".join(f"%a{left + r}" for r in range(self.a))
+        b = ", ".join(f"%b{right + r}" for r in range(self.b))
         a, b = (f"{{{text}}}" for text in (a, b))
-        places = f", {self._place(tile)}, 0x0" if self.tiling.unit.sparse else ""
+        places = f", {place}, 0x0" if self.tiling.unit.sparse else ""
         name = self.tiling.unit.instruction
         if self.tiling.unit.sparse and head(self.gpu)[0] >= ".version 8.5":  # places that rise, and are faster since
             name = name.replace("mma.sp.", "mma.sp::ordered_metadata.")

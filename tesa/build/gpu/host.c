@@ -181,7 +181,8 @@ static const image *next_image(const module *m, const device_state *state, unsig
   const image *best = 0;
   for (int i = 0; i < m->count; ++i) {
     const image *one = m->images + i;
-    const int fits = one->ptx ? one->sm <= sm : one->sm / 10 == state->major && one->sm <= sm;
+    const int fits = one->ptx == 2 ? one->sm == sm  /* for one architecture alone */
+                     : one->ptx ? one->sm <= sm : one->sm / 10 == state->major && one->sm <= sm;
     if (done >> i & 1 || !fits) continue;
     if (!best || one->ptx < best->ptx || (one->ptx == best->ptx && one->sm > best->sm)) best = one;
   }

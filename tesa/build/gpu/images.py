@@ -77,12 +77,14 @@ def images_of(text: GpuText, target: Target, cache: Cache | None = None) -> tupl
     if text.kind == "amd":
         made = _cached(text, target, cache, "lld", assemble_amd)
         return (Image(HSACO, name, made, code_object_entries(made, text.text)),)
-    source = Image(PTX, name, text.text.encode() + b"\0")
+    own = ptx.alone(text.text)
+    source = Image(PTX, own or name, text.text.encode() + b"\0")
     assembler = ptx.assembler()
     if not assembler:
         return (source,)
     cubin = _cached(text, target, cache, assembler, ptx.assemble_ptx)
-    return (Image(CUBIN, name, cubin, cubin_entries(cubin)), source)
+    image = Image(CUBIN, name, cubin, cubin_entries(cubin))
+    return (image,) if own else (image, source)
 
 
 def _cached(

@@ -161,8 +161,9 @@ def _modules(program: Program, folder: Path) -> list[str]:
             file = folder / f"image{m}_{i}.bin"
             file.write_bytes(image.content)
             lines.append(_included(f"tesa_image{m}_{i}", file))
-            number = int(image.architecture.removeprefix("sm_")) if image.kind in (CUBIN, PTX) else 0
-            table.append(f"{{{number}, {int(image.kind == PTX)}, tesa_image{m}_{i}}}")
+            number = int(image.architecture.removeprefix("sm_").rstrip("a")) if image.kind in (CUBIN, PTX) else 0
+            how = (2 if image.architecture.endswith("a") else 1) if image.kind == PTX else 0
+            table.append(f"{{{number}, {how}, tesa_image{m}_{i}}}")
         lines.append(f"static const image images{m}[] = {{{', '.join(table)}}};")
         rows.append(f"{{images{m}, {len(images)}}}")
     return [*lines, f"static const module MODULES[] = {{{', '.join(rows)}}};"]

@@ -1,6 +1,7 @@
 """Assembles PTX to cubins: by ptxas where there is one, else in this process by nvJitLink. No driver is needed."""
 
 import ctypes
+import re
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -25,7 +26,11 @@ def assembler() -> str:
 
 
 def assemble_ptx(text: str, architecture: str) -> bytes:
-    """The cubin of a module of PTX. AssemblerError with the assembler's words."""
+    """The cubin of a module of PTX. AssemblerError with the assembler's words.
+
+    A text whose target is of one architecture alone, as sm_90a is of sm_90, is assembled for that.
+    """
+    architecture = alone(text) or architecture
     found = tools.program("ptxas")
     return _by_ptxas(found, text, architecture) if found is not None else _by_library(text, architecture)
 
@@ -39,6 +44,16 @@ def _by_ptxas(program: Path, text: str, architecture: str) -> bytes:
         if done.returncode:
             raise AssemblerError("; ".join((done.stderr or done.stdout).strip().splitlines()[:3]))
         return made.read_bytes()
+
+
+def alone(text: str) -> str:
+    """The target of a text that is of one architecture alone, "" for one that newer devices run too.
+
+    >>> alone(".version 8.0\\n.target sm_90a\\n"), alone(".version 8.0\\n.target sm_90\\n")
+    ('sm_90a', '')
+    """
+    found = re.search(r"^\.target (sm_\d+[a-z])", text, re.M)
+    return found[1] if found else ""
 
 
 @cache

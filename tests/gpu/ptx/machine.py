@@ -81,6 +81,11 @@ class Block:
             static + launch.shared_bytes, self.count, WARP, lockstep=False, grain=_grain(launch.kernel)
         )
         self.copies: list[Copy] = []
+        # of units of four warps: what they do, groups of it, sums that they have, sums that were written with no fence
+        self.products: list[Any] = []
+        self.committed: dict[int, int] = {}
+        self.under_way: set[tuple[int, int]] = set()
+        self.dirty: dict[int, set[int]] = {}
         self.groups = np.zeros(self.count, np.int64)
         self.special = self._special()
         self.jump: dict[int, Mask] = {}
@@ -116,6 +121,8 @@ class Block:
 
         Where one of these threads never set it: a Fault, or, in an instruction that only computes, a note in `unset`.
         """
+        if self.under_way:
+            self._touch(register)
         known = self.known[register.slot]
         if known is True or (known is not None and known[self.mask].all()):
             return self.values[register.slot]
@@ -134,6 +141,11 @@ class Block:
     def put(self, register: Register, bits: Any) -> None:
         """Set a register, in the threads of the mask, to raw bits of its size."""
         slot = register.slot
+        if self.under_way:
+            self._touch(register)
+        if self.launch.kernel.groups:
+            for group in np.unique(self.warp[self.mask] // 4).tolist():
+                self.dirty.setdefault(group, set()).add(slot)
         if self.full and self.unset is None:
             self.values[slot] = bits if np.shape(bits) else np.full(self.count, bits)
             self.known[slot] = True
@@ -151,6 +163,12 @@ class Block:
         elif self.known[slot] is not True:
             was = self.known[slot]
             self.known[slot] = self.mask.copy() if was is None else was | self.mask
+
+    def _touch(self, register: Register) -> None:
+        """A Fault where a matrix unit is still adding to a register."""
+        for group in np.unique(self.warp[self.mask] // 4).tolist():
+            if (group, register.slot) in self.under_way:
+                raise Fault(f"{register.name} is touched while a matrix unit adds to it")
 
     def run(self) -> None:
         """All threads from the first instruction to their ends."""
@@ -173,6 +191,8 @@ class Block:
                     fronts[place] = fronts[place] | mask
                 else:
                     fronts[place] = mask
+        if self.products:
+            raise Fault(f"the threads of block {self.index} end while a matrix unit is at work")
 
     def _one(self, instruction: Instruction, step: Step, here: Mask, at: int) -> list[tuple[int, Mask]]:
         """Run an instruction for a front; where its threads go."""

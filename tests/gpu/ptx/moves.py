@@ -276,11 +276,14 @@ def _nothing(code: Code) -> Step:
     known = {
         "prefetch": {"global", "L1", "L2"},
         "membar": {"cta", "gl", "sys"},
-        "fence": {"sc", "acq_rel", "cta", "gpu", "sys"},
+        "fence": {"sc", "acq_rel", "cta", "gpu", "sys", "proxy", "async", "shared::cta"},
         "griddepcontrol": {"wait", "launch_dependents"},
     }
-    if not set(code.rest()) <= known[code.name]:
+    words = set(code.rest())
+    if not words <= known[code.name]:
         raise code.fail("unknown modifier")
+    if "async" in words:
+        return lambda block: block.shared.fence(block.active)
     return lambda block: None
 
 

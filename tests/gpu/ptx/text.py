@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from tests.gpu.faults import Fault
 
@@ -92,6 +93,12 @@ class Kernel:
     constants: bytearray = field(default_factory=bytearray)
     directives: str = ""
     version: tuple[int, int] = (0, 0)
+    target: str = ""
+
+    @cached_property
+    def groups(self) -> bool:
+        """True where units of four warps are used."""
+        return any(one.words[0] == "wgmma" for one in self.code)
 
 
 def parse(text: str, entry: str) -> Kernel:
@@ -100,11 +107,12 @@ def parse(text: str, entry: str) -> Kernel:
     head = re.search(rf"\.entry\s+{re.escape(entry)}\s*(\([^)]*\))?([^{{;]*)\{{", text)
     if not head:
         raise Fault(f"the text has no .entry {entry}")
-    begin = re.match(r"\s*\.version\s+(\d+)\.(\d+)\s+\.target\s+sm_\d+", text)
+    begin = re.match(r"\s*\.version\s+(\d+)\.(\d+)\s+\.target\s+(sm_\d+a?)", text)
     if not begin:
         raise Fault("PTX begins with .version and .target")
     version = (int(begin[1]), int(begin[2]))
     kernel = Kernel(entry, tuple(_parameters(head[1] or "")), directives=" ".join(head[2].split()), version=version)
+    kernel.target = begin[3]
     first = re.search(r"\.entry|\.func", text)
     before = text[: first.start() if first else 0]
     for statement in re.sub(r"\.(version|target|address_size)[^\n]*", "", before).split(";"):

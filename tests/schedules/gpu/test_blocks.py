@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tesa.schedules.gpu.blocks import emit, refusal, space
+from tesa.schedules.gpu.blocks_space import fits, tiling_of
 from tesa.schedules.registry import find
 from tesa.schedules.types import ACTIVATIONS, Epilogue, FloatArray, Output, Problem, Window
 from tests.schedules.gpu.tiles import blocks, check, config, conv, gpu, linear, of_kind
@@ -35,6 +36,58 @@ def test_every_configuration(wanted, arithmetic):
     weight = blocks(problem, 32, 32, 0.5, 1)
     counts = check(emit(problem, weight, gpu("cuda:sm_80"), wanted, "k"), problem, weight)
     assert sum(count for name, count in counts.items() if name.startswith("mma.sync"))
+
+
+COPIES = [config(16, 64, 16, 0, 1, 2), config(64, 128, 32, 0, 1, 3), config(32, 128, 16, 0, 1, 4)]
+GROUPS = [config(64, 64, 32, 0, 2), config(64, 128, 64, 0, 2), config(128, 256, 32, 0, 2)]
+OTHERS = [linear(70, 96, 140, 2), linear(20, 40, 70), conv(33, 5, Window(9, 7, (3, 3), padding=(1, 1, 1, 1)), 2)]
+
+
+@pytest.mark.parametrize("problem", OTHERS, ids=lambda p: f"{p.op}-{p.n}")
+@pytest.mark.parametrize("arithmetic", ["float16", "bfloat16", "tfloat32", "int8"])
+@pytest.mark.parametrize(("name", "ways"), [("cuda:sm_80", COPIES), ("cuda:sm_90", GROUPS)], ids=["copies", "groups"])
+def test_every_way(name, ways, arithmetic, problem):
+    """X and W by asynchronous copies, and by units of four warps: ragged sizes, borders, batches, codes."""
+    problem = of_kind(problem, arithmetic)
+    weight = blocks(problem, 32, 16, 0.6, 1)
+    fit = [one for one in ways if fits(tiling_of(problem, gpu(name), one), gpu(name))]
+    for wanted in fit[:: 1 if problem is OTHERS[0] else 2]:
+        counts = check(emit(problem, weight, gpu(name), wanted, "k"), problem, weight)
+        what = {1: ("cp.async", "mma.sync"), 2: ("cp.async", "wgmma.mma_async")}[wanted["way"]]
+        assert all(any(made.startswith(one) for made in counts) for one in what)
+
+
+def test_codes_need_whole_words_to_be_copied():
+    codes = of_kind(linear(64, 64, 70), "int8")
+    ways = {one["way"] for one in space(codes, np.ones((64, 64), np.float32), gpu("cuda:sm_80"))}
+    assert ways == {0}
+    with pytest.raises(ValueError, match="nothing to bring"):
+        emit(codes, np.ones((64, 64), np.float32), gpu("cuda:sm_80"), config(32, 128, 32, 0, 1, 2), "k")
+
+
+def test_rows_of_x_at_one_distance_need_one_place():
+    """Where k has whole steps, and where it has not: other rows are then read in place of those beyond the end."""
+    for k in (64, 72):
+        problem = linear(64, k, 68, arithmetic="float16")
+        weight = blocks(problem, 64, 32, 1.0)
+        check(emit(problem, weight, gpu("cuda:sm_90"), config(64, 64, 64, 0, 2), "k"), problem, weight)
+
+
+@pytest.mark.parametrize("wanted", [config(16, 64, 32, 1, 1, 2), config(32, 128, 32, 1, 1, 3)], ids=str)
+@pytest.mark.parametrize("arithmetic", ["float16", "int8"])
+def test_two_of_four_by_copies(arithmetic, wanted):
+    problem = of_kind(linear(40, 72, 68), arithmetic)
+    weight = sparse_two_of_four(problem)
+    if fits(tiling_of(problem, gpu("cuda:sm_80"), wanted), gpu("cuda:sm_80")):
+        counts = check(emit(problem, weight, gpu("cuda:sm_80"), wanted, "k"), problem, weight)
+        assert any(name.startswith("mma.sp") for name in counts)
+
+
+def test_the_model_takes_four_warps_where_there_are_such_units():
+    problem = linear(1024, 1024, 1024, arithmetic="float16")
+    dense = blocks(problem, 64, 64, 1.0)
+    ways = {name: space(problem, dense, gpu(name))[0]["way"] for name in ("cuda:sm_75", "cuda:sm_90")}
+    assert ways == {"cuda:sm_75": 0, "cuda:sm_90": 2}
 
 
 def sparse_two_of_four(problem: Problem, seed: int = 0) -> FloatArray:
@@ -122,7 +175,7 @@ def test_more_zeros_are_expected_to_take_less_time():
     problem = linear(1024, 1024, 1024, arithmetic="float16")
     times = []
     for density in (1.0, 0.5, 0.1):
-        weight = blocks(problem, 64, 32, density)
+        weight = blocks(problem, 128, 32, density)  # as high as the highest tiles
         best = space(problem, weight, gpu("cuda:sm_90"))[0]
         times.append(find("block", "gpu").estimate(problem, weight, gpu("cuda:sm_90"), best))
     assert times[0] > 1.5 * times[1] > 1.5 * times[2]

@@ -136,8 +136,8 @@ def test_pieces_one_after_the_other(name: str, kind: str) -> None:
 def test_the_static_model_chooses() -> None:
     """Full tiles and single elements: both pieces in one launch are expected to be faster than each way for all."""
     target, rng = parse_target("cuda:sm_90"), np.random.default_rng(0)
-    problem = linear(512, 512, 512, dtype="int8", epilogue=Epilogue(scale=True))
-    mask = np.kron(rng.random((16, 16)) < 0.1, np.ones((32, 32), bool)) | (rng.random((512, 512)) < 0.01)
+    problem = linear(1024, 1024, 1024, dtype="int8", epilogue=Epilogue(scale=True))
+    mask = np.kron(rng.random((32, 32)) < 0.1, np.ones((32, 32), bool)) | (rng.random((1024, 1024)) < 0.005)
     weight = np.asarray(rng.integers(1, 9, mask.shape) * mask, np.float32)
     options = candidates(problem, weight, target)
     times = predict(options, problem, weight, target)

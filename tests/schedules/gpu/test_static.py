@@ -47,7 +47,7 @@ def sass(cubin: bytes, folder: Path) -> list[str]:
     path = folder / "code.cubin"
     path.write_bytes(cubin)
     text = subprocess.run([str(tools.program("nvdisasm")), "-c", str(path)], capture_output=True, text=True, check=True)
-    found = re.findall(r"^\s*(?:/\*\w+\*/)?\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]+)\b[^;]*;", text.stdout, re.M)
+    found = re.findall(r"^\s*(?:/\*\w+\*/)?\s+(?:@!?U?P\w+\s+)?([A-Z][A-Za-z0-9_.]+)\b[^;]*;", text.stdout, re.M)
     assert found, "the text of nvdisasm is not as it is expected"
     return found
 
@@ -96,6 +96,39 @@ def test_the_matrix_instructions_are_there(kind, sparse, instruction, depth, tmp
     assert set(claimed) == {instruction}
     assert len(claimed) == 2 * 4 * max(32 // depth, 1)
     assert not [one for one in found if one.startswith(("LDL", "STL", "LD.", "ST.", "CALL.ABS"))]
+
+
+@ASSEMBLES
+@DISASSEMBLES
+@pytest.mark.parametrize(
+    ("kind", "instruction", "depth"),
+    [
+        ("float16", "HGMMA.64x128x16.F32", 16),
+        ("tfloat32", "HGMMA.64x128x8.F32.TF32", 8),
+        ("int8", "IGMMA.64x128x32", 32),
+    ],
+)
+def test_units_of_four_warps_are_there(kind, instruction, depth, tmp_path):
+    """One after the other, with one wait behind them: the assembler has not put a wait behind each."""
+    problem = of_kind(linear(128, 128, 256), kind)
+    wanted = config(64, 128, 64 if kind == "int8" else 32, 0, 2)
+    found = sass(assembled(problem, tiles(problem, 16, 16, 1.0), "cuda:sm_90", wanted), tmp_path)
+    assert sum(one.startswith(instruction) for one in found) == wanted["depth"] // depth
+    assert sum(one.startswith("WARPGROUP.DEPBAR") for one in found) == 1
+    assert any(one.startswith("LDGSTS") for one in found)
+    assert not [one for one in found if one.startswith(("LDL", "STL", "LD.", "ST.", "HMMA", "IMMA", "MEMBAR.ALL.G"))]
+
+
+@ASSEMBLES
+@DISASSEMBLES
+def test_copies_go_past_the_registers(tmp_path):
+    problem = linear(64, 128, 256, arithmetic="float16")
+    wanted = config(64, 128, 32, 0, 1, 3)
+    found = sass(assembled(problem, tiles(problem, 16, 16, 1.0), "cuda:sm_80", wanted), tmp_path)
+    assert sum(one.startswith("LDGSTS.E.BYPASS.128") for one in found) == 3 * (
+        8 + 2
+    )  # X and W of two steps, and the loop's
+    assert not [one for one in found if one.startswith(("LDL", "STL", "STS", "LD.", "ST."))]
 
 
 @ASSEMBLES

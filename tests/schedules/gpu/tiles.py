@@ -31,8 +31,10 @@ def conv(m: int, channels: int, window: Window, batch: int = 1, **more: object) 
     return Problem("conv2d", m, k, n, x, y, batch, window, **more)  # type: ignore[arg-type]
 
 
-def config(rows: int = 16, columns: int = 64, depth: int = 16, sparse: int = 0) -> dict[str, int]:
-    return {"rows": rows, "columns": columns, "depth": depth, "sparse": sparse}
+def config(
+    rows: int = 16, columns: int = 64, depth: int = 16, sparse: int = 0, way: int = 0, stages: int = 0
+) -> dict[str, int]:
+    return {"rows": rows, "columns": columns, "depth": depth, "sparse": sparse, "way": way, "stages": stages}
 
 
 def blocks(problem: Problem, high: int, deep: int, density: float, seed: int = 0) -> FloatArray:

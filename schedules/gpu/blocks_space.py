@@ -92,8 +92,7 @@ def _shapes(problem: Problem, gpu: Gpu, kinds: Sequence[int]) -> Iterator[Config
     """Every combination, of which some do not fit, or come to the same."""
 
     def shape(rows: int, columns: int, depth: int, kind: int, way: int, stages: int) -> Config:
-        plain = {"rows": rows, "columns": columns, "depth": depth, "sparse": kind}
-        return {**plain, "way": way, "stages": stages} if gpu.writer == "ptx" else plain
+        return {"rows": rows, "columns": columns, "depth": depth, "sparse": kind, "way": way, "stages": stages}
 
     for kind in kinds:
         for rows in (16, 32, 64):

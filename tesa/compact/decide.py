@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tesa.compact import codes
 from tesa.compact.analysis import Analysis, Contraction, Term
 from tesa.compact.correction import correctable, taps, varies
 from tesa.compact.facts import Facts
@@ -20,8 +21,9 @@ REASONS = {
     3: "a constant that meets something it cannot be folded into",
     4: "one has to stay",
     5: "the constant that would replace them costs more than they do",
+    6: "of a group of features that integer kernels multiply at once some stay",
 }
-NEEDED, UNEQUAL, UNFOLDABLE, LAST, COSTLY = REASONS
+NEEDED, UNEQUAL, UNFOLDABLE, LAST, COSTLY, SPLIT = REASONS
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +38,11 @@ class Decision:
     held: Ids
 
 
-def decide(a: Analysis, facts: Facts) -> Decision:
-    """The largest removal that the ties, balances and sums allow. Starts from all that is removable and takes back."""
+def decide(a: Analysis, facts: Facts, *, fast: bool = False) -> Decision:
+    """The largest removal that the ties, balances and sums allow. Starts from all that is removable and takes back.
+
+    fast: also of layers of codes only what makes them faster, see codes.py.
+    """
     choice = _Choice(a)
     held = np.full(a.index.size, -1)
     for number, (ids, _) in reversed(list(enumerate(a.held))):
@@ -50,7 +55,8 @@ def decide(a: Analysis, facts: Facts) -> Decision:
     phases: dict[int, Callable[[], None]] = {  # what must be comes before what is a matter of choice
         NEEDED: lambda: _groups(choice, a),
         UNFOLDABLE: lambda: _sums(choice, a, facts, UNFOLDABLE),
-        COSTLY: lambda: _sums(choice, a, facts, COSTLY),
+        COSTLY: lambda: _sums(choice, a, facts, COSTLY, fast),
+        SPLIT: lambda: _wholes(choice, a) if fast else None,
         UNEQUAL: lambda: _members(choice, a),
         LAST: lambda: _last(choice, a),
     }
@@ -109,7 +115,16 @@ def _members(choice: _Choice, a: Analysis) -> None:
         choice.refuse(extra, UNEQUAL if left.shape[-1] > 1 else NEEDED)
 
 
-def _sums(choice: _Choice, a: Analysis, facts: Facts, reason: int) -> None:
+def _wholes(choice: _Choice, a: Analysis) -> None:
+    """Features of a layer of codes that was pruned in groups of them go by whole groups."""
+    for contraction in a.contractions:
+        for term in contraction.terms:
+            goes = choice.goes(term.ids)
+            if goes.any() and codes.in_groups(a, contraction, term):
+                choice.refuse(term.ids[codes.split(goes)], SPLIT)
+
+
+def _sums(choice: _Choice, a: Analysis, facts: Facts, reason: int, fast: bool = False) -> None:
     """A constant that is summed over must be 0 in one of the operands, or be corrected for at a fair price."""
     for contraction in a.contractions:
         node = a.graph.nodes[contraction.node]
@@ -120,7 +135,13 @@ def _sums(choice: _Choice, a: Analysis, facts: Facts, reason: int) -> None:
             for position, axes in term.axes.items():
                 if heavy.any() and a.constant(node.input[position]) is None:
                     heavy &= facts.constant(node.input[position], axes)
-            if heavy.any() and _refused(a, facts, contraction, _saved(term, heavy), reason):
+            if not heavy.any():
+                continue
+            refused = _refused(a, facts, contraction, _saved(term, heavy), reason)
+            if not refused and fast and reason == COSTLY and codes.reads_codes(a, contraction):
+                few = codes.multiplied(a, contraction, term, heavy) < codes.WORTH_A_MAP
+                refused = few and varies(a, facts, contraction)
+            if refused:
                 choice.refuse(term.ids[heavy], reason)
 
 

@@ -88,7 +88,7 @@ def one_pass(model: TesaModel, *, tied: bool = False, whole: Collection[str] = (
     users = graph.users()
     unread = [name for node in graph.nodes for name in node.output if name and name not in users]
     facts = Facts(model, shapes, unread, analysis.codes)
-    decision = decide(analysis, facts)
+    decision = decide(analysis, facts, fast=not file)
     cutter = Cutter(analysis, facts, decision.keep, dead_elements(model), dtypes)
     cutter.run()
     new_shapes = {name: tuple(cutter.shape(name)) for name in shapes}

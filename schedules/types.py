@@ -258,7 +258,8 @@ class Problem:
     shape with the same elements in the same order. threads: how many run the kernel. dtype: "float32", "int8" for
     uint8 X and int8 W with int32 sums, or "mixed" for uint8 X and a W of int8 codes among which outliers are any
     float32 numbers, in the unit of the codes: scale[m] holds for both. x_zero: the code of X that stands for 0, so
-    that the sum is of W (X - x_zero), and that pads a convolution; features_first knows no other than 0. output: of
+    that the sum is of W (X - x_zero), and that pads a convolution; features_first knows no other than 0. x_pad: the
+    code that pads a convolution of features_first, whose sums are of W X: what stands for 0 is in the bias. output: of
     Y; residual: the kind of the residual's elements, which may be codes: it is (code - zero) * scale then. inner: of
     int8 with a scale, the steps of the epilogue behind which numbers are rounded to codes and go on as what those stand
     for, in the order of STEPS, as in networks that are quantized between any two operators. storage:
@@ -288,6 +289,7 @@ class Problem:
     storage: str = "float32"
     arithmetic: str = "float32"
     alignment: int = 64
+    x_pad: int = 0
 
     @property
     def features_last(self) -> bool:

@@ -96,7 +96,8 @@ def test_networks_with_means_and_softmax(name: str, driver: Driver, tmp_path: Pa
 
 
 def quantized(path: Path) -> Path:
-    """Codes whose zero is 0 through a border, others whose zero is not through 1 x 1, and a residual between them."""
+    """Codes whose zero is none through a border and through 1 x 1, a residual between them, and codes between any two
+    operators: a layer is a convolution, codes, an activation or a residual, and codes again."""
     rng = np.random.default_rng(0)
 
     def codes(*shape: int) -> np.ndarray:
@@ -104,7 +105,7 @@ def quantized(path: Path) -> Path:
 
     values = {
         "w1": codes(16, 8, 3, 3), "w2": codes(16, 16, 1, 1), "w3": codes(16, 10), "b1": rng.integers(-500, 500, 16),
-        "s": 0.02, "z0": np.uint8(0), "z1": np.uint8(120), "ws": 0.01, "wz": np.int8(0), "bs": 0.0002,
+        "s": 0.02, "z1": np.uint8(120), "ws": 0.01, "wz": np.int8(0), "bs": 0.0002,
     }  # fmt: skip
     types = {"b1": np.int32, "s": np.float32, "ws": np.float32, "bs": np.float32}
     nodes: list[onnx.NodeProto] = []
@@ -120,8 +121,9 @@ def quantized(path: Path) -> Path:
 
     w1, w2, w3 = (node("DequantizeLinear", [name, "ws", "wz"], f"{name}_d") for name in ("w1", "w2", "w3"))
     b1 = node("DequantizeLinear", ["b1", "bs"], "b1_d")
-    r = stored(node("Relu", [node("Conv", [stored("x", "z0"), w1, b1], "first", pads=[1, 1, 1, 1])], "r"), "z1")
-    p = stored(node("Add", [node("Conv", [r, w2], "point"), r], "p"), "z1")
+    c = stored(node("Conv", [stored("x", "z1"), w1, b1], "first", pads=[1, 1, 1, 1]), "z1")
+    r = stored(node("Relu", [c], "r"), "z1")
+    p = stored(node("Add", [stored(node("Conv", [r, w2], "point"), "z1"), r], "p"), "z1")
     f = stored(node("Flatten", [node("GlobalAveragePool", [p], "m")], "f"), "z1")
     node("Softmax", [node("MatMul", [f, w3], "classifier")], "y")
     graph = helper.make_graph(
@@ -139,6 +141,8 @@ def test_a_quantized_network_is_computed_on_integers(driver: Driver, tmp_path: P
     made = compile_model(source, output=tmp_path / "net.so", target="cuda:sm_80", measure=False)
     bits = {row.layer: row.parts[0].bits for row in made.plan.layers if row.parts}
     assert bits == {"first": 8, "point": 8, "classifier": 8}
+    tensors = [row.tensor for row in made.plan.layers if row.parts]
+    assert tensors == ["r_q", "p_q", "classifier"], "what stands between codes is in the layers' kernels"
     with load(tmp_path / "net.so") as model:  # type: ignore[attr-defined]
         result = verify(model, source)
         assert driver.faults == []

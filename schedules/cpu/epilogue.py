@@ -67,9 +67,7 @@ def final(problem: Problem, names: Names, value: Any, m: Any, at: Any) -> Any:
     epilogue = replace(problem.epilogue, bias=False) if names.begun else problem.epilogue
 
     def rounded(step: str, number: Any) -> Any:
-        for at, kind in problem.inner:
-            number = _on_grid(kind, number) if at == step else number
-        return number
+        return inner(problem, step, number)
 
     short = problem.dtype != "float32"
     value = finish(epilogue, value, bias, residual, scale, names.maximum, rounded, short)
@@ -77,6 +75,13 @@ def final(problem: Problem, names: Names, value: Any, m: Any, at: Any) -> Any:
     if names.maximum:
         return _quantize(problem.output, value, positive, names.rounds)
     return quantize(problem.output, value)
+
+
+def inner(problem: Problem, step: str, number: Any) -> Any:
+    """The number behind a step of the epilogue, as its code stands for it where it is rounded to one there, scalars."""
+    for at, kind in problem.inner:
+        number = _on_grid(kind, number) if at == step else number
+    return number
 
 
 def real(kind: Output, value: Any) -> Any:

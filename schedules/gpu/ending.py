@@ -13,7 +13,7 @@ from tvm import tirx
 
 from tesa.schedules.cpu import activations, math
 from tesa.schedules.cpu.epilogue import finish as linear_part
-from tesa.schedules.cpu.epilogue import quantize, real
+from tesa.schedules.cpu.epilogue import inner, quantize, real
 from tesa.schedules.gpu.arrays import Arrays
 from tesa.schedules.types import Problem
 
@@ -48,6 +48,10 @@ def finish(problem: Problem, arrays: Arrays, value: Any, m: Any, at: Any) -> Any
     if residual is not None and problem.residual.dtype == "float16":
         residual = tirx.Cast("float32", residual)
     scale = arrays.scale[m] if e.scale else None
-    value = linear_part(replace(e, activation=None), value, bias, residual, scale)
+
+    def rounded(step: str, number: Any) -> Any:
+        return inner(problem, step, number)
+
+    value = linear_part(replace(e, activation=None), value, bias, residual, scale, after=rounded)
     value = quantize(problem.output, activate(e.activation, value))
     return tirx.Cast(problem.output.dtype, value) if problem.output.dtype == "float16" else value

@@ -76,7 +76,7 @@ class Position:
 
 def outside(problem: Problem, dtype: str) -> Any:
     """What X has beyond its borders."""
-    return tirx.IntImm(dtype, problem.x_zero) if dtype == "uint8" else tirx.FloatImm(dtype, 0.0)
+    return tirx.IntImm(dtype, problem.x_zero or problem.x_pad) if dtype == "uint8" else tirx.FloatImm(dtype, 0.0)
 
 
 def operand(problem: Problem) -> Operand:

@@ -240,18 +240,21 @@ def first_of(
 ) -> KernelCall | None:  # fmt: skip
     """As draft_of, of a kernel of features_first; None also where such kernels know it only in float32.
 
-    Such a kernel knows no zero point z of X: scale * z * (the sum of each row of W) goes into the bias. A border that
-    is padded would have to be codes of z, so that z has to be 0 there.
+    Such a kernel knows no zero point z of X: scale * z * (the sum of each row of W) goes into the bias, and a border is
+    padded with codes of z. Numbers that are rounded to codes in front of a bias of their own are none of such a kernel.
     """
     made = _draft_of(chain, anchor, rows, source, store, residual, threads)
-    if made is None or source.grid is None or anchor.phases or anchor.stack is not None or chain.inner:
+    if made is None or source.grid is None or anchor.phases or anchor.stack is not None:
         return None
-    zero, window = source.grid.zero, anchor.window
-    if zero and window is not None and any(window.padding):
-        return None
+    zero, window, inner = source.grid.zero, anchor.window, made.problem.inner
+    if zero and any(step == "scale" for step, _ in inner):
+        if made.bias is not None:
+            return None
+        inner = tuple(("bias" if step == "scale" else step, kind) for step, kind in inner)  # behind the one that comes
+    padded = window is not None and any(window.padding)
     problem = replace(
-        made.problem, n=anchor.n, batch=anchor.batch, x_shape=_x_shape(anchor, anchor.x_perm),
-        y_shape=stored(anchor)[0], layout="features_first", x_zero=0,
+        made.problem, n=anchor.n, batch=anchor.batch, x_shape=_x_shape(anchor, anchor.x_perm), inner=inner,
+        y_shape=stored(anchor)[0], layout="features_first", x_zero=0, x_pad=zero if padded else 0,
     )  # fmt: skip
     bias = made.bias
     if zero and made.scale is not None:

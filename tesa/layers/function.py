@@ -124,7 +124,7 @@ def _lower_function(
         dynamic = find_dynamic(bindings, outputs, given.facts, chains, given.threads, given.integer)
     replaced = {var for one in dynamic for var in (one.chain.first, *one.inside)}
     static = [chain for chain in chains if chain.first not in replaced]
-    if given.integer is not None and not given.codes_first:
+    if given.integer is not None:
         static = lengthen(bindings, outputs, static, [one.chain for one in dynamic])
     chains = [*static, *(one.chain for one in dynamic)]
     quantizers = {one.quantizer.scale: one.quantizer for one in dynamic}
@@ -230,7 +230,7 @@ def _emit_longer(
         return answers[-1]
 
     name = given.names.get(chain.first.name, "")
-    if integer_layers(emitter, chain, name, given.threads, asked):
+    if integer_layers(emitter, chain, name, given.threads, asked, given.codes_first):
         return _emit_layer(emitter, chain, given, before)
     # where it is faster in float32, so is its first part; else what follows keeps it from being one of integers
     alone = replace(given, integer=None) if not all(answers) else given

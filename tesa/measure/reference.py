@@ -171,7 +171,7 @@ def _columns(problem: Problem, x: Wide) -> Wide:
         return x.reshape(problem.batch, problem.k, 1, problem.n)
     top, left, bottom, right = window.padding
     x = x.reshape(problem.batch, problem.channels, window.height, window.width)
-    x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=problem.x_pad)
     reach = tuple(d * (size - 1) + 1 for d, size in zip(window.dilation, window.kernel, strict=True))
     views: Any = np.lib.stride_tricks.sliding_window_view(x, reach, axis=(2, 3))
     taps = views[:, :, :: window.stride[0], :: window.stride[1], :: window.dilation[0], :: window.dilation[1]]

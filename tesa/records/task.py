@@ -169,6 +169,8 @@ def _epilogue(problem: Problem) -> dict[str, Any]:
     codes: dict[str, Any] = {"residual_kind": asdict(problem.residual)} if problem.residual != Output() else {}
     if problem.inner:
         codes["inner"] = [[step, asdict(kind)] for step, kind in problem.inner]
+    if problem.x_pad:
+        codes["x_pad"] = problem.x_pad
     return {**facts, "x_zero": problem.x_zero, "output": asdict(problem.output), **codes}
 
 

@@ -59,7 +59,7 @@ def columns(problem: Problem, x: Wide) -> Wide:
     w = problem.window
     top, left, bottom, right = w.padding
     x = x.reshape(problem.batch, problem.channels, w.height, w.width)
-    x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=problem.x_pad)
     taps = []
     for dy in range(w.kernel[0]):
         for dx in range(w.kernel[1]):

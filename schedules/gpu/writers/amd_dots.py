@@ -148,7 +148,7 @@ class _Kernel:
                 continue
             kept, inside = ("s[32:33]", "s[34:35]") if self.names.lanes64 else ("s32", "s34")
             self.lines += [
-                f"v_mov_b32_e32 {target}, 0",
+                f"v_mov_b32_e32 {target}, 0x{self.tiling.problem.x_pad:x}",
                 f"s_and_{self.bits} {inside}, {self.masks['row', tap[0]]}, {self.masks['column', tap[1]]}",
                 f"s_and_saveexec_{self.bits} {kept}, {inside}",
                 load,

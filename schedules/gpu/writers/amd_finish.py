@@ -8,6 +8,7 @@ from tesa.schedules.gpu.activations import activate
 from tesa.schedules.gpu.tiling import Tiling
 from tesa.schedules.gpu.writers.amd_text import Names, Recorded, number
 from tesa.schedules.gpus import Gpu
+from tesa.schedules.types import Output
 
 FREE = tuple(f"v{i}" for i in range(12, 16)) + tuple(f"v{i}" for i in range(18, 24))
 """Vector registers for an activation."""
@@ -182,10 +183,13 @@ class Finish:
             lines.append(f"v_cvt_f32_i32_e32 {register}, {register}")
         if epilogue.scale:
             lines.append(f"v_mul_f32_e32 {register}, v16, {register}")
+        self._rounded("scale", register)
         if epilogue.bias:
             lines.append(f"v_add_f32_e32 {register}, v17, {register}")
+        self._rounded("bias", register)
         if epilogue.residual:
             self._residual(register, j)
+        self._rounded("residual", register)
         value = register
         if epilogue.activation:
             ops = Recorded()
@@ -193,16 +197,30 @@ class Finish:
             lines += made
         if not output.quantized:
             return value
-        low, high = output.range
-        lines += [
-            f"v_mul_f32_e32 v12, {number(1.0 / output.scale)}, {value}",
+        self._on_grid(output, value)
+        lines.append("v_cvt_i32_f32_e32 v12, v12")
+        return "v12"
+
+    def _on_grid(self, kind: Output, value: str) -> None:
+        """v12: the code of a number, as a float32."""
+        low, high = kind.range
+        self.lines += [
+            f"v_mul_f32_e32 v12, {number(1.0 / kind.scale)}, {value}",
             "v_rndne_f32_e32 v12, v12",
-            f"v_add_f32_e32 v12, {number(float(output.zero))}, v12",
+            f"v_add_f32_e32 v12, {number(float(kind.zero))}, v12",
             f"v_max_f32_e32 v12, {number(float(low))}, v12",
             f"v_min_f32_e32 v12, {number(float(high))}, v12",
-            "v_cvt_i32_f32_e32 v12, v12",
         ]
-        return "v12"
+
+    def _rounded(self, step: str, register: str) -> None:
+        """The number behind a step of the epilogue, as its code stands for it where it is rounded to one there."""
+        for at, kind in self.tiling.problem.inner:
+            if at == step:
+                self._on_grid(kind, register)
+                self.lines += [
+                    f"v_add_f32_e32 v12, {number(float(-kind.zero))}, v12",
+                    f"v_mul_f32_e32 {register}, {number(kind.scale)}, v12",
+                ]
 
     def _residual(self, register: str, j: int) -> None:
         kind, lines = self.tiling.problem.residual, self.lines

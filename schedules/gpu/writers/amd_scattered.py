@@ -170,7 +170,7 @@ class _Mixed(Tiles):
         bits, run = ("b64", "exec") if names.lanes64 else ("b32", "exec_lo")
         kept, inside = ("s[34:35]", "s[26:27]") if names.lanes64 else ("s34", "s26")
         lines += [
-            f"v_mov_b32_e32 v{target}, 0",
+            f"v_mov_b32_e32 v{target}, 0x{self.tiling.problem.x_pad:x}",
             f"v_and_b32_e32 v2, 0xffff, v{place + 2}",
             f"{names.add} v2, v2, v{at + 1}",
             f"v_cmp_gt_u32_e32 {names.vcc}, 0x{border.height:x}, v2",

@@ -117,7 +117,7 @@ class Stage:
         bits = "b64" if self.names.lanes64 else "b32"
         kept, inside = ("s[32:33]", "s[34:35]") if self.names.lanes64 else ("s32", "s34")
         self.lines += [
-            f"v_mov_b32_e32 {target}, 0",
+            f"v_mov_b32_e32 {target}, 0x{self.tiling.problem.x_pad:x}",
             f"s_and_b32 s28, s{place + 1}, 0xffff",
             f"{add} v2, s28, v5",
             f"v_cmp_gt_u32_e32 {vcc}, 0x{border.height:x}, v2",

@@ -150,7 +150,7 @@ class _Kernel:
             f"add.u32 %v, %ix, {column};",
             f"setp.lt.u32 %q, %u, {view.border.height};",
             f"setp.lt.and.u32 %in, %v, {view.border.width}, %q;",
-            f"mov.b32 {target}, 0;",
+            f"mov.b32 {target}, {self.tiling.problem.x_pad};",
             f"@%in ld.global.nc.{kind} {target}, {where};",
         ]
 

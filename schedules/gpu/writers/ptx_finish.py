@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from tesa.schedules.gpu.activations import activate
 from tesa.schedules.gpu.tiling import Tiling
 from tesa.schedules.gpu.writers.ptx_text import Registers, number
+from tesa.schedules.types import Output
 
 
 @dataclass
@@ -133,19 +134,36 @@ class Finish:
             lines.append(f"cvt.rn.f32.s32 {value}, {register};")
         if scale:
             value = floats.multiply(value, scale)
+        value = self._rounded("scale", value)
         if bias:
             value = floats.add(value, bias)
+        value = self._rounded("bias", value)
         if problem.epilogue.residual:
             value = floats.add(value, self._residual(place))
+        value = self._rounded("residual", value)
         if problem.epilogue.activation:
             value = activate(floats, problem.epilogue.activation, value)
         if not output.quantized:
             return value
-        near, code = floats.new(), self._new("m")
-        lines.append(f"cvt.rni.f32.f32 {near}, {floats.multiply(value, 1.0 / output.scale)};")
+        return self._code(output, value)
+
+    def _code(self, output: Output, value: str) -> str:
+        """The code of a number."""
+        near, code = self.floats.new(), self._new("m")
+        self.lines.append(f"cvt.rni.f32.f32 {near}, {self.floats.multiply(value, 1.0 / output.scale)};")
         kind = "u8" if output.dtype == "uint8" else "s8"
-        lines.append(f"cvt.rni.sat.{kind}.f32 {code}, {floats.add(near, float(output.zero))};")
+        self.lines.append(f"cvt.rni.sat.{kind}.f32 {code}, {self.floats.add(near, float(output.zero))};")
         return code
+
+    def _rounded(self, step: str, value: str) -> str:
+        """The number behind a step of the epilogue, as its code stands for it where it is rounded to one there."""
+        for at, kind in self.tiling.problem.inner:
+            if at == step:
+                number = self.floats.new()
+                sign = "u" if kind.dtype == "uint8" else "s"
+                self.lines.append(f"cvt.rn.f32.{sign}32 {number}, {self._code(kind, value)};")
+                value = self.floats.multiply(self.floats.add(number, float(-kind.zero)), kind.scale)
+        return value
 
     def _residual(self, place: tuple[str, int, str]) -> str:
         kind = self.tiling.problem.residual

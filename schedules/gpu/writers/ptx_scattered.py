@@ -9,6 +9,7 @@ launch saves is a write and a read of Y.
 
 from tesa.schedules.gpu.scattered import GROUP, entry_words, group_bytes
 from tesa.schedules.gpu.tiling import Tiling
+from tesa.schedules.gpu.writers.ptx_text import number
 from tesa.schedules.gpu.writers.ptx_tiles import Tiles, tile_arguments
 from tesa.schedules.gpus import Gpu, GpuText
 
@@ -157,7 +158,7 @@ class _Mixed(Tiles):
                     f"add.u32 %v, %v, %cz{base};",
                     f"setp.lt.u32 %q, %u, {border.height};",
                     f"setp.lt.and.u32 %in, %v, {border.width}, %q;",
-                    f"mov.b32 %v{first}, 0;",
+                    f"mov.b32 %v{first}, {number(0.0) if not byte else self.tiling.problem.x_pad};",
                 ]
             self.lines.append(f"{guard}ld.global.nc.{'u8' if byte else 'f32'} %v{first}, [%ca{base}];")
 

@@ -91,7 +91,7 @@ class Stage:
         if self.taps:
             guard = "@%in "
             inside(self.tiling, self.lines, f"%e{size * e + 1}")
-            self.lines.append(f"mov.b32 %x{first}, 0;")
+            self.lines.append(f"mov.b32 %x{first}, {self.tiling.problem.x_pad};")
         self.lines.append(f"{guard}ld.global.nc.{'u8' if byte else 'b32'} %x{first}, [%ad];")
 
     def store(self) -> None:

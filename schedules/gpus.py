@@ -37,7 +37,7 @@ class MatrixUnit:
 
 @dataclass(frozen=True)
 class GpuRates:
-    """How fast a nominal GPU is, for the static model of time. Nothing here was measured by tesa.
+    """The rates of a nominal GPU, for the static model of time. Nothing here was measured by tesa.
 
     ghz: clock under load. fmas, halves, dots: float32 multiply-adds, multiply-adds of 16 bits (two for each lane of an
     instruction on pairs) and dot products of 4 bytes that a multiprocessor starts in a cycle. issue: instructions of a

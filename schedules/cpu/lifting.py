@@ -219,7 +219,7 @@ class _Lifter:
         return views, params, arguments
 
     def _root(self, buffer: Any) -> Any:
-        """What a buffer is a view of in the end: a pointer, or a buffer of its own memory."""
+        """The memory that a buffer is a view of in the end: a pointer, or a buffer of its own memory."""
         while buffer in self.views:
             data = self.views[buffer]
             if isinstance(data, Var) and not _is_buffer(data):
@@ -252,7 +252,7 @@ def _operator(call: Any) -> str:
 
 
 def _pointer(argument: Any) -> Any:
-    """What a bare function takes for an argument of a packed call: for an array its memory."""
+    """The argument of a bare function for one of a packed call: for an array its memory."""
     if isinstance(argument, ir.Call) and _operator(argument) == "tirx.tvm_stack_make_array":
         return argument.args[0]
     return argument.data if _is_buffer(argument) else argument

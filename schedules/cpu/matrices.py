@@ -66,7 +66,7 @@ def fits(problem: Problem, core: Core, rows: int, lanes: int) -> bool:
 
 
 def forms(problem: Problem, core: Core) -> tuple[Config, ...]:
-    """What a configuration may say of its arithmetic."""
+    """The kinds of arithmetic that a configuration may name."""
     return ({}, {"matrix": 1}) if fits(problem, core, 2, LANES) else ({},)
 
 

@@ -1,4 +1,4 @@
-"""Where a layer of features_last finds its bytes of X: k is a few runs of neighbouring bytes from an output's place.
+"""The places of a layer's bytes of X in features_last: k is a few runs of neighbouring bytes from an output's place.
 
 A linear layer: X is (batch n, k), and k is one run. A convolution: the taps of a row of the kernel are neighbours in
 X (height, width, channels), so that k is (kernel height) runs of (kernel width x channels) bytes, a line of X apart;
@@ -63,7 +63,7 @@ class Places:
         return self.lines * self.line
 
     def place(self, p: Any) -> Any:
-        """Where column p of an item begins."""
+        """The begin of column p of an item."""
         if self.width == self.columns:
             return p * self.step_x
         return p // self.width * self.step_y + p % self.width * self.step_x

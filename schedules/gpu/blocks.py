@@ -123,7 +123,7 @@ def packed(tiling: Tiling, found: Steps, gpu: Gpu) -> NDArray[np.uint32]:
 
 
 def missing(weight: FloatArray, rows: int) -> NDArray[np.int32]:
-    """What the sums of each row lack where a unit of signed bytes takes X - 128, up to the last row block's end."""
+    """The numbers that sums lack where a unit of signed bytes takes X - 128, up to the last row block's end."""
     padded = np.zeros(-(-len(weight) // rows) * rows, np.int32)
     padded[: len(weight)] = 128 * weight.astype(np.int64).sum(axis=1)
     return padded

@@ -107,7 +107,7 @@ def _shapes(problem: Problem, gpu: Gpu, kinds: Sequence[int]) -> Iterator[Config
 
 
 def fits(tiling: Tiling, gpu: Gpu) -> bool:
-    """Whether each thread has something to bring, and a wave has whole tiles."""
+    """True where each thread has something to bring, and a wave has whole tiles."""
     if tiling.depth % tiling.unit.k:
         return False
     if tiling.way == COPIED:

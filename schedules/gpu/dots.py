@@ -186,7 +186,7 @@ def emit(problem: Problem, weight: FloatArray, gpu: Gpu, config: Config, symbol:
 
 
 def _missing(weight: FloatArray, gpu: Gpu) -> NDArray[np.int32]:
-    """What the sums of each row lack where X - 128 is multiplied."""
+    """The numbers that the sums of each row lack where X - 128 is multiplied."""
     return np.asarray(128 * weight.astype(np.int64).sum(axis=1), np.int32)
 
 

@@ -41,7 +41,7 @@ def activate(name: str | None, value: Any) -> Any:
 
 
 def finish(problem: Problem, arrays: Arrays, value: Any, m: Any, at: Any) -> Any:
-    """What Y stores for the sum of row m, whose place in Y is `at`."""
+    """The number that Y stores for the sum of row m, whose place in Y is `at`."""
     e = problem.epilogue
     bias = arrays.bias[m] if e.bias else None
     residual = real(problem.residual, arrays.residual[at]) if e.residual else None

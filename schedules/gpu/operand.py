@@ -38,7 +38,7 @@ class Operand:
     item: int
 
     def position(self, name: str, p: Any) -> Position:
-        """What a thread has to know of position p, which must be one of the layer's."""
+        """The facts that a thread needs of position p, which must be one of the layer's."""
         window = self.problem.window
         if self.problem.pointwise or window is None:
             return Position(self, p)
@@ -75,7 +75,7 @@ class Position:
 
 
 def outside(problem: Problem, dtype: str) -> Any:
-    """What X has beyond its borders."""
+    """The value of X beyond its borders."""
     return tirx.IntImm(dtype, problem.x_zero or problem.x_pad) if dtype == "uint8" else tirx.FloatImm(dtype, 0.0)
 
 

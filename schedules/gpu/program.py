@@ -199,7 +199,7 @@ def _copies(grid: Grid, tile: list[tuple[int, int]], number: int) -> Iterator[st
 
 
 def _results(grid: Grid, first: int, rows: int, group: int) -> Iterator[steps.Step]:
-    """What a group does with its sums: some of the rows are its own, for which it takes those of the other groups."""
+    """The end of a group: some of the rows are its own, for which it takes the sums of the other groups."""
     yield from (steps.Widen(row) for row in range(rows))
     if grid.groups == 1:
         for row in range(rows):

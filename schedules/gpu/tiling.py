@@ -100,7 +100,7 @@ def steps(tiling: Tiling, weight: FloatArray) -> Steps:
 
 
 def live_steps(weight: FloatArray, rows: int, depth: int) -> NDArray[np.int64]:
-    """How many steps each row block has.
+    """The number of steps of each row block.
 
     >>> live_steps(np.eye(32, 48, dtype=np.float32), 16, 16).tolist()
     [1, 1]

@@ -90,6 +90,6 @@ def view(problem: Problem) -> View:
 
 
 def _reach(far: int, stride: int, padding: int, count: int, size: int) -> tuple[int, bool]:
-    """How far a tap lies from the first one, and whether it is outside of the image for any of the outputs."""
+    """The distance of a tap from the first one, and whether it is outside of the image for any of the outputs."""
     first, last = far - padding, (count - 1) * stride - padding + far
     return far, first < 0 or last >= size

@@ -1,4 +1,4 @@
-"""How to install what an optional part of tesa needs: a line that works beside a checkout as well as beside a wheel."""
+"""Lines that install what an optional part of tesa needs, beside a checkout as well as beside a wheel."""
 
 import importlib.metadata
 import re

@@ -21,7 +21,7 @@ _LONGEST_LINE = 300
 
 
 class Untruthful(ValueError):
-    """What was told cannot be: of another kind, without an end, or a name that is none. The text says what."""
+    """Raised for what was told and cannot be: of another kind, without an end, or a name that is none."""
 
 
 def word(value: object, what: str) -> str:

@@ -1,4 +1,4 @@
-"""What bare functions ask of TVM's runtime, as code of their own for WebAssembly: memory, and loops in serial order.
+"""The part of TVM's runtime that bare functions need, as their own code for WebAssembly: memory, and serial loops.
 
 The memory is a stack above everything else: whoever loads the module writes to the variable TOP where it may begin, at
 a multiple of 64. It grows the module's memory where there is not enough, and traps where the engine gives no more.

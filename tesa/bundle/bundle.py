@@ -74,7 +74,7 @@ Contents = dict[str, tuple[bytes | Path, str]]
 
 
 def _contents(compiled: Compiled, wheels: Path | None) -> Contents:
-    """What goes into each file or folder of the bundle, and what it is for; by name."""
+    """The content of each file or folder of the bundle, and its purpose; by name."""
     what = {
         ".json": "what goes in and comes out, and why each kernel was chosen",
         ".h": "the functions that a program calls",
@@ -104,7 +104,7 @@ def _apps() -> Path:
 
 
 def needs_runtime(compiled: Compiled) -> bool:
-    """Whether a program needs TVM's libraries beside it."""
+    """True where a program needs TVM's libraries beside it."""
     return compiled.kind == VM or (compiled.kind == KERNEL and compiled.path.suffix == ".so")
 
 

@@ -26,7 +26,7 @@ class Item(NamedTuple):
 
 
 class _State(NamedTuple):
-    """What the layers so far take. chosen: their items, the last one first, as nested pairs."""
+    """The cost of the layers so far. chosen: their items, the last one first, as nested pairs."""
 
     bytes: int
     ms: float

@@ -51,7 +51,7 @@ def plan_of(
 
 
 def _elsewhere(prepared: Prepared, computed: Set[str]) -> dict[str, str]:
-    """Why each operator of the model that no call computes is not computed."""
+    """The reason for each operator of the model that no call computes."""
     still = set(prepared.imported.names.values())
     found = {}
     for layer in prepared.layers:

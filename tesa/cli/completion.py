@@ -47,7 +47,7 @@ def _actions(parser: ArgumentParser) -> Iterator[Action]:
 
 
 def _kind(action: Action) -> str:
-    """What shtab calls the values of an argument, by the word that stands for them in the help; "" for no files."""
+    """The word of shtab for the values of an argument, by the one that stands for them in the help; "" for no files."""
     word = action.metavar if isinstance(action.metavar, str) else ""
     if action.choices is not None or action.nargs == 0:
         return ""

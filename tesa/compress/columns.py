@@ -1,4 +1,4 @@
-"""What the weight of a layer is multiplied with: its input as rows of k numbers, some drawn where there are many.
+"""The input of a layer as rows of k numbers, which its weight is multiplied with; some are drawn where there are many.
 
 A convolution reads windows; one that is transposed reads the windows of its input with zeros in between.
 """

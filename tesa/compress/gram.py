@@ -40,7 +40,7 @@ class Gram:
         return now, self.cross - self.count * self.mean[:, :, None] * self.mean_dense[:, None, :]
 
     def inputs(self, rows: int) -> Inputs:
-        """What importances are computed from, for a weight of so many rows."""
+        """The facts that importances are computed from, for a weight of so many rows."""
         square = np.einsum("gkk->gk", self.now) / self.count
         covariance = self.centered()[0] / self.count
         if len(self.now) == 1:

@@ -1,4 +1,4 @@
-"""How much each weight matters: by its magnitude, by what it does on data, or by numbers of a user."""
+"""The importance of each weight: by its magnitude, by what it does on data, or by numbers of a user."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """What a layer reads on the calibration data. square: (k,) the mean of each input's square; covariance: (k, k).
+    """The input of a layer on the calibration data. square: (k,) the mean of each input's square; covariance: (k, k).
 
     Of a grouped layer each row has its own inputs: then they are (m, k) and (m, k, k).
     """

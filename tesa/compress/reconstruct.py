@@ -33,7 +33,7 @@ STILL = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What each layer shall get. repair: by least squares, not by the mask alone. orders: of the rows of a layer."""
+    """The plan for each layer. repair: by least squares, not by the mask alone. orders: of the rows of a layer."""
 
     patterns: Mapping[str, Imposed]
     scorer: Scoring
@@ -166,7 +166,7 @@ def repaired(weight: Floats, mask: Mask, sums: Gram, biased: bool) -> tuple[Floa
 
 
 def unrepairable(layer: Layer) -> str:
-    """Why least squares has no meaning for a layer, "" where it has."""
+    """The reason why least squares has no meaning for a layer, "" where it has."""
     if layer.at < 0:
         return "its weight is shared, or lies in a branch or loop"
     if layer.op == "recurrent":

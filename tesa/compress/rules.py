@@ -1,4 +1,4 @@
-"""Which pattern each layer gets: one for all, others by name or glob, and what is kept dense."""
+"""The pattern of each layer: one for all, others by name or glob, and what is kept dense."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def _check_names(rules: Rules, layers: Sequence[Layer]) -> None:
 
 
 def impossible(imposed: Imposed, layer: Layer) -> str:
-    """Why a layer cannot have a pattern, with the nearest one that it can have; "" if it can."""
+    """The reason why a layer cannot have a pattern, with the nearest one that it can have; "" if it can."""
     m, k = layer.rows, layer.k
     rule = imposed.imposition
     if imposed.kind == "taps" and layer.op != "depthwise":

@@ -129,7 +129,7 @@ def joined(rows: Sequence[Mapping[str, Array]], count: int) -> Outputs:
 
 
 def relative_error(found: Outputs, wanted: Outputs) -> float:
-    """How far outputs are off: the norm of the difference by the norm of what is wanted, of the output that is worst.
+    """The relative error of outputs: the norm of the difference by that of what is wanted, of the worst output.
 
     Infinite where an output is not finite. Outputs of integers count by the share of elements that differ.
 

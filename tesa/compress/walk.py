@@ -128,7 +128,7 @@ class Walk:
 
 
 def reads_of(node: Any) -> set[str]:
-    """What a node reads: its inputs, and what the graphs in it read from around them."""
+    """The tensors that a node reads: its inputs, and what the graphs in it read from around them."""
     found = {name for name in node.input if name}
     for graph in graphs_of(node):
         inner = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}

@@ -54,7 +54,7 @@ def _space(problem: Problem, weight: FloatArray, core: Core | Gpu) -> Sequence[C
 
 
 def _loads(mixed: Mixed, gpu: Gpu, config: Config, mask: NDArray[np.bool_]) -> Iterator[tuple[int, Load]]:
-    """What is left to do for each least number of non-zeros of a tile; 1: everything is a tile."""
+    """The work that is left for each least number of non-zeros of a tile; 1: everything is a tile."""
     tiling = mixed.tiling(gpu, config)
     high, depth = tiling.rows, tiling.depth
     m, k = mask.shape

@@ -72,7 +72,7 @@ def _tools_of(one: Architecture, here: bool) -> Check:
 
 
 def _runs(one: Architecture, here: bool) -> tuple[str, str]:
-    """What runs code of an architecture on this machine, in words, and what more there could be."""
+    """The ways to run code of an architecture on this machine, in words, and those that could be added."""
     if here:
         return "; kernels run here", ""
     if one.runner == "node":
@@ -84,7 +84,7 @@ def _runs(one: Architecture, here: bool) -> tuple[str, str]:
 
 
 def _gpu_targets() -> dict[str, tuple[dict[str, bool], str]]:
-    """What compiles for each kind of GPUs, and how to get it. A GPU is not needed."""
+    """The compilers for each kind of GPU, and the way to get them. A GPU is not needed."""
     return {
         "cuda": ({"PTX": bool(ptx.assembler()), "NVRTC": tools.library("nvrtc") is not None}, tools.EXTRA),
         "rocm": ({"ld.lld": bool(amd.linker())}, amd.INSTALL),

@@ -1,4 +1,4 @@
-"""What may be chosen for a layer: a pattern with its share of zeros, and a precision."""
+"""The choices for a layer: a pattern with its share of zeros, and a precision."""
 
 from __future__ import annotations
 

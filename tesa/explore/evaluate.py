@@ -1,4 +1,4 @@
-"""How far off a configuration's outputs are: by running the whole pruned model on the data, once for each."""
+"""The error of a configuration: by running the whole pruned model on the data, once for each."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Evaluation:
 
     @property
     def energy(self) -> float:
-        """What a search makes small."""
+        """The energy that a search makes small."""
         return self.error if self.drop is None else self.drop + _TIE * self.error
 
 

@@ -19,7 +19,7 @@ ROUNDS = 30
 
 @dataclass(frozen=True)
 class Place:
-    """Where models are measured. The fields are the arguments of tesa.compile. measure: its kernels too, one by one;
+    """The machine that measures models. The fields are the arguments of tesa.compile. measure: kernels too, one by one;
     else they are chosen by the cost table, and only the whole is timed."""
 
     target: Target
@@ -34,7 +34,7 @@ class Place:
 
     @property
     def lacking(self) -> str:
-        """Why nothing can be timed; "" where it can."""
+        """The reason why nothing can be timed; "" where it can."""
         return "" if self.rpc is not None else lacking(self.target)
 
     def time(self, model: Any) -> float:

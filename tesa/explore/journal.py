@@ -13,7 +13,7 @@ from tesa.errors import UsageError
 
 
 class Journal:
-    """What is known of configurations, by their key, of one subject: the model, the data, the way to evaluate.
+    """The known results of configurations, by their key, of one subject: the model, the data, the way to evaluate.
 
     Lines that cannot be read, or are of another subject, are left out, and counted; they never end the log. Where it
     cannot be written any more, that is told once, and the exploration goes on.
@@ -58,7 +58,7 @@ class Journal:
             self._write("\n")
 
     def find(self, key: str) -> Mapping[str, Any] | None:
-        """What is known of a configuration."""
+        """The known result of a configuration."""
         return self.known.get(key)
 
     def keep(self, key: str, row: Mapping[str, Any]) -> None:

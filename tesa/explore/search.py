@@ -53,7 +53,7 @@ class Search:
         return self.points[key]
 
     def energy(self, config: Config, by: str) -> float:
-        """What is to be small, of a whole configuration."""
+        """The energy of a whole configuration, which a search makes small."""
         return self.energy_of(self.point(config, by))
 
     @staticmethod

@@ -141,7 +141,7 @@ class Variants:
         return score
 
     def _moments(self, progress: Progress) -> dict[str, Inputs]:
-        """What each layer reads in the dense network."""
+        """The inputs of each layer in the dense network, as moments."""
         wanted = {name: layer for name, layer in self.layers.items() if repairable(layer) and layer.k <= 4 * LARGEST}
         sums = {name: Moments(layer, len(self.samples.feeds)) for name, layer in wanted.items()}
         read = list(dict.fromkeys(layer.input for layer in wanted.values()))
@@ -158,7 +158,7 @@ class Variants:
 
 @dataclass(frozen=True)
 class _Bias:
-    """Where the bias of a layer is: a tensor of its own ("" for none yet), and which input of which node."""
+    """The place of a layer's bias: a tensor of its own ("" for none yet), and which input of which node."""
 
     tensor: str
     node: int

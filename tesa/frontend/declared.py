@@ -1,4 +1,4 @@
-"""What a file declares of names and types beside its nodes, held against what is so."""
+"""The names and types that a file declares beside its nodes, held against what is so."""
 
 import warnings
 from collections import Counter

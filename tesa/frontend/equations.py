@@ -24,7 +24,7 @@ def check_equation(node: Any, shapes: Mapping[str, Shape], where: str) -> None:
 
 
 def fault(equation: str, shapes: list[Shape | None]) -> str:
-    """What is wrong with an equation for operands of these shapes; None for one that is not known; "" for nothing.
+    """The fault of an equation for operands of these shapes; None for one that is not known; "" for none.
 
     >>> fault("ij,jk->ik", [(2, 3), (3, 4)]), fault("ij,jk->zz", [(2, 3), None])
     ('', "names 'z' more than once behind the arrow")

@@ -86,7 +86,7 @@ def _schema(operator: str, opset: int) -> Any:
 
 
 def _check_plain(graph: Graph, node: Any) -> None:
-    """What holds for the nodes of every domain: something comes out, and an attribute is there once."""
+    """Check what holds for the nodes of every domain: something comes out, and an attribute is there once."""
     if not any(node.output):
         raise ModelError(f"{_where(graph, node)}: it has no output. {AGAIN}")
     names = [attribute.name for attribute in node.attribute]

@@ -92,7 +92,7 @@ class GpuKernel:
 
     @cached_property
     def facts(self) -> KernelFacts:
-        """What was made, registers, warps, loads, bytes, and the time that the static model expects."""
+        """The facts of the code: images, registers, warps, loads, bytes, and the time that the static model expects."""
         assert self.target.gpu is not None
         return facts_of(self._chosen.product, self.target.gpu)
 

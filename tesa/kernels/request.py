@@ -30,7 +30,7 @@ from tesa.targets.target import Target, parse_target
 
 @dataclass(frozen=True)
 class Request:
-    """What a kernel computes. weight: (m, k), zeros included; bias and scale: m numbers, or None."""
+    """The kernel that is asked for. weight: (m, k), zeros included; bias and scale: m numbers, or None."""
 
     problem: Problem
     weight: FloatArray

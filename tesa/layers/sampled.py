@@ -139,7 +139,7 @@ def _vector(emitter: Emitter, expr: Any) -> Any:
 
 
 def _note(value: Value, axis: int, places: list[Any], shares: list[Any]) -> str | None:
-    """What a kernel for known places needs to know; None where they are not, or no axis of neighbours is sampled."""
+    """The facts for a kernel of known places; None where they are not known, or no axis of neighbours is sampled."""
     if axis != len(value.perm) - 1 or value.dtype not in ("float32", "int32", "float16", "int8", "uint8"):
         return None
     if any(constant_of(table) is None for table in (*places, *(share for share in shares if share is not None))):

@@ -79,7 +79,7 @@ class _Tables(relax.PyExprMutator):  # type: ignore[misc]
         return relax.call_tir(self.builder_.add_func(function, "table"), (source, table), call.ty)
 
     def _binding(self, var: Any) -> Any:
-        """What a variable is bound to; of a table the quantize that it stands for, so that chains go on through it."""
+        """The value of a variable; of a table the quantize that it stands for, so that chains go on through it."""
         value = self.lookup_binding(var)
         if op_name(value) == "relax.call_tir" and isinstance(value.args[1], relax.Tuple):
             for table, call in self._tabled:

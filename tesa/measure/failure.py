@@ -1,4 +1,4 @@
-"""Why a candidate has no time: the kinds of failure, and which of them are the kernel's own."""
+"""The reasons why a candidate has no time: the kinds of failure, and which of them are the kernel's own."""
 
 from dataclasses import dataclass
 from enum import Enum

@@ -95,7 +95,7 @@ def runner_for(
 
 
 def lacking(target: Target) -> str:
-    """What this machine lacks to measure code for the target, as a sentence; "" where it can.
+    """The lack that keeps this machine from measuring code for the target, as a sentence; "" where it can.
 
     >>> from tesa.targets.target import parse_target
     >>> lacking(parse_target("aarch64:cortex-a76" if runs_here(parse_target("x86:nehalem")) else "x86:nehalem"))[:24]

@@ -34,7 +34,7 @@ STYLE = """<style>
 
 
 def page_part(parts: Iterable[RenderableType], *, style: bool = True) -> str:
-    """What a terminal shows as one HTML fragment: tables as tables, all else as lines. style: with its own colours.
+    """The text of a terminal as one HTML fragment: tables as tables, all else as lines. style: with its own colours.
 
     >>> page_part([Text("two & more")], style=False)
     '<div class="tesa"><div>two &amp; more</div></div>'

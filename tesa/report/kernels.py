@@ -18,7 +18,7 @@ from tesa.schedules.types import Problem
 
 
 def problem_words(problem: Problem) -> str:
-    """What a kernel computes in a few words: operator, sizes, type, threads."""
+    """A problem in a few words: operator, sizes, type, threads."""
     sizes = f"{problem.m}x{problem.k}x{problem.n}" + (f", batch {problem.batch}" if problem.batch > 1 else "")
     return f"{problem.op} {sizes}, {problem.dtype}, {counted(problem.threads, 'thread')}"
 

@@ -46,7 +46,7 @@ def short_operator(op: str, layer: str = "") -> str:
 
 
 def operators_in(op: str) -> list[str]:
-    """What a fused operator computes, in order; of another one its own name.
+    """The operators that a fused one computes, in order; of another one its own name.
 
     >>> operators_in("fused_tir_exp_conv2d1_expand_dims_log_softmax2")
     ['exp', 'conv2d', 'expand_dims', 'log_softmax']

@@ -1,4 +1,4 @@
-"""What pruning did to each layer of a model, as a table."""
+"""The effect of pruning on each layer of a model, as a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a terminal shows, as a string: for `print` of a value."""
+"""The text that a terminal shows, as a string: for `print` of a value."""
 
 from collections.abc import Iterable
 from io import StringIO

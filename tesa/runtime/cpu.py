@@ -18,7 +18,7 @@ def missing_features(library: Any) -> tuple[str, ...]:
 
 
 def _advice(target: str) -> str:
-    """How to name this machine, and an older CPU, as ends of a sentence. target: its name as the user may write it."""
+    """Names of this machine and of an older CPU, as ends of a sentence. target: its name as the user may write it."""
     one = find(target.partition(":")[0]) or find(platform.machine())
     if one is None:
         return ""

@@ -70,14 +70,14 @@ class EmulatedEngine:
         )
 
     def _said(self, words: Sequence[str]) -> str:
-        """What the program writes to its standard output. ModelError where it comes to no good end."""
+        """The program's standard output. ModelError where it comes to no good end."""
         try:
             return self._emulator.run(self._program, words, _LIMIT_S)
         except Ended as error:
             raise ModelError(f"{self._path}: does not run in {self._emulator.command}: {error}") from error
 
     def device(self) -> dict[str, Any]:
-        """What plays the machine, as records name it."""
+        """The emulator in the place of a machine, as records name it."""
         return self._device
 
     def close(self) -> None:

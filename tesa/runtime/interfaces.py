@@ -40,7 +40,7 @@ class Engine(Protocol):
         ...
 
     def device(self) -> dict[str, Any]:
-        """What runs it, as records name it: at least {"cpu": name}; "emulated": True where times are no CPU's."""
+        """The machine, as records name it: at least {"cpu": name}; "emulated": True where times are no CPU's."""
         ...
 
     def close(self) -> None:

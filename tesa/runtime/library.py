@@ -126,7 +126,7 @@ def _loaded_end(path: Path) -> int:
 
 
 def _foreign(path: Path) -> str:
-    """What to do with a library that is made for another machine, "" for one of this."""
+    """Advice for a library that is made for another machine, "" for one of this."""
     made, here = elf(path)[1], architecture(platform.machine())
     if not made or made == here:
         return ""

@@ -183,7 +183,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _library(row: Any) -> dict[str, Any]:
-    """What a file that needs no runtime is. ValueError where something is missing, or of another kind."""
+    """The kind of a file that needs no runtime. ValueError where something is missing, or of another kind."""
     if row == {}:
         return {}
     kinds = {"format": str, "name": str, "arena": int, "alignment": int, "functions": list}

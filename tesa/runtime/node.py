@@ -72,7 +72,7 @@ class NodeEngine:
         self._folder.cleanup()
 
     def _opened(self) -> tuple[str, int]:
-        """What the names of the module's functions begin with, and the bytes of its arena."""
+        """The prefix of the names of the module's functions, and the bytes of its arena."""
         if changed(self._path.read_bytes()):
             raise ModelError(
                 f"{self._path}: cannot be loaded as WebAssembly: its checksum is of another file, it was changed or "

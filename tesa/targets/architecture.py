@@ -38,7 +38,7 @@ class Target:
 
     @property
     def machine(self) -> Core | Gpu:
-        """What kernel families are asked for code for."""
+        """The machine that kernel families write code for."""
         return self.gpu or self.core
 
     @property

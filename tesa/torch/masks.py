@@ -24,7 +24,7 @@ WEIGHTS = (
 
 
 def pruned_parameters(module: Any) -> Iterator[tuple[Any, str, str, Any]]:
-    """What torch.nn.utils.prune and the sparsifiers of torch.ao hold off: (module, its name, parameter, mask)."""
+    """The parameters that torch.nn.utils.prune and torch.ao's sparsifiers mask: (module, its name, parameter, mask)."""
     for prefix, inner in module.named_modules():
         for name, buffer in list(inner.named_buffers(recurse=False)):
             stem = name.removesuffix("_mask")

@@ -277,7 +277,7 @@ class _Job:
                 compared |= {config_key(*option) for option in options}
 
     def _beyond(self) -> Iterator[str]:
-        """Why more was measured than was asked for, of each layer with more than its share."""
+        """The reason why more was measured than was asked for, of each layer with more than its share."""
         if self.trials is None or sum(len(item.records) for item in self.layers) <= self.trials * len(self.layers):
             return
         for layer in self.layers:

@@ -48,7 +48,7 @@ def _reads(expr: Any) -> bool:
 
 
 def product_indices(func: Any) -> tuple[Callable[[Any, Any], tuple[Any, Any]], int] | None:
-    """How a product of two arrays indexes them, and the length of the sum; None for one of more than a block.
+    """The indices of a product of two arrays, and the length of the sum; None for one of more than a block.
 
     The function takes the indices of the result and the summed one, and gives those of both arrays.
     """

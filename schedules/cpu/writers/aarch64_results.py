@@ -1,4 +1,4 @@
-"""What 64-bit ARM does with the sums of a panel: bias, residual, activation and Y, in an order without waiting."""
+"""The end of a panel on 64-bit ARM: bias, residual, activation and Y for its sums, in an order without waiting."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

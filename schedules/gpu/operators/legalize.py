@@ -100,7 +100,7 @@ def _flat(x: Any) -> Any:
 
 
 def _ranks(x: Any, axis: int, descending: bool) -> Any:
-    """How many elements of the axis come before each one. What is no number comes last, or first of descending ones."""
+    """The number of elements of the axis before each one. What is no number comes last, or first of descending ones."""
     j = te.reduce_axis((0, x.shape[axis]), name="j")
 
     def element(*i: Any) -> Any:
@@ -190,7 +190,7 @@ def _scatter_elements(bb: Any, call: Any) -> Any:
         j = te.reduce_axis((0, count), name="j")
 
         def meant(i: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
-            """Whether update j is for element i, and its place, which is made one of the array's."""
+            """True where update j is for element i, and its place, which is made one of the array's."""
             others = [a for a in range(len(i)) if a != axis]
             inside = [i[a] < updates.shape[a] for a in others]
             own = [tirx.min(at, updates.shape[a] - 1) for a, at in enumerate(i)]

@@ -29,7 +29,7 @@ _MOST_PENDING = 63
 
 @dataclass
 class _State:
-    """What one group's code knows while it is written. bases: where the scalar pointers stand, in bytes."""
+    """The state of one group's code while it is written. bases: where the scalar pointers stand, in bytes."""
 
     lines: list[str]
     x: int = 0

@@ -1,4 +1,4 @@
-"""What a kernel of tiles does with its sums, as AMD assembly; and the scalar registers of such a kernel."""
+"""The end of a kernel of tiles, from its sums to Y, as AMD assembly; and the scalar registers of such a kernel."""
 
 from collections.abc import Sequence
 

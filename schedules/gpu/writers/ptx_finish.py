@@ -1,4 +1,4 @@
-"""What a kernel of tiles does with its sums, as PTX: scale, bias, residual, activation, codes, stores."""
+"""The end of a kernel of tiles, from its sums to Y, as PTX: scale, bias, residual, activation, codes, stores."""
 
 from dataclasses import dataclass, field
 
@@ -73,7 +73,7 @@ class Finish:
         return self.tiling.view.n % 2 == 0
 
     def _row(self, height: int) -> tuple[str, str, str, str]:
-        """Where a row begins in Y, in elements; its predicate, bias and scale, "" for none."""
+        """The begin of a row in Y, in elements; its predicate, bias and scale, "" for none."""
         problem, lines = self.tiling.problem, self.lines
         row, there, place, bias, scale = self._new("m"), "", self._new("n"), "", ""
         lines.append(f"add.u32 {row}, %row, {height};")
@@ -123,7 +123,7 @@ class Finish:
         return both
 
     def _value(self, register: str, bias: str, scale: str, place: tuple[str, int, str]) -> str:
-        """What is stored for a sum."""
+        """The number that is stored for a sum."""
         problem, lines, floats = self.tiling.problem, self.lines, self.floats
         output = problem.output
         if output.dtype == "int32":

@@ -87,7 +87,7 @@ def _item(grid: Grid) -> list[str]:
 
 
 def _window(grid: Grid, c: int) -> tuple[list[str], list[str]]:
-    """Where the window of a column begins, and which of its taps lie inside of the image."""
+    """The begin of a column's window, and the taps of it that lie inside of the image."""
     border = grid.view.border
     assert border is not None
     staged = bool(grid.staged)

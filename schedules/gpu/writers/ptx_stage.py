@@ -67,7 +67,7 @@ class Stage:
                 self._element(i, e, size)
 
     def _table(self, at: int, size: int) -> None:
-        """Where the rows of a word lie: %e0, %e1, ..."""
+        """The places of the rows of a word: %e0, %e1, ..."""
         count = size * self.per
         for first in range(0, count, 4):
             many = min(4, count - first)

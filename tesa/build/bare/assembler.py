@@ -1,4 +1,4 @@
-"""What gcc's assembler has to be told to take the kernels of a CPU inside of C, whatever -mcpu it is called with."""
+"""The directives by which gcc's assembler takes the kernels of a CPU inside of C, whatever -mcpu it is called with."""
 
 from collections.abc import Sequence
 

@@ -34,7 +34,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Ref:
-    """What a call reads or writes: kind "input", "output", "constant" or "buffer", and its number."""
+    """A tensor that a call reads or writes: kind "input", "output", "constant" or "buffer", and its number."""
 
     kind: str
     index: int
@@ -160,7 +160,7 @@ class _Reader:
         return tuple(calls)
 
     def _value(self, var: Any, value: Any) -> Any:
-        """What a binding's value is: a Ref or a list of them; a call is noted."""
+        """The value of a binding: a Ref or a list of them; a call is noted."""
         if not isinstance(value, ir.Call):
             return self._place(value)
         operator = value.op

@@ -112,7 +112,7 @@ class Api:
 
 
 def model_name(path: Path) -> str:
-    """What the symbols of a library begin with: the name of its file, without "lib" in front.
+    """The prefix of a library's symbols: the name of its file, without "lib" in front.
 
     >>> model_name(Path("out/libmy-net.so")), model_name(Path("7b.o"))
     ('my_net', 'model_7b')

@@ -63,7 +63,7 @@ def _symbols(content: bytes, shown: frozenset[str]) -> Iterator[bytes]:
 
 
 def _entry(content: bytes, at: int, kind: int, flags: int) -> tuple[int, str | None]:
-    """Where a symbol's entry ends, and its name; None for one that stands for a whole section."""
+    """The end of a symbol's entry, and its name; None for one that stands for a whole section."""
     if kind == _SECTION:
         return number(content, at)[1], None
     name = ""

@@ -1,4 +1,4 @@
-"""What the kernels of a cubin or of a code object of AMD take, as their ELF file says it."""
+"""The resources that the kernels of a cubin or of a code object of AMD take, as their ELF file says."""
 
 import re
 import struct

@@ -1,4 +1,4 @@
-"""What is known of a built kernel of a GPU without running it: registers, occupancy, loads, bytes, estimated time."""
+"""The facts of a built GPU kernel that need no run: registers, occupancy, loads, bytes, estimated time."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Program:
-    """What a library does: launches in order, on named memory.
+    """The work of a library: launches in order, on named memory.
 
     modules: the images of each, as of a GpuProduct. launches: with arguments that are names of inputs, outputs,
     constants or memories. memories: bytes of each memory that the launches share, and where it begins in the arena, or

@@ -28,7 +28,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Entry:
-    """What one kernel takes: registers of a thread, bytes of code, of shared memory, and of memory for spills."""
+    """The resources of one kernel: registers of a thread, bytes of code, of shared memory, and of memory for spills."""
 
     name: str
     registers: int

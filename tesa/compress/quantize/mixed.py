@@ -22,7 +22,7 @@ Measure = Callable[[Mapping[str, int]], tuple[float, float | None, float | None]
 
 @dataclass(frozen=True)
 class Budget:
-    """What quantizing may cost: a relative error of the outputs, or a drop of the metric; one of them.
+    """The most that quantizing may cost: a relative error of the outputs, or a drop of the metric; one of them.
 
     >>> Budget(drop=0.01).holds(error=0.2, score=0.985, dense=0.99)
     True

@@ -18,7 +18,7 @@ BINS = 2048
 def observe(
     model: Any, samples: Samples, tensors: Sequence[str], *, histograms: bool, progress: Progress = silent
 ) -> dict[str, Histogram]:
-    """What each tensor of the model held on the samples. histograms: count the numbers too, in a second pass.
+    """The range of each tensor of the model on the samples. histograms: count the numbers too, in a second pass.
 
     Raises UsageError where a tensor is not finite.
     """
@@ -49,7 +49,7 @@ def observe(
 
 
 def tied(model: Any, tensors: Sequence[str]) -> dict[str, str]:
-    """Which tensors are to be on one grid: for each the first of its group.
+    """The tensors that are to be on one grid: for each the first of its group.
 
     What only moves numbers or picks some of them can work on codes if all that it reads is on the grid of what it
     leaves. So where the result is quantized, so is what it was made of; wherever a tensor leads two ways, all are one.

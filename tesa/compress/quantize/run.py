@@ -130,7 +130,7 @@ class _Job:
         self.dense_score = self.score_of(self.wanted)
 
     def score_of(self, outputs: Mapping[str, Array] | None) -> float | None:
-        """What the metric makes of outputs; None without one."""
+        """The metric of outputs; None without one."""
         if self.metric is None or outputs is None or self.samples is None:
             return None
         return self.metric(outputs, self.samples.extra)

@@ -83,7 +83,7 @@ class Writer:
         return scales
 
     def dequantized(self, layer: QuantLayer, bits: int) -> Array:
-        """What a layer's weight is in so many bits, without writing anything."""
+        """A layer's weight in so many bits, without writing anything."""
         array = self.constants[layer.weight]
         blocks = self.settings.block if layer.k_axis is not None and array.ndim == 2 else None
         make = _codes if blocks is None else _block_codes
@@ -198,7 +198,7 @@ def _drop_unread(model: Any, constants: Mapping[str, Array]) -> None:
 
 
 def _reads(node: Any) -> list[str]:
-    """What a node reads, in its subgraphs too."""
+    """The tensors that a node reads, in its subgraphs too."""
     inner = [g for a in node.attribute for g in ([a.g] if a.HasField("g") else list(a.graphs))]
     return [*node.input, *(name for graph in inner for n in graph.node for name in _reads(n)),
             *(value.name for graph in inner for value in graph.output)]  # fmt: skip

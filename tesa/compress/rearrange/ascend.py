@@ -47,7 +47,7 @@ class Matrix:
         return keep(scores, self.imposed, self.budget)
 
     def kept(self, scores: Floats) -> float:
-        """What the mask leaves of the scores."""
+        """The scores that the mask leaves."""
         return float(scores[self.mask(scores)].sum())
 
 
@@ -85,7 +85,7 @@ class _Side:
 
 
 def _touched(matrices: Sequence[Matrix], orbit: Ids) -> list[_Side]:
-    """Where it matters how the members of an orbit lie."""
+    """The places at which the order of an orbit's members matters."""
     found = []
     for matrix in matrices:
         for axis, classes in enumerate((matrix.rows, matrix.columns)):

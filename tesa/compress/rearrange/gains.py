@@ -1,4 +1,4 @@
-"""What rearranging gained: how much of the scores each layer keeps."""
+"""The gain of rearranging: how much of the scores each layer keeps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Gain:
-    """What a layer keeps of its scores, as shares: as it was, rearranged, and without any pattern."""
+    """The share of its scores that a layer keeps: as it was, rearranged, and without any pattern."""
 
     name: str
     before: float
@@ -26,7 +26,7 @@ class Arranged:
 
     @property
     def gain(self) -> float:
-        """How much more is kept over all layers, as a share of what was."""
+        """The gain over all layers, as a share of what was kept before."""
         before, after = (sum(getattr(row, key) for row in self.gains) for key in ("before", "after"))
         return after / before - 1 if before else 0.0
 

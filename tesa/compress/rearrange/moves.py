@@ -1,4 +1,4 @@
-"""Which indices of a network's tensors may change places: its orbits, and where their members lie.
+"""The indices of a network's tensors that may change places: its orbits, and where their members lie.
 
 Compaction's ids say which indices can only go together: a class. Two classes that lie in the same places of the same
 tensors, equally often and in the same order, may change places: an orbit. What joins layers, as a sum, a concat, a

@@ -31,7 +31,7 @@ class Emulator:
     cpu: str
 
     def run(self, program: Path, arguments: Sequence[str], limit_s: float) -> str:
-        """What the program writes to its standard output. Raises Ended where it fails, crashes or is too slow."""
+        """The program's standard output. Raises Ended where it fails, crashes or is too slow."""
         words = [self.command, "-cpu", self.cpu, str(program), *arguments]
         try:
             done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=limit_s, errors="replace")
@@ -43,7 +43,7 @@ class Emulator:
 
 
 def lacking_emulator(target: Target) -> str:
-    """What this machine lacks to run programs for the target in an emulator, with what to install; "" for nothing."""
+    """The lack that keeps this machine from emulating the target, with what to install; "" for nothing."""
     architecture = find(target.arch)
     command = "" if architecture is None else architecture.emulator
     if not command:

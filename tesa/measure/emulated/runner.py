@@ -73,7 +73,7 @@ class EmulatedRunner:
             return list(pool.map(one, kernels))
 
     def device(self) -> dict[str, Any]:
-        """What plays the machine, as records name it."""
+        """The emulator in the place of a machine, as records name it."""
         words = f"{self._emulator.command} -cpu {self._emulator.cpu}"
         machine = self._target.toolchain.machines[0] if self._target.toolchain.machines else self._target.arch
         return {"cpu": EMULATED + machine, "model": words, "system": f"Linux {machine}", "emulated": True}

@@ -70,7 +70,7 @@ class GpuDevice:
 
 
 def missing(target: Target) -> str:
-    """What this machine lacks to run code for a GPU, as a sentence; "" where its driver knows a device."""
+    """The lack that keeps this machine from running GPU code, as a sentence; "" where its driver knows a device."""
     vendor = _VENDORS[target.arch]
     found = _opened(vendor)
     advice = (

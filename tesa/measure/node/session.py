@@ -85,7 +85,7 @@ class Session:
         return self._modules
 
     def call(self, module: int, limit_s: float) -> int:
-        """What the module's function answers. Raises as ask."""
+        """The answer of the module's function. Raises as ask."""
         return int(self.ask({"do": "call", "id": module}, limit_s)["status"])
 
     def ask(self, request: dict[str, Any], limit_s: float = _START_S) -> dict[str, Any]:
@@ -138,7 +138,7 @@ class Session:
         return line
 
     def _obituary(self) -> str:
-        """Why the process ended, with the end of what it said."""
+        """The reason why the process ended, with the end of what it said."""
         status = self._process.wait()
         self._errors.seek(0)
         said = self._errors.read()[-_TAIL:].decode(errors="replace").strip().splitlines()

@@ -40,7 +40,7 @@ class DevicePool:
         self.numbers = itertools.count()
 
     def admit(self, device: Address, about: About) -> str:
-        """Why this device must not be compared with the others; nothing if it may. The first one decides."""
+        """The reason why this device must not be compared with the others; nothing if it may. The first one decides."""
         with self._lock:
             self._cpu = self._cpu or about.cpu
             if about.cpu == self._cpu:

@@ -114,7 +114,7 @@ def _lease(host: str, port: int, key: str, wait_s: float, worker: Worker) -> Lea
 
 
 class DeviceError(Exception):
-    """What a device said, in one line."""
+    """The words of a device, in one line."""
 
 
 @dataclass
@@ -162,7 +162,7 @@ def load(library: str, threads: int) -> str:
 
 
 def _told(module: Any, name: str) -> str:
-    """What a function of the library says: the instruction sets that the device lacks, or the digest; "" without it."""
+    """The answer of a library's function: the instruction sets that the device lacks, or the digest; "" without it."""
     try:
         ask = module[name]
     except Exception:  # of an earlier version

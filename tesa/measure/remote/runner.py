@@ -182,7 +182,7 @@ class RpcRunner:
         return bool(addresses) and len(reasons) == len(addresses) and all(FOREIGN in reason for reason in reasons)
 
     def _why_none(self) -> str:
-        """Why there is no device, and what to do."""
+        """The reason why there is no device, and what to do."""
         where, key = f"the RPC tracker at {self._host}:{self._port}", self._key
         if self._unreachable:
             return (

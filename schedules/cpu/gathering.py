@@ -155,6 +155,8 @@ class Gathering:
         products = 1 if self._adds else 3
         # a product that does not add is two instructions, of which rates.fmas are the pairs
         each = (gathered + products) / rates.fmas / (1 if self._adds else 2)
+        if core.masks:  # one of two units permutes registers of 64 bytes; measured, with what does not overlap
+            each = max(each, float(self.parts)) * 1.12
         return cost.together(columns * each, columns * self.parts / rates.loads, read) + 2.0
 
     def _permuted(self, *arguments: Any) -> Any:

@@ -48,7 +48,7 @@ def in_groups(a: Analysis, contraction: Contraction, term: Term) -> bool:
     whole = len(weight) // GROUP * GROUP
     groups = (weight[:whole] != 0).reshape(whole // GROUP, GROUP, -1)
     live, count = groups.any(axis=1), np.count_nonzero(groups)
-    return bool(live.any()) and live.mean() <= _MOST and count >= _FULL * GROUP * np.count_nonzero(live)
+    return bool(live.any() and live.mean() <= _MOST and count >= _FULL * GROUP * np.count_nonzero(live))
 
 
 def split(goes: Bools) -> Bools:

@@ -80,10 +80,8 @@ class FittedTable:
             shown = self._without(gone)
         yield shown if self.most is None else Constrain(shown, options.max_width)
         if gone:
-            fits = pipe or self.most is not None
-            where = f"to fit {room} columns" if fits else "on this narrow terminal"
             hint = f"; COLUMNS={PIPE - 1} shows all" if pipe else ""
-            yield Text(f"left out {where}: {', '.join(gone)}{hint}", style="dim")
+            yield Text(f"left out to fit {room} columns: {', '.join(gone)}{hint}", style="dim")
 
     def _without(self, gone: Collection[str]) -> Table:
         kept = [index for index, name in enumerate(self.columns) if name not in gone]

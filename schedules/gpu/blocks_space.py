@@ -19,10 +19,10 @@ MOST_BYTES = 2**31 - 2**20
 def unit_of(problem: Problem, gpu: Gpu, sparse: bool = False, way: int = HELD) -> MatrixUnit | None:
     """The matrix instruction for a problem, None where a GPU has none."""
     kind = "int8" if problem.dtype == "int8" else problem.arithmetic
-    if gpu.writer == "amd":  # whose sparse instruction has no writer
-        fit = [unit for unit in gpu.matrices if unit.inputs == kind and unit.m == 16 and not unit.sparse]
-        return None if sparse else max(fit, key=lambda unit: (unit.rate, unit.k), default=None)
     high = 64 if way == GROUPED else 16
+    if gpu.writer == "amd":
+        fit = [unit for unit in gpu.matrices if unit.inputs == kind and unit.m == high and unit.sparse == sparse]
+        return max(fit, key=lambda unit: (unit.rate, unit.k), default=None)
     kinds = (kind, "uint8") if kind == "int8" else (kind,)
     fit = [unit for unit in gpu.matrices if unit.inputs in kinds and unit.m == high and unit.sparse == sparse]
     unit = max(fit, key=lambda unit: (unit.rate, unit.k), default=None)
@@ -97,7 +97,7 @@ def _shapes(problem: Problem, gpu: Gpu, kinds: Sequence[int]) -> Iterator[Config
     for kind in kinds:
         for rows in (16, 32, 64):
             for columns in (64, 128):
-                for depth in (16, 32):
+                for depth in (16, 32) if gpu.writer == "ptx" or not kind else (32, 64):
                     yield shape(rows, columns, depth, kind, HELD, 0)
                     if gpu.async_copies:
                         yield from (shape(rows, columns, depth, kind, COPIED, stages) for stages in (2, 3, 4))

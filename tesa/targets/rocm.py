@@ -24,6 +24,8 @@ _CDNA3 = (
     _mfma("f32_16x16x4_f32", (16, 16, 4), "float32", "float32", 128),
     _mfma("i32_16x16x32_i8", (16, 16, 32), "int8", "int32", 2048),
     MatrixUnit("v_smfmac_f32_16x16x32_f16", 16, 16, 32, "float16", "float32", 2048, sparse=True),
+    MatrixUnit("v_smfmac_f32_16x16x32_bf16", 16, 16, 32, "bfloat16", "float32", 2048, sparse=True),
+    MatrixUnit("v_smfmac_i32_16x16x64_i8", 16, 16, 64, "int8", "int32", 4096, sparse=True),
 )
 _RDNA3 = (
     MatrixUnit("v_wmma_f32_16x16x16_f16", 16, 16, 16, "float16", "float32", 256),

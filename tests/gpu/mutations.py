@@ -131,7 +131,7 @@ AMD = (
     Mutation(
         "no carry", r"^\s*s_addc_u32 s(?:27|5|7), s\d+, \S+", lambda m: m[0].replace("s_addc_u32", "s_add_u32"), 1
     ),
-    Mutation("fragments that changed places", r"^\s*v_(?:mfma|wmma)\S* \S+ (\S+), (\S+),", _swapped(1, 2)),
+    Mutation("fragments that changed places", r"^\s*v_(?:mfma|wmma|smfmac)\S* \S+ (\S+), (\S+),", _swapped(1, 2)),
     Mutation("results that come late", r"^\s*(?:s_waitcnt_depctr 0xfff|s_nop 0)$", _nothing),
     Mutation("a step too few", r"^\s*s_sub_u32 s\d+, s\d+, (1)$", _more(1, 1)),
     Mutation("codes of another sign", r"neg_lo:\[1,0,0\]", lambda _: "neg_lo:[1,1,0]"),

@@ -143,3 +143,44 @@ def test_wmma_of_bytes(signs):
     a, b = (rng.integers(0, 256, (16, 16)).astype("u1").view("i1" if signed else "u1") for signed in signs)
     found = wmma(f"v_wmma_i32_16x16x16_iu8 neg_lo:[{signs[0]},{signs[1]},0]", a, b, "i4")
     np.testing.assert_array_equal(found, a.astype("i4") @ b.astype("i4"))
+
+
+@pytest.mark.parametrize(
+    ("instruction", "depth", "kind", "dtype"),
+    [("v_smfmac_f32_16x16x32_f16", 32, "f2", "f4"), ("v_smfmac_i32_16x16x64_i8", 64, "i1", "i4")],
+)
+def test_two_of_four(instruction, depth, kind, dtype):
+    """Lane l holds the kept two of each four of row l mod 16, of the quarter l div 16 of k, and four bits of places."""
+    rng = np.random.default_rng(13)
+    groups = depth // 4
+    pairs = np.array([(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)])[rng.integers(0, 6, (16, groups))]
+    kept = rng.integers(-9, 10, (16, groups, 2)).astype(kind)
+    whole = np.zeros((16, groups, 4), dtype)
+    np.put_along_axis(whole, pairs, kept.astype(dtype), 2)
+    b = rng.integers(-9, 10, (depth, 16)).astype(kind)
+    row, quarter, per = LANE % 16, LANE // 16, groups // 4
+    left = np.stack([kept.reshape(16, 4, -1)[row[i], quarter[i]] for i in LANE])
+    right = np.stack([b.reshape(4, -1, 16)[quarter[i], :, row[i]] for i in LANE])
+    bits = pairs[..., 0] | pairs[..., 1] << 2
+    places = sum(bits.reshape(16, 4, per)[row, quarter, g] << 4 * g for g in range(per)).astype(np.uint32)
+    registers = [np.ascontiguousarray(part).view(np.uint32).reshape(64, -1) for part in (left, right)]
+    x = np.concatenate([*registers, places[:, None]], 1).copy()
+    y = np.zeros((64, 4), dtype)
+    a, width = registers[0].shape[1], x.shape[1]
+    code = text(instruction, "gfx942", a, width - a - 1, 4).replace(
+        f"v_mul_u32_u24 v1, {4 * (width - 1)}, v0", f"v_mul_u32_u24 v1, {4 * width}, v0"
+    )
+    code = code.replace(
+        "v_mov_b32 v32, 0", f"global_load_dword v30, v1, s[4:5] offset:{4 * width - 4}\n  v_mov_b32 v32, 0"
+    )
+    code = code.replace(", v[32:35] \n", ", v30\n")
+    assemble(code)
+    run(code, "t", 1, 64, 0, [x, y])
+    found = np.zeros((16, 16), dtype)
+    for r in range(4):
+        found[4 * quarter + r, row] = y[:, r]
+    np.testing.assert_array_equal(found, whole.reshape(16, depth) @ b.astype(dtype))
+    places[:] = 5 | 5 << 4
+    x[:, -1] = places
+    with pytest.raises(Fault, match="do not rise"):
+        run(code, "t", 1, 64, 0, [x, y])

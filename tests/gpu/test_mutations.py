@@ -78,6 +78,7 @@ KERNELS = {
     "tiles by copies, border": lambda: _tiles(WIDE, way=1),
     "tiles of four warps": lambda: _tiles(_linear(20, 128, 68, arithmetic="float16"), 0, "cuda:sm_90", 2),
     "tiles of float16, CDNA": lambda: _tiles(_linear(20, 96, 72, arithmetic="float16"), 0, "rocm:gfx90a"),
+    "tiles of two in four, CDNA3": lambda: _tiles(_linear(20, 96, 72, arithmetic="float16"), 1, "rocm:gfx942"),
     "tiles of codes, RDNA3": lambda: _tiles(CURVED, 0, "rocm:gfx1100"),
     "dots": lambda: _dots(_linear(6, 24, 72, dtype="int8", output=Output("int32")), "cuda:sm_80"),
     "dots, border, gfx1030": lambda: _dots(INTEGER_CONV, "rocm:gfx1030"),

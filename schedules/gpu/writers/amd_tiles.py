@@ -41,15 +41,17 @@ class Tiles:
         self.entry, self.tiling, self.gpu, self.names = entry, tiling, gpu, Names.of(gpu)
         self.lines: list[str] = []
         self.each = lane_elements(tiling, gpu.warp)
-        self.words = self.each // tiling.per
+        self.words = self.each // tiling.per  # of a chunk of X
+        self.kept = self.words // (2 if tiling.unit.sparse else 1)  # words of a fragment of W
         self.side = tiling.columns // (tiling.threads // gpu.warp)
         self.tall, self.broad, self.deep = tiling.rows // 16, self.side // 16, tiling.depth // tiling.unit.k
         self.sums = 16 * 16 // gpu.warp
-        self.fragment = 4 * gpu.warp * self.words
+        self.fragment = 4 * gpu.warp * (self.kept + tiling.unit.sparse)  # sparse: and where its elements lie
         self.scalars = Scalars(self.arguments)
         self.stage = Stage(tiling, gpu, self.lines, self.scalars, FIRST)
         self.a = FIRST + self.stage.registers + self.stage.registers % 2
-        self.b = self.a + self.tall * self.deep * self.words
+        self.places = self.a + self.tall * self.deep * self.kept
+        self.b = self.places + self.tall * self.deep * tiling.unit.sparse
         self.b += self.b % 2
         self.s = self.b + self.broad * self.deep * self.words
         self.s += self.s % 2
@@ -96,7 +98,8 @@ class Tiles:
             "v_and_b32_e32 v0, 0x3ff, v0",
             f"v_and_b32_e32 v1, {wave - 1}, v0",  # the lane
             f"v_lshrrev_b32_e32 v16, {wave.bit_length() - 1}, v0",  # the wave
-            f"v_lshlrev_b32_e32 v9, {(4 * self.words).bit_length() - 1}, v1",
+            f"v_lshlrev_b32_e32 v9, {(4 * self.kept).bit_length() - 1}, v1",
+            "v_lshlrev_b32_e32 v23, 2, v1",
             "v_and_b32_e32 v11, 15, v1",
             "v_lshrrev_b32_e32 v10, 4, v1",
             f"v_mul_u32_u24_e32 v16, {self.side}, v16",
@@ -135,20 +138,24 @@ class Tiles:
     def _weights(self) -> int:
         """The fragments of W of a step; how many loads they are."""
         count, base, moved = 0, self.scalars["constant0"], 0
-        part = min(self.words, 4)
+        part = min(self.kept, 4)
         load = self.names.load[: -len("b32" if self.names.load.endswith("b32") else "dword")]
         kinds = {1: ("dword", "b32"), 2: ("dwordx2", "b64"), 4: ("dwordx4", "b128")}[part]
         kind = kinds[self.names.load.endswith("b32")]
         for tile in range(self.tall * self.deep):
-            for piece in range(self.words // part):
+            for piece in range(self.kept // part):
                 at = tile * self.fragment + 4 * part * piece
-                if at - moved > 4095 - 16:
+                if at - moved > 4095 - 16 - self.fragment:
                     moved = at
                     low, high = self.scalars.halves("constant0")
                     self.lines += [f"s_add_u32 s26, {low}, {moved}", f"s_addc_u32 s27, {high}, 0"]
                     base = "s[26:27]"
-                first = self.a + tile * self.words + part * piece
+                first = self.a + tile * self.kept + part * piece
                 self.lines.append(f"{load}{kind} {pair(first, part)}, v9, {base} offset:{at - moved}")
+                count += 1
+            if self.tiling.unit.sparse:
+                at = tile * self.fragment + 4 * self.gpu.warp * self.kept - moved
+                self.lines.append(f"{self.names.load} v{self.places + tile}, v23, {base} offset:{at}")
                 count += 1
         return count
 
@@ -169,9 +176,11 @@ class Tiles:
             for j in range(self.broad):
                 b = pair(self.b + (k * self.broad + j) * self.words, self.words)
                 for i in range(self.tall):
-                    a = pair(self.a + (i * self.deep + k) * self.words, self.words)
+                    tile = i * self.deep + k
+                    a = pair(self.a + tile * self.kept, self.kept)
                     d = pair(self.s + (i * self.broad + j) * self.sums, self.sums)
-                    self.lines.append(f"{self.tiling.unit.instruction} {d}, {a}, {b}, {d}{signs}")
+                    last = f"v{self.places + tile}" if self.tiling.unit.sparse else d
+                    self.lines.append(f"{self.tiling.unit.instruction} {d}, {a}, {b}, {last}{signs}")
 
     def _end(self) -> None:
         step = 1 if self.gpu.warp == 64 else 2

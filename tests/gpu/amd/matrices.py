@@ -127,6 +127,60 @@ def _put(group: Group, d: Registers, sums: str, values: Callable[[int], NDArray[
         group.put_vector(d.file, d.first + r, bits)
 
 
+SMFMAC = {
+    "v_smfmac_f32_16x16x32_f16": ("f32", 32, "f16"),
+    "v_smfmac_f32_16x16x32_bf16": ("f32", 32, "bf16"),
+    "v_smfmac_i32_16x16x64_i8": ("i32", 64, "i8"),
+}
+"""MFMA of 16 x 16 x K whose A has two of each four along K: lane l holds K / 8 of them, of row l mod 16, from column
+(K / 4) (l div 16) on, and in the lowest bits of a register their places, two bits each, rising in each pair; of B K / 4
+elements as in MFMA. The sums begin where they end ("AMD Instinct MI300 ISA", 7.4)."""
+
+
+@instruction(*SMFMAC)
+def _smfmac(code: Code) -> Step:
+    sums, depth, kind = SMFMAC[code.name]
+    code.done(4)
+    bits, decode = ELEMENTS[kind]
+    per = depth // 4
+    a, b = _count(code, 1, per * bits // 64), _count(code, 2, per * bits // 32)
+    d, where = _count(code, 0, 4), _count(code, 3, 1)
+    if code.kernel.target != "gfx942":
+        raise code.fail(f"{code.kernel.target} has no smfmac")
+    lane = np.arange(64)
+    row, first = lane % 16, per * (lane // 16)
+
+    def step(group: Group) -> None:
+        _whole(group)
+        for registers in (a, b, d, where):
+            group.settled(registers)
+        group.check_hazard(d, True)
+        places = words(group, where)[..., 0].astype(np.int64)
+        kept = decode(np.ascontiguousarray(words(group, a)).view(f"u{bits // 8}"))
+        full = decode(np.ascontiguousarray(words(group, b)).view(f"u{bits // 8}"))
+        left, right = (np.zeros((group.waves, 16, depth)) for _ in range(2))
+        for pair in range(per // 4):
+            low, high = places >> 4 * pair & 3, places >> 4 * pair + 2 & 3
+            if (low >= high)[group.mask].any():
+                raise Fault("the two places of a 2:4 group do not rise")
+            for wave in range(group.waves):
+                left[wave, row, first + 4 * pair + low[wave]] = kept[wave, :, 2 * pair]
+                left[wave, row, first + 4 * pair + high[wave]] = kept[wave, :, 2 * pair + 1]
+        for e in range(per):
+            right[:, row, first + e] = full[:, :, e]
+        total = np.zeros((group.waves, 16, 16))
+        start = words(group, d, sums=True).view(np.float32 if sums == "f32" else np.int32)
+        for r in range(4):
+            total[:, 4 * (lane // 16) + r, row] = start[:, :, r]
+        with np.errstate(all="ignore"):
+            total += left @ right.transpose(0, 2, 1)
+        group.hazards = [h for h in group.hazards if h.registers != d]
+        _put(group, d, sums, lambda r: total[:, 4 * (lane // 16) + r, row])
+        group.hazards.append(Hazard(d, group.slot + 8 + 3 + 1, "a matrix instruction is not done with it"))
+
+    return step
+
+
 WMMA = {
     "v_wmma_f32_16x16x16_f16": ("f32", "f16"),
     "v_wmma_f32_16x16x16_bf16": ("f32", "bf16"),

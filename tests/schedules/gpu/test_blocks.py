@@ -8,8 +8,8 @@ import pytest
 from tesa.schedules.gpu.blocks import emit, refusal, space
 from tesa.schedules.gpu.blocks_space import fits, tiling_of
 from tesa.schedules.registry import find
-from tesa.schedules.types import ACTIVATIONS, Epilogue, FloatArray, Output, Problem, Window
-from tests.schedules.gpu.tiles import blocks, check, config, conv, gpu, linear, of_kind
+from tesa.schedules.types import ACTIVATIONS, Epilogue, Output, Window
+from tests.schedules.gpu.tiles import blocks, check, config, conv, gpu, linear, of_kind, two_of_four
 
 SHAPES = [
     linear(32, 48, 64), linear(20, 40, 100), linear(16, 33, 37, 2), linear(64, 32, 24, 3), linear(5, 8, 10),
@@ -77,7 +77,7 @@ def test_rows_of_x_at_one_distance_need_one_place():
 @pytest.mark.parametrize("arithmetic", ["float16", "int8"])
 def test_two_of_four_by_copies(arithmetic, wanted):
     problem = of_kind(linear(40, 72, 68), arithmetic)
-    weight = sparse_two_of_four(problem)
+    weight = two_of_four(problem)
     if fits(tiling_of(problem, gpu("cuda:sm_80"), wanted), gpu("cuda:sm_80")):
         counts = check(emit(problem, weight, gpu("cuda:sm_80"), wanted, "k"), problem, weight)
         assert any(name.startswith("mma.sp") for name in counts)
@@ -90,22 +90,11 @@ def test_the_model_takes_four_warps_where_there_are_such_units():
     assert ways == {"cuda:sm_75": 0, "cuda:sm_90": 2}
 
 
-def sparse_two_of_four(problem: Problem, seed: int = 0) -> FloatArray:
-    """A weight with two non-zeros of each four along k, or fewer, and some empty tiles."""
-    rng = np.random.default_rng(seed)
-    m, k = problem.m, problem.k
-    order = rng.random((m, -(-k // 4), 4)).argsort(-1) < rng.integers(1, 3, (m, -(-k // 4), 1))
-    weight = blocks(problem, 16, 32, 0.8, seed) * order.reshape(m, -1)[:, :k]
-    return np.asarray(weight, np.float32)
-
-
 @pytest.mark.parametrize("arithmetic", ["float16", "bfloat16", "int8"])
 @pytest.mark.parametrize("wanted", [config(16, 64, 32, 1), config(32, 128, 32, 1)], ids=str)
 def test_two_of_four(arithmetic, wanted):
     problem = of_kind(linear(40, 72, 68), arithmetic)
-    counts = check(
-        emit(problem, weight := sparse_two_of_four(problem), gpu("cuda:sm_80"), wanted, "k"), problem, weight
-    )
+    counts = check(emit(problem, weight := two_of_four(problem), gpu("cuda:sm_80"), wanted, "k"), problem, weight)
     assert sum(count for name, count in counts.items() if name.startswith("mma.sp"))
     with pytest.raises(ValueError, match="more than two non-zeros"):
         emit(problem, blocks(problem, 16, 16, 1.0), gpu("cuda:sm_80"), wanted, "k")
@@ -113,7 +102,7 @@ def test_two_of_four(arithmetic, wanted):
 
 def test_two_of_four_of_newer_ptx():
     problem = linear(16, 64, 64, arithmetic="float16")
-    weight = sparse_two_of_four(problem)
+    weight = two_of_four(problem)
     counts = check(emit(problem, weight, gpu("cuda:sm_100"), config(16, 64, 32, 1), "k"), problem, weight)
     assert any("ordered_metadata" in name for name in counts)
 

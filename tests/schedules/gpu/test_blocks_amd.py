@@ -11,7 +11,7 @@ from tesa.schedules.gpu.blocks import emit, refusal, space
 from tesa.schedules.gpus import GpuText
 from tesa.schedules.types import Epilogue, Output, Window
 from tests.gpu.assembler import assemble
-from tests.schedules.gpu.tiles import blocks, check, config, conv, gpu, linear, of_kind
+from tests.schedules.gpu.tiles import blocks, check, config, conv, gpu, linear, of_kind, two_of_four
 
 UNITS = [
     *(("rocm:gfx90a", kind) for kind in ("float16", "bfloat16", "int8", "float32")),
@@ -46,6 +46,30 @@ def test_every_configuration(name, wanted):
     weight = blocks(problem, 32, 32, 0.5, 1)
     assert wanted in space(problem, weight, gpu(name))
     check(emit(problem, weight, gpu(name), wanted, "k"), problem, weight)
+
+
+@pytest.mark.parametrize("wanted", [config(16, 64, 32, 1), config(32, 128, 64, 1)], ids=str)
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "int8"])
+@pytest.mark.parametrize("problem", [linear(40, 136, 68), SHAPES[2]], ids=lambda p: p.op)
+def test_two_of_four(problem, kind, wanted):
+    problem = of_kind(problem, kind)
+    weight = two_of_four(problem)
+    code = emit(problem, weight, gpu("rocm:gfx942"), wanted, "k")
+    assemble(code.modules[0].text)  # type: ignore[union-attr]
+    counts = check(code, problem, weight)
+    assert any(one.startswith("v_smfmac") for one in counts)
+    assert not any(one.startswith("v_mfma") for one in counts)
+
+
+def test_two_of_four_is_chosen_where_there_is_such_an_instruction():
+    problem = linear(256, 256, 512, arithmetic="float16")
+    kinds = {
+        name: {one["sparse"] for one in space(problem, two_of_four(problem), gpu(name))}
+        for name in ("rocm:gfx90a", "rocm:gfx942", "rocm:gfx1100")
+    }
+    assert kinds == {"rocm:gfx90a": {0}, "rocm:gfx942": {0, 1}, "rocm:gfx1100": {0}}
+    with pytest.raises(ValueError, match="no such matrix instruction"):
+        emit(problem, two_of_four(problem), gpu("rocm:gfx90a"), config(16, 64, 32, 1), "k")
 
 
 @pytest.mark.parametrize("name", ["rocm:gfx942", "rocm:gfx1100"])

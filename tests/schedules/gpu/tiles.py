@@ -49,6 +49,15 @@ def blocks(problem: Problem, high: int, deep: int, density: float, seed: int = 0
     return np.asarray(rounded(values, problem.arithmetic) * mask, np.float32)
 
 
+def two_of_four(problem: Problem, seed: int = 0) -> FloatArray:
+    """A weight with two non-zeros of each four along k, or fewer, and some empty tiles."""
+    rng = np.random.default_rng(seed)
+    m, k = problem.m, problem.k
+    order = rng.random((m, -(-k // 4), 4)).argsort(-1) < rng.integers(1, 3, (m, -(-k // 4), 1))
+    weight = blocks(problem, 16, 32, 0.8, seed) * order.reshape(m, -1)[:, :k]
+    return np.asarray(weight, np.float32)
+
+
 def check(code: GpuCode, problem: Problem, weight: FloatArray, seed: int = 0) -> Counter[str]:
     """Fail where Y is not what it must be. X has numbers of the unit's kind only, so that the sums alone may round."""
     inputs = Inputs.random(problem, seed)

@@ -56,10 +56,12 @@ def check(data: bytes) -> str:
     """Read a file. data: the name of its format, a newline, its content."""
     name, _, content = data.partition(b"\n")
     warnings.simplefilter("ignore")
-    folder = Path(_FOLDER.name) / str(os.getpid())
-    folder.mkdir()
-    os.chdir(folder)
-    return _READ[name.decode()](content, folder) or ""
+    with tempfile.TemporaryDirectory(dir=_FOLDER.name) as folder:
+        os.chdir(folder)
+        try:
+            return _READ[name.decode()](content, Path(folder)) or ""
+        finally:
+            os.chdir(_FOLDER.name)
 
 
 def _command(*words: object) -> str:

@@ -4,11 +4,12 @@ Whatever comes from outside is data. It is held against what it may be where it 
 path is made of it.
 """
 
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+import orjson
 
 DEEPEST = 64
 """Levels of lists and objects in each other, in any JSON that is read."""
@@ -16,7 +17,9 @@ DEEPEST = 64
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*( [A-Za-z0-9_.+-]+)*", re.ASCII)
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}", re.ASCII)
 _LONGEST_WORD = 80
-_ENDLESS = re.compile(r"[eE]\+?0*[0-9]{3}|[0-9]{300}")
+_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_SQUARE = bytes.maketrans(b"{}", b"[]")
+_PLAIN = bytes(set(range(256)) - set(b"[]{}"))
 _LONGEST_LINE = 300
 
 
@@ -86,16 +89,21 @@ def parsed(data: str | bytes, most: int | None = None) -> Any:
     if most is not None and len(data) > most:
         raise Untruthful(f"{len(data)} characters, where {most} are enough")
     try:
-        found = json.loads(data, parse_constant=_refused)
-    except RecursionError:
-        raise Untruthful(f"lists and objects are nested deeper than {DEEPEST} levels") from None
+        found = orjson.loads(data)
     except ValueError as error:
         raise Untruthful(line(str(error))) from error
-    shallow(found)
-    text = data if isinstance(data, str) else data.decode("utf-8", "replace")
-    if _ENDLESS.search(text) and not _finite(found):
-        raise Untruthful("a number that is too large")
+    _check_depth(data.encode() if isinstance(data, str) else data)
     return found
+
+
+def _check_depth(data: bytes) -> None:
+    """shallow for the bytes of JSON that has been read: its brackets alone, of which each round takes the innermost."""
+    brackets = _STRINGS.sub(b"", data).translate(_SQUARE, _PLAIN)
+    for _ in range(DEEPEST + 1):
+        if not brackets:
+            return
+        brackets = brackets.replace(b"[]", b"")
+    raise Untruthful(f"lists and objects are nested deeper than {DEEPEST} levels")
 
 
 def shallow(data: Any) -> None:
@@ -133,21 +141,3 @@ def _inside(value: Any) -> Iterable[Any]:
     if isinstance(value, dict):
         return [item for item in value.values() if isinstance(item, dict | list)]
     return [item for item in value if isinstance(item, dict | list)] if isinstance(value, list) else ()
-
-
-def _finite(found: Any) -> bool:
-    """False where plain data has a number without an end, as 1e999 becomes."""
-    level: list[Any] = [found]
-    while level:
-        if any(isinstance(item, float) and not math.isfinite(item) for item in level):
-            return False
-        level = [
-            item
-            for one in level
-            for item in (one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())
-        ]
-    return True
-
-
-def _refused(name: str) -> Any:
-    raise ValueError(f"{name} is no number of JSON")

@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 _LARGEST = 1 << 63
 _MOST = 10_000_000  # elements of a list
+_TEXTS, _WHOLES = frozenset({str}), frozenset({int})
 
 
 def typed(kind: type[T], value: object, where: str = "") -> T:
@@ -153,8 +154,10 @@ def _mapping(kind: Any) -> Reader:
     one = reader(kind)
 
     def read(value: object) -> dict[str, Any]:
-        if not isinstance(value, Mapping):
+        if type(value) is not dict and not isinstance(value, Mapping):
             raise _wrong(value, "an object")
+        if _are_right(value, one):
+            return dict(value)
         found = {}
         name: Any = ""
         try:
@@ -167,16 +170,26 @@ def _mapping(kind: Any) -> Reader:
     return read
 
 
+def _are_right(value: Mapping[Any, Any], one: Reader) -> bool:
+    """True where all of an object are texts, or whole numbers, as wanted: seen at once, for there are thousands."""
+    if not value or not _TEXTS.issuperset(map(type, value)):
+        return False
+    items = value.values()
+    if one is _whole:
+        return _WHOLES.issuperset(map(type, items)) and min(items) >= -_LARGEST and max(items) < _LARGEST
+    return one is _text and _TEXTS.issuperset(map(type, items))
+
+
 def _object(kind: Any) -> Reader:
     hints = typing.get_type_hints(kind)
     readers = {item.name: reader(hints[item.name]) for item in fields(kind)}
     needed = {i.name for i in fields(kind) if i.default is MISSING and i.default_factory is MISSING}
 
     def read(value: object) -> Any:
-        if not isinstance(value, Mapping):
+        if type(value) is not dict and not isinstance(value, Mapping):
             raise _wrong(value, "an object")
         found, name = {}, ""
-        for name in value:
+        for name in () if readers.keys() >= value.keys() else value:
             if name not in readers:
                 raise Untruthful(f"nothing is called {shown(name)}")
         if missing := needed.difference(value):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from tesa.attributes.impose import Imposed
@@ -81,8 +82,8 @@ class Measured:
             index=typed(int, data["index"], "index"),
             problem=_bounded(problem_from_json(data["problem"])),
             facts=facts,
-            samples=tuple(_sample(row) for row in data["samples"]),
-            imposed=None if data["imposed"] is None else Imposed.parse(typed(str, data["imposed"], "imposed")),
+            samples=_samples(data["samples"]),
+            imposed=None if data["imposed"] is None else _imposed(typed(str, data["imposed"], "imposed")),
             spread=spread,
             seed=seed,
             failed=typed(tuple[tuple[str, Config, str], ...], data["failed"], "failed"),
@@ -91,8 +92,30 @@ class Measured:
 
 
 _ROW = reader(tuple[str, Config, float, float, float, int | bool])
+_CONFIG = reader(Config)
+_TEXTS, _NUMBERS, _FLAGS = frozenset({str}), frozenset({int, float}), frozenset({int, bool})
+_MOST_MS = 1e15
 _MOST_SPREAD = 20.0
 _MOST_PLACES = 1 << 32  # elements of X, W or Y of a layer that was measured
+
+
+def _samples(rows: Sequence[Sequence[Any]]) -> tuple[Sample, ...]:
+    """The samples of a layer: columns are looked at as a whole, and row by row where one is not right."""
+    try:
+        names, configs, *times, dense = zip(*rows, strict=True)
+        estimates, ms, iqr = times
+    except (TypeError, ValueError):
+        return tuple(_sample(row) for row in rows)
+    right = (
+        _TEXTS.issuperset(map(type, names))
+        and all(_NUMBERS.issuperset(map(type, column)) and 0 <= sum(column) < _MOST_MS for column in times)
+        and min(min(estimates), min(ms)) > 0 <= min(iqr)
+        and _FLAGS.issuperset(map(type, dense))
+    )
+    if not right:
+        return tuple(_sample(row) for row in rows)
+    known = map(_CONFIG, configs)
+    return tuple(map(Sample, names, known, map(float, estimates), map(float, ms), map(float, iqr), map(bool, dense)))
 
 
 def _sample(row: Sequence[Any]) -> Sample:
@@ -100,6 +123,9 @@ def _sample(row: Sequence[Any]) -> Sample:
     if not (estimate > 0 and ms > 0 and iqr >= 0):
         raise ValueError(f"a time of {ms} ms, expected {estimate} ms")
     return Sample(name, config, estimate, ms, iqr, bool(dense))
+
+
+_imposed = lru_cache(maxsize=1024)(Imposed.parse)
 
 
 def _bounded(problem: Problem) -> Problem:

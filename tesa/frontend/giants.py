@@ -21,6 +21,15 @@ LARGEST = 2 << 30
 
 ALLOW = "if they are meant, --max-tensor SIZE, or tesa.largest_tensor, allows them"
 
+GROWING = {
+    "ConstantOfShape", "Expand", "Tile", "Pad", "Range", "Resize", "OneHot", "MelWeightMatrix", "EyeLike", "Upsample",
+    "CenterCropPad", "HannWindow", "HammingWindow", "BlackmanWindow", "DFT", "AffineGrid", "MaxUnpool",
+}  # fmt: skip
+"""Operators whose result may be much larger than their inputs; without a known shape they are not evaluated."""
+
+GROWTH = 16
+"""Times the constants of a file that may be computed from them: weights are converted, turned, cut."""
+
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _LARGEST: ContextVar[int] = ContextVar("largest tensor", default=LARGEST)
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import tvm
 from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
@@ -10,6 +11,7 @@ from tesa.base.quiet import quiet
 from tesa.errors import TesaError, UnsupportedError
 from tesa.frontend import expansions, legalize, operators  # noqa: F401  (importing them registers what is in them)
 from tesa.frontend.agree import expected
+from tesa.frontend.computed import count_computed
 from tesa.frontend.control.bodies import is_control
 from tesa.frontend.control.repeat import repeated
 from tesa.frontend.converters import has_converter
@@ -136,12 +138,22 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         plain = identifier(name)
         return f"{plain}_" if plain == MAIN else plain
 
+    def _count_computed(self, node: Any, inputs: list[Any], where: str) -> None:
+        """Count the results of a node that has constants alone, which TVM computes as it converts it."""
+        given = [x for x in inputs if x is not None]
+        if given and all(isinstance(x, tvm.ir.GenericConst) for x in given):
+            shapes, dtypes = self._expected.shapes, self._expected.dtypes
+            for name in node.output:
+                if name in shapes and name in dtypes:
+                    count_computed(self._graph, shapes[name], dtypes[name], f"{where}: tensor {name!r}")
+
     def _convert_operator(self, op_name: str, inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
         node = next(self._pending)
         layer = self._graph.layers[node.output[0]]
         where = f"{self._graph.source}: node {layer!r} ({op_name})"
         try:
             self._expected.check_sizes(node, where)
+            self._count_computed(node, inputs, where)
             check_rounding(node, inputs, attrs)
             converter = find_converter(op_name, domain_of(node))
             value = converter(self.bb, inputs, attrs) if converter is not None else None

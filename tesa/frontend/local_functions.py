@@ -6,6 +6,7 @@ import onnx
 import onnx.inliner
 
 from tesa.errors import UnsupportedError
+from tesa.frontend.calls import check_calls
 from tesa.frontend.control.inside import all_nodes
 from tesa.frontend.graph import domain_of
 from tesa.frontend.lift import differs
@@ -21,6 +22,7 @@ def inline_functions(proto: Any, source: str) -> Any:
     """
     if not proto.functions:
         return proto
+    check_calls(proto, source)
     opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
     other = [f for f in proto.functions if any(_is_other(o, opset) for o in f.opset_import)]
     if opset and other:

@@ -14,7 +14,8 @@ from onnx import helper
 
 from tesa.attributes.attribute import Quantization, Shape, Values
 from tesa.errors import ModelError
-from tesa.frontend.giants import ALLOW, bytes_of, check_possible, largest, readable
+from tesa.frontend.computed import count_computed
+from tesa.frontend.giants import GROWING, check_possible
 from tesa.frontend.graph import Graph, Source, attributes
 from tesa.frontend.infer import infer_nodes, infer_types, value_info
 from tesa.frontend.names import Unique, layer_names
@@ -34,11 +35,6 @@ FOLDABLE = {
     "MelWeightMatrix", "ReduceMax", "ReduceMin", "Round", "ScatterElements", "ScatterND", "Sign", "Sin", "Sum", "Xor",
 }  # fmt: skip
 DOES_NOTHING = ("Identity", "Dropout")
-GROWING = {
-    "ConstantOfShape", "Expand", "Tile", "Pad", "Range", "Resize", "OneHot", "MelWeightMatrix", "EyeLike",
-}  # fmt: skip
-"""Operators whose result may be much larger than their inputs; without a known shape they are not evaluated."""
-GROWTH = 16  # times the constants of a file that may be computed from them: weights are converted, turned, cut
 FOLD_LIMIT = 1 << 26  # elements; what is larger stays an operator
 
 
@@ -197,13 +193,7 @@ def _may_be_evaluated(graph: Graph, node: Any, values: Mapping[str, Values]) -> 
     check_possible(shape, dtype, where)
     if math.prod(shape) > FOLD_LIMIT:
         return False
-    graph.computed += bytes_of(shape, dtype)
-    room = largest() + GROWTH * sum(value.nbytes for value in graph.given.constants.values())
-    if graph.computed > room:
-        raise ModelError(
-            f"{where}: what is computed from constants has {readable(graph.computed)} by now, far more than the file. "
-            f"Check the sizes; {ALLOW}"
-        )
+    count_computed(graph, shape, dtype, where)
     return True
 
 

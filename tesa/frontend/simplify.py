@@ -1,13 +1,15 @@
 """Relax passes right after the import: norms taken apart, constants folded, what nobody reads removed."""
 
 from collections.abc import Iterator
+from math import prod
 from typing import Any
 
 import tvm
 from tvm import relax, tirx
 
 from tesa.base.quiet import quiet
-from tesa.errors import UnsupportedError
+from tesa.errors import ModelError, TesaError, UnsupportedError
+from tesa.frontend.giants import ALLOW, GROWTH, largest, readable
 
 LARGE = 500
 """Bindings from which on constants are folded apart: TVM makes a loop nest of every operator to see if it is one."""
@@ -19,17 +21,42 @@ def simplify(mod: Any, source: str) -> Any:
         try:
             taken = [relax.transform.DecomposeOpsForInference(), relax.transform.CanonicalizeBindings()]
             mod = tvm.transform.Sequential(taken)(mod)
-            names = {binding.var.name for binding in _constant_bindings(mod)}
+            constant = _constant_bindings(mod)
+            _check_together(constant, source)
+            names = {binding.var.name for binding in constant}
             if names and sum(1 for _ in _bindings(mod)) < LARGE:
                 mod = relax.transform.FoldConstant()(mod)
             elif names:
                 mod = _folded_apart(mod)
             return relax.transform.DeadCodeElimination()(mod)
+        except TesaError:
+            raise
         except Exception as error:
             raise UnsupportedError(
                 f"{source}: the constants of the model cannot be folded. If an operator has constants only as inputs, "
                 "fold it while exporting; else export that operator in another way"
             ) from error
+
+
+def _check_together(constant: list[Any], source: str) -> None:
+    """Raise a ModelError where all that would be computed is far more than what it is computed from."""
+    held = {arg for b in constant for arg in getattr(b.value, "args", ()) if isinstance(arg, tvm.ir.GenericConst)}
+    made = sum(_bytes(binding.var.ty) for binding in constant)
+    if made > largest() + GROWTH * sum(_bytes(arg.ty) for arg in held):
+        raise ModelError(
+            f"{source}: what is computed from constants has {readable(made)} together, far more than the file. Check "
+            f"the sizes; {ALLOW}"
+        )
+
+
+def _bytes(ty: Any) -> int:
+    """The bytes of a tensor of a type, or of a tuple of them, as far as they are known."""
+    if isinstance(ty, relax.TupleType):
+        return sum(_bytes(field) for field in ty.fields)
+    sides = list(getattr(ty, "shape", None) or ())
+    if not isinstance(ty, relax.TensorType) or not all(isinstance(side, tirx.IntImm) for side in sides):
+        return 0
+    return prod(int(side) for side in sides) * (int(tvm.DataType(str(ty.dtype)).bits) + 7) // 8
 
 
 def _bindings(mod: Any) -> Iterator[Any]:

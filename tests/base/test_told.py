@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tesa.base import told
@@ -48,6 +50,22 @@ def test_names_of_cpus(name: str) -> None:
 def test_json_that_is_none(text: str | bytes) -> None:
     with pytest.raises(Untruthful):
         told.parsed(text)
+
+
+@pytest.mark.parametrize("depth", [1, 63, 64, 65, 66, 500])
+def test_json_that_is_deep(depth: int) -> None:
+    """Brackets in texts neither count nor hide those that do."""
+    kinds = [("[", "]", 0), ('{"a]}":', "}", 0), ('["]",', ',"["]', 0), ('[["\\\\","\\"]"],', "]", 1)]
+    for opens, ends, more in kinds:  # more: levels at the bottom of its own
+        text = opens * depth + "1" + ends * depth
+        if depth + more <= told.DEEPEST:
+            assert told.parsed(text) == told.parsed(text.encode()) == json.loads(text)
+            told.shallow(json.loads(text))
+            continue
+        with pytest.raises(Untruthful, match="deeper than 64"):
+            told.parsed(text)
+        with pytest.raises(Untruthful, match="deeper than 64"):
+            told.shallow(json.loads(text))
 
 
 def test_json_that_is_too_long() -> None:

@@ -18,6 +18,7 @@ from tesa.costs.facts import Facts
 from tesa.costs.fingerprint import code_digest
 from tesa.costs.grid import synthetic
 from tesa.costs.quality import quality
+from tesa.costs.sample import Measured
 from tesa.decompose import is_composite
 from tesa.decompose.candidates import candidates, plain_candidates, plain_families, predict
 from tesa.errors import UsageError
@@ -279,3 +280,19 @@ def test_a_decomposition_is_predicted_by_its_pieces() -> None:
     assert split
     for row in table().rank(problem, weight, split[:6]):
         assert 0 < row.prediction.low_ms < row.prediction.ms < row.prediction.high_ms
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [(0, 3), (1, ["rows"]), (1, {"rows": 1.5}), (1, {"rows": True}), (1, {"rows": 1 << 63}), (2, 0), (2, "1"),
+     (3, float("nan")), (3, -1.0), (3, True), (4, -0.5), (4, None), (5, 1.0), (5, []), (2, 1e301)],
+)  # fmt: skip
+def test_a_sample_that_no_kernel_has(place: int, value: Any) -> None:
+    """Columns are looked at as a whole, and one wrong place is found in them."""
+    data = table().layers[0].to_json()
+    row = list(data["samples"][-1])
+    row[place] = value
+    assert Measured.from_json(data).to_json() == data
+    for bad in (row, row[:5], [*row, 1], "abcdef", None):
+        with pytest.raises((TypeError, ValueError)):
+            Measured.from_json({**data, "samples": [*data["samples"], bad]})

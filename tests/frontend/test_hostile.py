@@ -169,6 +169,82 @@ def test_functions_that_call_each_other_for_ever() -> None:
     assert "must not be recursive" in message(ModelError, given)
 
 
+def functions(calls: list[list[str]], width: int = 1) -> onnx.ModelProto:
+    """A model whose function F0 is called; function i calls those of row i one after the other, `width` times."""
+    given = model([node("F0", ["x"], "y", domain="own")], X, ["y"])
+    sets = [helper.make_opsetid("", 18), helper.make_opsetid("own", 1)]
+    given.opset_import.append(sets[1])
+    for i, row in enumerate(calls):
+        names = ["a", *(f"t{j}" for j in range(len(row) * width - 1)), "b"]
+        body = [
+            helper.make_node(name, [names[j]], [names[j + 1]], domain="" if name == "Relu" else "own")
+            for j, name in enumerate(row * width)
+        ]
+        given.functions.append(helper.make_function("own", f"F{i}", ["a"], ["b"], body, sets))
+    return given
+
+
+def test_functions_that_become_endless_nodes() -> None:
+    doubling = functions([*([f"F{i + 1}"] for i in range(39)), ["Relu"]], width=2)
+    assert "they are 2.2e+12 nodes where they are written out, and at most 20000 are" in message(ModelError, doubling)
+    wide = functions([["F1"], ["F2"], ["F3"], ["Relu"]], width=20)
+    assert "nodes where they are written out" in message(ModelError, wide)
+    assert import_onnx(functions([["F1"], ["F2"], ["Relu"]], width=3)).outputs[0].shape == (2, 4)
+
+
+def test_functions_that_are_called_with_more_than_they_take() -> None:
+    given = functions([["Relu"]])
+    given.graph.node[0].input.append("x")
+    assert "calls function 'F0' of the model with 2 inputs and 1 outputs" in message(ModelError, given)
+    given.functions.append(given.functions[0])
+    assert "the model has several functions 'F0'" in message(ModelError, given)
+
+
+@pytest.mark.parametrize("steps", [1 << 25, 10**12, (1 << 63) - 1])
+def test_a_loop_of_more_steps_than_anybody_waits_for(steps: int) -> None:
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["c"], ["d"]), helper.make_node("Add", ["v", "v"], ["w"])], "body",
+        [port("i", [], "int64"), port("c", [], "bool"), port("v", [2, 4])],
+        [port("d", [], "bool"), port("w", [2, 4])],
+    )  # fmt: skip
+    given = model([node("Loop", ["n", "", "x"], "y", body=body)], X, ["y"], {"n": np.array(steps)})
+    assert f"it makes {steps} iterations" in message(UnsupportedError, given)
+
+
+def counting(step: list[Any], limit: str, arrays: dict[str, Any]) -> onnx.ModelProto:
+    """x is doubled until `step` says that the state s, which begins with 0, is large enough: it makes t and d of s."""
+    body = helper.make_graph(
+        [*step, helper.make_node("Add", ["v", "v"], ["w"])], "body",
+        [port("i", [], "int64"), port("c", [], "bool"), port("s", None, "int64"), port("v", [2, 4])],
+        [port("d", [], "bool"), port("t", None, "int64"), port("w", [2, 4])],
+    )  # fmt: skip
+    made = helper.make_node("Loop", [limit, "", "zero", "x"], ["", "y"], "loop", body=body)
+    return model([made], X, ["y"], {"zero": np.array(0), "one": np.array(1), **arrays})
+
+
+def test_a_loop_whose_condition_takes_long_to_follow() -> None:
+    step = [helper.make_node("Add", ["s", "one"], ["t"]), helper.make_node("Less", ["t", "end"], ["d"])]
+    for limit, end in (("", 10**9), ("most", 10**9)):
+        given = counting(step, limit, {"end": np.array(end), "most": np.array(1 << 40)})
+        assert "decides how often it runs" in message(UnsupportedError, given)
+    short = counting(step, "most", {"end": np.array(3), "most": np.array(1 << 40)})
+    assert import_onnx(short).outputs[0].shape == (2, 4)
+
+
+def test_a_condition_that_is_made_of_giants_or_of_another_loop() -> None:
+    shape = [helper.make_node("Expand", ["s", "many"], ["e"]), helper.make_node("ReduceMax", ["e"], ["t"], keepdims=0)]
+    inner = helper.make_graph(
+        [helper.make_node("Identity", ["ic"], ["id"]), helper.make_node("Add", ["it", "one"], ["iu"])], "inner",
+        [port("ii", [], "int64"), port("ic", [], "bool"), port("it", [], "int64")],
+        [port("id", [], "bool"), port("iu", [], "int64")],
+    )  # fmt: skip
+    loop = [helper.make_node("Loop", ["many0", "", "s"], ["t"], body=inner)]
+    for step in (shape, loop):
+        step = [*step, helper.make_node("Less", ["t", "one"], ["d"])]
+        arrays = {"many": np.array([1 << 33]), "many0": np.array(1 << 40)}
+        message(UnsupportedError, counting(step, "", arrays))
+
+
 def test_norms_and_scales_that_do_not_fit() -> None:
     nodes = [node("Conv", ["x", "k"], "c"), node("BatchNormalization", ["c", "s", "s", "s", "v"], "y")]
     ports = [port("x", [1, 3, 4, 4])]

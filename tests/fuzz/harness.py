@@ -1,8 +1,8 @@
 """Runs a function on damaged inputs, in processes of their own with limits of time and memory.
 
-A server process imports what takes long once, and forks children that try inputs; so a crash, an endless loop or a giant
-allocation ends a child alone. What is tried is any function of bytes that stands in a module: `module:function`. It
-returns for what is right, raises an error of tesa for what is refused, and anything else that it raises is a defect.
+A server process imports what takes long once, and forks children that try inputs; so a crash, an endless loop or a
+giant allocation ends a child alone. What is tried is any function of bytes that stands in a module: `module:function`.
+It returns for what is right, raises an error of tesa for what is refused; anything else that it raises is a defect.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Outcome:
 class Harness:
     """A server for one function, `module:function`; to be used in a `with` block.
 
-    seconds, memory: the limits of one input, in CPU seconds, so that a busy machine finds no hangs (and twice as many by
-    the clock for one that only waits), and bytes.
+    seconds, memory: the limits of one input, in bytes and in CPU seconds, so that a busy machine finds no hangs; twice
+    as many by the clock for one that only waits.
     """
 
     def __init__(self, target: str, *, seconds: float = SECONDS, memory: int = MEMORY) -> None:

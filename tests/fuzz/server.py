@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,7 +24,7 @@ from tests.fuzz.harness import BAD, LENGTH
 
 ROOM = 4 << 30  # address space beyond the limit: what is reserved and never touched is no memory
 INPUTS = 100  # of one child
-_ASLEEP = 0.02  # of a processor: a child that takes less of it waits for something, however busy the machine is
+_ASLEEP = 0.02  # of a processor: a child that takes less of it, and does not want more, waits for something
 
 
 def main(target: str, seconds: float, memory: int) -> None:
@@ -94,10 +95,8 @@ class _Child:
         """Try one input: the fields of an Outcome."""
         start = time.monotonic()
         self.tried += 1
-        try:
+        with suppress(BrokenPipeError):  # it has ended; how, is seen below
             _write(self._inputs, data)
-        except BrokenPipeError:  # it has ended; how, is seen below
-            pass
         text, late = self._answer()
         spent, died, peak = round(time.monotonic() - start, 3), 0, 0
         if late or not text:
@@ -134,7 +133,7 @@ class _Child:
             ready, _, _ = select.select([self._answers], [], [], max(until - time.monotonic(), 0))
             if not ready:
                 before, spent = spent, _cpu_seconds(self._child)
-                if spent - before < _ASLEEP * 2 * self.seconds:
+                if spent - before < _ASLEEP * 2 * self.seconds and not _runs(self._child):
                     return "", True
                 until = time.monotonic() + 2 * self.seconds
                 continue
@@ -182,6 +181,19 @@ def _cpu_seconds(process: int) -> float:
     except OSError:  # it has just ended
         return float("inf")
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _runs(process: int) -> bool:
+    """True where a thread of a process runs, or would if the machine were less busy."""
+    for _ in range(20):
+        for path in Path(f"/proc/{process}/task").glob("*/stat"):
+            try:
+                if path.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0] in "RD":
+                    return True
+            except OSError:  # it has just ended
+                continue
+        time.sleep(0.05)
+    return False
 
 
 def _read(stream: BinaryIO) -> bytes | None:

@@ -11,6 +11,8 @@ from onnx.reference import ReferenceEvaluator
 
 from tesa.attributes.attribute import Shape, Values
 from tesa.frontend.control.bodies import CONTROL
+from tesa.frontend.control.inside import all_nodes
+from tesa.frontend.giants import GROWING
 from tesa.frontend.graph import Graph, attributes, domain_of
 from tesa.frontend.infer import infer_types, value_info
 
@@ -85,6 +87,11 @@ def run(nodes: Sequence[Any], feeds: Mapping[str, Values], wanted: Sequence[str]
         return None
 
 
+def is_short(nodes: Iterable[Any]) -> bool:
+    """False for nodes that the reference may work on for ever, or fill the memory with, whatever their inputs are."""
+    return all(node.op_type not in ("Loop", "Scan", "SequenceMap", *GROWING) for node in all_nodes(nodes))
+
+
 def evaluator(nodes: Sequence[Any], feeds: Mapping[str, Values], wanted: Sequence[str], opset: int) -> Any:
     """ONNX's reference implementation of some nodes."""
     ins = [value_info(name, np.asarray(value)) for name, value in feeds.items()]
@@ -109,6 +116,8 @@ def _evaluate(graph: Graph, node: Any, shapes: Mapping[str, Shape]) -> bool:
     sizes = [graph.constants[name].size for name in names]
     sizes += [int(np.prod(shapes[name])) for name in node.output if name in shapes]
     if max(sizes, default=0) > LARGEST or node.domain == CONTROL:
+        return False
+    if not is_short([node]) and not (node.op_type in GROWING and node.output[0] in shapes):
         return False
     wanted = [name for name in node.output if name]
     values = run([node], {name: graph.constants[name] for name in names}, wanted, graph.opset)

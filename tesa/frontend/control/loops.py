@@ -10,12 +10,20 @@ from onnx import helper
 from tesa.attributes.attribute import Shape, Values
 from tesa.errors import ModelError, UnsupportedError
 from tesa.frontend.control.bodies import body_of, captured
-from tesa.frontend.control.known import ancestors, evaluator
+from tesa.frontend.control.known import LARGEST, ancestors, evaluator, is_short
 from tesa.frontend.control.repeat import Lines, make_repeat
 from tesa.frontend.graph import Graph, attributes
 
 MOST = 1 << 20
-"""Steps up to which a loop is counted, and which a loop with a condition may make at most."""
+"""Steps that a loop with a condition may make at most."""
+
+_WORK = 1 << 15
+"""Nodes that are computed to count the steps of a loop: a second or two of work."""
+
+LONGEST = 1 << 24
+"""Steps of a loop of a fixed number: they are numbered by a constant."""
+
+_MOST_SEQUENCES = 1 << 12  # of the Scan of opset 8, each of which becomes a loop of its own
 
 
 def from_loop(
@@ -108,26 +116,34 @@ def _simulate(
     graph: Graph, nodes: list[Any], feeds: dict[str, Values], wanted: list[str], formals: list[str],
     carried: list[int], limit: int | None,
 ) -> int | None:  # fmt: skip
-    """Run the part of a body that its condition is made of until it ends."""
+    """Run the part of a body that its condition is made of until it ends; None where that takes too long."""
+    most = _WORK // max(len(nodes), 1)
+    tries = most if limit is None else min(most, limit)
+    if not is_short(nodes):
+        return None
     try:
         program = evaluator(nodes, feeds, list(dict.fromkeys(wanted)), graph.opset)
-        for step in range(min(MOST, limit if limit is not None else MOST)):
+        for step in range(tries):
             if formals[0] in feeds:
                 feeds[formals[0]] = np.asarray(step, np.int64)
             found = dict(zip(dict.fromkeys(wanted), program.run(None, feeds), strict=True))
             if not np.asarray(found[wanted[0]]).reshape(-1)[0]:
                 return step + 1
             fresh = {formals[2 + i]: np.asarray(found[name]) for i, name in zip(carried, wanted[1:], strict=True)}
+            if max((value.size for value in fresh.values()), default=0) > LARGEST:
+                return None
             feeds = {**feeds, **{name: value for name, value in fresh.items() if name in feeds}}
     except Exception:  # what the reference cannot compute is not known
         return None
-    return limit
+    return limit if tries == limit else None
 
 
 def _first(graph: Graph, nodes: list[Any], feeds: dict[str, Values], wanted: list[str]) -> list[Values] | None:
     """The wanted tensors after one step; one of the feeds may be wanted itself."""
     if wanted[0] in feeds:
         return [feeds[wanted[0]]]
+    if not is_short(nodes):
+        return None
     try:
         return [np.asarray(v) for v in evaluator(nodes, feeds, wanted, graph.opset).run(None, feeds)]
     except Exception:  # what the reference cannot compute is not known
@@ -152,6 +168,11 @@ class _Loop:
             raise UnsupportedError(
                 f"{self.where}: {what}, so that the shape of {stacked[0]!r}, which it collects, is not known or has no "
                 "elements; tesa compiles for fixed sizes. Export the model without the loop"
+            )
+        if steps > LONGEST:
+            raise UnsupportedError(
+                f"{self.where}: it makes {steps} iterations, and tesa compiles loops of at most {LONGEST}. Check the "
+                "number of its iterations"
             )
         if not steps:
             return [
@@ -247,6 +268,11 @@ def from_scan(
         if lengths:
             raise UnsupportedError(f"{where}: lengths of its sequences are not supported; export it with opset 9")
         batch = (known[scanned[0]] or ())[0]
+        if batch > _MOST_SEQUENCES:
+            raise UnsupportedError(
+                f"{where}: it runs over {batch} sequences, and at most {_MOST_SEQUENCES} are compiled. Export it with "
+                "opset 9"
+            )
         return _batched(graph, node, body, batch, steps, states, scanned, outer, reverse)
     outputs = [name or f"{node.name or node.output[0]}#unread{i}" for i, name in enumerate(node.output)]
     out_axes = options.get("scan_output_axes", [0] * stacked)

@@ -1,0 +1,17 @@
+"""Counts what is computed from constants at import: each result may be small, and all of them fill the memory."""
+
+from tesa.attributes.attribute import Shape
+from tesa.errors import ModelError
+from tesa.frontend.giants import ALLOW, GROWTH, bytes_of, largest, readable
+from tesa.frontend.graph import Graph
+
+
+def count_computed(graph: Graph, shape: Shape, dtype: object, where: str) -> None:
+    """Note a result before it is computed. ModelError where all are far more than the file's own constants."""
+    graph.computed += bytes_of(shape, dtype)
+    room = largest() + GROWTH * sum(value.nbytes for value in graph.given.constants.values())
+    if graph.computed > room:
+        raise ModelError(
+            f"{where}: what is computed from constants has {readable(graph.computed)} by now, far more than the file. "
+            f"Check the sizes; {ALLOW}"
+        )

@@ -11,11 +11,12 @@ import tesa
 from benchmarks import prune
 from benchmarks.gpu import sweep
 from benchmarks.gpu.cases import Case
-from benchmarks.zoo import bert_base, mobilenet_v1
+from benchmarks.networks.quantizing import quantized
+from benchmarks.zoo import bert_base, feeds, mobilenet_v1
 from tesa.base.files import write_text
 from tesa.build.cache import Cache
 from tesa.build.objects import BuildError
-from tesa.errors import TesaError
+from tesa.errors import TesaError, UsageError
 from tesa.targets.target import parse_target
 
 MANIFEST = "prepared.json"
@@ -26,6 +27,13 @@ SPARSITIES: dict[str, Callable[[Any], Any]] = {
     "block-90-fine-1": lambda model: _either(prune.block(model, 0.9, (32, 32)), prune.fine(model, 0.99)),
 }
 """The kinds of sparsity of SparTA's figures 10 to 12: the masks of a model. True is kept."""
+
+KINDS: dict[str, tuple[str, str]] = {
+    **{kind: (kind, "float16") for kind in SPARSITIES},
+    "fine-90-float32": ("fine-90", "float32"),
+    "fine-90-int8": ("fine-90", "int8"),
+}
+"""Networks: the sparsity of each, and the kind of its products; int8 is quantized with ranges of random inputs."""
 
 
 def _either(first: Any, second: Any) -> Any:
@@ -42,35 +50,56 @@ def prepare(
     sizes: bytes of the sweep's kernels; networks: of benchmarks.zoo.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    made: dict[str, Any] = {"target": target, "sweep": [], "kernels": [], "networks": [], "missing": []}
+    made = _known(folder, target)
     aim = parse_target(target)
     for size in sizes:
         for warps in sweep.WARPS:
             path = folder / f"sweep-{size}-{warps}.so"
             if path.exists() or _try(made, path.stem, lambda: sweep.write(folder, size, warps, aim, Cache()), say):  # noqa: B023
-                made["sweep"].append({"file": path.name, "size": size, "warps": warps})
+                _note(folder, made, "sweep", {"file": path.name, "size": size, "warps": warps})
     for case in cases:
         for family in case.families:
             path = folder / f"{case.name}-{family}.so"
-            if path.exists() or _try(made, path.stem, lambda: _kernel(case, family, target, path), say):  # noqa: B023
-                said = path.with_suffix(".json")
-                expected = json.loads(said.read_text())["plan"]["note"] if said.exists() else ""
-                made["kernels"].append({"file": path.name, "case": case.data, "family": family, "expected": expected})
+            said = path.with_suffix(".json")
+            there = path.exists() and said.exists()
+            if there or _try(made, path.stem, lambda: _kernel(case, family, target, path), say):  # noqa: B023
+                expected = json.loads(said.read_text())["plan"]["note"]
+                one = {"file": path.name, "case": case.data, "family": family, "expected": expected}
+                _note(folder, made, "kernels", one)
     for name in networks:
-        for kind in SPARSITIES:
+        for kind in KINDS:
             path = folder / f"{name}-{kind}.so"
             if path.exists() or _try(made, path.stem, lambda: _network(name, kind, target, path), say):  # noqa: B023
-                made["networks"].append({"file": path.name, "network": name, "sparsity": kind})
+                _note(folder, made, "networks", {"file": path.name, "network": name, "sparsity": kind})
     write_text(folder / MANIFEST, json.dumps(made, indent=1) + "\n")
     say(f"{len(made['sweep'])} of the sweep, {len(made['kernels'])} kernels, {len(made['networks'])} networks; "
         f"{len(made['missing'])} could not be built")  # fmt: skip
     return made
 
 
+def _known(folder: Path, target: str) -> dict[str, Any]:
+    """What the manifest says already, of other groups too: a folder may be prepared in parts."""
+    path = folder / MANIFEST
+    if path.exists():
+        found: dict[str, Any] = json.loads(path.read_text())
+        if found["target"] != target:
+            raise UsageError(f"{folder} is prepared for {found['target']}, not for {target}: give another --folder")
+        return found
+    return {"target": target, "sweep": [], "kernels": [], "networks": [], "missing": []}
+
+
+def _note(folder: Path, made: dict[str, Any], group: str, one: dict[str, Any]) -> None:
+    """Write down what there is now, at once: preparing takes long, and may be broken off."""
+    made[group] = [known for known in made[group] if known["file"] != one["file"]] + [one]
+    made["missing"] = [known for known in made["missing"] if f"{known['what']}.so" != one["file"]]
+    write_text(folder / MANIFEST, json.dumps(made, indent=1) + "\n")
+
+
 def _try(made: dict[str, Any], name: str, build: Callable[[], Any], say: Callable[[str], Any]) -> bool:
     try:
         build()
     except (TesaError, BuildError, ValueError, NotImplementedError) as error:
+        made["missing"] = [known for known in made["missing"] if known["what"] != name]
         made["missing"].append({"what": name, "why": str(error).splitlines()[0]})
         say(f"{name}: {made['missing'][-1]['why']}")
         return False
@@ -92,4 +121,8 @@ def _kernel(case: Case, family: str, target: str, path: Path) -> None:
 
 def _network(name: str, kind: str, target: str, path: Path) -> None:
     model = mobilenet_v1(batch_norm=False) if name == "mobilenet_v1" else bert_base()
-    tesa.compile(prune.masked(model, SPARSITIES[kind](model)), output=path, target=target, measure=False)
+    sparsity, arithmetic = KINDS[kind]
+    pruned = prune.masked(model, SPARSITIES[sparsity](model))
+    if arithmetic == "int8":
+        pruned, arithmetic = quantized(pruned, "static", [feeds(pruned, seed) for seed in range(2)]), "float32"
+    tesa.compile(pruned, output=path, target=target, arithmetic=arithmetic, measure=False)

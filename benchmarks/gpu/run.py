@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,10 @@ import numpy as np
 import tesa
 from benchmarks.gpu import sweep
 from benchmarks.gpu.cases import Case
-from benchmarks.gpu.peers import EXACT, peers
+from benchmarks.gpu.peers import Peer, allow_tf32, peers, why
 from benchmarks.gpu.prepare import MANIFEST
-from benchmarks.gpu.timing import Library, microseconds, sets_for
+from benchmarks.gpu.timing import Library, copies_for, microseconds, sets_for
+from benchmarks.gpu.torch_networks import network_peers
 from tesa.build.package import ENTRY
 from tesa.errors import TesaError
 from tesa.runtime.gpu import GpuLibrary
@@ -62,16 +65,19 @@ def _rows(folder: Path, manifest: Row, torch: Any, only: str, done: set[str]) ->
         case = Case(**{**one["case"], "families": tuple(one["case"]["families"])})
         if only in ("", case.group) and one["file"] not in done:
             yield _guarded(one["file"], lambda: _kernel(folder / one["file"], case, one, torch))  # noqa: B023
+    known: dict[str, Any] = {}
     for one in manifest["networks"]:
         if only in ("", "networks") and one["file"] not in done:
-            yield _guarded(one["file"], lambda: _network(folder / one["file"], one))  # noqa: B023
+            yield _guarded(one["file"], lambda: _network(folder / one["file"], one, torch, known))  # noqa: B023
 
 
 def _guarded(name: str, make: Callable[[], Row]) -> Row:
     try:
         return {"name": name, **make()}
-    except (TesaError, RuntimeError, OSError, AssertionError) as error:
+    except (TesaError, AssertionError) as error:
         return {"name": name, "error": str(error).splitlines()[0] if str(error) else type(error).__name__}
+    except Exception as error:  # whatever a device's libraries raise: the other rows are wanted all the same
+        return {"name": name, "error": why(error)}
 
 
 def _sweep(path: Path, size: int, warps: int) -> Row:
@@ -114,33 +120,54 @@ def _limit(case: Case, weight: Any) -> float:
 
 
 def _timed(path: Path, name: str, case: Case, torch: Any, library: GpuLibrary) -> Row:
-    shape, kernel = library.inputs[0]["shape"], Library(path, name)
+    shape, outputs = library.inputs[0]["shape"], library.outputs[0]["shape"]
     x = torch.from_numpy(case.x()).cuda()
-    weight = torch.from_numpy(case.weight()).cuda()
-    outputs = library.outputs[0]["shape"]
     count = sets_for(4 * (x.numel() + int(np.prod(outputs))))
     inputs = [x.clone().reshape(shape) for _ in range(count)]
     results = [torch.empty(outputs, device="cuda") for _ in range(count)]
-    own = microseconds(
-        torch, lambda i: kernel([inputs[i]], [results[i]], torch.cuda.current_stream().cuda_stream), count
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        # few columns: the weight is what is read, and must not be found in the cache
+        many = copies_for(path.stat().st_size) if case.group == "skinny" else 1
+        kernels = [Library(one, name) for one in _copies(path, many, Path(folder))]
+
+        def call(i: int) -> None:
+            stream = torch.cuda.current_stream().cuda_stream
+            kernels[i % many]([inputs[i % count]], [results[i % count]], stream)
+
+        own = microseconds(torch, call, max(many, count))
+    weight = torch.from_numpy(case.weight()).cuda()
+    many = copies_for(2 * weight.numel()) if case.group == "skinny" else 1
     others: dict[str, Any] = {}
-    for peer, call in peers(torch, case, weight, x):
-        if isinstance(call, str):
-            others[peer] = call
-            continue
-        try:
-            if peer in EXACT:
-                away = float((call(x).reshape(outputs) - results[0]).abs().max())
-                assert away <= 2 * _limit(case, case.weight()), f"{peer} differs by {away:g}"
-            plain = [one.reshape(x.shape) for one in inputs]
-            others[peer] = microseconds(torch, lambda i, f=call, xs=plain: f(xs[i]), count)
-        except (RuntimeError, AssertionError) as error:
-            others[peer] = str(error).splitlines()[0]
+    weights = [weight, *(weight.clone() for _ in range(1, many))]
+    for peer, facts, calls in peers(torch, case, weights):
+        others[peer] = calls if isinstance(calls, str) else _peer(torch, case, facts, calls, (x, inputs, results[0]))
+        torch.cuda.empty_cache()
     return {"us": own, "peers": others, "device": torch.cuda.get_device_name()}
 
 
-def _network(path: Path, one: Row) -> Row:
+def _copies(path: Path, many: int, folder: Path) -> Iterator[Path]:
+    """The library, and copies of it: each is loaded apart and has its own weight on the device."""
+    yield path
+    for i in range(1, many):
+        yield Path(shutil.copy(path, folder / f"copy{i}.so"))
+
+
+def _peer(torch: Any, case: Case, facts: Peer, calls: list[Callable[[Any], Any]], tensors: tuple[Any, Any, Any]) -> Any:
+    """Its times, or the reason why there are none. tensors: X, its copies, and the kernel's result."""
+    x, inputs, result = tensors
+    allow_tf32(torch, facts.tf32)
+    try:
+        own = [one.reshape(x.shape).to(getattr(torch, facts.kind)) for one in inputs]
+        if facts.exact:
+            away = float((calls[0](own[0]).reshape(result.shape) - result).abs().max())
+            assert away <= 2 * _limit(case, case.weight()), f"differs by {away:g}"
+        return microseconds(torch, lambda i: calls[i % len(calls)](own[i % len(own)]), max(len(calls), len(own)))
+    except Exception as error:  # as above
+        return why(error)
+
+
+def _network(path: Path, one: Row, torch: Any, known: dict[str, Any]) -> Row:
+    """Its row. known: the times of torch's networks, which are the same for every kind of sparsity."""
     compiled = tesa.load(path)
     library = GpuLibrary(path, str(compiled.manifest.library["name"]), compiled.manifest.sizes[0].function)
     rng = np.random.default_rng(0)
@@ -153,7 +180,21 @@ def _network(path: Path, one: Row) -> Row:
     outputs = library(*given)
     for found in outputs if isinstance(outputs, tuple) else (outputs,):
         assert np.isfinite(np.asarray(found)).all(), "an output is no number"
-    return {**one, "us": {"graph": 1000 * library.time_ms(given, 50)}}
+    row = {**one, "us": {"graph": 1000 * library.time_ms(given, 50)}}
+    if torch is None:
+        return row
+    if one["network"] not in known:
+        known[one["network"]] = dict(_network_peers(torch, one["network"]))
+    return {**row, "peers": known[one["network"]], "device": torch.cuda.get_device_name()}
+
+
+def _network_peers(torch: Any, name: str) -> Iterator[tuple[str, Any]]:
+    allow_tf32(torch, False)
+    for peer, call in network_peers(torch, name):
+        try:
+            yield peer, microseconds(torch, lambda _, call=call: call(), 1)
+        except Exception as error:  # as above
+            yield peer, why(error)
 
 
 def _line(row: Row) -> str:

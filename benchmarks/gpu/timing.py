@@ -27,6 +27,15 @@ def sets_for(bytes_of_one: int) -> int:
     return max(1, min(16, -(-BEYOND // max(bytes_of_one, 1))))
 
 
+def copies_for(bytes_of_one: int) -> int:
+    """How many copies of a weight take turns, so that none of them is in the second-level cache still.
+
+    >>> copies_for(18 << 20), copies_for(1 << 30)
+    (15, 1)
+    """
+    return max(1, min(32, -(-BEYOND // max(bytes_of_one, 1))))
+
+
 class Library:
     """A kernel of a library by its function in C, on pointers."""
 

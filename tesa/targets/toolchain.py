@@ -21,7 +21,7 @@ NAMES = ("g++", "gcc", "clang++", "clang", "c++", "cc")
 """Compilers of this machine, in the order in which they are looked for."""
 
 _ASK_S = 30.0  # for a compiler to tell what it makes code for
-_COMPILE_S = 120.0  # for a file of C
+_COMPILE_S = 900.0  # for a file of C, which may hold hundreds of megabytes of a weight
 _LINK_S = 900.0  # for a program: zig makes a C library at its first use
 
 INSTALL = f"apt-get install g++ (or gcc, or clang), or {zig.INSTALL}"

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from benchmarks.gpu import sweep
 from benchmarks.gpu.cases import Case, cases
+from benchmarks.gpu.peers import PEERS
 from benchmarks.gpu.prepare import prepare
-from benchmarks.gpu.run import run
+from benchmarks.gpu.run import _peer, _timed, run
 from benchmarks.gpu.timing import sets_for
+from benchmarks.gpu.torch_networks import network_peers
+from tesa.errors import UsageError
 from tests.gpu import driver as pretended
 from tests.gpu import simulate
+from tests.support import require_package
 
 SMALL = (
     Case("square", 16, 24, 32, 0.8, families=("unrolled",)),
@@ -95,3 +102,95 @@ def test_the_kernel_of_the_sweep() -> None:
     assert counts["fma.rn.f32"] == 2 * 512 * 4
     assert np.isfinite(y).all()
     assert sweep.fmas(8192, 2) == 2 * sweep.fmas(8192, 1)
+
+
+class Event:
+    """An event of a device, on the CPU: nothing is measured."""
+
+    def __init__(self, enable_timing: bool = False) -> None:
+        assert enable_timing
+
+    def record(self) -> None: ...
+
+    def synchronize(self) -> None: ...
+
+    def elapsed_time(self, other: Event) -> float:
+        return 1.0
+
+
+@pytest.fixture
+def torch(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """torch, whose device is the CPU: what runs is real, its times are not."""
+    require_package("torch", "torch")
+    import torch as own
+
+    class Graph:
+        def replay(self) -> None: ...
+
+    monkeypatch.setattr(own.Tensor, "cuda", lambda self: self)
+    empty = own.empty
+    monkeypatch.setattr(own, "empty", lambda shape, device: empty(shape).fill_(float("nan")))
+    for name, fake in {
+        "Event": Event, "CUDAGraph": Graph, "graph": lambda graph: nullcontext(), "synchronize": lambda: None,
+        "empty_cache": lambda: None, "get_device_name": lambda: "a CPU",
+        "current_stream": lambda: SimpleNamespace(cuda_stream=0),
+    }.items():  # fmt: skip
+        monkeypatch.setattr(own.cuda, name, fake)
+    monkeypatch.setattr(own, "compile", lambda made, mode: made)
+    return own
+
+
+class Exact:
+    """A kernel's function in C, by NumPy."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.weight = Case(**{**WEIGHT, "families": ()}).weight()
+
+    def __call__(self, inputs: Any, outputs: Any, stream: int) -> None:
+        outputs[0].copy_(outputs[0].new_tensor(self.weight) @ inputs[0])
+
+
+WEIGHT: dict[str, Any] = {"group": "skinny", "m": 64, "k": 32, "n": 8, "sparsity": 0.75, "block": 16}
+
+
+def test_peers_are_run_and_compared(torch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On few columns several copies of the weight take turns; what a peer cannot do is said and costs no other."""
+    monkeypatch.setattr("benchmarks.gpu.run.Library", Exact)
+    monkeypatch.setattr("benchmarks.gpu.run.copies_for", lambda size: 2)
+    path = tmp_path / "kernel.so"
+    path.write_bytes(b"")
+    case = Case(**{**WEIGHT, "families": ()})
+    port = {"shape": [1, 32, 8]}
+    library: Any = SimpleNamespace(inputs=[port], outputs=[{"shape": [1, 64, 8]}])
+    row = _timed(path, "kernel", case, torch, library)
+    assert row["device"] == "a CPU"
+    assert row["us"] == {"launch": 50.0, "graph": 50.0}
+    timed = {name for name, one in row["peers"].items() if isinstance(one, dict)}
+    assert timed >= {"cublas fp32", "cublas tf32", "cublas fp16", "torch.compile", "cusparse"}
+    assert isinstance(row["peers"]["cusparselt 2:4 fp16"], str)
+    assert not any("differs" in one for one in row["peers"].values() if isinstance(one, str))
+
+
+def test_a_peer_that_computes_something_else_has_no_time(torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case(**{**WEIGHT, "families": ()})
+    x = torch.from_numpy(case.x())
+    wrong = torch.zeros(1, 64, 8)
+    found = _peer(torch, case, PEERS["cusparse"], [lambda x: wrong], (x, [x], wrong + 1))
+    assert "differs by 1" in found
+
+
+def test_whole_networks_by_torch(torch: Any) -> None:
+    names = [name for name, _ in network_peers(torch, "mobilenet_v1", "cpu")]
+    assert names == [f"torch {how} {kind}" for kind in ("float32", "float16") for how in ("eager", "compile")]
+    _, call = next(network_peers(torch, "mobilenet_v1", "cpu"))
+    assert call().shape == (1, 1000)
+
+
+def test_a_folder_is_prepared_in_parts(folder: Path, tmp_path: Path) -> None:
+    """What other groups have prepared stays in the manifest, and a folder is for one target."""
+    before = json.loads((folder / "prepared.json").read_text())
+    made = prepare(folder, SMALL[:1], "cuda:sm_80", (), (), say=lambda _: None)
+    assert sorted(one["file"] for one in made["kernels"]) == sorted(one["file"] for one in before["kernels"])
+    assert made["missing"] == before["missing"]
+    with pytest.raises(UsageError, match="is prepared for cuda:sm_80"):
+        prepare(folder, (), "cuda:sm_90", (), (), say=lambda _: None)

@@ -14,12 +14,12 @@ import numpy as np
 
 from tests.gpu.faults import Fault
 from tests.gpu.memory import Memory
-from tests.gpu.ptx import arithmetic, control, groups, matrix, moves
+from tests.gpu.ptx import arithmetic, bits, comparisons, control, groups, matrix, moves
 from tests.gpu.ptx.machine import Block, Launch, Step
 from tests.gpu.ptx.table import build
 from tests.gpu.ptx.text import Kernel, Parameter, parse
 
-_ = arithmetic, control, groups, matrix, moves  # they fill the table of instructions
+_ = arithmetic, bits, comparisons, control, groups, matrix, moves  # they fill the table of instructions
 
 FORMATS = {"u8": "B", "s8": "b", "u16": "H", "s16": "h", "u32": "I", "s32": "i", "u64": "Q", "s64": "q"}
 FORMATS |= {"b8": "B", "b16": "H", "b32": "I", "b64": "Q", "f32": "f", "f64": "d"}

@@ -42,7 +42,7 @@ def test_every_row_of_a_plan_is_one_line(width: int) -> None:
     assert [row.split()[0] for row in rows] == [f"features.{i}.pointwise" for i in range(12)]
     assert all("unrolled" in row and "0.00587" in row for row in rows)
     assert len(shown) == 3 + 13 + 1
-    assert shown[-1].startswith("left out on this narrow terminal: note")
+    assert shown[-1].startswith(f"left out to fit {width} columns: note")
 
 
 def test_a_wide_terminal_gets_everything() -> None:
@@ -69,7 +69,7 @@ def test_nothing_is_left_out_where_all_fits() -> None:
 def test_what_cannot_be_spared_is_folded_not_cut() -> None:
     shown = lines(FittedTable(["layer", "note"], [["x" * 50, "b"]], optional=["note"]), 40)
     assert sum(line.count("x") for line in shown) == 50
-    assert shown[-1] == "left out on this narrow terminal: note"
+    assert shown[-1] == "left out to fit 40 columns: note"
 
 
 def test_durations() -> None:

@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+import tvm
 
+from tesa.layers.pipeline import schedule_rest
+from tesa.targets.target import parse_target
 from tests.layers.integer import Quantized, lowered, run
 
 MICROSOFT = "com.microsoft"
@@ -68,6 +71,17 @@ def test_integer_products_with_a_scale_for_all_or_for_each_row(rows: int) -> Non
     y = made.op("Relu", made.op("Add", y, made.rng.standard_normal(24).astype(np.float32)))
     (layer,) = made.check(y, layers=1)
     assert (layer.problem.layout, layer.problem.n, layer.problem.epilogue.activation) == ("features_last", 10, "relu")
+
+
+def test_scales_are_multiplied_where_they_are_read() -> None:
+    made = Dynamic()
+    x = made.input(5, 16)
+    scale = made.rng.uniform(0.001, 0.01, 24).astype(np.float32)
+    proto = made.proto(made.product(made.codes_of(x), made.table(16, 24), scale))
+    here = parse_target(None)
+    mod = schedule_rest(lowered(proto).lowered.mod, tvm.target.Target(here.tvm), here.core, 1).mod
+    names = sorted(var.name_hint for var in mod.functions if var.name_hint != "main")
+    assert names == ["quantize", "range", "rows"]
 
 
 @pytest.mark.parametrize(("rows", "limit", "layers"), [(1, 1 << 24, 1), (8, 1 << 24, 1), (8, 600, 2)])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tesa.measure.reference import Inputs, reference
+from tesa.schedules.gpu.tiling import GROUPED
 from tesa.schedules.registry import find
 from tesa.schedules.types import Epilogue, Output, Problem, Window
 from tests.gpu import families
@@ -54,6 +55,15 @@ def test_texts(name: str, family: str, window: Window) -> None:
     assert np.mean(y != unpadded.y) > 0.05, "the border would be seen"
     flat = reference(replace(problem, inner=()), weight, given)
     assert np.mean(y != flat.y) > 0.05, "and the steps"
+
+
+def test_groups_of_warps() -> None:
+    """wgmma, whose X is brought another way."""
+    problem = conv(18, 5, WINDOWS[0], 2, **CHAIN)
+    weight, given = codes(problem.m, problem.k), inputs(problem)
+    wanted = config(rows=64, depth=32, way=GROUPED)
+    y, _ = run(find("block", "gpu").emit(problem, weight, gpu("cuda:sm_90"), wanted, "k"), problem, given)
+    assert reference(problem, weight, given).difference(y) == ""
 
 
 def test_functions() -> None:

@@ -208,7 +208,7 @@ class _Grouped(Tiles):
                 guard = "%more"
                 if self.size == 2:
                     inside(tiling, lines, f"%e{place + 1}")
-                    lines += ["and.pred %in, %in, %more;", f"mov.b32 {target}, 0;"]
+                    lines += ["and.pred %in, %in, %more;", f"mov.b32 {target}, {tiling.problem.x_pad};"]
                     guard = "%in"
                 lines.append(f"@{guard} ld.global.nc.{'u8' if byte else 'b32'} {target}, [%ad+{at}];")
         self._tables()

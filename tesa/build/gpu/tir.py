@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,9 @@ from tesa.targets.target import Target
 
 _KERNEL = 2  # calling convention of what a host launches
 _AXES = "xyz"
+_BARRIER = re.compile(r"^(\s*)s_barrier\b", re.M)
+"""TVM asks LLVM for a barrier without a fence, so that nothing says that what a wave wrote to shared memory has to have
+got there first; devices from gfx90a on do not see to it themselves."""
 
 
 @dataclass(frozen=True)
@@ -185,4 +189,5 @@ def _amd(code: Any, where: Any) -> str:
     tvm.register_global_func("tvm_callback_rocm_bitcode_path", list, override=True)
     tvm.register_global_func("tvm_callback_rocm_link", lambda objects: objects, override=True)
     text = str(tvm.get_global_func("target.build.rocm")(code, where).inspect_source("asm"))
-    return text.replace("amdgcn-amd-amdhsa-hcc-", "amdgcn-amd-amdhsa--")  # as other tools call it
+    text = text.replace("amdgcn-amd-amdhsa-hcc-", "amdgcn-amd-amdhsa--")  # as other tools call it
+    return _BARRIER.sub(r"\1s_waitcnt lgkmcnt(0)\n\1s_barrier", text)

@@ -57,6 +57,10 @@ class Hazard:
     what: str
 
 
+_UNSET = {"private_segment_buffer": 4, "dispatch_ptr": 2, "queue_ptr": 2}
+"""Scalar registers before those of the arguments, which kernels ask for and that none here reads."""
+
+
 class Group:
     """The state of a block. mask: (waves,) those that take part; lanes: (waves, lanes) those of them that do."""
 
@@ -104,13 +108,14 @@ class Group:
     def _set_up(self) -> None:
         """The registers that a wave finds set."""
         kernel, at = self.kernel, 0
-        for name in ("private_segment_buffer", "dispatch_ptr", "queue_ptr", "dispatch_id", "flat_scratch_init"):
-            if kernel.directives.get(f"user_sgpr_{name}"):
-                raise Fault(f"the interpreter gives no {name}")
+        if kernel.directives.get("private_segment_fixed_size"):
+            raise Fault("the interpreter gives no memory of a thread's own")
+        for name, count in _UNSET.items():  # in this order, and nobody has set them
+            at += count if kernel.directives.get(f"user_sgpr_{name}") else 0
         if kernel.directives.get("user_sgpr_kernarg_segment_ptr"):
-            self.set_scalar(0, self.launch.arguments & 0xFFFFFFFF)
-            self.set_scalar(1, self.launch.arguments >> 32)
-            at = 2
+            self.set_scalar(at, self.launch.arguments & 0xFFFFFFFF)
+            self.set_scalar(at + 1, self.launch.arguments >> 32)
+            at += 2
         at = kernel.directives.get("user_sgpr_count", at)
         for axis, index in zip("xyz", self.index, strict=True):
             if kernel.directives.get(f"system_sgpr_workgroup_id_{axis}", int(axis == "x")):

@@ -233,11 +233,12 @@ def _write(code: Code) -> Step:
 
 @instruction("ds_bpermute_b32")
 def _exchange(code: Code) -> Step:
+    offset = int(code.modifier("offset", "0"), 0)
     code.done(3)
     target, address, data = code.registers(0, "v"), code.source(1, "u32"), code.registers(2, "v")
 
     def step(group: Group) -> None:
-        lane = np.broadcast_to(address(group), group.lanes.shape) // 4 % group.wave
+        lane = (np.broadcast_to(address(group), group.lanes.shape) + np.uint32(offset)) // 4 % group.wave
         row = np.arange(group.waves)[:, None]
         if not group.lanes[row, lane][group.lanes].all():
             raise Fault("an exchange with a lane that is not here")

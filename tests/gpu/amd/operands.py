@@ -175,7 +175,9 @@ class Code:
         return lambda group: np.ascontiguousarray(group.scalar(registers)).view(dtype)
 
     def put(self, at: int) -> Write:
-        """Writer of a scalar operand of 32 or 64 bits."""
+        """Writer of a scalar operand of 32 or 64 bits; of null, which drops what is written."""
+        if self.operands[at].text == "null":
+            return lambda group, value: None
         registers = self.registers(at, "s")
 
         def write(group: Group, value: Any) -> None:

@@ -10,14 +10,14 @@ from itertools import product
 
 import numpy as np
 
-from tests.gpu.amd import matrices, memories, packed, scalars, vectors
+from tests.gpu.amd import matrices, memories, operators, packed, scalars, vectors
 from tests.gpu.amd.machine import Group, Launch, Step
 from tests.gpu.amd.operands import build
 from tests.gpu.amd.text import Argument, Kernel, parse
 from tests.gpu.faults import Fault
 from tests.gpu.memory import Memory
 
-_ = matrices, memories, packed, scalars, vectors  # they fill the table of instructions
+_ = matrices, memories, operators, packed, scalars, vectors  # they fill the table of instructions
 
 SHARED_MOST = 64 * 1024
 

@@ -138,7 +138,7 @@ def _extremes(code: Code) -> Step:
     return step
 
 
-@instruction("s_mov_b32", "s_mov_b64", "s_not_b32", "s_not_b64", "s_movk_i32")
+@instruction("s_mov_b32", "s_mov_b64", "s_not_b32", "s_not_b64")
 def _moves(code: Code) -> Step:
     code.done(2)
     kind = "b64" if code.name.endswith("64") else "b32"
@@ -320,7 +320,10 @@ def _hint(code: Code) -> Step:
 @instruction("s_waitcnt_depctr")
 def _wait_for_results(code: Code) -> Step:
     code.done(1)
-    if int(code.operands[0].text, 0) >> 12:  # the upper four bits count the results of vector instructions
+    text = code.operands[0].text
+    if text == "depctr_va_vdst(0)":
+        text = "0xfff"
+    if int(text, 0) >> 12:  # the upper four bits count the results of vector instructions
         raise code.fail("a wait that leaves results of vector instructions out")
 
     def step(group: Group) -> None:

@@ -186,12 +186,20 @@ def _carries(code: Code) -> Step:
 def _wide_mad(code: Code) -> Step:
     code.done(5)
     put, carry = code.target(0, "u64"), code.put(1)
-    a, b, c = code.source(2, "u32"), code.source(3, "u32"), code.source(4, "u64")
+    a, b = code.source(2, "u32"), code.source(3, "u32")
+    pair = code.operands[4].registers
+    c = code.source(4, "u64")
+
+    def added(group: Group) -> Any:
+        """The sum so far. Its upper half may be unset where only the lower half of the result is wanted."""
+        if pair is None or pair.file != "v" or group.known["v"][pair.first + 1][group.lanes].all():
+            return c(group)
+        return group.vector("v", pair.first).astype(U64) | U64(0xA5A5A5A5 << 32)
 
     def step(group: Group) -> None:
         with np.errstate(over="ignore"):
             value = np.asarray(a(group)).astype(U64) * np.asarray(b(group)).astype(U64)
-            total = value + c(group)
+            total = value + added(group)
         put(group, total)
         carry(group, group.to_bits(np.broadcast_to(total < value, group.lanes.shape) & group.lanes))
 

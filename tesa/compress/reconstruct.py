@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from tesa.compress.budget import default_budget
 from tesa.compress.gram import Gram, gram
 from tesa.compress.layers import Layer
 from tesa.compress.order import damped, ordered_mask
+from tesa.compress.padding import without_padding
 from tesa.compress.rearrange.rows import Orders, keep_in_order
 from tesa.compress.result import PrunedLayer
 from tesa.compress.scoring import Scoring, budget_of, checked_scores
@@ -109,7 +110,7 @@ class Reconstruction:
         self.walk.advance(layer.at)
         weight = layer.numbers(self.tensors).astype(np.float64)
         differs = layer.input in self.walk.differs
-        found = gram(layer, lambda: self.walk.pairs(layer.input), differs, weight, self.plan.seed + number)
+        found = gram(layer, lambda: self._rows(layer), differs, weight, self.plan.seed + number)
         if not np.isfinite(found.now).all() or not np.isfinite(found.power).all():
             from tesa.errors import UsageError
 
@@ -117,6 +118,11 @@ class Reconstruction:
                 f"layer {layer.name}: its input is not finite on the calibration data; leave such samples out"
             )
         return (found if np.einsum("gkk->", found.now) > 0 else None), weight
+
+    def _rows(self, layer: Layer) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        """The inputs of a layer in both networks, run by run, without padding."""
+        for feeds, (dense, now) in zip(self.walk.samples.feeds, self.walk.pairs(layer.input), strict=True):
+            yield without_padding(layer, feeds, dense, now)
 
     def _mask(self, layer: Layer, weight: Floats, sums: Gram, imposed: Imposed) -> Mask:
         scorer, order = self.plan.scorer, self.plan.orders.get(layer.name)

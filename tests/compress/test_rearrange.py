@@ -18,8 +18,10 @@ from tesa.attributes.impose import Imposed
 from tesa.base.onnxruntime import reference_outputs
 from tesa.compress import prune
 from tesa.compress.rearrange import rearrange
-from tesa.compress.rearrange.ascend import Matrix, ascend
+from tesa.compress.rearrange.ascend import Matrix, _climbed, ascend
 from tesa.compress.rearrange.assign import _exact, _swapped, assign
+from tesa.compress.rearrange.sides import total_kept, touched_by
+from tesa.compress.rearrange.swaps import Swaps
 from tesa.errors import UsageError
 from tesa.frontend import import_onnx
 from tesa.models import digits_path
@@ -209,6 +211,24 @@ def test_nothing_is_ever_lost(seed: int, pattern: str, budget: str) -> None:
     assert now >= before * (1 - 1e-9)
 
 
+@pytest.mark.parametrize(("budget", "share"), [("balanced", 0.3), ("global", 0.0)])
+def test_swaps_find_what_assignments_do_not(budget: str, share: float) -> None:
+    """Masks that are made anew show gains that fixed masks hide; no swap loses, and all members stay."""
+    rng = np.random.default_rng(0)
+    orbit, scores = np.arange(1, 65), rng.random((64, 48)) ** 3
+    matrix = Matrix("a", scores, Imposed.parse("0.3:16x1"), budget, orbit, np.zeros(48, int))
+    sides = touched_by([matrix], orbit)
+    start = np.arange(65)
+    settled, kept = _climbed(sides, orbit, start.copy())
+    found, more = Swaps(8, 0).better(sides, orbit, settled, kept)
+    assert more > kept + share * (kept - total_kept(sides, start)) > 0
+    assert more == pytest.approx(matrix.kept(scores[found[1:] - 1]))
+    assert sorted(found) == list(range(65))
+    shaken, most = Swaps(8, 3).better(sides, orbit, settled, kept)
+    assert most >= more
+    assert sorted(shaken) == list(range(65))
+
+
 def test_assignments_never_lose_and_swaps_come_near_the_best() -> None:
     rng = np.random.default_rng(0)
     scores, group = rng.random((96, 12)), np.repeat(np.arange(12), 8)
@@ -222,7 +242,8 @@ def test_assignments_never_lose_and_swaps_come_near_the_best() -> None:
 
 
 @pytest.mark.parametrize("pattern", ["0.5:16x1", "0.5:4x4"])
-def test_pruning_a_rearranged_network_keeps_more(pattern: str) -> None:
+def test_pruning_a_rearranged_network_keeps_more(pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tesa.compress.rearrange.swaps.SHAKES", 0)
     proto = onnx.load(digits_path())
     rng = np.random.default_rng(0)
     for tensor in proto.graph.initializer:

@@ -205,3 +205,24 @@ def test_the_verb_with_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     shown = capsys.readouterr().out
     assert "error of the mask" in shown
     assert "without calibration data" not in shown
+
+
+def test_padding_is_not_fitted() -> None:
+    """What an attention mask leaves out has no say in the repaired weights, however large it is."""
+    c = {"a": floats(12, 16), "b": floats(16, 6, seed=1)}
+    nodes = [node("MatMul", ["x", "a"], "s"), node("Relu", ["s"], "t"), node("MatMul", ["t", "b"], "u"),
+             node("Cast", ["attention_mask"], "m", to=1), node("Unsqueeze", ["m", "last"], "m1"),
+             node("Mul", ["u", "m1"], "v"), node("ReduceSum", ["v"], "y", keepdims=0)]  # fmt: skip
+    c["last"] = np.array([2])
+    proto = model(nodes, [port("x", [1, 5, 12]), port("attention_mask", [1, 5], "int64")], ["y"], c)
+    mask = (np.arange(5) < np.random.default_rng(0).integers(2, 6, (80, 1))).astype(np.int64)
+    x = floats(80, 5, 12, seed=2)
+    padded = [np.where(mask[..., None] == 1, x, scale * floats(80, 5, 12, seed=3)) for scale in (0, 50)]
+    found = [
+        prune(proto, "0.5", data={"x": one.astype(np.float32), "attention_mask": mask}, ends=True) for one in padded
+    ]
+    weights = [{t.name: onnx.numpy_helper.to_array(t) for t in one.proto.graph.initializer} for one in found]
+    for name in ("a", "b"):
+        np.testing.assert_array_equal(*(each[name] for each in weights))
+    masked = [prune(proto, "0.5", ends=True).proto, found[0].proto]
+    assert not np.array_equal(*(onnx.numpy_helper.to_array(one.graph.initializer[0]) for one in masked))

@@ -14,6 +14,7 @@ NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 def test_notebook_runs(path, tmp_path, monkeypatch):
     book = nbformat.read(path, as_version=4)
     monkeypatch.delenv("MPLBACKEND", raising=False)  # pictures go into the notebook
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # threads that spin take minutes where others work, too
     NotebookClient(book, timeout=1200, startup_timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in book.cells for output in cell.get("outputs", [])]
     assert any("image/png" in output.get("data", {}) for output in outputs)

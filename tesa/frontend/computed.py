@@ -6,9 +6,12 @@ from tesa.frontend.giants import ALLOW, GROWTH, bytes_of, largest, readable
 from tesa.frontend.graph import Graph
 
 
-def count_computed(graph: Graph, shape: Shape, dtype: object, where: str) -> None:
-    """Note a result before it is computed. ModelError where all are far more than the file's own constants."""
-    graph.computed += bytes_of(shape, dtype)
+def count_computed(graph: Graph, shape: Shape, dtype: object, where: str, copies: int = 1) -> None:
+    """Note a result before it is computed. ModelError where all are far more than the file's own constants.
+
+    copies: how often it is going to be in memory.
+    """
+    graph.computed += copies * bytes_of(shape, dtype)
     room = largest() + GROWTH * sum(value.nbytes for value in graph.given.constants.values())
     if graph.computed > room:
         raise ModelError(

@@ -145,7 +145,8 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             shapes, dtypes = self._expected.shapes, self._expected.dtypes
             for name in node.output:
                 if name in shapes and name in dtypes:
-                    count_computed(self._graph, shapes[name], dtypes[name], f"{where}: tensor {name!r}")
+                    tensor = f"{where}: tensor {name!r}"
+                    count_computed(self._graph, shapes[name], dtypes[name], tensor, copies=2)
 
     def _convert_operator(self, op_name: str, inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
         node = next(self._pending)

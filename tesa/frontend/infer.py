@@ -15,6 +15,8 @@ from tesa.frontend.graph import Graph, attributes
 from tesa.frontend.sampling import scaled
 
 SMALL = 1024  # elements of a constant whose numbers may say a shape
+_LONG = 1 << 18  # elements of a vector: of longer ones no number is followed
+_FEW = 2000  # nodes: the types of so many are inferred twice, to see whether there is a long vector
 
 
 def infer_types(graph: Graph, *, trusting: bool = True) -> tuple[dict[str, Shape], dict[str, Any]]:
@@ -92,7 +94,20 @@ def _infer(
     body = helper.make_graph(nodes, "shapes", [*graph.inputs, *large], outputs, small, value_info=declared)
     domains = {"com.microsoft": 1, **graph.domains, "": graph.opset}
     opsets = [helper.make_opsetid(domain, version) for domain, version in domains.items()]
-    model = onnx.shape_inference.infer_shapes(helper.make_model(body, opset_imports=opsets), data_prop=True)
+    model = helper.make_model(body, opset_imports=opsets)
+    careful = len(nodes) < _FEW or any(a.size > _LONG for a in graph.constants.values())
+    shapes, dtypes = _read_types(onnx.shape_inference.infer_shapes(model), graph) if careful else ({}, {})
+    # with data_prop onnx makes an object of every element of a vector, which its sums and joins may be
+    sides = [value.type.tensor_type.shape.dim for value in graph.inputs]
+    vectors = [*shapes.values(), *(a.shape for a in graph.constants.values())]
+    vectors += [(dims[0].dim_value,) for dims in sides if len(dims) == 1]
+    if any(len(shape) == 1 and shape[0] > _LONG for shape in vectors):
+        return _read_types(onnx.shape_inference.infer_shapes(model), graph) if not careful else (shapes, dtypes)
+    return _read_types(onnx.shape_inference.infer_shapes(model, data_prop=True), graph)
+
+
+def _read_types(model: Any, graph: Graph) -> tuple[dict[str, Shape], dict[str, Any]]:
+    """(static shapes, NumPy dtypes) of what onnx has inferred, and of the inputs."""
     shapes, dtypes = {}, {}
     for value in [*model.graph.value_info, *model.graph.output, *graph.inputs]:
         tensor = value.type.tensor_type

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -467,3 +468,15 @@ def test_the_command_line_ends_with_the_code_of_a_user(code: int, tmp_path: Path
     made = node("Concat", ["x", ""], "y", axis=0) if code == 2 else node("Foo", ["x"], "y")
     path.write_bytes(model([made], X, ["y"]).SerializeToString())
     assert main(["propagate", str(path)]) == code
+
+
+@pytest.mark.parametrize("operator", ["Add", "Concat"])
+def test_a_long_vector_takes_no_memory_at_import(operator: str) -> None:
+    """ONNX follows the numbers of vectors, with an object for each; this one would be 20 GB of them."""
+    given = model(
+        [helper.make_node(operator, ["x", "x"], ["y"], **({"axis": 0} if operator == "Concat" else {}))],
+        [port("x", [1 << 27])], ["y"],
+    )  # fmt: skip
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert import_onnx(given).outputs[0].shape == (1 << (27 if operator == "Add" else 28),)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 20

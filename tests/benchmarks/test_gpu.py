@@ -129,7 +129,11 @@ def torch(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     monkeypatch.setattr(own.Tensor, "cuda", lambda self: self)
     empty = own.empty
-    monkeypatch.setattr(own, "empty", lambda shape, device: empty(shape).fill_(float("nan")))
+
+    def on_the_cpu(*shape: Any, device: Any = None, **more: Any) -> Any:
+        return empty(*shape, device=None if device == "cuda" else device, **more)
+
+    monkeypatch.setattr(own, "empty", on_the_cpu)
     for name, fake in {
         "Event": Event, "CUDAGraph": Graph, "graph": lambda graph: nullcontext(), "synchronize": lambda: None,
         "empty_cache": lambda: None, "get_device_name": lambda: "a CPU",

@@ -200,7 +200,10 @@ def _ports(name: str, ports: Sequence[Port], target: Target) -> list[str]:
 
 
 def _architectures(program: Program) -> str:
-    kinds = dict.fromkeys((image.kind, image.architecture) for images in program.modules for image in images)
+    every = [dict.fromkeys((image.kind, image.architecture) for image in images) for images in program.modules]
+    kinds = dict.fromkeys(kind for images in every for kind in images)
+    # a device needs code of every module: of what only some have it is not said that the library has it
+    kinds = {kind: None for kind in kinds if all(kind in images for images in every)} or kinds
     return ", ".join(f"{architecture} ({kind})" for kind, architecture in kinds)
 
 

@@ -12,9 +12,11 @@ import pytest
 
 from tesa.build.gpu import ptx, tools
 from tesa.build.gpu.elf import cubin_entries
+from tesa.build.gpu.images import build_images
 from tesa.schedules.gpu import blocks, dots
 from tesa.schedules.gpus import GpuText
 from tesa.schedules.types import Epilogue, FloatArray, Problem, Window
+from tesa.targets.target import parse_target
 from tests.gpu.extra import require_assembler, require_disassembler
 from tests.schedules.gpu.tiles import blocks as tiles
 from tests.schedules.gpu.tiles import config, conv, gpu, linear, of_kind
@@ -117,6 +119,18 @@ def test_units_of_four_warps_are_there(kind, instruction, depth, tmp_path):
     assert sum(one.startswith("WARPGROUP.DEPBAR") for one in found) == 1
     assert any(one.startswith("LDGSTS") for one in found)
     assert not [one for one in found if one.startswith(("LDL", "STL", "LD.", "ST.", "HMMA", "IMMA", "MEMBAR.ALL.G"))]
+
+
+@ASSEMBLES
+def test_what_is_of_one_architecture_has_no_text_for_newer_ones():
+    problem, target = linear(64, 64, 64, arithmetic="float16"), parse_target("cuda:sm_90")
+    code = blocks.emit(problem, np.ones((64, 64), np.float32), gpu("cuda:sm_90"), config(64, 64, 32, 0, 2), "k")
+    product = build_images("k", code, target)
+    assert product.said == "cubin for sm_90"
+    assert "no newer device" in product.notes[0]
+    text = code.modules[0]
+    assert isinstance(text, GpuText)
+    assert ptx.alone(text.text) == "sm_90a"
 
 
 @ASSEMBLES

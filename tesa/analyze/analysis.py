@@ -22,7 +22,7 @@ from tesa.costs.table import CostTable
 from tesa.layers.codes_layers import Integer
 from tesa.layers.network import to_network
 from tesa.schedules.types import FloatArray, Problem
-from tesa.targets.target import Target, parse_target, refuse_gpu
+from tesa.targets.target import Target, parse_target
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,11 @@ class Analysis(Displayed):
     sparse_ms: tuple[float, float, float]
     notes: tuple[str, ...] = field(default=())
 
+    @property
+    def gpu(self) -> bool:
+        """True for a GPU, whose times are those of the static model."""
+        return parse_target(self.target).gpu is not None
+
     def layer(self, name: str) -> AnalysedLayer:
         """The layer of that name. KeyError if there is none."""
         return {layer.layer: layer for layer in self.layers}[name]
@@ -136,7 +141,7 @@ def analyze_model(
     tried.
 
     table: a CostTable or a file of them; by default the one of this target and number of threads, and where there is
-    none the families' bare estimates. Nothing is generated, compiled or measured.
+    none the families' bare estimates, of a GPU the static model of time. Nothing is generated, compiled or measured.
 
     Errors as import_onnx; UsageError for a pattern or a layer that does not exist, and for an unusable table.
 
@@ -149,12 +154,12 @@ def analyze_model(
     progress = progress or silent
     threads = whole("threads", threads)
     code, rules = parse_target(target), Rules.parse(impose)
-    refuse_gpu(code, "tesa analyze")
-    known = table if isinstance(table, CostTable) else store.load(code, threads, table)
+    threads = threads if code.gpu is None else 1
+    known = table if isinstance(table, CostTable) else None if code.gpu else store.load(code, threads, table)
     costs = CostTable(code.cpu, "", code.name, threads) if known is None else known
     progress(Event("import", 0, 1, str(model) if isinstance(model, str | Path) else "model"))
     integer = IntegerContest(code, known, measure=False).decide
-    given, notes, source = _lowered(model, threads, shapes, masks, flush_denormals, integer)
+    given, notes, source = _lowered(model, threads, shapes, masks, flush_denormals, integer, code.gpu is not None)
     check_layers(rules, [name for name, _, _ in given])
     found = {name: imposed_on(rules, name, problem) for name, problem, _ in given}
     wanted = {name: imposed for name, imposed in found.items() if imposed is not None}
@@ -163,7 +168,7 @@ def analyze_model(
     channels = {name: imposed for name, imposed in wanted.items() if imposed.imposition.propagates}
     if channels:
         cut = channel_masks(model, channels, shapes, masks)
-        made, more, _ = _lowered(model, threads, shapes, cut, flush_denormals, integer)
+        made, more, _ = _lowered(model, threads, shapes, cut, flush_denormals, integer, code.gpu is not None)
         notes = tuple(dict.fromkeys((*notes, *more)))
     progress(Event("import", 1, 1))
     now = {
@@ -187,11 +192,11 @@ _Solve = Callable[[Problem, Imposed], BreakEven]
 
 
 def _lowered(
-    model: Any, threads: int, shapes: Any, masks: Any, flush: bool, integer: Integer
+    model: Any, threads: int, shapes: Any, masks: Any, flush: bool, integer: Integer, gpu: bool
 ) -> tuple[list[_Layer], tuple[str, ...], str]:
     """The weight layers as compile makes them, remarks, and the name of the model."""
     network = to_network(
-        model, threads=threads, shapes=shapes, masks=masks, flush_denormals=flush, integer=integer
+        model, threads=threads, shapes=shapes, masks=masks, flush_denormals=flush, integer=integer, codes_first=gpu
     )  # fmt: skip
     prepared = network.prepared
     served = {layer.source for layer in network.lowered.layers}

@@ -17,7 +17,7 @@ from tesa.costs.sample import Measured
 from tesa.decompose import describe_pieces, is_composite
 from tesa.decompose.candidates import Option, candidates, dense_keys, plain_candidates, predict
 from tesa.schedules.registry import find as find_family
-from tesa.schedules.types import Config, Core, Epilogue, FloatArray, Problem, config_key
+from tesa.schedules.types import Config, Core, Epilogue, FloatArray, Gpu, Problem, config_key
 from tesa.targets.target import parse_target
 
 UNKNOWN = 0.5
@@ -79,9 +79,9 @@ class CostTable:
         return f"{self.cpu} ({self.device}), {threads}, {self.samples} kernels of {len(self.layers)} layers{old}{now}"
 
     @cached_property
-    def core(self) -> Core:
-        """The instruction set that the kernels were made for."""
-        return parse_target(self.target).core
+    def core(self) -> Core | Gpu:
+        """The machine that the kernels were made for."""
+        return parse_target(self.target).machine
 
     @cached_property
     def families(self) -> dict[str, FamilyModel]:

@@ -34,7 +34,13 @@ def analysis_view(analysis: Analysis) -> Iterator[RenderableType]:
     )
     yield Text("decompositions of a weight into several kernels, which may be faster still, are not tried", style="dim")
     yield Text(_total(analysis))
-    if analysis.table:
+    if analysis.gpu:
+        yield Text(
+            f"by the static model of time, which knows a nominal {analysis.target} from data sheets: good to compare "
+            "layers; where the GPU is, measure with: tesa tune",
+            style="yellow",
+        )
+    elif analysis.table:
         yield Text(f"by the cost table of {analysis.table}")
     else:
         yield Text(

@@ -80,7 +80,8 @@ def refuse_gpu(target: Target, what: str) -> None:
     if target.gpu is not None:
         raise UnsupportedError(
             f"{what}: knows CPUs alone, not {target.name}; `tesa compile --target {target.name}` chooses kernels by "
-            "the static model of time, or measures the best ones itself where it finds a GPU's driver"
+            "the static model of time, or measures the best ones itself where it finds a GPU's driver, "
+            f"`tesa analyze --target {target.name}` predicts by that model, and `tesa tune` measures where the GPU is"
         )
 
 

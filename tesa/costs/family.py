@@ -16,7 +16,7 @@ from tesa.costs.features import numbers
 from tesa.costs.kriging import Kriging, Shape
 from tesa.costs.prediction import DEVIATIONS
 from tesa.costs.sample import Measured
-from tesa.schedules.types import Config, Core, Gpu, Problem
+from tesa.schedules.types import Config, Core, Problem
 
 LEAST = 8
 """Layers of a family that must be measured before the table says anything of it."""
@@ -42,7 +42,7 @@ class FamilyModel:
     share of it; shape: as learnt, if it was learnt before."""
 
     name: str
-    core: Core | Gpu
+    core: Core
     keys: tuple[str, ...]
     layers: NDArray[np.int64]
     queries: tuple[Query, ...]
@@ -51,7 +51,7 @@ class FamilyModel:
     shape: Shape | None = None
 
     @staticmethod
-    def of(name: str, core: Core | Gpu, layers: Sequence[Measured], shape: Shape | None = None) -> FamilyModel:
+    def of(name: str, core: Core, layers: Sequence[Measured], shape: Shape | None = None) -> FamilyModel:
         """Collect what was measured of the family."""
         found = [(i, layer, s) for i, layer in enumerate(layers) for s in layer.samples if s.family == name]
         keys = tuple(sorted({key for _, _, sample in found for key in sample.config}))

@@ -79,7 +79,12 @@ class CostTable:
         return f"{self.cpu} ({self.device}), {threads}, {self.samples} kernels of {len(self.layers)} layers{old}{now}"
 
     @cached_property
-    def core(self) -> Core | Gpu:
+    def core(self) -> Core:
+        """The core that the kernels were made for, of a CPU."""
+        return parse_target(self.target).core
+
+    @cached_property
+    def machine(self) -> Core | Gpu:
         """The machine that the kernels were made for."""
         return parse_target(self.target).machine
 
@@ -112,11 +117,11 @@ class CostTable:
         dense = family == "dense"
         if not isinstance(weight, Facts):
             estimate_ms = (
-                find_family(family, self.core.kind).estimate(problem, weight, self.core, config)
+                find_family(family, self.machine.kind).estimate(problem, weight, self.machine, config)
                 if estimate_ms is None
                 else estimate_ms
             )
-            dense = bool(dense_keys([(family, config)], weight, self.core.kind))
+            dense = bool(dense_keys([(family, config)], weight, self.machine.kind))
         if estimate_ms is None:
             raise ValueError(f"the time of {family} is predicted from its weight, or from facts and an estimate")
         return self._predict(family, [Query(problem, facts, config, estimate_ms, dense)])[0]
@@ -175,8 +180,8 @@ class CostTable:
                 return None
             dtype = problem.dtype if problem.dtype != "mixed" else "int8" if piece.piece.bits <= 8 else "float32"
             own, facts = replace(problem, dtype=dtype, epilogue=Epilogue()), Facts.of(piece.piece.weight)
-            family = find_family(piece.family, self.core.kind)
-            expected = float(family.estimate(own, piece.piece.weight, self.core, piece.config))
+            family = find_family(piece.family, self.machine.kind)
+            expected = float(family.estimate(own, piece.piece.weight, self.machine, piece.config))
             estimated += expected
             predicted += self._predict(piece.family, [Query(own, facts, piece.config, expected)])[0].ms
         if not estimated:

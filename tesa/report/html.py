@@ -23,8 +23,8 @@ STYLE = """<style>
 .tesa table { border-collapse: collapse; margin: .4em 0; font-variant-numeric: tabular-nums; }
 .tesa th { text-align: left; font-weight: 600; border-bottom: 1px solid rgba(128, 128, 128, .6); }
 .tesa th, .tesa td { padding: .15em .8em .15em 0; vertical-align: top; background: none; }
-.tesa td { text-align: left; }
-.tesa .right { text-align: right; }
+div.tesa table tr th, div.tesa table tr td { text-align: left; }
+div.tesa table tr .right { text-align: right; }
 .tesa tr.chosen td { font-weight: 600; }
 .tesa caption { text-align: left; font-weight: 600; padding: .3em 0; }
 .tesa details > summary { cursor: pointer; opacity: .75; }

@@ -146,7 +146,7 @@ def plot_times(plan: Plan) -> Any:
     known = [(name, time) for name, time in rows if time.chosen_ms is not None]
     if not known:
         raise UsageError("the plan knows no times to draw: none of its layers has a kernel")
-    figure = new_figure(8, 1.4 + 0.24 * len(known))
+    figure = new_figure(8, 1.6 + 0.24 * len(known))
     axes = figure.add_subplot()
     places = range(len(known))
     dense = [time.dense_ms or 0.0 for _, time in known]
@@ -156,7 +156,8 @@ def plot_times(plan: Plan) -> Any:
     axes.invert_yaxis()
     source = "measured" if all(time.measured for _, time in known) else "estimated where nothing was measured"
     axes.set_xlabel(f"ms of one call, {source}")
-    axes.legend(fontsize=8, frameon=False, loc="lower right")
+    # below the bars, which may fill the axes
+    figure.legend(fontsize=8, frameon=False, loc="outside lower right", ncols=2, labelcolor=GREY)
     total, whole = sum(time.chosen_ms or 0.0 for _, time in known), sum(dense)
     gain = f": {ratio(whole / total)} as fast as dense" if total and all(dense) else ""
     neutral(axes, f"{milliseconds(total)} ms in kernels{gain}; {_where(plan)}", grid="x")

@@ -178,3 +178,20 @@ def test_what_a_library_for_a_gpu_is_not(tmp_path: Path) -> None:
         compile_model(source, output=tmp_path / "net.so", target="cuda:sm_80", families=["unrolled"])
     with pytest.raises(UnsupportedError, match=r"tesa.compile\(max_bytes=...\): knows CPUs alone, not cuda:sm_80"):
         compile_model(source, output=tmp_path / "net.so", target="cuda:sm_80", max_bytes=1000)
+
+
+def test_several_sizes_say_what_to_do(tmp_path: Path) -> None:
+    weight = numpy_helper.from_array(sparse(8, 4, 0.5), "w")
+    kind = onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])], "net",
+        [helper.make_tensor_value_info("x", kind, ["batch", 8])],
+        [helper.make_tensor_value_info("y", kind, ["batch", 4])],
+        [weight],
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "net.onnx")
+    with pytest.raises(UnsupportedError, match=r"has one size; compile one for each, with --shape"):
+        compile_model(
+            tmp_path / "net.onnx", output=tmp_path / "net.so", target="cuda:sm_80", measure=False,
+            shapes={"batch": [1, 4]},
+        )  # fmt: skip

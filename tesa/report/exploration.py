@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
@@ -91,5 +92,5 @@ def plot_explored(found: Explored, path: str | PathLike[str] | None = None) -> P
     axes.set_xlabel(f"milliseconds on {found.target}")
     axes.set_ylabel("relative error of the outputs")
     axes.legend(fontsize=8, frameon=False)
-    neutral(axes, f"{found.source or 'the model'}: error against time", grid="both")
+    neutral(axes, f"{Path(found.source).name or 'the model'}: error against time", grid="both")
     return Picture(figure, path)

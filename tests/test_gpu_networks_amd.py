@@ -21,7 +21,7 @@ from tests.gpu.driver import Driver, build
 from tests.gpu.kernels import sparse
 from tests.gpu.problems import linear
 from tests.support import require_system
-from tests.test_gpu_compiler import network, quantized
+from tests.test_gpu_compiler import network, quantized, reductions
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def amd_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Driver:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "target"),
-    [(quantized, "rocm:gfx90a"), (network, "rocm:gfx942"), (network, "rocm:gfx1030")],
+    [(quantized, "rocm:gfx90a"), (network, "rocm:gfx942"), (network, "rocm:gfx1030"), (reductions, "rocm:gfx1030")],
 )
 def test_networks_for_amd(make: Callable[[Path], Path], target: str, amd_driver: Driver, tmp_path: Path) -> None:
     source = make(tmp_path / "net.onnx")

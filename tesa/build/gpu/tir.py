@@ -47,7 +47,10 @@ def lowered(module: GpuTir, target: Target) -> tuple[GpuText, dict[str, Function
     import tvm
     from tvm import tirx
 
-    where = tvm.target.Target(dict(target.tvm), host={"kind": "llvm"})
+    assert target.gpu is not None
+    # TVM takes 64 lanes for granted on AMD, and sums across lanes that the wave of a desktop GPU has not
+    options = dict(target.tvm) | {"thread_warp_size": target.gpu.warp}
+    where = tvm.target.Target(options, host={"kind": "llvm"})
     functions = {
         tvm.ir.GlobalVar(symbol): function.with_attr("global_symbol", symbol) for symbol, function in module.functions
     }

@@ -67,6 +67,8 @@ def check_nodes(graph: Graph) -> None:
                 ) from error
             raise ModelError(f"{_where(graph, node)}: not valid ONNX: {text[:300]}. {AGAIN}") from error
         _check_blanks(graph, node)
+        if node.op_type == "Einsum":  # before its shape is inferred: of two dots ONNX finds no end
+            check_equation(node, {}, _where(graph, node))
 
 
 def _scope() -> Any:

@@ -59,6 +59,7 @@ def sparse(indices: Any, values: Any = (1.0, 2.0), dims: Any = (4, 3)) -> Any:
         (node("And", ["x", "x"], "y"), "its input 'x' is a tensor(float), expected one of bool"),
         (node("Add", ["x", "n"], "y"), "are a tensor(float) and a tensor(int64), expected one type"),
         (node("Einsum", ["x", "w"], "y", equation="ij,jk->zz"), "names 'z' more than once"),
+        (node("Einsum", ["x"], "y", equation="..ii ->...i"), "at most one ellipsis"),
         (node("ConcatFromSequence", ["x"], "y", axis=0), "its input 'x' is a tensor(float), expected one of seq("),
     ],
 )

@@ -23,13 +23,17 @@ settings.load_profile("tesa")
 # A shell starts what it runs in the background with Ctrl-C ignored, and children inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # and nohup with that of a terminal that goes
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 LONGEST = (
-    "frontend/test_sweep", "propagate/test_onnx_nodes", "cli/test_tune_remote", "test_notebooks",
-    "measure/remote/test_runner", "frontend/test_spatial", "frontend/test_quantizers", "cli/test_calibrate",
-    "propagate/test_law", "tune/builders/test_cluster", "costs/test_analysis", "frontend/test_recurrent",
-    "frontend/test_optimized", "test_end_to_end", "schedules/test_indexed", "benchmarks/test_compile_cost",
-    "tune/builders/test_local", "frontend/test_every_node", "cli/test_tune", "measure/remote/test_health",
+    "frontend/test_sweep", "schedules/test_families_aarch64", "faults/test_soak", "test_notebooks",
+    "cli/test_tune_remote", "propagate/test_onnx_nodes", "measure/remote/test_runner", "fuzz/test_formats",
+    "cli/test_emulated_device", "faults/test_kills", "kernels/test_docs", "runtime/test_networks_elsewhere",
+    "fuzz/test_models", "apps/test_web_page", "schedules/test_wasm", "cli/test_analyze",
+    "schedules/test_depthwise_codes", "schedules/test_inner", "tune/builders/test_cluster", "costs/test_calibrate",
+    "propagate/test_law", "test_gpu_compiler", "schedules/test_indexed", "apps/test_c", "integer/test_digits",
+    "explore/test_explore", "costs/test_analysis",
 )  # fmt: skip
 """The files that take longest, the longest first: begun last, one of them would keep a process busy alone."""
 

@@ -9,8 +9,15 @@ from nbclient import NotebookClient
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 
 
+IN_CI = ("first_kernel", "propagation", "targets")
+"""The notebooks that `make test` runs; `make test-slow` has all."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, id=p.stem, marks=() if p.stem in IN_CI else pytest.mark.long) for p in NOTEBOOKS],
+)
 def test_notebook_runs(path, tmp_path, monkeypatch):
     book = nbformat.read(path, as_version=4)
     monkeypatch.delenv("MPLBACKEND", raising=False)  # pictures go into the notebook

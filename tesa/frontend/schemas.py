@@ -20,7 +20,7 @@ from tesa.errors import ModelError, UnsupportedError
 from tesa.frontend.control.bodies import CONTROL
 from tesa.frontend.control.inside import all_nodes, graphs_of
 from tesa.frontend.equations import check_equation
-from tesa.frontend.graph import Graph, domain_of
+from tesa.frontend.graph import Graph, attributes, domain_of
 
 SHORT = ("tensor(float16)", "tensor(bfloat16)")
 """Real numbers that exporters write wherever float32 may stand, whatever the opset allows; they become float32 here."""
@@ -67,8 +67,11 @@ def check_nodes(graph: Graph) -> None:
                 ) from error
             raise ModelError(f"{_where(graph, node)}: not valid ONNX: {text[:300]}. {AGAIN}") from error
         _check_blanks(graph, node)
-        if node.op_type == "Einsum":  # before its shape is inferred: of two dots ONNX finds no end
+        # before shapes are inferred: of two dots ONNX finds no end, and it writes beyond the parts that are told
+        if node.op_type == "Einsum":
             check_equation(node, {}, _where(graph, node))
+        if node.op_type == "Split":
+            _check_parts(graph, node)
 
 
 def _scope() -> Any:
@@ -143,6 +146,14 @@ def _check_blanks(graph: Graph, node: Any) -> None:
     if node.op_type != "Loop" and "" in list(node.input)[first:]:
         place = list(node.input).index("", first)
         raise ModelError(f"{_where(graph, node)}: its input {place} is left out, which it needs. {AGAIN}")
+
+
+def _check_parts(graph: Graph, node: Any) -> None:
+    told = attributes(node).get("num_outputs", len(node.output))
+    if told != len(node.output):
+        raise ModelError(
+            f"{_where(graph, node)}: its num_outputs is {told}, and it has {len(node.output)} outputs. {AGAIN}"
+        )
 
 
 def check_types(graph: Graph, shapes: Mapping[str, Any], dtypes: Mapping[str, Any]) -> None:

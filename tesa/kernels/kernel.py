@@ -111,6 +111,7 @@ def kernel(
 
     Raises UsageError for a weight or option that makes no sense, UnsupportedError for what tesa cannot do yet.
 
+    >>> import numpy as np
     >>> weight = np.diag([1.0, 2.0, 0.0, 4.0])
     >>> k = kernel(weight, n=3, family="dense", measure=False)
     >>> k(np.ones((4, 3), np.float32))

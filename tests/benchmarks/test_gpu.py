@@ -22,7 +22,6 @@ from benchmarks.gpu.torch_networks import network_peers
 from tesa.errors import UsageError
 from tests.gpu import driver as pretended
 from tests.gpu import simulate
-from tests.support import require_package
 
 SMALL = (
     Case("square", 16, 24, 32, 0.8, families=("unrolled",)),
@@ -121,8 +120,7 @@ class Event:
 @pytest.fixture
 def torch(monkeypatch: pytest.MonkeyPatch) -> Any:
     """torch, whose device is the CPU: what runs is real, its times are not."""
-    require_package("torch", "torch")
-    import torch as own
+    own = pytest.importorskip("torch", reason="pip install 'tesa[torch]'")
 
     class Graph:
         def replay(self) -> None: ...

@@ -53,6 +53,8 @@ def test_it_measures_and_goes_on(tmp_path: Path, capsys: Capture) -> None:
     assert kept.updated
 
 
+@pytest.mark.slow
+@pytest.mark.long
 def test_it_says_how_well_it_predicts(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     device = FakeDevice()
     monkeypatch.setattr("tesa.tune.calibrate.build_and_time", lambda works, *_: device.run(works))

@@ -56,6 +56,8 @@ def times(problem: Problem, weight: Any) -> dict[str, float]:
     }
 
 
+@pytest.mark.slow
+@pytest.mark.long
 def test_it_picks_what_is_fast_on_layers_it_has_not_seen() -> None:
     near, near_by_estimate = 0, 0
     layers = unseen()

@@ -33,7 +33,9 @@ def _small_work_on_threads_too() -> Iterator[None]:
 @given(problems(), st.lists(st.sampled_from(KINDS), min_size=1, max_size=2), st.integers(0, 99), st.data())
 def test_numbers(problem: Problem, kinds: list[str], seed: int, data: st.DataObject) -> None:
     values = weight(problem, kinds, seed)
-    options = [(p.name, c) for p in policies() for c in find(p.name).space(problem, values, TARGET.core)]
+    options = [
+        (p.name, c) for p in policies() if "cpu" in p.kinds for c in find(p.name).space(problem, values, TARGET.core)
+    ]
     if options:
         name, config = data.draw(st.sampled_from(options))
         check(name, problem, values, config, seed)

@@ -60,6 +60,8 @@ def sparse(indices: Any, values: Any = (1.0, 2.0), dims: Any = (4, 3)) -> Any:
         (node("Add", ["x", "n"], "y"), "are a tensor(float) and a tensor(int64), expected one type"),
         (node("Einsum", ["x", "w"], "y", equation="ij,jk->zz"), "names 'z' more than once"),
         (node("Einsum", ["x"], "y", equation="..ii ->...i"), "at most one ellipsis"),
+        (helper.make_node("Split", ["x"], ["y", "z"], num_outputs=1, axis=0), "num_outputs is 1, and it has 2 outputs"),
+        (helper.make_node("Split", ["x"], ["y", ""], num_outputs=3, axis=0), "num_outputs is 3, and it has 2 outputs"),
         (node("ConcatFromSequence", ["x"], "y", axis=0), "its input 'x' is a tensor(float), expected one of seq("),
     ],
 )
@@ -437,6 +439,8 @@ def test_nodes_in_reverse_order_are_sorted() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("turned", [pytest.param(False, marks=pytest.mark.long), True])
+@pytest.mark.slow
+@pytest.mark.long
 def test_twenty_thousand_nodes(turned: bool) -> None:
     nodes = [node("Relu" if i % 2 else "Neg", [f"t{i}" if i else "x"], f"t{i + 1}", name="") for i in range(20_000)]
     given = model(nodes[::-1] if turned else nodes, X, ["t20000"])

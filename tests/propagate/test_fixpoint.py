@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import assume, given
 
 from tesa.attributes.attribute import TeSA
@@ -85,6 +86,8 @@ def some_operators(seed: int, share: float = 0.3) -> set[str]:
 
 @given(SEEDS)
 @few
+@pytest.mark.slow
+@pytest.mark.long
 def test_the_law_holds_where_rules_are_missing(seed: int) -> None:
     """Operators without a rule are scrambled: what is found so must be as true.
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tesa.attributes.attribute import Values
+from tesa.frontend.giants import check_size
 
 F = np.float32
 
@@ -114,6 +115,9 @@ def keys(a: float) -> Callable[[Values], Values]:
     return weight
 
 
+_ROWS = 1 << 16  # of new pixels whose windows are laid out at once
+
+
 def weights(places: Values, axis: Axis, kernel: Any, reach: int, *, exclude: bool, antialias: bool) -> Values:
     """The weight of each old pixel (column) in each new one (row): (after, before).
 
@@ -121,13 +125,19 @@ def weights(places: Values, axis: Axis, kernel: Any, reach: int, *, exclude: boo
     are those of the border. antialias: an axis that shrinks is seen through a window that is as much wider.
     """
     wide = max(1.0, 1.0 / axis.scale) if antialias else 1.0
+    check_size((axis.after, axis.before), float, "the weights of an axis that is resized")
     table = np.zeros((axis.after, axis.before))
-    for row, place in enumerate(places.astype(np.float64)):
-        first = int(np.floor(place - reach * wide)) + (0 if antialias else 1)
-        pixels = np.arange(first, int(np.floor(place + reach * wide)) + 2)
-        part = kernel((pixels - place) / wide)
+    width = int(2 * reach * wide) + 2
+    for low in range(0, axis.after, _ROWS):
+        part = table[low : low + _ROWS]
+        place = places[low : low + _ROWS].astype(np.float64)[:, None]
+        first = np.floor(place - reach * wide).astype(np.int64) + (0 if antialias else 1)
+        pixels = first + np.arange(width)
+        last = np.floor(place + reach * wide) + 1
+        share = np.where(pixels <= last, kernel((pixels - place) / wide), 0)
         if exclude:
-            part = np.where((pixels >= 0) & (pixels < axis.before), part, 0)
-        np.add.at(table[row], pixels.clip(0, axis.before - 1), part)
-        table[row] /= table[row].sum()
+            share = np.where((pixels >= 0) & (pixels < axis.before), share, 0)
+        rows = np.broadcast_to(np.arange(len(part))[:, None], pixels.shape)
+        np.add.at(part, (rows, pixels.clip(0, axis.before - 1)), share)
+        part /= part.sum(axis=1, keepdims=True)
     return table

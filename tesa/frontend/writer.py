@@ -1,6 +1,6 @@
 """Writes the simpler ONNX nodes that take the place of one node of a graph."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +9,7 @@ from onnx import helper
 
 from tesa.attributes.attribute import Shape, Values
 from tesa.errors import UnsupportedError
+from tesa.frontend.giants import check_possible
 from tesa.frontend.graph import Graph, attributes
 
 
@@ -86,10 +87,18 @@ class Writer:
         self.nodes.append(made)
         return names
 
+    def check_possible(self, shape: Iterable[int]) -> None:
+        """Raise a ModelError for a result that cannot be, or is too large, before it is made of numbers."""
+        check_possible(shape, np.float32, f"{self._where}: its result")
+
     def unsupported(self, why: str) -> UnsupportedError:
         """The error that names the node and says why it cannot be written out."""
+        return UnsupportedError(f"{self._where}: {why}")
+
+    @property
+    def _where(self) -> str:
         layer = self.graph.layers.get(self.node.output[0], self.node.name or self.node.output[0])
-        return UnsupportedError(f"{self.graph.source}: node {layer!r} ({self.node.op_type}): {why}")
+        return f"{self.graph.source}: node {layer!r} ({self.node.op_type})"
 
     def fresh(self, what: str) -> str:
         """A name for a tensor of a node that the writer does not write itself."""

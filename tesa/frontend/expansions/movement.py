@@ -148,6 +148,7 @@ def max_unpool(writer: Writer, node: Any) -> Sequence[str]:
     if wanted is None:
         raise writer.unsupported("its output_shape is computed by the model; tesa compiles for fixed sizes. Fix it")
     whole = [*shape[:2], *(int(n) for n in wanted[-rank:])]
+    writer.check_possible(whole)
     zeros = number(writer, np.zeros(math.prod(whole)), x)
     flat = (reshape(writer, name, [-1]) for name in (x, node.input[1]))
     values, places = flat

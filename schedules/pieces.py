@@ -56,17 +56,12 @@ class SumOfPieces:
 
     space(problem, pieces, core, families): configurations, made of those of the families that may compute a piece.
     estimate(problem, pieces, core, config), emit(problem, pieces, core, config, symbol): as of a Family.
-    kernels(pieces, config): what computes each piece; ValueError for a configuration that does not say so.
-    alone(config): the kernel of the only piece, where the configuration is of one piece that a kernel of its own
-    computes; else None.
     """
 
     kind: str
     space: Callable[[Problem, Pieces, Any, Sequence[Family]], list[Config]]
     estimate: Callable[[Problem, Pieces, Any, Config], float]
     emit: Callable[[Problem, Pieces, Any, Config, str], Any]
-    kernels: Callable[[Pieces, Config], tuple[PieceKernel, ...]]
-    alone: Callable[[Config], tuple[str, Config] | None]
 
 
 _SUMS: dict[str, SumOfPieces] = {}
@@ -125,3 +120,26 @@ def links(found: Pieces, config: Config) -> tuple[PieceKernel, ...]:
 def is_fused(config: Config) -> bool:
     """True for the configuration of one kernel for all pieces."""
     return any(key.startswith(f"{FUSED}.") for key in config)
+
+
+def kernels(found: Pieces, config: Config) -> tuple[PieceKernel, ...]:
+    """The kernel of each piece; a fused one is the same for all of them. ValueError as link."""
+    if is_fused(config):
+        return tuple(PieceKernel(piece, FUSED, part(FUSED, config)) for piece in found)
+    return links(found, config)
+
+
+def alone(config: Config) -> tuple[str, Config] | None:
+    """The kernel of the only piece, where the configuration is of one piece in a kernel of its own; else None.
+
+    >>> alone({"0.block.rows": 16}), alone({"0.block.rows": 16, "1.vector.": 0})
+    (('block', {'rows': 16}), None)
+    """
+    if is_fused(config) or any(key.split(".")[0] == "1" for key in config):
+        return None
+    return link(config, 0)
+
+
+def by_panel(problem: Problem, piece: Piece) -> bool:
+    """True for a piece that a fused kernel computes by blocks of rows; of a mixed problem those are the int8 ones."""
+    return piece.bits == 8 if problem.dtype == "mixed" else piece.block[0] > 1

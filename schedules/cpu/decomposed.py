@@ -18,9 +18,9 @@ from tesa.schedules.pieces import (
     PieceKernel,
     Pieces,
     SumOfPieces,
+    by_panel,
     chained,
     is_fused,
-    link,
     links,
     part,
     register,
@@ -48,20 +48,6 @@ def _emit(problem: Problem, found: Pieces, core: Core, config: Config, symbol: s
     return chain.emit(problem, links(found, config), core, symbol)
 
 
-def _kernels(found: Pieces, config: Config) -> tuple[PieceKernel, ...]:
-    """The kernel of each piece; a fused kernel is the same for all of them."""
-    if is_fused(config):
-        return tuple(PieceKernel(piece, FUSED, part(FUSED, config)) for piece in found)
-    return links(found, config)
-
-
-def _alone(config: Config) -> tuple[str, Config] | None:
-    """The kernel of the only piece, if it has one."""
-    if is_fused(config) or any(key.split(".")[0] == "1" for key in config):
-        return None
-    return link(config, 0)
-
-
 @lru_cache(maxsize=4)  # the candidates of a layer ask for the same ones
 def layout(problem: Problem, found: Pieces) -> fused.Layout:
     """The fused kernel's view of pieces: blocks of two rows or more are computed by panels, all others by element.
@@ -73,8 +59,7 @@ def layout(problem: Problem, found: Pieces) -> fused.Layout:
     panels, scattered = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     height, order = shape[0], None
     for piece in found:
-        by_panel = piece.bits == 8 if problem.dtype == "mixed" else piece.block[0] > 1
-        if by_panel:
+        if by_panel(problem, piece):
             panels += piece.weight
             height = min(height, piece.block[0]) if piece.block[0] > 1 else height
         else:
@@ -153,4 +138,4 @@ def _chain_estimate(problem: Problem, made: Sequence[PieceKernel], core: Core) -
     return float(work + moved / core.rates.far_bytes / core.rates.cycles_per_ms / problem.threads)
 
 
-register(SumOfPieces("cpu", _space, _estimate, _emit, _kernels, _alone))
+register(SumOfPieces("cpu", _space, _estimate, _emit))

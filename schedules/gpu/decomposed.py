@@ -14,12 +14,11 @@ from tesa.schedules.gpu.mixed import Mixed
 from tesa.schedules.gpus import Gpu, GpuCode
 from tesa.schedules.pieces import (
     FUSED,
-    PieceKernel,
     Pieces,
     SumOfPieces,
+    by_panel,
     chained,
     is_fused,
-    link,
     links,
     part,
     register,
@@ -39,8 +38,7 @@ def layout(problem: Problem, found: Pieces) -> Mixed:
     """
     tiles, alone = (np.zeros(found[0].weight.shape, np.float32) for _ in range(2))
     for piece in found:
-        blocked = piece.bits == 8 if problem.dtype == "mixed" else piece.block[0] > 1
-        target = tiles if blocked else alone
+        target = tiles if by_panel(problem, piece) else alone
         target += piece.weight
     return Mixed(problem, tiles, alone)
 
@@ -93,18 +91,4 @@ def _emit(problem: Problem, found: Pieces, gpu: Gpu, config: Config, symbol: str
     return chain.emit(problem, links(found, config), gpu, symbol)
 
 
-def _kernels(found: Pieces, config: Config) -> tuple[PieceKernel, ...]:
-    """The kernel of each piece; a fused one is the same for all of them."""
-    if is_fused(config):
-        return tuple(PieceKernel(piece, FUSED, part(FUSED, config)) for piece in found)
-    return links(found, config)
-
-
-def _alone(config: Config) -> tuple[str, Config] | None:
-    """The kernel of the only piece, if it has one."""
-    if is_fused(config) or any(key.split(".")[0] == "1" for key in config):
-        return None
-    return link(config, 0)
-
-
-register(SumOfPieces("gpu", _space, _estimate, _emit, _kernels, _alone))
+register(SumOfPieces("gpu", _space, _estimate, _emit))

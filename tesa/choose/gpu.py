@@ -151,7 +151,7 @@ def _parts(layer: Layer, option: Option, rows: Sequence[Candidate], reason: str)
     problem, facts, (name, config) = layer.problem, layer.statistics, option
     bits = 8 if problem.dtype == "int8" else 16 if problem.arithmetic != "float32" else 32
     arithmetic = "" if problem.arithmetic == "float32" else problem.arithmetic
-    pieces = describe_pieces(problem, layer.weight, name, config, "gpu")
+    pieces = describe_pieces(problem, layer.weight, name, config)
     if not pieces:
         return (Part(facts.kind, bits, facts.nonzeros, layer.digest, name, dict(config), tuple(rows), reason,
                      arithmetic=arithmetic),)  # fmt: skip

@@ -14,7 +14,7 @@ from tesa.attributes.zeros import frozen
 from tesa.decompose.prices import EstimatedPrices, Prices
 from tesa.decompose.registry import Policy, find_policy, is_composite, pieces
 from tesa.errors import UsageError
-from tesa.schedules.pieces import Piece, PieceKernel, SumOfPieces, part, sums
+from tesa.schedules.pieces import Piece, PieceKernel, SumOfPieces, alone, kernels, part, sums
 from tesa.schedules.refusal import reason_of, refuse
 from tesa.schedules.registry import Family, families, find
 from tesa.schedules.types import Config, Core, FloatArray, Gpu, Problem
@@ -22,9 +22,7 @@ from tesa.schedules.types import Config, Core, FloatArray, Gpu, Problem
 Machine = Core | Gpu
 
 
-def describe_pieces(
-    problem: Problem, weight: FloatArray, name: str, config: Config, kind: str = "cpu"
-) -> tuple[PieceKernel, ...]:
+def describe_pieces(problem: Problem, weight: FloatArray, name: str, config: Config) -> tuple[PieceKernel, ...]:
     """The pieces of a layer's weight (m, k) that an option stands for, each with its kernel, for the plan.
 
     Empty where the name is an ordinary kernel family, whose one part is the whole weight.
@@ -35,7 +33,7 @@ def describe_pieces(
     """
     if not is_composite(name):
         return ()
-    return _kernels(_sum(kind), pieces(name, problem, weight, part(name, config)), config)
+    return _kernels(pieces(name, problem, weight, part(name, config)), config)
 
 
 def space_of(
@@ -93,17 +91,17 @@ class _Composite:
 
     def dense(self, weight: FloatArray, config: Config) -> bool:
         """True where the only kernel computes with the zeros."""
-        alone = self.sum.alone(config)
-        if alone is None:
+        only = alone(config)
+        if only is None:
             return False
-        test = find(alone[0], self.sum.kind).dense
-        return test is not None and test(weight, alone[1])
+        test = find(only[0], self.sum.kind).dense
+        return test is not None and test(weight, only[1])
 
     def _pieces(self, problem: Problem, weight: FloatArray, config: Config) -> tuple[Piece, ...]:
         found = pieces(self.policy.name, problem, weight, part(self.policy.name, config))
         if not found:
             raise UsageError(f"policy {self.policy.name!r} does not apply to this weight with {dict(config)}")
-        _kernels(self.sum, found, config)
+        _kernels(found, config)
         return found
 
 
@@ -112,9 +110,9 @@ def _sum(kind: str) -> SumOfPieces:
     return found
 
 
-def _kernels(made: SumOfPieces, found: tuple[Piece, ...], config: Config) -> tuple[PieceKernel, ...]:
+def _kernels(found: tuple[Piece, ...], config: Config) -> tuple[PieceKernel, ...]:
     """The kernel of each piece. UsageError for a configuration that is damaged, as in a log."""
     try:
-        return made.kernels(found, config)
+        return kernels(found, config)
     except ValueError as error:
         raise UsageError(str(error)) from error

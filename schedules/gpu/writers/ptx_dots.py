@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from tesa.schedules.gpu.tiling import DotGroup, DotPanel, Tiling
 from tesa.schedules.gpu.writers.ptx_finish import Finish
+from tesa.schedules.gpu.writers.ptx_stage import item, window
 from tesa.schedules.gpu.writers.ptx_text import Registers, head
 from tesa.schedules.gpus import Gpu, GpuText
 
@@ -64,30 +65,11 @@ class _Kernel:
             f"mul.lo.u32 %col, %col, {self.each};",
             f"min.u32 %cc, %col, {view.columns - self.each};",
         ]
-        if tiling.problem.batch > 1:
-            self.lines += [
-                f"div.u32 %u, %cc, {view.n};",
-                f"mul.wide.u32 %o, %u, {view.item};",
-                "add.u64 %px, %px, %o;",
-                f"mul.lo.u32 %u, %u, {view.n};",
-                "sub.u32 %cc, %cc, %u;",
-            ]
+        self.lines += item(tiling, "%cc", "%u", "%px")
         if view.border is None:
             self.lines += ["cvt.u64.u32 %o, %cc;", "add.u64 %px, %px, %o;"]
             return
-        border = view.border
-        self.lines += [
-            f"div.u32 %u, %cc, {border.out_width};",
-            f"mul.lo.u32 %v, %u, {border.out_width};",
-            "sub.u32 %v, %cc, %v;",
-            f"mul.lo.u32 %iy, %u, {border.stride[0]};",
-            f"sub.u32 %iy, %iy, {border.padding[0]};",
-            f"mul.lo.u32 %ix, %v, {border.stride[1]};",
-            f"sub.u32 %ix, %ix, {border.padding[1]};",
-            f"mad.lo.s32 %u, %iy, {border.width}, %ix;",
-            "cvt.s64.s32 %o, %u;",
-            "add.s64 %px, %px, %o;",
-        ]
+        self.lines += [*window(view.border), "cvt.s64.s32 %o, %u;", "add.s64 %px, %px, %o;"]
 
     def _tree(self, panels: Sequence[DotPanel], low: int, high: int) -> None:
         if high - low == 1:

@@ -9,6 +9,7 @@ launch saves is a write and a read of Y.
 
 from tesa.schedules.gpu.scattered import GROUP, entry_words, group_bytes
 from tesa.schedules.gpu.tiling import Tiling
+from tesa.schedules.gpu.writers.ptx_stage import item
 from tesa.schedules.gpu.writers.ptx_text import number
 from tesa.schedules.gpu.writers.ptx_tiles import Tiles, tile_arguments
 from tesa.schedules.gpus import Gpu, GpuText
@@ -70,14 +71,7 @@ class _Mixed(Tiles):
                 f"min.u32 %u, %u, {view.columns - (2 if self.pair else 1)};",
                 f"mov.u64 %cx{base}, %qx;",
             ]
-            if tiling.problem.batch > 1:
-                self.lines += [
-                    f"div.u32 %v, %u, {view.n};",
-                    f"mul.wide.u32 %o, %v, {view.item * tiling.x_bytes};",
-                    f"add.u64 %cx{base}, %cx{base}, %o;",
-                    f"mul.lo.u32 %v, %v, {view.n};",
-                    "sub.u32 %u, %u, %v;",
-                ]
+            self.lines += item(tiling, "%u", "%v", f"%cx{base}")
             if view.border is None:
                 self.lines.append(f"mad.wide.u32 %cx{base}, %u, {tiling.x_bytes}, %cx{base};")
             else:

@@ -5,6 +5,7 @@ every step, four neighbours where they lie one behind the other in X, else one, 
 """
 
 from tesa.schedules.gpu.tiling import Tiling
+from tesa.schedules.gpu.view import Border
 from tesa.schedules.gpu.writers.ptx_words import SCRATCH, turn, word
 from tesa.schedules.gpus import Gpu
 
@@ -119,18 +120,30 @@ def column(tiling: Tiling, lines: list[str], each: int) -> None:
     """
     view, border = tiling.view, tiling.view.border
     lines.append(f"min.u32 %cc, %cc, {view.columns - each};")
-    if tiling.problem.batch > 1:
-        lines += [
-            f"div.u32 %u, %cc, {view.n};",
-            f"mul.wide.u32 %o, %u, {view.item * tiling.x_bytes};",
-            "add.u64 %px, %px, %o;",
-            f"mul.lo.u32 %u, %u, {view.n};",
-            "sub.u32 %cc, %cc, %u;",
-        ]
+    lines += item(tiling, "%cc", "%u", "%px")
     if border is None:
         lines.append(f"mad.wide.u32 %px, %cc, {tiling.x_bytes}, %px;")
         return
-    lines += [
+    lines += [*window(border), f"mad.wide.s32 %px, %u, {tiling.x_bytes}, %px;"]
+
+
+def item(tiling: Tiling, column: str, spare: str, x: str) -> list[str]:
+    """The lines that move an address of X to the batch item of a column, which becomes one of that item's."""
+    if tiling.problem.batch == 1:
+        return []
+    view = tiling.view
+    return [
+        f"div.u32 {spare}, {column}, {view.n};",
+        f"mul.wide.u32 %o, {spare}, {view.item * tiling.x_bytes};",
+        f"add.u64 {x}, {x}, %o;",
+        f"mul.lo.u32 {spare}, {spare}, {view.n};",
+        f"sub.u32 {column}, {column}, {spare};",
+    ]
+
+
+def window(border: Border) -> list[str]:
+    """The lines that leave where the window of column %cc begins: %iy, %ix, and %u, its element of the image."""
+    return [
         f"div.u32 %u, %cc, {border.out_width};",
         f"mul.lo.u32 %v, %u, {border.out_width};",
         "sub.u32 %v, %cc, %v;",
@@ -139,7 +152,6 @@ def column(tiling: Tiling, lines: list[str], each: int) -> None:
         f"mul.lo.u32 %ix, %v, {border.stride[1]};",
         f"sub.u32 %ix, %ix, {border.padding[1]};",
         f"mad.lo.s32 %u, %iy, {border.width}, %ix;",
-        f"mad.wide.s32 %px, %u, {tiling.x_bytes}, %px;",
     ]
 
 

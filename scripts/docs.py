@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,6 @@ ROOT = Path(__file__).parents[1]
 BUILT = ROOT / "build"
 PAGES = (
     "*.md", "LICENSE", "CITATION.cff", "docs/*.md", "docs/*.png", "apps/*/*", "benchmarks/*", "benchmarks/results/*",
-    "notebooks/*",
 )  # fmt: skip
 MODULES = {
     "compile, load, run": ("tesa.compiler", "tesa.runtime"),
@@ -46,6 +46,7 @@ def main(folder: Path) -> int:
             if path.is_file():
                 (pages / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, pages / path.relative_to(ROOT))
+    _notebooks(pages)
     reference = pages / "reference"
     reference.mkdir(parents=True)
     (reference / "command-line.md").write_text(_command_line(), encoding="utf-8")
@@ -55,6 +56,24 @@ def main(folder: Path) -> int:
     site = folder.resolve()  # MkDocs takes a relative one as beside its own file, in docs/
     words = ["build", "--strict", "--config-file", str(ROOT / "docs" / "mkdocs.yml"), "--site-dir", str(site)]
     return subprocess.run([sys.executable, "-m", "mkdocs", *words], check=False).returncode
+
+
+def _notebooks(pages: Path) -> None:
+    """Each notebook as a page, with the outputs that are stored in it; links to a notebook lead to its page."""
+    from nbconvert import MarkdownExporter
+
+    folder = pages / "notebooks"
+    folder.mkdir()
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        resources = {"unique_key": path.stem, "output_files_dir": f"{path.stem}_files"}
+        text, made = MarkdownExporter().from_filename(str(path), resources)
+        for name, data in made["outputs"].items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(data)
+        (folder / f"{path.stem}.md").write_text(text, encoding="utf-8")
+    for page in pages.rglob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        page.write_text(re.sub(r"(\]\([^)\s]*notebooks/\w+)\.ipynb\)", r"\1.md)", text), encoding="utf-8")
 
 
 def _file(title: str) -> str:

@@ -2,7 +2,7 @@
 
 The functions here are loaded at their first use, so that `import tesa` costs nothing:
 compile (ONNX file to library), load (a compiled model), kernel (one layer), forms (every kernel for a weight), sweep
-(kernels over sparsities), compare (kernels in turn), import_onnx, inspect_model, tune_model.
+(kernels over sparsities), compare (kernels in turn), import_onnx, inspect_model, analyze_model, tune_model.
 """
 
 from __future__ import annotations
@@ -28,17 +28,19 @@ _HOMES = {
     "import_onnx": ("tesa.frontend", "import_onnx"),
     "inspect_model": ("tesa.analyze.inspection", "inspect_model"),
     "largest_tensor": ("tesa.frontend.giants", "largest_tensor"),
+    "analyze_model": ("tesa.analyze.analysis", "analyze_model"),
     "tune_model": ("tesa.tune.model", "tune_model"),
     "forms": ("tesa.kernels.forms", "forms"),
     "sweep": ("tesa.kernels.sweep", "sweep"),
     "compare": ("tesa.kernels.comparison", "compare"),
 }
 __all__ = [
-    "__version__", "compare", "compile", "forms", "import_onnx", "inspect_model", "kernel", "largest_tensor", "load",
-    "sweep", "tune_model",
+    "__version__", "analyze_model", "compare", "compile", "forms", "import_onnx", "inspect_model", "kernel",
+    "largest_tensor", "load", "sweep", "tune_model",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
+    from tesa.analyze.analysis import analyze_model
     from tesa.analyze.inspection import inspect_model
     from tesa.compiler import compile_model as compile
     from tesa.frontend import import_onnx

@@ -19,10 +19,15 @@ def _named(entry: object) -> list[str]:
     return [name for value in values for name in _named(value)]  # type: ignore[attr-defined]
 
 
+def pages(folder: str, suffix: str) -> set[str]:
+    """The pages of the site that the files of a folder become."""
+    return {f"{folder}/{path.stem}.md" for path in (ROOT / folder).glob(f"*.{suffix}")}
+
+
 def test_every_page_is_in_the_navigation_and_every_entry_is_a_page() -> None:
     text = (ROOT / "docs" / "mkdocs.yml").read_text(encoding="utf-8")
-    named = {name for name in _named(yaml.safe_load(text)["nav"]) if name.startswith("docs/")}
-    assert named == {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
+    named = {name for name in _named(yaml.safe_load(text)["nav"]) if name.startswith(("docs/", "notebooks/"))}
+    assert named == pages("docs", "md") | pages("notebooks", "ipynb")
 
 
 def test_the_page_on_the_design_has_the_rooms_in_their_order() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from tesa.attributes.attribute import FULL_BITS, Quantization, Values
 from tesa.attributes.denormals import subnormals
 from tesa.attributes.patterns import classify, weight_matrix
-from tesa.base.display import Displayed
+from tesa.base.display import Displayed, picture
 from tesa.base.keywords import helpful
 from tesa.frontend import ImportedModel, Port, import_onnx
 from tesa.frontend.cells import parts_of
@@ -74,6 +74,13 @@ class Inspection(Displayed):
     def layer(self, name: str) -> InspectedLayer:
         """The layer of that name. KeyError if there is none."""
         return {layer.layer: layer for layer in self.layers}[name]
+
+    def plot(self, path: str | Path | None = None) -> Any:
+        """A picture of all weights to scale, black where they are not zero. path: where to write it (.png, .svg, .pdf).
+
+        UsageError for a model without weights, and without matplotlib.
+        """
+        return picture(self, path=path)
 
 
 @helpful("tesa.inspect_model")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from tesa.base import display
@@ -50,6 +51,13 @@ class KernelComparison(display.Displayed):
             {"kernel": row.kernel, "min_ms": row.timing.min_ms, "median_ms": row.timing.median_ms, "ratio": row.ratio}
             for row in self.rows
         ])  # fmt: skip
+
+    def plot(self, path: str | Path | None = None) -> Any:
+        """A bar for each kernel: its least time. path: where to write it (.png, .svg, .pdf).
+
+        UsageError without matplotlib.
+        """
+        return display.picture(self, path=path)
 
 
 def compare(*kernels: Timed, rounds: int = 20) -> KernelComparison:

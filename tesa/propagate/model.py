@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tesa.attributes.attribute import Origin, TeSA, Values, from_mask, from_quantization
-from tesa.base.display import Displayed
+from tesa.base.display import Displayed, picture
 from tesa.errors import UsageError
 from tesa.frontend.guard import guarded
 from tesa.frontend.model import ImportedModel
@@ -71,6 +72,13 @@ class TesaModel(Displayed):
 
     def __repr__(self) -> str:
         return f"TesaModel({len(self.tesa)} tensors, {len(self.weights)} weights, {len(self.unruled)} without a rule)"
+
+    def plot(self, path: str | Path | None = None) -> Any:
+        """A picture of the zeros and bits of each layer, before and after. path: where to write it (.png, .svg, .pdf).
+
+        UsageError for a model without weights, and without matplotlib.
+        """
+        return picture(self, path=path)
 
     def folded(self, var: str) -> tuple[Values, Values] | None:
         """(weight, shift): known constant channels of the input moved out of the layer `var`, None if there are none.

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tesa.report.table import FittedTable
+from tesa.report.written import written
 
 _WHOLE = 24
 """Rows up to which a table is shown whole."""
@@ -88,6 +89,8 @@ def _one(part: RenderableType) -> str:
         right = [_plain(column.header) for column in part.columns if column.justify == "right"]
         rows = [list(map(_plain, row)) for row in zip(*(column.cells for column in part.columns), strict=True)]
         return html_table(columns, rows, title=_plain(part.title or ""), right=right)
+    if not isinstance(part, str | Text):  # nothing that a terminal can show is shown as the fields of its class
+        return f"<pre>{escape(written([part]))}</pre>"
     text = _plain(part)
     indent = len(text) - len(text.lstrip(" "))
     style = f' style="padding-left:{indent / 2:g}em"' if indent else ""

@@ -1,17 +1,21 @@
-"""Pictures of kernels: a mask, a sweep, a kernel under its roof."""
+"""Pictures of kernels: a mask, the forms of a weight, a sweep, some side by side, one under its roof."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from tesa.errors import UsageError
+from tesa.kernels.comparison import KernelComparison
 from tesa.kernels.compiled import Kernel
+from tesa.kernels.forms import Forms
 from tesa.kernels.roofline import Roofline
 from tesa.kernels.sweep import Sweep
-from tesa.report.kernels import problem_words
-from tesa.report.numbers import dims, percent
+from tesa.report.kernels import form_name, problem_words
+from tesa.report.numbers import dims, milliseconds, percent
 from tesa.report.picture import Picture
 from tesa.report.plots import density, new_figure
 from tesa.report.style import COLORS, GREY, apart, neutral
@@ -65,6 +69,47 @@ def plot_sweep(sweep: Sweep, path: Path = None) -> Picture:
     axes.set_xlabel("zeros, %; a diamond: the break-even")
     axes.set_ylabel("times as fast as dense")
     neutral(axes, f"{problem_words(sweep.problem)}, {sweep.target}")
+    return Picture(figure, path)
+
+
+def plot_forms(found: Forms, path: Path = None) -> Picture:
+    """A bar for each family that applies, the fastest above: its best configuration; grey is what keeps the zeros.
+
+    Measured times where there are some, else estimates. UsageError where no family applies.
+    """
+    measured = any(form.measured_ms is not None for form in found)
+    best: dict[str, tuple[float, bool]] = {}
+    for form in found:
+        time = form.measured_ms if measured else form.predicted_ms
+        if time is not None and time < best.get(form_name(form), (float("inf"), False))[0]:
+            best[form_name(form)] = (time, form.dense)
+    if not best:
+        raise UsageError("there is nothing to draw: no family that was asked for applies")
+    rows = [(name, time, GREY if dense else COLORS[0]) for name, (time, dense) in best.items()]
+    words = f"{problem_words(found.problem)}; {found.pattern}, {percent(found.sparsity)} zeros; {found.target}"
+    source = "measured" if measured else "estimated"
+    axis = f"ms of one call, {source}, the best configuration of each; grey: computes with the zeros"
+    return _bars(sorted(rows, key=lambda row: row[1]), words, axis, path)
+
+
+def plot_comparison(found: KernelComparison, path: Path = None) -> Picture:
+    """A bar for each kernel, in the order in which they were given: its least time."""
+    rows = [(row.kernel, row.timing.min_ms, COLORS[0]) for row in found]
+    return _bars(rows, "kernels, timed in turn", "ms of one call, the least time", path)
+
+
+def _bars(rows: Sequence[tuple[str, float, str]], title: str, axis: str, path: Path) -> Picture:
+    """Horizontal bars of (name, ms, colour), the first above."""
+    figure = new_figure(7.2, 1.2 + 0.3 * len(rows))
+    axes = figure.add_subplot()
+    places = range(len(rows))
+    bars = axes.barh(places, [time for _, time, _ in rows], color=[color for *_, color in rows], height=0.7)
+    axes.bar_label(bars, [milliseconds(time) for _, time, _ in rows], padding=3, fontsize=8, color=GREY)
+    axes.set_yticks(places, [name for name, *_ in rows], parse_math=False)
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.set_xlabel(axis)
+    neutral(axes, title, grid="x")
     return Picture(figure, path)
 
 

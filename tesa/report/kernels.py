@@ -37,6 +37,15 @@ def forms_view(found: Forms) -> Iterator[RenderableType]:
         yield table(("does not apply", "why"), refused)
 
 
+def form_name(form: Form) -> str:
+    """The family; of one that keeps the zeros here, with that.
+
+    >>> form_name(Form("block", {}, dense=True))
+    'block (dense)'
+    """
+    return form.family + (" (dense)" if form.dense and form.family != "dense" else "")
+
+
 def _form_row(form: Form, dense: Form | None) -> tuple[str, ...]:
     times = [(None if one is None else (one.measured_ms, one.predicted_ms)) for one in (form, dense)]
     over = None
@@ -46,7 +55,7 @@ def _form_row(form: Form, dense: Form | None) -> tuple[str, ...]:
         over = its / mine if mine and its else None
     config = " ".join(f"{name}={value}" for name, value in (form.config or {}).items()) or NOTHING
     return (
-        form.family + (" (dense)" if form.dense and form.family != "dense" else ""),
+        form_name(form),
         config,
         milliseconds(form.predicted_ms),
         milliseconds(form.measured_ms),

@@ -1,6 +1,8 @@
 """The looks of tesa's values, registered for tesa.base.display: HTML for notebooks, text for print, pictures."""
 
 from collections.abc import Callable, Iterable, Iterator
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from rich.console import RenderableType
@@ -35,14 +37,15 @@ from tesa.report.exploration import exploration_view, plot_explored
 from tesa.report.html import page_part
 from tesa.report.inspection import inspection_view
 from tesa.report.kernel import kernel_html
-from tesa.report.kernel_plots import plot_mask, plot_roofline, plot_sweep
+from tesa.report.kernel_plots import plot_comparison, plot_forms, plot_mask, plot_roofline, plot_sweep
 from tesa.report.kernels import comparison_view, forms_view, roofline_view, sweep_view, timing_view
 from tesa.report.listings import listing_html
 from tesa.report.numbers import counted, dims, percent
 from tesa.report.picture import Picture
 from tesa.report.plan import compiled_view, explanation, left_out, plan_table
-from tesa.report.plots import plot_times
+from tesa.report.plots import draw_masks, plot_times
 from tesa.report.propagation import propagation_table
+from tesa.report.propagation_plot import plot_propagation
 from tesa.report.pruning import pruning_view
 from tesa.report.quantization import quantization_view
 from tesa.report.tune import tuned_view
@@ -124,10 +127,19 @@ renders(Listing)(listing_html)
 writes(Kernel)(repr)
 plots(Kernel)(plot_mask)
 plots(Plan)(lambda plan, path=None: Picture(plot_times(plan), path))
+plots(Forms)(plot_forms)
+plots(KernelComparison)(plot_comparison)
 plots(Sweep)(plot_sweep)
 plots(Tuned)(plot_tuned)
 plots(Explored)(plot_explored)
 plots(Roofline)(plot_roofline)
+plots(TesaModel)(plot_propagation)
+
+
+@plots(Inspection)
+def masks(found: Inspection, path: str | PathLike[str] | None = None) -> Picture:
+    """The weights of a model to scale."""
+    return Picture(draw_masks(found.weights, f"{Path(found.source).name}: the weights of its layers"), path)
 
 
 @renders(TesaModel)

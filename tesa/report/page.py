@@ -26,6 +26,7 @@ _PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
+{style}
 <style>
 :root {{ color-scheme: light dark; }}
 body {{ font-family: system-ui, sans-serif; max-width: 70rem; margin: 0 auto; padding: 1rem; line-height: 1.45; }}
@@ -35,13 +36,32 @@ figure {{ margin: 0; overflow-x: auto; }}
 figure svg {{ width: 100%; min-width: 34rem; max-width: 52rem; height: auto; }}
 section > details {{ margin: .3rem 0; }}
 summary {{ cursor: pointer; overflow-wrap: anywhere; }}
-@media print {{ body {{ max-width: none; font-size: 10pt; }} .tesa .scroll {{ overflow: visible; }} }}
+@media print {{
+  body {{ max-width: none; padding: 0; font-size: 9pt; }}
+  .tesa {{ font-size: 8pt; }}
+  .tesa .scroll, figure {{ overflow: visible; }}
+  figure svg {{ min-width: 0; }}
+  .tesa th, .tesa td {{ padding-right: .5em; overflow-wrap: anywhere; }}
+  tr, figure {{ break-inside: avoid; }}
+  h2, summary {{ break-after: avoid; }}
+  details::details-content {{ content-visibility: visible; height: auto; }}
+}}
 </style>
-{style}
 </head>
 <body>
 <h1>{title}</h1>
 {body}
+<script>
+// Paper cannot be unfolded.
+let folded = [];
+addEventListener("beforeprint", () => {{
+  folded = [...document.querySelectorAll("details:not([open])")];
+  for (const one of folded) one.open = true;
+}});
+addEventListener("afterprint", () => {{
+  for (const one of folded) one.open = false;
+}});
+</script>
 </body>
 </html>
 """
@@ -59,18 +79,20 @@ def page(
     title: str,
     plans: Mapping[str, Plan],
     *,
+    about: Mapping[str, Sequence[tuple[str, str]]] | None = None,
     sections: Sequence[Section] = (),
     versions: Mapping[str, str] | None = None,
 ) -> str:
     """The page of a compiled model as one HTML document.
 
-    plans: by the size of the inputs, which is "" for the only one. sections: further ones, behind the plan. versions:
-    of what made it.
+    plans: by the size of the inputs, which is "" for the only one. about: rows of two for
+    each size, of what else is known of it. sections: further ones, behind the plan. versions: of what made the model.
     """
     body = []
     for size, plan in plans.items():
         at = f" at {size}" if size else ""
-        body.append(_section(f"At a glance{at}", html_table(("", ""), _facts(plan)) + _picture(plan)))
+        rows = [*(about or {}).get(size, ()), *_facts(plan)]
+        body.append(_section(f"At a glance{at}", html_table(("", ""), rows) + _picture(plan)))
         body.append(_section(f"Layers{at}", page_part([plan_table(plan), *map(Text, left_out(plan))], style=False)))
     body += [_section(one.title, page_part(one.parts, style=False)) for one in sections]
     for size, plan in plans.items():

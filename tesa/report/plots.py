@@ -34,41 +34,55 @@ def check_plot_path(path: str | os.PathLike[str]) -> None:
 
 
 def plot_masks(weights: Mapping[str, NDArray[Any]], path: str | os.PathLike[str], title: str = "") -> None:
-    """Draw each weight to scale and write the picture to path: black is not zero.
+    """Draw each weight as draw_masks does, and write the picture to path. Errors as draw_masks and check_plot_path."""
+    check_plot_path(path)
+    save_figure(draw_masks(weights, title), path)
+
+
+def draw_masks(weights: Mapping[str, NDArray[Any]], title: str = "") -> Any:
+    """A figure of each weight to scale: black is not zero.
 
     weights: arrays by name, of any rank; the first axis goes down, all others are laid out to the right. All are drawn
     in one scale, as far as the largest fits and the smallest can be seen; those without a zero are small squares. A
     pixel that covers several elements is grey: the share of them that is not zero. title: above all.
 
-    Raises UsageError for no weights, for a path that cannot be written, and without matplotlib.
+    Raises UsageError for no weights, and without matplotlib.
     """
-    check_plot_path(path)
     if not weights:
         raise UsageError("there is no weight to draw: the model has no convolution or matrix product with a constant")
     boxes = [_box(weight, _scale(list(weights.values()))) for weight in weights.values()]
     places, width, height = flow([(box[0] + _GAP, box[1] + _LABEL) for box in boxes], _WIDTH)
     head = _HEAD if title else 0.1
-    figure = new_figure(width + _GAP, height + head + _FOOT)
+    whole_width, whole_height = max(width, _LEAST) + _GAP, height + head + _FOOT
+    figure = new_figure(whole_width, whole_height)
     figure.set_layout_engine("none")
-    whole_width, whole_height = width + _GAP, height + head + _FOOT
     for (name, weight), (wide, high), (left, top) in zip(weights.items(), boxes, places, strict=True):
         bottom = whole_height - head - top - _LABEL - high
-        box = ((left + _GAP / 2) / whole_width, bottom / whole_height, wide / whole_width, high / whole_height)
-        axes = figure.add_axes(box)
-        axes.imshow(density(weight), cmap="gray_r", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-        zeros = percent(1 - np.count_nonzero(weight) / weight.size) if weight.size else percent(None)
-        label = f"{_short(name, wide)}\n{dims(weight.shape)}\n{zeros} zeros"
-        axes.set_title(label, fontsize=6, loc="left", parse_math=False, pad=2)
-        axes.set_xticks([])
-        axes.set_yticks([])
+        axes = figure.add_axes(
+            ((left + _GAP / 2) / whole_width, bottom / whole_height, wide / whole_width, high / whole_height)
+        )
+        _draw_mask(axes, f"{_short(name, wide)}\n{dims(weight.shape)}", weight)
+    words = {"color": GREY, "va": "center", "parse_math": False}
     if title:
-        figure.text(_GAP / 2 / whole_width, 1 - 0.22 / whole_height, title, fontsize=10, va="center", parse_math=False)
+        figure.text(_GAP / 2 / whole_width, 1 - 0.22 / whole_height, title, fontsize=10, **words)
     legend = "black: not zero, white: zero, grey: a share of the elements under a pixel; one scale but for the smallest"
-    figure.text(_GAP / 2 / whole_width, 0.16 / whole_height, legend, fontsize=7, va="center", color="#606060")
-    save_figure(figure, path)
+    figure.text(_GAP / 2 / whole_width, 0.16 / whole_height, legend, fontsize=7, **words)
+    return figure
 
 
-_WIDTH, _LARGEST, _SMALLEST, _GAP, _LABEL, _HEAD, _FOOT = 12.0, 2.4, 0.55, 0.35, 0.5, 0.45, 0.35  # inches
+def _draw_mask(axes: Any, label: str, weight: NDArray[Any]) -> None:
+    axes.imshow(density(weight), cmap="gray_r", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    neutral(axes, "")
+    zeros = percent(1 - np.count_nonzero(weight) / weight.size) if weight.size else percent(None)
+    axes.set_title(f"{label}\n{zeros} zeros", fontsize=6, loc="left", parse_math=False, pad=2, color=GREY)
+    axes.grid(visible=False)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(True)
+
+
+_WIDTH, _LEAST, _LARGEST, _SMALLEST, _GAP, _LABEL, _HEAD, _FOOT = 12.0, 5.6, 2.4, 0.55, 0.35, 0.5, 0.45, 0.35  # inches
 
 
 def _flat(weight: NDArray[Any]) -> tuple[int, int]:

@@ -7,46 +7,48 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tesa.errors import UsageError
-from tesa.report.plots import check_plot_path, new_figure, save_figure
+from tesa.report.picture import Picture
+from tesa.report.plots import check_plot_path, new_figure
 from tesa.report.propagation import Change, LayerChange, PropagationTable, propagation_table
+from tesa.report.style import COLORS, neutral
 
 if TYPE_CHECKING:
     from tesa.propagate import TesaModel
 
-_GREY = "#808080"  # readable on white and on black, which shows through: the figure has no background of its own
-_BEFORE, _AFTER, _FOLDED, _IN, _OUT = "#1f77b4", "#ff7f0e", "#bcbd22", "#2ca02c", "#d62728"
+_BEFORE, _AFTER, _IN, _OUT, _FOLDED = COLORS[0], COLORS[1], COLORS[2], COLORS[3], COLORS[7]
 _LABELS = 120  # with more layers than this, not every one is named
 _WIDEST = 60.0  # inches
 
 
-def plot_propagation(model: TesaModel | PropagationTable, path: str | os.PathLike[str]) -> None:
-    """Draw two panels with all weight layers from left to right, and write them to path (.png, .svg or .pdf).
+def plot_propagation(model: TesaModel | PropagationTable, path: str | os.PathLike[str] | None = None) -> Picture:
+    """Draw two panels with all weight layers from left to right; path: where to write them (.png, .svg or .pdf).
 
     Above, the share of each weight that is zero before propagation (solid bar), after it (the bar behind) and after
     folding of constants (the next bar behind), with the share of the layer's input and output that is 0 or dead. Below,
-    the bits of weights and inputs before and after. model: a TesaModel, or its propagation_table.
+    the bits of weights and inputs before and after. model: a TesaModel, or its propagation_table. Figures 16 and 17 of
+    SparTA (Zheng et al., OSDI 2022) in one.
 
     Raises UsageError for a model without weights, for a path that cannot be written, and without matplotlib.
     """
-    check_plot_path(path)
+    if path is not None:
+        check_plot_path(path)
     table = model if isinstance(model, PropagationTable) else propagation_table(model)
     layers = [layer for layer in table.layers if layer.weight is not None]
     if not layers:
         raise UsageError("there is no layer to draw: the model has no convolution or matrix product with a constant")
     figure = new_figure(min(max(8.0, 1.5 + 0.17 * len(layers)), _WIDEST), 6.5)
-    figure.patch.set_alpha(0)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     _draw_sparsity(upper, layers)
     _draw_bits(lower, layers)
     step = -(-len(layers) // _LABELS)
     places = range(0, len(layers), step)
-    lower.set_xticks(places, [layers[i].layer for i in places], rotation=90, fontsize=7, parse_math=False)
-    upper.set_title(
-        f"{Path(table.source).name}: before and after propagation", fontsize=10, pad=24, color=_GREY, parse_math=False
-    )
-    for axes in (upper, lower):
-        _neutral(axes)
-    save_figure(figure, path)
+    lower.set_xticks(places, [layers[i].layer for i in places], rotation=90, parse_math=False)
+    for axes, title in ((upper, f"{Path(table.source).name}: before and after propagation"), (lower, "")):
+        axes.margins(x=0.01)
+        _legend(axes)
+        neutral(axes, title, pad=24)
+    lower.tick_params(axis="x", labelsize=7)
+    return Picture(figure, path)
 
 
 def _draw_sparsity(axes: Any, layers: list[LayerChange]) -> None:
@@ -88,18 +90,7 @@ def _given(change: Change | None) -> Change:
     return change or Change(0, 0)
 
 
-def _neutral(axes: Any) -> None:
-    """No background, and grey for all that is written."""
-    axes.patch.set_alpha(0)
-    axes.margins(x=0.01)
-    axes.tick_params(colors=_GREY, labelsize=8)
-    axes.grid(axis="y", color=_GREY, alpha=0.3, linewidth=0.6)
-    axes.set_axisbelow(True)
-    for spine in axes.spines.values():
-        spine.set_color(_GREY)
-    for label in (axes.xaxis.label, axes.yaxis.label):
-        label.set_color(_GREY)
+def _legend(axes: Any) -> None:
+    """In one line above the axes."""
     look = {"fontsize": 8, "ncols": 5, "columnspacing": 1.0, "frameon": False, "borderaxespad": 0.2}
-    legend = axes.legend(loc="lower left", bbox_to_anchor=(0, 1), **look)
-    for text in legend.get_texts():
-        text.set_color(_GREY)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), **look)

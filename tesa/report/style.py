@@ -10,8 +10,11 @@ COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e3
 """Of lines and bars, in their order."""
 
 
-def neutral(axes: Any, title: str, *, grid: str = "y") -> None:
-    """Give axes the style of all pictures: no background, grey text, a title. grid: "x", "y", "both"."""
+def neutral(axes: Any, title: str, *, grid: str = "y", pad: float | None = None) -> None:
+    """Give axes the style of all pictures: no background, grey text, a title. grid: "x", "y", "both".
+
+    pad: points between the axes and the title, where a legend stands between them.
+    """
     axes.figure.patch.set_alpha(0)
     axes.patch.set_alpha(0)
     axes.tick_params(colors=GREY, labelsize=8)
@@ -23,7 +26,7 @@ def neutral(axes: Any, title: str, *, grid: str = "y") -> None:
     for label in (axes.xaxis.label, axes.yaxis.label):
         label.set_color(GREY)
         label.set_fontsize(9)
-    axes.set_title(title, fontsize=10, color=GREY, loc="left", parse_math=False)
+    axes.set_title(title, fontsize=10, color=GREY, loc="left", parse_math=False, pad=pad)
     legend = axes.get_legend()
     for text in legend.get_texts() if legend is not None else ():
         text.set_color(GREY)

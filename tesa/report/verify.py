@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
 from tesa.report.numbers import error
-from tesa.report.table import Cell, table, verdict
+from tesa.report.table import Cell, FittedTable, verdict
 
 if TYPE_CHECKING:
     from tesa.runtime import Comparison, VerifyResult
@@ -29,20 +28,17 @@ def verify_view(result: VerifyResult) -> Iterator[RenderableType]:
             for item in items
         ]
         width = 5 if any(item.note for item in items) else 4
-        yield _Rows((heading, *_NUMBERS, "", "note")[:width], [row[:width] for row in rows])
+        columns = (heading, *_NUMBERS, "", "note")[:width]
+        yield _Rows(columns, [row[:width] for row in rows], optional=(), right=_NUMBERS)
         yield from map(Text, _tolerances(items))
 
 
-@dataclass(frozen=True)
-class _Rows:
+class _Rows(FittedTable):
     """The table; where names are too long for it, two lines for each of them, so that numbers stay in one piece."""
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The one or the other."""
-        made = table(self.columns, self.rows, right=_NUMBERS)
+        made = self._without(())
         if made.__rich_measure__(console, options.update(max_width=_ENDLESS)).maximum <= options.max_width:
             yield made
             return

@@ -12,4 +12,4 @@ def test_the_page_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     lines = [line[4:] for line in DOCS.read_text(encoding="utf-8").splitlines() if line.startswith("    ")]
     names: dict[str, object] = {}
     exec(compile("\n".join(lines), str(DOCS), "exec"), names)
-    assert {path.name for path in tmp_path.iterdir()} >= {"sweep.png", "roof.png", "mask.png"}
+    assert {path.name for path in tmp_path.iterdir()} >= {"forms.png", "sweep.png", "pair.png", "roof.png", "mask.png"}

@@ -1,10 +1,13 @@
 """Every form of a weight: which families apply, why others do not, and how long they take."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import tesa
 from tesa.errors import UsageError
+from tesa.report.kernels import form_name
 from tesa.schedules.registry import families
 
 RNG = np.random.default_rng(0)
@@ -34,12 +37,34 @@ def test_measured_forms_have_times_and_each_was_compared() -> None:
     applying = [form for form in found if form.applies]
     assert {form.family for form in applying} >= {"indexed", "dense"}
     assert all(form.measured_ms is not None for form in applying)
+    axes = found.plot().figure.axes[0]
+    best: dict[str, float] = {}
+    for form in applying:
+        best[form_name(form)] = min(form.measured_ms or 0.0, best.get(form_name(form), 1e9))
+    assert sorted(bar.get_width() for bar in axes.patches) == sorted(best.values())
+    assert "measured" in axes.get_xlabel()
 
 
 def test_a_family_that_does_not_apply_gives_its_reason_and_no_error() -> None:
     (form,) = tesa.forms(WEIGHT, n=40, family="vector")
     assert not form.applies
     assert form.why_not == "it computes 1 to 16 columns, and this has 40"
+    with pytest.raises(UsageError, match="nothing to draw"):
+        tesa.forms(WEIGHT, n=40, family="vector").plot()
+
+
+def test_bars_are_the_best_of_each_family_by_what_is_expected(tmp_path: Path) -> None:
+    found = tesa.forms(WEIGHT, n=40, family=["indexed", "dense", "vector"])
+    axes = found.plot(tmp_path / "forms.svg").figure.axes[0]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    best: dict[str, float] = {}
+    for form in found:
+        if form.predicted_ms is not None:
+            best.setdefault(form_name(form), form.predicted_ms)
+    assert names == list(best)
+    assert [bar.get_width() for bar in axes.patches] == list(best.values())
+    assert "estimated" in axes.get_xlabel()
+    assert "indexed" in (tmp_path / "forms.svg").read_text()
 
 
 def test_it_prints_within_100_columns_and_shows_itself_in_a_notebook() -> None:

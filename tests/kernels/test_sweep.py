@@ -81,6 +81,8 @@ def test_kernels_are_compared_in_turn() -> None:
     assert found[0].ratio == 1.0
     assert found[1].ratio == pytest.approx(found[0].timing.min_ms / found[1].timing.min_ms)
     assert "over the first" in str(found)
+    widths = [bar.get_width() for bar in found.plot().figure.axes[0].patches]
+    assert widths == [row.timing.min_ms for row in found]
     with pytest.raises(UsageError, match="give two kernels or more"):
         tesa.compare(first)
 

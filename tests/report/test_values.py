@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.columns import Columns
 
 import tesa
+from tesa.analyze.analysis import analyze_model
 from tesa.attributes.patterns import classify
 from tesa.base.hostinfo import read_cpu
 from tesa.compress import prune
@@ -23,8 +25,10 @@ from tesa.measure.remote.health import BROKEN, FREE, Device, Devices
 from tesa.models import digits_channels_path, digits_path
 from tesa.propagate import propagate
 from tesa.propagate.explain import explain
+from tesa.report.html import page_part
 from tesa.report.propagation import propagation_table
 from tesa.report.tuning_plot import best_so_far
+from tesa.runtime import Comparison, VerifyResult
 from tesa.tune.status import Tuned, TunedLayer
 
 CURVE = (None, 0.5, 0.6, 0.4, 0.45)
@@ -124,3 +128,29 @@ def test_a_value_is_text_and_html_in_a_notebook_as_well(monkeypatch: pytest.Monk
         assert max(map(len, str(value).splitlines())) <= 100
         assert "<table>" in value._repr_html_()
     assert shown == []
+
+
+def test_numbers_of_a_network() -> None:
+    """Those of verify, bench, analyze, a plan's layer and a weight's facts."""
+    right = Comparison("logits", 1.2e-5, 3.4e-6, True, tolerance="0.1")
+    checked(VerifyResult((right,), (replace(right, name="fc", ok=False),)), "logits", "1.2e-05", "FAILED")
+    assert "<td>logits</td><td class=right>1.2e-05</td>" in VerifyResult((right,), ())._repr_html_()
+    facts = propagate(tesa.import_onnx(digits_path()))
+    checked(next(iter(facts.weights.values())), "zeros in the file")
+    checked(analyze_model(digits_path(), target="x86:haswell", progress=None), "block1.pointwise", "gain")
+    layer = tesa.kernel(np.eye(16, dtype=np.float32), n=16, family="dense", measure=False).plan
+    checked(layer, "zeros among the weights", "why: ")
+
+
+def test_html_of_what_has_no_form_in_it_is_the_text_of_a_terminal() -> None:
+    assert page_part([Columns(["a", "b"])], style=False) == '<div class="tesa"><pre>a b</pre></div>'
+
+
+def test_a_model_and_its_facts_as_pictures(tmp_path: Path) -> None:
+    inspected = tesa.inspect_model(digits_path())
+    figure = inspected.plot(tmp_path / "masks.svg").figure
+    assert [axes.get_title(loc="left").split("\n")[0] for axes in figure.axes] == list(inspected.weights)
+    assert "digits.onnx: the weights of its layers" in [text.get_text() for text in figure.texts]
+    drawn = propagate(tesa.import_onnx(digits_path())).plot(tmp_path / "facts.svg").figure
+    assert drawn.axes[0].get_title(loc="left") == "digits.onnx: before and after propagation"
+    assert {path.name for path in tmp_path.iterdir()} == {"masks.svg", "facts.svg"}

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="pip install 'tesa[torch]'")
-pytest.importorskip("onnxscript", reason="pip install 'tesa[torch]'")
+torch = pytest.importorskip("torch", reason="the packages of the extra torch")
+pytest.importorskip("onnxscript", reason="the packages of the extra torch")
 
 import onnx  # noqa: E402
 from onnx import numpy_helper  # noqa: E402

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="pip install 'tesa[torch]'")
-pytest.importorskip("onnxscript", reason="pip install 'tesa[torch]'")
+torch = pytest.importorskip("torch", reason="the packages of the extra torch")
+pytest.importorskip("onnxscript", reason="the packages of the extra torch")
 
 from torch import nn  # noqa: E402
 from torch.nn.utils import prune  # noqa: E402

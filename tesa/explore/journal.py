@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tesa.base.told import Untruthful, parsed
 from tesa.errors import UsageError
+
+_LARGEST = 1e300  # of an error or a score; a number of 400 digits is none
 
 
 class Journal:
@@ -82,13 +85,15 @@ class Journal:
 def _row(line: bytes) -> dict[str, Any] | None:
     """A line of the log; None where it is none."""
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
+        row = parsed(line)
+    except Untruthful:
         return None
     if not isinstance(row, dict) or not isinstance(row.get("key"), str) or not isinstance(row.get("subject"), str):
         return None
     for name in ("error", "score", "seconds"):
-        if not isinstance(row.get(name, 0.0), int | float | None):
+        value = row.get(name)
+        number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
+        if value is not None and not number:
             return None
     row["error"] = math.inf if row.get("error") is None else float(row["error"])
     return row

@@ -41,7 +41,8 @@ def files(place: Path) -> list[Path]:
     """The log files of a folder, or the file itself; none if there is nothing. UsageError if it is no log."""
     try:
         if place.is_dir():  # names with a dot are what a killed writer left aside
-            return sorted(path for path in place.glob(f"*{SUFFIX}") if not path.name.startswith("."))
+            found = (path for path in place.glob(f"*{SUFFIX}") if not path.name.startswith("."))
+            return sorted(path for path in found if not _waits(path))
         if not place.is_file():
             return []
     except OSError as error:  # a folder above it that may not be searched
@@ -51,6 +52,11 @@ def files(place: Path) -> list[Path]:
             f"cannot use the tuning log {place}: it is a file; give a folder, or a file whose name ends in {SUFFIX}"
         )
     return [place]
+
+
+def _waits(path: Path) -> bool:
+    """True for a pipe or a device, from which reading may never come to an end."""
+    return path.is_fifo() or path.is_char_device() or path.is_socket()
 
 
 def read(path: Path, *, wait: bool = True) -> bytes:

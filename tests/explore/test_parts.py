@@ -164,6 +164,15 @@ def test_journal_outlives_bad_lines(tmp_path: Path, recwarn: pytest.WarningsReco
     assert Journal(path, "s").known["d"]["error"] == 0.25
 
 
+@pytest.mark.parametrize("value", ["1" + "0" * 400, "NaN", "Infinity", "1e999", "true", "[]", "-1e301"])
+@pytest.mark.parametrize("name", ["error", "score", "seconds"])
+def test_a_journal_whose_numbers_are_none(name: str, value: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    path.write_text(f'{{"subject": "s", "key": "a", "{name}": {value}}}\n{{"subject": "s", "key": "b", "error": 1}}\n')
+    with pytest.warns(UserWarning, match="1 lines cannot be read"):
+        assert set(Journal(path, "s").known) == {"b"}
+
+
 def test_journal_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no folder"):
         Journal(tmp_path / "none" / "run.jsonl", "s")

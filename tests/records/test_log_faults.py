@@ -289,3 +289,10 @@ def test_no_file_is_named_after_a_device_that_has_no_name_for_one(tmp_path: Path
     with pytest.raises(UsageError, match="no name of a CPU"):
         files.writable(tmp_path / "logs", device)
     assert files.writable(tmp_path / "logs", "emulated aarch64").name == "emulated aarch64.jsonl"
+
+
+def test_what_is_no_file_among_those_of_a_log_is_passed_over(tmp_path: Path) -> None:
+    """Reading a pipe that nobody writes to never comes to an end."""
+    Log.load(tmp_path, device="haswell").append([record()])
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    assert len(Log.load(tmp_path)) == 1

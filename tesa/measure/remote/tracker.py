@@ -81,7 +81,7 @@ class Tracker:
                 with suppress(Untruthful):  # a device chose its key and address itself, and is left out
                     key = _text(item["key"], "a key").removeprefix("server:")
                     servers.append((key, _address(item["addr"])))
-            free = {line(str(key)): int(queue["free"]) for key, queue in answer["queue_info"].items()}
+            free = {line(str(key)): _free(queue) for key, queue in answer["queue_info"].items()}
         return Listing(tuple(sorted(servers)), free)
 
     def request(self, key: str, *, until: float, stop: Callable[[], bool] = lambda: False) -> Lease | None:
@@ -178,6 +178,10 @@ def _address(value: object) -> Address:
     if not isinstance(host, str) or not _HOST.fullmatch(host):
         raise Untruthful("the address of a server is no name of a host")
     return Address(host, whole(port, "the port of a server", 1, 65535))
+
+
+def _free(queue: Any) -> int:
+    return whole(queue["free"], "the number of free devices", 0, _MOST)
 
 
 def _text(value: object, what: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from tesa.base.extras import install
+from tesa.base.told import line
 from tesa.errors import UsageError
 from tesa.tune.builders import remote
 
@@ -55,8 +56,12 @@ def connect(address: str, wanted: Mapping[str, str], *, connect_s: float, worker
             f"no Dask scheduler answers at {address} within {connect_s:g} s; start one with `dask scheduler` ({HOW}), "
             "or leave the cluster out"
         ) from error
-    except (ValueError, TypeError, ImportError, RuntimeError) as error:
-        raise UsageError(f"cannot use {address!r} as a Dask scheduler: {error}; write HOST:PORT ({HOW})") from error
+    except UsageError:  # of the certificates
+        raise
+    except Exception as error:  # whatever answers there may say anything: a web server, for example
+        raise UsageError(
+            f"cannot use {address!r} as a Dask scheduler: {_line(error)}; write HOST:PORT ({HOW})"
+        ) from error
     try:
         _check(client, address, wanted, workers_s)
     except BaseException:
@@ -142,7 +147,7 @@ def _check(client: Any, address: str, wanted: Mapping[str, str], workers_s: floa
         answers = within(_ANSWER_S, lambda: client.run(remote.fingerprint, on_error="return"))
     except Exception as error:
         raise UsageError(f"the workers of the Dask cluster at {address} do not answer: {_line(error)}") from error
-    bad = problems(answers, wanted)
+    bad = problems(answers, wanted) if isinstance(answers, Mapping) else ["the scheduler does not tell of its workers"]
     if bad:
         more = f" (and {len(bad) - 1} more workers)" if len(bad) > 1 else ""
         raise UsageError(
@@ -170,6 +175,8 @@ def problems(answers: Mapping[str, Any], wanted: Mapping[str, str]) -> list[str]
     for worker, found in sorted(answers.items()):
         if isinstance(found, Exception):
             rows.append(f"the Dask worker {worker} cannot run tesa: {_line(found)}")
+        elif not isinstance(found, Mapping):
+            rows.append(f"the Dask worker {worker} does not tell its versions")
         elif found != wanted:
             rows.append(f"the Dask worker {worker} has {remote.difference(found, wanted)}")
     return rows
@@ -177,4 +184,4 @@ def problems(answers: Mapping[str, Any], wanted: Mapping[str, str]) -> list[str]
 
 def _line(error: BaseException) -> str:
     text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else 'no message'}"
+    return line(f"{type(error).__name__}: {text[0] if text else 'no message'}")

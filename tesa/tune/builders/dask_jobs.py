@@ -165,9 +165,11 @@ class DaskJobs:
             error = within(_ANSWER_S, lambda: item.future.exception())
             if isinstance(error, KilledWorker):
                 return Failure(
-                    FailureKind.BUILD, f"the compiler killed the workers of the cluster, one after another: {error}"
+                    FailureKind.BUILD,
+                    f"the compiler killed the workers of the cluster, one after another: {line(str(error))}",
                 )
-            self.complaints[f"a worker of the cluster failed ({type(error).__name__}: {error})"] = None
+            text = line(f"{type(error).__name__}: {error}")
+            self.complaints[f"a worker of the cluster failed ({text})"] = None
             return None
         self._again(item)
         return None

@@ -16,6 +16,7 @@ from typing import Any
 from tesa.base import version
 from tesa.base.installed import source_digest
 from tesa.base.pool import CancelToken, Pool
+from tesa.base.told import line
 from tesa.base.worker import WorkerError
 from tesa.build.cache import Cache
 from tesa.measure.failure import Failure, FailureKind
@@ -94,7 +95,7 @@ def difference(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:
     """In words, the client's version beside each one that is not the same."""
     names = {"tesa": "tesa", "tvm": "TVM", "tvm_ffi": "TVM-FFI", "sources": "sources of tesa"}
     rows = [
-        f"{names.get(name, name)} {found.get(name, 'missing')} instead of {value}"
+        f"{names.get(name, name)} {line(str(found.get(name, 'missing')))} instead of {value}"
         for name, value in wanted.items()
         if found.get(name) != value
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 import time
 
@@ -65,3 +66,22 @@ def test_silence_has_an_end() -> None:
         tracker.close()
     with pytest.raises(TrackerLost, match="refused"):
         Tracker("127.0.0.1", free_port()).request(KEY, until=time.monotonic() + 1)
+
+
+@pytest.mark.parametrize("count", ["1e999", "true", "-1", '"many"', "null", "[]"])
+def test_a_tracker_that_tells_no_number_of_free_devices(count: str) -> None:
+    answer = f'[0, {{"server_info": [], "queue_info": {{"a": {{"free": {count}, "pending": 0}}}}}}]'.encode()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            client, _ = listener.accept()
+            client.sendall(client.recv(4) + struct.pack("<i", len(answer)) + answer)
+            client.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        tracker = Tracker("127.0.0.1", listener.getsockname()[1], answer_s=5)
+        with pytest.raises(TrackerLost):
+            tracker.listing()
+        tracker.close()
+        thread.join()

@@ -6,7 +6,9 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -293,6 +295,29 @@ def test_no_scheduler(tmp_path: Path) -> None:
         ClusterBuilder("127.0.0.1:9", connect_s=1)
     with pytest.raises(UsageError, match=r"cannot use 'http://somewhere' as a Dask scheduler: .*HOST:PORT"):
         ClusterBuilder("http://somewhere", connect_s=1)
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\xff" * 64, b"\0" * 64])
+def test_something_else_answers(answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):  # the listener is closed at the end
+                while True:
+                    client, _ = listener.accept()
+                    client.sendall(answer)
+                    client.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        with pytest.raises(UsageError, match="Dask scheduler"):
+            ClusterBuilder(f"127.0.0.1:{listener.getsockname()[1]}", connect_s=2)
+
+
+def test_a_scheduler_that_lies_about_its_workers() -> None:
+    found = connect.problems({"tcp://a:1": "none", "tcp://b:2": {"tesa": "\x1b[2J" + "x" * 999}}, {"tesa": "1"})
+    assert found[0] == "the Dask worker tcp://a:1 does not tell its versions"
+    assert "\x1b" not in found[1]
+    assert len(found[1]) < 500
 
 
 def test_no_workers() -> None:

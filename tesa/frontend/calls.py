@@ -6,10 +6,15 @@ from typing import Any
 
 from tesa.errors import ModelError
 from tesa.frontend.control.inside import all_nodes
+from tesa.frontend.giants import GROWTH, readable
+from tesa.frontend.given import file_size
 from tesa.frontend.graph import domain_of
 
 MOST = 20_000
 """Nodes that the functions of a small model may become. Each may call another one twice: forty are 10^12 nodes."""
+
+ROOM = 256 << 20
+"""Bytes that the functions of a small model may become."""
 
 _TIMES = 20  # as many nodes as the file has: those of a large one may become more
 
@@ -17,7 +22,7 @@ Key = tuple[str, str, str]
 
 
 def check_calls(proto: Any, source: str) -> None:
-    """Raise a ModelError for functions that call themselves, are there twice, or would become too many nodes."""
+    """Raise a ModelError for functions that call themselves, are there twice, or become too many nodes or bytes."""
     functions: dict[Key, Any] = {}
     for function in proto.functions:
         if functions.setdefault(_key(function, function.name), function) is not function:
@@ -27,14 +32,22 @@ def check_calls(proto: Any, source: str) -> None:
         _check_arity(node, functions.get(_key(node, node.op_type)), source)
     calls = {key: _calls(function.node, functions) for key, function in functions.items()}
     nodes: dict[Key, int] = {}
+    sizes: dict[Key, int] = {}
     for key in _callees_first(calls, source):
         nodes[key] = sum(1 for _ in all_nodes(functions[key].node)) + sum(nodes[called] for called in calls[key])
+        sizes[key] = functions[key].ByteSize() + sum(sizes[called] for called in calls[key])
     used = _calls(proto.graph.node, functions)
     made, most = sum(nodes[key] for key in used), max(MOST, _TIMES * len(nodes_there))
     if made > most:
         raise ModelError(
             f"{source}: its functions call each other so often that they are {made:.3g} nodes where they are written "
             f"out, and at most {most} are. Export the model without them"
+        )
+    size, room = sum(sizes[key] for key in used), max(ROOM, GROWTH * file_size(proto))
+    if size > room:
+        raise ModelError(
+            f"{source}: its functions would take {readable(size)} where they are written out, and at most "
+            f"{readable(room)} are taken. Export the model with their constants outside of them"
         )
 
 

@@ -12,6 +12,8 @@ def count_computed(graph: Graph, shape: Shape, dtype: object, where: str, copies
     copies: how often it is going to be in memory.
     """
     graph.computed += copies * bytes_of(shape, dtype)
+    if graph.computed <= largest():  # at once: this is asked for every node
+        return
     room = largest() + GROWTH * sum(value.nbytes for value in graph.given.constants.values())
     if graph.computed > room:
         raise ModelError(

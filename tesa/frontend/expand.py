@@ -4,7 +4,7 @@ So an operator that is a small network of its own (a recurrent cell, a fused att
 rule and no compaction rule: what it is made of has them. Sizes are fixed here, so an expansion may count on shapes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from onnx import helper
@@ -16,6 +16,7 @@ from tesa.frontend.functions import has_body, write_body
 from tesa.frontend.graph import Graph, domain_of
 from tesa.frontend.infer import infer_nodes, infer_types
 from tesa.frontend.registry import custom_operators
+from tesa.frontend.schemas import check_written
 from tesa.frontend.writer import Writer
 
 __all__ = ["Expansion", "Writer", "check_expanded", "expand", "expands", "has_expansion"]
@@ -59,11 +60,12 @@ def expand(graph: Graph) -> bool:
     if not any(_of(graph, node) for node in graph.nodes):
         return False
     shapes, dtypes = infer_types(graph)
+    read = set(graph.users())
     nodes: list[Any] = []
     changed, failure = False, None
     for node in graph.nodes:
         try:
-            written = _write(graph, node, shapes, dtypes)
+            written = _write(graph, node, shapes, dtypes, read)
         except UnsupportedError as error:
             written, failure = None, failure or error
         if written is not None or any(name and name not in shapes for name in node.output):
@@ -103,15 +105,17 @@ def _of(graph: Graph, node: Any) -> Expansion | None:
     return _find(node.op_type, domain, graph.domains.get(domain, 1) if domain else graph.opset)
 
 
-def _write(graph: Graph, node: Any, shapes: dict[str, Shape], dtypes: dict[str, Any]) -> list[Any] | None:
+def _write(
+    graph: Graph, node: Any, shapes: dict[str, Shape], dtypes: dict[str, Any], read: Collection[str]
+) -> list[Any] | None:
     function = _of(graph, node)
-    known = shapes.keys() | graph.constants.keys()
-    if function is None or any(name and name not in known for name in node.input):
+    if function is None or any(n and n not in shapes and n not in graph.constants for n in node.input):
         return None
-    writer = Writer(graph, node, shapes, dtypes)
+    writer = Writer(graph, node, shapes, dtypes, read=read)
     results = function(writer, node)
     if results is None:
         return None
+    check_written(graph.opset, writer.nodes, writer.where)
     layer = graph.layers.get(node.output[0], node.op_type.lower())
     _rename(writer, {old: new for old, new in zip(node.output, results, strict=False) if old})
     for made in writer.nodes:

@@ -2,15 +2,18 @@
 
 import warnings
 from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import onnx
 import onnx.external_data_helper
+import onnx.helper
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from tesa.errors import ModelError, UsageError
 from tesa.frontend.control.inside import tensors_in, tensors_of
+from tesa.frontend.giants import largest, readable
 from tesa.frontend.names import did_you_mean
 
 
@@ -63,7 +66,8 @@ def _external(proto: Any) -> Iterator[tuple[Any, str]]:
     for tensors in (tensors_of(proto.graph), *(tensors_in(function.node) for function in proto.functions)):
         for tensor in tensors:
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
-                yield tensor, next((e.value for e in tensor.external_data if e.key == "location"), "")
+                named = [entry.value for entry in tensor.external_data if entry.key == "location"]
+                yield tensor, named[-1] if named else ""  # of several the last one counts, as for onnx
 
 
 def _refuse_external(proto: Any, source: str) -> None:
@@ -75,18 +79,58 @@ def _refuse_external(proto: Any, source: str) -> None:
         )
 
 
+_SHARED = 4  # times the bytes of files: several tensors may have the same data
+
+
 def _load_external(proto: Any, path: Path) -> None:
+    folder = path.absolute().parent
+    files: dict[str, int] = {}
+    total = 0
     for tensor, location in _external(proto):
+        where = f"{path}: the data of tensor {tensor.name!r} are in the external file {location[:200]!r}"
+        _bound(tensor, where)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of keys that onnx does not know
-                onnx.external_data_helper.load_external_data_for_tensor(tensor, str(path.absolute().parent))
+                onnx.external_data_helper.load_external_data_for_tensor(tensor, str(folder))
         except Exception as error:
-            raise ModelError(
-                f"{path}: the data of tensor {tensor.name!r} are in the external file {location[:200]!r}, which cannot "
-                f"be read from the folder {path.absolute().parent}. {_remedy(error)}"
-            ) from error
+            raise ModelError(f"{where}, which cannot be read from the folder {folder}. {_remedy(error)}") from error
         tensor.data_location = onnx.TensorProto.DEFAULT
+        if location not in files:
+            files[location] = (folder / location).stat().st_size
+        total += len(tensor.raw_data)
+        if total > max(largest() // 8, _SHARED * sum(files.values())):
+            raise ModelError(
+                f"{where}, whose parts other tensors have as well: with it they are {readable(total)}, of files of "
+                f"{readable(sum(files.values()))}. Save the model again, with its own data for each tensor"
+            )
+
+
+def _bound(tensor: Any, where: str) -> None:
+    """Have no more data read than a tensor may have: its file may be of terabytes, with holes. ModelError."""
+    if min(tensor.dims, default=0) < 0 or tensor.data_type not in onnx.TensorProto.DataType.values():
+        return  # said where the tensor is made
+    told = [entry for entry in tensor.external_data if entry.key == "length"]
+    most = -(-prod(map(int, tensor.dims)) * _BITS.get(tensor.data_type, 8 * _bytes(tensor.data_type)) // 8)
+    if not told:
+        tensor.external_data.add(key="length", value=str(most))
+    elif told[-1].value.isascii() and told[-1].value.isdigit() and int(told[-1].value[:20]) > most:
+        raise ModelError(
+            f"{where}, and their length there is said to be {told[-1].value[:20]} bytes, and a tensor of shape "
+            f"{list(tensor.dims)} has {most}. Save the model again with its data"
+        )
+
+
+def _bytes(kind: int) -> int:
+    return 0 if kind == onnx.TensorProto.UNDEFINED else int(onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize)
+
+
+_BITS = {
+    getattr(onnx.TensorProto, name): bits
+    for name, bits in (("INT4", 4), ("UINT4", 4), ("FLOAT4E2M1", 4), ("INT2", 2), ("UINT2", 2))
+    if hasattr(onnx.TensorProto, name)
+}
+"""The types of which a byte holds several elements."""
 
 
 REMEDIES = {

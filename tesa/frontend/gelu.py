@@ -39,18 +39,28 @@ _TOLERANCES = ((ml_dtypes.bfloat16, 8e-3), (np.float16, 1e-3))
 
 def fuse_gelu(graph: Graph) -> None:
     """Turn GELU, by erf or by tanh, in any order of its factors, into one Gelu node."""
-    makers = {name: node for node in graph.nodes for name in node.output}
-    for curve in [n for n in graph.nodes if n.op_type in _CURVES and not n.domain]:
-        found = _find(graph, makers, curve)
+    curves = [n for n in graph.nodes if n.op_type in _CURVES and not n.domain]
+    if not curves:
+        return
+    makers, users = {name: node for node in graph.nodes for name in node.output}, graph.users()
+    places = {id(node): i for i, node in enumerate(graph.nodes)}
+    for curve in curves:
+        found = _find(graph, makers, users, curve)
         if found is not None:
             x, last = found
             kind = _CURVES[curve.op_type][3]
             gelu = helper.make_node("Gelu", [x], [last.output[0]], name=last.name, approximate=kind)
-            graph.nodes[graph.nodes.index(last)] = makers[last.output[0]] = gelu
+            graph.nodes[places[id(last)]] = makers[last.output[0]] = gelu
+            places[id(gelu)] = places[id(last)]
+            for name in last.input:
+                users[name] = [reader for reader in users[name] if reader is not last]
+            users[x].append(gelu)
     drop_unused(graph)
 
 
-def _find(graph: Graph, makers: Mapping[str, Any], curve: Any) -> tuple[str, Any] | None:
+def _find(
+    graph: Graph, makers: Mapping[str, Any], users: Mapping[str, list[Any]], curve: Any
+) -> tuple[str, Any] | None:
     """x and the node that makes the GELU that a curve is part of."""
     argument, plain, factor, _ = _CURVES[curve.op_type]
     for x in _ancestors(graph, makers, curve.input[0]):
@@ -58,7 +68,7 @@ def _find(graph: Graph, makers: Mapping[str, Any], curve: Any) -> tuple[str, Any
         given = reader.polynomial(curve.input[0])
         if given is None or not reader.alike(given, argument):
             continue
-        users, name = graph.users(), curve.output[0]
+        name = curve.output[0]
         p: Polynomial = {}
         q: Polynomial = {0: 1.0}
         while len(readers := users.get(name, [])) == 1 and readers[0] is not None:

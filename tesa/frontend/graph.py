@@ -29,6 +29,7 @@ class Graph:
     bodies: of each Repeat, by its first output.
     notes: what a user has to know of what was made of the model. scales: how many numbers the file has for a constant
     of scales that is written out to more. computed: the bytes of all that was computed from constants.
+    unrolled: the nodes that long loops and sequences were written out as.
     """
 
     nodes: list[Any]
@@ -52,6 +53,7 @@ class Graph:
     notes: tuple[str, ...] = ()
     scales: dict[str, int] = field(default_factory=dict)
     computed: int = 0
+    unrolled: int = 0
 
     def users(self) -> dict[str, list[Any]]:
         """The nodes that read each tensor; an output of the model counts as one more reader, None."""

@@ -7,7 +7,7 @@ Rounded to 16 bits is what leaves the model, and what the file casts: a Cast of 
 what overflows 16 bits there becomes an infinity at an output of the model only.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -116,20 +116,27 @@ class _Widening:
             node.op_type = "Cast"
             node.attribute.append(helper.make_attribute("to", TensorProto.FLOAT))
         new = {name: self.unique(f"{name}#float32") for name in halves}
-        others = [node for node in self.graph.nodes if not any(node is cast for cast in casts)]
+        known = {id(node) for node in casts}
+        others = [node for node in self.graph.nodes if id(node) not in known]
         _rename_reads(others, new)
-        wanted = [item for item in new.items() if item[1] in _reads(others)]
+        reads = _reads(others)
+        wanted = [item for item in new.items() if item[1] in reads]
         return [_cast(name, wide, TensorProto.FLOAT, self.names(f"{name}.float32")) for name, wide in wanted]
 
     def outputs(self) -> list[Any]:
         """A Cast before each 16-bit output that a node or a constant makes."""
         inputs = {value.name for value in self.graph.inputs}
         casts, new = [], {}
+        makers = {node.output[0]: node for node in self.graph.nodes if node.op_type == "Cast"}
+        reads = _reads(self.graph.nodes)
+        superfluous: set[int] = set()
         for value in self.graph.outputs:
             code = value.type.tensor_type.elem_type or self.types.get(value.name, 0)
-            if code in HALVES and value.name not in inputs and not self._rounds(value.name, code):
+            short = code in HALVES and value.name not in inputs
+            if short and not _rounds(value.name, code, makers, reads, superfluous):
                 new[value.name] = wide = self.unique(f"{value.name}#float32")
                 casts.append(_cast(wide, value.name, code, self.names(f"{value.name}.{HALVES[code].name}")))
+        self.graph.nodes = [node for node in self.graph.nodes if id(node) not in superfluous]
         _rename_reads(self.graph.nodes, new)
         for node in self.graph.nodes:
             node.output[:] = [new.get(name, name) for name in node.output]
@@ -140,19 +147,6 @@ class _Widening:
             if old in self.graph.sources:
                 self.graph.sources[wide] = self.graph.sources.pop(old)
         return casts
-
-    def _rounds(self, name: str, code: int) -> bool:
-        """Let the Cast of the file that rounds to an output make it, where nobody else reads it. False without one."""
-        makers = {node.output[0]: node for node in self.graph.nodes if node.op_type == "Cast"}
-        last = makers.get(name)
-        first = makers.get(last.input[0]) if last is not None else None
-        if last is None or first is None or [a.i for a in first.attribute if a.name == "to"] != [code]:
-            return False
-        if name in _reads(self.graph.nodes):
-            return False
-        first.output[:], first.name = [name], last.name
-        self.graph.nodes = [node for node in self.graph.nodes if node is not last]
-        return True
 
     def nodes(self, nodes: Iterable[Any]) -> list[Any]:
         """The nodes as they are on float32 numbers."""
@@ -228,6 +222,22 @@ class _Widening:
         if node.op_type == "CastLike":
             return self.types.get(node.input[1])
         return next((int(a.i) for a in node.attribute if a.name == "to"), None)
+
+
+def _rounds(name: str, code: int, makers: dict[str, Any], reads: Collection[str], superfluous: set[int]) -> bool:
+    """Let the Cast of the file that rounds to an output make it, where nobody else reads it. False without one.
+
+    makers: the Casts by their outputs; reads: what nodes read. superfluous: gets the id of the node that goes.
+    """
+    last = makers.get(name)
+    first = makers.get(last.input[0]) if last is not None else None
+    if last is None or first is None or [a.i for a in first.attribute if a.name == "to"] != [code] or name in reads:
+        return False
+    del makers[last.input[0]]
+    first.output[:], first.name = [name], last.name
+    makers[name] = first
+    superfluous.add(id(last))
+    return True
 
 
 def _cast(x: str, y: str, to: int, name: str = "", **options: Any) -> Any:

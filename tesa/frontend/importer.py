@@ -23,6 +23,7 @@ from tesa.frontend.loops import LoopTypes, many_steps
 from tesa.frontend.names import Unique, identifier
 from tesa.frontend.parameters import open_parameter
 from tesa.frontend.registry import MICROSOFT, find_converter
+from tesa.frontend.schemas import check_written
 from tesa.frontend.short import check_rounding
 
 MAIN = "main"  # the function that a module begins with; a variable of that name would take it away
@@ -153,6 +154,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         layer = self._graph.layers[node.output[0]]
         where = f"{self._graph.source}: node {layer!r} ({op_name})"
         try:
+            check_written(self._graph.opset, [node], where)
             self._expected.check_sizes(node, where)
             self._count_computed(node, inputs, where)
             check_rounding(node, inputs, attrs)

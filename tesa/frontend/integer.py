@@ -16,6 +16,7 @@ from tesa.frontend.graph import Graph, attributes, domain_of
 from tesa.frontend.packed import PACKED
 from tesa.frontend.registry import MICROSOFT
 from tesa.frontend.rewriter import Rewrite
+from tesa.frontend.schemas import check_written
 
 
 def _conv(r: Rewrite) -> None:
@@ -153,6 +154,7 @@ def to_qdq(graph: Graph) -> None:
             continue
         work = Rewrite(graph, node, unpacked=unpacked)
         rewrite(work)
+        check_written(graph.opset, work.nodes, work.where)
         nodes += work.nodes
     graph.nodes = nodes
     channels.cancel_turns(graph)

@@ -6,6 +6,7 @@ on. After this everything is as in opset 18, or in the file's own opset where th
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,12 @@ class Lifter:
     def is_read(self, node: Any, index: int) -> bool:
         """True if somebody may read output number `index` of a node."""
         name = node.output[index] if len(node.output) > index else ""
-        return bool(name) and (self.body is not None or name in self.graph.users())
+        return bool(name) and (self.body is not None or name in self._read)
+
+    @cached_property
+    def _read(self) -> set[str]:
+        """The tensors of the graph that somebody reads; the graph stays as it is until all of it is raised."""
+        return set(self.graph.users())
 
     def part(self, node: Any, what: str) -> str:
         """The name of a node that does a part of another one's work; none for a part of one without a name."""

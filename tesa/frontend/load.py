@@ -21,7 +21,7 @@ from tesa.frontend.infer import infer_types
 from tesa.frontend.local_functions import inline_functions, with_plain_domains
 from tesa.frontend.schemas import check_nodes, check_types, opset_of
 from tesa.frontend.sizes import fix_sizes, open_negative
-from tesa.frontend.tensors import constant_node, densify, to_array
+from tesa.frontend.tensors import check_sparse, constant_node, densify, to_array
 
 
 def load_graph(model: str | Path | Any, shapes: Mapping[str, Any] | None = None) -> Graph:
@@ -36,6 +36,7 @@ def _loaded(model: str | Path | Any, source: str, proto: Any, shapes: Mapping[st
     proto = inline_functions(with_plain_domains(proto), source)
     opset = opset_of(proto, source)
     check_names(proto.graph, source)
+    check_sparse(proto.graph, source, given.size)
     constants = _constants(proto.graph, source)
     # copies: the caller's model stays as it is, and a part of a message would keep all of it in memory
     nodes, outputs = _copies(proto.graph.node), _copies(proto.graph.output)

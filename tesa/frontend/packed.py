@@ -35,6 +35,7 @@ def _matmul(r: Rewrite) -> None:
     options = r.options
     inner, outer, bits, block = (int(options[name]) for name in ("K", "N", "bits", "block_size"))
     dtype, blocks = _stored(r, bits), -(-inner // block)
+    _check_filled(r, outer * inner, bits)
     scale = r.fixed(2).reshape(outer, blocks)
     zero: Values = np.full(scale.shape, 1 << (bits - 1), np.uint8)
     between = bool(r.at(3)) and r.fixed(3).dtype != np.uint8  # zero points that are no codes
@@ -67,7 +68,9 @@ def _matmul_bnb4(r: Rewrite) -> None:
     options = r.options
     inner, outer, block = (int(options[name]) for name in ("K", "N", "block_size"))
     table = np.asarray(NF4 if options.get("quant_type", 1) == 1 else [*FP4, *(-v for v in FP4)], np.float32)
-    largest = r.fixed(2).reshape(-1)
+    largest = r.fixed(2).reshape(-1)[: -(-inner * outer // block)]
+    _check_filled(r, outer * inner, 4)
+    block = min(block, inner * outer)
 
     def unpacked(packed: Values) -> Values:
         codes = np.stack([packed.reshape(-1) >> 4, packed.reshape(-1) & 15], axis=1).reshape(-1)[: inner * outer]
@@ -76,6 +79,13 @@ def _matmul_bnb4(r: Rewrite) -> None:
 
     weight = r.unpack(1, unpacked)
     _product(r, r.add("Transpose", [weight], perm=[1, 0]) if options.get("transB", 1) else weight, 3)
+
+
+def _check_filled(r: Rewrite, codes: int, bits: int) -> None:
+    """Raise an UnsupportedError where the packed weight, input 1, has not so many codes as its sizes say."""
+    there = r.fixed(1).nbytes * 8 // bits
+    if not 0 < codes <= there:
+        raise r.unsupported(f"its weight has {there} codes, and its sizes say that there are {codes}. Export it again")
 
 
 def _product(r: Rewrite, weight: str, bias: int) -> None:

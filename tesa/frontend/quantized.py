@@ -94,10 +94,12 @@ def laid_out(array: Values, shape: Shape, axis: int, block: int = 0) -> Values |
         return None
     axis = axis % rank
     if block:
-        if array.ndim != rank or array.shape[axis] * block < shape[axis]:
+        whole = array.ndim == rank and all(array.shape[i] == shape[i] for i in range(rank) if i != axis)
+        if not whole or array.shape[axis] * block < shape[axis]:
             return None
-        wide = np.take(np.repeat(array, block, axis), range(shape[axis]), axis)
-        return wide if wide.shape == tuple(shape) else None
+        block = max(min(block, shape[axis]), 1)  # a file may say that blocks are giants
+        blocks = np.take(array, range(-(-shape[axis] // block)), axis)
+        return np.take(np.repeat(blocks, block, axis), range(shape[axis]), axis)
     if array.ndim != 1 or len(array) != shape[axis]:
         return None
     return array.reshape([-1 if i == axis else 1 for i in range(rank)])

@@ -45,8 +45,12 @@ class Rewrite:
 
     def unsupported(self, why: str) -> UnsupportedError:
         """The error that names the node and says why it cannot be imported."""
-        name = self.node.name or self.node.output[0]
-        return UnsupportedError(f"{self.graph.source}: node {name!r} ({self.node.op_type}): {why}")
+        return UnsupportedError(f"{self.where}: {why}")
+
+    @property
+    def where(self) -> str:
+        """The file and the node, for messages."""
+        return f"{self.graph.source}: node {self.node.name or self.node.output[0]!r} ({self.node.op_type})"
 
     def at(self, index: int) -> str:
         """The name of an input, "" if the node has none there."""

@@ -6,7 +6,8 @@ TVM's converters trust that a node is valid; one whose inputs are blank brings s
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -17,7 +18,7 @@ import onnx.defs
 from onnx import AttributeProto, TensorProto, helper
 
 from tesa.errors import ModelError, UnsupportedError
-from tesa.frontend.control.bodies import CONTROL
+from tesa.frontend.control.bodies import CONTROL, OPEN
 from tesa.frontend.control.inside import all_nodes, graphs_of
 from tesa.frontend.equations import check_equation
 from tesa.frontend.graph import Graph, attributes, domain_of
@@ -94,12 +95,9 @@ def _check_plain(graph: Graph, node: Any) -> None:
     """Check what holds for the nodes of every domain: something comes out, and an attribute is there once."""
     if not any(node.output):
         raise ModelError(f"{_where(graph, node)}: it has no output. {AGAIN}")
-    names = [attribute.name for attribute in node.attribute]
-    double = next((name for name in names if names.count(name) > 1), None)
-    if double is not None:
-        raise ModelError(
-            f"{_where(graph, node)}: its attribute {double!r} is there {names.count(double)} times. {AGAIN}"
-        )
+    for name, times in Counter(attribute.name for attribute in node.attribute).items():
+        if times > 1:
+            raise ModelError(f"{_where(graph, node)}: its attribute {name!r} is there {times} times. {AGAIN}")
     for attribute in node.attribute:
         if attribute.ref_attr_name:
             raise ModelError(
@@ -146,6 +144,33 @@ def _check_blanks(graph: Graph, node: Any) -> None:
     if node.op_type != "Loop" and "" in list(node.input)[first:]:
         place = list(node.input).index("", first)
         raise ModelError(f"{_where(graph, node)}: its input {place} is left out, which it needs. {AGAIN}")
+
+
+def check_written(opset: int, nodes: Iterable[Any], where: str) -> None:
+    """Raise a ModelError for nodes that took the place of another one and lack an input that they need.
+
+    Operators of ONNX Runtime have no schema here: what such a node leaves out is seen in what it is written out as.
+    """
+    for node in nodes:
+        if not domain_of(node) and node.op_type not in OPEN and _lacks(node, _schema(node.op_type, opset)):
+            raise ModelError(f"{where}: an input that it needs, of its {node.op_type}, is left out. {AGAIN}")
+
+
+def _lacks(node: Any, schema: Any) -> bool:
+    """True where an input that a schema requires, or one of several of a kind, is left out."""
+    if schema is None:
+        return False
+    given, kinds = list(node.input), onnx.defs.OpSchema.FormalParameterOption
+    formals = enumerate(_formals(node.op_type, schema.since_version))
+    return len(given) < schema.min_input or any(
+        (kind == kinds.Single and "" in given[place : place + 1]) or (kind == kinds.Variadic and "" in given[place:])
+        for place, kind in formals
+    )
+
+
+@cache
+def _formals(operator: str, version: int) -> tuple[Any, ...]:
+    return tuple(formal.option for formal in _schema(operator, version).inputs)
 
 
 def _check_parts(graph: Graph, node: Any) -> None:

@@ -9,8 +9,10 @@ from onnx import AttributeProto, numpy_helper
 
 from tesa.attributes.attribute import Values
 from tesa.errors import ModelError, UnsupportedError
-from tesa.frontend.giants import check_size
+from tesa.frontend.control.inside import sparse_tensors_of
+from tesa.frontend.giants import ALLOW, GROWTH, check_size, largest, readable
 
+_ITEM = 4  # bytes of an element, about
 _KINDS = AttributeProto
 CONSTANTS = {
     "value": _KINDS.TENSOR, "sparse_value": _KINDS.SPARSE_TENSOR, "value_float": _KINDS.FLOAT,
@@ -44,6 +46,23 @@ def densify(tensor: Any, source: str) -> Values:
     dense = np.zeros(dims, values.dtype)
     dense.reshape(-1)[flat] = values
     return dense
+
+
+def check_sparse(graph: Any, source: str, size: int) -> None:
+    """Raise a ModelError where the sparse tensors of a GraphProto, each of a size that may be, are giants together.
+
+    size: the bytes of the file. What each is by itself is checked by densify.
+    """
+    total = 0
+    for tensor in sparse_tensors_of(graph):
+        dense = prod(map(int, tensor.dims)) * _ITEM
+        total += dense if 0 < dense <= largest() else 0
+    room = largest() + GROWTH * size
+    if total > room:
+        raise ModelError(
+            f"{source}: its sparse tensors would take up to {readable(total)} with their zeros, and at most "
+            f"{readable(room)} is allocated for them. Check their shapes; {ALLOW}"
+        )
 
 
 def _flat(indices: Values, values: Values, dims: tuple[int, ...], where: str) -> Values:

@@ -32,18 +32,21 @@ def _is_open(node: Any) -> bool:
 
 
 def _round(graph: Graph, shapes: dict[str, Shape]) -> bool:
-    """Give poolings their padding, up to the first whose size was inferred wrongly. True if there was one."""
+    """Give poolings their padding, but for those behind one whose size was inferred wrongly. True if there was one."""
     nodes: list[Any] = []
-    wrong = False
+    unsure: set[str] = set()
     for node in graph.nodes:
-        shape = shapes.get(node.input[0]) if _is_open(node) and not wrong else None
+        wrong = not unsure.isdisjoint(node.input)
+        shape = shapes.get(node.input[0]) if not wrong and _is_open(node) else None
         if shape is not None:
             sizes, pads, more = padding(attributes(node), shape[2:])
             wrong = tuple(shapes.get(node.output[0], ())[2:]) != tuple(sizes)
             nodes += _padded(graph, node, pads, more)
+        if wrong:
+            unsure.update(filter(None, node.output))
         nodes.append(node)
     graph.nodes = nodes
-    return wrong
+    return bool(unsure)
 
 
 def padding(options: dict[str, Any], shape: Shape) -> tuple[list[int], list[int], list[int]]:

@@ -1,7 +1,8 @@
 """Writes the simpler ONNX nodes that take the place of one node of a graph."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,14 @@ from onnx import helper
 
 from tesa.attributes.attribute import Shape, Values
 from tesa.errors import UnsupportedError
+from tesa.frontend.computed import count_computed
 from tesa.frontend.giants import check_possible
 from tesa.frontend.graph import Graph, attributes
+
+MOST = 20_000
+"""Nodes that may take the place of one: sizes and attributes say how many there are of some."""
+
+_LARGE = 1 << 20  # bytes of a constant that is counted
 
 
 @dataclass
@@ -27,6 +34,8 @@ class Writer:
     dtypes: dict[str, Any]
     nodes: list[Any] = field(default_factory=list)
     layers: dict[str, str] = field(default_factory=dict)
+    read: Collection[str] | None = None
+    """The tensors that somebody reads, where that is known already: to look through all nodes for each takes long."""
 
     def input(self, index: int) -> str:
         """The name of input number `index` of the node, "" where it is left out."""
@@ -44,7 +53,7 @@ class Writer:
     def reads(self, index: int) -> bool:
         """True if somebody reads output number `index` of the node."""
         outputs = self.node.output
-        return len(outputs) > index and bool(outputs[index]) and outputs[index] in self.graph.users()
+        return len(outputs) > index and bool(outputs[index]) and outputs[index] in self._read
 
     def value(self, name: str) -> Values | None:
         """The numbers of a tensor, None where they are not known."""
@@ -69,12 +78,16 @@ class Writer:
 
     def constant(self, array: Any, dtype: Any = None) -> str:
         """The name of a new constant."""
-        name = self._fresh("value")
-        self.graph.constants[name] = np.asarray(array, dtype)
+        name, values = self._fresh("value"), np.asarray(array, dtype)
+        if values.nbytes > _LARGE:
+            count_computed(self.graph, values.shape, values.dtype, f"{self.where}: a constant of it", copies=2)
+        self.graph.constants[name] = values
         return name
 
     def add(self, op: str, *inputs: str, outputs: int = 1, domain: str = "", **options: Any) -> Any:
         """Write a node of ONNX's operator `op`; the name of its output, a list of them where there are several."""
+        if len(self.nodes) >= MOST:
+            raise self.unsupported(f"it would be written out as more than {MOST} operators. Check its attributes")
         names = [self._fresh(op.lower()) for _ in range(outputs)]
         self.nodes.append(helper.make_node(op, inputs, names, names[0], domain=domain, **options))
         return names[0] if outputs == 1 else names
@@ -89,14 +102,26 @@ class Writer:
 
     def check_possible(self, shape: Iterable[int]) -> None:
         """Raise a ModelError for a result that cannot be, or is too large, before it is made of numbers."""
-        check_possible(shape, np.float32, f"{self._where}: its result")
+        check_possible(shape, np.float32, f"{self.where}: its result")
+
+    def reserve(self, *sizes: int, copies: int = 3) -> None:
+        """Raise a ModelError for numbers that would be too many, before they are worked out.
+
+        sizes: of an array of 8 bytes an element. copies: how many of it are there at a time.
+        """
+        check_possible(sizes, f"V{8 * copies}", f"{self.where}: what it is worked out with")
 
     def unsupported(self, why: str) -> UnsupportedError:
         """The error that names the node and says why it cannot be written out."""
-        return UnsupportedError(f"{self._where}: {why}")
+        return UnsupportedError(f"{self.where}: {why}")
+
+    @cached_property
+    def _read(self) -> Collection[str]:
+        return set(self.graph.users()) if self.read is None else self.read
 
     @property
-    def _where(self) -> str:
+    def where(self) -> str:
+        """The file and the node, for messages."""
         layer = self.graph.layers.get(self.node.output[0], self.node.name or self.node.output[0])
         return f"{self.graph.source}: node {layer!r} ({self.node.op_type})"
 

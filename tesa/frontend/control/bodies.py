@@ -14,6 +14,7 @@ from onnx import helper
 
 from tesa.frontend.control.inside import all_nodes, graphs_of
 from tesa.frontend.graph import Graph, Source, attributes, domain_of
+from tesa.frontend.names import Unique
 from tesa.frontend.tensors import constant_node, densify, to_array
 
 CONTROL = "tesa.control"
@@ -41,7 +42,7 @@ def close(graph: Graph) -> None:
     """Close over every branch and loop of the graph, in place."""
     if not any(_is_open(node) for node in graph.nodes):
         return
-    taken = _names(graph)
+    taken = Unique(_names(graph))
     graph.nodes = [close_node(graph, node, taken) if _is_open(node) else node for node in graph.nodes]
 
 
@@ -67,7 +68,7 @@ def _names(graph: Graph) -> set[str]:
     return names
 
 
-def close_node(graph: Graph, node: Any, taken: set[str] | None = None) -> Any:
+def close_node(graph: Graph, node: Any, taken: Unique | None = None) -> Any:
     """A node of CONTROL in place of an If, Loop or Scan. taken: names in use, by the file; without them
     each new constant gets a numbered name."""
     new = copy.deepcopy(node)
@@ -87,7 +88,7 @@ def close_node(graph: Graph, node: Any, taken: set[str] | None = None) -> Any:
     return new
 
 
-def _lift_constants(graph: Graph, body: Any, outer: Mapping[str, str], taken: set[str] | None) -> None:
+def _lift_constants(graph: Graph, body: Any, outer: Mapping[str, str], taken: Unique | None) -> None:
     """Make the constants of a body, and of the bodies in it, constants of the graph. outer: new names around it."""
     arrays = {t.name: to_array(t, graph.source) for t in body.initializer}
     arrays |= {t.values.name: densify(t, graph.source) for t in body.sparse_initializer}
@@ -98,7 +99,7 @@ def _lift_constants(graph: Graph, body: Any, outer: Mapping[str, str], taken: se
     own = formals | {name for node in body.node for name in node.output}
     new = {old: name for old, name in outer.items() if old not in own}
     for name, array in arrays.items():
-        new[name] = fresh = _fresh(graph, "body", name) if taken is None else _unique(name, taken)
+        new[name] = fresh = _fresh(graph, "body", name) if taken is None else taken(name)
         graph.constants[fresh] = array
         graph.sources[fresh] = Source(fresh)
     kept = [value for value in body.input if value.name in formals]
@@ -119,15 +120,6 @@ def _replace(field: Any, messages: Iterable[Any]) -> None:
     kept = [copy.deepcopy(message) for message in messages]
     del field[:]
     field.extend(kept)
-
-
-def _unique(name: str, taken: set[str]) -> str:
-    fresh, number = name, 1
-    while fresh in taken:
-        number += 1
-        fresh = f"{name}_{number}"
-    taken.add(fresh)
-    return fresh
 
 
 def free_names(body: Any) -> list[str]:

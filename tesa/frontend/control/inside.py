@@ -43,3 +43,15 @@ def tensors_in(nodes: Iterable[Any]) -> Iterator[Any]:
                 yield from (sparse.values, sparse.indices)
         for body in graphs_of(node):
             yield from tensors_of(body)
+
+
+def sparse_tensors_of(graph: Any) -> Iterator[Any]:
+    """The SparseTensorProtos of a GraphProto: initializers, and those in attributes, also in bodies."""
+    yield from graph.sparse_initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("sparse_tensor"):
+                yield attribute.sparse_tensor
+            yield from attribute.sparse_tensors
+        for body in graphs_of(node):
+            yield from sparse_tensors_of(body)

@@ -15,12 +15,16 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
+from tesa.errors import UnsupportedError
 from tesa.frontend.control.bodies import CONTROL, body_of, instantiate
 from tesa.frontend.control.inside import graphs_of
 from tesa.frontend.graph import Graph, attributes
 
 UNROLLED = 160
 """Nodes of all steps together up to which a loop is written out: then facts and kernels are made for each step."""
+
+LONGEST = 20_000
+"""Nodes as which loops that cannot stay, and sequences, are written out, all together; short ones do not count."""
 
 AXES_ARE_INPUTS = 13
 """The opset from which on Squeeze and Unsqueeze have their axes as an input."""
@@ -85,7 +89,17 @@ def make_repeat(
 def size(node: Any) -> int:
     """The number of nodes that a Repeat would be, written out."""
     loop = repeated(node)
-    return loop.steps * _count(loop.body)
+    return loop.steps * max(_count(loop.body), 1)
+
+
+def note_unrolled(graph: Graph, count: int, where: str) -> None:
+    """Count nodes that a loop or sequence is going to be written out as. UnsupportedError where all are too many."""
+    graph.unrolled += count if count > UNROLLED else 0
+    if graph.unrolled > LONGEST:
+        raise UnsupportedError(
+            f"{where}: it has to be written out, for it has sequences or states that change their shapes. With others "
+            f"of its kind that would take {graph.unrolled} operators, more than {LONGEST}. Export the model without it"
+        )
 
 
 def _count(body: Any) -> int:

@@ -12,13 +12,10 @@ from tesa.errors import ModelError, UnsupportedError
 from tesa.frontend.control.bodies import CONTROL, body_of, captured, instantiate, is_control
 from tesa.frontend.control.known import contradiction, depends_on_data, known_values
 from tesa.frontend.control.loops import from_loop, from_scan
-from tesa.frontend.control.repeat import UNROLLED, Lines, size, unrolled
+from tesa.frontend.control.repeat import UNROLLED, Lines, note_unrolled, size, unrolled
 from tesa.frontend.control.sequences import has_sequences, holds_sequences, resolve_sequences
 from tesa.frontend.control.states import keeps_types
 from tesa.frontend.graph import Graph
-
-LONGEST = 20_000
-"""Nodes of all steps together up to which a loop that cannot stay one is written out."""
 
 
 @dataclass(frozen=True)
@@ -146,11 +143,7 @@ def _repeat(known: Known, node: Any) -> list[Any] | None:
     stays = size(node) > UNROLLED and not holds_sequences(body_of(node))
     if stays and (known.last or keeps_types(known.graph, node, known.shapes, known.dtypes) is not False):
         return None
-    if size(node) > LONGEST:
-        raise UnsupportedError(
-            f"{_where(known.graph, node)}: it has sequences or states that change their shapes, so that it has to be "
-            f"written out, which would take {size(node)} operators, more than {LONGEST}. Export the model without it"
-        )
+    note_unrolled(known.graph, size(node), _where(known.graph, node))
     return unrolled(known.graph, node)
 
 

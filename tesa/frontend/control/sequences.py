@@ -11,7 +11,7 @@ from tesa.errors import ModelError, UnsupportedError
 from tesa.frontend.control.bodies import body_of, instantiate, is_control
 from tesa.frontend.control.inside import all_nodes
 from tesa.frontend.control.known import known_values
-from tesa.frontend.control.repeat import Lines
+from tesa.frontend.control.repeat import Lines, note_unrolled
 from tesa.frontend.graph import Graph, attributes, domain_of
 
 MAKERS = {
@@ -155,14 +155,16 @@ class _Sequences:
             return None
         axis = options.get("axis", 0) % len(shape)
         length = shape[axis]
-        sizes = [1] * length
-        if given and self.values[given].ndim == 0:
-            size = int(self.values[given])
-            sizes = [min(size, length - start) for start in range(0, length, size)]
-        elif given:
+        if given and self.values[given].ndim:
             sizes = [int(n) for n in self.values[given]]
+        else:
+            size = int(self.values[given]) if given else 1
+            if size < 1:
+                raise ModelError(f"{self.where(node)}: it cuts parts of the length {size}")
+            note_unrolled(self.graph, -(-length // size), self.where(node))
+            sizes = [min(size, length - start) for start in range(0, length, size)]
         lines, names = Lines(self.graph, node.name or node.output[0]), []
-        bounds = [sum(sizes[:i]) for i in range(len(sizes) + 1)]
+        bounds = [0, *itertools.accumulate(sizes)]
         for start, end in itertools.pairwise(bounds):
             if not given and not options.get("keepdims", 1):
                 names.append(lines.add("Gather", source, lines.constant(start), axis=axis))
@@ -179,6 +181,7 @@ class _Sequences:
         if names[0] not in self.members:
             return None
         count, lines = len(self.members[names[0]]), Lines(self.graph, node.name or node.output[0])
+        note_unrolled(self.graph, count * sum(1 for _ in all_nodes(body.node)), self.where(node))
         made: list[list[str]] = []
         for place in range(count):
             given = [self.members[name][place] if name in self.members else name for name in names]

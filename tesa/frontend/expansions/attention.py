@@ -85,6 +85,7 @@ def _whole_mask(writer: Writer, node: Any, keys: int) -> str:
     missing = keys - shape[-1]
     if missing <= 0 or shape[-1] == 1:
         return str(mask)
+    writer.reserve(*shape[:-1], missing)
     fill = np.full((*shape[:-1], missing), 0 if writer.dtype(mask).kind == "b" else -np.inf)
     return concat(writer, [mask, number(writer, fill, mask)], -1)
 
@@ -94,6 +95,7 @@ def _order(writer: Writer, node: Any, queries: int, keys: int, past: int) -> Any
     options = writer.options
     sides = [int(options.get(f"{side}_window_size", -1)) for side in ("left", "right")]
     causal = bool(options.get("is_causal", 0))
+    writer.reserve(queries, keys)
     places = np.arange(keys)
     if not writer.has(6):
         distance = places[None] - (past + np.arange(queries))[:, None]

@@ -103,6 +103,7 @@ def _present(writer: Writer, past: str, new: str, shape: Sequence[int], places: 
     batch, length, count, size = shape
     room = places[2]
     if not starts:  # the first ones
+        writer.reserve(batch, count, room, size, copies=1)
         rest = np.zeros((batch, count, room - length, size))
         return concat(writer, [new, number(writer, rest, new)], 2) if room > length else new
     columns = integers(writer, np.arange(room)[None])
@@ -113,6 +114,7 @@ def _present(writer: Writer, past: str, new: str, shape: Sequence[int], places: 
     old = past
     have = writer.shape(past)[2]
     if have < room:
+        writer.reserve(batch, count, room, size, copies=1)
         old = concat(writer, [past, number(writer, np.zeros((batch, count, room - have, size)), past)], 2)
     is_new = writer.add("Equal", place, inside)
     return str(writer.add("Where", unsqueeze(writer, is_new, 1, 3), moved, old))
@@ -122,6 +124,7 @@ def _rules(writer: Writer, node: Any, shape: Sequence[int], places: Places, star
     options = writer.options
     _, queries, keys, _ = places
     window = int(options.get("local_window_size", -1))
+    writer.reserve(queries, keys)
     distance = (np.arange(keys)[None] - np.arange(queries)[:, None])[None, None]
     counts: Any = None
     causal = bool(options.get("causal", 1))
@@ -135,6 +138,7 @@ def _rules(writer: Writer, node: Any, shape: Sequence[int], places: Places, star
             counts = writer.add("And", counts, writer.add("Greater", away, integers(writer, -window)))
     sink = writer.input(11)
     if options.get("smooth_softmax", 0) == 1 and not sink:
+        writer.reserve(shape[2])
         sink = number(writer, np.zeros(shape[2]), node.input[0])
     scale = float(options.get("scale", 0.0)) or 1 / math.sqrt(shape[3])
     masks = [node.input[10]] if writer.has(10) else []

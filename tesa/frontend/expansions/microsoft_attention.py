@@ -89,6 +89,7 @@ def microsoft_rules(writer: Writer, size: int, places: Places, mask: str, bias: 
     masks = [key_mask(writer, mask, places, like)] if mask else []
     _, queries, keys, before = places
     if options.get("unidirectional", 0) and queries > 1:
+        writer.reserve(queries, keys)
         later = np.arange(keys)[None] > before + np.arange(queries)[:, None]
         lowest = np.finfo(writer.dtype(like)).min
         masks.append(number(writer, np.where(later, lowest, 0)[None, None], like))

@@ -51,6 +51,7 @@ def col2im(writer: Writer, node: Any) -> Sequence[str]:
     full = [n + pads[i] + pads[rank + i] for i, n in enumerate(sizes)]
     steps = [(f - d * (k - 1) - 1) // s + 1 for f, k, s, d in zip(full, taps, stride, dilation, strict=True)]
     batch, width, _ = writer.shape(x)
+    writer.reserve(area, area)
     columns = reshape(writer, x, [batch * width // area, area, *steps])
     weight = number(writer, np.eye(area).reshape(area, 1, *taps), x)
     covered = [s * (n - 1) + d * (k - 1) + 1 for n, k, s, d in zip(steps, taps, stride, dilation, strict=True)]
@@ -78,6 +79,7 @@ def max_pool_with_places(writer: Writer, node: Any) -> Sequence[str] | None:
     rank = len(taps)
     stride, dilation = ([int(n) for n in options.get(name, [1] * rank)] for name in ("strides", "dilations"))
     begins = _begins(options, shape[2:], out[2:], taps, stride, dilation)
+    writer.reserve(math.prod(out[2:]), math.prod(taps), copies=5)
     place = _places(shape[2:], out[2:], taps, stride, dilation, begins, bool(options.get("storage_order", 0)))
     known = place >= 0
     steps = [n * s for n, s in zip(np.prod(shape[2:]) * np.array([shape[1], 1]), (1, 1), strict=True)]
@@ -149,6 +151,7 @@ def max_unpool(writer: Writer, node: Any) -> Sequence[str]:
         raise writer.unsupported("its output_shape is computed by the model; tesa compiles for fixed sizes. Fix it")
     whole = [*shape[:2], *(int(n) for n in wanted[-rank:])]
     writer.check_possible(whole)
+    writer.reserve(*whole, copies=1)
     zeros = number(writer, np.zeros(math.prod(whole)), x)
     flat = (reshape(writer, name, [-1]) for name in (x, node.input[1]))
     values, places = flat
@@ -164,6 +167,7 @@ def tensor_scatter(writer: Writer, node: Any) -> Sequence[str]:
     size, count = shape[axis], length[axis]
     view = [1] * len(shape)
     view[axis] = size
+    writer.reserve(size)
     columns = integers(writer, np.arange(size).reshape(view))
     place = columns
     if writer.has(2):
@@ -260,6 +264,7 @@ def eye_like(writer: Writer, node: Any) -> Sequence[str]:
     options, x = writer.options, node.input[0]
     dtype = helper.tensor_dtype_to_np_dtype(options["dtype"]) if "dtype" in options else writer.dtype(x)
     rows, columns = writer.shape(x)
+    writer.reserve(rows, columns, copies=1)
     return [writer.constant(np.eye(rows, columns, int(options.get("k", 0))), dtype)]
 
 
@@ -276,8 +281,12 @@ def pad_with_a_computed_value(writer: Writer, node: Any) -> Sequence[str] | None
     axes = writer.value(node.input[3]) if writer.has(3) else np.arange(len(shape))
     if axes is None:
         return None
+    rows, wide = list(zip(axes.tolist(), widths.reshape(2, -1).T.tolist(), strict=True)), list(shape)
+    for axis, (before, after) in rows:
+        wide[axis] += before + after
+    writer.check_possible(wide)
     inside = np.ones(shape, bool)
-    for axis, (before, after) in zip(axes.tolist(), widths.reshape(2, -1).T.tolist(), strict=True):
+    for axis, (before, after) in rows:
         inside = _padded(inside, axis % len(shape), before, after)
     rest = [node.input[3]] if writer.has(3) else []
     zeros = writer.add("Pad", x, node.input[1], number(writer, 0, x), *rest)

@@ -101,6 +101,7 @@ def _group_norm(writer: Writer, x: str, node: Any, options: dict[str, Any]) -> s
     groups = int(options["groups"])
     flat = reshape(writer, x, [shape[0], groups, -1])
     dtype = writer.dtype(node.input[0])
+    writer.reserve(max(groups, 0))
     ones, zeros = (writer.constant(np.full(groups, value, dtype)) for value in (1, 0))
     norm = writer.add("InstanceNormalization", flat, ones, zeros, epsilon=float(options.get("epsilon", 1e-5)))
     y = reshape(writer, norm, shape)

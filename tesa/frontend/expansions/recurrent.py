@@ -155,10 +155,12 @@ class Network:
         name, writer = self.writer.node.input[index], self.writer
         value = writer.value(name)
         if value is not None:
+            writer.reserve(self.steps, self.batch)
             whole = np.asarray(value) >= self.steps
             steps = np.arange(self.steps)[:, None, None]
             return "" if whole.all() else writer.constant(steps < np.asarray(value)[None, :, None])
         wide = writer.add("Reshape", name, writer.constant([1, self.batch, 1], np.int64))
+        writer.reserve(self.steps)
         count = writer.constant(np.arange(self.steps)[:, None, None], writer.dtypes[name])
         return str(writer.add("Less", count, wide))
 

@@ -57,6 +57,7 @@ def _samples(
         start, end = (writer.add("Sub", name, number(writer, 0.5, regions)) for name in (start, end))
     length = writer.add("Sub", end, start)
     length = length if half else writer.add("Max", length, number(writer, 1, regions))
+    writer.reserve(bins, samples)
     steps = (np.arange(bins * samples) + 0.5) / (bins * samples)
     place = writer.add("Add", start, writer.add("Mul", length, number(writer, steps[None], regions)))
     zero, last = number(writer, 0, regions), number(writer, size - 1, regions)

@@ -158,6 +158,9 @@ def deform_conv(writer: Writer, node: Any) -> Sequence[str]:
     groups, parts = int(options.get("group", 1)), int(options.get("offset_group", 1))
     kernel, size = taps[2] * taps[3], out[2] * out[3]
     places = kernel * size
+    if not (0 < groups <= taps[0] and 0 < parts <= channels):
+        raise writer.unsupported(f"it has {groups} groups and {parts} of offsets, more than channels. Export it again")
+    writer.reserve(kernel, size, copies=4)
     moved = reshape(writer, offsets, [batch, parts, kernel, 2, size])
     base = _base(options, taps, out)
     own = channels // parts
@@ -220,6 +223,7 @@ def affine_grid(writer: Writer, node: Any) -> Sequence[str]:
         )
     sizes = [int(n) for n in size[2:]]
     corners = bool(writer.options.get("align_corners", 0))
+    writer.reserve(math.prod(sizes), len(sizes) + 1)
     lines = [_line(n, corners) for n in sizes]
     grid = np.meshgrid(*lines, indexing="ij")
     places = np.stack([*(axis.ravel() for axis in grid[::-1]), np.ones(math.prod(sizes))], -1)

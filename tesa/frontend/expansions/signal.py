@@ -1,6 +1,6 @@
 """Fourier transforms as products with constant matrices: a short transform is a layer like any other."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,12 @@ from tesa.frontend.expansions.parts import cut, integers, number, reshape, trans
 LONGEST = 8192
 """The longest transform; the matrix of a longer one would take a gigabyte."""
 
+_AT_ONCE = 256  # rows of a matrix
 
-def fourier(length: int, *, parts: int, inverse: bool = False, onesided: bool = False) -> Values:
+
+def fourier(
+    length: int, *, parts: int, inverse: bool = False, onesided: bool = False, dtype: Any = np.float64
+) -> Values:
     """The matrix (length, parts, frequencies, 2) that takes `parts` real numbers a place to the complex spectrum.
 
     parts: 1 for real numbers, 2 for complex ones. The inverse transform divides by the length.
@@ -25,19 +29,34 @@ def fourier(length: int, *, parts: int, inverse: bool = False, onesided: bool = 
            [ 1., -1.]])
     """
     count = length // 2 + 1 if onesided else length
-    angle = 2 * np.pi * (np.outer(np.arange(length), np.arange(count)) % length) / length
+    matrix = np.empty((length, min(parts, 2), count, 2), dtype)
+    for rows in _blocks(0, length):
+        matrix[rows] = _rows(rows, length, count, inverse)[:, :parts]
+    return matrix
+
+
+def _blocks(low: int, high: int) -> Iterator[Values]:
+    """The numbers from low to high, some at a time: the numbers of all of them in between would be gigabytes."""
+    for start in range(low, high, _AT_ONCE):
+        yield np.arange(start, min(start + _AT_ONCE, high))
+
+
+def _rows(rows: Values, length: int, count: int, inverse: bool) -> Values:
+    """Rows of the matrix for complex numbers, (rows, 2, count, 2)."""
+    angle = 2 * np.pi * (np.outer(rows, np.arange(count)) % length) / length
     cos, sin = np.cos(angle), np.sin(angle) * (1 if inverse else -1)
-    matrix = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], 1)[:, :parts]
+    matrix = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], 1)
     return np.asarray(matrix / length if inverse else matrix)
 
 
 def fourier_back(length: int) -> Values:
     """The matrix (length // 2 + 1, 2, length) that takes half a spectrum back to real numbers."""
     count = length // 2 + 1
-    whole = fourier(length, parts=2, inverse=True)[..., 0]  # of all frequencies, the real part
-    half = whole[:count].copy()
-    for frequency in range(count, length):  # the other ones are the conjugates of those
-        half[length - frequency] += whole[frequency] * np.array([1, -1])[:, None]
+    half = np.empty((count, 2, length))
+    for rows in _blocks(0, count):
+        half[rows] = _rows(rows, length, length, True)[..., 0]
+    for rows in _blocks(count, length):  # the other ones are the conjugates of those
+        half[length - rows] += _rows(rows, length, length, True)[..., 0] * np.array([1, -1])[:, None]
     return half
 
 
@@ -56,7 +75,7 @@ def dft(writer: Writer, node: Any) -> Sequence[str]:
         matrix = fourier_back(length)[:given, :parts]
         result_parts = 1
     else:
-        matrix = fourier(length, parts=parts, inverse=inverse, onesided=onesided)[:given]
+        matrix = fourier(length, parts=parts, inverse=inverse, onesided=onesided, dtype=writer.dtype(x))[:given]
         result_parts = 2
     used = matrix.shape[0]
     turned = cut(writer, turned, rank - 2, 0, used) if used < given else turned
@@ -106,7 +125,8 @@ def stft(writer: Writer, node: Any) -> Sequence[str]:
     window = writer.input(2)
     length = _fixed(writer, 3, writer.shape(window)[0] if window else samples)
     step = _fixed(writer, 1, 1)
-    matrix = fourier(_short(writer, length), parts=parts, onesided=bool(writer.options.get("onesided", 1)))
+    onesided = bool(writer.options.get("onesided", 1))
+    matrix = fourier(_short(writer, length), parts=parts, onesided=onesided, dtype=writer.dtype(x))
     count = matrix.shape[2]
     weight = number(writer, matrix.transpose(2, 3, 1, 0).reshape(2 * count, parts, length), x)
     if window:
@@ -122,7 +142,7 @@ def rfft(writer: Writer, node: Any) -> Sequence[str]:
     """Half the spectrum of the last axis of real numbers."""
     x, shape = node.input[0], writer.shape(node.input[0])
     _check_plain(writer)
-    matrix = fourier(_short(writer, shape[-1]), parts=1, onesided=True)
+    matrix = fourier(_short(writer, shape[-1]), parts=1, onesided=True, dtype=writer.dtype(x))
     spectrum = writer.add("MatMul", x, number(writer, matrix.reshape(shape[-1], -1), x))
     return [reshape(writer, spectrum, [*shape[:-1], matrix.shape[2], 2])]
 

@@ -88,7 +88,7 @@ def cut_mutant(rng: random.Random, data: bytes) -> bytes:
 MUTATORS: dict[str, Callable[[random.Random, bytes], bytes]] = {
     "log": lines_mutant, "table": json_mutant, "manifest": json_mutant, "bundle": json_mutant, "npz": npz_mutant,
     "masks": npz_mutant, "cache": bytes_mutant, "wasm": bytes_mutant, "library": cut_mutant, "tracker": json_mutant,
-    "device": json_mutant,
+    "device": json_mutant, "journal": lines_mutant,
 }  # fmt: skip
 """By the name of a format: see formats.py."""
 

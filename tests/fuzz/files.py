@@ -23,6 +23,7 @@ from tesa.targets.toolchain import NATIVE
 
 TARGET = "x86:znver5"
 SYMBOL = "tesa_fuzzed"
+SUBJECT = "0123456789abcdef"
 
 _LAYERS = 24  # of a table: enough for a model of a family
 _SAMPLES = 3
@@ -41,6 +42,7 @@ def files() -> dict[str, tuple[bytes, ...]]:
         "cache": (b"tesa-object-1\n" + hashlib.sha256(b"an object").digest() + b"an object",),
         "wasm": (_wasm(),),
         "library": (_library(),),
+        "journal": (_journal(),),
         "tracker": (_listing(),),
         "device": (json.dumps({"server": "tesa", "machine": "x86_64", "tvm": "0.27", "llvm_cpu": "znver5"}).encode(),),
     }
@@ -110,6 +112,14 @@ def _library() -> bytes:
         words = [NATIVE.compiler(), "-x", "c", "-shared", "-fPIC", "-", "-o", str(path)]
         subprocess.run(words, input=f"int {SYMBOL}(void) {{ return 7; }}", text=True, check=True)
         return path.read_bytes()
+
+
+def _journal() -> bytes:
+    rows = [
+        {"subject": SUBJECT, "key": f"k{i}", "config": {"fc": "fine:0.5"}, "error": 0.5, "score": 0.9, "seconds": 0.01}
+        for i in range(3)
+    ]
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
 
 
 def _listing() -> bytes:

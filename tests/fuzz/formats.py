@@ -25,6 +25,7 @@ from tesa.bundle.model import _description
 from tesa.cli import DEFECT, main
 from tesa.costs import store
 from tesa.errors import UsageError
+from tesa.explore.journal import Journal
 from tesa.frontend.masks import load_masks
 from tesa.measure.remote import checkup, tracker
 from tesa.records.log import Log
@@ -36,7 +37,7 @@ from tesa.runtime.manifest import read_manifest
 from tesa.schedules.registry import find
 from tesa.schedules.types import Problem
 from tesa.targets.target import parse_target
-from tests.fuzz.files import SYMBOL, TARGET
+from tests.fuzz.files import SUBJECT, SYMBOL, TARGET
 
 # Imported once, before the first child.
 for _name in ("tvm", "rich.console", "tesa.report.logs", "tesa.report.plan", "tesa.decompose.candidates"):
@@ -106,6 +107,19 @@ def _manifest(content: bytes, folder: Path) -> str:
     _description(path)
     str(read_manifest(path).to_json())
     return said
+
+
+def _journal(content: bytes, folder: Path) -> str:
+    path = folder / "run.jsonl"
+    good = json.dumps({"subject": SUBJECT, "key": "good", "error": 0.25}).encode()
+    path.write_bytes(content + (b"" if content.endswith(b"\n") else b"\n") + good + b"\n")
+    journal = Journal(path, SUBJECT)
+    assert journal.known["good"]["error"] == 0.25, "the good line behind is lost"
+    for row in list(journal.known.values()):
+        assert row["error"] >= 0 or row["error"] < 0, "an error is no number"
+        journal.keep(row["key"], {k: v for k, v in row.items() if k not in ("subject", "key")})
+    assert set(Journal(path, SUBJECT).known) == set(journal.known)
+    return f"{len(journal.known)} rows"
 
 
 def _bundle(content: bytes, folder: Path) -> str:
@@ -187,5 +201,5 @@ _DESCRIPTION: dict[str, Any] = {
 
 _READ: dict[str, Callable[[bytes, Path], str]] = {
     "log": _log, "table": _table, "manifest": _manifest, "bundle": _bundle, "npz": _npz, "masks": _masks,
-    "cache": _cache, "wasm": _wasm, "library": _library, "tracker": _tracker, "device": _device,
+    "cache": _cache, "wasm": _wasm, "library": _library, "journal": _journal, "tracker": _tracker, "device": _device,
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The models that mutants are made of: ONNX's own node tests, and small networks of what node tests leave out."""
+"""The models that mutants are made of: ONNX's own node tests, those of ONNX Runtime's operators, small networks."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.fuzz.microsoft import microsoft_operators
+
 LARGEST = 20_000  # bytes; larger node tests are slow and say no more
 
 
 @cache
 def seeds() -> tuple[onnx.ModelProto, ...]:
     """All seeds, always in the same order."""
-    return (*networks(), *node_tests())
+    return (*networks(), *microsoft_operators(), *node_tests())
 
 
 def node_tests() -> Iterator[onnx.ModelProto]:

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 
 from tests.fuzz.__main__ import mutants
 from tests.fuzz.harness import BAD, REFUSED, RIGHT, Harness
+from tests.fuzz.microsoft import microsoft_operators
 from tests.fuzz.mutate import bytes_mutant, change, mutant
 from tests.fuzz.seeds import networks
 
@@ -91,3 +92,27 @@ def test_giants_are_refused_before_they_are_made(harness: Harness) -> None:
         outcome = harness.run(model.SerializeToString())
         assert outcome.kind == REFUSED
         assert "iB" in outcome.text
+
+
+def test_operators_of_onnxruntime_are_read_as_they_are_and_not_with_an_input_left_out(harness: Harness) -> None:
+    found = {}
+    for model in microsoft_operators():
+        node = model.graph.node[0]
+        whole = harness.run(model.SerializeToString())
+        if whole.kind != RIGHT:
+            found[node.op_type] = whole.text
+        for place, name in enumerate(list(node.input)):
+            node.input[place] = ""
+            outcome = harness.run(model.SerializeToString())
+            node.input[place] = name
+            if outcome.bad:
+                found[f"{node.op_type} without input {place}"] = outcome.text
+    assert found == {}
+
+
+def test_a_node_of_many_attributes_takes_no_longer_than_they_are(harness: Harness) -> None:
+    node = helper.make_node("Relu", ["x"], ["y"])
+    node.attribute.extend(helper.make_attribute(f"a{i}", 1) for i in range(100_000))
+    port, result = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [2]) for n in "xy")
+    model = helper.make_model(helper.make_graph([node], "wide", [port], [result]))
+    assert harness.run(model.SerializeToString()).kind == REFUSED

@@ -242,3 +242,20 @@ def test_a_loop_without_nodes_is_as_long_as_its_steps() -> None:
                              [port("c", [], "bool"), port("v", [2, 4])])  # fmt: skip
     given = model([node("Loop", ["n", "", "x"], "y", body=body)], X, ["y"], {"n": np.array(1 << 24)})
     assert import_onnx(given).outputs[0].shape == (2, 4)
+
+
+def test_a_window_over_more_channels_than_there_are() -> None:
+    ports = [port("x", [1, 5, 2, 2])]
+    found = [
+        import_onnx(of_one(node("LRN", ["x"], "y", size=size, alpha=1e-4 * size), ports)).mod.script()
+        for size in (11, 1 << 40)
+    ]
+    assert found[0].count("R.strided_slice(") == found[1].count("R.strided_slice(") == 11
+    wide = of_one(node("LRN", ["x"], "y", size=1 << 40), [port("x", [1, 1 << 20, 1, 1])])
+    assert "it sums over 1099511627776 channels, at most 1024" in message(UnsupportedError, wide)
+
+
+@pytest.mark.parametrize(("length", "parts"), [(8192, 1), (4200, 2), (1 << 40, 1)])
+def test_a_transform_whose_matrix_would_be_too_large(length: int, parts: int) -> None:
+    given = of_one(node("DFT", ["x", "n"], "y"), [port("x", [1, 8, parts])], {"n": np.array(length)})
+    assert f"a transform of {length} points is too long" in message(UnsupportedError, given)

@@ -11,8 +11,8 @@ from tesa.attributes.attribute import Values
 from tesa.frontend.expand import Writer, expands
 from tesa.frontend.expansions.parts import cut, integers, number, reshape, transpose
 
-LONGEST = 8192
-"""The longest transform; the matrix of a longer one would take a gigabyte."""
+LARGEST = (1 << 26) + (1 << 17)
+"""Numbers in the matrix of a transform: of 8192 real ones to half a spectrum, of 4096 complex ones to a whole one."""
 
 _AT_ONCE = 256  # rows of a matrix
 
@@ -67,11 +67,13 @@ def dft(writer: Writer, node: Any) -> Sequence[str]:
     shape = writer.shape(x)
     axis = _axis(writer, node) % len(shape)
     inverse, onesided = bool(options.get("inverse", 0)), bool(options.get("onesided", 0))
-    length = _short(writer, _fixed(writer, 1, 2 * (shape[axis] - 1) if inverse and onesided else shape[axis]))
+    length = _fixed(writer, 1, 2 * (shape[axis] - 1) if inverse and onesided else shape[axis])
+    half = inverse and onesided  # (length // 2 + 1, 2, length) real numbers
+    _short(writer, length, 1 if half else shape[-1], onesided)
     order = [i for i in range(len(shape)) if i not in (axis, len(shape) - 1)]
     turned = transpose(writer, x, [*order, axis, len(shape) - 1])
     given, parts, rank = shape[axis], shape[-1], len(shape)
-    if inverse and onesided:
+    if half:
         matrix = fourier_back(length)[:given, :parts]
         result_parts = 1
     else:
@@ -107,10 +109,12 @@ def _fixed(writer: Writer, index: int, default: int) -> int:
     return int(known.reshape(()))
 
 
-def _short(writer: Writer, length: int) -> int:
-    if length > LONGEST:
+def _short(writer: Writer, length: int, parts: int = 1, onesided: bool = True) -> int:
+    numbers = length * min(parts, 2) * 2 * (length // 2 + 1 if onesided else length)
+    if numbers > LARGEST:
         raise writer.unsupported(
-            f"a transform of {length} points is too long, {LONGEST} are possible. Split the signal"
+            f"a transform of {length} points is too long: its matrix would have {numbers} numbers, {LARGEST} are "
+            "possible. Split the signal"
         )
     return length
 
@@ -126,7 +130,7 @@ def stft(writer: Writer, node: Any) -> Sequence[str]:
     length = _fixed(writer, 3, writer.shape(window)[0] if window else samples)
     step = _fixed(writer, 1, 1)
     onesided = bool(writer.options.get("onesided", 1))
-    matrix = fourier(_short(writer, length), parts=parts, onesided=onesided, dtype=writer.dtype(x))
+    matrix = fourier(_short(writer, length, parts, onesided), parts=parts, onesided=onesided, dtype=writer.dtype(x))
     count = matrix.shape[2]
     weight = number(writer, matrix.transpose(2, 3, 1, 0).reshape(2 * count, parts, length), x)
     if window:

@@ -178,14 +178,22 @@ def roi_align(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     )  # fmt: skip
 
 
+WIDEST = 1024
+"""Channels that an LRN sums over at most: each is an operator of its own."""
+
+
 @imports("LRN")
 def lrn(bb: Any, inputs: Any, attrs: dict[str, Any]) -> Any:
     """x / (bias + alpha / size * sum of the squares of `size` channels around)^beta; an odd one out comes behind."""
     x, size, emit = inputs[0], int(attrs["size"]), bb.normalize
     shape, kind = static_shape(x), str(x.ty.dtype)
-    wide = [0, 0, (size - 1) // 2, size // 2, *[0, 0] * (len(shape) - 2)]
+    before, behind = min((size - 1) // 2, shape[1]), min(size // 2, shape[1])  # further ones are none
+    if size < 1 or before + behind >= WIDEST:
+        raise UnsupportedError(f"it sums over {size} channels, at most {WIDEST} are possible. Check its size")
+    wide = [0, 0, before, behind, *[0, 0] * (len(shape) - 2)]
     squares = emit(relax.op.nn.pad(emit(relax.op.multiply(x, x)), wide, "constant", 0.0))
-    parts = [emit(relax.op.strided_slice(squares, [1], [i], [i + shape[1]])) for i in range(size)]
+    parts = [emit(relax.op.strided_slice(squares, [1], [i], [i + shape[1]]))
+             for i in range(before + behind + 1)]  # fmt: skip
     total = parts[0]
     for part in parts[1:]:
         total = emit(relax.op.add(total, part))

@@ -6,6 +6,9 @@ import numpy as np
 
 from tesa.frontend.lift import Lifter, put, raises, take
 
+MOST = 1 << 12
+"""Items of a batch, each of which becomes a Scan of its own."""
+
 
 @raises("Scan", to=9)
 def scan(lifter: Lifter, node: Any) -> list[Any]:
@@ -13,6 +16,8 @@ def scan(lifter: Lifter, node: Any) -> list[Any]:
     shape = lifter.shape(node.input[1]) if len(node.input) > 1 else None
     if node.input[0] or shape is None:
         raise lifter.unsupported(node, "a batch with lengths of its own, or of unknown size; export it with opset 9")
+    if shape[0] > MOST:
+        raise lifter.unsupported(node, f"it runs over {shape[0]} sequences, at most {MOST} are possible")
     directions = take(node, "directions")
     if directions is not None:
         put(node, scan_input_directions=directions)

@@ -174,7 +174,7 @@ def _finish(frame: Frame, panel: Panel) -> Iterator[steps.ResultStep]:
         if e.bias:
             yield steps.Bias(row)
         for v, write in enumerate(frame.tiles.writes):
-            a, at = r * frame.vectors + v, row * frame.problem.n + write
+            a, at = r * frame.vectors + v, row * frame.problem.pitch + write
             if e.bias:
                 yield steps.AddBias(a)
             if e.residual:

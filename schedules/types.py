@@ -203,6 +203,35 @@ class Window:
 
 
 @dataclass(frozen=True)
+class Depth:
+    """The first spatial axis of a convolution of three, along which its layer goes slice by slice.
+
+    size: slices of X; out: of Y; before: slices of zeros in front of the first one, behind the last one there are as
+    many as the taps reach.
+
+    >>> Depth(size=8, taps=3, out=8, before=1).slices
+    10
+    """
+
+    size: int
+    taps: int
+    out: int
+    stride: int = 1
+    before: int = 0
+    dilation: int = 1
+
+    @property
+    def reach(self) -> int:
+        """Slices from the first tap to the last one."""
+        return self.dilation * (self.taps - 1) + 1
+
+    @property
+    def slices(self) -> int:
+        """Slices that are read, those of zeros among them."""
+        return (self.out - 1) * self.stride + self.reach
+
+
+@dataclass(frozen=True)
 class Epilogue:
     """The steps from a sum to what is stored: * scale[m], + bias[m], + residual[m, n], then the activation.
 
@@ -268,6 +297,10 @@ class Problem:
     such numbers; a kernel without it computes in float32. alignment: bytes to which the caller's X usually is aligned.
     Nothing may rely on it; kernels are estimated and timed with it: 64 inside of a compiled model, 16 is what NumPy
     gives, where each vector of X may lie in two cache lines.
+
+    depth: of a conv2d that is a slice of a convolution of three axes. X is (items, channels, slices, height, width) and
+    Y (items, m, slices, out_height, out_width), batch = items * slices of Y, and k = taps * channels * kernel area in
+    the order (tap along the depth, channel, row, column).
     """
 
     op: str
@@ -290,6 +323,7 @@ class Problem:
     arithmetic: str = "float32"
     alignment: int = 64
     x_pad: int = 0
+    depth: Depth | None = None
 
     @property
     def features_last(self) -> bool:
@@ -303,10 +337,15 @@ class Problem:
 
     @property
     def channels(self) -> int:
-        """Input channels of a convolution; k of a linear layer."""
+        """Input channels of a convolution, times the taps along its depth; k of a linear layer."""
         if self.window is None:
             return self.k
         return self.m if self.op == "depthwise" else self.k // (self.window.kernel[0] * self.window.kernel[1])
+
+    @property
+    def pitch(self) -> int:
+        """Elements from a row of Y to the next of the same batch item, where features are not last."""
+        return self.n if self.depth is None else self.n * self.depth.out
 
     @property
     def weight_bytes(self) -> int:
@@ -319,7 +358,8 @@ class Problem:
         if self.op == "linear" or self.window is None:
             return True
         w = self.window
-        return self.op == "conv2d" and w.kernel == (1, 1) and w.stride == (1, 1) and w.padding == (0, 0, 0, 0)
+        plain = w.kernel == (1, 1) and w.stride == (1, 1) and w.padding == (0, 0, 0, 0)
+        return self.op == "conv2d" and plain and self.depth is None
 
 
 @dataclass(frozen=True)

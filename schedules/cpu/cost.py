@@ -111,9 +111,9 @@ def staging(problem: Problem, cut: Cut) -> float:
     view = cut.operand
     if not view.staged:
         return 0.0
-    cycles = view.staged / 16 * 3.0
+    cycles = view.copied / 16 * 3.0
     if problem.window is not None and problem.window.stride[1] > 1:
-        cycles += view.staged * 0.5
+        cycles += view.copied * 0.5
     if not view.direct:
         vector = 16 if view.width >= 16 else 1 << (view.width.bit_length() - 1)
         cycles += problem.m * view.height * (-(-view.width // vector) * 2.0 + 2.0)

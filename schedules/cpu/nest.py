@@ -27,7 +27,7 @@ from tesa.schedules.cpu.cut import Cut
 from tesa.schedules.cpu.epilogue import Names, final, heavy
 from tesa.schedules.cpu.loops import flat, function, lanes, loop, named, parallel, parameter, serial, span, unrolled
 from tesa.schedules.cpu.operand import Tiling
-from tesa.schedules.cpu.staging import compact, stage
+from tesa.schedules.cpu.staging import compact, first_of_copy, first_of_y, stage
 from tesa.schedules.types import Code, Problem
 
 MAX_ELEMENTS = 2**31 - 2**16
@@ -131,7 +131,8 @@ class Builder:
     def code(self, symbol: str, write: Callable[[Names], None]) -> Code:
         """The kernel whose body is what write writes; all constants are there by now."""
         p = self.problem
-        if max(prod(p.x_shape), prod(p.y_shape), *(c.size for c in self.constants)) > MAX_ELEMENTS:
+        sizes = (prod(p.x_shape), prod(p.y_shape), self.cut.operand.staged, *(c.size for c in self.constants))
+        if max(sizes) > MAX_ELEMENTS:
             raise ValueError(f"{symbol}: an array of more than {MAX_ELEMENTS} elements; indices are 32-bit integers")
         with function(symbol) as builder:
             write(self._params())
@@ -176,12 +177,13 @@ class _Loops:
         copy = named("staged", T.alloc_buffer((view.staged,), "float32", align=64))
         with loop("item", p.batch) as item:
             stage(p, view, self.names.x, item, copy, self.channels, self.cut.threads)
+            start = first_of_copy(p, view, item)
             if view.direct:
                 for t, share in self._tasks(self.cut.tiling.count):
-                    self._direct(copy, 0, item, t, share)
+                    self._direct(copy, start, item, t, share)
             else:
                 for b, share in self._tasks(self.cut.bands):
-                    self._band(copy, item, b, share)
+                    self._band(copy, start, item, b, share)
 
     def _direct(self, source: Any, base: Any, item: Any, t: Any, share: Any) -> None:
         tiles = self.cut.tiling
@@ -200,16 +202,16 @@ class _Loops:
         p, names = self.problem, self.names
 
         def store(m: Any, v: Any, lane: Any, value: Any) -> None:
-            at = item * (p.m * p.n) + m * p.n + start + vector_start(tiles, v) + lane
+            at = first_of_y(p, item) + m * p.pitch + start + vector_start(tiles, v) + lane
             T.buffer_store(names.y, final(p, names, value, m, at), [at])
 
         def put(m: Any, q: Any, value: Any) -> None:
-            at = item * (p.m * p.n) + m * p.n + start + tiles.width + q
+            at = first_of_y(p, item) + m * p.pitch + start + tiles.width + q
             T.buffer_store(names.y, final(p, names, value, m, at), [at])
 
         self.tile(names, Tile(tiles, source, base + start, share, self._rows(share), store, heavy(p.epilogue), put))
 
-    def _band(self, copy: Any, item: Any, b: Any, share: Any) -> None:
+    def _band(self, copy: Any, first: Any, item: Any, b: Any, share: Any) -> None:
         p, cut, names = self.problem, self.cut, self.names
         scratch = named("scratch", T.alloc_buffer((p.m * cut.stride,), "float32", align=64))
         row = T.min(b * cut.band, cut.operand.height - cut.band) if cut.bands > 1 else 0
@@ -219,7 +221,7 @@ class _Loops:
             def store(m: Any, v: Any, lane: Any, value: Any) -> None:
                 T.buffer_store(scratch, value, [m * cut.stride + start + v * cut.tiling.lanes + lane])
 
-            base = row * cut.operand.row + start
+            base = first + row * cut.operand.row + start
             self.tile(names, Tile(cut.tiling, copy, base, share, self._rows(share), store))
         compact(p, cut, names, scratch, item, row, self._rows(share))
 

@@ -11,6 +11,9 @@ the vector axis.
   All planes have rows of the same length, `row` >= out_width; p = y row + x, and the positions between out_width and
   row are garbage that is computed and never stored. The padding right of a row is the padding left of the next one.
   Where row == out_width (a 1x1 convolution with a stride) there is no garbage.
+- Of a convolution of three axes all slices have these planes, one slice behind the other, so that a tap along the depth
+  is an offset of so many slices, and an item is where its first slice begins. An item copies only the slices that none
+  before it has read.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tesa.schedules.types import Problem, Window
+from tesa.schedules.types import Depth, Problem, Window
 
 SLACK = 1024
 """Zero elements behind the last plane: how far a tile may read beyond the last position."""
@@ -48,7 +51,8 @@ class Operand:
 
     offsets: (k,) element offsets, -1 for a k that is not live. staged: elements of the padded copy, 0 where X itself is
     read. height: output rows; width: outputs of a row; row: positions from one output row to the next. A pointwise
-    operand has one row. channels: the live input channels; planes: what is staged of each, plane elements each.
+    operand has one row. channels: the live input channels; planes: what is staged of each, plane elements each; slice:
+    elements from a slice to the next along the depth, fresh: slices that an item copies, 0 where there is no depth.
     """
 
     offsets: NDArray[np.int64]
@@ -59,6 +63,13 @@ class Operand:
     channels: tuple[int, ...] = ()
     planes: tuple[Plane, ...] = ()
     plane: int = 0
+    slice: int = 0
+    fresh: int = 0
+
+    @property
+    def copied(self) -> int:
+        """Elements that are staged for one batch item."""
+        return self.slice * self.fresh if self.slice else self.staged
 
     @property
     def direct(self) -> bool:
@@ -151,6 +162,11 @@ def tiling(length: int, lanes: int, vectors: int, padded: bool = False, tail: bo
     return Tiling(lanes, vectors, count, length, padded, pitch, left)
 
 
+def channels_of(problem: Problem) -> int:
+    """Channels of a convolution's X."""
+    return problem.channels if problem.depth is None else problem.channels // problem.depth.taps
+
+
 def operand(problem: Problem, live: NDArray[np.bool_], group: int = 1) -> Operand:
     """The view of a problem's X. live: the columns of the weight that are read at all, `group` neighbouring k each."""
     if problem.pointwise:
@@ -159,21 +175,27 @@ def operand(problem: Problem, live: NDArray[np.bool_], group: int = 1) -> Operan
     window = problem.window
     if window is None or problem.op != "conv2d":
         raise ValueError(f"no operand view for {problem.op}")
-    area = window.kernel[0] * window.kernel[1]
+    area, depth = window.kernel[0] * window.kernel[1], problem.depth or Depth(1, 1, 1)
     channel, tap = np.divmod(np.flatnonzero(live), area)
+    down_the_depth, channel = np.divmod(channel, channels_of(problem))
     channels = tuple(int(c) for c in np.unique(channel))
     taps = [_tap(window, int(t)) for t in np.unique(tap)]
     planes, row, size = _planes(window, taps)
     index = {plane[:2]: i for i, plane in enumerate(planes)}
     offsets = np.full(problem.k, -1, np.int64)
+    each = (len(channels) * len(planes) * size // LINE | 1) * LINE if problem.depth else 0
     place = np.searchsorted(np.array(channels, np.int64), channel)
+    beyond = down_the_depth * (depth.dilation * each)
     for t in np.unique(tap):
         phase, (down, right) = _tap(window, int(t))
         chosen = tap == t
-        offsets[np.flatnonzero(live)[chosen]] = (place[chosen] * len(planes) + index[phase]) * size + down * row + right
-    staged = len(channels) * len(planes) * size + SLACK
+        first = (place[chosen] * len(planes) + index[phase]) * size
+        offsets[np.flatnonzero(live)[chosen]] = beyond[chosen] + first + down * row + right
+    staged = (depth.slices * each or len(channels) * len(planes) * size) + SLACK
+    fresh = min(depth.stride, depth.reach) if each else 0
     made = tuple(plane[2] for plane in planes)
-    return Operand(offsets, window.out_height, window.out_width, row, staged, channels, made, size)
+    shape = (window.out_height, window.out_width, row)
+    return Operand(offsets, *shape, staged, channels, made, size, each, fresh)
 
 
 _Tap = tuple[tuple[int, int], tuple[int, int]]

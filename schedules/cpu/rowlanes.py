@@ -33,7 +33,7 @@ from tesa.schedules.cpu.loops import lanes, loop, named, parallel, serial, span,
 from tesa.schedules.cpu.nest import Builder
 from tesa.schedules.cpu.operand import Operand, operand, tiling
 from tesa.schedules.cpu.rowpanels import entries, live_columns, pack_rows
-from tesa.schedules.cpu.staging import pieces, stage
+from tesa.schedules.cpu.staging import first_of_copy, first_of_y, pieces, stage
 from tesa.schedules.refusal import refuse, unsuited
 from tesa.schedules.registry import family
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
@@ -110,6 +110,7 @@ class _Kernel:
             if view.staged:
                 chosen = None if self.channels is None else names.constants[self.channels]
                 stage(p, view, names.x, item, source, chosen, self.parts)
+                base = first_of_copy(p, view, item)
             elif self.sums.integer:
                 self._together(names.x, source, item)
             else:
@@ -142,7 +143,7 @@ class _Kernel:
             for group in groups(view.width, self.most):
                 with loop("g", group.count) as g:
                     x = group.first + g * group.size
-                    target = item * (p.m * p.n) + row * p.n + line * view.width + x
+                    target = first_of_y(p, item) + row * p.pitch + line * view.width + x
                     self._tile(names, source, base + line * view.row + x, panel, row, target, group.size)
 
     def _tile(self, names: Names, source: Any, start: Any, panel: Any, row: Any, target: Any, size: int) -> None:
@@ -187,11 +188,11 @@ class _Kernel:
                 for i in range(self.lanes // wide):
                     r = v * self.lanes + j * (self.lanes // wide) + i
                     with lanes(len(columns)) as lane:
-                        place, value = start + r * p.n + lane, buffer[(*at, i * wide + lane)]
+                        place, value = start + r * p.pitch + lane, buffer[(*at, i * wide + lane)]
                         T.buffer_store(names.y, final(p, names, value, row + r, place), [place])
         if rows is not None:
             with serial("r", self.height) as r, lanes(len(columns)) as lane:
-                place = start + r * p.n + lane
+                place = start + r * p.pitch + lane
                 T.buffer_store(names.y, final(p, names, rows[r * wide + lane], row + r, place), [place])
 
     def _interleaved(self, vectors: Sequence[_Vector]) -> list[_Vector]:

@@ -1,14 +1,16 @@
 """The padded copy of a convolution's input, and the way back from positions to outputs; see operand.py and nest.py."""
 
+from contextlib import nullcontext
 from typing import Any
 
+from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from tesa.schedules.cpu.cut import Cut
 from tesa.schedules.cpu.epilogue import Names, final
-from tesa.schedules.cpu.loops import lanes, parallel, serial
-from tesa.schedules.cpu.operand import SLACK, Operand, Plane
-from tesa.schedules.types import Problem, Window
+from tesa.schedules.cpu.loops import lanes, parallel, serial, span
+from tesa.schedules.cpu.operand import SLACK, Operand, Plane, channels_of
+from tesa.schedules.types import Depth, Problem, Window
 
 LANES = 16
 """Copies go in pieces of at most so many elements; the code generator splits them for a narrower machine."""
@@ -25,6 +27,9 @@ def stage(
     if window is None:
         raise ValueError("only a convolution is staged")
     threads = problem.threads if threads is None else threads
+    if problem.depth is not None:
+        _stage_slices(problem, problem.depth, view, x, item, staged, channels, threads)
+        return
     count, area = len(view.channels), window.height * window.width
     threaded = threads > 1 and count >= 2 * threads
     with (parallel if threaded else serial)("c", count) as c:
@@ -34,6 +39,44 @@ def stage(
             target = (c * len(view.planes) + i) * view.plane
             _fill(staged, target, view.plane)
             _copy_plane(window, plane, x, source, staged, target, view.row)
+    _fill(staged, view.staged - SLACK, SLACK)
+
+
+def first_of_copy(problem: Problem, view: Operand, item: Any) -> Any:
+    """Where the first slice of a batch item begins in the padded copy."""
+    depth = problem.depth
+    return 0 if depth is None else item % depth.out * (depth.stride * view.slice)
+
+
+def first_of_y(problem: Problem, item: Any) -> Any:
+    """Where a batch item begins in Y. Its rows lie problem.pitch elements apart."""
+    p = problem
+    if p.depth is None:
+        return item * (p.m * p.n)
+    return item // p.depth.out * (p.m * p.pitch) + item % p.depth.out * p.n
+
+
+def _stage_slices(
+    problem: Problem, depth: Depth, view: Operand, x: Any, item: Any, staged: Any, channels: Any, threads: int
+) -> None:
+    """Fill the planes of the slices that an item reads and none before it has read."""
+    assert problem.window is not None  # see stage
+    count, every, area = len(view.channels), len(view.planes), problem.window.height * problem.window.width
+    own = channels_of(problem)
+    number: Any = T.int32(0) if isinstance(item, int) else T.Bind(item % depth.out)
+    end = T.Bind(number * depth.stride + depth.reach)
+    start = T.Bind(tirx.Select(number > 0, end - view.fresh, T.int32(0)))
+    beyond = depth.before > 0 or depth.slices > depth.before + depth.size
+    threaded = threads > 1 and count >= 2 * threads
+    with (parallel if threaded else serial)("c", count) as c, span("slice", start, end) as s:
+        channel, at = c if channels is None else channels[c], s - depth.before
+        source = ((item // depth.out * own + channel) * depth.size + at) * area
+        for i, plane in enumerate(view.planes):
+            target = s * view.slice + (c * every + i) * view.plane
+            _fill(staged, target, view.plane)
+            inside = T.If(tirx.all(at >= 0, at < depth.size)) if beyond else nullcontext()
+            with inside, T.Then() if beyond else nullcontext():
+                _copy_plane(problem.window, plane, x, source, staged, target, view.row)
     _fill(staged, view.staged - SLACK, SLACK)
 
 
@@ -97,7 +140,7 @@ def compact(problem: Problem, cut: Cut, names: Names, scratch: Any, item: Any, r
     with serial("both", (high - low) * cut.band) as both:
         m, i = low + both // cut.band, both % cut.band
         read = m * cut.stride + i * view.row
-        write = item * (p.m * p.n) + m * p.n + (row + i) * view.width
+        write = first_of_y(p, item) + m * p.pitch + (row + i) * view.width
 
         def store(start: Any, width: int) -> None:
             with lanes(width) as lane:

@@ -39,8 +39,8 @@ from tvm.tirx.script import builder as T
 
 from tesa.schedules.cpu.activations import INLINE, activate
 from tesa.schedules.cpu.loops import flat, function, parameter
-from tesa.schedules.cpu.operand import Operand, operand
-from tesa.schedules.cpu.staging import stage
+from tesa.schedules.cpu.operand import Operand, channels_of, operand
+from tesa.schedules.cpu.staging import first_of_copy, first_of_y, stage
 from tesa.schedules.cpu.unrolled_dots import emit_dots
 from tesa.schedules.cpu.unrolled_dots_space import dot_estimate, dot_size, dot_space
 from tesa.schedules.cpu.unrolled_space import estimate, size, space, threads, tiles_of
@@ -93,7 +93,7 @@ def _main(call: _Call, tables: Mapping[str, NDArray[np.int32]], symbol: str) -> 
             source, base = arrays.x, item * (problem.k * problem.n)
             if staged is not None:
                 stage(problem, view, arrays.x, item, staged, arrays.channels, call.threads)
-                source, base = staged, 0
+                source, base = staged, first_of_copy(problem, view, item)
             for first, end, chosen in _shares(call):
                 _chunks(call, chosen, arrays, (source, base), item, (first, end))
     return builder.get()
@@ -139,22 +139,22 @@ def _chunks(
         x = (packed, 0) if packed is not None else source
         if packed is not None and not s.sources:
             _pack(s, arrays, source, packed, low, high)
-        total = s.problem.m * s.problem.n
+        start = first_of_y(s.problem, item)
         rest = [] if arrays.bias is None else [arrays.bias.data]
-        rest += [] if arrays.residual is None else [_at(arrays.residual, item * total)]
+        rest += [] if arrays.residual is None else [_at(arrays.residual, start)]
         rest += [] if scratch is None else [scratch.data]
         for row in functions:
             for panel in row:
-                pointers = [_at(*x), *([_at(*source)] if s.sources else []), _at(arrays.y, item * total), *rest]
+                pointers = [_at(*x), *([_at(*source)] if s.sources else []), _at(arrays.y, start), *rest]
                 T.evaluate(tirx.call_cpacked("__tvm_ffi_" + panel.name, *pointers, low, high))
         if s.late:
             rows = functions[0][0].first, functions[0][-1].first + len(functions[0][-1].weights)
-            _activate(s, scratch, arrays.y, item * total, (low, high), rows)
+            _activate(s, scratch, arrays.y, start, (low, high), rows)
 
 
 def _activate(s: Frame, scratch: Any, y: Any, base: Any, tiles: tuple[Any, Any], rows: tuple[int, int]) -> None:
     """Y = activation(what the panels have left of the tiles)."""
-    width, (low, high), n = s.vectors * s.lanes, tiles, s.problem.n
+    width, (low, high), n = s.vectors * s.lanes, tiles, s.problem.pitch
     with T.serial(0, high - low) as t:
         _, write = s.tiles.start(low + t)
         with T.serial(rows[0], rows[1]) as r:
@@ -237,7 +237,7 @@ def emit(problem: Problem, weight: FloatArray, core: Core, config: Config, symbo
         late=problem.epilogue.activation not in INLINE,
     )
     tables = {"table": view.offsets[numbers].astype(np.int32)} if packed and not sources else {}
-    if view.staged and len(view.channels) < problem.channels:
+    if view.staged and len(view.channels) < channels_of(problem):
         tables["channels"] = np.array(view.channels, np.int32)
     chunk = min(config["chunk"] or tiles.count, tiles.count)
     call = _Call(frame, view, functions, chunk, threads(problem, weight, core))

@@ -148,5 +148,5 @@ def _cost(problem: Problem, core: Core, config: Config, facts: _Facts, cut: Tile
     tile += _COPY * facts.live * vectors if config["pack"] and not find_writer(core).packs else 0.0
     used = threads_for(problem, sum(facts.nonzeros) * float(problem.n * problem.batch) / core.lanes / core.rates.fmas)
     regions = 2 * core.rates.call * problem.batch if used > 1 else 0.0
-    work = problem.batch * (cut.count * tile + facts.view.staged / core.lanes * 3) / used
+    work = problem.batch * (cut.count * tile + facts.view.copied / core.lanes * 3) / used
     return float(core.rates.call + regions + work) / core.rates.cycles_per_ms

@@ -104,7 +104,8 @@ def readable(problem: Problem) -> bool:
     """False for a problem whose X this view does not reach."""
     if problem.op == "linear" or problem.pointwise:
         return True
-    return problem.op == "conv2d" and problem.window is not None and max(problem.window.kernel) <= BITS
+    window = problem.window
+    return problem.op == "conv2d" and window is not None and max(window.kernel) <= BITS and problem.depth is None
 
 
 def inside_always(window: Window) -> bool:

@@ -12,7 +12,7 @@ from tesa.base.typed import reader, typed
 from tesa.costs.facts import SHAPES, Facts
 from tesa.costs.grid import GridLayer
 from tesa.records.task import plain
-from tesa.schedules.types import Config, Problem, Window
+from tesa.schedules.types import Config, Problem
 
 
 @dataclass(frozen=True)
@@ -152,11 +152,6 @@ def problem_from_json(data: Mapping[str, Any]) -> Problem:
     True
     """
     return typed(Problem, {"op": "linear", "x_shape": (), "y_shape": (), **data}, "problem")
-
-
-def window_from_json(data: Mapping[str, Any]) -> Window:
-    """The window whose fields a JSON file has, with lists in the place of tuples."""
-    return typed(Window, data, "window")
 
 
 def _short(value: float) -> float:

@@ -121,6 +121,8 @@ def describe(problem: Problem) -> str:
     threads = f"{problem.threads} thread{'s' if problem.threads != 1 else ''}"
     w = problem.window
     place = "" if w is None else f" {w.kernel[0]}x{w.kernel[1]} on {w.height}x{w.width}"
+    if w is not None and (d := problem.depth) is not None:
+        place = f" {d.taps}x{w.kernel[0]}x{w.kernel[1]} on {d.size}x{w.height}x{w.width}"
     sizes = f"m={problem.m}, k={problem.k}, n={problem.n}, batch={problem.batch}"
     return f"{problem.op}{place} ({sizes}, {problem.dtype}, {threads})"
 

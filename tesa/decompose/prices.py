@@ -49,7 +49,7 @@ class EstimatedPrices:
         m = min(problem.m, _SIDE)
         dtype = "int8" if problem.dtype == "mixed" and block != (1, 1) else problem.dtype
         plain = replace(
-            problem, op="linear", window=None, m=m, k=k, batch=1, threads=1, epilogue=Epilogue(),
+            problem, op="linear", window=None, depth=None, m=m, k=k, batch=1, threads=1, epilogue=Epilogue(),
             x_shape=(k, problem.n), y_shape=(m, problem.n), dtype="float32" if dtype == "mixed" else dtype,
             output=Output("int32") if dtype == "int8" else Output(),
         )  # fmt: skip

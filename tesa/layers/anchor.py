@@ -1,14 +1,14 @@
 """A weight layer as a kernel sees it, whatever operator of the model it is."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tesa.layers.layout import Perm
-from tesa.schedules.types import FloatArray, Window
+from tesa.layers.layout import Perm, identity
+from tesa.schedules.types import Depth, FloatArray, Window
 
 LARGEST = 1 << 24
 """Elements of a matrix that is written out with the zeros of its structure; of a larger one pieces are made."""
@@ -48,10 +48,11 @@ class Anchor:
     x_perm, y_perm: the layouts of its activation and of its result. A linear layer with the weight on the right, x W,
     has its features last; with the weight on the left, W x, they come before the columns, which is how the kernel wants
     them. batch, n: as in Problem. features: the logical axes of the result that the rows of the weight count, the last
-    one being the layer's own output features. stack: what its activation goes through first. phases: of an upsampling
-    layer, by spatial axis, how many neighbouring elements of the result are computed as channels of their own, which
-    come before the features: the result is as long as needed along each axis and is put together by rearrange.shuffle.
-    shape: of the result. piece: None for the whole layer.
+    one being the layer's own output features. stack: what its activation goes through first. depth: of a convolution of
+    three axes, whose kernel may then read the activation and store the result as they are, see in_place. phases: of an
+    upsampling layer, by spatial axis, how many neighbouring elements of the result are computed as channels of their
+    own, which come before the features: the result is as long as needed along each axis and is put together by
+    rearrange.shuffle. shape: of the result. piece: None for the whole layer.
     """
 
     op: str
@@ -66,6 +67,7 @@ class Anchor:
     features: tuple[int, ...]
     window: Window | None = None
     stack: Stack | None = None
+    depth: Depth | None = None
     phases: tuple[int, ...] = ()
     piece: Piece | None = None
 
@@ -73,6 +75,17 @@ class Anchor:
     def axis(self) -> int:
         """The logical axis of its output features."""
         return self.features[-1]
+
+    def in_place(self) -> "Anchor":
+        """The layer with activation and result in row-major layout, where its kernel knows the depth."""
+        if self.depth is None:
+            return self
+        perm = identity(len(self.shape))
+        return replace(self, stack=None, x_perm=perm, y_perm=perm)
+
+    def stacked(self) -> "Anchor":
+        """The layer for a kernel that knows of no depth, only of batch entries."""
+        return replace(self, depth=None)
 
 
 def shares(count: int, size: Callable[[int], int], least: int) -> list[tuple[int, int]]:

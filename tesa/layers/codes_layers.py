@@ -107,7 +107,7 @@ def integer_layers(
     draft_for = first_of if first else draft_of
     drafts = [draft_for(chain, *one, source, store, residual, threads) for one in found]
     ways = zip(drafts, chain.anchors, strict=True)
-    if not all(draft is not None and integer(precisions(name, chain, draft, real)) for draft, real in ways):
+    if not all(draft is not None and integer(precisions(name, chain, draft, real, first)) for draft, real in ways):
         return ()
     signed = chain.store is not None and str(chain.store.value.ty.dtype) == "int8"
     dtype = "float32" if chain.store is None else "int8" if signed else "uint8"
@@ -121,8 +121,10 @@ def integer_layers(
     return tuple(made)
 
 
-def precisions(name: str, chain: Chain, draft: KernelCall, anchor: Anchor) -> Precisions:
-    """Both ways to compute a piece of a chain. anchor: the piece with its weight as real numbers."""
+def precisions(name: str, chain: Chain, draft: KernelCall, anchor: Anchor, first: bool = False) -> Precisions:
+    """Both ways to compute a piece of a chain. anchor: the piece with its weight as real numbers; first: see
+    integer_layers."""
+    anchor = anchor.stacked() if first else anchor.in_place()
     parts = [(part.problem, frozen(part.weight)) for part in draft.parts()]
     problem = float_problem(chain.short or chain, anchor, real_shape(anchor), draft.problem.threads)
     elements = prod(problem.x_shape) + prod(problem.y_shape) * (1 + 2 * len(chain.inner))
@@ -135,7 +137,7 @@ def float_problem(chain: Chain, anchor: Anchor, x_shape: tuple[int, ...], thread
     m, k = anchor.weight.shape
     return Problem(
         op=anchor.op, m=m, k=k, n=anchor.n, x_shape=x_shape, y_shape=stored(anchor)[0], batch=anchor.batch,
-        window=anchor.window, threads=threads,
+        window=anchor.window, threads=threads, depth=anchor.depth,
         epilogue=Epilogue(chain.bias is not None, chain.residual is not None, chain.activation),
     )  # fmt: skip
 

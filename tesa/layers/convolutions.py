@@ -1,10 +1,13 @@
 """Convolutions of one, two and three axes, and transposed ones, as layers with the window of a 2-D convolution.
 
-A 1-D convolution is one of height 1. Of a 3-D one the taps along the depth become channels. A transposed convolution
-with a stride of s is s convolutions along each axis, one for each phase of the output, which run as one: element
-q s + r of the result sums x[q + (r + p - t d) / s] w[t] over the taps t for which that is a whole number, where d is
-the dilation and p the padding. A tap that a phase lacks is a zero of the weight, and a group lacks the inputs of the
-others: zeros cost nothing in a sparse kernel.
+A 1-D convolution is one of height 1. Neighbouring axes along which a 3-D one has no taps are one axis; where three are
+left, the taps along the depth are channels: of kernels that know the depth (Anchor.in_place) while X is read, and else
+of a copy.
+
+A transposed convolution with a stride of s is s convolutions along each axis, one for each phase of the output, which
+run as one: element q s + r of the result sums x[q + (r + p - t d) / s] w[t] over the taps t for which that is a whole
+number, where d is the dilation and p the padding. A tap that a phase lacks is a zero of the weight, and a group lacks
+the inputs of the others: zeros cost nothing in a sparse kernel.
 """
 
 from collections.abc import Sequence
@@ -18,7 +21,7 @@ from numpy.typing import NDArray
 from tesa.layers.anchor import Anchor, Piece, Stack, shares
 from tesa.layers.expressions import constant_of, op_name, shape_of
 from tesa.layers.layout import identity
-from tesa.schedules.types import FloatArray, Window
+from tesa.schedules.types import Depth, FloatArray, Window
 
 _SPATIAL = {3: "W", 4: "HW", 5: "DHW"}
 
@@ -81,7 +84,7 @@ def _several(values: Any, count: int) -> list[int]:
 def _convolution(call: Any, weight: FloatArray, axes: list[_Axis]) -> tuple[Anchor, ...]:
     groups, channels = int(call.attrs.groups), shape_of(call.args[0])[1]
     out, ins = weight.shape[:2]
-    if groups == channels == out and ins == 1 and _plane(axes) is not None:
+    if groups == channels == out and ins == 1 and _plane(_merged(axes)) is not None:
         return (_anchor(call, "depthwise", weight.reshape(out, -1), axes),)
     outs, taps = out // groups, weight.shape[2:]
     made = []
@@ -141,6 +144,19 @@ def _phases(axis: _Axis) -> tuple[_Axis, list[tuple[int, int]]]:
     return plain, [(phase, read - low) for phase, read in zip(phases, reads, strict=True)]
 
 
+def _merged(axes: list[_Axis]) -> list[_Axis]:
+    """Of three axes two neighbours along which nothing moves as one: of 3x1x1 taps the rows of all slices."""
+    if len(axes) < 3:
+        return axes
+    made = axes[:1]
+    for axis in axes[1:]:
+        if axis.pointwise and made[-1].pointwise:
+            size = made.pop().size * axis.size
+            axis = replace(axis, size=size, out=size)
+        made.append(axis)
+    return made
+
+
 def _plane(axes: list[_Axis]) -> tuple[_Axis, _Axis] | None:
     """The two axes of a window that says it all; None where there are three."""
     single = _Axis(1, 1, 1, 1, 0, 0, 1)
@@ -155,18 +171,19 @@ def _anchor(
     call: Any, op: str, weight: FloatArray, axes: list[_Axis], phases: tuple[int, ...] = (), piece: Piece | None = None
 ) -> Anchor:
     """The layer. weight: (m, channels, *taps), or (m, taps) of a depthwise one."""
-    whole, rank = shape_of(call), len(axes) + 2
-    batch, perm, plane, stack = whole[0], identity(rank), _plane(axes), None
+    whole, rank, axes = shape_of(call), len(axes) + 2, _merged(axes)
+    batch, perm, plane, stack, depth = whole[0], identity(rank), _plane(axes), None, None
     if plane is None:
-        depth, *rest = axes
-        plane, batch, perm = (rest[0], rest[1]), batch * depth.out, (0, 2, 1, 3, 4)
+        first, *rest = axes
+        plane, batch, perm = (rest[0], rest[1]), batch * first.out, (0, 2, 1, 3, 4)
         weight = weight.swapaxes(1, 2)
-        if not depth.pointwise:
-            stack = Stack(depth.taps, depth.stride, depth.dilation, depth.before, depth.out)
+        depth = Depth(first.size, first.taps, first.out, first.stride, first.before, first.dilation)
+        if not first.pointwise:
+            stack = Stack(first.taps, first.stride, first.dilation, first.before, first.out)
     matrix = np.ascontiguousarray(weight.reshape(weight.shape[0], -1))
     return Anchor(
         op, call, call.args[0], matrix, perm, perm, batch, plane[0].out * plane[1].out,
-        (whole[0], weight.shape[0] // prod(phases), *whole[2:]), (1,), _window(*plane), stack,
+        (whole[0], weight.shape[0] // prod(phases), *whole[2:]), (1,), _window(*plane), stack, depth,
         phases if any(phase > 1 for phase in phases) else (), piece,
     )  # fmt: skip
 

@@ -81,8 +81,8 @@ def lower(
 
     names gives the layer name of a source variable, where it has one; facts what propagation found for the variable
     that a layer's matmul or convolution is bound to. Inputs and outputs stay row-major. integer: says of a layer
-    between codes whether it is computed on integers; None leaves all layers float32. codes_first: kernels of integers
-    have the layout features_first.
+    between codes whether it is computed on integers; None leaves all layers float32. codes_first: kernels are those of
+    a GPU: of integers they have the layout features_first, and none knows of a depth.
     """
     builder = Recorder(relax.BlockBuilder())
     layers: list[WeightLayer] = []
@@ -267,7 +267,7 @@ def _emit_layer(
     last = chain.last if not plans or chain.store is None else chain.store.var
     covered = (chain.first, *chain.absorbed, chain.last, *(() if last is chain.last else (last,)))
     covers = tuple(dict.fromkeys(filter(None, (names.get(var.name, "") for var in covered))))
-    plans = plans or tuple(_float_layer(emitter, chain, anchor, given.threads) for anchor in chain.anchors)
+    plans = plans or tuple(_float_layer(emitter, chain, anchor, given) for anchor in chain.anchors)
     made: list[WeightLayer] = []
 
     def emitted(plan: KernelCall, own: str) -> Value:
@@ -286,10 +286,11 @@ def _emit_layer(
     return made
 
 
-def _float_layer(emitter: Emitter, chain: Chain, anchor: Anchor, threads: int) -> KernelCall:
+def _float_layer(emitter: Emitter, chain: Chain, anchor: Anchor, given: _Given) -> KernelCall:
     """The call of a float32 kernel for a chain, or a piece of it."""
+    anchor = anchor.stacked() if given.codes_first else anchor.in_place()
     x, weight = _activation(emitter, anchor), chain.weight_of(anchor)
-    problem, layout = float_problem(chain, anchor, shape_of(x), threads), stored(anchor)[1]
+    problem, layout = float_problem(chain, anchor, shape_of(x), given.threads), stored(anchor)[1]
     residual = () if chain.residual is None else (emitter.to(emitter.value(chain.residual), anchor.y_perm).expr,)
     perm = identity(len(anchor.shape)) if anchor.phases else anchor.y_perm
     return KernelCall(anchor, problem, weight, (x, *residual), layout, perm, "float32", chain.bias_of(anchor))

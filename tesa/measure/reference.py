@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tesa.schedules.types import FloatArray, Output, Problem
+from tesa.schedules.types import Depth, FloatArray, Output, Problem
 
 Wide = NDArray[np.float64]
 
@@ -134,6 +134,8 @@ def _rounded(problem: Problem, step: str, y: Wide) -> Wide:
 def _stored(problem: Problem, y: Wide) -> Wide:
     """(batch, m, n) in the problem's layout and y_shape."""
     y = y.reshape(problem.batch, problem.m, problem.n)
+    if problem.depth is not None:
+        y = y.reshape(-1, problem.depth.out, problem.m, problem.n).swapaxes(1, 2)
     return (y.swapaxes(1, 2) if problem.features_last else y).reshape(problem.y_shape)
 
 
@@ -170,6 +172,8 @@ def _columns(problem: Problem, x: Wide) -> Wide:
     if window is None:
         return x.reshape(problem.batch, problem.k, 1, problem.n)
     top, left, bottom, right = window.padding
+    if problem.depth is not None:
+        x = _by_slice(problem, problem.depth, x)
     x = x.reshape(problem.batch, problem.channels, window.height, window.width)
     x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=problem.x_pad)
     reach = tuple(d * (size - 1) + 1 for d, size in zip(window.dilation, window.kernel, strict=True))
@@ -178,6 +182,15 @@ def _columns(problem: Problem, x: Wide) -> Wide:
     area = window.kernel[0] * window.kernel[1]
     columns: Wide = taps.transpose(0, 1, 4, 5, 2, 3).reshape(problem.batch, problem.channels, area, problem.n)
     return columns
+
+
+def _by_slice(problem: Problem, depth: Depth, x: Wide) -> Wide:
+    """(items, slices of Y, taps, channels, pixels): what is read for each slice of Y."""
+    x = x.reshape(problem.batch // depth.out, problem.channels // depth.taps, depth.size, -1)
+    x = np.pad(x, ((0, 0), (0, 0), (depth.before, max(depth.slices - depth.before - depth.size, 0)), (0, 0)))
+    slices = depth.stride * np.arange(depth.out)[:, None] + depth.dilation * np.arange(depth.taps)
+    found: Wide = x[:, :, slices].transpose(0, 2, 3, 1, 4)
+    return found
 
 
 def _largest(array: Any) -> float:

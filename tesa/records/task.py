@@ -13,7 +13,7 @@ from tesa.attributes.statistics import Statistics, statistics_of
 from tesa.attributes.zeros import zeros_of
 from tesa.base.told import Untruthful, shown
 from tesa.base.typed import typed
-from tesa.schedules.types import FloatArray, Output, Problem, Window
+from tesa.schedules.types import Depth, FloatArray, Output, Problem, Window
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Pattern:
 @dataclass(frozen=True)
 class Task:
     """The work that a record measures, apart from how: two equal keys are the same work. window is None for a linear
-    layer."""
+    layer; of a convolution of three axes it has the depth besides."""
 
     op: str
     m: int
@@ -50,6 +50,8 @@ class Task:
     def of(problem: Problem, weight: FloatArray) -> Task:
         """The task of a problem with its weight (m, k)."""
         window = None if problem.window is None else plain(asdict(problem.window))
+        if window is not None and problem.depth is not None:
+            window["depth"] = plain(asdict(problem.depth))
         zeros = zeros_of(weight)
         known = statistics_of(zeros)
         pattern = Pattern(known.kind, known.sparsity, zeros.digest, known)
@@ -95,12 +97,23 @@ def checked_shape(facts: Mapping[str, Any]) -> Mapping[str, Any]:
     if min(sizes) < 1 or max(sizes) > _MOST or shape.m * shape.k > _MOST:
         raise Untruthful(f"task: no layer has the sizes {shown(sizes)}")
     if shape.window is not None:
-        window = typed(Window, shape.window, "task.window")
-        positive = (window.height, window.width, *window.kernel, *window.stride, *window.dilation)
-        if min(positive) < 1 or min(window.padding) < 0 or max(*positive, *window.padding) > _MOST:
+        window, depth = window_of(shape.window)
+        positive = [window.height, window.width, *window.kernel, *window.stride, *window.dilation]
+        padding = list(window.padding)
+        if depth is not None:
+            positive += [depth.size, depth.taps, depth.out, depth.stride, depth.dilation]
+            padding.append(depth.before)
+        if min(positive) < 1 or min(padding) < 0 or max(*positive, *padding) > _MOST:
             raise Untruthful("task.window: no convolution has these sizes")
     typed(_Epilogue, {name: shape.epilogue[name] for name in _STEPS if name in shape.epilogue}, "task.epilogue")
     return vars(shape)
+
+
+def window_of(facts: Mapping[str, Any]) -> tuple[Window, Depth | None]:
+    """The window of a task, and the depth where it has one. ValueError where they are none."""
+    plane = {name: value for name, value in facts.items() if name != "depth"}
+    depth = typed(Depth, facts["depth"], "task.window.depth") if "depth" in facts else None
+    return typed(Window, plane, "task.window"), depth
 
 
 _MOST = 1 << 31  # elements of a weight, and of any side

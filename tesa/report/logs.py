@@ -179,7 +179,10 @@ def layer_text(task: Task) -> str:
     >>> layer_text(Task("linear", 8, 12, 16, 1, None, "float32", {"bias": True}, 2, Pattern("dense", 0.0, "")))
     'linear 8x12x16 float32 +bias, 2 threads'
     """
-    window = "" if task.window is None else " " + "x".join(str(side) for side in task.window["kernel"])
+    window = ""
+    if task.window is not None:
+        taps = [task.window["depth"]["taps"]] if "depth" in task.window else []
+        window = " " + "x".join(str(side) for side in (*taps, *task.window["kernel"]))
     batch = f" batch {task.batch}" if task.batch != 1 else ""
     after = "".join(f" +{name}" for name in ("bias", "residual", "scale") if task.epilogue.get(name))
     activation = f" +{task.epilogue['activation']}" if task.epilogue.get("activation") else ""

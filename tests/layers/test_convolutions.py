@@ -15,6 +15,7 @@ import tesa
 from tesa.layers import anchor
 from tesa.layers.network import to_network
 from tesa.runtime.verify import verify
+from tesa.schedules.types import Depth, Window
 from tests.layers.many import Many, Shape, run
 
 
@@ -117,8 +118,14 @@ def test_depth_stays_where_it_is_between_convolutions() -> None:
     many.nodes.append(helper.make_node("Add", ["y0", "y1"], ["s"]))
     many.outputs = ["s"]
     network = many.check()
-    assert [layer.problem.epilogue.residual for layer in network.layers] == [False, True]
-    assert [layer.layout for layer in network.lowered.layers] == [(0, 2, 1, 3, 4)] * 2
+    first, second = (layer.problem for layer in network.layers)
+    assert [first.epilogue.residual, second.epilogue.residual] == [False, True]
+    assert [layer.layout for layer in network.lowered.layers] == [(0, 1, 2, 3, 4)] * 2
+    assert (first.depth, first.batch) == (Depth(size=5, taps=3, out=5, before=1), 10)
+    assert second.depth is None
+    assert second.window == Window(5, 36, (3, 1), padding=(1, 0, 1, 0))
+    on_a_gpu = to_network(many.proto, codes_first=True)  # whose kernels know batch entries only
+    assert [layer.problem.depth for layer in on_a_gpu.layers] == [None, None]
 
 
 def test_an_axis_of_one_element_is_none() -> None:

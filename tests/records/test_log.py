@@ -18,11 +18,15 @@ import pytest
 from tesa.errors import UsageError
 from tesa.records.locations import open_log
 from tesa.records.log import Log, Record, Task
-from tesa.schedules.types import Epilogue, Problem, Window
+from tesa.schedules.types import Depth, Epilogue, Problem, Window
+from tesa.tune.search.elsewhere import problem_of
 from tests.build import toy
 from tests.records.lines import old_line
 
 PROBLEM = toy.linear()
+VOLUME = Problem(
+    "conv2d", 8, 12, 16, (1, 1, 5, 5, 5), (1, 8, 2, 4, 4), 2, Window(5, 5, (2, 2)), depth=Depth(size=5, taps=3, out=2)
+)
 WEIGHT = toy.weight(PROBLEM)
 TASK = Task.of(PROBLEM, WEIGHT)
 
@@ -68,6 +72,8 @@ def test_the_task_names_all_that_matters() -> None:
         replace(PROBLEM, batch=2, x_shape=(2, 12, 16), y_shape=(2, 8, 16)),
         replace(PROBLEM, op="conv2d", window=Window(4, 4, (1, 1))),
         replace(PROBLEM, op="conv2d", window=Window(4, 4, (1, 1), stride=(2, 2))),
+        VOLUME,
+        replace(VOLUME, depth=Depth(size=6, taps=3, out=2)),
     ]
     keys = {Task.of(problem, WEIGHT).key for problem in problems} | {Task.of(PROBLEM, WEIGHT * 2).key}
     assert len(keys) == len(problems) + 1
@@ -76,11 +82,12 @@ def test_the_task_names_all_that_matters() -> None:
 
 
 def test_window_survives_json() -> None:
-    problem = Problem("conv2d", 8, 12, 16, (1, 3, 5, 5), (1, 8, 4, 4), window=Window(5, 5, (2, 2)))
-    there = Record(Task.of(problem, WEIGHT), "t", {}, "dense", {}, 1.0, 1.0)
-    back = Record.from_json(json.loads(json.dumps(there.to_json())))
-    assert back == there
-    assert back.task.key == there.task.key
+    for problem in (replace(VOLUME, k=12, depth=None), VOLUME):
+        there = Record(Task.of(problem, WEIGHT), "t", {}, "dense", {}, 1.0, 1.0)
+        back = Record.from_json(json.loads(json.dumps(there.to_json())))
+        assert back == there
+        assert back.task.key == there.task.key
+    assert problem_of(Task.of(VOLUME, WEIGHT).to_json()) == VOLUME
 
 
 def test_a_torn_line_costs_only_itself(tmp_path: Path) -> None:

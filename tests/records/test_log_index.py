@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tesa.records.format import IndexEntry, Unreadable, encoded, scan
 from tesa.records.log import Log, Record, Task
 from tesa.records.lookup import lookup
-from tesa.schedules.types import Epilogue, Output, Problem, Window, config_key
+from tesa.schedules.types import Depth, Epilogue, Output, Problem, Window, config_key
 from tests.records.lines import old_data
 
 PROBLEM = Problem("linear", 8, 12, 16, (1, 12, 16), (1, 8, 16))
@@ -124,6 +124,7 @@ def test_every_kind_of_problem_is_found_again() -> None:
         replace(PROBLEM, epilogue=Epilogue(True, True, "relu6")),
         replace(PROBLEM, dtype="int8", x_zero=3, output=Output("uint8", 0.1, 7), epilogue=Epilogue(scale=True)),
         Problem("conv2d", 8, 12, 16, (1, 3, 5, 5), (1, 8, 4, 4), window=window, storage="float16"),
+        Problem("conv2d", 8, 12, 16, (1, 1, 5, 5, 5), (1, 8, 2, 4, 4), 2, window, depth=Depth(size=5, taps=3, out=2)),
     ]
     for problem in problems:
         there = record(Task.of(problem, WEIGHT), error='a "quoted" \\ line\nand {more}')

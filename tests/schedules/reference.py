@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 import tesa.schedules.cpu  # noqa: F401  (registers the families)
 from tesa.build.compile import compile_unit
 from tesa.schedules.registry import find
-from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
+from tesa.schedules.types import Code, Config, Core, Depth, FloatArray, Problem
 from tesa.targets.target import parse_target, runs_here
 from tesa.targets.x86 import AVX2, AVX512, SSE42
 
@@ -58,6 +58,8 @@ def columns(problem: Problem, x: Wide) -> Wide:
         return x.reshape(problem.batch, problem.k, 1, problem.n)
     w = problem.window
     top, left, bottom, right = w.padding
+    if problem.depth is not None:
+        x = by_slice(problem, problem.depth, x)
     x = x.reshape(problem.batch, problem.channels, w.height, w.width)
     x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=problem.x_pad)
     taps = []
@@ -68,6 +70,18 @@ def columns(problem: Problem, x: Wide) -> Wide:
             cols = slice(x0, x0 + (w.out_width - 1) * w.stride[1] + 1, w.stride[1])
             taps.append(x[:, :, rows, cols].reshape(problem.batch, problem.channels, problem.n))
     return np.stack(taps, axis=2)
+
+
+def by_slice(problem: Problem, depth: Depth, x: Wide) -> Wide:
+    """What each slice of Y reads, tap by tap: zeros in front of the first slice of X and behind the last."""
+    volume = x.reshape(problem.batch // depth.out, problem.channels // depth.taps, depth.size, -1)
+    zeros = np.zeros_like(volume[:, :, 0])
+    items = []
+    for item, nothing in zip(volume, zeros, strict=True):
+        for d in range(depth.out):
+            places = (d * depth.stride + t * depth.dilation - depth.before for t in range(depth.taps))
+            items.append([item[:, at] if 0 <= at < depth.size else nothing for at in places])
+    return np.array(items)
 
 
 def reference(
@@ -83,6 +97,9 @@ def reference(
         y = np.einsum("ct,bctn->bcn", w, cols)
     else:
         y = w @ cols.reshape(problem.batch, problem.k, problem.n)
+    if problem.depth is not None:
+        y = y.reshape(-1, problem.depth.out, problem.m, problem.n).swapaxes(1, 2)
+        y = y.reshape(-1, problem.m, problem.pitch)
     if bias is not None:
         y = y + bias.astype(np.float64)[:, None]
     if residual is not None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import strategies as st
 
-from tesa.schedules.types import ACTIVATIONS, Config, Epilogue, FloatArray, Problem, Window
+from tesa.schedules.types import ACTIVATIONS, Config, Depth, Epilogue, FloatArray, Problem, Window
 from tests.schedules.reference import HERE
 
 cores = st.sampled_from(HERE)
@@ -51,6 +53,26 @@ def convolutions(draw: st.DrawFn) -> Problem:
     shapes = (batch, channels, height, width), (batch, m, *out)
     k, n = channels * kernel[0] * kernel[1], out[0] * out[1]
     return Problem("conv2d", m, k, n, *shapes, batch, window, draw(epilogues), threads=draw(threads))
+
+
+@st.composite
+def volumes(draw: st.DrawFn) -> Problem:
+    """Convolutions of three axes, slice by slice."""
+    plane = draw(convolutions())
+    assert plane.window is not None
+    taps, stride, dilation = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 2))
+    before, after, reach = draw(st.integers(0, 2)), draw(st.integers(0, 2)), dilation * (taps - 1) + 1
+    size = draw(st.integers(max(reach - before - after, 1), 6))
+    depth = Depth(size, taps, (size + before + after - reach) // stride + 1, stride, before, dilation)
+    (items, channels, *image), (_, m, *out) = plane.x_shape, plane.y_shape
+    return replace(
+        plane, k=plane.k * taps, batch=items * depth.out, x_shape=(items, channels, size, *image),
+        y_shape=(items, m, depth.out, *out), depth=depth,
+    )  # fmt: skip
+
+
+windows = st.one_of(convolutions(), volumes())
+"""Convolutions of two and of three axes."""
 
 
 @st.composite

@@ -12,7 +12,7 @@ from tesa.schedules.registry import find
 from tesa.schedules.types import Config, Core, Epilogue, FloatArray, Output, Problem, Window
 from tests.schedules import golden
 from tests.schedules.reference import AVX2, AVX512, check, inputs, reference, run
-from tests.schedules.strategies import convolutions, cores, linear, linears, weights
+from tests.schedules.strategies import cores, linear, linears, weights, windows
 
 pytestmark = pytest.mark.usefixtures("any_work_on_threads")
 
@@ -40,7 +40,7 @@ def test_linear(name: str, problem: Problem, core: Core, config: Config, data: s
 
 
 @settings(max_examples=40)
-@given(names, convolutions(), cores, configs, st.data())
+@given(names, windows, cores, configs, st.data())
 def test_convolution(name: str, problem: Problem, core: Core, config: Config, data: st.DataObject) -> None:
     check(name, problem, data.draw(weights(problem)), core, config)
 

@@ -14,7 +14,7 @@ from tesa.schedules.registry import find
 from tesa.schedules.types import Config, Core, Epilogue, FloatArray, Problem
 from tests.schedules import golden
 from tests.schedules.reference import AVX2, AVX512, check, inputs, reference, run
-from tests.schedules.strategies import convolutions, cores, linear, linears, weights
+from tests.schedules.strategies import cores, linear, linears, weights, windows
 
 configs = st.fixed_dictionaries(
     {
@@ -41,7 +41,7 @@ def test_linear(problem: Problem, core: Core, config: Config, data: st.DataObjec
 
 
 @settings(max_examples=50)
-@given(convolutions(), cores, configs, st.data())
+@given(windows, cores, configs, st.data())
 def test_convolution(problem: Problem, core: Core, config: Config, data: st.DataObject) -> None:
     check("indexed", problem, data.draw(weights(problem)), core, config)
 

@@ -14,7 +14,7 @@ from tesa.schedules.registry import find
 from tesa.schedules.types import Core, Epilogue, Output, Problem, Window
 from tests.schedules import golden, test_int8
 from tests.schedules.reference import AVX2, AVX512, HERE, check
-from tests.schedules.strategies import convolutions, cores, epilogues, threads, weights
+from tests.schedules.strategies import cores, epilogues, threads, weights, windows
 
 ROWLANES = find("rowlanes")
 
@@ -30,7 +30,7 @@ def linears(draw: st.DrawFn) -> Problem:
 
 
 @settings(max_examples=30)
-@given(st.one_of(linears(), convolutions()), cores, st.data())
+@given(st.one_of(linears(), windows), cores, st.data())
 def test_any_problem(p: Problem, core: Core, data: st.DataObject) -> None:
     weight = data.draw(weights(p))
     configs = ROWLANES.space(p, weight, core)

@@ -17,7 +17,7 @@ from tests.schedules import golden
 from tests.schedules.guarded import harsh
 from tests.schedules.programs import programs_of
 from tests.schedules.reference import AVX2, AVX512, HERE, check, run
-from tests.schedules.strategies import convolutions, cores, linears, unrolled_configs, weights
+from tests.schedules.strategies import cores, linears, unrolled_configs, weights, windows
 
 UNROLLED = find("unrolled")
 
@@ -30,7 +30,7 @@ def test_any_linear_layer(p: Problem, core: Core, config: Config, data: st.DataO
 
 
 @settings(max_examples=20)
-@given(convolutions(), cores, unrolled_configs(), st.data())
+@given(windows, cores, unrolled_configs(), st.data())
 def test_any_convolution(p: Problem, core: Core, config: Config, data: st.DataObject) -> None:
     with harsh(data.draw(st.booleans())):
         check("unrolled", p, data.draw(weights(p)), core, config)

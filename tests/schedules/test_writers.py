@@ -18,7 +18,7 @@ from tesa.schedules.registry import find
 from tesa.schedules.types import Assembly, Config, Core, Epilogue, FloatArray, Problem, Tir, Window
 from tests.schedules.programs import interpret, programs_of
 from tests.schedules.reference import AVX2, AVX512, HERE, SSE42, check, inputs, reference, run
-from tests.schedules.strategies import convolutions, linears, unrolled_configs, weights
+from tests.schedules.strategies import linears, unrolled_configs, weights, windows
 
 UNROLLED = find("unrolled")
 PACKS = Core("packs", 4, 32, writer="aarch64")
@@ -70,7 +70,7 @@ def test_tir_of_any_linear_layer(p: Problem, core: Core, config: Config, data: s
 
 
 @settings(max_examples=6)
-@given(convolutions(), st.sampled_from(HERE_AS_TIR), unrolled_configs(), st.data())
+@given(windows, st.sampled_from(HERE_AS_TIR), unrolled_configs(), st.data())
 def test_tir_of_any_convolution(p: Problem, core: Core, config: Config, data: st.DataObject) -> None:
     check("unrolled", p, data.draw(weights(p)), core, config)
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from tesa.attributes.patterns import find_pattern, patterns
-from tesa.costs.sample import window_from_json
 from tesa.decompose.candidates import Option
 from tesa.records.format import IndexEntry
 from tesa.records.index import is_emulated
 from tesa.records.log import Log
+from tesa.records.task import window_of
 from tesa.schedules.registry import find
 from tesa.schedules.types import Config, Epilogue, FloatArray, Problem
 from tesa.targets.target import Target
@@ -74,7 +74,7 @@ def _distance(problem: Problem, density: float, facts: Mapping[str, Any], entry:
 
 def _lessons(facts: Mapping[str, Any], entries: Sequence[IndexEntry], target: Target) -> Lessons | None:
     try:
-        problem = _problem(facts)
+        problem = problem_of(facts)
     except (TypeError, ValueError):  # what a log says is no layer
         return None
     weight = _weight(facts, entries[0])
@@ -102,17 +102,22 @@ def _estimate(problem: Problem, weight: FloatArray, target: Target, name: str, c
         return None
 
 
-def _problem(facts: Mapping[str, Any]) -> Problem:
+def problem_of(facts: Mapping[str, Any]) -> Problem:
+    """The problem of a task that is plain data, in its usual shapes."""
     m, k, n, batch = (int(facts[name]) for name in ("m", "k", "n", "batch"))
-    rows, window = k, None
+    rows, window, depth = k, None, None
     if facts["window"] is not None:
-        window = window_from_json(facts["window"])
+        window, depth = window_of(facts["window"])
         rows = m if facts["op"] == "depthwise" else k // (window.kernel[0] * window.kernel[1])
     inside = (rows, n) if window is None else (rows, window.height, window.width)
     outside = (m, n) if window is None else (m, window.out_height, window.out_width)
+    items = batch
+    if depth is not None:
+        items = batch // depth.out
+        inside, outside = (rows // depth.taps, depth.size, *inside[1:]), (m, depth.out, *outside[1:])
     return Problem(
-        facts["op"], m, k, n, (batch, *inside), (batch, *outside), batch, window, Epilogue(**facts["epilogue"]),
-        threads=int(facts["threads"]),
+        facts["op"], m, k, n, (items, *inside), (items, *outside), batch, window, Epilogue(**facts["epilogue"]),
+        threads=int(facts["threads"]), depth=depth,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
@@ -25,7 +26,7 @@ _OPTIONAL = ("op", "family", "saved ms", "m x k x n", "pattern")  # the first go
 def analysis_view(analysis: Analysis) -> Iterator[RenderableType]:
     """The cost table in use, a row per layer, and the sums."""
     threads = f"{analysis.threads} thread{'s' if analysis.threads > 1 else ''}"
-    yield Text(f"{analysis.source}: predicted for {analysis.target}, {threads}", style="bold")
+    yield Text(f"{Path(analysis.source).name}: predicted for {analysis.target}, {threads}", style="bold")
     yield FittedTable(_COLUMNS, [_row(layer) for layer in analysis.layers], right=_NUMBERS, optional=_OPTIONAL)
     yield Text(
         "ranges hold four of five real times; ~ is a bare estimate; pays from: the least sparsity of the pattern that "

@@ -19,13 +19,14 @@ _WHOLE = 24
 _FIRST = 12
 """Rows of a longer table that are shown before it is unfolded."""
 
+# JupyterLab aligns what is in tables to the right by a rule of two classes: the class thrice goes before it.
 STYLE = """<style>
 .tesa { font-size: 13px; line-height: 1.45; color: var(--jp-ui-font-color1, inherit); }
 .tesa table { border-collapse: collapse; margin: .4em 0; font-variant-numeric: tabular-nums; }
 .tesa th { text-align: left; font-weight: 600; border-bottom: 1px solid rgba(128, 128, 128, .6); }
 .tesa th, .tesa td { padding: .15em .8em .15em 0; vertical-align: top; background: none; }
-div.tesa table tr th, div.tesa table tr td { text-align: left; }
-div.tesa table tr .right { text-align: right; }
+.tesa.tesa.tesa table th, .tesa.tesa.tesa table td { text-align: left; }
+.tesa.tesa.tesa table tr .right { text-align: right; white-space: nowrap; }
 .tesa tr.chosen td { font-weight: 600; }
 .tesa caption { text-align: left; font-weight: 600; padding: .3em 0; }
 .tesa details > summary { cursor: pointer; opacity: .75; }

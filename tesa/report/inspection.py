@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
@@ -29,7 +30,7 @@ def inspection_view(inspection: Inspection, plot: str | None = None) -> Iterator
         ", ".join(f"{port.name} {port.dtype} {dims(port.shape)}" for port in ports)
         for ports in (inspection.inputs, inspection.outputs)
     )
-    yield Text(f"{inspection.source}: {inputs} -> {outputs}", style="bold")
+    yield Text(f"{Path(inspection.source).name}: {inputs} -> {outputs}", style="bold")
     yield FittedTable(_COLUMNS, [_row(layer) for layer in inspection.layers], right=_NUMBERS, optional=_OPTIONAL)
     total = sum(weight.size for weight in inspection.weights.values())
     zeros = sum(int((weight == 0).sum()) for weight in inspection.weights.values())

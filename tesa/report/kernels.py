@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import compress
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -31,7 +32,10 @@ def forms_view(found: Forms) -> Iterator[RenderableType]:
     rows = [_form_row(form, dense) for form in found if form.applies]
     columns = ("form", "configuration", "estimate, ms", "measured, ms", "over dense", "bytes", "note")
     if rows:
-        yield FittedTable(columns, rows, right=columns[2:6], optional=("bytes", "note"))
+        kept = [name not in ("bytes", "note") or any(row[at] not in ("", NOTHING) for row in rows)
+                for at, name in enumerate(columns)]  # fmt: skip
+        shown = [tuple(compress(row, kept)) for row in (columns, *rows)]
+        yield FittedTable(shown[0], shown[1:], right=columns[2:6], optional=("bytes", "note"))
     refused = [(form.family, form.why_not) for form in found if not form.applies]
     if refused:
         yield table(("does not apply", "why"), refused)

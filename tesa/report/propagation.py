@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,7 +98,8 @@ class PropagationTable:
         columns = [c for c in _COLUMNS if bits or c not in ("bits", "bits after")]
         rows = [_cells(layer)[: len(columns)] for layer in self.layers]
         right = [c for c in columns if c not in ("layer", "op", "weight")]
-        yield FittedTable(columns, rows, title=f"{self.source}: facts by layer", right=right, optional=_OPTIONAL)
+        title = f"{Path(self.source).name}: facts by layer"
+        yield FittedTable(columns, rows, title=title, right=right, optional=_OPTIONAL)
         legend = "folded: zeros of the weight once known constants are in biases; gone: known to be 0, or dead"
         yield Text(legend + "; bits: of weight, input and output" * bits, style="dim")
         yield Text(self.totals())

@@ -1,5 +1,8 @@
 """What values look like in a notebook and where they are printed."""
 
+import subprocess
+from pathlib import Path
+
 import numpy as np
 import pytest
 from rich.text import Text
@@ -9,7 +12,8 @@ from tesa.base.progress import Event, automatic, telling
 from tesa.measure.timing import Timing
 from tesa.models import digits_path
 from tesa.report.html import html_table, page_part
-from tesa.report.table import table
+from tesa.report.table import FittedTable, table
+from tests.support import require_system
 
 
 def test_a_table_of_the_terminal_is_a_table_of_html() -> None:
@@ -49,3 +53,19 @@ def test_progress_is_shown_where_someone_looks_and_none_is_silence(capsys: pytes
         show(Event("kernels", 1, 2))
     assert heard == [Event("kernels", 1, 2)]
     assert capsys.readouterr() == ("", "")
+
+
+def test_text_is_on_the_left_and_numbers_are_on_the_right_in_jupyterlab(tmp_path: Path) -> None:
+    """Whose own rule for tables, below, aligns everything to the right."""
+    chromium = require_system("chromium", "chromium")
+    rule = "".join(f":not(.x).jp-RenderedHTMLCommon {tag} {{ text-align: right; }}" for tag in ("td", "th", "tr"))
+    table = page_part([FittedTable(["layer", "ms"], [["fc", "0.5"]], right=["ms"], optional=())])
+    told = "[...document.querySelectorAll('th, td')].map((cell) => getComputedStyle(cell).textAlign).join(' ')"
+    page = tmp_path / "page.html"
+    page.write_text(
+        f"<html><style>{rule}</style><div class=jp-RenderedHTMLCommon>{table}</div>"
+        f"<script>document.title = {told}</script></html>"
+    )
+    words = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", page.as_uri()]
+    shown = subprocess.run(words, capture_output=True, text=True, timeout=300, check=True).stdout
+    assert "<title>left right left right</title>" in shown

@@ -15,6 +15,7 @@ pytest.importorskip("onnxscript", reason="the packages of the extra torch")
 PAGE = Path(__file__).parents[2] / "docs" / "torch.md"
 
 
+@pytest.mark.slow
 def test_the_page_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}

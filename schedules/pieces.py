@@ -143,3 +143,28 @@ def alone(config: Config) -> tuple[str, Config] | None:
 def by_panel(problem: Problem, piece: Piece) -> bool:
     """True for a piece that a fused kernel computes by blocks of rows; of a mixed problem those are the int8 ones."""
     return piece.bits == 8 if problem.dtype == "mixed" else piece.block[0] > 1
+
+
+def ranked(
+    piece: Piece,
+    families: Sequence[Family],
+    machine: Any,
+    problem: Callable[[str], Problem],
+    instructions: int,
+    most: int | None = None,
+) -> list[tuple[str, Config]]:
+    """The kernels that may compute a piece, (family, configuration), the fastest by estimate first.
+
+    machine: a Core or Gpu. problem: the piece's own, by the name of the family. instructions: the most that a kernel of
+    straight-line code may have. most: how many configurations of a family are looked at, by default all.
+    """
+    found: list[tuple[float, str, Config]] = []
+    for family in families:
+        wanted = [config for name, config in piece.kernels if name == family.name]
+        if piece.kernels and not wanted:
+            continue
+        own = problem(family.name)
+        for config in (wanted or family.space(own, piece.weight, machine))[:most]:
+            if family.size is None or family.size(own, piece.weight, machine, config) <= instructions:
+                found.append((family.estimate(own, piece.weight, machine, config), family.name, config))
+    return [(name, config) for _, name, config in sorted(found, key=lambda one: one[0])]

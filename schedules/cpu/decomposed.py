@@ -23,6 +23,7 @@ from tesa.schedules.pieces import (
     is_fused,
     links,
     part,
+    ranked,
     register,
 )  # fmt: skip
 from tesa.schedules.registry import Family, find
@@ -96,20 +97,13 @@ def _choices(
     problem: Problem, found: Sequence[Piece], index: int, core: Core, families: Sequence[Family]
 ) -> list[tuple[str, Config]]:
     """The best configuration of every family for a piece, the best family first."""
-    ranked: list[tuple[float, str, Config]] = []
     problem, found = _fewer_rows(problem, found)
-    piece = found[index]
-    for family in families:
-        wanted = [config for name, config in piece.kernels if name == family.name]
-        if piece.kernels and not wanted:
-            continue
-        sub = chain.problems(problem, [(other, family.name) for other in found])[index]
-        for config in wanted or family.space(sub, piece.weight, core):
-            if family.size is None or family.size(sub, piece.weight, core, config) <= _INSTRUCTIONS:
-                ranked.append((family.estimate(sub, piece.weight, core, config), family.name, config))
-    ranked.sort(key=lambda item: item[0])
+
+    def own(family: str) -> Problem:
+        return chain.problems(problem, [(other, family) for other in found])[index]
+
     best: dict[str, Config] = {}
-    for _, name, config in ranked:
+    for name, config in ranked(found[index], families, core, own, _INSTRUCTIONS):
         best.setdefault(name, config)
     return list(best.items())
 

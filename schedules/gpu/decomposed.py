@@ -21,6 +21,7 @@ from tesa.schedules.pieces import (
     is_fused,
     links,
     part,
+    ranked,
     register,
 )  # fmt: skip
 from tesa.schedules.registry import Family, find
@@ -60,17 +61,9 @@ def _choices(
     problem: Problem, found: Pieces, index: int, gpu: Gpu, families: Sequence[Family]
 ) -> tuple[str, Config]:  # fmt: skip
     """The best kernel for a piece by estimate, ("", {}) where there is none."""
-    sub, piece = chain.problems(problem, len(found))[index], found[index]
-    ranked: list[tuple[float, str, Config]] = []
-    for family in families:
-        wanted = [config for name, config in piece.kernels if name == family.name]
-        if piece.kernels and not wanted:
-            continue
-        for config in (wanted or family.space(sub, piece.weight, gpu))[:_FUSED_CONFIGS]:
-            if family.size is None or family.size(sub, piece.weight, gpu, config) <= _INSTRUCTIONS:
-                ranked.append((family.estimate(sub, piece.weight, gpu, config), family.name, config))
-    _, name, config = min(ranked, key=lambda one: one[0], default=(0.0, "", {}))
-    return name, config
+    sub = chain.problems(problem, len(found))[index]
+    best = ranked(found[index], families, gpu, lambda _: sub, _INSTRUCTIONS, _FUSED_CONFIGS)
+    return best[0] if best else ("", {})
 
 
 def _estimate(problem: Problem, found: Pieces, gpu: Gpu, config: Config) -> float:

@@ -147,6 +147,19 @@ class LayerPlan(Displayed):
     codes: str = ""
     signed: bool = False
 
+    @staticmethod
+    def alone(
+        problem: Problem, parts: tuple[Part, ...], symbol: str, digest: str, footprint: Footprint, note: str = ""
+    ) -> LayerPlan:
+        """The row of a kernel that belongs to no model."""
+        shape = (problem.m, problem.k, problem.n)
+        sparsity = 1 - sum(part.nonzeros for part in parts) / (problem.m * problem.k)
+        epilogue = "+".join(epilogue_words(problem.epilogue))
+        return LayerPlan(
+            "kernel", problem.op, "sparse", shape, sparsity, epilogue, parts, note=note, symbol=symbol, digest=digest,
+            footprint=footprint,
+        )  # fmt: skip
+
     @property
     def kernel(self) -> str:
         """The kernels that compute the layer: a family's name, or that of a decomposition with those of its parts.

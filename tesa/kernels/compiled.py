@@ -20,7 +20,7 @@ from tesa.base.scratch import Scratch
 from tesa.build.package import ENTRY, package
 from tesa.build.wasm_kernel import package_wasm
 from tesa.choose.chosen import ChosenKernel
-from tesa.choose.plan import LayerPlan, epilogue_words
+from tesa.choose.plan import LayerPlan
 from tesa.errors import UsageError
 from tesa.kernels.comparison import KernelComparison, compare
 from tesa.kernels.node import NodeKernel
@@ -75,19 +75,10 @@ class Kernel(Displayed):
     @property
     def plan(self) -> LayerPlan:
         """The decision for the kernel: pattern, candidates with their times, and the reason."""
-        problem, parts = self.problem, self._chosen.parts
-        return LayerPlan(
-            layer="kernel",
-            op=problem.op,
-            kind="sparse",
-            shape=(problem.m, problem.k, problem.n),
-            sparsity=1 - sum(part.nonzeros for part in parts) / self.weight.size,
-            epilogue="+".join(epilogue_words(problem.epilogue)),
-            parts=parts,
-            symbol=self._chosen.product.symbol,
-            digest=self._chosen.digest,
-            footprint=self._chosen.product.footprint,
-        )
+        product = self._chosen.product
+        return LayerPlan.alone(
+            self.problem, self._chosen.parts, product.symbol, self._chosen.digest, product.footprint
+        )  # fmt: skip
 
     def __call__(
         self, x: NDArray[Any], residual: NDArray[Any] | None = None, *, out: NDArray[Any] | None = None

@@ -20,7 +20,7 @@ from tesa.build.gpu.library import c_name, write_library
 from tesa.build.gpu.source import source
 from tesa.build.package import ENTRY
 from tesa.choose.gpu import GpuKernel as Chosen
-from tesa.choose.plan import LayerPlan, epilogue_words
+from tesa.choose.plan import LayerPlan
 from tesa.decompose.candidates import Option
 from tesa.errors import UsageError
 from tesa.layers.layer import Layer
@@ -81,13 +81,10 @@ class GpuKernel:
     @property
     def plan(self) -> LayerPlan:
         """The decision for the kernel: pattern, candidates with their times, and the reason."""
-        problem, parts, product = self.problem, self._chosen.parts, self._chosen.product
-        values = sum(array.nbytes for array in product.constants)
-        return LayerPlan(
-            layer="kernel", op=problem.op, kind="sparse", shape=(problem.m, problem.k, problem.n),
-            sparsity=1 - parts[0].nonzeros / self.weight.size, epilogue="+".join(epilogue_words(problem.epilogue)),
-            parts=parts, symbol=product.symbol, digest=self._chosen.digest,
-            footprint=Footprint(product.code_bytes, values), note=str(self.facts),
+        product = self._chosen.product
+        footprint = Footprint(product.code_bytes, sum(array.nbytes for array in product.constants))
+        return LayerPlan.alone(
+            self.problem, self._chosen.parts, product.symbol, self._chosen.digest, footprint, str(self.facts)
         )  # fmt: skip
 
     @cached_property

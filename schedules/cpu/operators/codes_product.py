@@ -18,13 +18,13 @@ from typing import Any
 
 from tvm import ir, tirx
 
-from tesa.schedules.cpu.operators.emit import Access, Views, loop, nest, put, tiles, vector_loop
-from tesa.schedules.cpu.operators.matmul import Product, read_product
+from tesa.schedules.cpu.operators.activation_products import Product, read_product, splat, write
+from tesa.schedules.cpu.operators.emit import Access, Views, loop, put, tiles
 from tesa.schedules.cpu.operators.schedule import Operator
 from tesa.schedules.cpu.operators.stages import Stage, inline_cheap
 from tesa.schedules.cpu.operators.tiling import register_tile
 from tesa.schedules.cpu.operators.transpose import turn
-from tesa.schedules.cpu.operators.tree import index, rewrite, run, same, sequence, shuffle, substitute
+from tesa.schedules.cpu.operators.tree import index, run, sequence, shuffle
 from tesa.schedules.types import Core, Dot
 
 _GROUP = 4
@@ -104,9 +104,7 @@ class _Writer:
         self.rest = tirx.decl_buffer([index(self.rows)], "int32", name="rest")
 
     def nest(self) -> Any:
-        found = self.found
-        batch = [i for i in range(len(found.product.spatial)) if i not in (found.q, found.p)]
-        return nest("b", found.product, batch, self._matrix)
+        return self.found.nest(self._matrix)
 
     def _matrix(self, places: list[Any]) -> Any:
         found = self.found
@@ -240,13 +238,13 @@ class _Writer:
             def add(g: Any) -> Any:
                 place = (g * index(self.padded) + v * index(lanes)) * index(_GROUP)
                 bytes_ = tirx.BufferLoad(self.panel, [run(place, size)])
-                return _write(total, self._dot(_read(total, lanes), ones, bytes_, lanes))
+                return write(total, self._dot(_read(total, lanes), ones, bytes_, lanes))
 
-            more = _splat(tirx.IntImm("int32", self.found.k * (128 - self.zb)), lanes)
-            value = (_read(total, lanes) + more) * _splat(tirx.IntImm("int32", -self.za), lanes)
+            more = splat(tirx.IntImm("int32", self.found.k * (128 - self.zb)), lanes)
+            value = (_read(total, lanes) + more) * splat(tirx.IntImm("int32", -self.za), lanes)
             return sequence([
                 tirx.AllocBuffer(total),
-                _write(total, _splat(tirx.IntImm("int32", 0), lanes)),
+                write(total, splat(tirx.IntImm("int32", 0), lanes)),
                 loop("g", self.all_groups, add),
                 tirx.BufferStore(self.begin, value, [run(v * index(lanes), lanes)]),
             ])  # fmt: skip
@@ -267,7 +265,7 @@ class _Writer:
             def add(i: Any) -> Any:
                 bytes_ = scalar.vector(put(here, len(here) - 1, i * index(size)), size)
                 value = self._dot(_read(total, lanes), tirx.reinterpret(f"int8x{size}", bytes_), ones, lanes)
-                return _write(total, value)
+                return write(total, value)
 
             value = tirx.call_llvm_pure_intrin("int32", "llvm.vector.reduce.add", _read(total, lanes))
             for i in range(whole * size, whole * size + left):
@@ -276,7 +274,7 @@ class _Writer:
             steps = [loop("i", whole, add)] if whole else []
             return sequence([
                 tirx.AllocBuffer(total),
-                _write(total, _splat(tirx.IntImm("int32", 0), lanes)),
+                write(total, splat(tirx.IntImm("int32", 0), lanes)),
                 *steps,
                 tirx.BufferStore(self.rest, value, [r]),
             ])  # fmt: skip
@@ -286,25 +284,25 @@ class _Writer:
     # The product
 
     def _tile(self, places: list[Any], width: int, height: int) -> Any:
-        count = -(-width // self.lanes)
+        found, count = self.found, -(-width // self.lanes)
         sums = [
             [tirx.decl_buffer([index(self.lanes)], "int32", name=f"acc{r}", scope="local") for _ in range(count)]
             for r in range(height)
         ]
         every = [(r, v) for r in range(height) for v in range(count)]
         allocate = [tirx.AllocBuffer(sums[r][v]) for r, v in every]
-        clear = [_write(sums[r][v], self._first(places, v)) for r, v in every]
+        clear = [write(sums[r][v], self._first(places, v)) for r, v in every]
         multiply = [loop("g", self.groups, lambda g: self._step(places, g, sums, _GROUP))] if self.groups else []
         if self.left:
             multiply.append(self._step(places, index(self.groups), sums, self.left))
         finish = [
-            self._finish(places, r, v, min(self.lanes, width - v * self.lanes), sums[r][v]) for r, v in every
+            self._finish(found.row(places, r), v, min(self.lanes, width - v * self.lanes), sums[r][v]) for r, v in every
         ]  # fmt: skip
         return sequence([*allocate, *clear, *multiply, *finish])
 
     def _first(self, places: list[Any], v: int) -> Any:
         if not self.za:
-            return _splat(tirx.IntImm("int32", 0), self.lanes)
+            return splat(tirx.IntImm("int32", 0), self.lanes)
         return tirx.BufferLoad(self.begin, [run(places[self.found.p] + index(v * self.lanes), self.lanes)])
 
     def _step(self, places: list[Any], g: Any, sums: list[list[Any]], members: int) -> Any:
@@ -317,11 +315,11 @@ class _Writer:
         for r, row in enumerate(sums):
             name = tirx.Var(f"a{r}", "int32")
             statements.append(
-                tirx.Bind(name, self._four(put(self._row(places, r), len(places) - 1, index(0)), g, members))
+                tirx.Bind(name, self._four(put(found.row(places, r), len(places) - 1, index(0)), g, members))
             )
             element = tirx.reinterpret(f"int8x{size}", tirx.Broadcast(name, self.lanes))
             for v, operand in enumerate(operands):
-                statements.append(_write(row[v], self._dot(_read(row[v], self.lanes), element, operand, self.lanes)))
+                statements.append(write(row[v], self._dot(_read(row[v], self.lanes), element, operand, self.lanes)))
         return sequence(statements)
 
     def _four(self, places: list[Any], g: Any, members: int) -> Any:
@@ -337,31 +335,14 @@ class _Writer:
             value = byte if value is None else value | byte
         return value
 
-    def _finish(self, places: list[Any], r: int, v: int, lanes: int, accumulator: Any) -> Any:
-        found, last = self.found, self.found.last
-        row = self._row(places, r)
-
-        def store(lane: Any) -> Any:
-            moved = put(row, found.p, row[found.p] + index(v * self.lanes) + lane)
-            outer: list[Any] = [index(0)] * len(last.spatial)
-            for axis, place in zip(found.to_last, moved, strict=False):
-                if axis is not None:
-                    outer[axis] = place
-            pairs = [(var, at) for (var, _), at in zip(last.spatial, outer, strict=True)]
+    def _finish(self, row: list[Any], v: int, lanes: int, accumulator: Any) -> Any:
+        def read(lane: Any) -> Any:
             own = tirx.BufferLoad(accumulator, [lane])
             if self.zb != 128:
-                own = own + tirx.BufferLoad(self.rest, [index(0) if found.q is None else row[found.q]])
-            value = own
-            if last is not found.product:
-                value = rewrite(last.store.value, ir.TensorLoad, lambda n: own if same(n, found.accumulator) else n)
-            at = [substitute(i, pairs) for i in last.store.indices]
-            return tirx.BufferStore(last.buffer, substitute(value, pairs), at)
+                own = own + tirx.BufferLoad(self.rest, [index(0) if self.found.q is None else row[self.found.q]])
+            return own
 
-        return vector_loop(lanes, store)
-
-    def _row(self, places: list[Any], r: int) -> list[Any]:
-        q = self.found.q
-        return places if q is None else put(places, q, places[q] + index(r))
+        return self.found.finish(row, v * self.lanes, lanes, read)
 
     def _dot(self, acc: Any, x: Any, w: Any, lanes: int) -> Any:
         """acc + the dot products of groups of uint8 x and int8 w."""
@@ -380,11 +361,3 @@ def _halves(a: Any, b: Any, size: int) -> list[Any]:
 
 def _read(buffer: Any, lanes: int) -> Any:
     return tirx.BufferLoad(buffer, [run(index(0), lanes)])
-
-
-def _write(buffer: Any, value: Any) -> Any:
-    return tirx.BufferStore(buffer, value, [run(index(0), int(value.ty.dtype.lanes))])
-
-
-def _splat(value: Any, lanes: int) -> Any:
-    return tirx.Broadcast(value, lanes)

@@ -11,44 +11,19 @@ R * V accumulators, V vectors of b and two broadcasts are in registers: 8 * 2 + 
 with k innermost it is transposed into a buffer first, once for each batch.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from tvm import ir, tirx
 
-from tesa.schedules.cpu.operators.emit import Access, Views, loop, nest, put, tiles, vector_loop
+from tesa.schedules.cpu.operators.activation_products import Product, read_product, splat, write
+from tesa.schedules.cpu.operators.emit import Views, loop, put, tiles
 from tesa.schedules.cpu.operators.schedule import Operator
 from tesa.schedules.cpu.operators.stages import Stage, inline_cheap
 from tesa.schedules.cpu.operators.tiling import register_tile
 from tesa.schedules.cpu.operators.transpose import turn
-from tesa.schedules.cpu.operators.tree import index, loads, rewrite, run, same, sequence, substitute
+from tesa.schedules.cpu.operators.tree import index, run, sequence
 from tesa.schedules.types import Core
-
-
-@dataclass(frozen=True)
-class Product:
-    """The product that a function computes. Axes are positions in the stage's iters; k is the last one.
-
-    scalar does not move along p, vector does. accumulator is the load in last's value that stands for the sum; to_last
-    says which iter of last each spatial iter of the product is (None: of extent 1).
-    """
-
-    product: Stage
-    last: Stage
-    scalar: Access
-    vector: Access
-    accumulator: Any
-    to_last: tuple[int | None, ...]
-    q: int | None
-    p: int
-
-    def extent(self, axis: int | None) -> int:
-        return 1 if axis is None else self.product.iters[axis][1]
-
-    @property
-    def k(self) -> int:
-        return self.product.iters[-1][1]
 
 
 def matmul(operator: Operator, core: Core) -> Any:
@@ -65,31 +40,6 @@ def matmul(operator: Operator, core: Core) -> Any:
     return operator.func.with_body(views.declare(_Writer(found, core, views).nest()))
 
 
-def read_product(stages: list[Stage], views: Views, read: Callable[[Stage], Sequence[Any] | None]) -> Product | None:
-    """The product and what follows it. read: gives the two loads that a stage multiplies and adds up, if it does."""
-    if len(stages) > 2 or not stages[0].reduce or not stages[-1].is_output:
-        return None
-    product, last = stages[0], stages[-1]
-    factors = read(product)
-    mapped = _to_last(product, last)
-    if factors is None or mapped is None:
-        return None
-    accumulator, to_last = mapped
-    wide = [i for i, (_, extent) in enumerate(last.spatial) if extent > 1]
-    along = [i for i, axis in enumerate(to_last) if axis is not None and wide and axis == wide[-1]]
-    sides = [views.access(product, load) for load in factors]
-    if len(along) != 1 or sides[0] is None or sides[1] is None:
-        return None
-    p, k = along[0], len(product.iters) - 1
-    moving = [side for side in sides if side is not None and side.strides[p]]
-    still = [side for side in sides if side is not None and not side.strides[p]]
-    if len(moving) != 1 or 1 not in (moving[0].strides[p], moving[0].strides[k]):
-        return None
-    rows = [i for i in range(k) if i != p and still[0].strides[i] and not moving[0].strides[i]]
-    q = max(rows, key=lambda i: product.iters[i][1], default=None)
-    return Product(product, last, still[0], moving[0], accumulator, to_last, q, p)
-
-
 def _factors(stage: Stage) -> Sequence[Any] | None:
     """The two loads of buffer[..] = buffer[..] + one * other, all of them float32, over a single reduced axis."""
     value = stage.store.value
@@ -101,27 +51,6 @@ def _factors(stage: Stage) -> Sequence[Any] | None:
             if all(isinstance(side, ir.TensorLoad) and str(side.source.dtype) == "float32" for side in both):
                 return both
     return None
-
-
-def _to_last(product: Stage, last: Stage) -> tuple[Any, tuple[int | None, ...]] | None:
-    """(accumulator load, iter of last for each spatial iter of product); None where the epilogue moves things about."""
-    if not product.stores_in_order():
-        return None
-    if last is product:
-        own = [load for load in loads(product.store.value) if load.source.same_as(product.buffer)]
-        return own[0], tuple(range(len(product.spatial)))
-    own = [load for load in loads(last.store.value) if load.source.same_as(product.buffer)]
-    if not own or any(not same(load, own[0]) for load in own[1:]):
-        return None
-    places: list[int | None] = []
-    for at, (_, extent) in zip(own[0].indices, product.spatial, strict=True):
-        match = [i for i, (var, _) in enumerate(last.spatial) if at.same_as(var)]
-        if extent > 1 and (len(match) != 1 or last.spatial[match[0]][1] != extent):
-            return None
-        places.append(match[0] if match and extent > 1 else None)
-    taken = [place for place in places if place is not None]
-    covered = all(i in taken for i, (_, extent) in enumerate(last.spatial) if extent > 1)
-    return (own[0], tuple(places)) if last.stores_in_order() and covered and len(set(taken)) == len(taken) else None
 
 
 class _Writer:
@@ -138,9 +67,7 @@ class _Writer:
             self.panel = tirx.decl_buffer([index(size)], "float32", name="panel")
 
     def nest(self) -> Any:
-        found = self.found
-        batch = [i for i in range(len(found.product.spatial)) if i not in (found.q, found.p)]
-        return nest("b", found.product, batch, self._matrix)
+        return self.found.nest(self._matrix)
 
     def _matrix(self, places: list[Any]) -> Any:
         found = self.found
@@ -188,6 +115,7 @@ class _Writer:
         return tiles("pp", width, [side], tall_tile)
 
     def _tile(self, places: list[Any], width: int, height: int) -> Any:
+        found = self.found
         widths = [self.lanes] * (width // self.lanes) + ([width % self.lanes] if width % self.lanes else [])
         accumulators = [
             [tirx.decl_buffer([index(lanes)], "float32", name=f"acc{r}", scope="local") for lanes in widths]
@@ -196,9 +124,9 @@ class _Writer:
         every = [(r, v) for r in range(height) for v in range(len(widths))]
         allocate = [tirx.AllocBuffer(accumulators[r][v]) for r, v in every]
         zero = tirx.FloatImm("float32", 0.0)
-        clear = [_write(accumulators[r][v], _splat(zero, widths[v])) for r, v in every]
-        multiply = loop("k", self.found.k, lambda at: self._step(places, at, widths, accumulators))
-        finish = [self._finish(places, r, v, widths[v], accumulators[r][v]) for r, v in every]
+        clear = [write(accumulators[r][v], splat(zero, widths[v])) for r, v in every]
+        multiply = loop("k", found.k, lambda at: self._step(places, at, widths, accumulators))
+        finish = [self._finish(found.row(places, r), v, widths[v], accumulators[r][v]) for r, v in every]
         return sequence([*allocate, *clear, multiply, *finish])
 
     def _step(self, places: list[Any], at: Any, widths: list[int], accumulators: list[list[Any]]) -> Any:
@@ -210,12 +138,12 @@ class _Writer:
             statements.append(tirx.Bind(name, self._operand(shifted, at, lanes)))
             operands.append(name)
         for r, row in enumerate(accumulators):
-            moved = self._row(here, r)
+            moved = found.row(here, r)
             name = tirx.Var(f"a{r}", "float32")
             statements.append(tirx.Bind(name, found.scalar.vector(moved, 1)))
             for v, lanes in enumerate(widths):
-                value = tirx.BufferLoad(row[v], [run(index(0), lanes)]) + _splat(name, lanes) * operands[v]
-                statements.append(_write(row[v], value))
+                value = tirx.BufferLoad(row[v], [run(index(0), lanes)]) + splat(name, lanes) * operands[v]
+                statements.append(write(row[v], value))
         return sequence(statements)
 
     def _operand(self, places: list[Any], at: Any, lanes: int) -> Any:
@@ -225,34 +153,5 @@ class _Writer:
         start = at * index(found.extent(found.p)) + places[found.p]
         return tirx.BufferLoad(self.panel, [run(start, lanes)])
 
-    def _finish(self, places: list[Any], r: int, v: int, lanes: int, accumulator: Any) -> Any:
-        found, last = self.found, self.found.last
-        row = self._row(places, r)
-
-        def store(lane: Any) -> Any:
-            moved = put(row, found.p, row[found.p] + index(v * self.lanes) + lane)
-            outer: list[Any] = [index(0)] * len(last.spatial)
-            for axis, place in zip(found.to_last, moved, strict=False):
-                if axis is not None:
-                    outer[axis] = place
-            pairs = [(var, at) for (var, _), at in zip(last.spatial, outer, strict=True)]
-            own = tirx.BufferLoad(accumulator, [lane])
-            value = own
-            if last is not found.product:
-                value = rewrite(last.store.value, ir.TensorLoad, lambda n: own if same(n, found.accumulator) else n)
-            at = [substitute(i, pairs) for i in last.store.indices]
-            return tirx.BufferStore(last.buffer, substitute(value, pairs), at)
-
-        return vector_loop(lanes, store)
-
-    def _row(self, places: list[Any], r: int) -> list[Any]:
-        q = self.found.q
-        return places if q is None else put(places, q, places[q] + index(r))
-
-
-def _splat(value: Any, lanes: int) -> Any:
-    return value if lanes == 1 else tirx.Broadcast(value, lanes)
-
-
-def _write(buffer: Any, value: Any) -> Any:
-    return tirx.BufferStore(buffer, value, [run(index(0), int(value.ty.dtype.lanes))])
+    def _finish(self, row: list[Any], v: int, lanes: int, accumulator: Any) -> Any:
+        return self.found.finish(row, v * self.lanes, lanes, lambda lane: tirx.BufferLoad(accumulator, [lane]))

@@ -46,7 +46,7 @@ def layer(index: int, threads: int = 1, seed: int = SEED, seen: frozenset[Shape]
 
 
 def shape_of(problem: Problem) -> Shape:
-    """What a layer is, zeros apart."""
+    """The operator and the sizes of a layer, without its zeros."""
     return (problem.op, problem.m, problem.k, problem.n)
 
 

@@ -94,7 +94,7 @@ def run(made: Layer, table: CostTable, target: Target, builder: LocalBuilder, mo
 
 
 def _kernel(row: Priced, estimate: float, ms: float, again: dict[str, float]) -> dict[str, Any]:
-    """What is kept of a candidate: final_ms is of the second measurement, where it came so far."""
+    """The row of a candidate: final_ms is of the second measurement, where it came so far."""
     said = row.prediction
     return {
         "family": row.option[0],

@@ -206,7 +206,7 @@ def build_model(weights: Weights, length: int | None) -> onnx.ModelProto:
 
 
 def reference(weights: Weights, ids: Ints, mask: Ints) -> Floats:
-    """What the encoder computes for n sentences (two [n, length]), in plain NumPy: float32 [n, 384]."""
+    """The encoder's vectors of n sentences (two [n, length]), in plain NumPy: float32 [n, 384]."""
 
     def linear(name: str, x: Floats) -> Floats:
         return x @ weights[f"{name}.weight"] + weights[f"{name}.bias"]
@@ -240,7 +240,7 @@ def reference(weights: Weights, ids: Ints, mask: Ints) -> Floats:
 
 
 def run_onnx(model: onnx.ModelProto, ids: Ints, mask: Ints) -> Floats:
-    """What onnxruntime computes for n sentences, one by one: float32 [n, 384]."""
+    """The vectors of n sentences by onnxruntime, one by one: float32 [n, 384]."""
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     feeds = ({"input_ids": ids[i : i + 1], "attention_mask": mask[i : i + 1]} for i in range(len(ids)))
     return np.concatenate([session.run(["embedding"], feed)[0] for feed in feeds])

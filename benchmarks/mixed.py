@@ -63,7 +63,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """What a case came to. ratios: how many times faster the decomposition is; kernels: what was chosen."""
+    """The result of a case. ratios: times faster the decomposition is; kernels: those that were chosen."""
 
     case: str
     decomposition_ms: float

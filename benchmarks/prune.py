@@ -115,7 +115,7 @@ def prunable(model: Any) -> tuple[Layer, ...]:
 
 
 class _Channels:
-    """Which layers write the same channels: sets of tensors that are joined on their way through the graph.
+    """Sets of tensors that are joined on their way through the graph, by which layers write the same channels.
 
     A product of two activations sums over their channels, which are thus joined; its result, the scores of an
     attention, has none. A product with scores passes the channels of the other factor on.

@@ -148,7 +148,7 @@ def again(work: Layer, layer: TunedLayer, rounds: int, folder: Path) -> Record:
 
 
 def unmeasured(work: Layer, target: Target, table: CostTable | None) -> Option:
-    """What a compile takes that may not measure."""
+    """The kernel that a compile takes if it may not measure."""
     found = competitors(work, target, Log(), cpus=(host_cpu(),), table=table)
     decision = pick(found.options, {}, found.predicted, found.dense)
     assert decision is not None  # nothing has failed

@@ -30,7 +30,7 @@ _BFLOAT16 = "bfloat16"
 
 
 class ModelError(ValueError):
-    """What cannot be done, and what was expected."""
+    """Raised for what cannot be done; the text says what was expected."""
 
 
 class Model:
@@ -146,7 +146,7 @@ def _loaded(path: Path, runtime: str | os.PathLike[str] | None) -> Any:
 
 
 def _installed(name: str) -> list[Path]:
-    """Where the package apache-tvm has a library, without importing it: that would load its compiler, too."""
+    """The library of the package apache-tvm, found without importing it: that would load its compiler, too."""
     from importlib.util import find_spec
 
     spec = find_spec("tvm")

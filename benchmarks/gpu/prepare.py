@@ -37,7 +37,7 @@ KINDS: dict[str, tuple[str, str]] = {
 
 
 def _either(first: Any, second: Any) -> Any:
-    """What one of two sets of masks keeps."""
+    """The masks that keep what one of two sets of masks keeps."""
     return {name: first[name] | second[name] if name in second else first[name] for name in first}
 
 
@@ -78,7 +78,7 @@ def prepare(
 
 
 def _known(folder: Path, target: str) -> dict[str, Any]:
-    """What the manifest says already, of other groups too: a folder may be prepared in parts."""
+    """The manifest so far, of other groups too: a folder may be prepared in parts."""
     path = folder / MANIFEST
     if path.exists():
         found: dict[str, Any] = json.loads(path.read_text())

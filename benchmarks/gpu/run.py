@@ -114,7 +114,7 @@ def _wanted(case: Case, weight: Any, x: Any) -> Any:
 
 
 def _limit(case: Case, weight: Any) -> float:
-    """What rounding may do to a sum of so many terms of at most 1."""
+    """The error that rounding may leave in a sum of so many terms of at most 1."""
     terms = float(np.abs(weight).sum(axis=1).max())
     return terms * (2.0**-9 if case.arithmetic == "float16" else 2.0**-20) + 1e-5
 

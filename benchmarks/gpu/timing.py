@@ -19,7 +19,7 @@ CALLS, ROUNDS = 20, 15
 
 
 def sets_for(bytes_of_one: int) -> int:
-    """How many sets of buffers take turns.
+    """The number of sets of buffers that take turns.
 
     >>> sets_for(64 << 20), sets_for(1)
     (4, 16)
@@ -28,7 +28,7 @@ def sets_for(bytes_of_one: int) -> int:
 
 
 def copies_for(bytes_of_one: int) -> int:
-    """How many copies of a weight take turns, so that none of them is in the second-level cache still.
+    """The number of copies of a weight that take turns, so that none is in the second-level cache still.
 
     >>> copies_for(18 << 20), copies_for(1 << 30)
     (15, 1)

@@ -59,7 +59,7 @@ class Case:
 
     @property
     def flops(self) -> float:
-        """Of the dense product: 2 for each multiply-add."""
+        """The operations of the dense product: 2 for each multiply-add."""
         return 2.0 * self.m * (9 if self.op == "depthwise" else self.k) * self.n
 
     @property
@@ -203,7 +203,7 @@ def activations(case: Case, rng: np.random.Generator) -> Array:
 
 
 def step(case: Case) -> float:
-    """Of a layer from codes to codes the scale of Y, whose zero point is 128, where X and W have steps of 1.
+    """The scale of Y of a layer from codes to codes, whose zero point is 128, where X and W have steps of 1.
 
     The standard deviation of Y is about 40 codes.
 

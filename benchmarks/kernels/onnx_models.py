@@ -37,7 +37,7 @@ def model_of(case: Case, w: Array, form: str = "matmul") -> Any:
 
 
 def shapes(case: Case, form: str) -> tuple[list[int], list[int]]:
-    """Of X and Y as the model has them."""
+    """The shapes of X and Y as the model has them."""
     if case.codes:
         return [case.n, case.k], [case.n, case.m]
     if case.op != "linear":

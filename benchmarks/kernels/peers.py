@@ -124,7 +124,7 @@ def _openvino(form: str) -> Prepare:
 
 
 def _applies(case: Case, form: str) -> bool:
-    """Of a convolution there is one form, and of a layer from codes to codes; numbers are written as numbers."""
+    """True for the forms of a case: one of a convolution, one of a layer from codes to codes."""
     if case.codes or form == "codes":
         return case.codes and form == "codes"
     if case.op != "linear":

@@ -29,7 +29,7 @@ class WrongResultError(Exception):
 
 @dataclass(frozen=True)
 class Session:
-    """What all cases of a run share."""
+    """The settings that all cases of a run share."""
 
     threads: int
     rounds: int
@@ -80,7 +80,7 @@ def run(case: Case, session: Session) -> dict[str, Any]:
 
 
 def layout_ms(kernel: Any, part: Any, whole_ms: float) -> float:
-    """What the kernel spends on changes of layout (packed tiles, padded copies), and on being called.
+    """The time that the kernel spends on changes of layout (packed tiles, padded copies), and on being called.
 
     A second kernel of the same form has few rows, of 1s in all columns that the first one reads: the same copies.
     From t = C + few w and T = C + m w follows C, the part that does not depend on the rows. The work of a row, w, is
@@ -110,8 +110,8 @@ def layout_ms(kernel: Any, part: Any, whole_ms: float) -> float:
 
 
 def _bandwidth(w: Array, tesa_ms: float) -> float:
-    """What must be read at the rate at which this machine reads so much, over the time: the values of the non-zeros,
-    and where any is zero a bit for each element that says so."""
+    """The time of reading what must be read, at this machine's rate, over the time that it took: the values of the
+    non-zeros, and where any is zero a bit for each element that says so."""
     nonzeros = int(np.count_nonzero(w))
     size = 4 * nonzeros + (w.size // 8 if nonzeros < w.size else 0)
     return size / read_rate(parse_target(None), size) / 1e6 / tesa_ms

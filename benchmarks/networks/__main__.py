@@ -99,7 +99,7 @@ def _run(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _specs(options: argparse.Namespace, folder: Path) -> list[Spec]:
-    """What to run, all of it checked first."""
+    """The entries to run, all of them checked first."""
     peers = [name for name in options.peers.split(",") if name not in ("", "none")]
     for name in peers:
         if name not in ENGINES:

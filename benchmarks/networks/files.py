@@ -97,7 +97,7 @@ class Folder:
         return feeds(onnx.load(path), self.seed)
 
     def expected(self, path: Path) -> Mapping[str, Array]:
-        """What onnxruntime computes, operator by operator as the file has them."""
+        """The outputs of onnxruntime, operator by operator as the file has them."""
         kept = path.with_suffix(".npz")
         if not kept.exists():
             np.savez(kept, **reference_outputs(path, self.feeds(path)))

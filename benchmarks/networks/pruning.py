@@ -25,7 +25,7 @@ FEW_INPUTS = 4
 
 @dataclass(frozen=True)
 class Sparsity:
-    """How a network is pruned. block: outputs x inputs that go together; share: how much of each weight goes."""
+    """The pruning of a network. block: outputs x inputs that go together; share: how much of each weight goes."""
 
     block: tuple[int, int] = (1, 1)
     share: float = 0.0

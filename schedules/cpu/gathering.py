@@ -141,7 +141,7 @@ class Gathering:
         return acc + tirx.call_llvm_pure_intrin(kind, name, words, one)
 
     def cycles(self, problem: Problem, columns: int) -> float:
-        """Of a step of all its units with so many columns."""
+        """The cycles of a step of all its units with so many columns."""
         core, rates = self.core, self.core.rates
         read = 2 * GROUP * self.width / cost.weight_rate(problem, core)
         if self.reorders:

@@ -39,7 +39,7 @@ _TILES = {"ptx": ptx_tiles, "amd": amd_tiles}
 
 @dataclass(frozen=True)
 class Load:
-    """What a kernel has to do. live: tiles of each row block; alone: non-zeros of each row of W that stand alone;
+    """The work of a kernel. live: tiles of each row block; alone: non-zeros of each row of W that stand alone;
     columns: of X that these name, those of each row block counted once."""
 
     tiling: Tiling

@@ -44,7 +44,7 @@ class Tiling:
 
     @property
     def bits(self) -> int:
-        """Of an element that the unit takes."""
+        """The bits of an element that the unit takes."""
         return {"float16": 16, "bfloat16": 16, "tfloat32": 32, "float32": 32, "int8": 8, "uint8": 8}[self.unit.inputs]
 
     @property
@@ -64,7 +64,7 @@ class Tiling:
 
     @property
     def x_bytes(self) -> int:
-        """Of an element of X in memory."""
+        """The bytes of an element of X in memory."""
         return 4 if self.problem.x_dtype == "float32" else 1
 
 

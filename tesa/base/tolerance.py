@@ -153,7 +153,7 @@ def has_numbers(array: Array) -> bool:
 
 
 def root_mean_square(values: Array) -> float:
-    """Of the finite elements; 0 where there are none.
+    """The root of the mean square of the finite elements; 0 where there are none.
 
     >>> root_mean_square(np.array([2.0, -2.0, np.nan]))
     2.0

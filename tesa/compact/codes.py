@@ -52,7 +52,7 @@ def in_groups(a: Analysis, contraction: Contraction, term: Term) -> bool:
 
 
 def split(goes: Bools) -> Bools:
-    """Of features that go those whose group does not go as a whole.
+    """Those of the features that go whose group does not go as a whole.
 
     >>> split(np.array([True, True, True, True, True, False, False, False, True]))
     array([False, False, False, False,  True, False, False, False, False])

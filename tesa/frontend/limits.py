@@ -171,7 +171,7 @@ def _gather(w: _Walk, node: Any) -> Rows:
 
 
 def _places(w: _Walk, node: Any) -> Iterable[tuple[str, tuple[int, ...]]]:
-    """Of GatherND, ScatterND: the last axis of the indices has a place on each of these axes."""
+    """The axes of GatherND and ScatterND on which the last axis of the indices has a place each."""
     shape, skipped = w.shape(node.input[0]), attributes(node).get("batch_dims", 0)
     places = w.shape(node.input[1])
     if shape and places and places[-1]:

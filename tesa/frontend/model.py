@@ -62,7 +62,7 @@ class ImportedModel:
 
     @property
     def halves(self) -> Mapping[str, str]:
-        """Of each initializer that the file has in 16 bits its type, "float16" or "bfloat16"."""
+        """The type, "float16" or "bfloat16", of each initializer that the file has in 16 bits."""
         return {} if self.graph is None else self.graph.halves
 
     def __repr__(self) -> str:

@@ -254,7 +254,7 @@ def _rows(emitter: Emitter, one: Dynamic, draft: KernelCall) -> tuple[Any, Any]:
 
 
 def _factors(emitter: Emitter, one: Dynamic, draft: KernelCall) -> tuple[Any, Any]:
-    """What the sums become real numbers by: one factor of all, and those of the rows, vectors.
+    """The factors by which sums become real numbers: one of all, and those of the rows, vectors.
 
     A product of the scale that is found and of constants is computed where it is read.
     """

@@ -45,7 +45,7 @@ class _Mixed(Tiles):
         self.vectors = max(self.vectors, self.lack + 1)
 
     def alone(self) -> None:
-        """What stands alone, added to the sums. Found set: v10, the lane's row group; v11, its column of the block."""
+        """Add what stands alone to the sums. Found set: v10, the lane's row group; v11, its column of the block."""
         s, lines = self.scalars, self.lines
         lines += [f"s_mul_i32 s28, s3, {self.tiling.rows // 2}", *s.moved(ROWS, "s28")]  # s3: 16 times the block
         for j in range(self.broad):
@@ -59,7 +59,7 @@ class _Mixed(Tiles):
                 self._rows(i, first)
 
     def _column(self, j: int) -> None:
-        """Where column j of the lane begins in X, counted as the stage counts."""
+        """Set the place at which column j of the lane begins in X, counted as the stage counts."""
         tiling, view, add, lines = self.tiling, self.tiling.view, self.names.add, self.lines
         at = self.c + 3 * j
         size = tiling.x_bytes

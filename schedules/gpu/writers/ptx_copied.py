@@ -15,7 +15,7 @@ from tesa.schedules.gpus import Gpu, GpuText
 
 
 def fits(tiling: Tiling, gpu: Gpu) -> bool:
-    """Whether a GPU copies asynchronously, and every thread has something to copy and to multiply."""
+    """True where a GPU copies asynchronously, and every thread has something to copy and to multiply."""
     if not gpu.async_copies or tiling.depth % tiling.unit.k or tiling.columns // (tiling.threads // 32) < 16:
         return False
     if tiling.x_bytes == 1 and not (tiling.wide and tiling.columns // (tiling.threads // 32) >= 32):
@@ -25,12 +25,12 @@ def fits(tiling: Tiling, gpu: Gpu) -> bool:
 
 
 def shared_bytes(tiling: Tiling) -> int:
-    """Of all steps that have a place in shared memory."""
+    """The bytes of all steps that have a place in shared memory."""
     return _slot(tiling)[1] * tiling.stages
 
 
 def registers(tiling: Tiling) -> int:
-    """Of a thread: sums, elements on their way to a unit, and places."""
+    """Registers of a thread: sums, elements on their way to a unit, and places."""
     return (104 if tiling.view.border else 88) + tiling.rows * tiling.columns // tiling.threads
 
 
@@ -42,7 +42,7 @@ def _row_bytes(tiling: Tiling) -> int:
 
 
 def _slot(tiling: Tiling) -> tuple[int, int]:
-    """Where W begins in the place of a step, and the bytes of a place."""
+    """The beginning of W in the place of a step, and the bytes of a place."""
     unit, x = tiling.unit, -(-tiling.depth * _row_bytes(tiling) // 16) * 16
     weights = tiling.rows * tiling.depth * tiling.bits // 8 // (2 if unit.sparse else 1)
     places = tiling.rows // 16 * (tiling.depth // unit.k) * 128 if unit.sparse else 0
@@ -144,7 +144,7 @@ class _Copied(Tiles):
         ]
 
     def _tables(self) -> None:
-        """Where the rows of X lie that the thread copies for the step after: known before they are needed."""
+        """Read where the rows of X lie that the thread copies for the step after: known before they are needed."""
         for i in range(self.passes):
             at = 4 * self.size * self.down * i
             first = self.size * i

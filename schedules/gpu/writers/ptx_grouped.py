@@ -22,7 +22,7 @@ CHUNK = 16
 
 
 def fits(tiling: Tiling, gpu: Gpu) -> bool:
-    """Whether a GPU has such units, and every thread has whole chunks to bring."""
+    """True where a GPU has such units, and every thread has whole chunks to bring."""
     if not gpu.groups or tiling.depth % tiling.unit.k or tiling.rows % 64 or shared_bytes(tiling) > gpu.block_shared:
         return False
     if registers(tiling) > 208:  # few blocks would be there at once
@@ -33,12 +33,12 @@ def fits(tiling: Tiling, gpu: Gpu) -> bool:
 
 
 def shared_bytes(tiling: Tiling) -> int:
-    """Of two places of X and three of W."""
+    """The bytes of two places of X and three of W."""
     return tiling.depth * tiling.bits // 8 * (2 * tiling.columns + (AHEAD + 1) * tiling.rows)
 
 
 def registers(tiling: Tiling) -> int:
-    """Of a thread: sums, elements of X under way, and places."""
+    """Registers of a thread: sums, elements of X under way, and places."""
     return min(
         255, 48 + tiling.rows * tiling.columns // tiling.threads + tiling.depth * tiling.columns // tiling.threads
     )
@@ -184,7 +184,7 @@ class _Grouped(Tiles):
         self._next("%to")
 
     def _tables(self) -> None:
-        """Where the rows of X of the step after lie, at the end those of a step that is none."""
+        """Read where the rows of X of the step after lie, at the end those of a step that is none."""
         lines, size = self.lines, self.size
         for i in range(self.passes):
             first, at = i * self.places * size, 4 * size * self.elements * self.down * i

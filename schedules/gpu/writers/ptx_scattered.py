@@ -47,7 +47,7 @@ class _Mixed(Tiles):
         ]
 
     def alone(self) -> None:
-        """What stands alone, added to the sums."""
+        """Add what stands alone to the sums."""
         self._columns()
         if self.kind == "mixed":
             self.sum = "%d"
@@ -56,7 +56,7 @@ class _Mixed(Tiles):
             self._rows(i)
 
     def _columns(self) -> None:
-        """Where the lane's columns begin in X, and the lists of its block's rows."""
+        """Set the places at which the lane's columns begin in X, and the lists of its block's rows."""
         tiling, view = self.tiling, self.tiling.view
         self.lines += [
             "ld.param.u64 %qx, [p_x];",

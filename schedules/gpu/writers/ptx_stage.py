@@ -27,7 +27,7 @@ class Stage:
 
     @property
     def place_bytes(self) -> int:
-        """Of what says where a row of X lies."""
+        """The bytes that say where a row of X lies."""
         return 8 if self.taps else 4
 
     @property

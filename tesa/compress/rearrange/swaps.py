@@ -26,7 +26,7 @@ FEW = 0.01
 
 @dataclass(frozen=True)
 class Swaps:
-    """How often all members are looked at (sweeps), and how often pairs are shaken after that (shakes)."""
+    """The effort of a search: sweeps over all members, and shakes of pairs after them."""
 
     sweeps: int
     shakes: int

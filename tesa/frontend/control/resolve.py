@@ -148,7 +148,7 @@ def _repeat(known: Known, node: Any) -> list[Any] | None:
 
 
 def _select(known: Known, node: Any) -> list[Any] | None:
-    """Where, or what the condition chooses if it is known; the two must have one shape."""
+    """The nodes of a Where, or of the side that its condition chooses if it is known; both must have one shape."""
     condition, yes, no = node.input
     value = known.values.get(condition)
     if value is not None:

@@ -1,7 +1,8 @@
 # tesa: everything runs in .venv, which is made on first use.
 #   make venv         the environment           make demo        compile the model that ships with tesa
-#   make test         all checks, as CI runs    make test-quick  the tests without the slow ones, on the checkout
-#   make test-slow    the slow tests, those too that take minutes
+#   make test         lint, types and the quick tests, in less than 15 minutes
+#   make test-slow    the slower tests; CI runs both  make test-long   those that take minutes each
+#   make test-quick   the quick tests, on the checkout
 #   make test-networks  ONNX files as people bring them, out of packages that it installs
 #   make fuzz         100,000 damaged models, 10,000 damaged files of all other formats
 #   make test-kills   kill -9 at 200 random moments     make test-soak  an hour of load
@@ -25,13 +26,16 @@ SOURCES := $(shell find tesa schedules -name '*.py' -o -name '*.typed' -o -name 
 # A file of tests runs in one process, and each process has a cache and a log of its own. One more than there are CPUs:
 # many tests wait for other processes. The files are begun in the order of tests/conftest.py, the longest first.
 WORKERS := $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() + 1, 8))')
-PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=40
+
+# Tests of the package as it would be installed.
+CHECKED = PYTHONSAFEPATH=1 PYTHONPATH=$(INSTALLED) TESA_TEST_INSTALLED=$(INSTALLED) $(BIN)/pytest $(PARALLEL)
 
 MINILM := $(shell sed -n 's/^minilm = \["\(.*\)"\]/\1/p' pyproject.toml)
 RELEASE := $(shell sed -n 's/^release = \["\(.*\)"\]/\1/p' pyproject.toml)
 NETWORKS := $(shell sed -n '/^networks = \[/,/^\]/s/^ *"\(.*\)",/\1/p' pyproject.toml)
 
-.PHONY: venv demo test lint types pytest test-quick test-slow test-networks fuzz test-kills test-soak bench bench-aarch64 bench-propagation docs dist format lift clean distclean
+.PHONY: venv demo test lint types pytest test-quick test-slow test-long test-networks fuzz test-kills test-soak bench bench-aarch64 bench-propagation docs dist format lift clean distclean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -70,15 +74,18 @@ types: $(INSTALLED)/.stamp
 		--cache-dir $(CURDIR)/.mypy_cache -p tesa
 
 pytest: $(INSTALLED)/.stamp
-	PYTHONSAFEPATH=1 PYTHONPATH=$(INSTALLED) TESA_TEST_INSTALLED=$(INSTALLED) \
-		$(BIN)/pytest -m 'not long' $(PARALLEL) $(ARGS)
+	TESA_TEST_EXAMPLES=few $(CHECKED) -m 'not slow and not long' $(ARGS)
 
 test-quick: $(STAMP)
-	$(BIN)/pytest -m 'not slow' $(ARGS)
+	TESA_TEST_EXAMPLES=few $(BIN)/pytest -m 'not slow and not long' $(ARGS)
 
-# The long ones take minutes each: thousands of random models, every node test of ONNX.
-test-slow: $(STAMP)
-	$(BIN)/pytest -m 'slow and not networks' $(ARGS)
+# What takes more than some seconds, and properties with all their examples: CI runs these after `make test`.
+test-slow: $(INSTALLED)/.stamp
+	$(CHECKED) -m '(slow or drawn) and not long' $(ARGS)
+
+# What takes minutes each: thousands of random models, every node test of ONNX.
+test-long: $(INSTALLED)/.stamp
+	$(CHECKED) -m 'long and not networks' $(ARGS)
 
 # ONNX files as people bring them, out of packages of a few hundred megabytes.
 test-networks: $(STAMP)

@@ -9,19 +9,24 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from hypothesis import settings
 
 PATIENCE_S = 600.0
 """For what must come. However busy the machine is, it has come by then; a test never waits that long otherwise."""
 
 QUICK = {"kind": "llvm", "opt-level": 0}
 """TVM's target for what a test compiles to run it once: LLVM leaves out its optimizations, half of the time."""
+
+
+FEW = os.environ.get("TESA_TEST_EXAMPLES") == "few"
+"""True where a part of the examples of properties is enough, see drawn."""
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = PATIENCE_S) -> None:
@@ -89,6 +94,21 @@ def require_package(name: str, advice: str) -> Path:
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def rest_slow(values: Iterable[Any], quick: int = 1) -> list[Any]:
+    """Parameters of a test: the first `quick` ones run with `make test`, the others are slow.
+
+    A tuple has a value for each argument of the test.
+    """
+    found = [value if isinstance(value, tuple) else (value,) for value in values]
+    return [pytest.param(*value, marks=() if n < quick else pytest.mark.slow) for n, value in enumerate(found)]
+
+
+def drawn(count: int, **more: Any) -> Callable[[Callable[..., Any]], Any]:
+    """A property with so many examples: `make test` tries a third of them, `make test-slow` all. more: settings."""
+    made = settings(max_examples=max(count // 3, 6) if FEW else count, deadline=None, **more)
+    return lambda test: pytest.mark.drawn(made(test))
 
 
 def with_tests() -> dict[str, str]:

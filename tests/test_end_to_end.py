@@ -51,7 +51,6 @@ def test_the_same_log_gives_the_same_bytes(digits, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_two_threads_compute_the_same(digits, tmp_path):
     compile_model(digits_path(), output=tmp_path / "two.so", threads=2, measure=False)
     assert verify(load(tmp_path / "two.so"), digits_path(), per_layer=True).ok

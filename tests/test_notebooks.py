@@ -9,14 +9,12 @@ from nbclient import NotebookClient
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 
 
-IN_CI = ("first_kernel", "propagation", "targets")
-"""The notebooks that `make test` runs; `make test-slow` has all."""
+QUICK = "targets"
+"""The notebook that `make test` runs; `make test-slow` has the others."""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    "path",
-    [pytest.param(p, id=p.stem, marks=() if p.stem in IN_CI else pytest.mark.long) for p in NOTEBOOKS],
+    "path", [pytest.param(p, id=p.stem, marks=() if p.stem == QUICK else pytest.mark.slow) for p in NOTEBOOKS]
 )
 def test_notebook_runs(path, tmp_path, monkeypatch):
     book = nbformat.read(path, as_version=4)

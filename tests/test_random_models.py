@@ -13,6 +13,7 @@ import pytest
 import tesa
 from tesa.runtime import load
 from tests.random_models import Array, random_feeds, random_model
+from tests.support import rest_slow
 
 _SEEDS = range(int(os.environ.get("TESA_RANDOM_MODELS", "25")))
 
@@ -28,7 +29,7 @@ def reference(model: onnx.ModelProto, feeds: dict[str, Array]) -> dict[str, Arra
     return dict(zip(names, session.run(names, feeds), strict=True))
 
 
-@pytest.mark.parametrize("seed", _SEEDS)
+@pytest.mark.parametrize("seed", rest_slow(_SEEDS, 5))
 def test_a_random_model_computes_what_onnxruntime_does(seed: int, tmp_path: Path) -> None:
     model = random_model(seed)
     feeds = random_feeds(model, seed)

@@ -57,6 +57,7 @@ def check(done: subprocess.CompletedProcess[str], wanted: float, count: int) -> 
     np.testing.assert_allclose([float(line) for line in done.stdout.split()], [wanted] * count, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_threads_call_models_of_one_size_and_of_several(tmp_path: Path, programs: Programs) -> None:
     run = programs("threads")
     weight = floats(16, 8) * (np.arange(128).reshape(16, 8) % 3 == 0)
@@ -191,6 +192,7 @@ def test_wrong_types_and_addresses_are_named(tmp_path: Path, folder: Path) -> No
     ]
 
 
+@pytest.mark.slow
 def test_cmake(tmp_path: Path, folder: Path) -> None:
     cmake = require_system("cmake", "cmake")
     bundle = folder.parent / "bundle"

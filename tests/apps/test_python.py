@@ -46,6 +46,7 @@ def run(text: str, *words: object) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_program_names_digits(tmp_path: Path, lib: Path) -> None:
     compile_model(digits_path(), output=tmp_path / "digits.so", measure=False)
     np.savez(tmp_path / "images.npz", digits_images()[:5])

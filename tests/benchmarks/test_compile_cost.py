@@ -25,6 +25,7 @@ def tiny() -> onnx.ModelProto:
     )
 
 
+@pytest.mark.slow
 def test_it_compiles_and_weighs_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zoo, "tiny", tiny, raising=False)
     row = compile_cost.cost("tiny", 0.5, 1)

@@ -20,11 +20,13 @@ def accuracy(config: Any) -> float:
     return 1.0
 
 
+@pytest.mark.slow
 def test_explored_is_never_worse_than_uniform_at_its_error(bench: Any) -> None:
     rows = explore.uniform(bench, accuracy)
     assert all(row["explored error"] <= row["error"] and row["faster"] > 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_searches_keep_their_evaluations(bench: Any) -> None:
     rows = explore.searches(bench, accuracy, evaluations=2)
     assert [row["share"] for row in rows] == list(explore.SHARES)

@@ -17,6 +17,7 @@ def test_weights(bits: int, low: int, high: int) -> None:
     assert must(weight, bits) == np.count_nonzero(weight) * bits / 8 + 512
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not runs_here(parse_target("x86:icelake-server")), reason="this machine's CPU expands no bytes")
 def test_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--size", "128", "--zeros", "0.9", "--copies", "2", "--families", "bitmap"])

@@ -81,6 +81,7 @@ def test_a_row_of_results(session: Session, tmp_path: Path, capsys: pytest.Captu
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_few_columns_are_held_against_the_bandwidth(session: Session) -> None:
     row = run(replace(SMALL, n=1), session)
     assert row["bandwidth_fraction"] > 0

@@ -148,6 +148,7 @@ def contest(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return dict(result)
 
 
+@pytest.mark.slow
 def test_a_contest_compares_and_times_every_entry(contest: dict[str, Any]) -> None:
     names = [(e["engine"], e["precision"], e["sparsity"]) for e in contest["entries"]]
     assert names == [

@@ -59,6 +59,7 @@ def code(readme: Path, start: str, stop: str = "## ") -> str:
     return "\n".join(found).strip()
 
 
+@pytest.mark.slow
 def test_a_model_for_the_virtual_machine_builds_as_its_readme_says(tmp_path: Path, models: Path) -> None:
     compiler = require_system("g++", "g++")
     made = bundle(models / "vm.so", tmp_path / "app")

@@ -40,6 +40,7 @@ def blocks() -> tuple[Problem, FloatArray]:
     return Problem("linear", 256, 256, 64, (256, 64), (256, 64)), live.astype(np.float32)
 
 
+@pytest.mark.slow
 def test_the_table_decides() -> None:
     problem, weight = layer()
     picked = table().pick(problem, weight, candidates(problem, weight, TARGET, ["dense", "block", "indexed"]))

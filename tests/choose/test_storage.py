@@ -101,6 +101,7 @@ def test_sums_of_float16_compete_where_they_are_allowed() -> None:
     assert "summed in float16" in found[0].part.reason
 
 
+@pytest.mark.slow
 def test_a_model_whose_sums_are_of_float16(tmp_path: Path) -> None:
     require_system("qemu-aarch64", "qemu-user")
     require_system("aarch64-linux-gnu-g++", "g++-aarch64-linux-gnu")

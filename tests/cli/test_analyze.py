@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from functools import cache
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +37,19 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
+@pytest.fixture(scope="module")
+def told(table: str) -> Callable[..., Any]:
+    """What the model is said to cost by that table, as JSON; each question is asked once."""
+
+    @cache
+    def ask(*words: str) -> Any:
+        with redirect_stdout(StringIO()) as out:
+            assert main(["analyze", MODEL, "--target", "x86:haswell", "--table", table, "--json", *words]) == 0
+        return json.loads(out.getvalue())
+
+    return ask
+
+
 def test_a_table_of_the_layers(table: str, capsys: Capture) -> None:
     assert main(["analyze", MODEL, "--target", "x86:haswell", "--table", table, "--impose", "0.9:block=4x4"]) == 0
     out = capsys.readouterr().out
@@ -42,12 +60,14 @@ def test_a_table_of_the_layers(table: str, capsys: Capture) -> None:
     assert "all 20 weight layers: dense" in out
     assert "by the cost table of no CPU at all (haswell), 1 thread" in out
     assert "~" not in row
+    (line,) = [line for line in out.splitlines() if line.startswith("all 20 weight layers")]
+    assert re.search(r"gain [0-9.]+x \([0-9.]+x - [0-9.]+x\)", line)
+    assert "decompositions of a weight into several kernels, which may be faster still, are not tried" in out
 
 
-def test_json_is_one_document_with_the_ranges(table: str, capsys: Capture) -> None:
-    words = ["analyze", MODEL, "--target", "x86:haswell", "--table", table, "--json", "--impose", "stem=0.5"]
-    assert main(words) == 0
-    data = json.loads(capsys.readouterr().out)
+@pytest.mark.slow
+def test_json_is_one_document_with_the_ranges(told: Callable[..., Any]) -> None:
+    data = told("--impose", "stem=0.5")
     rows = {row["layer"]: row for row in data["layers"]}
     assert rows["stem"]["imposed"] == "0.5:unstructured"
     dense = rows["block5.pointwise"]["dense"]
@@ -56,6 +76,7 @@ def test_json_is_one_document_with_the_ranges(table: str, capsys: Capture) -> No
     assert data["dense_ms"][0] > data["sparse_ms"][0] > 0
 
 
+@pytest.mark.slow
 def test_where_no_table_fits_it_says_so(capsys: Capture) -> None:
     assert main(["analyze", MODEL, "--target", "x86:skx", "--threads", "7"]) == 0
     out = capsys.readouterr().out
@@ -88,10 +109,8 @@ def test_a_model_that_is_not_there(capsys: Capture) -> None:
     assert "nowhere.onnx" in capsys.readouterr().err
 
 
-def test_gain_and_what_is_saved_have_ranges(table: str, capsys: Capture) -> None:
-    words = ["analyze", MODEL, "--target", "x86:haswell", "--table", table, "--impose", "0.9:block=4x4"]
-    assert main([*words, "--json"]) == 0
-    data = json.loads(capsys.readouterr().out)
+def test_gain_and_what_is_saved_have_ranges(told: Callable[..., Any]) -> None:
+    data = told("--impose", "0.9:block=4x4")
     moved = 0
     for row in data["layers"]:
         low, high = row["saved_range_ms"]
@@ -100,22 +119,15 @@ def test_gain_and_what_is_saved_have_ranges(table: str, capsys: Capture) -> None
         assert least <= row["gain"] <= most
         moved += least < row["gain"] < most
     assert moved > 0
-    assert main(words) == 0
-    out = capsys.readouterr().out
-    (line,) = [line for line in out.splitlines() if line.startswith("all 20 weight layers")]
-    assert re.search(r"gain [0-9.]+x \([0-9.]+x - [0-9.]+x\)", line)
-    assert "decompositions of a weight into several kernels, which may be faster still, are not tried" in out
 
 
-def test_layers_that_a_pattern_has_no_meaning_for_are_named(table: str, capsys: Capture) -> None:
-    words = ["analyze", MODEL, "--target", "x86:haswell", "--table", table, "--json"]
-    assert main([*words, "--impose", "0.9:block=4x4"]) == 0
-    data = json.loads(capsys.readouterr().out)
+@pytest.mark.slow
+def test_layers_that_a_pattern_has_no_meaning_for_are_named(told: Callable[..., Any]) -> None:
+    data = told("--impose", "0.9:block=4x4")
     left = [row["layer"] for row in data["layers"] if row["op"] == "depthwise"]
     assert left
     (note,) = [note for note in data["notes"] if "has no meaning" in note]
     assert note.startswith(f"0.9:block=4x4 has no meaning for {left[0]}, ")
     assert all(name in note for name in left)
     assert note.endswith('and "pays from" is of the pattern unstructured')
-    assert main([*words, "--impose", "0.9"]) == 0
-    assert not any("has no meaning" in note for note in json.loads(capsys.readouterr().out)["notes"])
+    assert not any("has no meaning" in note for note in told("--impose", "0.9")["notes"])

@@ -54,7 +54,6 @@ def test_it_measures_and_goes_on(tmp_path: Path, capsys: Capture) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_it_says_how_well_it_predicts(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     device = FakeDevice()
     monkeypatch.setattr("tesa.tune.calibrate.build_and_time", lambda works, *_: device.run(works))
@@ -83,6 +82,7 @@ def test_wrong_use_is_one_message(words: list[str], said: str, capsys: Capture) 
     assert said in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_measured(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     class Stopped(FakeDevice):
         def run(self, works):  # type: ignore[no-untyped-def]

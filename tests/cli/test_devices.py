@@ -73,6 +73,7 @@ def test_a_broken_device_is_shown_with_its_reason(park: Park, capsys: pytest.Cap
     assert [word for word in ("good", "bad", "free", "broken", "wrong numbers") if word not in text] == []
 
 
+@pytest.mark.slow
 def test_a_key_that_nobody_has(park: Park) -> None:
     found = outcome(["--rpc", f"127.0.0.1:{park.port}", "--key", "nobody"])
     assert found.data == {"ok": False, "devices": []}

@@ -113,6 +113,7 @@ def test_compile_lists_its_candidates(page: str, model: str, tmp_path: Path, cap
     capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_tune_then_compile_with_what_was_measured(page: str, model: str, tmp_path: Path, capsys: Capture) -> None:
     log = str(tmp_path / "log")
     words = ["--log", log, "--extension", page]
@@ -128,6 +129,7 @@ def test_tune_then_compile_with_what_was_measured(page: str, model: str, tmp_pat
     assert "columns.percent" not in (tmp_path / "without.json").read_text()
 
 
+@pytest.mark.slow
 def test_tune_says_why_candidates_failed(model: str, tmp_path: Path, capsys: Capture) -> None:
     dense = 'return find("dense").emit'
     assert dense in FAMILY

@@ -174,6 +174,7 @@ def lstm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_explain_names_all_layers_of_a_recurrent_cell(lstm: Path, capsys: Capture) -> None:
     weights = ["cell.W", "cell.R", "cell.W_reverse", "cell.R_reverse"]
     assert set(data(capsys, "explain", lstm / "m.so", "cell")["computed_by"]) >= set(weights)

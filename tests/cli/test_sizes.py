@@ -72,6 +72,7 @@ def test_verify_bench_explain_and_inspect(folder: Path, capsys: Capture) -> None
     assert answer(capsys, "inspect", source, "--shape", "rows=2")["outputs"][0]["shape"] == [2, 8]
 
 
+@pytest.mark.slow
 def test_tune_finds_kernels_for_every_size(folder: Path, capsys: Capture, tmp_path: Path) -> None:
     line = ["tune", str(folder / "m.onnx"), "--shape", "rows=2,5", "--trials", "1", "--log", str(tmp_path), "-q"]
     tuned = answer(capsys, *line)

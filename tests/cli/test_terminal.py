@@ -21,7 +21,7 @@ def run(line: str, **env: str) -> subprocess.CompletedProcess[bytes]:
 
 
 @pytest.mark.parametrize(
-    "line", ["tesa list rules | head -1", "tesa compile -h | head -1", "tesa list rules --json | head -c 1"]
+    "line", ["tesa list patterns | head -1", "tesa compile -h | head -1", "tesa list rules --json | head -c 1"]
 )
 def test_a_reader_that_goes_away(line: str) -> None:
     done = run(line)
@@ -39,10 +39,10 @@ def test_a_reader_of_messages_that_goes_away(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "code"),
     [
-        ("tesa list rules >&-", 0),
-        ("tesa list rules 2>&-", 0),
-        ("tesa list rules <&-", 0),
-        ("tesa list rules <&- >&- 2>&-", 0),
+        ("tesa list patterns >&-", 0),
+        ("tesa list patterns 2>&-", 0),
+        ("tesa list patterns <&-", 0),
+        ("tesa list patterns <&- >&- 2>&-", 0),
         ("tesa inspect none.onnx <&- >&- 2>&-", 2),
     ],
 )
@@ -61,13 +61,13 @@ def test_a_name_says_nothing_to_the_terminal(tmp_path: Path) -> None:
 
 
 def test_letters_that_the_encoding_lacks() -> None:
-    done = run("tesa list rules", PYTHONIOENCODING="ascii")
+    done = run("tesa list patterns", PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
     assert done.stdout.isascii()
 
 
 def test_a_full_disk_behind_the_output() -> None:
-    done = run("tesa list rules > /dev/full")
+    done = run("tesa list patterns > /dev/full")
     assert done.returncode != 70
     assert b"Traceback" not in done.stderr
 

@@ -88,6 +88,7 @@ def in_second_turn(monkeypatch: pytest.MonkeyPatch, harm: Callable[[remote.RpcRu
     monkeypatch.setattr(remote, "RpcRunner", Harmed)
 
 
+@pytest.mark.slow
 def test_a_server_is_killed_while_two_measure(
     park: Park, tmp_path: Path, capsys: Capture, options: list[job.JobOptions], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +120,7 @@ def test_a_server_is_killed_while_two_measure(
     servers[1].end()
 
 
+@pytest.mark.slow
 def test_the_last_server_goes_and_the_best_so_far_stays(
     park: Park, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,6 +215,7 @@ def objects(folder: Path) -> set[str]:
     return {path.name for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_cluster_builds(cluster: Cluster, tmp_path: Path, capsys: Capture, options: list[job.JobOptions]) -> None:
     words = [*LAYER, "--cluster", cluster.address, "--trials", "16", "--log", str(tmp_path / "logs"), "--jobs", "1"]
     found = tune(capsys, *words)
@@ -221,6 +224,7 @@ def test_a_cluster_builds(cluster: Cluster, tmp_path: Path, capsys: Capture, opt
     assert not options[0].overlap, "its workers are on this machine, which measures"
 
 
+@pytest.mark.slow
 def test_a_cluster_that_is_elsewhere_builds_ahead_and_is_lost(
     cluster: Cluster, tmp_path: Path, capsys: Capture, options: list[job.JobOptions], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -143,6 +143,7 @@ def test_ranges_of_the_three_methods() -> None:
     assert errors["mse"] <= min(errors["minmax"], errors["percentile"])
 
 
+@pytest.mark.slow
 def test_digits_lose_no_image() -> None:
     """Within one of 360 held-out images of float32, calibrated on 32 of them, with weights of 8 bits and of 4."""
     images, labels = digits_images(), digits_labels()

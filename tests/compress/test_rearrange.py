@@ -241,7 +241,8 @@ def test_assignments_never_lose_and_swaps_come_near_the_best() -> None:
     assert near > start + 0.95 * (best - start)
 
 
-@pytest.mark.parametrize("pattern", ["0.5:16x1", pytest.param("0.5:4x4", marks=[pytest.mark.slow, pytest.mark.long])])
+@pytest.mark.slow
+@pytest.mark.parametrize("pattern", ["0.5:16x1", "0.5:4x4"])
 def test_pruning_a_rearranged_network_keeps_more(pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tesa.compress.rearrange.swaps.SHAKES", 0)  # for the time that they take
     monkeypatch.setattr("tesa.compress.rearrange.swaps.SWEEPS", 1)

@@ -23,8 +23,14 @@ def table() -> CostTable:
     return device.table(40)
 
 
-def digits(*impose: str, **more: Any) -> Analysis:
+def analyzed(*impose: str, **more: Any) -> Analysis:
     return analyze_model(digits_path(), **{"target": device.TARGET, "table": table(), "impose": impose, **more})
+
+
+@cache
+def digits(*impose: str) -> Analysis:
+    """As analyzed, once for all tests that want to know the same."""
+    return analyzed(*impose)
 
 
 def test_the_zeros_that_a_model_has() -> None:
@@ -48,6 +54,7 @@ def test_the_zeros_that_a_model_has() -> None:
     assert len(data["layers"]) == len(found.layers) == 20
 
 
+@pytest.mark.slow
 def test_imposing_on_all_layers_and_on_one() -> None:
     found = digits("0.95:block=16x1", "block5.pointwise=2:4", "block6.pointwise=0.5")
     rows = {name: found.layer(name) for name in ("block2.pointwise", "block5.pointwise", "block6.pointwise")}
@@ -64,6 +71,7 @@ def test_imposing_on_all_layers_and_on_one() -> None:
     assert more.break_even == less.break_even
 
 
+@pytest.mark.slow
 def test_channels_make_what_follows_smaller() -> None:
     found = digits("block3.pointwise=0.5:channel")
     alone = digits()
@@ -74,7 +82,7 @@ def test_channels_make_what_follows_smaller() -> None:
 
 
 def test_without_a_table_times_are_estimates() -> None:
-    found = digits(table=CostTable("haswell", "", device.TARGET, 1))
+    found = analyzed(table=CostTable("haswell", "", device.TARGET, 1))
     assert {row.dense.source for row in found.layers} == {"estimate"}
 
 
@@ -84,7 +92,7 @@ def test_errors_name_the_layer() -> None:
     with pytest.raises(UsageError, match=r"layer block2.pointwise: a block of 512x4 is larger than its weight, 128x64"):
         digits("block2.pointwise=0.9:block=512x4")
     with pytest.raises(UsageError, match="unknown target"):
-        digits(target="x87")
+        analyzed(target="x87")
 
 
 def test_break_even_of_a_known_law() -> None:
@@ -137,10 +145,11 @@ def _quicker(layer: Any) -> Any:
     return replace(layer, samples=samples)
 
 
+@pytest.mark.slow
 def test_the_model_is_left_alone() -> None:
     import onnx
 
     before = onnx.load(digits_path())
-    digits("0.9")
+    found = digits("0.9")
     assert onnx.load(digits_path()) == before
-    assert np.isfinite(digits("0.5").dense_ms[0])
+    assert np.isfinite(found.dense_ms[0])

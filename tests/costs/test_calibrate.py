@@ -41,6 +41,7 @@ class Stopped(FakeDevice):
         return super().run(works)
 
 
+@pytest.mark.slow
 def test_it_ends_in_time_and_a_second_run_goes_on(tmp_path: Path) -> None:
     path, device, events = tmp_path / "table.json", FakeDevice(), list[Event]()
     made = calibrate(
@@ -61,6 +62,7 @@ def test_it_ends_in_time_and_a_second_run_goes_on(tmp_path: Path) -> None:
     assert set(kept.shapes) == set(more.table.families)
 
 
+@pytest.mark.slow
 def test_what_is_measured_when_it_is_stopped_is_kept(tmp_path: Path) -> None:
     path, device = tmp_path / "table.json", Stopped()
     with pytest.raises(KeyboardInterrupt):
@@ -73,6 +75,7 @@ def test_what_is_measured_when_it_is_stopped_is_kept(tmp_path: Path) -> None:
     assert [layer.index for layer in more.table.layers] == list(range(3 * BATCH))
 
 
+@pytest.mark.slow
 def test_kernels_that_fail_are_told_and_do_not_count(tmp_path: Path) -> None:
     device = FakeDevice(broken=3)
     made = calibrate("x86:haswell", minutes=1, path=tmp_path / "t.json", measure=device.run, clock=Clock(device))
@@ -106,6 +109,7 @@ def test_code_of_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         calibrate("x86:haswell", path=tmp_path / "t.json", measure=FakeDevice().run)
 
 
+@pytest.mark.slow
 def test_the_real_bench_measures_a_small_layer() -> None:
     target = parse_target("x86:haswell")
     index = next(i for i in range(200) if _small(i))

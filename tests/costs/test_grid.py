@@ -16,6 +16,7 @@ from tesa.targets.target import parse_target
 from tesa.tune.calibration import INSTRUCTIONS, KEEP, finished, plan
 
 
+@pytest.mark.slow
 def test_every_layer_is_a_real_one_and_always_the_same() -> None:
     kinds = set()
     for index in range(64):
@@ -44,6 +45,7 @@ def test_every_layer_is_a_real_one_and_always_the_same() -> None:
     assert ("depthwise", "float32", False) in kinds
 
 
+@pytest.mark.slow
 def test_what_is_measured_of_a_layer() -> None:
     target = parse_target("x86:haswell")
     for index in range(16):

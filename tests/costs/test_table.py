@@ -57,7 +57,6 @@ def times(problem: Problem, weight: Any) -> dict[str, float]:
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_it_picks_what_is_fast_on_layers_it_has_not_seen() -> None:
     near, near_by_estimate = 0, 0
     layers = unseen()
@@ -188,6 +187,7 @@ def test_files_that_are_no_tables(tmp_path: Path, text: str, said: str) -> None:
     assert path.read_text() == text
 
 
+@pytest.mark.slow
 def test_where_tables_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "folders", lambda: (tmp_path / "mine", tmp_path / "shipped"))
     assert store.load("x86:haswell") is None
@@ -208,6 +208,7 @@ def test_where_tables_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         store.load("x86:haswell", 1, tmp_path / "nowhere.json")
 
 
+@pytest.mark.slow
 def test_estimates_that_changed_are_made_again(tmp_path: Path) -> None:
     """A family whose estimates are not those that the table was made with: weights are made again from their seeds."""
     path = tmp_path / "table.json"

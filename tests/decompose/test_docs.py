@@ -31,6 +31,7 @@ def run(text: str, policy: str) -> Iterator[dict[str, Any]]:
             forget(policy)
 
 
+@pytest.mark.slow
 def test_the_page_about_policies_runs() -> None:
     with run((DOCS / "policies.md").read_text(encoding="utf-8"), "columns") as page:
         kernel, weight = page["kernel"], page["weight"]

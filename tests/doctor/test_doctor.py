@@ -90,6 +90,7 @@ def test_a_missing_extra_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     assert only(checks, FAILED).name == "onnx"
 
 
+@pytest.mark.slow
 def test_without_a_compiler_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.delenv("CXX", raising=False)

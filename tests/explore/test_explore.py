@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,12 @@ TARGET = "x86:haswell"
 FIXED: dict[str, Any] = {"levels": LEVELS, "target": TARGET, "measure": False, "evaluations": 6}
 
 
+@cache
 def dense_ms() -> float:
     return Predictor(parse_target(TARGET)).model(chain())
 
 
+@pytest.mark.slow
 def test_a_budget_of_time_is_kept_with_the_least_error(tmp_path: Path) -> None:
     """The chosen model is what it is said to be: its zeros, its time, its error; and a second call runs nothing."""
     budget = 0.7 * dense_ms()
@@ -59,6 +62,7 @@ def test_what_bears_more_is_pruned_more() -> None:
     assert rows[second].choice.sparsity >= rows[third].choice.sparsity
 
 
+@pytest.mark.slow
 def test_a_budget_of_error_is_kept_with_the_least_time() -> None:
     times = []
     for allowed in (0.004, 0.3):
@@ -68,6 +72,7 @@ def test_a_budget_of_error_is_kept_with_the_least_time() -> None:
     assert times[1] < times[0] <= dense_ms() * 1.001
 
 
+@pytest.mark.slow
 def test_a_budget_of_a_metric_is_kept() -> None:
     labels = Samples.of(chain(), inputs()).run(chain())["y"].argmax(1)
 
@@ -90,7 +95,6 @@ def test_multiply_adds_and_annealing_alone_keep_the_time_too() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_channels_are_budgeted_as_the_network_is_compiled() -> None:
     """Aware of propagation: the model as it is compiled is near its budget, with fewer channels pruned than unaware."""
     levels = [f"{share}:channel" for share in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)]
@@ -160,6 +164,7 @@ def test_bad_input_is_told(options: dict[str, Any], words: str) -> None:
         explore(chain(), **{**FIXED, "data": inputs(2), **options})
 
 
+@pytest.mark.slow
 def test_a_metric_that_raises_later_leaves_the_log(tmp_path: Path) -> None:
     """What was evaluated before is in the log, and is not run again when the metric has been mended."""
     calls = {"left": 4}
@@ -196,6 +201,7 @@ def test_ctrl_c_ends_with_the_best_so_far() -> None:
     assert found.chosen.drop <= 0.5
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     onnx.save(chain(), "model.onnx")

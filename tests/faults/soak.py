@@ -39,10 +39,12 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 
 @dataclass
 class Soak:
-    """What runs until `until`, and what it counted. errors: of any thread; the first one ends the soak."""
+    """What runs until `until`, and what it counted. rest_s: of a thread between two turns; errors: of any thread; the
+    first one ends the soak."""
 
     place: Place
     until: float
+    rest_s: float = 0.01
     calls: int = 0
     jobs: int = 0
     measured: int = 0
@@ -62,6 +64,7 @@ class Soak:
             try:
                 while not self.over:
                     work()
+                    time.sleep(self.rest_s)  # the others need a core as well
             except BaseException as error:
                 self.errors.append(error)
 
@@ -76,13 +79,16 @@ class Soak:
                 setattr(self, name, getattr(self, name) + number)
 
 
-def soak(folder: Path, seconds: float, say: Callable[[str], None] = lambda _: None) -> Soak:
-    """Run it for so many seconds. Raises AssertionError, or what the first thread that failed raised."""
+def soak(folder: Path, seconds: float, say: Callable[[str], None] = lambda _: None, rest_s: float = 0.01) -> Soak:
+    """Run it for so many seconds. rest_s: of each thread between two turns, such as 50 calls.
+
+    Raises AssertionError, or what the first thread that failed raised.
+    """
     place = Place(folder)
     models = [_served(place, name) for name in ("mlp", "convolutions", "digits")]
     with ExitStack() as stack:
         park = stack.enter_context(two_servers(folder / "home"))
-        state = Soak(place, time.monotonic() + seconds)
+        state = Soak(place, time.monotonic() + seconds, rest_s)
         begun = time.monotonic()
         threads = [state.begin(_caller(state, models, seed)) for seed in range(CALLERS)]
         threads += [state.begin(_jobs(state, park)), state.begin(_deaths(state, park))]
@@ -142,7 +148,6 @@ def _caller(state: Soak, models: list[tuple[Model, Arrays, Arrays]], seed: int) 
             for name, array in model(inputs).items():
                 np.testing.assert_array_equal(array, wanted[name])
         state.count(calls=50)
-        time.sleep(0.01)  # the compilers need a core as well
 
     return call
 

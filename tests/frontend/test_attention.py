@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from .merged import computed, expected
 from .onnx_models import floats
@@ -149,6 +150,7 @@ def test_attention_of_several_operands() -> None:
     check(several())
 
 
+@pytest.mark.slow
 def test_grouped_attention() -> None:
     check(grouped())
 

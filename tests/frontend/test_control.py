@@ -159,6 +159,7 @@ STEP = [n("MatMul", "h w", "m"), n("Add", "m k", "a"), n("Tanh", "a", "new"), n(
         n("Mul", "new f", "row")]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [2, 50])
 def test_a_loop_of_known_count(steps: int) -> None:
     """It has states, results of all steps, its number, and reads a tensor around it; nested, and without its states."""

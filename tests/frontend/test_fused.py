@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from .merged import differences
 from .onnx_models import floats
@@ -86,5 +87,6 @@ def check(ops: dict[str, Op], opset: int = 18) -> None:
     assert not wrong
 
 
+@pytest.mark.slow
 def test_convolutions_products_activations_and_norms() -> None:
     check(fused())

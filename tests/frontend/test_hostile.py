@@ -439,14 +439,13 @@ def test_nodes_in_reverse_order_are_sorted() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("turned", [pytest.param(False, marks=pytest.mark.long), True])
-@pytest.mark.slow
-@pytest.mark.long
 def test_twenty_thousand_nodes(turned: bool) -> None:
     nodes = [node("Relu" if i % 2 else "Neg", [f"t{i}" if i else "x"], f"t{i + 1}", name="") for i in range(20_000)]
     given = model(nodes[::-1] if turned else nodes, X, ["t20000"])
     assert len(propagate(import_onnx(given)).tesa) == 20_001
 
 
+@pytest.mark.slow
 def test_a_sum_of_three_thousand_parts() -> None:
     nodes = [node("Neg", ["x"], f"t{i}") for i in range(3000)]
     nodes.append(node("Concat", [f"t{i}" for i in range(3000)], "y", axis=0))

@@ -17,7 +17,7 @@ from tvm import relax
 from tesa.errors import ModelError, UnsupportedError
 from tesa.frontend import import_onnx
 from tesa.propagate import propagate
-from tests.support import QUICK
+from tests.support import QUICK, rest_slow
 
 from .test_import import compare, operators
 
@@ -130,7 +130,7 @@ def test_constants_are_dequantized_where_scales_may_lie(dtype: Any) -> None:
     assert set(operators(imported)) == {"add"}
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint16])
+@pytest.mark.parametrize("dtype", rest_slow([np.int8, np.uint8, np.int16, np.uint16]))
 def test_tensors_are_quantized_and_dequantized_where_scales_may_lie(dtype: Any) -> None:
     b = Builder()
     for shape, scale, attrs in LAYOUTS.values():
@@ -323,6 +323,7 @@ RANGES: Mapping[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_dynamic_quantization_is_exact() -> None:
     b = Builder(17)
     for x in RANGES.values():
@@ -378,6 +379,7 @@ def test_a_dynamic_product_keeps_its_zeros_and_its_name() -> None:
     assert not next(iter(masked.weights.values())).weight.any()
 
 
+@pytest.mark.slow
 def test_operators_on_codes() -> None:
     """What onnxruntime's quantizer and optimizer write in its operator form."""
     b = Builder(17)

@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 from tesa.errors import UnsupportedError
 from tesa.frontend import import_onnx
 from tesa.frontend.control.repeat import UNROLLED
-from tests.support import QUICK
+from tests.support import QUICK, rest_slow
 
 from .onnx_models import floats
 from .test_import import compare
@@ -138,7 +138,7 @@ GROUPS: dict[str, dict[str, Cell]] = {
 
 
 @pytest.mark.parametrize(
-    "group", [pytest.param(name, marks=pytest.mark.slow if len(cells) > 5 else ()) for name, cells in GROUPS.items()]
+    "group", [pytest.param(name, marks=pytest.mark.slow if len(cells) > 3 else ()) for name, cells in GROUPS.items()]
 )
 def test_against_onnxruntime(group: str) -> None:
     compare(*model_of(GROUPS[group]))
@@ -199,7 +199,7 @@ def test_an_unknown_activation_is_refused_by_name() -> None:
         import_onnx(given)
 
 
-@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("per_channel", rest_slow([False, True]))
 def test_dynamically_quantized(per_channel: bool) -> None:
     """DynamicQuantizeLSTM: weights of 8 bits with a zero point, inputs and states quantized to their own range.
 

@@ -112,6 +112,7 @@ def test_transforms() -> None:
     check(transforms())
 
 
+@pytest.mark.slow
 def test_movement() -> None:
     every = movement()
     regions = {name: every.pop(name) for name in tuple(every) if name.startswith("regions")}

@@ -1,7 +1,7 @@
 """Every operator that can be imported, at every opset from 7 on where it changed, over its attributes and types.
 
-A part of the nodes is compiled by default, all of them where there is time (mark `long`). What differs from onnxruntime
-on purpose, or cannot be compared with it, is in EXCEPTIONS with a reason.
+Each operator is compiled by default; a part of the nodes (mark `slow`) and all of them (mark `long`) where there is
+time. What differs from onnxruntime on purpose, or cannot be compared with it, is in EXCEPTIONS with a reason.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .sweep.case import Case
 from .sweep.judge import failures
 
 FAMILIES = {m.__name__.rpartition(".")[2]: m for m in (binary, movement, products, reductions, resizes, unary, windows)}
-SHARE = 6  # one in so many nodes, and the first of each operator, is compiled by default
+SHARE = 6  # one in so many nodes, and the first of each operator, is the part
 
 NO_DILATION = "onnxruntime pads as if the window were not dilated; ONNX says otherwise, and infers our shape"
 NO_MAXIMUM = "RoiAlign by the largest sample is refused in plain words"
@@ -66,6 +66,15 @@ def sample(cases: Iterator[Case]) -> list[Case]:
     return found
 
 
+def newest(cases: Iterator[Case]) -> list[Case]:
+    """The first case of each operator, at the last opset that it has."""
+    found: dict[str, Case] = {}
+    for case in cases:
+        if case.op not in found or case.opset > found[case.op].opset:
+            found[case.op] = case
+    return list(found.values())
+
+
 def unexpected(cases: list[Case]) -> dict[str, str]:
     """What is wrong and no exception, and exceptions that are none."""
     wrong = failures(cases)
@@ -74,6 +83,12 @@ def unexpected(cases: list[Case]) -> dict[str, str]:
     return {name: why for name, why in wrong.items() if name not in known or why.startswith("is an exception")}
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_operator_at_its_newest(family: str) -> None:
+    assert not unexpected(newest(FAMILIES[family].cases()))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_part_of_the_sweep(family: str) -> None:
     assert not unexpected(sample(FAMILIES[family].cases()))

@@ -14,6 +14,7 @@ from tests.fuzz.harness import BAD, REFUSED, RIGHT, Harness
 from tests.fuzz.microsoft import microsoft_operators
 from tests.fuzz.mutate import bytes_mutant, change, mutant
 from tests.fuzz.seeds import networks
+from tests.support import rest_slow
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -24,17 +25,20 @@ def harness() -> Iterator[Harness]:
         yield server
 
 
+@pytest.mark.slow
 def test_the_networks_are_read_as_they_are(harness: Harness) -> None:
     found = {i: harness.run(model.SerializeToString()) for i, model in enumerate(networks())}
     assert {i: outcome.text for i, outcome in found.items() if outcome.kind != RIGHT} == {}
 
 
+@pytest.mark.slow
 def test_mutants_are_read_or_refused(harness: Harness) -> None:
     found = [(name, outcome) for name, _, outcome in harness.run_all(mutants(0, 200, 0))]
     assert [(name, outcome.kind, outcome.text) for name, outcome in found if outcome.bad] == []
     assert {outcome.kind for _, outcome in found} == {RIGHT, REFUSED}
 
 
+@pytest.mark.slow
 def test_mutants_of_networks_are_lowered_or_refused() -> None:
     models = networks()
     with Harness("tests.fuzz.models:check_lowered") as server:
@@ -65,8 +69,8 @@ def test_a_mutant_is_another_model_and_the_same_each_time() -> None:
 
 @pytest.mark.parametrize(
     ("function", "kind"),
-    [("crash", "crash"), ("spin", "hang"), ("sleep", "hang"), ("eat", "memory"), ("fail", "defect"), ("leave", "crash"),
-     ("refuse", REFUSED), ("answer", RIGHT)],
+    rest_slow([("crash", "crash"), ("fail", "defect"), ("leave", "crash"), ("refuse", REFUSED), ("answer", RIGHT),
+               ("eat", "memory"), ("spin", "hang"), ("sleep", "hang")], 5),
 )  # fmt: skip
 def test_the_harness_sees_what_happens(function: str, kind: str) -> None:
     with Harness(f"tests.fuzz.behaviours:{function}", seconds=2 if kind == "hang" else 20, memory=1 << 30) as server:

@@ -73,6 +73,7 @@ def test_int8() -> None:
     run([case, turned, prepare("skinny", exact, weight)])
 
 
+@pytest.mark.slow
 def test_every_configuration_fits_in_shared_memory() -> None:
     family = find("skinny", "gpu")
     for n in (1, 2, 5, 16, 32):

@@ -16,6 +16,8 @@ from tesa.models import digits_images, digits_labels, digits_path
 from tesa.runtime import Model, load
 from tests.integer import compare
 
+pytestmark = pytest.mark.slow
+
 CALIBRATED_ON = 32
 
 

@@ -7,6 +7,7 @@ import pytest
 DOCS = Path(__file__).parents[2] / "docs" / "kernels.md"
 
 
+@pytest.mark.slow
 def test_the_page_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     lines = [line[4:] for line in DOCS.read_text(encoding="utf-8").splitlines() if line.startswith("    ")]

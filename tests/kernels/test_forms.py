@@ -32,6 +32,7 @@ def test_the_fastest_comes_first_and_the_dense_one_is_known() -> None:
     assert found.dense.dense
 
 
+@pytest.mark.slow
 def test_measured_forms_have_times_and_each_was_compared() -> None:
     found = tesa.forms(WEIGHT, n=40, measure=True, family=["indexed", "dense"], progress=None)
     applying = [form for form in found if form.applies]

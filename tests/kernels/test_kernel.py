@@ -155,6 +155,7 @@ def test_a_decomposition(tmp_path: Path) -> None:
     assert len(json.loads(saved.with_suffix(".json").read_text())["plan"]["parts"]) == len(plan.parts)
 
 
+@pytest.mark.slow
 def test_configurations_of_a_decomposition_have_different_parameters() -> None:
     weight = scattered_blocks()
     problem = Problem("linear", 128, 128, 64, (128, 64), (128, 64), alignment=16)

@@ -15,6 +15,7 @@ from tesa.base.onnxruntime import reference_outputs
 from tesa.layers.network import Network, to_network
 from tesa.schedules.types import Output
 from tests.layers.integer import Quantized, lowered, run
+from tests.support import rest_slow
 
 KINDS = [(signed, channels) for signed in (False, True) for channels in (False, True)]
 
@@ -94,7 +95,7 @@ LAYERS: dict[str, Callable[[Quantized], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("signed", rest_slow([False, True]))
 def test_every_kind_of_layer(signed: bool) -> None:
     """Codes out, and the numbers themselves to another reader."""
     q = Quantized(signed)

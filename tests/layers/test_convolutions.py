@@ -17,6 +17,7 @@ from tesa.layers.network import to_network
 from tesa.runtime.verify import verify
 from tesa.schedules.types import Depth, Window
 from tests.layers.many import Many, Shape, run
+from tests.support import rest_slow
 
 
 def plain(draw: random.Random, rank: int) -> tuple[Shape, Shape, dict[str, Any]]:
@@ -54,7 +55,7 @@ def transposed(draw: random.Random, rank: int) -> tuple[Shape, Shape, dict[str, 
 
 
 @pytest.mark.parametrize("op", ["Conv", "ConvTranspose"])
-@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("rank", rest_slow([1, 2, 3], 2))
 def test_any_convolution_is_a_layer(op: str, rank: int) -> None:
     draw, many = random.Random(rank), Many(rank)
     for _ in range(25):
@@ -155,6 +156,7 @@ def test_compiled_layers_are_compared_with_their_tensors(tmp_path: Path) -> None
     assert all(layer.compared and layer.max_abs < 1e-4 for layer in found.layers)
 
 
+@pytest.mark.slow
 def test_pieces_are_compared_with_their_share_of_the_tensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(anchor, "LARGEST", 200)
     many = Many()

@@ -172,6 +172,7 @@ def test_a_tensor_of_zeros_and_one_of_one_element() -> None:
     made.check(y, layers=1)
 
 
+@pytest.mark.slow
 def test_both_products_of_a_quantized_lstm() -> None:
     made = Dynamic()
     steps, inputs, n = 40, 16, 24

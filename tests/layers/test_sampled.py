@@ -87,6 +87,7 @@ def test_a_long_step_down_is_read_element_by_element() -> None:
     assert nodes.check() == ["elementwise"]
 
 
+@pytest.mark.slow
 def test_grids_read_pixels_as_rows_of_channels() -> None:
     nodes = Nodes()
     for mode, padding in (("bilinear", "zeros"), ("nearest", "border")):
@@ -95,6 +96,7 @@ def test_grids_read_pixels_as_rows_of_channels() -> None:
     assert nodes.check(16)
 
 
+@pytest.mark.slow
 def test_deformable_convolutions() -> None:
     nodes = Nodes()
     shapes = [(2, 4, 6, 7), (3, 4, 3, 3), (2, 36, 6, 7), (3,), (2, 18, 6, 7)]

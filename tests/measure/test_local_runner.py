@@ -7,6 +7,8 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from tesa.measure.device import this_device
 from tesa.measure.failure import Failure, FailureKind
 from tesa.measure.interfaces import Runner
@@ -42,6 +44,7 @@ def test_records_say_as_much_of_this_machine_as_a_compiles() -> None:
     assert this_device()["cpu"] == host_cpu()
 
 
+@pytest.mark.slow
 def test_each_candidate_has_a_limit_of_its_own(tmp_path: Path) -> None:
     """Two that never end cost two short limits, long before that of all; those beside them and after them run."""
     runner = LocalRunner(limit_s=PATIENCE_S, one_s=SURE_S)
@@ -51,6 +54,7 @@ def test_each_candidate_has_a_limit_of_its_own(tmp_path: Path) -> None:
     assert first == last == Failure(FailureKind.TIMEOUT, f"no result after {SURE_S:g} s")
 
 
+@pytest.mark.slow
 def test_a_slow_candidate_that_goes_on_is_no_hanging_one(tmp_path: Path) -> None:
     """Its calls together take far longer than the limit of one turn."""
     slow = kernels.kernel(tmp_path, "slow", "usleep(60000);")

@@ -12,6 +12,7 @@ from tvm import relax
 
 from tesa.base.quiet import quiet
 from tesa.propagate.network import Node
+from tests.support import QUICK
 
 _COMPILED: dict[Any, Any] = {}
 
@@ -52,7 +53,7 @@ def _compile(node: Node, args: Sequence[Any], mod: Any) -> Any:
     if "main" in [g.name_hint for g in new.functions]:
         del new["main"]
     with quiet():
-        built = tvm.compile(relax.transform.LegalizeOps()(new), tvm.target.Target("llvm"))
+        built = tvm.compile(relax.transform.LegalizeOps()(new), tvm.target.Target(QUICK))
     return relax.VirtualMachine(built, tvm.cpu())["run"]
 
 

@@ -42,6 +42,7 @@ def different(first: Any, second: Any) -> list[str]:
     return [f"{name}: {facts!r} or {second[name]!r}" for name, facts in first.items() if second[name] != facts]
 
 
+@pytest.mark.slow
 @given(SEEDS)
 @few
 def test_more_facts_find_no_less(seed: int) -> None:
@@ -87,7 +88,6 @@ def some_operators(seed: int, share: float = 0.3) -> set[str]:
 @given(SEEDS)
 @few
 @pytest.mark.slow
-@pytest.mark.long
 def test_the_law_holds_where_rules_are_missing(seed: int) -> None:
     """Operators without a rule are scrambled: what is found so must be as true.
 
@@ -99,6 +99,7 @@ def test_the_law_holds_where_rules_are_missing(seed: int) -> None:
     check(case, seed)
 
 
+@pytest.mark.slow
 @given(SEEDS)
 @few
 def test_scrambling_finds_no_less_than_no_rule(seed: int) -> None:

@@ -18,6 +18,7 @@ from tesa.propagate.network import Network
 from tesa.propagate.registry import Operator, rule_scope, rules
 from tesa.propagate.rules import common
 from tesa.propagate.rules.common import pad_axes, unbroadcast
+from tests.support import drawn
 
 from ..frontend.onnx_models import model as onnx_model
 from ..frontend.onnx_models import node, port
@@ -27,7 +28,7 @@ from .interpreter import covered, evaluator, run, widened
 from .law import Evaluate, bare, check_law, check_tame
 
 SEEDS = st.integers(0, 2**32 - 1)
-many = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+many = drawn(200, suppress_health_check=list(HealthCheck))
 some = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 few = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -77,6 +78,7 @@ def test_the_law_on_thousands_of_models() -> None:
     assert not failed
 
 
+@pytest.mark.slow
 @given(SEEDS)
 @some
 def test_the_law_with_facts_about_the_inputs(seed: int) -> None:
@@ -207,6 +209,7 @@ def test_a_row_that_is_masked_as_a_whole(low: float) -> None:
         check_law(widened(found.network), found.tesa, {"x": np.array([[x]])}, evaluator(found.imported.mod), 0)
 
 
+@pytest.mark.slow
 def test_the_random_models_exercise_the_rules() -> None:
     """The laws above would hold of a propagation that finds nothing; it must find much."""
     found = [solved(seed).model for seed in range(120)]
@@ -228,6 +231,7 @@ def test_the_random_models_exercise_the_rules() -> None:
     assert len(narrow) > 20
 
 
+@pytest.mark.slow
 def test_the_interpreter_covers_what_the_models_use() -> None:
     """All but the kernels that TVM's importer writes itself."""
     nodes = [node for seed in range(60) for node in solved(seed).net.nodes]

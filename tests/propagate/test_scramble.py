@@ -89,6 +89,7 @@ def test_scrambling_finds_what_the_rule_finds(name: str) -> None:
             assert not (mine & ~np.broadcast_to(other, t.shape) & ~full(t.known, t)).any()
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["add", "multiply", "maximum", "minimum", "less", "bitwise_xor"]))
 @settings(max_examples=25, deadline=None)
 def test_of_two_bit_integers_everything_is_right(seed: int, name: str) -> None:
@@ -306,6 +307,7 @@ def residual(builder: Any, x: Any, y: Any) -> Any:
 WITHOUT = ("relax.multiply", "relax.cumsum", "relax.add", "relax.maximum")
 
 
+@pytest.mark.slow
 def test_the_order_of_visits_does_not_matter_and_a_second_run_adds_nothing() -> None:
     net = network(residual, ((2, 4), F), ((2, 4), F))
     given = {"x0": zeros([[1, 0, 1, 0]] * 2), "x1": zeros([[0, 0, 1, 1]] * 2)}

@@ -85,6 +85,7 @@ def test_a_reader_beside_a_writer_sees_whole_lines_only(path: Path) -> None:
     assert len(Log.load(path)) == 40
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 def test_pruning_while_another_process_appends_loses_nothing(path: Path) -> None:
     code = (

@@ -32,6 +32,7 @@ def record(task: Task | None = None, median: float = 1.0, rows: int = 4, **more:
     return Record(known, TARGET, {"cpu": "haswell"}, "indexed", {"rows": rows}, median, median, **facts)
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_records(tmp_path: Path) -> None:
     weights, each = 1000, 100
     template = record().to_json()

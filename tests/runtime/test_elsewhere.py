@@ -73,6 +73,7 @@ def test_a_device_runs_and_times_a_model(park: Park, tmp_path: Path, proto: Any)
     park.await_servers(1)  # it was given back
 
 
+@pytest.mark.slow
 def test_who_cannot_run_a_model(park: Park, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = build(tmp_path, mlp()).path
     with pytest.raises(UsageError, match=f"no device with key 'nobody' .* keys there: {KEY}; on the device: python"):
@@ -147,6 +148,7 @@ def test_only_a_model_that_needs_no_library_runs_in_an_emulator(arm: Path) -> No
         load(arm.with_name("vm.so"), emulated=True)
 
 
+@pytest.mark.slow
 def test_the_verbs_take_an_onnx_file_and_a_target(arm: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, shape = str(arm.with_name("model.onnx")), ["--shape", "rows=3"]
     assert main(["verify", source, "--target", ARM, *shape, "-q"]) == 0

@@ -40,6 +40,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "1.so", folder / "2.so"
 
 
+@pytest.mark.slow
 def test_calls_of_four_threads_compute_what_one_thread_does(digits: tuple[Path, Path]) -> None:
     images = tesa.models.digits_images()[:24]
     for path in digits:
@@ -55,6 +56,7 @@ def test_calls_of_four_threads_compute_what_one_thread_does(digits: tuple[Path, 
         np.testing.assert_array_equal(wanted, kept)
 
 
+@pytest.mark.slow
 def test_models_of_different_thread_counts_share_the_threads_of_a_process(digits: tuple[Path, Path]) -> None:
     images = tesa.models.digits_images()[:8]
     models = [load(path) for path in digits]
@@ -68,6 +70,7 @@ def test_models_of_different_thread_counts_share_the_threads_of_a_process(digits
     together(4, work)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="this system does not list a process's threads")
 def test_threads_that_come_and_go_leave_no_workers(digits: tuple[Path, Path]) -> None:
     """TVM's workers of a thread outlive it: two for each of these would be sixty."""
@@ -91,6 +94,7 @@ def test_threads_that_come_and_go_leave_no_workers(digits: tuple[Path, Path]) ->
     assert len(os.listdir("/proc/self/task")) <= before + 2
 
 
+@pytest.mark.slow
 def test_errors_of_a_call_by_another_thread_are_the_callers(digits: tuple[Path, Path]) -> None:
     model = load(digits[1])
     with ThreadPoolExecutor(1) as pool:
@@ -99,6 +103,7 @@ def test_errors_of_a_call_by_another_thread_are_the_callers(digits: tuple[Path, 
         assert pool.submit(model, {"image": tesa.models.digits_images()[:1]}).result()["logits"].shape == (1, 10)
 
 
+@pytest.mark.slow
 def test_a_call_that_fails_does_no_harm_to_later_ones(tmp_path: Path) -> None:
     model = build(tmp_path, mlp())
     x = np.ones((4, 6), np.float32)

@@ -95,7 +95,7 @@ def check(kernels: Sequence[Kernel], target: Target) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         tvm.compile(module, target=tvm.target.Target(target.tvm)).mod.write_to_file(str(path / "k.o"), "o")
-        subprocess.run(["gcc", "-shared", "-o", str(path / "k.so"), str(path / "k.o")], check=True)
+        subprocess.run(["ld", "-shared", "-o", str(path / "k.so"), str(path / "k.o")], check=True)
         library = tvm.runtime.load_module(str(path / "k.so"))
         for i, (problem, weight, family, config) in enumerate(kernels):
             inputs = Inputs.random(problem, i)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tesa.schedules.cpu.block import MOST
@@ -13,6 +13,7 @@ from tesa.schedules.types import Config, Core, Epilogue, FloatArray, Output, Pro
 from tests.schedules import golden
 from tests.schedules.reference import AVX2, AVX512, check, inputs, reference, run
 from tests.schedules.strategies import cores, linear, linears, weights, windows
+from tests.support import drawn
 
 pytestmark = pytest.mark.usefixtures("any_work_on_threads")
 
@@ -33,20 +34,20 @@ def blocks(m: int, k: int, size: tuple[int, int], density: float) -> FloatArray:
     return (rng.standard_normal((m, k)) * mask).astype(np.float32)
 
 
-@settings(max_examples=40)
+@drawn(40)
 @given(names, linears(), cores, configs, st.data())
 def test_linear(name: str, problem: Problem, core: Core, config: Config, data: st.DataObject) -> None:
     check(name, problem, data.draw(weights(problem)), core, config)
 
 
-@settings(max_examples=40)
+@drawn(40)
 @given(names, windows, cores, configs, st.data())
 def test_convolution(name: str, problem: Problem, core: Core, config: Config, data: st.DataObject) -> None:
     check(name, problem, data.draw(weights(problem)), core, config)
 
 
 @pytest.mark.parametrize("name", ["dense", "block"])
-@pytest.mark.parametrize("size", [(1, 1, 1), (1, 3, 1), (7, 1, 2), (3, 2, 300)])
+@pytest.mark.parametrize("size", [(1, 1, 1), (1, 3, 1), (7, 1, 2), pytest.param((3, 2, 300), marks=pytest.mark.slow)])
 def test_the_smallest_in_every_default(name: str, size: tuple[int, int, int]) -> None:
     problem = linear(*size, epilogue=Epilogue(True, True, "gelu"))
     weight = np.ones((problem.m, problem.k), np.float32)

@@ -11,6 +11,7 @@ from tesa.schedules.types import Config, Epilogue, FloatArray, Problem
 from tesa.targets.target import parse_target
 from tests.emulated.assembly import ELEMENT, listing
 from tests.emulated.programs import case, check, objects_of, run
+from tests.support import rest_slow
 
 TARGET = parse_target("aarch64:cortex-a76")
 EPILOGUES = [Epilogue(True, False, "relu"), Epilogue(True, True, "relu6"), Epilogue(), Epilogue(True, False, "gelu")]
@@ -27,10 +28,13 @@ def linear(m: int, k: int, n: int, epilogue: Epilogue = EPILOGUES[0]) -> Problem
     return Problem("linear", m, k, n, (1, k, n), (1, m, n), epilogue=epilogue)
 
 
-def test_any_number_of_rows_columns_and_entries() -> None:
+SIZES = [(29, 33, 50), (8, 1, 12), (13, 64, 7), (3, 70, 49), (12, 31, 24), (40, 2, 100), (1, 5, 5), (30, 66, 31)]
+
+
+@pytest.mark.parametrize("part", rest_slow(range(4)))
+def test_any_number_of_rows_columns_and_entries(part: int) -> None:
     cases = []
-    sizes = [(29, 33, 50), (8, 1, 12), (13, 64, 7), (3, 70, 49), (12, 31, 24), (40, 2, 100), (1, 5, 5), (30, 66, 31)]
-    for number, (m, k, n) in enumerate(sizes):
+    for number, (m, k, n) in list(enumerate(SIZES))[part::4]:
         problem = linear(m, k, n, EPILOGUES[number % 4])
         for family, rows, vectors, pack, depth in (
             ("dense", 8, 3, 1, 0), ("dense", 12, 2, 0, 0), ("dense", 6, 4, 1, 0), ("dense", 4, 6, 1, 7),

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import tvm
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tvm import te, tirx
 
 from tesa.schedules.cpu.operators import describe, is_product, schedule_function
 from tesa.schedules.cpu.operators.tree import index
 from tesa.targets.target import parse_target, runs_here
+from tests.support import drawn
 
 TARGET = parse_target("x86:cascadelake")
 here = pytest.mark.skipif(not runs_here(TARGET), reason="this machine's CPU has no dot product of bytes")
@@ -56,7 +57,7 @@ def wanted(arrays: Any, zero: tuple[int, int], layout: str) -> Any:
 
 
 @here
-@settings(max_examples=10, deadline=None)
+@drawn(10)
 @given(st.tuples(st.integers(1, 40), st.integers(2, 70), st.integers(2, 140)), zeros, zeros, layouts)
 def test_sums_are_exact(size: tuple[int, int, int], a_zero: int, b_zero: int, layout: str) -> None:
     zero = (a_zero, b_zero)

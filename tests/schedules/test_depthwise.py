@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tesa.schedules.cpu.depthwise import MAX_MASKS
@@ -15,6 +15,7 @@ from tests.schedules import golden
 from tests.schedules.guarded import harsh
 from tests.schedules.reference import AVX2, AVX512, HERE, check, run
 from tests.schedules.strategies import cores, epilogues, threads
+from tests.support import drawn
 
 DEPTHWISE = find("depthwise")
 PLAIN = Epilogue()
@@ -54,7 +55,7 @@ def weights(p: Problem, density: float, seed: int) -> FloatArray:
     return (rng.standard_normal((p.m, p.k)) * (rng.random((p.m, p.k)) < density)).astype(np.float32)
 
 
-@settings(max_examples=30)
+@drawn(30)
 @given(problems(), cores, st.sampled_from([0.0, 0.3, 0.7, 1.0]), st.data())
 def test_any_window(p: Problem, core: Core, density: float, data: st.DataObject) -> None:
     weight = weights(p, density, data.draw(st.integers(0, 99)))

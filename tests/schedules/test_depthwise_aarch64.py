@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import product
 
 import numpy as np
+import pytest
 
 from tesa.schedules.registry import find
 from tesa.schedules.types import Epilogue, Problem, Window
@@ -38,6 +39,7 @@ def test_borders_of_rows_around_the_length_of_a_vector() -> None:
     check(cases, TARGET, "cortex-a53")
 
 
+@pytest.mark.slow
 def test_columns_a_stride_apart_are_one_vector_moved_on() -> None:
     cases = []
     shapes = ((3, 2, 1), (5, 2, 1), (5, 2, 2), (4, 3, 1), (7, 3, 1), (3, 4, 2), (1, 2, 1), (2, 2, 3))

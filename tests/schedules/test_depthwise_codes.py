@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import tesa.schedules.cpu  # noqa: F401  (registers the families)
@@ -19,6 +19,7 @@ from tesa.schedules.types import Core, Epilogue, Output, Problem, Window
 from tesa.targets.target import parse_target, runs_here
 from tesa.targets.x86 import AVX2, AVX512, BYTES, SSE42
 from tests.schedules.reference import CPUS, build, unaligned
+from tests.support import drawn, rest_slow
 
 VNNI = replace(AVX512, dot=BYTES)
 CHIPS = {VNNI: "cascadelake", AVX512: CPUS["avx512"], AVX2: CPUS["avx2"], SSE42: CPUS["sse4.2"]}
@@ -67,7 +68,7 @@ def windows(draw_: st.DrawFn) -> Window:
     return Window(height, width, kernel, stride, padding, dilation)
 
 
-@settings(max_examples=10, deadline=None)
+@drawn(10)
 @given(windows(), st.integers(1, 150), st.sampled_from([*HERE, PLAIN]), st.sampled_from([0.1, 1.0]), st.data())
 def test_sums_are_exact(window: Window, channels: int, core: Core, density: float, data: st.DataObject) -> None:
     more = {"batch": data.draw(st.sampled_from([1, 2])), "threads": data.draw(st.sampled_from([1, 2, 3]))}
@@ -82,7 +83,9 @@ def test_sums_are_exact(window: Window, channels: int, core: Core, density: floa
 @pytest.mark.parametrize("core", [*HERE, PLAIN], ids=lambda core: f"{core.name}-{core.dot and core.dot.group}")
 @pytest.mark.parametrize(
     ("dtype", "activation", "residual"),
-    [("uint8", None, None), ("uint8", "relu6", "uint8"), ("int8", "relu", None), ("float32", "gelu", "float32")],
+    rest_slow(
+        [("uint8", None, None), ("int8", "relu", None), ("float32", "gelu", "float32"), ("uint8", "relu6", "uint8")], 3
+    ),
 )
 def test_what_is_stored(core: Core, dtype: str, activation: str | None, residual: str | None) -> None:
     output = Output(dtype) if dtype == "float32" else Output(dtype, 0.05, 7)

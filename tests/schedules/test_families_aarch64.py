@@ -13,10 +13,11 @@ import pytest
 from tesa.schedules.cpu import cut
 from tesa.schedules.pieces import Piece, sums
 from tesa.schedules.registry import families
-from tesa.schedules.types import ACTIVATIONS, Epilogue, FloatArray, Output, Problem, Window
+from tesa.schedules.types import ACTIVATIONS, Config, Epilogue, FloatArray, Output, Problem, Window
 from tesa.targets.target import Target, parse_target
 from tests.emulated.assembly import foreign
 from tests.emulated.programs import Case, build, case, check, execute, faults
+from tests.support import rest_slow
 
 CPUS = {"cortex-a53": "cortex-a53", "cortex-a76": "cortex-a76", "neoverse-n2": "max"}
 """CPUs without dot products, with them, and with matrix products; and the emulated CPU that their code runs on."""
@@ -91,8 +92,8 @@ def integers(rng: np.random.Generator) -> Iterator[Problem]:
         yield Problem("linear", m, k, n, (k, n), (m, n), 1, None, end, "int8", int(rng.choice([1, 2])), output=output)
 
 
-def cases(target: Target, seed: int, most: int) -> list[Case]:
-    """A case of each family that takes a problem, with `most` configurations of its space."""
+def draws(target: Target, seed: int, most: int) -> list[tuple[str, Problem, FloatArray, Config]]:
+    """Each family that takes a problem, with `most` configurations of its space."""
     rng, found = np.random.default_rng(seed), []
     for problem in (*problems(rng), *integers(rng)):
         weight = draw(rng, problem.m, problem.k)
@@ -101,18 +102,30 @@ def cases(target: Target, seed: int, most: int) -> list[Case]:
         for family in families("cpu"):
             space = list(family.space(problem, weight, target.core))
             for index in sorted({int(rng.integers(len(space))) for _ in range(most)} if space else ()):
-                found.append(case(family.name, problem, weight, target, space[index], seed))
+                found.append((family.name, problem, weight, space[index]))
     return found
 
 
-@pytest.mark.parametrize("cpu", CPUS)
-def test_a_third_of_the_families_problems(cpu: str) -> None:
+def cases(target: Target, seed: int, most: int = 1, part: slice = slice(None)) -> list[Case]:
+    """A case for each draw, or for a part of them."""
+    drawn = draws(target, seed, most)[part]
+    return [case(family, problem, weight, target, config, seed) for family, problem, weight, config in drawn]
+
+
+PARTS = 3 * len(CPUS)
+
+
+@pytest.mark.parametrize("part", rest_slow(range(PARTS), len(CPUS)))
+def test_a_part_of_the_families_problems(part: int) -> None:
+    """One kernel in nine on each CPU, and three in nine where there is time."""
+    cpu = list(CPUS)[part % len(CPUS)]
     target = parse_target(f"aarch64:{cpu}")
-    made = cases(target, 3, 1)[list(CPUS).index(cpu) :: len(CPUS)]
-    assert len({one.name.split()[0] for one in made}) > 4
+    made = cases(target, 3, part=slice(part, None, PARTS))
+    assert len({one.name.split()[0] for one in made}) > 3
     check(made, target, CPUS[cpu])
 
 
+@pytest.mark.slow
 def test_sums_of_pieces() -> None:
     target = parse_target("aarch64:cortex-a76")
     rng, (way,) = np.random.default_rng(0), [way for way in sums() if way.kind == "cpu"]
@@ -140,7 +153,7 @@ def test_sums_of_pieces() -> None:
 @pytest.mark.parametrize("cpu", CPUS)
 def test_a_configuration_of_every_family(cpu: str) -> None:
     target = parse_target(f"aarch64:{cpu}")
-    made = cases(target, 4, 1)
+    made = cases(target, 4)
     # families of decompositions are there where another test has registered them; no core of ARM permutes bytes so
     plain = {family.name for family in families("cpu")} & set(FAMILIES)
     assert {one.name.split()[0] for one in made} >= plain
@@ -152,10 +165,9 @@ def test_a_configuration_of_every_family(cpu: str) -> None:
 def test_every_family_on_more_cpus(cpu: str, tmp_path: Path) -> None:
     """Right numbers, and no instruction that the CPU lacks: the emulator knows the CPUs of some names only."""
     target, seen, made = parse_target(f"aarch64:{cpu}"), Counter[str](), []
-    for one in cases(target, 5, 1):
-        name = one.name.split()[0]
-        seen[name] += 1
-        made += [one] if seen[name] % 3 == 1 else []
+    for family, problem, weight, config in draws(target, 5, 1):
+        seen[family] += 1
+        made += [case(family, problem, weight, target, config, 5)] if seen[family] % 3 == 1 else []
     assert {one.name.split()[0] for one in made} >= {family.name for family in families("cpu")} & set(FAMILIES)
     program = build(made, target, tmp_path)
     assert foreign(sorted(tmp_path.glob("*.o")), cpu) == []

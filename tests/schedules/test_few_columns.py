@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import tesa.schedules.cpu  # noqa: F401  (registers the families)
@@ -21,6 +21,7 @@ from tesa.schedules.types import Epilogue, Output, Problem, Window
 from tesa.targets.target import parse_target, runs_here
 from tests.schedules.guarded import guarded
 from tests.schedules.reference import build, unaligned
+from tests.support import drawn
 
 TARGET = parse_target("x86:icelake-server")
 CORE = TARGET.core
@@ -54,7 +55,7 @@ def run(name: str, problem: Problem, w: Any, config: Any, inputs: Inputs) -> Any
 
 
 @here
-@settings(max_examples=16, deadline=None)
+@drawn(16)
 @given(
     sizes, densities, st.sampled_from([1, 2]), st.sampled_from([1, 2]), st.sampled_from(LAYOUTS),
     st.sampled_from([4, 8]), st.sampled_from(FAMILIES), st.data(),

@@ -11,11 +11,13 @@ from tesa.schedules.types import Epilogue, Output
 from tesa.targets.target import parse_target
 from tests.emulated.programs import case, check
 from tests.schedules.test_few_columns import LAYOUTS, draw, product
+from tests.support import rest_slow
 
 SIZES = [(1, 1, 1, 1), (70, 200, 1, 1), (37, 131, 3, 1), (24, 64, 2, 4), (40, 100, 16, 1)]
 
 
-@pytest.mark.parametrize("name", ["aarch64:cortex-a76", "aarch64:neoverse-v1"])  # sdot, usdot
+@pytest.mark.slow
+@pytest.mark.parametrize("name", rest_slow(["aarch64:cortex-a76", "aarch64:neoverse-v1"]))  # sdot, usdot
 def test_numbers(name: str) -> None:
     target, cases = parse_target(name), []
     for number, (m, k, n, batch) in enumerate(SIZES):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -15,6 +15,7 @@ from tesa.schedules.types import Config, Core, Epilogue, FloatArray, Problem
 from tests.schedules import golden
 from tests.schedules.reference import AVX2, AVX512, check, inputs, reference, run
 from tests.schedules.strategies import cores, linear, linears, weights, windows
+from tests.support import drawn
 
 configs = st.fixed_dictionaries(
     {
@@ -34,19 +35,19 @@ def sparse(m: int, k: int, density: float, seed: int = 0) -> FloatArray:
     return (rng.standard_normal((m, k)) * (rng.random((m, k)) < density)).astype(np.float32)
 
 
-@settings(max_examples=50)
+@drawn(50)
 @given(linears(), cores, configs, st.data())
 def test_linear(problem: Problem, core: Core, config: Config, data: st.DataObject) -> None:
     check("indexed", problem, data.draw(weights(problem)), core, config)
 
 
-@settings(max_examples=50)
+@drawn(50)
 @given(windows, cores, configs, st.data())
 def test_convolution(problem: Problem, core: Core, config: Config, data: st.DataObject) -> None:
     check("indexed", problem, data.draw(weights(problem)), core, config)
 
 
-@pytest.mark.parametrize("size", [(1, 1, 1), (1, 3, 1), (7, 1, 2), (3, 2, 300)])
+@pytest.mark.parametrize("size", [(1, 1, 1), (1, 3, 1), (7, 1, 2), pytest.param((3, 2, 300), marks=pytest.mark.slow)])
 def test_the_smallest_in_every_default(size: tuple[int, int, int]) -> None:
     problem = linear(*size, epilogue=Epilogue(True, True, "gelu"))
     weight = np.zeros((problem.m, problem.k), np.float32)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import tesa.schedules.cpu  # noqa: F401  (registers the families)
@@ -19,6 +19,7 @@ from tesa.schedules.types import Core, Epilogue, Output, Problem
 from tesa.targets.target import parse_target, runs_here
 from tesa.targets.x86 import AVX2, AVX512, BYTES, SSE42
 from tests.schedules.reference import CPUS, build, unaligned
+from tests.support import drawn
 
 VNNI = replace(AVX512, dot=BYTES)
 CHIPS = {VNNI: "cascadelake", AVX512: CPUS["avx512"], AVX2: CPUS["avx2"], SSE42: CPUS["sse4.2"]}
@@ -57,7 +58,7 @@ def run(form: str, problem: Problem, w: Any, x: Any, core: Core, config: Any, *e
     return y.numpy()
 
 
-@settings(max_examples=60, deadline=None)
+@drawn(60)
 @given(sizes, cores, st.sampled_from(FORMS), st.sampled_from([0.1, 0.5, 0.9]), st.integers(0, 99), st.data())
 def test_sums_are_exact(size: Any, core: Core, form: str, density: float, seed: int, data: st.DataObject) -> None:
     problem = product(*size, batch=data.draw(st.sampled_from([1, 2])), threads=data.draw(st.sampled_from([1, 2])))
@@ -69,7 +70,7 @@ def test_sums_are_exact(size: Any, core: Core, form: str, density: float, seed: 
         np.testing.assert_array_equal(got, w.astype(np.int64) @ x.astype(np.int64))
 
 
-@settings(max_examples=25, deadline=None)
+@drawn(25)
 @given(sizes, cores, st.sampled_from(["uint8", "int8", "float32"]), st.sampled_from([None, "relu", "gelu"]), st.data())
 def test_what_is_stored(size: Any, core: Core, dtype: str, activation: str | None, data: st.DataObject) -> None:
     from tesa.measure.reference import Inputs, reference

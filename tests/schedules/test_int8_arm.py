@@ -4,6 +4,7 @@ each."""
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product as product_of
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tesa.targets.target import parse_target
 from tests.decompose.running import weight as weight_of_pieces
 from tests.emulated.assembly import foreign, listing
 from tests.emulated.programs import Case, case, check, objects_of, run
+from tests.support import rest_slow
 
 MIXED, SIGNED, PLAIN = "neoverse-n2", "neoverse-n1", "cortex-a53"
 EMULATED = {MIXED: "max", SIGNED: "neoverse-n1", PLAIN: "cortex-a53"}
@@ -30,7 +32,10 @@ FORMS = ("dense", "block", "indexed", "rowlanes")
 SCALED = Epilogue(bias=True, residual=True, activation="relu", scale=True)
 OUTPUTS = (Output("int32"), Output(), Output("uint8", 0.05, 7), Output("int8", 0.05, -3))
 
-cpus = pytest.mark.parametrize("cpu", [MIXED, SIGNED, PLAIN])
+cpus = pytest.mark.parametrize("cpu", rest_slow([MIXED, SIGNED, PLAIN]))
+
+PAIRS = sorted(product_of(FORMS, EMULATED), key=lambda pair: (FORMS.index(pair[0]) - list(EMULATED).index(pair[1])) % 3)
+"""Each family with each CPU; the first four have every one of them."""
 
 
 def product(m: int, k: int, n: int, output: Output = OUTPUTS[0], **more: Any) -> Problem:
@@ -56,8 +61,7 @@ def some(form: str, problem: Problem, w: Any, cpu: str) -> list[Case]:
     return [case(form, problem, w, target, c) for c in chosen.values()]
 
 
-@cpus
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("form", "cpu"), rest_slow(PAIRS, len(FORMS)))
 def test_every_family_is_exact(form: str, cpu: str) -> None:
     cases = []
     for i, (m, k, n) in enumerate(SHAPES):
@@ -66,6 +70,7 @@ def test_every_family_is_exact(form: str, cpu: str) -> None:
     check(cases, parse_target(f"aarch64:{cpu}"), EMULATED[cpu])
 
 
+@pytest.mark.slow
 @cpus
 def test_the_largest_sums_do_not_saturate(cpu: str) -> None:
     """Columns of X that are all 0 and all 255 in turn, with all of W -128, or 127."""
@@ -80,6 +85,7 @@ def test_the_largest_sums_do_not_saturate(cpu: str) -> None:
     check(cases, parse_target(f"aarch64:{cpu}"), EMULATED[cpu])
 
 
+@pytest.mark.slow
 @cpus
 def test_batches_threads_and_blocks_of_k(cpu: str) -> None:
     target, cases = parse_target(f"aarch64:{cpu}"), []
@@ -95,6 +101,7 @@ def test_batches_threads_and_blocks_of_k(cpu: str) -> None:
     check(cases, target, EMULATED[cpu])
 
 
+@pytest.mark.slow
 @cpus
 def test_pieces_of_codes_and_outliers(cpu: str) -> None:
     target, cases = parse_target(f"aarch64:{cpu}"), []

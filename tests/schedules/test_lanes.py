@@ -15,6 +15,7 @@ from tests.emulated.programs import case
 from tests.emulated.programs import check as check_emulated
 from tests.node import TARGETS, Case, check_all
 from tests.schedules.features_last import Kernel, check, draw, linear, problems
+from tests.support import rest_slow
 
 CHIPS = ("icelake-server", "skylake-avx512", "alderlake", "haswell", "x86-64-v2")
 """AVX-512 with dot products of bytes and of words, AVX2 with them, and SSE."""
@@ -33,13 +34,13 @@ def kernels(target: Target, seed: int) -> Iterator[Kernel]:
         yield problem, weight, "lanes", space[(number + seed) % len(space)]
 
 
-@pytest.mark.parametrize("target", HERE, ids=lambda target: target.cpu)
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("target", rest_slow(HERE, 2), ids=lambda target: target.cpu)
+@pytest.mark.parametrize("seed", rest_slow([0, 1]))
 def test_every_problem_is_right(target: Target, seed: int) -> None:
     check(list(kernels(target, seed))[seed::2], target)
 
 
-@pytest.mark.parametrize("cpu", EMULATED)
+@pytest.mark.parametrize("cpu", rest_slow(EMULATED))
 def test_every_problem_is_right_on_arm(cpu: str) -> None:
     target = parse_target(f"aarch64:{cpu}")
     start = list(EMULATED).index(cpu) % 2
@@ -48,7 +49,7 @@ def test_every_problem_is_right_on_arm(cpu: str) -> None:
     check_emulated(cases, target, EMULATED[cpu])
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", rest_slow(TARGETS))
 def test_every_problem_is_right_in_webassembly(target: str) -> None:
     made = [Case(p, w, family, config) for p, w, family, config in kernels(parse_target(target), 3) if p.threads == 1]
     assert len(made) > 2

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import tesa.schedules.cpu  # noqa: F401  (registers the families)
@@ -19,6 +19,7 @@ from tesa.schedules.registry import find
 from tesa.schedules.types import Epilogue, Output, Problem, Window
 from tesa.targets.target import parse_target, runs_here
 from tests.schedules.reference import build, unaligned
+from tests.support import drawn
 
 TARGET = parse_target("x86:icelake-server")
 CORE = TARGET.core
@@ -72,7 +73,7 @@ def test_the_steps_are_the_weight(size: Any, lanes: int, align: int, density: fl
 
 
 @here
-@settings(max_examples=30, deadline=None)
+@drawn(30)
 @given(sizes, densities, st.sampled_from([1, 2]), st.sampled_from([1, 2]), st.integers(0, 99), st.data())
 @pytest.mark.usefixtures("any_work_on_threads")
 def test_sums_are_exact(size: Any, density: float, batch: int, threads: int, seed: int, data: st.DataObject) -> None:

@@ -16,6 +16,7 @@ from tesa.schedules.registry import find
 from tesa.schedules.types import Epilogue, Output, Window
 from tesa.targets.target import parse_target, runs_here
 from tests.schedules.features_last import Kernel, check, convolution, draw, linear, problems
+from tests.support import rest_slow
 
 TARGET = parse_target("x86:icelake-server")
 CORE = TARGET.core
@@ -34,11 +35,12 @@ def every(seed: int) -> Iterator[Kernel]:
 
 
 @here
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", rest_slow([0, 1]))
 def test_every_problem_is_right(seed: int) -> None:
     check(list(every(seed)), TARGET)
 
 
+@pytest.mark.slow
 @here
 def test_rows_come_back_to_their_order() -> None:
     """Rows of unlike numbers of weights, in registers that are full and that are not, in one block and in several."""

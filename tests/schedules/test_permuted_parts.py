@@ -16,6 +16,7 @@ from tesa.targets.target import Target, parse_target, runs_here
 from tests.emulated.programs import case
 from tests.emulated.programs import check as check_emulated
 from tests.schedules.features_last import Kernel, check, draw, linear, problems
+from tests.support import rest_slow
 
 CHIPS = ("cascadelake", "skylake-avx512", "alderlake", "haswell", "x86-64-v2")
 """AVX-512 with dot products of bytes and without, AVX2 with them and without, and SSE."""
@@ -56,13 +57,13 @@ def ordered(target: Target) -> Iterator[Kernel]:
         yield problem, weight, "permuted", config
 
 
-@pytest.mark.parametrize("target", HERE, ids=lambda target: target.cpu)
+@pytest.mark.parametrize("target", rest_slow(HERE), ids=lambda target: target.cpu)
 def test_every_problem_is_right(target: Target) -> None:
     seed = CHIPS.index(target.cpu)
     check([*list(every(target, seed))[seed % 2 :: 2], *ordered(target)], target)
 
 
-@pytest.mark.parametrize("cpu", EMULATED)
+@pytest.mark.parametrize("cpu", rest_slow(EMULATED))
 def test_every_problem_is_right_on_arm(cpu: str) -> None:
     target = parse_target(f"aarch64:{cpu}")
     start = list(EMULATED).index(cpu)

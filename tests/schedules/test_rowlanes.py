@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tesa.schedules.cpu.rowlanes import groups
@@ -15,6 +15,7 @@ from tesa.schedules.types import Core, Epilogue, Output, Problem, Window
 from tests.schedules import golden, test_int8
 from tests.schedules.reference import AVX2, AVX512, HERE, check
 from tests.schedules.strategies import cores, epilogues, threads, weights, windows
+from tests.support import drawn
 
 ROWLANES = find("rowlanes")
 
@@ -29,7 +30,7 @@ def linears(draw: st.DrawFn) -> Problem:
     return Problem("linear", m, k, n, (batch, k, n), (batch, m, n), batch, None, draw(epilogues), threads=draw(threads))
 
 
-@settings(max_examples=30)
+@drawn(30)
 @given(st.one_of(linears(), windows), cores, st.data())
 def test_any_problem(p: Problem, core: Core, data: st.DataObject) -> None:
     weight = data.draw(weights(p))
@@ -50,7 +51,7 @@ def test_a_convolution_of_seven_by_seven(core: Core, panel: int, listed: int) ->
     check("rowlanes", p, weight, core, {"panel": panel, "list": listed})
 
 
-@settings(max_examples=25, deadline=None)
+@drawn(25)
 @given(
     st.tuples(st.integers(8, 70), st.integers(1, 40), st.integers(2, 60)),
     test_int8.cores,

@@ -16,6 +16,7 @@ from tests.schedules import golden
 from tests.schedules.guarded import harsh
 from tests.schedules.reference import AVX2, AVX512, HERE, check
 from tests.schedules.strategies import cores, epilogues, threads
+from tests.support import drawn
 
 SLICED = find("sliced")
 
@@ -38,7 +39,7 @@ def _weight(p: Problem, density: float, skew: float, seed: int) -> np.ndarray:
     return w.astype(np.float32)
 
 
-@settings(max_examples=40)
+@drawn(40)
 @given(problems(), cores, st.sampled_from([0.0, 0.05, 0.3, 0.7]), st.sampled_from([0.0, 3.0]), st.data())
 def test_any_pattern(p: Problem, core: Core, density: float, skew: float, data: st.DataObject) -> None:
     weight = _weight(p, density, skew, data.draw(st.integers(0, 2**32 - 1)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from tesa.schedules.types import Epilogue, Problem
 from tesa.targets.target import Target, parse_target
@@ -31,6 +32,7 @@ def sliced(target: Target, n: int, window: int, share: int, m: int = 70) -> Case
     return case("sliced", problem, weight, target, config, name=name)
 
 
+@pytest.mark.slow
 def test_permutations_of_one_two_and_four_registers() -> None:
     targets = [permuting(1), permuting(2), permuting(1, 2), permuting(1, 2, 4), TARGET]
     check([sliced(target, *config) for target in targets for config in CONFIGS], TARGET)

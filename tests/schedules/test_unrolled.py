@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tesa.schedules.cpu.unrolled_space import MAX_FMAS, MOST
@@ -18,25 +18,26 @@ from tests.schedules.guarded import harsh
 from tests.schedules.programs import programs_of
 from tests.schedules.reference import AVX2, AVX512, HERE, check, run
 from tests.schedules.strategies import cores, linears, unrolled_configs, weights, windows
+from tests.support import drawn, rest_slow
 
 UNROLLED = find("unrolled")
 
 
-@settings(max_examples=25)
+@drawn(25)
 @given(linears(), cores, unrolled_configs(), st.data())
 def test_any_linear_layer(p: Problem, core: Core, config: Config, data: st.DataObject) -> None:
     with harsh(data.draw(st.booleans())):
         check("unrolled", p, data.draw(weights(p)), core, config)
 
 
-@settings(max_examples=20)
+@drawn(20)
 @given(windows, cores, unrolled_configs(), st.data())
 def test_any_convolution(p: Problem, core: Core, config: Config, data: st.DataObject) -> None:
     with harsh(data.draw(st.booleans())):
         check("unrolled", p, data.draw(weights(p)), core, config)
 
 
-@pytest.mark.parametrize("core", HERE, ids=lambda core: str(core.name))
+@pytest.mark.parametrize("core", rest_slow(HERE, 2), ids=lambda core: str(core.name))
 def test_every_default_configuration(core: Core) -> None:
     p = Problem("linear", 40, 160, 64, (1, 160, 64), (1, 40, 64), epilogue=Epilogue(True, True, "gelu"), threads=2)
     rng = np.random.default_rng(0)
@@ -150,7 +151,7 @@ def test_as_many_rows_as_there_are_registers_and_not_one_more(core: Core) -> Non
         UNROLLED.emit(p, weight, core, {**config, "rows": 40}, "s")
 
 
-@pytest.mark.parametrize("core", HERE, ids=lambda core: str(core.name))
+@pytest.mark.parametrize("core", rest_slow(HERE, 2), ids=lambda core: str(core.name))
 @pytest.mark.parametrize("pack", [0, 1])
 def test_pointers_move_along(core: Core, pack: int) -> None:
     """So many weights and columns that displacements leave the range of a byte again and again."""

@@ -24,6 +24,7 @@ from tesa.targets.target import parse_target, runs_here
 from tests.schedules import features_last
 from tests.schedules.guarded import guarded
 from tests.schedules.reference import build
+from tests.support import rest_slow
 
 pytestmark = pytest.mark.usefixtures("any_work_on_threads")
 
@@ -89,6 +90,7 @@ def test_sums_are_exact(size: Any, layout: str, density: float, x_zero: int, see
     np.testing.assert_array_equal(got, reference(problem, w, inputs).y)
 
 
+@pytest.mark.slow
 @here
 @settings(max_examples=8, deadline=None)
 @given(
@@ -117,7 +119,7 @@ def test_what_is_stored(
 
 
 @here
-@pytest.mark.parametrize("part", range(3))
+@pytest.mark.parametrize("part", rest_slow(range(3)))
 def test_every_window_of_features_last(part: int) -> None:
     faults = []
     for i, problem in list(enumerate(features_last.problems(8)))[len(features_last.SIZES) + part :: 3]:

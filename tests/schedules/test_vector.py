@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tesa.schedules.cpu import vector
@@ -15,6 +15,7 @@ from tests.schedules import golden
 from tests.schedules.guarded import harsh
 from tests.schedules.reference import AVX2, AVX512, check
 from tests.schedules.strategies import cores, epilogues, threads, weights
+from tests.support import drawn
 
 VECTOR = find("vector")
 
@@ -27,7 +28,7 @@ def problems(draw: st.DrawFn) -> Problem:
     return Problem("linear", m, k, n, *shapes, batch, None, draw(epilogues), threads=draw(threads))
 
 
-@settings(max_examples=30)
+@drawn(30)
 @given(problems(), cores, st.data())
 def test_any_matrix(p: Problem, core: Core, data: st.DataObject) -> None:
     weight = data.draw(weights(p))

@@ -25,7 +25,7 @@ from tests.schedules import golden
 from tests.schedules.programs import programs_of
 from tests.schedules.strategies import unrolled_configs, weights
 from tests.schedules.test_writers import count
-from tests.support import require_system
+from tests.support import require_system, rest_slow
 
 UNROLLED = find("unrolled")
 TARGET = parse_target("aarch64:cortex-a53")
@@ -88,13 +88,13 @@ def made(target: Target, problem: Problem, weight: FloatArray, chosen: Config) -
     return case("unrolled", problem, weight, target, chosen, name=shown)
 
 
-def test_every_epilogue_and_width_on_a_cpu_of_armv8_0() -> None:
-    cases = [
-        made((IN_ORDER, OUT_OF_ORDER)[number % 2], *layer) for number, layer in enumerate((*linears(), *convolutions()))
-    ]
-    check(cases, TARGET, "cortex-a53")
+@pytest.mark.parametrize("part", rest_slow(range(3)))
+def test_every_epilogue_and_width_on_a_cpu_of_armv8_0(part: int) -> None:
+    layers = list(enumerate((*linears(), *convolutions())))[part::3]
+    check([made((IN_ORDER, OUT_OF_ORDER)[number % 2], *layer) for number, layer in layers], TARGET, "cortex-a53")
 
 
+@pytest.mark.slow
 def test_far_places() -> None:
     """Beyond the immediates: rows of X and Y far apart, rows whose distance is no multiple of a vector, many rows."""
     e, apart = Epilogue(True, True, "relu6"), np.zeros((2, 9), np.float32)

@@ -17,7 +17,7 @@ from tesa.targets.hwcap import places, probe
 from tesa.targets.target import parse_target
 from tests.emulated.assembly import foreign
 from tests.emulated.programs import case, check, objects_of
-from tests.support import require_system
+from tests.support import require_system, rest_slow
 
 NAMED = (
     "cortex-a53", "cortex-a55", "cortex-a72", "cortex-a76", "cortex-a78", "cortex-x1", "neoverse-n1", "neoverse-v1",
@@ -71,7 +71,7 @@ def test_scattered_weights_are_unrolled_and_blocks_go_by_panels(cpu: str) -> Non
     assert best(sparse(256, 256, 1.0)) == "dense"
 
 
-@pytest.mark.parametrize("cpu", NAMED)
+@pytest.mark.parametrize("cpu", rest_slow(NAMED, 3))
 def test_code_holds_no_instruction_that_the_cpu_lacks(cpu: str, tmp_path: Path) -> None:
     target, weight = parse_target(f"aarch64:{cpu}"), sparse(24, 40, 0.4)
     codes = np.round(weight * 20).clip(-127, 127).astype(np.float32)

@@ -10,12 +10,13 @@ import pytest
 import tesa
 from tesa import models
 from tesa.targets.target import parse_target, runs_here
+from tests.support import rest_slow
 
 TARGET = parse_target("x86:x86-64-v2")
 pytestmark = pytest.mark.skipif(not runs_here(TARGET), reason="the code does not run here")
 
 
-@pytest.mark.parametrize("n", [1, 50])
+@pytest.mark.parametrize("n", rest_slow([50, 1]))
 def test_a_kernel(n: int) -> None:
     rng = np.random.default_rng(0)
     weight = (rng.standard_normal((24, 40)) * (rng.random((24, 40)) < 0.3)).astype(np.float32)
@@ -27,6 +28,7 @@ def test_a_kernel(n: int) -> None:
     assert "vfmadd" not in text
 
 
+@pytest.mark.slow
 def test_a_whole_model(tmp_path: Path) -> None:
     import onnxruntime
 

@@ -241,6 +241,7 @@ def start(folder: Path, seed: int, go: Path) -> subprocess.Popen[str]:
     return child
 
 
+@pytest.mark.slow
 def test_two_jobs_at_once_on_one_log(tmp_path: Path) -> None:
     """Two processes that write the same file at the same time: every result of both is in it, whole."""
     folder, go = tmp_path / "logs", tmp_path / "go"
@@ -298,6 +299,7 @@ LocalRunner().run(problem, weight, [Product("tesa_endless", (object_file,), code
 """
 
 
+@pytest.mark.slow
 def test_a_kernel_that_never_ends_does_not_outlive_the_job(tmp_path: Path) -> None:
     """kill -9 of the job while its measuring process is deep in generated code."""
     child = subprocess.Popen([sys.executable, "-c", ENDLESS, str(tmp_path)], env=with_tests(), stdout=subprocess.PIPE)

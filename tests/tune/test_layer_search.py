@@ -31,6 +31,7 @@ def work() -> Layer:
     return Layer("fc", Problem("linear", 128, 256, 196, (1, 256, 196), (1, 128, 196)), weight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_table", [False, True])
 def test_the_default_is_what_a_compile_measures(table: CostTable, with_table: bool) -> None:
     target, task, costs = parse_target(device.TARGET), work(), table if with_table else None

@@ -146,6 +146,7 @@ def test_on_64_bit_arm(tmp_path: Path, cpu: str) -> None:
         assert "dotprod" in done.stderr
 
 
+@pytest.mark.slow
 def test_c_for_a_newer_cpu_needs_no_option_of_the_compiler(tmp_path: Path) -> None:
     """gcc takes code for SVE, for any CPU; a compiler for another architecture says what is wrong."""
     compiler = require_system("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross")

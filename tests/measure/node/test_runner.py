@@ -72,6 +72,7 @@ def test_without_a_budget_kernels_are_compared_alone(tmp_path: Path) -> None:
     assert not NodeRunner(TARGET).run(PROBLEM, WEIGHT, [], budget_ms=0)
 
 
+@pytest.mark.slow
 def test_a_kernel_that_hangs_or_traps_costs_itself_alone(tmp_path: Path) -> None:
     once, endless = built(
         tmp_path,

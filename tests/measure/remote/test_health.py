@@ -23,6 +23,7 @@ from tests.measure.remote.park import KEY, Park, free_port
 from tests.support import PATIENCE_S, until, with_tests
 
 
+@pytest.mark.slow
 def test_sound_and_broken_devices(park: Park, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tesa.measure.remote.health._GRACE_S", PATIENCE_S)
     flag = tmp_path / "wrong"

@@ -118,6 +118,7 @@ def test_each_candidate_answers_for_itself(park: Park, shared: RpcRunner, tmp_pa
     park.await_servers(2)
 
 
+@pytest.mark.slow
 def test_a_candidate_that_never_ends(park: Park, runner: Make, tmp_path: Path) -> None:
     made = [kernels.endless(tmp_path), kernels.right(tmp_path)]
     results = runner(limit_s=SURE_S).run(PROBLEM, WEIGHT, made, budget_ms=2)
@@ -137,6 +138,7 @@ def test_devices_measure_at_once_and_one_may_die(park: Park, shared: RpcRunner, 
     park.await_servers(2)
 
 
+@pytest.mark.slow
 def test_a_device_hangs(park: Park, runner: Make, tmp_path: Path) -> None:
     told, go = tmp_path / "pids", tmp_path / "go"
     measuring = runner(limit_s=SURE_S)
@@ -153,6 +155,7 @@ def test_a_device_hangs(park: Park, runner: Make, tmp_path: Path) -> None:
         frozen.send(signal.SIGCONT)
 
 
+@pytest.mark.slow
 def test_the_only_device_dies_and_comes_back(park: Park, runner: Make, tmp_path: Path) -> None:
     told, go = tmp_path / "pids", tmp_path / "go"
     lonely = park.server("lonely")
@@ -166,6 +169,7 @@ def test_the_only_device_dies_and_comes_back(park: Park, runner: Make, tmp_path:
     again.end()
 
 
+@pytest.mark.slow
 def test_a_device_that_answers_wrongly(park: Park, runner: Make, tmp_path: Path) -> None:
     flag = tmp_path / "wrong"
     mixed = [park.faulty(flag, "mixed"), park.server("mixed")]
@@ -182,6 +186,7 @@ def test_a_device_that_answers_wrongly(park: Park, runner: Make, tmp_path: Path)
     mixed[0].end()
 
 
+@pytest.mark.slow
 def test_the_tracker_restarts(park: Park, shared: RpcRunner, tmp_path: Path) -> None:
     told, go = tmp_path / "pids", tmp_path / "go"
     first = kernels.waiting(tmp_path, "one", told, go)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tesa.measure.remote.tracker import Tracker, TrackerLost
 from tests.measure.remote.park import Program, free_port
@@ -26,6 +27,7 @@ def answers(port: int) -> bool:
         tracker.close()
 
 
+@pytest.mark.slow
 def test_its_end_frees_the_port_and_leaves_no_child(tmp_path: Path) -> None:
     port = free_port()
     program = Program(["-m", SERVER, "--port", str(port)], tmp_path / "tracker.log")

@@ -65,6 +65,7 @@ def test_it_is_sent_to_a_child(page: Path, tmp_path: Path) -> None:
         assert len(contents(build(builder, requests(), tmp_path / "out"))) == 2
 
 
+@pytest.mark.slow
 def test_it_is_sent_to_a_cluster(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed", reason="pip install 'tesa[cluster]'")
     with (
@@ -84,6 +85,7 @@ def tune(log: Log, builder: Builder) -> Any:
     )
 
 
+@pytest.mark.slow
 def test_it_is_tuned_and_its_times_are_used(page: Path, tmp_path: Path) -> None:
     with LocalBuilder(1, Cache(tmp_path / "objects")) as builder:
         tuned = tune(Log.load(tmp_path / "log", device="here"), builder)

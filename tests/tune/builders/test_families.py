@@ -168,6 +168,7 @@ _MODULE = "\n    @I.ir_module\n    class Module:"
 CLASS = _MODULE + FUNCTION.replace("\n    ", "\n        ") + '\n    main = Module["main"]\n'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [FUNCTION, CLASS], ids=["function", "class"])
 @pytest.mark.parametrize("name", ["file", "<ipython-input-7-0123456789ab>"], ids=["file", "cell"])
 def test_a_family_in_tvmscript_takes_its_text_along(

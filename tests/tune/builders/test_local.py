@@ -111,6 +111,7 @@ def test_each_failure_is_the_candidates_own(tmp_path: Path) -> None:
     assert "no kernel family 'nothing'" in failures["nothing"].message.replace("\\'", "'")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("families")
 def test_the_largest_are_begun_first(tmp_path: Path) -> None:
     requests = [request("good", {"size": size, "repeat": size + 1}) for size in (0, 3, 1, 7, 5)]
@@ -126,6 +127,7 @@ def test_a_full_disk_is_no_candidates_fault(tmp_path: Path, builder: LocalBuilde
         list(builder.build([request("good")], tmp_path / "missing"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("families")
 def test_no_more_results_wait_than_agreed(tmp_path: Path) -> None:
     requests = [request("good", {"repeat": 1 + i}) for i in range(12)]
@@ -138,6 +140,7 @@ def test_no_more_results_wait_than_agreed(tmp_path: Path) -> None:
         assert len(list(results)) == 11
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("families")
 def test_closing_the_iterator_ends_what_runs(tmp_path: Path) -> None:
     before = children()
@@ -204,6 +207,7 @@ def test_a_killed_parent_leaves_no_process(tmp_path: Path) -> None:
             kill_family(pid)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("families")
 def test_a_killed_compiler_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -233,6 +237,7 @@ def test_a_cache_that_cannot_be_written_is_told_once(tmp_path: Path) -> None:
     contents(results)
 
 
+@pytest.mark.slow
 def test_two_builds_share_the_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The end of one does not touch what runs for the other."""
     monkeypatch.setattr(registry, "_FAMILIES", toys.families())

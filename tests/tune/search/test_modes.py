@@ -71,6 +71,7 @@ def test_seeds_differ() -> None:
     assert list(first) != list(second)
 
 
+@pytest.mark.slow
 def test_guided_needs_less_than_half_of_the_trials() -> None:
     layer, needed = LayerSearch(fake.layer(), fake.TARGET), []
     for seed in range(9):

@@ -1,6 +1,6 @@
 """The passes behind the weight layers: everything else is legalized, fused and scheduled."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ class Scheduled:
 
 
 def schedule_for_gpu(mod: Any, target: Any, gpu: Gpu) -> Scheduled:
-    """The same for a GPU: every operator becomes a fused function with its loops bound to threads."""
+    """Give every operator a fused function whose loops are bound to the threads of a GPU."""
     from tesa.schedules.gpu.operators import ScheduleOperators
     from tesa.schedules.gpu.operators import legalization as for_gpu
 
@@ -44,10 +44,7 @@ def schedule_for_gpu(mod: Any, target: Any, gpu: Gpu) -> Scheduled:
         own_outputs,
         ScheduleOperators(gpu),
     ]
-    with target:
-        plain = tvm.transform.Sequential(before)(mod)
-        fused = with_own_names(relax.transform.FuseOps()(plain))
-        return Scheduled(tvm.transform.Sequential(after)(fused), taken_in(plain, fused))
+    return _fused(mod, target, before, after)
 
 
 def schedule_rest(mod: Any, target: Any, core: Core, threads: int) -> Scheduled:
@@ -79,6 +76,11 @@ def schedule_rest(mod: Any, target: Any, core: Core, threads: int) -> Scheduled:
         # TVM would leave scalar loops.
         ScheduleOperators(core, threads),
     ]
+    return _fused(mod, target, before, after)
+
+
+def _fused(mod: Any, target: Any, before: Sequence[Any], after: Sequence[Any]) -> Scheduled:
+    """The module behind some passes, fusion and some more passes."""
     with target:
         plain = tvm.transform.Sequential(before)(mod)
         fused = with_own_names(relax.transform.FuseOps()(plain))

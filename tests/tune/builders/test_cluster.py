@@ -91,7 +91,7 @@ class Place:
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     marks, cache = tmp_path_factory.mktemp("marks"), tmp_path_factory.mktemp("workers")
-    # Dask takes a worker that is not back within 15 s for lost, which on a busy machine it is not, and never restarts it.
+    # A worker that is not back within 15 s is lost to a local cluster, which then never restarts it.
     names = ("comm.timeouts.connect", "comm.timeouts.tcp", "deploy.lost-worker-timeout")
     patient = {f"distributed.{name}": f"{PATIENCE_S:g}s" for name in names}
     with dask.config.set(patient):

@@ -4,12 +4,13 @@
     python -m benchmarks.explore --model work/digits/0_dense.onnx -o work/explored
 
 The network is dense, for 32x32 pixels; 256 training images (--images) are evaluated on, accuracy is of the 360 held-out
-ones. Times are those of the cost table, but for those that are said to be measured. Sections: `uniform` (time at equal
-error), `search` (the programme with a short annealing against annealing alone with twice the evaluations), `metric`
-and `uneven` (latency or multiply-adds, SparTA's figure 18), `aware` (channels with or without propagation, its figure
-19), `evaluator` (seconds of an evaluation by the dense engine and by compiled sparse models, its figure 20), `measured`
-(what was explored and its uniform rival, timed in turn). Each evaluation is kept in OUTPUT/journal.jsonl, so that a
-run that was stopped goes on from there.
+ones. Times are those of the cost table of znver5, but for those that are said to be measured. Sections: `uniform` (time
+at equal error, of the 1x1 convolutions), `everything` (of all layers), `mobilenet` (MobileNet-v1 with random weights),
+`search` (the programme with a short search behind it against annealing alone with twice the evaluations), `metric` and
+`uneven` (latency or multiply-adds, SparTA's figure 18), `aware` (channels with or without propagation, its figure 19),
+`evaluator` (seconds of an evaluation by the dense engine and by compiled sparse models, its figure 20), `measured`
+(what was explored and its uniform rival, timed in turn on this machine). Each evaluation is kept in
+OUTPUT/journal.jsonl, so that a run that was stopped goes on from there.
 """
 
 from __future__ import annotations
@@ -30,33 +31,50 @@ from onnx import helper, numpy_helper
 from tesa.compiler import compile_model
 from tesa.compress.samples import Samples
 from tesa.errors import UsageError
-from tesa.explore.choices import DEFAULT, DENSE, Choice, parsed
+from tesa.explore.choices import DENSE, Choice, parsed
 from tesa.explore.evaluate import Evaluator, subject_of
+from tesa.explore.goals import for_error, for_time
 from tesa.explore.journal import Journal
 from tesa.explore.latency import Latencies, Predictor
+from tesa.explore.result import Point
 from tesa.explore.search import Search
 from tesa.explore.variants import Variants
 from tesa.runtime import load, random_feeds
 from tesa.runtime.bench import interleave
 from tesa.targets.target import parse_target
 
+TARGET = "x86:znver5"
+"""The machine whose cost table ships."""
+
 SHARES = (0.7, 0.5)
 """Budgets, as shares of the dense time."""
 
+LEVELS = (
+    *("0.3", "0.5", "0.6", "0.7", "0.8", "0.9", "0.95"),
+    *(f"{share}:block=16x1" for share in (0.15, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)),
+)
+
 HALVINGS = 5
 """Steps in which a time is found for an error."""
+
+EVALUATIONS = 32
+WORST = 0.6
+"""The error of a level for all layers above which nothing is left to compare with."""
 
 
 class Bench:
     """A network ready to be explored."""
 
-    def __init__(self, model: Path | Any, data: Any, journal: Path | None, levels: Any, names: Any = None) -> None:
+    def __init__(
+        self, model: Path | Any, data: Any, journal: Path | None, levels: Any = LEVELS, names: Any = None,
+        repair: bool = True,
+    ) -> None:  # fmt: skip
         proto = onnx.load(model) if isinstance(model, str | Path) else model
         self.samples = Samples.of(proto, data)
-        self.variants = Variants(proto, self.samples)
+        self.variants = Variants(proto, self.samples, repair=repair)
         shapes = {"n": 1} if any(d.dim_param for d in proto.graph.input[0].type.tensor_type.shape.dim) else None
         self.shapes = shapes
-        self.predictor = Predictor(parse_target(None), 1, None, shapes)
+        self.predictor = Predictor(parse_target(TARGET), 1, None, shapes)
         self.choices = parsed(levels, [32])
         self.names = list(self.variants.layers) if names is None else names(self.variants)
         self.latencies = Latencies(self.variants, self.names, self.choices, self.predictor)
@@ -85,35 +103,34 @@ def texts(config: Any) -> dict[str, str]:
     return {name: str(choice) for name, choice in config.items()}
 
 
-def uniform(bench: Bench, accuracy: Callable[[Any], float]) -> list[dict[str, Any]]:
-    """For each uniform level: the least time at which the programme makes no more error."""
+def uniform(
+    bench: Bench, accuracy: Callable[[Any], float] | None, evaluations: int = EVALUATIONS
+) -> list[dict[str, Any]]:  # fmt: skip
+    """For each uniform level: the least time at which exploring makes no more error."""
     rows, search = [], bench.search()
     for choice in bench.choices:
         if choice == DENSE:
             continue
-        config = {name: choice for name in bench.names if choice in bench.latencies.ms[name]}
+        config = {name: choice if choice in bench.latencies.ms[name] else DENSE for name in bench.names}
         rival = search.point(config, "uniform")
-        if rival.error > 0.6:
+        if rival.error > WORST:
             continue
-        best, low, high = None, search.least_ms(), rival.ms
-        for _ in range(HALVINGS):
-            middle = (low + high) / 2
-            point = search.point(search.programmed(middle)[0], "programme")
-            if point.error <= rival.error:
-                best, high = point, middle
-            else:
-                low = middle
-        if best is not None:
-            rows.append(
-                {
-                    "uniform": str(choice), "uniform ms": rival.ms, "error": rival.error, "explored ms": best.ms,
-                    "explored error": best.error, "faster": rival.ms / best.ms, "uniform accuracy": accuracy(config),
-                    "explored accuracy": accuracy(best.config), "uniform config": texts(config),
-                    "explored config": texts(best.config),
-                }
-            )  # fmt: skip
+        best = for_error(search, partial(_no_worse, rival), "both", evaluations, lambda _: None)
+        if best.by != "dense":
+            row = {
+                "uniform": str(choice), "uniform ms": rival.ms, "error": rival.error, "explored ms": best.ms,
+                "explored error": best.error, "faster": rival.ms / best.ms, "uniform config": texts(config),
+                "explored config": texts(best.config),
+            }  # fmt: skip
+            if accuracy is not None:
+                row |= {"uniform accuracy": accuracy(config), "explored accuracy": accuracy(best.config)}
+            rows.append(row)
             print({key: value for key, value in rows[-1].items() if "config" not in key}, flush=True)
     return rows
+
+
+def _no_worse(rival: Point, point: Point) -> bool:
+    return point.error <= rival.error
 
 
 def searches(bench: Bench, accuracy: Callable[[Any], float], evaluations: int = 12) -> list[dict[str, Any]]:
@@ -125,9 +142,11 @@ def searches(bench: Bench, accuracy: Callable[[Any], float], evaluations: int = 
     for share in SHARES:
         first = bench.search()
         budget = share * bench.latencies.dense_ms
-        start, spend = first.programmed(budget)
+        start, _ = first.programmed(budget)
         alone = first.point(start, "programme")
-        both = first.point(first.annealed(start, spend, evaluations), "annealing")
+        found: list[Point] = []
+        for_time(first, budget, "both", evaluations, found.append)
+        both = found[-1]
         rivals = []
         for seed in (0,):
             second = bench.search(seed=seed)
@@ -169,20 +188,22 @@ def metrics(bench: Bench) -> list[dict[str, Any]]:
 
 
 def uneven(seed: int = 0) -> Any:
-    """A network with layers below break-even: a convolution over few pixels, a large product with one column, 1x1
-    convolutions over many. Weights are random, a tenth of them large."""
+    """A network with layers below break-even: depthwise filters, 1x1 convolutions over many pixels and over few, a
+    large product with one column. Weights are random, three tenths of them large."""
     rng = np.random.default_rng(seed)
     nodes, tensors, x = [], [], "image"
     shapes = [
         ("early", (64, 16, 1, 1)),
+        ("filters", (64, 1, 3, 3)),
         ("middle", (128, 64, 1, 1)),
         ("wide", (128, 128, 1, 1)),
         ("late", (256, 128, 1, 1)),
     ]
     for name, shape in shapes:
-        weight = rng.normal(size=shape) * np.where(rng.random(shape) < 0.3, 1.5, 0.3) / np.sqrt(shape[1])
+        weight = rng.normal(size=shape) * np.where(rng.random(shape) < 0.3, 1.5, 0.3) / np.sqrt(np.prod(shape[1:]))
         tensors.append(numpy_helper.from_array(weight.astype(np.float32), f"{name}.weight"))
-        nodes += [helper.make_node("Conv", [x, f"{name}.weight"], [f"{name}.out"], name),
+        options = {"group": shape[0], "pads": [1] * 4} if shape[1] == 1 else {}
+        nodes += [helper.make_node("Conv", [x, f"{name}.weight"], [f"{name}.out"], name, **options),
                   helper.make_node("Relu", [f"{name}.out"], [f"{name}.relu"], f"{name}.relu")]  # fmt: skip
         x = f"{name}.relu"
         if name == "wide":
@@ -201,6 +222,14 @@ def uneven(seed: int = 0) -> Any:
     ports = [helper.make_tensor_value_info(n, 1, s) for n, s in (("image", [1, 16, 16, 16]), ("last", [1, 10]))]
     graph = helper.make_graph(nodes, "uneven", ports[:1], ports[1:], tensors)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def mobilenet(journal: Path) -> Bench:
+    """MobileNet-v1 at 224 pixels with random weights, its 1x1 convolutions, by masks alone."""
+    from benchmarks.zoo import mobilenet_v1
+
+    images = np.random.default_rng(2).normal(size=(4, 3, 224, 224)).astype(np.float32)
+    return Bench(mobilenet_v1(batch_norm=False), {"image": images}, journal, names=pointwise, repair=False)
 
 
 def channels(model: Any, data: Any, journal: Any) -> list[dict[str, Any]]:
@@ -290,13 +319,15 @@ def main() -> None:
     path = options.output / "explore.json"
     if path.exists():
         results = json.loads(path.read_text())
-    bench = Bench(options.model, data, journal, DEFAULT, pointwise)
+    bench = Bench(options.model, data, journal, names=pointwise)
     accuracy = accuracy_of(bench, test)
     rng = np.random.default_rng(1)
     noise = {"image": rng.normal(size=(64, 16, 16, 16)).astype(np.float32)}
     sections: dict[str, Callable[[], Any]] = {
-        "uniform": lambda: uniform(bench, accuracy), "search": lambda: searches(bench, accuracy),
-        "metric": lambda: metrics(bench), "uneven": lambda: metrics(Bench(uneven(), noise, journal, DEFAULT)),
+        "uniform": lambda: uniform(bench, accuracy),
+        "everything": lambda: uniform(Bench(options.model, data, journal), accuracy),
+        "mobilenet": lambda: uniform(mobilenet(journal), None), "search": lambda: searches(bench, accuracy),
+        "metric": lambda: metrics(bench), "uneven": lambda: metrics(Bench(uneven(), noise, journal)),
         "aware": lambda: channels(options.model, data, journal), "evaluator": lambda: evaluators(bench),
         "measured": lambda: measured(bench, results["uniform"]),
     }  # fmt: skip

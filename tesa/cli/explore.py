@@ -70,7 +70,7 @@ def _arguments(parser: ArgumentParser) -> None:
     search.add_argument("--unaware", action="store_true", help=unaware)
     method = "program, anneal, or both, one after the other (default: both)"
     search.add_argument("--method", choices=("program", "anneal", "both"), default="both", help=method)
-    count = "whole configurations that annealing evaluates (default: 48)"
+    count = "whole configurations that are evaluated behind the programme (default: 48)"
     search.add_argument("--evaluations", type=natural, default=48, metavar="N", help=count)
     engine = "what runs a pruned model on the data: onnxruntime, or the compiled model (default: onnxruntime)"
     search.add_argument("--evaluator", choices=("onnxruntime", "compiled"), default="onnxruntime", help=engine)

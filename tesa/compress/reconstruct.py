@@ -14,6 +14,7 @@ from tesa.attributes.zeros import Mask
 from tesa.base.progress import Event, Progress, silent
 from tesa.compress.bias import Biases
 from tesa.compress.budget import default_budget
+from tesa.compress.draw import best_draw, trials_of
 from tesa.compress.gram import Gram, gram
 from tesa.compress.layers import Layer
 from tesa.compress.order import damped, ordered_mask
@@ -154,11 +155,15 @@ def repaired(weight: Floats, mask: Mask, sums: Gram, biased: bool) -> tuple[Floa
     """(the weight (m, k) solved for on the mask, what its bias gains (m,), a note). biased: it has a bias."""
     products, cross = sums.centered() if biased else (sums.now, sums.cross)
     parts, notes = [], ""
+    trials = trials_of(sums, biased)
+    draw = best_draw(weight, mask, trials) if trials else 0.0
     masks = mask.reshape(len(products), -1, mask.shape[1])
     for g, part in enumerate(_blocks(weight, sums)):
         try:
             varies = np.trace(products[g]) > STILL * np.trace(sums.now[g])
-            parts.append(solve(part, masks[g], products[g], cross[g]) if varies else np.where(masks[g], part, 0.0))
+            parts.append(
+                solve(part, masks[g], products[g], cross[g], draw) if varies else np.where(masks[g], part, 0.0)
+            )
         except np.linalg.LinAlgError as error:
             parts.append(np.where(masks[g], part, 0.0))
             notes = f"no least squares, {error}; the mask alone is applied"

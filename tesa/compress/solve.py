@@ -16,33 +16,37 @@ from tesa.compress.order import DAMPING
 Floats = NDArray[np.float64]
 
 
-def solve(weight: Floats, mask: Mask, products: Floats, cross: Floats) -> Floats:
+def solve(weight: Floats, mask: Mask, products: Floats, cross: Floats, draw: float = 0.0) -> Floats:
     """(m, k): the weights on the mask that minimise the error of the outputs.
 
     weight: (m, k), dense. products, cross: (k, k) of inputs, and of inputs with those of the dense network. A small
-    share of the diagonal draws towards the dense weights, so that inputs which hardly vary keep them.
+    share of the mean of the diagonal draws towards the dense weights, so that inputs which hardly vary keep them; draw:
+    a share of the diagonal itself in addition, for products of few samples, which exact least squares would fit.
 
     >>> x = np.random.default_rng(0).standard_normal((50, 3))
     >>> x[:, 2] = x[:, 0]
     >>> solve(np.ones((1, 3)), np.array([[True, True, False]]), x.T @ x, x.T @ x).round(1).tolist()
     [[2.0, 1.0, 0.0]]
     """
-    amount = DAMPING * float(np.mean(np.diagonal(products))) * 0.1
-    regular = products + amount * np.eye(len(products))
+    powers = np.diagonal(products)
+    amount = draw * powers + DAMPING * float(np.mean(powers)) * 0.1
+    regular = products + np.diag(amount)
     wanted = weight @ cross.T + amount * weight
     result = np.zeros_like(weight)
     supports, which = np.unique(mask, axis=0, return_inverse=True)
     which = which.reshape(-1)
-    few = 2 * int(mask.sum(1).max(initial=0)) > mask.shape[1] + int(0.2 * mask.shape[1])
-    inverse = np.asarray(np.linalg.inv(regular), np.float64) if few else None
+    live = supports.sum(1, dtype=np.float64)
+    gone = mask.shape[1] - live
+    cheaper = np.minimum(live, gone)  # an inverse of all, then what is smaller; or each support for itself
+    all_at_once = 6.0 * mask.shape[1] ** 3 + np.sum(cheaper**3) < np.sum(live**3)
+    inverse = np.asarray(np.linalg.inv(regular), np.float64) if all_at_once else None
     full = None if inverse is None else np.asarray(wanted @ inverse, np.float64)
     for number, support in enumerate(supports):
         rows, there = np.flatnonzero(which == number), np.flatnonzero(support)
         if not len(there):
             continue
-        gone = np.flatnonzero(~support)
-        if inverse is not None and full is not None and len(gone) < len(there):
-            result[rows] = _eliminated(np.asarray(full[rows]), inverse, gone)
+        if inverse is not None and full is not None and 2 * len(there) > len(support):
+            result[rows] = _eliminated(np.asarray(full[rows]), inverse, np.flatnonzero(~support))
         else:
             block = regular[np.ix_(there, there)]
             result[np.ix_(rows, there)] = _positive(block, wanted[np.ix_(rows, there)].T).T

@@ -18,6 +18,7 @@ from tesa.errors import TesaError, UsageError
 from tesa.explore.choices import DEFAULT, DENSE, FLOAT, parsed
 from tesa.explore.evaluate import Evaluator, subject_of
 from tesa.explore.finalists import Place
+from tesa.explore.goals import for_error, for_time
 from tesa.explore.journal import Journal
 from tesa.explore.latency import METRICS, Latencies, Predictor
 from tesa.explore.result import Explored, LayerChoice, Point
@@ -162,47 +163,12 @@ class _Job:
     ) -> None:
         """The configuration for the goal."""
         if latency_ms is not None:
-            self.chosen = self._for_time(latency_ms, method, evaluations)
-            return
-        self._for_error(lambda point: keeps(point, max_error, max_drop), method, evaluations)
-
-    def _for_time(self, budget_ms: float, method: str, evaluations: int) -> Point:
-        search = self.search
-        if budget_ms < search.least_ms():
-            raise search.impossible(budget_ms)
-        if method == "anneal":
-            start = search.uniform(budget_ms) or search.fastest()
-            spend = search.latencies.total(start, "flops") if search.by == "flops" else budget_ms / search.scale
+            for_time(self.search, latency_ms, method, evaluations, self._note)
         else:
-            start, spend = search.programmed(budget_ms)
-        self.chosen = search.point(start, "programme")
-        if method != "program":
-            start = search.annealed(start, spend, evaluations, budget_ms=budget_ms)
-        return search.point(start, "annealing")
+            for_error(self.search, lambda p: keeps(p, max_error, max_drop), method, evaluations, self._note)
 
-    def _for_error(self, kept: Callable[[Point], bool], method: str, evaluations: int) -> None:
-        """The fastest that is good enough: budgets are halved with the programme, then annealed below."""
-        search = self.search
-        dense = search.point(dict.fromkeys(search.latencies.names, DENSE), "dense")
-        self.chosen, low, high = dense, search.least_ms(), dense.ms
-        for number in range(8):
-            search.progress(Event("budgets", number, 8))
-            middle = (low + high) / 2
-            point = search.point(search.programmed(middle)[0], "programme")
-            if kept(point) and point.ms <= self.chosen.ms:
-                self.chosen = point
-            low, high = (low, middle) if kept(point) else (middle, high)
-        self.chosen = min((p for p in search.points.values() if kept(p)), key=lambda p: p.ms, default=self.chosen)
-        rounds = min(4, evaluations // 4) if method != "program" else 0
-        for _ in range(rounds):
-            goal = 0.97 * self.chosen.ms
-            if goal < search.least_ms():
-                break
-            start, spend = search.programmed(goal)
-            point = search.point(search.annealed(start, spend, evaluations // rounds), "annealing")
-            if not kept(point):
-                break
-            self.chosen = point
+    def _note(self, point: Point) -> None:
+        self.chosen = point
 
     def front(self) -> None:
         """Evaluate the programme's choices for other budgets, so that what a millisecond costs can be seen."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from tesa.base.progress import Event, Progress, silent
@@ -12,8 +12,9 @@ from tesa.explore.anneal import anneal
 from tesa.explore.choices import DENSE, Choice, Config, key_of
 from tesa.explore.evaluate import Evaluation, Evaluator
 from tesa.explore.latency import Latencies
-from tesa.explore.program import Solved, solve
+from tesa.explore.program import Costs, Solved, solve
 from tesa.explore.result import Point
+from tesa.explore.weigh import Factors, learn, weighed
 
 METHODS = ("program", "anneal", "both")
 CLOSE = 0.02
@@ -28,7 +29,8 @@ class Search:
     """One exploration at work. scale: milliseconds of the target for one that is expected.
 
     by: "latency" or "flops", what the programme spends. aware: budgets are held against the whole model as it is
-    lowered, with all that follows from zeros, instead of the sum of the layers.
+    lowered, with all that follows from zeros, instead of the sum of the layers. factors: how much the errors of layers
+    count, as far as that was learned.
     """
 
     evaluator: Evaluator
@@ -41,6 +43,7 @@ class Search:
     points: dict[str, Point] = field(default_factory=dict)
     errors: dict[str, dict[Choice, float]] = field(default_factory=dict)
     lowered: dict[str, float] = field(default_factory=dict)
+    factors: Factors = field(default_factory=dict)
 
     def point(self, config: Config, by: str) -> Point:
         """Evaluate a configuration as a whole."""
@@ -88,20 +91,57 @@ class Search:
         )
 
     def programmed(self, budget_ms: float, aware: bool | None = None) -> tuple[dict[str, Choice], float]:
-        """(configuration, what it may spend): by the programme, with errors added up, and their squares; the better.
+        """(configuration, what it may spend): by the programme, with errors added up, their squares, and these with
+        what was learned about layers; the best.
 
         Where one level for all layers is better still, as it may be behind a repair that goes from layer to layer, it
         is that. UsageError for a budget that nothing keeps, with the least one that can be kept.
         """
-        costs = self.latencies.ms if self.by == "latency" else self.latencies.flops
-        tables = [{n: {c: e**power for c, e in row.items()} for n, row in self.errors.items()} for power in (1, 2)]
+        tables = [weighed(self.errors, {}, power) for power in (1, 2)]
+        tables += [weighed(self.errors, self.factors, 2)] if self.factors else []
         held = self.aware if aware is None else aware
-        found = [self._fitting(solve(costs, table), budget_ms, held) for table in tables]
+        found = [self._fitting(solve(self.costs, table), budget_ms, held) for table in tables]
         best = min(found, key=lambda one: self.energy(one[0], "programme"))
         plain = self.uniform(budget_ms)
         if plain is not None and self.energy(plain, "uniform") < self.energy(best[0], "programme"):
             return plain, best[1]
         return best
+
+    @property
+    def costs(self) -> Costs:
+        """The table of what is spent."""
+        return self.latencies.ms if self.by == "latency" else self.latencies.flops
+
+    def learned(
+        self, start: Config, spend: float, evaluations: int, budget_ms: float = math.inf,
+        enough: Callable[[Point], bool] = lambda _: False,
+    ) -> dict[str, Choice]:  # fmt: skip
+        """The best of so many evaluations of what the programme gives for other factors of the layers' errors.
+
+        spend: what each may cost in sum; budget_ms: and how long it may take. enough: a point that ends it.
+        """
+        fixed = self.latencies.fixed if self.by == "latency" else 0.0
+        limit = min(budget_ms, math.inf if self.by == "flops" else self.scale * spend) * (1 + 1e-9)
+        last: list[Point] = []
+        done = 0
+
+        def proposed(factors: Factors) -> dict[str, Choice] | None:
+            config = solve(self.costs, weighed(self.errors, factors, 2)).at(spend - fixed)
+            return config if config is not None and self.scale * self.expected(config) <= limit else None
+
+        def energy(config: Config) -> float:
+            nonlocal done
+            self.progress(Event("weigh", done, evaluations, f"least error {self.best_text()}"))
+            done += 1
+            last[:] = [self.point(config, "programme")]
+            return self.energy_of(last[0])
+
+        factors, found = learn(
+            self.latencies.names, self.factors, proposed, energy, self.energy(start, "programme"), evaluations,
+            seed=self.seed, enough=lambda: enough(last[0]),
+        )  # fmt: skip
+        self.factors = factors if found is not None else self.factors
+        return dict(start) if found is None else found
 
     def _fitting(self, solved: Solved, budget_ms: float, aware: bool) -> tuple[dict[str, Choice], float]:
         """The configuration for the largest spending whose time keeps the budget."""

@@ -14,6 +14,7 @@ from tesa.base.onnxruntime import reference_outputs
 from tesa.cli import main
 from tesa.compress import prune
 from tesa.compress.columns import Columns, rows_of
+from tesa.compress.gram import gram
 from tesa.compress.layers import find_layers
 from tesa.compress.order import damped, ordered_mask
 from tesa.compress.shelf import Shelf
@@ -226,3 +227,46 @@ def test_padding_is_not_fitted() -> None:
         np.testing.assert_array_equal(*(each[name] for each in weights))
     masked = [prune(proto, "0.5", ends=True).proto, found[0].proto]
     assert not np.array_equal(*(onnx.numpy_helper.to_array(one.graph.initializer[0]) for one in masked))
+
+
+def test_few_samples_are_not_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With hardly more rows than weights to solve for, other data see less error than by exact least squares."""
+    rng = np.random.default_rng(0)
+    mixed = rng.standard_normal((64, 64)) * 0.7 ** np.arange(64) + 0.3 * np.eye(64)
+    train, test = ((rng.standard_normal((count, 64)) @ mixed).astype(np.float32) for count in (60, 2000))
+    weight = floats(64, 48, seed=4)
+    proto = model([node("MatMul", ["x", "w"], "s"), node("Add", ["s", "b"], "y")], [port("x", ["n", 64])], ["y"],
+                  {"w": weight, "b": floats(48, seed=5)})  # fmt: skip
+    expected = test @ weight + floats(48, seed=5)
+
+    def error() -> float:
+        found = prune(proto, "0.5", data={"x": train}, ends=True).proto
+        return float(np.square(reference_outputs(found, {"x": test})["y"] - expected).mean())
+
+    drawn = error()
+    monkeypatch.setattr("tesa.compress.draw.DRAWS", (0.0,))
+    assert drawn < 0.85 * error()
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_what_is_held_out_and_the_rest_make_the_whole(groups: int) -> None:
+    """The sums of a layer with few rows are those of all rows; those of its part leave out a fifth of each batch."""
+    proto = model([node("Conv", ["x", "w"], "y", group=groups)], [port("x", ["n", 4, 3, 3])], ["y"],
+                  {"w": floats(6, 4 // groups, 3, 3)})  # fmt: skip
+    (layer,) = find_layers(proto.graph, Tensors(proto, "m")).layers
+    weight = layer.numbers(Tensors(proto, "m"))
+    dense, now = floats(40, 4, 3, 3, seed=1), floats(40, 4, 3, 3, seed=2)
+    sums = gram(layer, lambda: [(dense, now)], True, weight, 0)
+    assert sums.part is not None
+    assert (sums.count, sums.part.count) == (40, 32)
+    for found, rows in ((sums, 40), (sums.part, 32)):
+        x, d = (a.reshape(40, groups, -1).swapaxes(0, 1)[:, :rows].astype(np.float64) for a in (now, dense))
+        np.testing.assert_allclose(found.now, x.swapaxes(1, 2) @ x, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(found.cross, x.swapaxes(1, 2) @ d, rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(found.mean, x.mean(1), rtol=1e-4, atol=1e-5)
+    several = gram(layer, lambda: [(dense[i : i + 4], now[i : i + 4]) for i in range(0, 40, 4)], True, weight, 0)
+    assert several.part is not None
+    assert several.part.count == 32
+    np.testing.assert_allclose(several.now, sums.now, rtol=1e-4, atol=1e-3)
+    many = floats(40 * 40, 4, 3, 3, seed=3)
+    assert gram(layer, lambda: [(many, many)], False, weight, 0).part is None

@@ -223,3 +223,35 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert main([*words, "--latency", "1ns"]) == 2
     assert main([*words, "--latency", "0.001us"]) == 2
     assert "the fastest takes" in capsys.readouterr().err
+
+
+def depthwise() -> Any:
+    """A 1x1 convolution, depthwise filters of which some taps are small, and a 1x1 convolution."""
+    from onnx import numpy_helper, parser
+
+    model = parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> g (float[1,8,16,16] x) => (float[1,32,16,16] y) {'
+        " a = Conv(x, w0, b0) ar = Relu(a)"
+        " d = Conv<group=32,kernel_shape=[3,3],pads=[1,1,1,1]>(ar, w1, b1) dr = Relu(d) y = Conv(dr, w2, b2) }"
+    )
+    rng = np.random.default_rng(0)
+    for i, shape in enumerate(((32, 8, 1, 1), (32, 1, 3, 3), (32, 32, 1, 1))):
+        weight = rng.normal(size=shape) / np.sqrt(np.prod(shape[1:]))
+        if i == 1:
+            weight[:, :, [0, 2, 2, 0, 1], [0, 0, 2, 2, 0]] *= 0.01
+        tensors = (f"w{i}", weight), (f"b{i}", 0.1 * rng.normal(size=shape[0]))
+        model.graph.initializer.extend(numpy_helper.from_array(a.astype(np.float32), n) for n, a in tensors)
+    return model
+
+
+def test_depthwise_filters_are_explored() -> None:
+    """Taps that say little go, for groups of channels alike; channels are left to the layer before."""
+    model, levels = depthwise(), ("0.5:block=16x1", "0.5:channel")
+    dense = Predictor(parse_target(TARGET)).model(model)
+    found = explore(
+        model, data=inputs(), latency_ms=0.97 * dense, method="program", **{**FIXED, "levels": levels, "evaluations": 0}
+    )
+    filters = found.layers[1].layer
+    kinds = {str(choice) for choice in found.sensitivities[filters]}
+    assert kinds == {"dense", "0.5:block=16x1"}
+    assert found.chosen.ms <= 0.97 * dense

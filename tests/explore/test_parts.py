@@ -22,6 +22,7 @@ from tesa.explore.journal import Journal
 from tesa.explore.program import STEPS, solve
 from tesa.explore.refit import Inputs, bias_shift, input_rows, refit
 from tesa.explore.variants import Variants
+from tesa.explore.weigh import learn, weighed
 from tests.explore.networks import chain, inputs
 
 LEVELS = [DENSE, *(Choice.parse(str(share)) for share in (0.5, 0.7, 0.9))]
@@ -198,3 +199,37 @@ def test_metric_files(tmp_path: Path) -> None:
             read_metric(path)
     with pytest.raises(UsageError, match="no such file"):
         read_metric(tmp_path / "none.py")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_errors_count_is_learned(seed: int) -> None:
+    """Errors of layers count by factors that nobody tells: the programme with what was learned comes near the best."""
+    costs, errors = tables(seed, 4)
+    hidden = dict(zip(costs, np.random.default_rng(seed).permutation([0.01, 0.1, 1.0, 10.0]), strict=True))
+    budget = 0.5 * sum(row[DENSE] for row in costs.values())
+    seen = []
+
+    def energy(config: Any) -> float:
+        assert sum(costs[n][c] for n, c in config.items()) <= budget * (1 + 1e-9)
+        return float(sum(hidden[n] * errors[n][c] ** 2 for n, c in config.items()))
+
+    def proposed(factors: Any) -> Any:
+        return solve(costs, weighed(errors, factors, 2)).at(budget)
+
+    def counted(config: Any) -> float:
+        seen.append(tuple(config.values()))
+        return energy(config)
+
+    plain = energy(proposed({}))
+    factors, found = learn(list(costs), {}, proposed, counted, plain, 24, seed=seed)
+    assert len(seen) == len(set(seen)) <= 24
+    best = min(
+        energy(config)
+        for picks in itertools.product(LEVELS, repeat=4)
+        for config in [dict(zip(costs, picks, strict=True))]
+        if sum(costs[n][c] for n, c in config.items()) <= budget
+    )
+    assert best <= energy(proposed(factors)) <= plain
+    if found is not None:
+        assert energy(found) == energy(proposed(factors)) < plain
+    assert energy(proposed(factors)) - best <= 0.5 * (plain - best) + 1e-9

@@ -137,6 +137,9 @@ REMEDIES = {
     "symbolic link": "It is a symbolic link, which could lead anywhere and is not followed. Put the file itself there",
     "hard link": "It has several names (hard links), by which other files could be read. Put a copy of the file there",
     "absolute path": "The model names it by an absolute path; only files in the model's folder are read. Save it again",
+    "kernel rejected path": "A folder on the way to it is a symbolic link, which is not followed. Put the file beside "
+    "the model",
+    "resolves outside": "A link leads outside of the model's folder, which is not followed. Put the file beside it",
     "points outside": "The model names a file outside of its folder, which is not read. Save the model again",
     "not be empty": "The model does not name the file. Save it again with its data",
     "not regular file": "Put that file beside the model",

@@ -8,7 +8,7 @@ import numpy as np
 
 from tesa.attributes.attribute import Bools
 from tesa.base.archive import read_arrays
-from tesa.base.told import Untruthful
+from tesa.base.told import Untruthful, line
 from tesa.errors import UsageError
 from tesa.frontend.cells import whole_mask
 from tesa.frontend.graph import Graph, attributes
@@ -51,7 +51,7 @@ def apply_masks(graph: Graph, masks: Mapping[str, Any]) -> None:
     for name, given in masks.items():
         target = names.find(name)
         initializer = target.initializer
-        mask = _kept(np.asarray(given), name, graph.source)
+        mask = _kept(_array(given, name, graph.source), name, graph.source)
         weight = graph.constants[initializer]
         turned = _of_cell(graph, mask, target, name) if target.parts else _turned(mask, weight.shape, target, name)
         if turned.shape != weight.shape:
@@ -61,6 +61,17 @@ def apply_masks(graph: Graph, masks: Mapping[str, Any]) -> None:
             )
         graph.constants[initializer] = np.where(turned, weight, _zero(graph, initializer)).astype(weight.dtype)
         graph.masks[initializer] = turned & graph.masks.get(initializer, np.ones(1, bool))
+
+
+def _array(given: Any, name: str, source: str) -> Any:
+    """A mask as an array of numbers. UsageError for anything else."""
+    try:
+        mask = np.asarray(given)
+    except (ValueError, TypeError) as error:  # rows of several lengths
+        raise UsageError(f"{source}: mask {name!r} is no array ({line(str(error))})") from error
+    if mask.dtype.kind not in "bifu":
+        raise UsageError(f"{source}: mask {name!r} has elements of type {mask.dtype}, expected booleans or 0 and 1")
+    return mask
 
 
 def _kept(mask: Any, name: str, source: Any) -> Bools:

@@ -26,6 +26,11 @@ def to_array(tensor: Any, source: str) -> Values:
     """The array of a TensorProto. source: the file, for messages. ModelError, UnsupportedError."""
     if tensor.data_type == onnx.TensorProto.STRING:
         raise UnsupportedError(f"{source}: tensor {tensor.name!r} holds strings; tesa compiles numbers only")
+    if min(tensor.dims, default=0) < 0:  # NumPy would take one of them for what is left
+        raise ModelError(
+            f"{source}: tensor {tensor.name!r} has the shape {list(tensor.dims)}; sizes are not below 0. Export it "
+            "again"
+        )
     try:
         return np.asarray(numpy_helper.to_array(tensor))
     except Exception as error:

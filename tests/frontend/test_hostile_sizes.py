@@ -12,7 +12,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 import tesa
-from tesa.errors import ModelError, TesaError, UnsupportedError
+from tesa.errors import ModelError, TesaError, UnsupportedError, UsageError
 from tesa.frontend import import_onnx
 from tesa.frontend.control import repeat
 from tesa.frontend.expansions.signal import fourier, fourier_back
@@ -259,3 +259,40 @@ def test_a_window_over_more_channels_than_there_are() -> None:
 def test_a_transform_whose_matrix_would_be_too_large(length: int, parts: int) -> None:
     given = of_one(node("DFT", ["x", "n"], "y"), [port("x", [1, 8, parts])], {"n": np.array(length)})
     assert f"a transform of {length} points is too long" in message(UnsupportedError, given)
+
+
+# what is silently taken for something else
+
+
+def test_a_tensor_with_a_size_below_0() -> None:
+    """NumPy would take -1 for what is left."""
+    given = model([node("MatMul", ["x", "w"], "y")], X, ["y"], {"w": floats(4, 3)})
+    given.graph.initializer[0].dims[:] = [-1, 3]
+    assert "tensor 'w' has the shape [-1, 3]; sizes are not below 0" in message(ModelError, given)
+
+
+@pytest.mark.parametrize(
+    ("mask", "expected"),
+    [
+        (np.ones((4, 3), complex), "elements of type complex128"),
+        (np.full((4, 3), "0"), "elements of type <U1"),
+        (np.full((4, 3), None), "elements of type object"),
+        (np.zeros((4, 3), "M8[s]"), "elements of type datetime64"),
+        ([[1], [1, 0]], "is no array"),
+    ],
+)
+def test_a_mask_that_is_no_array_of_numbers(mask: Any, expected: str) -> None:
+    given = model([node("MatMul", ["x", "w"], "y")], X, ["y"], {"w": floats(4, 3)})
+    assert expected in message(UsageError, given, masks={"w": mask})
+    assert import_onnx(given, masks={"w": [[1, 0, 1]] * 4}).masks["w"].sum() == 8
+
+
+@pytest.mark.parametrize(("target", "expected"), [("out", "A link leads outside"), ("model/sub", "symbolic link")])
+def test_data_beside_the_model_in_a_folder_that_is_a_link(target: str, expected: str, tmp_path: Path) -> None:
+    for name in ("out", "model/sub"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "data").write_bytes(bytes(48))
+    (tmp_path / "model" / "link").symlink_to(tmp_path / target)
+    path = tmp_path / "model" / "model.onnx"
+    path.write_bytes(with_external("initializer", "link/data").SerializeToString())
+    assert expected in message(ModelError, path)

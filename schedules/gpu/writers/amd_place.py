@@ -13,24 +13,16 @@ _SCALARS = 102  # that any kernel may have
 
 
 @dataclass(frozen=True)
-class Places:
-    """The registers of a kernel.
+class Column:
+    """The registers of one of a thread's columns.
 
-    slots, sums: the first vector register of each. x, y, bias, residual: the first of two scalar registers of a
-    pointer. v0: the offset of the column in X, where it has no border; v1: in Y and the residual; v2: in local memory,
-    where groups meet. taps: by tap, the register of its offset in X; masks: by tap, the scalar registers that say in
-    which lanes it is inside; rows, columns: both by the row and the column of the window, where there are too many
-    taps. registers, scalars: how many in all.
+    x: the vector register of its offset in X; y: of that in Y and the residual. rows, columns: by the row and the
+    column of the window that may be outside, the vector register of its part of the offset in X, and the first of the
+    scalar registers that say in which lanes it is inside. wide: masks have two scalar registers.
     """
 
-    slots: int
-    sums: int
-    x: int
-    y: int
-    bias: int
-    residual: int
-    registers: int
-    scalars: int
+    x: str
+    y: str
     wide: bool
     rows: dict[int, tuple[int, int]]
     columns: dict[int, tuple[int, int]]
@@ -38,7 +30,7 @@ class Places:
     def address(self, tap: steps.Tap) -> tuple[str | None, str]:
         """The register of the offset, None where row and column are to be added up, and the mask of a tap."""
         if tap is None:
-            return "v0", ""
+            return self.x, ""
         return None, f"{tap[0]} {tap[1]}"
 
     def row(self, row: int) -> str:
@@ -61,41 +53,75 @@ class Places:
         return [f"s_and_b32 s26, s{first}, s{second}", f"v_cndmask_b32_e64 {x}, 0, {x}, s26"]
 
 
+@dataclass(frozen=True)
+class Places:
+    """The registers of a kernel.
+
+    slots, second, sums: the first vector register of the elements of X, of those of the second column until both are a
+    pair, and of sums. x, y, bias, residual: the first of two scalar registers of a pointer. v2: the place of the thread
+    in local memory, where groups meet. columns: of a thread. registers, scalars: how many in all.
+    """
+
+    slots: int
+    second: int
+    sums: int
+    x: int
+    y: int
+    bias: int
+    residual: int
+    registers: int
+    scalars: int
+    columns: tuple[Column, ...]
+
+
 def place(grid: Grid, gpu: Gpu, arguments: Sequence[str]) -> tuple[list[str], Places]:
     """The lines, and where everything is after them. ValueError where a window has more rows than there are masks."""
     names = Names.of(gpu)
     pointer = {name: 4 + 2 * i for i, name in enumerate(arguments)}
-    taps = grid.view.masks
-    rows, columns = sorted({row for row, _ in taps}), sorted({column for _, column in taps})
-    first = 4 + SLOTS + grid.rows
-    step = 2 if names.lanes64 else 1
-    made = {
-        "r": {tap: (first + i, _FIRST_MASK + step * i) for i, tap in enumerate(rows)},
-        "c": {tap: (first + len(rows) + i, _FIRST_MASK + step * (len(rows) + i)) for i, tap in enumerate(columns)},
-    }
-    if _FIRST_MASK + step * (len(rows) + len(columns)) > _SCALARS:
-        raise ValueError(f"a window of {len(rows)} x {len(columns)} has too many edges for {gpu.name}")
+    sums = 4 + SLOTS * grid.columns
+    columns, registers = _columns(grid, gpu, sums + grid.rows)
     places = Places(
-        slots=4, sums=4 + SLOTS, x=pointer["x"], y=pointer["y"], bias=pointer.get("bias", 0),
-        residual=pointer.get("residual", 0), registers=first + len(rows) + len(columns), scalars=_SCALARS - 4,
-        wide=names.lanes64, rows=made["r"], columns=made["c"],
+        slots=4, second=4 + SLOTS, sums=sums, x=pointer["x"], y=pointer["y"], bias=pointer.get("bias", 0),
+        residual=pointer.get("residual", 0), registers=registers, scalars=_SCALARS - 4, columns=columns,
     )  # fmt: skip
+    kept = f"v{4 + SLOTS - 1}"  # the thread of its group, until v2 is free
     lines = [f"{names.scalar_load2} s[{at}:{at + 1}], s[0:1], 0x{8 * i:x}" for i, at in enumerate(pointer.values())]
     lines += [
         "v_and_b32_e32 v0, 0x3ff, v0",
         f"v_lshrrev_b32_e32 v1, {grid.threads.bit_length() - 1}, v0",
         "v_readfirstlane_b32 s20, v1",
-        f"v_and_b32_e32 v0, 0x{grid.threads - 1:x}, v0",
-        f"v_lshlrev_b32_e32 v{4 + SLOTS - 1}, 2, v0",  # kept until v2 is free
-        f"s_mul_i32 s21, s2, {grid.threads}",
-        f"{names.add} v0, s21, v0",
-        f"v_min_u32_e32 v0, 0x{grid.view.columns - 1:x}, v0",
+        f"v_and_b32_e32 {kept}, 0x{grid.threads - 1:x}, v0",
+        f"s_mul_i32 s21, s2, {grid.threads * grid.columns}",
     ]
-    lines += _item(grid, names)
-    lines += _y(grid, names)
-    lines += _x(grid, names) if grid.view.border is None else _window(grid, names, places)
-    lines += [f"v_mov_b32_e32 v2, v{4 + SLOTS - 1}"] if grid.groups > 1 else []
+    for number in reversed(range(grid.columns)):  # the first one last: v0 and v1 are its own
+        column = columns[number]
+        lines += [f"{names.add} v0, s21, {kept}"]
+        lines += [f"{names.add} v0, 0x{grid.threads * number:x}, v0"] if number else []
+        lines += [f"v_min_u32_e32 v0, 0x{grid.view.columns - 1:x}, v0", *_item(grid, names), *_y(grid, names)]
+        lines += _x(grid, names) if grid.view.border is None else _window(grid, names, column)
+        lines += [f"v_mov_b32_e32 {column.x}, v0", f"v_mov_b32_e32 {column.y}, v1"] if number else []
+    lines += [f"v_lshlrev_b32_e32 v2, 2, {kept}"] if grid.groups > 1 else []
     return [*lines, "s_waitcnt lgkmcnt(0)", *_base(grid, places)], places
+
+
+def _columns(grid: Grid, gpu: Gpu, first: int) -> tuple[tuple[Column, ...], int]:
+    """The columns of a thread, with vector registers from `first` on, and the first that is free behind them."""
+    wide = Names.of(gpu).lanes64
+    taps = grid.view.masks
+    rows, across = sorted({row for row, _ in taps}), sorted({column for _, column in taps})
+    mask, step = _FIRST_MASK, 2 if wide else 1
+    if mask + step * grid.columns * (len(rows) + len(across)) > _SCALARS:
+        raise ValueError(f"a window of {len(rows)} x {len(across)} has too many edges for {gpu.name}")
+    found = []
+    for number in range(grid.columns):
+        own = {tap: (first + i, mask + step * i) for i, tap in enumerate(rows)}
+        first, mask = first + len(rows), mask + step * len(rows)
+        beside = {tap: (first + i, mask + step * i) for i, tap in enumerate(across)}
+        first, mask = first + len(across), mask + step * len(across)
+        x, y = ("v0", "v1") if not number else (f"v{first}", f"v{first + 1}")
+        first += 2 * (number > 0)
+        found.append(Column(x, y, wide, own, beside))
+    return tuple(found), first
 
 
 def _item(grid: Grid, names: Names) -> list[str]:
@@ -152,7 +178,7 @@ def _base(grid: Grid, places: Places) -> list[str]:
     return [f"s_sub_u32 s{places.x}, s{places.x}, 0x{shift:x}", f"s_subb_u32 s{places.x + 1}, s{places.x + 1}, 0"]
 
 
-def _window(grid: Grid, names: Names, places: Places) -> list[str]:
+def _window(grid: Grid, names: Names, places: Column) -> list[str]:
     """v0: the offset where the window begins; for each of its rows and columns that may lie outside the offset of the
     nearest one inside, and in which lanes it is inside itself."""
     border = grid.view.border

@@ -12,7 +12,9 @@ from tesa.schedules.gpu.unrolled_space import refusal, space
 from tesa.schedules.gpus import Gpu, GpuText
 from tesa.schedules.types import ACTIVATIONS, Epilogue, Problem, Window
 from tesa.targets.target import parse_target
+from tests.gpu.assembler import assemble
 from tests.gpu.kernels import check, sparse
+from tests.schedules.gpu.tiles import rounded
 
 
 def gpu(name: str) -> Gpu:
@@ -73,11 +75,18 @@ def test_every_epilogue(activation: str | None, residual: bool, name: str) -> No
 
 
 @pytest.mark.parametrize("problem", [linear(20, 48, 100, 2), CONV[0]], ids=["linear", "conv2d"])
-@pytest.mark.parametrize(("kind", "name"), [("float16", "cuda:sm_75"), ("float16", "cuda:sm_80")])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("float16", "cuda:sm_75"), ("float16", "cuda:sm_80"), ("float16", "rocm:gfx906"), ("float16", "rocm:gfx90a"),
+        ("float16", "rocm:gfx1030"), ("float16", "rocm:gfx1100"), ("bfloat16", "cuda:sm_80"),
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("wanted", [config(), config(groups=2)], ids=str)
-def test_pairs(problem: Problem, kind: str, name: str, wanted: dict[str, int]) -> None:
-    problem = replace(problem, arithmetic=kind, epilogue=Epilogue(True, True, "relu"))
-    weight = sparse(problem.m, problem.k, 0.2).astype(np.float16).astype(np.float32)
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_pairs(problem: Problem, kind: str, name: str, wanted: dict[str, int], activation: str) -> None:
+    problem = replace(problem, arithmetic=kind, epilogue=Epilogue(True, True, activation))
+    weight = rounded(sparse(problem.m, problem.k, 0.2), kind)
     check(emit(problem, weight, gpu(name), wanted, "k"), problem, weight)
 
 
@@ -97,6 +106,18 @@ def test_one_multiply_add_for_each_weight() -> None:
     problem, weight = linear(40, 64, 64), sparse(40, 64, 0.2)
     counts = check(emit(problem, weight, gpu("cuda:sm_80"), config(16, 64), "k"), problem, weight)
     assert counts["fma.rn.f32"] == 2 * np.count_nonzero(weight)  # two warps
+
+
+@pytest.mark.parametrize("name", ["rocm:gfx90a", "rocm:gfx1100"])
+def test_one_packed_multiply_add_for_each_weight_of_amd(name: str) -> None:
+    """Pairs of columns on instructions of pairs, each with the 16 bits of its weight in the code before it."""
+    problem, weight = replace(linear(40, 64, 128), arithmetic="float16"), sparse(40, 64, 0.2)
+    (module,) = emit(problem, weight, gpu(name), config(16, 64), "k").modules
+    assert isinstance(module, GpuText)
+    assert len(assemble(module.text)) > 1000
+    lines = [line.split()[0] for line in module.text.splitlines() if line.strip()]
+    count = np.count_nonzero(weight.astype(np.float16))
+    assert lines.count("v_pk_fma_f16") + lines.count("v_pk_mul_f16") == lines.count("s_movk_i32") == count
 
 
 def test_large_weights_are_cut_into_modules() -> None:

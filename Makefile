@@ -9,6 +9,7 @@
 #   make bench        side by side with others  make format      lay the sources out
 #   make bench-propagation  what propagation gains and costs
 #   make bench-aarch64      instructions of kernels for 64-bit ARM
+#   make notebooks    run the notebooks, and store what they show
 #   make docs         the site of the documentation, in build/site
 #   make dist         sdist and wheel of a release in dist/, checked and installed
 #   make lift         the newest allowed releases into the lock, and what changed
@@ -35,7 +36,7 @@ MINILM := $(shell sed -n 's/^minilm = \["\(.*\)"\]/\1/p' pyproject.toml)
 RELEASE := $(shell sed -n 's/^release = \["\(.*\)"\]/\1/p' pyproject.toml)
 NETWORKS := $(shell sed -n '/^networks = \[/,/^\]/s/^ *"\(.*\)",/\1/p' pyproject.toml)
 
-.PHONY: venv demo test lint types pytest test-quick test-slow test-long test-networks fuzz test-kills test-soak bench bench-aarch64 bench-propagation docs dist format lift clean distclean
+.PHONY: venv demo test lint types pytest test-quick test-slow test-long test-networks fuzz test-kills test-soak bench bench-aarch64 bench-propagation notebooks docs dist format lift clean distclean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -112,6 +113,10 @@ bench-aarch64: $(STAMP)
 
 bench-propagation: $(STAMP)
 	$(BIN)/python -m benchmarks.propagation --plot out/propagation $(ARGS)
+
+# What they show is stored in them, for GitHub and the site. On a quiet machine: times are among it.
+notebooks: $(STAMP)
+	$(BIN)/python scripts/notebooks.py $(ARGS)
 
 # The site of the documentation in build/site, without a link that leads nowhere.
 docs: $(INSTALLED)/.stamp

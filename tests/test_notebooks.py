@@ -1,5 +1,6 @@
 """Every notebook runs from top to bottom."""
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -29,6 +30,18 @@ def test_notebook_runs(path, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_is_stored_without_outputs(path):
+def test_notebook_is_stored_with_what_it_shows(path):
+    """As `make notebooks` leaves it: run from top to bottom, a picture and a sentence at the end, no path."""
     book = nbformat.read(path, as_version=4)
-    assert all(not cell.get("outputs") for cell in book.cells)
+    nbformat.validate(book)
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell.outputs]
+    assert all(output.output_type != "error" and output.get("name") != "stderr" for output in outputs)
+    pictures = [cell for cell in code if any("image/png" in output.get("data", {}) for output in cell.outputs)]
+    last = [cell for cell in code if cell.outputs][-1]
+    assert last is pictures[-1]
+    assert book.cells[-1].cell_type == "markdown"
+    assert path.stat().st_size < 500_000
+    shown = [str(output.get("data", {}).get("text/html", "")) + str(output.get("text", "")) for output in outputs]
+    assert not re.findall(r"/(?:tmp|home|root|work|usr)/\S*", " ".join(shown))

@@ -19,13 +19,13 @@ _WHOLE = 24
 _FIRST = 12
 """Rows of a longer table that are shown before it is unfolded."""
 
-# JupyterLab aligns what is in tables to the right by a rule of two classes: the class thrice goes before it.
+# JupyterLab aligns tables to the right, and the site spaces them out, by rules of two classes: three go before them.
 STYLE = """<style>
 .tesa { font-size: 13px; line-height: 1.45; color: var(--jp-ui-font-color1, inherit); }
 .tesa table { border-collapse: collapse; margin: .4em 0; font-variant-numeric: tabular-nums; }
-.tesa th { text-align: left; font-weight: 600; border-bottom: 1px solid rgba(128, 128, 128, .6); }
-.tesa th, .tesa td { padding: .15em .8em .15em 0; vertical-align: top; background: none; }
-.tesa.tesa.tesa table th, .tesa.tesa.tesa table td { text-align: left; }
+.tesa th { font-weight: 600; border-bottom: 1px solid rgba(128, 128, 128, .6); }
+.tesa th, .tesa td { vertical-align: top; background: none; }
+.tesa.tesa.tesa table th, .tesa.tesa.tesa table td { text-align: left; padding: .15em .8em .15em 0; min-width: 0; }
 .tesa.tesa.tesa table tr .right { text-align: right; white-space: nowrap; }
 .tesa tr.chosen td { font-weight: 600; }
 .tesa caption { text-align: left; font-weight: 600; padding: .3em 0; }

@@ -41,7 +41,7 @@ summary {{ cursor: pointer; overflow-wrap: anywhere; }}
   .tesa {{ font-size: 8pt; }}
   .tesa .scroll, figure {{ overflow: visible; }}
   figure svg {{ min-width: 0; }}
-  .tesa th, .tesa td {{ padding-right: .5em; overflow-wrap: anywhere; }}
+  .tesa.tesa.tesa table tr th, .tesa.tesa.tesa table tr td {{ padding-right: .5em; overflow-wrap: anywhere; }}
   tr, figure {{ break-inside: avoid; }}
   h2, summary {{ break-after: avoid; }}
   details::details-content {{ content-visibility: visible; height: auto; }}

@@ -168,6 +168,7 @@ def plot_times(plan: Plan) -> Any:
     axes.barh(places, [time.chosen_ms or 0.0 for _, time in known], color="C0", height=0.5, label="chosen kernel")
     axes.set_yticks(places, [name for name, _ in known], fontsize=8, parse_math=False)
     axes.invert_yaxis()
+    axes.margins(y=0.01)
     source = "measured" if all(time.measured for _, time in known) else "estimated where nothing was measured"
     axes.set_xlabel(f"ms of one call, {source}")
     # below the bars, which may fill the axes

@@ -37,9 +37,7 @@ from tesa.choose.storage import StorageContest, check_arithmetic
 from tesa.costs.table import CostTable
 from tesa.errors import UsageError
 from tesa.frontend.graph import Graph
-from tesa.frontend.limits import index_bounds, input_limits
-from tesa.frontend.padding import padded_dimensions
-from tesa.frontend.sizes import Size
+from tesa.frontend.limits import index_bounds
 from tesa.gpu_compiler import compile_for_gpu
 from tesa.layers import Binding, bind, schedule_rest
 from tesa.layers.join import join
@@ -47,6 +45,7 @@ from tesa.layers.network import Network, to_networks
 from tesa.layers.pipeline import Scheduled
 from tesa.measure.runners import check_device, lacking, runner_for, tracker_address
 from tesa.records.locations import open_log
+from tesa.runtime.described import function_names, padding_notes, padding_of, ports
 from tesa.runtime.manifest import Manifest, Padding, SizeInfo, TensorInfo
 from tesa.targets.target import Target, parse_target, refuse_gpu
 from tesa.tune.backend import backend, names_cpu
@@ -138,16 +137,20 @@ def compile_model(
     check_arithmetic(arithmetic, storage, where)
     path = checked_output(Path(output), form)
     if where.gpu is not None:
-        given = {"rpc": rpc, "cluster": cluster, "max_bytes": max_bytes, "pad": pad}
+        given = {
+            "rpc": rpc, "cluster": cluster, "max_bytes": max_bytes, "code_budget": code_budget,
+            "threads": whole("threads", threads) > 1,
+        }  # fmt: skip
         for option in (name for name, value in given.items() if value):
             refuse_gpu(where, f"tesa.compile({option}=...)")
         made, notes, said = compile_for_gpu(
-            model, path, where, _versions(), shapes=shapes, masks=masks, flush_denormals=flush_denormals,
-            arithmetic=arithmetic, propagation=propagation, compact=compact, integer=integer,
+            model, path, where, _versions(), shapes=shapes, pad=pad, masks=masks, flush_denormals=flush_denormals,
+            storage=storage, arithmetic=arithmetic, propagation=propagation, compact=compact, integer=integer,
             families=renamed("forms", forms, "families", families), jobs=jobs, measure=measure, log=log,
-            dump=None if dump_dir is None else Dump(Path(dump_dir)), progress=progress,
+            dump=Dump(None if dump_dir is None else Path(dump_dir)), progress=progress,
         )  # fmt: skip
-        return CompiledModel(path, made.plan, made.inputs, made.outputs, notes, made=said)
+        one, several = made[0], made if len(made) > 1 else ()
+        return CompiledModel(path, one.plan, one.inputs, one.outputs, notes, several, made=said)
     threads = whole("threads", threads)
     address = tracker_address(rpc, key, where, measures=False)
     dump = Dump(Path(dump_dir) if dump_dir is not None else None)
@@ -167,7 +170,7 @@ def compile_model(
         integer=ways.decide if integer else None,
         progress=progress,
     )
-    padding = _padding(model, pad, sizes, networks[0])
+    padding = padding_of(model, pad, sizes, networks[0].prepared.imported.outputs)
     if form.name != VM:
         refuse_what_needs_tvm(network.lowered.mod for network in networks)
     for name, network in zip(function_names(sizes), networks, strict=True):
@@ -276,33 +279,13 @@ def _write_bare(
     )  # fmt: skip
 
 
-def function_names(sizes: Sequence[Any]) -> list[str]:
-    """The name of the function of each size in the library: main, main_1, ..."""
-    return ["main", *(f"main_{number}" for number in range(1, len(sizes)))]
-
-
-def _padding(model: Any, pad: str | Sequence[str], sizes: Sequence[Size], network: Network) -> tuple[Padding, ...]:
-    if not pad:
-        return ()
-    outputs = {port.name: port.shape for port in network.prepared.imported.outputs}
-    return tuple(
-        Padding(found.dim, found.inputs, found.outputs)
-        for found in padded_dimensions(model, [pad] if isinstance(pad, str) else pad, sizes, outputs)
-    )
-
-
 def _notes(
     networks: Sequence[Network], left: Iterable[Sequence[Priced]], padding: Sequence[Padding]
 ) -> tuple[str, ...]:
     """The notes of all sizes, each once: what was left as it is, and what filling up means."""
     notes = dict.fromkeys(str(item) for items in left for item in items)
     notes |= dict.fromkeys(note for network in networks for note in network.prepared.notes)
-    for item in padding:
-        notes[
-            f"shorter inputs are filled up with zeros along {item.dim}, and the model computes with these: what it "
-            "makes of the others stays right only where it masks them (give a mask input), or works on each alone"
-        ] = None
-    return tuple(notes)
+    return tuple(notes | dict.fromkeys(padding_notes(padding)))
 
 
 def checked_output(path: Path, form: Format) -> Path:
@@ -321,12 +304,6 @@ def checked_output(path: Path, form: Format) -> Path:
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}; choose another place") from error
     return path
-
-
-def ports(infos: Sequence[Any], graph: Graph | None = None) -> tuple[TensorInfo, ...]:
-    """The frontend's inputs or outputs as the runtime describes them. graph: tells what may stand in an index."""
-    limits, bounds = ({}, {}) if graph is None else (input_limits(graph), index_bounds(graph))
-    return tuple(TensorInfo(i.name, tuple(i.shape), i.dtype, limits.get(i.name), bounds.get(i.name)) for i in infos)
 
 
 def _scheduled(

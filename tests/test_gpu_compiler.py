@@ -7,16 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
 import tesa.models
-from tesa.build.gpu import ptx
 from tesa.compiler import compile_model
 from tesa.errors import UnsupportedError, UsageError
 from tesa.runtime import load, verify
-from tests.gpu.driver import Driver, build
-from tests.gpu.extra import require_compiler
+from tests.gpu.driver import Driver, started
 from tests.gpu.kernels import sparse
 
 
@@ -51,11 +50,7 @@ def network(path: Path) -> Path:
 
 @pytest.fixture
 def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Driver:
-    require_compiler()
-    monkeypatch.setattr(ptx, "assembler", lambda: "")  # the driver gets the text, and runs it
-    made = Driver(build(tmp_path))
-    monkeypatch.setenv("TESA_GPU_DRIVER", str(made.path))
-    return made.start()
+    return started(tmp_path, monkeypatch)
 
 
 def reductions(path: Path) -> Path:
@@ -180,18 +175,64 @@ def test_what_a_library_for_a_gpu_is_not(tmp_path: Path) -> None:
         compile_model(source, output=tmp_path / "net.so", target="cuda:sm_80", max_bytes=1000)
 
 
-def test_several_sizes_say_what_to_do(tmp_path: Path) -> None:
-    weight = numpy_helper.from_array(sparse(8, 4, 0.5), "w")
+def perceptron(path: Path) -> Path:
+    """Two products with a softmax behind them, of a batch whose size is open."""
     kind = onnx.TensorProto.FLOAT
     graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], ["y"])], "net",
-        [helper.make_tensor_value_info("x", kind, ["batch", 8])],
-        [helper.make_tensor_value_info("y", kind, ["batch", 4])],
-        [weight],
+        [
+            helper.make_node("MatMul", ["x", "w1"], ["h"], name="first"),
+            helper.make_node("Relu", ["h"], ["r"]),
+            helper.make_node("MatMul", ["r", "w2"], ["l"], name="second"),
+            helper.make_node("Softmax", ["l"], ["y"]),
+        ],
+        "net",
+        [helper.make_tensor_value_info("x", kind, ["batch", 24])],
+        [helper.make_tensor_value_info("y", kind, ["batch", 5])],
+        [numpy_helper.from_array(sparse(24, 16, 0.4, 1), "w1"), numpy_helper.from_array(sparse(16, 5, 0.5, 2), "w2")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    return path
+
+
+@pytest.mark.slow
+def test_several_sizes_in_one_library(driver: Driver, tmp_path: Path) -> None:
+    """Each call takes the kernels for the shape of its input; shorter ones are filled up."""
+    source = perceptron(tmp_path / "net.onnx")
+    made = compile_model(
+        source, output=tmp_path / "net.so", target="cuda:sm_80", measure=False, shapes={"batch": [1, 4]}, pad="batch"
+    )
+    assert [str(size) for size in made.sizes] == ["batch=1", "batch=4"]
+    assert any("filled up with zeros along batch" in note for note in made.skipped)
+    x = np.random.default_rng(0).standard_normal((4, 24)).astype(np.float32)
+    session = onnxruntime.InferenceSession(source)
+    with load(tmp_path / "net.so") as model:  # type: ignore[attr-defined]
+        result = verify(model, source)
+        assert result.ok, result
+        for rows in (4, 1, 3, 4):
+            (wanted,) = session.run(None, {"x": x[:rows]})
+            found = model({"x": x[:rows]})["y"]
+            assert found.shape == (rows, 5)
+            np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+        with pytest.raises(UsageError, match=r"no size of the model takes inputs of the shapes x \[5, 24\]"):
+            model({"x": np.zeros((5, 24), np.float32)})
+    assert driver.faults == []
+    assert driver.graphs > 0
+
+
+def test_indices_beyond_a_table_are_refused_before_they_are_copied(driver: Driver, tmp_path: Path) -> None:
+    """A kernel would read memory that is not the table's."""
+    kind = onnx.TensorProto
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["table", "ids"], ["y"])], "net",
+        [helper.make_tensor_value_info("ids", kind.INT64, [3])],
+        [helper.make_tensor_value_info("y", kind.FLOAT, [3, 4])],
+        [numpy_helper.from_array(np.arange(20, dtype=np.float32).reshape(5, 4), "table")],
     )  # fmt: skip
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "net.onnx")
-    with pytest.raises(UnsupportedError, match=r"has one size; compile one for each, with --shape"):
-        compile_model(
-            tmp_path / "net.onnx", output=tmp_path / "net.so", target="cuda:sm_80", measure=False,
-            shapes={"batch": [1, 4]},
-        )  # fmt: skip
+    compile_model(tmp_path / "net.onnx", output=tmp_path / "net.so", target="cuda:sm_80", measure=False)
+    with load(tmp_path / "net.so") as model:  # type: ignore[attr-defined]
+        found = model({"ids": np.array([4, 0, -1])})["y"]
+        np.testing.assert_array_equal(found, np.arange(20).reshape(5, 4)[[4, 0, -1]])
+        with pytest.raises(UsageError, match="ids"):
+            model({"ids": np.array([0, 5, 1])})
+    assert driver.faults == []

@@ -7,17 +7,21 @@ them, are twice as many to a register. So all forms of a layer compete, by their
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
 from tesa.attributes.rounding import STORAGES, rounded
 from tesa.choose.chosen import ChosenKernel
+from tesa.choose.gpu import GpuKernel
 from tesa.choose.pick import milliseconds
 from tesa.errors import UnsupportedError, UsageError
 from tesa.layers.layer import Layer
 from tesa.schedules.gpus import Gpu
 from tesa.schedules.types import Core
 from tesa.targets.target import Target
+
+Kernel = TypeVar("Kernel", ChosenKernel, GpuKernel)
 
 ARITHMETICS = ("float32", "float16", "bfloat16", "tfloat32")
 """The types that products may be made of. Of tfloat32, a float32, a GPU's matrix unit takes 10 bits of fraction."""
@@ -104,7 +108,7 @@ class StorageContest:
             places[i].append(number)
         return tuple(map(tuple, places))
 
-    def best(self, kernels: Sequence[ChosenKernel]) -> list[ChosenKernel]:
+    def best(self, kernels: Sequence[Kernel]) -> list[Kernel]:
         """The faster kernel of each given layer. kernels: of self.layers, in their order."""
         given = kernels[: len(self._given)]
         found = list(given)
@@ -118,7 +122,7 @@ class StorageContest:
         return found
 
 
-def faster(narrow: ChosenKernel, wide: ChosenKernel) -> bool:
+def faster(narrow: ChosenKernel | GpuKernel, wide: ChosenKernel | GpuKernel) -> bool:
     """True where the kernel that keeps its weight in 16 bits takes the place of the one in float32."""
     mine, other = time_of(narrow), time_of(wide)
     return mine is not None and other is not None and mine < MARGIN * other
@@ -150,7 +154,7 @@ def _summed(layer: Layer, arithmetic: str) -> Layer | None:
     return Layer(layer.name, replace(problem, storage=storage, arithmetic=arithmetic), weight, layer.facts)
 
 
-def time_of(kernel: ChosenKernel) -> float | None:
+def time_of(kernel: ChosenKernel | GpuKernel) -> float | None:
     """Milliseconds of the kernel: as measured, else as expected."""
     chosen = (kernel.part.family, dict(kernel.part.config))
     times = [

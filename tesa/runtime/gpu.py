@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import json
 from collections.abc import Sequence
@@ -32,11 +33,12 @@ class GpuLibrary:
 
     def __init__(self, path: str | Path, name: str, entry: str, device: int = 0) -> None:
         self.path, self.device = Path(path), device
-        self._name, self._entry = name, entry
+        self._name, self._entry, self._size = name, entry, 0
         with loader_path(self.path) as file:
             self._library = ctypes.CDLL(str(file))
         try:
-            self._run_host, self._error = self._function("run_host"), self._function("error")
+            self._run_hosts = [self._function("run_host")]
+            self._error = self._function("error")
             self._error.restype = describe = ctypes.c_char_p
             described = self._function("description")
         except AttributeError as error:
@@ -44,6 +46,16 @@ class GpuLibrary:
         described.restype = describe
         self.facts: dict[str, Any] = json.loads(described())
         self.inputs, self.outputs = self.facts["inputs"], self.facts["outputs"]
+        others = range(1, len(self.facts.get("sizes", ())))
+        self._run_hosts += [self._function(f"run_host_{size}") for size in others]
+
+    def at(self, size: int) -> GpuLibrary:
+        """The same library for its size of that number, 0 for the first one."""
+        one = copy.copy(self)
+        one._size = size
+        ports = self.facts["sizes"][size] if "sizes" in self.facts else self.facts
+        one.inputs, one.outputs = ports["inputs"], ports["outputs"]
+        return one
 
     def __call__(self, *inputs: Any, out: Any = None) -> Any:
         """The output, or a tuple of several. out: tensors, or one, to write to."""
@@ -113,7 +125,8 @@ class GpuLibrary:
         def pointers(arrays: Sequence[NDArray[Any]]) -> Any:
             return (ctypes.c_void_p * max(len(arrays), 1))(*(array.ctypes.data for array in arrays))
 
-        code = self._run_host(ctypes.c_int(self.device), pointers(inputs), pointers(outputs), ctypes.c_int(calls), time)
+        run = self._run_hosts[self._size]
+        code = run(ctypes.c_int(self.device), pointers(inputs), pointers(outputs), ctypes.c_int(calls), time)
         if code:
             raise CheckFailed(f"{self.path.name}: {self.error()}")
 

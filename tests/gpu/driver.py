@@ -108,3 +108,15 @@ def build(folder: Path, hip: bool = False) -> Path:
     options = ["-DHIP"] if hip else []
     subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-w", *options, str(source), "-o", str(path)], check=True)
     return path
+
+
+def started(folder: Path, monkeypatch: Any) -> Driver:
+    """A driver of NVIDIA's that is found, and gets text, which it runs."""
+    from tesa.build.gpu import ptx
+    from tests.gpu.extra import require_compiler
+
+    require_compiler()
+    monkeypatch.setattr(ptx, "assembler", lambda: "")
+    made = Driver(build(folder))
+    monkeypatch.setenv("TESA_GPU_DRIVER", str(made.path))
+    return made.start()

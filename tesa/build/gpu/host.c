@@ -1,6 +1,7 @@
 /* The host of kernels for GPUs: part of every library that tesa makes for one. It opens the driver by name when something
    first runs, picks the image of code that the device can run, and launches the kernels. Above this stand the tables that
-   describe the library: NAME, MODULES, LAUNCHES, ARGUMENTS, INPUTS, OUTPUTS, CONSTANTS, ARENA. TESA_HIP: for AMD's driver.
+   describe the library: NAME, MODULES, LAUNCHES, ARGUMENTS, SPANS, INPUTS, OUTPUTS, CONSTANTS, ARENA. Launches and ports
+   are those of all sizes, one behind the other. TESA_HIP: for AMD's driver.
    No header of a vendor is needed: the few structures of the driver's interface are written down here. */
 #include <dlfcn.h>
 #include <pthread.h>
@@ -13,7 +14,7 @@
 #define PASTE(a, b) a##b
 #define NAMED_(name, what) PASTE(name, what)
 #define NAMED(what) NAMED_(NAME, what)
-enum { MOST_DEVICES = 32, MOST_PORTS = 64, FALLBACK = -1 };
+enum { MOST_DEVICES = 32, FALLBACK = -1 };
 
 #ifdef TESA_HIP
 #define DRIVERS {getenv("TESA_GPU_DRIVER"), "libamdhip64.so.7", "libamdhip64.so.6", "libamdhip64.so.5", "libamdhip64.so"}
@@ -35,7 +36,7 @@ typedef struct {
   int ready, major, minor;
   void *context, *modules[COUNT_MODULES], *functions[COUNT_LAUNCHES];
   char *arena;
-  void *event, *graph, *nodes[COUNT_LAUNCHES], *executable;
+  void *event, *graphs[COUNT_SIZES], *nodes[COUNT_LAUNCHES], *executables[COUNT_SIZES];
   void *seen[COUNT_ARGUMENTS + 1];
 } device_state;
 
@@ -245,11 +246,11 @@ static void *place_of(const argument *one, const device_state *state, void *cons
   return one->space == 0 ? inputs[one->place] : one->space == 1 ? outputs[one->place] : state->arena + one->place;
 }
 
-static int launch_all(device_state *state, void *const *inputs, void *const *outputs, void *stream) {
+static int launch_all(device_state *state, int size, void *const *inputs, void *const *outputs, void *stream) {
   int code;
-  for (int i = 0; i < COUNT_LAUNCHES; ++i) {
+  for (int i = SPANS[size].first; i < SPANS[size].end; ++i) {
     const launch *one = LAUNCHES + i;
-    void *values[MOST_PORTS], *list[MOST_PORTS];
+    void *values[MOST_ARGUMENTS], *list[MOST_ARGUMENTS];
     for (int a = 0; a < one->count; ++a) {
       values[a] = place_of(ARGUMENTS + one->first + a, state, inputs, outputs);
       list[a] = values + a;
@@ -263,12 +264,14 @@ static int launch_all(device_state *state, void *const *inputs, void *const *out
 
 #ifndef TESA_HIP
 /* the launches as a graph: those of one stage wait for all of the stage before, and not for each other */
-static int launch_graph(device_state *state, void *const *inputs, void *const *outputs, void *stream) {
-  int code, made = state->executable != 0, begin = 0, end = 0;
-  if (!state->graph && (code = D.graph_create(&state->graph, 0))) return failed("cuGraphCreate", code);
-  for (int i = 0; i < COUNT_LAUNCHES; ++i) {
+static int launch_graph(device_state *state, int size, void *const *inputs, void *const *outputs, void *stream) {
+  const int first = SPANS[size].first;
+  void **graph = &state->graphs[size], **executable = &state->executables[size];
+  int code, made = *executable != 0, begin = first, end = first;
+  if (!*graph && (code = D.graph_create(graph, 0))) return failed("cuGraphCreate", code);
+  for (int i = first; i < SPANS[size].end; ++i) {
     const launch *one = LAUNCHES + i;
-    void *list[MOST_PORTS];
+    void *list[MOST_ARGUMENTS];
     int changed = !made;
     for (int a = 0; a < one->count; ++a) {
       void *value = place_of(ARGUMENTS + one->first + a, state, inputs, outputs);
@@ -276,22 +279,30 @@ static int launch_graph(device_state *state, void *const *inputs, void *const *o
       state->seen[one->first + a] = value;
       list[a] = &state->seen[one->first + a];
     }
-    if (i && one->stage != LAUNCHES[i - 1].stage) begin = end, end = i;
+    if (i > first && one->stage != LAUNCHES[i - 1].stage) begin = end, end = i;
     if (!changed) continue;
     node_params node = {state->functions[i], {one->grid[0], one->grid[1], one->grid[2]},
                         {one->block[0], one->block[1], one->block[2]}, one->shared, list, 0, 0, 0};
-    code = made ? D.graph_set(state->executable, state->nodes[i], &node)
-                : D.graph_add(&state->nodes[i], state->graph, state->nodes + begin, (size_t)(end - begin), &node);
-    if (code) return failed(one->entry, code);
+    code = made ? D.graph_set(*executable, state->nodes[i], &node)
+                : D.graph_add(&state->nodes[i], *graph, state->nodes + begin, (size_t)(end - begin), &node);
+    if (code) {
+      *graph = *executable = 0;  /* a part of it is there, or is of other memory: the next call begins anew */
+      return failed(one->entry, code);
+    }
   }
-  if (!made && (code = D.graph_instantiate(&state->executable, state->graph, 0))) {
-    state->executable = 0;
+  if (!made && (code = D.graph_instantiate(executable, *graph, 0))) {
+    *graph = *executable = 0;
     return failed("cuGraphInstantiate", code);
   }
-  code = D.graph_launch(state->executable, stream);
+  code = D.graph_launch(*executable, stream);
   return code ? failed("cuGraphLaunch", code) : 0;
 }
 #endif
+
+/* input or, behind these, output i of a size */
+static const port *port_of(int size, int i) {
+  return i < COUNT_INPUTS ? INPUTS + size * COUNT_INPUTS + i : OUTPUTS + size * COUNT_OUTPUTS + i - COUNT_INPUTS;
+}
 
 /* the device on which the memory lies, -1 where the driver does not tell */
 static int device_of(void *memory) {
@@ -315,7 +326,7 @@ static int check_memory(const port *ports, void *const *memory, int count, int *
 }
 
 /* lock is held */
-static int run_on(int device, void *const *inputs, void *const *outputs, void *stream) {
+static int run_on(int size, int device, void *const *inputs, void *const *outputs, void *stream) {
   device_state *state = states + device;
   void *before = 0;
   int code = enter(device, state, &before);
@@ -325,10 +336,10 @@ static int run_on(int device, void *const *inputs, void *const *outputs, void *s
   if (!code && ARENA > CONSTANT_BYTES && (code = D.event_wait(stream, state->event, 0))) code = failed("cuStreamWaitEvent", code);
 #ifndef TESA_HIP
   const int graphs = D.graph_add && D.graph_set && D.graph_create && D.graph_instantiate && D.graph_launch;
-  if (!code && COUNT_LAUNCHES > 1 && graphs) code = launch_graph(state, inputs, outputs, stream);
+  if (!code && SPANS[size].end - SPANS[size].first > 1 && graphs) code = launch_graph(state, size, inputs, outputs, stream);
   else
 #endif
-  if (!code) code = launch_all(state, inputs, outputs, stream);
+  if (!code) code = launch_all(state, size, inputs, outputs, stream);
   if (!code && ARENA > CONSTANT_BYTES && (code = D.event_record(state->event, stream))) code = failed("cuEventRecord", code);
   restore(before);
   return code;
@@ -359,29 +370,21 @@ static int chosen(int device) {
   return device;
 }
 
-static int run_checked(int device, void *const *inputs, void *const *outputs, void *stream) {
+static int run_checked(int size, int device, void *const *inputs, void *const *outputs, void *stream) {
   pthread_mutex_lock(&lock);
   int code = open_once();
-  if (!code) code = check_memory(INPUTS, inputs, COUNT_INPUTS, &device);
-  if (!code) code = check_memory(OUTPUTS, outputs, COUNT_OUTPUTS, &device);
+  if (!code) code = check_memory(INPUTS + size * COUNT_INPUTS, inputs, COUNT_INPUTS, &device);
+  if (!code) code = check_memory(OUTPUTS + size * COUNT_OUTPUTS, outputs, COUNT_OUTPUTS, &device);
   if (!code) {
     device = chosen(device);
     if (device >= D.count || device >= MOST_DEVICES) code = refuse(0, "there is no device %d; the driver knows %d", device, D.count);
-    else code = run_on(device, inputs, outputs, stream);
+    else code = run_on(size, device, inputs, outputs, stream);
   }
   pthread_mutex_unlock(&lock);
   return code;
 }
 
-EXPORT const char *NAMED(_error)(void) { return why; }
-EXPORT const char *NAMED(_description)(void) { return DESCRIPTION; }
-
-/* Starts the work on a stream; 0, or a code, and NAME_error() says why. The memory is on one device. */
-EXPORT int NAMED(_run)(void *const *inputs, void *const *outputs, void *stream) { return run_checked(-1, inputs, outputs, stream); }
-
-/* Copies of the inputs on a device, the work `calls` times, and its outputs back in memory of the host. milliseconds:
-   of a call, after the first one, or 0 for nobody who wants to know. */
-EXPORT int NAMED(_run_host)(int device, void *const *inputs, void *const *outputs, int calls, float *milliseconds) {
+static int run_host(int size, int device, void *const *inputs, void *const *outputs, int calls, float *milliseconds) {
   void *memory[COUNT_INPUTS + COUNT_OUTPUTS + 1] = {0}, *before = 0, *begin = 0, *end = 0;
   pthread_mutex_lock(&lock);
   int code = open_once(), entered = 0;
@@ -389,16 +392,16 @@ EXPORT int NAMED(_run_host)(int device, void *const *inputs, void *const *output
   if (!code && (device >= D.count || device >= MOST_DEVICES)) code = refuse(0, "there is no device %d; the driver knows %d", device, D.count);
   if (!code && !(code = enter(device, states + device, &before))) entered = 1;
   for (int i = 0; !code && i < COUNT_INPUTS + COUNT_OUTPUTS; ++i) {
-    const port *one = i < COUNT_INPUTS ? INPUTS + i : OUTPUTS + i - COUNT_INPUTS;
-    const size_t size = one->bytes ? one->bytes : 4;
-    code = D.allocate(&memory[i], size);
-    if (code) code = code == 2 ? refuse(code, "out of memory: %s needs %zu bytes on device %d", one->name, size, device) : failed(one->name, code);
+    const port *one = port_of(size, i);
+    const size_t bytes = one->bytes ? one->bytes : 4;
+    code = D.allocate(&memory[i], bytes);
+    if (code) code = code == 2 ? refuse(code, "out of memory: %s needs %zu bytes on device %d", one->name, bytes, device) : failed(one->name, code);
     if (!code && i < COUNT_INPUTS && one->bytes && (code = D.to_device(memory[i], inputs[i], one->bytes))) code = failed(one->name, code);
   }
-  if (!code) code = run_on(device, memory, memory + COUNT_INPUTS, 0);
+  if (!code) code = run_on(size, device, memory, memory + COUNT_INPUTS, 0);
   if (!code && milliseconds && (D.event_create(&begin, 0) || D.event_create(&end, 0))) code = refuse(0, "no events to measure time with");
   if (!code && milliseconds) D.event_record(begin, 0);
-  for (int i = 1; !code && i < calls; ++i) code = run_on(device, memory, memory + COUNT_INPUTS, 0);
+  for (int i = 1; !code && i < calls; ++i) code = run_on(size, device, memory, memory + COUNT_INPUTS, 0);
   if (!code && milliseconds) {
     float total = 0;
     D.event_record(end, 0);
@@ -407,12 +410,26 @@ EXPORT int NAMED(_run_host)(int device, void *const *inputs, void *const *output
     *milliseconds = calls > 1 ? total / (calls - 1) : 0;
   }
   if (!code && (code = D.synchronize(0))) code = failed("the work did not come to its end", code);
-  for (int i = 0; !code && i < COUNT_OUTPUTS; ++i)
-    if (OUTPUTS[i].bytes && (code = D.to_host(outputs[i], memory[COUNT_INPUTS + i], OUTPUTS[i].bytes))) code = failed(OUTPUTS[i].name, code);
+  for (int i = 0; !code && i < COUNT_OUTPUTS; ++i) {
+    const port *one = port_of(size, COUNT_INPUTS + i);
+    if (one->bytes && (code = D.to_host(outputs[i], memory[COUNT_INPUTS + i], one->bytes))) code = failed(one->name, code);
+  }
   for (int i = 0; i < COUNT_INPUTS + COUNT_OUTPUTS; ++i) if (memory[i]) D.release(memory[i]);
   if (entered) restore(before);
   pthread_mutex_unlock(&lock);
   return code;
+}
+
+EXPORT const char *NAMED(_error)(void) { return why; }
+EXPORT const char *NAMED(_description)(void) { return DESCRIPTION; }
+
+/* Starts the work on a stream; 0, or a code, and NAME_error() says why. The memory is on one device. */
+EXPORT int NAMED(_run)(void *const *inputs, void *const *outputs, void *stream) { return run_checked(0, -1, inputs, outputs, stream); }
+
+/* Copies of the inputs on a device, the work `calls` times, and its outputs back in memory of the host. milliseconds:
+   of a call, after the first one, or 0 for nobody who wants to know. */
+EXPORT int NAMED(_run_host)(int device, void *const *inputs, void *const *outputs, int calls, float *milliseconds) {
+  return run_host(0, device, inputs, outputs, calls, milliseconds);
 }
 
 /* The same as a packed function of TVM's FFI, which calls it with tensors of DLPack. Its functions are weak: they are
@@ -445,21 +462,56 @@ static int check_tensor(const port *one, const tensor *given, int *device) {
   return 0;
 }
 
-static int packed(void *self, const any *arguments, int32_t count, any *result) {
+static const tensor *tensor_of(const any *given) {
+  return given->type_index == TENSOR_POINTER ? (const tensor *)given->value.pointer
+       : given->type_index == TENSOR_OBJECT ? (const tensor *)((const char *)given->value.pointer + OBJECT_BYTES) : 0;
+}
+
+/* the size that the inputs have the shapes of, -1 where there is none */
+static int size_of(const any *arguments) {
+  for (int size = 0; size < COUNT_SIZES; ++size) {
+    int fits = 1;
+    for (int i = 0; i < COUNT_INPUTS; ++i) {
+      const port *one = port_of(size, i);
+      const tensor *given = tensor_of(arguments + i);
+      fits = fits && given && given->ndim == one->ndim;
+      for (int axis = 0; fits && axis < one->ndim; ++axis) fits = given->shape[axis] == one->shape[axis];
+    }
+    if (fits) return size;
+  }
+  return -1;
+}
+
+static int refuse_shapes(const any *arguments) {
+  char text[400] = "";
+  size_t end = 0;
+  for (int i = 0; i < COUNT_INPUTS && end < sizeof text - 40; ++i) {
+    const tensor *given = tensor_of(arguments + i);
+    end += snprintf(text + end, sizeof text - end, " [");
+    for (int axis = 0; given && axis < given->ndim && end < sizeof text - 40; ++axis)
+      end += snprintf(text + end, sizeof text - end, axis ? ", %lld" : "%lld", (long long)given->shape[axis]);
+    end += snprintf(text + end, sizeof text - end, "]");
+  }
+  refuse(0, "the model was compiled for inputs of the shapes %.500s, and for no others; got%s", SHAPES_TOLD, text);
+  return raise_error("ValueError");
+}
+
+/* size: -1 for the one that the inputs have */
+static int packed(int size, const any *arguments, int32_t count, any *result) {
   void *memory[COUNT_INPUTS + COUNT_OUTPUTS + 1];
   int device = -1;
-  (void)self;
   if (count != COUNT_INPUTS + COUNT_OUTPUTS) { refuse(0, "expected %d tensors: the inputs, then the outputs", COUNT_INPUTS + COUNT_OUTPUTS); return raise_error("TypeError"); }
+  for (int i = 0; i < count; ++i)
+    if (!tensor_of(arguments + i)) { refuse(0, "%s: expected a tensor", port_of(0, i)->name); return raise_error("TypeError"); }
+  if (size < 0) size = COUNT_SIZES > 1 ? size_of(arguments) : 0;
+  if (size < 0) return refuse_shapes(arguments);
   for (int i = 0; i < count; ++i) {
-    const port *one = i < COUNT_INPUTS ? INPUTS + i : OUTPUTS + i - COUNT_INPUTS;
-    const any *given = arguments + i;
-    const tensor *found = given->type_index == TENSOR_POINTER ? (tensor *)given->value.pointer : given->type_index == TENSOR_OBJECT ? (tensor *)((char *)given->value.pointer + OBJECT_BYTES) : 0;
-    if (!found) { refuse(0, "%s: expected a tensor", one->name); return raise_error("TypeError"); }
-    if (check_tensor(one, found, &device)) return -1;
+    const tensor *found = tensor_of(arguments + i);
+    if (check_tensor(port_of(size, i), found, &device)) return -1;
     memory[i] = (char *)found->data + found->offset;
   }
   void *stream = TVMFFIEnvGetStream ? TVMFFIEnvGetStream(DEVICE_TYPE, device) : 0;
-  if (run_checked(device, memory, memory + COUNT_INPUTS, stream)) return raise_error("RuntimeError");
+  if (run_checked(size, device, memory, memory + COUNT_INPUTS, stream)) return raise_error("RuntimeError");
   result->type_index = 0;
   result->value.integer = 0;
   return 0;
@@ -467,4 +519,4 @@ static int packed(void *self, const any *arguments, int32_t count, any *result) 
 
 #define PACKED__(name) __tvm_ffi_##name
 #define PACKED_(name) PACKED__(name)
-EXPORT int PACKED_(ENTRY)(void *self, const any *arguments, int32_t count, any *result) { return packed(self, arguments, count, result); }
+EXPORT int PACKED_(ENTRY)(void *self, const any *arguments, int32_t count, any *result) { return packed(-1, arguments, count, result); }

@@ -4,13 +4,16 @@ The library needs nothing but the C library. It has the functions, for a NAME,
     int NAME_run(void *const *inputs, void *const *outputs, void *stream)     pointers to memory of the device
     int NAME_run_host(int device, void *const *inputs, void *const *outputs, int calls, float *milliseconds)
     const char *NAME_error(void), *NAME_description(void)
-and one packed function of TVM's FFI, which takes the inputs and the outputs as tensors of DLPack.
+and one packed function of TVM's FFI, which takes the inputs and the outputs as tensors of DLPack. A program of several
+sizes has NAME_run_1 and NAME_run_host_1 for the second one, and so on; the packed function takes the size that the
+shapes of the inputs are of, and ENTRY_1 and so on are those of one size.
 """
 
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +53,25 @@ class Port:
 
 
 @dataclass(frozen=True)
-class Program:
-    """The work of a library: launches in order, on named memory.
+class Size:
+    """The work for inputs of some shapes: launches in order, on named memory.
 
-    modules: the images of each, as of a GpuProduct. launches: with arguments that are names of inputs, outputs,
-    constants or memories. memories: bytes of each memory that the launches share, and where it begins in the arena, or
-    None for a place of its own.
+    launches: their arguments are names of constants or memories of the program, of inputs or outputs, or the place of
+    one of these, as "input 0", which is what it means whatever names there are.
+    """
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    launches: tuple[Launch, ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """The work of a library. inputs, outputs, launches: of its first size, see Size.
+
+    modules: the images of each, as of a GpuProduct. memories: bytes of each memory that the launches share, and where
+    it begins in the arena, or None for a place of its own. others: the other sizes, of which inputs and outputs have
+    the same names and types in the same order.
     """
 
     inputs: tuple[Port, ...]
@@ -65,6 +81,12 @@ class Program:
     constants: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     memories: Mapping[str, tuple[int, int | None]] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    others: tuple[Size, ...] = ()
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """All sizes, the first one first."""
+        return Size(self.inputs, self.outputs, self.launches), *self.others
 
 
 def write_library(program: Program, path: Path, target: Target, name: str, entry: str) -> None:
@@ -91,18 +113,19 @@ def c_name(path: Path) -> str:
 
 def _source(program: Program, target: Target, folder: Path, name: str, entry: str) -> str:
     constants, places = _arena(program)
-    spaces = {port.name: (0, i) for i, port in enumerate(program.inputs)}
-    spaces |= {port.name: (1, i) for i, port in enumerate(program.outputs)}
-    spaces |= {key: (2, place) for key, place in places.items()}
+    launches = [one for size in program.sizes for one in size.launches]
+    spaces = _spaces(program, places)
     (folder / "constants.bin").write_bytes(constants or b"\0")
     total = max([len(constants), *(places[key] + _up(size) for key, (size, _) in program.memories.items())])
     lines = ["#include <stdint.h>", "#include <stddef.h>", *([] if target.arch == "cuda" else ["#define TESA_HIP 1"])]
     lines += [f"#define NAME {name}", f"#define ENTRY {entry}", f"#define DESCRIPTION {_c(_description(program))}"]
     lines += [f"#define ARCHITECTURES {_c(_architectures(program))}"]
+    lines += [f"#define SHAPES_TOLD {_c(_shapes_told(program))}"]
     lines += [
-        f"enum {{ COUNT_MODULES = {len(program.modules)}, COUNT_LAUNCHES = {len(program.launches)}, "
-        f"COUNT_ARGUMENTS = {sum(len(one.arguments) for one in program.launches)}, COUNT_INPUTS = "
-        f"{len(program.inputs)}, COUNT_OUTPUTS = {len(program.outputs)} }};",
+        f"enum {{ COUNT_MODULES = {len(program.modules)}, COUNT_LAUNCHES = {len(launches)}, "
+        f"COUNT_ARGUMENTS = {sum(len(one.arguments) for one in launches)}, COUNT_INPUTS = "
+        f"{len(program.inputs)}, COUNT_OUTPUTS = {len(program.outputs)}, COUNT_SIZES = {len(program.sizes)}, "
+        f"MOST_ARGUMENTS = {max((len(one.arguments) for one in launches), default=0) + 1} }};",
         f"#define ARENA ((size_t){total})",
         f"#define CONSTANT_BYTES ((size_t){len(constants)})",
         _included("tesa_constants", folder / "constants.bin"),
@@ -112,13 +135,54 @@ def _source(program: Program, target: Target, folder: Path, name: str, entry: st
         "typedef struct { int module; const char *entry; unsigned grid[3], block[3], shared; int stage, first, count; }"
         " launch;",
         "typedef struct { int space; int64_t place; } argument;",
+        "typedef struct { int first, end; } span;",
         "typedef struct { const char *name, *dtype, *shape_text; int code, bits, ndim; const int64_t *shape; size_t "
         "bytes; int alignment; } port;",
     ]
     lines += _modules(program, folder)
-    lines += _launches(program, spaces)
-    lines += [*_ports("INPUTS", program.inputs, target), *_ports("OUTPUTS", program.outputs, target)]
-    return "\n".join([*lines, HOST.read_text()])
+    lines += [*_launches(launches, spaces), _spans(program)]
+    lines += _ports("INPUTS", [port for size in program.sizes for port in size.inputs], target)
+    lines += _ports("OUTPUTS", [port for size in program.sizes for port in size.outputs], target)
+    return "\n".join([*lines, HOST.read_text(), *(_entries(name, entry, i) for i in range(1, len(program.sizes)))])
+
+
+def _spaces(program: Program, places: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """Where each name of an argument lies: among inputs, outputs or in the arena, and its place there."""
+    spaces = {port.name: (0, i) for i, port in enumerate(program.inputs)}
+    spaces |= {port.name: (1, i) for i, port in enumerate(program.outputs)}
+    spaces |= {key: (2, place) for key, place in places.items()}
+    spaces |= {f"input {i}": (0, i) for i in range(len(program.inputs))}
+    return spaces | {f"output {i}": (1, i) for i in range(len(program.outputs))}
+
+
+def _spans(program: Program) -> str:
+    """The launches of each size."""
+    ends = list(accumulate(len(size.launches) for size in program.sizes))
+    rows = (f"{{{end - len(size.launches)}, {end}}}" for end, size in zip(ends, program.sizes, strict=True))
+    return f"static const span SPANS[] = {{{', '.join(rows)}}};"
+
+
+def _entries(name: str, entry: str, size: int) -> str:
+    """The functions of one of the other sizes."""
+    given, checked = "void *const *inputs, void *const *outputs", f"run_checked({size}, -1, inputs, outputs, stream)"
+    return "\n".join(
+        [
+            f"EXPORT int {name}_run_{size}({given}, void *stream) {{ return {checked}; }}",
+            f"EXPORT int {name}_run_host_{size}(int device, {given}, int calls, float *milliseconds) "
+            f"{{ return run_host({size}, device, inputs, outputs, calls, milliseconds); }}",
+            f"EXPORT int __tvm_ffi_{entry}_{size}(void *self, const any *arguments, int32_t count, any *result) "
+            f"{{ return packed({size}, arguments, count, result); }}",
+        ]
+    )
+
+
+def _shapes_told(program: Program) -> str:
+    """The shapes of the inputs of each size, for a message."""
+    return "; ".join(" ".join(_shape(port) for port in size.inputs) for size in program.sizes)
+
+
+def _shape(port: Port) -> str:
+    return f"[{', '.join(map(str, port.shape))}]"
 
 
 def _arena(program: Program) -> tuple[bytes, dict[str, int]]:
@@ -169,10 +233,10 @@ def _modules(program: Program, folder: Path) -> list[str]:
     return [*lines, f"static const module MODULES[] = {{{', '.join(rows)}}};"]
 
 
-def _launches(program: Program, spaces: Mapping[str, tuple[int, int]]) -> list[str]:
+def _launches(launches: Sequence[Launch], spaces: Mapping[str, tuple[int, int]]) -> list[str]:
     rows: list[str] = []
     arguments: list[str] = []
-    for one in program.launches:
+    for one in launches:
         grid, block = (f"{{{', '.join(map(str, size))}}}" for size in (one.grid, one.block))
         facts = f"{one.shared}, {one.stage}, {len(arguments)}, {len(one.arguments)}"
         rows.append(f"{{{one.module}, {_c(one.entry)}, {grid}, {block}, {facts}}}")
@@ -190,10 +254,9 @@ def _ports(name: str, ports: Sequence[Port], target: Target) -> list[str]:
             raise UnsupportedError(f"{one.name}: {target.name} passes no elements of type {one.dtype}")
         code, bits = _DLPACK[one.dtype]
         lines.append(f"static const int64_t shape_{name}{i}[] = {{{', '.join(map(str, one.shape)) or '1'}}};")
-        text = f"[{', '.join(map(str, one.shape))}]"
         alignment = 16 if one.bytes >= 16 else bits // 8
         rows.append(
-            f"{{{_c(one.name)}, {_c(one.dtype)}, {_c(text)}, {code}, {bits}, {len(one.shape)}, shape_{name}{i}, "
+            f"{{{_c(one.name)}, {_c(one.dtype)}, {_c(_shape(one))}, {code}, {bits}, {len(one.shape)}, shape_{name}{i}, "
             f"{one.bytes}, {alignment}}}"
         )
     return [*lines, f"static const port {name}[] = {{{', '.join(rows) or '{0}'}}};"]
@@ -208,12 +271,16 @@ def _architectures(program: Program) -> str:
 
 
 def _description(program: Program) -> str:
-    """The ports and what more is known, as JSON."""
-    ports = {
-        side: [{"name": p.name, "shape": list(p.shape), "dtype": p.dtype} for p in found]
-        for side, found in (("inputs", program.inputs), ("outputs", program.outputs))
-    }
-    return json.dumps({**ports, "images": _architectures(program), **program.facts}, sort_keys=True)
+    """The ports, of each size where there are several, and what more is known, as JSON."""
+    sizes = [
+        {
+            side: [{"name": p.name, "shape": list(p.shape), "dtype": p.dtype} for p in found]
+            for side, found in (("inputs", size.inputs), ("outputs", size.outputs))
+        }
+        for size in program.sizes
+    ]
+    several = {"sizes": sizes} if program.others else {}
+    return json.dumps({**sizes[0], **several, "images": _architectures(program), **program.facts}, sort_keys=True)
 
 
 def _c(text: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tesa.build.gpu.images import build_images
-from tesa.build.gpu.library import Port, Program, write_library
+from tesa.build.gpu.library import Port, Program, Size, write_library
 from tesa.build.gpu.product import CUBIN, PTX, GpuProduct, Image
 from tesa.errors import CheckFailed, ModelError, UsageError
 from tesa.measure.reference import Inputs, reference
@@ -242,3 +242,101 @@ def test_the_same_program_gives_the_same_bytes(tmp_path: Path) -> None:
         path.parent.mkdir()
         write_library(images((PTX, "sm_80")), path, parse_target("cuda"), "net", "entry")
     assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+SHORT = replace(PROBLEM, n=24, x_shape=(1, 40, 24), y_shape=(1, 24, 24))
+
+
+def two_sizes() -> Program:
+    """The kernel for 70 columns and for 24, with one bias."""
+    code, target = code_of("cuda:sm_80")
+    assert target.gpu is not None
+    more = emit(SHORT, WEIGHT, target.gpu, {"rows": 16, "threads": 64, "groups": 1, "stage": 0}, "m")
+    texts = [module.text for one in (code, more) for module in one.modules if isinstance(module, GpuText)]
+    modules = tuple((Image(PTX, "sm_80", text.encode() + b"\0"),) for text in texts)
+    first = program(GpuProduct("k", modules, code.launches))
+    second = program(
+        GpuProduct("m", (), tuple(replace(one, module=one.module + len(code.modules)) for one in more.launches))
+    )
+    size = Size((Port("X", SHORT.x_shape),), (Port("Y", SHORT.y_shape),), second.launches)
+    return replace(first, others=(size,))
+
+
+def test_a_library_of_two_sizes(driver: Driver, tmp_path: Path) -> None:
+    made = library(tmp_path / "k.so", two_sizes(), parse_target("cuda"))
+    inputs = replace(Inputs.random(SHORT), bias=INPUTS.bias)
+    short = made.at(1)
+    for _ in range(2):
+        assert right(made(INPUTS.x)) == ""
+        assert reference(SHORT, WEIGHT, inputs).difference(short(inputs.x)) == ""
+    assert [one["shape"] for one in short.outputs] == [[1, 24, 24]]
+    with pytest.raises(
+        UsageError, match=r"expected float32 of shape \(1, 40, 24\), got float32 of shape \(1, 40, 70\)"
+    ):
+        short(INPUTS.x)
+
+
+class _Tensor(ctypes.Structure):
+    """A tensor of DLPack, of float32 on a GPU of NVIDIA."""
+
+    _fields_ = [
+        ("data", ctypes.c_void_p), ("device", ctypes.c_int * 2), ("ndim", ctypes.c_int), ("dtype", ctypes.c_uint8 * 4),
+        ("shape", ctypes.POINTER(ctypes.c_int64)), ("strides", ctypes.c_void_p), ("offset", ctypes.c_uint64),
+    ]  # fmt: skip
+
+
+class _Argument(ctypes.Structure):
+    """An argument of TVM's FFI that is a pointer to a tensor."""
+
+    _fields_ = [("kind", ctypes.c_int32), ("padding", ctypes.c_uint32), ("pointer", ctypes.c_void_p)]
+
+
+def test_a_packed_function_takes_the_size_of_its_inputs(driver: Driver, tmp_path: Path) -> None:
+    made = library(tmp_path / "k.so", two_sizes(), parse_target("cuda"))
+    kept: list[object] = []
+
+    def tensor(shape: tuple[int, ...]) -> tuple[_Argument, int]:
+        place = ctypes.c_void_p()
+        driver.library.cuMemAlloc_v2(ctypes.byref(place), ctypes.c_size_t(4 * int(np.prod(shape))))
+        extents = (ctypes.c_int64 * len(shape))(*shape)
+        one = _Tensor(place.value, (2, 0), len(shape), (2, 32, 1, 0), extents, None, 0)
+        kept.extend([extents, one])
+        return _Argument(7, 0, ctypes.addressof(one)), int(place.value or 0)
+
+    def call(name: str, x_shape: tuple[int, ...], y_shape: tuple[int, ...], x: np.ndarray) -> tuple[str, np.ndarray]:
+        (one, at), (two, result) = tensor(x_shape), tensor(y_shape)
+        ctypes.memmove(at, np.ascontiguousarray(x).ctypes.data, x.nbytes)
+        answer = _Argument()
+        code = getattr(made._library, f"__tvm_ffi_{name}")(None, (_Argument * 2)(one, two), 2, ctypes.byref(answer))
+        y = np.empty(y_shape, np.float32)
+        ctypes.memmove(y.ctypes.data, result, y.nbytes)
+        return made.error() if code else "", y
+
+    inputs = replace(Inputs.random(SHORT), bias=INPUTS.bias)
+    for name in ("entry", "entry_1"):
+        said, y = call(name, SHORT.x_shape, SHORT.y_shape, inputs.x)
+        assert said == ""
+        assert reference(SHORT, WEIGHT, inputs).difference(y) == ""
+    said, y = call("entry", PROBLEM.x_shape, PROBLEM.y_shape, INPUTS.x)
+    assert (said, right(y)) == ("", "")
+    said, _ = call("entry", (1, 40, 8), (1, 24, 8), INPUTS.x[..., :8])
+    assert said == (
+        "the model was compiled for inputs of the shapes [1, 40, 70]; [1, 40, 24], and for no others; got [1, 40, 8]"
+    )
+    said, _ = call("entry", SHORT.x_shape, PROBLEM.y_shape, inputs.x)
+    assert said == "Y: expected the shape [1, 24, 24]"
+
+
+def test_a_graph_that_could_not_be_made_is_made_anew(driver: Driver, tmp_path: Path) -> None:
+    code, _ = code_of("cuda:sm_80")
+    two = (code.launches[0], replace(code.launches[0], stage=1))
+    (text,) = (module.text for module in code.modules if isinstance(module, GpuText))
+    product = GpuProduct("k", ((Image(PTX, "sm_80", text.encode() + b"\0"),),), two)
+    made = library(tmp_path / "k.so", program(product), parse_target("cuda"))
+    driver.fail("cuGraphInstantiateWithFlags", 2)
+    with pytest.raises(CheckFailed, match="cuGraphInstantiate: the GPU driver says: out of memory"):
+        made(INPUTS.x)
+    driver.fail("", 0)
+    driver.launched.clear()
+    assert right(made(INPUTS.x)) == ""
+    assert len(driver.launched) == 2, "the launches of the first try are not made again"

@@ -60,7 +60,7 @@ def test_it_says_how_well_it_predicts(tmp_path: Path, capsys: Capture, monkeypat
     clock = iter(range(10_000))
     monkeypatch.setattr("tesa.tune.calibrate.monotonic", lambda: float(next(clock)))
     path = tmp_path / "table.json"
-    assert main(["calibrate", "--target", "x86:haswell", "--minutes", "1", "-o", str(path), "-q"]) == 0
+    assert main(["calibrate", "--target", "x86:haswell", "--minutes", "0.6", "-o", str(path), "-q"]) == 0
     out = capsys.readouterr().out
     assert "errors of times predicted for layers that were left out" in out
     assert any(line.startswith("dense") and "%" in line for line in out.splitlines())

@@ -32,7 +32,8 @@ _HOMES = {
 }
 """The function that lists a kind of things, by its module and name: only what is asked for is imported."""
 
-_REGISTERING = ("tesa.propagate.rules", "tesa.schedules.cpu", "tesa.schedules.gpu")  # entries of the first two
+_REGISTERING = {"rules": ("tesa.propagate.rules",), "families": ("tesa.schedules.cpu", "tesa.schedules.gpu")}
+"""The modules that register the entries of a kind, where its home does not import them."""
 
 
 def entries(kind: str) -> tuple[Entry, ...]:
@@ -41,7 +42,7 @@ def entries(kind: str) -> tuple[Entry, ...]:
     >>> "unstructured" in [entry.name for entry in entries("patterns")]
     True
     """
-    for module in _REGISTERING:
+    for module in _REGISTERING.get(kind, ()):
         importlib.import_module(module)
     home, name = _HOMES[kind]
     found = getattr(importlib.import_module(home), name)()

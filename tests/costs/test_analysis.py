@@ -33,6 +33,7 @@ def digits(*impose: str) -> Analysis:
     return analyzed(*impose)
 
 
+@pytest.mark.slow
 def test_the_zeros_that_a_model_has() -> None:
     found = digits()
     layer = found.layer("block5.pointwise")
@@ -86,6 +87,7 @@ def test_without_a_table_times_are_estimates() -> None:
     assert {row.dense.source for row in found.layers} == {"estimate"}
 
 
+@pytest.mark.slow
 def test_errors_name_the_layer() -> None:
     with pytest.raises(UsageError, match=r"on 'block5.pointwize': .* did you mean 'block5.pointwise'"):
         digits("block5.pointwize=0.9")
@@ -95,6 +97,7 @@ def test_errors_name_the_layer() -> None:
         analyzed(target="x87")
 
 
+@pytest.mark.slow
 def test_break_even_of_a_known_law() -> None:
     """The same layer on the same device, once with a dense kernel that is three times as fast: zeros pay later."""
     problem = Problem("linear", 128, 128, 196, (1, 128, 196), (1, 128, 196))

@@ -13,6 +13,7 @@ from tesa.schedules.cpu.gathering import Gathering
 from tesa.schedules.cpu.loops import lanes, loop, named, parallel, serial, span, unrolled
 from tesa.schedules.cpu.narrow import prefetch
 from tesa.schedules.cpu.permuted_order import BLOCK, LINE, Blocks, reorder
+from tesa.schedules.cpu.permuted_shared import Shared
 from tesa.schedules.cpu.places import Places
 from tesa.schedules.cpu.requantize import Codes, codes, makes_codes
 from tesa.schedules.types import Core, Problem
@@ -34,8 +35,10 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Kernel:
-    """Writes the statements of a kernel. data, bases, starts, rows, begun, back: constants.
+    """Writes the statements of a kernel. own, rows, begun, back: constants.
 
+    own: codes and places, bases and starts, of steps in which each lane has four weights of its own; shared: the sums
+    of slices whose rows share their columns. One of them is None.
     begun: what the sums of each lane begin with; rows: of each lane; go, back: see permuted_order.going and returning;
     order: see requantize.low_bytes; None where there is no such thing.
     """
@@ -48,9 +51,8 @@ class Kernel:
     kinds: tuple[Tiles, ...]
     threads: int
     sorted: int
-    data: int
-    bases: int
-    starts: int
+    own: tuple[int, int, int] | None
+    shared: Shared | None
     rows: int
     begun: int | None
     go: int | None
@@ -103,13 +105,14 @@ class Kernel:
         place = T.Bind(item * (p.m * p.n) + first * p.m)
         self._ask(source, start, kind)
         rows, aside = T.min(p.m - block * size, size), self._aside(names, columns, place, block)
+        near = None if self.shared is None else self.shared.buffer(columns)
         if aside is not None:  # the codes of a block are stored all at once
             with serial("q", columns) as q:
                 for r in range(self.blocks.registers):
                     prefetch(names.y, place + block * size + q * p.m + r * LINE, write=True)
         with serial("slice", T.truncdiv(rows + (width - 1), width)) as index:
             number = T.Bind(block * (size // width) + index)
-            acc = self._sums(names, source, start, kind, number)
+            acc = self._sums(names, source, start, kind, number, near)
             if aside is None:
                 row: Any = 0
                 if p.m > width:
@@ -129,9 +132,11 @@ class Kernel:
         with loop("row", view.rows) as row, serial("i", -(-size // LINE)) as i:
             prefetch(source, start + row * view.down + behind + i * LINE)
 
-    def _sums(self, names: Names, source: Any, start: Any, kind: Tiles, number: Any) -> Any:
+    def _sums(self, names: Names, source: Any, start: Any, kind: Tiles, number: Any, near: Any) -> Any:
         way, columns = self.way, len(kind.offsets)
-        width, size = way.width, 4 * way.width
+        if self.shared is not None:
+            self.shared.gather(names, near, source, start, kind.offsets, number)
+        width = way.width
         acc = named("acc", T.alloc_buffer((columns, width), "int32", scope="local", align=64))
         for lane in self._units():
             value = tirx.Broadcast(T.int32(0), self.core.lanes)
@@ -139,7 +144,18 @@ class Kernel:
                 value = T.Bind(names.constants[self.begun][T.ramp(number * width + lane.base, 1, self.core.lanes)])
             with unrolled("q", columns) as q:
                 T.buffer_store(acc, value, [q, lane])
-        starts, data = names.constants[self.starts], names.constants[self.data]
+        if self.shared is not None:
+            self.shared.add(names, near, acc, columns, number)
+        elif self.own is not None:
+            self._add(names, self.own, source, start, kind, number, acc)
+        return acc
+
+    def _add(
+        self, names: Names, own: tuple[int, int, int], source: Any, start: Any, kind: Tiles, number: Any, acc: Any
+    ) -> None:
+        """acc[q] += the products of a slice."""
+        way, size = self.way, 4 * self.way.width
+        data, bases, starts = (names.constants[index] for index in own)
         with span("step", starts[number], starts[number + 1]) as step:
             at = step * (2 * size)
             for line in range(0, 2 * size, LINE):
@@ -147,12 +163,11 @@ class Kernel:
             each = 4 * self.core.lanes
             w = [T.Bind(data[T.ramp(at + i, 1, each)]) for i in range(0, size, each)]
             where = [way.places(T.Bind(data[T.ramp(at + size + i, 1, each)])) for i in range(0, size, each)]
-            window = T.Bind(start + names.constants[self.bases][step])
+            window = T.Bind(start + bases[step])
             for q, offset in enumerate(kind.offsets):
                 seen = way.seen(source, window + offset)
                 for lane, weights, at_ in zip(self._units(), w, where, strict=True):
                     T.buffer_store(acc, way.plus(acc[q, lane], way.found(seen, at_), weights), [q, lane])
-        return acc
 
     def _units(self) -> list[Any]:
         """The lanes of each vector of rows of a slice."""

@@ -35,10 +35,12 @@ from tesa.schedules.cpu.nest import Builder
 from tesa.schedules.cpu.operand import operand, tiling
 from tesa.schedules.cpu.permuted_kernel import Kernel, Tiles
 from tesa.schedules.cpu.permuted_order import LINE, blocks_of, going, order_of, returning, scattered, sorts
-from tesa.schedules.cpu.places import Places, in_runs, places
+from tesa.schedules.cpu.permuted_shared import Shared, shared_cycles, shares
+from tesa.schedules.cpu.permuted_steps import shared_steps, steps_of
+from tesa.schedules.cpu.places import Places, places
 from tesa.schedules.cpu.requantize import low_bytes, makes_codes
 from tesa.schedules.cpu.rowlanes import groups
-from tesa.schedules.cpu.windows import Steps, pack
+from tesa.schedules.cpu.windows import Steps
 from tesa.schedules.types import Code, Config, Core, FloatArray, Problem
 
 _SAMPLED = 4  # slices from which an estimate learns how many steps there are
@@ -66,23 +68,6 @@ def view_of(problem: Problem, way: Gathering) -> Places:
     return places(problem, way.sums, least=way.window, spread=True)
 
 
-def steps_of(
-    problem: Problem, weight: FloatArray, view: Places, rows: NDArray[np.int32], way: Gathering, align: int
-) -> Steps:
-    """The steps of slices of these rows, with the bases in bytes from a column's place."""
-    runs = view.rows * view.taps
-    pitch = -(-view.run // LINE) * LINE + LINE  # a window ends before the next run begins
-    wide = np.zeros((problem.m, runs, pitch), np.float32)
-    wide[..., : view.run] = in_runs(weight, problem.window, runs)
-    last = np.full(runs * pitch, np.iinfo(np.int32).max, np.int64)
-    if not view.copied:
-        last = np.repeat(np.arange(runs) * pitch + view.run - way.window, pitch)
-    made = pack(wide.reshape(problem.m, -1), way.width, way.window, align, rows, last, way.limited)
-    run, byte = np.divmod(made.bases, pitch)
-    bases = run // view.taps * view.down + run % view.taps * view.across + byte
-    return Steps(made.values, made.places, bases.astype(np.int32), made.starts, made.rows)
-
-
 def streamed(steps: Steps) -> NDArray[np.int8]:
     """(steps, 2, 4 lanes): codes, and places, of each step."""
     count = len(steps.bases)
@@ -97,16 +82,17 @@ def way_of(problem: Problem, core: Core, config: Config) -> Gathering:
 
 def emit_last(problem: Problem, weight: FloatArray, core: Core, config: Config, symbol: str) -> Code:
     """The kernel of a configuration: columns of a tile; align of the windows, and window, their bytes, where a core
-    leaves a choice; sort, the rows that are sorted together.
+    leaves a choice; sort, the rows that are sorted together; shared, 1 where the rows of a slice share their columns.
 
-    Raises ValueError where rows cannot be sorted so.
+    Raises ValueError where rows cannot be sorted so, or where a core cannot share.
     """
     way, sort = way_of(problem, core, config), config["sort"]
     width, view = way.width, view_of(problem, way)
     if sort not in sorts(problem, bool(way.reorders)):
         raise ValueError(f"family permuted cannot sort {problem.m} rows of {problem.output.dtype} with {dict(config)}")
+    if config.get("shared") and not way.reorders:
+        raise ValueError(f"family permuted cannot compute with {dict(config)} on core {core.name}")
     rows = order_of(problem, weight, width, sort)
-    steps = steps_of(problem, weight, view, rows, way, config["align"])
     made = Builder(problem, Cut(operand(problem, np.ones(problem.k, np.bool_)), tiling(problem.n, core.lanes, 1),
                                 (0, problem.m)), maximum=core.maximum)  # fmt: skip
     if problem.m % core.lanes == 0 or problem.m >= width:
@@ -119,6 +105,14 @@ def emit_last(problem: Problem, weight: FloatArray, core: Core, config: Config, 
     def table(of: Callable[..., NDArray[np.uint8]]) -> int | None:
         return made.constant(of(problem, rows, width, sort).reshape(-1)) if sort else None
 
+    own, shared, count = None, None, 0
+    if config.get("shared"):
+        together = shared_steps(problem, weight, view, rows, way, config["align"])
+        shared, count = Shared.of(made, way, together), len(together.codes)
+    else:
+        steps = steps_of(problem, weight, view, rows, way, config["align"])
+        count = len(steps.bases)
+        own = made.constant(streamed(steps).reshape(-1)), made.constant(steps.bases), made.constant(steps.starts)
     kernel = Kernel(
         problem=problem,
         core=core,
@@ -126,11 +120,10 @@ def emit_last(problem: Problem, weight: FloatArray, core: Core, config: Config, 
         view=view,
         blocks=blocks_of(problem.m, width),
         kinds=tiles_of(view, config["columns"]),
-        threads=_threads(problem, len(steps.bases)),
+        threads=_threads(problem, count),
         sorted=sort,
-        data=made.constant(streamed(steps).reshape(-1)),
-        bases=made.constant(steps.bases),
-        starts=made.constant(steps.starts),
+        own=own,
+        shared=shared,
         rows=made.constant(rows),
         begun=begun,
         order=made.optional(low_bytes(problem, core)),
@@ -146,8 +139,9 @@ def _threads(problem: Problem, steps: float) -> int:
 
 def space_last(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Config]:
     """The three that the estimate likes best: tiles of some widths, windows of some, and rows in order or sorted among
-    64 or among 256, which is worth the more the less alike they are."""
-    found: list[Config] = []
+    64 or among 256, which is worth the more the less alike they are. Where rows share their columns, two of those, and
+    what that allows."""
+    found, together = list[Config](), list[Config]()
     ways = gatherings(core, problem.m)
     for way in ways:
         view = view_of(problem, way)
@@ -160,31 +154,44 @@ def space_last(problem: Problem, weight: FloatArray, core: Core) -> Sequence[Con
             for q in list(sizes.values())[:2]
             for sort in sorts(problem, bool(way.reorders))
         ]
-    return sorted(found, key=lambda config: estimate_last(problem, weight, core, config))[:3]
+        if shares(way, weight):
+            together = [{"columns": q, **chosen, "sort": 0, "shared": 1} for q in list(sizes.values())[:2]]
+
+    def expected(config: Config) -> float:
+        return estimate_last(problem, weight, core, config)
+
+    ranked = sorted(found, key=expected)[:3]
+    return sorted([*ranked[:2], *together], key=expected) if together else ranked
 
 
-def _sampled(problem: Problem, weight: FloatArray, core: Core, config: Config) -> float:
-    """Steps of all slices, from a sample of them."""
+def _sampled(problem: Problem, weight: FloatArray, core: Core, config: Config) -> tuple[float, float]:
+    """Steps of all slices, and windows that they share, from a sample of them."""
     way = way_of(problem, core, config)
     width, view = way.width, view_of(problem, way)
     rows = order_of(problem, weight, width, config["sort"]).reshape(-1, width)
     sample = np.unique(np.linspace(0, len(rows) - 1, _SAMPLED).astype(np.int64))
     chosen = rows[sample].reshape(-1)
     part, few = np.where(chosen[:, None] >= 0, weight[chosen], 0), replace(problem, m=len(chosen))
-    steps = steps_of(few, part, view, np.arange(len(chosen), dtype=np.int32), way, config["align"])
-    return len(steps.bases) * len(rows) / len(sample)
+    every, times = np.arange(len(chosen), dtype=np.int32), len(rows) / len(sample)
+    if config.get("shared"):
+        together = shared_steps(few, part, view, every, way, config["align"])
+        return len(together.codes) * times, len(together.bases) * times
+    return len(steps_of(few, part, view, every, way, config["align"]).bases) * times, 0.0
 
 
 def estimate_last(problem: Problem, weight: FloatArray, core: Core, config: Config) -> float:
     """A permutation and a dot product for each step and column, a copy of X where there is one, and the stores."""
     way, rates = way_of(problem, core, config), core.rates
     view, vectors = view_of(problem, way), way.units
-    steps, sort = _sampled(problem, weight, core, config), config["sort"]
+    (steps, windows), sort = _sampled(problem, weight, core, config), config["sort"]
     slices, work, computed = -(-problem.m // way.width), 0.0, 0
     for kind in tiles_of(view, config["columns"]):
         columns, count = len(kind.offsets), kind.count * kind.lines
         ends = 30.0 + (3.5 + cost.on_the_way(problem)) * columns * vectors
-        work += count * (steps * way.cycles(problem, columns) + slices * ends)
+        each = steps * way.cycles(problem, columns)
+        if config.get("shared"):
+            each = shared_cycles(problem, way, columns, steps, windows)
+        work += count * (each + slices * ends)
         computed += count * columns
     work *= view.items
     if sort and way.reorders:

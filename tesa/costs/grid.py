@@ -1,9 +1,9 @@
 """The layers that a calibration measures: an endless sequence, spread so that it can be stopped anywhere.
 
 Layer i is the same for the same seed, whatever came before it. Every sixteen layers hold all classes: linear layers and
-1x1 convolutions, few and single columns, windows, depthwise, int8; sizes, patterns and epilogues are drawn, the usual
-sizes of networks more often than others. A third of the weights made of blocks have scattered elements too, which is
-what decompositions are for.
+1x1 convolutions, few and single columns, windows, depthwise, int8, layers from codes to codes as in integer
+networks; sizes, patterns and epilogues are drawn, the usual sizes of networks more often than others. A third of the
+weights made of blocks have scattered elements too, which is what decompositions are for.
 """
 
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tesa.attributes.impose import Imposed, impose
-from tesa.schedules.types import Epilogue, FloatArray, Problem, Window
+from tesa.schedules.types import Epilogue, FloatArray, Output, Problem, Window
 
 Rng = np.random.Generator
 
@@ -37,7 +37,7 @@ _SINGLE, _RATIOS, _ROWS = ("unstructured",), ("2:4", "1:4", "2:8", "4:8"), ("cha
 _PATTERNS = ((), *[_SINGLE] * 5, *[_BLOCKS] * 5, _RATIOS, _ROWS)  # as often as networks have them; () is none
 _OF_FILTERS = ((), (), _SINGLE, _SINGLE, _ROWS)  # rarely pruned: of all classes the one that is met dense most often
 _CLASSES = ("linear", "window", "linear", "vector", "linear", "int8", "linear", "depthwise",
-            "linear", "window", "few", "depthwise", "window", "int8", "vector", "linear")  # fmt: skip
+            "linear", "window", "few", "depthwise", "window", "codes", "vector", "linear")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def grid_layer(index: int, seed: int = 0, threads: int = 1) -> GridLayer:
     (1, True)
     """
     rng = np.random.default_rng((seed, index))
-    make = {"window": _window, "depthwise": _depthwise}.get(_CLASSES[index % len(_CLASSES)])
+    make = {"window": _window, "depthwise": _depthwise, "codes": _codes}.get(_CLASSES[index % len(_CLASSES)])
     problem = make(rng) if make else _product(rng, _CLASSES[index % len(_CLASSES)])
     problem = replace(problem, threads=threads, epilogue=_epilogue(rng, problem))
     imposed = _imposed(rng, problem)
@@ -141,6 +141,20 @@ def _depthwise(rng: Rng) -> Problem:
     window = Window(size, size, (kernel, kernel), (stride, stride), (kernel // 2,) * 4)
     n, y = window.out_height * window.out_width, (1, m, window.out_height, window.out_width)
     return Problem("depthwise", m, kernel * kernel, n, (1, m, size, size), y, window=window)
+
+
+def _codes(rng: Rng) -> Problem:
+    """A layer from codes to codes, features last: tokens x features, or NHWC."""
+    make = (_depthwise, _window, _window)[int(rng.integers(3))] if rng.random() < 0.5 else None
+    problem = make(rng) if make else _product(rng, "int8")
+
+    def turned(shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (shape[0], *shape[2:], shape[1])
+
+    return replace(
+        problem, dtype="int8", layout="features_last", x_shape=turned(problem.x_shape), y_shape=turned(problem.y_shape),
+        x_zero=int(rng.integers(256)), output=Output("uint8", 0.05, int(rng.integers(256))),
+    )  # fmt: skip
 
 
 def _epilogue(rng: Rng, problem: Problem) -> Epilogue:

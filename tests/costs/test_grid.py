@@ -18,7 +18,7 @@ from tesa.tune.calibration import INSTRUCTIONS, KEEP, finished, plan
 
 @pytest.mark.slow
 def test_every_layer_is_a_real_one_and_always_the_same() -> None:
-    kinds = set()
+    kinds, between_codes = set(), set[str]()
     for index in range(64):
         layer = grid_layer(index, seed=5, threads=2)
         problem = layer.problem
@@ -41,8 +41,10 @@ def test_every_layer_is_a_real_one_and_always_the_same() -> None:
             assert abs(1 - layer.imposed.sparsity - Facts.of(weight).density) < 0.05
         assert problem_from_json(problem_to_json(problem)) == problem
         kinds.add((problem.op, problem.dtype, problem.n == 1))
+        between_codes |= {problem.op} if problem.features_last and problem.output.quantized else set()
     assert {("linear", "float32", True), ("linear", "int8", False), ("conv2d", "float32", False)} <= kinds
     assert ("depthwise", "float32", False) in kinds
+    assert len(between_codes) > 1
 
 
 @pytest.mark.slow

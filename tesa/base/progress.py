@@ -62,7 +62,8 @@ def plain(stream: TextIO, *, every_s: float = 2.0, clock: Callable[[], float] = 
         if event.notice or event.phase != phase or now - written >= every_s or 0 < event.total <= event.done:
             phase, written = event.phase, now
             count = f"{event.done}/{event.total}" if event.total else ""
-            print(" ".join(word for word in (event.phase, count, event.text) if word), file=stream, flush=True)
+            phrase = "" if event.notice and event.text.startswith(f"{phase} ") else phase
+            print(" ".join(word for word in (phrase, count, event.text) if word), file=stream, flush=True)
 
     return show
 
@@ -81,6 +82,15 @@ def notices(progress: Progress, kept: dict[str, None] | None = None) -> Callable
             kept[text] = None
 
     return tell
+
+
+def noticed(event: Event) -> str:
+    """A notice as a sentence, with its phase in front where it does not begin with that itself.
+
+    >>> noticed(Event("device", 0, 0, "device pi5 is gone")), noticed(Event("tune", 0, 0, "2 threads, 1 CPU"))
+    ('device pi5 is gone', 'tune: 2 threads, 1 CPU')
+    """
+    return event.text if event.text.startswith(f"{event.phase} ") else f"{event.phase}: {event.text}"
 
 
 @contextmanager
@@ -104,7 +114,7 @@ def bar(stream: TextIO) -> Iterator[Progress]:
 
         def show(event: Event) -> None:
             if event.notice:
-                bars.console.print(f"{event.phase}: {event.text}", markup=False, highlight=False)
+                bars.console.print(noticed(event), markup=False, highlight=False)
                 return
             if event.phase not in tasks:
                 tasks[event.phase] = bars.add_task(event.phase, total=event.total or None, text="")
@@ -177,7 +187,7 @@ def _notebook() -> Iterator[Progress]:
 
         def show(event: Event) -> None:
             if event.notice:
-                drawn.notice(f"{event.phase}: {event.text}")
+                drawn.notice(noticed(event))
             else:
                 drawn.step(event.phase, event.done, event.total, event.text)
 

@@ -59,9 +59,9 @@ def _about(manifest: Manifest, library: Path) -> Iterator[list[tuple[str, str]]]
             for name, ports in (("inputs", one.inputs), ("outputs", one.outputs))
         ]
         if library.is_file():
-            rows.append(("the file", f"{library.name}, {size(library.stat().st_size)}"))
+            rows.append(("file", f"{library.name}, {size(library.stat().st_size)}"))
         if manifest.needs:
-            rows.append(("it needs a CPU with", ", ".join(manifest.needs)))
+            rows.append(("needs", "a CPU with " + ", ".join(manifest.needs)))
         yield rows
 
 

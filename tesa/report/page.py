@@ -40,7 +40,7 @@ summary {{ cursor: pointer; overflow-wrap: anywhere; }}
   body {{ max-width: none; padding: 0; font-size: 9pt; }}
   .tesa {{ font-size: 8pt; }}
   .tesa .scroll, figure {{ overflow: visible; }}
-  figure svg {{ min-width: 0; }}
+  figure svg {{ width: auto; min-width: 0; max-width: 100%; max-height: 14cm; }}
   .tesa.tesa.tesa table tr th, .tesa.tesa.tesa table tr td {{ padding-right: .5em; overflow-wrap: anywhere; }}
   tr, figure {{ break-inside: avoid; }}
   h2, summary {{ break-after: avoid; }}
@@ -114,17 +114,18 @@ def _folded(title: str, parts: Iterable[RenderableType]) -> str:
 
 def _facts(plan: Plan) -> list[tuple[str, str]]:
     times = [layer_times(layer) for layer in plan.layers if layer.parts]
-    rows = [("target", f"{plan.target}, {counted(plan.threads, 'thread')}"), ("layers", str(len(plan.layers)))]
-    rows.append(("layers with a kernel of their own", str(len(times))))
+    rows = [
+        ("target", f"{plan.target}, {counted(plan.threads, 'thread')}"),
+        ("layers", f"{len(plan.layers)}, of which {len(times)} have a kernel of their own"),
+    ]
     known = [time for time in times if time.chosen_ms is not None]
     if known:
-        total = sum(time.chosen_ms or 0.0 for time in known)
-        source = "" if all(time.measured for time in known) else ", some of it estimated"
-        rows.append(("their time", f"{milliseconds(total)} ms{source}"))
+        said = f"{milliseconds(sum(time.chosen_ms or 0.0 for time in known))} ms in these kernels"
         both = [time for time in known if time.dense_ms is not None]
         if both:
             gain = sum(time.dense_ms or 0.0 for time in both) / sum(time.chosen_ms or 0.0 for time in both)
-            rows.append(("over their dense selves", ratio(gain)))
+            said += f", {ratio(gain)} the speed of their dense selves"
+        rows.append(("time", said + ("" if all(time.measured for time in known) else ", some of it estimated")))
     if plan.footprint.total:
         rows.append(("kernels", footprint(plan.footprint)))
     return rows

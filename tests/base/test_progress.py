@@ -110,3 +110,11 @@ JOBS = (tesa.compile, tesa.kernel, tesa.forms, tesa.sweep, tesa.tune_model, cali
 @pytest.mark.parametrize("job", JOBS)
 def test_long_jobs_draw_a_bar_by_themselves(job: Callable[..., object]) -> None:
     assert inspect.signature(job).parameters["progress"].default is automatic
+
+
+def test_a_notice_says_its_phase_once() -> None:
+    stream = StringIO()
+    show = plain(stream, clock=lambda: 0.0)
+    show(Event("device", 0, 0, "device 10.0.0.3:9090 (b) is gone", notice=True))
+    show(Event("device", 0, 0, "pi5 is gone", notice=True))
+    assert stream.getvalue() == "device 10.0.0.3:9090 (b) is gone\ndevice pi5 is gone\n"

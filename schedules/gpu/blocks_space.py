@@ -17,17 +17,20 @@ MOST_BYTES = 2**31 - 2**20
 
 
 def unit_of(problem: Problem, gpu: Gpu, sparse: bool = False, way: int = HELD) -> MatrixUnit | None:
-    """The matrix instruction for a problem, None where a GPU has none."""
+    """The matrix instruction for a problem, None where a GPU has none. An instruction of 8 rows is taken twice, as one
+    of 16: their fragments lie as halves of those."""
     kind = "int8" if problem.dtype == "int8" else problem.arithmetic
     high = 64 if way == GROUPED else 16
     if gpu.writer == "amd":
         fit = [unit for unit in gpu.matrices if unit.inputs == kind and unit.m == high and unit.sparse == sparse]
         return max(fit, key=lambda unit: (unit.rate, unit.k), default=None)
     kinds = (kind, "uint8") if kind == "int8" else (kind,)
-    fit = [unit for unit in gpu.matrices if unit.inputs in kinds and unit.m == high and unit.sparse == sparse]
+    heights = (8, 16) if high == 16 else (high,)
+    fit = [unit for unit in gpu.matrices if unit.inputs in kinds and unit.m in heights and unit.sparse == sparse]
     unit = max(fit, key=lambda unit: (unit.rate, unit.k), default=None)
     if unit is None or problem.dtype != "int8" or way == GROUPED:
         return unit
+    unit = replace(unit, m=16)
     # codes of X are the second factor
     return replace(unit, instruction=".".join(unit.instruction.split(".")[:-4]) + ".s32.s8.u8.s32", inputs="int8")
 
@@ -174,7 +177,7 @@ def _step(tiling: Tiling, gpu: Gpu, each: int) -> Work:
 
 
 def _registers(tiling: Tiling) -> int:
-    """Registers of a thread, about."""
+    """Of a thread, about."""
     sums = tiling.rows * tiling.columns // tiling.threads
     if tiling.way == COPIED:
         return ptx_copied.registers(tiling)

@@ -119,7 +119,7 @@ class Tiles:
         ]
 
     def _places(self) -> None:
-        """Set the places from which the lane reads W and X, and the first of its sums."""
+        """Where the lane reads W and X, and the first of its sums."""
         self.lines += [
             f"mad.wide.u32 %pw, %lane, {4 * self.a}, %pw;",
             # where the lane reads fragments of X: word row q, column g of its warp
@@ -196,15 +196,16 @@ class Tiles:
 
     def _mma(self, left: int, right: int, first: int, place: str) -> None:
         """The instruction on registers %a from `left` on, %b from `right` on, and %s from `first` on."""
-        sums = ", ".join(f"%s{first + r}" for r in range(4))
-        a = ", ".join(f"%a{left + r}" for r in range(self.a))
-        b = ", ".join(f"%b{right + r}" for r in range(self.b))
-        a, b = (f"{{{text}}}" for text in (a, b))
         places = f", {place}, 0x0" if self.tiling.unit.sparse else ""
         name = self.tiling.unit.instruction
         if self.tiling.unit.sparse and head(self.gpu)[0] >= ".version 8.5":  # places that rise, and are faster since
             name = name.replace("mma.sp.", "mma.sp::ordered_metadata.")
-        self.lines.append(f"{name} {{{sums}}}, {a}, {b}, {{{sums}}}{places};")
+        b = _together("%b", right, self.b)
+        halves = 2 if ".m8n8" in name else 1  # of 8 rows each
+        for half in range(halves):
+            a = _together("%a", left + half, self.a // halves)
+            sums = _together("%s", first + 2 * half, 4 // halves)
+            self.lines.append(f"{name} {sums}, {a}, {b}, {sums}{places};")
 
     def _end(self, finish: Finish) -> None:
         heights = [16 * i + 8 * half for i in range(self.tall) for half in range(2)]
@@ -215,6 +216,15 @@ class Tiles:
             for half in range(2)
         ]
         finish.sums(sums, heights, sides)
+
+
+def _together(name: str, first: int, count: int) -> str:
+    """Registers that lie one behind the other, as an operand.
+
+    >>> _together("%b", 2, 2)
+    '{%b2, %b3}'
+    """
+    return f"{{{', '.join(f'{name}{first + r}' for r in range(count))}}}"
 
 
 def write(entry: str, tiling: Tiling, gpu: Gpu) -> GpuText:

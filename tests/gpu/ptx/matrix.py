@@ -46,8 +46,8 @@ ELEMENTS = {
     "tf32": Element(
         32, ("f32",), ("m16n8k4", "m16n8k8"), (), lambda b: cut_tf32(b.view(np.float32)).astype(np.float64)
     ),
-    "s8": Element(8, ("s32",), ("m16n8k16", "m16n8k32"), ("m16n8k64",), _signed),
-    "u8": Element(8, ("s32",), ("m16n8k16", "m16n8k32"), ("m16n8k64",), lambda b: b.astype(np.float64)),
+    "s8": Element(8, ("s32",), ("m8n8k16", "m16n8k16", "m16n8k32"), ("m16n8k64",), _signed),
+    "u8": Element(8, ("s32",), ("m8n8k16", "m16n8k16", "m16n8k32"), ("m16n8k64",), lambda b: b.astype(np.float64)),
 }
 
 
@@ -73,11 +73,13 @@ def _mma(code: Code) -> Step:
     if shape not in (element.sparse if sparse else element.dense) or d != c or d not in element.sums:
         raise code.fail("mma of this shape")
     code.done(6 if sparse else 4)
-    depth = int(shape.rpartition("k")[2])
+    depth, high = int(shape.rpartition("k")[2]), int(shape[1 : shape.index("n")])
+    if high == 16 and element.bits == 8 and code.kernel.target == "sm_75":
+        raise code.fail(f"sm_75 has no {shape} of bytes")
     stored = depth // 2 if sparse else depth
-    read_a = _fragment(code, 1, 16 * stored * element.bits // 1024)
+    read_a = _fragment(code, 1, high * stored * element.bits // 1024)
     read_b = _fragment(code, 2, 8 * depth * element.bits // 1024)
-    read_c, put_d = _sums(code, 3, d), _results(code, 0, d)
+    read_c, put_d = _sums(code, 3, d, high), _results(code, 0, d, high)
     metadata = code.bits(4, "b32") if sparse else None
     selector = int(str(code.operands[5]), 0) if sparse else 0
 
@@ -85,7 +87,7 @@ def _mma(code: Code) -> Step:
         if block.count % WARP:
             raise Fault("mma takes whole warps")
         block.whole_warps("mma")
-        left = element.decode(_rows(read_a(block), element.bits, stored))
+        left = element.decode(_rows(read_a(block), element.bits, stored, high))
         if metadata is not None:
             left = _expand(left, np.broadcast_to(metadata(block), block.count), selector, element.bits, block.mask)
         right = other.decode(_columns(read_b(block), element.bits, depth))
@@ -115,10 +117,14 @@ def _elements(fragment: NDArray[np.uint32], bits: int) -> NDArray[Any]:
     return fragment.view(f"u{bits // 8}").reshape(*fragment.shape, 32 // bits)
 
 
-def _rows(fragment: NDArray[np.uint32], bits: int, depth: int) -> NDArray[Any]:
-    """The matrix A of (warps, 16, depth) that a fragment is."""
+def _rows(fragment: NDArray[np.uint32], bits: int, depth: int, high: int = 16) -> NDArray[Any]:
+    """The matrix A of (warps, high, depth) that a fragment is: of 8 rows, it is the registers of the upper 8."""
     parts, per = _elements(fragment, bits), 32 // bits
-    matrix = np.zeros((len(parts), 16, depth), parts.dtype)
+    matrix = np.zeros((len(parts), high, depth), parts.dtype)
+    if high == 8:
+        for e in range(per):
+            matrix[:, G, per * Q + e] = parts[:, 0, :, e]
+        return matrix
     for r in range(parts.shape[1]):
         for e in range(per):
             matrix[:, G + 8 * (r % 2), per * Q + 4 * per * (r // 2) + e] = parts[:, r, :, e]
@@ -164,8 +170,8 @@ def _expand(
     return wide
 
 
-def _sums(code: Code, at: int, kind: str) -> Callable[[Block], NDArray[np.float64]]:
-    """Reader of the 16 x 8 sums to add to, (warps, 16, 8)."""
+def _sums(code: Code, at: int, kind: str, high: int = 16) -> Callable[[Block], NDArray[np.float64]]:
+    """Reader of the sums to add to, (warps, high, 8)."""
     if kind == "f16":
         halves = _fragment(code, at, 2)
 
@@ -179,12 +185,12 @@ def _sums(code: Code, at: int, kind: str) -> Callable[[Block], NDArray[np.float6
 
         return read_halves
     operand = code.operands[at]
-    if not isinstance(operand, tuple) or len(operand) != 4:
-        raise code.fail("sums take 4 registers")
+    if not isinstance(operand, tuple) or len(operand) != high // 4:
+        raise code.fail(f"sums take {high // 4} registers")
     reads = [code.bits(register, kind) for register in operand]
 
     def read(block: Block) -> NDArray[np.float64]:
-        matrix = np.zeros((block.count // WARP, 16, 8))
+        matrix = np.zeros((block.count // WARP, high, 8))
         for r, each in enumerate(reads):
             values = np.broadcast_to(each(block), block.count).reshape(-1, WARP)
             matrix[:, G + 8 * (r // 2), 2 * Q + r % 2] = values
@@ -193,10 +199,10 @@ def _sums(code: Code, at: int, kind: str) -> Callable[[Block], NDArray[np.float6
     return read
 
 
-def _results(code: Code, at: int, kind: str) -> Callable[[Block, NDArray[np.float64]], None]:
-    """Writer of the 16 x 8 sums."""
+def _results(code: Code, at: int, kind: str, high: int = 16) -> Callable[[Block, NDArray[np.float64]], None]:
+    """Writer of the sums."""
     operand = code.operands[at]
-    if not isinstance(operand, tuple) or len(operand) != (2 if kind == "f16" else 4):
+    if not isinstance(operand, tuple) or len(operand) != (2 if kind == "f16" else high // 4):
         raise code.fail("another number of registers for the sums")
     puts = [code.write(register, "b32" if kind == "f16" else kind) for register in operand]
 

@@ -129,12 +129,24 @@ def test_codes(output, residual, n):
     check(emit(problem, weight, gpu("cuda:sm_80"), config(), "k"), problem, weight)
 
 
+@pytest.mark.parametrize("kind", ["float16", "int8"])
 @pytest.mark.parametrize("name", ["cuda:sm_75", "cuda:sm_86", "cuda:sm_90", "cuda:sm_100"])
-def test_every_architecture(name):
-    problem = linear(33, 40, 70, arithmetic="float16")
+def test_every_architecture(name, kind):
+    problem = of_kind(linear(33, 40, 70), kind)
     weight = blocks(problem, 16, 16, 0.5, 4)
     wanted = space(problem, weight, gpu(name))[0]
     check(emit(problem, weight, gpu(name), wanted, "k"), problem, weight)
+
+
+@pytest.mark.parametrize("wanted", [config(), config(32, 64, 32)], ids=str)
+def test_bytes_of_the_oldest_units_are_multiplied_by_8_rows(wanted):
+    """sm_75 has an instruction of 8 x 8 x 16 bytes alone: two of them are one of 16 rows."""
+    window = Window(6, 7, (3, 3), padding=(1, 1, 1, 1))
+    problem = of_kind(conv(20, 5, window, 2), "int8")
+    weight = blocks(problem, 16, 16, 0.6, 5)
+    counts = check(emit(problem, weight, gpu("cuda:sm_75"), wanted, "k"), problem, weight)
+    found = {name for name in counts if name.startswith("mma")}
+    assert found == {"mma.sync.aligned.m8n8k16.row.col.s32.s8.u8.s32"}
 
 
 def test_a_weight_of_zeros():
@@ -147,7 +159,6 @@ def test_a_weight_of_zeros():
     [
         (linear(16, 16, 16), "cuda:sm_80", "has to be computed in float32"),
         (linear(16, 16, 16, arithmetic="bfloat16"), "cuda:sm_75", "has no matrix instruction"),
-        (linear(16, 16, 16, dtype="int8"), "cuda:sm_75", "has no matrix instruction"),
         (linear(16, 16, 2, arithmetic="float16"), "cuda:sm_80", "fewer than four columns"),
         (linear(16, 16, 16, arithmetic="float16"), "rocm:gfx906", "no"),
     ],

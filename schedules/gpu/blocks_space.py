@@ -177,7 +177,7 @@ def _step(tiling: Tiling, gpu: Gpu, each: int) -> Work:
 
 
 def _registers(tiling: Tiling) -> int:
-    """Of a thread, about."""
+    """Registers of a thread, about."""
     sums = tiling.rows * tiling.columns // tiling.threads
     if tiling.way == COPIED:
         return ptx_copied.registers(tiling)

@@ -119,7 +119,7 @@ class Tiles:
         ]
 
     def _places(self) -> None:
-        """Where the lane reads W and X, and the first of its sums."""
+        """Set the places from which the lane reads W and X, and the first of its sums."""
         self.lines += [
             f"mad.wide.u32 %pw, %lane, {4 * self.a}, %pw;",
             # where the lane reads fragments of X: word row q, column g of its warp

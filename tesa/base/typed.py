@@ -171,9 +171,11 @@ def _mapping(kind: Any) -> Reader:
 
 
 def _are_right(value: Mapping[Any, Any], one: Reader) -> bool:
-    """True where all of an object are texts, or whole numbers, as wanted: seen at once, for there are thousands."""
+    """True where all of an object are of the kind that is wanted: seen at once, for there are thousands."""
     if not value or not _TEXTS.issuperset(map(type, value)):
         return False
+    if one is _PLAIN[Any]:
+        return True
     items = value.values()
     if one is _whole:
         return _WHOLES.issuperset(map(type, items)) and min(items) >= -_LARGEST and max(items) < _LARGEST

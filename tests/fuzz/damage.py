@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import random
@@ -106,10 +107,10 @@ def _changed(rng: random.Random, data: Any) -> Any:
     places = [(None, None), *_walk(data)]
     holder, key = rng.choice(places)
     if holder is None:
-        return rng.choice(NASTY) if rng.random() < 0.1 else data
+        return copy.deepcopy(rng.choice(NASTY)) if rng.random() < 0.1 else data
     kind = rng.random()
     if kind < 0.65:
-        value = rng.choice(NASTY)
+        value = copy.deepcopy(rng.choice(NASTY))  # it may be changed itself
         holder[key] = "1e999" if isinstance(value, float) and value == float("inf") else value
     elif kind < 0.8:
         del holder[key]

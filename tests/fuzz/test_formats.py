@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.fuzz import damage
 from tests.fuzz.damage import mutants
 from tests.fuzz.files import files
 from tests.fuzz.harness import REFUSED, RIGHT, Harness
@@ -45,3 +47,11 @@ def test_a_mutant_is_the_same_each_time() -> None:
     one, other = (dict(mutants(files(), 0, 60, 3)) for _ in range(2))
     assert one == other
     assert len(set(one.values())) > 50
+
+
+def test_what_stands_in_the_place_of_a_value_stays_as_it_is() -> None:
+    """Else a mutant would depend on those that were made before it."""
+    before = repr(damage.NASTY)
+    for number in range(2000):
+        damage.json_mutant(random.Random(number), b'{"a": [1, {"b": 2}]}')
+    assert repr(damage.NASTY) == before

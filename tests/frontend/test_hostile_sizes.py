@@ -157,6 +157,8 @@ def test_what_an_operator_would_be_worked_out_with(name: str) -> None:
     [
         (node("UnfoldTensor", ["x"], "y", size=1, step=1, domain=MS), [port("x", [1, 1 << 20])], {},
          "more than 20000 operators"),
+        (node("UnfoldTensor", ["x"], "y", size=-3, step=1, domain=MS), [port("x", [1, 64])], {},
+         "it cuts windows of -3 with steps of 1 from 64"),
         (node("DeformConv", ["x", "w", "o"], "y", group=1 << 40), [port("x", [1, 4, 6, 6]), port("o", [1, 18, 4, 4])],
          {"w": floats(4, 4, 3, 3)}, "it has 1099511627776 groups"),
         (node("MatMulBnb4", ["x", "w", "m"], "y", K=1 << 40, N=1, block_size=32, domain=MS), [port("x", [3, 64])],

@@ -243,6 +243,8 @@ def unfold(writer: Writer, node: Any) -> Sequence[str]:
     shape = writer.shape(x)
     axis = int(options.get("dim", -1)) % len(shape)
     size, step = int(options["size"]), int(options.get("step", 1))
+    if not 0 < size <= shape[axis] or step < 1:
+        raise writer.unsupported(f"it cuts windows of {size} with steps of {step} from {shape[axis]}. Export it again")
     starts = range(0, shape[axis] - size + 1, step)
     order = [*range(axis), *range(axis + 1, len(shape)), axis]
     parts = [unsqueeze(writer, writer.add("Transpose", cut(writer, x, axis, s, s + size), perm=order), axis)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -72,14 +73,30 @@ def parse_rule(text: str, pattern: str | None = None) -> tuple[str, Imposed | No
     """
     for place in [i for i, letter in enumerate(text) if letter == "="]:
         name, tail = text[:place], text[place + 1 :]
-        if tail == DENSE:
-            return name, None
-        if re.fullmatch(r"[\d.]+(:.+)?", tail):
-            share = pattern is not None and ":" not in tail
-            return name, with_sparsity(pattern, _number(tail)) if share and pattern else Imposed.parse(tail)
-        if tail and re.fullmatch(r"\d+:\d+", tail):
-            return name, Imposed.parse(tail)
+        with _told(text):
+            found = _rule(tail, pattern)
+        if found is not None:
+            return name, found[0]
     raise UsageError(f"cannot read the rule {text!r}; write NAME=0.5:16x1, NAME=2:4, or NAME=dense; * fits any name")
+
+
+def _rule(tail: str, pattern: str | None) -> tuple[Imposed | None] | None:
+    """The pattern behind the sign of equality of a rule, in a tuple; None where it is no rule."""
+    if tail == DENSE:
+        return (None,)
+    if re.fullmatch(r"[\d.]+(:.+)?", tail):
+        share = pattern is not None and ":" not in tail
+        return (with_sparsity(pattern, _number(tail)) if share and pattern else Imposed.parse(tail),)
+    return (Imposed.parse(tail),) if tail and re.fullmatch(r"\d+:\d+", tail) else None
+
+
+@contextmanager
+def _told(rule: str) -> Iterator[None]:
+    """Errors within say which rule they are of."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"the rule {rule!r}: {error}") from error
 
 
 def _number(text: str) -> float:
@@ -95,15 +112,17 @@ def by_name(
     """Rules of a caller: by name or glob a share, a pattern with its share, or None for dense."""
     rules: list[tuple[str, Imposed | None]] = []
     for name, value in given.items():
-        if value is None or value == DENSE:
-            rules.append((name, None))
-        elif isinstance(value, Imposed):
-            rules.append((name, value))
-        elif isinstance(value, str):
-            rules.append((name, with_sparsity(value, None)))
-        else:
-            rules.append((name, with_sparsity("unstructured" if pattern is None else pattern.text, float(value))))
+        with _told(f"{name}={value}"):
+            rules.append((name, _given(value, pattern)))
     return tuple(rules)
+
+
+def _given(value: str | float | Imposed | None, pattern: Imposed | None) -> Imposed | None:
+    if value is None or value == DENSE:
+        return None
+    if isinstance(value, str | Imposed):
+        return with_sparsity(value, None)
+    return with_sparsity("unstructured" if pattern is None else pattern.text, float(value))
 
 
 @dataclass(frozen=True)

@@ -138,6 +138,8 @@ def test_layers_have_rules_of_their_own() -> None:
         ({"pattern": "3:7"}, "layer pw: its 32 columns are not made of groups of 7; the nearest is 3:8"),
         ({"pattern": "filter", "sparsity": 0.995}, "leaves none of its 64 units of 1x32; at most 0.984 can go"),
         ({"pattern": "2:4", "sparsity": 0.3}, "take 3:4, which leaves 0.25"),
+        ({"pattern": "2:4", "layers": {"p*": 0.9}}, "the rule 'p*=0.9': 2:4 leaves 0.5 of the elements zero"),
+        ({"pattern": "2:4", "layers": {"pw": "0.5:16x"}}, "the rule 'pw=0.5:16x': cannot impose"),
         ({"pattern": "16x1"}, "needs a share of zeros"),
         ({"pattern": "16x1", "sparsity": 1.5}, "no share of zeros"),
         ({"pattern": "0.5", "budget": "even"}, "there is no budget 'even'"),

@@ -117,7 +117,7 @@ def build(code: Code, core: Core, directory: Path, cpu: str | None = None) -> An
         compile_unit(unit, target).write_to_file(str(path), "o")
         objects.append(str(path))
     library = directory / "kernel.so"
-    subprocess.run(["ld", "-shared", "-o", str(library), *objects], check=True)  # a third of what gcc takes for it
+    subprocess.run(["ld", "-shared", "-o", str(library), *objects], check=True)  # gcc takes four times as long
     return tvm.runtime.load_module(str(library))[symbol]
 
 

@@ -37,6 +37,8 @@ def read_model(model: str | Path | Any) -> tuple[str, Any]:
 def _parse(path: Path) -> Any:
     if path.is_dir():
         raise UsageError(f"{path}: is a folder, give the .onnx file in it")
+    if path.exists() and not path.is_file():  # it is read again, and a pipe would be waited for without end
+        raise UsageError(f"{path}: is a pipe or a device; write the model into a file, and give that")
     try:
         data = path.read_bytes()
     except FileNotFoundError:

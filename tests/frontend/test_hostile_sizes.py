@@ -298,3 +298,8 @@ def test_data_beside_the_model_in_a_folder_that_is_a_link(target: str, expected:
     path = tmp_path / "model" / "model.onnx"
     path.write_bytes(with_external("initializer", "link/data").SerializeToString())
     assert expected in message(ModelError, path)
+
+
+def test_a_model_in_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.onnx")
+    assert "is a pipe or a device" in message(UsageError, tmp_path / "model.onnx")

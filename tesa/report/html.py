@@ -78,7 +78,8 @@ def html_table(
 
 
 def _cell(tag: str, text: str, number: bool) -> str:
-    return f"<{tag}{' class=right' if number else ''}>{escape(text)}</{tag}>"
+    """A cell. Text says its side itself: of a notebook that is not trusted, JupyterLab leaves the style out."""
+    return f"<{tag} {'class=right' if number else 'style=text-align:left'}>{escape(text)}</{tag}>"
 
 
 def _one(part: RenderableType) -> str:

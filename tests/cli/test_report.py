@@ -36,7 +36,7 @@ def test_the_versions_are_those_that_made_the_model(compiled: Path, tmp_path: Pa
     description["versions"]["tesa"] = "0.0.7"
     (tmp_path / "old.json").write_text(json.dumps(description))
     assert main(["report", str(tmp_path / "old.json")]) == 0
-    assert "<td>tesa</td><td>0.0.7</td>" in (tmp_path / "old.html").read_text()
+    assert ">tesa</td><td style=text-align:left>0.0.7</td>" in (tmp_path / "old.html").read_text()
 
 
 def test_times_and_the_other_engine_are_on_it_where_asked(compiled: Path, tmp_path: Path) -> None:

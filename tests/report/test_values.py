@@ -134,7 +134,9 @@ def test_numbers_of_a_network() -> None:
     """Those of verify, bench, analyze, a plan's layer and a weight's facts."""
     right = Comparison("logits", 1.2e-5, 3.4e-6, True, tolerance="0.1")
     checked(VerifyResult((right,), (replace(right, name="fc", ok=False),)), "logits", "1.2e-05", "FAILED")
-    assert "<td>logits</td><td class=right>1.2e-05</td>" in VerifyResult((right,), ())._repr_html_()
+    assert (
+        "<td style=text-align:left>logits</td><td class=right>1.2e-05</td>" in VerifyResult((right,), ())._repr_html_()
+    )
     facts = propagate(tesa.import_onnx(digits_path()))
     checked(next(iter(facts.weights.values())), "zeros in the file")
     checked(analyze_model(digits_path(), target="x86:haswell", progress=None), "block1.pointwise", "gain")

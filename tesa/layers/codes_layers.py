@@ -20,7 +20,7 @@ from tesa.layers.codes import grid_of
 from tesa.layers.emitter import Emitter
 from tesa.layers.expressions import constant_of, shape_of
 from tesa.layers.layout import SIGNED, Grid, Perm, Value, identity
-from tesa.layers.rearrange import stack_last, stored_layout, stored_shape
+from tesa.layers.rearrange import stack, stack_last, stored_layout, stored_shape
 from tesa.schedules.types import Epilogue, FloatArray, Output, Problem
 
 Kernel = tuple[Problem, FloatArray]
@@ -152,7 +152,7 @@ def stored(anchor: Anchor) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def real_shape(anchor: Anchor) -> tuple[int, ...]:
-    """The shape of the activation that a float32 kernel reads."""
+    """The shape of the activation that a kernel of features_first reads."""
     shape = _source_shape(anchor)
     if anchor.stack is not None:
         n, channels, _, height, width = shape
@@ -245,8 +245,9 @@ def first_of(
     Such a kernel knows no zero point z of X: scale * z * (the sum of each row of W) goes into the bias, and a border is
     padded with codes of z. Numbers that are rounded to codes in front of a bias of their own are none of such a kernel.
     """
+    anchor = anchor.stacked()
     made = _draft_of(chain, anchor, rows, source, store, residual, threads)
-    if made is None or source.grid is None or anchor.phases or anchor.stack is not None:
+    if made is None or source.grid is None:
         return None
     zero, window, inner = source.grid.zero, anchor.window, made.problem.inner
     if zero and any(step == "scale" for step, _ in inner):
@@ -255,7 +256,7 @@ def first_of(
         inner = tuple(("bias" if step == "scale" else step, kind) for step, kind in inner)  # behind the one that comes
     padded = window is not None and any(window.padding)
     problem = replace(
-        made.problem, n=anchor.n, batch=anchor.batch, x_shape=_x_shape(anchor, anchor.x_perm), inner=inner,
+        made.problem, n=anchor.n, batch=anchor.batch, x_shape=real_shape(anchor), inner=inner,
         y_shape=stored(anchor)[0], layout="features_first", x_zero=0, x_pad=zero if padded else 0,
     )  # fmt: skip
     bias = made.bias
@@ -264,7 +265,8 @@ def first_of(
         shift = zero * made.scale.astype(np.float64) * sums
         bias = np.asarray(-shift if bias is None else bias - shift, np.float32)
         problem = replace(problem, epilogue=replace(problem.epilogue, bias=True))
-    return _split(replace(made, problem=problem, bias=bias, layout=stored(anchor)[1], perm=anchor.y_perm))
+    perm = identity(len(anchor.shape)) if anchor.phases else anchor.y_perm
+    return _split(replace(made, problem=problem, bias=bias, layout=stored(anchor)[1], perm=perm))
 
 
 def _split(call: KernelCall) -> KernelCall:
@@ -352,5 +354,6 @@ def _activation(emitter: Emitter, anchor: Anchor, source: Value, first: bool) ->
     if anchor.piece is not None and anchor.piece.read is not None:
         source = emitter.part(source, *anchor.piece.read)
     if anchor.stack is not None and source.grid is not None:
-        return stack_last(emitter, source, anchor.stack, source.grid.zero)
+        stacked = stack if first else stack_last
+        return stacked(emitter, source, anchor.stack, source.grid.zero)
     return emitter.to(source, anchor.x_perm if first else features_last(anchor)[0]).expr

@@ -33,8 +33,9 @@ def stack_last(emitter: Emitter, x: Value, how: Stack, zero: int) -> Any:
     return emitter.builder.emit(relax.op.reshape(made, (n, how.out, height, width, how.taps * channels)))
 
 
-def stack(emitter: Emitter, x: Value, how: Stack) -> Any:
-    """(n, out, taps * channels, height, width) of a tensor (n, channels, depth, height, width), see Stack."""
+def stack(emitter: Emitter, x: Value, how: Stack, zero: int = 0) -> Any:
+    """(n, out, taps * channels, height, width) of a tensor (n, channels, depth, height, width), see Stack. zero: what
+    stands outside, the code of 0 of codes."""
     n, channels, depth, height, width = x.shape
     if x.perm not in (_DEPTH_FIRST, identity(5)):
         x = emitter.to(x, identity(5))
@@ -48,7 +49,7 @@ def stack(emitter: Emitter, x: Value, how: Stack) -> Any:
             value = data[b, at, c, y, z] if moved else data[b, c, at, y, z]
             if not padded:
                 return value
-            return tirx.if_then_else(tirx.all(at >= 0, at < depth), value, tirx.const(0, x.dtype))
+            return tirx.if_then_else(tirx.all(at >= 0, at < depth), value, tirx.const(zero, str(data.dtype)))
 
         return te.compute((n, how.out, how.taps, channels, height, width), element, name="stack")
 

@@ -126,6 +126,13 @@ AMD = (
         r"^\s*s_mov_b32 s28, 0x(\w{5,8})$",
         lambda m: m[0].replace(m[1], f"{int(m[1], 16) ^ 1 << 14:x}"),
     ),
+    Mutation(
+        "one bit of a weight of a pair",
+        r"^\s*s_movk_i32 s\d+, 0x(\w{4})$",
+        lambda m: m[0].replace(m[1], f"{int(m[1], 16) ^ 1 << 12:04x}"),
+    ),
+    Mutation("another sum of pairs", r"^\s*v_pk_fma_f16 v(\d+),", _more(1, 1)),
+    Mutation("halves that changed places", r"^\s*v_pack_b32_f16 \S+ (\S+), (\S+)$", _swapped(1, 2)),
     Mutation("a mask that is left out", r"^\s*s_and_saveexec_b32 s32, s34", lambda m: m[0].replace("s34", "exec_lo")),
     Mutation("another sum", r"^\s*v_fmac_f32\S* v(\d+), 0x", _more(1, 1)),
     Mutation(

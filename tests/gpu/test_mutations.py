@@ -36,7 +36,7 @@ ALL = Epilogue(True, True, "relu")
 def _unrolled(
     problem: Problem, groups: int, stage: int, name: str = "cuda:sm_80"
 ) -> tuple[Problem, FloatArray, GpuCode]:
-    weight = sparse(problem.m, problem.k, 0.3)
+    weight = rounded(sparse(problem.m, problem.k, 0.3), problem.arithmetic)
     config = {"rows": 16, "threads": 64, "groups": groups, "stage": stage}
     return problem, weight, unrolled.emit(problem, weight, _gpu(name), config, "k")
 
@@ -85,21 +85,24 @@ KERNELS = {
     "dots, border, gfx1030": lambda: _dots(INTEGER_CONV, "rocm:gfx1030"),
     "unrolled, CDNA": lambda: _unrolled(_linear(18, 24, 40), 1, 0, "rocm:gfx90a"),
     "unrolled, RDNA3, groups": lambda: _unrolled(_linear(10, 40, 40), 2, 0, "rocm:gfx1100"),
+    "unrolled, pairs, CDNA": lambda: _unrolled(_linear(10, 10, 100, arithmetic="float16"), 2, 0, "rocm:gfx90a"),
 }
 
 
-def _inputs(problem: Problem, weight: FloatArray) -> tuple[Inputs, Reference]:
-    """X of numbers that the unit has, so that the tolerance is that of the sums alone, and the right result."""
+def _inputs(problem: Problem, weight: FloatArray, pairs: bool = False) -> tuple[Inputs, Reference]:
+    """X of numbers that the unit has, so that the tolerance is that of the sums alone, and the right result.
+
+    pairs: the sums are of 16 bits, too."""
     inputs = Inputs.random(problem)
     if problem.arithmetic != "float32":
         inputs = replace(inputs, x=rounded(inputs.x, problem.arithmetic))
-    return inputs, reference(replace(problem, arithmetic="float32"), weight, inputs)
+    return inputs, reference(problem if pairs else replace(problem, arithmetic="float32"), weight, inputs)
 
 
 @pytest.mark.parametrize("name", rest_slow(sorted(KERNELS, key=lambda name: "," in name), 6))
 def test_every_mistake_is_found(name):
     problem, weight, code = KERNELS[name]()
-    inputs, right = _inputs(problem, weight)
+    inputs, right = _inputs(problem, weight, "pairs" in name)
     assert right.difference(run(code, problem, inputs)[0]) == ""
     module = code.modules[0]
     assert isinstance(module, GpuText)

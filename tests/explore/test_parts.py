@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tesa.compress.metric import read_metric
 from tesa.compress.opened import opened
+from tesa.compress.prune import prune
 from tesa.compress.samples import Samples, relative_error
 from tesa.errors import UsageError
 from tesa.explore.anneal import anneal
@@ -233,3 +234,17 @@ def test_what_errors_count_is_learned(seed: int) -> None:
     if found is not None:
         assert energy(found) == energy(proposed(factors)) < plain
     assert energy(proposed(factors)) - best <= 0.5 * (plain - best) + 1e-9
+
+
+def test_what_stays_dense_is_repaired_among_what_is_pruned() -> None:
+    """Later layers that keep all weights make up for earlier ones that do not."""
+    model, data = chain(), inputs(32)
+    samples = Samples.of(model, data)
+    variants = Variants(model, samples)
+    first, second, *rest = variants.layers
+    sharp = Choice.parse("0.8")
+    config = {first: sharp, second: sharp, **dict.fromkeys(rest, DENSE)}
+    layers = {first: sharp.imposed, second: sharp.imposed, **dict.fromkeys(rest, None)}
+    alone = prune(model, "unstructured", 0.0, data=data, layers=layers, ends=True).proto
+    errors = [relative_error(samples.run(one), samples.run(model)) for one in (variants.whole(config), alone)]
+    assert errors[0] < 0.8 * errors[1]

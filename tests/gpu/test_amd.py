@@ -252,3 +252,16 @@ def test_addresses_take_their_carry():
     np.testing.assert_array_equal(y, x[256:384])
     with pytest.raises(Fault, match="in no array"):
         run(kernel(body.format("s_add_u32")), "t", 1, 128, 0, [x, y])
+
+
+def test_halves_of_registers_are_written_alone():
+    """gfx11 names the lower and the upper 16 bits of a register; the other half stays."""
+    body = (
+        "v_cvt_f16_f32_e32 v3.h, v2\n v_mov_b16_e32 v3.l, v3.h\n v_pack_b32_f16 v4, v3.h, v3.l\n"
+        "v_pk_add_f16 v4, v4, v4\n v_add_f16_e32 v3.l, v3.l, v4.h\n v_cvt_f32_f16_e32 v3, v3.l"
+    )
+    half = FLOATS.astype(np.float16)
+    expected = (half + (half + half)).astype(np.float32)
+    np.testing.assert_array_equal(words(body, FLOATS, "gfx1100", "f4"), expected)
+    with pytest.raises(Fault, match="where 32 bits are taken"):
+        words("v_add_f32_e32 v3, v2.l, v2", FLOATS, "gfx1100", "f4")

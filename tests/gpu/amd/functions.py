@@ -140,6 +140,8 @@ FUNCTIONS: dict[str, tuple[str, str, Callable[..., Any]]] = {
     "v_max_f16": ("f16", "f16 f16", np.fmax),
     "v_min_f16": ("f16", "f16 f16", np.fmin),
     "v_fma_f16": ("f16", "f16 f16 f16", lambda a, b, c: a * b + c),
+    "v_sub_f16": ("f16", "f16 f16", lambda a, b: a - b),
+    "v_subrev_f16": ("f16", "f16 f16", lambda a, b: b - a),
     **{f"v_cvt_f32_ubyte{i}": ("f32", "u32", lambda a, i=i: (a >> U32(8 * i)) & U32(255)) for i in range(4)},
 }
 

@@ -212,6 +212,19 @@ class Group:
         np.copyto(self.vectors[file][at], np.asarray(bits).astype(np.uint32), where=where)
         self.known[file][at] |= where
 
+    def put_half(self, file: str, at: int, half: int, bits: Any, comes: bool = False) -> None:
+        """Set 16 bits of a vector register; the others stay, and are no number where nobody has set them. comes: by a
+        load, which may follow one of the other half."""
+        self._there(file, at)
+        if not comes and self.coming[file][at][self.mask].any():
+            raise Fault(f"{file}{at} is written while a load to it is under way")
+        self.check_hazard(Registers(file, at, 1), False)
+        old = np.where(self.known[file][at], self.vectors[file][at], np.uint32(0x7E017E01))
+        word = (np.asarray(bits).astype(np.uint32) & np.uint32(0xFFFF)) << np.uint32(16 * half)
+        keep = np.uint32(0xFFFF) if half else np.uint32(0xFFFF0000)
+        np.copyto(self.vectors[file][at], old & keep | word, where=self.lanes)
+        self.known[file][at] |= self.lanes
+
     def _there(self, file: str, at: int) -> None:
         if at >= self.sizes[file]:
             raise Fault(f".amdhsa_next_free_vgpr and .amdhsa_accum_offset leave {file}{at} out")

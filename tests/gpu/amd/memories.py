@@ -62,6 +62,13 @@ def _fill(group: Group, registers: Registers, words: NDArray[np.uint32]) -> None
         group.put_vector(registers.file, registers.first + i, value)
 
 
+def _fill_half(group: Group, registers: Registers, half: int, words: NDArray[np.uint16]) -> None:
+    """Put (n,) words of 16 bits to a half of a register, for the n lanes that take part."""
+    value = np.zeros(group.lanes.shape, np.uint32)
+    value[group.lanes] = words
+    group.put_half(registers.file, registers.first, half, value, comes=True)
+
+
 @instruction(*(f"global_load_{kind}" for kind in (*SIZES, *PARTS, *HALVES)))
 def _load(code: Code) -> Step:
     kind = code.name.removeprefix("global_load_")
@@ -81,12 +88,9 @@ def _load(code: Code) -> Step:
         elif kind in PARTS:
             words = np.ascontiguousarray(found).view(PARTS[kind]).astype(np.int64).astype(np.uint32)
         else:
-            half = np.ascontiguousarray(found).view(np.uint16).astype(np.uint32)
-            old = group.vector(target.file, target.first)[group.lanes][:, None]
-            words = (
-                old & np.uint32(0xFFFF) | half << np.uint32(16) if HALVES[kind] else old & np.uint32(0xFFFF0000) | half
-            )
-        _fill(group, target, words)
+            _fill_half(group, target, HALVES[kind], np.ascontiguousarray(found).view(np.uint16)[:, 0])
+        if kind not in HALVES:
+            _fill(group, target, words)
         group.ask(group.loads, {wave: Request(target) for wave in _waves(group)})
 
     return step

@@ -110,11 +110,15 @@ class Code:
         wanted = 2 if dtype.itemsize == 8 else 1
         if registers.count != wanted:
             raise self.fail(f"{operand.text} where {wanted} registers are taken")
+        if operand.half is not None and dtype.itemsize != 2:
+            raise self.fail(f"{operand.text} where 32 bits are taken")
 
         def raw(group: Group) -> NDArray[Any]:
             if registers.file == "s":
                 return group.scalar(registers)[:, None]
             low = group.vector(registers.file, registers.first)
+            if operand.half:
+                return low >> np.uint32(16)
             if wanted == 1:
                 return low
             return low | group.vector(registers.file, registers.first + 1).astype(np.uint64) << np.uint64(32)
@@ -138,13 +142,18 @@ class Code:
         dtype = np.dtype(DTYPES[kind])
         if registers.count != (2 if dtype.itemsize == 8 else 1):
             raise self.fail(f"{self.operands[at].text} where another number of registers is written")
+        half = self.operands[at].half
+        if half is not None and dtype.itemsize != 2:
+            raise self.fail(f"{self.operands[at].text} where 32 bits are written")
 
         def write(group: Group, value: Any) -> None:
             group.written[registers.file][registers.first : registers.first + registers.count] = group.slot
             if kind == "f16":
                 value = to_f16(value)
             bits = np.ascontiguousarray(np.asarray(value).astype(dtype))
-            if dtype.itemsize == 8:
+            if half is not None:
+                group.put_half(registers.file, registers.first, half, bits.view(np.uint16))
+            elif dtype.itemsize == 8:
                 whole = bits.view(np.uint64)
                 group.put_vector(registers.file, registers.first, whole & np.uint64(0xFFFFFFFF))
                 group.put_vector(registers.file, registers.first + 1, whole >> np.uint64(32))
@@ -159,6 +168,10 @@ class Code:
         if found is None or found.file not in files:
             raise self.fail(f"{self.operands[at].text} where a register is taken")
         return found
+
+    def half(self, at: int) -> str:
+        """The kind of a source of 16 bits: "b16" where a half of a register is named, else all of it, "b32"."""
+        return "b32" if self.operands[at].half is None else "b16"
 
     # Scalars
 

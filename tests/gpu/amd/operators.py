@@ -80,6 +80,13 @@ _WHOLE: dict[str, tuple[str, str, Callable[..., Any]]] = {
     "v_min_u16": ("u16", "u16 u16", np.minimum),
     "v_max_i16": ("i16", "i16 i16", np.maximum),
     "v_min_i16": ("i16", "i16 i16", np.minimum),
+    "v_add_nc_i16": ("i16", "i16 i16", lambda a, b: a + b),
+    "v_sub_nc_i16": ("i16", "i16 i16", lambda a, b: a - b),
+    "v_mov_b16": ("b16", "b16", lambda a: a),
+    "v_not_b16": ("b16", "b16", lambda a: ~a),
+    "v_and_b16": ("b16", "b16 b16", np.bitwise_and),
+    "v_or_b16": ("b16", "b16 b16", np.bitwise_or),
+    "v_xor_b16": ("b16", "b16 b16", np.bitwise_xor),
 }
 
 
@@ -88,7 +95,7 @@ def _plain(code: Code) -> Step:
     target, kinds, function = _WHOLE[code.name]
     sources = kinds.split()
     code.done(1 + len(sources))
-    wide = "u32" if target.endswith("16") else target
+    wide = "u32" if target.endswith("16") and code.operands[0].half is None else target
     junk = _JUNK if wide != target and code.kernel.generation > 9 else 0
     put, reads = code.target(0, wide), [code.source(i + 1, kind) for i, kind in enumerate(sources)]
 
@@ -96,6 +103,17 @@ def _plain(code: Code) -> Step:
         with np.errstate(all="ignore"):
             value = function(*(read(group) for read in reads))
             put(group, np.asarray(value).astype("u2").astype("u4") | np.uint32(junk) if wide != target else value)
+
+    return step
+
+
+@instruction("v_cndmask_b16")
+def _select_half(code: Code) -> Step:
+    code.done(4)
+    put, a, b, mask = code.target(0, "b16"), code.source(1, "b16"), code.source(2, "b16"), code.registers(3, "s")
+
+    def step(group: Group) -> None:
+        put(group, np.where(group.from_bits(group.scalar(mask)), b(group), a(group)))
 
     return step
 

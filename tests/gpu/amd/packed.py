@@ -89,10 +89,11 @@ def _pairs(code: Code) -> Step:
 def _pack(code: Code) -> Step:
     chosen = code.bits("op_sel", "[0,0,0]", 3)
     code.done(3)
-    put, a, b = code.target(0, "b32"), code.source(1, "b32"), code.source(2, "b32")
+    put, a, b = code.target(0, "b32"), code.source(1, code.half(1)), code.source(2, code.half(2))
 
     def step(group: Group) -> None:
-        low, high = (x(group) >> U32(16 * s) & U32(0xFFFF) for x, s in zip((a, b), chosen, strict=False))
+        parts = (np.asarray(x(group)).astype(U32) for x in (a, b))
+        low, high = (x >> U32(16 * s) & U32(0xFFFF) for x, s in zip(parts, chosen, strict=False))
         put(group, low | high << U32(16))
 
     return step

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from tests.gpu.faults import Fault
 
-REGISTER = re.compile(r"([sva])(?:(\d+)|\[(\d+):(\d+)\])")
+REGISTER = re.compile(r"([sva])(?:(\d+)(?:\.([lh]))?|\[(\d+):(\d+)\])")
 NAMED = {"vcc_lo": 106, "vcc_hi": 107, "m0": 124, "exec_lo": 126, "exec_hi": 127, "ttmp0": 108}
 PAIRS = {"vcc": "vcc_lo", "exec": "exec_lo"}
 TARGETS = ("gfx906", "gfx908", "gfx90a", "gfx942", "gfx1030", "gfx1100")
@@ -34,12 +34,14 @@ class Registers:
 
 @dataclass(frozen=True)
 class Operand:
-    """A register, a number or a word, with the signs of float sources."""
+    """A register, a number or a word, with the signs of float sources. half: 0 or 1 of a register that is named as its
+    lower or upper 16 bits, as in v0.l and v0.h of gfx11."""
 
     text: str
     registers: Registers | None = None
     negated: bool = False
     absolute: bool = False
+    half: int | None = None
 
 
 @dataclass(frozen=True)
@@ -184,9 +186,10 @@ def _operand(text: str) -> Operand:
         inner, absolute = inner.strip("|"), True
     found = REGISTER.fullmatch(inner)
     if found:
-        first = int(found[2] or found[3])
-        count = int(found[4]) - first + 1 if found[4] else 1
-        return Operand(text, Registers(found[1], first, count), negated, absolute)
+        first = int(found[2] or found[4])
+        count = int(found[5]) - first + 1 if found[5] else 1
+        half = "lh".index(found[3]) if found[3] else None
+        return Operand(text, Registers(found[1], first, count), negated, absolute, half)
     if inner in NAMED:
         return Operand(text, Registers("s", NAMED[inner], 1), negated, absolute)
     if inner in PAIRS:

@@ -121,7 +121,7 @@ COMPARE: dict[str, Callable[[Any, Any], Any]] = {
         f"v_cmp{x}_{how}_{kind}"
         for x in ("", "x")
         for how in COMPARE
-        for kind in ("u32", "i32", "f32", "u64", "f16", "u16")
+        for kind in ("u32", "i32", "f32", "u64", "f16", "u16", "i16")
     )
 )
 def _compare(code: Code) -> Step:

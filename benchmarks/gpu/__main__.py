@@ -19,6 +19,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=Path("out/gpu"))
     parser.add_argument("--target", default="cuda:sm_90", help="of prepare: what to build for")
     parser.add_argument("--only", choices=_GROUPS, default="", help="one group of cases")
+    parser.add_argument("--small", action="store_true", help="of prepare: a fraction of every size, to try all of it")
     parser.add_argument("-x", "--out", type=Path, help="of run: lines of JSON; what is there is not run again")
     given = parser.parse_args(words)
     if given.what == "run":
@@ -27,7 +28,7 @@ def main(words: list[str] | None = None) -> int:
     sizes = None if given.only in ("", "sweep") else ()
     networks = None if given.only in ("", "networks") else ()
     options = {name: one for name, one in (("sizes", sizes), ("networks", networks)) if one is not None}
-    prepare(given.folder, cases(given.only), given.target, **options)
+    prepare(given.folder, cases(given.only), given.target, small=given.small, **options)
     return 0
 
 

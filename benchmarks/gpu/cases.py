@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from tesa.schedules.types import FloatArray
+from tesa.schedules.types import FloatArray, Problem, Window
 
 MOBILENET = (
     (64, 32, 12544), (128, 64, 3136), (128, 128, 3136), (256, 128, 784), (256, 256, 784), (512, 256, 196),
@@ -55,6 +55,19 @@ class Case:
         return "-".join([*words, self.arithmetic, *([f"{self.seed}"] if self.seed else [])])
 
     @property
+    def small(self) -> Case:
+        """The case with a sixteenth of its rows, columns and pixels, and at least some: to try everything out."""
+        step = max(self.block, 16)
+
+        def less(count: int) -> int:
+            return max(step, -(-count // 16 // step) * step)
+
+        if self.side:
+            side = min(self.side, 7)
+            return replace(self, m=less(self.m), k=9 * less(self.k // 9), n=side * side, side=side)
+        return replace(self, m=less(self.m), k=less(self.k), n=self.n if self.n < 16 else max(16, self.n // 16))
+
+    @property
     def data(self) -> dict[str, Any]:
         """The case as JSON."""
         return asdict(self)
@@ -70,6 +83,25 @@ class Case:
         return np.where(mask, values * rng.choice(np.array([-1, 1], np.float32), (self.m, self.k)), 0).astype(
             np.float32
         )
+
+    @property
+    def kinds(self) -> tuple[str, str]:
+        """(storage of weights, arithmetic of products); few columns are bound by the bytes of the weight, and
+        keep float32 sums."""
+        return self.arithmetic, "float32" if self.families == ("skinny",) else self.arithmetic
+
+    def problem(self) -> Problem:
+        """The problem of its kernels."""
+        storage, arithmetic = self.kinds
+        if not self.side:
+            x, y = (1, self.k, self.n), (1, self.m, self.n)
+            return Problem("linear", self.m, self.k, self.n, x, y, storage=storage, arithmetic=arithmetic)
+        window = Window(self.side, self.side, (3, 3), padding=(1, 1, 1, 1))
+        image = (self.side, self.side)
+        return Problem(
+            "conv2d", self.m, self.k, self.n, (1, self.k // 9, *image), (1, self.m, *image), window=window,
+            storage=storage, arithmetic=arithmetic,
+        )  # fmt: skip
 
     def x(self) -> FloatArray:
         """X, as the kernel takes it."""
@@ -101,5 +133,5 @@ def _all() -> Iterator[Case]:
         for sparsity in (0.5, 0.8, 0.9):
             for n in (1, 8):
                 yield Case("skinny", m, k, n, sparsity, arithmetic="float16", families=("skinny",))
-    for m, k in ((1024, 784), (1024, 1024), (512, 1024), (10, 512)):
-        yield Case("mlp", m, k, 64, 0.9, families=("unrolled", "indexed"))
+    for number, (m, k) in enumerate(((1024, 784), (1024, 1024), (512, 1024), (10, 512))):
+        yield Case("mlp", m, k, 64, 0.9, families=("unrolled", "indexed"), seed=number)

@@ -41,23 +41,33 @@ def _either(first: Any, second: Any) -> Any:
     return {name: first[name] | second[name] if name in second else first[name] for name in first}
 
 
+SMALL_WORK = 2048
+"""Multiply-adds of a warp of the sweep where everything is small."""
+
+
 def prepare(
     folder: Path, cases: Iterable[Case], target: str = "cuda:sm_90", sizes: Iterable[int] = sweep.SIZES,
-    networks: Iterable[str] = ("mobilenet_v1", "bert_base"), say: Callable[[str], Any] = print,
+    networks: Iterable[str] = ("mobilenet_v1", "bert_base"), say: Callable[[str], Any] = print, small: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Build everything into a folder and give what its manifest says. What is there already is not built again.
 
-    sizes: bytes of the sweep's kernels; networks: of benchmarks.zoo.
+    sizes: bytes of the sweep's kernels; networks: of benchmarks.zoo. small: everything a fraction of its size, to try
+    all of it out in minutes, and without a GPU on a pretended driver.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    made = _known(folder, target)
-    aim = parse_target(target)
-    for size in sizes:
-        for warps in sweep.WARPS:
+    made = _known(folder, target, small)
+    aim, work = parse_target(target), SMALL_WORK if small else sweep.WORK
+    for size in list(sizes)[: 2 if small else None]:
+        for warps in sweep.WARPS[: 2 if small else None]:
             path = folder / f"sweep-{size}-{warps}.so"
-            if path.exists() or _try(made, path.stem, lambda: sweep.write(folder, size, warps, aim, Cache()), say):  # noqa: B023
-                _note(folder, made, "sweep", {"file": path.name, "size": size, "warps": warps})
-    for case in cases:
+
+            def write(size: int = size, warps: int = warps) -> Path:
+                return sweep.write(folder, size, warps, aim, Cache(), work)
+
+            if path.exists() or _try(made, path.stem, write, say):
+                done = sweep.fmas(size, warps, work)
+                _note(folder, made, "sweep", {"file": path.name, "size": size, "warps": warps, "fmas": done})
+    for case in (case.small if small else case for case in cases):
         for family in case.families:
             path = folder / f"{case.name}-{family}.so"
             said = path.with_suffix(".json")
@@ -69,7 +79,8 @@ def prepare(
     for name in networks:
         for kind in KINDS:
             path = folder / f"{name}-{kind}.so"
-            if path.exists() or _try(made, path.stem, lambda: _network(name, kind, target, path), say):  # noqa: B023
+            whole = path.exists() and path.with_suffix(".json").exists()
+            if whole or _try(made, path.stem, lambda: _network(name, kind, target, path, small), say):  # noqa: B023
                 _note(folder, made, "networks", {"file": path.name, "network": name, "sparsity": kind})
     write_text(folder / MANIFEST, json.dumps(made, indent=1) + "\n")
     say(f"{len(made['sweep'])} of the sweep, {len(made['kernels'])} kernels, {len(made['networks'])} networks; "
@@ -77,15 +88,18 @@ def prepare(
     return made
 
 
-def _known(folder: Path, target: str) -> dict[str, Any]:
+def _known(folder: Path, target: str, small: bool) -> dict[str, Any]:
     """The manifest so far, of other groups too: a folder may be prepared in parts."""
     path = folder / MANIFEST
     if path.exists():
         found: dict[str, Any] = json.loads(path.read_text())
         if found["target"] != target:
             raise UsageError(f"{folder} is prepared for {found['target']}, not for {target}: give another --folder")
+        if found["small"] != small:
+            sizes = "small sizes" if found["small"] else "full sizes"
+            raise UsageError(f"{folder} is prepared with {sizes}: give another --folder")
         return found
-    return {"target": target, "sweep": [], "kernels": [], "networks": [], "missing": []}
+    return {"target": target, "small": small, "sweep": [], "kernels": [], "networks": [], "missing": []}
 
 
 def _note(folder: Path, made: dict[str, Any], group: str, one: dict[str, Any]) -> None:
@@ -107,10 +121,8 @@ def _try(made: dict[str, Any], name: str, build: Callable[[], Any], say: Callabl
 
 
 def _kernel(case: Case, family: str, target: str, path: Path) -> None:
-    options: dict[str, Any] = {"target": target, "family": family}
-    if case.arithmetic == "float16":
-        # few columns are bound by the bytes of the weight, and keep float32 sums
-        options |= {"storage": "float16"} if family == "skinny" else {"storage": "float16", "arithmetic": "float16"}
+    storage, arithmetic = case.kinds
+    options: dict[str, Any] = {"target": target, "family": family, "storage": storage, "arithmetic": arithmetic}
     if case.side:
         weight = case.weight().reshape(case.m, case.k // 9, 3, 3)
         options |= {"op": "conv2d", "size": (case.side, case.side), "padding": 1}
@@ -119,8 +131,14 @@ def _kernel(case: Case, family: str, target: str, path: Path) -> None:
         tesa.kernel(case.weight(), case.n, **options).save(path)
 
 
-def _network(name: str, kind: str, target: str, path: Path) -> None:
-    model = mobilenet_v1(batch_norm=False) if name == "mobilenet_v1" else bert_base()
+def _model(name: str, small: bool) -> Any:
+    if name == "mobilenet_v1":
+        return mobilenet_v1(0.25, 32, batch_norm=False, classes=10) if small else mobilenet_v1(batch_norm=False)
+    return bert_base(1, 64, 2, 16, vocabulary=50) if small else bert_base()
+
+
+def _network(name: str, kind: str, target: str, path: Path, small: bool) -> None:
+    model = _model(name, small)
     sparsity, arithmetic = KINDS[kind]
     pruned = prune.masked(model, SPARSITIES[sparsity](model))
     if arithmetic == "int8":

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 import tesa
-from benchmarks.gpu import sweep
 from benchmarks.gpu.cases import Case
 from benchmarks.gpu.peers import Peer, allow_tf32, peers, why
 from benchmarks.gpu.prepare import MANIFEST
@@ -60,7 +59,7 @@ def _torch(say: Callable[[str], Any]) -> Any:
 def _rows(folder: Path, manifest: Row, torch: Any, only: str, done: set[str]) -> Iterator[Row]:
     for one in manifest["sweep"]:
         if only in ("", "sweep") and one["file"] not in done:
-            yield _guarded(one["file"], lambda: _sweep(folder / one["file"], one["size"], one["warps"]))  # noqa: B023
+            yield _guarded(one["file"], lambda: _sweep(folder / one["file"], one))  # noqa: B023
     for one in manifest["kernels"]:
         case = Case(**{**one["case"], "families": tuple(one["case"]["families"])})
         if only in ("", case.group) and one["file"] not in done:
@@ -80,14 +79,14 @@ def _guarded(name: str, make: Callable[[], Row]) -> Row:
         return {"name": name, "error": why(error)}
 
 
-def _sweep(path: Path, size: int, warps: int) -> Row:
+def _sweep(path: Path, one: Row) -> Row:
     library = GpuLibrary(path, "kernel", ENTRY)
     ms = min(library.time_ms([np.ones(1, np.float32)], 1) for _ in range(3))
     return {
-        "size": size,
-        "warps": warps,
+        "size": one["size"],
+        "warps": one["warps"],
         "ms": ms,
-        "fmas_per_us_and_multiprocessor": sweep.fmas(size, warps) / ms / 1000,
+        "fmas_per_us_and_multiprocessor": one["fmas"] / ms / 1000,
     }
 
 

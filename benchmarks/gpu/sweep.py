@@ -20,13 +20,16 @@ WARPS = (1, 2, 4, 8)
 SUMS, BYTES, RUN = 16, 16, 512
 """Sums of a thread; bytes of an instruction; multiply-adds between two branches: ptxas is slow on longer runs."""
 
-
-def turns(size: int) -> int:
-    """Turns of the loop for about four million multiply-adds of a warp."""
-    return max(2, (4 << 20) // (size // BYTES))
+WORK = 4 << 20
+"""Multiply-adds of a warp, about."""
 
 
-def text(size: int, architecture: str) -> str:
+def turns(size: int, work: int = WORK) -> int:
+    """Turns of the loop."""
+    return max(2, work // (size // BYTES))
+
+
+def text(size: int, architecture: str, work: int = WORK) -> str:
     """The PTX of a kernel whose loop has so many bytes of code."""
     count = size // BYTES
     lines = []
@@ -52,7 +55,7 @@ ld.param.u64 %py, [p_y];
 ld.global.f32 %x, [%px];
 setp.gt.f32 %never, %x, 0f47000000;
 {sums}
-mov.u32 %turn, {turns(size)};
+mov.u32 %turn, {turns(size, work)};
 $LOOP:
 {body}
 sub.u32 %turn, %turn, 1;
@@ -71,13 +74,13 @@ ret;
 """
 
 
-def write(folder: Path, size: int, warps: int, target: Target, cache: Cache | None = None) -> Path:
+def write(folder: Path, size: int, warps: int, target: Target, cache: Cache | None = None, work: int = WORK) -> Path:
     """A library that runs it with so many warps on each scheduler of every multiprocessor."""
     gpu = target.gpu
     assert gpu is not None
     blocks = gpu.multiprocessors * warps
     launch = Launch("sweep", (blocks, 1, 1), (128, 1, 1), ("x", "y"))
-    code = GpuCode((GpuText("sweep", "ptx", text(size, target.cpu)),), (launch,))
+    code = GpuCode((GpuText("sweep", "ptx", text(size, target.cpu, work)),), (launch,))
     product = build_images("sweep", code, target, cache)
     program = Program((Port("x", (1,)),), (Port("y", (blocks * 128,)),), product.modules, product.launches)
     path = folder / f"sweep-{size}-{warps}.so"
@@ -85,6 +88,6 @@ def write(folder: Path, size: int, warps: int, target: Target, cache: Cache | No
     return path
 
 
-def fmas(size: int, warps: int) -> float:
+def fmas(size: int, warps: int, work: int = WORK) -> float:
     """Multiply-adds of all threads of a multiprocessor."""
-    return float(size // BYTES) * turns(size) * 128 * warps
+    return float(size // BYTES) * turns(size, work) * 128 * warps

@@ -112,7 +112,9 @@ class StorageContest:
         """The faster kernel of each given layer. kernels: of self.layers, in their order."""
         given = kernels[: len(self._given)]
         found = list(given)
-        for (i, layer), other in zip(self._other, kernels[len(self._given) :], strict=True):
+        narrow: list[Kernel] = list(kernels[len(self._given) :])
+        for number, (i, layer) in enumerate(self._other):
+            other: Kernel = narrow[number]
             if faster(other, found[i]):
                 wide, problem = milliseconds(time_of(given[i]) or 0.0), layer.problem
                 summed = problem.arithmetic != "float32"

@@ -14,12 +14,14 @@ import pytest
 
 from benchmarks.gpu import sweep
 from benchmarks.gpu.cases import Case, cases
+from benchmarks.gpu.estimates import estimates
 from benchmarks.gpu.peers import PEERS
 from benchmarks.gpu.prepare import prepare
 from benchmarks.gpu.run import _peer, _timed, run
 from benchmarks.gpu.timing import sets_for
 from benchmarks.gpu.torch_networks import network_peers
 from tesa.errors import UsageError
+from tesa.targets.cuda import GPUS
 from tests.gpu import driver as pretended
 from tests.gpu import simulate
 
@@ -51,6 +53,42 @@ def test_the_cases() -> None:
         assert case.x().size == (case.k // 9 * case.side**2 if case.side else case.k * case.n)
     blocks = Case("blocks", 64, 64, 8, 0.75, 32).weight().reshape(2, 32, 2, 32)
     assert (np.abs(blocks).sum((1, 3)) > 0).sum() == 1
+
+
+def test_small_cases_are_told_apart() -> None:
+    found = [case.small for case in cases()]
+    assert len({case.name for case in found}) == len(found)
+    for case in found:
+        assert case.m % case.block == case.k % case.block == 0
+        assert case.m * case.k <= 512 * 1792
+        assert case.problem().k == case.k
+        assert case.x().size == (case.k // 9 * case.side**2 if case.side else case.k * case.n)
+
+
+@pytest.mark.long
+def test_everything_is_prepared_and_run_at_a_fraction_of_its_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every case and network, on a pretended driver: what is given to a device later has run as a whole before."""
+    made = pretended.started(tmp_path, monkeypatch)
+    where = tmp_path / "prepared"
+    known = prepare(where, cases(), "cuda:sm_80", small=True, say=lambda _: None)
+    assert known["missing"] == []
+    assert len(known["networks"]) == 12
+    rows = run(where, tmp_path / "rows.json", say=lambda _: None)
+    assert [row for row in rows if "error" in row] == []
+    assert made.faults == []
+    with pytest.raises(UsageError, match="is prepared with small sizes"):
+        prepare(where, (), "cuda:sm_80", (), (), say=lambda _: None)
+
+
+def test_the_model_says_a_time_for_each_case() -> None:
+    found = list(estimates(GPUS["sm_90"], "blocks"))
+    assert len(found) == 8
+    full, *_, sparse = found[::2]
+    assert (full.case.sparsity, sparse.case.sparsity) == (0.0, 0.9)
+    assert sparse.us < full.us
+    assert "x float32" in str(sparse)
 
 
 def test_buffers_take_turns() -> None:

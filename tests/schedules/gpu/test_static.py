@@ -102,6 +102,18 @@ def test_the_matrix_instructions_are_there(kind, sparse, instruction, depth, tmp
 
 @ASSEMBLES
 @DISASSEMBLES
+def test_two_instructions_of_8_rows_are_there(tmp_path):
+    """sm_75 multiplies bytes by tiles of 8 x 8 x 16."""
+    problem = of_kind(linear(64, 128, 256), "int8")
+    found = sass(assembled(problem, tiles(problem, 16, 16, 1.0), "cuda:sm_75", config(32, 128, 32)), tmp_path)
+    claimed = [one for one in found if one.startswith("IMMA")]
+    assert set(claimed) == {"IMMA.8816.S8.U8"}
+    assert len(claimed) == 2 * (2 * 4 * 2)
+    assert not [one for one in found if one.startswith(("LDL", "STL", "LD.", "ST.", "CALL.ABS"))]
+
+
+@ASSEMBLES
+@DISASSEMBLES
 @pytest.mark.parametrize(
     ("kind", "instruction", "depth"),
     [

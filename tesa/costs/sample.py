@@ -130,6 +130,9 @@ _imposed = lru_cache(maxsize=1024)(Imposed.parse)
 
 def _bounded(problem: Problem) -> Problem:
     """The problem, if a machine can have measured it. ValueError otherwise."""
+    window = problem.window
+    if window is not None and min(window.height, window.width, *window.kernel, *window.stride, *window.dilation) < 1:
+        raise ValueError("no convolution has the window of a layer")
     sizes = (problem.m, problem.k, problem.n, problem.batch, problem.threads, *problem.x_shape, *problem.y_shape)
     m, k, n = problem.m, problem.k, problem.n * problem.batch
     if min(sizes) < 1 or max(m * k, k * n, m * n) > _MOST_PLACES or problem.threads > _MOST_PLACES:

@@ -47,8 +47,9 @@ class DotTiles:
     """Writes both ways for one kernel.
 
     view: where X lies that has its features last; source: X, or the copy of an item that the view asks for; made: what
-    makes codes of sums that have their features last, None where panels store codes, or sums become something else;
-    ahead: lines of Y are asked for before they are written.
+    makes codes of sums that have their features last, or of the codes that panels store where those are rounded on the
+    way, None where panels store Y's, or sums become something else; ahead: lines of Y are asked for before they are
+    written.
     """
 
     problem: Problem
@@ -165,7 +166,13 @@ class DotTiles:
         return place.item * (p.m * p.n) + inside
 
     def _code(self, value: Any, byte: Any) -> Any:
-        return tirx.Cast(self.problem.output.dtype, value >> (8 * byte))
+        return tirx.Cast(self._dtype, value >> (8 * byte))
+
+    @property
+    def _dtype(self) -> str:
+        """Of the codes that panels store."""
+        assert self.frame.codes is not None  # see deliver
+        return self.frame.codes.dtype
 
     def _codes(self, chunk: Chunk, source: Any, rows: tuple[int, int]) -> None:
         """Row by row: a line of Y is written once for all tiles."""
@@ -197,9 +204,8 @@ class DotTiles:
                 start = place.number * f.out + row * f.width + v * f.lanes
                 self._ask(place, at, GROUP * (row + size))
                 for c, vector in self._turned(source, start, size):
-                    codes = tirx.reinterpret(f"{self.problem.output.dtype}x{GROUP * size}", vector)
-                    to = self._at(place, place.start + at + c, GROUP * row)
-                    T.buffer_store(self.names.y, codes, [T.ramp(to, 1, GROUP * size)])
+                    codes = tirx.reinterpret(f"{self._dtype}x{GROUP * size}", vector)
+                    self._store(codes, GROUP * size, self._at(place, place.start + at + c, GROUP * row), GROUP * row)
         done = GROUP * end if size else low
         if done == high:
             return
@@ -208,7 +214,19 @@ class DotTiles:
             for v, at in enumerate(self.tiles.reads):
                 value = source[place.number * f.out + row // GROUP * f.width + v * f.lanes + c]
                 to = self._at(place, place.start + at + c, row)
-                T.buffer_store(self.names.y, self._code(value, row % GROUP), [to])
+                self._store(self._code(value, row % GROUP), 1, to, row)
+
+    def _store(self, codes: Any, count: int, to: Any, row: Any) -> None:
+        """Codes that panels made, of rows from `row` on, to Y from `to` on; first the rest of the epilogue, if any."""
+        if self.made is None:
+            T.buffer_store(self.names.y, codes, [T.ramp(to, 1, count) if count > 1 else to])
+            return
+        codes, width = T.Bind(codes), min(count, self.frame.lanes)
+        for first in range(0, count, width):
+            part = T.Shuffle([codes], list(range(first, first + width))) if count > width else codes
+            here = T.ramp(to + first, 1, width) if width > 1 else to
+            rest = None if self.names.residual is None else self.names.residual[here]
+            T.buffer_store(self.names.y, self.made.onward(part, row + first, rest), [here])
 
     def _ask(self, place: Place, at: int, row: Any) -> None:
         """Ask for where codes from a row on will be written, some time before: lines of Y lie in a far cache."""

@@ -36,8 +36,9 @@ _LIMITED = {None: (-np.inf, np.inf), "relu": (0.0, np.inf), "relu6": (0.0, 6.0)}
 
 @dataclass(frozen=True)
 class Codes:
-    """Makes codes of sums. scale, bias: S and B of rows, in the order in which a kernel has them; narrow: the places of
-    the low bytes of a register's lanes, and LLVM's name of what permutes its bytes, None for no such thing."""
+    """Makes codes of sums. scale, bias: S and B of rows, in the order in which a kernel has them, None where they were
+    used before; narrow: the places of the low bytes of a register's lanes, and LLVM's name of what permutes its bytes,
+    None for no such thing."""
 
     problem: Problem
     scale: Any
@@ -46,28 +47,48 @@ class Codes:
 
     def vector(self, sums: Any, at: Any, residual: Any = None) -> Any:
         """Codes of int32 sums, a vector. at: of the first one in the kernel's order; residual: codes or numbers."""
-        output, width = self.problem.output, int(sums.ty.dtype.lanes)
-        every = T.ramp(at, 1, width)
-        value = tirx.Cast(f"float32x{width}", sums) * self.scale[every]
+        width = int(sums.ty.dtype.lanes)
+        return self._rounded(_cast("float32", sums, width) * self.scale[_every(at, width)], 0, at, residual)
+
+    def onward(self, found: Any, at: Any, residual: Any = None) -> Any:
+        """Codes of what the first rounding on the way made of sums, codes as well: a vector, or one of them.
+
+        Nothing is added for each row behind that rounding, so its zero point becomes a part of what is added to all.
+        """
+        width = int(found.ty.dtype.lanes)
+        first, second = stretches_of(self.problem)[:2]
+        ratio = first.kind.scale / second.kind.scale
+        value = _cast("float32", found, width) * _all(ratio, width)
+        value = value + _all(second.constant - first.kind.zero * ratio, width)
+        return self._rounded(value, 1, at, residual)
+
+    def _rounded(self, value: Any, begun: int, at: Any, residual: Any) -> Any:
+        """The stretches of the epilogue; begun: of these the constants have been added, and the rounding before."""
+        width = int(value.ty.dtype.lanes)
         stretches = stretches_of(self.problem)
-        for i, stretch in enumerate(stretches):
-            if i:
+        for i, stretch in enumerate(stretches[begun:], begun):
+            if i > begun:
                 before = stretches[i - 1].kind
                 steps = value - _all(ROUNDING + before.zero, width)
                 value = steps * _all(before.scale / stretch.kind.scale, width)
-            value = value + (self.bias[every] if stretch.biased else _all(stretch.constant, width))
+            if i > begun or not i:
+                value = value + (self.bias[_every(at, width)] if stretch.biased else _all(stretch.constant, width))
             if residual is not None and stretch.residual is not None:
-                number = tirx.Cast(f"float32x{width}", residual)
-                value = number * _all(stretch.residual, width) + value
+                value = _cast("float32", residual, width) * _all(stretch.residual, width) + value
             low, high = self.limits if stretch is stretches[-1] else stretch.kind.range
             value = tirx.Max(value + _all(ROUNDING, width), _all(ROUNDING + low, width))
             value = tirx.Min(value, _all(ROUNDING + high, width))
+        return self._narrowed(value, width)
+
+    def _narrowed(self, value: Any, width: int) -> Any:
+        """The last byte of each number's bits."""
+        output = self.problem.output
         if self.narrow is not None and width * 4 == BYTES:
             order, name = self.narrow
             places = tirx.reinterpret(f"int8x{BYTES}", order[T.ramp(0, 1, BYTES)])
             found = tirx.call_llvm_pure_intrin(f"int8x{BYTES}", name, tirx.reinterpret(f"int8x{BYTES}", value), places)
             return tirx.reinterpret(f"{output.dtype}x{width}", T.Shuffle([found], list(range(width))))
-        return tirx.Cast(f"{output.dtype}x{width}", tirx.reinterpret(f"int32x{width}", value))
+        return _cast(output.dtype, tirx.reinterpret(_lanes("int32", width), value), width)
 
     @property
     def limits(self) -> tuple[int, int]:
@@ -161,11 +182,28 @@ def codes(
             with serial("i", count - whole // width * width) as i:
                 at = whole // width * width + i
                 put(at, T.min(at, problem.m - 1))
-    narrow = None
-    if order is not None and core is not None and core.permute_bytes is not None:
-        narrow = (names.constants[order], core.permute_bytes.intrinsic(1) or "")
-    return Codes(problem, found[0], found[1], narrow)
+    return Codes(problem, found[0], found[1], narrowing(names, core, order))
+
+
+def narrowing(names: Names, core: Core | None, order: int | None) -> tuple[Any, str] | None:
+    """The field `narrow` of Codes; order: the constant low_bytes(), None for none."""
+    if order is None or core is None or core.permute_bytes is None:
+        return None
+    return names.constants[order], core.permute_bytes.intrinsic(1) or ""
+
+
+def _lanes(dtype: str, width: int) -> str:
+    return f"{dtype}x{width}" if width > 1 else dtype
+
+
+def _cast(dtype: str, value: Any, width: int) -> Any:
+    return tirx.Cast(_lanes(dtype, width), value)
+
+
+def _every(at: Any, width: int) -> Any:
+    return T.ramp(at, 1, width) if width > 1 else at
 
 
 def _all(value: float, width: int) -> Any:
-    return tirx.Broadcast(T.float32(float(np.float32(value))), width)
+    one = T.float32(float(np.float32(value)))
+    return tirx.Broadcast(one, width) if width > 1 else one

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from tesa.schedules.cpu import math
+from tesa.schedules.cpu import math, requantize
 from tesa.schedules.cpu.arithmetic import Arithmetic, arithmetic
 from tesa.schedules.cpu.cut import Cut
 from tesa.schedules.cpu.dot_tiles import Chunk, DotTiles
@@ -39,17 +39,22 @@ from tesa.schedules.cpu.loops import lanes, loop, named, parallel, serial
 from tesa.schedules.cpu.nest import Builder
 from tesa.schedules.cpu.operand import Operand, tiling
 from tesa.schedules.cpu.places import Places, places
-from tesa.schedules.cpu.requantize import codes, low_bytes, makes_codes
-from tesa.schedules.cpu.unrolled_dots_space import DOT_BYTES, applies, dot_elements, dot_threads, dot_tiles, flattened
+from tesa.schedules.cpu.requantize import codes, low_bytes, makes_codes, narrowing
+from tesa.schedules.cpu.unrolled_dots_space import (
+    DOT_BYTES,
+    applies,
+    dot_elements,
+    dot_threads,
+    dot_tiles,
+    flattened,
+    stored,
+)
 from tesa.schedules.cpu.writers import find_dot_writer
 from tesa.schedules.cpu.writers.tir_dots import write as write_tir
 from tesa.schedules.dots import GROUP, Codes, DotFrame, dot_program
 from tesa.schedules.panels import Panel, balance, groups, panels
 from tesa.schedules.tiles import Tiles
-from tesa.schedules.types import Assembly, Code, Config, Core, FloatArray, Problem
-
-_CLIPPED = (None, "relu", "relu6")
-"""Activations that are a clip of codes."""
+from tesa.schedules.types import Assembly, Code, Config, Core, FloatArray, Output, Problem
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ def emit_dots(problem: Problem, weight: FloatArray, core: Core, config: Config, 
         raise ValueError(f"family unrolled cannot compute {problem.dtype} {problem.op!r} on core {core.name}")
     elements, tiles = dot_elements(problem, weight, core), dot_tiles(problem, core, config["vectors"])
     functions = panels(elements, config, len(tiles.reads), symbol, writer.function_dots, GROUP)
-    chunk = min(config["chunk"] or tiles.count, tiles.count)
+    chunk, kind = min(config["chunk"] or tiles.count, tiles.count), stored(problem)
     frame = DotFrame(
         rows=problem.m,
         groups=elements.shape[1],
@@ -96,7 +101,7 @@ def emit_dots(problem: Problem, weight: FloatArray, core: Core, config: Config, 
     unread = Operand(np.zeros(0, np.int64), 1, problem.n, problem.n)
     made = Builder(problem, Cut(unread, tiling(problem.n, core.lanes, 1), (0, problem.m), threads=threads))
     order = None
-    if problem.features_last and not frame.codes:
+    if problem.features_last and (kind is None or problem.inner):
         order = made.optional(low_bytes(problem, core))
     call = _Call(problem, frame, tiles, functions, chunk, threads, view, sums, core, order)
     code = made.code(symbol, lambda names: _main(call, names))
@@ -116,25 +121,27 @@ def _unit(frame: DotFrame, group: list[Panel], core: Core, begin: NDArray[np.int
 
 
 def _codes(problem: Problem) -> Codes | None:
-    """The codes that panels store themselves: where nothing but a clip lies between a sum and its code."""
-    e, output = problem.epilogue, problem.output
-    if not output.quantized or not e.scale or e.residual or problem.inner or e.activation not in _CLIPPED:
+    """The codes that panels store: limited by the activation where they are those of Y."""
+    if (kind := stored(problem)) is None:
         return None
-    least, most = output.range
-    low = None if e.activation is None or output.zero <= least else float(output.zero)
-    six = np.float32(6) * np.float32(1 / output.scale) + np.float32(output.zero)
-    high = min(float(most), float(np.rint(six))) if e.activation == "relu6" else float(most)
-    return Codes(output.dtype, low, high)
+    activation = None if problem.inner else problem.epilogue.activation
+    least, most = kind.range
+    low = None if activation is None or kind.zero <= least else float(kind.zero)
+    six = np.float32(6) * np.float32(1 / kind.scale) + np.float32(kind.zero)
+    high = min(float(most), float(np.rint(six))) if activation == "relu6" else float(most)
+    return Codes(kind.dtype, low, high)
 
 
 def _main(call: _Call, names: Names) -> None:
     p, view = call.problem, call.view
     source = names.x if view is None else view.source(names)
-    made = None
-    if p.features_last and makes_codes(p) and not call.frame.codes:
+    made, kind = None, stored(p)
+    if kind is not None and p.inner:
+        made = requantize.Codes(p, None, None, narrowing(names, call.core, call.order))
+    elif p.features_last and makes_codes(p) and kind is None:
         made = codes(p, names, max(p.m, call.frame.lanes), None, call.core, call.order)
     tiles = DotTiles(p, call.frame, call.tiles, names, view, source, made, call.core.masks)
-    folded = _folded(p, names) if call.frame.codes else []
+    folded = [] if kind is None else _folded(p, kind, names)
     with loop("item", p.batch) as item:
         if view is not None and view.copied:
             view.copy(names, item, source, call.sums, p.x_zero, call.threads)
@@ -142,9 +149,9 @@ def _main(call: _Call, names: Names) -> None:
             _chunks(call, tiles, functions, folded, item, (first, end))
 
 
-def _folded(p: Problem, names: Names) -> list[Any]:
-    """scale / step and bias / step + zero of each row: its codes are sums times the former, + the latter."""
-    step, zero = math.f32(1 / p.output.scale), math.f32(p.output.zero)
+def _folded(p: Problem, kind: Output, names: Names) -> list[Any]:
+    """scale / step and bias / step + zero of each row: codes of that kind are sums times the former, + the latter."""
+    step, zero = math.f32(1 / kind.scale), math.f32(kind.zero)
     scale = named("steps", T.alloc_buffer((p.m,), "float32", align=64))
     bias = named("zeros", T.alloc_buffer((p.m,), "float32", align=64))
 

@@ -13,12 +13,13 @@ from tesa.schedules.cpu import cost
 from tesa.schedules.cpu.arithmetic import arithmetic
 from tesa.schedules.cpu.cut import threads_for
 from tesa.schedules.cpu.places import grouped, in_runs, places
+from tesa.schedules.cpu.requantize import makes_codes, stretches_of
 from tesa.schedules.cpu.writers import find_dot_writer
 from tesa.schedules.dots import GROUP
 from tesa.schedules.panels import cut_columns, cut_rows
 from tesa.schedules.refusal import NO_DOT, refuse, unsuited
 from tesa.schedules.tiles import Tiles, tiles
-from tesa.schedules.types import Config, Core, FloatArray, Problem
+from tesa.schedules.types import Config, Core, FloatArray, Output, Problem
 
 MAX_DOTS = 400_000
 """Dot products of one kernel, as many as live groups: some four megabytes of code and weights."""
@@ -37,6 +38,9 @@ _EXPOSED = 0.5  # of the reading of X from there: what is not hidden behind dot 
 _LOADS = 0.85  # of those that could start in a cycle, measured: weights and X come in turns
 _CALL = 60.0  # cycles of a call of a panel
 _REGROUP = {True: 5.0, False: 4.0}  # cycles of a vector of X, by whether features are last
+_ONWARD = (
+    0.5  # of the cycles of what follows a rounding on the way, where codes and not sums are put in order, measured
+)
 _CHUNKS = (2, 4, 16)
 _BLOCKS = (0, 256)
 
@@ -55,6 +59,21 @@ def applies(problem: Problem, core: Core) -> bool:
         and dot.intrinsic(core.lanes) is not None
         and find_dot_writer(core) is not None
     )
+
+
+def stored(problem: Problem) -> Output | None:
+    """The kind of the codes that panels store themselves, None where they leave sums.
+
+    Those of Y, where nothing but a clip lies between a sum and its code; or those that sums are rounded to first, which
+    are put in order in a quarter of the room of sums before the rest of the epilogue makes codes of Y of them.
+    """
+    e, output = problem.epilogue, problem.output
+    if not e.scale or not makes_codes(problem):
+        return None
+    if problem.inner:
+        first = stretches_of(problem)[0]
+        return first.kind if problem.features_last and first.biased and first.residual is None else None
+    return None if e.residual else output
 
 
 def flattened(problem: Problem) -> Problem:
@@ -173,7 +192,9 @@ def _cost(problem: Problem, core: Core, config: Config, facts: _Facts, cut: Tile
     tile += facts.groups * vectors * _REGROUP[problem.features_last]
     tile += cost.finishing(problem.epilogue, problem.m * vectors) + (blocks - 1) * problem.m * vectors * 1.5
     tile += problem.m * vectors * (3.0 if problem.features_last else 0.0)
-    if problem.epilogue.residual or problem.inner or not problem.output.quantized:
+    if problem.inner and stored(problem) is not None:
+        tile += problem.m * vectors * _ONWARD * cost.on_the_way(problem)
+    elif problem.epilogue.residual or problem.inner or not problem.output.quantized:
         tile += problem.m * vectors * (6.0 + cost.on_the_way(problem) if problem.features_last else 1.5)
     code = dots * DOT_BYTES
     if code > core.l1_bytes // 2:

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 
 from tesa.measure.reference import Inputs, reference
 from tesa.schedules import dots
+from tesa.schedules.cpu.unrolled_dots_space import stored
 from tesa.schedules.cpu.writers import find_dot_writer
 from tesa.schedules.dots import GROUP, DotProgram, dot_program
 from tesa.schedules.panels import panels
 from tesa.schedules.registry import find
 from tesa.schedules.types import Assembly, Config, Core, Epilogue, Output, Problem, Tir, Window
 from tesa.targets.target import parse_target, runs_here
-from tests.schedules import features_last
+from tests.schedules import features_last, test_inner
 from tests.schedules.guarded import guarded
 from tests.schedules.reference import build
 from tests.support import rest_slow
@@ -116,6 +117,44 @@ def test_what_is_stored(
     assert wanted.error(got) <= wanted.tolerance
     if output.quantized:
         assert (got != wanted.y).sum() <= 1 + 0.01 * got.size  # one off only where the number lies between two codes
+
+
+@here
+@settings(max_examples=8, deadline=None)
+@given(
+    sizes,
+    st.sampled_from([("bias",), ("scale",), ("residual",), ("bias", "residual"), ("scale", "bias")]),
+    st.sampled_from([Output("uint8", 0.0537, 7), Output("int8", 0.0413, -3)]),
+    st.sampled_from([None, "relu", "relu6"]),
+    st.sampled_from([None, Output(), Output("uint8", 0.0511, 100)]),
+    st.booleans(),
+    st.data(),
+)
+def test_numbers_that_are_rounded_on_the_way(
+    size: Any, steps: Any, output: Output, activation: str | None, residual: Output | None, bias: bool,
+    data: st.DataObject,
+) -> None:  # fmt: skip
+    kinds = data.draw(st.permutations(test_inner.KINDS))
+    problem = product(
+        *size, "features_last", output=output, epilogue=Epilogue(bias, residual is not None, activation, scale=True),
+        residual=residual or Output(), inner=tuple(zip(steps, kinds, strict=False)), batch=data.draw(st.integers(1, 2)),
+        threads=data.draw(st.integers(1, 2)),
+    )  # fmt: skip
+    core = data.draw(st.sampled_from(HERE))
+    w, inputs = draw_weight(*size[:2], 0.4, 3), Inputs.random(problem, 5)
+    got = run(problem, w, data.draw(configs(core.lanes)), core, inputs, data.draw(st.booleans()))
+    assert features_last.difference(problem, w, inputs, got) == ""
+
+
+def test_panels_store_what_is_rounded_before_the_residual() -> None:
+    inner, residual = Output("int8", 0.0457, -20), Output("uint8", 0.0511, 9)
+    problem = product(
+        64, 40, 33, "features_last", output=Output("uint8", 0.0537, 7), inner=(("bias", inner),), residual=residual,
+        epilogue=Epilogue(True, True, "relu", scale=True),
+    )  # fmt: skip
+    behind = replace(problem, inner=(("residual", inner),))
+    assert (stored(problem), stored(behind)) == (inner, None)
+    assert stored(replace(problem, inner=(("bias", problem.output),))) == problem.output
 
 
 @here

@@ -15,8 +15,10 @@ Contest = Mapping[str, Any]
 Entry = Mapping[str, Any]
 OURS = "tesa"
 COLORS = {"ours": "C0", "peer": "C7"}
-FAR = {"float32": 1e-3, "int8": 0.1, "dynamic": 0.1}
-"""A peer that is farther from onnxruntime without optimization than this, by the largest number, is marked."""
+FAR = {"float32": 1e-3, "int8": 0.2, "dynamic": 0.2}
+"""A peer that is farther from onnxruntime without optimization than this, by the largest number, is marked.
+
+Integers: a tie that is rounded the other way is passed on, and U-Net makes 0.13 of it in every engine, tesa's, too."""
 
 
 def tables(contests: Sequence[Contest]) -> str:

@@ -257,10 +257,17 @@ def test_a_window_over_more_channels_than_there_are() -> None:
     assert "it sums over 1099511627776 channels, at most 1024" in message(UnsupportedError, wide)
 
 
-@pytest.mark.parametrize(("length", "parts"), [(8192, 1), (4200, 2), (1 << 40, 1)])
+def transform(length: int, parts: int) -> onnx.ModelProto:
+    return of_one(node("DFT", ["x", "n"], "y"), [port("x", [1, 8, parts])], {"n": np.array(length)})
+
+
+@pytest.mark.parametrize(("length", "parts"), [(8192, 1), (4200, 2)])
 def test_a_transform_whose_matrix_would_be_too_large(length: int, parts: int) -> None:
-    given = of_one(node("DFT", ["x", "n"], "y"), [port("x", [1, 8, parts])], {"n": np.array(length)})
-    assert f"a transform of {length} points is too long" in message(UnsupportedError, given)
+    assert f"a transform of {length} points is too long" in message(UnsupportedError, transform(length, parts))
+
+
+def test_a_transform_whose_result_would_be_too_large() -> None:
+    assert "node 'y' (DFT): tensor 'y' would have the shape" in message(ModelError, transform(1 << 40, 1))
 
 
 # what is silently taken for something else

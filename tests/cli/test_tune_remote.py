@@ -192,6 +192,7 @@ def test_what_cannot_be_measured_there(capsys: Capture, monkeypatch: pytest.Monk
     assert "cannot reach the RPC tracker at ::1:" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_another_cpu_than_the_targets(park: Park, tmp_path: Path, capsys: Capture) -> None:
     words = [*LAYER, *rpc(park), "--trials", "1", "--log", str(tmp_path), "--target", "x86:haswell"]
     found = tune(capsys, *words)

@@ -82,6 +82,7 @@ def test_channels_make_what_follows_smaller() -> None:
     assert after.shape == before.shape
 
 
+@pytest.mark.slow
 def test_without_a_table_times_are_estimates() -> None:
     found = analyzed(table=CostTable("haswell", "", device.TARGET, 1))
     assert {row.dense.source for row in found.layers} == {"estimate"}

@@ -71,6 +71,7 @@ def test_it_picks_what_is_fast_on_layers_it_has_not_seen() -> None:
     assert near > near_by_estimate
 
 
+@pytest.mark.slow
 def test_every_plain_family_is_measured_and_decompositions_too() -> None:
     measured = {sample.family for layer in table().layers for sample in layer.samples}
     # than the shipped table: expected by their estimates alone

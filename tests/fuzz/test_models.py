@@ -98,6 +98,7 @@ def test_giants_are_refused_before_they_are_made(harness: Harness) -> None:
         assert "iB" in outcome.text
 
 
+@pytest.mark.slow
 def test_operators_of_onnxruntime_are_read_as_they_are_and_not_with_an_input_left_out(harness: Harness) -> None:
     found = {}
     for model in microsoft_operators():

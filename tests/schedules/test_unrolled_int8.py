@@ -119,6 +119,7 @@ def test_what_is_stored(
         assert (got != wanted.y).sum() <= 1 + 0.01 * got.size  # one off only where the number lies between two codes
 
 
+@pytest.mark.slow
 @here
 @settings(max_examples=8, deadline=None)
 @given(

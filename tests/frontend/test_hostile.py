@@ -438,7 +438,8 @@ def test_nodes_in_reverse_order_are_sorted() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("turned", [pytest.param(False, marks=pytest.mark.long), True])
+@pytest.mark.long
+@pytest.mark.parametrize("turned", [False, True])
 def test_twenty_thousand_nodes(turned: bool) -> None:
     nodes = [node("Relu" if i % 2 else "Neg", [f"t{i}" if i else "x"], f"t{i + 1}", name="") for i in range(20_000)]
     given = model(nodes[::-1] if turned else nodes, X, ["t20000"])

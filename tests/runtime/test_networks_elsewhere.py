@@ -69,6 +69,7 @@ def test_digits(tmp_path: Path, target: str, form: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("target", "form"), PLACES[:2])
 def test_mobilenet(tmp_path: Path, target: str, form: str) -> None:
     proto = pruned(zoo.mobilenet_v1())

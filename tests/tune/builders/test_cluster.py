@@ -229,6 +229,7 @@ def test_a_weight_that_died_with_its_worker_is_sent_again(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_candidate_that_kills_workers_fails_alone(builder: ClusterBuilder, tmp_path: Path) -> None:
     results = build(builder, [request("patricide"), request("good", {"repeat": 70})], tmp_path / "out")
     assert isinstance(results[0], Failure)

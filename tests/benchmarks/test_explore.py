@@ -36,4 +36,4 @@ def test_searches_keep_their_evaluations(bench: Any) -> None:
 @pytest.mark.slow
 def test_the_uneven_network_is_what_its_layers_are() -> None:
     made = explore.Bench(explore.uneven(), {"image": inputs(2)["x"].repeat(2, axis=1)}, None, ("0.5",))
-    assert list(made.latencies.ms) == ["early", "middle", "wide", "late", "large", "last"]
+    assert list(made.latencies.ms) == ["early", "filters", "middle", "wide", "late", "large", "last"]

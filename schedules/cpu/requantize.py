@@ -36,9 +36,8 @@ _LIMITED = {None: (-np.inf, np.inf), "relu": (0.0, np.inf), "relu6": (0.0, 6.0)}
 
 @dataclass(frozen=True)
 class Codes:
-    """Makes codes of sums. scale, bias: S and B of rows, in the order in which a kernel has them, None where they were
-    used before; narrow: the places of the low bytes of a register's lanes, and LLVM's name of what permutes its bytes,
-    None for no such thing."""
+    """Makes codes of sums. scale, bias: S and B of rows, in the order in which a kernel has them; narrow: the places of
+    the low bytes of a register's lanes, and LLVM's name of what permutes its bytes, None for no such thing."""
 
     problem: Problem
     scale: Any
@@ -182,14 +181,10 @@ def codes(
             with serial("i", count - whole // width * width) as i:
                 at = whole // width * width + i
                 put(at, T.min(at, problem.m - 1))
-    return Codes(problem, found[0], found[1], narrowing(names, core, order))
-
-
-def narrowing(names: Names, core: Core | None, order: int | None) -> tuple[Any, str] | None:
-    """The field `narrow` of Codes; order: the constant low_bytes(), None for none."""
-    if order is None or core is None or core.permute_bytes is None:
-        return None
-    return names.constants[order], core.permute_bytes.intrinsic(1) or ""
+    narrow = None
+    if order is not None and core is not None and core.permute_bytes is not None:
+        narrow = (names.constants[order], core.permute_bytes.intrinsic(1) or "")
+    return Codes(problem, found[0], found[1], narrow)
 
 
 def _lanes(dtype: str, width: int) -> str:

@@ -30,16 +30,15 @@ from numpy.typing import NDArray
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from tesa.schedules.cpu import math, requantize
 from tesa.schedules.cpu.arithmetic import Arithmetic, arithmetic
 from tesa.schedules.cpu.cut import Cut
 from tesa.schedules.cpu.dot_tiles import Chunk, DotTiles
 from tesa.schedules.cpu.epilogue import Names
-from tesa.schedules.cpu.loops import lanes, loop, named, parallel, serial
+from tesa.schedules.cpu.loops import loop, named, parallel, serial
 from tesa.schedules.cpu.nest import Builder
 from tesa.schedules.cpu.operand import Operand, tiling
 from tesa.schedules.cpu.places import Places, places
-from tesa.schedules.cpu.requantize import codes, low_bytes, makes_codes, narrowing
+from tesa.schedules.cpu.requantize import codes, low_bytes, makes_codes
 from tesa.schedules.cpu.unrolled_dots_space import (
     DOT_BYTES,
     applies,
@@ -54,7 +53,7 @@ from tesa.schedules.cpu.writers.tir_dots import write as write_tir
 from tesa.schedules.dots import GROUP, Codes, DotFrame, dot_program
 from tesa.schedules.panels import Panel, balance, groups, panels
 from tesa.schedules.tiles import Tiles
-from tesa.schedules.types import Assembly, Code, Config, Core, FloatArray, Output, Problem
+from tesa.schedules.types import Assembly, Code, Config, Core, FloatArray, Problem
 
 
 @dataclass(frozen=True)
@@ -135,39 +134,17 @@ def _codes(problem: Problem) -> Codes | None:
 def _main(call: _Call, names: Names) -> None:
     p, view = call.problem, call.view
     source = names.x if view is None else view.source(names)
-    made, kind = None, stored(p)
-    if kind is not None and p.inner:
-        made = requantize.Codes(p, None, None, narrowing(names, call.core, call.order))
-    elif p.features_last and makes_codes(p) and kind is None:
+    kind, made = stored(p), None
+    if kind is not None or (p.features_last and makes_codes(p)):
         made = codes(p, names, max(p.m, call.frame.lanes), None, call.core, call.order)
-    tiles = DotTiles(p, call.frame, call.tiles, names, view, source, made, call.core.masks)
-    folded = [] if kind is None else _folded(p, kind, names)
+    folded = [made.scale, made.bias] if made is not None and kind is not None else []
+    rest = made if kind is None or p.inner else None
+    tiles = DotTiles(p, call.frame, call.tiles, names, view, source, rest, call.core.masks)
     with loop("item", p.batch) as item:
         if view is not None and view.copied:
             view.copy(names, item, source, call.sums, p.x_zero, call.threads)
         for first, end, functions in _shares(call):
             _chunks(call, tiles, functions, folded, item, (first, end))
-
-
-def _folded(p: Problem, kind: Output, names: Names) -> list[Any]:
-    """scale / step and bias / step + zero of each row: codes of that kind are sums times the former, + the latter."""
-    step, zero = math.f32(1 / kind.scale), math.f32(kind.zero)
-    scale = named("steps", T.alloc_buffer((p.m,), "float32", align=64))
-    bias = named("zeros", T.alloc_buffer((p.m,), "float32", align=64))
-
-    def store(first: Any, width: int) -> None:
-        with lanes(width) as lane:
-            m = first + lane
-            T.buffer_store(scale, names.scale[m] * step, [m])
-            T.buffer_store(bias, zero if names.bias is None else names.bias[m] * step + zero, [m])
-
-    whole, width = divmod(p.m, 16)
-    if whole:
-        with loop("part", whole) as part:
-            store(part * 16, 16)
-    for i in range(width):
-        store(whole * 16 + i, 1)
-    return [scale, bias]
 
 
 def _shares(call: _Call) -> Iterator[tuple[Any, Any, list[list[Panel]]]]:

@@ -6,6 +6,8 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from tvm import rpc
@@ -41,21 +43,26 @@ def test_a_lease_goes_stale() -> None:
     assert Lease(Address("a", 1), "key", time.monotonic() - 10).stale
 
 
-@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
-def test_something_else_answers(answer: bytes) -> None:
+@contextmanager
+def answering(answer: Callable[[socket.socket], bytes], answer_s: float) -> Iterator[Tracker]:
+    """Something that accepts one connection, tells its answer and closes."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
             client, _ = listener.accept()
-            client.sendall(answer)
+            client.sendall(answer(client))
             client.close()
 
         thread = threading.Thread(target=serve)
         thread.start()
-        tracker = Tracker("127.0.0.1", listener.getsockname()[1], answer_s=2)
-        with pytest.raises(TrackerLost):
-            tracker.listing()
+        yield Tracker("127.0.0.1", listener.getsockname()[1], answer_s=answer_s)
         thread.join()
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_something_else_answers(answer: bytes) -> None:
+    with answering(lambda client: answer, 2) as tracker, pytest.raises(TrackerLost):
+        tracker.listing()
 
 
 def test_silence_has_an_end() -> None:
@@ -71,17 +78,7 @@ def test_silence_has_an_end() -> None:
 @pytest.mark.parametrize("count", ["1e999", "true", "-1", '"many"', "null", "[]"])
 def test_a_tracker_that_tells_no_number_of_free_devices(count: str) -> None:
     answer = f'[0, {{"server_info": [], "queue_info": {{"a": {{"free": {count}, "pending": 0}}}}}}]'.encode()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            client, _ = listener.accept()
-            client.sendall(client.recv(4) + struct.pack("<i", len(answer)) + answer)
-            client.close()
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        tracker = Tracker("127.0.0.1", listener.getsockname()[1], answer_s=5)
+    with answering(lambda client: client.recv(4) + struct.pack("<i", len(answer)) + answer, 5) as tracker:
         with pytest.raises(TrackerLost):
             tracker.listing()
         tracker.close()
-        thread.join()
